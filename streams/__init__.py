@@ -1,0 +1,71 @@
+"""streams: an event pipeline over Redis Streams consumer groups.
+
+from streams import Event, Pipeline, Reject, Retry, Snooze
+"""
+
+from streams.broker import Broker
+from streams.consumer import Consumer, ConsumerOptions
+from streams.dead_letters import DeadLetter, DeadLetters, Filter
+from streams.errors import (
+    AccessDenied,
+    BrokerError,
+    BrokerUnavailable,
+    ConfigurationError,
+    EventError,
+    EventTooLarge,
+    MalformedEvent,
+    NotFound,
+    OutOfMemory,
+    PublishError,
+    PublishUnknown,
+    Reject,
+    Snooze,
+    StreamFull,
+    StreamsError,
+)
+from streams.event import Event
+from streams.pipeline import Pipeline
+from streams.priority import Levels
+from streams.producer import Producer, ProducerOptions, Receipt
+from streams.reclaimer import Reclaimer, ReclaimerOptions
+from streams.retry import Retry
+from streams.scheduler import Scheduler
+from streams.settings import Settings
+from streams.status import Status
+
+__all__ = [
+    "AccessDenied",
+    "Broker",
+    "BrokerError",
+    "BrokerUnavailable",
+    "ConfigurationError",
+    "Consumer",
+    "ConsumerOptions",
+    "DeadLetter",
+    "DeadLetters",
+    "Event",
+    "EventError",
+    "EventTooLarge",
+    "Filter",
+    "Levels",
+    "MalformedEvent",
+    "NotFound",
+    "OutOfMemory",
+    "Pipeline",
+    "Producer",
+    "ProducerOptions",
+    "PublishError",
+    "PublishUnknown",
+    "Receipt",
+    "Reclaimer",
+    "ReclaimerOptions",
+    "Reject",
+    "Retry",
+    "Scheduler",
+    "Settings",
+    "Snooze",
+    "Status",
+    "StreamFull",
+    "StreamsError",
+]
+__version__ = "0.1.0"

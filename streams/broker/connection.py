@@ -1,0 +1,223 @@
+"""From a URL to connections. Which topology serves the URL is known here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import weakref
+from typing import Any, Self
+
+from redis import exceptions as redis_errors
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.asyncio.retry import Retry as ClientRetry
+from redis.backoff import NoBackoff
+
+from streams.broker import failures
+from streams.broker.embedded import EmbeddedServer
+from streams.broker.link import Link
+from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, ConfigurationError
+from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name
+
+DEFAULT_URL = "memory://"
+_EMBEDDED = ("embedded://", "memory://")
+_SERVER = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+_LATER = ("redis+sentinel://", "redis+cluster://")
+
+
+class ServerClock:
+    """The server's time as seen from here: its last reading plus what the monotonic clock added since."""
+
+    __slots__ = ("_offset",)
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def observe(self, milliseconds: int) -> None:
+        """Take over a reading that just arrived (Unix time, ms)."""
+        self._offset = milliseconds / 1000 - time.monotonic()
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        return time.monotonic() + self._offset
+
+
+class Broker:
+    """A server, found by its URL, and the connections to it. Use ``async with``, or ``connect`` and ``close``.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded://PATH`` or ``memory://``; see DEFAULT_URL.
+        namespace: first part of every key.
+        timeout: seconds for a round trip, and for connecting.
+
+    Raises:
+        ConfigurationError: the URL cannot be used; its password is never part of the message.
+
+    """
+
+    def __init__(self, url: str | None = None, *, namespace: str = DEFAULT_NAMESPACE, timeout: float = 5.0) -> None:
+        self.url = url or DEFAULT_URL
+        self.namespace = checked_name(namespace, "namespace")
+        self.clock = ServerClock()
+        self._timeout = timeout
+        self._embedded: EmbeddedServer | None = None
+        self._kind: type[AbstractConnection] = Connection
+        self._options: dict[str, Any] = {}
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._control: Link | None = None
+        if self.url.startswith(_EMBEDDED):
+            self._embedded = EmbeddedServer.from_url(self.url)
+            self._kind = UnixDomainSocketConnection
+        else:
+            self._read_url()
+
+    def __repr__(self) -> str:
+        """Show the address without credentials."""
+        return f"<Broker {self.address}>"
+
+    @property
+    def address(self) -> str:
+        """The URL without user, password and query, fit for messages."""
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def control(self) -> Link:
+        """The connection for whatever is not on a hot path."""
+        if self._control is None:
+            self._control = self.link()
+        return self._control
+
+    def keys(self, stream: str) -> Keys:
+        """The keys of a stream on this broker."""
+        return Keys(stream, self.namespace)
+
+    def link(self) -> Link:
+        """A new connection; it opens with its first command and belongs to the event loop that uses it."""
+        link = Link(self._open, self._timeout)
+        self._links.add(link)
+        return link
+
+    async def connect(self) -> None:
+        """Reach the server and read its clock.
+
+        Raises:
+            BrokerUnavailable: it cannot be reached.
+            AccessDenied: it refuses the credentials, or the user may not call TIME.
+            NoServer: the embedded server has no binary to run, or it did not start.
+
+        """
+        seconds, micros = await self.control.call("TIME")
+        self.clock.observe(int(seconds) * 1000 + int(micros) // 1000)
+
+    async def close(self) -> None:
+        """Close the connections of this event loop; the last user of an embedded server stops it."""
+        for link in list(self._links):
+            await link.close()
+        self._links.clear()
+        self._control = None
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.close)
+
+    def _read_url(self) -> None:
+        scheme = self.url.partition("://")[0] + "://"
+        if scheme in _LATER:
+            raise ConfigurationError(f"{scheme} is not served by this version; use {', '.join(_SERVER[:2])} or unix://")
+        if scheme not in _SERVER:
+            raise ConfigurationError(
+                f"URL scheme {scheme!r} is unknown; use one of {', '.join((*_SERVER, *_EMBEDDED))}"
+            )
+        try:
+            options = dict(
+                parse_url(self.url.replace("valkey", "redis", 1) if scheme.startswith("valkey") else self.url)
+            )
+        except (ValueError, TypeError):
+            # The parser's own message may quote the URL, and with it the password.
+            raise ConfigurationError(
+                f"the URL {self.address} cannot be read: check host, port, database and query"
+            ) from None
+        kind = options.pop("connection_class", Connection)
+        self._kind = kind if isinstance(kind, type) else Connection
+        self._options = options
+
+    async def _open(self) -> AbstractConnection:
+        """A connected connection.
+
+        RESP2, no retries and no per-reply timeout of the client library: with its defaults one publish can store two
+        entries, and a blocking read fails after five seconds.
+        """
+        try:
+            return await self._open_once()
+        except BrokerUnavailable:
+            if self._embedded is None:
+                raise
+        # The embedded server is gone (killed, or stopped by its last user): bring it back.
+        return await self._open_once(fresh=True)
+
+    async def _open_once(self, *, fresh: bool = False) -> AbstractConnection:
+        options = dict(self._options)
+        if self._embedded is not None:
+            if fresh or not self._embedded.socket_path:
+                await asyncio.to_thread(self._embedded.acquire)
+            options["path"] = await asyncio.to_thread(self._embedded.acquire)
+        options |= {
+            "protocol": 2,
+            "retry": ClientRetry(NoBackoff(), 0),
+            "retry_on_timeout": False,
+            "socket_timeout": None,
+            "health_check_interval": 0,
+            "driver_info": None,
+            "decode_responses": False,
+        }
+        if self._kind is not UnixDomainSocketConnection:
+            options.setdefault("socket_connect_timeout", self._timeout)
+        connection = self._kind(**options)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()
+        except (redis_errors.RedisError, OSError, TimeoutError) as error:
+            await connection.disconnect(nowait=True)
+            raise self._unreachable(error) from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    def _unreachable(self, error: BaseException) -> BrokerError:
+        cause = failures.loss(error, sent=False)
+        if isinstance(cause, BrokerUnavailable) and "loading" not in str(cause):
+            return BrokerUnavailable(f"{self.address} cannot be reached: {cause}", sent=False)
+        return cause
+
+
+class Backoff:
+    """Full-jitter waits for a server that is away: 0 to 50 ms at first, doubling to at most ``limit`` seconds."""
+
+    def __init__(self, limit: float = 2.0) -> None:
+        self._limit = limit
+        self._failures = 0
+
+    def reset(self) -> None:
+        """The server answered."""
+        self._failures = 0
+
+    def next(self) -> float:
+        """Seconds to wait before the next try."""
+        self._failures += 1
+        return random.uniform(0, min(self._limit, 0.05 * 2 ** min(self._failures, 10)))  # noqa: S311 - no secret
+
+
+__all__ = ["AccessDenied", "Backoff", "Broker", "SSLConnection", "ServerClock"]

@@ -1,0 +1,99 @@
+"""replay and discard, and reading the dead letters of a group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams.broker.connection import Broker
+from streams.broker.scripts import Script
+from streams.keys import Keys
+
+_REPLAY = Script("replay")
+_DISCARD = Script("discard")
+
+
+@dataclass(slots=True)
+class StoredLetter:
+    """A dead letter as stored: our facts, and the entry's own fields untouched."""
+
+    letter_id: str
+    reason: str
+    level: int
+    entry_id: str
+    at: float
+    consumer: str
+    record: bytes
+    fields: list[bytes]
+    fields_in_all: int
+
+
+class DeadLetterStore:
+    """The dead-letter stream of one group."""
+
+    def __init__(self, broker: Broker, keys: Keys, group: str) -> None:
+        self._link = broker.control
+        self._keys = keys
+        self._group = group
+
+    async def count(self) -> int:
+        """How many dead letters there are."""
+        return int(await self._link.call("XLEN", self._keys.dead(self._group)))
+
+    async def page(self, after: str, most: int) -> list[StoredLetter]:
+        """At most ``most`` letters with ids above ``after`` ('' for the beginning), oldest first."""
+        start = f"({after}" if after else "-"
+        return [
+            _letter(i, f)
+            for i, f in await self._link.call("XRANGE", self._keys.dead(self._group), start, "+", "COUNT", most)
+        ]
+
+    async def newest(self) -> str:
+        """The id of the newest letter; '' if there is none."""
+        rows = await self._link.call("XREVRANGE", self._keys.dead(self._group), "+", "-", "COUNT", 1)
+        return rows[0][0].decode() if rows else ""
+
+    async def get(self, letter_id: str) -> StoredLetter | None:
+        """One letter by its id."""
+        rows = await self._link.call("XRANGE", self._keys.dead(self._group), letter_id, letter_id)
+        return _letter(*rows[0]) if rows else None
+
+    async def replay(self, letters: Sequence[StoredLetter], by: str) -> list[str]:
+        """Put letters back; per letter ``level|entry id`` of the new entry, '' if it was gone already."""
+        levels = sorted({letter.level for letter in letters})
+        keys = (
+            self._keys.dead(self._group),
+            self._keys.audit(),
+            *(self._keys.level(level) for level in levels),
+        )
+        ids = [letter.letter_id for letter in letters]
+        command = _REPLAY.command(keys, self._group, by, len(levels), *levels, *ids)
+        return [place.decode() for place in await self._link.call(*command)]
+
+    async def discard(self, letter_ids: Sequence[str], by: str) -> int:
+        """Delete letters (at most 1,000); returns how many there were."""
+        keys = (self._keys.dead(self._group), self._keys.audit())
+        return int(await self._link.call(*_DISCARD.command(keys, self._group, by, *letter_ids)))
+
+
+def _letter(letter_id: bytes, stored: Sequence[bytes]) -> StoredLetter:
+    own: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(stored):
+        own[stored[at]] = stored[at + 1]
+        at += 2
+        if stored[at - 2] == b"raw":
+            break
+    fields: list[Any] = list(stored[at:])
+    return StoredLetter(
+        letter_id=letter_id.decode(),
+        reason=own.get(b"reason", b"unknown").decode(errors="replace"),
+        level=int(own.get(b"level", b"0")),
+        entry_id=own.get(b"entry", b"").decode(),
+        at=float(own.get(b"at", b"0")),
+        consumer=own.get(b"consumer", b"").decode(errors="replace"),
+        record=own.get(b"record", b""),
+        fields=fields,
+        fields_in_all=int(own.get(b"raw", b"0").partition(b".")[0]),
+    )

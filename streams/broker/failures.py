@@ -1,0 +1,69 @@
+"""From what the client library raises to this package's errors."""
+
+from __future__ import annotations
+
+from redis import exceptions as redis_errors
+
+from streams.errors import (
+    AccessDenied,
+    BrokerError,
+    BrokerUnavailable,
+    CommandRefused,
+    GroupMissing,
+    OutOfMemory,
+    WrongKeyType,
+)
+
+# Replies that say "not now": the command did nothing, and the same command works once the server is back to normal.
+_PASSING = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MOVED",
+    "ASK",
+    "BUSY ",
+    "UNBLOCKED",
+    "MISCONF",
+    "NOREPLICAS",
+    "max number of clients",
+    "You can't write against a read only replica",
+)
+_DENIED = ("NOPERM", "NOAUTH", "WRONGPASS", "has no permissions", "ACL failure", "Authentication required")
+
+
+def refusal(error: redis_errors.ResponseError) -> BrokerError:
+    """Translate an error reply: the server was reached and refused the command."""
+    text = str(error)
+    if isinstance(error, (redis_errors.NoPermissionError, redis_errors.AuthenticationError)) or _has(text, _DENIED):
+        return AccessDenied(
+            f"the server denies access: {text}. Give the user of the URL this permission (docs/operations.md lists them all)"
+        )
+    if isinstance(error, redis_errors.OutOfMemoryError) or "OOM " in text or "used memory > 'maxmemory'" in text:
+        return OutOfMemory("the server is at its maxmemory and refuses new data; nothing was written")
+    if "NOGROUP" in text or "no such key" in text:
+        return GroupMissing(text)
+    if "WRONGTYPE" in text:
+        return WrongKeyType(f"a key of this stream holds another kind of value: {text}")
+    if isinstance(error, (redis_errors.ReadOnlyError, redis_errors.ClusterError)) or _has(text, _PASSING):
+        return BrokerUnavailable(f"the server cannot serve this now: {text}")
+    return CommandRefused(text)
+
+
+def loss(error: BaseException, *, sent: bool) -> BrokerError:
+    """Translate a failure of the connection. ``sent``: the command may have reached the server."""
+    if isinstance(error, redis_errors.AuthenticationError):
+        return refusal(redis_errors.AuthenticationError(str(error)))
+    if isinstance(error, redis_errors.AuthorizationError):
+        return AccessDenied(f"the server denies access: {error}")
+    if isinstance(error, redis_errors.BusyLoadingError):
+        return BrokerUnavailable("the server is loading its data", sent=False)
+    if isinstance(error, redis_errors.ResponseError):
+        return refusal(error)
+    text = str(error) or type(error).__name__
+    return BrokerUnavailable(f"the connection to the server failed: {text}", sent=sent)
+
+
+def _has(text: str, marks: tuple[str, ...]) -> bool:
+    return any(mark in text for mark in marks)

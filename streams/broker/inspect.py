@@ -1,0 +1,212 @@
+"""Reading, never writing: what streams there are and where entries stand. Each method states its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.broker.connection import Broker
+from streams.broker.link import Command
+from streams.broker.scripts import Script
+from streams.errors import BrokerError, CommandRefused, GroupMissing, InvalidName
+from streams.keys import PARKED, Keys, index_key, parse_member
+
+_PEEK_SCHEDULED = Script("peek_scheduled")
+
+
+@dataclass(slots=True)
+class LevelStatus:
+    """One level as one group sees it. ``oldest`` is the Unix time (s) of the oldest unfinished entry, None if none.
+
+    ``lag`` is the server's own count of entries not yet delivered; None where the server cannot tell (before 7.0).
+    """
+
+    level: int
+    waiting: int = 0
+    processing: int = 0
+    retrying: int = 0
+    lag: int | None = None
+    oldest: float | None = None
+
+
+@dataclass(slots=True)
+class GroupStatus:
+    """One group of a stream. ``consumers``: names with what they hold and their silence in seconds."""
+
+    group: str
+    levels: list[LevelStatus]
+    dead: int = 0
+    consumers: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class StreamStatus:
+    """A stream: ``stored`` counts entries per level, whoever still needs them."""
+
+    stream: str
+    stored: dict[int, int]
+    scheduled: int
+    groups: list[GroupStatus]
+
+
+@dataclass(slots=True)
+class Found:
+    """Where an entry stands. ``state`` is scheduled, pending, processing, retrying, dead, done or unknown."""
+
+    state: str
+    level: int | None = None
+    entry_id: str = ""
+    due: float | None = None
+    consumer: str = ""
+    silent: float | None = None
+    deliveries: int = 0
+    record: bytes = b""
+    fields: Sequence[bytes] = ()
+
+
+class Inspecting:
+    """Queries on a broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._link = broker.control
+
+    async def streams(self) -> dict[str, list[int]]:
+        """Every stream with its levels. One command."""
+        streams: dict[str, list[int]] = {}
+        for row in await self._link.call("SMEMBERS", index_key(self._broker.namespace)):
+            name, bar, level = row.decode().rpartition("|")
+            if bar:
+                streams.setdefault(name, []).append(int(level))
+        return {name: sorted(levels) for name, levels in sorted(streams.items())}
+
+    async def stream(self, name: str, levels: Sequence[int]) -> StreamStatus:
+        """The status of one stream. Commands: 2 per level, and 3 per level and group, in three round trips."""
+        keys = self._broker.keys(name)
+        commands: list[Command] = [("ZCARD", keys.scheduled())]
+        for level in levels:
+            commands += [("XLEN", keys.level(level)), ("XINFO", "GROUPS", keys.level(level))]
+        replies = await self._replies(commands, (GroupMissing, CommandRefused))
+        stored = {level: replies[1 + 2 * i] or 0 for i, level in enumerate(levels)}
+        rows: dict[str, dict[int, dict[str, Any]]] = {}
+        for i, level in enumerate(levels):
+            for row in replies[2 + 2 * i] or ():
+                info = _pairs(row)
+                rows.setdefault(info["name"].decode(), {})[level] = info
+        groups = [await self._group(keys, group, found, stored, len(rows)) for group, found in sorted(rows.items())]
+        return StreamStatus(name, stored, replies[0] or 0, groups)
+
+    async def _group(
+        self, keys: Keys, group: str, found: dict[int, dict[str, Any]], stored: dict[int, int], groups: int
+    ) -> GroupStatus:
+        commands: list[Command] = [("XLEN", keys.dead(group))]
+        for level, info in found.items():
+            key = keys.level(level)
+            commands += [
+                ("XINFO", "CONSUMERS", key, group),
+                ("XRANGE", key, _next_id(info["last-delivered-id"].decode()), "+", "COUNT", 1),
+                ("XPENDING", key, group),
+            ]
+        replies = await self._replies(commands, (GroupMissing, CommandRefused))
+        status = GroupStatus(group, [], replies[0] or 0)
+        for i, (level, info) in enumerate(found.items()):
+            consumers, first, pending = replies[1 + 3 * i : 4 + 3 * i]
+            parked = 0
+            for row in consumers or ():
+                facts = _pairs(row)
+                name = facts["name"].decode()
+                if name == PARKED:
+                    parked = facts["pending"]
+                    continue
+                held, silent = status.consumers.get(name, (0, float("inf")))
+                status.consumers[name] = (held + facts["pending"], min(silent, facts["idle"] / 1000))
+            in_hand = info["pending"]
+            lag = info.get("lag")
+            waiting = max(0, stored[level] - in_hand) if groups == 1 or lag is None else lag
+            ids = [first[0][0]] if first else []
+            if pending and pending[1]:
+                ids.append(pending[1])
+            oldest = min((int(entry_id.partition(b"-")[0]) / 1000 for entry_id in ids), default=None)
+            status.levels.append(LevelStatus(level, waiting, in_hand - parked, parked, lag, oldest))
+        return status
+
+    async def find(self, stream: str, group: str, level: int, entry_id: str) -> Found:
+        """Where one entry stands in one group. Five commands in one round trip; dead letters are not searched.
+
+        Raises:
+            GroupMissing: there is no such group.
+            InvalidName: ``entry_id`` is no entry id.
+
+        """
+        keys = self._broker.keys(stream)
+        key, place = keys.level(level), f"{level}|{entry_id}"
+        commands: list[Command] = [
+            ("XRANGE", key, entry_id, entry_id),
+            ("XPENDING", key, group, entry_id, entry_id, 1),
+            ("ZSCORE", keys.retry(group), place),
+            ("HGET", keys.attempts(group), place),
+            ("XINFO", "GROUPS", key),
+        ]
+        try:
+            stored, held, due, record, groups = await self._replies(commands)
+        except CommandRefused as error:
+            raise InvalidName(f"{entry_id!r} is no entry id: {error}") from None
+        found = Found("unknown", level, entry_id, record=record or b"", fields=stored[0][1] if stored else ())
+        if held:
+            _, consumer, silent, deliveries = held[0]
+            found.deliveries = deliveries
+            if consumer.decode() == PARKED:
+                found.state, found.due = "retrying", float(due) / 1000 if due else None
+            else:
+                found.state, found.consumer, found.silent = "processing", consumer.decode(), silent / 1000
+            return found
+        last = {i["name"].decode(): i["last-delivered-id"].decode() for i in map(_pairs, groups)}.get(group)
+        if last is None:
+            raise GroupMissing(f"stream {stream!r} has no group {group!r} on level {level}")
+        if _order(entry_id) <= _order(last):
+            found.state = "done"
+        elif stored:
+            found.state = "pending"
+        return found
+
+    async def scheduled(self, stream: str, event_id: str, levels: Sequence[int]) -> Found | None:
+        """A delayed event by its event id. One command."""
+        keys = self._broker.keys(stream)
+        members = [f"{level}|{event_id}" for level in levels]
+        command = _PEEK_SCHEDULED.command((keys.scheduled(), keys.scheduled_fields()), *members)
+        for name, row in zip(members, await self._link.call(*command), strict=True):
+            if row:
+                level, _ = parse_member(name)
+                return Found("scheduled", level, "", due=float(row[0]) / 1000, fields=row[1])
+        return None
+
+    async def scan(self, stream: str, level: int, after: str, most: int) -> list[tuple[str, Sequence[bytes]]]:
+        """Entries of a level with ids above ``after`` ('' for the beginning). One command, ``most`` entries."""
+        start = _next_id(after) if after else "-"
+        rows = await self._link.call("XRANGE", self._broker.keys(stream).level(level), start, "+", "COUNT", most)
+        return [(entry_id.decode(), fields) for entry_id, fields in rows]
+
+    async def _replies(self, commands: Sequence[Command], tolerated: tuple[type[BrokerError], ...] = ()) -> list[Any]:
+        """Replies of a batch, None for a refusal of a tolerated kind."""
+        replies = await self._link.batch(commands)
+        for i, reply in enumerate(replies):
+            if isinstance(reply, tolerated) and tolerated:
+                replies[i] = None
+            elif isinstance(reply, BrokerError):
+                raise reply
+        return replies
+
+
+def _pairs(row: Sequence[Any]) -> dict[str, Any]:
+    return {row[i].decode(): row[i + 1] for i in range(0, len(row), 2)}
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def _next_id(entry_id: str) -> str:
+    milliseconds, sequence = _order(entry_id)
+    return f"{milliseconds}-{sequence + 1}"

@@ -1,0 +1,14 @@
+-- show (scheduled events): reads the fields of delayed events; changes nothing.
+--
+-- KEYS[1]  scheduled ZSET
+-- KEYS[2]  hash of the packed fields
+-- ARGV[1 ..]  members (level|event id)
+-- Returns  per member {due time in ms, {field, value, ...}}, or '' if there is none
+
+local found = {}
+for i, member in ipairs(ARGV) do
+  local packed = redis.call('HGET', KEYS[2], member)
+  local due = redis.call('ZSCORE', KEYS[1], member)
+  if packed and due then found[i] = {due, cmsgpack.unpack(packed)} else found[i] = '' end
+end
+return found

@@ -1,0 +1,150 @@
+"""publish, schedule, promote: how events get onto their streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from streams.broker.connection import Broker
+from streams.broker.link import Command
+from streams.broker.scripts import Script
+from streams.errors import BrokerError
+from streams.keys import Keys
+from streams.priority import Levels
+
+_PUBLISH = Script("publish")
+_SCHEDULE = Script("schedule")
+_PUBLISH_ONCE = Script("publish_once")
+_PROMOTE = Script("promote")
+
+FULL = b""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An event ready to be stored: its level, timing and wire fields."""
+
+    event_id: str
+    level: int
+    fields: tuple[bytes | str, ...]
+    delay_ms: int = 0
+    dedup_id: str | None = None
+
+    def size(self) -> int:
+        """Bytes of the fields, about."""
+        return sum(map(len, self.fields))
+
+
+class Stored(NamedTuple):
+    """What the server answered for one event: ``place`` is an entry id, or ``level|event id`` while scheduled."""
+
+    place: str
+    event_id: str
+    duplicate: bool = False
+
+
+class Promotion(NamedTuple):
+    """Outcome of one ``promote``: ``next_due`` in Unix seconds, or None if nothing is scheduled."""
+
+    moved: int
+    next_due: float | None
+
+
+class Publishing:
+    """Writes events of one stream.
+
+    Args:
+        broker: the server.
+        keys: of the stream.
+        levels: of the stream.
+        max_len: limit on the stream's unfinished events; 0: none.
+        dedup_window: seconds during which a dedup id is remembered.
+
+    """
+
+    def __init__(
+        self, broker: Broker, keys: Keys, levels: Levels, *, max_len: int = 0, dedup_window: float = 3600.0
+    ) -> None:
+        self._keys = keys
+        self._levels = levels
+        self._max_len = max_len
+        self._window_ms = max(1, round(dedup_window * 1000))
+        self._link = broker.link()
+        self._streams = [keys.level(level) for level in levels.descending]
+        self._index = {level: i + 1 for i, level in enumerate(levels.descending)}
+        self._stream_of = dict(zip(levels.descending, self._streams, strict=True))
+
+    async def register(self) -> None:
+        """Write down that the stream exists, for whoever lists streams. Idempotent."""
+        await self._link.call("SADD", self._keys.index(), *(f"{self._keys.stream}|{n}" for n in self._levels.ascending))
+
+    async def add_one(self, event: Prepared) -> str:
+        """Store one event for now; returns its entry id, '' if the stream is full. One plain command, no script."""
+        if self._max_len:
+            return (await self.add((event,)))[0]
+        reply: bytes = await self._link.call("XADD", self._stream_of[event.level], "*", *event.fields)
+        return reply.decode()
+
+    async def add(self, events: Sequence[Prepared]) -> list[str]:
+        """Store events for now, all in one script; returns entry ids, '' where the stream was full."""
+        arguments: list[Any] = [self._max_len]
+        run_at = run_of = -1
+        for event in events:
+            width = len(event.fields)
+            kind = self._index[event.level] * 100 + width
+            if kind != run_of:
+                run_of, run_at = kind, len(arguments) + 1
+                arguments += (self._index[event.level], 0, width)
+            arguments[run_at] += 1
+            arguments += event.fields
+        command = _PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments)
+        return [place.decode() for place in await self._link.call(*command)]
+
+    async def schedule(self, events: Sequence[Prepared]) -> list[str]:
+        """Store events for later; returns their members, '' where the stream was full."""
+        arguments: list[Any] = [self._max_len]
+        for event in events:
+            arguments += (event.level, event.event_id, event.delay_ms, len(event.fields), *event.fields)
+        keys = (self._keys.scheduled(), self._keys.scheduled_fields(), *self._streams)
+        return [member.decode() for member in await self._link.call(*_SCHEDULE.command(keys, *arguments))]
+
+    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | None]:
+        """Store events that have a dedup id; None where the stream was full. Safe to send again after a lost answer."""
+        replies = await self._link.batch([self._once(event) for event in events])
+        for reply in replies:
+            if isinstance(reply, BrokerError):
+                raise reply
+        return [
+            None if code < 0 else Stored(place.decode(), event_id.decode(), code == 0)
+            for code, event_id, place in replies
+        ]
+
+    def _once(self, event: Prepared) -> Command:
+        keys = (
+            self._keys.dedup(event.dedup_id or ""),
+            self._stream_of[event.level],
+            self._keys.scheduled(),
+            self._keys.scheduled_fields(),
+            *self._streams,
+        )
+        return _PUBLISH_ONCE.command(
+            keys, self._max_len, self._window_ms, event.level, event.event_id, event.delay_ms, *event.fields
+        )
+
+
+class Scheduling:
+    """Moves scheduled events of one stream onto it when they are due."""
+
+    def __init__(self, broker: Broker, keys: Keys, levels: Levels) -> None:
+        self._clock = broker.clock
+        self._link = broker.link()
+        streams = (keys.level(level) for level in levels.descending)
+        self._keys = (keys.scheduled(), keys.scheduled_fields(), *streams)
+        self._levels = levels.descending
+
+    async def promote(self, limit: int) -> Promotion:
+        """Move at most ``limit`` due events."""
+        now, next_due, moved = await self._link.call(*_PROMOTE.command(self._keys, limit, *self._levels))
+        self._clock.observe(now)
+        return Promotion(moved, None if next_due < 0 else next_due / 1000)

@@ -1,0 +1,44 @@
+-- publish / schedule, once per dedup id: (nothing) -> pending or scheduled. A repeat inside the window stores nothing and
+-- answers what the first one was answered, so the caller may send it again after a lost answer.
+-- The first write needs memory, so a server without any refuses the event whole.
+--
+-- KEYS[1]  dedup key of this event
+-- KEYS[2]  stream of the event's level
+-- KEYS[3]  scheduled ZSET
+-- KEYS[4]  hash of the packed fields of scheduled events
+-- KEYS[5 ..]  streams of all levels (counted into the limit)
+-- ARGV[1]  limit on waiting + processing + retrying + scheduled events of the stream; 0: none
+-- ARGV[2]  dedup window in ms
+-- ARGV[3]  level
+-- ARGV[4]  event id
+-- ARGV[5]  delay in ms; 0: at once
+-- ARGV[6 ..]  the values (field, value ...)
+-- Returns  {1 stored | 0 a repeat | -1 full, event id, entry id or member}
+
+local known = redis.call('GET', KEYS[1])
+if known then
+  local id, stored = string.match(known, '^(.-) (.*)$')
+  return {0, id, stored}
+end
+if ARGV[1] ~= '0' then
+  local used = redis.call('ZCARD', KEYS[3])
+  for i = 5, #KEYS do used = used + redis.call('XLEN', KEYS[i]) end
+  if used >= tonumber(ARGV[1]) then return {-1, ARGV[4], ''} end
+end
+local stored
+if ARGV[5] == '0' then
+  stored = redis.call('XADD', KEYS[2], '*', unpack(ARGV, 6))
+else
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  stored = ARGV[3] .. '|' .. ARGV[4]
+  local base, n = stored, 1
+  while redis.call('HEXISTS', KEYS[4], stored) == 1 do
+    n = n + 1
+    stored = base .. '#' .. n
+  end
+  redis.call('HSET', KEYS[4], stored, cmsgpack.pack({unpack(ARGV, 6)}))
+  redis.call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(ARGV[5])), stored)
+end
+redis.call('SET', KEYS[1], ARGV[4] .. ' ' .. stored, 'PX', ARGV[2])
+return {1, ARGV[4], stored}

@@ -1,0 +1,66 @@
+"""reclaim: takes over what silent consumers hold."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streams.broker.connection import Broker
+from streams.broker.fetch import Delivery
+from streams.broker.scripts import Script
+from streams.keys import PARKED, Keys
+from streams.priority import Levels
+
+_SWEEP = Script("sweep")
+
+
+class Stalled(NamedTuple):
+    """An entry that now belongs to the reclaimer; ``kind`` and ``meta`` are its wire fields ``type`` and ``meta``."""
+
+    delivery: Delivery
+    previous: str
+    kind: bytes
+    meta: bytes
+
+
+class Sweep(NamedTuple):
+    """Outcome of one call. ``mine`` is False if another sweeper holds the lock."""
+
+    mine: bool
+    stalled: list[Stalled]
+    vanished: int
+    consumers_removed: int
+    rows_restored: int
+    more: bool
+
+
+class Reclaiming:
+    """Sweeps one group of one stream, under the reclaimer's own consumer name."""
+
+    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
+        self._clock = broker.clock
+        self._link = broker.link()
+        self._levels = levels.descending
+        self._group = group
+        self._consumer = consumer
+        streams = (keys.level(level) for level in self._levels)
+        self._keys = (keys.sweep(group), keys.retry(group), keys.attempts(group), *streams)
+
+    async def sweep(self, *, lease: float, lock: float, silence: float, most: int) -> Sweep:
+        """Take over at most ``most`` stalled entries per level.
+
+        Args:
+            lease: seconds of silence after which an entry counts as stalled.
+            lock: seconds for which this reclaimer stays the only one.
+            silence: seconds after which a consumer with nothing pending is removed.
+            most: slice size.
+
+        """
+        milliseconds = (round(lease * 1000), round(lock * 1000), most, round(silence * 1000))
+        command = _SWEEP.command(self._keys, self._group, self._consumer, PARKED, *milliseconds, *self._levels)
+        now, mine, vanished, removed, restored, more, found = await self._link.call(*command)
+        self._clock.observe(now)
+        stalled = [
+            Stalled(Delivery(int(level), entry_id.decode(), (), count, record), previous.decode(), kind, meta)
+            for level, entry_id, count, previous, record, kind, meta in found
+        ]
+        return Sweep(mine == 1, stalled, vanished, removed, restored, more == 1)

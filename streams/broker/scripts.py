@@ -1,0 +1,50 @@
+"""The Lua scripts: one file per transition, read once at import, called by hash.
+
+A script's header is its contract; the loader refuses a file without one. ``-- include: NAME`` is replaced by the text of
+another file when the module is imported, so what the server sees is constant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+
+_INCLUDE = re.compile(r"^-- include: (?P<name>[a-z_.]+)$", re.MULTILINE)
+_CONTRACT = ("-- KEYS[", "-- ARGV[", "-- Returns")
+
+by_sha: dict[str, Script] = {}
+"""Every loaded script; a connection that is told NOSCRIPT finds the text here."""
+
+
+class Script:
+    """A constant script of the server.
+
+    Args:
+        name: the file ``NAME.lua`` beside this module.
+
+    Raises:
+        ValueError: the header lacks its contract (a defect of this package, found at import).
+
+    """
+
+    __slots__ = ("name", "sha", "text")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = _INCLUDE.sub(lambda found: _read(found["name"]), _read(f"{name}.lua"))
+        missing = [mark for mark in _CONTRACT if mark not in self.text]
+        if missing:
+            raise ValueError(f"{name}.lua: the header does not say {', '.join(missing)}")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        by_sha[self.sha] = self
+
+    def command(self, keys: Iterable[str], *arguments: bytes | str | float) -> tuple[bytes | str | float, ...]:
+        """The command that runs the script."""
+        keys = tuple(keys)
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+
+def _read(file: str) -> str:
+    return files("streams.broker").joinpath(file).read_text("utf-8")

@@ -1,0 +1,154 @@
+"""ack, retry, snooze, release, dead_letter, renew: what a consumer writes about the entries it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from streams.broker.connection import Broker
+from streams.broker.fetch import Delivery
+from streams.broker.link import Command
+from streams.broker.scripts import Script
+from streams.errors import BrokerError
+from streams.keys import PARKED, Keys, member
+from streams.priority import Levels
+
+_ACK = Script("ack")
+_POSTPONE = Script("postpone")
+_DEAD_LETTER = Script("dead_letter")
+_RENEW = Script("renew")
+
+DONE, LOST, VANISHED = 1, 0, -1
+_MOST = 500
+
+
+class Postponed(NamedTuple):
+    """An entry to come back ``delay_ms`` from now; ``record`` replaces the attempt record unless empty."""
+
+    delivery: Delivery
+    delay_ms: int
+    record: bytes = b""
+
+
+class Buried(NamedTuple):
+    """An entry for the dead letters."""
+
+    delivery: Delivery
+    reason: str
+    record: bytes
+
+
+class Settlement(NamedTuple):
+    """The outcome of one trip. ``statuses`` follow the order of what was given: DONE, LOST or VANISHED."""
+
+    ack_shortfall: int
+    statuses: dict[tuple[int, str], int]
+    refused: BrokerError | None
+
+
+class Settling:
+    """Writes for one consumer of one group; all that a trip carries goes in one write."""
+
+    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
+        self._clock = broker.clock
+        self._keys = keys
+        self._levels = levels.descending
+        self._group = group
+        self._consumer = consumer
+        self._link = broker.link()
+        self._streams = [keys.level(level) for level in self._levels]
+        self._index = {level: i + 1 for i, level in enumerate(self._levels)}
+
+    async def settle(
+        self, done: Sequence[Delivery], postponed: Sequence[Postponed] = (), buried: Sequence[Buried] = ()
+    ) -> Settlement:
+        """Acknowledge, postpone and bury in one write.
+
+        A refusal of one part (say, the dead-letter key holds another type) leaves the other parts done; the entries of
+        the refused part have no status and stay as they were.
+
+        Raises:
+            BrokerUnavailable: the connection failed; whatever was done can safely be sent again.
+
+        """
+        commands: list[Command] = []
+        members: list[list[Delivery]] = []
+        acks = 0
+        for level, deliveries in _by_level(done):
+            commands.append(self._ack(level, deliveries))
+            members.append(deliveries)
+            acks += 1
+        for level, rows in _by_level(postponed):
+            commands.append(self._postpone(level, rows))
+            members.append([row.delivery for row in rows])
+        for level, letters in _by_level(buried):
+            commands.append(self._bury(level, letters))
+            members.append([letter.delivery for letter in letters])
+        shortfall, statuses, refused = 0, dict[tuple[int, str], int](), None
+        for i, reply in enumerate(await self._link.batch(commands)):
+            if isinstance(reply, BrokerError):
+                refused = reply
+            elif i < acks:
+                shortfall += len(members[i]) - reply
+                statuses.update((delivery.place, DONE) for delivery in members[i])
+            else:
+                statuses.update((d.place, status) for d, status in zip(members[i], reply, strict=True))
+        return Settlement(shortfall, statuses, refused)
+
+    async def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
+        """Keep the leases of ``held``; returns those that are lost.
+
+        Raises:
+            BrokerError: as ``Link.call``; then nothing is known.
+
+        """
+        lost: list[Delivery] = []
+        for at in range(0, len(held), _MOST):
+            part = held[at : at + _MOST]
+            arguments: list[Any] = []
+            for delivery in part:
+                arguments += (self._index[delivery.level], delivery.entry_id, delivery.count)
+            reply = await self._link.call(*_RENEW.command(self._streams, self._group, self._consumer, *arguments))
+            self._clock.observe(reply[0])
+            lost += [part[position - 1] for position in reply[1:]]
+        return lost
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._link.close()
+
+    def _ack(self, level: int, deliveries: Sequence[Delivery]) -> Command:
+        ids = [delivery.entry_id for delivery in deliveries]
+        recorded = [member(level, delivery.entry_id) for delivery in deliveries if delivery.record]
+        keys = (self._keys.level(level), self._keys.attempts(self._group))
+        return _ACK.command(keys, self._group, len(ids), *ids, *recorded)
+
+    def _postpone(self, level: int, rows: Sequence[Postponed]) -> Command:
+        keys = (self._keys.level(level), self._keys.retry(self._group), self._keys.attempts(self._group))
+        arguments: list[Any] = []
+        for delivery, delay_ms, record in rows:
+            arguments += (delivery.entry_id, delivery.count, delay_ms, record)
+        return _POSTPONE.command(keys, self._group, self._consumer, PARKED, level, *arguments)
+
+    def _bury(self, level: int, letters: Sequence[Buried]) -> Command:
+        group = self._group
+        keys = (
+            self._keys.level(level),
+            self._keys.dead(group),
+            self._keys.attempts(group),
+            self._keys.retry(group),
+        )
+        arguments: list[Any] = []
+        for delivery, reason, record in letters:
+            arguments += (delivery.entry_id, delivery.count, reason, record)
+        return _DEAD_LETTER.command(keys, group, self._consumer, level, self._consumer, *arguments)
+
+
+def _by_level(items: Sequence[Any]) -> Iterable[tuple[int, list[Any]]]:
+    """The items by level, in parts that a script can take."""
+    levels: dict[int, list[Any]] = {}
+    for item in items:
+        levels.setdefault((item if isinstance(item, Delivery) else item.delivery).level, []).append(item)
+    for level, found in levels.items():
+        for at in range(0, len(found), _MOST):
+            yield level, found[at : at + _MOST]

@@ -1,0 +1,95 @@
+-- reclaim: finds entries whose consumer went silent and takes them over for the reclaimer, which then decides.
+-- One sweeper at a time, by a lock that expires. Work is bounded by what is being processed, not by what waits for a
+-- retry: entries of the parking consumer are looked at only when fewer retry rows exist than parked entries, i.e. when a
+-- row was lost; XAUTOCLAIM then walks the pending list in slices and restores the rows.
+-- Consumers that were silent for long are removed, here, where the check that nothing is pending is still true.
+--
+-- KEYS[1]  sweep hash of the group (lock and cursors)
+-- KEYS[2]  retry ZSET of the group
+-- KEYS[3]  attempts hash of the group
+-- KEYS[4 ..]  streams of the levels
+-- ARGV[1]  group
+-- ARGV[2]  consumer of the reclaimer
+-- ARGV[3]  the parking consumer
+-- ARGV[4]  lease in ms
+-- ARGV[5]  how long the lock holds, in ms
+-- ARGV[6]  how many entries at most per level and call
+-- ARGV[7]  ms of silence after which a consumer with nothing pending is removed
+-- ARGV[8 ..]  the level of KEYS[4], KEYS[5], ...
+-- Returns  {now in ms, 1 swept | 0 another sweeper holds the lock, how many had vanished, consumers removed, rows restored,
+--           1 if more may be found at once,
+--           {{level, id, delivery count, previous consumer, attempt record or '', type, meta}, ...}}
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local group, me, parked, lease, slice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
+
+local lock = redis.call('HMGET', KEYS[1], 'owner', 'until')
+if lock[1] and lock[1] ~= me and tonumber(lock[2]) > now then return {now, 0, 0, 0, 0, 0, {}} end
+-- pcall: a server without memory refuses the lock; the sweep itself is atomic and still right without it.
+redis.pcall('HSET', KEYS[1], 'owner', me, 'until', string.format('%.0f', now + tonumber(ARGV[5])))
+redis.pcall('PEXPIRE', KEYS[1], tonumber(ARGV[5]) * 2)
+
+local found, vanished, removed, restored, more, parked_count = {}, 0, 0, 0, 0, 0
+
+local function forget(key, level, id)
+  redis.call('XACK', key, group, id)
+  redis.call('HDEL', KEYS[3], level .. '|' .. id)
+  vanished = vanished + 1
+end
+
+local function take(key, level, row)
+  local id = row[1]
+  local claimed = redis.call('XCLAIM', key, group, me, lease, id, 'JUSTID')
+  local stored = redis.call('XRANGE', key, id, id)
+  if #stored == 0 then return forget(key, level, id) end
+  if #claimed == 0 then return end
+  local kind, meta = '', ''
+  local fields = stored[1][2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'type' then kind = fields[i + 1] elseif fields[i] == 'meta' then meta = fields[i + 1] end
+  end
+  local record = redis.call('HGET', KEYS[3], level .. '|' .. id) or ''
+  found[#found + 1] = {level, id, row[4], row[2], record, kind, meta}
+end
+
+for k = 4, #KEYS do
+  local key, level = KEYS[k], ARGV[k + 4]
+  for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
+    local name, pending, idle
+    for i = 1, #row, 2 do
+      if row[i] == 'name' then name = row[i + 1]
+      elseif row[i] == 'pending' then pending = row[i + 1]
+      elseif row[i] == 'idle' then idle = row[i + 1] end
+    end
+    if name == parked then
+      parked_count = parked_count + pending
+    elseif pending > 0 then
+      local rows = redis.call('XPENDING', key, group, 'IDLE', lease, '-', '+', slice, name)
+      if #rows == slice then more = 1 end
+      for _, stalled in ipairs(rows) do take(key, level, stalled) end
+    elseif idle > tonumber(ARGV[7]) and name ~= me then
+      redis.call('XGROUP', 'DELCONSUMER', key, group, name)
+      removed = removed + 1
+    end
+  end
+end
+
+if #found == 0 and parked_count > redis.call('ZCARD', KEYS[2]) then
+  for k = 4, #KEYS do
+    local key, level = KEYS[k], ARGV[k + 4]
+    local cursor = redis.call('HGET', KEYS[1], 'cursor:' .. level) or '0-0'
+    local reply = redis.call('XAUTOCLAIM', key, group, parked, lease, cursor, 'COUNT', slice, 'JUSTID')
+    redis.pcall('HSET', KEYS[1], 'cursor:' .. level, reply[1])
+    if reply[1] ~= '0-0' then more = 1 end
+    for _, id in ipairs(reply[2]) do
+      if #redis.call('XRANGE', key, id, id) == 0 then
+        forget(key, level, id)
+      elseif not redis.call('ZSCORE', KEYS[2], level .. '|' .. id) then
+        redis.call('ZADD', KEYS[2], string.format('%.0f', now), level .. '|' .. id)
+        restored = restored + 1
+      end
+    end
+  end
+end
+return {now, 1, vanished, removed, restored, more, found}

@@ -1,0 +1,198 @@
+"""The consumer: fetches entries of one group, runs handlers, writes outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from streams.broker import Broker
+from streams.broker.fetch import Delivery, Fetching
+from streams.broker.settle import Settling
+from streams.codec import MAX_EVENT_BYTES
+from streams.consumer_name import consumer_name
+from streams.consuming.fetcher import Fetcher
+from streams.consuming.leases import LeaseKeeper
+from streams.consuming.runners import Runners
+from streams.consuming.settler import Settler
+from streams.consuming.stats import Stats
+from streams.errors import ConfigurationError
+from streams.handlers import HandlerFunction, Route, Router, as_router
+from streams.keys import checked_name
+from streams.priority import Levels
+
+logger = logging.getLogger("streams.consumer")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """How a consumer works.
+
+    Attributes:
+        levels: of the stream; must be the same on its producers.
+        concurrency: the most handlers at once.
+        lease: seconds that an entry may stay silent before it counts as stalled; renewed every third of it while held.
+            Handlers may run longer than that.
+        cancel_grace: seconds that a cancelled handler gets to end before it is abandoned.
+        max_event_bytes: a larger body goes to the dead letters unread.
+        name: of the consumer; made from host, process and start if empty.
+
+    """
+
+    levels: Levels = Levels()
+    concurrency: int = 100
+    lease: float = 30.0
+    cancel_grace: float = 5.0
+    max_event_bytes: int = MAX_EVENT_BYTES
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.concurrency <= 100_000:
+            raise ConfigurationError(f"concurrency is from 1 to 100000, not {self.concurrency!r}")
+        if not 0.3 <= self.lease <= 86_400:
+            raise ConfigurationError(f"lease is from 0.3 to 86400 seconds, not {self.lease!r}")
+        if not 0 <= self.cancel_grace <= 3600:
+            raise ConfigurationError(f"cancel_grace is from 0 to 3600 seconds, not {self.cancel_grace!r}")
+
+
+class Consumer:
+    """Consumes one group of one stream.
+
+    Args:
+        broker: an open broker.
+        stream, group: names.
+        handler: a function that takes one event, a ``Route``, or a ``Router``.
+        options: see ``ConsumerOptions``.
+
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        stream: str,
+        group: str,
+        handler: Router | Route | HandlerFunction,
+        options: ConsumerOptions | None = None,
+    ) -> None:
+        self.options = options = options or ConsumerOptions()
+        self.stream = broker.keys(stream).stream
+        self.group = checked_name(group, "group")
+        self.name = checked_name(options.name or consumer_name(), "consumer")
+        self.stats = Stats()
+        self._broker = broker
+        self._router = as_router(handler)
+        self._held: dict[tuple[int, str], Delivery] = {}
+        self._settler = Settler(self._settling(), self._held, self.stats, self._where)
+        self._runners = Runners(
+            self._router,
+            self._settler,
+            self.stats,
+            where=(self.stream, self.group, self.name),
+            clock=broker.clock,
+            concurrency=options.concurrency,
+            lease=options.lease,
+            cancel_grace=options.cancel_grace,
+            max_event_bytes=options.max_event_bytes,
+        )
+        self._fetcher = Fetcher(
+            Fetching(broker, broker.keys(stream), options.levels, self.group, self.name),
+            self._runners,
+            self._settler,
+            self.stats,
+            self._held,
+            levels=options.levels,
+            concurrency=options.concurrency,
+            lease=options.lease,
+            clock=broker.clock,
+            where=self._where,
+        )
+        self._hurry = asyncio.Event()
+        self._grace = 0.0
+
+    @property
+    def _where(self) -> str:
+        return f"{self.stream}/{self.group}"
+
+    @property
+    def busy(self) -> int:
+        """How many entries are with handlers at this moment."""
+        return self._runners.busy
+
+    @property
+    def abandoned(self) -> set[asyncio.Task[None]]:
+        """Tasks of handlers that never ended; whoever ends the process must not wait for them."""
+        return self._runners.abandoned
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Stop fetching; ``run`` returns when the running handlers are done, after at most ``grace`` seconds and a bit.
+
+        A second call hurries: what runs is cancelled now, and given back.
+        """
+        if self._fetcher_stopped():
+            self._hurry.set()
+        self._grace = grace
+        self._fetcher.stop()
+
+    def _fetcher_stopped(self) -> bool:
+        return self._fetcher._stopping  # noqa: SLF001 - its own part
+
+    async def run(self) -> None:
+        """Consume until ``stop`` is called, or cancelled.
+
+        On the way out nothing is lost: what had not started or was cancelled is given back at no cost to its attempts.
+
+        Raises:
+            AccessDenied: the credentials or permissions do not suffice.
+
+        """
+        loop = asyncio.get_running_loop()
+
+        def lost(deliveries: list[Delivery]) -> None:
+            with contextlib.suppress(RuntimeError):  # The loop may have closed in the meantime.
+                loop.call_soon_threadsafe(self._runners.lost, deliveries)
+
+        leases = LeaseKeeper(self._settling, self._held, self.options.lease, lost)
+        leases.start()
+        self._runners.start()
+        settling = asyncio.create_task(self._settler.run(), name="streams-settler")
+        watching = asyncio.create_task(self._runners.watch(), name="streams-watch")
+        fetching = asyncio.create_task(self._fetcher.run(), name="streams-fetcher")
+        try:
+            await asyncio.wait((settling, watching, fetching), return_when=asyncio.FIRST_COMPLETED)
+            if not fetching.done():
+                self._fetcher.stop()
+                await asyncio.wait((fetching,))
+            await self._drain(settling)
+            for task in (settling, fetching):
+                if task.done():
+                    task.result()
+        finally:
+            await self._close(leases, (settling, watching, fetching))
+
+    async def _drain(self, settling: asyncio.Task[None]) -> None:
+        drain = asyncio.create_task(self._runners.drain(self._grace))
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            drain.cancel()
+            await asyncio.wait((drain,))
+            await self._runners.drain(0.0)
+        hurry.cancel()
+        quiet = asyncio.create_task(self._settler.wait_quiet())
+        # A server that is away must not hold up the exit: what is not settled is found by the reclaimer.
+        await asyncio.wait((quiet, settling), timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
+        quiet.cancel()
+
+    async def _close(self, leases: LeaseKeeper, tasks: tuple[asyncio.Task[None], ...]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._runners.close()
+        await leases.close()
+        for task in self._runners.abandoned:
+            # Such a task ignores cancellation, and asyncio.run would wait for it for ever.
+            asyncio._unregister_task(task)  # noqa: SLF001 - documented for makers of tasks
+
+    def _settling(self) -> Settling:
+        return Settling(self._broker, self._broker.keys(self.stream), self.options.levels, self.group, self.name)

@@ -1,0 +1,227 @@
+"""The fetch loop: decides what to read next. Everything that it reads starts at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from streams.broker import Backoff, ServerClock
+from streams.broker.fetch import Delivery, Fetching
+from streams.consuming.runners import Runners
+from streams.consuming.settler import Settler
+from streams.consuming.stats import Stats
+from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
+from streams.priority import Levels
+
+logger = logging.getLogger("streams.consumer")
+
+POLL = 0.5
+"""Seconds between looks for due retries that another worker may have set, and the longest block."""
+_GATHER = 0.002
+_WRONG_TYPE_WAIT = 5.0
+
+
+class Fetcher:
+    """Reads for one consumer, strictly highest level first.
+
+    Nothing is fetched that cannot start at once (ADR 3): what a killed worker held had started, what had not started is
+    still on the stream, and a new event of a high level never waits behind fetched ones of a low level.
+    """
+
+    def __init__(
+        self,
+        fetching: Fetching,
+        runners: Runners,
+        settler: Settler,
+        stats: Stats,
+        held: dict[tuple[int, str], Delivery],
+        *,
+        levels: Levels,
+        concurrency: int,
+        lease: float,
+        clock: ServerClock,
+        where: str,
+    ) -> None:
+        self._fetching = fetching
+        self._runners = runners
+        self._settler = settler
+        self._stats = stats
+        self._held = held
+        self._levels = levels.descending
+        self._concurrency = concurrency
+        self._lease = lease
+        self._clock = clock
+        self._where = where
+        self._stopping = False
+        self._stop_news = asyncio.Event()
+        self._due_at = 0.0
+        self._check_at = 0.0
+        self._hungry = True
+        self._focus: int | None = None
+        self._away = False
+
+    def stop(self) -> None:
+        """Fetch nothing more; a read that is blocking ends by itself within POLL seconds."""
+        self._stopping = True
+        self._runners.slot_freed.set()
+        self._stop_news.set()
+
+    async def run(self) -> None:
+        """Fetch until stopped.
+
+        Raises:
+            AccessDenied: the credentials or permissions do not suffice.
+
+        """
+        backoff = Backoff()
+        await self._until_it_works(self._create_group, backoff)
+        while not self._stopping:
+            try:
+                await self._step()
+            except GroupMissing:
+                await self._pause(backoff.next())
+                await self._until_it_works(self._create_group, backoff)
+            except AccessDenied:
+                raise
+            except BrokerUnavailable as error:
+                self._say_away(error)
+                await self._pause(backoff.next())
+                self._check_at = 0.0
+            except BrokerError as error:
+                logger.error("cannot read the stream", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
+                await self._pause(_WRONG_TYPE_WAIT)
+            else:
+                if self._away:
+                    self._away = False
+                    logger.info("the server is back", extra={"where": self._where})
+                backoff.reset()
+
+    async def _step(self) -> None:
+        """One read, of the kind that suits what is known."""
+        free = self._runners.free
+        if free <= 0 or self._settler.unsettled >= max(self._concurrency, 100):
+            await self._wait_for_slot()
+            return
+        if free * 8 < self._concurrency:
+            # A few places only: a moment later there are more, and they share the trip.
+            await asyncio.sleep(_GATHER)
+            free = self._runners.free
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + self._lease / 2
+            await self._find_lost_reads()
+        if now >= self._due_at and await self._take_due(free):
+            return
+        if self._focus is not None and free >= 4 * len(self._levels):
+            taken = await self._fetching.take_from(self._focus, free)
+            self._learn(taken, free)
+        elif self._hungry:
+            taken = await self._fetching.take(free)
+            self._learn(taken, free)
+        else:
+            taken = await self._block(free)
+        self._start(taken)
+
+    async def _take_due(self, free: int) -> bool:
+        """Fetch due retries; True if there were any."""
+        reply = await self._fetching.take_due(free, self._runners.suspects_allowed)
+        self._stats.vanished += reply.vanished
+        self._due_at = time.monotonic() + POLL
+        if reply.next_due is not None:
+            self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._clock.now()))
+        self._start(reply.deliveries)
+        return bool(reply.deliveries)
+
+    async def _block(self, free: int) -> list[Delivery]:
+        """Wait for new entries, no longer than to the next due retry."""
+        seconds = min(POLL, self._due_at - time.monotonic())
+        if seconds <= 0.001:
+            return []
+        count = max(1, free // len(self._levels))
+        taken = await self._fetching.wait(count, seconds)
+        self._hungry = len(taken) >= count
+        return taken
+
+    def _learn(self, taken: list[Delivery], asked: int) -> None:
+        """After a full read from a single level, that level is the busy one; after a short read, none is."""
+        self._hungry = len(taken) >= asked
+        levels = {delivery.level for delivery in taken}
+        if self._hungry and len(levels) == 1:
+            self._focus = levels.pop()
+        else:
+            # Mixed or short: let the next read find out from the top.
+            self._hungry = self._hungry or (self._focus is not None and bool(taken))
+            self._focus = None
+
+    def _start(self, taken: list[Delivery]) -> None:
+        if not taken:
+            return
+        taken.sort(key=lambda delivery: -delivery.level)
+        free = self._runners.free
+        self._stats.fetched += len(taken)
+        for delivery in taken:
+            self._held[delivery.place] = delivery
+        surplus = taken if self._stopping else taken[free:]
+        for delivery in surplus:
+            self._settler.postpone(delivery, 0.0, "released")
+        if surplus:
+            self._due_at = 0.0
+        if not self._stopping:
+            self._runners.dispatch(taken[:free])
+
+    async def _wait_for_slot(self) -> None:
+        self._runners.slot_freed.clear()
+        if self._runners.free > 0 and self._settler.unsettled:
+            await self._pause(_GATHER)
+        elif not self._stopping:
+            await self._runners.slot_freed.wait()
+
+    async def _find_lost_reads(self) -> None:
+        """Give back what the server holds for this consumer without its knowing: the answer to a read was lost."""
+        back = await self._fetching.hand_back_unknown(list(self._held))
+        if back:
+            logger.warning("entries of a lost read handed back", extra={"where": self._where, "count": back})
+            self._due_at = 0.0
+
+    async def _create_group(self) -> None:
+        created = await self._fetching.ensure_group()
+        if created and self._stats.fetched:
+            logger.warning(
+                "the group was gone and is created again, reading from the beginning",
+                extra={"where": self._where, "levels": created},
+            )
+        self._hungry, self._focus = True, None
+
+    async def _until_it_works(self, call: Callable[[], Awaitable[None]], backoff: Backoff) -> None:
+        while not self._stopping:
+            try:
+                await call()
+            except AccessDenied:
+                raise
+            except BrokerUnavailable as error:
+                self._say_away(error)
+                await self._pause(backoff.next())
+            except BrokerError as error:
+                logger.error("cannot create the group", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
+                await self._pause(_WRONG_TYPE_WAIT)
+            else:
+                return
+
+    def _say_away(self, error: BrokerUnavailable) -> None:
+        """One line per outage, not one per try."""
+        if not self._away:
+            self._away = True
+            logger.warning(
+                "the server is away, trying again until it is back",
+                extra={"where": self._where, "error": str(error)},
+            )
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not through a stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop_news.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,334 @@
+"""The runners: a fixed pool that starts handlers and turns what they do into outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from streams.broker import ServerClock
+from streams.broker.fetch import Delivery
+from streams.codec import decode
+from streams.consuming.settler import Settler
+from streams.consuming.stats import Stats
+from streams.errors import EventTooLarge, MalformedEvent, Snooze
+from streams.event import Event
+from streams.handlers import Route, Router
+from streams.retry import AttemptRecord, Bury, describe_error
+
+logger = logging.getLogger("streams.consumer")
+
+_TICK = 0.1
+
+
+class _Run:
+    """One attempt in progress. ``why`` says who cancelled it: timeout, lost, shutdown; '' if nobody."""
+
+    __slots__ = ("abandoned", "cancelled_at", "deadline", "delivery", "event", "route", "task", "why")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.task: asyncio.Task[Any] | None = None
+        self.route: Route | None = None
+        self.event: Event[Any] | None = None
+        self.deadline = math.inf
+        self.why = ""
+        self.cancelled_at = math.inf
+        self.abandoned = False
+
+
+class Runners:
+    """Starts handlers from a fixed number of tasks over one queue; no task and no timer per event.
+
+    Whatever a handler does ends in an outcome: a return, any exception (SystemExit and a CancelledError of its own
+    included), a timeout. A handler that does not end within ``cancel_grace`` after it was cancelled is abandoned: its
+    entry is settled without it, its place is taken by a new runner, its late result is dropped.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        settler: Settler,
+        stats: Stats,
+        *,
+        where: tuple[str, str, str],
+        clock: ServerClock,
+        concurrency: int,
+        lease: float,
+        cancel_grace: float,
+        max_event_bytes: int,
+    ) -> None:
+        self._router = router
+        self._settler = settler
+        self._stats = stats
+        self._stream, self._group, self._consumer = where
+        self._clock = clock
+        self._lease = lease
+        self._cancel_grace = cancel_grace
+        self._max_event_bytes = max_event_bytes
+        self._queue: deque[Delivery] = deque()
+        self._parked: deque[asyncio.Future[None]] = deque()
+        self._running: dict[int, _Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._concurrency = concurrency
+        self._suspects = 0
+        self.slot_freed = asyncio.Event()
+        self.on_settled_late: Callable[[], None] | None = None
+        self.abandoned: set[asyncio.Task[None]] = set()
+
+    @property
+    def free(self) -> int:
+        """How many more entries can start at once."""
+        return self._concurrency - len(self._running) - len(self._queue)
+
+    @property
+    def busy(self) -> int:
+        """How many attempts are in progress or about to start."""
+        return len(self._running) + len(self._queue)
+
+    @property
+    def suspects_allowed(self) -> int:
+        """How many more suspects may be fetched: one at a time, so that none takes another with it."""
+        return 0 if self._suspects else 1
+
+    def start(self) -> None:
+        """Start the pool."""
+        for _ in range(self._concurrency):
+            self._add_runner()
+
+    def dispatch(self, deliveries: Iterable[Delivery]) -> None:
+        """Queue entries for the runners, highest level first."""
+        for delivery in deliveries:
+            self._queue.append(delivery)
+            if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
+                self._suspects += 1
+        for _ in range(min(len(self._queue), len(self._parked))):
+            waiter = self._parked.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def lost(self, deliveries: Iterable[Delivery]) -> None:
+        """Cancel the handlers of entries whose lease is lost."""
+        gone = {id(delivery) for delivery in deliveries}
+        for run in list(self._running.values()):
+            if id(run.delivery) in gone and not run.why:
+                self._stats.lost += 1
+                self._log(logging.WARNING, "lease lost, handler cancelled", run.delivery, run.event)
+                self._cancel(run, "lost")
+
+    async def watch(self) -> None:
+        """Enforce timeouts, abandon what does not end, and notice a blocked event loop. Runs until cancelled."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            if now - last > 1.0 + _TICK:
+                logger.warning(
+                    "the event loop was blocked: a handler computes or waits without awaiting",
+                    extra={"where": f"{self._stream}/{self._group}", "seconds": round(now - last - _TICK, 1)},
+                )
+            last = now
+            for run in list(self._running.values()):
+                if run.deadline <= now and not run.why:
+                    self._cancel(run, "timeout")
+                elif now - run.cancelled_at > self._cancel_grace:
+                    self._abandon(run)
+
+    async def drain(self, grace: float) -> None:
+        """Let running handlers finish for ``grace`` seconds, then cancel them; return when none is left.
+
+        What had not started is given back at once; what is cancelled is given back too, no attempt burnt.
+        """
+        while self._queue:
+            self._settler.postpone(self._queue.popleft(), 0.0, "released")
+        give_up = time.monotonic() + grace
+        while self._running and time.monotonic() < give_up:
+            self.slot_freed.clear()
+            try:
+                async with asyncio.timeout(max(0.01, give_up - time.monotonic())):
+                    await self.slot_freed.wait()
+            except TimeoutError:
+                break
+        for run in list(self._running.values()):
+            if not run.why:
+                self._cancel(run, "shutdown")
+        while self._running:
+            await asyncio.sleep(min(_TICK, 0.02))
+
+    async def close(self) -> None:
+        """End the runners; what was abandoned stays behind and is known by ``abandoned``."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _add_runner(self) -> None:
+        task = asyncio.create_task(self._serve(), name="streams-runner")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        while True:
+            while not self._queue:
+                parked = loop.create_future()
+                self._parked.append(parked)
+                await parked
+            delivery = self._queue.popleft()
+            run = _Run(delivery)
+            run.task = task
+            self._running[id(run)] = run
+            await self._attempt(run)
+            if run.abandoned:
+                self.abandoned.discard(task)  # type: ignore[arg-type]
+                return
+            del self._running[id(run)]
+            if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
+                self._suspects -= 1
+            self.slot_freed.set()
+
+    async def _attempt(self, run: _Run) -> None:
+        delivery = run.delivery
+        try:
+            event = decode(delivery.fields, self._max_event_bytes)
+        except (MalformedEvent, EventTooLarge) as error:
+            self._refuse(delivery, "too-large" if isinstance(error, EventTooLarge) else "malformed", error)
+            return
+        if event.group and event.group != self._group:
+            self._settler.done(delivery)  # A replay meant for another group of this stream.
+            return
+        self._fill(event, delivery)
+        run.event = event
+        if event.meta and self._expired(event):
+            self._refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"))
+            return
+        run.route = route = self._router.find(event.type)
+        if route is None:
+            self._refuse(delivery, "no-handler", LookupError("no handler of this group serves the event's type"))
+            return
+        if route.timeout is not None:
+            now = time.monotonic()
+            run.deadline = now + route.timeout
+            delivery.renew_until = run.deadline + self._cancel_grace + self._lease
+        try:
+            await route.call(event)
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
+            self._failed(run, route, error)
+        else:
+            self._uncancel(run)
+            if not run.abandoned:
+                self._settler.done(delivery)
+
+    def _fill(self, event: Event[Any], delivery: Delivery) -> None:
+        event.stream = self._stream
+        event.group = self._group
+        event.priority = delivery.level
+        event.entry_id = delivery.entry_id
+        event.id = event.id or delivery.entry_id
+        event.attempt = AttemptRecord.from_json(delivery.record).attempts + 1 if delivery.record else 1
+
+    def _expired(self, event: Event[Any]) -> bool:
+        return event.expires is not None and event.expires <= self._clock.now()
+
+    def _failed(self, run: _Run, route: Route, error: BaseException) -> None:
+        delivery = run.delivery
+        if isinstance(error, asyncio.CancelledError) and not run.why and run.task is not None and run.task.cancelling():
+            raise error  # Not the handler's doing: this runner is told to end.
+        if isinstance(error, GeneratorExit) and asyncio.current_task() is not run.task:
+            raise error  # The loop is gone and this coroutine is being closed.
+        self._uncancel(run)
+        if run.abandoned:
+            return
+        if run.why == "lost":
+            self._settler.postpone(
+                delivery, 0.0, "released"
+            )  # Fenced: changes nothing unless the lease came back to us.
+        elif run.why == "shutdown" and isinstance(error, asyncio.CancelledError):
+            self._settler.postpone(delivery, 0.0, "released")
+        elif isinstance(error, Snooze):
+            self._settler.postpone(delivery, error.seconds, "snoozed")
+        elif run.why == "timeout" and isinstance(error, asyncio.CancelledError):
+            self._fail(
+                delivery,
+                run.event,
+                route,
+                TimeoutError(f"the handler exceeded its timeout of {route.timeout} s"),
+            )
+        else:
+            self._fail(delivery, run.event, route, error)
+
+    def _fail(self, delivery: Delivery, event: Event[Any] | None, route: Route, error: BaseException) -> None:
+        record = AttemptRecord.from_json(delivery.record)
+        record.add("failure", describe_error(error, self._consumer), at=round(self._clock.now(), 3))
+        meta = event.meta if event is not None else {}
+        decision = route.retry.after_failure(
+            error, record, max_retries=meta.get("max_retries"), retry_delay=meta.get("retry_delay")
+        )
+        if isinstance(decision, Bury):
+            self._log(
+                logging.ERROR,
+                "dead letter",
+                delivery,
+                event,
+                reason=decision.reason,
+                error=type(error).__name__,
+            )
+            self._settler.bury(delivery, decision.reason, record.to_json())
+        else:
+            delay = round(decision.delay, 3)
+            self._log(logging.WARNING, "retry", delivery, event, delay=delay, error=type(error).__name__)
+            self._settler.postpone(delivery, decision.delay, "retried", record.to_json())
+
+    def _refuse(self, delivery: Delivery, reason: str, error: Exception) -> None:
+        """To the dead letters without an attempt: the handler never saw the event."""
+        record = AttemptRecord.from_json(delivery.record)
+        record.note(describe_error(error, self._consumer), at=round(self._clock.now(), 3))
+        self._log(logging.ERROR, "dead letter", delivery, None, reason=reason)
+        self._settler.bury(delivery, reason, record.to_json())
+
+    def _cancel(self, run: _Run, why: str) -> None:
+        run.why = why
+        run.cancelled_at = time.monotonic()
+        if run.task is not None:
+            run.task.cancel()
+
+    @staticmethod
+    def _uncancel(run: _Run) -> None:
+        if run.why and run.task is not None:
+            while run.task.uncancel():
+                pass
+
+    def _abandon(self, run: _Run) -> None:
+        run.abandoned = True
+        self._running.pop(id(run), None)
+        self._stats.abandoned += 1
+        self._log(logging.ERROR, "the handler does not end and is abandoned", run.delivery, run.event, why=run.why)
+        if run.task is not None:
+            self.abandoned.add(run.task)
+            self._tasks.discard(run.task)
+        if run.delivery.record and AttemptRecord.from_json(run.delivery.record).suspect:
+            self._suspects -= 1
+        if run.why == "timeout" and run.route is not None:
+            error = TimeoutError(
+                f"the handler exceeded its timeout of {run.route.timeout} s and did not end when cancelled"
+            )
+            self._fail(run.delivery, run.event, run.route, error)
+        else:
+            self._settler.postpone(run.delivery, 0.0, "released")
+        self._add_runner()
+        self.slot_freed.set()
+
+    def _log(self, level: int, what: str, delivery: Delivery, event: Event[Any] | None, **facts: Any) -> None:
+        extra = {
+            "where": f"{self._stream}/{self._group}",
+            "level_of_stream": delivery.level,
+            "entry": delivery.entry_id,
+            "event_id": event.id if event is not None else "",
+            "event_type": event.type if event is not None else "",
+            "attempt": event.attempt if event is not None else 0,
+        }
+        logger.log(level, what, extra=extra | facts)

@@ -1,0 +1,150 @@
+"""The settler: writes outcomes, many per trip, without a timer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Literal
+
+from streams.broker import Backoff
+from streams.broker.fetch import Delivery
+from streams.broker.settle import DONE, LOST, Buried, Postponed, Settlement, Settling
+from streams.consuming.stats import Stats
+from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
+
+logger = logging.getLogger("streams.consumer")
+
+Why = Literal["retried", "snoozed", "released"]
+_Given = tuple[list[Delivery], list[Postponed], list[Buried]]
+
+
+class Settler:
+    """Takes outcomes from the runners and writes them.
+
+    It sends what is there as soon as the last trip returned: a lone event is settled at once, a flood in batches.
+    An entry counts as held until the server has confirmed its outcome, so its lease is kept through an outage.
+    """
+
+    def __init__(self, settling: Settling, held: dict[tuple[int, str], Delivery], stats: Stats, where: str) -> None:
+        self._settling = settling
+        self._held = held
+        self._stats = stats
+        self._where = where
+        self._done: list[Delivery] = []
+        self._postponed: list[Postponed] = []
+        self._buried: list[Buried] = []
+        self._why: dict[int, Why] = {}
+        self._news = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self.unsettled = 0
+
+    def done(self, delivery: Delivery) -> None:
+        """The handler returned: acknowledge."""
+        self._done.append(delivery)
+        self._announce()
+
+    def postpone(self, delivery: Delivery, delay: float, why: Why, record: bytes = b"") -> None:
+        """Put the entry back, due in ``delay`` seconds; ``record`` replaces its attempt record unless empty."""
+        self._why[id(delivery)] = why
+        self._postponed.append(Postponed(delivery, round(delay * 1000), record))
+        self._announce()
+
+    def bury(self, delivery: Delivery, reason: str, record: bytes) -> None:
+        """Move the entry to the dead letters."""
+        self._buried.append(Buried(delivery, reason, record))
+        self._announce()
+
+    def _announce(self) -> None:
+        self.unsettled += 1
+        self._news.set()
+        self._quiet.clear()
+
+    async def wait_quiet(self) -> None:
+        """Return once everything given so far is settled."""
+        await self._quiet.wait()
+
+    async def run(self) -> None:
+        """Settle until cancelled.
+
+        Raises:
+            AccessDenied: the user lacks a permission; waiting would not help.
+
+        """
+        backoff = Backoff(limit=5.0)
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            done, self._done = self._done, []
+            postponed, self._postponed = self._postponed, []
+            buried, self._buried = self._buried, []
+            certain = True
+            while done or postponed or buried:
+                try:
+                    settlement = await self._settling.settle(done, postponed, buried)
+                except BrokerUnavailable:
+                    # Sending again is safe; what the first try did is then seen as lost or as already acknowledged.
+                    certain = False
+                    await asyncio.sleep(backoff.next())
+                    continue
+                refused = self._count(settlement, (done, postponed, buried), certain=certain)
+                done = [d for d in done if d.place not in settlement.statuses]
+                postponed = [p for p in postponed if p.delivery.place not in settlement.statuses]
+                buried = [b for b in buried if b.delivery.place not in settlement.statuses]
+                if refused is None:
+                    backoff.reset()
+                elif isinstance(refused, GroupMissing):
+                    # The pending list is gone with the group: the entries will be delivered anew, there is nothing to keep.
+                    for delivery in [*done, *(p.delivery for p in postponed), *(b.delivery for b in buried)]:
+                        self._forget(delivery)
+                        self._stats.lost += 1
+                    break
+                else:
+                    await asyncio.sleep(backoff.next())
+            if not self.unsettled:
+                self._quiet.set()
+
+    def _forget(self, delivery: Delivery) -> None:
+        if self._held.get(delivery.place) is delivery:
+            del self._held[delivery.place]
+        self._why.pop(id(delivery), None)
+        self.unsettled -= 1
+
+    def _count(self, settlement: Settlement, given: _Given, *, certain: bool) -> BrokerError | None:
+        done, postponed, buried = given
+        statuses = settlement.statuses
+        finished = 0
+        for delivery in done:
+            if delivery.place in statuses:
+                self._forget(delivery)
+                finished += 1
+        lost = settlement.ack_shortfall if certain else 0
+        self._stats.done += finished
+        for row in postponed:
+            status = statuses.get(row.delivery.place)
+            if status is not None:
+                why = self._why[id(row.delivery)]
+                lost += self._end(row.delivery, status, why, certain=certain)
+        for letter in buried:
+            status = statuses.get(letter.delivery.place)
+            if status is not None:
+                lost += self._end(letter.delivery, status, "dead", certain=certain)
+        if lost:
+            self._stats.lost += lost
+            logger.warning("lease lost before settling", extra={"where": self._where, "count": lost})
+        if settlement.refused is not None and not isinstance(settlement.refused, BrokerUnavailable):
+            logger.error("the server refuses to settle", extra={"where": self._where, "error": str(settlement.refused)})
+            if isinstance(settlement.refused, AccessDenied):
+                raise settlement.refused
+        return settlement.refused
+
+    def _end(self, delivery: Delivery, status: int, outcome: str, *, certain: bool) -> int:
+        """Count one outcome; returns 1 if it was a lost lease."""
+        self._forget(delivery)
+        if status == DONE or (status == LOST and not certain):
+            setattr(self._stats, outcome, getattr(self._stats, outcome) + 1)
+        elif status == LOST:
+            return 1
+        else:
+            self._stats.vanished += 1
+        return 0

@@ -1,0 +1,37 @@
+"""What a consumer counts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters since the consumer started; every entry fetched ends in exactly one of the others.
+
+    Attributes:
+        fetched: entries given to this consumer, retries included.
+        done: handled and acknowledged.
+        retried: failed, and waiting for a retry.
+        dead: moved to the dead letters.
+        snoozed: put back by ``Snooze``.
+        released: given back without an attempt (shutdown).
+        lost: leases lost; somebody else may have run these too.
+        vanished: deleted by somebody while they were held.
+        abandoned: handlers that did not end when told to.
+
+    """
+
+    fetched: int = 0
+    done: int = 0
+    retried: int = 0
+    dead: int = 0
+    snoozed: int = 0
+    released: int = 0
+    lost: int = 0
+    vanished: int = 0
+    abandoned: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The counters by name."""
+        return asdict(self)

@@ -1,0 +1,184 @@
+"""Every error of the package, in one tree.
+
+    StreamsError
+    ├── ConfigurationError          a setting, URL or argument that cannot be right
+    │   ├── InvalidName             a stream, group or consumer name outside the allowed alphabet
+    │   └── NoServer                no server binary for the embedded server, or it did not start
+    ├── EventError
+    │   ├── MalformedEvent          a stored entry that cannot be read as an event
+    │   └── EventTooLarge           a body over the limit on bytes
+    ├── PublishError
+    │   ├── StreamFull              the stream holds ``max_len`` entries; nothing was trimmed
+    │   └── PublishUnknown          the answer was lost: the event may or may not be stored
+    ├── BrokerError
+    │   ├── BrokerUnavailable       passing: connection loss, loading, failover; trying again helps
+    │   ├── OutOfMemory             the server refuses writes that need memory; trying again may help
+    │   ├── GroupMissing            the consumer group or the stream behind it is gone
+    │   ├── AccessDenied            credentials or permissions: trying again cannot help
+    │   ├── WrongKeyType            a key of ours holds something else
+    │   └── CommandRefused          any other refusal by the server
+    ├── NotFound                    no such stream, group, entry or dead letter
+    └── HandlerSignal               raised *by handlers* to choose an outcome
+        ├── Reject                  dead letter now, no retry
+        └── Snooze                  later, without burning an attempt
+
+``retryable`` on a class says whether the same call may succeed later without anybody changing anything.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamsError(Exception):
+    """Base of every error that this package raises."""
+
+    retryable: ClassVar[bool] = False
+
+
+class ConfigurationError(StreamsError, ValueError):
+    """A setting, URL or argument is refused; the message names it and says what is accepted."""
+
+
+class InvalidName(ConfigurationError):
+    """A name does not match ``[A-Za-z0-9][A-Za-z0-9._-]{0,99}``."""
+
+
+class NoServer(ConfigurationError):
+    """The embedded server has no binary to run, or the binary did not come up."""
+
+
+class EventError(StreamsError, ValueError):
+    """An event breaks the rules of the wire format."""
+
+
+class MalformedEvent(EventError):
+    """A stored entry cannot be read as an event.
+
+    ``reason`` is a short stable word (``no-type``, ``bad-meta``, ``bad-json``, ``too-deep`` …).
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class EventTooLarge(EventError):
+    """The body of an event is over the limit. ``size`` and ``limit`` are in bytes."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"the event body has {size} bytes, the limit is {limit}: store it elsewhere and publish a reference, "
+            "or raise max_event_bytes on producers and workers"
+        )
+        self.size = size
+        self.limit = limit
+
+
+class PublishError(StreamsError):
+    """An event was not, or not surely, published."""
+
+
+class StreamFull(PublishError):
+    """The stream already holds ``max_len`` entries. Nothing was trimmed and this event was not stored.
+
+    ``accepted`` counts the events of the same call that were stored before the limit was met.
+    """
+
+    retryable = True
+
+    def __init__(self, stream: str, max_len: int, accepted: int = 0) -> None:
+        super().__init__(
+            f"stream {stream!r} is full (max_len {max_len}); {accepted} events of this call were stored. "
+            "Slow down and publish the rest again, or raise max_len"
+        )
+        self.stream = stream
+        self.max_len = max_len
+        self.accepted = accepted
+
+
+class PublishUnknown(PublishError):
+    """The request left, the answer was lost: the event is stored once or not at all.
+
+    ``event_ids`` are the ids in doubt. Publishing again may store a second entry with the same event id, unless the
+    event has a ``dedup_id``: then publishing again is safe, and the producer does so by itself.
+    ``accepted`` counts the events of the same call that are surely stored.
+    """
+
+    def __init__(self, stream: str, event_ids: tuple[str, ...], accepted: int = 0) -> None:
+        super().__init__(
+            f"the answer to publishing {len(event_ids)} event(s) on {stream!r} was lost: they may or may not be stored. "
+            "Give events a dedup_id to make publishing again safe"
+        )
+        self.stream = stream
+        self.event_ids = event_ids
+        self.accepted = accepted
+
+
+class BrokerError(StreamsError):
+    """The server, or the way to it, said no."""
+
+
+class BrokerUnavailable(BrokerError):
+    """Connection loss, a server that loads or fails over, or one that is not the primary: trying again helps.
+
+    ``sent`` tells whether the command may have reached the server.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class OutOfMemory(BrokerError):
+    """The server is at ``maxmemory`` and refuses writes that need memory. Nothing was written."""
+
+    retryable = True
+
+
+class GroupMissing(BrokerError):
+    """The consumer group, or the stream that it belongs to, does not exist (any more)."""
+
+    retryable = True
+
+
+class AccessDenied(BrokerError):
+    """Wrong credentials, or the user lacks a permission; the message says which."""
+
+
+class WrongKeyType(BrokerError):
+    """A key of this package holds another kind of value: something else writes to it."""
+
+
+class CommandRefused(BrokerError):
+    """The server refused a command for a reason without a class of its own."""
+
+
+class NotFound(StreamsError, LookupError):
+    """No such stream, group, entry or dead letter."""
+
+
+class HandlerSignal(StreamsError):
+    """Base of the exceptions with which a handler chooses the outcome of an attempt."""
+
+
+class Reject(HandlerSignal):
+    """Raised by a handler: this event can never succeed. It goes to the dead letters at once."""
+
+    def __init__(self, reason: str = "rejected by the handler") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Snooze(HandlerSignal):
+    """Raised by a handler: not now. The event comes back after ``seconds`` and no attempt is burnt."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not 0 <= seconds < float("inf"):
+            raise ConfigurationError(f"Snooze takes seconds of 0 or more, not {seconds!r}")
+        super().__init__(f"snoozed for {seconds} s" + (f": {reason}" if reason else ""))
+        self.seconds = float(seconds)
+        self.reason = reason

@@ -1,0 +1,131 @@
+"""Handlers and routes: which function serves which event types of a group."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from streams.errors import ConfigurationError
+from streams.event import Event
+from streams.retry import Retry
+from streams.threads import Threads
+
+HandlerFunction = Callable[[Event[Any]], Awaitable[Any]] | Callable[[Event[Any]], Any]
+AsyncHandler = Callable[[Event[Any]], Awaitable[Any]]
+
+_threads = Threads()
+
+
+class Route:
+    """A handler with the rules of its attempts.
+
+    Args:
+        function: ``async def`` runs in the event loop, ``def`` in a thread.
+        types: event types that it serves; None: every type without a handler of its own.
+        retry: when a failed event is tried again.
+        timeout: seconds after which an attempt is cancelled and counts as failed; None: no limit. A plain function
+            cannot be cancelled: its thread runs on, its result is dropped.
+
+    Raises:
+        ConfigurationError: the function cannot be called with one event, or a value is out of range.
+
+    """
+
+    __slots__ = ("call", "function", "retry", "timeout", "types")
+
+    def __init__(
+        self,
+        function: HandlerFunction,
+        *,
+        types: Iterable[str] | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        if isinstance(types, str):
+            raise ConfigurationError(f"types is a list of event types, e.g. types=[{types!r}]")
+        if timeout is not None and not 0 < timeout < 1e9:
+            raise ConfigurationError(f"timeout is a number of seconds above 0, or None, not {timeout!r}")
+        _check_callable(function)
+        self.function = function
+        self.types = None if types is None else frozenset(types)
+        self.retry = retry or Retry()
+        self.timeout = timeout
+        self.call: AsyncHandler = function if _is_async(function) else _in_thread(function)
+
+
+class Router:
+    """The routes of one group: event type to handler."""
+
+    def __init__(self, routes: Iterable[Route] = ()) -> None:
+        self._by_type: dict[str, Route] = {}
+        self._default: Route | None = None
+        for route in routes:
+            self.add(route)
+
+    def add(self, route: Route) -> None:
+        """Add a route.
+
+        Raises:
+            ConfigurationError: another handler of the group serves one of its types already.
+
+        """
+        if route.types is None:
+            if self._default is not None:
+                raise ConfigurationError(
+                    "this group has a handler for every type already: give types=[...] to one of the two"
+                )
+            self._default = route
+            return
+        for kind in route.types:
+            if kind in self._by_type:
+                raise ConfigurationError(f"this group has a handler for type {kind!r} already")
+            self._by_type[kind] = route
+
+    def find(self, kind: str) -> Route | None:
+        """The route for an event type, or None if nobody serves it."""
+        return self._by_type.get(kind, self._default)
+
+    def retry_for(self, kind: str) -> Retry:
+        """The retry policy for an event type; the default one where no handler serves it."""
+        route = self.find(kind)
+        return route.retry if route is not None else Retry()
+
+    def routes(self) -> list[Route]:
+        """Every route once."""
+        found = list(dict.fromkeys(self._by_type.values()))
+        return [*found, self._default] if self._default is not None else found
+
+
+def as_router(handler: Router | Route | HandlerFunction) -> Router:
+    """A router around whatever stands for one."""
+    if isinstance(handler, Router):
+        return handler
+    return Router([handler if isinstance(handler, Route) else Route(handler)])
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+
+
+def _in_thread(function: Callable[[Event[Any]], Any]) -> AsyncHandler:
+    async def call(event: Event[Any]) -> Any:
+        result = await _threads.run(function, event)
+        # A callable object or partial around an async function is only seen by what it returns.
+        return await result if inspect.isawaitable(result) else result
+
+    return call
+
+
+def _check_callable(function: Any) -> None:
+    if not callable(function):
+        raise ConfigurationError(f"a handler is a function that takes one event, not {type(function).__name__}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(object())
+    except TypeError:
+        name = getattr(function, "__qualname__", repr(function))
+        raise ConfigurationError(f"handler {name}{signature} cannot be called with one event") from None

@@ -1,0 +1,109 @@
+"""Every Redis key, spelled once.
+
+All keys of a stream share the hash tag ``{stream}``, so each script touches one cluster slot.
+"""
+
+from __future__ import annotations
+
+import re
+
+from streams.errors import InvalidName
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+DEFAULT_NAMESPACE = "streams"
+PARKED = "-parked-"
+"""The consumer that owns entries which wait for a retry. The leading hyphen keeps it out of the names of workers."""
+
+
+def checked_name(name: str, what: str = "name") -> str:
+    """Return ``name`` if it is allowed.
+
+    Raises:
+        InvalidName: it is not; the message says which names are.
+
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidName(
+            f"{what} {name!r}: use 1 to 100 letters, digits, dots, underscores or hyphens, starting with a letter or digit"
+        )
+    return name
+
+
+class Keys:
+    """The keys of one stream.
+
+    Args:
+        stream: the stream's name.
+        namespace: first part of every key; keeps several installations on one server apart.
+
+    """
+
+    __slots__ = ("_root", "namespace", "stream")
+
+    def __init__(self, stream: str, namespace: str = DEFAULT_NAMESPACE) -> None:
+        self.stream = checked_name(stream, "stream")
+        self.namespace = checked_name(namespace, "namespace")
+        self._root = f"{namespace}:{{{stream}}}"
+
+    def level(self, level: int) -> str:
+        """STREAM: the entries of one level."""
+        return f"{self._root}:{level}"
+
+    def scheduled(self) -> str:
+        """ZSET: due time (ms) of delayed events, member ``level|event id``."""
+        return f"{self._root}:scheduled"
+
+    def scheduled_fields(self) -> str:
+        """HASH: the packed fields of delayed events, same member as in the ZSET."""
+        return f"{self._root}:scheduled-fields"
+
+    def dedup(self, dedup_id: str) -> str:
+        """STRING, expiring: ``event id`` and receipt of the event that used this dedup id."""
+        return f"{self._root}:dedup:{dedup_id}"
+
+    def retry(self, group: str) -> str:
+        """ZSET: due time (ms) of retries, member ``level|entry id``."""
+        return f"{self._root}:{group}:retry"
+
+    def attempts(self, group: str) -> str:
+        """HASH: ``level|entry id`` to attempt record (JSON)."""
+        return f"{self._root}:{group}:attempts"
+
+    def dead(self, group: str) -> str:
+        """STREAM: dead letters."""
+        return f"{self._root}:{group}:dead"
+
+    def sweep(self, group: str) -> str:
+        """HASH, expiring: who sweeps, until when, and the cursors."""
+        return f"{self._root}:{group}:sweep"
+
+    def audit(self) -> str:
+        """STREAM, capped: what operators did."""
+        return f"{self._root}:audit"
+
+    def index(self) -> str:
+        """SET of ``stream|level``: which streams exist. The one key without the stream's tag."""
+        return index_key(self.namespace)
+
+
+def index_key(namespace: str) -> str:
+    """The key of the set that names every stream of a namespace."""
+    return f"{namespace}:index"
+
+
+def member(level: int, entry_id: str) -> str:
+    """How an entry is named inside the retry ZSET and the attempts hash."""
+    return f"{level}|{entry_id}"
+
+
+def parse_member(text: str) -> tuple[int, str]:
+    """Undo ``member``.
+
+    Raises:
+        InvalidName: the text is not of the form ``level|id``.
+
+    """
+    level, bar, rest = text.partition("|")
+    if not bar or not level.removeprefix("-").isdigit():
+        raise InvalidName(f"{text!r} is not of the form LEVEL|ID")
+    return int(level), rest

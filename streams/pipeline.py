@@ -1,0 +1,230 @@
+"""The pipeline: handlers are declared on it, events are published through it, a worker runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any, Self, TypedDict, TypeVar, Unpack
+
+from streams.broker import Broker
+from streams.dead_letters import DeadLetters
+from streams.errors import ConfigurationError
+from streams.event import EventAttributes
+from streams.handlers import HandlerFunction, Route, Router
+from streams.keys import Keys, checked_name
+from streams.producer import Producer, ProducerOptions, Receipt
+from streams.retry import Retry
+from streams.service import GroupPlan, Service, ServiceOptions
+from streams.settings import Settings
+from streams.status import Status
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class HandlerOptions(TypedDict, total=False):
+    """The keyword arguments of ``Pipeline.handler``, all optional."""
+
+    types: Iterable[str] | None
+    """Event types that this handler serves; several handlers may share a group. None: every other type."""
+    retry: Retry
+    """When a failed event is tried again."""
+    timeout: float | None
+    """Seconds after which an attempt is cancelled and counts as failed."""
+    lease: float
+    """Seconds of silence after which an entry of this group counts as stalled. Default: the settings' (30)."""
+    concurrency: int
+    """The most handlers of this group at once, in one process. Default: the settings' (100)."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Group:
+    router: Router
+    lease: float | None = None
+    concurrency: int | None = None
+
+
+class Pipeline:
+    """Streams on one server, with their handlers.
+
+    Args:
+        url: the server; see ``Broker``. None: the embedded server that keeps nothing.
+        settings: everything else; ``Settings()`` if None.
+
+    Raises:
+        ConfigurationError: the URL cannot be used.
+
+    """
+
+    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        if url is not None:
+            self.settings = dataclasses.replace(self.settings, url=url)
+        self._groups: dict[tuple[str, str], _Group] = {}
+        self._producers: dict[str, Producer] = {}
+        self._broker: Broker | None = None
+        self._users = 0
+        self._service: Service | None = None
+        self._new_broker()
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """A pipeline with the settings of the environment, ``.env.local`` and ``.env``."""
+        return cls(settings=Settings.from_env())
+
+    def __repr__(self) -> str:
+        """Show the server without credentials."""
+        return f"<Pipeline {self._new_broker().address} groups={len(self._groups)}>"
+
+    def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[F], F]:
+        """Declare a function as a handler of ``group`` on ``stream``.
+
+        The function takes one ``Event``. Return: acknowledged. Raise: retried. ``Reject``: dead letter. ``Snooze``:
+        later, at no cost. ``async def`` runs in the event loop, ``def`` in a thread.
+
+        Raises:
+            ConfigurationError: a name or an option is refused, or contradicts another handler of the group.
+
+        """
+        unknown = set(options) - set(HandlerOptions.__annotations__)
+        if unknown:
+            raise ConfigurationError(
+                f"handler() does not know {', '.join(sorted(unknown))}; it knows {', '.join(sorted(HandlerOptions.__annotations__))}"
+            )
+        place = (Keys(stream, self.settings.namespace).stream, checked_name(group, "group"))
+
+        def declare(function: F) -> F:
+            self.add_handler(place, function, options)
+            return function
+
+        return declare
+
+    def add_handler(self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions) -> None:
+        """What ``handler`` does, without the decorator; ``place`` is stream and group."""
+        route = Route(function, types=options.get("types"), retry=options.get("retry"), timeout=options.get("timeout"))
+        known = self._groups.get(place) or _Group(Router())
+        for name in ("lease", "concurrency"):
+            wanted, present = options.get(name), getattr(known, name)
+            if wanted is not None and present is not None and wanted != present:
+                raise ConfigurationError(
+                    f"group {place[1]!r} of stream {place[0]!r} has {name}={present} already: it belongs to the group"
+                )
+        known.router.add(route)
+        known.lease = options.get("lease", known.lease)
+        known.concurrency = options.get("concurrency", known.concurrency)
+        self._groups[place] = known
+
+    @property
+    def plans(self) -> list[GroupPlan]:
+        """The declared groups, with the settings filled in."""
+        settings = self.settings
+        return [
+            GroupPlan(
+                stream,
+                group,
+                found.router,
+                found.lease or settings.lease,
+                found.concurrency or settings.concurrency,
+            )
+            for (stream, group), found in self._groups.items()
+        ]
+
+    async def __aenter__(self) -> Self:
+        if self._broker is None:
+            broker = self._new_broker()
+            try:
+                await broker.connect()
+            except BaseException:
+                await broker.close()
+                raise
+            self._broker = broker
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0 and self._broker is not None:
+            broker, self._broker = self._broker, None
+            self._producers.clear()
+            await broker.close()
+
+    @property
+    def broker(self) -> Broker:
+        """The open broker.
+
+        Raises:
+            ConfigurationError: the pipeline is not open.
+
+        """
+        if self._broker is None:
+            raise ConfigurationError("the pipeline is not open: use it inside 'async with pipeline:'")
+        return self._broker
+
+    def producer(self, stream: str) -> Producer:
+        """The producer of a stream."""
+        producer = self._producers.get(stream)
+        if producer is None:
+            settings = self.settings
+            options = ProducerOptions(
+                levels=settings.levels,
+                max_len=settings.max_len,
+                max_event_bytes=settings.max_event_bytes,
+                dedup_window=settings.dedup_window,
+            )
+            producer = self._producers[stream] = Producer(self.broker, stream, options)
+        return producer
+
+    async def publish(
+        self, stream: str, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]
+    ) -> Receipt:
+        """Publish one event; see ``Producer.publish``."""
+        return await self.producer(stream).publish(data, type=type, **attributes)
+
+    async def publish_many(
+        self,
+        stream: str,
+        events: Iterable[Any] | AsyncIterable[Any],
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
+    ) -> list[Receipt]:
+        """Publish many events; see ``Producer.publish_many``."""
+        return await self.producer(stream).publish_many(events, type=type, **attributes)
+
+    def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
+        """The dead letters of a group; ``by`` names who acts, for the audit record."""
+        return DeadLetters(self.broker, stream, group, by=by)
+
+    def status(self) -> Status:
+        """Where entries stand."""
+        return Status(self.broker)
+
+    async def run(self) -> None:
+        """Run every declared group: consumers, reclaimers, schedulers; until ``stop`` or SIGTERM or SIGINT.
+
+        Raises:
+            ConfigurationError: no handler is declared.
+            AccessDenied: the credentials or permissions do not suffice.
+            BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
+
+        """
+        if not self._groups:
+            raise ConfigurationError(
+                "this pipeline has no handler: declare one with @pipeline.handler(stream, group=...)"
+            )
+        async with self:
+            settings = self.settings
+            options = ServiceOptions(settings.levels, settings.max_event_bytes, settings.grace_period)
+            self._service = Service(self.broker, self.plans, options)
+            try:
+                await self._service.run()
+            finally:
+                self._service = None
+
+    def stop(self) -> None:
+        """Let ``run`` end in order; called again: now. Does nothing when it does not run."""
+        if self._service is not None:
+            self._service.stop()
+
+    def _new_broker(self) -> Broker:
+        settings = self.settings
+        return Broker(settings.url, namespace=settings.namespace, timeout=settings.timeout)

@@ -1,0 +1,331 @@
+"""The producer: publishes events on one stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple, Unpack
+
+from streams.broker import Backoff, Broker
+from streams.broker.publish import Prepared, Publishing
+from streams.codec import BYTES_TYPE, MAX_EVENT_BYTES, check_type, encode_body, encode_meta
+from streams.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    EventTooLarge,
+    OutOfMemory,
+    PublishUnknown,
+    StreamFull,
+)
+from streams.event import Event, EventAttributes, new_event_id
+from streams.priority import Levels
+
+_BATCH_EVENTS = 500
+_BATCH_BYTES = 1024 * 1024
+_NO_TYPE = "publish needs type=..., e.g. type='order.created'"
+
+
+class Receipt(NamedTuple):
+    """What publishing an event returned.
+
+    Attributes:
+        event_id: the event's id; of the first event, if this one is a duplicate.
+        level: the level that it went to.
+        entry_id: its entry id; '' while it is scheduled.
+        duplicate: an event with the same dedup id was stored before inside the window; this one was not.
+
+    """
+
+    event_id: str
+    level: int
+    entry_id: str
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerOptions:
+    """Limits of a producer.
+
+    Attributes:
+        levels: of the stream; must be the same on its consumers.
+        max_len: the most unfinished events on the stream; above it publishing raises ``StreamFull``. 0: no limit.
+        max_event_bytes: the largest body.
+        dedup_window: seconds for which a ``dedup_id`` is remembered.
+        retry_for: seconds for which an event with a ``dedup_id`` is sent again while the server is away.
+
+    """
+
+    levels: Levels = Levels()
+    max_len: int = 0
+    max_event_bytes: int = MAX_EVENT_BYTES
+    dedup_window: float = 3600.0
+    retry_for: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_len", "max_event_bytes", "dedup_window", "retry_for"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"{name} is 0 or more, not {getattr(self, name)!r}")
+
+
+class _Waiting(NamedTuple):
+    event: Prepared
+    answer: asyncio.Future[str]
+
+
+class Producer:
+    """Publishes events on one stream; made for many concurrent ``publish`` calls, which share round trips.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        options: limits; see ``ProducerOptions``.
+
+    """
+
+    def __init__(self, broker: Broker, stream: str, options: ProducerOptions | None = None) -> None:
+        self.options = options or ProducerOptions()
+        self.stream = broker.keys(stream).stream
+        self._clock = broker.clock
+        self._publishing = Publishing(
+            broker,
+            broker.keys(stream),
+            self.options.levels,
+            max_len=self.options.max_len,
+            dedup_window=self.options.dedup_window,
+        )
+        self._registered = False
+        self._waiting: deque[_Waiting] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    async def publish(self, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]) -> Receipt:
+        """Publish one event; when this returns, the server has stored it.
+
+        Args:
+            data: an ``Event``, or the body: anything JSON, or ``bytes`` as they are.
+            type: the event's type; required unless ``data`` is an ``Event``.
+            attributes: see ``EventAttributes``.
+
+        Raises:
+            EventError: the event breaks a limit or the wire format; nothing was sent.
+            StreamFull: the stream is at ``max_len``.
+            BrokerUnavailable: the server is away; the event was surely not stored.
+            PublishUnknown: the answer was lost; the event may be stored.
+            OutOfMemory: the server refuses new data.
+
+        """
+        event = self._prepare(data, type, attributes)
+        if not self._registered:
+            await self._register()
+        if event.dedup_id is not None:
+            return (await self._store_once([event]))[0]
+        if event.delay_ms:
+            return (await self._store([event]))[0]
+        if self._sender is None and not self._waiting:
+            # Alone, as far as can be seen: the first await below lets others join, and those share the next trip.
+            return Receipt(event.event_id, event.level, await self._send_alone(event))
+        waiting = _Waiting(event, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        return Receipt(event.event_id, event.level, await waiting.answer)
+
+    async def publish_many(
+        self,
+        events: Iterable[Any] | AsyncIterable[Any],
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
+    ) -> list[Receipt]:
+        """Publish every event of an iterable, in batches of one round trip; memory does not grow but for the receipts.
+
+        Items are ``Event``s, or bodies that share the keywords. The order within a level is kept.
+
+        Raises:
+            StreamsError: as ``publish``; ``accepted`` of ``StreamFull`` and ``PublishUnknown`` counts the events that
+                are surely stored. Every batch before the failing one is stored.
+
+        """
+        receipts: list[Receipt] = []
+        async for batch in self.publish_batches(events, type=type, **attributes):
+            receipts += batch
+        return receipts
+
+    async def publish_batches(
+        self,
+        events: Iterable[Any] | AsyncIterable[Any],
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
+    ) -> AsyncIterator[list[Receipt]]:
+        """As ``publish_many``, giving the receipts batch by batch: constant memory, and a place to show progress."""
+        if not self._registered:
+            await self._register()
+        accepted = 0
+        async for items in _batches(events):
+            prepared = [self._prepare(item, type, attributes) for item in items]
+            for part in _parts(prepared):
+                try:
+                    receipts = await (self._store(part) if part[0].dedup_id is None else self._store_once(part))
+                except (StreamFull, PublishUnknown) as error:
+                    error.accepted += accepted
+                    raise
+                accepted += len(receipts)
+                yield receipts
+
+    def _prepare(self, data: Any, kind: str | None, attributes: EventAttributes) -> Prepared:
+        event = data if isinstance(data, Event) else Event(kind or _missing_type(), data, **attributes)
+        options = self.options
+        body = encode_body(event.data, options.max_event_bytes)
+        event_id = event.id or new_event_id()
+        meta = event.meta
+        if event.expires_in is not None or (isinstance(event.data, bytes) and "datacontenttype" not in meta):
+            meta = dict(meta)
+            if event.expires_in is not None:
+                meta["expires"] = round(self._clock.now() + event.expires_in, 3)
+            if isinstance(event.data, bytes):
+                meta.setdefault("datacontenttype", BYTES_TYPE)
+        fields: tuple[bytes | str, ...] = ("type", check_type(event.type), "id", event_id, "data", body)
+        if meta:
+            encoded = encode_meta(meta)
+            if len(encoded) > options.max_event_bytes:
+                raise EventTooLarge(len(encoded), options.max_event_bytes)
+            fields += ("meta", encoded)
+        if not 0 <= event.delay < 1e10:
+            raise ConfigurationError(f"delay is a number of seconds, 0 or more, not {event.delay!r}")
+        level = options.levels.level_for(event.priority)
+        return Prepared(event_id, level, fields, round(event.delay * 1000), event.dedup_id)
+
+    async def _register(self) -> None:
+        await self._publishing.register()
+        self._registered = True
+
+    async def _send_alone(self, event: Prepared) -> str:
+        self._sender = asyncio.current_task()
+        try:
+            place = await self._attempt([event], self._publishing.add_one(event))
+        finally:
+            self._sender = None
+            if self._waiting:
+                self._sender = asyncio.create_task(self._send_waiting())
+        if not place:
+            raise StreamFull(self.stream, self.options.max_len)
+        return place
+
+    async def _send_waiting(self) -> None:
+        """Send what gathered while the last trip was under way, all in one, until nothing is left."""
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH_EVENTS))]
+                events = [waiting.event for waiting in batch]
+                try:
+                    places = await self._attempt(events, self._publishing.add(events))
+                except Exception as error:  # noqa: BLE001 - it belongs to the callers, each of whom gets it
+                    for waiting in batch:
+                        if not waiting.answer.done():
+                            waiting.answer.set_exception(_own(error, waiting.event))
+                    continue
+                for waiting, place in zip(batch, places, strict=True):
+                    if waiting.answer.done():
+                        continue
+                    if place:
+                        waiting.answer.set_result(place)
+                    else:
+                        waiting.answer.set_exception(StreamFull(self.stream, self.options.max_len))
+        finally:
+            self._sender = None
+
+    async def _store(self, events: list[Prepared]) -> list[Receipt]:
+        later = events[0].delay_ms > 0
+        call = self._publishing.schedule(events) if later else self._publishing.add(events)
+        places = await self._attempt(events, call)
+        stored = [
+            Receipt(e.event_id, e.level, "" if later else place)
+            for e, place in zip(events, places, strict=True)
+            if place
+        ]
+        if len(stored) < len(events):
+            raise StreamFull(self.stream, self.options.max_len, len(stored))
+        return stored
+
+    async def _store_once(self, events: list[Prepared]) -> list[Receipt]:
+        """Store events that have a dedup id; sending again is safe, so a lost answer is asked for again."""
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self.options.retry_for
+        while True:
+            try:
+                answers = await self._publishing.add_once(events)
+                break
+            except BrokerUnavailable as error:
+                wait = backoff.next()
+                if loop.time() + wait > give_up:
+                    if error.sent:
+                        raise PublishUnknown(self.stream, tuple(e.event_id for e in events)) from error
+                    raise
+                await asyncio.sleep(wait)
+        receipts = []
+        for event, answer in zip(events, answers, strict=True):
+            if answer is not None:
+                entry_id = "" if "|" in answer.place else answer.place
+                receipts.append(Receipt(answer.event_id, event.level, entry_id, answer.duplicate))
+        if len(receipts) < len(events):
+            raise StreamFull(self.stream, self.options.max_len, len(receipts))
+        return receipts
+
+    async def _attempt(self, events: list[Prepared], call: Any) -> Any:
+        """Await a publishing call; a lost answer becomes ``PublishUnknown``. Never sends anything twice."""
+        try:
+            return await call
+        except BrokerUnavailable as error:
+            if error.sent:
+                raise PublishUnknown(self.stream, tuple(event.event_id for event in events)) from error
+            raise
+
+
+def _missing_type() -> str:
+    raise ConfigurationError(_NO_TYPE)
+
+
+def _own(error: Exception, event: Prepared) -> Exception:
+    """Each caller of a shared trip gets an exception of its own."""
+    if isinstance(error, PublishUnknown):
+        return PublishUnknown(error.stream, (event.event_id,))
+    if isinstance(error, BrokerUnavailable):
+        return BrokerUnavailable(str(error), sent=error.sent)
+    if isinstance(error, OutOfMemory):
+        return OutOfMemory(str(error))
+    return error
+
+
+def _parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
+    """Cut a batch where the way of storing changes or the bytes get many; order is kept."""
+    part: list[Prepared] = []
+    size = 0
+    for event in events:
+        kind = (event.dedup_id is not None, event.delay_ms > 0)
+        if part and (
+            (part[0].dedup_id is not None, part[0].delay_ms > 0) != kind or size + event.size() > _BATCH_BYTES
+        ):
+            yield part
+            part, size = [], 0
+        part.append(event)
+        size += event.size()
+    if part:
+        yield part
+
+
+async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
+    if isinstance(events, AsyncIterable):
+        batch: list[Any] = []
+        async for event in events:
+            batch.append(event)
+            if len(batch) == _BATCH_EVENTS:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+        return
+    source = iter(events)
+    for first in source:
+        yield [first, *islice(source, _BATCH_EVENTS - 1)]

@@ -1,0 +1,202 @@
+"""The reclaimer: finds what silent consumers hold and decides what becomes of it. It never runs handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+
+from streams.broker import Backoff, Broker
+from streams.broker.reclaim import Reclaiming, Stalled
+from streams.broker.settle import Buried, Postponed, Settling
+from streams.codec import MAX_NESTING, parse_json
+from streams.consumer_name import consumer_name
+from streams.errors import (
+    AccessDenied,
+    BrokerError,
+    BrokerUnavailable,
+    ConfigurationError,
+    GroupMissing,
+    MalformedEvent,
+)
+from streams.handlers import Router
+from streams.keys import checked_name
+from streams.priority import Levels
+from streams.retry import AttemptRecord, Bury, Retry
+
+logger = logging.getLogger("streams.reclaimer")
+
+_SLICE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimerOptions:
+    """How a reclaimer works.
+
+    Attributes:
+        levels: of the stream.
+        lease: seconds; the same as the consumers'.
+        interval: seconds between sweeps; a third of the lease, at most 10 s, if 0.
+        silence: seconds after which a consumer with nothing pending is removed from the group.
+        name: of the worker that it belongs to; made up if empty.
+
+    """
+
+    levels: Levels = Levels()
+    lease: float = 30.0
+    interval: float = 0.0
+    silence: float = 3600.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.3 <= self.lease <= 86_400:
+            raise ConfigurationError(f"lease is from 0.3 to 86400 seconds, not {self.lease!r}")
+        if self.interval < 0 or self.silence < self.lease:
+            raise ConfigurationError("interval is 0 or more, and silence at least one lease")
+
+    def pause(self) -> float:
+        """Seconds between sweeps, varied by a tenth so that workers do not move in step."""
+        return (self.interval or min(10.0, self.lease / 3)) * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+
+
+class Reclaimer:
+    """Sweeps one group of one stream. Any number may run; one works at a time.
+
+    Args:
+        broker: an open broker.
+        stream, group: names.
+        retry: the policy for stalled entries, or a router that knows one per event type.
+        options: see ``ReclaimerOptions``.
+
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        stream: str,
+        group: str,
+        retry: Retry | Router | None = None,
+        options: ReclaimerOptions | None = None,
+    ) -> None:
+        self.options = options = options or ReclaimerOptions()
+        self.stream = broker.keys(stream).stream
+        self.group = checked_name(group, "group")
+        self.stalled = 0
+        self._retry = retry or Retry()
+        self._clock = broker.clock
+        # A name of its own: what it takes over must not look like something that a consumer holds.
+        name = f"{options.name or consumer_name()}.reclaimer"
+        keys = broker.keys(stream)
+        self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
+        self._settling = Settling(broker, keys, options.levels, self.group, name)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let ``run`` return after the sweep that is under way."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Sweep until ``stop`` is called.
+
+        Raises:
+            AccessDenied: the credentials or permissions do not suffice.
+
+        """
+        backoff = Backoff()
+        wait = random.uniform(0, self.options.pause())  # noqa: S311 - no secret
+        while not await self._stopped_within(wait):
+            try:
+                while await self.sweep():
+                    if self._stopping.is_set():
+                        return
+            except AccessDenied:
+                raise
+            except BrokerUnavailable:
+                wait = backoff.next()  # The consumer says that the server is away; once is enough.
+            except GroupMissing:
+                wait = self.options.pause()  # The consumer creates it.
+            except BrokerError as error:
+                logger.error("cannot sweep", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
+                wait = self.options.pause()
+            else:
+                backoff.reset()
+                wait = self.options.pause()
+
+    async def sweep(self) -> bool:
+        """Take over one slice of stalled entries and decide on each; True if there may be more at once."""
+        pause = self.options.interval or min(10.0, self.options.lease / 3)
+        sweep = await self._reclaiming.sweep(
+            lease=self.options.lease, lock=3 * pause, silence=self.options.silence, most=_SLICE
+        )
+        if sweep.rows_restored:
+            logger.warning(
+                "retry rows were missing and are restored",
+                extra={"where": self._where, "count": sweep.rows_restored},
+            )
+        if sweep.consumers_removed:
+            logger.info("silent consumers removed", extra={"where": self._where, "count": sweep.consumers_removed})
+        if sweep.stalled:
+            await self._decide(sweep.stalled)
+        return sweep.more
+
+    async def _decide(self, stalled: list[Stalled]) -> None:
+        postponed: list[Postponed] = []
+        buried: list[Buried] = []
+        now = round(self._clock.now(), 3)
+        for entry in stalled:
+            self.stalled += 1
+            record = AttemptRecord.from_json(entry.delivery.record)
+            cause = {
+                "type": "Stalled",
+                "message": "the consumer went silent",
+                "where": "",
+                "consumer": entry.previous,
+            }
+            record.add("stall", cause, at=now)
+            decision = self._policy(entry).after_stall(record, max_retries=_own_limit(entry.meta))
+            if isinstance(decision, Bury):
+                buried.append(Buried(entry.delivery, decision.reason, record.to_json()))
+            else:
+                postponed.append(Postponed(entry.delivery, round(decision.delay * 1000), record.to_json()))
+            logger.warning(
+                "stalled entry reclaimed",
+                extra={
+                    "where": self._where,
+                    "level_of_stream": entry.delivery.level,
+                    "entry": entry.delivery.entry_id,
+                    "consumer": entry.previous,
+                    "outcome": "dead" if isinstance(decision, Bury) else "retry",
+                },
+            )
+        settlement = await self._settling.settle((), postponed, buried)
+        if settlement.refused is not None:
+            raise settlement.refused
+
+    def _policy(self, entry: Stalled) -> Retry:
+        if isinstance(self._retry, Retry):
+            return self._retry
+        return self._retry.retry_for(entry.kind.decode("utf-8", "replace"))
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def _where(self) -> str:
+        return f"{self.stream}/{self.group}"
+
+
+def _own_limit(meta: bytes) -> int | None:
+    """The event's own ``max_retries``; what cannot be read is left for the consumer to refuse."""
+    if not meta:
+        return None
+    try:
+        limit = parse_json(meta, MAX_NESTING, "meta").get("max_retries")
+    except (MalformedEvent, AttributeError):
+        return None
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0 else None

@@ -1,0 +1,237 @@
+"""Retry: a pure decision from what happened so far to what happens next.
+
+Consumer and reclaimer use the same decision; neither the clock nor the server is asked here.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from streams.errors import ConfigurationError, MalformedEvent, Reject
+
+MAX_ERRORS_KEPT = 5
+_MAX_MESSAGE = 300
+_LONG_NUMBER = re.compile(r"\d(?:[\s().-]{0,2}\d){7,}")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryIn:
+    """Decision: try again after ``delay`` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Decision: move to the dead letters; ``reason`` is a stable word (see ``docs/dead-letters.md``)."""
+
+    reason: str
+
+
+Decision = RetryIn | Bury
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """What is known of an entry's attempts before the present one. Absent for an entry that never failed.
+
+    Attributes:
+        failures: attempts that raised.
+        stalls: deliveries whose consumer went silent after the attempt had started.
+        first, last: Unix time (seconds, server clock) of the first and of the latest failure or stall.
+        errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``.
+
+    """
+
+    failures: int = 0
+    stalls: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    suspect: bool = False
+
+    @property
+    def attempts(self) -> int:
+        """Attempts started so far, as far as the server knows."""
+        return self.failures + self.stalls
+
+    def add(self, kind: Literal["failure", "stall"], error: dict[str, Any], *, at: float) -> None:
+        """Count one more failure or stall at Unix time ``at`` (seconds)."""
+        if kind == "failure":
+            self.failures += 1
+        else:
+            self.stalls += 1
+        self.first = self.first or at
+        self.last = at
+        self.errors.append({"at": at, "attempt": self.attempts, "kind": kind, **error})
+        del self.errors[:-MAX_ERRORS_KEPT]
+
+    def note(self, error: dict[str, Any], *, at: float) -> None:
+        """Write down why the entry ends without an attempt: nothing started, so nothing is counted."""
+        self.last = at
+        self.errors.append({"at": at, "attempt": self.attempts, "kind": "refused", **error})
+        del self.errors[:-MAX_ERRORS_KEPT]
+
+    def to_json(self) -> bytes:
+        """As stored in the attempts hash and in a dead letter."""
+        record: dict[str, Any] = {
+            "failures": self.failures,
+            "stalls": self.stalls,
+            "first": self.first,
+            "last": self.last,
+            "errors": self.errors,
+        }
+        if self.suspect:
+            record["suspect"] = True
+        return orjson.dumps(record)
+
+    @classmethod
+    def from_json(cls, text: bytes | None) -> AttemptRecord:
+        """Read a stored record; what cannot be read counts as no record."""
+        if not text:
+            return cls()
+        try:
+            stored = orjson.loads(text)
+            return cls(
+                failures=int(stored["failures"]),
+                stalls=int(stored["stalls"]),
+                first=float(stored["first"]),
+                last=float(stored["last"]),
+                errors=list(stored["errors"]),
+                suspect=bool(stored.get("suspect")),
+            )
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a failed event is tried again.
+
+    Args:
+        max_retries: retries after the first attempt; 0: none. An entry is dead when failures + stalls exceed it.
+        delay: seconds before the first retry.
+        backoff: ``exponential`` doubles the delay each time, ``linear`` adds it, ``fixed`` keeps it.
+        max_delay: seconds; no computed delay is longer.
+        jitter: share by which a computed delay is varied up and down, 0 to 1.
+        retry_on: only these exceptions are retried; empty: all.
+        reject_on: these go to the dead letters at once; wins over ``retry_on``.
+
+    Raises:
+        ConfigurationError: a value is out of range; the message names it.
+
+    """
+
+    max_retries: int = 3
+    delay: float = 5.0
+    backoff: Literal["exponential", "linear", "fixed"] = "exponential"
+    max_delay: float = 3600.0
+    jitter: float = 0.1
+    retry_on: tuple[type[BaseException], ...] = ()
+    reject_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
+            raise ConfigurationError(f"Retry.max_retries is an integer of 0 or more, not {self.max_retries!r}")
+        if self.backoff not in ("exponential", "linear", "fixed"):
+            raise ConfigurationError(f"Retry.backoff is exponential, linear or fixed, not {self.backoff!r}")
+        for name, low, high in (("delay", 0.0, 1e9), ("max_delay", 0.0, 1e9), ("jitter", 0.0, 1.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise ConfigurationError(f"Retry.{name} is a number from {low:g} to {high:g}, not {value!r}")
+        for name in ("retry_on", "reject_on"):
+            kinds = getattr(self, name)
+            if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+                raise ConfigurationError(f"Retry.{name} takes a tuple of exception classes, not {kinds!r}")
+
+    def limit(self, override: int | None) -> int:
+        """How many retries an event may have; the event's own ``max_retries`` wins."""
+        return self.max_retries if override is None else override
+
+    def delay_for(self, failures: int, override: float | None = None, rng: random.Random | None = None) -> float:
+        """Seconds before the next try after ``failures`` failures, jitter included; never above ``max_delay``."""
+        base = self.delay if override is None else override
+        step = max(1, failures)
+        if self.backoff == "exponential":
+            wait = base * 2.0 ** min(step - 1, 60)
+        elif self.backoff == "linear":
+            wait = base * step
+        else:
+            wait = base
+        uniform = rng.uniform if rng is not None else random.uniform
+        return min(min(wait, self.max_delay) * uniform(1 - self.jitter, 1 + self.jitter), self.max_delay)
+
+    def after_failure(
+        self,
+        error: BaseException,
+        record: AttemptRecord,
+        *,
+        max_retries: int | None = None,
+        retry_delay: float | None = None,
+        rng: random.Random | None = None,
+    ) -> Decision:
+        """Decide after an attempt that raised ``error``; ``record`` already counts it."""
+        if isinstance(error, Reject):
+            return Bury("rejected")
+        if isinstance(error, MalformedEvent):
+            return Bury("malformed")
+        if isinstance(error, self.reject_on) or (self.retry_on and not isinstance(error, self.retry_on)):
+            return Bury("not-retryable")
+        allowed = self.limit(max_retries)
+        if record.attempts > allowed:
+            return Bury("retries-used-up")
+        record.suspect = record.stalls > 0 and record.attempts >= allowed
+        asked = _retry_after(error)
+        return RetryIn(self.delay_for(record.failures, retry_delay, rng) if asked is None else asked)
+
+    def after_stall(self, record: AttemptRecord, *, max_retries: int | None = None) -> Decision:
+        """Decide after a delivery whose consumer went silent; ``record`` already counts it.
+
+        The lease was the wait, so the retry is due at once. One stall before the last makes the entry a suspect: if it
+        kills its worker again it dies, so a worker runs at most one suspect at a time and no neighbour dies with it.
+        """
+        allowed = self.limit(max_retries)
+        if record.attempts > allowed:
+            return Bury("stalled")
+        record.suspect = record.stalls > 0 and record.attempts >= allowed
+        return RetryIn(0.0)
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """Seconds asked for by the exception's own ``retry_after``, if it is a number (or its text) of 0 or more."""
+    asked = getattr(error, "retry_after", None)
+    if asked is None or isinstance(asked, bool) or not isinstance(asked, (int, float, str)):
+        return None
+    try:
+        seconds = float(asked)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < 1e9 else None
+
+
+def masked(text: str, limit: int = _MAX_MESSAGE) -> str:
+    """One printable line of at most ``limit`` characters in which every number of eight digits or more is masked.
+
+    Phone numbers and the like reach exception texts easily; these texts are stored, logged and shown.
+    """
+    hidden = _LONG_NUMBER.sub(lambda found: "*" * 6 + found.group()[-2:], text[: 4 * limit])
+    line = "".join(c if c.isprintable() else " " for c in hidden)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def describe_error(error: BaseException, consumer: str) -> dict[str, Any]:
+    """What an attempt record keeps of an exception: class, masked message, and the innermost place in the code."""
+    trace = error.__traceback__
+    where = ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        where = f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno} in {code.co_name}"
+        trace = trace.tb_next
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return {"type": name, "message": masked(str(error)), "where": where, "consumer": consumer}

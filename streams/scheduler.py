@@ -1,0 +1,75 @@
+"""The scheduler: moves delayed events onto their stream when they are due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from streams.broker import Backoff, Broker
+from streams.broker.publish import Scheduling
+from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
+from streams.priority import Levels
+
+logger = logging.getLogger("streams.scheduler")
+
+_BATCH = 200
+_POLL = 0.5
+_POLL_EMPTY = 1.0
+
+
+class Scheduler:
+    """Promotes the delayed events of one stream. Any number may run: each event is moved once, by whoever comes first.
+
+    While something is scheduled it looks at least every 0.5 s and exactly at the next due time that it knows; while
+    nothing is, once a second.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        levels: of the stream.
+
+    """
+
+    def __init__(self, broker: Broker, stream: str, levels: Levels | None = None) -> None:
+        self.stream = broker.keys(stream).stream
+        self.promoted = 0
+        self._clock = broker.clock
+        self._scheduling = Scheduling(broker, broker.keys(stream), levels or Levels())
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let ``run`` return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Promote until ``stop`` is called.
+
+        Raises:
+            AccessDenied: the credentials or permissions do not suffice.
+
+        """
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            try:
+                wait = await self.promote()
+                backoff.reset()
+            except AccessDenied:
+                raise
+            except BrokerUnavailable:
+                wait = backoff.next()
+            except BrokerError as error:
+                logger.error("cannot promote", extra={"where": self.stream, "error": str(error)})  # noqa: TRY400
+                wait = 5.0
+            try:
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+
+    async def promote(self) -> float:
+        """Move one batch of due events; returns the seconds to wait before the next look."""
+        promotion = await self._scheduling.promote(_BATCH)
+        self.promoted += promotion.moved
+        if promotion.next_due is None:
+            return _POLL_EMPTY
+        return min(_POLL, max(0.001, promotion.next_due - self._clock.now()))

@@ -1,0 +1,191 @@
+"""The service: consumers, reclaimers and schedulers of a process, from start to orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from streams.broker import Broker
+from streams.consumer import Consumer, ConsumerOptions
+from streams.consumer_name import consumer_name
+from streams.handlers import Router
+from streams.priority import Levels
+from streams.reclaimer import Reclaimer, ReclaimerOptions
+from streams.scheduler import Scheduler
+
+logger = logging.getLogger("streams.worker")
+
+EXIT_FORCED = 70
+"""Exit code when the process had to be ended because a handler did not let go (sysexits: internal software error)."""
+_LAST_RESORT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """One group to serve: names, handlers, and how."""
+
+    stream: str
+    group: str
+    router: Router
+    lease: float
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What all groups of a process share.
+
+    Attributes:
+        levels: of the streams.
+        max_event_bytes: the largest body.
+        grace_period: seconds that running handlers get to finish at shutdown.
+        cancel_grace: seconds that a cancelled handler gets to end.
+
+    """
+
+    levels: Levels = Levels()
+    max_event_bytes: int = 1024 * 1024
+    grace_period: float = 10.0
+    cancel_grace: float = 5.0
+
+
+class Service:
+    """Runs a consumer and a reclaimer for every group, and a scheduler for every stream.
+
+    Shutdown, in this order: reclaimers and schedulers stop; consumers stop fetching; running handlers get the grace
+    period; what is left is cancelled and given back; outcomes are written; connections close. Leases are renewed until
+    the last handler ended.
+
+    Args:
+        broker: an open broker.
+        plans: the groups.
+        options: see ``ServiceOptions``.
+
+    """
+
+    def __init__(self, broker: Broker, plans: Sequence[GroupPlan], options: ServiceOptions | None = None) -> None:
+        self.options = options = options or ServiceOptions()
+        self.name = consumer_name()
+        self.consumers = [
+            Consumer(
+                broker,
+                plan.stream,
+                plan.group,
+                plan.router,
+                ConsumerOptions(
+                    levels=options.levels,
+                    concurrency=plan.concurrency,
+                    lease=plan.lease,
+                    cancel_grace=options.cancel_grace,
+                    max_event_bytes=options.max_event_bytes,
+                    name=self.name,
+                ),
+            )
+            for plan in plans
+        ]
+        self.reclaimers = [
+            Reclaimer(
+                broker,
+                plan.stream,
+                plan.group,
+                plan.router,
+                ReclaimerOptions(
+                    levels=options.levels,
+                    lease=plan.lease,
+                    silence=max(3600.0, 2 * plan.lease),
+                    name=self.name,
+                ),
+            )
+            for plan in plans
+        ]
+        streams = dict.fromkeys(plan.stream for plan in plans)
+        self.schedulers = [Scheduler(broker, stream, options.levels) for stream in streams]
+        self._broker = broker
+        self._stops = 0
+
+    def stop(self) -> None:
+        """Shut down in order; called again: now."""
+        self._stops += 1
+        if self._stops == 1:
+            busy = sum(consumer.busy for consumer in self.consumers)
+            logger.info("stopping", extra={"running": busy, "grace": self.options.grace_period})
+        elif self._stops == 2:
+            logger.warning("stopping now: running handlers are cancelled and their entries given back")
+        for role in (*self.reclaimers, *self.schedulers):
+            role.stop()
+        for consumer in self.consumers:
+            consumer.stop(self.options.grace_period)
+
+    async def run(self) -> None:
+        """Run until ``stop`` is called or a signal (SIGTERM, SIGINT) arrives; a second signal ends it now.
+
+        Raises:
+            AccessDenied: the credentials or permissions do not suffice.
+
+        """
+        roles = (*self.consumers, *self.reclaimers, *self.schedulers)
+        logger.info("started", extra={"worker": self.name, "server": self._broker.address, "groups": self._groups()})
+        with self._signals():
+            tasks = [asyncio.create_task(role.run()) for role in roles]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+                failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
+                if failed:
+                    self.stop()
+                    await asyncio.wait(tasks)
+                    failed[0].result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        totals = {
+            name: sum(c.stats.as_dict()[name] for c in self.consumers)
+            for name in ("done", "retried", "dead", "released")
+        }
+        logger.info("stopped", extra=totals)
+
+    @property
+    def abandoned(self) -> int:
+        """Handlers that never ended."""
+        return sum(len(consumer.abandoned) for consumer in self.consumers)
+
+    def _groups(self) -> str:
+        return ",".join(f"{consumer.stream}/{consumer.group}" for consumer in self.consumers)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Handle signals while inside.
+
+        Plain signal handlers, not the loop's own: they run even while a handler blocks the event loop, and then start
+        the timer that ends the process when nothing else can.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        timers: list[threading.Timer] = []
+
+        def received(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            if not timers:
+                wait = self.options.grace_period + self.options.cancel_grace + _LAST_RESORT
+                timers.append(threading.Timer(wait, os._exit, (EXIT_FORCED,)))
+                timers[0].daemon = True
+                timers[0].start()
+            loop.call_soon_threadsafe(self.stop)
+
+        before = {number: signal.signal(number, received) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for timer in timers:
+                timer.cancel()

@@ -1,0 +1,210 @@
+"""Settings from the environment, from ``.env.local`` and from ``.env``, in this order of precedence.
+
+Every value has a name that begins with ``STREAMS_``; ``REDIS_URL`` and ``USE_REDIS`` are understood too, as other
+services of the same deployment use them. What is malformed is refused by name; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from streams.errors import ConfigurationError
+from streams.keys import DEFAULT_NAMESPACE, checked_name
+from streams.priority import Levels
+
+_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+_LOCAL_REDIS = "redis://localhost:6379/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be configured, with its default.
+
+    Attributes:
+        url: the server; None: an embedded server that keeps nothing (``STREAMS_URL``, else ``REDIS_URL``).
+        namespace: first part of every key (``STREAMS_NAMESPACE``).
+        levels: priority levels of the streams (``STREAMS_LEVELS``, e.g. ``0,1,5,10``).
+        concurrency: the most handlers at once per group (``STREAMS_CONCURRENCY``).
+        lease: seconds of silence after which an entry counts as stalled (``STREAMS_LEASE``).
+        grace_period: seconds that running handlers get to finish at shutdown (``STREAMS_GRACE_PERIOD``).
+        max_event_bytes: the largest body (``STREAMS_MAX_EVENT_BYTES``).
+        max_len: the most unfinished events per stream, 0: no limit (``STREAMS_MAX_LEN``).
+        dedup_window: seconds for which a dedup id is remembered (``STREAMS_DEDUP_WINDOW``).
+        timeout: seconds for one round trip to the server (``STREAMS_TIMEOUT``).
+        log: ``text`` or ``json`` (``STREAMS_LOG``).
+        log_level: ``debug``, ``info``, ``warning`` or ``error`` (``STREAMS_LOG_LEVEL``).
+
+    """
+
+    url: str | None = None
+    namespace: str = DEFAULT_NAMESPACE
+    levels: Levels = Levels()
+    concurrency: int = 100
+    lease: float = 30.0
+    grace_period: float = 10.0
+    max_event_bytes: int = 1024 * 1024
+    max_len: int = 0
+    dedup_window: float = 3600.0
+    timeout: float = 5.0
+    log: str = "text"
+    log_level: str = "info"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Self:
+        """Read the settings.
+
+        Args:
+            environ: the environment; that of the process if None.
+            directory: where ``.env`` and ``.env.local`` are looked for; the working directory if None.
+
+        Raises:
+            ConfigurationError: a value is malformed; the message names the variable and where it came from.
+
+        """
+        found = gather(os.environ if environ is None else environ, directory or Path.cwd())
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            read = _READERS.get(field.name)
+            name = f"STREAMS_{field.name.upper()}"
+            if read is not None and name in found:
+                text, origin = found[name]
+                try:
+                    values[field.name] = read(text.strip())
+                except (ValueError, KeyError) as error:
+                    raise ConfigurationError(f"{name}={text!r} (from {origin}): {_reason(error)}") from None
+        values["url"] = _url(found)
+        return cls(**values)
+
+
+Found = dict[str, tuple[str, str]]
+"""Variable to value and origin."""
+
+
+def gather(environ: Mapping[str, str], directory: Path) -> Found:
+    """Every variable that may concern us, with where its value comes from.
+
+    Raises:
+        ConfigurationError: a line of an env file is malformed.
+
+    """
+    found: Found = {}
+    for file in (".env", ".env.local"):
+        path = directory / file
+        if path.is_file():
+            found |= {name: (value, file) for name, value in read_env_file(path).items()}
+    found |= {name: (value, "the environment") for name, value in environ.items()}
+    return {name: found[name] for name in found if name.startswith("STREAMS_") or name in ("REDIS_URL", "USE_REDIS")}
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """The assignments in an env file: ``NAME=value``, ``export`` allowed, quotes removed, ``#`` begins a comment.
+
+    Raises:
+        ConfigurationError: a line is something else; the message has the line's number, not its text.
+
+    """
+    values: dict[str, str] = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        match = _LINE.fullmatch(text)
+        if match is None:
+            raise ConfigurationError(f"{path.name}, line {number}: expected NAME=value")
+        value = match["value"]
+        if value[:1] in ('"', "'"):
+            closing = value.find(value[0], 1)
+            if closing < 0:
+                raise ConfigurationError(f"{path.name}, line {number}: the quote is not closed")
+            value = value[1:closing]
+        else:
+            value = re.split(r"\s#", value, maxsplit=1)[0].strip()
+        values[match["name"]] = value
+    return values
+
+
+def _url(found: Found) -> str | None:
+    """STREAMS_URL wins; then USE_REDIS decides between REDIS_URL and the embedded server."""
+    if found.get("STREAMS_URL", ("", ""))[0].strip():
+        return found["STREAMS_URL"][0].strip()
+    redis_url = found.get("REDIS_URL", ("", ""))[0].strip()
+    if "USE_REDIS" not in found:
+        return redis_url or None
+    text, origin = found["USE_REDIS"]
+    try:
+        wanted = _boolean(text.strip())
+    except ValueError as error:
+        raise ConfigurationError(f"USE_REDIS={text!r} (from {origin}): {error}") from None
+    return (redis_url or _LOCAL_REDIS) if wanted else None
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError("use true or false")
+
+
+def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise ValueError(f"use a number of {unit} from {low:g} to {high:g}")
+        return value
+
+    return read
+
+
+def _integer(low: int, high: int, what: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,18}", text) or not low <= int(text) <= high:
+            raise ValueError(f"use a whole number of {what} from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _levels(text: str) -> Levels:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"-?\d{1,9}", part) for part in parts):
+        raise ValueError("use different integers with commas between, e.g. 0,1,5,10")
+    return Levels(int(part) for part in parts)
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError(f"use one of {', '.join(allowed)}")
+        return text.lower()
+
+    return read
+
+
+def _reason(error: Exception) -> str:
+    return str(error)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "namespace": lambda text: checked_name(text, "namespace"),
+    "levels": _levels,
+    "concurrency": _integer(1, 100_000, "handlers"),
+    "lease": _number(0.3, 86_400, "seconds"),
+    "grace_period": _number(0, 86_400, "seconds"),
+    "max_event_bytes": _integer(1, 512 * 1024 * 1024, "bytes"),
+    "max_len": _integer(0, 10**15, "events"),
+    "dedup_window": _number(0.001, 31_536_000, "seconds"),
+    "timeout": _number(0.05, 3600, "seconds"),
+    "log": _choice("text", "json"),
+    "log_level": _choice("debug", "info", "warning", "error"),
+}

