@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from streams.errors import EventError, EventTooLarge, MalformedEvent
-from streams.event import META_NAMES, Event, EventAttributes
+from streams.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes
 
 MAX_EVENT_BYTES = 1024 * 1024
 MAX_NESTING = 64
 JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and a string that is never closed ends with the text: both keep the time linear in the size.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKET = re.compile(rb"[\[{\]}]")
 _STRUCTURED = re.compile(r"(?:application|text)/(?:[\w.+-]+\+)?json(?:\s*;.*)?", re.IGNORECASE)
 _TEXTS = ("source", "time", "subject", "key", "tenant", "instance", "datacontenttype", "dataschema",
@@ -30,24 +33,61 @@ def is_json(content_type: str | None) -> bool:
     return content_type is None or content_type == JSON_TYPE or _STRUCTURED.fullmatch(content_type) is not None
 
 
-def encode_body(data: Any, limit: int = MAX_EVENT_BYTES) -> bytes:
-    """The body's bytes. ``bytes`` pass as they are, everything else becomes JSON.
+def encode_body(data: Any, limit: int = MAX_EVENT_BYTES, content_type: str | None = None) -> bytes:
+    """The body's bytes. ``bytes`` pass as they are, text of a media type that is not JSON as UTF-8, all else as JSON.
 
     Raises:
         EventError: ``data`` is not JSON serialisable (the message has type names only, never values).
+        MalformedEvent: it is nested so deep that no consumer would take it.
         EventTooLarge: the result is over ``limit`` bytes.
 
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
         body = bytes(data)
+    elif isinstance(content_type, str) and not is_json(content_type):
+        body = _encode_text(data, content_type)
     else:
-        try:
-            body = orjson.dumps(data)
-        except TypeError as error:
-            raise EventError(f"the body cannot be written as JSON: {error}") from None
+        body = _encode_json(data)
     if len(body) > limit:
         raise EventTooLarge(len(body), limit)
     return body
+
+
+def _encode_text(data: Any, content_type: str) -> bytes:
+    if not isinstance(data, str):
+        raise EventError(f"a body of type {content_type} is text or bytes, not {type(data).__name__}")
+    try:
+        return data.encode()
+    except UnicodeEncodeError:
+        raise EventError("the body cannot be written as UTF-8: it holds half a surrogate pair") from None
+
+
+def _encode_json(data: Any) -> bytes:
+    try:
+        body = orjson.dumps(data)
+    except TypeError as error:
+        raise EventError(f"the body cannot be written as JSON: {error}") from None
+    if b"null" in body and _not_finite(data):
+        raise EventError("the body cannot be written as JSON: it holds a number that is NaN or infinite")
+    _check_depth(body, MAX_NESTING, "data")
+    return body
+
+
+def _not_finite(data: Any) -> bool:
+    """Whether a number inside is NaN or infinite: the JSON writer makes ``null`` of it without a word."""
+    rest = [data]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                return True
+        elif isinstance(value, dict):
+            rest.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            rest.extend(value)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            rest.extend(getattr(value, field.name) for field in dataclasses.fields(value))
+    return False
 
 
 def encode_meta(meta: Mapping[str, Any]) -> bytes:
@@ -76,6 +116,18 @@ def check_type(name: str) -> str:
     return name
 
 
+def check_id(ident: str, what: str = "id") -> str:
+    """Return an event id or dedup id if it is allowed: 1 to 500 printable characters.
+
+    Raises:
+        EventError: it is not.
+
+    """
+    if not isinstance(ident, str) or not ident or len(ident) > 500 or not ident.isprintable():
+        raise EventError(f"an event's {what} is a text of 1 to 500 printable characters")
+    return ident
+
+
 def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nesting: int = MAX_NESTING) -> Event[Any]:
     """The event in the fields (name, value, name, value …) of a stream entry.
 
@@ -87,6 +139,10 @@ def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nestin
 
     """
     event: Event[Any] = Event.__new__(Event)
+    kind: bytes | None
+    event_id: bytes
+    body: bytes | None
+    meta: bytes | None
     if len(fields) == 6 and fields[0] == b"type" and fields[2] == b"id" and fields[4] == b"data":
         named: Mapping[bytes, bytes] | None = None
         kind, event_id, body, meta = fields[1], fields[3], fields[5], None
@@ -109,7 +165,7 @@ def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nestin
         event.id = event_id.decode()
     except UnicodeDecodeError:
         raise MalformedEvent("bad-text", "'type' or 'id' is not UTF-8") from None
-    event.meta = _decode_meta(meta, max_bytes) if meta else Event._EMPTY  # noqa: SLF001 - one shared empty dictionary
+    event.meta = _decode_meta(meta, max_bytes) if meta else {}
     event.raw = body
     event.data = _decode_body(body, event.meta.get("datacontenttype"), max_nesting)
     event.replays = _count(named.get(b"replays")) if named is not None else 0
@@ -117,6 +173,9 @@ def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nestin
     event.delay = 0.0
     event.dedup_id = None
     event.expires_in = None
+    event.priority = 0
+    event.stream = event.entry_id = ""
+    event.attempt = 0
     return event
 
 
@@ -126,7 +185,7 @@ def _count(text: bytes | None) -> int:
 
 def _decode_body(body: bytes, content_type: str | None, max_nesting: int) -> Any:
     if not is_json(content_type):
-        if content_type is not None and content_type.startswith("text/"):
+        if content_type is not None and content_type.lower().startswith("text/"):
             try:
                 return body.decode()
             except UnicodeDecodeError:
@@ -142,13 +201,17 @@ def parse_json(text: bytes, max_nesting: int, what: str) -> Any:
         MalformedEvent: it is no JSON, or nested deeper than ``max_nesting``.
 
     """
-    if text.count(b"[") + text.count(b"{") > max_nesting and _depth(text) > max_nesting:
-        raise MalformedEvent("too-deep", f"{what!r} is nested deeper than {max_nesting} levels")
+    _check_depth(text, max_nesting, what)
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         # The parser's own text may quote the body: say where, not what.
         raise MalformedEvent("bad-json", f"{what!r} is no JSON (line {error.lineno}, column {error.colno})") from None
+
+
+def _check_depth(text: bytes, most: int, what: str) -> None:
+    if text.count(b"[") + text.count(b"{") > most and _depth(text) > most:
+        raise MalformedEvent("too-deep", f"{what!r} is nested deeper than {most} levels")
 
 
 def _depth(text: bytes) -> int:
@@ -193,24 +256,27 @@ _TO_CLOUD = {
 }
 _FROM_CLOUD = {cloud: ours for ours, cloud in _TO_CLOUD.items()}
 _CORE = {"specversion", "id", "type", "data", "data_base64", "priority", "expirytime"}
+_LAST_TIME = 253_402_300_799
+"""The last second that RFC 3339 can write, in the year 9999."""
 
 
 def to_cloudevent(event: Event[Any], default_source: str = "/streams") -> dict[str, Any]:
     """The event as a CloudEvents 1.0 JSON object (JSON event format).
 
-    ``expires`` becomes the extension ``expirytime`` (RFC 3339); ``priority`` an integer extension.
+    ``expires`` becomes the extension ``expirytime`` (RFC 3339); ``priority`` an integer extension. An unknown name in
+    ``meta`` that CloudEvents, or this mapping, uses for something else is left out.
     """
     cloud: dict[str, Any] = {"specversion": "1.0", "id": event.id, "type": event.type}
     cloud["source"] = event.source or default_source
     for name, value in event.meta.items():
         if name == "expires":
-            cloud["expirytime"] = datetime.fromtimestamp(value, UTC).isoformat()
-        elif name != "source":
+            cloud["expirytime"] = datetime.fromtimestamp(min(value, _LAST_TIME), UTC).isoformat()
+        elif name != "source" and name not in CLOUD_NAMES:
             cloud[_TO_CLOUD.get(name, name)] = value
     if event.priority:
         cloud["priority"] = event.priority
     content_type = event.meta.get("datacontenttype")
-    if isinstance(event.data, (bytes, bytearray)):
+    if isinstance(event.data, (bytes, bytearray, memoryview)):
         cloud["data_base64"] = base64.b64encode(event.data).decode()
         cloud.setdefault("datacontenttype", BYTES_TYPE)
     else:
@@ -224,31 +290,58 @@ def from_cloudevent(cloud: Mapping[str, Any]) -> Event[Any]:
     """An event to publish from a CloudEvents 1.0 JSON object.
 
     Raises:
-        MalformedEvent: ``specversion`` is not 1.0, or a required attribute is missing.
+        MalformedEvent: ``specversion`` is not 1.0, a required attribute is missing, or one cannot be read.
 
     """
+    cloud = {name: value for name, value in cloud.items() if value is not None or name == "data"}
     if cloud.get("specversion") != "1.0":
         raise MalformedEvent("bad-cloudevent", "'specversion' is not \"1.0\"")
     for name in ("id", "source", "type"):
         if not isinstance(cloud.get(name), str) or not cloud[name]:
             raise MalformedEvent("bad-cloudevent", f"{name!r} is missing or not a text")
-    if "data_base64" in cloud:
-        data: Any = base64.b64decode(cloud["data_base64"], validate=True)
-    else:
-        data = cloud.get("data")
-    attributes: EventAttributes = {"id": cloud["id"]}
-    if isinstance(cloud.get("priority"), int):
-        attributes["priority"] = cloud["priority"]
-    event: Event[Any] = Event(check_type(cloud["type"]), data, **attributes)
+    attributes: EventAttributes = {"id": _cloud_text(cloud, "id", check_id)}
+    priority = cloud.get("priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise MalformedEvent("bad-cloudevent", "'priority' is not an integer")
+    attributes["priority"] = priority
+    event: Event[Any] = Event(_cloud_text(cloud, "type", check_type), _cloud_data(cloud), **attributes)
     meta = {_FROM_CLOUD.get(name, name): value for name, value in cloud.items() if name not in _CORE}
-    if meta.get("datacontenttype") == JSON_TYPE:
+    if meta.get("datacontenttype") == JSON_TYPE and "data_base64" not in cloud:
         del meta["datacontenttype"]
     if "expirytime" in cloud:
-        meta["expires"] = datetime.fromisoformat(cloud["expirytime"]).timestamp()
+        meta["expires"] = _cloud_time(cloud["expirytime"])
     _check_meta(meta)
     event.meta = meta
     return event
 
 
-__all__ = ["META_NAMES", "check_type", "decode", "encode_body", "encode_meta", "from_cloudevent", "is_json",
+def _cloud_text(cloud: Mapping[str, Any], name: str, check: Callable[[str], str]) -> str:
+    try:
+        return check(cloud[name])
+    except EventError as error:
+        raise MalformedEvent("bad-cloudevent", str(error)) from None
+
+
+def _cloud_data(cloud: Mapping[str, Any]) -> Any:
+    if "data_base64" not in cloud:
+        return cloud.get("data")
+    if "data" in cloud:
+        raise MalformedEvent("bad-cloudevent", "it has both 'data' and 'data_base64'")
+    try:
+        return base64.b64decode(cloud["data_base64"], validate=True)
+    except (ValueError, TypeError):
+        raise MalformedEvent("bad-cloudevent", "'data_base64' is no base64 text") from None
+
+
+def _cloud_time(text: Any) -> float:
+    try:
+        time = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        time = None
+    if time is None or time.tzinfo is None:
+        raise MalformedEvent("bad-cloudevent", "'expirytime' is no RFC 3339 time with an offset")
+    return time.timestamp()
+
+
+__all__ = ["META_NAMES", "check_id", "check_type", "decode", "encode_body", "encode_meta", "from_cloudevent", "is_json",
            "parse_json", "to_cloudevent"]  # fmt: skip

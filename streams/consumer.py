@@ -12,11 +12,11 @@ from streams.broker.fetch import Delivery, Fetching
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
+from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.leases import LeaseKeeper
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
-from streams.consuming.stats import Stats
 from streams.errors import ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router, as_router
 from streams.keys import checked_name
@@ -79,40 +79,26 @@ class Consumer:
         self.stream = broker.keys(stream).stream
         self.group = checked_name(group, "group")
         self.name = checked_name(options.name or consumer_name(), "consumer")
-        self.stats = Stats()
         self._broker = broker
-        self._router = as_router(handler)
-        self._held: dict[tuple[int, str], Delivery] = {}
-        self._settler = Settler(self._settling(), self._held, self.stats, self._where)
-        self._runners = Runners(
-            self._router,
-            self._settler,
-            self.stats,
-            where=(self.stream, self.group, self.name),
-            clock=broker.clock,
-            concurrency=options.concurrency,
-            lease=options.lease,
-            cancel_grace=options.cancel_grace,
-            max_event_bytes=options.max_event_bytes,
+        self._desk = desk = Desk(
+            self.stream,
+            self.group,
+            self.name,
+            broker.clock,
+            options.levels,
+            options.concurrency,
+            options.lease,
+            options.cancel_grace,
+            options.max_event_bytes,
         )
-        self._fetcher = Fetcher(
-            Fetching(broker, broker.keys(stream), options.levels, self.group, self.name),
-            self._runners,
-            self._settler,
-            self.stats,
-            self._held,
-            levels=options.levels,
-            concurrency=options.concurrency,
-            lease=options.lease,
-            clock=broker.clock,
-            where=self._where,
-        )
+        self.stats = desk.stats
+        keys = broker.keys(stream)
+        self._settler = Settler(desk, self._settling())
+        self._runners = Runners(desk, as_router(handler), self._settler)
+        fetching = Fetching(broker, keys, options.levels, self.group, self.name)
+        self._fetcher = Fetcher(desk, fetching, self._runners, self._settler)
         self._hurry = asyncio.Event()
         self._grace = 0.0
-
-    @property
-    def _where(self) -> str:
-        return f"{self.stream}/{self.group}"
 
     @property
     def busy(self) -> int:
@@ -129,13 +115,10 @@ class Consumer:
 
         A second call hurries: what runs is cancelled now, and given back.
         """
-        if self._fetcher_stopped():
+        if self._fetcher.stopped:
             self._hurry.set()
         self._grace = grace
         self._fetcher.stop()
-
-    def _fetcher_stopped(self) -> bool:
-        return self._fetcher._stopping  # noqa: SLF001 - its own part
 
     async def run(self) -> None:
         """Consume until ``stop`` is called, or cancelled.
@@ -152,7 +135,7 @@ class Consumer:
             with contextlib.suppress(RuntimeError):  # The loop may have closed in the meantime.
                 loop.call_soon_threadsafe(self._runners.lost, deliveries)
 
-        leases = LeaseKeeper(self._settling, self._held, self.options.lease, lost)
+        leases = LeaseKeeper(self._settling, self._desk.held, self.options.lease, lost)
         leases.start()
         self._runners.start()
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")

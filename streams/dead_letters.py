@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from streams.broker import Broker
 from streams.broker.dead_letters import DeadLetterStore, StoredLetter
 from streams.codec import decode
 from streams.errors import ConfigurationError, EventError, NotFound
-from streams.keys import checked_name
+from streams.keys import checked_name, member
 from streams.retry import AttemptRecord
 
 _PAGE = 500
@@ -27,7 +28,8 @@ class DeadLetter:
 
     Attributes:
         id: of the dead letter; what ``show``, ``replay`` and ``discard`` take.
-        reason: a stable word: retries-used-up, stalled, rejected, not-retryable, malformed, too-large, expired, no-handler.
+        reason: a stable word: retries-used-up, stalled, rejected, not-retryable, malformed, too-large, expired,
+            no-handler.
         died_at: Unix time, seconds.
         level, entry_id: where the event was.
         event_id, type: of the event; '' where it cannot be read.
@@ -70,8 +72,9 @@ class DeadLetter:
         return f"{error.get('type', '')}: {error.get('message', '')}".rstrip(": ")
 
     def as_dict(self, *, body: bool = False) -> dict[str, Any]:
-        """As plain JSON types. The stored fields, and with them the body, only with ``body``; bytes that are no UTF-8
-        as ``{"base64": …}``.
+        """As plain JSON types; the stored fields, and with them the body, only with ``body``.
+
+        Bytes that are no UTF-8 become ``{"base64": ...}``.
         """
         plain = asdict(self)
         stored = plain.pop("fields")
@@ -120,7 +123,7 @@ class Filter:
 
 @dataclass(slots=True)
 class Replay:
-    """Outcome of a replay: how many letters were meant, and for each moved one its letter id and new ``level|entry id``."""
+    """Outcome of a replay: how many letters were meant; of each moved one its letter id and new ``level|entry id``."""
 
     matched: int = 0
     moved: dict[str, str] = field(default_factory=dict)
@@ -157,7 +160,7 @@ class DeadLetters:
                     yield letter
             after = page[-1].letter_id
 
-    async def list(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
+    async def page(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
         """At most ``limit`` of them; ``after`` is the id of the last one seen."""
         found: list[DeadLetter] = []
         if limit <= 0:
@@ -238,10 +241,7 @@ class DeadLetters:
     async def _batches(
         self, which: Filter | Sequence[str], size: int, limit: int | None
     ) -> AsyncIterator[list[StoredLetter]]:
-        if isinstance(which, Filter):
-            source = self._matching(which)
-        else:
-            source = _each(await self._all(which))
+        source = self._matching(which) if isinstance(which, Filter) else _each(await self._all(which))
         batch: list[StoredLetter] = []
         taken = 0
         async for stored in source:
@@ -256,7 +256,7 @@ class DeadLetters:
             yield batch
 
     async def _matching(self, where: Filter) -> AsyncIterator[StoredLetter]:
-        """Letters that the filter takes, up to the newest one there is now: a replayed event that dies again is not met twice."""
+        """Letters that the filter takes, up to the newest one of now: an event that dies again is not met twice."""
         after, last = "", await self._store.newest()
         while page := await self._store.page(after, _PAGE):
             for stored in page:
@@ -306,11 +306,9 @@ def _letter(stored: StoredLetter) -> DeadLetter:
     pairs = list(zip(stored.fields[::2], stored.fields[1::2], strict=False))
     named = dict(pairs)
     meta: dict[str, Any] = {}
-    try:
+    with contextlib.suppress(EventError):
         # Only the metadata is wanted: a body that cannot be read is often why the letter is here.
         meta = dict(decode([b"type", b"x", b"data", b"0", b"meta", named.get(b"meta", b"")]).meta)
-    except EventError:
-        pass
     replays = named.get(b"replays", b"0")
     return DeadLetter(
         id=stored.letter_id,
@@ -318,13 +316,13 @@ def _letter(stored: StoredLetter) -> DeadLetter:
         died_at=stored.at,
         level=stored.level,
         entry_id=stored.entry_id,
-        event_id=named.get(b"id", b"").decode(errors="replace") or stored.entry_id,
+        event_id=named.get(b"id", b"").decode(errors="replace") or member(stored.level, stored.entry_id),
         type=named.get(b"type", b"").decode(errors="replace"),
         failures=record.failures,
         stalls=record.stalls,
         errors=record.errors,
         consumer=stored.consumer,
-        replays=int(replays) if replays.isdigit() else 0,
+        replays=int(replays) if replays.isdigit() and len(replays) < 10 else 0,
         size=len(named.get(b"data", b"")),
         meta=meta,
         fields=pairs,

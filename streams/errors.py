@@ -108,7 +108,7 @@ class PublishUnknown(PublishError):
 
     def __init__(self, stream: str, event_ids: tuple[str, ...], accepted: int = 0) -> None:
         super().__init__(
-            f"the answer to publishing {len(event_ids)} event(s) on {stream!r} was lost: they may or may not be stored. "
+            f"the answer to publishing {len(event_ids)} event(s) on {stream!r} was lost: they may be stored or not. "
             "Give events a dedup_id to make publishing again safe"
         )
         self.stream = stream

@@ -6,9 +6,10 @@ Attribute names follow CloudEvents 1.0 where it has one (``id``, ``source``, ``t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 from streams.errors import ConfigurationError
 
@@ -72,6 +73,17 @@ class EventAttributes(TypedDict, total=False):
 
 
 _META_FROM_ATTRIBUTES = META_NAMES - {"expires"}
+_OTHER_ATTRIBUTES = frozenset(EventAttributes.__annotations__) - _META_FROM_ATTRIBUTES
+CLOUD_NAMES = frozenset(
+    {
+        *("specversion", "id", "type", "data", "database64"),
+        *("partitionkey", "maxretries", "retrydelay", "dataversion", "expirytime", "priority"),
+    }
+)
+"""What CloudEvents, or our mapping to it, calls something else by; no header may have one of these names."""
+
+
+_TAKEN = META_NAMES | CLOUD_NAMES
 
 
 class Event(Generic[T]):
@@ -106,7 +118,6 @@ class Event(Generic[T]):
         "stream",
         "type",
     )
-    _EMPTY: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, type: str, data: T, /, **attributes: Unpack[EventAttributes]) -> None:
         self.type = type
@@ -117,7 +128,7 @@ class Event(Generic[T]):
         self.delay = attributes.get("delay", 0.0)
         self.dedup_id = attributes.get("dedup_id")
         self.expires_in = attributes.get("expires")
-        self.meta = meta_of(attributes) if attributes else self._EMPTY
+        self.meta = meta_of(attributes) if attributes else {}
         self.stream = ""
         self.group = ""
         self.entry_id = ""
@@ -181,22 +192,27 @@ def meta_of(attributes: EventAttributes) -> dict[str, Any]:
     """The part of the attributes that travels in ``meta``, without ``expires`` (the producer makes it absolute).
 
     Raises:
-        ConfigurationError: a header has a name that the wire format reserves or forbids.
+        ConfigurationError: an attribute is unknown, or a header has a name that the wire format reserves or forbids.
 
     """
     meta: dict[str, Any] = {}
     for name, value in attributes.items():
-        if name in _META_FROM_ATTRIBUTES and value is not None:
-            meta[name] = value
+        if name in _META_FROM_ATTRIBUTES:
+            if value is not None:
+                meta[name] = value
+        elif name not in _OTHER_ATTRIBUTES:
+            raise ConfigurationError(
+                f"an event has no attribute {name!r}; it has {', '.join(sorted(EventAttributes.__annotations__))}"
+            )
     for name, value in (attributes.get("headers") or {}).items():
-        if name in META_NAMES or not (name.isascii() and name.isalnum() and name == name.lower()):
+        if name in _TAKEN or not (name.isascii() and name.isalnum() and name == name.lower()):
             raise ConfigurationError(
                 f"header {name!r}: a header's name has lower-case letters and digits only and is none of "
-                f"{', '.join(sorted(META_NAMES))}"
+                f"{', '.join(sorted(_TAKEN))}"
             )
-        if not isinstance(value, (str, int, float, bool)):
+        if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not math.isfinite(value)):
             raise ConfigurationError(
-                f"header {name!r}: the value is a text, number or boolean, not {type(value).__name__}"
+                f"header {name!r}: the value is a text, finite number or boolean, not {type(value).__name__}"
             )
         meta[name] = value
     return meta

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from streams.errors import ConfigurationError
@@ -44,11 +45,14 @@ class Route:
     ) -> None:
         if isinstance(types, str):
             raise ConfigurationError(f"types is a list of event types, e.g. types=[{types!r}]")
-        if timeout is not None and not 0 < timeout < 1e9:
+        served = None if types is None else frozenset(types)
+        if served is not None and not (served and all(isinstance(kind, str) for kind in served)):
+            raise ConfigurationError("types is a list of one or more event types, or None for every type")
+        if timeout is not None and (not isinstance(timeout, (int, float)) or not 0 < timeout < 1e9):
             raise ConfigurationError(f"timeout is a number of seconds above 0, or None, not {timeout!r}")
         _check_callable(function)
         self.function = function
-        self.types = None if types is None else frozenset(types)
+        self.types = served
         self.retry = retry or Retry()
         self.timeout = timeout
         self.call: AsyncHandler = function if _is_async(function) else _in_thread(function)
@@ -105,7 +109,9 @@ def as_router(handler: Router | Route | HandlerFunction) -> Router:
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _in_thread(function: Callable[[Event[Any]], Any]) -> AsyncHandler:
@@ -120,6 +126,11 @@ def _in_thread(function: Callable[[Event[Any]], Any]) -> AsyncHandler:
 def _check_callable(function: Any) -> None:
     if not callable(function):
         raise ConfigurationError(f"a handler is a function that takes one event, not {type(function).__name__}")
+    if any(
+        inspect.isasyncgenfunction(f) or inspect.isgeneratorfunction(f) for f in (function, type(function).__call__)
+    ):
+        name = getattr(function, "__qualname__", repr(function))
+        raise ConfigurationError(f"handler {name} is a generator: its body would never run; remove 'yield'")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

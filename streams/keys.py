@@ -9,6 +9,8 @@ import re
 
 from streams.errors import InvalidName
 
+_MEMBER = re.compile(r"(-?[0-9]{1,100})\|(.*)", re.DOTALL)
+_TAKEN_BY_KEYS = frozenset({"dedup", "message"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DEFAULT_NAMESPACE = "streams"
 PARKED = "-parked-"
@@ -24,8 +26,10 @@ def checked_name(name: str, what: str = "name") -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidName(
-            f"{what} {name!r}: use 1 to 100 letters, digits, dots, underscores or hyphens, starting with a letter or digit"
+            f"{what} {name!r}: use 1 to 100 letters, digits, dots, underscores and hyphens, the first a letter or digit"
         )
+    if what == "group" and name in _TAKEN_BY_KEYS:
+        raise InvalidName(f"group {name!r}: other keys of a stream begin with this word, use another one")
     return name
 
 
@@ -58,7 +62,7 @@ class Keys:
         return f"{self._root}:scheduled-fields"
 
     def dedup(self, dedup_id: str) -> str:
-        """STRING, expiring: ``event id`` and receipt of the event that used this dedup id."""
+        """STRING, expiring: ``length-of-id id place`` of the event that used this dedup id first."""
         return f"{self._root}:dedup:{dedup_id}"
 
     def retry(self, group: str) -> str:
@@ -103,7 +107,7 @@ def parse_member(text: str) -> tuple[int, str]:
         InvalidName: the text is not of the form ``level|id``.
 
     """
-    level, bar, rest = text.partition("|")
-    if not bar or not level.removeprefix("-").isdigit():
+    found = _MEMBER.fullmatch(text)
+    if found is None:
         raise InvalidName(f"{text!r} is not of the form LEVEL|ID")
-    return int(level), rest
+    return int(found[1]), found[2]

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from streams.retry import masked
+from streams.retry import masked, one_line
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+_EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
+# What this package says of itself: an operator needs the ids as they are, and counts are no phone numbers.
+_OWN = frozenset(
+    {
+        *("where", "worker", "server", "groups", "entry", "consumer", "attempt", "level_of_stream", "levels"),
+        *("count", "running", "done", "retried", "dead", "released", "seconds", "delay", "grace"),
+    }
+)
+
+
+def _shown(record: logging.LogRecord, name: str, value: Any) -> str:
+    text = str(value)
+    if (name in _OWN and record.name.startswith("streams.")) or _EVENT_ID.fullmatch(text):
+        return one_line(text)
+    return masked(text)
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
@@ -35,7 +52,7 @@ class TextFormatter(logging.Formatter):
         facts = _facts(record)
         if cause := _cause(record):
             facts["cause"] = cause
-        tail = " ".join(f"{name}={masked(str(value))}" for name, value in facts.items())
+        tail = " ".join(f"{name}={_shown(record, name, value)}" for name, value in facts.items())
         name = record.name.removeprefix("streams.")
         return f"{time} {record.levelname:<7} {name:<9} {masked(record.getMessage())}{'  ' + tail if tail else ''}"
 
@@ -52,7 +69,9 @@ class JsonFormatter(logging.Formatter):
             "message": masked(record.getMessage()),
         }
         for name, value in _facts(record).items():
-            line[name] = value if isinstance(value, (int, float, bool)) else masked(str(value))
+            shown = _shown(record, name, value)
+            plain = isinstance(value, (int, float)) and (isinstance(value, bool) or shown == str(value))
+            line.setdefault(name, value if plain else shown)
         if cause := _cause(record):
             line["cause"] = cause
         return orjson.dumps(line).decode()

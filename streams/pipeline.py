@@ -88,7 +88,8 @@ class Pipeline:
         unknown = set(options) - set(HandlerOptions.__annotations__)
         if unknown:
             raise ConfigurationError(
-                f"handler() does not know {', '.join(sorted(unknown))}; it knows {', '.join(sorted(HandlerOptions.__annotations__))}"
+                f"handler() does not know {', '.join(sorted(unknown))}; "
+                f"it knows {', '.join(sorted(HandlerOptions.__annotations__))}"
             )
         place = (Keys(stream, self.settings.namespace).stream, checked_name(group, "group"))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Unpack
 
 from streams.broker import Backoff, Broker
 from streams.broker.publish import Prepared, Publishing
-from streams.codec import BYTES_TYPE, MAX_EVENT_BYTES, check_type, encode_body, encode_meta
+from streams.codec import BYTES_TYPE, MAX_EVENT_BYTES, check_id, check_type, encode_body, encode_meta
 from streams.errors import (
     BrokerUnavailable,
     ConfigurationError,
@@ -176,14 +176,17 @@ class Producer:
     def _prepare(self, data: Any, kind: str | None, attributes: EventAttributes) -> Prepared:
         event = data if isinstance(data, Event) else Event(kind or _missing_type(), data, **attributes)
         options = self.options
-        body = encode_body(event.data, options.max_event_bytes)
-        event_id = event.id or new_event_id()
         meta = event.meta
-        if event.expires_in is not None or (isinstance(event.data, bytes) and "datacontenttype" not in meta):
+        body = encode_body(event.data, options.max_event_bytes, meta.get("datacontenttype"))
+        event_id = check_id(event.id) if event.id else new_event_id()
+        if event.dedup_id is not None:
+            check_id(event.dedup_id, "dedup_id")
+        binary = isinstance(event.data, (bytes, bytearray, memoryview))
+        if event.expires_in is not None or (binary and "datacontenttype" not in meta):
             meta = dict(meta)
             if event.expires_in is not None:
                 meta["expires"] = round(self._clock.now() + event.expires_in, 3)
-            if isinstance(event.data, bytes):
+            if binary:
                 meta.setdefault("datacontenttype", BYTES_TYPE)
         fields: tuple[bytes | str, ...] = ("type", check_type(event.type), "id", event_id, "data", body)
         if meta:
@@ -203,7 +206,7 @@ class Producer:
     async def _send_alone(self, event: Prepared) -> str:
         self._sender = asyncio.current_task()
         try:
-            place = await self._attempt([event], self._publishing.add_one(event))
+            place: str = await self._attempt([event], self._publishing.add_one(event))
         finally:
             self._sender = None
             if self._waiting:

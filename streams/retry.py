@@ -16,7 +16,8 @@ from streams.errors import ConfigurationError, MalformedEvent, Reject
 
 MAX_ERRORS_KEPT = 5
 _MAX_MESSAGE = 300
-_LONG_NUMBER = re.compile(r"\d(?:[\s().-]{0,2}\d){7,}")
+_LONG_NUMBER = re.compile(r"\d(?:[\s().\u2010-\u2015\u2212-]{0,3}\d){7,}")
+_NUMBER_AT_END = re.compile(r"[\d\s().\u2010-\u2015\u2212-]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,10 @@ class AttemptRecord:
                 stalls=int(stored["stalls"]),
                 first=float(stored["first"]),
                 last=float(stored["last"]),
-                errors=list(stored["errors"]),
+                errors=[error for error in stored["errors"] if isinstance(error, dict)],
                 suspect=bool(stored.get("suspect")),
             )
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             return cls()
 
 
@@ -146,7 +147,9 @@ class Retry:
                 raise ConfigurationError(f"Retry.{name} is a number from {low:g} to {high:g}, not {value!r}")
         for name in ("retry_on", "reject_on"):
             kinds = getattr(self, name)
-            if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            if not isinstance(kinds, tuple) or not all(
+                isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+            ):
                 raise ConfigurationError(f"Retry.{name} takes a tuple of exception classes, not {kinds!r}")
 
     def limit(self, override: int | None) -> int:
@@ -204,12 +207,15 @@ class Retry:
 
 def _retry_after(error: BaseException) -> float | None:
     """Seconds asked for by the exception's own ``retry_after``, if it is a number (or its text) of 0 or more."""
-    asked = getattr(error, "retry_after", None)
+    try:
+        asked = getattr(error, "retry_after", None)
+    except Exception:  # noqa: BLE001 - a property of somebody else's class; the retry must not depend on it
+        return None
     if asked is None or isinstance(asked, bool) or not isinstance(asked, (int, float, str)):
         return None
     try:
         seconds = float(asked)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return seconds if 0 <= seconds < 1e9 else None
 
@@ -219,8 +225,15 @@ def masked(text: str, limit: int = _MAX_MESSAGE) -> str:
 
     Phone numbers and the like reach exception texts easily; these texts are stored, logged and shown.
     """
-    hidden = _LONG_NUMBER.sub(lambda found: "*" * 6 + found.group()[-2:], text[: 4 * limit])
-    line = "".join(c if c.isprintable() else " " for c in hidden)
+    line = one_line(text, 4 * limit)
+    if len(text) > 4 * limit:
+        line = _NUMBER_AT_END.sub("", line[:-1])  # The start of a number that is cut here would not look like one.
+    return one_line(_LONG_NUMBER.sub(lambda found: "*" * 6 + found.group()[-2:], line), limit)
+
+
+def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
+    """One printable line of at most ``limit`` characters."""
+    line = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -232,6 +245,10 @@ def describe_error(error: BaseException, consumer: str) -> dict[str, Any]:
         code = trace.tb_frame.f_code
         where = f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno} in {code.co_name}"
         trace = trace.tb_next
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - somebody else's class; its failure must not take the worker's place
+        message = "(the exception has no readable text)"
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return {"type": name, "message": masked(str(error)), "where": where, "consumer": consumer}
+    return {"type": name, "message": masked(message), "where": where, "consumer": consumer}

@@ -118,8 +118,10 @@ class Service:
             logger.info("stopping", extra={"running": busy, "grace": self.options.grace_period})
         elif self._stops == 2:
             logger.warning("stopping now: running handlers are cancelled and their entries given back")
-        for role in (*self.reclaimers, *self.schedulers):
-            role.stop()
+        for reclaimer in self.reclaimers:
+            reclaimer.stop()
+        for scheduler in self.schedulers:
+            scheduler.stop()
         for consumer in self.consumers:
             consumer.stop(self.options.grace_period)
 
@@ -130,7 +132,7 @@ class Service:
             AccessDenied: the credentials or permissions do not suffice.
 
         """
-        roles = (*self.consumers, *self.reclaimers, *self.schedulers)
+        roles: list[Consumer | Reclaimer | Scheduler] = [*self.consumers, *self.reclaimers, *self.schedulers]
         logger.info("started", extra={"worker": self.name, "server": self._broker.address, "groups": self._groups()})
         with self._signals():
             tasks = [asyncio.create_task(role.run()) for role in roles]

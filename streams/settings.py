@@ -17,7 +17,7 @@ from streams.errors import ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, checked_name
 from streams.priority import Levels
 
-_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
+_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<value>.*)")
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _LOCAL_REDIS = "redis://localhost:6379/0"
@@ -78,7 +78,7 @@ class Settings:
                 try:
                     values[field.name] = read(text.strip())
                 except (ValueError, KeyError) as error:
-                    raise ConfigurationError(f"{name}={text!r} (from {origin}): {_reason(error)}") from None
+                    raise ConfigurationError(f"{name}{_shown(text)} (from {origin}): {error}") from None
         values["url"] = _url(found)
         return cls(**values)
 
@@ -111,21 +111,27 @@ def read_env_file(path: Path) -> dict[str, str]:
 
     """
     values: dict[str, str] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path.name} cannot be read: {type(error).__name__}") from None
+    for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
         match = _LINE.fullmatch(text)
         if match is None:
             raise ConfigurationError(f"{path.name}, line {number}: expected NAME=value")
-        value = match["value"]
+        value = match["value"].lstrip()
         if value[:1] in ('"', "'"):
             closing = value.find(value[0], 1)
             if closing < 0:
                 raise ConfigurationError(f"{path.name}, line {number}: the quote is not closed")
+            if not re.fullmatch(r"\s*(?:#.*)?", value[closing + 1 :]):
+                raise ConfigurationError(f"{path.name}, line {number}: there is something behind the closing quote")
             value = value[1:closing]
         else:
-            value = re.split(r"\s#", value, maxsplit=1)[0].strip()
+            value = re.split(r"\s#", match["value"], maxsplit=1)[0].strip()
         values[match["name"]] = value
     return values
 
@@ -141,7 +147,7 @@ def _url(found: Found) -> str | None:
     try:
         wanted = _boolean(text.strip())
     except ValueError as error:
-        raise ConfigurationError(f"USE_REDIS={text!r} (from {origin}): {error}") from None
+        raise ConfigurationError(f"USE_REDIS{_shown(text)} (from {origin}): {error}") from None
     return (redis_url or _LOCAL_REDIS) if wanted else None
 
 
@@ -191,12 +197,20 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return read
 
 
-def _reason(error: Exception) -> str:
-    return str(error)
+def _shown(text: str) -> str:
+    """The refused value, unless it is long or looks like a URL, which may hold a password."""
+    return "" if len(text) > 40 or "://" in text or "@" in text else f"={text!r}"
+
+
+def _namespace(text: str) -> str:
+    try:
+        return checked_name(text)
+    except ConfigurationError:
+        raise ValueError("use 1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit") from None
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    "namespace": lambda text: checked_name(text, "namespace"),
+    "namespace": _namespace,
     "levels": _levels,
     "concurrency": _integer(1, 100_000, "handlers"),
     "lease": _number(0.3, 86_400, "seconds"),

@@ -10,7 +10,7 @@ from streams.broker.inspect import Found, Inspecting, StreamStatus
 from streams.codec import decode
 from streams.dead_letters import DeadLetter, DeadLetters, Filter
 from streams.errors import EventError, InvalidName, NotFound
-from streams.keys import checked_name, parse_member
+from streams.keys import checked_name, member, parse_member
 from streams.retry import AttemptRecord
 
 _SCAN_MOST = 10_000
@@ -34,12 +34,13 @@ class LevelRow:
 
 @dataclass(slots=True)
 class GroupRow:
-    """One group of a stream."""
+    """One group of a stream. ``held``: how many entries each of its consumers has in hand."""
 
     group: str
     levels: list[LevelRow]
     dead: int
     consumers: int
+    held: dict[str, int] = field(default_factory=dict)
 
     def total(self, what: str) -> int:
         """Sum of waiting, processing or retrying over the levels."""
@@ -62,6 +63,7 @@ class EntryState:
 
     ``state``: scheduled, pending, processing, retrying, dead, done (acknowledged: nothing is kept) or unknown.
     ``due``: Unix seconds, for scheduled and retrying. ``attempts`` counts attempts that ended.
+    ``raw``: the body's bytes as stored.
     """
 
     stream: str
@@ -80,6 +82,7 @@ class EntryState:
     meta: dict[str, Any] = field(default_factory=dict)
     size: int = 0
     dead_letter: DeadLetter | None = None
+    raw: bytes = field(default=b"", repr=False)
 
 
 class Status:
@@ -151,7 +154,8 @@ class Status:
             states = await self._finished(stream, groups, places)
         if not states:
             raise NotFound(
-                f"stream {stream!r} has no trace of {ident!r}: it was never published here, or was handled (then nothing is kept)"
+                f"stream {stream!r} has no trace of {ident!r}: it was never published here, "
+                "or it was handled, and of that nothing is kept"
             )
         return states
 
@@ -220,7 +224,8 @@ def _stream_row(status: StreamStatus, now: float) -> StreamRow:
             )
             for row in sorted(group.levels, key=lambda row: -row.level)
         ]
-        groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers)))
+        held = {name: count for name, (count, _) in group.consumers.items()}
+        groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers), held))
     return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups)
 
 
@@ -244,10 +249,11 @@ def _state(stream: str, group: str, found: Found) -> EntryState:
             event = decode(found.fields)
         except EventError:
             return state
-        state.event_id = event.id or found.entry_id
+        state.event_id = event.id or member(found.level or 0, found.entry_id)
         state.type = event.type
         state.meta = dict(event.meta)
         state.size = len(event.raw)
+        state.raw = event.raw
     return state
 
 
@@ -266,4 +272,5 @@ def _dead(stream: str, group: str, letter: DeadLetter) -> EntryState:
         meta=letter.meta,
         size=letter.size,
         dead_letter=letter,
+        raw=dict(letter.fields).get(b"data", b""),
     )

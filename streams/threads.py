@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 import threading
@@ -55,18 +56,18 @@ class Threads:
                         self._idle -= 1
                         return
                 continue
+            result: Any = None
+            error: BaseException | None = None
             try:
-                result, error = job.function(), None
-            except StopIteration as stop:
-                result, error = None, RuntimeError(f"the handler raised StopIteration({stop.value!r})")
+                result = job.function()
+            except StopIteration:
+                error = RuntimeError("the handler raised StopIteration")  # A future cannot carry it.
             except BaseException as caught:  # noqa: BLE001 - SystemExit and the like belong to the caller too
-                result, error = None, caught
+                error = caught
             with self._lock:
                 self._idle += 1
-            try:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits for this any more.
                 job.loop.call_soon_threadsafe(_deliver, job.answer, result, error)
-            except RuntimeError:
-                pass  # The loop is closed: nobody waits for this any more.
             del job, result, error
 
 

@@ -54,7 +54,9 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket}"
 
     def start(self) -> Server:
-        self.process = subprocess.Popen([self.binary, *self.options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [self.binary, *self.options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         wait_until(self._answers, what=f"{self.binary} to answer")
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 import weakref
 from typing import Any, Self
@@ -12,7 +13,6 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
-    SSLConnection,
     UnixDomainSocketConnection,
     parse_url,
 )
@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from streams.broker import failures
 from streams.broker.embedded import EmbeddedServer
 from streams.broker.link import Link
-from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, ConfigurationError
+from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name
 
 DEFAULT_URL = "memory://"
@@ -85,7 +85,10 @@ class Broker:
     def address(self) -> str:
         """The URL without user, password and query, fit for messages."""
         scheme, _, rest = self.url.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+        before, _, query = rest.partition("?")
+        if "@" in query:
+            return f"{scheme}://***"  # Where credentials end cannot be told.
+        return f"{scheme}://{before.rpartition('@')[2].partition('#')[0]}"
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -133,7 +136,12 @@ class Broker:
             await asyncio.to_thread(self._embedded.close)
 
     def _read_url(self) -> None:
-        scheme = self.url.partition("://")[0] + "://"
+        name, mark, rest = self.url.partition("://")
+        if not mark:
+            raise ConfigurationError(
+                f"the URL has no scheme; it begins with one of {', '.join((*_SERVER, *_EMBEDDED))}"
+            )
+        scheme = name + mark
         if scheme in _LATER:
             raise ConfigurationError(f"{scheme} is not served by this version; use {', '.join(_SERVER[:2])} or unix://")
         if scheme not in _SERVER:
@@ -146,12 +154,21 @@ class Broker:
             )
         except (ValueError, TypeError):
             # The parser's own message may quote the URL, and with it the password.
-            raise ConfigurationError(
-                f"the URL {self.address} cannot be read: check host, port, database and query"
-            ) from None
+            raise self._unreadable(scheme) from None
+        database = rest.rpartition("@")[2].partition("?")[0].partition("/")[2]
+        if scheme != "unix://" and not re.fullmatch(r"[0-9]{0,9}", database):
+            raise self._unreadable(scheme)  # The parser would take database 0 without a word.
         kind = options.pop("connection_class", Connection)
         self._kind = kind if isinstance(kind, type) else Connection
         self._options = options
+        try:
+            self._kind(**self._options)
+        except (ValueError, TypeError, redis_errors.RedisError):
+            raise self._unreadable(scheme) from None
+
+    @staticmethod
+    def _unreadable(scheme: str) -> ConfigurationError:
+        return ConfigurationError(f"the {scheme} URL cannot be read: check host, port, database and query")
 
     async def _open(self) -> AbstractConnection:
         """A connected connection.
@@ -187,7 +204,7 @@ class Broker:
         connection = self._kind(**options)
         try:
             async with asyncio.timeout(self._timeout):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
         except (redis_errors.RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
             raise self._unreachable(error) from error
@@ -218,6 +235,3 @@ class Backoff:
         """Seconds to wait before the next try."""
         self._failures += 1
         return random.uniform(0, min(self._limit, 0.05 * 2 ** min(self._failures, 10)))  # noqa: S311 - no secret
-
-
-__all__ = ["AccessDenied", "Backoff", "Broker", "SSLConnection", "ServerClock"]

@@ -33,12 +33,12 @@ _PASSING = (
 _DENIED = ("NOPERM", "NOAUTH", "WRONGPASS", "has no permissions", "ACL failure", "Authentication required")
 
 
-def refusal(error: redis_errors.ResponseError) -> BrokerError:
+def refusal(error: redis_errors.RedisError) -> BrokerError:
     """Translate an error reply: the server was reached and refused the command."""
     text = str(error)
     if isinstance(error, (redis_errors.NoPermissionError, redis_errors.AuthenticationError)) or _has(text, _DENIED):
         return AccessDenied(
-            f"the server denies access: {text}. Give the user of the URL this permission (docs/operations.md lists them all)"
+            f"the server denies access: {text}. Give the URL's user this permission; docs/operations.md lists them all"
         )
     if isinstance(error, redis_errors.OutOfMemoryError) or "OOM " in text or "used memory > 'maxmemory'" in text:
         return OutOfMemory("the server is at its maxmemory and refuses new data; nothing was written")
@@ -54,7 +54,7 @@ def refusal(error: redis_errors.ResponseError) -> BrokerError:
 def loss(error: BaseException, *, sent: bool) -> BrokerError:
     """Translate a failure of the connection. ``sent``: the command may have reached the server."""
     if isinstance(error, redis_errors.AuthenticationError):
-        return refusal(redis_errors.AuthenticationError(str(error)))
+        return refusal(error)
     if isinstance(error, redis_errors.AuthorizationError):
         return AccessDenied(f"the server denies access: {error}")
     if isinstance(error, redis_errors.BusyLoadingError):

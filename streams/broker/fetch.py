@@ -86,7 +86,7 @@ class Fetching:
         block = max(1, round(seconds * 1000))
         ids = (">",) * len(self._streams)
         reply = await self._blocking.call(
-            *self._head, count, "BLOCK", block, "STREAMS", *self._streams, *ids, timeout=seconds + 10.0
+            *self._head, count, "BLOCK", block, "STREAMS", *self._streams, *ids, within=seconds + 10.0
         )
         return self._deliveries(reply)
 

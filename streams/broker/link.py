@@ -40,20 +40,20 @@ class Link:
         self._used = 0.0
         self._closed = False
 
-    async def call(self, *command: bytes | str | float, timeout: float | None = None) -> Any:
-        """Send one command and return its reply.
+    async def call(self, *command: bytes | str | float, within: float | None = None) -> Any:
+        """Send one command and return its reply, ``within`` seconds (the link's timeout if None).
 
         Raises:
             BrokerUnavailable: the server could not be reached or the answer was lost (``sent`` tells which).
             BrokerError: the server refused; see the classes in ``streams.errors``.
 
         """
-        reply = (await self.batch((command,), timeout=timeout))[0]
+        reply = (await self.batch((command,), within=within))[0]
         if isinstance(reply, BrokerError):
             raise reply
         return reply
 
-    async def batch(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Any]:
+    async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
         """Send commands in one write and return their replies; a refusal stands in its reply's place.
 
         A script that the server does not know is loaded and sent again: such a command did nothing.
@@ -63,12 +63,12 @@ class Link:
 
         """
         async with self._lock:
-            replies = await self._exchange(commands, timeout)
+            replies = await self._exchange(commands, within)
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, _UnknownScript)]
             if unknown:
                 shas = dict.fromkeys(str(commands[i][1]) for i in unknown)
-                await self._exchange([("SCRIPT", "LOAD", by_sha[sha].text) for sha in shas], timeout)
-                again = await self._exchange([commands[i] for i in unknown], timeout)
+                await self._exchange([("SCRIPT", "LOAD", by_sha[sha].text) for sha in shas], within)
+                again = await self._exchange([commands[i] for i in unknown], within)
                 for i, reply in zip(unknown, again, strict=True):
                     replies[i] = reply
             return replies
@@ -80,16 +80,16 @@ class Link:
         if connection is not None:
             await connection.disconnect()
 
-    async def _exchange(self, commands: Sequence[Command], timeout: float | None) -> list[Any]:
-        packed = b"".join(hiredis.pack_command(tuple(command)) for command in commands)
+    async def _exchange(self, commands: Sequence[Command], within: float | None) -> list[Any]:
+        packed = b"".join(map(_pack, commands))
         connection = await self._ready()
         try:
-            async with asyncio.timeout(timeout or self._timeout):
+            async with asyncio.timeout(within or self._timeout):
                 await connection.send_packed_command(packed, check_health=False)
                 replies = [await self._read(connection) for _ in commands]
         except TimeoutError as error:
             await self._drop(connection)
-            raise BrokerUnavailable(f"no answer within {timeout or self._timeout} s", sent=True) from error
+            raise BrokerUnavailable(f"no answer within {within or self._timeout} s", sent=True) from error
         except (redis_errors.RedisError, OSError) as error:
             await self._drop(connection)
             raise failures.loss(error, sent=True) from error
@@ -130,5 +130,10 @@ class Link:
         await connection.disconnect(nowait=True)
 
 
-class _UnknownScript(BrokerError):
+def _pack(command: Command) -> bytes:
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub forgets longer tuples
+    return packed
+
+
+class _UnknownScript(BrokerError):  # noqa: N818 - never leaves this module
     """NOSCRIPT: the server has not got the script (any more)."""

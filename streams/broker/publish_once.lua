@@ -17,8 +17,8 @@
 
 local known = redis.call('GET', KEYS[1])
 if known then
-  local id, stored = string.match(known, '^(.-) (.*)$')
-  return {0, id, stored}
+  local length, rest = string.match(known, '^(%d+) (.*)$')
+  return {0, string.sub(rest, 1, length), string.sub(rest, length + 2)}
 end
 if ARGV[1] ~= '0' then
   local used = redis.call('ZCARD', KEYS[3])
@@ -40,5 +40,6 @@ else
   redis.call('HSET', KEYS[4], stored, cmsgpack.pack({unpack(ARGV, 6)}))
   redis.call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(ARGV[5])), stored)
 end
-redis.call('SET', KEYS[1], ARGV[4] .. ' ' .. stored, 'PX', ARGV[2])
+-- The length first: an event id may hold spaces.
+redis.call('SET', KEYS[1], #ARGV[4] .. ' ' .. ARGV[4] .. ' ' .. stored, 'PX', ARGV[2])
 return {1, ARGV[4], stored}

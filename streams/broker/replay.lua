@@ -40,7 +40,7 @@ for a = 4 + n, #ARGV do
       end
       if not has_id then
         fields[#fields + 1] = 'id'
-        fields[#fields + 1] = own['entry']
+        fields[#fields + 1] = own['level'] .. '|' .. own['entry']
       end
       fields[#fields + 1] = 'replays'
       fields[#fields + 1] = tostring(replays + 1)

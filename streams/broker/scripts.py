@@ -1,7 +1,7 @@
 """The Lua scripts: one file per transition, read once at import, called by hash.
 
-A script's header is its contract; the loader refuses a file without one. ``-- include: NAME`` is replaced by the text of
-another file when the module is imported, so what the server sees is constant.
+A script's header is its contract; the loader refuses a file without one. ``-- include: NAME`` is replaced by the text
+of another file when the module is imported, so what the server sees is constant.
 """
 
 from __future__ import annotations

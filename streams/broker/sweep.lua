@@ -1,7 +1,8 @@
 -- reclaim: finds entries whose consumer went silent and takes them over for the reclaimer, which then decides.
 -- One sweeper at a time, by a lock that expires. Work is bounded by what is being processed, not by what waits for a
 -- retry: entries of the parking consumer are looked at only when fewer retry rows exist than parked entries, i.e. when a
--- row was lost; XAUTOCLAIM then walks the pending list in slices and restores the rows.
+-- row was lost; XAUTOCLAIM then walks the pending list in slices and restores the rows. (A row whose entry was
+-- acknowledged late by its former owner stays until it is due, and may hide a lost one for that long.)
 -- Consumers that were silent for long are removed, here, where the check that nothing is pending is still true.
 --
 -- KEYS[1]  sweep hash of the group (lock and cursors)

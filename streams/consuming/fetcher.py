@@ -7,13 +7,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from streams.broker import Backoff, ServerClock
+from streams.broker import Backoff
 from streams.broker.fetch import Delivery, Fetching
+from streams.consuming.desk import Desk
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
-from streams.consuming.stats import Stats
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
-from streams.priority import Levels
 
 logger = logging.getLogger("streams.consumer")
 
@@ -30,30 +29,15 @@ class Fetcher:
     still on the stream, and a new event of a high level never waits behind fetched ones of a low level.
     """
 
-    def __init__(
-        self,
-        fetching: Fetching,
-        runners: Runners,
-        settler: Settler,
-        stats: Stats,
-        held: dict[tuple[int, str], Delivery],
-        *,
-        levels: Levels,
-        concurrency: int,
-        lease: float,
-        clock: ServerClock,
-        where: str,
-    ) -> None:
+    def __init__(self, desk: Desk, fetching: Fetching, runners: Runners, settler: Settler) -> None:
+        self._desk = desk
         self._fetching = fetching
         self._runners = runners
         self._settler = settler
-        self._stats = stats
-        self._held = held
-        self._levels = levels.descending
-        self._concurrency = concurrency
-        self._lease = lease
-        self._clock = clock
-        self._where = where
+        self._stats = desk.stats
+        self._held = desk.held
+        self._levels = desk.levels.descending
+        self._where = desk.where
         self._stopping = False
         self._stop_news = asyncio.Event()
         self._due_at = 0.0
@@ -61,6 +45,11 @@ class Fetcher:
         self._hungry = True
         self._focus: int | None = None
         self._away = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stopping
 
     def stop(self) -> None:
         """Fetch nothing more; a read that is blocking ends by itself within POLL seconds."""
@@ -101,16 +90,16 @@ class Fetcher:
     async def _step(self) -> None:
         """One read, of the kind that suits what is known."""
         free = self._runners.free
-        if free <= 0 or self._settler.unsettled >= max(self._concurrency, 100):
+        if free <= 0 or self._settler.unsettled >= max(self._desk.concurrency, 100):
             await self._wait_for_slot()
             return
-        if free * 8 < self._concurrency:
+        if free * 8 < self._desk.concurrency:
             # A few places only: a moment later there are more, and they share the trip.
             await asyncio.sleep(_GATHER)
             free = self._runners.free
         now = time.monotonic()
         if now >= self._check_at:
-            self._check_at = now + self._lease / 2
+            self._check_at = now + self._desk.lease / 2
             await self._find_lost_reads()
         if now >= self._due_at and await self._take_due(free):
             return
@@ -130,7 +119,7 @@ class Fetcher:
         self._stats.vanished += reply.vanished
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
-            self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._clock.now()))
+            self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
         self._start(reply.deliveries)
         return bool(reply.deliveries)
 

@@ -7,17 +7,17 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from streams.broker import ServerClock
 from streams.broker.fetch import Delivery
 from streams.codec import decode
+from streams.consuming.desk import Desk
 from streams.consuming.settler import Settler
-from streams.consuming.stats import Stats
 from streams.errors import EventTooLarge, MalformedEvent, Snooze
 from streams.event import Event
 from streams.handlers import Route, Router
+from streams.keys import member
 from streams.retry import AttemptRecord, Bury, describe_error
 
 logger = logging.getLogger("streams.consumer")
@@ -49,41 +49,24 @@ class Runners:
     entry is settled without it, its place is taken by a new runner, its late result is dropped.
     """
 
-    def __init__(
-        self,
-        router: Router,
-        settler: Settler,
-        stats: Stats,
-        *,
-        where: tuple[str, str, str],
-        clock: ServerClock,
-        concurrency: int,
-        lease: float,
-        cancel_grace: float,
-        max_event_bytes: int,
-    ) -> None:
+    def __init__(self, desk: Desk, router: Router, settler: Settler) -> None:
+        self._desk = desk
         self._router = router
         self._settler = settler
-        self._stats = stats
-        self._stream, self._group, self._consumer = where
-        self._clock = clock
-        self._lease = lease
-        self._cancel_grace = cancel_grace
-        self._max_event_bytes = max_event_bytes
+        self._stats = desk.stats
+        self._clock = desk.clock
         self._queue: deque[Delivery] = deque()
         self._parked: deque[asyncio.Future[None]] = deque()
         self._running: dict[int, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._concurrency = concurrency
         self._suspects = 0
         self.slot_freed = asyncio.Event()
-        self.on_settled_late: Callable[[], None] | None = None
         self.abandoned: set[asyncio.Task[None]] = set()
 
     @property
     def free(self) -> int:
         """How many more entries can start at once."""
-        return self._concurrency - len(self._running) - len(self._queue)
+        return self._desk.concurrency - len(self._running) - len(self._queue)
 
     @property
     def busy(self) -> int:
@@ -97,7 +80,7 @@ class Runners:
 
     def start(self) -> None:
         """Start the pool."""
-        for _ in range(self._concurrency):
+        for _ in range(self._desk.concurrency):
             self._add_runner()
 
     def dispatch(self, deliveries: Iterable[Delivery]) -> None:
@@ -129,13 +112,13 @@ class Runners:
             if now - last > 1.0 + _TICK:
                 logger.warning(
                     "the event loop was blocked: a handler computes or waits without awaiting",
-                    extra={"where": f"{self._stream}/{self._group}", "seconds": round(now - last - _TICK, 1)},
+                    extra={"where": self._desk.where, "seconds": round(now - last - _TICK, 1)},
                 )
             last = now
             for run in list(self._running.values()):
                 if run.deadline <= now and not run.why:
                     self._cancel(run, "timeout")
-                elif now - run.cancelled_at > self._cancel_grace:
+                elif now - run.cancelled_at > self._desk.cancel_grace:
                     self._abandon(run)
 
     async def drain(self, grace: float) -> None:
@@ -157,7 +140,8 @@ class Runners:
             if not run.why:
                 self._cancel(run, "shutdown")
         while self._running:
-            await asyncio.sleep(min(_TICK, 0.02))
+            self.slot_freed.clear()
+            await self.slot_freed.wait()
 
     async def close(self) -> None:
         """End the runners; what was abandoned stays behind and is known by ``abandoned``."""
@@ -173,6 +157,7 @@ class Runners:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker; a coroutine of a task has one
         while True:
             while not self._queue:
                 parked = loop.create_future()
@@ -184,7 +169,7 @@ class Runners:
             self._running[id(run)] = run
             await self._attempt(run)
             if run.abandoned:
-                self.abandoned.discard(task)  # type: ignore[arg-type]
+                self.abandoned.discard(task)
                 return
             del self._running[id(run)]
             if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
@@ -194,11 +179,11 @@ class Runners:
     async def _attempt(self, run: _Run) -> None:
         delivery = run.delivery
         try:
-            event = decode(delivery.fields, self._max_event_bytes)
+            event = decode(delivery.fields, self._desk.max_event_bytes)
         except (MalformedEvent, EventTooLarge) as error:
             self._refuse(delivery, "too-large" if isinstance(error, EventTooLarge) else "malformed", error)
             return
-        if event.group and event.group != self._group:
+        if event.group and event.group != self._desk.group:
             self._settler.done(delivery)  # A replay meant for another group of this stream.
             return
         self._fill(event, delivery)
@@ -213,7 +198,7 @@ class Runners:
         if route.timeout is not None:
             now = time.monotonic()
             run.deadline = now + route.timeout
-            delivery.renew_until = run.deadline + self._cancel_grace + self._lease
+            delivery.renew_until = run.deadline + self._desk.cancel_grace + self._desk.lease
         try:
             await route.call(event)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
@@ -224,11 +209,11 @@ class Runners:
                 self._settler.done(delivery)
 
     def _fill(self, event: Event[Any], delivery: Delivery) -> None:
-        event.stream = self._stream
-        event.group = self._group
+        event.stream = self._desk.stream
+        event.group = self._desk.group
         event.priority = delivery.level
         event.entry_id = delivery.entry_id
-        event.id = event.id or delivery.entry_id
+        event.id = event.id or member(delivery.level, delivery.entry_id)
         event.attempt = AttemptRecord.from_json(delivery.record).attempts + 1 if delivery.record else 1
 
     def _expired(self, event: Event[Any]) -> bool:
@@ -263,7 +248,7 @@ class Runners:
 
     def _fail(self, delivery: Delivery, event: Event[Any] | None, route: Route, error: BaseException) -> None:
         record = AttemptRecord.from_json(delivery.record)
-        record.add("failure", describe_error(error, self._consumer), at=round(self._clock.now(), 3))
+        record.add("failure", describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
         meta = event.meta if event is not None else {}
         decision = route.retry.after_failure(
             error, record, max_retries=meta.get("max_retries"), retry_delay=meta.get("retry_delay")
@@ -286,7 +271,7 @@ class Runners:
     def _refuse(self, delivery: Delivery, reason: str, error: Exception) -> None:
         """To the dead letters without an attempt: the handler never saw the event."""
         record = AttemptRecord.from_json(delivery.record)
-        record.note(describe_error(error, self._consumer), at=round(self._clock.now(), 3))
+        record.note(describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
         self._log(logging.ERROR, "dead letter", delivery, None, reason=reason)
         self._settler.bury(delivery, reason, record.to_json())
 
@@ -324,7 +309,7 @@ class Runners:
 
     def _log(self, level: int, what: str, delivery: Delivery, event: Event[Any] | None, **facts: Any) -> None:
         extra = {
-            "where": f"{self._stream}/{self._group}",
+            "where": self._desk.where,
             "level_of_stream": delivery.level,
             "entry": delivery.entry_id,
             "event_id": event.id if event is not None else "",

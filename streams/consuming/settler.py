@@ -9,7 +9,7 @@ from typing import Literal
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery
 from streams.broker.settle import DONE, LOST, Buried, Postponed, Settlement, Settling
-from streams.consuming.stats import Stats
+from streams.consuming.desk import Desk
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
 
 logger = logging.getLogger("streams.consumer")
@@ -25,11 +25,11 @@ class Settler:
     An entry counts as held until the server has confirmed its outcome, so its lease is kept through an outage.
     """
 
-    def __init__(self, settling: Settling, held: dict[tuple[int, str], Delivery], stats: Stats, where: str) -> None:
+    def __init__(self, desk: Desk, settling: Settling) -> None:
         self._settling = settling
-        self._held = held
-        self._stats = stats
-        self._where = where
+        self._held = desk.held
+        self._stats = desk.stats
+        self._where = desk.where
         self._done: list[Delivery] = []
         self._postponed: list[Postponed] = []
         self._buried: list[Buried] = []
@@ -94,7 +94,7 @@ class Settler:
                 if refused is None:
                     backoff.reset()
                 elif isinstance(refused, GroupMissing):
-                    # The pending list is gone with the group: the entries will be delivered anew, there is nothing to keep.
+                    # The pending list is gone with the group: the entries will be delivered anew.
                     for delivery in [*done, *(p.delivery for p in postponed), *(b.delivery for b in buried)]:
                         self._forget(delivery)
                         self._stats.lost += 1

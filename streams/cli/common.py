@@ -1,0 +1,240 @@
+"""What the commands share: options, settings, the way into asyncio, and how results are written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import getpass
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from streams.cli.exit_codes import Exit
+from streams.errors import ConfigurationError, NotFound
+from streams.pipeline import Pipeline
+from streams.retry import masked
+from streams.settings import Settings
+
+T = TypeVar("T")
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="The server: redis://, rediss://, unix:// or embedded://PATH. Default: STREAMS_URL or REDIS_URL, from the "
+        "environment or an env file.",
+        show_default=False,
+        rich_help_panel="Server",
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        help="First part of every key. Default: STREAMS_NAMESPACE, else 'streams'.",
+        show_default=False,
+        rich_help_panel="Server",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for programs.")]
+StreamName = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.", show_default=False)]
+GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="The group's name.", show_default=False)]
+
+_SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_PUBLIC = frozenset(
+    {"time", "datacontenttype", "dataschema", "traceparent", "tracestate", "max_retries", "retry_delay", "expires",
+     "version"}
+)  # fmt: skip
+"""Metadata that names no person; every other value is masked when shown."""
+
+
+def settings_of(url: str | None, namespace: str | None) -> Settings:
+    """The settings of the environment, with what the options say.
+
+    Raises:
+        ConfigurationError: a value is malformed, or there is no server that outlives this command.
+
+    """
+    settings = override(Settings.from_env(), url=url, namespace=namespace)
+    if settings.url in (None, "memory://"):
+        raise ConfigurationError(
+            "which server? Give --url or set STREAMS_URL, e.g. redis://localhost:6379/0, or embedded://./data for an "
+            "embedded server that keeps its data in ./data"
+        )
+    return settings
+
+
+def override(settings: Settings, **given: Any) -> Settings:
+    """The settings with those values that are not None."""
+    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str | None, namespace: str | None) -> AsyncIterator[Pipeline]:
+    """An open pipeline without handlers, for asking and publishing."""
+    async with Pipeline(settings=settings_of(url, namespace)) as pipeline:
+        yield pipeline
+
+
+def run(main: Callable[[], Awaitable[T]]) -> T:
+    """Run a command's coroutine."""
+
+    async def body() -> T:
+        return await main()
+
+    return asyncio.run(body())
+
+
+async def check_group(pipeline: Pipeline, stream: str, group: str) -> None:
+    """Refuse a stream or group that is not there, with the names that are.
+
+    Raises:
+        NotFound: it is not there, and has no dead letters either.
+
+    """
+    row = await pipeline.status().stream(stream)
+    names = [found.group for found in row.groups]
+    if group not in names and await pipeline.dead_letters(stream, group).count() == 0:
+        raise NotFound(f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}")
+
+
+def stdout() -> Console:
+    """The console for results. Into a pipe or file lines are as long as they need to be."""
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 200, emoji=False)
+
+
+def stderr() -> Console:
+    """The console for progress and remarks."""
+    return Console(stderr=True, highlight=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """A line on standard output, as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def remark(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(text + "\n")
+
+
+def write_json(value: Any, *, pretty: bool = True) -> None:
+    """One JSON document, or one line of JSON lines."""
+    option = orjson.OPT_INDENT_2 if pretty else 0
+    sys.stdout.write(orjson.dumps(value, option=option | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+
+
+def table(*columns: str, title: str = "") -> Table:
+    """A table in the house style. A column that begins with '>' is a number, one with '*' takes what room is left."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title or None)
+    made.title_justify = "left"
+    made.title_style = "bold"
+    for column in columns:
+        name = column.lstrip(">*")
+        made.add_column(
+            name,
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if column.startswith("*") else None,
+        )
+    made.expand = any(column.startswith("*") for column in columns) and sys.stdout.isatty()
+    return made
+
+
+def cell(value: object) -> str:
+    """Text of a table cell: never markup, never more than one line."""
+    return escape("".join(c if c.isprintable() else " " for c in str(value)))
+
+
+def number(value: int | None, *, style: str = "") -> str:
+    """A number with separators; a dot where it is 0, so that the eye finds the others; a dash where it is unknown."""
+    if value is None:
+        return "[dim]-[/]"
+    if value == 0:
+        return "[dim]·[/]"
+    text = f"{value:,}"
+    return f"[{style}]{text}[/]" if style else text
+
+
+def span(seconds: float | None) -> str:
+    """``0.3s``, ``42s``, ``3m 12s``, ``5h 02m``, ``12d 4h``."""
+    if seconds is None:
+        return ""
+    whole = int(seconds)
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f}s"
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d {whole % 86_400 // 3600}h"
+
+
+def moment(at: float) -> str:
+    """A Unix time as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_moment(text: str | None, option: str) -> float | None:
+    """Unix time of an RFC 3339 text, or of a span before now such as ``90s``, ``30m``, ``2h``, ``7d``, ``1d12h``.
+
+    Raises:
+        ConfigurationError: it is neither.
+
+    """
+    if text is None:
+        return None
+    match = _SPAN.fullmatch(text.strip())
+    if match and any(match.groups()):
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return time.time() - (((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ConfigurationError(
+            f"{option} {text!r}: give a span before now, e.g. 30m, 2h, 7d, or a time with its zone, "
+            "e.g. 2030-01-31T12:00:00Z"
+        )
+    return at.timestamp()
+
+
+def shown_meta(meta: dict[str, Any]) -> dict[str, Any]:
+    """Metadata fit for showing: whatever may name a person is masked."""
+    return {
+        name: value if name in _PUBLIC or isinstance(value, bool) else masked(str(value))
+        for name, value in meta.items()
+    }
+
+
+def person() -> str:
+    """Who acts, for the audit record."""
+    name = os.environ.get("USER") or os.environ.get("LOGNAME") or ""
+    with contextlib.suppress(OSError, KeyError):
+        name = name or getpass.getuser()
+    return "".join(c if c.isprintable() else "_" for c in name)[:100] or "unknown"
+
+
+def finish(code: Exit) -> NoReturn:
+    """End the command with an exit code."""
+    raise typer.Exit(int(code))
+
+
+def examples(*lines: str) -> str:
+    """The last paragraph of a command's help."""
+    return "\n\n[bold]Examples[/]\n\n" + "\n".join(f"  [cyan]{escape(line)}[/]" for line in lines)

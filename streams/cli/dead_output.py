@@ -1,0 +1,56 @@
+"""How dead letters are shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from streams.cli.common import cell, moment, shown_meta, span, table
+from streams.cli.show import attempts, facts
+from streams.dead_letters import DeadLetter
+
+
+def letters_table(letters: list[DeadLetter], now: float) -> Table:
+    """One line per letter."""
+    made = table("ID", "AGE", "REASON", ">LEVEL", "TYPE", "TENANT", ">TRIES", "*LAST ERROR")
+    for at, most in ((4, 16), (5, 10)):
+        made.columns[at].max_width = most
+    for letter in letters:
+        made.add_row(
+            letter.id,
+            span(now - letter.died_at),
+            f"[red]{cell(letter.reason)}[/]",
+            str(letter.level),
+            cell(letter.type),
+            cell(shown_meta(letter.meta).get("tenant", "")),
+            str(letter.attempts),
+            cell(letter.last_error),
+        )
+    return made
+
+
+def letter_facts(letter: DeadLetter, stream: str, group: str) -> Table:
+    """One letter, fact by fact."""
+    found: list[tuple[str, object]] = [
+        ("dead letter", letter.id),
+        ("where", f"{stream}/{group}, level {letter.level}, entry {letter.entry_id}"),
+        ("reason", letter.reason),
+        ("died", moment(letter.died_at)),
+        ("event id", letter.event_id),
+        ("type", letter.type),
+        ("attempts", attempts(letter.failures, letter.stalls) or "none: no handler saw it"),
+        ("replays", letter.replays or ""),
+        ("moved by", letter.consumer),
+        *shown_meta(letter.meta).items(),
+        ("body", f"{letter.size:,} bytes"),
+    ]
+    return facts(found)
+
+
+def plain_letter(letter: DeadLetter, *, body: bool = False) -> dict[str, Any]:
+    """A letter as plain JSON types; masked, unless the body is asked for."""
+    plain = letter.as_dict(body=body)
+    if not body:
+        plain["meta"] = shown_meta(letter.meta)
+    return plain

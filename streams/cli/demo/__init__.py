@@ -1,0 +1,7 @@
+"""``streams demo``."""
+
+HELP = "x"
+
+
+def demo() -> None:
+    """Stub."""

@@ -1,0 +1,63 @@
+"""Exit codes: what the shell learns from a command, and which error means which."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from streams.errors import (
+    AccessDenied,
+    BrokerUnavailable,
+    ConfigurationError,
+    GroupMissing,
+    NoServer,
+    NotFound,
+    OutOfMemory,
+    PublishUnknown,
+    StreamFull,
+    StreamsError,
+)
+
+
+class Exit(IntEnum):
+    """What a command ends with. The numbers are part of the interface."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    UNREACHABLE = 4
+    FULL = 5
+    UNKNOWN = 6
+    FORCED = 70
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Exit.OK: "done",
+    Exit.FAILED: "done in part, refused, or the books do not balance",
+    Exit.USAGE: "wrong use: an option, a setting, a URL, a target",
+    Exit.NOT_FOUND: "no such stream, group, event or dead letter",
+    Exit.UNREACHABLE: "the server cannot be reached, or denies access",
+    Exit.FULL: "the stream or the server is full; nothing was dropped",
+    Exit.UNKNOWN: "an answer was lost: events may be stored or not",
+    Exit.FORCED: "a worker ended without a handler that did not let go",
+    Exit.INTERRUPTED: "interrupted (Ctrl-C)",
+}
+
+_BY_ERROR: tuple[tuple[type[StreamsError], Exit], ...] = (
+    (NoServer, Exit.UNREACHABLE),
+    (ConfigurationError, Exit.USAGE),
+    (NotFound, Exit.NOT_FOUND),
+    (GroupMissing, Exit.NOT_FOUND),
+    (BrokerUnavailable, Exit.UNREACHABLE),
+    (AccessDenied, Exit.UNREACHABLE),
+    (StreamFull, Exit.FULL),
+    (OutOfMemory, Exit.FULL),
+    (PublishUnknown, Exit.UNKNOWN),
+    (StreamsError, Exit.FAILED),
+)
+
+
+def exit_code(error: StreamsError) -> Exit:
+    """The exit code of an error: that of the first class above that fits."""
+    return next(code for kind, code in _BY_ERROR if isinstance(error, kind))

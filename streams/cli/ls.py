@@ -1,0 +1,129 @@
+"""``streams ls``: every stream, its groups and levels, and where their events stand."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from streams.cli.common import (
+    AsJson,
+    Namespace,
+    Url,
+    cell,
+    connected,
+    examples,
+    number,
+    remark,
+    run,
+    span,
+    stdout,
+    table,
+    write_json,
+)
+from streams.pipeline import Pipeline
+from streams.status import GroupRow, StreamRow
+
+HELP = (
+    "Show every stream: what waits, runs, is retried and died."
+    "\n\nOne line per level of each group. OLDEST is the age of the oldest unfinished event; LAG is the server's own"
+    " count of events that the group has not read. SCHEDULED belongs to the stream, DEAD and WORKERS to the group."
+    " The cost does not grow with what is stored."
+    + examples("streams ls", "streams ls orders --watch", "streams ls --json | jq '.streams[].groups[].dead'")
+)
+_REFRESH = 1.0
+
+
+def ls(
+    stream: Annotated[
+        str | None, typer.Argument(metavar="[STREAM]", help="One stream only.", show_default=False)
+    ] = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """List streams; see HELP."""
+
+    async def main() -> None:
+        async with connected(url, namespace) as pipeline:
+            if watch and not as_json:
+                await _watch(pipeline, stream)
+                return
+            rows = await _rows(pipeline, stream)
+        if as_json:
+            write_json({"streams": [as_plain(row) for row in rows]})
+        elif rows:
+            stdout().print(streams_table(rows))
+        else:
+            remark(f"no streams yet on {pipeline.settings.namespace!r}: publish an event, or start a worker")
+
+    run(main)
+
+
+def as_plain(row: StreamRow) -> dict[str, Any]:
+    """A stream as plain JSON types."""
+    return asdict(row)
+
+
+def streams_table(rows: list[StreamRow]) -> Table:
+    """Streams, groups and levels as one table."""
+    made = table(
+        "STREAM",
+        "GROUP",
+        ">LEVEL",
+        ">WAITING",
+        ">PROCESSING",
+        ">RETRYING",
+        ">DEAD",
+        ">LAG",
+        ">OLDEST",
+        ">WORKERS",
+        ">SCHEDULED",
+    )
+    for name, most in ((0, 22), (1, 18)):
+        made.columns[name].max_width = most
+    for at, row in enumerate(rows):
+        if at:
+            made.add_row()
+        first = (f"[bold]{cell(row.stream)}[/]", number(row.scheduled))
+        if not row.groups:
+            made.add_row(first[0], "[dim](no group)[/]", "all", number(row.stored), *[""] * 6, first[1])
+        for group in row.groups:
+            _add_group(made, group, *first)
+            first = ("", "")
+    return made
+
+
+def _add_group(made: Table, group: GroupRow, stream: str, scheduled: str) -> None:
+    for at, level in enumerate(group.levels):
+        made.add_row(
+            stream if at == 0 else "",
+            cell(group.group) if at == 0 else "",
+            str(level.level),
+            number(level.waiting),
+            number(level.processing, style="green"),
+            number(level.retrying, style="yellow"),
+            number(group.dead, style="red") if at == 0 else "",
+            number(level.lag),
+            span(level.oldest_age) or "[dim]·[/]",
+            number(group.consumers) if at == 0 else "",
+            scheduled if at == 0 else "",
+        )
+
+
+async def _rows(pipeline: Pipeline, stream: str | None) -> list[StreamRow]:
+    status = pipeline.status()
+    return await status.overview() if stream is None else [await status.stream(stream)]
+
+
+async def _watch(pipeline: Pipeline, stream: str | None) -> None:
+    with Live(console=stdout(), auto_refresh=False) as live:
+        while True:
+            live.update(streams_table(await _rows(pipeline, stream)), refresh=True)
+            await asyncio.sleep(_REFRESH)

@@ -1,0 +1,144 @@
+"""``streams show``: where one event stands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streams.cli.common import (
+    AsJson,
+    Namespace,
+    StreamName,
+    Url,
+    cell,
+    connected,
+    examples,
+    moment,
+    run,
+    shown_meta,
+    span,
+    stdout,
+    table,
+    write_json,
+)
+from streams.status import EntryState
+
+HELP = (
+    "Show where one event stands, in each group."
+    "\n\nThe id is an event id, an entry id, or LEVEL|ENTRY-ID. States: scheduled, pending, processing, retrying, dead,"
+    " done. Of an event that was handled nothing is kept: it is known to be done by its entry id only."
+    "\n\nThe body is shown with --body only, and phone numbers and other long numbers are masked everywhere else."
+    + examples(
+        "streams show orders 1893456000000-0",
+        "streams show orders '10|1893456000000-0' --group billing",
+        "streams show orders 7d3e5f0a1b2c3d4e-1 --body",
+    )
+)
+
+
+def show(  # noqa: PLR0913 - each is an option of the command
+    stream: StreamName,
+    ident: Annotated[
+        str, typer.Argument(metavar="ID", help="Event id, entry id, or LEVEL|ENTRY-ID.", show_default=False)
+    ],
+    *,
+    group: Annotated[str, typer.Option(help="Only this group.", show_default=False)] = "",
+    body: Annotated[bool, typer.Option("--body", help="Show the body too, unmasked.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show an event; see HELP."""
+
+    async def main() -> list[EntryState]:
+        async with connected(url, namespace) as pipeline:
+            return await pipeline.status().find(stream, ident, group)
+
+    states = run(main)
+    if as_json:
+        write_json({"states": [_plain(state, body=body) for state in states]})
+        return
+    console = stdout()
+    for at, state in enumerate(states):
+        if at:
+            console.print()
+        _print(console, state, body=body)
+
+
+def _plain(state: EntryState, *, body: bool) -> dict[str, Any]:
+    names = ("stream", "group", "state", "level", "entry_id", "event_id", "type", "due", "consumer", "silent",
+             "failures", "stalls", "errors", "size")  # fmt: skip
+    plain = {name: getattr(state, name) for name in names}
+    plain["meta"] = state.meta if body else shown_meta(state.meta)
+    plain["dead_letter"] = state.dead_letter.id if state.dead_letter else None
+    if body:
+        plain["body"] = _body(state)
+    return plain
+
+
+def _body(state: EntryState) -> str:
+    return state.raw.decode(errors="replace")
+
+
+_STYLES = {"processing": "green", "retrying": "yellow", "dead": "red", "done": "green"}
+
+
+def _print(console: Console, state: EntryState, *, body: bool) -> None:
+    style = _STYLES.get(state.state, "bold")
+    where = f"{state.stream}/{state.group}" if state.group else state.stream
+    console.print(f"[bold]{cell(where)}[/]  [{style}]{state.state}[/]")
+    console.print(facts(list(_facts(state))))
+    if state.errors:
+        console.print()
+        console.print(errors_table(state.errors))
+    if body:
+        console.print("\n[bold]body[/]")
+        console.print(_body(state), markup=False, soft_wrap=True)
+
+
+def _facts(state: EntryState) -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = [("event id", state.event_id), ("type", state.type)]
+    if state.level is not None:
+        found += [("level", state.level), ("entry id", state.entry_id)]
+    found.append(("due", moment(state.due) if state.due is not None else ""))
+    found.append(("with", f"{state.consumer}, silent for {span(state.silent)}" if state.consumer else ""))
+    found.append(("attempts", attempts(state.failures, state.stalls)))
+    found.append(("dead letter", f"{state.dead_letter.id}, {state.dead_letter.reason}" if state.dead_letter else ""))
+    found += list(shown_meta(state.meta).items())
+    found.append(("body", f"{state.size:,} bytes" if state.size else ""))
+    return found
+
+
+def attempts(failures: int, stalls: int) -> str:
+    """How many attempts ended, and how."""
+    if not failures and not stalls:
+        return ""
+    return f"{failures + stalls} ({failures} failed, {stalls} stalled)"
+
+
+def facts(found: list[tuple[str, object]]) -> Table:
+    """Names and values, those that have one."""
+    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in found:
+        if value not in ("", None):
+            made.add_row(f"  {cell(name)}", cell(value))
+    return made
+
+
+def errors_table(errors: list[dict[str, Any]]) -> Table:
+    """The latest errors of an event, oldest first; their messages are stored masked."""
+    made = table("  ATTEMPT", "AT", "KIND", "ERROR", "WHERE")
+    made.columns[3].no_wrap = False
+    made.columns[3].overflow = "fold"
+    for error in errors:
+        text = f"{error.get('type', '')}: {error.get('message', '')}".rstrip(": ")
+        at = moment(float(error.get("at", 0)))
+        made.add_row(
+            f"  {cell(error.get('attempt', ''))}", at, *map(cell, (error.get("kind", ""), text, error.get("where", "")))
+        )
+    return made

@@ -1,0 +1,36 @@
+"""What the parts of one consumer share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streams.broker import ServerClock
+from streams.broker.fetch import Delivery
+from streams.consuming.stats import Stats
+from streams.priority import Levels
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Names, limits, the server's clock, and the entries in hand.
+
+    ``held`` is everything fetched whose outcome the server has not confirmed; its leases are renewed.
+    Durations are in seconds.
+    """
+
+    stream: str
+    group: str
+    consumer: str
+    clock: ServerClock
+    levels: Levels
+    concurrency: int
+    lease: float
+    cancel_grace: float
+    max_event_bytes: int
+    stats: Stats = field(default_factory=Stats)
+    held: dict[tuple[int, str], Delivery] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        """Stream and group, for log lines."""
+        return f"{self.stream}/{self.group}"

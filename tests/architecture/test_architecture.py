@@ -1,0 +1,61 @@
+"""The rules that a machine can hold: import order, script contracts, the public surface, what an import pulls in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import streams
+from tests.architecture.lua_contract import check_all, check_python, check_script
+
+ROOT = Path(__file__).parents[2]
+GOOD = "-- does something\n--\n-- KEYS[1]  a key\n-- ARGV[1]  a value\n-- Returns  nothing\n\nredis.call('SET', KEYS[1], ARGV[1])\n"
+
+
+def test_scripts_keep_their_contract():
+    assert check_all() == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (GOOD.replace("-- Returns  nothing\n", ""), "Returns"),
+        (GOOD.replace("KEYS[1], ARGV", "'streams:' .. ARGV[1], ARGV"), "does not come from KEYS"),
+        (GOOD.replace("'SET', KEYS[1]", "'SET', KEYS[2]"), "KEYS[2] is used"),
+        (GOOD.replace("'SET'", "ARGV[1]"), "not a literal"),
+    ],
+)
+def test_the_contract_check_sees_a_broken_script(broken, complaint):
+    assert check_script("good.lua", GOOD) == []
+    assert complaint in " ".join(check_script("broken.lua", broken))
+
+
+@pytest.mark.parametrize("code", ["Script(name)", "link.call('EVAL', text)", "x = 'return redis.call(1)'"])
+def test_the_contract_check_sees_lua_in_python(code):
+    assert check_python("x.py", code)
+
+
+def test_public_names():
+    """A change of the public surface is a decision: it changes this list, too."""
+    assert streams.__all__ == sorted(streams.__all__)
+    assert set(streams.__all__) == {
+        *("AccessDenied", "Broker", "BrokerError", "BrokerUnavailable", "ConfigurationError", "Consumer"),
+        *("ConsumerOptions", "DeadLetter", "DeadLetters", "Event", "EventError", "EventTooLarge", "Filter", "Levels"),
+        *("MalformedEvent", "NotFound", "OutOfMemory", "Pipeline", "Producer", "ProducerOptions", "PublishError"),
+        *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Reject", "Retry", "Scheduler", "Settings"),
+        *("Snooze", "Status", "StreamFull", "StreamsError"),
+    }
+
+
+def test_import_pulls_in_neither_terminal_nor_web():
+    code = "import sys, streams; print(' '.join(sorted(m for m in sys.modules if '.' not in m)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert not {"typer", "rich", "click", "starlette", "uvicorn", "pytest", "httpx"} & set(loaded.split())
+
+
+def test_files_stay_small():
+    long = {str(p): n for p in (ROOT / "streams").rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
+    assert long == {}

@@ -1,0 +1,163 @@
+"""A TCP proxy in front of a server's unix socket: cuts, drops and refuses on demand, and counts what clients send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import hiredis
+
+from tests.servers import Server
+
+Action = Literal["cut", "drop"]
+
+
+@dataclass(slots=True, eq=False)
+class Fault:
+    """Applied to the reply of the first command that matches.
+
+    ``cut``: the reply is lost and the connection reset. ``drop``: the connection stays open and silent for ever.
+    ``fired`` is set then.
+    """
+
+    command: Callable[[list[Any]], bool]
+    reply: Callable[[bytes], bool]
+    action: Action
+    fired: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Proxy:
+    """Use with ``async with``. ``refuse``: new connections are reset and present ones cut."""
+
+    def __init__(self, server: Server) -> None:
+        self._upstream = server.socket
+        self._fault: Fault | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refusing = False
+        self.port = 0
+        self.attempts: list[float] = []
+        """Monotonic times of connection attempts."""
+        self.commands: list[tuple[float, list[Any]]] = []
+        """Monotonic times and words of every command sent by clients."""
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.reset()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def arm(
+        self, action: Action, command: Callable[[list[Any]], bool], reply: Callable[[bytes], bool] = lambda _: True
+    ) -> Fault:
+        """Have the next matching command's reply lost."""
+        self._fault = Fault(command, reply, action)
+        return self._fault
+
+    def refuse(self) -> None:
+        """From now on no connection works."""
+        self._refusing = True
+        self.reset()
+
+    def accept(self) -> None:
+        self._refusing = False
+
+    def reset(self) -> None:
+        """RST, not FIN, to everybody."""
+        for writer in list(self._writers):
+            self._abort(writer)
+
+    @staticmethod
+    def _abort(writer: asyncio.StreamWriter) -> None:
+        end = writer.get_extra_info("socket")
+        if end is not None and end.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.attempts.append(time.monotonic())
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            if self._refusing:
+                self._abort(writer)
+                return
+            upstream = await asyncio.open_unix_connection(self._upstream)
+            await _Pair(self, (reader, writer), upstream).run()
+
+    def _seen(self, command: list[Any]) -> Fault | None:
+        self.commands.append((time.monotonic(), command))
+        return self._fault if self._fault is not None and self._fault.command(command) else None
+
+
+class _Pair:
+    """One connection through the proxy."""
+
+    def __init__(self, proxy: Proxy, client: tuple[Any, Any], server: tuple[Any, Any]) -> None:
+        self._proxy = proxy
+        self._client_reader, self._client_writer = client
+        self._server_reader, self._server_writer = server
+        self._fault: Fault | None = None
+        self._silent = False
+
+    async def run(self) -> None:
+        ends = {self._client_writer, self._server_writer}
+        self._proxy._writers |= ends
+        pumps = [asyncio.ensure_future(self._requests()), asyncio.ensure_future(self._replies())]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self._proxy._writers -= ends
+            for writer in ends:
+                writer.close()
+
+    async def _requests(self) -> None:
+        parser = hiredis.Reader()
+        while data := await self._client_reader.read(65536):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                self._fault = self._proxy._seen(command) or self._fault
+            self._server_writer.write(data)
+            await self._server_writer.drain()
+
+    async def _replies(self) -> None:
+        while data := await self._server_reader.read(1 << 20):
+            fault = self._fault
+            if fault is not None and not fault.fired.is_set() and fault.reply(data):
+                fault.fired.set()
+                self._proxy._fault = None
+                if fault.action == "cut":
+                    self._proxy._abort(self._client_writer)
+                    return
+                self._silent = True
+            if not self._silent:
+                self._client_writer.write(data)
+                await self._client_writer.drain()
+
+
+def is_command(*names: str) -> Callable[[list[Any]], bool]:
+    """Matches commands by their first word."""
+    wanted = {name.encode() for name in names}
+    return lambda command: bool(command) and bytes(command[0]).upper() in wanted

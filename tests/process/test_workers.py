@@ -1,0 +1,325 @@
+"""Worker processes under signals and misbehaving handlers. After every fault the books balance, event by event.
+
+One server kind only: what differs between servers (replies, scripts) is tested on each of them elsewhere; here the
+processes are the subject, and they are slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.service import EXIT_FORCED
+from tests.process.worker_app import Site
+from tests.servers import BINARIES, Server, wait_until
+
+OK = {"do": "ok"}
+
+
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[Server]:
+    server = Server(BINARIES[0]).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def make_site(one_server: Server, namespace: str, tmp_path: Path) -> Iterator[Callable[[], Site]]:
+    sites: list[Site] = []
+
+    def make() -> Site:
+        sites.append(Site(one_server, f"{namespace}w{len(sites)}", tmp_path))
+        return sites[-1]
+
+    with contextlib.ExitStack() as stack:
+        yield make
+        for site in sites:
+            stack.callback(site.close)
+
+
+@pytest.fixture
+def site(make_site: Callable[[], Site]) -> Site:
+    return make_site()
+
+
+def sleeps(count: int, seconds: float, **more: Any) -> list[dict[str, Any]]:
+    return [{"do": "sleep", "s": seconds, **more}] * count
+
+
+def in_flight(site: Site, pid: int) -> set[str]:
+    """Events whose handler started in that process and did not end there."""
+    ended = {line["event"] for line in site.of("end", pid)}
+    return {line["event"] for line in site.of("start", pid)} - ended
+
+
+# Killed
+
+
+def test_sigkill_of_one_of_two_workers_loses_nothing_and_burns_only_what_had_started(site: Site) -> None:
+    victim, _ = site.worker(lease=0.6), site.worker(lease=0.6)
+    events = site.publish(sleeps(60, 0.1))
+    site.started(10, victim.pid)
+    victim.kill()
+    site.drained()
+    site.balance(events)
+    running = in_flight(site, victim.pid)
+    assert running, "nothing ran when the worker was killed: the test shows nothing"
+    touched = {line["event"] for line in site.of("start", victim.pid)}
+    for event, attempts in site.attempts().items():
+        if event in running:
+            assert attempts == [1, 2], event
+        elif event in touched:  # Done there; its acknowledgement may or may not have left.
+            assert attempts in ([1], [1, 2]), event
+        else:
+            assert attempts == [1], event
+
+
+def test_sigkill_without_retries_buries_exactly_what_had_started(site: Site) -> None:
+    victim = site.worker(lease=0.5, max_retries=0, concurrency=4)
+    events = site.publish(sleeps(14, 0.4))
+    site.started(4, victim.pid)
+    victim.kill()
+    running = in_flight(site, victim.pid)
+    site.worker(lease=0.5, max_retries=0, concurrency=4)
+    site.drained()
+    site.balance(events)
+    dead = site.dead()
+    assert set(dead) == running
+    assert running
+    for letter in dead.values():
+        assert (letter["reason"], letter["stalls"], letter["failures"]) == ("stalled", 1, 0)
+    assert set(map(tuple, site.attempts().values())) == {(1,)}
+
+
+def test_an_event_that_kills_its_worker_dies_alone(site: Site) -> None:
+    """One worker, restarted each time as a supervisor would; the neighbours were with it at the first crash."""
+    neighbours = site.publish(sleeps(3, 0.2), level=1)
+    (killer,) = site.publish([{"do": "kill"}])
+    for _ in range(8):
+        worker = site.worker(lease=0.4, max_retries=1, concurrency=4)
+        wait_until(lambda w=worker: w.process.poll() is not None or not site.unfinished(), what="crash or drain")
+        if worker.process.poll() is None:
+            break
+    site.balance([*neighbours, killer])
+    dead = site.dead()
+    assert set(dead) == {killer}
+    assert (dead[killer]["reason"], dead[killer]["stalls"]) == ("stalled", 2)
+    assert site.attempts()[killer] == [1, 2]
+    assert all(site.attempts()[neighbour] == [1, 2] for neighbour in neighbours)
+
+
+# Stopped and continued
+
+
+def test_a_zombie_changes_nothing(site: Site) -> None:
+    """SIGSTOP beyond the lease; while another worker runs the entries again, the zombie writes its own outcomes."""
+    zombie = site.worker(lease=0.6, concurrency=8, delay=0.02)
+    retried, snoozed, handled = site.publish(
+        [
+            {"do": "sleep-fail", "s": 0.8, "times": 2},
+            {"do": "sleep-snooze", "s": 0.8, "times": 2, "once": True},
+            {"do": "sleep", "s": 0.8, "times": 2},
+        ]
+    )
+    (buried,) = site.publish([{"do": "sleep-fail", "s": 0.5}], meta='{"max_retries":0}')
+    (rejected,) = site.publish([{"do": "sleep-fail", "s": 0.8}], meta='{"max_retries":1}')
+    site.started(5, zombie.pid)
+    zombie.signal(signal.SIGSTOP)
+    other = site.worker(lease=0.6, concurrency=8, delay=0.02)
+    # `buried` has no retry left and goes to the dead letters; the others run again elsewhere.
+    site.started(4, other.pid)
+    zombie.signal(signal.SIGCONT)
+    site.drained()
+    events = [retried, snoozed, handled, buried, rejected]
+    site.balance(events)
+    assert site.attempts()[retried] == [1, 2, 3]
+    assert site.attempts()[snoozed] == [1, 2]
+    assert site.attempts()[handled] == [1, 2]
+    assert site.attempts()[rejected] == [1, 2]
+    dead = site.dead()
+    assert {event: (d["reason"], d["failures"], d["stalls"]) for event, d in dead.items()} == {
+        buried: ("stalled", 0, 1),
+        rejected: ("retries-used-up", 1, 1),
+    }
+    assert (zombie.stop(), other.stop()) == (0, 0)
+    assert site.stats(zombie)["lost"] >= 4
+    assert site.stats(zombie)["retried"] == site.stats(zombie)["dead"] == site.stats(zombie)["snoozed"] == 0
+    assert site.stats(other)["stalled"] + site.stats(zombie)["stalled"] == 5
+
+
+# Asked to stop
+
+
+def test_sigterm_lets_running_handlers_finish_and_starts_nothing_more(site: Site) -> None:
+    worker = site.worker(concurrency=4, grace=5.0)
+    events = site.publish(sleeps(12, 0.8))
+    site.started(4)
+    asked = time.monotonic()
+    assert worker.stop(3.0) == 0
+    assert time.monotonic() - asked < 2.5
+    assert len(site.of("start", worker.pid)) == 4
+    assert len(site.done()) == 4
+    assert worker.lines("stopped")
+    site.worker(concurrency=8)
+    site.drained()
+    site.balance(events)
+    assert set(map(tuple, site.attempts().values())) == {(1,)}
+
+
+def test_replacing_workers_under_load_runs_everything_once(site: Site) -> None:
+    events = site.publish(sleeps(3000, 0.002))
+    worker = site.worker(concurrency=16)
+    for round_number in range(1, 4):
+        site.started(400 * round_number)
+        following = site.worker(concurrency=16)
+        asked = time.monotonic_ns()
+        assert worker.stop(4.0) == 0
+        late = [line for line in site.of("start", worker.pid) if line["at"] - asked > 300e6]
+        assert not late, "handlers were started after SIGTERM"
+        assert site.stats(worker)["lost"] == 0
+        worker = following
+    site.drained()
+    site.balance(events)
+    assert set(map(tuple, site.attempts().values())) == {(1,)}
+
+
+def test_sigterm_gives_back_what_outlasts_the_grace_period(site: Site) -> None:
+    worker = site.worker(grace=0.4, lease=20.0)
+    events = site.publish(sleeps(4, 60.0, once=True))
+    site.started(4, worker.pid)
+    other = site.worker(lease=20.0)
+    assert worker.stop(3.0) == 0
+    ended = time.monotonic()
+    site.drained(2.0)
+    assert time.monotonic() - ended < 1.0, "given back, but not due at once"
+    site.balance(events)
+    assert set(map(tuple, site.attempts().values())) == {(1, 1)}
+    assert [line["how"] for line in site.of("end", worker.pid)] == ["cancelled"] * 4
+    assert site.stats(worker)["released"] == 4
+    assert site.dead() == {}
+    assert other.stop() == 0
+
+
+def test_a_second_sigterm_means_now(site: Site) -> None:
+    worker = site.worker(grace=60.0, lease=20.0)
+    events = site.publish(sleeps(3, 60.0, once=True))
+    site.started(3, worker.pid)
+    worker.signal(signal.SIGTERM)
+    wait_until(lambda: worker.lines("stopping"), what="the first signal to be noticed")
+    time.sleep(0.5)
+    assert worker.process.poll() is None, "the first signal must wait for the handlers"
+    assert worker.stop(2.5) == 0
+    site.worker(lease=20.0)
+    site.drained()
+    site.balance(events)
+    assert set(map(tuple, site.attempts().values())) == {(1, 1)}
+
+
+def test_no_handler_can_hang_the_stop(make_site: Callable[[], Site]) -> None:
+    """Deaf to cancellation, never returning, stuck in a thread, blocking the event loop: side by side, to save time."""
+    cases = {
+        "deaf": ({"do": "deaf", "once": True}, "job", 0, 1),
+        "never": ({"do": "never", "once": True}, "job", 0, 1),
+        "thread": ({"do": "never", "once": True}, "plain", 0, 1),
+        # Nothing in the process can give this one back: its lease passes, which counts as a stall.
+        "block": ({"do": "block", "s": 60.0, "once": True}, "job", EXIT_FORCED, 2),
+    }
+    running = {}
+    for name, (order, kind, _, _) in cases.items():
+        site = make_site()
+        worker = site.worker(grace=0.4, cancel_grace=0.4, last_resort=1.0, lease=1.0)
+        running[name] = (site, worker, site.publish([order], kind=kind))
+    for site, worker, _ in running.values():
+        site.started(1)
+        worker.signal(signal.SIGTERM)
+    asked = time.monotonic()
+    assert {name: worker.wait(6.0) for name, (_, worker, _) in running.items()} == {n: c[2] for n, c in cases.items()}
+    assert time.monotonic() - asked < 4.0
+    for name, (site, _, events) in running.items():
+        site.worker(lease=1.0)
+        site.drained()
+        site.balance(events)
+        assert site.attempts()[events[0]] == [1, cases[name][3]], name
+
+
+# Handlers that raise, block, take long
+
+
+def test_whatever_a_handler_raises_is_a_failure_and_the_worker_lives_on(site: Site) -> None:
+    kinds = ("error", "exit", "interrupt", "generator-exit", "cancelled", "group")
+    worker = site.worker()
+    orders = [{"do": kind, "times": 2} for kind in kinds]
+    events = site.publish(orders) + site.publish(orders, kind="plain")
+    hopeless = site.publish([{"do": kind} for kind in kinds], meta='{"max_retries":1}')
+    after = site.publish([OK])
+    site.drained()
+    site.balance(events + hopeless + after)
+    attempts = site.attempts()
+    assert all(attempts[event] == [1, 2, 3] for event in events), attempts
+    assert all(attempts[event] == [1, 2] for event in hopeless), attempts
+    dead = site.dead()
+    assert set(dead) == set(hopeless)
+    for event, kind in zip(hopeless, kinds, strict=True):
+        letter = dead[event]
+        assert (letter["reason"], letter["failures"], letter["stalls"]) == ("retries-used-up", 2, 0), kind
+        assert [error["attempt"] for error in letter["errors"]] == [1, 2]
+    assert worker.process.poll() is None
+    assert worker.stop() == 0
+    stats = site.stats(worker)
+    assert (stats["retried"], stats["dead"], stats["lost"]) == (2 * len(events) + len(hopeless), len(hopeless), 0)
+
+
+def test_handlers_longer_than_the_lease_run_once(site: Site) -> None:
+    """In the event loop, in a thread, and blocking the event loop for three leases: the lease holds."""
+    workers = [site.worker(lease=0.5, concurrency=6) for _ in range(2)]
+    events = site.publish(sleeps(2, 1.6))
+    events += site.publish([{"do": "block", "s": 1.6}], kind="plain")
+    site.started(3)
+    events += site.publish([{"do": "block", "s": 1.6}])
+    site.started(4)
+    site.drained()
+    site.balance(events)
+    assert set(map(tuple, site.attempts().values())) == {(1,)}
+    assert [worker.stop() for worker in workers] == [0, 0]
+    for worker in workers:
+        assert site.stats(worker)["lost"] == site.stats(worker)["stalled"] == 0
+    assert any(worker.lines("the event loop was blocked: a handler computes or waits without awaiting") for worker in workers)
+
+
+def test_a_timeout_is_a_failure_even_for_a_handler_that_ignores_it(site: Site) -> None:
+    """One slot only: an abandoned handler must not keep it."""
+    worker = site.worker(timeout=0.3, cancel_grace=0.3, concurrency=1, lease=1.0, max_retries=1)
+    events = site.publish([{"do": "never"}, {"do": "deaf"}, {"do": "never", "times": 1}, {"do": "deaf", "s": 0.4}])
+    events += site.publish([{"do": "never"}], kind="plain")
+    events += site.publish([OK])
+    site.drained()
+    never, deaf, second_try, _, stuck, _ = events
+    with site.client() as client:
+        assert client.xlen(site.keys.dead("work")) == 3
+    dead = site.dead()
+    assert set(dead) == {never, deaf, stuck}
+    for letter in dead.values():
+        assert (letter["reason"], letter["failures"]) == ("retries-used-up", 2)
+        assert {error["type"] for error in letter["errors"]} == {"TimeoutError"}
+    assert site.attempts()[second_try] == [1, 2]
+    site.balance(events)
+    assert worker.stop() == 0
+    assert site.stats(worker)["abandoned"] == 2
+
+
+def test_two_workers_without_faults_run_everything_once(site: Site) -> None:
+    """The quiet run: with a short lease and more work than slots, no lease is lost and nothing is reclaimed."""
+    workers = [site.worker(lease=0.4, concurrency=8) for _ in range(2)]
+    events = site.publish([{"do": "sleep", "s": 0.01 * (n % 7)} for n in range(600)])
+    site.drained()
+    site.balance(events)
+    assert set(site.done().values()) == {1}
+    assert [worker.stop() for worker in workers] == [0, 0]
+    total = {name: sum(site.stats(worker)[name] for worker in workers) for name in ("fetched", "done", "lost", "stalled")}
+    assert total == {"fetched": 600, "done": 600, "lost": 0, "stalled": 0}

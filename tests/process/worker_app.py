@@ -1,0 +1,365 @@
+"""A worker as a program of its own, told by each event what its handler shall do; and the handle to start one.
+
+The handlers write a history: one line per start and end, each in a single append, so a killed worker loses none.
+``data`` of an event: ``{"do": ..., "s": seconds}``. With ``"times": n`` only the first n attempts do it, with ``"once": true``
+only the first start; any other is ok at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from streams import Event, Pipeline, Retry, Settings, Snooze
+from streams import service as service_module
+from streams.keys import Keys
+from streams.logs import set_up
+from streams.service import Service, ServiceOptions
+from tests.servers import Server, clean_environment, wait_until
+
+ROOT = Path(__file__).parents[2]
+STREAM, GROUP = "jobs", "work"
+LEVELS = (0, 1, 5, 10)
+
+
+@dataclasses.dataclass(slots=True)
+class Config:
+    """What a worker process is started with."""
+
+    url: str
+    namespace: str
+    history: str
+    lease: float = 1.0
+    concurrency: int = 4
+    max_retries: int = 3
+    delay: float = 0.05
+    timeout: float | None = None
+    grace: float = 5.0
+    cancel_grace: float | None = None
+    """None: ``Pipeline.run`` with its own value; else the same service with this one."""
+    last_resort: float | None = None
+    """Seconds added to the two graces before a process that hangs is ended; None: its own value."""
+
+
+_RAISES: dict[str, Callable[[], BaseException]] = {
+    "error": lambda: RuntimeError("told to fail"),
+    "exit": lambda: SystemExit(3),
+    "interrupt": KeyboardInterrupt,
+    "generator-exit": GeneratorExit,
+    "cancelled": asyncio.CancelledError,
+    "group": lambda: BaseExceptionGroup("told to fail", [SystemExit(3), KeyboardInterrupt()]),
+}
+
+
+class Handlers:
+    """The handlers: type ``job`` runs in the event loop, type ``plain`` in a thread."""
+
+    def __init__(self, history: str) -> None:
+        self._history = history
+        self._file = os.open(history, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def note(self, what: str, **facts: Any) -> None:
+        line = {"what": what, "pid": os.getpid(), "at": time.monotonic_ns(), **facts}
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+
+    def _begin(self, event: Event[Any]) -> dict[str, Any]:
+        self.note("start", event=event.id, entry=event.entry_id, level=event.priority, attempt=event.attempt)
+        order: dict[str, Any] = event.data
+        if event.attempt > order.get("times", 1_000_000):
+            return {"do": "ok"}
+        if order.get("once"):
+            try:
+                os.close(os.open(f"{self._history}.{event.id}", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return {"do": "ok"}
+        return order
+
+    def _end(self, event: Event[Any], how: str) -> None:
+        self.note("end", event=event.id, entry=event.entry_id, attempt=event.attempt, how=how)
+
+    def _common(self, event: Event[Any], order: dict[str, Any]) -> None:
+        do = order["do"]
+        if do == "block":
+            time.sleep(order["s"])
+        elif do == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif do in _RAISES:
+            self._end(event, do)
+            raise _RAISES[do]()
+
+    async def job(self, event: Event[Any]) -> None:
+        order = self._begin(event)
+        do = order["do"]
+        try:
+            if do == "sleep":
+                await asyncio.sleep(order["s"])
+            elif do == "sleep-fail":
+                await asyncio.sleep(order["s"])
+                raise RuntimeError("told to fail")
+            elif do == "sleep-snooze":
+                await asyncio.sleep(order["s"])
+                raise Snooze(0.05)
+            elif do == "never":
+                await asyncio.get_running_loop().create_future()
+            elif do == "deaf":
+                await self._deaf(order.get("s", 3600.0))
+            else:
+                self._common(event, order)
+        except asyncio.CancelledError:
+            if do != "cancelled":
+                self._end(event, "cancelled")
+            raise
+        self._end(event, "ok")
+
+    async def _deaf(self, seconds: float) -> None:
+        """Swallow every cancellation."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(min(0.05, seconds))
+
+    def plain(self, event: Event[Any]) -> None:
+        order = self._begin(event)
+        if order["do"] == "never":
+            threading.Event().wait()
+        self._common(event, order)
+        self._end(event, "ok")
+
+
+def build(config: Config) -> tuple[Pipeline, Handlers]:
+    """The pipeline of one worker."""
+    settings = Settings(
+        namespace=config.namespace, lease=config.lease, concurrency=config.concurrency, grace_period=config.grace
+    )
+    pipeline = Pipeline(config.url, settings=settings)
+    handlers = Handlers(config.history)
+    retry = Retry(max_retries=config.max_retries, delay=config.delay, backoff="fixed", jitter=0.0)
+    for kind, function in (("job", handlers.job), ("plain", handlers.plain)):
+        pipeline.handler(STREAM, group=GROUP, types=[kind], retry=retry, timeout=config.timeout)(function)
+    return pipeline, handlers
+
+
+async def run(config: Config) -> None:
+    if config.last_resort is not None:
+        service_module._LAST_RESORT = config.last_resort
+    pipeline, handlers = build(config)
+    if config.cancel_grace is None:
+        running = asyncio.create_task(pipeline.run())
+        while pipeline._service is None and not running.done():
+            await asyncio.sleep(0.005)
+        service = pipeline._service
+        handlers.note("up")
+        await running
+    else:
+        async with pipeline:
+            options = ServiceOptions(grace_period=config.grace, cancel_grace=config.cancel_grace)
+            service = Service(pipeline.broker, pipeline.plans, options)
+            asyncio.get_running_loop().call_later(0.01, handlers.note, "up")
+            await service.run()
+    assert service is not None
+    stalled = sum(reclaimer.stalled for reclaimer in service.reclaimers)
+    handlers.note("stats", **service.consumers[0].stats.as_dict(), stalled=stalled)
+
+
+def main() -> None:
+    set_up("json", "info")
+    asyncio.run(run(Config(**json.loads(sys.argv[1]))))
+
+
+# The other side: what tests use.
+
+
+class Worker:
+    """A worker process, its log and its end."""
+
+    def __init__(self, config: Config, log: Path) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "tests.process.worker_app", json.dumps(dataclasses.asdict(config))]
+        with log.open("ab") as out:
+            environment = clean_environment() | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+        self.pid = self.process.pid
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def wait(self, seconds: float) -> int:
+        """The exit code; fails if the process does not end in time."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker did not end within {seconds} s; its log:\n{self.text}") from None
+
+    def stop(self, seconds: float = 15.0) -> int:
+        """SIGTERM, and the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text("utf-8")
+
+    def lines(self, message: str) -> list[dict[str, Any]]:
+        """The log lines with this message."""
+        found = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        return [line for line in found if line["message"] == message]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(10)
+
+
+class Site:
+    """One namespace on one server, the workers on it, their shared history, and the books."""
+
+    def __init__(self, server: Server, namespace: str, folder: Path) -> None:
+        self.server = server
+        self.namespace = namespace
+        self.keys = Keys(STREAM, namespace)
+        self.history_file = folder / f"{namespace}.history"
+        self.history_file.touch()
+        self._folder = folder
+        self._workers: list[Worker] = []
+        self._count = 0
+
+    def worker(self, **options: Any) -> Worker:
+        """Start a worker and wait until its handlers may be called (or until it has ended)."""
+        url = options.pop("url", self.server.url)
+        config = Config(url, self.namespace, str(self.history_file), **options)
+        worker = Worker(config, self._folder / f"{self.namespace}.{len(self._workers)}.log")
+        self._workers.append(worker)
+        wait_until(
+            lambda: self.of("up", worker.pid) or worker.process.poll() is not None, what="the worker to be up"
+        )
+        return worker
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
+    # history
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every line; a torn last one cannot be: each is written at once."""
+        return [json.loads(line) for line in self.history_file.read_text("utf-8").splitlines()]
+
+    def of(self, what: str, pid: int | None = None) -> list[dict[str, Any]]:
+        return [line for line in self.history() if line["what"] == what and pid in (None, line["pid"])]
+
+    def attempts(self) -> dict[str, list[int]]:
+        """Event id to the attempts that its handler saw, in order."""
+        seen: dict[str, list[int]] = defaultdict(list)
+        for line in self.of("start"):
+            seen[line["event"]].append(line["attempt"])
+        return dict(seen)
+
+    def done(self) -> Counter[str]:
+        """How often each event's handler came to its good end."""
+        return Counter(line["event"] for line in self.of("end") if line["how"] == "ok")
+
+    def started(self, count: int, pid: int | None = None) -> None:
+        wait_until(lambda: len(self.of("start", pid)) >= count, what=f"{count} starts")
+
+    def stats(self, worker: Worker) -> dict[str, int]:
+        """What a worker counted; written when it ended in order."""
+        (line,) = self.of("stats", worker.pid)
+        return line
+
+    # books
+
+    def publish(self, orders: Iterable[dict[str, Any]], *, kind: str = "job", level: int = 0, meta: str = "") -> list[str]:
+        """Add events as any foreign program would; returns their ids."""
+        ids = []
+        with self.client() as client, client.pipeline(transaction=False) as pipe:
+            for order in orders:
+                self._count += 1
+                ids.append(f"e{self._count}")
+                fields: dict[Any, Any] = {"type": kind, "id": ids[-1], "data": json.dumps(order)}
+                pipe.xadd(self.keys.level(level), fields | ({"meta": meta} if meta else {}))
+            pipe.execute()
+        return ids
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[redis.Redis]:
+        with self.server.client() as client:
+            yield client
+
+    def unfinished(self) -> dict[str, int]:
+        """Whatever the server keeps of events that are neither done nor dead; {} once all are."""
+        with self.client() as client:
+            return unfinished(client, self.keys)
+
+    def dead(self) -> dict[str, dict[str, Any]]:
+        """Event id to reason and attempt record of each dead letter."""
+        with self.client() as client:
+            return dead_letters(client, self.keys)
+
+    def drained(self, seconds: float = 15.0) -> None:
+        """Wait until nothing is unfinished."""
+        try:
+            wait_until(lambda: not self.unfinished(), seconds=seconds)
+        except AssertionError:
+            raise AssertionError(f"not drained after {seconds} s: {self.unfinished()}") from None
+
+    def balance(self, published: Iterable[str]) -> None:
+        """Every event is done or dead, none is both, none was made up, and nothing is left over."""
+        balance(published, self.done(), self.dead(), self.attempts())
+        assert self.unfinished() == {}
+
+
+def unfinished(client: redis.Redis, keys: Keys, group: str = GROUP) -> dict[str, int]:
+    """Stored entries, pending entries, retry rows, attempt rows and scheduled events, where there are any."""
+    found: dict[str, int] = {}
+    for level in LEVELS:
+        found[f"stored {level}"] = client.xlen(keys.level(level))
+        with contextlib.suppress(redis.ResponseError):
+            found[f"pending {level}"] = client.xpending(keys.level(level), group)["pending"]
+    found["retry"] = client.zcard(keys.retry(group))
+    found["attempts"] = client.hlen(keys.attempts(group))
+    found["scheduled"] = client.zcard(keys.scheduled())
+    found["scheduled-fields"] = client.hlen(keys.scheduled_fields())
+    return {name: count for name, count in found.items() if count}
+
+
+def dead_letters(client: redis.Redis, keys: Keys, group: str = GROUP) -> dict[str, dict[str, Any]]:
+    """Event id to reason and record; an event that died twice fails the books here."""
+    letters: dict[str, dict[str, Any]] = {}
+    for _, fields in client.xrange(keys.dead(group)):
+        event_id = fields[b"id"].decode()
+        assert event_id not in letters, f"{event_id} has two dead letters"
+        letters[event_id] = {"reason": fields[b"reason"].decode(), **json.loads(fields[b"record"])}
+    return letters
+
+
+def balance(
+    published: Iterable[str], done: Iterable[str], dead: Iterable[str], started: Iterable[str]
+) -> None:
+    """Compare sets of event ids: done and dead share nothing and together are what was published."""
+    expected, done, dead, started = set(published), set(done), set(dead), set(started)
+    assert started <= expected, f"made up: {started - expected}"
+    assert not done & dead, f"done and dead: {done & dead}"
+    assert done | dead == expected, f"lost: {expected - done - dead}; unexpected: {(done | dead) - expected}"
+
+
+if __name__ == "__main__":
+    main()
