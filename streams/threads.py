@@ -60,8 +60,9 @@ class Threads:
             error: BaseException | None = None
             try:
                 result = job.function()
-            except StopIteration:
-                error = RuntimeError("the handler raised StopIteration")  # A future cannot carry it.
+            except (StopIteration, GeneratorExit) as caught:
+                # A future cannot carry the first, and the second would close the coroutines that wait for it.
+                error = RuntimeError(f"the handler raised {type(caught).__name__}")
             except BaseException as caught:  # noqa: BLE001 - SystemExit and the like belong to the caller too
                 error = caught
             with self._lock:

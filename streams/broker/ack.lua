@@ -4,17 +4,18 @@
 -- KEYS[1]  stream of one level
 -- KEYS[2]  attempts hash of the group
 -- ARGV[1]  group
--- ARGV[2]  n, how many entry ids follow (1 to 1000)
--- ARGV[3 .. 2+n]  entry ids
--- ARGV[3+n ..]    members (level|id) of those that have an attempt record
+-- ARGV[2]  level
+-- ARGV[3 ..]  entry ids (1 to 1000)
 -- Returns  how many were still pending; fewer than n means that a lease was lost on the way
 
 -- include: finish.inc.lua
 
-local n = tonumber(ARGV[2])
-local ids = {}
-for i = 1, n do ids[i] = ARGV[2 + i] end
+local ids = {unpack(ARGV, 3)}
 local acked = redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
 delete_finished(KEYS[1], ids)
-for i = 3 + n, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
+-- Whoever acknowledges need not know of a record: the entry may have stalled meanwhile and be with somebody else by now.
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  for i, id in ipairs(ids) do ids[i] = ARGV[2] .. '|' .. id end
+  redis.call('HDEL', KEYS[2], unpack(ids))
+end
 return acked

@@ -10,7 +10,7 @@ from streams.broker.fetch import Delivery
 from streams.broker.link import Command
 from streams.broker.scripts import Script
 from streams.errors import BrokerError
-from streams.keys import PARKED, Keys, member
+from streams.keys import PARKED, Keys
 from streams.priority import Levels
 
 _ACK = Script("ack")
@@ -119,9 +119,8 @@ class Settling:
 
     def _ack(self, level: int, deliveries: Sequence[Delivery]) -> Command:
         ids = [delivery.entry_id for delivery in deliveries]
-        recorded = [member(level, delivery.entry_id) for delivery in deliveries if delivery.record]
         keys = (self._keys.level(level), self._keys.attempts(self._group))
-        return _ACK.command(keys, self._group, len(ids), *ids, *recorded)
+        return _ACK.command(keys, self._group, level, *ids)
 
     def _postpone(self, level: int, rows: Sequence[Postponed]) -> Command:
         keys = (self._keys.level(level), self._keys.retry(self._group), self._keys.attempts(self._group))
