@@ -76,7 +76,7 @@ _META_FROM_ATTRIBUTES = META_NAMES - {"expires"}
 _OTHER_ATTRIBUTES = frozenset(EventAttributes.__annotations__) - _META_FROM_ATTRIBUTES
 CLOUD_NAMES = frozenset(
     {
-        *("specversion", "id", "type", "data", "database64"),
+        *("specversion", "id", "type", "data", "data_base64"),
         *("partitionkey", "maxretries", "retrydelay", "dataversion", "expirytime", "priority"),
     }
 )

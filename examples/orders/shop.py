@@ -15,11 +15,11 @@ pipeline = Pipeline.from_env()
 LEDGER = os.environ.get("SHOP_LEDGER", "ledger.jsonl")
 
 
-class ProviderBusy(Exception):
+class ProviderBusyError(Exception):
     """The payment provider asks to come back."""
 
 
-class CardRefused(Exception):
+class CardRefusedError(Exception):
     """The payment provider does not take this card today."""
 
 
@@ -37,9 +37,9 @@ async def charge(event: Event) -> None:
         raise Reject(f"order {order['order']} has a total of {order['total']}")
     await asyncio.sleep(order["takes_ms"] / 1000)  # the payment provider
     if order["card"] == "busy" and event.attempt == 1:
-        raise ProviderBusy("too many requests, come back later")
+        raise ProviderBusyError("too many requests, come back later")
     if order["card"] == "refused":
-        raise CardRefused(f"the bank refused the card of {order['phone']}")
+        raise CardRefusedError(f"the bank refused the card of {order['phone']}")
     write_to_ledger(event)
 
 

@@ -16,6 +16,6 @@ delete_finished(KEYS[1], ids)
 -- Whoever acknowledges need not know of a record: the entry may have stalled meanwhile and be with somebody else by now.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   for i, id in ipairs(ids) do ids[i] = ARGV[2] .. '|' .. id end
-  redis.call('HDEL', KEYS[2], unpack(ids))
+  redis.pcall('HDEL', KEYS[2], unpack(ids))
 end
 return acked

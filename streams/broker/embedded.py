@@ -123,7 +123,7 @@ class _Use:
         self._folder = self.home
         self._lock = threading.Lock()
         self._users: keeper.LockFile | None = None
-        self._launched = False
+        self._launches = 0
 
     def path(self, name: str) -> str:
         return str(self._folder / name)
@@ -149,7 +149,7 @@ class _Use:
 
     def _start(self) -> None:
         end = time.monotonic() + START_SECONDS
-        self._launched = False
+        self._launches = 0
         while True:
             if self.is_over:
                 raise NoServer(f"{self.url} was closed while it was starting")
@@ -199,7 +199,7 @@ class _Use:
                 if keeper.is_held(str((self.data or self._folder) / keeper.SERVER_LOCK)):
                     # The server outlived its keeper, or is about to end with it: make sure that it ends.
                     keeper.ask(self.path(keeper.SOCKET), b"SHUTDOWN NOSAVE")
-                elif self._launched:
+                elif self._launches == 2:  # once may be bad luck: somebody killed it
                     raise self._failure("ended while it was starting")
                 else:
                     self._launch(find_server())
@@ -233,10 +233,7 @@ class _Use:
                 )
         except OSError as error:
             raise self._failure(f"could not be started: {error}") from error
-        code = starter.wait()
-        self._launched = code == 0
-        if code not in (0, keeper.BUSY):
-            raise self._failure("could not be started")
+        self._launches += starter.wait() != keeper.BUSY
 
     def _failure(self, what: str) -> NoServer:
         file = self._folder / keeper.LOG

@@ -103,10 +103,10 @@ class Fetching:
         """At most ``limit`` new entries while ``level`` is the busy one; never blocks.
 
         Natively (a script costs the server 3 µs more per entry). What arrived meanwhile on the levels above comes too,
-        with an eighth of the limit held free for each of them, so the sum never exceeds the limit.
+        with a small share of the limit held free for each of them, so the sum never exceeds the limit.
         """
         at = self._levels.index(level)
-        share = max(1, limit // 8)
+        share = max(1, limit // 32)
         rest = limit - share * at
         commands: list[Command] = []
         if at:

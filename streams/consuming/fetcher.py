@@ -90,7 +90,7 @@ class Fetcher:
     async def _step(self) -> None:
         """One read, of the kind that suits what is known."""
         free = self._runners.free
-        if free <= 0 or self._settler.unsettled >= max(self._desk.concurrency, 100):
+        if free <= 0 or self._settler.unsettled >= max(2 * self._desk.concurrency, 100):
             await self._wait_for_slot()
             return
         if free * 8 < self._desk.concurrency:

@@ -89,10 +89,7 @@ class Runners:
             self._queue.append(delivery)
             if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
                 self._suspects += 1
-        for _ in range(min(len(self._queue), len(self._parked))):
-            waiter = self._parked.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake(1)
 
     def lost(self, deliveries: Iterable[Delivery]) -> None:
         """Cancel the handlers of entries whose lease is lost."""
@@ -154,16 +151,32 @@ class Runners:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _wake(self, most: int) -> None:
+        """Wake parked runners; each that finds work wakes two more.
+
+        Handlers that never wait are thus all run by the first one, without a task switch per event, and handlers that do
+        wait are all started after a few turns of the loop.
+        """
+        while most and self._queue and self._parked:
+            parked = self._parked.popleft()
+            if not parked.done():
+                parked.set_result(None)
+                most -= 1
+
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker; a coroutine of a task has one
         while True:
+            woken = False
             while not self._queue:
                 parked = loop.create_future()
                 self._parked.append(parked)
                 await parked
+                woken = True
             delivery = self._queue.popleft()
+            if woken:
+                self._wake(2)
             run = _Run(delivery)
             run.task = task
             self._running[id(run)] = run

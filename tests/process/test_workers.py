@@ -289,7 +289,9 @@ def test_handlers_longer_than_the_lease_run_once(site: Site) -> None:
     assert [worker.stop() for worker in workers] == [0, 0]
     for worker in workers:
         assert site.stats(worker)["lost"] == site.stats(worker)["stalled"] == 0
-    assert any(worker.lines("the event loop was blocked: a handler computes or waits without awaiting") for worker in workers)
+    assert any(
+        worker.lines("the event loop was blocked: a handler computes or waits without awaiting") for worker in workers
+    )
 
 
 def test_a_timeout_is_a_failure_even_for_a_handler_that_ignores_it(site: Site) -> None:
@@ -321,5 +323,7 @@ def test_two_workers_without_faults_run_everything_once(site: Site) -> None:
     site.balance(events)
     assert set(site.done().values()) == {1}
     assert [worker.stop() for worker in workers] == [0, 0]
-    total = {name: sum(site.stats(worker)[name] for worker in workers) for name in ("fetched", "done", "lost", "stalled")}
+    total = {
+        name: sum(site.stats(worker)[name] for worker in workers) for name in ("fetched", "done", "lost", "stalled")
+    }
     assert total == {"fetched": 600, "done": 600, "lost": 0, "stalled": 0}

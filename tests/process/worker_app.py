@@ -248,9 +248,7 @@ class Site:
         config = Config(url, self.namespace, str(self.history_file), **options)
         worker = Worker(config, self._folder / f"{self.namespace}.{len(self._workers)}.log")
         self._workers.append(worker)
-        wait_until(
-            lambda: self.of("up", worker.pid) or worker.process.poll() is not None, what="the worker to be up"
-        )
+        wait_until(lambda: self.of("up", worker.pid) or worker.process.poll() is not None, what="the worker to be up")
         return worker
 
     def close(self) -> None:
@@ -287,7 +285,9 @@ class Site:
 
     # books
 
-    def publish(self, orders: Iterable[dict[str, Any]], *, kind: str = "job", level: int = 0, meta: str = "") -> list[str]:
+    def publish(
+        self, orders: Iterable[dict[str, Any]], *, kind: str = "job", level: int = 0, meta: str = ""
+    ) -> list[str]:
         """Add events as any foreign program would; returns their ids."""
         ids = []
         with self.client() as client, client.pipeline(transaction=False) as pipe:
@@ -351,9 +351,7 @@ def dead_letters(client: redis.Redis, keys: Keys, group: str = GROUP) -> dict[st
     return letters
 
 
-def balance(
-    published: Iterable[str], done: Iterable[str], dead: Iterable[str], started: Iterable[str]
-) -> None:
+def balance(published: Iterable[str], done: Iterable[str], dead: Iterable[str], started: Iterable[str]) -> None:
     """Compare sets of event ids: done and dead share nothing and together are what was published."""
     expected, done, dead, started = set(published), set(done), set(dead), set(started)
     assert started <= expected, f"made up: {started - expected}"

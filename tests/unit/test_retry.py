@@ -1,0 +1,397 @@
+"""Retry: the decision, the waiting times, the attempt record, and what is kept of an exception."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+
+import orjson
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from streams.errors import ConfigurationError, MalformedEvent, Reject
+from streams.retry import MAX_ERRORS_KEPT, AttemptRecord, Bury, Retry, RetryIn, describe_error, masked, one_line
+
+quick = settings(deadline=None, database=None, max_examples=150)
+EXACT = Retry(delay=2.0, jitter=0.0)
+
+
+def failed(failures: int, stalls: int = 0) -> AttemptRecord:
+    return AttemptRecord(failures=failures, stalls=stalls)
+
+
+# Waiting times
+
+
+@pytest.mark.parametrize(
+    ("backoff", "sequence"),
+    [
+        ("exponential", [2, 4, 8, 16, 32, 60, 60]),
+        ("linear", [2, 4, 6, 8, 10, 12, 14]),
+        ("fixed", [2, 2, 2, 2, 2, 2, 2]),
+    ],
+)
+def test_each_backoff(backoff, sequence):
+    retry = Retry(delay=2.0, backoff=backoff, max_delay=60.0, jitter=0.0)
+    assert [retry.delay_for(n) for n in range(1, 8)] == sequence
+
+
+@pytest.mark.parametrize(("backoff", "delay"), [("exponential", 40.0), ("linear", 30.0), ("fixed", 10.0)])
+def test_the_events_own_delay_takes_the_place_of_the_first(backoff, delay):
+    assert Retry(delay=2.0, backoff=backoff, jitter=0.0).delay_for(3, 10.0) == delay
+    assert Retry(delay=2.0, backoff=backoff, jitter=0.0).delay_for(3, 0.0) == 0.0
+
+
+def test_the_documented_defaults():
+    retry = Retry()
+    assert (retry.max_retries, retry.delay, retry.backoff) == (3, 5.0, "exponential")
+    assert (retry.max_delay, retry.jitter, retry.retry_on, retry.reject_on) == (3600.0, 0.1, (), ())
+
+
+@quick
+@given(
+    st.floats(0, 1e6),
+    st.sampled_from(["exponential", "linear", "fixed"]),
+    st.floats(0, 1e5),
+    st.floats(0, 1),
+    st.integers(0, 10_000),
+    st.integers(),
+)
+def test_jitter_stays_in_its_bounds(delay, backoff, max_delay, jitter, failures, seed):
+    retry = Retry(delay=delay, backoff=backoff, max_delay=max_delay, jitter=jitter)
+    plain = dataclasses.replace(retry, jitter=0.0).delay_for(failures)
+    wait = retry.delay_for(failures, rng=random.Random(seed))
+    assert 0 <= wait <= max_delay
+    assert plain * (1 - jitter) * 0.999999 <= wait <= plain * (1 + jitter) * 1.000001
+
+
+def test_jitter_varies_up_and_down():
+    retry = Retry(delay=10.0, jitter=0.5)
+    waits = [retry.delay_for(1, rng=random.Random(seed)) for seed in range(200)]
+    assert 5 <= min(waits) < 6
+    assert 14 < max(waits) <= 15
+    assert len({retry.delay_for(1) for _ in range(20)}) > 1
+
+
+def test_jitter_does_not_lift_a_wait_over_the_most():
+    assert max(Retry(delay=10, max_delay=10, jitter=1.0).delay_for(1) for _ in range(50)) <= 10
+
+
+def test_a_million_failures_are_no_overflow():
+    assert Retry(delay=1e9, max_delay=1e9, jitter=0).delay_for(1_000_000, 1e11) == 1e9
+
+
+# The decision
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_an_event_has_so_many_retries(limit):
+    retry = dataclasses.replace(EXACT, max_retries=limit)
+    decisions = [retry.after_failure(OSError(), failed(n)) for n in range(1, limit + 2)]
+    assert all(isinstance(decision, RetryIn) for decision in decisions[:-1])
+    assert decisions[-1] == Bury("retries-used-up")
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_an_event_has_so_many_stalls(limit):
+    retry = dataclasses.replace(EXACT, max_retries=limit)
+    decisions = [retry.after_stall(failed(0, n)) for n in range(1, limit + 2)]
+    assert decisions == [RetryIn(0.0)] * limit + [Bury("stalled")]
+
+
+@pytest.mark.parametrize("own", [0, 1, 5])
+def test_the_events_own_limit_wins(own):
+    assert isinstance(EXACT.after_failure(OSError(), failed(own), max_retries=own), RetryIn) or own == 0
+    assert EXACT.after_failure(OSError(), failed(own + 1), max_retries=own) == Bury("retries-used-up")
+    assert EXACT.after_stall(failed(0, own + 1), max_retries=own) == Bury("stalled")
+    assert EXACT.limit(own) == own
+    assert EXACT.limit(None) == 3
+
+
+@quick
+@given(st.integers(0, 8), st.integers(0, 8), st.integers(0, 10))
+def test_dead_when_failures_and_stalls_exceed_the_limit(failures, stalls, limit):
+    retry = dataclasses.replace(EXACT, max_retries=limit)
+    assume(failures + stalls > 0)
+    dead = failures + stalls > limit
+    assert isinstance(retry.after_failure(OSError(), failed(failures, stalls)), Bury) is dead
+    assert isinstance(retry.after_stall(failed(failures, stalls)), Bury) is dead
+
+
+def test_the_wait_grows_with_failures_and_not_with_stalls():
+    assert EXACT.after_failure(OSError(), failed(1, 2)) == RetryIn(2.0)
+    assert EXACT.after_failure(OSError(), failed(2)) == RetryIn(4.0)
+    assert EXACT.after_failure(OSError(), failed(2), retry_delay=7.0) == RetryIn(14.0)
+
+
+@pytest.mark.parametrize(
+    ("failures", "stalls", "limit", "suspect"),
+    [
+        (0, 1, 1, True),
+        (0, 1, 2, False),
+        (0, 2, 2, True),
+        (0, 2, 3, False),
+        (0, 3, 3, True),
+        (2, 1, 3, True),
+        (1, 1, 3, False),
+        (3, 0, 3, False),
+    ],
+)
+def test_a_suspect_is_one_whose_next_stall_would_be_its_last(failures, stalls, limit, suspect):
+    retry = dataclasses.replace(EXACT, max_retries=limit)
+    for decide in (retry.after_stall, lambda record: retry.after_failure(OSError(), record)):
+        for before in (False, True):
+            record = failed(failures, stalls)
+            record.suspect = before
+            assert isinstance(decide(record), RetryIn)
+            assert record.suspect is suspect
+
+
+class TooBusy(Exception):
+    def __init__(self, retry_after: object) -> None:
+        super().__init__("busy")
+        self.retry_after = retry_after
+
+
+@pytest.mark.parametrize("asked", [0, 0.5, 30, 99_999.0, "30", "1.5", " 7 ", "0"])
+def test_a_wait_that_the_exception_asks_for_is_obeyed(asked):
+    assert EXACT.after_failure(TooBusy(asked), failed(1)) == RetryIn(float(asked))
+
+
+def bad_floats() -> list[object]:
+    return [float("nan"), float("inf"), 1e9, 10**400, "nan", "inf", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT"]
+
+
+@pytest.mark.parametrize("asked", [None, -1, "-1", -0.5, True, False, [5], b"5", object(), *bad_floats()])
+def test_a_wait_that_makes_no_sense_is_ignored(asked):
+    assert EXACT.after_failure(TooBusy(asked), failed(1)) == RetryIn(2.0)
+
+
+def test_an_exception_whose_retry_after_fails():
+    class Broken(Exception):
+        @property
+        def retry_after(self):
+            raise RuntimeError("no")
+
+    assert EXACT.after_failure(Broken(), failed(1)) == RetryIn(2.0)
+
+
+def test_asking_for_a_wait_gives_no_extra_try():
+    assert EXACT.after_failure(TooBusy(5), failed(4)) == Bury("retries-used-up")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "outcome"),
+    [
+        ({}, ValueError(), RetryIn(2.0)),
+        ({}, Reject("no"), Bury("rejected")),
+        ({}, MalformedEvent("bad-json", "x"), Bury("malformed")),
+        ({}, SystemExit(1), RetryIn(2.0)),
+        ({"retry_on": (OSError,)}, TimeoutError(), RetryIn(2.0)),
+        ({"retry_on": (OSError,)}, ValueError(), Bury("not-retryable")),
+        ({"retry_on": (OSError, ValueError)}, ValueError(), RetryIn(2.0)),
+        ({"reject_on": (ValueError,)}, ValueError(), Bury("not-retryable")),
+        ({"reject_on": (ValueError,)}, UnicodeError(), Bury("not-retryable")),
+        ({"reject_on": (ValueError,)}, OSError(), RetryIn(2.0)),
+        ({"retry_on": (OSError,), "reject_on": (TimeoutError,)}, TimeoutError(), Bury("not-retryable")),
+        ({"retry_on": (OSError,), "reject_on": (TimeoutError,)}, OSError(), RetryIn(2.0)),
+        ({"retry_on": (Reject,)}, Reject("no"), Bury("rejected")),
+    ],
+)
+def test_which_exceptions_are_tried_again(options, error, outcome):
+    assert dataclasses.replace(EXACT, **options).after_failure(error, failed(1)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_retries", bad) for bad in (-1, 1.5, "3", None, True)),
+        *(("delay", bad) for bad in (-1, "5", None, True, float("nan"), float("inf"))),
+        *(("max_delay", bad) for bad in (-1, "5", None, float("nan"))),
+        *(("jitter", bad) for bad in (-0.1, 1.1, "0", True)),
+        *(("backoff", bad) for bad in ("Exponential", "", None)),
+        *((name, bad) for name in ("retry_on", "reject_on") for bad in (ValueError, [ValueError], ("ValueError",), (1,), (int,), None)),  # fmt: skip
+    ],
+)
+def test_refused_options_are_named(name, value):
+    with pytest.raises(ConfigurationError, match=f"Retry.{name}"):
+        Retry(**{name: value})
+
+
+# The attempt record
+
+errors = st.fixed_dictionaries({"type": st.text(max_size=5), "message": st.text(max_size=20)})
+steps = st.lists(st.tuples(st.sampled_from(["failure", "stall"]), errors, st.floats(1, 1e10)), max_size=12)
+
+
+@quick
+@given(steps, st.booleans())
+def test_a_record_survives_storage(taken, suspect):
+    record = AttemptRecord(suspect=suspect)
+    for kind, error, at in taken:
+        record.add(kind, error, at=at)
+    assert AttemptRecord.from_json(record.to_json()) == record
+    assert record.attempts == len(taken)
+    assert record.failures == sum(kind == "failure" for kind, _, _ in taken)
+    assert len(record.errors) == min(len(taken), MAX_ERRORS_KEPT)
+    if taken:
+        assert (record.first, record.last) == (taken[0][2], taken[-1][2])
+        assert record.errors[-1] == {"at": taken[-1][2], "attempt": len(taken), "kind": taken[-1][0], **taken[-1][1]}
+
+
+def test_the_word_that_the_scripts_look_for():
+    """``fetch_due.lua`` finds a suspect by this text, without parsing."""
+    assert b'"suspect":true' in AttemptRecord(suspect=True).to_json()
+    assert b"suspect" not in AttemptRecord().to_json()
+
+
+def test_a_note_counts_nothing():
+    record = AttemptRecord(failures=1, first=1.0, last=1.0)
+    record.note({"type": "Expired", "message": ""}, at=5.0)
+    assert (record.attempts, record.first, record.last) == (1, 1.0, 5.0)
+    assert record.errors == [{"at": 5.0, "attempt": 1, "kind": "refused", "type": "Expired", "message": ""}]
+
+
+@quick
+@given(st.one_of(st.binary(), st.recursive(st.none() | st.integers(-9, 9) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["failures", "stalls", "first", "last", "errors", "suspect"]), inner)).map(orjson.dumps)))  # fmt: skip
+@example(b'{"failures":1,"stalls":0,"first":1,"last":1,"errors":"abc"}')
+@example(b'{"failures":"x","stalls":0,"first":1,"last":1,"errors":[]}')
+@example(b"[]")
+def test_any_stored_text_is_a_record(text):
+    record = AttemptRecord.from_json(text)
+    assert isinstance(record.attempts, int)
+    assert all(isinstance(error, dict) for error in record.errors)
+    AttemptRecord.from_json(record.to_json())
+
+
+@pytest.mark.parametrize("text", [None, b"", b"{", b"null", b"5", b'"x"', b"[]", b"{}", b'{"failures":1}'])
+def test_what_cannot_be_read_is_no_record(text):
+    assert AttemptRecord.from_json(text) == AttemptRecord()
+
+
+def test_unknown_names_in_a_record_do_no_harm():
+    assert AttemptRecord.from_json(orjson.dumps({**orjson.loads(failed(2).to_json()), "new": 1})) == failed(2)
+
+
+# Masking
+
+PHONES = [
+    "+55 (11) 99999-9999",
+    "+55 (11) 9 9999-9999",
+    "+55 11 99999 9999",
+    "5511999999999",
+    "+5511999999999",
+    "(11) 99999-9999",
+    "(11) 99999 - 9999",
+    "11.99999.9999",
+    "11 9999-9999",
+    "99999-9999",
+    "+1 (202) 555-0147",
+    "+44 20 7946 0958",
+    "0049-89-636-48018",
+    "+33 6 12 34 56 78",
+    "11\u00a099999\u20119999",
+    "11 99999\u20139999",
+    "551199999\u200b9999",
+    "5511\n99999\t9999",
+    "٥٥١١٩٩٩٩٩٩٩٩٩",
+]
+
+
+def digits(text: str) -> str:
+    return re.sub(r"\D", "", text)
+
+
+@pytest.mark.parametrize("around", ["{}", "no such number: {}!", "to={} failed", '{{"phone":"{}"}}', "a{}b", "{}@s.whatsapp.net"])  # fmt: skip
+@pytest.mark.parametrize("phone", PHONES)
+def test_phone_numbers_are_masked(phone, around):
+    text = masked(around.format(phone))
+    assert len(digits(text)) <= 2
+    assert "******" in text
+    for word in re.findall(r"[a-z]{3,}", around):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "order 1234567 failed", "attempt 3 of 5", "HTTP 503", "e-17", "a1b2c3d4e5f6a7b8-1f", "port 6379", "12:34:56.789", "(404)", "v1.2.3", "1,000,000"],
+)  # fmt: skip
+def test_short_numbers_and_ids_survive(text):
+    assert masked(text) == text
+
+
+@quick
+@given(st.text(alphabet="0123456789 -.()+ax\u2013\u200b\n", max_size=60))
+def test_no_eight_digits_survive_in_a_row(text):
+    runs = re.findall(r"\d+", masked(text))
+    assert all(len(run) < 8 for run in runs)
+
+
+@quick
+@given(st.text(max_size=40), st.from_regex(r"[1-9][0-9]{7,14}", fullmatch=True), st.text(max_size=40))
+def test_a_number_inside_any_text_is_masked(before, phone, after):
+    assert phone not in masked(before + phone + after)
+
+
+@quick
+@given(st.text(), st.integers(1, 50))
+def test_one_printable_line_of_limited_length(text, limit):
+    for line in (masked(text, limit), one_line(text, limit)):
+        assert len(line) <= limit
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize("char", ["\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\u200f", "\ufeff", "\ud800"])  # fmt: skip
+def test_characters_that_could_deceive_a_reader_are_out(char):
+    assert masked(f"a{char}b") == "a b"
+
+
+def test_terminal_colours_are_out():
+    assert masked("\x1b[31mred\x1b[0m") == " [31mred [0m"
+
+
+def test_a_long_text_is_cut_and_says_so():
+    assert masked("x" * 300) == "x" * 300
+    assert masked("x" * 301) == "x" * 299 + "…"
+    assert masked("x" * 10**6, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize("cut", range(1, 16))
+def test_a_number_at_the_cut_is_not_shown_in_part(cut):
+    text = "1" * (1200 - cut - 1) + "x" + "5511987654321" + "y" * 400
+    assert "551" not in masked(text)
+
+
+# What is kept of an exception
+
+
+def test_an_exception_is_described_without_its_traceback():
+    def handler() -> None:
+        raise ValueError("no such number +55 (11) 98765-4321\nsecond line")
+
+    with pytest.raises(ValueError, match="no such") as caught:
+        handler()
+    described = describe_error(caught.value, "pod-1")
+    assert described["type"] == "ValueError"
+    assert described["message"] == "no such number +******21 second line"
+    assert re.fullmatch(r"test_retry\.py:\d+ in handler", described["where"])
+    assert described["consumer"] == "pod-1"
+
+
+def test_an_exception_class_is_named_with_its_module():
+    assert describe_error(TooBusy(1), "c") == {
+        "type": f"{__name__}.TooBusy",
+        "message": "busy",
+        "where": "",
+        "consumer": "c",
+    }
+
+
+def test_an_exception_that_cannot_be_written():
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    assert describe_error(Mute(), "c")["message"] == "(the exception has no readable text)"
