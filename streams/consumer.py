@@ -37,7 +37,6 @@ class ConsumerOptions:
         cancel_grace: seconds that a cancelled handler gets to end before it is abandoned.
         max_event_bytes: a larger body goes to the dead letters unread.
         name: of the consumer; made from host, process and start if empty.
-
     """
 
     levels: Levels = Levels()
@@ -64,7 +63,6 @@ class Consumer:
         stream, group: names.
         handler: a function that takes one event, a ``Route``, or a ``Router``.
         options: see ``ConsumerOptions``.
-
     """
 
     def __init__(
@@ -127,7 +125,6 @@ class Consumer:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
-
         """
         loop = asyncio.get_running_loop()
 

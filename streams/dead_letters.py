@@ -39,7 +39,6 @@ class DeadLetter:
         replays: how often it was replayed before.
         size: bytes of the body.
         meta: metadata as published, without the body.
-
     """
 
     id: str
@@ -92,7 +91,6 @@ class Filter:
         error: part of the latest error's class or message, case ignored.
         level: the level.
         since, until: Unix seconds; when the letter died.
-
     """
 
     type: str | None = None
@@ -136,7 +134,6 @@ class DeadLetters:
         broker: an open broker.
         stream, group: names.
         by: who acts, for the audit record.
-
     """
 
     def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "") -> None:
@@ -176,7 +173,6 @@ class DeadLetters:
 
         Raises:
             NotFound: there is none with this id (any more).
-
         """
         stored = await self._store.get(_checked_id(letter_id))
         if stored is None:
@@ -202,7 +198,6 @@ class DeadLetters:
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
             ConfigurationError: ``rate`` is not above 0.
-
         """
         if rate is not None and not rate > 0:
             raise ConfigurationError(f"rate is a number of letters per second above 0, not {rate!r}")
@@ -223,7 +218,6 @@ class DeadLetters:
 
         Raises:
             NotFound: an id that was given is not there; nothing was deleted.
-
         """
         count = 0
         async for batch in self._batches(which, _BATCH, None):

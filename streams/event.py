@@ -99,7 +99,6 @@ class Event(Generic[T]):
         id: event id; stays the same through retries and replays. Empty until published, if not given.
         priority: as published; on a received event, the level that it was read from.
         meta: the metadata as a plain dictionary, wire names.
-
     """
 
     __slots__ = (
@@ -193,7 +192,6 @@ def meta_of(attributes: EventAttributes) -> dict[str, Any]:
 
     Raises:
         ConfigurationError: an attribute is unknown, or a header has a name that the wire format reserves or forbids.
-
     """
     meta: dict[str, Any] = {}
     for name, value in attributes.items():

@@ -30,7 +30,6 @@ class Route:
 
     Raises:
         ConfigurationError: the function cannot be called with one event, or a value is out of range.
-
     """
 
     __slots__ = ("call", "function", "retry", "timeout", "types")
@@ -72,7 +71,6 @@ class Router:
 
         Raises:
             ConfigurationError: another handler of the group serves one of its types already.
-
         """
         if route.types is None:
             if self._default is not None:
@@ -84,7 +82,7 @@ class Router:
         for kind in route.types:
             if kind in self._by_type:
                 raise ConfigurationError(f"this group has a handler for type {kind!r} already")
-            self._by_type[kind] = route
+        self._by_type |= dict.fromkeys(route.types, route)
 
     def find(self, kind: str) -> Route | None:
         """The route for an event type, or None if nobody serves it."""
@@ -126,9 +124,10 @@ def _in_thread(function: Callable[[Event[Any]], Any]) -> AsyncHandler:
 def _check_callable(function: Any) -> None:
     if not callable(function):
         raise ConfigurationError(f"a handler is a function that takes one event, not {type(function).__name__}")
-    if any(
-        inspect.isasyncgenfunction(f) or inspect.isgeneratorfunction(f) for f in (function, type(function).__call__)
-    ):
+    inner = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    if any(inspect.isasyncgenfunction(f) or inspect.isgeneratorfunction(f) for f in (inner, type(inner).__call__)):
         name = getattr(function, "__qualname__", repr(function))
         raise ConfigurationError(f"handler {name} is a generator: its body would never run; remove 'yield'")
     try:

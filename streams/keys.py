@@ -22,7 +22,6 @@ def checked_name(name: str, what: str = "name") -> str:
 
     Raises:
         InvalidName: it is not; the message says which names are.
-
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidName(
@@ -39,7 +38,6 @@ class Keys:
     Args:
         stream: the stream's name.
         namespace: first part of every key; keeps several installations on one server apart.
-
     """
 
     __slots__ = ("_root", "namespace", "stream")
@@ -105,7 +103,6 @@ def parse_member(text: str) -> tuple[int, str]:
 
     Raises:
         InvalidName: the text is not of the form ``level|id``.
-
     """
     found = _MEMBER.fullmatch(text)
     if found is None:

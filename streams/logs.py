@@ -70,7 +70,9 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in _facts(record).items():
             shown = _shown(record, name, value)
-            plain = isinstance(value, (int, float)) and (isinstance(value, bool) or shown == str(value))
+            plain = isinstance(value, bool) or (
+                isinstance(value, (int, float)) and shown == str(value) and abs(value) < 2**63
+            )
             line.setdefault(name, value if plain else shown)
         if cause := _cause(record):
             line["cause"] = cause
@@ -78,9 +80,21 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(form: str = "text", level: str = "info") -> None:
-    """Send the package's log lines to standard error. For programs of our own; a library user's logging is theirs."""
+    """Send every log line of the process to standard error. For programs of our own."""
+    root = logging.getLogger()
+    root.handlers[:] = [_handler(form)]
+    root.setLevel(level.upper())
+
+
+def set_up_if_silent(form: str = "text", level: str = "info") -> None:
+    """Send this package's log lines to standard error, unless the program has configured logging itself."""
+    logger = logging.getLogger("streams")
+    if not logger.hasHandlers():
+        logger.addHandler(_handler(form))
+        logger.setLevel(level.upper())
+
+
+def _handler(form: str) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    return handler

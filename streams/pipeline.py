@@ -12,6 +12,7 @@ from streams.errors import ConfigurationError
 from streams.event import EventAttributes
 from streams.handlers import HandlerFunction, Route, Router
 from streams.keys import Keys, checked_name
+from streams.logs import set_up_if_silent
 from streams.producer import Producer, ProducerOptions, Receipt
 from streams.retry import Retry
 from streams.service import GroupPlan, Service, ServiceOptions
@@ -52,7 +53,6 @@ class Pipeline:
 
     Raises:
         ConfigurationError: the URL cannot be used.
-
     """
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
@@ -83,7 +83,6 @@ class Pipeline:
 
         Raises:
             ConfigurationError: a name or an option is refused, or contradicts another handler of the group.
-
         """
         unknown = set(options) - set(HandlerOptions.__annotations__)
         if unknown:
@@ -145,8 +144,9 @@ class Pipeline:
         self._users -= 1
         if self._users == 0 and self._broker is not None:
             broker, self._broker = self._broker, None
-            self._producers.clear()
+            # Producers after the broker: it knows their connections only for as long as they live.
             await broker.close()
+            self._producers.clear()
 
     @property
     def broker(self) -> Broker:
@@ -154,7 +154,6 @@ class Pipeline:
 
         Raises:
             ConfigurationError: the pipeline is not open.
-
         """
         if self._broker is None:
             raise ConfigurationError("the pipeline is not open: use it inside 'async with pipeline:'")
@@ -206,14 +205,14 @@ class Pipeline:
             ConfigurationError: no handler is declared.
             AccessDenied: the credentials or permissions do not suffice.
             BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
-
         """
         if not self._groups:
             raise ConfigurationError(
                 "this pipeline has no handler: declare one with @pipeline.handler(stream, group=...)"
             )
+        settings = self.settings
+        set_up_if_silent(settings.log, settings.log_level)
         async with self:
-            settings = self.settings
             options = ServiceOptions(settings.levels, settings.max_event_bytes, settings.grace_period)
             self._service = Service(self.broker, self.plans, options)
             try:

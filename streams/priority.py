@@ -19,7 +19,6 @@ class Levels:
 
     Raises:
         ConfigurationError: no level, too many, one twice, or something that is not an integer.
-
     """
 
     __slots__ = ("ascending", "descending")
@@ -47,7 +46,6 @@ class Levels:
 
         Raises:
             ConfigurationError: ``priority`` is not an integer.
-
         """
         if isinstance(priority, bool) or not isinstance(priority, int):
             raise ConfigurationError(f"priority is an integer, not {type(priority).__name__}")

@@ -36,7 +36,6 @@ class Receipt(NamedTuple):
         level: the level that it went to.
         entry_id: its entry id; '' while it is scheduled.
         duplicate: an event with the same dedup id was stored before inside the window; this one was not.
-
     """
 
     event_id: str
@@ -55,7 +54,6 @@ class ProducerOptions:
         max_event_bytes: the largest body.
         dedup_window: seconds for which a ``dedup_id`` is remembered.
         retry_for: seconds for which an event with a ``dedup_id`` is sent again while the server is away.
-
     """
 
     levels: Levels = Levels()
@@ -82,7 +80,6 @@ class Producer:
         broker: an open broker.
         stream: the stream's name.
         options: limits; see ``ProducerOptions``.
-
     """
 
     def __init__(self, broker: Broker, stream: str, options: ProducerOptions | None = None) -> None:
@@ -114,7 +111,6 @@ class Producer:
             BrokerUnavailable: the server is away; the event was surely not stored.
             PublishUnknown: the answer was lost; the event may be stored.
             OutOfMemory: the server refuses new data.
-
         """
         event = self._prepare(data, type, attributes)
         if not self._registered:
@@ -144,7 +140,6 @@ class Producer:
         Raises:
             StreamsError: as ``publish``; ``accepted`` of ``StreamFull`` and ``PublishUnknown`` counts the events that
                 are surely stored. Every batch before the failing one is stored.
-
         """
         receipts: list[Receipt] = []
         async for batch in self.publish_batches(events, type=type, **attributes):

@@ -40,7 +40,6 @@ class ReclaimerOptions:
         interval: seconds between sweeps; a third of the lease, at most 10 s, if 0.
         silence: seconds after which a consumer with nothing pending is removed from the group.
         name: of the worker that it belongs to; made up if empty.
-
     """
 
     levels: Levels = Levels()
@@ -68,7 +67,6 @@ class Reclaimer:
         stream, group: names.
         retry: the policy for stalled entries, or a router that knows one per event type.
         options: see ``ReclaimerOptions``.
-
     """
 
     def __init__(
@@ -101,7 +99,6 @@ class Reclaimer:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
-
         """
         backoff = Backoff()
         wait = random.uniform(0, self.options.pause())  # noqa: S311 - no secret

@@ -46,7 +46,6 @@ class AttemptRecord:
         stalls: deliveries whose consumer went silent after the attempt had started.
         first, last: Unix time (seconds, server clock) of the first and of the latest failure or stall.
         errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``.
-
     """
 
     failures: int = 0
@@ -125,7 +124,6 @@ class Retry:
 
     Raises:
         ConfigurationError: a value is out of range; the message names it.
-
     """
 
     max_retries: int = 3

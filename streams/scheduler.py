@@ -27,7 +27,6 @@ class Scheduler:
         broker: an open broker.
         stream: the stream's name.
         levels: of the stream.
-
     """
 
     def __init__(self, broker: Broker, stream: str, levels: Levels | None = None) -> None:
@@ -46,7 +45,6 @@ class Scheduler:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
-
         """
         backoff = Backoff()
         while not self._stopping.is_set():

@@ -47,7 +47,6 @@ class ServiceOptions:
         max_event_bytes: the largest body.
         grace_period: seconds that running handlers get to finish at shutdown.
         cancel_grace: seconds that a cancelled handler gets to end.
-
     """
 
     levels: Levels = Levels()
@@ -67,7 +66,6 @@ class Service:
         broker: an open broker.
         plans: the groups.
         options: see ``ServiceOptions``.
-
     """
 
     def __init__(self, broker: Broker, plans: Sequence[GroupPlan], options: ServiceOptions | None = None) -> None:
@@ -130,7 +128,6 @@ class Service:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
-
         """
         roles: list[Consumer | Reclaimer | Scheduler] = [*self.consumers, *self.reclaimers, *self.schedulers]
         logger.info("started", extra={"worker": self.name, "server": self._broker.address, "groups": self._groups()})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,10 +40,9 @@ class Settings:
         timeout: seconds for one round trip to the server (``STREAMS_TIMEOUT``).
         log: ``text`` or ``json`` (``STREAMS_LOG``).
         log_level: ``debug``, ``info``, ``warning`` or ``error`` (``STREAMS_LOG_LEVEL``).
-
     """
 
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     namespace: str = DEFAULT_NAMESPACE
     levels: Levels = Levels()
     concurrency: int = 100
@@ -66,17 +65,16 @@ class Settings:
 
         Raises:
             ConfigurationError: a value is malformed; the message names the variable and where it came from.
-
         """
         found = gather(os.environ if environ is None else environ, directory or Path.cwd())
         values: dict[str, Any] = {}
-        for field in fields(cls):
-            read = _READERS.get(field.name)
-            name = f"STREAMS_{field.name.upper()}"
+        for setting in fields(cls):
+            read = _READERS.get(setting.name)
+            name = f"STREAMS_{setting.name.upper()}"
             if read is not None and name in found:
                 text, origin = found[name]
                 try:
-                    values[field.name] = read(text.strip())
+                    values[setting.name] = read(text.strip())
                 except (ValueError, KeyError) as error:
                     raise ConfigurationError(f"{name}{_shown(text)} (from {origin}): {error}") from None
         values["url"] = _url(found)
@@ -92,7 +90,6 @@ def gather(environ: Mapping[str, str], directory: Path) -> Found:
 
     Raises:
         ConfigurationError: a line of an env file is malformed.
-
     """
     found: Found = {}
     for file in (".env", ".env.local"):
@@ -108,7 +105,6 @@ def read_env_file(path: Path) -> dict[str, str]:
 
     Raises:
         ConfigurationError: a line is something else; the message has the line's number, not its text.
-
     """
     values: dict[str, str] = {}
     try:

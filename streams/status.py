@@ -9,7 +9,7 @@ from streams.broker import Broker
 from streams.broker.inspect import Found, Inspecting, StreamStatus
 from streams.codec import decode
 from streams.dead_letters import DeadLetter, DeadLetters, Filter
-from streams.errors import EventError, InvalidName, NotFound
+from streams.errors import EventError, GroupMissing, InvalidName, NotFound
 from streams.keys import checked_name, member, parse_member
 from streams.retry import AttemptRecord
 
@@ -90,7 +90,6 @@ class Status:
 
     Args:
         broker: an open broker.
-
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -110,7 +109,6 @@ class Status:
 
         Raises:
             NotFound: there is no such stream.
-
         """
         return await self._row(name, await self._levels(name))
 
@@ -125,7 +123,6 @@ class Status:
 
         Raises:
             NotFound: the stream, the group, or any trace of the event is missing.
-
         """
         levels = await self._levels(stream)
         groups = await self._groups(stream, levels, group)
@@ -133,7 +130,7 @@ class Status:
         states = []
         for name in groups:
             for level, entry_id in places:
-                found = await self._inspecting.find(stream, name, level, entry_id)
+                found = await self._stored(stream, name, level, entry_id)
                 if found.state == "unknown" or (found.state == "done" and not found.fields):
                     continue
                 states.append(_state(stream, name, found))
@@ -159,12 +156,18 @@ class Status:
             )
         return states
 
+    async def _stored(self, stream: str, group: str, level: int, entry_id: str) -> Found:
+        try:
+            return await self._inspecting.find(stream, group, level, entry_id)
+        except GroupMissing:
+            return Found("unknown", level, entry_id)  # A group need not be there on every level.
+
     async def _finished(self, stream: str, groups: list[str], places: list[tuple[int, str]]) -> list[EntryState]:
         """Entries that were handled and deleted: their ids are behind what the group has read."""
         states = []
         for name in groups:
             for level, entry_id in places:
-                found = await self._inspecting.find(stream, name, level, entry_id)
+                found = await self._stored(stream, name, level, entry_id)
                 if found.state == "done" and len(places) == 1:
                     states.append(_state(stream, name, found))
         return states

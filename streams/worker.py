@@ -32,7 +32,6 @@ def load(target: str) -> Pipeline:
     Raises:
         ConfigurationError: the target has another form, its module or name is missing, importing it failed, or what it
             names is no pipeline; the message says what to do.
-
     """
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
@@ -63,7 +62,6 @@ def run_worker(pipeline: Pipeline) -> int:
         ConfigurationError: no handler is declared, or a setting cannot be right.
         AccessDenied: the credentials or permissions do not suffice.
         BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
-
     """
     asyncio.run(_run(pipeline))
     return 0

@@ -58,7 +58,6 @@ class Broker:
 
     Raises:
         ConfigurationError: the URL cannot be used; its password is never part of the message.
-
     """
 
     def __init__(self, url: str | None = None, *, namespace: str = DEFAULT_NAMESPACE, timeout: float = 5.0) -> None:
@@ -121,7 +120,6 @@ class Broker:
             BrokerUnavailable: it cannot be reached.
             AccessDenied: it refuses the credentials, or the user may not call TIME.
             NoServer: the embedded server has no binary to run, or it did not start.
-
         """
         seconds, micros = await self.control.call("TIME")
         self.clock.observe(int(seconds) * 1000 + int(micros) // 1000)
@@ -149,7 +147,7 @@ class Broker:
                 f"URL scheme {scheme!r} is unknown; use one of {', '.join((*_SERVER, *_EMBEDDED))}"
             )
         try:
-            options = dict(
+            options: dict[str, Any] = dict(
                 parse_url(self.url.replace("valkey", "redis", 1) if scheme.startswith("valkey") else self.url)
             )
         except (ValueError, TypeError):
@@ -181,14 +179,12 @@ class Broker:
         except BrokerUnavailable:
             if self._embedded is None:
                 raise
-        # The embedded server is gone (killed, or stopped by its last user): bring it back.
-        return await self._open_once(fresh=True)
+        # The embedded server ended between being found and being connected to: that brings it back.
+        return await self._open_once()
 
-    async def _open_once(self, *, fresh: bool = False) -> AbstractConnection:
+    async def _open_once(self) -> AbstractConnection:
         options = dict(self._options)
         if self._embedded is not None:
-            if fresh or not self._embedded.socket_path:
-                await asyncio.to_thread(self._embedded.acquire)
             options["path"] = await asyncio.to_thread(self._embedded.acquire)
         options |= {
             "protocol": 2,

@@ -14,6 +14,7 @@
 -- Returns  one integer per entry: 1 moved, 0 lease lost, -1 the entry itself is gone
 
 -- include: finish.inc.lua
+-- include: holds.inc.lua
 
 local kind = redis.call('TYPE', KEYS[2])['ok']
 if kind ~= 'none' and kind ~= 'stream' then
@@ -25,9 +26,8 @@ local results = {}
 for i = 5, #ARGV, 4 do
   local id, count, reason, record = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
   local member = ARGV[3] .. '|' .. id
-  local held = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])
   local result = 0
-  if #held == 1 and held[1][4] == count then
+  if holds(KEYS[1], ARGV[1], ARGV[2], id, count) then
     local stored = redis.call('XRANGE', KEYS[1], id, id)
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'JUSTID')
     result = -1

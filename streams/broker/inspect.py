@@ -137,7 +137,6 @@ class Inspecting:
         Raises:
             GroupMissing: there is no such group.
             InvalidName: ``entry_id`` is no entry id.
-
         """
         keys = self._broker.keys(stream)
         key, place = keys.level(level), f"{level}|{entry_id}"

@@ -242,8 +242,10 @@ class Keeper:
             unused = True
         except _Woken:
             unused = False
-        _forget(f"{self._folder}/{SOCKET}")  # first: nobody shall come to a server that is about to end
+        if not unused:
+            _forget(f"{self._folder}/{SOCKET}")  # nobody shall come to a server that is about to end
         self._stop()
+        _forget(f"{self._folder}/{SOCKET}")
         if not self._has_disk and (unused or try_lock(self._users)):
             start = open_lock(f"{self._folder}/{START_LOCK}")
             if _lock_within(start, _PATIENCE):

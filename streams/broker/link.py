@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -29,7 +30,6 @@ class Link:
     Args:
         connect: makes a connected connection.
         timeout: seconds for one round trip.
-
     """
 
     def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], timeout: float) -> None:
@@ -46,7 +46,6 @@ class Link:
         Raises:
             BrokerUnavailable: the server could not be reached or the answer was lost (``sent`` tells which).
             BrokerError: the server refused; see the classes in ``streams.errors``.
-
         """
         reply = (await self.batch((command,), within=within))[0]
         if isinstance(reply, BrokerError):
@@ -60,7 +59,6 @@ class Link:
 
         Raises:
             BrokerUnavailable: as in ``call``.
-
         """
         async with self._lock:
             replies = await self._exchange(commands, within)
@@ -79,6 +77,12 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect()
+
+    def __del__(self) -> None:
+        """Let go of the connection of a role that was dropped without closing the broker."""
+        if self._connection is not None:
+            with contextlib.suppress(RuntimeError, OSError):  # The event loop may be gone.
+                self._connection._close()
 
     async def _exchange(self, commands: Sequence[Command], within: float | None) -> list[Any]:
         packed = b"".join(map(_pack, commands))
@@ -113,7 +117,7 @@ class Link:
         if connection is not None and time.monotonic() - self._used > _STALE_AFTER:
             # The server may have gone since: find out before a write whose fate would then be unknown.
             try:
-                stale = not connection.is_connected or await connection.can_read()
+                stale = not connection.is_connected or await connection.can_read() or _is_reset(connection)
             except (redis_errors.RedisError, OSError):
                 stale = True
             if stale:
@@ -128,6 +132,12 @@ class Link:
     async def _drop(self, connection: AbstractConnection) -> None:
         self._connection = None
         await connection.disconnect(nowait=True)
+
+
+def _is_reset(connection: AbstractConnection) -> bool:
+    """Whether the transport is gone; after a reset the client library's own check sees no end of file."""
+    writer = getattr(connection, "_writer", None)
+    return writer is not None and writer.is_closing()
 
 
 def _pack(command: Command) -> bytes:

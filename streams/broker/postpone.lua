@@ -12,15 +12,23 @@
 -- ARGV[5 ..]  four per entry: entry id, delivery count that must match, delay in ms, attempt record (JSON; '' keeps the old one)
 -- Returns  one integer per entry: 1 postponed, 0 lease lost, -1 the entry itself is gone
 
+-- include: holds.inc.lua
+
+-- Looked at before anything is written: a script that fails half way leaves what it did.
+for key, wanted in pairs({[KEYS[2]] = 'zset', [KEYS[3]] = 'hash'}) do
+  local kind = redis.call('TYPE', key)['ok']
+  if kind ~= 'none' and kind ~= wanted then
+    return redis.error_reply('WRONGTYPE the key ' .. key .. ' holds a ' .. kind)
+  end
+end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local results = {}
 for i = 5, #ARGV, 4 do
   local id, count, delay, record = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local held = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])
   local member = ARGV[4] .. '|' .. id
   local result = 0
-  if #held == 1 and held[1][4] == count then
+  if holds(KEYS[1], ARGV[1], ARGV[2], id, count) then
     local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, id, 'JUSTID')
     if #claimed == 1 and #redis.call('XRANGE', KEYS[1], id, id) == 1 then
       redis.call('ZADD', KEYS[2], string.format('%.0f', now + delay), member)

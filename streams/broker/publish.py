@@ -60,7 +60,6 @@ class Publishing:
         levels: of the stream.
         max_len: limit on the stream's unfinished events; 0: none.
         dedup_window: seconds during which a dedup id is remembered.
-
     """
 
     def __init__(

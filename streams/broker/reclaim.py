@@ -53,7 +53,6 @@ class Reclaiming:
             lock: seconds for which this reclaimer stays the only one.
             silence: seconds after which a consumer with nothing pending is removed.
             most: slice size.
-
         """
         milliseconds = (round(lease * 1000), round(lock * 1000), most, round(silence * 1000))
         command = _SWEEP.command(self._keys, self._group, self._consumer, PARKED, *milliseconds, *self._levels)

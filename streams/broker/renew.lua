@@ -7,14 +7,16 @@
 -- ARGV[3 ..]  three per entry: index of its key, entry id, delivery count that must match
 -- Returns  {now in ms, position (from 1) of each entry whose lease is lost, ...}
 
+-- include: holds.inc.lua
+
 local time = redis.call('TIME')
 local result = {tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)}
 local position = 0
 for i = 3, #ARGV, 3 do
   position = position + 1
   local key, id = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
-  local held = redis.pcall('XPENDING', key, ARGV[1], id, id, 1, ARGV[2])
-  if not held.err and #held == 1 and held[1][4] == tonumber(ARGV[i + 2]) then
+  local ok, held = pcall(holds, key, ARGV[1], ARGV[2], id, tonumber(ARGV[i + 2]))
+  if ok and held then
     redis.call('XCLAIM', key, ARGV[1], ARGV[2], 0, id, 'JUSTID')
   else
     result[#result + 1] = position

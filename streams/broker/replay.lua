@@ -33,7 +33,7 @@ for a = 4 + n, #ARGV do
         if stored[f] == 'replays' then
           replays = tonumber(stored[f + 1]) or 0
         elseif stored[f] ~= 'group' then
-          if stored[f] == 'id' then has_id = true end
+          if stored[f] == 'id' and stored[f + 1] ~= '' then has_id = true end
           fields[#fields + 1] = stored[f]
           fields[#fields + 1] = stored[f + 1]
         end

@@ -26,7 +26,6 @@ class Script:
 
     Raises:
         ValueError: the header lacks its contract (a defect of this package, found at import).
-
     """
 
     __slots__ = ("name", "sha", "text")

@@ -69,7 +69,6 @@ class Settling:
 
         Raises:
             BrokerUnavailable: the connection failed; whatever was done can safely be sent again.
-
         """
         commands: list[Command] = []
         members: list[list[Delivery]] = []
@@ -100,7 +99,6 @@ class Settling:
 
         Raises:
             BrokerError: as ``Link.call``; then nothing is known.
-
         """
         lost: list[Delivery] = []
         for at in range(0, len(held), _MOST):

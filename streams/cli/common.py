@@ -64,7 +64,6 @@ def settings_of(url: str | None, namespace: str | None) -> Settings:
 
     Raises:
         ConfigurationError: a value is malformed, or there is no server that outlives this command.
-
     """
     settings = override(Settings.from_env(), url=url, namespace=namespace)
     if settings.url in (None, "memory://"):
@@ -101,7 +100,6 @@ async def check_group(pipeline: Pipeline, stream: str, group: str) -> None:
 
     Raises:
         NotFound: it is not there, and has no dead letters either.
-
     """
     row = await pipeline.status().stream(stream)
     names = [found.group for found in row.groups]
@@ -194,7 +192,6 @@ def parse_moment(text: str | None, option: str) -> float | None:
 
     Raises:
         ConfigurationError: it is neither.
-
     """
     if text is None:
         return None

@@ -19,7 +19,6 @@ from streams.cli.common import (
     connected,
     examples,
     finish,
-    parse_moment,
     person,
     remark,
     run,
@@ -27,39 +26,29 @@ from streams.cli.common import (
     stdout,
     write_json,
 )
+from streams.cli.dead_options import (
+    All,
+    Body,
+    DryRun,
+    Error,
+    EventId,
+    Ids,
+    LetterId,
+    Level,
+    Reason,
+    Since,
+    Tenant,
+    Type,
+    Until,
+    Yes,
+    choice,
+    filter_of,
+)
 from streams.cli.dead_output import letter_facts, letters_table, plain_letter
 from streams.cli.exit_codes import Exit
 from streams.cli.show import errors_table
 from streams.dead_letters import DeadLetter, DeadLetters, Filter
 from streams.errors import ConfigurationError
-
-_PANEL = "Filters"
-Type = Annotated[str | None, typer.Option("--type", help="Event type.", show_default=False, rich_help_panel=_PANEL)]
-Reason = Annotated[
-    str | None,
-    typer.Option(
-        help="retries-used-up, stalled, rejected, not-retryable, malformed, too-large, expired or no-handler.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-Error = Annotated[
-    str | None, typer.Option(help="Part of the latest error.", show_default=False, rich_help_panel=_PANEL)
-]
-EventId = Annotated[str | None, typer.Option(help="Event id.", show_default=False, rich_help_panel=_PANEL)]
-Tenant = Annotated[str | None, typer.Option(help="Tenant.", show_default=False, rich_help_panel=_PANEL)]
-Level = Annotated[int | None, typer.Option(help="Level.", show_default=False, rich_help_panel=_PANEL)]
-Since = Annotated[
-    str | None,
-    typer.Option(
-        help="Died since: 30m, 2h, 7d ago, or a time with its zone.", show_default=False, rich_help_panel=_PANEL
-    ),
-]
-Until = Annotated[str | None, typer.Option(help="Died until; as --since.", show_default=False, rich_help_panel=_PANEL)]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[IDS]...", help="Ids of dead letters.", show_default=False)]
-All = Annotated[bool, typer.Option("--all", help="Every dead letter of the group.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 app = typer.Typer(
     help="Look at dead letters, replay, discard and export them."
@@ -104,7 +93,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """List dead letters."""
-    where = _filter(type, reason, error, event_id, tenant, level, since, until)
+    where = filter_of(type, reason, error, event_id, tenant, level, since, until)
 
     async def main() -> tuple[list[DeadLetter], int, float]:
         async with connected(url, namespace) as pipeline:
@@ -123,7 +112,10 @@ def ls(  # noqa: PLR0913 - each is an option of the command
         return
     if found:
         stdout().print(letters_table(found, now))
-    remark(f"{len(found)} shown of {total} dead letters of {stream}/{group}" + (f"; --after {more}" if more else ""))
+    remark(
+        f"{len(found)} shown of {total} dead letters of {stream}/{group}"
+        + (f"; go on with --after {more}" if more else "")
+    )
 
 
 @app.command(
@@ -138,9 +130,9 @@ def ls(  # noqa: PLR0913 - each is an option of the command
 def show(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
-    ident: Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter.", show_default=False)],
+    ident: LetterId,
     *,
-    body: Annotated[bool, typer.Option("--body", help="Show the body too, unmasked.")] = False,
+    body: Body = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -203,8 +195,8 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """Replay dead letters."""
-    where = _filter(type, reason, error, event_id, tenant, level, since, until)
-    which = _which(ids or [], where, all_of_them=all_of_them)
+    where = filter_of(type, reason, error, event_id, tenant, level, since, until)
+    which = choice(ids or [], where, all_of_them=all_of_them)
     _refuse_unasked(which, yes=yes or dry_run)
 
     async def main() -> tuple[int, int]:
@@ -260,8 +252,8 @@ def discard(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """Discard dead letters."""
-    where = _filter(type, reason, error, event_id, tenant, level, since, until)
-    which = _which(ids or [], where, all_of_them=all_of_them)
+    where = filter_of(type, reason, error, event_id, tenant, level, since, until)
+    which = choice(ids or [], where, all_of_them=all_of_them)
     _refuse_unasked(which, yes=yes or dry_run)
 
     async def main() -> int:
@@ -310,7 +302,7 @@ def export(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """Export dead letters."""
-    where = _filter(type, reason, error, event_id, tenant, level, since, until)
+    where = filter_of(type, reason, error, event_id, tenant, level, since, until)
 
     async def main(target: TextIO) -> int:
         count = 0
@@ -332,26 +324,6 @@ def export(  # noqa: PLR0913 - each is an option of the command
     except OSError as failure:
         raise ConfigurationError(f"--output {output}: {failure.strerror}") from None
     remark(f"exported {count} dead letters to {output}")
-
-
-def _filter(  # noqa: PLR0913 - the options, handed on
-    type: str | None,
-    reason: str | None,
-    error: str | None,
-    event_id: str | None,
-    tenant: str | None,
-    level: int | None,
-    since: str | None,
-    until: str | None,
-) -> Filter:
-    times = parse_moment(since, "--since"), parse_moment(until, "--until")
-    return Filter(type, reason, error, event_id, tenant, level, *times)
-
-
-def _which(ids: list[str], where: Filter, *, all_of_them: bool) -> Filter | list[str]:
-    if sum(map(bool, (ids, where, all_of_them))) != 1:
-        raise ConfigurationError("which dead letters? Give ids, or filters, or --all: one of the three")
-    return ids or where
 
 
 def _refuse_unasked(which: Filter | list[str], *, yes: bool) -> None:

@@ -13,9 +13,8 @@ from streams.dead_letters import DeadLetter
 
 def letters_table(letters: list[DeadLetter], now: float) -> Table:
     """One line per letter."""
-    made = table("ID", "AGE", "REASON", ">LEVEL", "TYPE", "TENANT", ">TRIES", "*LAST ERROR")
-    for at, most in ((4, 16), (5, 10)):
-        made.columns[at].max_width = most
+    made = table("ID", "AGE", "REASON", ">LEVEL", "TYPE", ">TRIES", "*LAST ERROR")
+    made.columns[4].max_width = 20
     for letter in letters:
         made.add_row(
             letter.id,
@@ -23,11 +22,19 @@ def letters_table(letters: list[DeadLetter], now: float) -> Table:
             f"[red]{cell(letter.reason)}[/]",
             str(letter.level),
             cell(letter.type),
-            cell(shown_meta(letter.meta).get("tenant", "")),
             str(letter.attempts),
-            cell(letter.last_error),
+            cell(brief_error(letter)),
         )
     return made
+
+
+def brief_error(letter: DeadLetter) -> str:
+    """The latest error without the module of its class; a rejection is its reason."""
+    if not letter.errors:
+        return ""
+    kind = str(letter.errors[-1].get("type", "")).rpartition(".")[2]
+    message = str(letter.errors[-1].get("message", ""))
+    return message if kind == "Reject" and message else f"{kind}: {message}".rstrip(": ")
 
 
 def letter_facts(letter: DeadLetter, stream: str, group: str) -> Table:

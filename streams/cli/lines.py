@@ -71,7 +71,6 @@ class Parser:
         type: of lines that do not name one; with it, a line without ``type`` and ``data`` is a body as a whole.
         shared: attributes of every event whose line does not give its own.
         settings: limits and levels.
-
     """
 
     type: str | None = None
@@ -83,7 +82,6 @@ class Parser:
 
         Raises:
             LineRefused: there is none.
-
         """
         try:
             if text is None:
@@ -101,7 +99,6 @@ class Parser:
 
         Raises:
             StreamsError: the event breaks a limit or the wire format.
-
         """
         limit = self.settings.max_event_bytes
         encode_body(event.data, limit)
@@ -183,7 +180,6 @@ def check_attributes(given: Mapping[str, Any]) -> None:
 
     Raises:
         LineRefused: the message names our attribute, never what the line says.
-
     """
     for name, value in given.items():
         if name not in _ATTRIBUTES:

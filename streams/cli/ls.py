@@ -31,7 +31,7 @@ from streams.status import GroupRow, StreamRow
 HELP = (
     "Show every stream: what waits, runs, is retried and died."
     "\n\nOne line per level of each group. OLDEST is the age of the oldest unfinished event; LAG is the server's own"
-    " count of events that the group has not read. SCHEDULED belongs to the stream, DEAD and WORKERS to the group."
+    " count of events that the group has not read. SCHEDULED belongs to the stream, DEAD and CONSUMERS to the group."
     " The cost does not grow with what is stored."
     + examples("streams ls", "streams ls orders --watch", "streams ls --json | jq '.streams[].groups[].dead'")
 )
@@ -83,7 +83,7 @@ def streams_table(rows: list[StreamRow]) -> Table:
         ">DEAD",
         ">LAG",
         ">OLDEST",
-        ">WORKERS",
+        ">CONSUMERS",
         ">SCHEDULED",
     )
     for name, most in ((0, 22), (1, 18)):

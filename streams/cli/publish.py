@@ -6,9 +6,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
-import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streams.cli.common import (
@@ -28,9 +27,26 @@ from streams.cli.common import (
 )
 from streams.cli.exit_codes import Exit, exit_code
 from streams.cli.lines import Line, LineRefused, Parser, check_attributes, line_limit, read_lines
+from streams.cli.publish_options import (
+    Data,
+    DedupId,
+    Delay,
+    Expires,
+    FromLine,
+    Headers,
+    Instance,
+    Key,
+    Kind,
+    LinesFile,
+    Priority,
+    Receipts,
+    Strict,
+    Tenant,
+    ToLine,
+)
 from streams.cli.publishing import Outcome, Publisher
 from streams.codec import MAX_NESTING, parse_json
-from streams.errors import ConfigurationError, MalformedEvent, PublishUnknown
+from streams.errors import ConfigurationError, MalformedEvent, PublishUnknown, StreamFull
 from streams.event import Event, EventAttributes
 from streams.producer import Receipt
 
@@ -38,7 +54,8 @@ HELP = (
     "Publish one event, or a file of them."
     "\n\nOne event: --type and --data. Many: --file with JSON lines, - for standard input. A line is an object with"
     " type, data, and any of id, priority, key, tenant, instance, delay, dedup_id, expires, headers, subject ...; or a"
-    " CloudEvents object; or, with --type, a line without type and data is a body as it stands. The other options apply to every line that does not say otherwise."
+    " CloudEvents object; or, with --type, a line without type and data is a body as it stands. The other options"
+    " apply to every line that does not say otherwise."
     "\n\nA malformed line is reported by its number, counted and skipped, and the command ends with 1. When the server"
     " ends it half-way, it says what is surely stored and with which --from-line to go on."
     + examples(
@@ -52,46 +69,21 @@ HELP = (
 def publish(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     *,
-    kind: Annotated[
-        str | None, typer.Option("--type", help="The event's type, e.g. order.created.", show_default=False)
-    ] = None,
-    data: Annotated[str | None, typer.Option(metavar="JSON", help="The event's body.", show_default=False)] = None,
-    file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="JSON lines; - is standard input.", show_default=False)
-    ] = None,
-    priority: Annotated[int | None, typer.Option(help="Larger is served first.", show_default="0")] = None,
-    key: Annotated[str | None, typer.Option(help="What the event is about.", show_default=False)] = None,
-    tenant: Annotated[str | None, typer.Option(help="The tenant it belongs to.", show_default=False)] = None,
-    instance: Annotated[str | None, typer.Option(help="The tenant's instance.", show_default=False)] = None,
-    delay: Annotated[
-        float | None, typer.Option(min=0, help="Seconds until it enters the stream.", show_default="0")
-    ] = None,
-    dedup_id: Annotated[
-        str | None, typer.Option(help="A second event with the same id is not stored.", show_default=False)
-    ] = None,
-    expires: Annotated[
-        float | None, typer.Option(min=0, help="Seconds after which it must not be handled.", show_default=False)
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A further attribute; repeatable.", show_default=False),
-    ] = None,
-    from_line: Annotated[int, typer.Option(min=1, help="First line to publish.", rich_help_panel="Lines")] = 1,
-    to_line: Annotated[
-        int | None, typer.Option(min=1, help="Last line to publish.", show_default="the last", rich_help_panel="Lines")
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="End at the first malformed line.", rich_help_panel="Lines")
-    ] = False,
-    receipts: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False,
-            help="Write one JSON line per input line to this file: its number, what became of it, the event's id.",
-            show_default=False,
-            rich_help_panel="Lines",
-        ),
-    ] = None,
+    kind: Kind = None,
+    data: Data = None,
+    file: LinesFile = None,
+    priority: Priority = None,
+    key: Key = None,
+    tenant: Tenant = None,
+    instance: Instance = None,
+    delay: Delay = None,
+    dedup_id: DedupId = None,
+    expires: Expires = None,
+    header: Headers = None,
+    from_line: FromLine = 1,
+    to_line: ToLine = None,
+    strict: Strict = False,
+    receipts: Receipts = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -239,6 +231,7 @@ def _advice(outcome: Outcome) -> str:
             f"before them are surely stored. --from-line {first} publishes the doubtful lines again (safe if they have "
             f"a dedup_id), --from-line {last + 1} leaves them out"
         )
-    return (
-        f"{outcome.error}. {outcome.published:,} events are surely stored; go on with --from-line {outcome.resume_line}"
-    )
+    cause = str(outcome.error).rstrip(".")
+    if isinstance(outcome.error, StreamFull):
+        cause = f"stream {outcome.error.stream!r} is full (max_len {outcome.error.max_len}); nothing was dropped"
+    return f"{cause}. {outcome.published:,} events are surely stored; go on with --from-line {outcome.resume_line}"

@@ -48,7 +48,6 @@ class Publisher:
         strict: end at the first line that is refused.
         receipts: where one JSON line per input line is written, if anywhere.
         progress: called now and then with how many lines are through.
-
     """
 
     producer: Producer
@@ -57,7 +56,8 @@ class Publisher:
     receipts: BinaryIO | None = None
     progress: Callable[[int], None] = lambda lines: None
     outcome: Outcome = field(default_factory=Outcome)
-    _sent: deque[int] = field(default_factory=deque)
+    _open: deque[tuple[int, LineRefused | None]] = field(default_factory=deque)
+    """Lines that the producer has taken and not answered yet, and refused lines between them, in order."""
     _last: int = 0
 
     async def publish(self, batches: Iterator[list[Line]]) -> Outcome:
@@ -75,6 +75,7 @@ class Publisher:
                 except StreamsError as error:
                     self._interrupted(error, outcome.published + outcome.duplicates - before)
                     break
+                self._book_refused()
                 if outcome.resume_line is not None:
                     break
         finally:
@@ -89,22 +90,18 @@ class Publisher:
             try:
                 event = self.parser.parse(line.text)
             except LineRefused as refused:
-                self.outcome.lines += 1
-                self.outcome.refused += 1
-                remark(f"line {line.number}: {refused}")
-                self._receipt(line.number, "refused", reason=refused.reason)
+                self._open.append((line.number, refused))
                 if self.strict:
                     self.outcome.resume_line = line.number
                     return
                 continue
-            self._sent.append(line.number)
+            self._open.append((line.number, None))
             yield event
 
     def _stored(self, receipts: list[Receipt]) -> None:
         outcome = self.outcome
         for receipt in receipts:
-            number = self._sent.popleft()
-            outcome.lines += 1
+            number = self._next_event()
             if receipt.duplicate:
                 outcome.duplicates += 1
                 self._receipt(number, "duplicate", event_id=receipt.event_id)
@@ -121,13 +118,29 @@ class Publisher:
         outcome = self.outcome
         outcome.error = error
         sure = max(0, error.accepted - through) if isinstance(error, (StreamFull, PublishUnknown)) else 0
-        for _ in range(min(sure, len(self._sent))):
-            self._receipt(self._sent.popleft(), "published")
-            outcome.lines += 1
+        for _ in range(sure):
+            self._receipt(self._next_event(), "published")
             outcome.published += 1
-        outcome.resume_line = self._sent[0] if self._sent else self._last + 1
-        if self._sent and isinstance(error, PublishUnknown):
-            outcome.in_doubt = (self._sent[0], self._sent[min(len(error.event_ids), len(self._sent)) - 1])
+        self._book_refused()
+        events = [number for number, refused in self._open if refused is None]
+        outcome.resume_line = events[0] if events else self._last + 1
+        if events and isinstance(error, PublishUnknown):
+            outcome.in_doubt = (events[0], events[min(len(error.event_ids), len(events)) - 1])
+
+    def _next_event(self) -> int:
+        """Take the next event's line; refused lines before it are settled with it."""
+        self._book_refused()
+        self.outcome.lines += 1
+        return self._open.popleft()[0]
+
+    def _book_refused(self) -> None:
+        """Report and count the refused lines that no event stands before: these need not be read again."""
+        while self._open and (refused := self._open[0][1]) is not None:
+            number, _ = self._open.popleft()
+            self.outcome.lines += 1
+            self.outcome.refused += 1
+            remark(f"line {number}: {refused}")
+            self._receipt(number, "refused", reason=refused.reason)
 
     def _receipt(self, number: int, outcome: str, **facts: Any) -> None:
         if self.receipts is not None:

@@ -12,7 +12,7 @@ from streams.broker.fetch import Delivery, Fetching
 from streams.consuming.desk import Desk
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
-from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
+from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing, WrongKeyType
 
 logger = logging.getLogger("streams.consumer")
 
@@ -62,7 +62,6 @@ class Fetcher:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
-
         """
         backoff = Backoff()
         await self._until_it_works(self._create_group, backoff)
@@ -115,7 +114,13 @@ class Fetcher:
 
     async def _take_due(self, free: int) -> bool:
         """Fetch due retries; True if there were any."""
-        reply = await self._fetching.take_due(free, self._runners.suspects_allowed)
+        try:
+            reply = await self._fetching.take_due(free, self._runners.suspects_allowed)
+        except WrongKeyType as error:
+            # Retries have to wait; new entries need not.
+            logger.error("cannot fetch retries", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
+            self._due_at = time.monotonic() + _WRONG_TYPE_WAIT
+            return False
         self._stats.vanished += reply.vanished
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
@@ -129,7 +134,9 @@ class Fetcher:
         if seconds <= 0.001:
             return []
         count = max(1, free // len(self._levels))
-        taken = await self._fetching.wait(count, seconds)
+        # A lost answer must be noticed while its entries are still leased to this consumer.
+        patience = min(10.0, max(1.0, self._desk.lease / 3))
+        taken = await self._fetching.wait(count, seconds, patience)
         self._hungry = len(taken) >= count
         return taken
 

@@ -30,7 +30,6 @@ class LeaseKeeper:
         held: everything fetched and not settled; read, never written.
         lease: seconds.
         on_lost: told, in the thread, about leases that are lost.
-
     """
 
     def __init__(

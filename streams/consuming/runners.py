@@ -154,8 +154,8 @@ class Runners:
     def _wake(self, most: int) -> None:
         """Wake parked runners; each that finds work wakes two more.
 
-        Handlers that never wait are thus all run by the first one, without a task switch per event, and handlers that do
-        wait are all started after a few turns of the loop.
+        Handlers that never wait are thus all run by the first one, without a task switch per event, and handlers that
+        do wait are all started after a few turns of the loop.
         """
         while most and self._queue and self._parked:
             parked = self._parked.popleft()
@@ -242,9 +242,7 @@ class Runners:
         if run.abandoned:
             return
         if run.why == "lost":
-            self._settler.postpone(
-                delivery, 0.0, "released"
-            )  # Fenced: changes nothing unless the lease came back to us.
+            self._settler.drop(delivery)
         elif run.why == "shutdown" and isinstance(error, asyncio.CancelledError):
             self._settler.postpone(delivery, 0.0, "released")
         elif isinstance(error, Snooze):
@@ -315,6 +313,8 @@ class Runners:
                 f"the handler exceeded its timeout of {run.route.timeout} s and did not end when cancelled"
             )
             self._fail(run.delivery, run.event, run.route, error)
+        elif run.why == "lost":
+            self._settler.drop(run.delivery)
         else:
             self._settler.postpone(run.delivery, 0.0, "released")
         self._add_runner()

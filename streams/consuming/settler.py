@@ -37,6 +37,7 @@ class Settler:
         self._news = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._aside = 0
         self.unsettled = 0
 
     def done(self, delivery: Delivery) -> None:
@@ -55,6 +56,11 @@ class Settler:
         self._buried.append(Buried(delivery, reason, record))
         self._announce()
 
+    def drop(self, delivery: Delivery) -> None:
+        """The lease is lost: nothing may be written about the entry any more."""
+        if self._held.get(delivery.place) is delivery:
+            del self._held[delivery.place]
+
     def _announce(self) -> None:
         self.unsettled += 1
         self._news.set()
@@ -69,7 +75,6 @@ class Settler:
 
         Raises:
             AccessDenied: the user lacks a permission; waiting would not help.
-
         """
         backoff = Backoff(limit=5.0)
         while True:
@@ -92,7 +97,8 @@ class Settler:
                 postponed = [p for p in postponed if p.delivery.place not in settlement.statuses]
                 buried = [b for b in buried if b.delivery.place not in settlement.statuses]
                 if refused is None:
-                    backoff.reset()
+                    if not self._aside:
+                        backoff.reset()
                 elif isinstance(refused, GroupMissing):
                     # The pending list is gone with the group: the entries will be delivered anew.
                     for delivery in [*done, *(p.delivery for p in postponed), *(b.delivery for b in buried)]:
@@ -100,13 +106,26 @@ class Settler:
                         self._stats.lost += 1
                     break
                 else:
-                    await asyncio.sleep(backoff.next())
+                    self._set_aside((done, postponed, buried), backoff.next())
+                    break
             if not self.unsettled:
                 self._quiet.set()
 
+    def _set_aside(self, given: _Given, seconds: float) -> None:
+        """What was refused is tried again later, and does not hold up the others until then."""
+
+        def again() -> None:
+            self._aside -= 1
+            self._done += given[0]
+            self._postponed += given[1]
+            self._buried += given[2]
+            self._news.set()
+
+        self._aside += 1
+        asyncio.get_running_loop().call_later(seconds, again)
+
     def _forget(self, delivery: Delivery) -> None:
-        if self._held.get(delivery.place) is delivery:
-            del self._held[delivery.place]
+        self.drop(delivery)
         self._why.pop(id(delivery), None)
         self.unsettled -= 1
 

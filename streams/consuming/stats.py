@@ -19,7 +19,6 @@ class Stats:
         lost: leases lost; somebody else may have run these too.
         vanished: deleted by somebody while they were held.
         abandoned: handlers that did not end when told to.
-
     """
 
     fetched: int = 0

@@ -33,14 +33,15 @@ class Fault:
 
 
 class Proxy:
-    """Use with ``async with``. ``refuse``: new connections are reset and present ones cut."""
+    """Use with ``async with``. Present connections end with ``reset``, ``hang_up`` and ``refuse``."""
 
     def __init__(self, server: Server) -> None:
         self._upstream = server.socket
         self._fault: Fault | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._refusing = False
+        self._hanging_up = False
+        self._server: asyncio.Server | None = None
         self.port = 0
         self.attempts: list[float] = []
         """Monotonic times of connection attempts."""
@@ -52,13 +53,11 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.accept()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.reset()
+        self.refuse()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -70,13 +69,24 @@ class Proxy:
         self._fault = Fault(command, reply, action)
         return self._fault
 
+    async def accept(self) -> None:
+        """Serve (again)."""
+        self._hanging_up = False
+        if self._server is None:
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
     def refuse(self) -> None:
-        """From now on no connection works."""
-        self._refusing = True
+        """From now on nobody listens."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         self.reset()
 
-    def accept(self) -> None:
-        self._refusing = False
+    def hang_up(self) -> None:
+        """From now on connections are accepted, counted and reset."""
+        self._hanging_up = True
+        self.reset()
 
     def reset(self) -> None:
         """RST, not FIN, to everybody."""
@@ -98,7 +108,7 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
         self.attempts.append(time.monotonic())
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            if self._refusing:
+            if self._hanging_up:
                 self._abort(writer)
                 return
             upstream = await asyncio.open_unix_connection(self._upstream)

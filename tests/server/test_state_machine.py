@@ -98,7 +98,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(priority=st.integers(-3, 14), times=st.integers(1, 3))
     def publish(self, priority: int, times: int) -> None:
-        for receipt in self.run(self.producer.publish_many([{"n": n} for n in range(times)], type="t", priority=priority)):
+        for receipt in self.run(
+            self.producer.publish_many([{"n": n} for n in range(times)], type="t", priority=priority)
+        ):
             assert receipt.level == max((level for level in LEVELS.ascending if level <= priority), default=0)
             known = Known(receipt.level, receipt.entry_id, receipt.event_id)
             self.entries[known.place] = known
@@ -120,7 +122,9 @@ class Machine(RuleBasedStateMachine):
         """Due events are moved, each once, however often somebody tries."""
         for member in self.call("ZRANGE", self.keys.scheduled(), 0, -1):
             self.call("ZADD", self.keys.scheduled(), 1, member)
-        before = {(n, i.decode()) for n in LEVELS.ascending for i, _ in self.call("XRANGE", self.keys.level(n), "-", "+")}
+        before = {
+            (n, i.decode()) for n in LEVELS.ascending for i, _ in self.call("XRANGE", self.keys.level(n), "-", "+")
+        }
         assert self.run(self.scheduling.promote(100)).moved == self.scheduled
         assert self.run(self.scheduling.promote(100)).moved == 0
         for level in LEVELS.ascending:
@@ -248,7 +252,9 @@ class Machine(RuleBasedStateMachine):
         """Silent entries are reclaimed, each counted once as a stall; entries in good hands are left alone."""
         silent = [known for known in self.those("processing") if known.crashed]
         for known in silent:
-            self.call("XCLAIM", self.keys.level(known.level), "g", known.owner, 0, known.entry_id, "IDLE", 60000, "JUSTID")
+            self.call(
+                "XCLAIM", self.keys.level(known.level), "g", known.owner, 0, known.entry_id, "IDLE", 60000, "JUSTID"
+            )
         while self.run(self.reclaimer.sweep()):
             pass
         for known in silent:

@@ -15,17 +15,17 @@ from streams.errors import MalformedEvent
 from streams.event import CLOUD_NAMES, META_NAMES, Event
 
 CANARY = "canary-7f3a"
-quick = settings(deadline=None, database=None, max_examples=80)
+quick = settings(deadline=None, database=None, max_examples=50)
 MINIMAL = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.created"}
 
-words = st.text(min_size=1, max_size=20).filter(str.isprintable)
+words = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=20)
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=10)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     max_leaves=8,
 )
 headers = st.dictionaries(
-    st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True).filter(lambda n: n not in META_NAMES | CLOUD_NAMES),
+    st.text("abcxyz0129", min_size=1, max_size=20),
     st.one_of(st.text(), st.integers(-(2**31), 2**31 - 1), st.booleans()),
     max_size=3,
 )
@@ -97,7 +97,8 @@ def test_a_foreign_cloudevent_survives_the_round_trip(data, extensions):
 @given(st.dictionaries(st.sampled_from([*CLOUD_NAMES, *META_NAMES, "other"]), st.integers(0, 9)))
 def test_the_facts_of_the_event_are_not_overwritten_by_metadata(extra):
     event = Event("a", {"b": 1}, id="e-1")
-    event.meta = {k: (v if k in ("expires", "retry_delay", "max_retries") or k not in META_NAMES else str(v)) for k, v in extra.items()}  # fmt: skip
+    numbers = {"expires", "retry_delay", "max_retries"}
+    event.meta = {name: str(value) if name in META_NAMES - numbers else value for name, value in extra.items()}
     cloud = to_cloudevent(event)
     assert (cloud["specversion"], cloud["id"], cloud["type"], cloud["data"]) == ("1.0", "e-1", "a", {"b": 1})
     assert "data_base64" not in cloud
@@ -111,7 +112,10 @@ def test_the_facts_of_the_event_are_not_overwritten_by_metadata(extra):
         ("max_retries", 7, "maxretries"),
         ("retry_delay", 2.5, "retrydelay"),
         ("version", "2", "dataversion"),
-        *((name, "x", name) for name in ("source", "time", "subject", "tenant", "instance", "dataschema", "traceparent", "tracestate")),  # fmt: skip
+        *(
+            (name, "x", name)
+            for name in ("source", "time", "subject", "tenant", "instance", "dataschema", "traceparent", "tracestate")
+        ),
         ("datacontenttype", "application/vnd.x+json", "datacontenttype"),
         ("trial", True, "trial"),
     ],
@@ -164,7 +168,9 @@ def test_no_data_is_null():
 
 
 def test_an_attribute_that_is_null_is_absent():
-    nulls = dict.fromkeys(("subject", "time", "priority", "expirytime", "data_base64", "partitionkey", "datacontenttype"))
+    nulls = dict.fromkeys(
+        ("subject", "time", "priority", "expirytime", "data_base64", "partitionkey", "datacontenttype")
+    )
     event = from_cloudevent(MINIMAL | {"data": 5} | nulls)
     assert event.data == 5
     assert event.meta == {"source": "/shop"}
@@ -214,8 +220,10 @@ def test_any_object_is_an_event_or_malformed(change):
         try:
             event = from_cloudevent(cloud)
         except MalformedEvent as error:
-            assert CANARY not in str(error)  # noqa: PT017 - most of these are events
+            shown = str(error)
         else:
+            shown = ""
             assert event.type
             assert event.id
             to_cloudevent(event)
+        assert CANARY not in shown

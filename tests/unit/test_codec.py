@@ -18,7 +18,7 @@ from streams.event import CLOUD_NAMES, META_NAMES, Event
 
 CANARY = "canary-7f3a"
 LIMIT = codec.MAX_NESTING
-quick = settings(deadline=None, database=None, max_examples=150)
+quick = settings(deadline=None, database=None, max_examples=60)
 
 values = st.recursive(
     st.one_of(
@@ -54,7 +54,11 @@ metas = st.fixed_dictionaries(
 
 
 def fields(**named: bytes | str) -> list[bytes]:
-    return [part for name, value in named.items() for part in (name.encode(), value if isinstance(value, bytes) else value.encode())]  # fmt: skip
+    return [
+        part
+        for name, value in named.items()
+        for part in (name.encode(), value if isinstance(value, bytes) else value.encode())
+    ]
 
 
 def refused(stored: list[bytes], **limits: int) -> str:
@@ -87,7 +91,19 @@ def test_the_short_form_and_the_long_form_agree(data):
         [b"type", b"a", b"id", b"1", b"data", body, b"unknown", b"\xff"],
     ):
         long = decode(other)
-        for name in ("type", "id", "data", "raw", "meta", "group", "replays", "priority", "attempt", "entry_id", "stream"):  # fmt: skip
+        for name in (
+            "type",
+            "id",
+            "data",
+            "raw",
+            "meta",
+            "group",
+            "replays",
+            "priority",
+            "attempt",
+            "entry_id",
+            "stream",
+        ):
             assert getattr(short, name) == getattr(long, name), name
         assert repr(short) == repr(long)
 
@@ -169,7 +185,17 @@ def test_the_order_of_the_fields_is_free(order):
 
 @pytest.mark.parametrize(
     ("replays", "count"),
-    [("1", 1), ("12", 12), ("", 0), ("-1", 0), ("x", 0), ("1.5", 0), ("9" * 5000, 0), ("999999999", 999999999), ("²", 0)],
+    [
+        ("1", 1),
+        ("12", 12),
+        ("", 0),
+        ("-1", 0),
+        ("x", 0),
+        ("1.5", 0),
+        ("9" * 5000, 0),
+        ("999999999", 999999999),
+        ("²", 0),
+    ],
 )
 def test_what_a_replay_writes(replays, count):
     event = decode(fields(type="a", data="1", replays=replays, group="billing"))
@@ -227,7 +253,19 @@ def test_every_way_to_be_malformed_has_its_word(stored, reason):
     assert refused(stored) == reason
 
 
-TEXTS = ["source", "time", "subject", "key", "tenant", "instance", "datacontenttype", "dataschema", "traceparent", "tracestate", "version"]  # fmt: skip
+TEXTS = [
+    "source",
+    "time",
+    "subject",
+    "key",
+    "tenant",
+    "instance",
+    "datacontenttype",
+    "dataschema",
+    "traceparent",
+    "tracestate",
+    "version",
+]
 BAD_META = [
     *((name, bad) for name in TEXTS for bad in (1, None, True, ["a"], {})),
     *((name, bad) for name in ("expires", "retry_delay") for bad in (-1, "5", None, True, 1e12, [], -0.1)),
@@ -249,7 +287,9 @@ def test_times_in_meta_are_finite(name, value):
         encode_meta({name: value})
 
 
-@pytest.mark.parametrize(("name", "value"), [("max_retries", 0), ("max_retries", 1_000_000), ("retry_delay", 0), ("expires", 0.5)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_retries", 0), ("max_retries", 1_000_000), ("retry_delay", 0), ("expires", 0.5)]
+)
 def test_the_ends_of_the_allowed_ranges(name, value):
     assert decode(fields(type="a", data="1", meta=encode_meta({name: value}))).meta == {name: value}
 
@@ -302,9 +342,11 @@ def nested(depth: int, kind: int) -> bytes:
         return b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
     if kind == 2:
         return (b"[" + decoy + b",") * (depth - 1) + b"[" + decoy + b"]" + b"]" * (depth - 1)
-    return b"".join(b"[" if i % 2 else b"{" + decoy + b":" for i in range(depth)) + b"1" + b"".join(
-        b"]" if i % 2 else b"}" for i in reversed(range(depth))
-    )  # fmt: skip
+    return (
+        b"".join(b"[" if i % 2 else b"{" + decoy + b":" for i in range(depth))
+        + b"1"
+        + b"".join(b"]" if i % 2 else b"}" for i in reversed(range(depth)))
+    )
 
 
 def naive_depth(value: object) -> int:
@@ -335,7 +377,9 @@ def test_nesting_against_a_model(data, limit):
         assert decode(fields(type="a", data=body), max_nesting=limit).data == data
 
 
-@pytest.mark.parametrize("text", ["[" * 500, r"[\"]" * 200, '"' + "[" * 500 + '"', "{[" * 200, '["' + r"\"[" * 200 + '"]'])
+@pytest.mark.parametrize(
+    "text", ["[" * 500, r"[\"]" * 200, '"' + "[" * 500 + '"', "{[" * 200, '["' + r"\"[" * 200 + '"]']
+)
 def test_brackets_in_a_text_are_no_nesting(text):
     assert decode(fields(type="a", data=encode_body({"text": text}))).data == {"text": text}
     assert decode(fields(type="a", data=encode_body({text: [text] * 3}))).data == {text: [text] * 3}
@@ -443,12 +487,14 @@ def test_which_media_types_are_json(content_type, json_or_not):
 # Anything
 
 
-field_names = st.one_of(st.sampled_from([b"type", b"id", b"data", b"meta", b"group", b"replays"]), st.binary(max_size=6))
+field_names = st.one_of(
+    st.sampled_from([b"type", b"id", b"data", b"meta", b"group", b"replays"]), st.binary(max_size=6)
+)
 json_like = st.text(alphabet='{}[]",:\\0123456789.eE+-truefalsn ü\n', max_size=60).map(str.encode)
 junk = st.one_of(st.binary(max_size=60), json_like)
 
 
-@settings(deadline=None, database=None, max_examples=400)
+@settings(deadline=None, database=None, max_examples=200)
 @given(st.lists(st.one_of(field_names, junk), max_size=12))
 @example([b"type", b"a", b"id", b"", b"data", b'"'])
 def test_any_fields_are_an_event_or_an_event_error(stored):
@@ -481,8 +527,10 @@ def test_what_is_said_never_holds_the_body(before, after, meta):
             try:
                 decode([b"type", b"a", b"data", body, b"meta", meta.encode(), b"x", CANARY.encode()], **limits)
             except EventError as error:
-                assert CANARY not in "".join(traceback.format_exception(error))
-                assert CANARY not in repr(error)
+                shown = "".join(traceback.format_exception(error)) + repr(error)
+            else:
+                shown = ""
+            assert CANARY not in shown
 
 
 @pytest.mark.parametrize("data", [{CANARY: {1, 2}}, [CANARY, "\ud800"], CANARY * 100, {"a": CANARY, "b": float("nan")}])

@@ -10,7 +10,7 @@ from streams.errors import ConfigurationError
 from streams.priority import DEFAULT_LEVELS, MAX_LEVELS, Levels
 
 level_sets = st.sets(st.integers(-(2**40), 2**40), min_size=1, max_size=MAX_LEVELS).map(list)
-quick = settings(deadline=None, database=None, max_examples=200)
+quick = settings(deadline=None, database=None, max_examples=100)
 
 
 def model(levels: list[int], priority: int) -> int:

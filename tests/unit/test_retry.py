@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streams.errors import ConfigurationError, MalformedEvent, Reject
 from streams.retry import MAX_ERRORS_KEPT, AttemptRecord, Bury, Retry, RetryIn, describe_error, masked, one_line
 
-quick = settings(deadline=None, database=None, max_examples=150)
+quick = settings(deadline=None, database=None, max_examples=60)
 EXACT = Retry(delay=2.0, jitter=0.0)
 
 
@@ -149,7 +149,7 @@ def test_a_suspect_is_one_whose_next_stall_would_be_its_last(failures, stalls, l
             assert record.suspect is suspect
 
 
-class TooBusy(Exception):
+class BusyError(Exception):
     def __init__(self, retry_after: object) -> None:
         super().__init__("busy")
         self.retry_after = retry_after
@@ -157,7 +157,7 @@ class TooBusy(Exception):
 
 @pytest.mark.parametrize("asked", [0, 0.5, 30, 99_999.0, "30", "1.5", " 7 ", "0"])
 def test_a_wait_that_the_exception_asks_for_is_obeyed(asked):
-    assert EXACT.after_failure(TooBusy(asked), failed(1)) == RetryIn(float(asked))
+    assert EXACT.after_failure(BusyError(asked), failed(1)) == RetryIn(float(asked))
 
 
 def bad_floats() -> list[object]:
@@ -166,20 +166,20 @@ def bad_floats() -> list[object]:
 
 @pytest.mark.parametrize("asked", [None, -1, "-1", -0.5, True, False, [5], b"5", object(), *bad_floats()])
 def test_a_wait_that_makes_no_sense_is_ignored(asked):
-    assert EXACT.after_failure(TooBusy(asked), failed(1)) == RetryIn(2.0)
+    assert EXACT.after_failure(BusyError(asked), failed(1)) == RetryIn(2.0)
 
 
 def test_an_exception_whose_retry_after_fails():
-    class Broken(Exception):
+    class BrokenError(Exception):
         @property
         def retry_after(self):
             raise RuntimeError("no")
 
-    assert EXACT.after_failure(Broken(), failed(1)) == RetryIn(2.0)
+    assert EXACT.after_failure(BrokenError(), failed(1)) == RetryIn(2.0)
 
 
 def test_asking_for_a_wait_gives_no_extra_try():
-    assert EXACT.after_failure(TooBusy(5), failed(4)) == Bury("retries-used-up")
+    assert EXACT.after_failure(BusyError(5), failed(4)) == Bury("retries-used-up")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,11 @@ def test_which_exceptions_are_tried_again(options, error, outcome):
         *(("max_delay", bad) for bad in (-1, "5", None, float("nan"))),
         *(("jitter", bad) for bad in (-0.1, 1.1, "0", True)),
         *(("backoff", bad) for bad in ("Exponential", "", None)),
-        *((name, bad) for name in ("retry_on", "reject_on") for bad in (ValueError, [ValueError], ("ValueError",), (1,), (int,), None)),  # fmt: skip
+        *(
+            (name, bad)
+            for name in ("retry_on", "reject_on")
+            for bad in (ValueError, [ValueError], ("ValueError",), (1,), (int,), None)
+        ),
     ],
 )
 def test_refused_options_are_named(name, value):
@@ -254,8 +258,14 @@ def test_a_note_counts_nothing():
     assert record.errors == [{"at": 5.0, "attempt": 1, "kind": "refused", "type": "Expired", "message": ""}]
 
 
+record_names = st.sampled_from(["failures", "stalls", "first", "last", "errors", "suspect"])
+stored_values = st.recursive(
+    st.none() | st.integers(-9, 9) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(record_names, inner)
+)
+
+
 @quick
-@given(st.one_of(st.binary(), st.recursive(st.none() | st.integers(-9, 9) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["failures", "stalls", "first", "last", "errors", "suspect"]), inner)).map(orjson.dumps)))  # fmt: skip
+@given(st.one_of(st.binary(), stored_values.map(orjson.dumps)))
 @example(b'{"failures":1,"stalls":0,"first":1,"last":1,"errors":"abc"}')
 @example(b'{"failures":"x","stalls":0,"first":1,"last":1,"errors":[]}')
 @example(b"[]")
@@ -304,20 +314,32 @@ def digits(text: str) -> str:
     return re.sub(r"\D", "", text)
 
 
-@pytest.mark.parametrize("around", ["{}", "no such number: {}!", "to={} failed", '{{"phone":"{}"}}', "a{}b", "{}@s.whatsapp.net"])  # fmt: skip
 @pytest.mark.parametrize("phone", PHONES)
-def test_phone_numbers_are_masked(phone, around):
-    text = masked(around.format(phone))
-    assert len(digits(text)) <= 2
-    assert "******" in text
-    for word in re.findall(r"[a-z]{3,}", around):
-        assert word in text
+def test_phone_numbers_are_masked(phone):
+    for around in ("{}", "no such number: {}!", "to={} failed", '{{"phone":"{}"}}', "a{}b", "{}@s.whatsapp.net"):
+        text = masked(around.format(phone))
+        assert len(digits(text)) <= 2
+        assert "******" in text
+        for word in re.findall(r"[a-z]{3,}", around):
+            assert word in text
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "order 1234567 failed", "attempt 3 of 5", "HTTP 503", "e-17", "a1b2c3d4e5f6a7b8-1f", "port 6379", "12:34:56.789", "(404)", "v1.2.3", "1,000,000"],
-)  # fmt: skip
+    [
+        "",
+        "order 1234567 failed",
+        "attempt 3 of 5",
+        "HTTP 503",
+        "e-17",
+        "a1b2c3d4e5f6a7b8-1f",
+        "port 6379",
+        "12:34:56.789",
+        "(404)",
+        "v1.2.3",
+        "1,000,000",
+    ],
+)
 def test_short_numbers_and_ids_survive(text):
     assert masked(text) == text
 
@@ -343,7 +365,9 @@ def test_one_printable_line_of_limited_length(text, limit):
         assert line.isprintable()
 
 
-@pytest.mark.parametrize("char", ["\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\u200f", "\ufeff", "\ud800"])  # fmt: skip
+@pytest.mark.parametrize(
+    "char", ["\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\u200f", "\ufeff", "\ud800"]
+)
 def test_characters_that_could_deceive_a_reader_are_out(char):
     assert masked(f"a{char}b") == "a b"
 
@@ -381,8 +405,8 @@ def test_an_exception_is_described_without_its_traceback():
 
 
 def test_an_exception_class_is_named_with_its_module():
-    assert describe_error(TooBusy(1), "c") == {
-        "type": f"{__name__}.TooBusy",
+    assert describe_error(BusyError(1), "c") == {
+        "type": f"{__name__}.BusyError",
         "message": "busy",
         "where": "",
         "consumer": "c",
@@ -390,8 +414,8 @@ def test_an_exception_class_is_named_with_its_module():
 
 
 def test_an_exception_that_cannot_be_written():
-    class Mute(Exception):
+    class MuteError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
-    assert describe_error(Mute(), "c")["message"] == "(the exception has no readable text)"
+    assert describe_error(MuteError(), "c")["message"] == "(the exception has no readable text)"

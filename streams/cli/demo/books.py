@@ -48,7 +48,6 @@ class Books:
         missing: lines without an end.
         ambiguous: lines with more than one end.
         strangers: events in the ledger or among the dead letters that belong to no line.
-
     """
 
     lines: int = 0
@@ -130,7 +129,6 @@ def balance(
         receipts: what the producers wrote about each line.
         ledger: what the handlers wrote about each event.
         dead: the dead letters.
-
     """
     books = Books()
     ends = _read_ends(ledger, dead)

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from streams.cli.dead_output import brief_error
 from streams.cli.demo.books import Books, DeadEnd, balance
 from streams.cli.demo.stage import Child, DemoFailed, Stage
 from streams.cli.lines import line_limit, read_lines
@@ -80,7 +81,6 @@ class Play:
         stage: where children live.
         source: the input file.
         show: called with the scene about five times a second.
-
     """
 
     def __init__(self, stage: Stage, source: Path, show: Callable[[Scene], None]) -> None:
@@ -104,7 +104,6 @@ class Play:
 
         Raises:
             DemoFailed: a child ended unexpectedly, or time is up.
-
         """
         settings = Settings(url=self._stage.url, namespace=self._stage.namespace)
         async with Pipeline(settings=settings) as pipeline:
@@ -174,7 +173,7 @@ class Play:
     async def _read_letters(self, letters: DeadLetters) -> None:
         async for letter in letters.iterate(after=self._last_letter):
             entry = f"{letter.level}|{letter.entry_id}"
-            self._dead.append(DeadEnd(letter.event_id, entry, letter.reason, letter.last_error, letter.attempts))
+            self._dead.append(DeadEnd(letter.event_id, entry, letter.reason, brief_error(letter), letter.attempts))
             self._last_letter = letter.id
 
     def _is_publishing(self) -> bool:

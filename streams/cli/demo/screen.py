@@ -127,9 +127,8 @@ def _show_verdict(console: Console, books: Books, scene: Scene) -> None:
         )
         console.print("and its acknowledgement: at-least-once delivery. Handlers use the event's id to notice.\n")
     if books.balanced:
-        console.print(
-            f"[bold green]The books balance:[/] each of {books.lines:,} lines has exactly one end. {scene.seconds:.1f} s."
-        )
+        ends = f"each of {books.lines:,} lines has exactly one end"
+        console.print(f"[bold green]The books balance:[/] {ends}. {scene.seconds:.1f} s.")
         return
     console.print("[bold red]The books do not balance.[/]")
     for what, lines in (("without an end", books.missing), ("with more than one end", books.ambiguous)):

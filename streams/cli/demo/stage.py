@@ -62,7 +62,6 @@ class Stage:
     Args:
         url: the server; an embedded one in the demo's folder if None.
         keep: leave the folder behind.
-
     """
 
     def __init__(self, url: str | None, *, keep: bool) -> None:
@@ -70,7 +69,8 @@ class Stage:
         self._before: dict[int, signal.Handlers | int | None] = {}
         self.children: list[Child] = []
         self.folder = Path(tempfile.mkdtemp(prefix="streams-demo-"))
-        self.url = url or f"embedded://{self.folder / 'server'}"
+        # With a name it is shared by the demo's processes, and without a folder it leaves nothing behind.
+        self.url = url or (f"embedded://{self.folder / 'server'}" if keep else f"memory://{self.folder.name}")
         self.namespace = "streams" if url is None else f"demo-{os.urandom(4).hex()}"
         self.ledger = self.folder / "ledger.jsonl"
         self.orders = find_orders()

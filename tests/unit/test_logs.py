@@ -1,0 +1,186 @@
+"""Log lines: one line each whatever is logged, fields that can be read back, nothing personal."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.event import new_event_id
+from streams.logs import JsonFormatter, TextFormatter, set_up
+
+PHONE = "+55 (11) 99999-9999"
+quick = settings(deadline=None, database=None, max_examples=50)
+FORMATTERS = pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
+fact_names = st.from_regex(r"[a-z][a-z_]{0,10}", fullmatch=True).map("x_".__add__)
+fact_values = st.one_of(
+    st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.binary(), st.lists(st.text())
+)
+
+
+def record(message: str = "retry", *args: object, name: str = "streams.consumer", **extra: object) -> logging.LogRecord:
+    made = logging.getLogger(name).makeRecord(name, logging.WARNING, "f.py", 1, message, args, None, extra=extra)
+    made.created = 1_700_000_000.25
+    return made
+
+
+def failing(error: BaseException) -> logging.LogRecord:
+    made = record("handler failed")
+    made.exc_info = (type(error), error, None)
+    return made
+
+
+def test_a_text_line():
+    line = TextFormatter().format(record("retry", where="orders/billing", attempt=1, delay=5.0, error="ValueError"))
+    time = datetime.fromtimestamp(1_700_000_000.25, UTC).strftime("%H:%M:%S.250")
+    assert line == f"{time} WARNING consumer  retry  where=orders/billing attempt=1 delay=5.0 error=ValueError"
+
+
+def test_a_json_line():
+    line = orjson.loads(JsonFormatter().format(record("retry", where="orders/billing", attempt=1, late=True)))
+    assert line == {
+        "time": "2023-11-14T22:13:20.250+00:00",
+        "level": "warning",
+        "logger": "streams.consumer",
+        "message": "retry",
+        "where": "orders/billing",
+        "attempt": 1,
+        "late": True,
+    }
+
+
+@FORMATTERS
+def test_facts_without_a_value_are_left_out(formatter):
+    line = formatter.format(record("retry", event_id="", entry=None, attempt=0))
+    assert "event_id" not in line
+    assert "entry" not in line
+    assert "attempt" in line
+
+
+@FORMATTERS
+@pytest.mark.parametrize("breaking", ["\n", "\r\n", "\x0b", "\x85", "\u2028", "\x1b[2K", "\x00"])
+def test_one_line_whatever_is_in_it(formatter, breaking):
+    made = record("a%sb", breaking, fact=f"c{breaking}d", where=f"e{breaking}f")
+    made.exc_info = (ValueError, ValueError(f"g{breaking}h"), None)
+    line = formatter.format(made)
+    assert line.isprintable()
+    assert len(line.splitlines()) == 1
+
+
+@quick
+@given(st.text(), st.dictionaries(fact_names, fact_values, max_size=4), st.text())
+def test_any_facts_are_one_line(message, facts, cause):
+    made = record("%s", message, **facts)
+    made.exc_info = (ValueError, ValueError(cause), None)
+    assert TextFormatter().format(made).isprintable()
+    text = JsonFormatter().format(made)
+    assert len(text.splitlines()) == 1
+    line = orjson.loads(text)
+    kept = {name for name, value in facts.items() if value not in ("", None)}
+    assert set(line) == {"time", "level", "logger", "message", "cause"} | kept
+
+
+@FORMATTERS
+@pytest.mark.parametrize("value", [PHONE, "5511999999999", 5511999999999, 5511999999999.0, [PHONE], {"to": PHONE}])
+def test_phone_numbers_are_masked_everywhere(formatter, value):
+    for made in (
+        record("sending to %s", value),
+        record("sending", phone=value),
+        record("sending", entry=value, where=value, name="shop.handlers"),
+        failing(ValueError(f"bad number {value}")),
+    ):
+        line = formatter.format(made)
+        assert "9999" not in line
+        assert "******" in line
+
+
+@FORMATTERS
+def test_the_ids_of_the_package_are_shown_as_they_are(formatter):
+    ours = {
+        "entry": "1700000000000-12",
+        "consumer": "ip-10-100-12-34-1234-deadbeef",
+        "worker": "host-123456-12345678",
+        "where": "orders-20240101/billing",
+        "server": "redis://10.100.12.34:6379/0",
+        "event_id": "0123456789012345-1f",
+    }
+    line = formatter.format(record("stalled entry reclaimed", **ours))
+    for value in ours.values():
+        assert value in line
+
+
+@FORMATTERS
+def test_made_event_ids_are_shown_as_they_are(formatter):
+    for ident in [new_event_id(), "1234567812345678-1", "0000000000000000-ffff"]:
+        assert ident in formatter.format(record("retry", event_id=ident))
+
+
+@FORMATTERS
+def test_an_event_id_of_a_publisher_may_be_a_phone_number(formatter):
+    assert "99999" not in formatter.format(record("retry", event_id="5511999999999"))
+
+
+def test_big_counts_stay_numbers():
+    made = record("stopped", name="streams.worker", done=123_456_789)
+    assert orjson.loads(JsonFormatter().format(made))["done"] == 123_456_789
+    assert "done=123456789" in TextFormatter().format(made)
+
+
+@pytest.mark.parametrize("value", [10**30, float("nan"), float("inf"), object()])
+def test_a_value_that_json_cannot_hold(value):
+    assert orjson.loads(JsonFormatter().format(record("x", fact=value, done=value)))["message"] == "x"
+
+
+def test_a_fact_does_not_take_the_place_of_the_time():
+    line = orjson.loads(JsonFormatter().format(record("x", time="never", level="low", logger="l")))
+    assert (line["level"], line["logger"]) == ("warning", "streams.consumer")
+    assert line["time"].startswith("2023-11-14T")
+
+
+@FORMATTERS
+def test_of_an_exception_the_class_and_a_masked_text(formatter):
+    try:
+        raise ValueError(f"secret {PHONE}")
+    except ValueError as error:
+        made = record("failed")
+        made.exc_info = (type(error), error, error.__traceback__)
+    line = formatter.format(made)
+    assert "ValueError: secret +******99" in line
+    assert "Traceback" not in line
+    assert __file__ not in line
+
+
+def test_no_exception_no_cause():
+    made = record("x")
+    made.exc_info = (None, None, None)
+    assert "cause" not in JsonFormatter().format(made)
+
+
+@pytest.fixture
+def _own_logging():
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield
+    root.handlers[:], level = before
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_own_logging")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_set_up_writes_to_standard_error_at_the_level(form, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up(form, "warning")
+    logging.getLogger("streams.x").info("not this")
+    logging.getLogger("streams.x").error("but\nthis", extra={"n": 1})
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1
+    assert ("but this" in lines[0]) is (form == "text" or "but this" in orjson.loads(lines[0])["message"])
+    set_up(form, "warning")
+    assert len(logging.getLogger().handlers) == 1
