@@ -17,6 +17,10 @@ PARKED = "-parked-"
 """The consumer that owns entries which wait for a retry. The leading hyphen keeps it out of the names of workers."""
 
 
+RECLAIMER_SUFFIX = ".reclaimer"
+"""Ends the name under which a worker's reclaimer holds what it decides on; it handles nothing."""
+
+
 def checked_name(name: str, what: str = "name") -> str:
     """Return ``name`` if it is allowed.
 

@@ -19,6 +19,7 @@ from streams.errors import (
     OutOfMemory,
     PublishUnknown,
     StreamFull,
+    StreamsError,
 )
 from streams.event import Event, EventAttributes, new_event_id
 from streams.priority import Levels
@@ -139,7 +140,7 @@ class Producer:
 
         Raises:
             StreamsError: as ``publish``; ``accepted`` of ``StreamFull`` and ``PublishUnknown`` counts the events that
-                are surely stored. Every batch before the failing one is stored.
+                are surely stored. An event that breaks a rule stops the call; those before it are stored.
         """
         receipts: list[Receipt] = []
         async for batch in self.publish_batches(events, type=type, **attributes):
@@ -158,7 +159,7 @@ class Producer:
             await self._register()
         accepted = 0
         async for items in _batches(events):
-            prepared = [self._prepare(item, type, attributes) for item in items]
+            prepared, refused = self._prepare_all(items, type, attributes)
             for part in _parts(prepared):
                 try:
                     receipts = await (self._store(part) if part[0].dedup_id is None else self._store_once(part))
@@ -167,6 +168,20 @@ class Producer:
                     raise
                 accepted += len(receipts)
                 yield receipts
+            if refused is not None:
+                raise refused
+
+    def _prepare_all(
+        self, items: list[Any], kind: str | None, attributes: EventAttributes
+    ) -> tuple[list[Prepared], StreamsError | None]:
+        """The events before the first that is refused, and why it is: what came before it is still published."""
+        prepared: list[Prepared] = []
+        for item in items:
+            try:
+                prepared.append(self._prepare(item, kind, attributes))
+            except StreamsError as error:
+                return prepared, error
+        return prepared, None
 
     def _prepare(self, data: Any, kind: str | None, attributes: EventAttributes) -> Prepared:
         event = data if isinstance(data, Event) else Event(kind or _missing_type(), data, **attributes)

@@ -21,7 +21,7 @@ from streams.errors import (
     MalformedEvent,
 )
 from streams.handlers import Router
-from streams.keys import checked_name
+from streams.keys import RECLAIMER_SUFFIX, checked_name
 from streams.priority import Levels
 from streams.retry import AttemptRecord, Bury, Retry
 
@@ -84,7 +84,7 @@ class Reclaimer:
         self._retry = retry or Retry()
         self._clock = broker.clock
         # A name of its own: what it takes over must not look like something that a consumer holds.
-        name = f"{options.name or consumer_name()}.reclaimer"
+        name = f"{options.name or consumer_name()}{RECLAIMER_SUFFIX}"
         keys = broker.keys(stream)
         self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
         self._settling = Settling(broker, keys, options.levels, self.group, name)

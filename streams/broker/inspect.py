@@ -10,7 +10,7 @@ from streams.broker.connection import Broker
 from streams.broker.link import Command
 from streams.broker.scripts import Script
 from streams.errors import BrokerError, CommandRefused, GroupMissing, InvalidName
-from streams.keys import PARKED, Keys, index_key, parse_member
+from streams.keys import PARKED, RECLAIMER_SUFFIX, Keys, index_key, parse_member
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
 
@@ -118,6 +118,8 @@ class Inspecting:
                 name = facts["name"].decode()
                 if name == PARKED:
                     parked = facts["pending"]
+                    continue
+                if name.endswith(RECLAIMER_SUFFIX):
                     continue
                 held, silent = status.consumers.get(name, (0, float("inf")))
                 status.consumers[name] = (held + facts["pending"], min(silent, facts["idle"] / 1000))

@@ -18,6 +18,8 @@ from streams.errors import BrokerError, BrokerUnavailable
 
 Command = Sequence[bytes | str | float]
 _STALE_AFTER = 0.2
+_RELOADS = 5
+"""Tries to load scripts per batch: they can be flushed again between loading and calling."""
 
 
 class Link:
@@ -62,8 +64,10 @@ class Link:
         """
         async with self._lock:
             replies = await self._exchange(commands, within)
-            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, _UnknownScript)]
-            if unknown:
+            for _ in range(_RELOADS):
+                unknown = [i for i, reply in enumerate(replies) if isinstance(reply, _UnknownScript)]
+                if not unknown:
+                    break
                 shas = dict.fromkeys(str(commands[i][1]) for i in unknown)
                 await self._exchange([("SCRIPT", "LOAD", by_sha[sha].text) for sha in shas], within)
                 again = await self._exchange([commands[i] for i in unknown], within)
@@ -82,7 +86,7 @@ class Link:
         """Let go of the connection of a role that was dropped without closing the broker."""
         if self._connection is not None:
             with contextlib.suppress(RuntimeError, OSError):  # The event loop may be gone.
-                self._connection._close()
+                self._connection._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - does not wait
 
     async def _exchange(self, commands: Sequence[Command], within: float | None) -> list[Any]:
         packed = b"".join(map(_pack, commands))
@@ -145,5 +149,5 @@ def _pack(command: Command) -> bytes:
     return packed
 
 
-class _UnknownScript(BrokerError):  # noqa: N818 - never leaves this module
+class _UnknownScript(BrokerUnavailable):
     """NOSCRIPT: the server has not got the script (any more)."""

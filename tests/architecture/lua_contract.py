@@ -44,10 +44,9 @@ def check_script(name: str, text: str) -> list[str]:
             continue
         if command in _KEYLESS:
             continue
+        at = 2 if command in _SUBCOMMAND else 1
         if command == "XREADGROUP":
             at = arguments.index("'STREAMS'") + 1
-        else:
-            at = 2 if command in _SUBCOMMAND else 1
         if re.split(r"[\[ .]", arguments[at])[0] not in known:
             problems.append(f"{name}: {command} touches {arguments[at]}, which does not come from KEYS")
     return problems

@@ -12,7 +12,15 @@ import streams
 from tests.architecture.lua_contract import check_all, check_python, check_script
 
 ROOT = Path(__file__).parents[2]
-GOOD = "-- does something\n--\n-- KEYS[1]  a key\n-- ARGV[1]  a value\n-- Returns  nothing\n\nredis.call('SET', KEYS[1], ARGV[1])\n"
+GOOD = """\
+-- does something
+--
+-- KEYS[1]  a key
+-- ARGV[1]  a value
+-- Returns  nothing
+
+redis.call('SET', KEYS[1], ARGV[1])
+"""
 
 
 def test_scripts_keep_their_contract():

@@ -11,8 +11,8 @@ import itertools
 import logging
 import signal
 import time
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 import pytest
@@ -21,25 +21,19 @@ from streams import (
     AccessDenied,
     Broker,
     BrokerUnavailable,
-    Consumer,
-    ConsumerOptions,
     Event,
     OutOfMemory,
     Producer,
     ProducerOptions,
     PublishUnknown,
-    Reclaimer,
-    ReclaimerOptions,
-    Reject,
     Retry,
-    Scheduler,
     StreamsError,
 )
 from streams.broker.scripts import Script
 from streams.status import Status
 from tests.conftest import eventually
 from tests.process.proxy import Proxy, is_command
-from tests.process.worker_app import GROUP, LEVELS, STREAM, balance, dead_letters, unfinished
+from tests.process.worker_app import GROUP, LEVELS, STREAM, Live, balance, dead_letters, unfinished
 from tests.servers import BINARIES, Server
 
 MakeServer = Callable[..., Server]
@@ -56,73 +50,6 @@ MINIMAL_ACL = (
     " +smembers +xrevrange"
 )
 """What one user needs for everything; keys: ``~<namespace>:*``."""
-
-
-class Live:
-    """A worker inside the test: consumer, reclaimer, scheduler. Does to each event what its data says."""
-
-    def __init__(
-        self,
-        broker: Broker,
-        stream: str = STREAM,
-        *,
-        lease: float = 1.0,
-        concurrency: int = 16,
-        retry: Retry | None = None,
-    ) -> None:
-        self.starts: dict[str, list[int]] = defaultdict(list)
-        self.done: Counter[str] = Counter()
-        self.gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        retry = retry or Retry(max_retries=5, delay=0.05, backoff="fixed", jitter=0.0)
-        self.consumer = Consumer(
-            broker, stream, GROUP, _route(self.handle, retry), ConsumerOptions(lease=lease, concurrency=concurrency)
-        )
-        self.reclaimer = Reclaimer(broker, stream, GROUP, retry, ReclaimerOptions(lease=lease))
-        self.scheduler = Scheduler(broker, stream)
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def handle(self, event: Event[Any]) -> None:
-        order = event.data
-        self.starts[event.id].append(event.attempt)
-        match order:
-            case {"gate": name}:
-                await self.gates[name].wait()
-            case {"sleep": seconds}:
-                await asyncio.sleep(seconds)
-        if event.attempt <= order.get("fails", 0):
-            raise RuntimeError("told to fail")
-        if order.get("reject"):
-            raise Reject("told to reject")
-        self.done[event.id] += 1
-
-    async def __aenter__(self) -> Self:
-        roles = (self.consumer, self.reclaimer, self.scheduler)
-        self._tasks = [asyncio.create_task(role.run()) for role in roles]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.consumer.stop(1.0)
-        self.reclaimer.stop()
-        self.scheduler.stop()
-        async with asyncio.timeout(15):
-            await asyncio.gather(*self._tasks)
-
-    async def ended(self) -> None:
-        """Wait for the first role to end, and raise what it raised."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION, timeout=5)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        errors = [task.exception() for task in done if not task.cancelled() and task.exception()]
-        self._tasks = []
-        assert errors, "no role ended"
-        raise errors[0]
-
-
-def _route(function: Callable[[Event[Any]], Awaitable[None]], retry: Retry) -> Any:
-    from streams.handlers import Route
-
-    return Route(function, retry=retry)
 
 
 class Load:
@@ -267,9 +194,9 @@ async def test_script_flush_under_load(make_server: MakeServer, binary: str) -> 
     server = make_server(binary)
     async with under_load(server) as (live, load, _):
         with server.client() as client:
-            for _ in range(30):
+            for _ in range(400):
                 client.script_flush()
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.001)
     assert (load.refused, load.unknown) == (0, set())
     assert live.consumer.stats.lost == 0
 
@@ -337,6 +264,12 @@ async def test_flushall(make_server: MakeServer, binary: str, caplog: pytest.Log
 # Keys of the wrong type
 
 
+@pytest.fixture
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To save time: a refused read is tried again after one second instead of five."""
+    monkeypatch.setattr("streams.consuming.fetcher._WRONG_TYPE_WAIT", 1.0)
+
+
 @contextlib.asynccontextmanager
 async def wrong_type(server: Server, broker: Broker, key: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
     """Puts a string in place of a key for a second and a half, and counts what the worker does about it."""
@@ -356,6 +289,7 @@ async def wrong_type(server: Server, broker: Broker, key: str, caplog: pytest.Lo
         client.delete(key)
 
 
+@pytest.mark.usefixtures("_short_waits")
 async def test_wrong_type_in_place_of_the_dead_letters(
     make_server: MakeServer, binary: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -373,6 +307,7 @@ async def test_wrong_type_in_place_of_the_dead_letters(
         assert live.starts[hopeless.event_id] == [1], "its lease must hold meanwhile"
 
 
+@pytest.mark.usefixtures("_short_waits")
 async def test_wrong_type_in_place_of_the_retries(
     make_server: MakeServer, binary: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -389,6 +324,7 @@ async def test_wrong_type_in_place_of_the_retries(
         assert live.starts[failing.event_id] == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("_short_waits")
 async def test_wrong_type_in_place_of_a_level(
     make_server: MakeServer, binary: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -475,10 +411,14 @@ async def test_maxmemory_reached(make_server: MakeServer, binary: str) -> None:
         producer = Producer(broker, STREAM)
         stored: list[str] = []
         body = "x" * 20_000
-        with pytest.raises(OutOfMemory):
+
+        async def fill() -> None:
             for n in range(2000):
                 order = {"fails": 1 if n % 10 == 1 else 0, "reject": n % 10 == 2, "body": body if n >= 50 else ""}
                 stored.append((await producer.publish(order, type="job", id=f"m{n}")).event_id)
+
+        with pytest.raises(OutOfMemory):
+            await fill()
         assert len(stored) > 60
         with server.client() as client:
             client.config_set("maxmemory", "1mb")
