@@ -91,10 +91,11 @@ class Consumer:
         )
         self.stats = desk.stats
         keys = broker.keys(stream)
-        self._settler = Settler(desk, self._settling())
+        self._settling = self._make_settling()
+        self._settler = Settler(desk, self._settling)
         self._runners = Runners(desk, as_router(handler), self._settler)
-        fetching = Fetching(broker, keys, options.levels, self.group, self.name)
-        self._fetcher = Fetcher(desk, fetching, self._runners, self._settler)
+        self._fetching = Fetching(broker, keys, options.levels, self.group, self.name)
+        self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler)
         self._hurry = asyncio.Event()
         self._grace = 0.0
 
@@ -119,7 +120,7 @@ class Consumer:
         self._fetcher.stop()
 
     async def run(self) -> None:
-        """Consume until ``stop`` is called, or cancelled.
+        """Consume until ``stop`` is called, or cancelled. A consumer runs once.
 
         On the way out nothing is lost: what had not started or was cancelled is given back at no cost to its attempts.
 
@@ -132,7 +133,7 @@ class Consumer:
             with contextlib.suppress(RuntimeError):  # The loop may have closed in the meantime.
                 loop.call_soon_threadsafe(self._runners.lost, deliveries)
 
-        leases = LeaseKeeper(self._settling, self._desk.held, self.options.lease, lost)
+        leases = LeaseKeeper(self._make_settling, self._desk.held, self.options.lease, lost)
         leases.start()
         self._runners.start()
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")
@@ -170,9 +171,11 @@ class Consumer:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._runners.close()
         await leases.close()
+        await self._fetching.close()
+        await self._settling.close()
         for task in self._runners.abandoned:
             # Such a task ignores cancellation, and asyncio.run would wait for it for ever.
             asyncio._unregister_task(task)  # noqa: SLF001 - documented for makers of tasks
 
-    def _settling(self) -> Settling:
+    def _make_settling(self) -> Settling:
         return Settling(self._broker, self._broker.keys(self.stream), self.options.levels, self.group, self.name)

@@ -64,7 +64,7 @@ class Keys:
         return f"{self._root}:scheduled-fields"
 
     def dedup(self, dedup_id: str) -> str:
-        """STRING, expiring: ``length-of-id id place`` of the event that used this dedup id first."""
+        """STRING, expiring: ``length-of-id id level place`` of the event that used this dedup id first."""
         return f"{self._root}:dedup:{dedup_id}"
 
     def retry(self, group: str) -> str:

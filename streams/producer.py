@@ -34,7 +34,7 @@ class Receipt(NamedTuple):
 
     Attributes:
         event_id: the event's id; of the first event, if this one is a duplicate.
-        level: the level that it went to.
+        level: the level that it went to; of the first event, if this one is a duplicate.
         entry_id: its entry id; '' while it is scheduled.
         duplicate: an event with the same dedup id was stored before inside the window; this one was not.
     """
@@ -95,6 +95,7 @@ class Producer:
             dedup_window=self.options.dedup_window,
         )
         self._registered = False
+        self._registering: asyncio.Event | None = None
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
 
@@ -210,8 +211,17 @@ class Producer:
         return Prepared(event_id, level, fields, round(event.delay * 1000), event.dedup_id)
 
     async def _register(self) -> None:
-        await self._publishing.register()
-        self._registered = True
+        while not self._registered:
+            if self._registering is not None:
+                await self._registering.wait()  # Calls that are all the first share one trip, and keep their order.
+                continue
+            self._registering = done = asyncio.Event()
+            try:
+                await self._publishing.register()
+                self._registered = True
+            finally:
+                self._registering = None
+                done.set()
 
     async def _send_alone(self, event: Prepared) -> str:
         self._sender = asyncio.current_task()
@@ -278,10 +288,10 @@ class Producer:
                     raise
                 await asyncio.sleep(wait)
         receipts = []
-        for event, answer in zip(events, answers, strict=True):
+        for answer in answers:
             if answer is not None:
                 entry_id = "" if "|" in answer.place else answer.place
-                receipts.append(Receipt(answer.event_id, event.level, entry_id, answer.duplicate))
+                receipts.append(Receipt(answer.event_id, answer.level, entry_id, answer.duplicate))
         if len(receipts) < len(events):
             raise StreamFull(self.stream, self.options.max_len, len(receipts))
         return receipts

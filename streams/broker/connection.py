@@ -6,7 +6,6 @@ import asyncio
 import random
 import re
 import time
-import weakref
 from typing import Any, Self
 
 from redis import exceptions as redis_errors
@@ -68,7 +67,7 @@ class Broker:
         self._embedded: EmbeddedServer | None = None
         self._kind: type[AbstractConnection] = Connection
         self._options: dict[str, Any] = {}
-        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._links: set[Link] = set()
         self._control: Link | None = None
         if self.url.startswith(_EMBEDDED):
             self._embedded = EmbeddedServer.from_url(self.url)
@@ -109,7 +108,7 @@ class Broker:
 
     def link(self) -> Link:
         """A new connection; it opens with its first command and belongs to the event loop that uses it."""
-        link = Link(self._open, self._timeout)
+        link = Link(self._open, self._timeout, self._links.discard)
         self._links.add(link)
         return link
 

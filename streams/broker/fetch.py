@@ -153,6 +153,11 @@ class Fetching:
             back += await self._link.call(*_HAND_BACK.command(keys, self._group, self._consumer, PARKED, level, *ids))
         return back
 
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._blocking.close()
+        await self._link.close()
+
     def _deliveries(self, reply: Any) -> list[Delivery]:
         found: list[Delivery] = []
         for key, entries in reply or ():

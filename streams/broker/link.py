@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -32,10 +31,17 @@ class Link:
     Args:
         connect: makes a connected connection.
         timeout: seconds for one round trip.
+        on_close: told when the link is closed for good.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], timeout: float) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[AbstractConnection]],
+        timeout: float,
+        on_close: Callable[[Link], None],
+    ) -> None:
         self._connect = connect
+        self._on_close = on_close
         self._timeout = timeout
         self._connection: AbstractConnection | None = None
         self._lock = asyncio.Lock()
@@ -78,15 +84,10 @@ class Link:
     async def close(self) -> None:
         """Close the connection for good. Idempotent."""
         self._closed = True
+        self._on_close(self)
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect()
-
-    def __del__(self) -> None:
-        """Let go of the connection of a role that was dropped without closing the broker."""
-        if self._connection is not None:
-            with contextlib.suppress(RuntimeError, OSError):  # The event loop may be gone.
-                self._connection._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - does not wait
 
     async def _exchange(self, commands: Sequence[Command], within: float | None) -> list[Any]:
         packed = b"".join(map(_pack, commands))

@@ -15,11 +15,12 @@
 -- include: holds.inc.lua
 
 -- Looked at before anything is written: a script that fails half way leaves what it did.
-for key, wanted in pairs({[KEYS[2]] = 'zset', [KEYS[3]] = 'hash'}) do
-  local kind = redis.call('TYPE', key)['ok']
-  if kind ~= 'none' and kind ~= wanted then
-    return redis.error_reply('WRONGTYPE the key ' .. key .. ' holds a ' .. kind)
-  end
+local rows, records = redis.call('TYPE', KEYS[2])['ok'], redis.call('TYPE', KEYS[3])['ok']
+if rows ~= 'none' and rows ~= 'zset' then
+  return redis.error_reply('WRONGTYPE the retry key ' .. KEYS[2] .. ' holds a ' .. rows)
+end
+if records ~= 'none' and records ~= 'hash' then
+  return redis.error_reply('WRONGTYPE the attempts key ' .. KEYS[3] .. ' holds a ' .. records)
 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

@@ -41,6 +41,7 @@ class Stored(NamedTuple):
 
     place: str
     event_id: str
+    level: int
     duplicate: bool = False
 
 
@@ -115,8 +116,8 @@ class Publishing:
             if isinstance(reply, BrokerError):
                 raise reply
         return [
-            None if code < 0 else Stored(place.decode(), event_id.decode(), code == 0)
-            for code, event_id, place in replies
+            None if code < 0 else Stored(place.decode(), event_id.decode(), int(level), code == 0)
+            for code, event_id, level, place in replies
         ]
 
     def _once(self, event: Prepared) -> Command:

@@ -13,24 +13,25 @@
 -- ARGV[4]  event id
 -- ARGV[5]  delay in ms; 0: at once
 -- ARGV[6 ..]  the values (field, value ...)
--- Returns  {1 stored | 0 a repeat | -1 full, event id, entry id or member}
+-- Returns  {1 stored | 0 a repeat | -1 full, event id, level, entry id or member}
 
 local known = redis.call('GET', KEYS[1])
 if known then
   local length, rest = string.match(known, '^(%d+) (.*)$')
-  return {0, string.sub(rest, 1, length), string.sub(rest, length + 2)}
+  local level, place = string.match(string.sub(rest, length + 2), '^(%S+) (.*)$')
+  return {0, string.sub(rest, 1, length), level, place}
 end
 if ARGV[1] ~= '0' then
   local used = redis.call('ZCARD', KEYS[3])
   for i = 5, #KEYS do used = used + redis.call('XLEN', KEYS[i]) end
-  if used >= tonumber(ARGV[1]) then return {-1, ARGV[4], ''} end
+  if used >= tonumber(ARGV[1]) then return {-1, ARGV[4], ARGV[3], ''} end
 end
 local stored
 if ARGV[5] == '0' then
   stored = redis.call('XADD', KEYS[2], '*', unpack(ARGV, 6))
 else
   local time = redis.call('TIME')
-  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local now = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000 -- to the microsecond, as `schedule` does
   stored = ARGV[3] .. '|' .. ARGV[4]
   local base, n = stored, 1
   while redis.call('HEXISTS', KEYS[4], stored) == 1 do
@@ -38,8 +39,8 @@ else
     stored = base .. '#' .. n
   end
   redis.call('HSET', KEYS[4], stored, cmsgpack.pack({unpack(ARGV, 6)}))
-  redis.call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(ARGV[5])), stored)
+  redis.call('ZADD', KEYS[3], string.format('%.3f', now + tonumber(ARGV[5])), stored)
 end
 -- The length first: an event id may hold spaces.
-redis.call('SET', KEYS[1], #ARGV[4] .. ' ' .. ARGV[4] .. ' ' .. stored, 'PX', ARGV[2])
-return {1, ARGV[4], stored}
+redis.call('SET', KEYS[1], #ARGV[4] .. ' ' .. ARGV[4] .. ' ' .. ARGV[3] .. ' ' .. stored, 'PX', ARGV[2])
+return {1, ARGV[4], ARGV[3], stored}

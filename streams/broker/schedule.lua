@@ -9,7 +9,8 @@
 -- Returns  per event its member (level|event id), or '' if the stream was full
 
 local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- To the microsecond, and one more for each event of the batch: equal scores would be ordered by event id.
+local now = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 local room = -1
 if ARGV[1] ~= '0' then
   room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1])
@@ -31,7 +32,7 @@ while at < last do
       member = base .. '#' .. n
     end
     redis.call('HSET', KEYS[2], member, cmsgpack.pack({unpack(ARGV, at + 4, at + 3 + width)}))
-    redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[at + 2])), member)
+    redis.call('ZADD', KEYS[1], string.format('%.3f', now + tonumber(ARGV[at + 2]) + #members / 1000), member)
     members[#members + 1] = member
   end
   at = at + 4 + width

@@ -112,7 +112,7 @@ class Settling:
         return lost
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close its connection."""
         await self._link.close()
 
     def _ack(self, level: int, deliveries: Sequence[Delivery]) -> Command:

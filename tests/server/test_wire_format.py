@@ -197,8 +197,9 @@ async def test_a_repeat_is_told_what_the_first_was_told(event_id, delay, server,
     assert again == first._replace(duplicate=True)
     with server.client() as client:
         length, rest = client.get(f"{namespace}:{{orders}}:dedup:d 1").split(b" ", 1)
-    ident, place = rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
-    assert ident == event_id
+    ident, facts = rest[: int(length)].decode(), rest[int(length) + 1 :].decode()
+    level, place = facts.split(" ", 1)
+    assert (ident, level) == (event_id, "0")
     assert place == (f"0|{event_id}" if delay else first.entry_id)
 
 
