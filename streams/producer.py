@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Unpack
 
 from streams.broker import Backoff, Broker
-from streams.broker.publish import Prepared, Publishing
+from streams.broker.publish import Prepared, Publishing, parts
 from streams.codec import BYTES_TYPE, MAX_EVENT_BYTES, check_id, check_type, encode_body, encode_meta
 from streams.errors import (
     BrokerUnavailable,
@@ -25,7 +25,6 @@ from streams.event import Event, EventAttributes, new_event_id
 from streams.priority import Levels
 
 _BATCH_EVENTS = 500
-_BATCH_BYTES = 1024 * 1024
 _NO_TYPE = "publish needs type=..., e.g. type='order.created'"
 
 
@@ -161,7 +160,7 @@ class Producer:
         accepted = 0
         async for items in _batches(events):
             prepared, refused = self._prepare_all(items, type, attributes)
-            for part in _parts(prepared):
+            for part in parts(prepared):
                 try:
                     receipts = await (self._store(part) if part[0].dedup_id is None else self._store_once(part))
                 except (StreamFull, PublishUnknown) as error:
@@ -319,23 +318,6 @@ def _own(error: Exception, event: Prepared) -> Exception:
     if isinstance(error, OutOfMemory):
         return OutOfMemory(str(error))
     return error
-
-
-def _parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
-    """Cut a batch where the way of storing changes or the bytes get many; order is kept."""
-    part: list[Prepared] = []
-    size = 0
-    for event in events:
-        kind = (event.dedup_id is not None, event.delay_ms > 0)
-        if part and (
-            (part[0].dedup_id is not None, part[0].delay_ms > 0) != kind or size + event.size() > _BATCH_BYTES
-        ):
-            yield part
-            part, size = [], 0
-        part.append(event)
-        size += event.size()
-    if part:
-        yield part
 
 
 async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:

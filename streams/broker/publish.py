@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ _SCHEDULE = Script("schedule")
 _PUBLISH_ONCE = Script("publish_once")
 _PROMOTE = Script("promote")
 
-FULL = b""
+_MOST_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -34,6 +34,21 @@ class Prepared:
     def size(self) -> int:
         """Bytes of the fields, about."""
         return sum(map(len, self.fields))
+
+
+def parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
+    """Cut a batch where the way of storing changes or one request would get too large; order is kept."""
+    part: list[Prepared] = []
+    size = 0
+    for event in events:
+        kind = (event.dedup_id is not None, event.delay_ms > 0)
+        if part and ((part[0].dedup_id is not None, part[0].delay_ms > 0) != kind or size + event.size() > _MOST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(event)
+        size += event.size()
+    if part:
+        yield part
 
 
 class Stored(NamedTuple):

@@ -36,6 +36,18 @@ LEVELS = (0, 1, 5, 10)
 AT_ONCE = Retry(delay=0.0)
 
 
+@pytest.fixture(autouse=True)
+def _short_polls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry that becomes due while its consumer blocks waits for the next look: here not for half a second."""
+    if "real_polls" not in request.fixturenames:
+        monkeypatch.setattr("streams.consuming.fetcher.POLL", 0.05)
+
+
+@pytest.fixture
+def real_polls() -> None:
+    """For tests of the times themselves."""
+
+
 @contextlib.asynccontextmanager
 async def consuming(broker: Broker, handler, group: str = "g", **options):
     """A running consumer of stream ``s``; at the end it is cancelled, which is quicker than an orderly stop."""
@@ -72,6 +84,25 @@ def gone(broker: Broker) -> Callable:
         return await length(broker) == 0
 
     return nothing_left
+
+
+def idle(broker: Broker) -> Callable:
+    """That a consumer waits for entries."""
+
+    async def blocked() -> bool:
+        return b"blocked_clients:1\r\n" in await broker.control.call("INFO", "clients")
+
+    return blocked
+
+
+def groups(broker: Broker, n: int) -> Callable:
+    """That so many groups exist, on the level where they are created last."""
+
+    async def created() -> bool:
+        key = broker.keys("s").level(0)
+        return await broker.control.call("EXISTS", key) and len(await broker.control.call("XINFO", "GROUPS", key)) == n
+
+    return created
 
 
 def dead(broker: Broker, n: int = 1, group: str = "g") -> Callable:
@@ -139,7 +170,7 @@ async def test_never_more_is_pending_than_can_run(broker, concurrency):
     assert consumer.stats.fetched == 3 * concurrency
 
 
-async def test_a_burst_on_all_levels_costs_no_attempt(broker):
+async def test_a_burst_on_all_levels_costs_no_attempt(broker, real_polls):
     """An idle worker may be given one entry per level at once: what it cannot start goes back, free of charge."""
     started = []
 
@@ -151,16 +182,6 @@ async def test_a_burst_on_all_levels_costs_no_attempt(broker):
         await Producer(broker, "s").publish_many(Event("t", n, priority=LEVELS[n % 4]) for n in range(40))
         await eventually(gone(broker), what="all done")
     assert sorted(started) == [(n, 1) for n in range(40)]
-
-
-def idle(broker: Broker, n: int = 1) -> Callable:
-    """That so many consumers wait for entries."""
-
-    async def blocked() -> bool:
-        found = await broker.control.call("INFO", "clients")
-        return b"blocked_clients:%d\r\n" % n in found
-
-    return blocked
 
 
 async def test_a_lone_event_is_acknowledged_at_once(broker):
@@ -454,7 +475,7 @@ async def test_an_exception_may_say_when_to_try_again(broker):
     assert attempt == 2
 
 
-async def test_the_delay_is_waited(broker):
+async def test_the_delay_is_waited(broker, real_polls):
     async def handler(event: Event) -> None:
         if event.attempt < 3:
             raise ValueError
@@ -510,7 +531,7 @@ async def test_each_group_gets_every_event_and_the_last_one_deletes(broker):
         got["second"].append(event.data)
 
     async with consuming(broker, first, "first"), consuming(broker, second, "second"):
-        await eventually(idle(broker, 2), what="both groups")
+        await eventually(groups(broker, 2), what="both groups")
         await Producer(broker, "s").publish_many(range(20), type="t")
         await eventually(lambda: len(got["first"]) == 20, what="the first group")
 
@@ -536,7 +557,7 @@ async def test_groups_have_retries_and_dead_letters_of_their_own(broker):
         return Route(handler, retry=Retry(max_retries=2, delay=0.0))
 
     async with consuming(broker, failing("a", 1), "a"), consuming(broker, failing("b", 3), "b"):
-        await eventually(idle(broker, 2), what="both groups")
+        await eventually(groups(broker, 2), what="both groups")
         receipt = await Producer(broker, "s").publish(1, type="t")
         await eventually(dead(broker, 1, "b"), what="the dead letter of b")
         await eventually(gone(broker), what="a's success")
@@ -628,7 +649,7 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_exit
     assert len(await pending(broker)) == 1  # Its late return acknowledges nothing.
 
 
-async def test_stop_while_idle_ends_soon(broker):
+async def test_stop_while_idle_ends_soon(broker, real_polls):
     async def handler(event: Event) -> None:
         pass
 

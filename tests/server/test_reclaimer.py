@@ -1,0 +1,375 @@
+"""The reclaimer on a real server: what it takes over, what it leaves alone, and what it decides.
+
+Silence is arranged with ``XCLAIM ... IDLE``, so nothing sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    DeadLetters,
+    Levels,
+    Producer,
+    Reclaimer,
+    ReclaimerOptions,
+    Retry,
+)
+from streams.broker.fetch import Delivery, Fetching
+from streams.broker.reclaim import Reclaiming
+from streams.broker.settle import Postponed, Settling
+from streams.handlers import Route, Router
+from streams.keys import PARKED
+from streams.retry import AttemptRecord
+from tests.conftest import eventually
+
+LEVELS = (0, 1, 5, 10)
+AGE = 3_600_000
+
+
+async def fetch(broker: Broker, consumer: str, most: int = 1000) -> list[Delivery]:
+    """What a consumer is given: due retries, then new entries."""
+    fetching = Fetching(broker, broker.keys("s"), Levels(), "g", consumer)
+    await fetching.ensure_group()
+    due = (await fetching.take_due(most, most)).deliveries
+    return due + await fetching.take(most)
+
+
+async def age(broker: Broker, consumer: str, deliveries: list[Delivery]) -> None:
+    """Let a consumer have been silent about entries for an hour."""
+    for level in LEVELS:
+        ids = [delivery.entry_id for delivery in deliveries if delivery.level == level]
+        if ids:
+            key = broker.keys("s").level(level)
+            await broker.control.call("XCLAIM", key, "g", consumer, 0, *ids, "IDLE", AGE, "JUSTID")
+
+
+async def stall(broker: Broker, consumer: str = "crashed") -> list[Delivery]:
+    """Let a consumer fetch everything and go silent."""
+    deliveries = await fetch(broker, consumer)
+    await age(broker, consumer, deliveries)
+    return deliveries
+
+
+async def owners(broker: Broker) -> dict[tuple[int, str], tuple[str, int]]:
+    """Owner and delivery count of every pending entry."""
+    found = {}
+    for level in LEVELS:
+        for entry_id, owner, _, count in await broker.control.call(
+            "XPENDING", broker.keys("s").level(level), "g", "-", "+", 10_000
+        ):
+            found[level, entry_id.decode()] = owner.decode(), count
+    return found
+
+
+async def record(broker: Broker, delivery: Delivery) -> AttemptRecord:
+    member = f"{delivery.level}|{delivery.entry_id}"
+    return AttemptRecord.from_json(await broker.control.call("HGET", broker.keys("s").attempts("g"), member))
+
+
+async def consumers(broker: Broker, level: int = 0) -> set[str]:
+    rows = await broker.control.call("XINFO", "CONSUMERS", broker.keys("s").level(level), "g")
+    return {dict(zip(row[::2], row[1::2], strict=True))[b"name"].decode() for row in rows}
+
+
+def reclaimer(broker: Broker, retry: Retry | Router | None = None, **options) -> Reclaimer:
+    return Reclaimer(broker, "s", "g", retry, ReclaimerOptions(**{"name": "r", **options}))
+
+
+async def test_only_the_silent_are_taken_over(broker):
+    producer = Producer(broker, "s")
+    await producer.publish_many([1, 2, 3], type="t")
+    silent = await stall(broker)
+    await producer.publish_many([4, 5], type="t", priority=10)
+    live = await fetch(broker, "alive")
+    sweeper = reclaimer(broker)
+    assert await sweeper.sweep() is False
+    found = await owners(broker)
+    assert {found[delivery.place] for delivery in silent} == {(PARKED, 1)}
+    assert {found[delivery.place] for delivery in live} == {("alive", 1)}
+    assert sweeper.stalled == 3
+    rows = await broker.control.call("ZRANGE", broker.keys("s").retry("g"), 0, -1)
+    assert {row.decode() for row in rows} == {f"0|{delivery.entry_id}" for delivery in silent}
+    await sweeper.sweep()
+    assert sweeper.stalled == 3
+
+
+async def test_a_stall_is_a_burnt_attempt_and_named_as_such(broker, caplog):
+    await Producer(broker, "s").publish(1, type="t")
+    (delivery,) = await stall(broker, "worker-7")
+    with caplog.at_level(logging.WARNING, "streams.reclaimer"):
+        await reclaimer(broker).sweep()
+    found = await record(broker, delivery)
+    assert (found.failures, found.stalls, found.suspect) == (0, 1, False)
+    (error,) = found.errors
+    assert (error["kind"], error["attempt"], error["consumer"]) == ("stall", 1, "worker-7")
+    (line,) = caplog.records
+    assert (line.message, line.entry, line.consumer, line.outcome) == (
+        "stalled entry reclaimed",
+        delivery.entry_id,
+        "worker-7",
+        "retry",
+    )
+    seen = []
+
+    async def handler(event) -> None:
+        seen.append(event.attempt)
+
+    consumer = Consumer(broker, "s", "g", handler)
+    running = asyncio.create_task(consumer.run())
+    await eventually(lambda: consumer.stats.done, what="the retry")
+    running.cancel()
+    await asyncio.wait([running])
+    assert seen == [2]
+    assert await owners(broker) == {}
+
+
+@pytest.mark.parametrize("max_retries", [0, 1, 3])
+async def test_dead_after_its_retries(broker, max_retries):
+    await Producer(broker, "s").publish({"n": 1}, type="t")
+    sweeper = reclaimer(broker, Retry(max_retries=max_retries))
+    letters = DeadLetters(broker, "s", "g")
+    for stalls in range(1, max_retries + 2):
+        assert await letters.count() == 0
+        (delivery,) = await stall(broker)
+        assert delivery.count == stalls
+        await sweeper.sweep()
+        if stalls <= max_retries:
+            found = await record(broker, delivery)
+            assert found.stalls == stalls
+            assert found.suspect == (stalls == max_retries and stalls > 0)
+    (letter,) = await letters.page()
+    assert (letter.reason, letter.failures, letter.stalls) == ("stalled", 0, max_retries + 1)
+    assert letter.fields[2] == (b"data", b'{"n":1}')
+    assert await owners(broker) == {}
+    assert await broker.control.call("EXISTS", *(broker.keys("s").retry("g"), broker.keys("s").attempts("g"))) == 0
+
+
+async def test_stalls_and_failures_add_up(broker):
+    await Producer(broker, "s").publish(1, type="t")
+    (delivery,) = await fetch(broker, "alive")
+    known = AttemptRecord()
+    known.add("failure", {"type": "ValueError"}, at=1.0)
+    settling = Settling(broker, broker.keys("s"), Levels(), "g", "alive")
+    await settling.settle((), [Postponed(delivery, 0, known.to_json())])
+    await stall(broker)
+    await reclaimer(broker, Retry(max_retries=1)).sweep()
+    (letter,) = await DeadLetters(broker, "s", "g").page()
+    assert (letter.reason, letter.failures, letter.stalls) == ("stalled", 1, 1)
+    assert [error["kind"] for error in letter.errors] == ["failure", "stall"]
+
+
+@pytest.mark.parametrize(("own", "policy", "dies"), [(0, 5, True), (1, 0, False), (3, 0, False)])
+async def test_the_events_own_limit_wins(broker, own, policy, dies):
+    await Producer(broker, "s").publish(1, type="t", max_retries=own)
+    (delivery,) = await stall(broker)
+    await reclaimer(broker, Retry(max_retries=policy)).sweep()
+    assert await DeadLetters(broker, "s", "g").count() == dies
+    assert (await owners(broker)).get(delivery.place) == (None if dies else (PARKED, 1))
+
+
+@pytest.mark.parametrize("meta", ["[]", "{", '{"max_retries":"x"}', '{"max_retries":-1}', '{"max_retries":true}'])
+async def test_a_limit_that_cannot_be_read_does_not_stop_the_sweep(broker, meta):
+    key = broker.keys("s").level(0)
+    await broker.control.call("XADD", key, "*", "type", "t", "data", "1", "meta", meta)
+    (delivery,) = await stall(broker)
+    await reclaimer(broker, Retry(max_retries=1)).sweep()
+    assert await owners(broker) == {delivery.place: (PARKED, 1)}
+
+
+async def test_the_policy_is_that_of_the_events_handler(broker):
+    async def handler(event) -> None: ...
+
+    router = Router(
+        [Route(handler, types=["fragile"], retry=Retry(max_retries=0)), Route(handler, retry=Retry(max_retries=5))]
+    )
+    producer = Producer(broker, "s")
+    await producer.publish(1, type="fragile")
+    await producer.publish(2, type="sturdy")
+    _, sturdy = await stall(broker)
+    await reclaimer(broker, router).sweep()
+    assert [letter.type for letter in await DeadLetters(broker, "s", "g").page()] == ["fragile"]
+    assert await owners(broker) == {sturdy.place: (PARKED, 1)}
+
+
+async def test_an_entry_deleted_meanwhile_is_let_go(broker):
+    await Producer(broker, "s").publish_many([1, 2], type="t")
+    first, second = await stall(broker)
+    await broker.control.call("XDEL", broker.keys("s").level(0), first.entry_id)
+    sweeper = reclaimer(broker)
+    await sweeper.sweep()
+    assert await owners(broker) == {second.place: (PARKED, 1)}
+    assert sweeper.stalled == 1
+
+
+async def test_one_sweeper_at_a_time(broker):
+    producer = Producer(broker, "s")
+    one, two = reclaimer(broker, name="one", interval=10), reclaimer(broker, name="two", interval=10)
+    await producer.publish(1, type="t")
+    await stall(broker)
+    await one.sweep()
+    await producer.publish(2, type="t")
+    await stall(broker, "crashed too")
+    await two.sweep()
+    assert (one.stalled, two.stalled) == (1, 0)
+    await one.sweep()
+    assert (one.stalled, two.stalled) == (3, 0)
+
+
+async def test_another_sweeper_takes_over_when_the_first_stops(broker):
+    producer = Producer(broker, "s")
+    await fetch(broker, "alive")
+    sweepers = {name: reclaimer(broker, Retry(max_retries=9), name=name, interval=0.05) for name in ("one", "two")}
+    tasks = {name: asyncio.create_task(sweeper.run()) for name, sweeper in sweepers.items()}
+
+    async def sweeper() -> str:
+        return ((await broker.control.call("HGET", broker.keys("s").sweep("g"), "owner")) or b"").decode()
+
+    await eventually(sweeper, what="the first sweep")
+    first = (await sweeper()).partition(":")[0].removesuffix("-reclaimer")
+    first = next(name for name in sweepers if first.startswith(name))
+    (second,) = set(sweepers) - {first}
+    for n in range(5):
+        await producer.publish(n, type="t")
+        await stall(broker)
+        await eventually(lambda: sweepers[first].stalled > n, what="the first one's sweep")  # noqa: B023
+    assert sweepers[second].stalled == 0
+    sweepers[first].stop()
+    await asyncio.wait_for(tasks[first], 5)
+    await producer.publish(5, type="t")
+    await stall(broker)
+    await eventually(lambda: sweepers[second].stalled, what="the second one's sweep")
+    sweepers[second].stop()
+    await asyncio.wait_for(tasks[second], 5)
+
+
+async def test_five_hundred_at_once(broker):
+    await Producer(broker, "s").publish_many(range(500), type="t")
+    deliveries = await stall(broker)
+    sweeper = reclaimer(broker)
+    slices = 1
+    while await sweeper.sweep():
+        slices += 1
+        assert sweeper.stalled <= slices * 100
+    assert slices >= 5
+    assert sweeper.stalled == 500
+    assert set((await owners(broker)).values()) == {(PARKED, 1)}
+    again = await fetch(broker, "alive")
+    assert {d.place for d in again} == {d.place for d in deliveries}
+    assert {AttemptRecord.from_json(d.record).stalls for d in again} == {1}
+
+
+async def test_five_hundred_dead_at_once(broker):
+    await Producer(broker, "s").publish_many(range(500), type="t")
+    await stall(broker)
+    sweeper = reclaimer(broker, Retry(max_retries=0), interval=0.05)
+    running = asyncio.create_task(sweeper.run())
+    letters = DeadLetters(broker, "s", "g")
+
+    async def all_dead() -> bool:
+        return await letters.count() == 500
+
+    await eventually(all_dead, what="500 dead letters")
+    sweeper.stop()
+    await asyncio.wait_for(running, 5)
+    assert await owners(broker) == {}
+
+
+async def test_entries_that_wait_for_a_retry_are_left_alone(broker):
+    """However long ago their last attempt was."""
+    await Producer(broker, "s").publish_many(range(20), type="t")
+    deliveries = await fetch(broker, "alive")
+    known = AttemptRecord()
+    known.add("failure", {"type": "ValueError"}, at=1.0)
+    settling = Settling(broker, broker.keys("s"), Levels(), "g", "alive")
+    await settling.settle((), [Postponed(d, 3_600_000, known.to_json()) for d in deliveries])
+    await age(broker, PARKED, deliveries)
+    rows = await broker.control.call("ZRANGE", broker.keys("s").retry("g"), 0, -1, "WITHSCORES")
+    sweeper = reclaimer(broker)
+    for _ in range(3):
+        assert await sweeper.sweep() is False
+    assert sweeper.stalled == 0
+    assert set((await owners(broker)).values()) == {(PARKED, 1)}
+    assert (await record(broker, deliveries[0])).attempts == 1
+    assert await broker.control.call("ZRANGE", broker.keys("s").retry("g"), 0, -1, "WITHSCORES") == rows
+
+
+async def test_lost_retry_rows_are_restored(broker, caplog):
+    await Producer(broker, "s").publish_many(range(5), type="t")
+    deliveries = await fetch(broker, "alive")
+    settling = Settling(broker, broker.keys("s"), Levels(), "g", "alive")
+    await settling.settle((), [Postponed(delivery, 3_600_000) for delivery in deliveries])
+    lost = deliveries[1:4]
+    retry = broker.keys("s").retry("g")
+    await broker.control.call("ZREM", retry, *(f"0|{delivery.entry_id}" for delivery in lost))
+    await age(broker, PARKED, deliveries)
+    sweeper = reclaimer(broker)
+    with caplog.at_level(logging.WARNING, "streams.reclaimer"):
+        while await sweeper.sweep():
+            pass
+    assert [(line.message, line.count) for line in caplog.records] == [("retry rows were missing and are restored", 3)]
+    assert await broker.control.call("ZCARD", retry) == 5
+    again = await fetch(broker, "alive")
+    assert {d.place for d in again} == {d.place for d in lost}
+    assert [d.record for d in again] == [b""] * 3
+    assert sweeper.stalled == 0
+
+
+async def test_silent_consumers_are_removed_unless_something_is_pending(broker):
+    await Producer(broker, "s").publish(1, type="t")
+    await fetch(broker, "holds one")
+    await fetch(broker, "empty")
+    assert await consumers(broker) == {"holds one", "empty"}
+    sweeping = Reclaiming(broker, broker.keys("s"), Levels(), "g", "r")
+
+    async def removed() -> bool:
+        return (await sweeping.sweep(lease=3600, lock=30, silence=0.05, most=100)).consumers_removed > 0
+
+    await eventually(removed, what="the removal")
+    assert await consumers(broker) == {"holds one"}
+    assert {owner for owner, _ in (await owners(broker)).values()} == {"holds one"}
+
+
+async def test_live_consumers_are_kept(broker):
+    """A consumer that waits for entries shows itself to the server at every look."""
+
+    async def handler(event) -> None: ...
+
+    live = Consumer(broker, "s", "g", handler, ConsumerOptions(name="live"))
+    running = asyncio.create_task(live.run())
+
+    async def listed() -> bool:
+        try:
+            return all("live" in await consumers(broker, level) for level in LEVELS)
+        except Exception:
+            return False
+
+    await eventually(listed, what="the consumer")
+    await fetch(broker, "silent")
+    sweeper = reclaimer(broker, lease=1.0, silence=1.0, interval=0.05)
+    sweeping = asyncio.create_task(sweeper.run())
+
+    async def alone() -> bool:
+        return [await consumers(broker, level) for level in LEVELS] == [{"live"}] * 4
+
+    await eventually(alone, what="the removal of the silent one from every level")
+    assert await listed()
+    sweeper.stop()
+    running.cancel()
+    await asyncio.wait([running, sweeping])
+
+
+async def test_without_a_group_it_waits(broker):
+    sweeper = reclaimer(broker, interval=0.02)
+    running = asyncio.create_task(sweeper.run())
+    await Producer(broker, "s").publish(1, type="t")
+    await stall(broker)
+    await eventually(lambda: sweeper.stalled, what="the sweep")
+    sweeper.stop()
+    await asyncio.wait_for(running, 5)
