@@ -129,20 +129,15 @@ class Status:
         places = await self._places(stream, ident, levels)
         states = []
         for name in groups:
+            dead = await self._dead(stream, name, ident)
+            ended = {(state.level, state.entry_id) for state in dead}
             for level, entry_id in places:
                 found = await self._stored(stream, name, level, entry_id)
-                if found.state == "unknown" or (found.state == "done" and not found.fields):
-                    continue
-                states.append(_state(stream, name, found))
-            letters = DeadLetters(self._broker, stream, name)
-            async for letter in letters.iterate(Filter()):
-                if ident in (
-                    letter.id,
-                    letter.event_id,
-                    letter.entry_id,
-                    f"{letter.level}|{letter.entry_id}",
-                ):
-                    states.append(_dead(stream, name, letter))
+                # What is stored although the group is done with it is there for another group.
+                past = found.state == "done" and (not found.fields or (level, entry_id) in ended)
+                if found.state != "unknown" and not past:
+                    states.append(_state(stream, name, found))
+            states += dead
         if not states:
             later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
             if later is not None:
@@ -154,6 +149,14 @@ class Status:
                 f"stream {stream!r} has no trace of {ident!r}: it was never published here, "
                 "or it was handled, and of that nothing is kept"
             )
+        return states
+
+    async def _dead(self, stream: str, group: str, ident: str) -> list[EntryState]:
+        """Dead letters of an event; ``ident`` may be the letter's own id, too."""
+        states = []
+        async for letter in DeadLetters(self._broker, stream, group).iterate(Filter()):
+            if ident in (letter.id, letter.event_id, letter.entry_id, member(letter.level, letter.entry_id)):
+                states.append(_dead(stream, group, letter))
         return states
 
     async def _stored(self, stream: str, group: str, level: int, entry_id: str) -> Found:

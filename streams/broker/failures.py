@@ -67,6 +67,8 @@ def refusal(error: redis_errors.RedisError) -> BrokerError:
 
 def loss(error: BaseException, *, sent: bool) -> BrokerError:
     """Translate a failure of the connection. ``sent``: the command may have reached the server."""
+    if isinstance(error.__cause__, redis_errors.RedisError):
+        error = error.__cause__  # On unix sockets the client library wraps the server's own word.
     if isinstance(error, redis_errors.AuthenticationError):
         return refusal(error)
     if isinstance(error, redis_errors.AuthorizationError):

@@ -67,3 +67,19 @@ def test_import_pulls_in_neither_terminal_nor_web():
 def test_files_stay_small():
     long = {str(p): n for p in (ROOT / "streams").rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
     assert long == {}
+
+
+def test_the_documented_permissions_are_the_tested_ones():
+    from tests.process.test_server_faults import MINIMAL_ACL
+
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    documented = {word for line in page.splitlines() if line.startswith("+") for word in line.split()}
+    assert documented == set(MINIMAL_ACL.split())
+
+
+def test_links_between_pages_lead_somewhere():
+    import re
+
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

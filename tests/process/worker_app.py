@@ -272,8 +272,9 @@ class Site:
     # history
 
     def history(self) -> list[dict[str, Any]]:
-        """Every line; a torn last one cannot be: each is written at once."""
-        return [json.loads(line) for line in self.history_file.read_text("utf-8").splitlines()]
+        """Every line but a last one that is being written at this moment."""
+        whole, _, _ = self.history_file.read_text("utf-8").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def of(self, what: str, pid: int | None = None) -> list[dict[str, Any]]:
         return [line for line in self.history() if line["what"] == what and pid in (None, line["pid"])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -308,8 +309,11 @@ UNREADABLE = {
     "meta too large": ([b"type", b"t", b"data", b"{}", b"meta", b'{"a":"' + b"x" * 2000 + b'"}'], "too-large"),
     "bad meta": ([b"type", b"t", b"data", b"{}", b"meta", b'{"max_retries":-1}'], "malformed"),
     "expired": ([b"type", b"t", b"data", b"{}", b"meta", b'{"expires":1}'], "expired"),
-    "odd fields": ([b"data", b"{", b"x\x00\xff", b"", b"x\x00\xff", b"\r\n", b"", b"no name", b"type", b"t"], "malformed"),
-}  # fmt: skip
+    "odd fields": (
+        [b"data", b"{", b"x\x00\xff", b"", b"x\x00\xff", b"\r\n", b"", b"no name", b"type", b"t"],
+        "malformed",
+    ),
+}
 
 
 async def test_what_cannot_be_read_dies_alone_and_byte_for_byte(broker):
@@ -432,7 +436,7 @@ async def test_whatever_a_handler_raises_is_its_outcome(broker, error):
     assert (consumer.stats.done, consumer.stats.retried) == (2, 1)
 
 
-class Later(Exception):
+class LaterError(Exception):
     retry_after = 0.2
 
 
@@ -448,7 +452,7 @@ async def gaps_between_attempts(broker: Broker, route: Route, n: int) -> list[fl
     async with consuming(broker, Route(handler, retry=route.retry)):
         await eventually(lambda: len(starts) == n, what="the attempts")
         await eventually(gone(broker), what="the end")
-    return [round(b[0] - a[0], 3) for a, b in zip(starts, starts[1:], strict=False)] + [starts[-1][1]]
+    return [round(b[0] - a[0], 3) for a, b in itertools.pairwise(starts)] + [starts[-1][1]]
 
 
 async def test_snoozing_is_free_and_as_long_as_asked(broker):
@@ -468,7 +472,7 @@ async def test_snoozing_is_free_and_as_long_as_asked(broker):
 async def test_an_exception_may_say_when_to_try_again(broker):
     async def handler(event: Event) -> None:
         if event.attempt == 1:
-            raise Later
+            raise LaterError
 
     gap, attempt = await gaps_between_attempts(broker, Route(handler, retry=Retry(delay=600)), 2)
     assert 0.195 <= gap < 5

@@ -24,6 +24,7 @@ from streams import (
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.reclaim import Reclaiming
 from streams.broker.settle import Postponed, Settling
+from streams.errors import GroupMissing
 from streams.handlers import Route, Router
 from streams.keys import PARKED
 from streams.retry import AttemptRecord
@@ -232,8 +233,8 @@ async def test_another_sweeper_takes_over_when_the_first_stops(broker):
         return ((await broker.control.call("HGET", broker.keys("s").sweep("g"), "owner")) or b"").decode()
 
     await eventually(sweeper, what="the first sweep")
-    first = (await sweeper()).partition(":")[0].removesuffix("-reclaimer")
-    first = next(name for name in sweepers if first.startswith(name))
+    owner = await sweeper()
+    first = next(name for name in sweepers if owner.startswith(name))
     (second,) = set(sweepers) - {first}
     for n in range(5):
         await producer.publish(n, type="t")
@@ -322,47 +323,72 @@ async def test_lost_retry_rows_are_restored(broker, caplog):
 
 
 async def test_silent_consumers_are_removed_unless_something_is_pending(broker):
-    await Producer(broker, "s").publish(1, type="t")
-    await fetch(broker, "holds one")
-    await fetch(broker, "empty")
-    assert await consumers(broker) == {"holds one", "empty"}
+    await Producer(broker, "s").publish_many([1, 2], type="t")
+    await fetch(broker, "holds-one", 1)
+    await acknowledge(broker, "empty", await fetch(broker, "empty"))
+    assert await consumers(broker) == {"holds-one", "empty"}
     sweeping = Reclaiming(broker, broker.keys("s"), Levels(), "g", "r")
 
     async def removed() -> bool:
         return (await sweeping.sweep(lease=3600, lock=30, silence=0.05, most=100)).consumers_removed > 0
 
     await eventually(removed, what="the removal")
-    assert await consumers(broker) == {"holds one"}
-    assert {owner for owner, _ in (await owners(broker)).values()} == {"holds one"}
+    assert await consumers(broker) == {"holds-one"}
+    assert {owner for owner, _ in (await owners(broker)).values()} == {"holds-one"}
 
 
-async def test_live_consumers_are_kept(broker):
-    """A consumer that waits for entries shows itself to the server at every look."""
+async def acknowledge(broker: Broker, consumer: str, deliveries: list[Delivery]) -> None:
+    await Settling(broker, broker.keys("s"), Levels(), "g", consumer).settle(deliveries)
 
-    async def handler(event) -> None: ...
 
-    live = Consumer(broker, "s", "g", handler, ConsumerOptions(name="live"))
-    running = asyncio.create_task(live.run())
+async def test_consumers_that_get_something_are_kept(broker):
+    producer = Producer(broker, "s")
+    await producer.publish(0, type="t")
+    await acknowledge(broker, "silent", await fetch(broker, "silent"))
+    sweeping = Reclaiming(broker, broker.keys("s"), Levels(), "g", "r")
+    done = 0
 
-    async def listed() -> bool:
+    async def only_the_live_one() -> bool:
+        nonlocal done
+        done += 1
+        await producer.publish(done, type="t")
+        await acknowledge(broker, "live", await fetch(broker, "live"))
+        await sweeping.sweep(lease=3600, lock=30, silence=0.5, most=100)
+        found = await consumers(broker)
+        assert "live" in found
+        return found == {"live"}
+
+    await eventually(only_the_live_one, what="the removal of the silent one")
+    assert done > 5
+
+
+async def test_a_consumer_that_is_removed_while_it_waits_loses_nothing(broker):
+    """Its name is nothing but a name: the next read brings it back."""
+    seen = []
+
+    async def handler(event) -> None:
+        seen.append((event.data, event.attempt))
+        await asyncio.sleep(0)
+
+    consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(name="live"))
+    running = asyncio.create_task(consumer.run())
+    sweeping = Reclaiming(broker, broker.keys("s"), Levels(), "g", "r")
+    producer = Producer(broker, "s")
+    removed = 0
+    for n in range(60):
+        await producer.publish(n, type="t")
+        if n % 3 == 0:
+            await eventually(lambda: len(seen) > n, what="the event")  # noqa: B023
         try:
-            return all("live" in await consumers(broker, level) for level in LEVELS)
-        except Exception:
-            return False
-
-    await eventually(listed, what="the consumer")
-    await fetch(broker, "silent")
-    sweeper = reclaimer(broker, lease=1.0, silence=1.0, interval=0.05)
-    sweeping = asyncio.create_task(sweeper.run())
-
-    async def alone() -> bool:
-        return [await consumers(broker, level) for level in LEVELS] == [{"live"}] * 4
-
-    await eventually(alone, what="the removal of the silent one from every level")
-    assert await listed()
-    sweeper.stop()
+            removed += (await sweeping.sweep(lease=3600, lock=30, silence=0.0, most=100)).consumers_removed
+        except GroupMissing:
+            continue  # The consumer has not created it yet.
+    await eventually(lambda: consumer.stats.done == 60, what="all events")
     running.cancel()
-    await asyncio.wait([running, sweeping])
+    await asyncio.wait([running])
+    assert removed > 5
+    assert seen == [(n, 1) for n in range(60)]
+    assert consumer.stats.lost == 0
 
 
 async def test_without_a_group_it_waits(broker):

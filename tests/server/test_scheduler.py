@@ -50,11 +50,11 @@ async def test_events_arrive_in_the_order_of_their_due_times_and_never_early(bro
     producer = Producer(broker, "s")
     delays = [0.25, 0.05, 0.15, 0.1, 0.2]
     published = []
+    for n, delay in enumerate(delays):
+        published.append(await server_ms(broker))
+        receipt = await producer.publish(n, type="t", delay=delay)
+        assert receipt.entry_id == ""
     async with scheduling(Scheduler(broker, "s")):
-        for n, delay in enumerate(delays):
-            published.append(await server_ms(broker))
-            receipt = await producer.publish(n, type="t", delay=delay)
-            assert receipt.entry_id == ""
         await eventually(arrived(broker, 5), what="all events")
     found = await stored(broker)
     assert [n for _, n, _ in found] == sorted(range(5), key=lambda n: delays[n])
@@ -66,7 +66,7 @@ async def test_events_arrive_in_the_order_of_their_due_times_and_never_early(bro
 
 async def test_equal_delays_keep_the_order_of_publishing(broker):
     producer = Producer(broker, "s")
-    await producer.publish_many((Event("t", n, delay=0.1) for n in range(600)))
+    await producer.publish_many(Event("t", n, delay=0.1) for n in range(600))
     for n in range(600, 650):
         await producer.publish(n, type="t", delay=0.1, **({"dedup_id": f"d{n}"} if n % 2 else {}))
     async with scheduling(Scheduler(broker, "s")):
@@ -78,10 +78,10 @@ async def test_each_event_is_moved_once_whoever_comes_first(server, broker, name
     rng = random.Random(5)
     async with Broker(server.url, namespace=namespace) as second, Broker(server.url, namespace=namespace) as third:
         schedulers = [Scheduler(b, "s") for b in (broker, second, third)]
+        receipts = await Producer(broker, "s").publish_many(
+            Event("t", n, delay=rng.uniform(0.001, 0.3), priority=LEVELS[n % 4]) for n in range(800)
+        )
         async with scheduling(*schedulers):
-            receipts = await Producer(broker, "s").publish_many(
-                Event("t", n, delay=rng.uniform(0.001, 0.3), priority=LEVELS[n % 4]) for n in range(800)
-            )
             await eventually(lambda: sum(s.promoted for s in schedulers) >= 800, what="all events")
             assert await leftovers(broker) == 0
     assert sum(scheduler.promoted for scheduler in schedulers) == 800
@@ -103,12 +103,11 @@ async def test_fields_arrive_as_they_were_published(broker):
 async def test_it_survives_a_script_flush(broker):
     scheduler = Scheduler(broker, "s")
     producer = Producer(broker, "s")
+    await producer.publish_many(Event("t", n, delay=0.02 * n + 0.01) for n in range(8))
     async with scheduling(scheduler):
         for n in range(8):
             await broker.control.call("SCRIPT", "FLUSH")
-            await producer.publish(n, type="t", delay=0.01)
-            await broker.control.call("SCRIPT", "FLUSH")
-            await eventually(lambda: scheduler.promoted == n + 1, what="the event")  # noqa: B023
+            await eventually(lambda: scheduler.promoted > n, what="the event")  # noqa: B023
     assert [n for _, n, _ in await stored(broker)] == list(range(8))
 
 

@@ -1,0 +1,411 @@
+"""The pipeline: what users see first, from the example of the manual to what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+
+import pytest
+
+from streams import (
+    AccessDenied,
+    BrokerUnavailable,
+    ConfigurationError,
+    Event,
+    EventTooLarge,
+    Filter,
+    Levels,
+    Pipeline,
+    Reject,
+    Retry,
+    Settings,
+    Snooze,
+    StreamFull,
+)
+from streams.keys import PARKED
+from tests.conftest import eventually
+
+
+@contextlib.asynccontextmanager
+async def serving(pipeline: Pipeline):
+    """The pipeline's handlers, running until the end of the block."""
+    task = asyncio.create_task(pipeline.run())
+    try:
+        yield task
+    finally:
+        while not task.done():
+            pipeline.stop()
+            await asyncio.wait([task], timeout=0.05)
+        task.result()
+
+
+@pytest.fixture(autouse=True)
+def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.consuming.fetcher.POLL", 0.05)
+    monkeypatch.setattr("streams.scheduler._POLL_EMPTY", 0.05)
+
+
+def on(server, namespace: str, **settings) -> Pipeline:
+    return Pipeline(settings=Settings(url=server.url, namespace=namespace, **settings))
+
+
+# --- the example
+
+
+async def test_the_example_from_end_to_end_without_a_server_of_ones_own():
+    pipeline = Pipeline()
+    seen = []
+
+    @pipeline.handler("orders", group="billing", retry=Retry(max_retries=3, delay=0.0), timeout=30.0)
+    async def charge(event: Event) -> None:
+        seen.append((event.data["id"], event.attempt, event.priority))
+        if event.data["id"] == "reject":
+            raise Reject("no")
+        if event.data["id"] == "retry" and event.attempt < 3:
+            raise ValueError
+        if event.data["id"] == "snooze" and seen.count(("snooze", 1, 0)) < 3:
+            raise Snooze(0.01)
+
+    async with pipeline:
+        receipt = await pipeline.publish("orders", {"id": 1}, type="order.created", priority=10, delay=0.0)
+        events = [Event("order.created", {"id": name}) for name in ("reject", "retry", "snooze")]
+        receipts = await pipeline.publish_many("orders", [*events, Event("order.created", {"id": 2}, delay=0.05)])
+        assert (receipt.level, len(receipts)) == (10, 4)
+        async with serving(pipeline):
+
+            async def finished() -> bool:
+                row = await pipeline.status().stream("orders")
+                return row.stored == row.scheduled == 0
+
+            await eventually(finished, what="every event to end")
+        (letter,) = await pipeline.dead_letters("orders", "billing").page()
+    assert (letter.reason, letter.event_id) == ("rejected", receipts[0].event_id)
+    assert seen[0] == (1, 1, 10)
+    assert sorted(str(data) for data, *_ in seen) == sorted(["1", "2", "reject", *["retry"] * 3, *["snooze"] * 3])
+    assert [attempt for data, attempt, _ in seen if data == "retry"] == [1, 2, 3]
+
+
+async def test_without_a_server_nothing_is_kept():
+    pipeline = Pipeline()
+    assert "memory://" in repr(pipeline)
+    for _ in range(2):
+        async with pipeline:
+            assert await pipeline.status().overview() == []
+            await pipeline.publish("orders", 1, type="t")
+
+
+# --- handlers
+
+
+async def test_several_streams_groups_and_kinds_of_functions(server, namespace):
+    pipeline = on(server, namespace)
+    seen = []
+
+    @pipeline.handler("orders", group="billing", types=["paid"])
+    async def billing(event: Event) -> None:
+        seen.append(("billing", event.data))
+
+    @pipeline.handler("orders", group="billing")
+    def rest(event: Event) -> None:
+        seen.append(("rest", event.data))
+
+    @pipeline.handler("orders", group="stock", types=["paid", "sent"])
+    def stock(event: Event) -> None:
+        seen.append(("stock", event.data))
+
+    @pipeline.handler("mails", group="sender")
+    async def send(event: Event) -> None:
+        seen.append(("send", event.data))
+
+    assert billing.__name__ == "billing"
+    async with serving(pipeline), pipeline:
+        for stream in ("orders", "mails"):
+
+            async def created(stream=stream) -> bool:
+                rows = await pipeline.status().overview()
+                return any(len(row.groups) == 1 + (row.stream == "orders") for row in rows if row.stream == stream)
+
+            await eventually(created, what="the groups")
+        await pipeline.publish("orders", 1, type="paid")
+        await pipeline.publish("orders", 2, type="sent")
+        await pipeline.publish("mails", 3, type="paid")
+        await eventually(lambda: len(seen) == 5, what="every handler")
+    assert sorted(seen) == [("billing", 1), ("rest", 2), ("send", 3), ("stock", 1), ("stock", 2)]
+
+
+async def handle(event: Event) -> None:
+    raise AssertionError("not meant to run")
+
+
+CONTRADICTIONS = [
+    ([{}, {}], "handler for every type already"),
+    ([{"types": ["a"]}, {"types": ["b", "a"]}], "'a' already"),
+    ([{"types": ["a"], "lease": 10.0}, {"types": ["b"], "lease": 20.0}], "lease=10.0 already"),
+    ([{"types": ["a"], "concurrency": 1}, {"types": ["b"], "concurrency": 2}], "concurrency=1 already"),
+    ([{"types": "a"}], "types is a list"),
+    ([{"types": []}], "one or more"),
+    ([{"timeout": 0}], "timeout"),
+    ([{"limit": 1}], "does not know limit"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), CONTRADICTIONS, ids=lambda value: value if str(value) == value else "")
+def test_options_that_contradict_each_other_are_refused(options, message):
+    pipeline = Pipeline()
+    for good in options[:-1]:
+        pipeline.handler("orders", group="g", **good)(handle)
+    plans = repr(pipeline.plans[0].router.routes()) if options[1:] else ""
+    with pytest.raises(ConfigurationError, match=message):
+        pipeline.handler("orders", group="g", **options[-1])(handle)
+    if plans:
+        assert repr(pipeline.plans[0].router.routes()) == plans
+        assert len(pipeline.plans) == 1
+    else:
+        assert pipeline.plans == []
+
+
+def test_the_same_options_twice_are_no_contradiction():
+    pipeline = Pipeline(settings=Settings(lease=7.0))
+    pipeline.handler("orders", group="g", types=["a"], concurrency=3)(handle)
+    pipeline.handler("orders", group="g", types=["b"], concurrency=3, lease=9.0)(handle)
+    pipeline.handler("orders", group="g", types=["c"])(handle)
+    pipeline.handler("orders", group="h")(handle)
+    assert [(plan.group, plan.lease, plan.concurrency) for plan in pipeline.plans] == [("g", 9.0, 3), ("h", 7.0, 100)]
+
+
+@pytest.mark.parametrize(("stream", "group"), [("a b", "g"), ("", "g"), ("s", "g|h"), ("s", ""), ("s", "dedup")])
+def test_names_are_checked_when_they_are_given(stream, group):
+    with pytest.raises(ConfigurationError):
+        Pipeline().handler(stream, group=group)
+
+
+@pytest.mark.parametrize("function", [None, 7, lambda: None, lambda event, more: None])
+def test_what_cannot_be_called_with_an_event_is_no_handler(function):
+    with pytest.raises(ConfigurationError):
+        Pipeline().handler("s", group="g")(function)
+
+
+# --- open and closed
+
+
+async def test_outside_of_its_block_it_says_how_to_open_it(server, namespace):
+    pipeline = on(server, namespace)
+    acts = [
+        lambda: pipeline.publish("s", 1, type="t"),
+        lambda: pipeline.publish_many("s", [1], type="t"),
+        lambda: pipeline.dead_letters("s", "g").count(),
+    ]
+    for act in acts:
+        with pytest.raises(ConfigurationError, match=r"async with pipeline"):
+            await act()
+    async with pipeline:
+        await pipeline.publish("s", 1, type="t")
+    for act in acts:
+        with pytest.raises(ConfigurationError, match=r"async with pipeline"):
+            await act()
+    async with pipeline:
+        await pipeline.publish("s", 2, type="t")
+        assert (await pipeline.status().stream("s")).stored == 2
+
+
+async def test_blocks_may_be_nested(server, namespace):
+    pipeline = on(server, namespace)
+    async with pipeline as outer:
+        async with pipeline as inner:
+            assert outer is inner is pipeline
+            await pipeline.publish("s", 1, type="t")
+        await pipeline.publish("s", 2, type="t")
+        with pytest.raises(RuntimeError, match="mine"):
+            async with pipeline:
+                raise RuntimeError("mine")
+        await pipeline.publish("s", 3, type="t")
+        assert (await pipeline.status().stream("s")).stored == 3
+    with pytest.raises(ConfigurationError):
+        await pipeline.publish("s", 4, type="t")
+
+
+async def test_a_server_that_is_not_there_can_be_tried_again(tmp_path, server, namespace):
+    link = tmp_path / "server.sock"
+    pipeline = Pipeline(f"unix://{link}", settings=Settings(namespace=namespace, timeout=0.5))
+    with pytest.raises(BrokerUnavailable, match="cannot be reached"):
+        async with pipeline:
+            pass
+    link.symlink_to(server.socket)
+    async with pipeline:
+        await pipeline.publish("s", 1, type="t")
+
+
+# --- settings
+
+
+async def test_from_env_reads_the_env_file(server, namespace):
+    Path(".env").write_text(
+        f"STREAMS_URL={server.url}\nexport STREAMS_NAMESPACE='{namespace}'\n"
+        "STREAMS_LEVELS=1,2\nSTREAMS_MAX_LEN=2\nSTREAMS_MAX_EVENT_BYTES=10\n"
+    )
+    pipeline = Pipeline.from_env()
+    assert pipeline.settings.levels == Levels((1, 2))
+    async with pipeline:
+        assert pipeline.broker.namespace == namespace
+        receipts = await pipeline.publish_many("s", [1, 2], type="t", priority=9)
+        assert [receipt.level for receipt in receipts] == [2, 2]
+        with pytest.raises(StreamFull):
+            await pipeline.publish("s", 3, type="t")
+        with pytest.raises(EventTooLarge):
+            await pipeline.publish("s", "x" * 20, type="t")
+        assert await pipeline.broker.control.call("XLEN", f"{namespace}:{{s}}:2") == 2
+
+
+async def test_from_env_names_what_is_malformed(monkeypatch):
+    Path(".env").write_text("STREAMS_CONCURRENCY=100\nSTREAMS_LEASE=soon\n")
+    with pytest.raises(ConfigurationError, match=r"STREAMS_LEASE='soon' \(from .env\)"):
+        Pipeline.from_env()
+    monkeypatch.setenv("STREAMS_LEASE", "5")
+    assert Pipeline.from_env().settings.lease == 5.0
+
+
+# --- run
+
+
+async def test_run_without_handlers_is_refused(server, namespace):
+    with pytest.raises(ConfigurationError, match="has no handler"):
+        await on(server, namespace).run()
+
+
+async def test_stop_before_and_after_run_does_nothing(server, namespace):
+    pipeline = on(server, namespace)
+    pipeline.handler("s", group="g")(handle)
+    pipeline.stop()
+    async with serving(pipeline):
+        pass
+    pipeline.stop()
+
+
+async def test_stop_waits_for_what_runs_and_leaves_the_rest(server, namespace):
+    pipeline = on(server, namespace)
+    gate = asyncio.Event()
+    started, ended = [], []
+
+    @pipeline.handler("s", group="g", concurrency=2)
+    async def slow(event: Event) -> None:
+        started.append(event.data)
+        await gate.wait()
+        ended.append(event.data)
+
+    async with pipeline:
+        await pipeline.publish_many("s", range(5), type="t")
+        async with serving(pipeline) as running:
+            await eventually(lambda: len(started) == 2, what="two starts")
+            pipeline.stop()
+            await asyncio.sleep(0)
+            assert not running.done()
+            gate.set()
+            await running
+        (group,) = (await pipeline.status().stream("s")).groups
+    assert started == ended == [0, 1]
+    assert (group.total("waiting"), group.total("processing"), group.total("retrying")) == (3, 0, 0)
+
+
+async def test_a_second_stop_is_now_and_burns_no_attempt(server, namespace):
+    pipeline = on(server, namespace, grace_period=60)
+    started = []
+
+    @pipeline.handler("s", group="g", retry=Retry(max_retries=0))
+    async def endless(event: Event) -> None:
+        started.append(event.attempt)
+        await asyncio.sleep(60)
+
+    async with pipeline:
+        await pipeline.publish("s", 1, type="t")
+        running = asyncio.create_task(pipeline.run())
+        for n in (1, 2):
+            await eventually(lambda: len(started) == n, what="the start")  # noqa: B023
+            pipeline.stop()
+            pipeline.stop()
+            await asyncio.wait_for(running, 5)
+            rows = await pipeline.broker.control.call("XPENDING", f"{namespace}:{{s}}:0", "g", "-", "+", 9)
+            assert [owner.decode() for _, owner, *_ in rows] == [PARKED]
+            if n == 1:
+                running = asyncio.create_task(pipeline.run())
+        assert await pipeline.dead_letters("s", "g").count() == 0
+    assert started == [1, 1]
+
+
+async def test_a_signal_ends_it_in_order(server, namespace):
+    pipeline = on(server, namespace)
+    before = signal.getsignal(signal.SIGTERM)
+    done = []
+
+    @pipeline.handler("s", group="g")
+    async def fine(event: Event) -> None:
+        done.append(event.data)
+        signal.raise_signal(signal.SIGTERM)
+
+    async with pipeline:
+        await pipeline.publish("s", 1, type="t")
+        await asyncio.wait_for(pipeline.run(), 10)
+        assert (await pipeline.status().stream("s")).stored == 0
+    assert done == [1]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("missing", ["xreadgroup", "xautoclaim", "evalsha"])
+async def test_a_permission_that_is_missing_ends_run_with_its_name(server, namespace, missing):
+    user = f"u-{namespace}-{missing}"
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", f"-{missing}")
+        try:
+            pipeline = Pipeline(f"unix://{user}:secret@{server.socket}", settings=Settings(namespace=namespace))
+            pipeline.handler("s", group="g", lease=0.3)(handle)
+            running = asyncio.create_task(pipeline.run())
+            if missing == "xautoclaim":
+                # It is needed only once a retry row was lost.
+                await a_lost_retry_row(server, namespace)
+            with pytest.raises(AccessDenied, match=missing) as caught:
+                await asyncio.wait_for(running, 20)
+            assert "secret" not in str(caught.value)
+        finally:
+            client.execute_command("ACL", "DELUSER", user)
+
+
+async def a_lost_retry_row(server, namespace: str) -> None:
+    """An entry of the parking consumer that nobody knows to be due."""
+    with server.client() as client:
+        key = f"{namespace}:{{s}}:0"
+        await eventually(lambda: client.exists(key) and client.xinfo_groups(key), what="the group")
+        client.xgroup_createconsumer(key, "g", PARKED)
+        entry_id = client.xadd(key, {"type": "t", "data": "1"})
+        client.xclaim(key, "g", PARKED, 0, [entry_id], idle=60_000, force=True, justid=True)
+
+
+async def test_wrong_credentials_end_run(server, namespace):
+    pipeline = Pipeline(f"unix://nobody:hunter2@{server.socket}", settings=Settings(namespace=namespace))
+    pipeline.handler("s", group="g")(handle)
+    with pytest.raises(AccessDenied) as caught:
+        await asyncio.wait_for(pipeline.run(), 10)
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(pipeline)
+
+
+async def test_operators_act_through_the_pipeline(server, namespace):
+    pipeline = on(server, namespace)
+    seen = []
+
+    @pipeline.handler("s", group="g")
+    async def once(event: Event) -> None:
+        seen.append((event.id, event.replays))
+        if not event.replays:
+            raise Reject
+
+    async with pipeline:
+        receipt = await pipeline.publish("s", 1, type="t")
+        letters = pipeline.dead_letters("s", "g", by="ops")
+        async with serving(pipeline):
+            await eventually(letters.count, what="the dead letter")
+            await letters.replay(Filter())
+            await eventually(lambda: len(seen) == 2, what="the replay")
+        ((_, fields),) = await pipeline.broker.control.call("XRANGE", f"{namespace}:{{s}}:audit", "-", "+")
+    assert seen == [(receipt.event_id, 0), (receipt.event_id, 1)]
+    assert b"ops" in fields
