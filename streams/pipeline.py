@@ -136,7 +136,10 @@ class Pipeline:
             except BaseException:
                 await broker.close()
                 raise
-            self._broker = broker
+            if self._broker is None:
+                self._broker = broker
+            else:
+                await broker.close()  # Somebody else opened the pipeline meanwhile.
         self._users += 1
         return self
 
@@ -144,9 +147,10 @@ class Pipeline:
         self._users -= 1
         if self._users == 0 and self._broker is not None:
             broker, self._broker = self._broker, None
+            producers, self._producers = self._producers, {}
             # Producers after the broker: it knows their connections only for as long as they live.
             await broker.close()
-            self._producers.clear()
+            producers.clear()
 
     @property
     def broker(self) -> Broker:

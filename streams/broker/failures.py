@@ -90,4 +90,4 @@ def _denied_in_script(text: str) -> str:
     place = _IN_SCRIPT.search(text)
     script = by_sha.get(place["sha"]) if place else None
     call = _CALL.search(script.text.splitlines()[int(place["line"]) - 1]) if place and script else None
-    return f" ({call['command']})" if call else ""
+    return f" ({call['command'].lower()})" if call else ""

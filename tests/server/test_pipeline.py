@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,10 +53,19 @@ def on(server, namespace: str, **settings) -> Pipeline:
     return Pipeline(settings=Settings(url=server.url, namespace=namespace, **settings))
 
 
+@pytest.fixture
+def embedded(binary: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Embedded servers run this binary, in a runtime folder that no other program of this user looks at."""
+    with tempfile.TemporaryDirectory(prefix="st", dir="/tmp") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("STREAMS_SERVER_BINARY", binary)
+        yield Path(folder)
+
+
 # --- the example
 
 
-async def test_the_example_from_end_to_end_without_a_server_of_ones_own():
+async def test_the_example_from_end_to_end_without_a_server_of_ones_own(embedded):
     pipeline = Pipeline()
     seen = []
 
@@ -87,13 +98,16 @@ async def test_the_example_from_end_to_end_without_a_server_of_ones_own():
     assert [attempt for data, attempt, _ in seen if data == "retry"] == [1, 2, 3]
 
 
-async def test_without_a_server_nothing_is_kept():
+async def test_without_a_server_nothing_is_kept(embedded):
     pipeline = Pipeline()
     assert "memory://" in repr(pipeline)
     for _ in range(2):
         async with pipeline:
             assert await pipeline.status().overview() == []
             await pipeline.publish("orders", 1, type="t")
+            assert list(embedded.rglob("server.sock"))
+        # Its last user has left; until the server has ended, a new one would find it as it is.
+        await eventually(lambda: not list(embedded.rglob("server.sock")), what="the end of the server")
 
 
 # --- handlers
@@ -224,6 +238,31 @@ async def test_blocks_may_be_nested(server, namespace):
         assert (await pipeline.status().stream("s")).stored == 3
     with pytest.raises(ConfigurationError):
         await pipeline.publish("s", 4, type="t")
+
+
+async def test_who_opens_it_at_the_same_time_shares_one_broker(server, namespace):
+    pipeline = on(server, namespace)
+    brokers = set()
+    inside = 0
+
+    async def use(n: int) -> None:
+        nonlocal inside
+        async with pipeline:
+            inside += 1
+            brokers.add(pipeline.broker)
+            await eventually(lambda: inside == 10, what="everybody")
+            await pipeline.publish("s", n, type="t")
+
+    await asyncio.gather(*(use(n) for n in range(10)))
+    assert len(brokers) == 1
+    async with pipeline:
+        assert (await pipeline.status().stream("s")).stored == 10
+    with server.client() as client:
+
+        async def nobody_is_left() -> bool:
+            return client.info("clients")["connected_clients"] == 1
+
+        await eventually(nobody_is_left, what="every connection to be closed")
 
 
 async def test_a_server_that_is_not_there_can_be_tried_again(tmp_path, server, namespace):
@@ -363,7 +402,7 @@ async def test_a_permission_that_is_missing_ends_run_with_its_name(server, names
             if missing == "xautoclaim":
                 # It is needed only once a retry row was lost.
                 await a_lost_retry_row(server, namespace)
-            with pytest.raises(AccessDenied, match=missing) as caught:
+            with pytest.raises(AccessDenied, match=f"(?i){missing}") as caught:
                 await asyncio.wait_for(running, 20)
             assert "secret" not in str(caught.value)
         finally:
