@@ -59,7 +59,7 @@ async def ours(broker: Broker, stream: str, count: int) -> float:
 async def main(count: int, rounds: int) -> None:
     results: dict[str, list[float]] = {"bare": [], "ours": []}
     async with Broker("memory://") as broker:
-        socket = broker.link()._connect  # noqa: SLF001 - the bare loop must use the same server
+        socket = broker.link()._connect  # the bare loop must use the same server
         path = (await socket()).path
         client = redis.asyncio.Redis(unix_socket_path=path, protocol=2, socket_timeout=None)
         for n in range(rounds):

@@ -133,7 +133,7 @@ class Consumer:
             with contextlib.suppress(RuntimeError):  # The loop may have closed in the meantime.
                 loop.call_soon_threadsafe(self._runners.lost, deliveries)
 
-        leases = LeaseKeeper(self._make_settling, self._desk.held, self.options.lease, lost)
+        leases = LeaseKeeper(self._desk, self._make_settling, lost)
         leases.start()
         self._runners.start()
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")

@@ -29,6 +29,8 @@ class Desk:
     max_event_bytes: int
     stats: Stats = field(default_factory=Stats)
     held: dict[tuple[int, str], Delivery] = field(default_factory=dict)
+    unstarted: dict[int, tuple[Delivery, float]] = field(default_factory=dict)
+    """Entries that wait for a runner, since when (monotonic). Who pops one has it: its runner, or the lease keeper."""
 
     @property
     def where(self) -> str:

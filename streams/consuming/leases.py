@@ -2,6 +2,9 @@
 
 A handler that blocks the event loop (a plain ``time.sleep``, a long computation) would otherwise stop the renewals and
 lose every lease of the worker. The thread runs its own event loop and its own connection, so it uses the same code.
+For the same reason the thread gives back entries that wait for a runner while the loop is blocked: their handlers have
+not started, so if the process is killed now they must not count as stalled.
+
 If even the thread cannot run (the process is stopped), leases are lost; the checks of owner and delivery count in every
 script make sure that nothing is then written in the name of the old holder.
 """
@@ -12,36 +15,39 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery
-from streams.broker.settle import Settling
+from streams.broker.settle import Postponed, Settling
+from streams.consuming.desk import Desk
 from streams.errors import BrokerError
 
 logger = logging.getLogger("streams.consumer")
+
+_TICK = 0.05
+_PATIENCE = 0.1
 
 
 class LeaseKeeper:
     """Renews every third of a lease.
 
     Args:
+        desk: the consumer's; what it holds is read, and what waits for a runner is taken if it waits too long.
         make_settling: makes the broker's writer; called in the thread.
-        held: everything fetched and not settled; read, never written.
-        lease: seconds.
         on_lost: told, in the thread, about leases that are lost.
     """
 
     def __init__(
         self,
+        desk: Desk,
         make_settling: Callable[[], Settling],
-        held: Mapping[tuple[int, str], Delivery],
-        lease: float,
         on_lost: Callable[[list[Delivery]], None],
     ) -> None:
         self._make_settling = make_settling
-        self._held = held
-        self._interval = lease / 3
+        self._desk = desk
+        self._interval = desk.lease / 3
+        self._late: list[Delivery] = []
         self._on_lost = on_lost
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -68,25 +74,47 @@ class LeaseKeeper:
         self._ready.set()
         settling = self._make_settling()
         backoff = Backoff(limit=min(1.0, self._interval))
-        wait = self._interval
+        renew_at = time.monotonic() + self._interval
         while not stop.is_set():
             try:
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(min(_TICK, self._interval)):
                     await stop.wait()
                 break
             except TimeoutError:
                 pass
-            wait = self._interval
-            now = time.monotonic()
-            held = [delivery for delivery in list(self._held.values()) if delivery.renew_until > now]
-            if not held:
-                continue
             try:
-                lost = await settling.renew(held)
+                await self._give_back(settling)
+                if time.monotonic() < renew_at:
+                    continue
+                await self._renew(settling)
             except BrokerError:
-                wait = backoff.next()
-                continue
-            backoff.reset()
-            if lost:
-                self._on_lost(lost)
+                renew_at = time.monotonic() + backoff.next()
+            else:
+                backoff.reset()
+                renew_at = time.monotonic() + self._interval
         await settling.close()
+
+    async def _renew(self, settling: Settling) -> None:
+        now = time.monotonic()
+        held = [delivery for delivery in list(self._desk.held.values()) if delivery.renew_until > now]
+        if held and (lost := await settling.renew(held)):
+            self._on_lost(lost)
+
+    async def _give_back(self, settling: Settling) -> None:
+        """Give back what has been waiting for a runner: the event loop does not get to start it."""
+        unstarted = self._desk.unstarted
+        if unstarted:
+            now = time.monotonic()
+            waiting = [delivery for delivery, since in list(unstarted.values()) if now - since > _PATIENCE]
+            # Taking one out decides the race with its runner, which then leaves it alone.
+            taken = [delivery for delivery in waiting if unstarted.pop(id(delivery), None) is not None]
+            for delivery in taken:
+                delivery.renew_until = 0.0
+            self._late += taken
+        if self._late:
+            await settling.settle((), [Postponed(delivery, 0) for delivery in self._late])
+            logger.warning(
+                "the event loop is blocked: entries that could not start are given back",
+                extra={"where": self._desk.where, "count": len(self._late)},
+            )
+            self._late = []

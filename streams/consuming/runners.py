@@ -85,7 +85,9 @@ class Runners:
 
     def dispatch(self, deliveries: Iterable[Delivery]) -> None:
         """Queue entries for the runners, highest level first."""
+        now = time.monotonic()
         for delivery in deliveries:
+            self._desk.unstarted[id(delivery)] = (delivery, now)
             self._queue.append(delivery)
             if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
                 self._suspects += 1
@@ -94,6 +96,8 @@ class Runners:
     def lost(self, deliveries: Iterable[Delivery]) -> None:
         """Cancel the handlers of entries whose lease is lost."""
         gone = {id(delivery) for delivery in deliveries}
+        for ident in gone:
+            self._desk.unstarted.pop(ident, None)  # What has not started will not.
         for run in list(self._running.values()):
             if id(run.delivery) in gone and not run.why:
                 self._stats.lost += 1
@@ -124,7 +128,9 @@ class Runners:
         What had not started is given back at once; what is cancelled is given back too, no attempt burnt.
         """
         while self._queue:
-            self._settler.postpone(self._queue.popleft(), 0.0, "released")
+            delivery = self._queue.popleft()
+            if self._claimed(delivery):
+                self._settler.postpone(delivery, 0.0, "released")
         give_up = time.monotonic() + grace
         while self._running and time.monotonic() < give_up:
             self.slot_freed.clear()
@@ -177,6 +183,8 @@ class Runners:
             delivery = self._queue.popleft()
             if woken:
                 self._wake(2)
+            if not self._claimed(delivery):
+                continue
             run = _Run(delivery)
             run.task = task
             self._running[id(run)] = run
@@ -185,9 +193,22 @@ class Runners:
                 self.abandoned.discard(task)
                 return
             del self._running[id(run)]
-            if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
-                self._suspects -= 1
+            self._forget_suspect(delivery)
             self.slot_freed.set()
+
+    def _claimed(self, delivery: Delivery) -> bool:
+        """Whether a queued entry may start: not if its lease is lost, or the lease keeper has given it back."""
+        if self._desk.unstarted.pop(id(delivery), None) is not None:
+            return True
+        self._stats.released += 1
+        self._settler.drop(delivery)
+        self._forget_suspect(delivery)
+        self.slot_freed.set()
+        return False
+
+    def _forget_suspect(self, delivery: Delivery) -> None:
+        if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
+            self._suspects -= 1
 
     async def _attempt(self, run: _Run) -> None:
         delivery = run.delivery
@@ -306,8 +327,7 @@ class Runners:
         if run.task is not None:
             self.abandoned.add(run.task)
             self._tasks.discard(run.task)
-        if run.delivery.record and AttemptRecord.from_json(run.delivery.record).suspect:
-            self._suspects -= 1
+        self._forget_suspect(run.delivery)
         if run.why == "timeout" and run.route is not None:
             error = TimeoutError(
                 f"the handler exceeded its timeout of {run.route.timeout} s and did not end when cancelled"

@@ -327,3 +327,15 @@ def test_two_workers_without_faults_run_everything_once(site: Site) -> None:
         name: sum(site.stats(worker)[name] for worker in workers) for name in ("fetched", "done", "lost", "stalled")
     }
     assert total == {"fetched": 600, "done": 600, "lost": 0, "stalled": 0}
+
+
+def test_a_blocked_loop_does_not_burn_its_neighbours(site: Site) -> None:
+    """What was fetched beside a handler that blocks the loop has not started, so it dies with nobody."""
+    blocked, *_ = site.publish([{"do": "block", "s": 60, "once": True}] + [OK] * 3)
+    victim = site.worker(lease=3.0, max_retries=0, concurrency=4)
+    site.started(1)
+    wait_until(lambda: site.unfinished().get("retry") == 3, what="the neighbours to be given back")
+    victim.kill()
+    site.worker(lease=0.5, max_retries=0, concurrency=4)
+    site.drained()
+    assert set(site.dead()) == {blocked}
