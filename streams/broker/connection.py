@@ -130,7 +130,8 @@ class Broker:
         self._links.clear()
         self._control = None
         if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.close)
+            # A server that keeps nothing must be gone before somebody opens the next one.
+            await asyncio.to_thread(self._embedded.close, wait=self.url == DEFAULT_URL)
 
     def _read_url(self) -> None:
         name, mark, rest = self.url.partition("://")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import Any
 from streams.broker.fetch import Delivery
 from streams.codec import decode
 from streams.consuming.desk import Desk
+from streams.consuming.run import Run
 from streams.consuming.settler import Settler
 from streams.errors import EventTooLarge, MalformedEvent, Snooze
 from streams.event import Event
@@ -23,22 +23,6 @@ from streams.retry import AttemptRecord, Bury, describe_error
 logger = logging.getLogger("streams.consumer")
 
 _TICK = 0.1
-
-
-class _Run:
-    """One attempt in progress. ``why`` says who cancelled it: timeout, lost, shutdown; '' if nobody."""
-
-    __slots__ = ("abandoned", "cancelled_at", "deadline", "delivery", "event", "route", "task", "why")
-
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
-        self.task: asyncio.Task[Any] | None = None
-        self.route: Route | None = None
-        self.event: Event[Any] | None = None
-        self.deadline = math.inf
-        self.why = ""
-        self.cancelled_at = math.inf
-        self.abandoned = False
 
 
 class Runners:
@@ -57,7 +41,7 @@ class Runners:
         self._clock = desk.clock
         self._queue: deque[Delivery] = deque()
         self._parked: deque[asyncio.Future[None]] = deque()
-        self._running: dict[int, _Run] = {}
+        self._running: dict[int, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects = 0
         self.slot_freed = asyncio.Event()
@@ -185,7 +169,7 @@ class Runners:
                 self._wake(2)
             if not self._claimed(delivery):
                 continue
-            run = _Run(delivery)
+            run = Run(delivery)
             run.task = task
             self._running[id(run)] = run
             await self._attempt(run)
@@ -210,7 +194,7 @@ class Runners:
         if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
             self._suspects -= 1
 
-    async def _attempt(self, run: _Run) -> None:
+    async def _attempt(self, run: Run) -> None:
         delivery = run.delivery
         try:
             event = decode(delivery.fields, self._desk.max_event_bytes)
@@ -253,7 +237,7 @@ class Runners:
     def _expired(self, event: Event[Any]) -> bool:
         return event.expires is not None and event.expires <= self._clock.now()
 
-    def _failed(self, run: _Run, route: Route, error: BaseException) -> None:
+    def _failed(self, run: Run, route: Route, error: BaseException) -> None:
         delivery = run.delivery
         if isinstance(error, asyncio.CancelledError) and not run.why and run.task is not None and run.task.cancelling():
             raise error  # Not the handler's doing: this runner is told to end.
@@ -307,19 +291,19 @@ class Runners:
         self._log(logging.ERROR, "dead letter", delivery, None, reason=reason)
         self._settler.bury(delivery, reason, record.to_json())
 
-    def _cancel(self, run: _Run, why: str) -> None:
+    def _cancel(self, run: Run, why: str) -> None:
         run.why = why
         run.cancelled_at = time.monotonic()
         if run.task is not None:
             run.task.cancel()
 
     @staticmethod
-    def _uncancel(run: _Run) -> None:
+    def _uncancel(run: Run) -> None:
         if run.why and run.task is not None:
             while run.task.uncancel():
                 pass
 
-    def _abandon(self, run: _Run) -> None:
+    def _abandon(self, run: Run) -> None:
         run.abandoned = True
         self._running.pop(id(run), None)
         self._stats.abandoned += 1
