@@ -42,7 +42,7 @@ _DENIED = (
     "Authentication required",
     "The user executing the script can't",
 )
-_IN_SCRIPT = re.compile(r"script: (?P<sha>[0-9a-f]{40}), on @user_script:(?P<line>\d+)")
+_IN_SCRIPT = re.compile(r"(?:script: |call to f_)(?P<sha>[0-9a-f]{40})\b.*?@user_script:(?P<line>\d+)")
 _CALL = re.compile(r"redis\.p?call\('(?P<command>\w+)'")
 
 

@@ -16,9 +16,13 @@ for i = 3, #ARGV, 3 do
   position = position + 1
   local key, id = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
   local ok, held = pcall(holds, key, ARGV[1], ARGV[2], id, tonumber(ARGV[i + 2]))
+  local kept = 0
   if ok and held then
-    redis.call('XCLAIM', key, ARGV[1], ARGV[2], 0, id, 'JUSTID')
-  else
+    kept = #redis.call('XCLAIM', key, ARGV[1], ARGV[2], 0, id, 'JUSTID')
+    -- Servers before 7.0 (which do not tell their version here) claim an entry that was deleted as if it were there.
+    if not redis.REDIS_VERSION_NUM then kept = #redis.call('XRANGE', key, id, id) end
+  end
+  if kept == 0 then
     result[#result + 1] = position
   end
 end

@@ -633,6 +633,10 @@ async def test_the_minimal_permissions_suffice_and_are_needed(make_server: MakeS
         assert refused == [], "something was refused on the way and went unnoticed"
     # Too rare to be met here: another database, a retry row that was lost, a consumer that was silent for an hour.
     rare = {"select", "xautoclaim", "zscore", "xgroup|delconsumer"}
+    if not any("|" in name for name in called):
+        # Servers before 7.0 count no subcommands.
+        assert {rule.removeprefix("+").partition("|")[0] for rule in MINIMAL_ACL.split()} - called <= rare
+        return
     assert {rule.removeprefix("+") for rule in MINIMAL_ACL.split()} - called == rare
 
 
