@@ -67,11 +67,13 @@ async def main(count: int, rounds: int) -> None:
             results["bare"].append(await bare(client, broker.keys(f"bare{n}").level(0), count))
             await fill(broker, f"ours{n}", count)
             results["ours"].append(await ours(broker, f"ours{n}", count))
+        groups_us = (await client.info("commandstats"))["cmdstat_xinfo|groups"]["usec_per_call"]
         await client.aclose()
     for name, rates in results.items():
         print(f"{name}: median {statistics.median(rates):,.0f}/s, from {min(rates):,.0f} to {max(rates):,.0f}")
     ratios = [o / b for o, b in zip(results["ours"], results["bare"], strict=True)]
     print(f"ratio: {statistics.median(ratios):.2f}")
+    print(f"XINFO GROUPS, once per acknowledged batch: {groups_us} µs of the server")
 
 
 if __name__ == "__main__":

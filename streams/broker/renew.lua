@@ -19,8 +19,12 @@ for i = 3, #ARGV, 3 do
   local kept = 0
   if ok and held then
     kept = #redis.call('XCLAIM', key, ARGV[1], ARGV[2], 0, id, 'JUSTID')
-    -- Servers before 7.0 (which do not tell their version here) claim an entry that was deleted as if it were there.
-    if not redis.REDIS_VERSION_NUM then kept = #redis.call('XRANGE', key, id, id) end
+    -- Servers before 7.0 (which do not tell their version here) claim an entry that was deleted as if it were there, and
+    -- keep it pending for ever.
+    if not redis.REDIS_VERSION_NUM and #redis.call('XRANGE', key, id, id) == 0 then
+      redis.call('XACK', key, ARGV[1], id)
+      kept = 0
+    end
   end
   if kept == 0 then
     result[#result + 1] = position
