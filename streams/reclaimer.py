@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Reclaimer:
         self.group = checked_name(group, "group")
         self.stalled = 0
         self._retry = retry or Retry()
+        self._broker = broker
         self._clock = broker.clock
         # A name of its own: what it takes over must not look like something that a consumer holds.
         name = f"{options.name or consumer_name()}{RECLAIMER_SUFFIX}"
@@ -110,7 +112,10 @@ class Reclaimer:
             except AccessDenied:
                 raise
             except BrokerUnavailable:
-                wait = backoff.next()  # The consumer says that the server is away; once is enough.
+                # The consumer says that the server is away; once is enough. After an outage every lease looks run out,
+                # those of workers in good health too: they get one lease, at most 10 s, to renew what they hold.
+                await self._server_back(backoff)
+                wait = min(10.0, self.options.lease)
             except GroupMissing:
                 wait = self.options.pause()  # The consumer creates it.
             except BrokerError as error:
@@ -119,6 +124,13 @@ class Reclaimer:
             else:
                 backoff.reset()
                 wait = self.options.pause()
+
+    async def _server_back(self, backoff: Backoff) -> None:
+        """Return once the server answers, or ``stop`` is called."""
+        while not await self._stopped_within(backoff.next()):
+            with contextlib.suppress(BrokerUnavailable):
+                await self._broker.connect()
+                return
 
     async def sweep(self) -> bool:
         """Take over one slice of stalled entries and decide on each; True if there may be more at once."""

@@ -262,7 +262,13 @@ class Site:
         config = Config(url, self.namespace, str(self.history_file), **options)
         worker = Worker(config, self._folder / f"{self.namespace}.{len(self._workers)}.log")
         self._workers.append(worker)
-        wait_until(lambda: self.of("up", worker.pid) or worker.process.poll() is not None, what="the worker to be up")
+
+        def up() -> bool:
+            # A handler that blocks the loop from the beginning lets its worker say no more than that it started.
+            heard = self.of("up", worker.pid) or self.of("start", worker.pid)
+            return bool(heard) or worker.process.poll() is not None
+
+        wait_until(up, what="the worker to be up")
         return worker
 
     def close(self) -> None:
