@@ -45,6 +45,7 @@ class Fetcher:
         self._hungry = True
         self._focus: int | None = None
         self._away = False
+        self._started = False
 
     @property
     def stopped(self) -> bool:
@@ -88,6 +89,10 @@ class Fetcher:
 
     async def _step(self) -> None:
         """One read, of the kind that suits what is known."""
+        if self._started:
+            # The runners first: handlers that do not wait are done before the next read is planned.
+            self._started = False
+            await asyncio.sleep(0)
         free = self._runners.free
         if free <= 0 or self._settler.unsettled >= max(2 * self._desk.concurrency, 100):
             await self._wait_for_slot()
@@ -166,6 +171,7 @@ class Fetcher:
             self._due_at = 0.0
         if not self._stopping:
             self._runners.dispatch(taken[:free])
+            self._started = True
 
     async def _wait_for_slot(self) -> None:
         self._runners.slot_freed.clear()
