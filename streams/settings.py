@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from streams.errors import ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, checked_name
@@ -21,6 +21,10 @@ _LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<value
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _LOCAL_REDIS = "redis://localhost:6379/0"
+_LONGEST_SHOWN = 40
+
+HIDDEN = "***"
+"""Stands for what may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +70,71 @@ class Settings:
         Raises:
             ConfigurationError: a value is malformed; the message names the variable and where it came from.
         """
-        found = gather(os.environ if environ is None else environ, directory or Path.cwd())
-        values: dict[str, Any] = {}
-        for setting in fields(cls):
-            read = _READERS.get(setting.name)
-            name = f"STREAMS_{setting.name.upper()}"
-            if read is not None and name in found:
-                text, origin = found[name]
-                try:
-                    values[setting.name] = read(text.strip())
-                except (ValueError, KeyError) as error:
-                    raise ConfigurationError(f"{name}{_shown(text)} (from {origin}): {error}") from None
-        values["url"] = _url(found)
-        return cls(**values)
+        readings = read_settings(os.environ if environ is None else environ, directory or Path.cwd())
+        for reading in readings:
+            if reading.error:
+                raise ConfigurationError(reading.error)
+        return cls(**{reading.name: reading.value for reading in readings})
+
+
+class Reading(NamedTuple):
+    """One setting as it was found.
+
+    Attributes:
+        name: of the setting, as in ``Settings``.
+        unit: what its value is a number of, or the kind of value that it is.
+        default: its value where nothing is said.
+        value: its value; the default if ``error`` says that what was found is malformed.
+        variable: the environment variable that was found, if any.
+        origin: where the value comes from: ``default``, ``the environment``, ``.env.local`` or ``.env``.
+        text: what the variable says, as far as it may be shown; empty if there is none.
+        error: why it is refused, as a sentence that names the variable; empty if it is not.
+    """
+
+    name: str
+    unit: str
+    default: Any
+    value: Any
+    variable: str = ""
+    origin: str = "default"
+    text: str = ""
+    error: str = ""
 
 
 Found = dict[str, tuple[str, str]]
 """Variable to value and origin."""
+
+
+def read_settings(environ: Mapping[str, str], directory: Path) -> list[Reading]:
+    """Every setting with its value and where that comes from, in the order of ``Settings``; refuses no value.
+
+    Raises:
+        ConfigurationError: a line of an env file is malformed.
+    """
+    found = gather(environ, directory)
+    readings = []
+    for setting in fields(Settings):
+        variable = f"STREAMS_{setting.name.upper()}"
+        if setting.name == "url":
+            readings.append(_read_url(found))
+            continue
+        reader = _READERS[setting.name]
+        reading = Reading(setting.name, reader.unit, setting.default, setting.default)
+        if variable in found:
+            reading = _read(reading, variable, found[variable], reader.read)
+        readings.append(reading)
+    return readings
+
+
+def _read(reading: Reading, variable: str, found: tuple[str, str], read: Callable[[str], Any]) -> Reading:
+    text, origin = found
+    shown = _shown(text.strip())
+    reading = reading._replace(variable=variable, origin=origin, text=shown)
+    try:
+        return reading._replace(value=read(text.strip()))
+    except ValueError as error:
+        what = variable if shown == HIDDEN else f"{variable}={shown!r}"
+        return reading._replace(error=f"{what} (from {origin}): {error}")
 
 
 def gather(environ: Mapping[str, str], directory: Path) -> Found:
@@ -132,19 +184,24 @@ def read_env_file(path: Path) -> dict[str, str]:
     return values
 
 
-def _url(found: Found) -> str | None:
+def _read_url(found: Found) -> Reading:
     """STREAMS_URL wins; then USE_REDIS decides between REDIS_URL and the embedded server."""
-    if found.get("STREAMS_URL", ("", ""))[0].strip():
-        return found["STREAMS_URL"][0].strip()
-    redis_url = found.get("REDIS_URL", ("", ""))[0].strip()
+    nothing = Reading("url", "URL", None, None)
+
+    def named(variable: str) -> Reading:
+        text, origin = found.get(variable, ("", ""))
+        url = text.strip()
+        return nothing._replace(value=url, variable=variable, origin=origin, text=shown_url(url)) if url else nothing
+
+    own, shared = named("STREAMS_URL"), named("REDIS_URL")
+    if own.value:
+        return own
     if "USE_REDIS" not in found:
-        return redis_url or None
-    text, origin = found["USE_REDIS"]
-    try:
-        wanted = _boolean(text.strip())
-    except ValueError as error:
-        raise ConfigurationError(f"USE_REDIS{_shown(text)} (from {origin}): {error}") from None
-    return (redis_url or _LOCAL_REDIS) if wanted else None
+        return shared
+    wanted = _read(nothing, "USE_REDIS", found["USE_REDIS"], _boolean)
+    if wanted.error or not wanted.value:
+        return wanted._replace(value=None)
+    return shared if shared.value else wanted._replace(value=_LOCAL_REDIS)
 
 
 def _boolean(text: str) -> bool:
@@ -155,7 +212,14 @@ def _boolean(text: str) -> bool:
     raise ValueError("use true or false")
 
 
-def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
+class _Reader(NamedTuple):
+    """How the text of a setting is read: its unit or kind, and the function, which raises ValueError."""
+
+    unit: str
+    read: Callable[[str], Any]
+
+
+def _number(low: float, high: float, unit: str) -> _Reader:
     def read(text: str) -> float:
         try:
             value = float(text)
@@ -165,16 +229,16 @@ def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
             raise ValueError(f"use a number of {unit} from {low:g} to {high:g}")
         return value
 
-    return read
+    return _Reader(unit, read)
 
 
-def _integer(low: int, high: int, what: str) -> Callable[[str], int]:
+def _integer(low: int, high: int, what: str) -> _Reader:
     def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,18}", text) or not low <= int(text) <= high:
             raise ValueError(f"use a whole number of {what} from {low} to {high}")
         return int(text)
 
-    return read
+    return _Reader(what, read)
 
 
 def _levels(text: str) -> Levels:
@@ -184,18 +248,30 @@ def _levels(text: str) -> Levels:
     return Levels(int(part) for part in parts)
 
 
-def _choice(*allowed: str) -> Callable[[str], str]:
+def _choice(*allowed: str) -> _Reader:
     def read(text: str) -> str:
         if text.lower() not in allowed:
             raise ValueError(f"use one of {', '.join(allowed)}")
         return text.lower()
 
-    return read
+    return _Reader("word", read)
 
 
 def _shown(text: str) -> str:
-    """The refused value, unless it is long or looks like a URL, which may hold a password."""
-    return "" if len(text) > 40 or "://" in text or "@" in text else f"={text!r}"
+    """A value, unless it is long or looks like a URL, which may hold a password."""
+    return HIDDEN if len(text) > _LONGEST_SHOWN or "://" in text or "@" in text else text
+
+
+def shown_url(url: str) -> str:
+    """A URL fit for showing: user, password and query, where there are any, are hidden."""
+    scheme, mark, rest = url.partition("://")
+    if not mark or not re.fullmatch(r"[a-z+]+", scheme):
+        return HIDDEN
+    before, question, query = rest.partition("?")
+    if "@" in query:
+        return f"{scheme}://{HIDDEN}"  # Where credentials end cannot be told.
+    _, at, place = before.rpartition("@")
+    return f"{scheme}://{HIDDEN if at else ''}{at}{place.partition('#')[0]}{question}{HIDDEN if question else ''}"
 
 
 def _namespace(text: str) -> str:
@@ -205,9 +281,9 @@ def _namespace(text: str) -> str:
         raise ValueError("use 1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit") from None
 
 
-_READERS: dict[str, Callable[[str], Any]] = {
-    "namespace": _namespace,
-    "levels": _levels,
+_READERS: dict[str, _Reader] = {
+    "namespace": _Reader("name", _namespace),
+    "levels": _Reader("integers", _levels),
     "concurrency": _integer(1, 100_000, "handlers"),
     "lease": _number(0.3, 86_400, "seconds"),
     "grace_period": _number(0, 86_400, "seconds"),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import dead, demo, ls, publish, show, worker
+from streams.cli import config, dead, demo, ls, publish, show, worker
 from streams.cli.common import examples, finish, say
 from streams.cli.exit_codes import MEANINGS, Exit
 
@@ -58,4 +58,5 @@ app.command("publish", help=publish.HELP)(publish.publish)
 app.command("ls", help=ls.HELP)(ls.ls)
 app.command("show", help=show.HELP)(show.show)
 app.add_typer(dead.app, name="dead")
+app.command("config", help=config.HELP)(config.config)
 app.command("demo", help=demo.HELP)(demo.demo)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
 from streams.priority import Levels
-from streams.settings import Settings, gather, read_env_file
+from streams.settings import Settings, gather, read_env_file, read_settings, shown_url
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 CANARY = "canary-7f3a"
@@ -192,6 +192,38 @@ def test_settings_are_shown_without_the_password():
     assert "concurrency=100" in repr(Settings())
 
 
+quick = settings(deadline=None, database=None, max_examples=50)
+words = st.text("abc123", min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        (SECRET_URL, "redis://***@host:6379/0"),
+        (f"rediss://:{CANARY}@h/1?db=2", "rediss://***@h/1?***"),
+        (f"unix://u:{CANARY}@/run/s?password={CANARY}", "unix://***@/run/s?***"),
+        (f"redis://h?password={CANARY}@b", "redis://***"),
+        (f"redis://h/0#{CANARY}", "redis://h/0"),
+        ("memory://", "memory://"),
+        ("embedded://./data", "embedded://./data"),
+        (f"user:{CANARY}@host", "***"),
+        (f"{CANARY}://h", "***"),
+        ("", "***"),
+    ],
+)
+def test_how_a_url_is_shown(url, shown):
+    assert shown_url(url) == shown
+
+
+@quick
+@given(words, words, st.dictionaries(words, words, max_size=2))
+def test_no_credential_of_a_url_is_shown(user, password, query):
+    tail = "?" + "&".join(f"k{name}=v{value}" for name, value in query.items()) if query else ""
+    shown = shown_url(f"redis://X{user}:Y{password}@host:1/0{tail}")
+    assert shown == "redis://***@host:1/0" + ("?***" if tail else "")
+
+
 # Env files
 
 
@@ -295,6 +327,7 @@ ROW = re.compile(
     re.MULTILINE,
 )
 SHOWN = {"url": "none", "levels": "`0,1,5,10`"}
+UNITS = {reading.name: reading.unit for reading in read_settings({}, Path("/nowhere"))}
 
 
 def rows() -> dict[str, re.Match[str]]:
@@ -312,7 +345,7 @@ def test_the_page_has_every_setting_with_its_default(field):
     shown = SHOWN.get(field.name, f"`{value:g}`" if isinstance(value, float) else f"`{value}`")
     assert row["default"].strip() == shown
     assert f"`STREAMS_{field.name.upper()}`" in row["variable"]
-    assert row["unit"].strip()
+    assert row["unit"].strip() == UNITS[field.name]
     assert row["effect"].strip().endswith(".")
 
 
