@@ -11,22 +11,19 @@ from typing import Any, NamedTuple, Unpack
 
 from streams.broker import Backoff, Broker
 from streams.broker.publish import Prepared, Publishing, parts
-from streams.codec import BYTES_TYPE, MAX_EVENT_BYTES, check_id, check_type, encode_body, encode_meta
+from streams.codec import MAX_EVENT_BYTES
 from streams.errors import (
     BrokerUnavailable,
     ConfigurationError,
-    EventTooLarge,
     OutOfMemory,
     PublishUnknown,
     StreamFull,
-    StreamsError,
 )
-from streams.event import Event, EventAttributes, new_event_id
+from streams.event import EventAttributes
+from streams.preparing import Preparing
 from streams.priority import Levels
 
-BATCH_EVENTS = 500
-"""The most events of one request."""
-_NO_TYPE = "publish needs type=..., e.g. type='order.created'"
+_BATCH_EVENTS = 500
 
 
 class Receipt(NamedTuple):
@@ -86,7 +83,7 @@ class Producer:
     def __init__(self, broker: Broker, stream: str, options: ProducerOptions | None = None) -> None:
         self.options = options or ProducerOptions()
         self.stream = broker.keys(stream).stream
-        self._clock = broker.clock
+        self._preparing = Preparing(broker.clock, self.options.levels, self.options.max_event_bytes)
         self._publishing = Publishing(
             broker,
             broker.keys(stream),
@@ -114,7 +111,7 @@ class Producer:
             PublishUnknown: the answer was lost; the event may be stored.
             OutOfMemory: the server refuses new data.
         """
-        event = self._prepare(data, type, attributes)
+        event = self._preparing.one(data, type, attributes)
         if not self._registered:
             await self._register()
         if event.dedup_id is not None:
@@ -158,57 +155,51 @@ class Producer:
         """As ``publish_many``, giving the receipts batch by batch: constant memory, and a place to show progress."""
         if not self._registered:
             await self._register()
-        accepted = 0
-        async for items in _batches(events):
-            prepared, refused = self._prepare_all(items, type, attributes)
-            for part in parts(prepared):
+        parts = self._prepared(events, type, attributes)
+        alone = isinstance(events, AsyncIterable)
+        under_way: asyncio.Task[list[Receipt]] | None = None
+        failure: Exception | None = None
+        accepted, part = 0, None
+        try:
+            while failure is None:
                 try:
-                    receipts = await (self._store(part) if part[0].dedup_id is None else self._store_once(part))
-                except (StreamFull, PublishUnknown) as error:
-                    error.accepted += accepted
-                    raise
-                accepted += len(receipts)
-                yield receipts
+                    # While one trip is under way the next is prepared; it is not sent before the answer to the first.
+                    part = await anext(parts, None)
+                except Exception as error:  # noqa: BLE001 - raised below, after the receipts of what is stored
+                    failure, part = error, None
+                if under_way is not None:
+                    receipts, under_way = await _counted(under_way, accepted), None
+                    accepted += len(receipts)
+                    yield receipts
+                if part is None:
+                    break
+                under_way = asyncio.create_task(self._trip(part))
+                if alone:  # The source may wait for long: nothing of what it gave before may wait with it.
+                    receipts, under_way = await _counted(under_way, accepted), None
+                    accepted += len(receipts)
+                    yield receipts
+                else:
+                    await asyncio.sleep(0)
+        finally:
+            if under_way is not None:
+                under_way.cancel()
+                await asyncio.gather(under_way, return_exceptions=True)
+        if failure is not None:
+            raise failure
+
+    async def _prepared(
+        self, events: Iterable[Any] | AsyncIterable[Any], kind: str | None, attributes: EventAttributes
+    ) -> AsyncIterator[list[Prepared]]:
+        """What goes into one trip each; an event that is refused ends it, after those before it."""
+        async for items in _batches(events):
+            prepared, refused = self._preparing.all(items, kind, attributes)
+            for part in parts(prepared):
+                yield part
             if refused is not None:
                 raise refused
 
-    def _prepare_all(
-        self, items: list[Any], kind: str | None, attributes: EventAttributes
-    ) -> tuple[list[Prepared], StreamsError | None]:
-        """The events before the first that is refused, and why it is: what came before it is still published."""
-        prepared: list[Prepared] = []
-        for item in items:
-            try:
-                prepared.append(self._prepare(item, kind, attributes))
-            except StreamsError as error:
-                return prepared, error
-        return prepared, None
-
-    def _prepare(self, data: Any, kind: str | None, attributes: EventAttributes) -> Prepared:
-        event = data if isinstance(data, Event) else Event(kind or _missing_type(), data, **attributes)
-        options = self.options
-        meta = event.meta
-        body = encode_body(event.data, options.max_event_bytes, meta.get("datacontenttype"))
-        event_id = check_id(event.id) if event.id else new_event_id()
-        if event.dedup_id is not None:
-            check_id(event.dedup_id, "dedup_id")
-        binary = isinstance(event.data, (bytes, bytearray, memoryview))
-        if event.expires_in is not None or (binary and "datacontenttype" not in meta):
-            meta = dict(meta)
-            if event.expires_in is not None:
-                meta["expires"] = round(self._clock.now() + event.expires_in, 3)
-            if binary:
-                meta.setdefault("datacontenttype", BYTES_TYPE)
-        fields: tuple[bytes | str, ...] = ("type", check_type(event.type), "id", event_id, "data", body)
-        if meta:
-            encoded = encode_meta(meta)
-            if len(encoded) > options.max_event_bytes:
-                raise EventTooLarge(len(encoded), options.max_event_bytes)
-            fields += ("meta", encoded)
-        if not 0 <= event.delay < 1e10:
-            raise ConfigurationError(f"delay is a number of seconds, 0 or more, not {event.delay!r}")
-        level = options.levels.level_for(event.priority)
-        return Prepared(event_id, level, fields, round(event.delay * 1000), event.dedup_id)
+    async def _trip(self, part: list[Prepared]) -> list[Receipt]:
+        return await (self._store(part) if part[0].dedup_id is None else self._store_once(part))
 
     async def _register(self) -> None:
         while not self._registered:
@@ -239,7 +230,7 @@ class Producer:
         """Send what gathered while the last trip was under way, all in one, until nothing is left."""
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_EVENTS))]
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH_EVENTS))]
                 events = [waiting.event for waiting in batch]
                 try:
                     places = await self._attempt(events, self._publishing.add(events))
@@ -255,6 +246,8 @@ class Producer:
                         waiting.answer.set_result(place)
                     else:
                         waiting.answer.set_exception(StreamFull(self.stream, self.options.max_len))
+                # Whoever was answered may publish again at once: those share the next trip.
+                await asyncio.sleep(0)
         finally:
             self._sender = None
 
@@ -306,8 +299,12 @@ class Producer:
             raise
 
 
-def _missing_type() -> str:
-    raise ConfigurationError(_NO_TYPE)
+async def _counted(trip: asyncio.Task[list[Receipt]], accepted: int) -> list[Receipt]:
+    try:
+        return await trip
+    except (StreamFull, PublishUnknown) as error:
+        error.accepted += accepted
+        raise
 
 
 def _own(error: Exception, event: Prepared) -> Exception:
@@ -326,7 +323,7 @@ async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[
         batch: list[Any] = []
         async for event in events:
             batch.append(event)
-            if len(batch) == BATCH_EVENTS:
+            if len(batch) == _BATCH_EVENTS:
                 yield batch
                 batch = []
         if batch:
@@ -334,4 +331,4 @@ async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[
         return
     source = iter(events)
     for first in source:
-        yield [first, *islice(source, BATCH_EVENTS - 1)]
+        yield [first, *islice(source, _BATCH_EVENTS - 1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
@@ -19,21 +18,23 @@ _PUBLISH_ONCE = Script("publish_once")
 _PROMOTE = Script("promote")
 
 _MOST_BYTES = 1024 * 1024
+_OVERHEAD = 100
 
 
-@dataclass(slots=True)
-class Prepared:
-    """An event ready to be stored: its level, timing and wire fields."""
+class Prepared(NamedTuple):
+    """An event ready to be stored: its level, timing and wire fields. ``size``: bytes of body and metadata."""
 
     event_id: str
     level: int
     fields: tuple[bytes | str, ...]
+    size: int
     delay_ms: int = 0
     dedup_id: str | None = None
 
-    def size(self) -> int:
-        """Bytes of the fields, about."""
-        return sum(map(len, self.fields))
+    @property
+    def way(self) -> tuple[bool, bool]:
+        """How it is stored: with a dedup id or without, later or now."""
+        return self.dedup_id is not None, self.delay_ms > 0
 
 
 def parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
@@ -41,12 +42,11 @@ def parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
     part: list[Prepared] = []
     size = 0
     for event in events:
-        kind = (event.dedup_id is not None, event.delay_ms > 0)
-        if part and ((part[0].dedup_id is not None, part[0].delay_ms > 0) != kind or size + event.size() > _MOST_BYTES):
+        if part and (event.way != part[0].way or size + event.size > _MOST_BYTES):
             yield part
             part, size = [], 0
         part.append(event)
-        size += event.size()
+        size += event.size + _OVERHEAD
     if part:
         yield part
 

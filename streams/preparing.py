@@ -1,0 +1,135 @@
+"""From what a caller publishes to the fields of an entry, with every limit checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from streams.broker import ServerClock
+from streams.broker.publish import Prepared
+from streams.codec import BYTES_TYPE, check_id, check_type, encode_body, encode_meta
+from streams.errors import ConfigurationError, EventTooLarge, StreamsError
+from streams.event import Event, EventAttributes, meta_of, new_event_id
+from streams.priority import Levels
+
+_BINARY = (bytes, bytearray, memoryview)
+_OWN = frozenset({"id", "dedup_id", "expires"})
+"""Attributes that differ from event to event, so events that have one are prepared each for itself."""
+_MOST_SHAPES = 1000
+
+
+class _Shape(NamedTuple):
+    """What events published with the same type and attributes have in common."""
+
+    head: tuple[str, ...]
+    tail: tuple[bytes | str, ...]
+    tail_bytes: int
+    level: int
+    delay_ms: int
+    content_type: str | None
+
+
+class Preparing:
+    """Prepares events for one stream.
+
+    Args:
+        clock: the server's, for expiry.
+        levels: of the stream.
+        max_event_bytes: the largest body, and the largest metadata.
+    """
+
+    def __init__(self, clock: ServerClock, levels: Levels, max_event_bytes: int) -> None:
+        self._clock = clock
+        self._levels = levels
+        self._limit = max_event_bytes
+        self._shapes: dict[str, _Shape] = {}
+
+    def one(self, data: Any, kind: str | None, attributes: EventAttributes) -> Prepared:
+        """Prepare one event.
+
+        Raises:
+            StreamsError: it breaks a limit or the wire format.
+        """
+        if not attributes and kind is not None and not isinstance(data, (Event, *_BINARY)):
+            return self._like(self._plain(kind), data)
+        return self._event(data if isinstance(data, Event) else Event(kind or _missing_type(), data, **attributes))
+
+    def all(
+        self, items: Sequence[Any], kind: str | None, attributes: EventAttributes
+    ) -> tuple[list[Prepared], StreamsError | None]:
+        """The events before the first that is refused, and why it is: what came before it is still published."""
+        prepared: list[Prepared] = []
+        alike = kind is not None and _OWN.isdisjoint(attributes)
+        try:
+            shape = self._shape(kind, attributes) if kind is not None and alike else None
+            for item in items:
+                if shape is not None and not isinstance(item, (Event, *_BINARY)):
+                    prepared.append(self._like(shape, item))
+                else:
+                    prepared.append(self.one(item, kind, attributes))
+        except StreamsError as error:
+            return prepared, error
+        return prepared, None
+
+    def _like(self, shape: _Shape, data: Any) -> Prepared:
+        body = encode_body(data, self._limit, shape.content_type)
+        event_id = new_event_id()
+        fields = (*shape.head, event_id, "data", body, *shape.tail)
+        return Prepared(event_id, shape.level, fields, len(body) + shape.tail_bytes, shape.delay_ms)
+
+    def _plain(self, kind: str) -> _Shape:
+        shape = self._shapes.get(kind)
+        if shape is None:
+            shape = self._shape(kind, {})
+            if len(self._shapes) < _MOST_SHAPES:
+                self._shapes[kind] = shape
+        return shape
+
+    def _shape(self, kind: str, attributes: EventAttributes) -> _Shape:
+        meta = meta_of(attributes)
+        tail = self._meta(meta)
+        return _Shape(
+            ("type", check_type(kind), "id"),
+            tail,
+            len(tail[1]) if tail else 0,
+            self._levels.level_for(attributes.get("priority", 0)),
+            _milliseconds(attributes.get("delay", 0.0)),
+            meta.get("datacontenttype"),
+        )
+
+    def _event(self, event: Event[Any]) -> Prepared:
+        meta = event.meta
+        body = encode_body(event.data, self._limit, meta.get("datacontenttype"))
+        event_id = check_id(event.id) if event.id else new_event_id()
+        if event.dedup_id is not None:
+            check_id(event.dedup_id, "dedup_id")
+        binary = isinstance(event.data, _BINARY)
+        if event.expires_in is not None or (binary and "datacontenttype" not in meta):
+            meta = dict(meta)
+            if event.expires_in is not None:
+                meta["expires"] = round(self._clock.now() + event.expires_in, 3)
+            if binary:
+                meta.setdefault("datacontenttype", BYTES_TYPE)
+        tail = self._meta(meta)
+        fields = ("type", check_type(event.type), "id", event_id, "data", body, *tail)
+        size = len(body) + (len(tail[1]) if tail else 0)
+        level = self._levels.level_for(event.priority)
+        return Prepared(event_id, level, fields, size, _milliseconds(event.delay), event.dedup_id)
+
+    def _meta(self, meta: dict[str, Any]) -> tuple[bytes | str, ...]:
+        if not meta:
+            return ()
+        encoded = encode_meta(meta)
+        if len(encoded) > self._limit:
+            raise EventTooLarge(len(encoded), self._limit)
+        return ("meta", encoded)
+
+
+def _milliseconds(delay: float) -> int:
+    if not 0 <= delay < 1e10:
+        raise ConfigurationError(f"delay is a number of seconds, 0 or more, not {delay!r}")
+    return round(delay * 1000)
+
+
+def _missing_type() -> str:
+    raise ConfigurationError("publish needs type=..., e.g. type='order.created'")
