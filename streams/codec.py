@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ import orjson
 
 from streams.errors import EventError, EventTooLarge, MalformedEvent
 from streams.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes
+from streams.jsonable import not_finite, plain
 
 MAX_EVENT_BYTES = 1024 * 1024
 MAX_NESTING = 64
@@ -63,30 +62,14 @@ def _encode_text(data: Any, content_type: str) -> bytes:
 
 def _encode_json(data: Any) -> bytes:
     try:
-        body = orjson.dumps(data)
+        body = orjson.dumps(data, default=plain)
     except TypeError as error:
-        raise EventError(f"the body cannot be written as JSON: {error}") from None
-    if b"null" in body and _not_finite(data):
+        cause = error.__cause__
+        raise EventError(f"the body cannot be written as JSON: {error if cause is None else cause}") from None
+    if b"null" in body and not_finite(data):
         raise EventError("the body cannot be written as JSON: it holds a number that is NaN or infinite")
     _check_depth(body, MAX_NESTING, "data")
     return body
-
-
-def _not_finite(data: Any) -> bool:
-    """Whether a number inside is NaN or infinite: the JSON writer makes ``null`` of it without a word."""
-    rest = [data]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                return True
-        elif isinstance(value, dict):
-            rest.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            rest.extend(value)
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            rest.extend(getattr(value, field.name) for field in dataclasses.fields(value))
-    return False
 
 
 def encode_meta(meta: Mapping[str, Any]) -> bytes:

@@ -29,7 +29,7 @@ class DeadLetter:
     Attributes:
         id: of the dead letter; what ``show``, ``replay`` and ``discard`` take.
         reason: a stable word: retries-used-up, stalled, rejected, not-retryable, malformed, too-large, expired,
-            no-handler.
+            invalid, no-handler.
         died_at: Unix time, seconds.
         level, entry_id: where the event was.
         event_id, type: of the event; '' where it cannot be read.

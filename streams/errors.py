@@ -6,7 +6,8 @@
     │   └── NoServer                no server binary for the embedded server, or it did not start
     ├── EventError
     │   ├── MalformedEvent          a stored entry that cannot be read as an event
-    │   └── EventTooLarge           a body over the limit on bytes
+    │   ├── EventTooLarge           a body over the limit on bytes
+    │   └── InvalidData             a body that does not fit the handler's type, or that an upcaster refuses
     ├── PublishError
     │   ├── StreamFull              the stream holds ``max_len`` entries; nothing was trimmed
     │   └── PublishUnknown          the answer was lost: the event may or may not be stored
@@ -74,6 +75,13 @@ class EventTooLarge(EventError):
         )
         self.size = size
         self.limit = limit
+
+
+class InvalidData(EventError):
+    """A body does not fit the type that its handler declares, or an upcaster failed on it.
+
+    The message says where and what; it never holds a value of the body.
+    """
 
 
 class PublishError(StreamsError):

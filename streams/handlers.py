@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -11,9 +12,12 @@ from streams.errors import ConfigurationError
 from streams.event import Event
 from streams.retry import Retry
 from streams.threads import Threads
+from streams.typed import body_of
+from streams.upcasters import Upcasters
 
 HandlerFunction = Callable[[Event[Any]], Awaitable[Any]] | Callable[[Event[Any]], Any]
 AsyncHandler = Callable[[Event[Any]], Awaitable[Any]]
+Prepare = Callable[[Event[Any]], None]
 
 _threads = Threads()
 
@@ -21,18 +25,23 @@ _threads = Threads()
 class Route:
     """A handler with the rules of its attempts.
 
+    ``prepare`` makes the event what the handler takes (upcasters, then the type in ``Event[T]``) and raises
+    ``InvalidData``; None where there is nothing to do.
+
     Args:
-        function: ``async def`` runs in the event loop, ``def`` in a thread.
+        function: ``async def`` runs in the event loop, ``def`` in a thread. Its parameter may be annotated with
+            ``Event[T]``; then the body is validated.
         types: event types that it serves; None: every type without a handler of its own.
         retry: when a failed event is tried again.
         timeout: seconds after which an attempt is cancelled and counts as failed; None: no limit. A plain function
             cannot be cancelled: its thread runs on, its result is dropped.
 
     Raises:
-        ConfigurationError: the function cannot be called with one event, or a value is out of range.
+        ConfigurationError: the function cannot be called with one event, its annotation cannot be resolved, or a value
+            is out of range.
     """
 
-    __slots__ = ("call", "function", "retry", "timeout", "types")
+    __slots__ = ("_body", "call", "function", "prepare", "retry", "timeout", "types")
 
     def __init__(
         self,
@@ -55,6 +64,28 @@ class Route:
         self.retry = retry or Retry()
         self.timeout = timeout
         self.call: AsyncHandler = function if _is_async(function) else _in_thread(function)
+        self._body = body = body_of(function)
+        self.prepare: Prepare | None = None
+        if body is not None:
+            read = body.read
+
+            def fit(event: Event[Any]) -> None:
+                event.data = read(event)
+
+            self.prepare = fit
+
+    def after(self, upcast: Callable[[Event[Any]], bool]) -> Route:
+        """The same route for events that pass upcasters first."""
+        route = copy.copy(self)
+        body = self._body
+
+        def fit(event: Event[Any]) -> None:
+            changed = upcast(event)
+            if body is not None:
+                event.data = body.convert(event.data, event) if changed else body.read(event)
+
+        route.prepare = fit
+        return route
 
 
 class Router:
@@ -92,6 +123,19 @@ class Router:
         """The retry policy for an event type; the default one where no handler serves it."""
         route = self.find(kind)
         return route.retry if route is not None else Retry()
+
+    def with_upcasters(self, upcasters: Upcasters) -> Router:
+        """A router whose events pass the upcasters of their types; this one if there are none for it."""
+        chains = {kind: upcast for kind, upcast in upcasters.chains().items() if self.find(kind) is not None}
+        if not chains:
+            return self
+        router = Router()
+        router._default, router._by_type = self._default, dict(self._by_type)
+        for kind, upcast in chains.items():
+            route = self.find(kind)
+            if route is not None:
+                router._by_type[kind] = route.after(upcast)
+        return router
 
     def routes(self) -> list[Route]:
         """Every route once."""

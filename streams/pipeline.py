@@ -18,6 +18,7 @@ from streams.retry import Retry
 from streams.service import GroupPlan, Service, ServiceOptions
 from streams.settings import Settings
 from streams.status import Status
+from streams.upcasters import Upcasters
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +61,7 @@ class Pipeline:
         if url is not None:
             self.settings = dataclasses.replace(self.settings, url=url)
         self._groups: dict[tuple[str, str], _Group] = {}
+        self._upcasters = Upcasters()
         self._producers: dict[str, Producer] = {}
         self._broker: Broker | None = None
         self._users = 0
@@ -113,6 +115,23 @@ class Pipeline:
         known.concurrency = options.get("concurrency", known.concurrency)
         self._groups[place] = known
 
+    def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
+        """Declare a function that brings the data of an event type from one version to another.
+
+        It takes the data and returns the new data; ``from_version=None`` takes events without a version. Upcasters are
+        chained until none is left; handlers see the version reached in ``event.version``. One that raises sends the
+        event to the dead letters with reason ``invalid``.
+
+        Raises:
+            ConfigurationError: a value is refused, the version has an upcaster already, or the versions form a cycle.
+        """
+
+        def declare(function: F) -> F:
+            self._upcasters.add(type, from_version, to_version, function)
+            return function
+
+        return declare
+
     @property
     def plans(self) -> list[GroupPlan]:
         """The declared groups, with the settings filled in."""
@@ -121,7 +140,7 @@ class Pipeline:
             GroupPlan(
                 stream,
                 group,
-                found.router,
+                found.router.with_upcasters(self._upcasters),
                 found.lease or settings.lease,
                 found.concurrency or settings.concurrency,
             )

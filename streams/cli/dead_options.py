@@ -15,7 +15,7 @@ Type = Annotated[str | None, typer.Option("--type", help="Event type.", show_def
 Reason = Annotated[
     str | None,
     typer.Option(
-        help="retries-used-up, stalled, rejected, not-retryable, malformed, too-large, expired or no-handler.",
+        help="retries-used-up, stalled, rejected, not-retryable, malformed, too-large, expired, invalid or no-handler.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),

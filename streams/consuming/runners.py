@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from streams.broker.fetch import Delivery
-from streams.codec import decode
 from streams.consuming.desk import Desk
+from streams.consuming.intake import Intake, log_entry
 from streams.consuming.run import Run
 from streams.consuming.settler import Settler
-from streams.errors import EventTooLarge, MalformedEvent, Snooze
+from streams.errors import Snooze
 from streams.event import Event
 from streams.handlers import Route, Router
-from streams.keys import member
 from streams.retry import AttemptRecord, Bury, describe_error
 
 logger = logging.getLogger("streams.consumer")
@@ -35,7 +34,7 @@ class Runners:
 
     def __init__(self, desk: Desk, router: Router, settler: Settler) -> None:
         self._desk = desk
-        self._router = router
+        self._intake = Intake(desk, router, settler)
         self._settler = settler
         self._stats = desk.stats
         self._clock = desk.clock
@@ -195,24 +194,11 @@ class Runners:
             self._suspects -= 1
 
     async def _attempt(self, run: Run) -> None:
-        delivery = run.delivery
-        try:
-            event = decode(delivery.fields, self._desk.max_event_bytes)
-        except (MalformedEvent, EventTooLarge) as error:
-            self._refuse(delivery, "too-large" if isinstance(error, EventTooLarge) else "malformed", error)
+        if not self._intake.open(run):
             return
-        if event.group and event.group != self._desk.group:
-            self._settler.done(delivery)  # A replay meant for another group of this stream.
-            return
-        self._fill(event, delivery)
-        run.event = event
-        if event.meta and self._expired(event):
-            self._refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"))
-            return
-        run.route = route = self._router.find(event.type)
-        if route is None:
-            self._refuse(delivery, "no-handler", LookupError("no handler of this group serves the event's type"))
-            return
+        delivery, event, route = run.delivery, run.event, run.route
+        assert event is not None  # noqa: S101 - for the type checker; the intake has filled them in
+        assert route is not None  # noqa: S101
         if route.timeout is not None:
             now = time.monotonic()
             run.deadline = now + route.timeout
@@ -225,17 +211,6 @@ class Runners:
             self._uncancel(run)
             if not run.abandoned:
                 self._settler.done(delivery)
-
-    def _fill(self, event: Event[Any], delivery: Delivery) -> None:
-        event.stream = self._desk.stream
-        event.group = self._desk.group
-        event.priority = delivery.level
-        event.entry_id = delivery.entry_id
-        event.id = event.id or member(delivery.level, delivery.entry_id)
-        event.attempt = AttemptRecord.from_json(delivery.record).attempts + 1 if delivery.record else 1
-
-    def _expired(self, event: Event[Any]) -> bool:
-        return event.expires is not None and event.expires <= self._clock.now()
 
     def _failed(self, run: Run, route: Route, error: BaseException) -> None:
         delivery = run.delivery
@@ -284,13 +259,6 @@ class Runners:
             self._log(logging.WARNING, "retry", delivery, event, delay=delay, error=type(error).__name__)
             self._settler.postpone(delivery, decision.delay, "retried", record.to_json())
 
-    def _refuse(self, delivery: Delivery, reason: str, error: Exception) -> None:
-        """To the dead letters without an attempt: the handler never saw the event."""
-        record = AttemptRecord.from_json(delivery.record)
-        record.note(describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
-        self._log(logging.ERROR, "dead letter", delivery, None, reason=reason)
-        self._settler.bury(delivery, reason, record.to_json())
-
     def _cancel(self, run: Run, why: str) -> None:
         run.why = why
         run.cancelled_at = time.monotonic()
@@ -325,12 +293,4 @@ class Runners:
         self.slot_freed.set()
 
     def _log(self, level: int, what: str, delivery: Delivery, event: Event[Any] | None, **facts: Any) -> None:
-        extra = {
-            "where": self._desk.where,
-            "level_of_stream": delivery.level,
-            "entry": delivery.entry_id,
-            "event_id": event.id if event is not None else "",
-            "event_type": event.type if event is not None else "",
-            "attempt": event.attempt if event is not None else 0,
-        }
-        logger.log(level, what, extra=extra | facts)
+        log_entry(self._desk, level, what, delivery, event, **facts)

@@ -61,7 +61,7 @@ def test_public_names():
 def test_import_pulls_in_neither_terminal_nor_web():
     code = "import sys, streams; print(' '.join(sorted(m for m in sys.modules if '.' not in m)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert not {"typer", "rich", "click", "starlette", "uvicorn", "pytest", "httpx"} & set(loaded.split())
+    assert not {"typer", "rich", "click", "starlette", "uvicorn", "pytest", "httpx", "pydantic"} & set(loaded.split())
 
 
 def test_files_stay_small():

@@ -1,0 +1,89 @@
+"""The intake: from a delivered entry to an event that a handler may be given, or to the outcome of one that may not."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from streams.broker.fetch import Delivery
+from streams.codec import decode
+from streams.consuming.desk import Desk
+from streams.consuming.run import Run
+from streams.consuming.settler import Settler
+from streams.errors import EventTooLarge, InvalidData, MalformedEvent
+from streams.event import Event
+from streams.handlers import Prepare, Router
+from streams.keys import member
+from streams.retry import AttemptRecord, describe_error
+
+logger = logging.getLogger("streams.consumer")
+
+
+class Intake:
+    """Opens entries. What cannot be handled, whoever tries, goes to the dead letters without an attempt."""
+
+    def __init__(self, desk: Desk, router: Router, settler: Settler) -> None:
+        self._desk = desk
+        self._router = router
+        self._settler = settler
+        self._stream = desk.stream
+        self._group = desk.group
+        self._max_event_bytes = desk.max_event_bytes
+        self._clock = desk.clock
+
+    def open(self, run: Run) -> bool:
+        """Fill in the event and the route of an attempt; False: there is nothing to start, the entry is settled."""
+        delivery = run.delivery
+        try:
+            event = decode(delivery.fields, self._max_event_bytes)
+        except (MalformedEvent, EventTooLarge) as error:
+            return self._refuse(delivery, "too-large" if isinstance(error, EventTooLarge) else "malformed", error)
+        if event.group and event.group != self._group:
+            self._settler.done(delivery)  # A replay meant for another group of this stream.
+            return False
+        event.stream = self._stream
+        event.group = self._group
+        event.priority = delivery.level
+        event.entry_id = delivery.entry_id
+        event.id = event.id or member(delivery.level, delivery.entry_id)
+        event.attempt = AttemptRecord.from_json(delivery.record).attempts + 1 if delivery.record else 1
+        run.event = event
+        if event.meta and event.expires is not None and event.expires <= self._clock.now():
+            return self._refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"))
+        run.route = route = self._router.find(event.type)
+        if route is None:
+            cause = LookupError("no handler of this group serves the event's type")
+            return self._refuse(delivery, "no-handler", cause)
+        if route.prepare is not None:
+            return self._prepare(delivery, event, route.prepare)
+        return True
+
+    def _prepare(self, delivery: Delivery, event: Event[Any], prepare: Prepare) -> bool:
+        try:
+            prepare(event)
+        except InvalidData as error:
+            return self._refuse(delivery, "invalid", error, event)
+        return True
+
+    def _refuse(
+        self, delivery: Delivery, reason: str, error: Exception, event: Event[Any] | None = None
+    ) -> Literal[False]:
+        """To the dead letters without an attempt: the handler never saw the event."""
+        record = AttemptRecord.from_json(delivery.record)
+        record.note(describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
+        log_entry(self._desk, logging.ERROR, "dead letter", delivery, event, reason=reason)
+        self._settler.bury(delivery, reason, record.to_json())
+        return False
+
+
+def log_entry(desk: Desk, level: int, what: str, delivery: Delivery, event: Event[Any] | None, **facts: Any) -> None:
+    """Log what becomes of an entry, with the facts that find it again."""
+    extra = {
+        "where": desk.where,
+        "level_of_stream": delivery.level,
+        "entry": delivery.entry_id,
+        "event_id": event.id if event is not None else "",
+        "event_type": event.type if event is not None else "",
+        "attempt": event.attempt if event is not None else 0,
+    }
+    logger.log(level, what, extra=extra | facts)
