@@ -2,8 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.docs-ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check docs format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -15,6 +16,11 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' >.venv/install.log 2>&1 \
 		|| { cat .venv/install.log; exit 1; }
 	@touch $(READY)
+
+$(DOCS_READY): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]' >.venv/install.log 2>&1 \
+		|| { cat .venv/install.log; exit 1; }
+	@touch $(DOCS_READY)
 
 demo: $(READY)  ## the main job, from an input file to balanced books, on the embedded server
 	@$(BIN)/streams demo
@@ -29,9 +35,13 @@ check: $(READY)  ## formatting, lint, types, import order, Lua contracts
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.architecture.lua_contract
 
+docs: $(DOCS_READY)  ## the documentation into site/; broken links and anchors fail
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 format: $(READY)  ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what was set up
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site

@@ -60,7 +60,8 @@ class Consumer:
 
     Args:
         broker: an open broker.
-        stream, group: names.
+        stream: the stream's name.
+        group: the group's name.
         handler: a function that takes one event, a ``Route``, or a ``Router``.
         options: see ``ConsumerOptions``.
     """

@@ -132,7 +132,8 @@ class DeadLetters:
 
     Args:
         broker: an open broker.
-        stream, group: names.
+        stream: the stream's name.
+        group: the group's name.
         by: who acts, for the audit record.
     """
 

@@ -65,7 +65,8 @@ class Reclaimer:
 
     Args:
         broker: an open broker.
-        stream, group: names.
+        stream: the stream's name.
+        group: the group's name.
         retry: the policy for stalled entries, or a router that knows one per event type.
         options: see ``ReclaimerOptions``.
     """
