@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Self, TypedDict, TypeVar, Unpack
@@ -62,11 +63,23 @@ class Pipeline:
             self.settings = dataclasses.replace(self.settings, url=url)
         self._groups: dict[tuple[str, str], _Group] = {}
         self._upcasters = Upcasters()
+        self._be_closed()
+        self._new_broker()
+
+    def _be_closed(self) -> None:
         self._producers: dict[str, Producer] = {}
         self._broker: Broker | None = None
         self._users = 0
         self._service: Service | None = None
-        self._new_broker()
+
+    def twin(self) -> Self:
+        """A pipeline with the same declarations, later ones included, and connections of its own.
+
+        Connections belong to one event loop; whoever runs another one opens a twin there.
+        """
+        twin = copy.copy(self)
+        twin._be_closed()  # noqa: SLF001 - of this class
+        return twin
 
     @classmethod
     def from_env(cls) -> Self:

@@ -23,7 +23,8 @@ from streams.event import EventAttributes
 from streams.preparing import Preparing
 from streams.priority import Levels
 
-_BATCH_EVENTS = 500
+BATCH_EVENTS = 500
+"""The most events of one request."""
 
 
 class Receipt(NamedTuple):
@@ -230,7 +231,7 @@ class Producer:
         """Send what gathered while the last trip was under way, all in one, until nothing is left."""
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH_EVENTS))]
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_EVENTS))]
                 events = [waiting.event for waiting in batch]
                 try:
                     places = await self._attempt(events, self._publishing.add(events))
@@ -323,7 +324,7 @@ async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[
         batch: list[Any] = []
         async for event in events:
             batch.append(event)
-            if len(batch) == _BATCH_EVENTS:
+            if len(batch) == BATCH_EVENTS:
                 yield batch
                 batch = []
         if batch:
@@ -331,4 +332,4 @@ async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[
         return
     source = iter(events)
     for first in source:
-        yield [first, *islice(source, _BATCH_EVENTS - 1)]
+        yield [first, *islice(source, BATCH_EVENTS - 1)]

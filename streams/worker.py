@@ -17,6 +17,7 @@ from streams.errors import ConfigurationError, StreamsError
 from streams.pipeline import Pipeline
 from streams.retry import describe_error
 from streams.service import EXIT_FORCED
+from streams.sync import Pipeline as BlockingPipeline
 
 logger = logging.getLogger("streams.worker")
 
@@ -45,7 +46,9 @@ def load(target: str) -> Pipeline:
         found = getattr(found, part, None)
     if isinstance(found, Pipeline):
         return found
-    known = sorted(key for key, value in vars(module).items() if isinstance(value, Pipeline))
+    if isinstance(found, BlockingPipeline):
+        return found.asynchronous
+    known = sorted(key for key, value in vars(module).items() if isinstance(value, (Pipeline, BlockingPipeline)))
     hint = f"it has {', '.join(known)}" if known else "it has no pipeline: write pipeline = Pipeline.from_env() in it"
     if found is None:
         raise ConfigurationError(f"{place} has no {name!r}; {hint}")

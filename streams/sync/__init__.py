@@ -1,0 +1,10 @@
+"""The blocking form, for programs without an event loop: Flask, Django, scripts.
+
+from streams.sync import Pipeline
+"""
+
+from streams.sync.pipeline import Pipeline
+from streams.sync.producer import Producer
+from streams.sync.views import DeadLetters, Status
+
+__all__ = ["DeadLetters", "Pipeline", "Producer", "Status"]

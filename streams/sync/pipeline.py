@@ -1,0 +1,139 @@
+"""The blocking pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any, Self, TypeVar, Unpack
+
+from streams import pipeline as asynchronous
+from streams.event import EventAttributes
+from streams.handlers import HandlerFunction
+from streams.pipeline import HandlerOptions
+from streams.producer import Receipt
+from streams.service import GroupPlan
+from streams.settings import Settings
+from streams.sync.portal import Portal, refuse_in_event_loop
+from streams.sync.producer import Producer
+from streams.sync.views import DeadLetters, Status
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Pipeline:
+    """Streams on one server, with their handlers, for programs that block; see ``streams.Pipeline``.
+
+    Every method does what its namesake there does, and returns when that is done. Connections open with the first
+    call and close at the end of the program, or, with ``with pipeline:``, at the end of the outermost block. Any
+    number of threads may share one object; after a fork the child opens connections of its own.
+
+    Args:
+        url: the server; see ``streams.Broker``. None: the embedded server that keeps nothing.
+        settings: everything else; ``Settings()`` if None.
+
+    Attributes:
+        asynchronous: the pipeline with the declarations: what a worker runs, and what ``async def`` handlers await.
+
+    Raises:
+        ConfigurationError: the URL cannot be used, or, by any blocking method, an event loop runs in this thread.
+    """
+
+    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+        self.asynchronous = asynchronous.Pipeline(url, settings=settings)
+        self._portal = Portal(self.asynchronous.twin)
+        self._running: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """A pipeline with the settings of the environment, ``.env.local`` and ``.env``."""
+        return cls(settings=Settings.from_env())
+
+    def __repr__(self) -> str:
+        """Show the server without credentials."""
+        return repr(self.asynchronous).replace("<Pipeline", "<sync.Pipeline", 1)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; new ones are used from the next opening on."""
+        return self.asynchronous.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self.asynchronous.settings = settings
+
+    @property
+    def portal(self) -> Portal:
+        """The way into the pipeline's event loop, for what has no blocking method."""
+        return self._portal
+
+    def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[F], F]:
+        """Declare a function as a handler of ``group`` on ``stream``; see ``streams.Pipeline.handler``."""
+        return self.asynchronous.handler(stream, group=group, **options)
+
+    def add_handler(self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions) -> None:
+        """What ``handler`` does, without the decorator; ``place`` is stream and group."""
+        self.asynchronous.add_handler(place, function, options)
+
+    def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
+        """Declare a function that brings data up by a version; see ``streams.Pipeline.upcaster``."""
+        return self.asynchronous.upcaster(type, from_version=from_version, to_version=to_version)
+
+    @property
+    def plans(self) -> list[GroupPlan]:
+        """The declared groups, with the settings filled in."""
+        return self.asynchronous.plans
+
+    def __enter__(self) -> Self:
+        self._portal.enter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._portal.leave()
+
+    def close(self) -> None:
+        """Close the connections; calls under way may finish. The next call opens new ones."""
+        self._portal.close()
+
+    def producer(self, stream: str) -> Producer:
+        """The producer of a stream."""
+        return Producer(self._portal, stream)
+
+    def publish(
+        self, stream: str, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]
+    ) -> Receipt:
+        """Publish one event; see ``streams.Producer.publish``."""
+        return self.producer(stream).publish(data, type=type, **attributes)
+
+    def publish_many(
+        self, stream: str, events: Iterable[Any], *, type: str | None = None, **attributes: Unpack[EventAttributes]
+    ) -> list[Receipt]:
+        """Publish many events; see ``streams.Producer.publish_many``."""
+        return self.producer(stream).publish_many(events, type=type, **attributes)
+
+    def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
+        """The dead letters of a group; ``by`` names who acts, for the audit record."""
+        return DeadLetters(self._portal, stream, group, by=by)
+
+    def status(self) -> Status:
+        """Where entries stand."""
+        return Status(self._portal)
+
+    def run(self) -> None:
+        """Run every declared group until ``stop`` or SIGTERM or SIGINT; see ``streams.Pipeline.run``."""
+        refuse_in_event_loop()
+        asyncio.run(self._run())
+
+    def stop(self) -> None:
+        """Let ``run`` end in order; called again: now. May be called by any thread."""
+        loop = self._running
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # It has ended in the meantime.
+                loop.call_soon_threadsafe(self.asynchronous.stop)
+
+    async def _run(self) -> None:
+        self._running = asyncio.get_running_loop()
+        try:
+            await self.asynchronous.run()
+        finally:
+            self._running = None

@@ -1,0 +1,250 @@
+"""The portal: a thread with an event loop, into which the threads of a blocking program call.
+
+The standard library's ``run_coroutine_threadsafe`` carries the calls; see ADR 13 for what was weighed against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TypeVar
+
+from streams.errors import BrokerUnavailable, ConfigurationError, StreamsError
+from streams.pipeline import Pipeline
+
+R = TypeVar("R")
+
+_MOST_ITEMS = 256
+_PATIENCE = 10.0
+"""Seconds that calls under way get to finish when the portal closes."""
+_PATIENCE_AT_EXIT = 1.0
+"""The same at the end of the interpreter, when only daemon threads can have any."""
+
+
+class _Session:
+    """One event loop in one thread, and the pipeline that is open in it. Serves until ``close``; then it is used up."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        # Reentrant: a signal handler or a finalizer may call while this thread is about to.
+        self._lock = threading.RLock()
+        self._closing = False
+        self._patience = _PATIENCE
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        self._thread = threading.Thread(target=self._main, name="streams-sync", daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[[Pipeline], Awaitable[R]]) -> concurrent.futures.Future[R] | None:
+        """Start a call in the thread; None if the session takes no more calls."""
+        with self._lock:
+            if self._closing:
+                return None
+            # Not started here: the coroutine belongs to the loop's thread from its first instruction on.
+            return asyncio.run_coroutine_threadsafe(self._call(function), self._loop)
+
+    def close(self, patience: float) -> None:
+        """End the session: calls under way get ``patience`` seconds, then the connections are closed."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            self._patience = patience
+        # After everything submitted: the loop keeps the order.
+        self._loop.call_soon_threadsafe(self._end.set)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(patience + _PATIENCE_AT_EXIT)
+
+    async def _call(self, function: Callable[[Pipeline], Awaitable[R]]) -> R:
+        if not self._is_open:
+            async with self._opening:
+                if not self._is_open:
+                    await self.pipeline.__aenter__()
+                    self._is_open = True
+        return await function(self.pipeline)
+
+    def _main(self) -> None:
+        # Not asyncio.run: at its end it starts a thread, which an interpreter that is ending refuses.
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        await self._end.wait()
+        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        if calls:
+            _, late = await asyncio.wait(calls, timeout=self._patience)
+            for call in late:
+                call.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._is_open:
+            # At the end of the interpreter no thread can be started any more; the embedded server then closes itself.
+            with contextlib.suppress(RuntimeError, StreamsError):
+                await self.pipeline.__aexit__(None, None, None)
+
+
+class Portal:
+    """Blocking calls into a pipeline that lives in a thread of its own.
+
+    The thread starts and the pipeline opens with the first call. After a fork the child begins anew, with a thread and
+    connections of its own. At the end of the interpreter everything is closed; the thread is a daemon, so it can not
+    hold up the exit.
+
+    Args:
+        make: makes the pipeline that is opened, once per session.
+    """
+
+    def __init__(self, make: Callable[[], Pipeline]) -> None:
+        self.make = make
+        self._lock = threading.RLock()
+        self._session: _Session | None = None
+        self._users = 0
+        _portals.add(self)
+
+    def enter(self) -> None:
+        """Open now, for a ``with`` block; raises what opening a pipeline raises."""
+        self.call(_nothing)
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        """The end of a ``with`` block; that of the last one closes."""
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            self.close()
+
+    def call(self, function: Callable[[Pipeline], Awaitable[R]]) -> R:
+        """Call a coroutine function with the open pipeline, and wait for its result.
+
+        Whatever interrupts the waiting thread (Ctrl-C, an exception of a signal handler) cancels the call.
+
+        Raises:
+            ConfigurationError: an event loop runs in this thread.
+            BrokerUnavailable: the pipeline was closed during the call.
+        """
+        refuse_in_event_loop()
+        future = self._submit(function)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise BrokerUnavailable("the pipeline was closed during the call", sent=True) from None
+        except BaseException:
+            future.cancel()
+            raise
+        finally:
+            del future  # It holds the exception, whose traceback holds this frame.
+
+    def iterate(self, make: Callable[[Pipeline], AsyncIterator[R]]) -> Iterator[R]:
+        """The items of an asynchronous iterator, moved over in batches that grow: 1, 2, 4 … at a time.
+
+        Raises:
+            ConfigurationError: an event loop runs in this thread, or the pipeline was closed meanwhile.
+        """
+        found: list[tuple[Pipeline, AsyncIterator[R]]] = []
+        size = 1
+        while True:
+            items: list[R] = []
+
+            async def pull(pipeline: Pipeline, items: list[R] = items, size: int = size) -> bool:
+                if not found:
+                    found.append((pipeline, make(pipeline)))
+                owner, source = found[0]
+                if owner is not pipeline:
+                    raise ConfigurationError("the pipeline was closed, or the process forked, during this iteration")
+                while len(items) < size:
+                    try:
+                        items.append(await anext(source))
+                    except StopAsyncIteration:
+                        return False
+                return True
+
+            try:
+                more = self.call(pull)
+            except StreamsError:
+                yield from items
+                raise
+            yield from items
+            if not more:
+                return
+            size = min(2 * size, _MOST_ITEMS)
+
+    def close(self, patience: float = _PATIENCE) -> None:
+        """End the thread and close the connections; calls under way get ``patience`` seconds.
+
+        The next call opens new ones.
+        """
+        with self._lock:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close(patience)
+
+    def _submit(self, function: Callable[[Pipeline], Awaitable[R]]) -> concurrent.futures.Future[R]:
+        while True:
+            with self._lock:
+                session = self._session
+                if session is None:
+                    session = self._session = _Session(self.make())
+            future = session.submit(function)
+            if future is not None:
+                return future
+            with self._lock:
+                if self._session is session:
+                    self._session = None
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        if self._session is not None:
+            # Kept for ever: its end would close what this process shares with the parent, an epoll among it.
+            _inherited.append(self._session)
+            self._session = None
+
+
+async def _nothing(_: Pipeline) -> None:
+    """Open, and no more."""
+
+
+def refuse_in_event_loop() -> None:
+    """Blocking here would stop the loop, and everything that runs in it.
+
+    Raises:
+        ConfigurationError: an event loop runs in this thread.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigurationError(
+        "streams.sync blocks, which would stop the event loop that runs in this thread: "
+        "use streams.Pipeline here and await its methods"
+    )
+
+
+_portals: weakref.WeakSet[Portal] = weakref.WeakSet()
+_inherited: list[_Session] = []
+
+
+def _in_child() -> None:
+    for portal in list(_portals):
+        portal._after_fork()  # noqa: SLF001 - of this module
+
+
+def _at_exit() -> None:
+    for portal in list(_portals):
+        portal.close(_PATIENCE_AT_EXIT)
+
+
+os.register_at_fork(after_in_child=_in_child)
+atexit.register(_at_exit)
