@@ -1,6 +1,5 @@
 """The only part of the package that talks to the server: one module per concern, its Lua beside it."""
 
 from streams.broker.connection import Backoff, Broker, ServerClock
-from streams.broker.link import Link
 
-__all__ = ["Backoff", "Broker", "Link", "ServerClock"]
+__all__ = ["Backoff", "Broker", "ServerClock"]

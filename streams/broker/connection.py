@@ -1,4 +1,7 @@
-"""From a URL to connections. Which topology serves the URL is known here and nowhere else."""
+"""From a URL to connections. Which topology serves the URL is known here and nowhere else.
+
+What imports the client library is imported when a URL needs it (see ``dial``).
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,17 @@ import asyncio
 import random
 import re
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
-from redis import exceptions as redis_errors
-from redis.asyncio.connection import (
-    AbstractConnection,
-    Connection,
-    UnixDomainSocketConnection,
-    parse_url,
-)
-from redis.asyncio.retry import Retry as ClientRetry
-from redis.backoff import NoBackoff
-
-from streams.broker import failures
 from streams.broker.embedded import EmbeddedServer
-from streams.broker.link import Link
-from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError
+from streams.errors import BrokerUnavailable, ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
+
+    from streams.broker.dial import Dial
+    from streams.broker.link import Link
 
 DEFAULT_URL = "memory://"
 _EMBEDDED = ("embedded://", "memory://")
@@ -65,15 +62,13 @@ class Broker:
         self.clock = ServerClock()
         self._timeout = timeout
         self._embedded: EmbeddedServer | None = None
-        self._kind: type[AbstractConnection] = Connection
-        self._options: dict[str, Any] = {}
+        self._dial: Dial | None = None
         self._links: set[Link] = set()
         self._control: Link | None = None
         if self.url.startswith(_EMBEDDED):
             self._embedded = EmbeddedServer.from_url(self.url)
-            self._kind = UnixDomainSocketConnection
         else:
-            self._read_url()
+            self._dial = self._read_url()
 
     def __repr__(self) -> str:
         """Show the address without credentials."""
@@ -108,6 +103,8 @@ class Broker:
 
     def link(self) -> Link:
         """A new connection; it opens with its first command and belongs to the event loop that uses it."""
+        from streams.broker.link import Link
+
         link = Link(self._open, self._timeout, self._links.discard)
         self._links.add(link)
         return link
@@ -133,7 +130,7 @@ class Broker:
             # A server that keeps nothing must be gone before somebody opens the next one.
             await asyncio.to_thread(self._embedded.close, wait=self.url == DEFAULT_URL)
 
-    def _read_url(self) -> None:
+    def _read_url(self) -> Dial:
         name, mark, rest = self.url.partition("://")
         if not mark:
             raise ConfigurationError(
@@ -146,34 +143,26 @@ class Broker:
             raise ConfigurationError(
                 f"URL scheme {scheme!r} is unknown; use one of {', '.join((*_SERVER, *_EMBEDDED))}"
             )
+        from streams.broker.dial import Dial
+
         try:
-            options: dict[str, Any] = dict(
-                parse_url(self.url.replace("valkey", "redis", 1) if scheme.startswith("valkey") else self.url)
+            dial = Dial(
+                self.address, self.url.replace("valkey", "redis", 1) if scheme.startswith("valkey") else self.url
             )
-        except (ValueError, TypeError):
+        except ValueError:
             # The parser's own message may quote the URL, and with it the password.
             raise self._unreadable(scheme) from None
         database = rest.rpartition("@")[2].partition("?")[0].partition("/")[2]
         if scheme != "unix://" and not re.fullmatch(r"[0-9]{0,9}", database):
             raise self._unreadable(scheme)  # The parser would take database 0 without a word.
-        kind = options.pop("connection_class", Connection)
-        self._kind = kind if isinstance(kind, type) else Connection
-        self._options = options
-        try:
-            self._kind(**self._options)
-        except (ValueError, TypeError, redis_errors.RedisError):
-            raise self._unreadable(scheme) from None
+        return dial
 
     @staticmethod
     def _unreadable(scheme: str) -> ConfigurationError:
         return ConfigurationError(f"the {scheme} URL cannot be read: check host, port, database and query")
 
     async def _open(self) -> AbstractConnection:
-        """A connected connection.
-
-        RESP2, no retries and no per-reply timeout of the client library: with its defaults one publish can store two
-        entries, and a blocking read fails after five seconds.
-        """
+        """A connected connection."""
         try:
             return await self._open_once()
         except BrokerUnavailable:
@@ -183,37 +172,13 @@ class Broker:
         return await self._open_once()
 
     async def _open_once(self) -> AbstractConnection:
-        options = dict(self._options)
         if self._embedded is not None:
-            options["path"] = await asyncio.to_thread(self._embedded.acquire)
-        options |= {
-            "protocol": 2,
-            "retry": ClientRetry(NoBackoff(), 0),
-            "retry_on_timeout": False,
-            "socket_timeout": None,
-            "health_check_interval": 0,
-            "driver_info": None,
-            "decode_responses": False,
-        }
-        if self._kind is not UnixDomainSocketConnection:
-            options.setdefault("socket_connect_timeout", self._timeout)
-        connection = self._kind(**options)
-        try:
-            async with asyncio.timeout(self._timeout):
-                await connection.connect()  # type: ignore[no-untyped-call]
-        except (redis_errors.RedisError, OSError, TimeoutError) as error:
-            await connection.disconnect(nowait=True)
-            raise self._unreachable(error) from error
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
+            from streams.broker.dial import Dial
 
-    def _unreachable(self, error: BaseException) -> BrokerError:
-        cause = failures.loss(error, sent=False)
-        if isinstance(cause, BrokerUnavailable) and "loading" not in str(cause):
-            return BrokerUnavailable(f"{self.address} cannot be reached: {cause}", sent=False)
-        return cause
+            path = await asyncio.to_thread(self._embedded.acquire)
+            return await Dial(self.address).connect(self._timeout, path=path)
+        assert self._dial is not None  # noqa: S101 - for the type checker: the constructor has seen to one of the two
+        return await self._dial.connect(self._timeout)
 
 
 class Backoff:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.broker.connection import Broker
-from streams.broker.link import Command
-from streams.broker.scripts import Script
+from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError, CommandRefused, GroupMissing, InvalidName
 from streams.keys import PARKED, RECLAIMER_SUFFIX, Keys, index_key, parse_member
 

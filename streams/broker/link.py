@@ -12,10 +12,9 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
 
 from streams.broker import failures
-from streams.broker.scripts import by_sha
+from streams.broker.scripts import Command, by_sha
 from streams.errors import BrokerError, BrokerUnavailable
 
-Command = Sequence[bytes | str | float]
 _STALE_AFTER = 0.2
 _RELOADS = 5
 """Tries to load scripts per batch: they can be flushed again between loading and calling."""

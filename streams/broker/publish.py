@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
-from streams.broker.link import Command
-from streams.broker.scripts import Script
+from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError
 from streams.keys import Keys
 from streams.priority import Levels

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
+
+Command = Sequence[bytes | str | float]
+"""A command of the server: its name and arguments."""
 
 _INCLUDE = re.compile(r"^-- include: (?P<name>[a-z_.]+)$", re.MULTILINE)
 _CONTRACT = ("-- KEYS[", "-- ARGV[", "-- Returns")

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
-from streams.broker.link import Command
-from streams.broker.scripts import Script
+from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError
 from streams.keys import PARKED, Keys
 from streams.priority import Levels

@@ -42,8 +42,8 @@ quick = settings(deadline=None, database=None, max_examples=80)
 )
 def test_each_scheme_of_a_server(url, kind, options):
     broker = Broker(url)
-    assert broker._kind is kind
-    assert broker._options == options
+    assert broker._dial.kind is kind
+    assert broker._dial.options == options
     assert broker._embedded is None
 
 
@@ -51,7 +51,7 @@ def test_each_scheme_of_a_server(url, kind, options):
 def test_each_scheme_of_an_embedded_server(url):
     broker = Broker(url)
     assert broker._embedded is not None
-    assert broker._kind is UnixDomainSocketConnection
+    assert broker._dial is None
     assert broker.url == (url or "memory://")
 
 
