@@ -19,6 +19,7 @@ logger = logging.getLogger("streams.consumer")
 POLL = 0.5
 """Seconds between looks for due retries that another worker may have set, and the longest block."""
 _GATHER = 0.002
+"""The longest wait, in seconds, for more slots to become free or for outcomes to be written."""
 _WRONG_TYPE_WAIT = 5.0
 
 
@@ -98,8 +99,8 @@ class Fetcher:
             await self._wait_for_slot()
             return
         if free * 8 < self._desk.concurrency:
-            # A few places only: a moment later there are more, and they share the trip.
-            await asyncio.sleep(_GATHER)
+            # A few slots only: a moment later there are more, and they share the trip.
+            await self._runners.wait_for(self._desk.concurrency // 4, _GATHER)
             free = self._runners.free
         now = time.monotonic()
         if now >= self._check_at:
@@ -174,10 +175,11 @@ class Fetcher:
             self._started = True
 
     async def _wait_for_slot(self) -> None:
-        self._runners.slot_freed.clear()
         if self._runners.free > 0 and self._settler.unsettled:
-            await self._pause(_GATHER)
-        elif not self._stopping:
+            await self._settler.wait_trip(_GATHER)
+            return
+        self._runners.slot_freed.clear()
+        if not self._stopping:
             await self._runners.slot_freed.wait()
 
     async def _find_lost_reads(self) -> None:

@@ -43,6 +43,7 @@ class Runners:
         self._running: dict[int, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects = 0
+        self._wanted = 1
         self.slot_freed = asyncio.Event()
         self.abandoned: set[asyncio.Task[None]] = set()
 
@@ -60,6 +61,18 @@ class Runners:
     def suspects_allowed(self) -> int:
         """How many more suspects may be fetched: one at a time, so that none takes another with it."""
         return 0 if self._suspects else 1
+
+    async def wait_for(self, slots: int, seconds: float) -> None:
+        """Return when so many slots are free, but after ``seconds`` at the latest."""
+        self._wanted = max(1, slots)
+        self.slot_freed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.slot_freed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._wanted = 1
 
     def start(self) -> None:
         """Start the pool."""
@@ -177,7 +190,8 @@ class Runners:
                 return
             del self._running[id(run)]
             self._forget_suspect(delivery)
-            self.slot_freed.set()
+            if self._wanted == 1 or self.free >= self._wanted:
+                self.slot_freed.set()
 
     def _claimed(self, delivery: Delivery) -> bool:
         """Whether a queued entry may start: not if its lease is lost, or the lease keeper has given it back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Literal
 
@@ -37,6 +38,7 @@ class Settler:
         self._news = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._written = asyncio.Event()
         self._aside = 0
         self.unsettled = 0
 
@@ -70,6 +72,13 @@ class Settler:
         """Return once everything given so far is settled."""
         await self._quiet.wait()
 
+    async def wait_trip(self, seconds: float) -> None:
+        """Return when the next outcomes are written, but after ``seconds`` at the latest."""
+        self._written.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._written.wait()
+
     async def run(self) -> None:
         """Settle until cancelled.
 
@@ -92,6 +101,7 @@ class Settler:
                     certain = False
                     await asyncio.sleep(backoff.next())
                     continue
+                self._written.set()
                 refused = self._count(settlement, (done, postponed, buried), certain=certain)
                 done = [d for d in done if d.place not in settlement.statuses]
                 postponed = [p for p in postponed if p.delivery.place not in settlement.statuses]
