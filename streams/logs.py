@@ -19,6 +19,7 @@ _EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
 _OWN = frozenset(
     {
         *("where", "worker", "server", "groups", "entry", "consumer", "attempt", "level_of_stream", "levels"),
+        *("child", "pid", "code"),
         *("count", "running", "done", "retried", "dead", "released", "seconds", "delay", "grace"),
     }
 )
@@ -44,7 +45,15 @@ def _cause(record: logging.LogRecord) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:01.250 WARNING consumer  retry  where=orders/billing attempt=1 …``."""
+    """``12:00:01.250 WARNING consumer  retry  where=orders/billing attempt=1 …``.
+
+    Args:
+        child: which of several processes of a worker writes; it stands behind the time.
+    """
+
+    def __init__(self, child: str = "") -> None:
+        super().__init__()
+        self._child = f" [{child}]" if child else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """One printable line."""
@@ -53,12 +62,20 @@ class TextFormatter(logging.Formatter):
         if cause := _cause(record):
             facts["cause"] = cause
         tail = " ".join(f"{name}={_shown(record, name, value)}" for name, value in facts.items())
-        name = record.name.removeprefix("streams.")
-        return f"{time} {record.levelname:<7} {name:<9} {masked(record.getMessage())}{'  ' + tail if tail else ''}"
+        head = f"{time}{self._child} {record.levelname:<7} {record.name.removeprefix('streams.'):<9}"
+        return f"{head} {masked(record.getMessage())}{'  ' + tail if tail else ''}"
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line."""
+    """One JSON object per line.
+
+    Args:
+        child: which of several processes of a worker writes.
+    """
+
+    def __init__(self, child: str = "") -> None:
+        super().__init__()
+        self._child = {"child": child} if child else {}
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -67,6 +84,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": masked(record.getMessage()),
+            **self._child,
         }
         for name, value in _facts(record).items():
             shown = _shown(record, name, value)
@@ -79,10 +97,13 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line).decode()
 
 
-def set_up(form: str = "text", level: str = "info") -> None:
-    """Send every log line of the process to standard error. For programs of our own."""
+def set_up(form: str = "text", level: str = "info", child: str = "") -> None:
+    """Send every log line of the process to standard error. For programs of our own.
+
+    ``child`` names it among those that write to the same place.
+    """
     root = logging.getLogger()
-    root.handlers[:] = [_handler(form)]
+    root.handlers[:] = [_handler(form, child)]
     root.setLevel(level.upper())
 
 
@@ -94,7 +115,7 @@ def set_up_if_silent(form: str = "text", level: str = "info") -> None:
         logger.setLevel(level.upper())
 
 
-def _handler(form: str) -> logging.Handler:
+def _handler(form: str, child: str = "") -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(child) if form == "json" else TextFormatter(child))
     return handler

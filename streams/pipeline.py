@@ -235,7 +235,7 @@ class Pipeline:
         return Status(self.broker)
 
     async def run(self) -> None:
-        """Run every declared group: consumers, reclaimers, schedulers; until ``stop`` or SIGTERM or SIGINT.
+        """Run every declared group: consumers, reclaimers, schedulers; until ``stop``, SIGTERM, SIGINT or SIGHUP.
 
         Raises:
             ConfigurationError: no handler is declared.

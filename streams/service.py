@@ -16,6 +16,7 @@ from streams.broker import Broker
 from streams.consumer import Consumer, ConsumerOptions
 from streams.consumer_name import consumer_name
 from streams.handlers import Router
+from streams.lifeline import is_supervised
 from streams.priority import Levels
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.scheduler import Scheduler
@@ -24,6 +25,8 @@ logger = logging.getLogger("streams.worker")
 
 EXIT_FORCED = 70
 """Exit code when the process had to be ended because a handler did not let go (sysexits: internal software error)."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What asks a worker to stop in order: its orchestrator, its user, or the terminal that goes away."""
 _LAST_RESORT = 10.0
 
 
@@ -124,7 +127,7 @@ class Service:
             consumer.stop(self.options.grace_period)
 
     async def run(self) -> None:
-        """Run until ``stop`` is called or a signal (SIGTERM, SIGINT) arrives; a second signal ends it now.
+        """Run until ``stop`` is called or a signal (SIGTERM, SIGINT, SIGHUP) arrives; a second signal ends it now.
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
@@ -172,7 +175,9 @@ class Service:
         timers: list[threading.Timer] = []
 
         def received(number: int, frame: FrameType | None) -> None:
-            del number, frame
+            del frame
+            if timers and number == signal.SIGTERM and is_supervised():
+                return  # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
             if not timers:
                 wait = self.options.grace_period + self.options.cancel_grace + _LAST_RESORT
                 timers.append(threading.Timer(wait, os._exit, (EXIT_FORCED,)))
@@ -180,7 +185,9 @@ class Service:
                 timers[0].start()
             loop.call_soon_threadsafe(self.stop)
 
-        before = {number: signal.signal(number, received) for number in (signal.SIGTERM, signal.SIGINT)}
+        # What is ignored stays ignored: that is how nohup keeps a worker running when its terminal goes.
+        numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, received) for number in numbers}
         try:
             yield
         finally:

@@ -56,7 +56,7 @@ def load(target: str) -> Pipeline:
 
 
 def run_worker(pipeline: Pipeline) -> int:
-    """Run a pipeline until SIGTERM or SIGINT; returns the exit code.
+    """Run a pipeline until SIGTERM, SIGINT or SIGHUP; returns the exit code.
 
     A handler that ignores its cancellation, or a thread that never returns, cannot hold up the process: after an
     orderly stop the interpreter gets a moment to end, then the process is ended with ``EXIT_FORCED``.
@@ -134,5 +134,6 @@ def _search_first(folder: Path) -> None:
 
 def _failed(what: str, error: Exception) -> ConfigurationError:
     facts = describe_error(error, "")
-    where = f" ({facts['where']})" if facts["where"] else ""
+    # A file that cannot be compiled has no place in itself; its message names file and line.
+    where = f" ({facts['where']})" if facts["where"] and not isinstance(error, SyntaxError) else ""
     return ConfigurationError(f"importing {what} failed with {facts['type']}: {facts['message']}{where}")

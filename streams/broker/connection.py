@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streams.broker.link import Link
 
 DEFAULT_URL = "memory://"
-_EMBEDDED = ("embedded://", "memory://")
+EMBEDDED = ("embedded://", "memory://")
 _SERVER = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 _LATER = ("redis+sentinel://", "redis+cluster://")
 
@@ -65,7 +65,7 @@ class Broker:
         self._dial: Dial | None = None
         self._links: set[Link] = set()
         self._control: Link | None = None
-        if self.url.startswith(_EMBEDDED):
+        if self.url.startswith(EMBEDDED):
             self._embedded = EmbeddedServer.from_url(self.url)
         else:
             self._dial = self._read_url()
@@ -133,16 +133,12 @@ class Broker:
     def _read_url(self) -> Dial:
         name, mark, rest = self.url.partition("://")
         if not mark:
-            raise ConfigurationError(
-                f"the URL has no scheme; it begins with one of {', '.join((*_SERVER, *_EMBEDDED))}"
-            )
+            raise ConfigurationError(f"the URL has no scheme; it begins with one of {', '.join((*_SERVER, *EMBEDDED))}")
         scheme = name + mark
         if scheme in _LATER:
             raise ConfigurationError(f"{scheme} is not served by this version; use {', '.join(_SERVER[:2])} or unix://")
         if scheme not in _SERVER:
-            raise ConfigurationError(
-                f"URL scheme {scheme!r} is unknown; use one of {', '.join((*_SERVER, *_EMBEDDED))}"
-            )
+            raise ConfigurationError(f"URL scheme {scheme!r} is unknown; use one of {', '.join((*_SERVER, *EMBEDDED))}")
         from streams.broker.dial import Dial
 
         try:

@@ -29,6 +29,7 @@ class Exit(IntEnum):
     FULL = 5
     UNKNOWN = 6
     FORCED = 70
+    CRASHING = 71
     INTERRUPTED = 130
 
 
@@ -41,6 +42,7 @@ MEANINGS = {
     Exit.FULL: "the stream or the server is full; nothing was dropped",
     Exit.UNKNOWN: "an answer was lost: events may be stored or not",
     Exit.FORCED: "a worker ended without a handler that did not let go",
+    Exit.CRASHING: "a process of a worker ended again and again before it began",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Annotated, Literal
+import sys
+from typing import Annotated, Any, Literal
 
 import typer
 
-from streams import logs
-from streams.cli.common import Namespace, Url, examples, finish, override
+from streams import lifeline, logs
+from streams.broker.connection import DEFAULT_URL, EMBEDDED
+from streams.cli.common import Namespace, Url, examples, override
 from streams.cli.exit_codes import exit_code
-from streams.errors import StreamsError
+from streams.errors import ConfigurationError, StreamsError
+from streams.lifeline import Lifeline
+from streams.pipeline import Pipeline
 from streams.settings import Settings
+from streams.supervisor import Supervisor, SupervisorOptions
+from streams.watching import folder_of
 from streams.worker import load, run_worker
 
 logger = logging.getLogger("streams.worker")
@@ -19,12 +26,14 @@ logger = logging.getLogger("streams.worker")
 HELP = (
     "Run the handlers of a pipeline until SIGTERM or Ctrl-C."
     "\n\nOne process: consumer, reclaimer and scheduler of every group that the pipeline declares. Start as many"
-    " processes as you like, anywhere; they share the work. At SIGTERM a worker stops fetching at once, lets"
-    " running handlers finish within the grace period, and gives back the rest at no cost to its attempts."
-    " A second signal: now. Log lines go to standard error."
+    " as you like, anywhere; they share the work. With --processes this command starts them itself, starts again what"
+    " dies, and passes signals on."
+    "\n\nAt SIGTERM a worker stops fetching at once, lets running handlers finish within the grace period, and gives"
+    " back the rest at no cost to its attempts. A second signal: now. Log lines go to standard error."
     + examples(
         "streams worker shop:pipeline",
-        "streams worker path/to/shop.py:pipeline --concurrency 50 --log json",
+        "streams worker shop:pipeline --reload",
+        "streams worker path/to/shop.py:pipeline --processes 4 --concurrency 50 --log json",
         "STREAMS_URL=redis://redis:6379/0 streams worker app.events:pipeline --grace-period 25",
     )
 )
@@ -41,7 +50,10 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     concurrency: Annotated[
         int | None,
         typer.Option(
-            min=1, max=100_000, help="Handlers at once, for groups that do not say so themselves.", show_default="100"
+            min=1,
+            max=100_000,
+            help="Handlers at once, per process, for groups that do not say so themselves.",
+            show_default="100",
         ),
     ] = None,
     lease: Annotated[
@@ -58,6 +70,24 @@ def worker(  # noqa: PLR0913 - each is an option of the command
         float | None,
         typer.Option(min=0, max=86_400, help="Seconds that running handlers get at shutdown.", show_default="10"),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Run this many processes, and start again what dies.",
+            show_default="one, by itself",
+            rich_help_panel="Processes",
+        ),
+    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="For development: start again when a Python or env file changes. Needs the extra 'reload'.",
+            rich_help_panel="Processes",
+        ),
+    ] = False,
     log: Annotated[Literal["text", "json"] | None, typer.Option(help="Form of the log.", show_default="text")] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None, typer.Option(help="Least level.", show_default="info")
@@ -66,21 +96,79 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """Run a worker; see HELP."""
-    settings = override(Settings.from_env(), log=log, log_level=log_level)
+    own = {
+        "url": url,
+        "namespace": namespace,
+        "concurrency": concurrency,
+        "lease": lease,
+        "grace_period": grace_period,
+    }
+    logging_ = {"log": log, "log_level": log_level}
+    line = Lifeline.take()
+    if line is not None:
+        raise typer.Exit(_run_supervised(line, target, own, logging_))
+    settings = override(Settings.from_env(), **logging_)
     logs.set_up(settings.log, settings.log_level)
+    if processes is None and not reload:
+        raise typer.Exit(_run(_load(target, own)))
+    folder = folder_of(target) if reload else None
+    command = [*_front(reload=reload), "worker", target, *_as_options({**own, **logging_})]
+    raise typer.Exit(asyncio.run(Supervisor(SupervisorOptions(command, processes or 1, folder)).run()))
+
+
+def _load(target: str, own: dict[str, Any]) -> Pipeline:
     pipeline = load(target)
-    pipeline.settings = override(
-        pipeline.settings,
-        url=url,
-        namespace=namespace,
-        concurrency=concurrency,
-        lease=lease,
-        grace_period=grace_period,
-    )
+    pipeline.settings = override(pipeline.settings, **own)
+    return pipeline
+
+
+def _run(pipeline: Pipeline) -> int:
     try:
-        code = run_worker(pipeline)
+        return run_worker(pipeline)
     except StreamsError as error:
-        # From here on the log is what is read, so the end is told there, in its form.
-        logger.error("the worker ends: %s", error)  # noqa: TRY400 - the sentence says it all
-        finish(exit_code(error))
-    raise typer.Exit(code)
+        return _told(error)
+
+
+def _run_supervised(line: Lifeline, target: str, own: dict[str, Any], logging_: dict[str, Any]) -> int:
+    """Run as one of the processes of a supervisor, which learns how far it comes."""
+    try:
+        settings = override(Settings.from_env(), **logging_)
+        logs.set_up(settings.log, settings.log_level, line.name)
+        pipeline = _load(target, own)
+        line.tell(lifeline.READY, hold=_shared_server(pipeline))
+        return run_worker(pipeline)
+    except StreamsError as error:
+        line.tell(lifeline.UNREACHABLE if error.retryable else lifeline.HOPELESS)
+        return _told(error)
+
+
+def _told(error: StreamsError) -> int:
+    # By now the log is what is read, so the end is told there, in its form.
+    logger.error("the worker ends: %s", error)
+    return int(exit_code(error))
+
+
+def _shared_server(pipeline: Pipeline) -> str | None:
+    """The URL of the embedded server that has to outlive one process; None for a server of its own."""
+    url = pipeline.settings.url or DEFAULT_URL
+    if url == DEFAULT_URL:
+        raise ConfigurationError(
+            "processes that a supervisor starts need a server that they share, and memory:// belongs to one process: "
+            "give --url memory://NAME, embedded://PATH for a server that keeps its data, or redis://HOST:6379/0"
+        )
+    return url if url.startswith(EMBEDDED) else None
+
+
+def _front(*, reload: bool) -> list[str]:
+    """The command with which this program was started, up to its arguments: interpreter, its flags, program."""
+    given, arguments = sys.orig_argv, sys.argv[1:]
+    at = len(given) - len(arguments)
+    front = given[1:at] if given[at:] == arguments else ["-m", "streams"]
+    # Compiled files are trusted by their second: what is saved twice within one would run in its old form.
+    return [sys.executable, *(["-B"] if reload else []), *front]
+
+
+def _as_options(values: dict[str, Any]) -> list[str]:
+    """Options of the command line again."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]

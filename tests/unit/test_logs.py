@@ -55,6 +55,13 @@ def test_a_json_line():
     }
 
 
+def test_one_of_several_processes_says_which():
+    made = record("retry")
+    assert " [2] WARNING consumer  retry" in TextFormatter("2").format(made)
+    assert orjson.loads(JsonFormatter("2").format(made))["child"] == "2"
+    assert "child" not in orjson.loads(JsonFormatter().format(made))
+
+
 @FORMATTERS
 def test_facts_without_a_value_are_left_out(formatter):
     line = formatter.format(record("retry", event_id="", entry=None, attempt=0))
