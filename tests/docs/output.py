@@ -18,6 +18,7 @@ _VARYING = (
     (re.compile(r"\b(worker|consumer|server)=\S+"), r"\1=<name>"),
     (re.compile(r"\b[A-Za-z0-9][\w.]*(?:-[\w.]+)*-\d+-[0-9a-f]{8}\b"), "<name>"),
     (re.compile(r"\b(delay|seconds|waited|silent|took|at|first|last|pid)=\d+(?:\.\d+)?\b"), r"\1=<number>"),
+    (re.compile(r"\(\d[\d,]*/s\)"), "<rate>"),
     (re.compile(r"\b\d+(?:\.\d+)? ?(?:ms|s)\b"), "<seconds>"),
     (re.compile(r"(?:/private)?/tmp/[\w./-]+"), "<path>"),
     (re.compile(r"[─━═-]{3,}"), "<rule>"),

@@ -140,6 +140,7 @@ class Player:
             ("python3", ""),
             ("streams", "-m streams"),
             ("pytest", "-m pytest -p no:cacheprovider"),
+            ("flask", "-m flask"),
             ("redis-cli", str(self._folder / "redis_cli.py")),
         ):
             file = programs / name
@@ -149,7 +150,6 @@ class Player:
             "PATH": f"{programs}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONWARNINGS": "error::ResourceWarning",
             "COLUMNS": "110",
             "NO_COLOR": "1",

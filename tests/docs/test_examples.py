@@ -58,6 +58,15 @@ def test_every_page_is_in_the_navigation() -> None:
     assert missing == [], "add them to the navigation in mkdocs.yml"
 
 
+def test_the_tests_that_pages_name_exist() -> None:
+    there = set(
+        re.findall(r"def (test_\w+)", "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")))
+    )
+    for path in pages():
+        for name in re.findall(r"`(test_\w+)`", path.read_text("utf-8")):
+            assert name in there, f"{path.name} names {name}"
+
+
 def test_blocks_that_are_not_run_are_rare() -> None:
     marked = [block.where for blocks in PAGES.values() for block in blocks if block.not_run is not None]
     assert len(marked) <= NOT_RUN_AT_MOST, marked

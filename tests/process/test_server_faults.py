@@ -211,6 +211,18 @@ async def test_client_kill_under_load(make_server: MakeServer) -> None:
                 await asyncio.sleep(0.06)
 
 
+async def test_too_few_replicas(make_server: MakeServer) -> None:
+    # One kind: both refuse with the same word.
+    server = make_server(BINARIES[0])
+    async with under_load(server) as (live, load, _):
+        with server.client() as client:
+            client.config_set("min-replicas-to-write", "1")
+            await eventually(lambda: load.refused > 0, what="a publish to be refused")
+            client.config_set("min-replicas-to-write", "0")
+    assert load.unknown == set(), "a refusal is a certain answer"
+    assert live.consumer.stats.lost == 0
+
+
 # Keys that disappear
 
 
