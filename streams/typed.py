@@ -6,6 +6,7 @@ Everything that JSON has by itself (``dict``, ``list``, ``str``, and ``bytes`` o
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -196,7 +197,9 @@ def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
     inner = _written(function)
     names: dict[str, Any] = dict(getattr(inner, "__globals__", {}))
     if inspect.isfunction(inner):
-        names |= inspect.getclosurevars(inner).nonlocals
+        for name, cell in zip(inner.__code__.co_freevars, inner.__closure__ or (), strict=True):
+            with contextlib.suppress(ValueError):  # Assigned below the handler.
+                names[name] = cell.cell_contents
     carrier = SimpleNamespace(__annotations__={"of": annotation})
     try:
         return get_type_hints(carrier, names, include_extras=True)["of"]

@@ -139,6 +139,15 @@ def test_an_annotation_with_names_of_the_enclosing_function():
     assert event.data == Local(1)
 
 
+def test_what_the_enclosing_function_assigns_below_the_handler_is_no_hindrance():
+    def handler(event: "Event[int]") -> Any:
+        return later
+
+    assert Route(handler).prepare is not None
+    later = 5
+    assert handler(None) == later
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
