@@ -24,6 +24,7 @@ from streams.errors import (
     StreamsError,
 )
 from streams.event import Event
+from streams.pauses import Pause, Pauses
 from streams.pipeline import Pipeline
 from streams.priority import Levels
 from streams.producer import Producer, ProducerOptions, Receipt
@@ -51,6 +52,8 @@ __all__ = [
     "MalformedEvent",
     "NotFound",
     "OutOfMemory",
+    "Pause",
+    "Pauses",
     "Pipeline",
     "Producer",
     "ProducerOptions",

@@ -106,6 +106,14 @@ class Consumer:
         return self._runners.busy
 
     @property
+    def paused(self) -> frozenset[int]:
+        """The levels that are paused for this group; nothing of them is started.
+
+        As of the last look for work: half a second ago at most, unless every place is taken.
+        """
+        return self._fetcher.paused
+
+    @property
     def abandoned(self) -> set[asyncio.Task[None]]:
         """Tasks of handlers that never ended; whoever ends the process must not wait for them."""
         return self._runners.abandoned

@@ -83,6 +83,10 @@ class Keys:
         """HASH, expiring: who sweeps, until when, and the cursors."""
         return f"{self._root}:{group}:sweep"
 
+    def paused(self) -> str:
+        """HASH: scope of a pause (see ``scope``) to who, since when and why (JSON)."""
+        return f"{self._root}:paused"
+
     def audit(self) -> str:
         """STREAM, capped: what operators did."""
         return f"{self._root}:audit"
@@ -100,6 +104,12 @@ def index_key(namespace: str) -> str:
 def member(level: int, entry_id: str) -> str:
     """How an entry is named inside the retry ZSET and the attempts hash."""
     return f"{level}|{entry_id}"
+
+
+def scope(group: str = "", level: int | None = None) -> str:
+    """How what a pause covers is named: ``stream``, ``group=billing``, ``level=5`` or ``group=billing,level=5``."""
+    parts = ([f"group={group}"] if group else []) + ([] if level is None else [f"level={level}"])
+    return ",".join(parts) or "stream"
 
 
 def parse_member(text: str) -> tuple[int, str]:

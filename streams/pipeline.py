@@ -14,6 +14,7 @@ from streams.event import EventAttributes
 from streams.handlers import HandlerFunction, Route, Router
 from streams.keys import Keys, checked_name
 from streams.logs import set_up_if_silent
+from streams.pauses import Pauses
 from streams.producer import Producer, ProducerOptions, Receipt
 from streams.retry import Retry
 from streams.service import GroupPlan, Service, ServiceOptions
@@ -229,6 +230,10 @@ class Pipeline:
     def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
         """The dead letters of a group; ``by`` names who acts, for the audit record."""
         return DeadLetters(self.broker, stream, group, by=by)
+
+    def pauses(self, stream: str, *, by: str = "") -> Pauses:
+        """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
+        return Pauses(self.broker, stream, by=by)
 
     def status(self) -> Status:
         """Where entries stand."""

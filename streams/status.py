@@ -11,6 +11,7 @@ from streams.codec import decode
 from streams.dead_letters import DeadLetter, DeadLetters, Filter
 from streams.errors import EventError, GroupMissing, InvalidName, NotFound
 from streams.keys import checked_name, member, parse_member
+from streams.pauses import Pause, read_pauses
 from streams.retry import AttemptRecord
 
 _SCAN_MOST = 10_000
@@ -22,6 +23,7 @@ class LevelRow:
     """One level of one group, or of a stream that nobody consumes (``group`` '').
 
     ``oldest_age`` is in seconds; ``lag`` is the server's own figure, None where it has none.
+    ``paused``: whether the level is held for the group, by whatever pause.
     """
 
     level: int
@@ -30,6 +32,7 @@ class LevelRow:
     retrying: int
     lag: int | None
     oldest_age: float | None
+    paused: bool = False
 
 
 @dataclass(slots=True)
@@ -49,12 +52,13 @@ class GroupRow:
 
 @dataclass(slots=True)
 class StreamRow:
-    """One stream."""
+    """One stream. ``paused``: every pause, who, since when and why."""
 
     stream: str
     stored: int
     scheduled: int
     groups: list[GroupRow]
+    paused: list[Pause] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -105,7 +109,7 @@ class Status:
         return [await self._row(name, levels) for name, levels in (await self.streams()).items()]
 
     async def stream(self, name: str) -> StreamRow:
-        """One stream. 2 commands per level, and 3 per level and group; independent of how much is stored.
+        """One stream. 2 commands, 2 per level, and 3 per level and group; independent of how much is stored.
 
         Raises:
             NotFound: there is no such stream.
@@ -217,7 +221,7 @@ class Status:
 
 
 def _stream_row(status: StreamStatus, now: float) -> StreamRow:
-    groups = []
+    groups, paused = [], read_pauses(status.paused)
     for group in status.groups:
         levels = [
             LevelRow(
@@ -227,12 +231,13 @@ def _stream_row(status: StreamStatus, now: float) -> StreamRow:
                 row.retrying,
                 row.lag,
                 None if row.oldest is None else round(max(0.0, now - row.oldest), 3),
+                any(pause.covers(group.group, row.level) for pause in paused),
             )
             for row in sorted(group.levels, key=lambda row: -row.level)
         ]
         held = {name: count for name, (count, _) in group.consumers.items()}
         groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers), held))
-    return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups)
+    return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups, paused)
 
 
 def _state(stream: str, group: str, found: Found) -> EntryState:

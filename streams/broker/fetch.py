@@ -36,11 +36,15 @@ class Delivery:
 
 
 class DueReply(NamedTuple):
-    """Due retries, the next due time (Unix seconds, None: no retry waits), and how many entries had vanished."""
+    """Due retries, the next due time (Unix seconds, None: no retry waits), and how many entries had vanished.
+
+    ``paused``: of the levels, those that are paused for the group.
+    """
 
     deliveries: list[Delivery]
     next_due: float | None
     vanished: int
+    paused: frozenset[int] = frozenset()
 
 
 class Fetching:
@@ -58,6 +62,8 @@ class Fetching:
         self._blocking = broker.link()
         self._link = broker.link()
         self._streams = [keys.level(level) for level in self._levels]
+        self._open, self._open_streams = self._levels, self._streams
+        self._due_from = 0
         self._level_of = {keys.level(level).encode(): level for level in self._levels}
         self._head = ("XREADGROUP", "GROUP", group, consumer, "COUNT")
 
@@ -81,40 +87,54 @@ class Fetching:
             raise replies[-1]
         return created
 
+    @property
+    def open_levels(self) -> tuple[int, ...]:
+        """The levels that new entries are read from, highest first: all but the paused ones."""
+        return self._open
+
+    def hold(self, paused: frozenset[int]) -> None:
+        """Read no new entries of these levels, until called again with others."""
+        self._open = tuple(level for level in self._levels if level not in paused)
+        self._open_streams = [self._keys.level(level) for level in self._open]
+        self._due_from = 0
+
     async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
-        """Block for new entries on all levels, at most ``count`` of each level, at most ``seconds``.
+        """Block for new entries on the open levels, at most ``count`` of each level, at most ``seconds``.
 
         ``patience``: seconds beyond that after which the answer counts as lost.
         """
         block = max(1, round(seconds * 1000))
-        ids = (">",) * len(self._streams)
+        streams = self._open_streams
+        ids = (">",) * len(streams)
         reply = await self._blocking.call(
-            *self._head, count, "BLOCK", block, "STREAMS", *self._streams, *ids, within=seconds + patience
+            *self._head, count, "BLOCK", block, "STREAMS", *streams, *ids, within=seconds + patience
         )
         return self._deliveries(reply)
 
     async def take(self, limit: int) -> list[Delivery]:
         """At most ``limit`` new entries, strictly the highest levels first; never blocks."""
-        reply = await self._link.call(*_FETCH.command(self._streams, self._group, self._consumer, limit))
+        levels = self._open
+        reply = await self._link.call(*_FETCH.command(self._open_streams, self._group, self._consumer, limit))
         taken: list[Delivery] = []
         for index, entries in reply:
-            level = self._levels[index - 1]
+            level = levels[index - 1]
             taken += [Delivery(level, entry_id.decode(), fields) for entry_id, fields in entries]
         return taken
 
     async def take_from(self, level: int, limit: int) -> list[Delivery]:
-        """At most ``limit`` new entries while ``level`` is the busy one; never blocks.
+        """At most ``limit`` new entries while ``level``, an open one, is the busy one; never blocks.
 
         Natively (a script costs the server 3 µs more per entry). What arrived meanwhile on the levels above comes too,
         with a small share of the limit held free for each of them, so the sum never exceeds the limit.
         """
-        at = self._levels.index(level)
+        streams = self._open_streams
+        at = self._open.index(level)
         share = max(1, limit // 32)
         rest = limit - share * at
         commands: list[Command] = []
         if at:
-            commands.append((*self._head, share, "STREAMS", *self._streams[:at], *(">",) * at))
-        commands.append((*self._head, rest, "STREAMS", self._streams[at], ">"))
+            commands.append((*self._head, share, "STREAMS", *streams[:at], *(">",) * at))
+        commands.append((*self._head, rest, "STREAMS", streams[at], ">"))
         taken: list[Delivery] = []
         refused: BrokerError | None = None
         for reply in await self._link.batch(commands):
@@ -127,22 +147,34 @@ class Fetching:
         return taken
 
     async def take_due(self, limit: int, suspects: int) -> DueReply:
-        """At most ``limit`` retries whose time has come, of which at most ``suspects`` suspects; never blocks."""
-        keys = (self._keys.retry(self._group), self._keys.attempts(self._group), *self._streams)
-        command = _FETCH_DUE.command(keys, self._group, self._consumer, PARKED, limit, suspects, *self._levels)
-        now, next_due, vanished, entries = await self._link.call(*command)
+        """At most ``limit`` retries whose time has come, of which at most ``suspects`` suspects; never blocks.
+
+        Says which levels are paused, too; of those it gives nothing. Follow it with ``hold`` when they changed.
+        """
+        keys = (
+            self._keys.retry(self._group),
+            self._keys.attempts(self._group),
+            self._keys.paused(),
+            *self._streams,
+        )
+        command = _FETCH_DUE.command(
+            keys, self._group, self._consumer, PARKED, limit, suspects, self._due_from, *self._levels
+        )
+        now, next_due, vanished, entries, paused, self._due_from = await self._link.call(*command)
         self._clock.observe(now)
         deliveries = [
             Delivery(int(level), entry_id.decode(), fields, count, record)
             for level, entry_id, count, record, fields in entries
         ]
-        return DueReply(deliveries, None if next_due < 0 else next_due / 1000, vanished)
+        return DueReply(deliveries, None if next_due < 0 else next_due / 1000, vanished, frozenset(map(int, paused)))
 
     async def hand_back_unknown(self, held: Iterable[tuple[int, str]]) -> int:
         """Give back what the server says this consumer holds and the consumer does not know of.
 
         To be called while no read is under way. Returns how many were handed back.
         """
+        # From the beginning, once in a while: with a clock set back, rows may lie before where the looking begins.
+        self._due_from = 0
         known: dict[int, list[str]] = {level: [] for level in self._levels}
         for level, entry_id in held:
             known[level].append(entry_id)

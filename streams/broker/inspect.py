@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.broker.connection import Broker
+from streams.broker.pauses import Stored, stored_pauses
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError, CommandRefused, GroupMissing, InvalidName
 from streams.keys import PARKED, RECLAIMER_SUFFIX, Keys, index_key, parse_member
@@ -41,12 +42,13 @@ class GroupStatus:
 
 @dataclass(slots=True)
 class StreamStatus:
-    """A stream: ``stored`` counts entries per level, whoever still needs them."""
+    """A stream: ``stored`` counts entries per level, whoever still needs them; ``paused``: scopes and JSON."""
 
     stream: str
     stored: dict[int, int]
     scheduled: int
     groups: list[GroupStatus]
+    paused: list[Stored]
 
 
 @dataclass(slots=True)
@@ -81,20 +83,20 @@ class Inspecting:
         return {name: sorted(levels) for name, levels in sorted(streams.items())}
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamStatus:
-        """The status of one stream. Commands: 2 per level, and 3 per level and group, in three round trips."""
+        """The status of one stream. Commands: 2, 2 per level, and 3 per level and group, in three round trips."""
         keys = self._broker.keys(name)
-        commands: list[Command] = [("ZCARD", keys.scheduled())]
+        commands: list[Command] = [("ZCARD", keys.scheduled()), ("HGETALL", keys.paused())]
         for level in levels:
             commands += [("XLEN", keys.level(level)), ("XINFO", "GROUPS", keys.level(level))]
         replies = await self._replies(commands, (GroupMissing, CommandRefused))
-        stored = {level: replies[1 + 2 * i] or 0 for i, level in enumerate(levels)}
+        stored = {level: replies[2 + 2 * i] or 0 for i, level in enumerate(levels)}
         rows: dict[str, dict[int, dict[str, Any]]] = {}
         for i, level in enumerate(levels):
-            for row in replies[2 + 2 * i] or ():
+            for row in replies[3 + 2 * i] or ():
                 info = _pairs(row)
                 rows.setdefault(info["name"].decode(), {})[level] = info
         groups = [await self._group(keys, group, found, stored, len(rows)) for group, found in sorted(rows.items())]
-        return StreamStatus(name, stored, replies[0] or 0, groups)
+        return StreamStatus(name, stored, replies[0] or 0, groups, stored_pauses(replies[1] or []))
 
     async def _group(
         self, keys: Keys, group: str, found: dict[int, dict[str, Any]], stored: dict[int, int], groups: int

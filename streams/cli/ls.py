@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from streams.cli.common import (
     AsJson,
@@ -25,6 +27,7 @@ from streams.cli.common import (
     table,
     write_json,
 )
+from streams.cli.pause import named, story
 from streams.pipeline import Pipeline
 from streams.status import GroupRow, StreamRow
 
@@ -32,6 +35,7 @@ HELP = (
     "Show every stream: what waits, runs, is retried and died."
     "\n\nOne line per level of each group. OLDEST is the age of the oldest unfinished event; LAG is the server's own"
     " count of events that the group has not read. SCHEDULED belongs to the stream, DEAD and CONSUMERS to the group."
+    " Levels that are paused say so, and below stands by whom, since when and why."
     " The cost does not grow with what is stored."
     + examples("streams ls", "streams ls orders --watch", "streams ls --json | jq '.streams[].groups[].dead'")
 )
@@ -59,7 +63,7 @@ def ls(
         if as_json:
             write_json({"streams": [as_plain(row) for row in rows]})
         elif rows:
-            stdout().print(streams_table(rows))
+            stdout().print(overview(rows))
         else:
             remark(f"no streams yet on {pipeline.settings.namespace!r}: publish an event, or start a worker")
 
@@ -69,6 +73,16 @@ def ls(
 def as_plain(row: StreamRow) -> dict[str, Any]:
     """A stream as plain JSON types."""
     return asdict(row)
+
+
+def overview(rows: list[StreamRow]) -> Group:
+    """The table, and below it what is paused, by whom, since when and why."""
+    lines = [
+        Text(f"paused: {named(row.stream, pause)}, {story(pause)}", style="yellow")
+        for row in rows
+        for pause in row.paused
+    ]
+    return Group(streams_table(rows), *([Text(), *lines] if lines else []))
 
 
 def streams_table(rows: list[StreamRow]) -> Table:
@@ -105,7 +119,7 @@ def _add_group(made: Table, group: GroupRow, stream: str, scheduled: str) -> Non
         made.add_row(
             stream if at == 0 else "",
             cell(group.group) if at == 0 else "",
-            str(level.level),
+            f"[yellow]paused[/] {level.level}" if level.paused else str(level.level),
             number(level.waiting),
             number(level.processing, style="green"),
             number(level.retrying, style="yellow"),
@@ -125,5 +139,5 @@ async def _rows(pipeline: Pipeline, stream: str | None) -> list[StreamRow]:
 async def _watch(pipeline: Pipeline, stream: str | None) -> None:
     with Live(console=stdout(), auto_refresh=False) as live:
         while True:
-            live.update(streams_table(await _rows(pipeline, stream)), refresh=True)
+            live.update(overview(await _rows(pipeline, stream)), refresh=True)
             await asyncio.sleep(_REFRESH)

@@ -45,6 +45,7 @@ class Fetcher:
         self._check_at = 0.0
         self._hungry = True
         self._focus: int | None = None
+        self._paused: frozenset[int] = frozenset()
         self._away = False
         self._started = False
 
@@ -52,6 +53,11 @@ class Fetcher:
     def stopped(self) -> bool:
         """Whether ``stop`` was called."""
         return self._stopping
+
+    @property
+    def paused(self) -> frozenset[int]:
+        """The levels that are paused for the group, as of the last look for work."""
+        return self._paused
 
     def stop(self) -> None:
         """Fetch nothing more; a read that is blocking ends by itself within POLL seconds."""
@@ -71,17 +77,17 @@ class Fetcher:
             try:
                 await self._step()
             except GroupMissing:
-                await self._pause(backoff.next())
+                await self._sleep(backoff.next())
                 await self._until_it_works(self._create_group, backoff)
             except AccessDenied:
                 raise
             except BrokerUnavailable as error:
                 self._say_away(error)
-                await self._pause(backoff.next())
+                await self._sleep(backoff.next())
                 self._check_at = 0.0
             except BrokerError as error:
                 logger.error("cannot read the stream", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
-                await self._pause(_WRONG_TYPE_WAIT)
+                await self._sleep(_WRONG_TYPE_WAIT)
             else:
                 if self._away:
                     self._away = False
@@ -108,6 +114,9 @@ class Fetcher:
             await self._find_lost_reads()
         if now >= self._due_at and await self._take_due(free):
             return
+        if self._paused and not self._fetching.open_levels:
+            await self._sleep(self._due_at - time.monotonic())
+            return
         if self._focus is not None and free >= 4 * len(self._levels):
             taken = await self._fetching.take_from(self._focus, free)
             self._learn(taken, free)
@@ -131,8 +140,22 @@ class Fetcher:
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
             self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
+        if reply.paused != self._paused:
+            self._hold(reply.paused)
         self._start(reply.deliveries)
         return bool(reply.deliveries)
+
+    def _hold(self, paused: frozenset[int]) -> None:
+        """Read from other levels from now on: somebody paused or resumed some."""
+        before, self._paused = self._paused, paused
+        self._fetching.hold(paused)
+        self._hungry, self._focus = True, None
+        if before - paused:
+            # Their due retries were walked over until now.
+            self._due_at = 0.0
+            logger.info("resumed", extra={"where": self._where, "levels": sorted(before - paused)})
+        if paused - before:
+            logger.info("paused", extra={"where": self._where, "levels": sorted(paused - before)})
 
     async def _block(self, free: int) -> list[Delivery]:
         """Wait for new entries, no longer than to the next due retry."""
@@ -206,10 +229,10 @@ class Fetcher:
                 raise
             except BrokerUnavailable as error:
                 self._say_away(error)
-                await self._pause(backoff.next())
+                await self._sleep(backoff.next())
             except BrokerError as error:
                 logger.error("cannot create the group", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
-                await self._pause(_WRONG_TYPE_WAIT)
+                await self._sleep(_WRONG_TYPE_WAIT)
             else:
                 return
 
@@ -222,7 +245,7 @@ class Fetcher:
                 extra={"where": self._where, "error": str(error)},
             )
 
-    async def _pause(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         """Sleep, but not through a stop."""
         try:
             async with asyncio.timeout(seconds):

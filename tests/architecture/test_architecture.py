@@ -52,7 +52,17 @@ def test_public_names():
     assert set(streams.__all__) == {
         *("AccessDenied", "Broker", "BrokerError", "BrokerUnavailable", "ConfigurationError", "Consumer"),
         *("ConsumerOptions", "DeadLetter", "DeadLetters", "Event", "EventError", "EventTooLarge", "Filter", "Levels"),
-        *("MalformedEvent", "NotFound", "OutOfMemory", "Pipeline", "Producer", "ProducerOptions", "PublishError"),
+        *(
+            "MalformedEvent",
+            "NotFound",
+            "OutOfMemory",
+            "Pause",
+            "Pauses",
+            "Pipeline",
+            "Producer",
+            "ProducerOptions",
+            "PublishError",
+        ),
         *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Reject", "Retry", "Scheduler", "Settings"),
         *("Snooze", "Status", "StreamFull", "StreamsError"),
     }

@@ -23,6 +23,7 @@ from streams import (
     BrokerUnavailable,
     Event,
     OutOfMemory,
+    Pauses,
     Producer,
     ProducerOptions,
     PublishUnknown,
@@ -46,8 +47,8 @@ MINIMAL_ACL = (
     # Workers.
     " +xreadgroup +xgroup|create +xgroup|delconsumer +xack +xdel +xclaim +xautoclaim +xpending +xrange"
     " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +hget +hmget +hdel +pexpire"
-    # Whoever looks at status and dead letters, replays and discards.
-    " +smembers +xrevrange"
+    # Whoever looks at status and dead letters, replays and discards, pauses and resumes.
+    " +smembers +xrevrange +hgetall"
 )
 """What one user needs for everything; keys: ``~<namespace>:*``."""
 
@@ -598,7 +599,7 @@ def acl_user(server: Server, name: str, *rules: str) -> str:
 
 
 async def everything(broker: Broker) -> None:
-    """Publish in every way, handle, retry, bury, snooze, look, replay, discard."""
+    """Publish in every way, handle, retry, bury, snooze, look, replay, discard, pause, resume."""
     from streams.dead_letters import DeadLetters, Filter
 
     producer = Producer(broker, STREAM, ProducerOptions(max_len=10_000))
@@ -619,9 +620,12 @@ async def everything(broker: Broker) -> None:
         await eventually(lambda: live.starts[hopeless[0]] == [1, 1])
         await eventually(lambda: _count_is(letters, 2))
         assert await letters.discard(Filter(event_id=hopeless[1])) == 1
+        pauses = Pauses(broker, STREAM)
+        await pauses.pause(group=GROUP, level=5)
         status = Status(broker)
         (row,) = await status.overview()
-        assert row.groups[0].dead == 1
+        assert row.groups[0].dead == len(row.paused) == 1
+        await pauses.resume_all()
         assert (await status.find(STREAM, hopeless[0]))[0].state == "dead"
         # A consumer that goes silent: what it held is reclaimed.
         with_nobody = await producer.publish({}, type="job", priority=10)
