@@ -16,7 +16,7 @@ from streams.service import GroupPlan
 from streams.settings import Settings
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
-from streams.sync.views import DeadLetters, Status
+from streams.sync.views import DeadLetters, Pauses, Status
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -114,6 +114,10 @@ class Pipeline:
     def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
         """The dead letters of a group; ``by`` names who acts, for the audit record."""
         return DeadLetters(self._portal, stream, group, by=by)
+
+    def pauses(self, stream: str, *, by: str = "") -> Pauses:
+        """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
+        return Pauses(self._portal, stream, by=by)
 
     def status(self) -> Status:
         """Where entries stand."""

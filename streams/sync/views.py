@@ -1,4 +1,4 @@
-"""What operators and callers ask for, blocking: dead letters and status."""
+"""What operators and callers ask for, blocking: dead letters, pauses and status."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from streams import dead_letters as asynchronous
 from streams.dead_letters import DeadLetter, Filter, Replay
 from streams.keys import checked_name
+from streams.pauses import PauseList, Pausing, Resumption
 from streams.status import EntryState, StreamRow
 from streams.sync.portal import Portal
 
@@ -68,6 +69,39 @@ class DeadLetters:
 
     def _call(self, function: Callable[[asynchronous.DeadLetters], Awaitable[R]]) -> R:
         return self._portal.call(lambda p: function(p.dead_letters(self.stream, self.group, by=self._by)))
+
+
+class Pauses:
+    """The pauses of one stream; see ``streams.Pauses``.
+
+    Args:
+        portal: into the pipeline.
+        stream: the stream's name.
+        by: who acts, for the audit record.
+    """
+
+    def __init__(self, portal: Portal, stream: str, *, by: str = "") -> None:
+        self.stream = checked_name(stream, "stream")
+        self._by = by
+        self._portal = portal
+
+    def pause(self, *, group: str = "", level: int | None = None, reason: str = "") -> Pausing:
+        """Hold the stream, or a group or a level of it; see ``streams.Pauses.pause``."""
+        return self._portal.call(
+            lambda p: p.pauses(self.stream, by=self._by).pause(group=group, level=level, reason=reason)
+        )
+
+    def resume(self, *, group: str = "", level: int | None = None) -> Resumption:
+        """End the pause of exactly this scope; see ``streams.Pauses.resume``."""
+        return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).resume(group=group, level=level))
+
+    def resume_all(self) -> Resumption:
+        """End every pause of the stream; see ``streams.Pauses.resume_all``."""
+        return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).resume_all())
+
+    def list(self) -> PauseList:
+        """Every pause of the stream, in the order of their scopes. One command."""
+        return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).list())
 
 
 class Status:

@@ -52,17 +52,8 @@ def test_public_names():
     assert set(streams.__all__) == {
         *("AccessDenied", "Broker", "BrokerError", "BrokerUnavailable", "ConfigurationError", "Consumer"),
         *("ConsumerOptions", "DeadLetter", "DeadLetters", "Event", "EventError", "EventTooLarge", "Filter", "Levels"),
-        *(
-            "MalformedEvent",
-            "NotFound",
-            "OutOfMemory",
-            "Pause",
-            "Pauses",
-            "Pipeline",
-            "Producer",
-            "ProducerOptions",
-            "PublishError",
-        ),
+        *("MalformedEvent", "NotFound", "OutOfMemory", "Pause", "Pauses", "Pipeline", "Producer", "ProducerOptions"),
+        "PublishError",
         *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Reject", "Retry", "Scheduler", "Settings"),
         *("Snooze", "Status", "StreamFull", "StreamsError"),
     }
