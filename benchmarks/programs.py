@@ -7,6 +7,7 @@ called ``raw`` are the client library and nothing else: the limit that ours are 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import resource
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import orjson
 import redis.asyncio
 
-from streams import Event, Pipeline, Settings
+from streams import Broker, Consumer, ConsumerOptions, Event, Pipeline, Settings
 from streams.broker.link import Link
 
 BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
@@ -96,6 +97,52 @@ async def ours_drain(url: str, facts: Facts) -> Facts:
 
 
 @program
+async def ours_drain_many(url: str, facts: Facts) -> Facts:
+    """``consumers`` consumers of one group in this process, each with ``concurrency`` slots."""
+    async with Broker(url) as broker:
+        options = ConsumerOptions(concurrency=facts["concurrency"])
+
+        async def nothing(event: Event) -> None:
+            pass
+
+        consumers = [
+            Consumer(broker, facts["stream"], "g", nothing, dataclasses.replace(options, name=f"c{n}"))
+            for n in range(facts["consumers"])
+        ]
+        await started()
+        cpu = time.process_time()
+        running = [asyncio.create_task(consumer.run()) for consumer in consumers]
+        await stopped()
+        used = time.process_time() - cpu
+        for consumer in consumers:
+            consumer.stop()
+        await asyncio.gather(*running)
+        return {"cpu": used, "handled": [consumer.stats.done for consumer in consumers]}
+
+
+@program
+async def ours_idle(url: str, facts: Facts) -> Facts:
+    """``workers`` whole workers in this process that find nothing to do for ``seconds``."""
+    pipelines = [Pipeline(settings=Settings(url=url, log_level="error")) for _ in range(facts["workers"])]
+    for pipeline in pipelines:
+
+        @pipeline.handler(facts["stream"], group="g")
+        async def handle(event: Event) -> None:
+            pass
+
+    running = [asyncio.create_task(pipeline.run()) for pipeline in pipelines]
+    await asyncio.sleep(1.0)
+    await started()
+    cpu = time.process_time()
+    await stopped()
+    used = time.process_time() - cpu
+    for pipeline in pipelines:
+        pipeline.stop()
+    await asyncio.gather(*running)
+    return {"cpu": used}
+
+
+@program
 async def raw_publish_many(url: str, facts: Facts) -> Facts:
     """Pipelines of 500 XADD."""
     client = redis.asyncio.Redis.from_url(url, protocol=2, socket_timeout=None)
@@ -118,7 +165,8 @@ async def ours_publish_many(url: str, facts: Facts) -> Facts:
         await started()
         clock, cpu = time.perf_counter(), time.process_time()
         size = facts.get("size", 0)
-        await pipeline.publish_many(facts["stream"], (body(size) for _ in range(facts["count"])), type=KIND)
+        data = body(size)
+        await pipeline.publish_many(facts["stream"], (data for _ in range(facts["count"])), type=KIND)
         result = {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     return result | {"commands": commands[0], "trips": commands[1]}
 
