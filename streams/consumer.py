@@ -20,6 +20,8 @@ from streams.consuming.settler import Settler
 from streams.errors import ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router, as_router
 from streams.keys import checked_name
+from streams.middleware.base import Middleware, Place
+from streams.middleware.chain import Chain
 from streams.priority import Levels
 
 logger = logging.getLogger("streams.consumer")
@@ -37,6 +39,7 @@ class ConsumerOptions:
         cancel_grace: seconds that a cancelled handler gets to end before it is abandoned.
         max_event_bytes: a larger body goes to the dead letters unread.
         name: of the consumer; made from host, process and start if empty.
+        middleware: what wraps every attempt, outermost first; see ``streams.middleware``.
     """
 
     levels: Levels = Levels()
@@ -45,6 +48,7 @@ class ConsumerOptions:
     cancel_grace: float = 5.0
     max_event_bytes: int = MAX_EVENT_BYTES
     name: str = ""
+    middleware: tuple[Middleware, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.concurrency <= 100_000:
@@ -94,7 +98,10 @@ class Consumer:
         keys = broker.keys(stream)
         self._settling = self._make_settling()
         self._settler = Settler(desk, self._settling)
-        self._runners = Runners(desk, as_router(handler), self._settler)
+        self._chain = chain = Chain(options.middleware)
+        self._place = Place(broker, self.stream, self.group, self.name, options.lease)
+        router = as_router(handler).with_timeouts(chain.timeouts())
+        self._runners = Runners(desk, router, self._settler, chain, self._place)
         self._fetching = Fetching(broker, keys, options.levels, self.group, self.name)
         self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler)
         self._hurry = asyncio.Event()
@@ -142,6 +149,7 @@ class Consumer:
             with contextlib.suppress(RuntimeError):  # The loop may have closed in the meantime.
                 loop.call_soon_threadsafe(self._runners.lost, deliveries)
 
+        await self._chain.start(self._place)
         leases = LeaseKeeper(self._desk, self._make_settling, lost)
         leases.start()
         self._runners.start()
@@ -179,6 +187,7 @@ class Consumer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._runners.close()
+        await self._chain.stop(self._place)
         await leases.close()
         await self._fetching.close()
         await self._settling.close()

@@ -21,6 +21,7 @@
     ├── NotFound                    no such stream, group, entry or dead letter
     └── HandlerSignal               raised *by handlers* to choose an outcome
         ├── Reject                  dead letter now, no retry
+        ├── Skip                    nothing to do: acknowledged
         └── Snooze                  later, without burning an attempt
 
 ``retryable`` on a class says whether the same call may succeed later without anybody changing anything.
@@ -178,6 +179,17 @@ class Reject(HandlerSignal):
 
     def __init__(self, reason: str = "rejected by the handler") -> None:
         super().__init__(reason)
+        self.reason = reason
+
+
+class Skip(HandlerSignal):
+    """Raised by a middleware's ``before``: acknowledge the event without running its handler.
+
+    Raised by a handler it means what a return means; returned by a ``failed`` hook, the failure is let go.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "skipped")
         self.reason = reason
 
 

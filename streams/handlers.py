@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -74,6 +74,14 @@ class Route:
 
             self.prepare = fit
 
+    def limited(self, seconds: float | None) -> Route:
+        """The same route with a timeout; itself if it has one of its own, or none is given."""
+        if seconds is None or self.timeout is not None:
+            return self
+        route = copy.copy(self)
+        route.timeout = seconds
+        return route
+
     def after(self, upcast: Callable[[Event[Any]], bool]) -> Route:
         """The same route for events that pass upcasters first."""
         route = copy.copy(self)
@@ -135,6 +143,18 @@ class Router:
             route = self.find(kind)
             if route is not None:
                 router._by_type[kind] = route.after(upcast)
+        return router
+
+    def with_timeouts(self, seconds: Mapping[str | None, float]) -> Router:
+        """A router whose routes without a timeout get one, by event type, else that of None."""
+        if not seconds:
+            return self
+        router, others = Router(), seconds.get(None)
+        for kind in {*self._by_type, *seconds}:
+            route = None if kind is None else self.find(kind)
+            if kind is not None and route is not None:
+                router._by_type[kind] = route.limited(seconds.get(kind, others))
+        router._default = None if self._default is None else self._default.limited(others)
         return router
 
     def routes(self) -> list[Route]:

@@ -79,6 +79,10 @@ class Keys:
         """STREAM: dead letters."""
         return f"{self._root}:{group}:dead"
 
+    def handled(self, group: str, event_id: str) -> str:
+        """STRING, expiring: ``handled``, or ``claimed COUNT level|entry id`` of the delivery that handles it now."""
+        return f"{self._root}:{group}:handled:{event_id}"
+
     def sweep(self, group: str) -> str:
         """HASH, expiring: who sweeps, until when, and the cursors."""
         return f"{self._root}:{group}:sweep"

@@ -10,9 +10,12 @@ from typing import Any
 
 import orjson
 
+from streams.current import current_facts
 from streams.retry import masked, one_line
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "streams_facts"}
+_EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt", "trace_id")
+_SAFE_FACTS = frozenset({"stream", "group", "entry", "attempt", "trace_id"})
 
 _EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
 # What this package says of itself: an operator needs the ids as they are, and counts are no phone numbers.
@@ -27,6 +30,8 @@ _OWN = frozenset(
 
 def _shown(record: logging.LogRecord, name: str, value: Any) -> str:
     text = str(value)
+    if name in _SAFE_FACTS and name in getattr(record, "streams_facts", ()):
+        return one_line(text)  # Not the program's own words: they came from the event that is handled.
     if (name in _OWN and record.name.startswith("streams.")) or _EVENT_ID.fullmatch(text):
         return one_line(text)
     return masked(text)
@@ -42,6 +47,28 @@ def _cause(record: logging.LogRecord) -> str:
         return ""
     error = record.exc_info[1]
     return f"{type(error).__name__}: {masked(str(error))}"
+
+
+class EventFilter(logging.Filter):
+    """Adds the event that is being handled to the log records of user code; add it to a handler of your own, too.
+
+    Every record gets ``stream``, ``group``, ``event_id``, ``event_type``, ``entry``, ``attempt`` and ``trace_id`` (of
+    the event's ``traceparent``), '' outside of a handler; what it has already stays. Never a body, key or tenant.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the facts; every record passes."""
+        if "streams_facts" in record.__dict__:
+            return True
+        # What this package says of itself has the facts of the entry that it is about.
+        facts = {} if record.name.startswith("streams.") else current_facts()
+        added = []
+        for name in _EVENT_FACTS:
+            if name not in record.__dict__:
+                record.__dict__[name] = facts.get(name, "")
+                added.append(name)
+        record.__dict__["streams_facts"] = added
+        return True
 
 
 class TextFormatter(logging.Formatter):
@@ -117,5 +144,6 @@ def set_up_if_silent(form: str = "text", level: str = "info") -> None:
 
 def _handler(form: str, child: str = "") -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(EventFilter())
     handler.setFormatter(JsonFormatter(child) if form == "json" else TextFormatter(child))
     return handler

@@ -14,6 +14,9 @@ from streams.event import EventAttributes
 from streams.handlers import HandlerFunction, Route, Router
 from streams.keys import Keys, checked_name
 from streams.logs import set_up_if_silent
+from streams.middleware.base import Middleware
+from streams.middleware.chain import Chain
+from streams.middleware.context import Context
 from streams.pauses import Pauses
 from streams.producer import Producer, ProducerOptions, Receipt
 from streams.retry import Retry
@@ -53,17 +56,27 @@ class Pipeline:
     Args:
         url: the server; see ``Broker``. None: the embedded server that keeps nothing.
         settings: everything else; ``Settings()`` if None.
+        middleware: what wraps every attempt, outermost first; ``[Context()]`` if None. The attribute ``middleware`` is
+            that list; what is in it when ``run`` is called counts.
 
     Raises:
-        ConfigurationError: the URL cannot be used.
+        ConfigurationError: the URL cannot be used, or ``middleware`` holds something else.
     """
 
-    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        middleware: Iterable[Middleware] | None = None,
+    ) -> None:
         self.settings = settings or Settings()
         if url is not None:
             self.settings = dataclasses.replace(self.settings, url=url)
         self._groups: dict[tuple[str, str], _Group] = {}
         self._upcasters = Upcasters()
+        self.middleware: list[Middleware] = [Context()] if middleware is None else list(middleware)
+        Chain(self.middleware)  # Refuses what is none.
         self._be_closed()
         self._new_broker()
 
@@ -254,7 +267,12 @@ class Pipeline:
         settings = self.settings
         set_up_if_silent(settings.log, settings.log_level)
         async with self:
-            options = ServiceOptions(settings.levels, settings.max_event_bytes, settings.grace_period)
+            options = ServiceOptions(
+                settings.levels,
+                settings.max_event_bytes,
+                settings.grace_period,
+                middleware=tuple(self.middleware),
+            )
             self._service = Service(self.broker, self.plans, options)
             try:
                 await self._service.run()

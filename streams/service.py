@@ -17,6 +17,7 @@ from streams.consumer import Consumer, ConsumerOptions
 from streams.consumer_name import consumer_name
 from streams.handlers import Router
 from streams.lifeline import is_supervised
+from streams.middleware.base import Middleware
 from streams.priority import Levels
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.scheduler import Scheduler
@@ -50,12 +51,14 @@ class ServiceOptions:
         max_event_bytes: the largest body.
         grace_period: seconds that running handlers get to finish at shutdown.
         cancel_grace: seconds that a cancelled handler gets to end.
+        middleware: what wraps every attempt, outermost first.
     """
 
     levels: Levels = Levels()
     max_event_bytes: int = 1024 * 1024
     grace_period: float = 10.0
     cancel_grace: float = 5.0
+    middleware: tuple[Middleware, ...] = ()
 
 
 class Service:
@@ -87,6 +90,7 @@ class Service:
                     cancel_grace=options.cancel_grace,
                     max_event_bytes=options.max_event_bytes,
                     name=self.name,
+                    middleware=options.middleware,
                 ),
             )
             for plan in plans

@@ -50,10 +50,11 @@ class Intake:
         run.event = event
         if event.meta and event.expires is not None and event.expires <= self._clock.now():
             return self._refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"))
-        run.route = route = self._router.find(event.type)
+        route = self._router.find(event.type)
         if route is None:
             cause = LookupError("no handler of this group serves the event's type")
             return self._refuse(delivery, "no-handler", cause)
+        run.route = route
         if route.prepare is not None:
             return self._prepare(delivery, event, route.prepare)
         return True

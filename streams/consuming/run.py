@@ -7,21 +7,48 @@ import math
 from typing import Any
 
 from streams.broker.fetch import Delivery
-from streams.event import Event
 from streams.handlers import Route
+from streams.middleware.base import Attempt
 
 
-class Run:
-    """One attempt in progress. ``why`` says who cancelled it: timeout, lost, shutdown; '' if nobody."""
+class Run(Attempt):
+    """One attempt in progress. ``why`` says who cancelled it: timeout, lost, shutdown; '' if nobody.
 
-    __slots__ = ("abandoned", "cancelled_at", "deadline", "delivery", "event", "route", "task", "why")
+    ``event`` and ``route`` are filled in by the intake, before anything can wait for the attempt; ``place`` and what
+    only middleware needs, where there is middleware.
+    """
 
-    def __init__(self, delivery: Delivery) -> None:
+    __slots__ = ("abandoned", "cancelled_at", "deadline", "delivery", "route", "task")
+
+    def __init__(self, delivery: Delivery, task: asyncio.Task[Any]) -> None:
         self.delivery = delivery
-        self.task: asyncio.Task[Any] | None = None
-        self.route: Route | None = None
-        self.event: Event[Any] | None = None
+        self.task = task
+        self.route: Route
         self.deadline = math.inf
         self.why = ""
         self.cancelled_at = math.inf
         self.abandoned = False
+
+    @property
+    def deliveries(self) -> int:
+        """The server's delivery count."""
+        return self.delivery.count
+
+    def explained(self, error: BaseException) -> BaseException:
+        """What the handler, or a hook, was cancelled for.
+
+        Raises:
+            BaseException: ``error`` itself, where this runner is told to end or the loop is gone: no hook may run then.
+        """
+        if isinstance(error, GeneratorExit) and asyncio.current_task() is not self.task:
+            raise error
+        if isinstance(error, asyncio.CancelledError):
+            if not self.why and self.task.cancelling():
+                raise error
+            if self.why == "timeout":
+                return self.timed_out()
+        return error
+
+    def timed_out(self, more: str = "") -> TimeoutError:
+        """The error of an attempt that took too long."""
+        return TimeoutError(f"the handler exceeded its timeout of {self.route.timeout} s{more}")

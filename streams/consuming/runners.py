@@ -14,9 +14,11 @@ from streams.consuming.desk import Desk
 from streams.consuming.intake import Intake, log_entry
 from streams.consuming.run import Run
 from streams.consuming.settler import Settler
-from streams.errors import Snooze
+from streams.errors import Skip, Snooze
 from streams.event import Event
 from streams.handlers import Route, Router
+from streams.middleware.base import Place
+from streams.middleware.chain import Chain, finished
 from streams.retry import AttemptRecord, Bury, describe_error
 
 logger = logging.getLogger("streams.consumer")
@@ -32,8 +34,11 @@ class Runners:
     entry is settled without it, its place is taken by a new runner, its late result is dropped.
     """
 
-    def __init__(self, desk: Desk, router: Router, settler: Settler) -> None:
+    def __init__(self, desk: Desk, router: Router, settler: Settler, chain: Chain, place: Place) -> None:
         self._desk = desk
+        self._chain = chain if chain.wraps else None
+        self._entering = chain.entering
+        self._place = place
         self._intake = Intake(desk, router, settler)
         self._settler = settler
         self._stats = desk.stats
@@ -181,8 +186,7 @@ class Runners:
                 self._wake(2)
             if not self._claimed(delivery):
                 continue
-            run = Run(delivery)
-            run.task = task
+            run = Run(delivery, task)
             self._running[id(run)] = run
             await self._attempt(run)
             if run.abandoned:
@@ -210,15 +214,22 @@ class Runners:
     async def _attempt(self, run: Run) -> None:
         if not self._intake.open(run):
             return
-        delivery, event, route = run.delivery, run.event, run.route
-        assert event is not None  # noqa: S101 - for the type checker; the intake has filled them in
-        assert route is not None  # noqa: S101
+        delivery, route = run.delivery, run.route
         if route.timeout is not None:
             now = time.monotonic()
             run.deadline = now + route.timeout
             delivery.renew_until = run.deadline + self._desk.cancel_grace + self._desk.lease
         try:
-            await route.call(event)
+            if self._chain is not None:
+                run.place = self._place
+                await self._chain.run(run, route.call)
+                self._stats.skipped += run.skipped
+            else:
+                for enter in self._entering:
+                    run.place, run.skipped = self._place, False
+                    if (waiting := enter(run)) is not None:
+                        await finished(waiting)
+                await route.call(run.event)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
             self._failed(run, route, error)
         else:
@@ -228,10 +239,7 @@ class Runners:
 
     def _failed(self, run: Run, route: Route, error: BaseException) -> None:
         delivery = run.delivery
-        if isinstance(error, asyncio.CancelledError) and not run.why and run.task is not None and run.task.cancelling():
-            raise error  # Not the handler's doing: this runner is told to end.
-        if isinstance(error, GeneratorExit) and asyncio.current_task() is not run.task:
-            raise error  # The loop is gone and this coroutine is being closed.
+        error = run.explained(error)
         self._uncancel(run)
         if run.abandoned:
             return
@@ -241,20 +249,16 @@ class Runners:
             self._settler.postpone(delivery, 0.0, "released")
         elif isinstance(error, Snooze):
             self._settler.postpone(delivery, error.seconds, "snoozed")
-        elif run.why == "timeout" and isinstance(error, asyncio.CancelledError):
-            self._fail(
-                delivery,
-                run.event,
-                route,
-                TimeoutError(f"the handler exceeded its timeout of {route.timeout} s"),
-            )
+        elif isinstance(error, Skip):
+            self._stats.skipped += 1
+            self._settler.done(delivery)
         else:
             self._fail(delivery, run.event, route, error)
 
-    def _fail(self, delivery: Delivery, event: Event[Any] | None, route: Route, error: BaseException) -> None:
+    def _fail(self, delivery: Delivery, event: Event[Any], route: Route, error: BaseException) -> None:
         record = AttemptRecord.from_json(delivery.record)
         record.add("failure", describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
-        meta = event.meta if event is not None else {}
+        meta = event.meta
         decision = route.retry.after_failure(
             error, record, max_retries=meta.get("max_retries"), retry_delay=meta.get("retry_delay")
         )
@@ -276,12 +280,11 @@ class Runners:
     def _cancel(self, run: Run, why: str) -> None:
         run.why = why
         run.cancelled_at = time.monotonic()
-        if run.task is not None:
-            run.task.cancel()
+        run.task.cancel()
 
     @staticmethod
     def _uncancel(run: Run) -> None:
-        if run.why and run.task is not None:
+        if run.why:
             while run.task.uncancel():
                 pass
 
@@ -290,14 +293,11 @@ class Runners:
         self._running.pop(id(run), None)
         self._stats.abandoned += 1
         self._log(logging.ERROR, "the handler does not end and is abandoned", run.delivery, run.event, why=run.why)
-        if run.task is not None:
-            self.abandoned.add(run.task)
-            self._tasks.discard(run.task)
+        self.abandoned.add(run.task)
+        self._tasks.discard(run.task)
         self._forget_suspect(run.delivery)
-        if run.why == "timeout" and run.route is not None:
-            error = TimeoutError(
-                f"the handler exceeded its timeout of {run.route.timeout} s and did not end when cancelled"
-            )
+        if run.why == "timeout":
+            error = run.timed_out(" and did not end when cancelled")
             self._fail(run.delivery, run.event, run.route, error)
         elif run.why == "lost":
             self._settler.drop(run.delivery)
@@ -306,5 +306,5 @@ class Runners:
         self._add_runner()
         self.slot_freed.set()
 
-    def _log(self, level: int, what: str, delivery: Delivery, event: Event[Any] | None, **facts: Any) -> None:
+    def _log(self, level: int, what: str, delivery: Delivery, event: Event[Any], **facts: Any) -> None:
         log_entry(self._desk, level, what, delivery, event, **facts)

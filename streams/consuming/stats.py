@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(slots=True)
 class Stats:
-    """Counters since the consumer started; every entry fetched ends in exactly one of the others.
+    """Counters since the consumer started; every entry fetched ends in exactly one of the others but ``skipped``.
 
     Attributes:
         fetched: entries given to this consumer, retries included.
@@ -19,6 +19,7 @@ class Stats:
         lost: leases lost; somebody else may have run these too.
         vanished: deleted by somebody while they were held.
         abandoned: handlers that did not end when told to.
+        skipped: of those done, how many without their handler (``Skip``), e.g. because they were handled before.
     """
 
     fetched: int = 0
@@ -30,6 +31,7 @@ class Stats:
     lost: int = 0
     vanished: int = 0
     abandoned: int = 0
+    skipped: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """The counters by name."""

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 from streams import pipeline as asynchronous
 from streams.event import EventAttributes
 from streams.handlers import HandlerFunction
+from streams.middleware.base import Middleware
 from streams.pipeline import HandlerOptions
 from streams.producer import Receipt
 from streams.service import GroupPlan
@@ -31,6 +32,7 @@ class Pipeline:
     Args:
         url: the server; see ``streams.Broker``. None: the embedded server that keeps nothing.
         settings: everything else; ``Settings()`` if None.
+        middleware: what wraps every attempt, outermost first; see ``streams.middleware``.
 
     Attributes:
         asynchronous: the pipeline with the declarations: what a worker runs, and what ``async def`` handlers await.
@@ -39,8 +41,14 @@ class Pipeline:
         ConfigurationError: the URL cannot be used, or, by any blocking method, an event loop runs in this thread.
     """
 
-    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
-        self.asynchronous = asynchronous.Pipeline(url, settings=settings)
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        middleware: Iterable[Middleware] | None = None,
+    ) -> None:
+        self.asynchronous = asynchronous.Pipeline(url, settings=settings, middleware=middleware)
         self._portal = Portal(self.asynchronous.twin)
         self._running: asyncio.AbstractEventLoop | None = None
 
@@ -61,6 +69,11 @@ class Pipeline:
     @settings.setter
     def settings(self, settings: Settings) -> None:
         self.asynchronous.settings = settings
+
+    @property
+    def middleware(self) -> list[Middleware]:
+        """What wraps every attempt, outermost first."""
+        return self.asynchronous.middleware
 
     @property
     def portal(self) -> Portal:

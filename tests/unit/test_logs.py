@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.event import new_event_id
-from streams.logs import JsonFormatter, TextFormatter, set_up
+from streams.current import handling
+from streams.event import Event, new_event_id
+from streams.logs import EventFilter, JsonFormatter, TextFormatter, set_up
 
 PHONE = "+55 (11) 99999-9999"
 quick = settings(deadline=None, database=None, max_examples=50)
@@ -191,3 +193,61 @@ def test_set_up_writes_to_standard_error_at_the_level(form, monkeypatch):
     assert ("but this" in lines[0]) is (form == "text" or "but this" in orjson.loads(lines[0])["message"])
     set_up(form, "warning")
     assert len(logging.getLogger().handlers) == 1
+
+
+# --- records of user code
+
+
+def handled(**attributes) -> Event:
+    event = Event("order", {"secret": "hush"}, id="deadbeefdeadbeef-1", tenant="acme", **attributes)
+    event.stream, event.group, event.entry_id, event.attempt = "orders", "billing", "1700000000000-0", 2
+    return event
+
+
+def logged(form: str, name: str = "shop", event: Event | None = None, **extra) -> str:
+    record = logging.getLogger(name).makeRecord(name, logging.INFO, "f", 1, "charging", (), None, extra=extra)
+    formatter = JsonFormatter() if form == "json" else TextFormatter()
+    token = handling.set(event)
+    try:
+        assert EventFilter().filter(record)
+        assert EventFilter().filter(record)  # A second handler sees the same record.
+    finally:
+        handling.reset(token)
+    return formatter.format(record)
+
+
+def test_what_is_logged_while_an_event_is_handled_says_which():
+    event = handled(traceparent=f"00-{'1' * 32}-{'2' * 16}-01", key="hush")
+    line = json.loads(logged("json", event=event))
+    facts = {
+        "stream": "orders", "group": "billing", "event_id": "deadbeefdeadbeef-1", "event_type": "order",
+        "entry": "1700000000000-0", "attempt": 2, "trace_id": "1" * 32,
+    }  # fmt: skip
+    assert {name: line[name] for name in facts} == facts
+    text = logged("text", event=event)
+    assert f"stream=orders group=billing event_id=deadbeefdeadbeef-1 event_type=order entry={event.entry_id}" in text
+    assert f"attempt=2 trace_id={'1' * 32}" in text
+    assert "hush" not in text + str(line)
+    assert "acme" not in text + str(line)
+
+
+def test_what_the_program_says_itself_stays_and_is_masked():
+    line = json.loads(logged("json", event=handled(), entry="5511999999999", group="mine"))
+    assert (line["entry"], line["group"], line["stream"]) == ("******99", "mine", "orders")
+
+
+def test_event_ids_and_types_that_are_numbers_are_masked():
+    event = handled()
+    event.id = event.type = "5511999999999"
+    assert "5511999999999" not in logged("text", event=event)
+
+
+def test_outside_of_a_handler_nothing_is_added_and_formats_that_name_it_work():
+    assert set(json.loads(logged("json"))) == {"time", "level", "logger", "message"}
+    record = logging.makeLogRecord({"name": "shop", "msg": "x"})
+    EventFilter().filter(record)
+    assert logging.Formatter("%(event_id)s|%(trace_id)s|%(message)s").format(record) == "||x"
+
+
+def test_lines_of_this_package_have_their_own_facts():
+    assert "event_id" not in json.loads(logged("json", name="streams.consumer", event=handled()))

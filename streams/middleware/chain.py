@@ -1,0 +1,150 @@
+"""The chain: the middleware of one group, composed once when its consumer starts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from streams.errors import ConfigurationError, HandlerSignal, Skip
+from streams.event import Event
+from streams.middleware.base import Attempt, Middleware, Place
+
+logger = logging.getLogger("streams.middleware")
+
+Before = Callable[[Attempt], Any]
+Call = Callable[[Event[Any]], Awaitable[Any]]
+
+
+class Chain:
+    """Hooks in the order in which they run; those that nobody overrides are not in it.
+
+    Args:
+        middleware: the list, outermost first.
+
+    Raises:
+        ConfigurationError: an item is no middleware.
+
+    Attributes:
+        entering: the ``before`` hooks, where nothing else is overridden: they can be called without a chain.
+        wraps: whether there is any ``after`` or ``failed`` hook, so that attempts must go through ``run``.
+    """
+
+    def __init__(self, middleware: Sequence[Middleware]) -> None:
+        for item in middleware:
+            if not isinstance(item, Middleware):
+                hint = f"; write {item.__name__}()" if inspect.isclass(item) and issubclass(item, Middleware) else ""
+                raise ConfigurationError(
+                    f"middleware is a list of objects derived from streams.middleware.Middleware, not {item!r}{hint}"
+                )
+        self._middleware = list(middleware)
+        self._count = len(self._middleware)
+        self._befores = [(at, m.before) for at, m in enumerate(self._middleware) if _overrides(m, "before")]
+        self._endings = [
+            (at, m.after if _overrides(m, "after") else None, m.failed if _overrides(m, "failed") else None)
+            for at, m in reversed(list(enumerate(self._middleware)))
+            if _overrides(m, "after") or _overrides(m, "failed")
+        ]
+        self.wraps = bool(self._endings)
+        self.entering: tuple[Before, ...] = () if self.wraps else tuple(before for _, before in self._befores)
+
+    def timeouts(self) -> dict[str | None, float]:
+        """Seconds by event type, None for the others; where two set one, the outer wins."""
+        found: dict[str | None, float] = {}
+        for middleware in reversed(self._middleware):
+            found.update(middleware.timeouts())
+        return found
+
+    async def start(self, place: Place) -> None:
+        """Start every middleware in order; if one cannot, those before it are stopped."""
+        started: list[Middleware] = []
+        try:
+            for middleware in self._middleware:
+                await finished(middleware.start(place))
+                started.append(middleware)
+        except BaseException:
+            await self._stop(started, place)
+            raise
+
+    async def stop(self, place: Place) -> None:
+        """Stop every middleware, in reverse; one that cannot does not keep the others from it."""
+        await self._stop(self._middleware, place)
+
+    async def _stop(self, started: Sequence[Middleware], place: Place) -> None:
+        for middleware in reversed(started):
+            try:
+                await finished(middleware.stop(place))
+            except Exception:  # noqa: BLE001 - it is logged, and the others have their turn
+                _log("a middleware cannot stop", middleware, place.stream, place.group)
+
+    async def run(self, attempt: Attempt, call: Call) -> None:
+        """Run ``call`` with the hooks around it.
+
+        Raises:
+            BaseException: what the attempt failed with, after the ``failed`` hooks.
+        """
+        entered, failure = await self._enter(attempt, call)
+        for at, after, failed in self._endings:
+            if at >= entered:
+                continue  # Its own before, or one further out, did not come to its end.
+            if failure is not None:
+                if failed is not None:
+                    failure = await self._told(at, attempt, failure)
+            elif after is not None:
+                try:
+                    result = after(attempt)
+                    if result is not None:
+                        await finished(result)
+                except BaseException as error:  # noqa: BLE001 - whatever it is, the attempt has failed with it
+                    failure = attempt.explained(error)
+        if failure is not None:
+            raise failure
+
+    async def _enter(self, attempt: Attempt, call: Call) -> tuple[int, BaseException | None]:
+        """Run the ``before`` hooks and the handler; returns how many were entered, and what went wrong."""
+        attempt.skipped = False
+        entered = 0
+        try:
+            for at, before in self._befores:
+                entered = at
+                result = before(attempt)
+                if result is not None:
+                    await finished(result)
+            entered = self._count
+            await call(attempt.event)
+        except Skip:
+            attempt.skipped = True
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the hooks are told and it goes on
+            return entered, attempt.explained(error)
+        return entered, None
+
+    async def _told(self, at: int, attempt: Attempt, failure: BaseException) -> BaseException:
+        """Call one ``failed`` hook; returns what the attempt fails with from here on."""
+        middleware = self._middleware[at]
+        try:
+            answer = await finished(middleware.failed(attempt, failure))
+        except HandlerSignal as signal:
+            answer = signal
+        except BaseException as error:  # noqa: BLE001 - the attempt has failed already: its own error stays
+            attempt.explained(error)
+            _log("a middleware's failed hook raised", middleware, attempt.event.stream, attempt.event.group)
+            return failure
+        decided = isinstance(failure, asyncio.CancelledError) and attempt.cancelled
+        return answer if isinstance(answer, BaseException) and not decided else failure
+
+
+async def finished(result: Any) -> Any:
+    """What a hook gives in the end, whether it is plain or not."""
+    return await result if inspect.isawaitable(result) else result
+
+
+def _overrides(middleware: Middleware, hook: str) -> bool:
+    found = getattr(middleware, hook)
+    return getattr(found, "__func__", found) is not getattr(Middleware, hook)
+
+
+def _log(what: str, middleware: Middleware, stream: str, group: str) -> None:
+    where = f"{stream}/{group}"
+    logger.error(what, exc_info=True, extra={"where": where, "middleware": type(middleware).__name__})
