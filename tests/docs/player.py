@@ -7,7 +7,8 @@
 * A ``console`` block whose title begins with "terminal" runs its last command until the end of the page, as a reader
   would in another window. A later block with the same title and no command shows what has appeared there since; its
   first line ``^C`` interrupts that command.
-* ``localhost:6379`` is a real server of the page's own.
+* ``localhost:6379`` is a real server of the page's own, port ``8750`` a free one.
+* ``redis-cli`` and ``curl`` are small stand-ins for what pages use of them: not every machine has the real ones.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 
 from tests.docs.blocks import COMMANDS, PROGRAMS, ROOT, Block
 from tests.docs.output import Shown
-from tests.servers import BINARIES, Server, clean_environment, wait_until
+from tests.servers import BINARIES, Server, _free_port, clean_environment, wait_until
 
 SECONDS = 60
 _FILE = re.compile(r"[\w./-]*\.\w+|Procfile|\.env(?:\.\w+)?")
@@ -47,7 +48,23 @@ except redis.RedisError as error:
 finally:
     client.close()
 """
-"""What redis-cli prints into a pipe. Machines that have only the embedded server have no redis-cli."""
+
+CURL = """\
+import argparse, sys, urllib.request
+options = argparse.ArgumentParser()
+options.add_argument("-s", action="store_true")
+options.add_argument("-H", action="append", default=[])
+options.add_argument("--json")
+options.add_argument("url")
+given = options.parse_args()
+headers = dict(header.split(": ", 1) for header in given.H)
+body = None
+if given.json is not None:
+    headers["Content-Type"] = headers["Accept"] = "application/json"
+    body = given.json.encode()
+with urllib.request.urlopen(urllib.request.Request(given.url, body, headers), timeout=10) as answer:
+    sys.stdout.buffer.write(answer.read())
+"""
 
 
 class ExampleError(AssertionError):
@@ -113,6 +130,7 @@ class Player:
         self._terminals: dict[str, _Terminal] = {}
         self._server: Server | None = None
         self._ids: dict[str, str] = {}
+        self._port = _free_port()
         self._environment = self._set_up()
 
     def play(self) -> None:
@@ -135,6 +153,7 @@ class Player:
         programs.mkdir()
         self._home.mkdir()
         (self._folder / "redis_cli.py").write_text(REDIS_CLI)
+        (self._folder / "curl.py").write_text(CURL)
         for name, arguments in (
             ("python", ""),
             ("python3", ""),
@@ -142,6 +161,7 @@ class Player:
             ("pytest", "-m pytest -p no:cacheprovider"),
             ("flask", "-m flask"),
             ("redis-cli", str(self._folder / "redis_cli.py")),
+            ("curl", str(self._folder / "curl.py")),
         ):
             file = programs / name
             file.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
@@ -172,6 +192,10 @@ class Player:
     def _here(self, text: str) -> str:
         for shown, real in self._ids.items():
             text = text.replace(shown, real)
+        return self._ports(text)
+
+    def _ports(self, text: str) -> str:
+        text = text.replace("8750", str(self._port))
         return text if self._server is None else text.replace("localhost:6379", f"127.0.0.1:{self._server.port}")
 
     def _play(self, block: Block) -> None:
@@ -201,7 +225,7 @@ class Player:
             self._go_on(block, expected)
         else:
             self._terminals[block.title] = opened = self._open(block, command)
-            self._ids |= opened.expect(block, expected)
+            self._ids |= opened.expect(block, self._ports(expected))
 
     def _go_on(self, block: Block, expected: str) -> None:
         """See what a terminal shows since; a first line ``^C`` interrupts its command."""
@@ -211,7 +235,7 @@ class Player:
         interrupted = expected.startswith("^C\n")
         if interrupted:
             terminal.interrupt()
-        self._ids |= terminal.expect(block, expected.removeprefix("^C\n"))
+        self._ids |= terminal.expect(block, self._ports(expected.removeprefix("^C\n")))
         if interrupted:
             del self._terminals[block.title]
 
@@ -239,7 +263,7 @@ class Player:
         if done.returncode:
             raise ExampleError(block, f"{command!r} ended with {done.returncode}", output)
         if expected.strip():
-            shown = Shown(expected)
+            shown = Shown(self._ports(expected))
             if shown.match(output) is None:
                 raise ExampleError(block, f"{command!r} should show\n{expected}\nbut shows", output)
             self._ids |= shown.ids
