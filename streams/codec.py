@@ -238,7 +238,7 @@ _LAST_TIME = 253_402_300_799
 
 
 def to_cloudevent(event: Event[Any], default_source: str = "/streams") -> dict[str, Any]:
-    """The event as a CloudEvents 1.0 JSON object (JSON event format).
+    """The event as a CloudEvents 1.0 JSON object (JSON event format); ``default_source`` if it has no source.
 
     ``expires`` becomes the extension ``expirytime`` (RFC 3339); ``priority`` an integer extension. An unknown name in
     ``meta`` that CloudEvents, or this mapping, uses for something else is left out.

@@ -68,6 +68,9 @@ class Consumer:
         group: the group's name.
         handler: a function that takes one event, a ``Route``, or a ``Router``.
         options: see ``ConsumerOptions``.
+
+    Attributes:
+        stats: counters; see ``streams.consuming.stats.Stats``.
     """
 
     def __init__(

@@ -39,6 +39,7 @@ class DeadLetter:
         replays: how often it was replayed before.
         size: bytes of the body.
         meta: metadata as published, without the body.
+        fields: the stored fields, names and values as bytes.
     """
 
     id: str
@@ -121,7 +122,12 @@ class Filter:
 
 @dataclass(slots=True)
 class Replay:
-    """Outcome of a replay: how many letters were meant; of each moved one its letter id and new ``level|entry id``."""
+    """Outcome of a replay.
+
+    Attributes:
+        matched: how many letters were meant.
+        moved: letter id to new ``level|entry id``, of each letter that was put back.
+    """
 
     matched: int = 0
     moved: dict[str, str] = field(default_factory=dict)
@@ -149,7 +155,7 @@ class DeadLetters:
         return await self._store.count()
 
     async def iterate(self, where: Filter | None = None, *, after: str = "") -> AsyncIterator[DeadLetter]:
-        """Dead letters that the filter takes, oldest first, read a page at a time."""
+        """Dead letters that the filter takes (None: all), oldest first, from behind the id ``after``; page by page."""
         where = where or Filter()
         while page := await self._store.page(_checked_id(after) if after else "", _PAGE):
             for stored in page:
@@ -159,7 +165,7 @@ class DeadLetters:
             after = page[-1].letter_id
 
     async def page(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
-        """At most ``limit`` of them; ``after`` is the id of the last one seen."""
+        """At most ``limit`` of those that the filter takes, oldest first; ``after`` is the id of the last one seen."""
         found: list[DeadLetter] = []
         if limit <= 0:
             return found
@@ -216,6 +222,10 @@ class DeadLetters:
 
     async def discard(self, which: Filter | Sequence[str], *, dry_run: bool = False) -> int:
         """Delete dead letters for good, audited; returns how many.
+
+        Args:
+            which: a filter, or ids.
+            dry_run: only count.
 
         Raises:
             NotFound: an id that was given is not there; nothing was deleted.

@@ -33,7 +33,11 @@ from typing import ClassVar
 
 
 class StreamsError(Exception):
-    """Base of every error that this package raises."""
+    """Base of every error that this package raises.
+
+    Attributes:
+        retryable: whether the same call may succeed later without anybody changing anything.
+    """
 
     retryable: ClassVar[bool] = False
 

@@ -52,16 +52,23 @@ class EventAttributes(TypedDict, total=False):
     key: str
     """What the event is about, for order and limits: CloudEvents' ``partitionkey``."""
     tenant: str
+    """The tenant that the event belongs to."""
     instance: str
+    """Sender, device or account of the tenant."""
     source: str
+    """CloudEvents ``source``: who publishes."""
     time: str
     """RFC 3339 time of the occurrence; the time of the entry id if absent."""
     subject: str
+    """CloudEvents ``subject``."""
     datacontenttype: str
     """Media type of the body; ``application/json`` if absent."""
     dataschema: str
+    """URI of the body's schema."""
     traceparent: str
+    """W3C trace context."""
     tracestate: str
+    """W3C trace context."""
     max_retries: int
     """Overrides the handler's ``Retry.max_retries`` for this event."""
     retry_delay: float
@@ -99,6 +106,9 @@ class Event(Generic[T]):
         id: event id; stays the same through retries and replays. Empty until published, if not given.
         priority: as published; on a received event, the level that it was read from.
         meta: the metadata as a plain dictionary, wire names.
+        delay: seconds until it enters its stream, to publish with.
+        dedup_id: to publish with; not stored with the event.
+        expires_in: seconds after publishing, to publish with; a received event has ``expires``.
     """
 
     __slots__ = (

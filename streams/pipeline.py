@@ -110,6 +110,11 @@ class Pipeline:
         The function takes one ``Event``. Return: acknowledged. Raise: retried. ``Reject``: dead letter. ``Snooze``:
         later, at no cost. ``async def`` runs in the event loop, ``def`` in a thread.
 
+        Args:
+            stream: the stream's name.
+            group: the group's name; each group handles every event of the stream.
+            options: see ``HandlerOptions``.
+
         Raises:
             ConfigurationError: a name or an option is refused, or contradicts another handler of the group.
         """
@@ -226,7 +231,18 @@ class Pipeline:
     async def publish(
         self, stream: str, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]
     ) -> Receipt:
-        """Publish one event; see ``Producer.publish``."""
+        """Publish one event; when this returns, the server has stored it.
+
+        Args:
+            stream: the stream's name.
+            data: an ``Event``, or the body; see ``Producer.publish``.
+            type: the event's type; required unless ``data`` is an ``Event``.
+            attributes: see ``EventAttributes``.
+
+        Raises:
+            StreamsError: as ``Producer.publish``.
+            ConfigurationError: the pipeline is not open, or the name is refused.
+        """
         return await self.producer(stream).publish(data, type=type, **attributes)
 
     async def publish_many(
@@ -237,11 +253,31 @@ class Pipeline:
         type: str | None = None,
         **attributes: Unpack[EventAttributes],
     ) -> list[Receipt]:
-        """Publish many events; see ``Producer.publish_many``."""
+        """Publish every event of an iterable, in batches; the receipts are in its order.
+
+        Args:
+            stream: the stream's name.
+            events: ``Event``s, or bodies that share the keywords.
+            type: the type of bodies.
+            attributes: see ``EventAttributes``.
+
+        Raises:
+            StreamsError: as ``Producer.publish_many``.
+            ConfigurationError: the pipeline is not open, or the name is refused.
+        """
         return await self.producer(stream).publish_many(events, type=type, **attributes)
 
     def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
-        """The dead letters of a group; ``by`` names who acts, for the audit record."""
+        """The dead letters of a group.
+
+        Args:
+            stream: the stream's name.
+            group: the group's name.
+            by: who acts, for the audit record.
+
+        Raises:
+            ConfigurationError: the pipeline is not open, or a name is refused.
+        """
         return DeadLetters(self.broker, stream, group, by=by)
 
     def pauses(self, stream: str, *, by: str = "") -> Pauses:

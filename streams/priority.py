@@ -17,6 +17,9 @@ class Levels:
     Args:
         levels: the integers, in any order, each once; 1 to 32 of them.
 
+    Attributes:
+        ascending, descending: the levels as tuples, in that order.
+
     Raises:
         ConfigurationError: no level, too many, one twice, or something that is not an integer.
     """

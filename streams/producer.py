@@ -135,7 +135,12 @@ class Producer:
     ) -> list[Receipt]:
         """Publish every event of an iterable, in batches of one round trip; memory does not grow but for the receipts.
 
-        Items are ``Event``s, or bodies that share the keywords. The order within a level is kept.
+        The order within a level is kept.
+
+        Args:
+            events: ``Event``s, or bodies that share the keywords.
+            type: the type of bodies.
+            attributes: see ``EventAttributes``.
 
         Raises:
             StreamsError: as ``publish``; ``accepted`` of ``StreamFull`` and ``PublishUnknown`` counts the events that

@@ -27,6 +27,9 @@ class Scheduler:
         broker: an open broker.
         stream: the stream's name.
         levels: of the stream.
+
+    Attributes:
+        promoted: how many events this one has moved.
     """
 
     def __init__(self, broker: Broker, stream: str, levels: Levels | None = None) -> None:

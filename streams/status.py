@@ -22,8 +22,14 @@ _SCAN_PAGE = 500
 class LevelRow:
     """One level of one group, or of a stream that nobody consumes (``group`` '').
 
-    ``oldest_age`` is in seconds; ``lag`` is the server's own figure, None where it has none.
-    ``paused``: whether the level is held for the group, by whatever pause.
+    Attributes:
+        level: the level.
+        waiting: entries that nobody of the group has fetched yet.
+        processing: entries that a consumer holds.
+        retrying: entries that wait for their due time.
+        lag: the server's own figure of what is waiting, None where it has none.
+        oldest_age: age of the oldest unfinished entry, seconds.
+        paused: whether the level is held for the group, by whatever pause.
     """
 
     level: int
@@ -37,7 +43,15 @@ class LevelRow:
 
 @dataclass(slots=True)
 class GroupRow:
-    """One group of a stream. ``held``: how many entries each of its consumers has in hand."""
+    """One group of a stream.
+
+    Attributes:
+        group: the group's name; '' for a stream that nobody consumes.
+        levels: its levels, the highest first.
+        dead: dead letters.
+        consumers: consumers that the server knows, silent ones included.
+        held: consumer to how many entries it has in hand.
+    """
 
     group: str
     levels: list[LevelRow]
@@ -52,7 +66,15 @@ class GroupRow:
 
 @dataclass(slots=True)
 class StreamRow:
-    """One stream. ``paused``: every pause, who, since when and why."""
+    """One stream.
+
+    Attributes:
+        stream: the stream's name.
+        stored: entries on all levels, whatever their state.
+        scheduled: events that are not due yet.
+        groups: its groups.
+        paused: every pause: who, since when and why.
+    """
 
     stream: str
     stored: int
@@ -65,9 +87,20 @@ class StreamRow:
 class EntryState:
     """Where one event stands in one group.
 
-    ``state``: scheduled, pending, processing, retrying, dead, done (acknowledged: nothing is kept) or unknown.
-    ``due``: Unix seconds, for scheduled and retrying. ``attempts`` counts attempts that ended.
-    ``raw``: the body's bytes as stored.
+    Attributes:
+        stream, group: names; the group of a scheduled event is ''.
+        state: scheduled, pending, processing, retrying, dead, done (acknowledged: nothing is kept) or unknown.
+        level, entry_id: where it is.
+        event_id, type: of the event; '' where it cannot be read.
+        due: Unix seconds, for scheduled and retrying.
+        consumer: who holds it, for processing.
+        silent: seconds since its consumer was last heard of.
+        failures, stalls: attempts that raised, and deliveries whose consumer went silent.
+        errors: the latest errors, oldest first; messages are masked.
+        meta: the metadata.
+        size: bytes of the body.
+        dead_letter: the letter, if it is dead.
+        raw: the body's bytes as stored.
     """
 
     stream: str
