@@ -27,6 +27,7 @@ from pathlib import Path
 
 from tests.docs.blocks import COMMANDS, PROGRAMS, ROOT, Block
 from tests.docs.output import Shown
+from tests.docs.quick import CLIENT
 from tests.servers import BINARIES, Server, _free_port, clean_environment, wait_until
 
 SECONDS = 60
@@ -119,9 +120,10 @@ class Player:
 
     Args:
         blocks: the page's blocks, in order.
+        quick: where commands are served that end by themselves; see ``quick``. None: they are started as ever.
     """
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(self, blocks: Sequence[Block], quick: Path | None = None) -> None:
         self._blocks = blocks
         # A short path: sockets are made below it.
         self._folder = Path(tempfile.mkdtemp(prefix="dx", dir="/tmp")).resolve()
@@ -131,6 +133,7 @@ class Player:
         self._server: Server | None = None
         self._ids: dict[str, str] = {}
         self._port = _free_port()
+        self._quick = quick
         self._environment = self._set_up()
 
     def play(self) -> None:
@@ -164,7 +167,11 @@ class Player:
             ("curl", str(self._folder / "curl.py")),
         ):
             file = programs / name
-            file.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+            soon = ""
+            if name == "streams" and self._quick is not None:
+                client = f"{sys.executable} -E -S {CLIENT} {self._quick}"
+                soon = f'case "$PAGE_TERMINAL$1" in terminal*|worker|demo) ;; *) exec {client} "$@" ;; esac\n'
+            file.write_text(f'#!/bin/sh\n{soon}exec {sys.executable} {arguments} "$@"\n')
             file.chmod(0o755)
         environment = clean_environment() | {
             "PATH": f"{programs}:{os.environ['PATH']}",
@@ -274,7 +281,7 @@ class Player:
             process = subprocess.Popen(
                 self._shell(f"exec {command}"),
                 cwd=self._home,
-                env=self._environment,
+                env=self._environment | {"PAGE_TERMINAL": "terminal"},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.docs.blocks import COMMANDS, PROGRAMS, ROOT, Block, blocks_of, pages, parse
 from tests.docs.output import matches
 from tests.docs.player import _FILE, ExampleError, Player, steps_of
+from tests.docs.quick import quick_commands
 
 PAGES = {
     name: blocks
@@ -27,9 +31,13 @@ def played(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
     wanted = {
         item.callspec.params["page"] for item in request.session.items if "played" in getattr(item, "fixturenames", ())
     }
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {page: pool.submit(lambda page: Player(PAGES[page]).play(), page) for page in PAGES if page in wanted}
+    socket = Path(tempfile.mkdtemp(prefix="dq", dir="/tmp")) / "s"
+    with quick_commands(socket) as quick, ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            page: pool.submit(lambda page: Player(PAGES[page], quick).play(), page) for page in PAGES if page in wanted
+        }
         pool.shutdown(cancel_futures=True)
+    shutil.rmtree(socket.parent)
 
 
 @pytest.mark.parametrize("page", PAGES)
