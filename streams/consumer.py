@@ -23,6 +23,7 @@ from streams.keys import checked_name
 from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
 from streams.priority import Levels
+from streams.vitals import ConsumerVitals
 
 logger = logging.getLogger("streams.consumer")
 
@@ -109,6 +110,8 @@ class Consumer:
         self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler)
         self._hurry = asyncio.Event()
         self._grace = 0.0
+        self._leases: LeaseKeeper | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
     def busy(self) -> int:
@@ -122,6 +125,24 @@ class Consumer:
         As of the last look for work: half a second ago at most, unless every place is taken.
         """
         return self._fetcher.paused
+
+    @property
+    def vitals(self) -> ConsumerVitals:
+        """How it is, at this moment. May be taken in any thread."""
+        missing = [name for name, task in list(self._tasks.items()) if task.done()]
+        if self._leases is not None and not self._leases.alive:
+            missing.append("lease keeper")
+        fetcher = self._fetcher
+        return ConsumerVitals(
+            self.stream,
+            self.group,
+            tuple(self.options.levels.descending),
+            fetcher.read_at,
+            fetcher.is_full,
+            fetcher.trouble,
+            self.busy,
+            tuple(missing),
+        )
 
     @property
     def abandoned(self) -> set[asyncio.Task[None]]:
@@ -153,12 +174,13 @@ class Consumer:
                 loop.call_soon_threadsafe(self._runners.lost, deliveries)
 
         await self._chain.start(self._place)
-        leases = LeaseKeeper(self._desk, self._make_settling, lost)
+        leases = self._leases = LeaseKeeper(self._desk, self._make_settling, lost)
         leases.start()
         self._runners.start()
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")
         watching = asyncio.create_task(self._runners.watch(), name="streams-watch")
         fetching = asyncio.create_task(self._fetcher.run(), name="streams-fetcher")
+        self._tasks = {"fetcher": fetching, "settler": settling, "watch": watching}
         try:
             await asyncio.wait((settling, watching, fetching), return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done():

@@ -12,6 +12,7 @@ from streams.dead_letters import DeadLetters
 from streams.errors import ConfigurationError
 from streams.event import EventAttributes
 from streams.handlers import HandlerFunction, Route, Router
+from streams.health import served
 from streams.keys import Keys, checked_name
 from streams.logs import set_up_if_silent
 from streams.middleware.base import Middleware
@@ -292,7 +293,7 @@ class Pipeline:
         """Run every declared group: consumers, reclaimers, schedulers; until ``stop``, SIGTERM, SIGINT or SIGHUP.
 
         Raises:
-            ConfigurationError: no handler is declared.
+            ConfigurationError: no handler is declared, or the health address is taken.
             AccessDenied: the credentials or permissions do not suffice.
             BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
         """
@@ -309,9 +310,10 @@ class Pipeline:
                 settings.grace_period,
                 middleware=tuple(self.middleware),
             )
-            self._service = Service(self.broker, self.plans, options)
+            self._service = service = Service(self.broker, self.plans, options)
             try:
-                await self._service.run()
+                async with served(settings.health, self.broker, lambda: service.vitals):
+                    await service.run()
             finally:
                 self._service = None
 

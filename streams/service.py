@@ -21,6 +21,7 @@ from streams.middleware.base import Middleware
 from streams.priority import Levels
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.scheduler import Scheduler
+from streams.vitals import Vitals
 
 logger = logging.getLogger("streams.worker")
 
@@ -114,10 +115,13 @@ class Service:
         self.schedulers = [Scheduler(broker, stream, options.levels) for stream in streams]
         self._broker = broker
         self._stops = 0
+        self._is_asked_to_stop = False
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def stop(self) -> None:
         """Shut down in order; called again: now."""
         self._stops += 1
+        self._is_asked_to_stop = True
         if self._stops == 1:
             busy = sum(consumer.busy for consumer in self.consumers)
             logger.info("stopping", extra={"running": busy, "grace": self.options.grace_period})
@@ -136,10 +140,15 @@ class Service:
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
         """
-        roles: list[Consumer | Reclaimer | Scheduler] = [*self.consumers, *self.reclaimers, *self.schedulers]
+        roles: dict[str, Consumer | Reclaimer | Scheduler] = {
+            **{f"consumer {role.stream}/{role.group}": role for role in self.consumers},
+            **{f"reclaimer {role.stream}/{role.group}": role for role in self.reclaimers},
+            **{f"scheduler {role.stream}": role for role in self.schedulers},
+        }
         logger.info("started", extra={"worker": self.name, "server": self._broker.address, "groups": self._groups()})
         with self._signals():
-            tasks = [asyncio.create_task(role.run()) for role in roles]
+            self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
+            tasks = list(self._tasks.values())
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
                 failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
@@ -156,6 +165,12 @@ class Service:
             for name in ("done", "retried", "dead", "released")
         }
         logger.info("stopped", extra=totals)
+
+    @property
+    def vitals(self) -> Vitals:
+        """How the worker is, at this moment. May be taken in any thread."""
+        missing = tuple(name for name, task in list(self._tasks.items()) if task.done())
+        return Vitals(self.name, self._is_asked_to_stop, tuple(c.vitals for c in self.consumers), missing)
 
     @property
     def abandoned(self) -> int:
@@ -182,6 +197,7 @@ class Service:
             del frame
             if timers and number == signal.SIGTERM and is_supervised():
                 return  # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
+            self._is_asked_to_stop = True  # Seen from outside at once, even while a handler blocks the loop.
             if not timers:
                 wait = self.options.grace_period + self.options.cancel_grace + _LAST_RESORT
                 timers.append(threading.Timer(wait, os._exit, (EXIT_FORCED,)))

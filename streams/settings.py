@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from streams.address import Address
 from streams.errors import ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, checked_name
 from streams.priority import Levels
@@ -44,6 +45,8 @@ class Settings:
         timeout: seconds for one round trip to the server (``STREAMS_TIMEOUT``).
         log: ``text`` or ``json`` (``STREAMS_LOG``).
         log_level: ``debug``, ``info``, ``warning`` or ``error`` (``STREAMS_LOG_LEVEL``).
+        health: where a worker serves its health, e.g. ``8080``, ``:8080`` or ``unix:/run/streams.sock``; empty: nowhere
+            (``STREAMS_HEALTH``).
     """
 
     url: str | None = field(default=None, repr=False)
@@ -58,6 +61,7 @@ class Settings:
     timeout: float = 5.0
     log: str = "text"
     log_level: str = "info"
+    health: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Self:
@@ -281,6 +285,12 @@ def _namespace(text: str) -> str:
         raise ValueError("use 1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit") from None
 
 
+def _health(text: str) -> str:
+    if text:
+        Address.parse(text)
+    return text
+
+
 _READERS: dict[str, _Reader] = {
     "namespace": _Reader("name", _namespace),
     "levels": _Reader("integers", _levels),
@@ -293,4 +303,5 @@ _READERS: dict[str, _Reader] = {
     "timeout": _number(0.05, 3600, "seconds"),
     "log": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),
+    "health": _Reader("address", _health),
 }

@@ -24,6 +24,7 @@ import orjson
 from streams import lifeline
 from streams.broker import Broker
 from streams.errors import StreamsError
+from streams.health.family import Family
 from streams.service import EXIT_FORCED, STOP_SIGNALS
 from streams.watching import FolderWatch
 
@@ -47,12 +48,14 @@ class SupervisorOptions:
         processes: how many.
         watch: start them again when a file below this folder changes, and only then. None: when they die.
         first_wait: seconds before a process that died is started again; doubled each time up to half a minute.
+        health: where the health of all processes together is served; empty: nowhere.
     """
 
     command: Sequence[str]
     processes: int = 1
     watch: Path | None = None
     first_wait: float = 0.5
+    health: str = ""
 
 
 class Child:
@@ -175,11 +178,13 @@ class Supervisor:
         self._verdict = 0
         self._version = 0
         self._news = asyncio.Event()
+        self._family = Family(options.health, options.processes)
 
     def stop(self) -> None:
         """Stop every process in order; called again: now; a third time: kill them."""
         at = min(self._stops, 2)
         self._stops += 1
+        self._family.is_stopping = True
         self._news.set()
         logger.info(("stopping", "stopping now", "killing")[at], extra={"running": len(self._running)})
         for child in self._running.values():
@@ -192,11 +197,12 @@ class Supervisor:
         ``EXIT_CRASHING``; or ``EXIT_FORCED``, if one had to be ended.
 
         Raises:
-            ConfigurationError: files are to be watched, and the extra for that is not installed.
+            ConfigurationError: files are to be watched without the extra for that, or the health address is taken.
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._signals())
             stack.push_async_callback(self._release)
+            await stack.enter_async_context(self._family)
             if self.options.watch is not None:
                 changes = await stack.enter_async_context(FolderWatch(self.options.watch))
                 watching = asyncio.create_task(self._reload(changes))
@@ -214,8 +220,9 @@ class Supervisor:
         while not self._stops:
             version = self._version
             child = self._running[name] = Child(name, self._hold)
-            code = await child.run(self.options.command)
+            code = await child.run([*self.options.command, *self._family.options_of(name)])
             del self._running[name]
+            self._family.ended(name)
             if self._stops:
                 return _after_stop(code)
             if child.is_replaced:

@@ -70,6 +70,15 @@ def worker(  # noqa: PLR0913 - each is an option of the command
         float | None,
         typer.Option(min=0, max=86_400, help="Seconds that running handlers get at shutdown.", show_default="10"),
     ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Serve /livez and /readyz here: 8080 (this machine only), :8080 (every interface), HOST:PORT or "
+            "unix:PATH.",
+            show_default="none",
+        ),
+    ] = None,
     processes: Annotated[
         int | None,
         typer.Option(
@@ -102,6 +111,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
         "concurrency": concurrency,
         "lease": lease,
         "grace_period": grace_period,
+        "health": health,
     }
     logging_ = {"log": log, "log_level": log_level}
     line = Lifeline.take()
@@ -112,8 +122,10 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     if processes is None and not reload:
         raise typer.Exit(_run(_load(target, own)))
     folder = folder_of(target) if reload else None
+    address = override(settings, health=own.pop("health")).health
     command = [*_front(reload=reload), "worker", target, *_as_options({**own, **logging_})]
-    raise typer.Exit(asyncio.run(Supervisor(SupervisorOptions(command, processes or 1, folder)).run()))
+    options = SupervisorOptions(command, processes or 1, folder, health=address)
+    raise typer.Exit(asyncio.run(Supervisor(options).run()))
 
 
 def _load(target: str, own: dict[str, Any]) -> Pipeline:
@@ -134,7 +146,8 @@ def _run_supervised(line: Lifeline, target: str, own: dict[str, Any], logging_: 
     try:
         settings = override(Settings.from_env(), **logging_)
         logs.set_up(settings.log, settings.log_level, line.name)
-        pipeline = _load(target, own)
+        # Only the supervisor's own option holds: another address would be the same for each of its processes.
+        pipeline = _load(target, {**own, "health": own["health"] or ""})
         line.tell(lifeline.READY, hold=_shared_server(pipeline))
         return run_worker(pipeline)
     except StreamsError as error:

@@ -48,6 +48,12 @@ class Fetcher:
         self._paused: frozenset[int] = frozenset()
         self._away = False
         self._started = False
+        self.read_at = 0.0
+        """When the last trip that went well began (monotonic seconds; 0.0: none yet)."""
+        self.is_full = False
+        """Nothing is read because every handler is busy."""
+        self.trouble = ""
+        """Why nothing can be read at the moment."""
 
     @property
     def stopped(self) -> bool:
@@ -76,7 +82,8 @@ class Fetcher:
         while not self._stopping:
             try:
                 await self._step()
-            except GroupMissing:
+            except GroupMissing as error:
+                self.trouble = str(error)
                 await self._sleep(backoff.next())
                 await self._until_it_works(self._create_group, backoff)
             except AccessDenied:
@@ -86,9 +93,11 @@ class Fetcher:
                 await self._sleep(backoff.next())
                 self._check_at = 0.0
             except BrokerError as error:
-                logger.error("cannot read the stream", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
+                self.trouble = str(error)
+                logger.error("cannot read the stream", extra={"where": self._where, "error": self.trouble})  # noqa: TRY400
                 await self._sleep(_WRONG_TYPE_WAIT)
             else:
+                self.trouble = ""
                 if self._away:
                     self._away = False
                     logger.info("the server is back", extra={"where": self._where})
@@ -125,6 +134,7 @@ class Fetcher:
             self._learn(taken, free)
         else:
             taken = await self._block(free)
+        self.read_at = now
         self._start(taken)
 
     async def _take_due(self, free: int) -> bool:
@@ -136,6 +146,7 @@ class Fetcher:
             logger.error("cannot fetch retries", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
             self._due_at = time.monotonic() + _WRONG_TYPE_WAIT
             return False
+        self.read_at = time.monotonic()
         self._stats.vanished += reply.vanished
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
@@ -203,7 +214,9 @@ class Fetcher:
             return
         self._runners.slot_freed.clear()
         if not self._stopping:
+            self.is_full = True
             await self._runners.slot_freed.wait()
+            self.is_full = False
 
     async def _find_lost_reads(self) -> None:
         """Give back what the server holds for this consumer without its knowing: the answer to a read was lost."""
@@ -231,13 +244,15 @@ class Fetcher:
                 self._say_away(error)
                 await self._sleep(backoff.next())
             except BrokerError as error:
-                logger.error("cannot create the group", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
+                self.trouble = str(error)
+                logger.error("cannot create the group", extra={"where": self._where, "error": self.trouble})  # noqa: TRY400
                 await self._sleep(_WRONG_TYPE_WAIT)
             else:
                 return
 
     def _say_away(self, error: BrokerUnavailable) -> None:
         """One line per outage, not one per try."""
+        self.trouble = str(error)
         if not self._away:
             self._away = True
             logger.warning(

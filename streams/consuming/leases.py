@@ -58,6 +58,11 @@ class LeaseKeeper:
         """Start the thread."""
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     async def close(self) -> None:
         """Stop the thread and wait for it."""
         await asyncio.to_thread(self._ready.wait, 5.0)

@@ -65,6 +65,8 @@ class Config:
     grace: float = 5.0
     cancel_grace: float | None = None
     """None: ``Pipeline.run`` with its own value; else the same service with this one."""
+    health: str = ""
+    """Where it serves its health."""
     last_resort: float | None = None
     """Seconds added to the two graces before a process that hangs is ended; None: its own value."""
 
@@ -157,7 +159,11 @@ class Handlers:
 def build(config: Config) -> tuple[Pipeline, Handlers]:
     """The pipeline of one worker."""
     settings = Settings(
-        namespace=config.namespace, lease=config.lease, concurrency=config.concurrency, grace_period=config.grace
+        namespace=config.namespace,
+        lease=config.lease,
+        concurrency=config.concurrency,
+        grace_period=config.grace,
+        health=config.health,
     )
     pipeline = Pipeline(config.url, settings=settings)
     handlers = Handlers(config.history)

@@ -48,6 +48,7 @@ GOOD = {
     "dedup_window": ("60", 60.0),
     "timeout": ("0.5", 0.5),
     "log": ("JSON", "json"),
+    "health": (" :8080 ", ":8080"),
     "log_level": ("Debug", "debug"),
     "url": ("redis://h:1/2", "redis://h:1/2"),
 }
@@ -154,6 +155,18 @@ MALFORMED = {
     "timeout": ["", "0", "0.01", "3601", "nan"],
     "log": ["", "xml", "text,json"],
     "log_level": ["", "loud", "10", "critical"],
+    "health": [
+        "on",
+        "65536",
+        "-1",
+        "host",
+        "host:",
+        "a b:80",
+        "http://host:80",
+        "::1:80",
+        "unix:",
+        "unix:" + "x" * 101,
+    ],
 }
 
 
@@ -326,7 +339,7 @@ ROW = re.compile(
     r"^\| `(?P<name>\w+)` \| (?P<unit>[^|]+) \| (?P<default>[^|]+) \| (?P<effect>[^|]+) \| (?P<variable>[^|]+) \|$",
     re.MULTILINE,
 )
-SHOWN = {"url": "none", "levels": "`0,1,5,10`"}
+SHOWN = {"url": "none", "health": "none", "levels": "`0,1,5,10`"}
 UNITS = {reading.name: reading.unit for reading in read_settings({}, Path("/nowhere"))}
 
 

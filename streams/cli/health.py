@@ -1,0 +1,58 @@
+"""``streams health``: ask a worker whether it is ready or alive."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streams.address import Address
+from streams.cli.common import AsJson, examples, finish, override, run, say, write_json
+from streams.cli.exit_codes import Exit
+from streams.errors import ConfigurationError
+from streams.health import LIVE, READY, Answer, ask
+from streams.settings import Settings
+
+HELP = (
+    "Ask a worker whether it is ready (the default) or alive; the exit code is 0 for yes and 1 for no."
+    "\n\nMeant for probes that run a command. The worker serves its health where --health or STREAMS_HEALTH tells it;"
+    " this command asks at the same address. Alive does not depend on the server, ready does."
+    + examples(
+        "streams health",
+        "streams health --live --address unix:/run/streams.sock",
+        "STREAMS_HEALTH=8080 streams health --json",
+    )
+)
+
+
+def health(
+    *,
+    live: Annotated[bool, typer.Option("--live", help="Ask whether it is alive: worth keeping.")] = False,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask whether it is ready: can take events.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Where the worker serves its health.", show_default="STREAMS_HEALTH"),
+    ] = None,
+    within: Annotated[float, typer.Option(min=0.05, max=60, help="Seconds to wait for the answer.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a worker; see HELP."""
+    if live and ready:
+        raise ConfigurationError("--live and --ready are two questions: ask one at a time")
+    where = override(Settings.from_env(), health=address).health
+    if not where:
+        raise ConfigurationError(
+            "which worker? Give --address or set STREAMS_HEALTH to the address at which it serves its health, e.g. 8080"
+        )
+    target = Address.parse(where)
+
+    async def main() -> Answer:
+        return await ask(target, LIVE if live else READY, within=within)
+
+    answer = run(main)
+    if as_json:
+        checks = answer.report.as_plain()["checks"] if answer.report else []
+        write_json({"ok": answer.ok, "says": answer.says, "address": str(target), "checks": checks})
+    else:
+        say(answer.says)
+    finish(Exit.OK if answer.ok else Exit.FAILED)

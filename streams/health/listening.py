@@ -1,0 +1,217 @@
+"""A very small HTTP server for probes: two paths, one request per connection, bounds on everything.
+
+It runs in a thread with an event loop of its own, so it answers while the worker's loop is blocked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Protocol, Self
+from urllib.parse import parse_qs
+
+import orjson
+
+from streams.address import Address
+from streams.errors import ConfigurationError
+from streams.health.judging import Report
+
+logger = logging.getLogger("streams.health")
+
+LIVE, READY = "/livez", "/readyz"
+_MOST_CONNECTIONS = 64
+_MOST_BYTES = 4096
+_PATIENCE = 2.0
+
+
+class View(Protocol):
+    """What is served. Everything is called in the server's own event loop."""
+
+    async def live(self) -> Report:
+        """Whether the process is worth keeping."""
+
+    async def ready(self) -> Report:
+        """Whether the worker can take events."""
+
+    async def close(self) -> None:
+        """Called once, at the end."""
+
+
+class HealthServer:
+    """Serves a view from a thread. Use ``async with``.
+
+    Args:
+        address: where to listen.
+        view: what is served.
+    """
+
+    def __init__(self, address: Address, view: View) -> None:
+        self.address = address
+        self._view = view
+        self._socket: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="streams-health", daemon=True)
+        self._clients: dict[asyncio.Task[object], asyncio.StreamWriter] = {}
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            ConfigurationError: the address is taken or not of this machine.
+        """
+        self._socket = _bind(self.address)
+        if not self.address.path:
+            self.address = Address(self.address.host, self._socket.getsockname()[1])
+        self._thread.start()
+        logger.info("health is served", extra={"address": str(self.address)})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._ready.wait, 5.0)
+        if self._loop is not None and self._over is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._over.set)
+        await asyncio.to_thread(self._thread.join, 5.0)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        finally:
+            if self.address.path:
+                Path(self.address.path).unlink(missing_ok=True)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._ready.set()
+        server = await asyncio.start_server(self._client, sock=self._socket, limit=_MOST_BYTES)
+        try:
+            await self._over.wait()
+        finally:
+            server.close()
+            for writer in self._clients.values():
+                writer.transport.abort()
+            if self._clients:
+                await asyncio.wait(list(self._clients), timeout=_PATIENCE)
+            await self._view.close()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with self._counted(writer) as welcome:
+            if not welcome:
+                return
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(_PATIENCE):
+                    try:
+                        head = await reader.readuntil(b"\r\n\r\n")
+                    except asyncio.LimitOverrunError:
+                        writer.write(_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"too large\n"))
+                    else:
+                        writer.write(await self._answer(head))
+                    await writer.drain()
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, writer: asyncio.StreamWriter) -> AsyncIterator[bool]:
+        """Keep count of the connections, and close this one in the end; False if there are too many."""
+        task = asyncio.current_task()
+        if task is None or len(self._clients) >= _MOST_CONNECTIONS:
+            writer.transport.abort()
+            yield False
+            return
+        self._clients[task] = writer
+        try:
+            yield True
+        finally:
+            del self._clients[task]
+            writer.close()
+
+    async def _answer(self, head: bytes) -> bytes:
+        request = head.partition(b"\r\n")[0].split(b" ")
+        if len(request) != 3 or not request[2].startswith(b"HTTP/1."):
+            return _response(HTTPStatus.BAD_REQUEST, b"not HTTP\n")
+        method, target = request[0], request[1].decode("latin-1")
+        path, _, query = target.partition("?")
+        ask = {LIVE: self._view.live, READY: self._view.ready}.get(path)
+        if ask is None:
+            return _response(HTTPStatus.NOT_FOUND, f"there are {LIVE} and {READY}\n".encode())
+        if method not in (b"GET", b"HEAD"):
+            return _response(HTTPStatus.METHOD_NOT_ALLOWED, b"GET or HEAD\n", "Allow: GET, HEAD")
+        report = await ask()
+        status = HTTPStatus.OK if report.ok else HTTPStatus.SERVICE_UNAVAILABLE
+        if "verbose" in parse_qs(query, keep_blank_values=True, max_num_fields=16):
+            body, kind = orjson.dumps(report.as_plain()) + b"\n", "application/json"
+        else:
+            lines = [f"{'ok' if check.ok else 'failed'} {check.name}" for check in report.checks]
+            body, kind = "\n".join([*lines, ""]).encode(), "text/plain; charset=utf-8"
+        return _response(status, body, f"Content-Type: {kind}", with_body=method == b"GET")
+
+
+def _response(status: HTTPStatus, body: bytes, *headers: str, with_body: bool = True) -> bytes:
+    lines = (
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
+        *headers,
+    )
+    return "\r\n".join((*lines, "", "")).encode() + (body if with_body else b"")
+
+
+def _bind(address: Address) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ConfigurationError: it cannot be had; the message says why and what to do.
+    """
+    last: OSError | None = None
+    for attempt in _attempts(address):
+        try:
+            if address.path:
+                return _bind_unix(address.path)
+            family, host = attempt
+            return socket.create_server(
+                (host, address.port), family=family, dualstack_ipv6=family == socket.AF_INET6 and not address.host
+            )
+        except OSError as error:
+            last = error
+    raise ConfigurationError(
+        f"health cannot be served on {address}: {last.strerror if last else 'no such address'}; "
+        "give another address (--health or STREAMS_HEALTH), or an empty one to serve none"
+    )
+
+
+def _attempts(address: Address) -> Iterator[tuple[socket.AddressFamily, str]]:
+    """Every interface means both families where the machine has both."""
+    if address.host:
+        yield (socket.AF_INET6 if ":" in address.host else socket.AF_INET), address.host
+        return
+    if not address.path and socket.has_dualstack_ipv6():
+        yield socket.AF_INET6, ""
+    yield socket.AF_INET, ""
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """A unix socket at a path; what a killed worker left there is replaced, what somebody serves is not."""
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(1.0)
+        other.connect(path)
+        raise OSError(0, "another process serves there")
+    if Path(path).is_socket():
+        Path(path).unlink()
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(path)
+        os.chmod(path, 0o600)  # noqa: PTH101 - the socket, not what a link may lead to
+        listening.listen(_MOST_CONNECTIONS)
+    except OSError:
+        listening.close()
+        raise
+    return listening
