@@ -85,11 +85,3 @@ def test_the_documented_permissions_are_the_tested_ones():
     page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     documented = {word for line in page.splitlines() if line.startswith("+") for word in line.split()}
     assert documented == set(MINIMAL_ACL.split())
-
-
-def test_links_between_pages_lead_somewhere():
-    import re
-
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"

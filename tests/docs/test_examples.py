@@ -56,25 +56,6 @@ def test_every_file_that_a_page_makes_is_used(page: str) -> None:
             assert re.search(rf"\b{re.escape(stem)}\b", later), f"{block.where}: nothing uses {block.title}"
 
 
-def test_every_page_is_in_the_navigation() -> None:
-    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]
-    missing = [
-        page
-        for path in (ROOT / "docs").rglob("*.md")
-        if (page := path.relative_to(ROOT / "docs").as_posix()) not in navigation and not page.startswith("adr/")
-    ]
-    assert missing == [], "add them to the navigation in mkdocs.yml"
-
-
-def test_the_tests_that_pages_name_exist() -> None:
-    there = set(
-        re.findall(r"def (test_\w+)", "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")))
-    )
-    for path in pages():
-        for name in re.findall(r"\btest_\w+(?=,| -->)", path.read_text("utf-8")):
-            assert name in there, f"{path.name} names {name}"
-
-
 def test_blocks_that_are_not_run_are_rare() -> None:
     marked = [block.where for blocks in PAGES.values() for block in blocks if block.not_run is not None]
     assert len(marked) <= NOT_RUN_AT_MOST, marked
