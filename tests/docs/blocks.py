@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,10 @@ _NOT_RUN = re.compile(r"\s*<!--\s*not run:\s*(?P<reason>.*?)\s*-->\s*")
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block of a page. ``line`` is that of its first line of text, from 1."""
+    """One fenced block of a page. ``line`` is that of its first line of text, from 1.
+
+    ``output`` is that of a program: a ``text`` block with nothing but blank lines between.
+    """
 
     page: str
     line: int
@@ -29,6 +32,7 @@ class Block:
     title: str
     text: str
     not_run: str | None = None
+    output: str = ""
 
     @property
     def where(self) -> str:
@@ -42,7 +46,17 @@ def pages() -> list[Path]:
 
 def blocks_of(path: Path) -> list[Block]:
     """The fenced blocks of a page, in order."""
-    return list(parse(str(path.relative_to(ROOT)), path.read_text("utf-8")))
+    text = path.read_text("utf-8")
+    lines = text.splitlines()
+    found: list[Block] = []
+    for block in parse(str(path.relative_to(ROOT)), text):
+        before = found[-1] if found else None
+        if block.language == "text" and before is not None and before.language in PROGRAMS and not before.title:
+            end = before.line + before.text.count("\n")
+            if not "".join(lines[end : block.line - 2]).strip():
+                found[-1] = replace(before, output=block.text)
+        found.append(block)
+    return found
 
 
 def parse(page: str, text: str) -> Iterator[Block]:

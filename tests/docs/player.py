@@ -1,6 +1,7 @@
 """Plays a page: does what a reader would do with its blocks, in order, in one empty folder.
 
-* A ``python`` block without a title is a program: it is run and must end with 0.
+* A ``python`` block without a title is a program: it is run and must end with 0. A ``text`` block right below it is its
+  output, compared.
 * A block with a title that is a file name is written to that file. Something further down must use it.
 * In a ``console`` block, lines behind ``$`` are commands, the others are their output, compared (see ``output``). A
   command must end with 0. ``export`` and ``cd`` last until the end of the page.
@@ -213,7 +214,7 @@ class Player:
         elif block.language in PROGRAMS:
             name = f"example_{block.line}.py"
             (self._home / name).write_text(self._here(block.text), "utf-8")
-            self._run(block, f"python {name}", "")
+            self._run(block, f"python {name}", block.output)
         elif block.language in COMMANDS:
             self._play_console(block)
 
