@@ -8,6 +8,7 @@ The check fails the build when a built page would load anything from another ori
 from __future__ import annotations
 
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,14 @@ def _with_decisions(nav: Any, pages: list[str]) -> Any:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Make pages of the files that live beside the README."""
+    """Make pages of the files that live beside the README, and of the commands."""
     root = Path(config.config_file_path).parent
     for page, source in FROM_ROOT.items():
         files.append(File.generated(config, page, content=(root / source).read_text("utf-8")))
+    sys.path.insert(0, str(root / "docs" / "tooling"))
+    import commands
+
+    files.append(File.generated(config, "reference/commands.md", content=commands.page()))
     return files
 
 
