@@ -87,7 +87,7 @@ class _Terminal:
         """Wait until the shown lines have come; returns the ids that came in place of the shown ones."""
         shown = Shown(expected)
         try:
-            wait_until(lambda: self._found(shown), seconds=15, what="output")
+            wait_until(lambda: self._found(shown), seconds=30, what="output")
         except AssertionError:
             came = "\n".join(self._text().splitlines()[self.seen :])
             raise ExampleError(block, f"expected\n{expected}\nafter what was shown, got", came) from None
