@@ -16,6 +16,7 @@ PROGRAMS = {
     "import streams.sync": "import streams.sync",
     "... and Pipeline('redis://...')": "import streams; streams.Pipeline('redis://localhost')",
     "... and Pipeline()": "import streams; streams.Pipeline()",
+    "the pytest plugin": "import pytest; import streams.testing.plugin",
 }
 
 

@@ -145,6 +145,11 @@ class Consumer:
         )
 
     @property
+    def held(self) -> int:
+        """How many entries are in hand, those whose outcome the server has not confirmed yet included."""
+        return len(self._desk.held)
+
+    @property
     def abandoned(self) -> set[asyncio.Task[None]]:
         """Tasks of handlers that never ended; whoever ends the process must not wait for them."""
         return self._runners.abandoned

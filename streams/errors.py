@@ -18,6 +18,7 @@
     │   ├── AccessDenied            credentials or permissions: trying again cannot help
     │   ├── WrongKeyType            a key of ours holds something else
     │   └── CommandRefused          any other refusal by the server
+    ├── Unfinished                  a test's ``drain`` met its deadline
     ├── NotFound                    no such stream, group, entry or dead letter
     └── HandlerSignal               raised *by handlers* to choose an outcome
         ├── Reject                  dead letter now, no retry
@@ -172,6 +173,10 @@ class CommandRefused(BrokerError):
 
 class NotFound(StreamsError, LookupError):
     """No such stream, group, entry or dead letter."""
+
+
+class Unfinished(StreamsError, AssertionError):
+    """The pipeline under test did not get quiet in time; the message says what is still unfinished."""
 
 
 class HandlerSignal(StreamsError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from streams.broker import Broker
@@ -78,6 +78,7 @@ class Pipeline:
         self._upcasters = Upcasters()
         self.middleware: list[Middleware] = [Context()] if middleware is None else list(middleware)
         Chain(self.middleware)  # Refuses what is none.
+        self.make_producer: Callable[[Broker, str, ProducerOptions], Producer] = Producer
         self._be_closed()
         self._new_broker()
 
@@ -205,6 +206,11 @@ class Pipeline:
             producers.clear()
 
     @property
+    def is_open(self) -> bool:
+        """Whether somebody has opened it and not closed it yet."""
+        return self._broker is not None
+
+    @property
     def broker(self) -> Broker:
         """The open broker.
 
@@ -226,7 +232,7 @@ class Pipeline:
                 max_event_bytes=settings.max_event_bytes,
                 dedup_window=settings.dedup_window,
             )
-            producer = self._producers[stream] = Producer(self.broker, stream, options)
+            producer = self._producers[stream] = self.make_producer(self.broker, stream, options)
         return producer
 
     async def publish(
@@ -304,13 +310,7 @@ class Pipeline:
         settings = self.settings
         set_up_if_silent(settings.log, settings.log_level)
         async with self:
-            options = ServiceOptions(
-                settings.levels,
-                settings.max_event_bytes,
-                settings.grace_period,
-                middleware=tuple(self.middleware),
-            )
-            self._service = service = Service(self.broker, self.plans, options)
+            self._service = service = self.service(self.plans)
             try:
                 async with served(settings.health, self.broker, lambda: service.vitals):
                     await service.run()
@@ -321,6 +321,18 @@ class Pipeline:
         """Let ``run`` end in order; called again: now. Does nothing when it does not run."""
         if self._service is not None:
             self._service.stop()
+
+    def service(self, plans: Sequence[GroupPlan], *, name: str = "") -> Service:
+        """The roles that ``run`` runs, for who runs them otherwise; ``name`` is the worker's, made up if empty."""
+        settings = self.settings
+        options = ServiceOptions(
+            settings.levels,
+            settings.max_event_bytes,
+            settings.grace_period,
+            middleware=tuple(self.middleware),
+            name=name,
+        )
+        return Service(self.broker, plans, options)
 
     def _new_broker(self) -> Broker:
         settings = self.settings

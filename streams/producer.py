@@ -85,13 +85,7 @@ class Producer:
         self.options = options or ProducerOptions()
         self.stream = broker.keys(stream).stream
         self._preparing = Preparing(broker.clock, self.options.levels, self.options.max_event_bytes)
-        self._publishing = Publishing(
-            broker,
-            broker.keys(stream),
-            self.options.levels,
-            max_len=self.options.max_len,
-            dedup_window=self.options.dedup_window,
-        )
+        self._publishing = self._make_publishing(broker)
         self._registered = False
         self._registering: asyncio.Event | None = None
         self._waiting: deque[_Waiting] = deque()
@@ -206,6 +200,16 @@ class Producer:
 
     async def _trip(self, part: list[Prepared]) -> list[Receipt]:
         return await (self._store(part) if part[0].dedup_id is None else self._store_once(part))
+
+    def _make_publishing(self, broker: Broker) -> Publishing:
+        options = self.options
+        return Publishing(
+            broker,
+            broker.keys(self.stream),
+            options.levels,
+            max_len=options.max_len,
+            dedup_window=options.dedup_window,
+        )
 
     async def _register(self) -> None:
         while not self._registered:

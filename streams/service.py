@@ -53,6 +53,7 @@ class ServiceOptions:
         grace_period: seconds that running handlers get to finish at shutdown.
         cancel_grace: seconds that a cancelled handler gets to end.
         middleware: what wraps every attempt, outermost first.
+        name: of the worker; made from host, process and start if empty.
     """
 
     levels: Levels = Levels()
@@ -60,6 +61,7 @@ class ServiceOptions:
     grace_period: float = 10.0
     cancel_grace: float = 5.0
     middleware: tuple[Middleware, ...] = ()
+    name: str = ""
 
 
 class Service:
@@ -77,7 +79,7 @@ class Service:
 
     def __init__(self, broker: Broker, plans: Sequence[GroupPlan], options: ServiceOptions | None = None) -> None:
         self.options = options = options or ServiceOptions()
-        self.name = consumer_name()
+        self.name = options.name or consumer_name()
         self.consumers = [
             Consumer(
                 broker,

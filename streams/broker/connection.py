@@ -28,12 +28,16 @@ _LATER = ("redis+sentinel://", "redis+cluster://")
 
 
 class ServerClock:
-    """The server's time as seen from here: its last reading plus what the monotonic clock added since."""
+    """The server's time as seen from here: its last reading plus what the monotonic clock added since.
 
-    __slots__ = ("_offset",)
+    ``ahead``: seconds that tests have travelled; they are added to what ``now`` tells.
+    """
+
+    __slots__ = ("_offset", "ahead")
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
+        self.ahead = 0.0
 
     def observe(self, milliseconds: int) -> None:
         """Take over a reading that just arrived (Unix time, ms)."""
@@ -41,7 +45,7 @@ class ServerClock:
 
     def now(self) -> float:
         """Unix time in seconds."""
-        return time.monotonic() + self._offset
+        return time.monotonic() + self._offset + self.ahead
 
 
 class Broker:

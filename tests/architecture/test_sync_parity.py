@@ -12,9 +12,12 @@ from mypy import api as mypy_api
 
 import streams
 from streams import sync
+from streams.testing import BlockingHarness, Harness
 
 MISSING = {
     ("Pipeline", "broker"): "its connections belong to the portal's event loop; `portal` leads there",
+    ("Pipeline", "service"): "a worker runs `asynchronous`",
+    ("Pipeline", "is_open"): "it opens by itself",
     ("Pipeline", "twin"): "for another event loop; a blocking pipeline is used by any thread as it is",
 }
 """What the blocking form does without, each with the reason."""
@@ -117,6 +120,15 @@ def test_the_blocking_class_reads_like_the_other(name):
         if f"self.{attribute} =" in text and not attribute.startswith("_"):
             twin = inspect.getsource(getattr(sync, name))
             assert f"self.{attribute} =" in twin or f"def {attribute}(" in twin
+
+
+HARNESS_ONLY = {"bind", "unbind", "open", "close"}
+"""Steps of ``async with``, which the blocking harness takes one by one."""
+
+
+def test_the_blocking_harness_has_it_all():
+    found = differences(Harness, BlockingHarness)
+    assert [line for line in found if line.rpartition(".")[2] not in HARNESS_ONLY and "Harness():" not in line] == []
 
 
 def test_nothing_is_excused_that_is_not_there():

@@ -177,6 +177,7 @@ class Player:
         environment = clean_environment() | {
             "PATH": f"{programs}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "PYTEST_PLUGINS": "streams.testing.plugin",  # as if installed; pytest loads it once
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "error::ResourceWarning",
             "COLUMNS": "110",

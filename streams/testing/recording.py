@@ -1,0 +1,161 @@
+"""What a harness writes down: events that were published, attempts that ended."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from streams.broker import Broker
+from streams.broker.publish import Prepared, Publishing, Stored
+from streams.codec import decode
+from streams.event import Event
+from streams.handlers import AsyncHandler, Route, Router
+from streams.producer import Producer, ProducerOptions
+from streams.retry import Retry
+
+
+class Failure(NamedTuple):
+    """An attempt that raised: ``event`` with its ``attempt`` number, and the exception itself."""
+
+    event: Event[Any]
+    error: BaseException
+
+
+class _Published(NamedTuple):
+    stream: str
+    prepared: Prepared
+    place: str
+
+
+class Record:
+    """What happened since the harness was opened, in order. Filled from several threads; appending is atomic."""
+
+    def __init__(self) -> None:
+        self._published: list[_Published] = []
+        self.done: list[Event[Any]] = []
+        self.failures: list[Failure] = []
+        self.running: dict[int, tuple[Event[Any], float]] = {}
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts have ended."""
+        return len(self.done) + len(self.failures)
+
+    def published(self, stream: str, kind: str | None) -> list[Event[Any]]:
+        """The events that were stored on a stream, decoded anew from what was sent."""
+        return [
+            event
+            for row in list(self._published)
+            if row.stream == stream and (event := _event(row)) and kind in (None, event.type)
+        ]
+
+    def around(self, call: AsyncHandler) -> AsyncHandler:
+        """The handler, with its end written down. A cancelled attempt did not end."""
+
+        async def recorded(event: Event[Any]) -> None:
+            self.running[id(event)] = (event, time.monotonic())
+            try:
+                await call(event)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                self.failures.append(Failure(event, error))
+                raise
+            else:
+                self.done.append(event)
+            finally:
+                del self.running[id(event)]
+
+        return recorded
+
+    def make_producer(self, broker: Broker, stream: str, options: ProducerOptions) -> Producer:
+        """A producer whose publishes are written down."""
+        return _RecordingProducer(broker, stream, options, self)
+
+    def add(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
+        """Write down what was stored; '' stands for what was not."""
+        rows = zip(events, places, strict=True)
+        self._published += [_Published(stream, event, place) for event, place in rows if place]
+
+
+class _RecordingProducer(Producer):
+    def __init__(self, broker: Broker, stream: str, options: ProducerOptions, record: Record) -> None:
+        self._record = record
+        super().__init__(broker, stream, options)
+
+    def _make_publishing(self, broker: Broker) -> Publishing:
+        keys, options = broker.keys(self.stream), self.options
+        publishing = _RecordingPublishing(
+            broker, keys, options.levels, max_len=options.max_len, dedup_window=options.dedup_window
+        )
+        publishing.stream, publishing.record = self.stream, self._record
+        return publishing
+
+
+class _RecordingPublishing(Publishing):
+    stream: str
+    record: Record
+
+    async def add_one(self, event: Prepared) -> str:
+        place = await super().add_one(event)
+        self.record.add(self.stream, (event,), (place,))
+        return place
+
+    async def add(self, events: Sequence[Prepared]) -> list[str]:
+        places = await super().add(events)
+        self.record.add(self.stream, events, places)
+        return places
+
+    async def schedule(self, events: Sequence[Prepared]) -> list[str]:
+        places = await super().schedule(events)
+        self.record.add(self.stream, events, places)
+        return places
+
+    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | None]:
+        stored = await super().add_once(events)
+        places = [row.place if row is not None and not row.duplicate else "" for row in stored]
+        self.record.add(self.stream, events, places)
+        return stored
+
+
+class RecordingRouter(Router):
+    """The routes of a group, whose attempts are written down."""
+
+    def __init__(self, inner: Router, record: Record) -> None:
+        super().__init__()
+        self._inner = inner
+        self._record = record
+        self._known: dict[Route, Route] = {}
+
+    def find(self, kind: str) -> Route | None:
+        """The route for an event type, or None if nobody serves it."""
+        route = self._inner.find(kind)
+        if route is None:
+            return None
+        known = self._known.get(route)
+        if known is None:
+            known = self._known[route] = copy.copy(route)
+            known.call = self._record.around(route.call)
+        return known
+
+    def retry_for(self, kind: str) -> Retry:
+        """The retry policy for an event type."""
+        return self._inner.retry_for(kind)
+
+    def routes(self) -> list[Route]:
+        """Every route once."""
+        return self._inner.routes()
+
+
+def _event(row: _Published) -> Event[Any]:
+    prepared = row.prepared
+    event = decode([field.encode() if isinstance(field, str) else bytes(field) for field in prepared.fields])
+    event.stream = row.stream
+    event.priority = prepared.level
+    event.delay = prepared.delay_ms / 1000
+    event.dedup_id = prepared.dedup_id
+    event.entry_id = "" if "|" in row.place else row.place
+    return event
