@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import NamedTuple
 
 from streams.broker.connection import Broker
@@ -19,8 +19,8 @@ _PAGE = 500
 class Work(NamedTuple):
     """What one group still has to do. ``scheduled`` belongs to the stream; ``next_in`` is in seconds.
 
-    ``processing``: with the consumer that asks; ``elsewhere``: with others. At most 1,000 waiting entries are counted
-    per level.
+    ``processing``: with the consumer that asks; ``elsewhere``: with others; ``paused``: would be waiting or due. At
+    most 1,000 waiting entries are counted per level.
     """
 
     waiting: int
@@ -30,6 +30,7 @@ class Work(NamedTuple):
     retries_later: int
     scheduled_due: int
     scheduled_later: int
+    paused: int
     next_in: float | None
 
 
@@ -40,10 +41,15 @@ class Rehearsing:
         self._broker = broker
         self._link = broker.control
 
-    async def unfinished(self, keys: Keys, levels: Sequence[int], group: str, consumer: str) -> Work:
-        """What a group has to do, as ``consumer`` sees it. One command."""
-        names = (keys.retry(group), keys.scheduled(), *map(keys.level, levels))
-        *counts, next_in = await self._link.call(*_UNFINISHED.command(names, group, PARKED, consumer))
+    async def unfinished(
+        self, keys: Keys, levels: Sequence[int], group: str, consumer: str, *, paused: Collection[int] = ()
+    ) -> Work:
+        """What a group has to do, as ``consumer`` sees it; ``paused`` levels hold theirs back. One command."""
+        ordered = sorted(levels, key=lambda level: level in paused)
+        names = (keys.retry(group), keys.scheduled(), *map(keys.level, ordered))
+        open_levels = sum(level not in paused for level in levels)
+        command = _UNFINISHED.command(names, group, PARKED, consumer, open_levels, *ordered)
+        *counts, next_in = await self._link.call(*command)
         return Work._make((*counts, None if next_in < 0 else next_in / 1000))
 
     async def advance(self, keys: Keys, groups: Sequence[str], seconds: float) -> int:

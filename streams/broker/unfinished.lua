@@ -2,15 +2,20 @@
 --
 -- KEYS[1]  retry ZSET of the group
 -- KEYS[2]  scheduled ZSET of the stream
--- KEYS[3 ..]  streams of the levels
+-- KEYS[3 ..]  streams of the levels, those that are not paused first
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
 -- ARGV[3]  the consumer that asks
--- Returns  {waiting (at most 1000 per level are counted), with the one who asks, with other consumers, retries due, retries later, scheduled due,
---           scheduled later, ms until the next of those that are later or -1}
+-- ARGV[4]  how many of the levels are not paused
+-- ARGV[5 ..]  the level of KEYS[3], KEYS[4], ...
+-- Returns  {waiting, with the one who asks, with other consumers, retries due, retries later, scheduled due, scheduled
+--           later, waiting or due and paused, ms until the next of those that are later or -1}.
+--           At most 1000 waiting are counted per level, and 1000 due retries.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local now_text = string.format('%.0f', now)
+local open = tonumber(ARGV[4])
 
 local function last_delivered(key)
   local groups = redis.pcall('XINFO', 'GROUPS', key)
@@ -25,9 +30,16 @@ local function last_delivered(key)
   return '0-0'
 end
 
-local waiting, mine, others = 0, 0, 0
+local waiting, mine, others, paused = 0, 0, 0, 0
+local is_open = {}
 for k = 3, #KEYS do
-  waiting = waiting + #redis.call('XRANGE', KEYS[k], '(' .. last_delivered(KEYS[k]), '+', 'COUNT', 1000)
+  local count = #redis.call('XRANGE', KEYS[k], '(' .. last_delivered(KEYS[k]), '+', 'COUNT', 1000)
+  if k - 2 <= open then
+    waiting = waiting + count
+    is_open[ARGV[k + 2]] = true
+  else
+    paused = paused + count
+  end
   local pending = redis.pcall('XPENDING', KEYS[k], ARGV[1])
   if not pending.err and pending[1] > 0 then
     for _, row in ipairs(pending[4]) do
@@ -40,16 +52,19 @@ for k = 3, #KEYS do
   end
 end
 
-local found, next_at = {waiting, mine, others}, -1
+local due = 0
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_text, 'LIMIT', 0, 1000)) do
+  if is_open[string.match(member, '^(%-?%d+)|')] then due = due + 1 else paused = paused + 1 end
+end
+local promotable = redis.call('ZCOUNT', KEYS[2], '-inf', now_text)
+
+local later, next_at = {}, -1
 for k = 1, 2 do
-  local due = redis.call('ZCOUNT', KEYS[k], '-inf', string.format('%.0f', now))
-  local first = redis.call('ZRANGEBYSCORE', KEYS[k], '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  found[#found + 1] = due
-  found[#found + 1] = redis.call('ZCARD', KEYS[k]) - due
+  later[k] = redis.call('ZCOUNT', KEYS[k], '(' .. now_text, '+inf')
+  local first = redis.call('ZRANGEBYSCORE', KEYS[k], '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if first[2] then
     local wait = math.ceil(tonumber(first[2]) - now)
     if next_at < 0 or wait < next_at then next_at = wait end
   end
 end
-found[#found + 1] = next_at
-return found
+return {waiting, mine, others, due, later[1], promotable, later[2], paused, next_at}

@@ -31,7 +31,7 @@ class Left(NamedTuple):
     Attributes:
         stream, group: names.
         work: counts: waiting, processing (here, or elsewhere: with a consumer that is none of the harness), retries and
-            scheduled events, due and later; ``next_in`` seconds.
+            scheduled events, due and later, what is paused; ``next_in`` seconds.
     """
 
     stream: str
@@ -273,10 +273,11 @@ class Harness:
         return fetched
 
     async def _work(self, consumer: Consumer) -> Work:
+        levels, group = consumer.options.levels.descending, consumer.group
+        pauses = await self.pipeline.pauses(consumer.stream).list()
+        paused = [level for level in levels if any(pause.covers(group, level) for pause in pauses)]
         keys = self.pipeline.broker.keys(consumer.stream)
-        return await self._rehearsing.unfinished(
-            keys, consumer.options.levels.descending, consumer.group, consumer.name
-        )
+        return await self._rehearsing.unfinished(keys, levels, group, consumer.name, paused=paused)
 
     def _errors(self, since: int) -> list[BaseException]:
         found = (failure.error for failure in self._record.failures[since:])

@@ -153,6 +153,26 @@ async def test_what_a_dead_worker_held_is_reclaimed_after_a_lease(pipeline, bind
         assert [event.attempt for event in harness.done("orders", "billing")] == [2]
 
 
+async def test_what_is_paused_is_left_and_told(pipeline, bind):
+    @pipeline.handler("orders", group="billing", retry=Retry(max_retries=1, delay=0))
+    async def charge(event):
+        if event.attempt == 1 and event.data == "fails":
+            await pipeline.pauses("orders").pause(level=0)
+            raise OSError
+
+    async with bind() as harness:
+        await pipeline.publish("orders", "fails", type="t")
+        assert await harness.drain() == 1
+        await pipeline.publish("orders", 1, type="t")
+        await pipeline.publish("orders", 2, type="t", priority=5)
+        assert await harness.drain() == 1
+        (left,) = await harness.unfinished()
+        assert str(left) == "orders/billing: 2 paused"
+        await pipeline.pauses("orders").resume(level=0)
+        assert await harness.drain() == 2
+        assert await harness.unfinished() == []
+
+
 async def test_the_deadline_says_what_is_left(pipeline, bind):
     @pipeline.handler("orders", group="billing", concurrency=1)
     async def charge(event):
