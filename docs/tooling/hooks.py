@@ -51,7 +51,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     root = Path(config.config_file_path).parent
     for page, source in FROM_ROOT.items():
         files.append(File.generated(config, page, content=(root / source).read_text("utf-8")))
-    sys.path.insert(0, str(root / "docs" / "tooling"))
+    sys.path[:0] = [str(root), str(root / "docs" / "tooling")]
     import commands
 
     files.append(File.generated(config, "reference/commands.md", content=commands.page()))
