@@ -17,7 +17,7 @@ from streams.event import Event
 from streams.pipeline import Pipeline
 from streams.producer import Producer
 from streams.service import Service
-from streams.testing.recording import Failure, Record, RecordingRouter
+from streams.testing.recording import Failure, Record, Recorder
 from streams.testing.server import server_url
 
 _LOOK = 0.003
@@ -79,6 +79,7 @@ class Harness:
         self.raise_errors = raise_errors
         self._url = url
         self._record = Record()
+        self._recorder = Recorder(self._record)
         self._name = "harness"
         self._told = ""
 
@@ -107,11 +108,13 @@ class Harness:
         url = self._url or server_url()
         self.pipeline.settings = dataclasses.replace(self._settings, url=url, namespace=self.namespace)
         self.pipeline.make_producer = self._record.make_producer
+        self.pipeline.middleware.insert(0, self._recorder)
 
     def unbind(self) -> None:
         """Undo ``bind``."""
         self.pipeline.settings = self._settings
         self.pipeline.make_producer = Producer
+        self.pipeline.middleware.remove(self._recorder)
 
     async def open(self) -> None:
         """Open the pipeline; ``async with`` does it."""
@@ -207,11 +210,8 @@ class Harness:
         return [letter async for letter in self.pipeline.dead_letters(stream, group).iterate()]
 
     def _service(self) -> Service:
-        plans = [
-            dataclasses.replace(plan, router=RecordingRouter(plan.router, self._record)) for plan in self.pipeline.plans
-        ]
         # The same name each time: what a round left behind belongs to the next.
-        return self.pipeline.service(plans, name=self._name)
+        return self.pipeline.service(self.pipeline.plans, name=self._name)
 
     async def _bring_forward(self, service: Service) -> None:
         """What reclaimers and schedulers do by the clock."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,9 +10,8 @@ from streams.broker import Broker
 from streams.broker.publish import Prepared, Publishing, Stored
 from streams.codec import decode
 from streams.event import Event
-from streams.handlers import AsyncHandler, Route, Router
+from streams.middleware import Attempt, Middleware
 from streams.producer import Producer, ProducerOptions
-from streams.retry import Retry
 
 
 class Failure(NamedTuple):
@@ -51,25 +48,6 @@ class Record:
             for row in list(self._published)
             if row.stream == stream and (event := _event(row)) and kind in (None, event.type)
         ]
-
-    def around(self, call: AsyncHandler) -> AsyncHandler:
-        """The handler, with its end written down. A cancelled attempt did not end."""
-
-        async def recorded(event: Event[Any]) -> None:
-            self.running[id(event)] = (event, time.monotonic())
-            try:
-                await call(event)
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:
-                self.failures.append(Failure(event, error))
-                raise
-            else:
-                self.done.append(event)
-            finally:
-                del self.running[id(event)]
-
-        return recorded
 
     def make_producer(self, broker: Broker, stream: str, options: ProducerOptions) -> Producer:
         """A producer whose publishes are written down."""
@@ -121,33 +99,27 @@ class _RecordingPublishing(Publishing):
         return stored
 
 
-class RecordingRouter(Router):
-    """The routes of a group, whose attempts are written down."""
+class Recorder(Middleware):
+    """Writes down how attempts end. The outermost middleware, so it sees what becomes of them in the end."""
 
-    def __init__(self, inner: Router, record: Record) -> None:
-        super().__init__()
-        self._inner = inner
+    def __init__(self, record: Record) -> None:
         self._record = record
-        self._known: dict[Route, Route] = {}
 
-    def find(self, kind: str) -> Route | None:
-        """The route for an event type, or None if nobody serves it."""
-        route = self._inner.find(kind)
-        if route is None:
-            return None
-        known = self._known.get(route)
-        if known is None:
-            known = self._known[route] = copy.copy(route)
-            known.call = self._record.around(route.call)
-        return known
+    def before(self, attempt: Attempt) -> None:
+        """The attempt begins."""
+        self._record.running[id(attempt)] = (attempt.event, time.monotonic())
 
-    def retry_for(self, kind: str) -> Retry:
-        """The retry policy for an event type."""
-        return self._inner.retry_for(kind)
+    def after(self, attempt: Attempt) -> None:
+        """It succeeded; one that a middleware has skipped has not been handled."""
+        self._record.running.pop(id(attempt), None)
+        if not attempt.skipped:
+            self._record.done.append(attempt.event)
 
-    def routes(self) -> list[Route]:
-        """Every route once."""
-        return self._inner.routes()
+    def failed(self, attempt: Attempt, error: BaseException) -> None:
+        """It failed. A cancelled attempt did not end, unless by its timeout."""
+        self._record.running.pop(id(attempt), None)
+        if attempt.cancelled not in ("lost", "shutdown"):
+            self._record.failures.append(Failure(attempt.event, error))
 
 
 def _event(row: _Published) -> Event[Any]:

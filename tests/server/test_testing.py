@@ -9,7 +9,8 @@ import pytest
 
 from streams import ConfigurationError, Event, Pipeline, Reject, Retry, Settings, Snooze, sync
 from streams.broker.fetch import Fetching
-from streams.errors import Unfinished
+from streams.errors import Skip, Unfinished
+from streams.middleware import Middleware
 from streams.testing import BlockingHarness, Harness, harness
 from tests.servers import Server
 
@@ -171,6 +172,33 @@ async def test_what_is_paused_is_left_and_told(pipeline, bind):
         await pipeline.pauses("orders").resume(level=0)
         assert await harness.drain() == 2
         assert await harness.unfinished() == []
+
+
+async def test_middleware_counts_to_the_outcome_of_an_attempt(pipeline, bind):
+    class Doubts(Middleware):
+        def before(self, attempt):
+            if attempt.event.type == "skipped":
+                raise Skip
+
+        def after(self, attempt):
+            if attempt.event.type == "doubtful":
+                raise OSError
+
+    pipeline.middleware.append(Doubts())
+    before = list(pipeline.middleware)
+
+    @pipeline.handler("orders", group="billing", timeout=0.05)
+    async def charge(event):
+        await asyncio.sleep(60 if event.type == "slow" else 0)
+
+    async with bind() as harness:
+        for kind in ("skipped", "doubtful", "slow", "good"):
+            await pipeline.publish("orders", 1, type=kind)
+        await harness.drain()
+        assert [event.type for event in harness.done("orders", "billing")] == ["good"]
+        failures = {failure.event.type: type(failure.error) for failure in harness.failures("orders", "billing")}
+        assert failures == {"doubtful": OSError, "slow": TimeoutError}
+    assert pipeline.middleware == before
 
 
 async def test_the_deadline_says_what_is_left(pipeline, bind):
