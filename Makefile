@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 
-.PHONY: help demo test check docs import-time format clean
+.PHONY: help demo test check mutants docs import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ check: $(READY)  ## formatting, lint, types, import order, Lua contracts
 docs: $(DOCS_READY)  ## the documentation into site/; broken links and anchors fail
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
+
+mutants: $(READY)  ## seed each known bug and see a test fail; ONLY="name name" for some
+	@$(BIN)/python -m tests.mutants.run $(ONLY)
 
 import-time: $(READY)  ## what importing costs, and the slowest parts of it
 	@$(BIN)/python benchmarks/import_time.py

@@ -7,11 +7,15 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
+from hypothesis import Phase, settings
 
 from streams import Broker
 from tests.servers import BINARIES, Server, clean_environment, server_label
 
 _count = itertools.count()
+
+settings.register_profile("no-shrink", phases=(Phase.explicit, Phase.reuse, Phase.generate))
+"""For runs that only ask whether there is a failure: ``--hypothesis-profile=no-shrink``."""
 
 
 def pytest_report_header() -> list[str]:

@@ -198,7 +198,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.held())
     @rule(data=st.data(), later=st.booleans())
     def fail(self, data, later: bool) -> None:
-        known = self.pick(data, self.held())
+        self.fail_one(self.pick(data, self.held()), later=later)
+
+    def fail_one(self, known: Known, *, later: bool) -> None:
         record = AttemptRecord.from_json(known.delivery.record)
         record.add("failure", {"type": "ValueError"}, at=1.0)
         known.failures += 1
@@ -213,6 +215,22 @@ class Machine(RuleBasedStateMachine):
             outcome = self.run(settling.settle((), [Postponed(known.delivery, delay, record.to_json())]))
             known.state, known.due, known.owner = "retrying", not later, PARKED
         assert outcome.statuses == {known.place: DONE}
+
+    @precondition(lambda self: self.held())
+    @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS))
+    def exhaust(self, data, consumer: str) -> None:
+        """Fail one entry until it is dead: few random runs get there by themselves."""
+        known = self.pick(data, self.held())
+        while True:
+            self.fail_one(known, later=False)
+            if known.state == "dead":
+                return
+            self.call("ZADD", self.keys.retry("g"), 0, f"{known.level}|{known.entry_id}")  # The first of the due.
+            self.taken(consumer, self.run(self.fetching[consumer].take_due(1, 1)).deliveries)
+            assert known.state == "processing"
+            # The same worker has it again: what it still knows of the attempt before must not count.
+            row = Postponed(known.stale[-1], 0)
+            assert self.run(self.settling[known.owner].settle((), [row])).statuses == {known.place: LOST}
 
     @precondition(lambda self: self.held())
     @rule(data=st.data(), later=st.booleans())
@@ -267,15 +285,25 @@ class Machine(RuleBasedStateMachine):
                 known.state, known.due, known.owner = "retrying", True, PARKED
 
     @precondition(lambda self: any(k.stale for k in self.entries.values()))
-    @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS))
-    def zombie_writes(self, data, consumer: str) -> None:
-        """Who lost an entry can neither retry, bury nor renew it."""
+    @rule(data=st.data())
+    def zombie_writes(self, data) -> None:
+        """Who lost an entry can neither retry, bury nor renew it, not even if it was given the entry again."""
         known = self.pick(data, [k for k in self.entries.values() if k.stale])
         old = known.stale[-1]
-        settling = self.settling[consumer]
-        assert self.run(settling.settle((), [Postponed(old, 0, b'{"failures":9}')])).statuses[known.place] == LOST
-        assert self.run(settling.settle((), (), [Buried(old, "stalled", b"{}")])).statuses[known.place] == LOST
-        assert self.run(settling.renew([old])) == [old]
+        for settling in self.settling.values():
+            assert self.run(settling.settle((), [Postponed(old, 0, b'{"failures":9}')])).statuses[known.place] == LOST
+            assert self.run(settling.settle((), (), [Buried(old, "stalled", b"{}")])).statuses[known.place] == LOST
+            assert self.run(settling.renew([old])) == [old]
+
+    @precondition(lambda self: self.held())
+    @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS))
+    def outdated_row(self, data, consumer: str) -> None:
+        """A row of an entry that is being worked on hands it to nobody."""
+        known = self.pick(data, self.held())
+        self.call("ZADD", self.keys.retry("g"), 1, f"{known.level}|{known.entry_id}")
+        reply = self.run(self.fetching[consumer].take_due(100, 0))
+        assert known.place not in {d.place for d in reply.deliveries}
+        self.taken(consumer, reply.deliveries)
 
     @precondition(lambda self: any(k.stale for k in self.those("processing", "retrying")))
     @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS))
@@ -358,6 +386,8 @@ class Machine(RuleBasedStateMachine):
             assert owners[known.place] == (known.owner, known.count), known
             record = AttemptRecord.from_json(records.get(f"{known.level}|{known.entry_id}".encode()))
             assert (record.failures, record.stalls) == (known.failures, known.stalls)
+        unfinished = {f"{k.level}|{k.entry_id}".encode() for k in self.those("processing", "retrying")}
+        assert set(records) <= unfinished  # A record does not outlive its entry.
         assert self.call("ZCARD", self.keys.scheduled()) == self.scheduled
 
     @invariant()

@@ -1,0 +1,29 @@
+"""The seeded bugs still fit today's source; ``make mutants`` shows that each is noticed."""
+
+import pytest
+
+from streams.broker.scripts import Script
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.run import ROOT, applied
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_applies_to_one_place_and_leaves_valid_source(mutant, server):
+    text = applied(mutant, ROOT)
+    if mutant.file.endswith(".py"):
+        compile(text, mutant.file, "exec")
+    else:
+        whole = text if mutant.file.endswith(".inc.lua") else Script(mutant.file.rpartition("/")[2][:-4]).text
+        with server.client() as client:
+            assert client.script_load(whole if mutant.file.endswith(".inc.lua") else text)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_tests_of_a_mutant_exist(mutant):
+    assert mutant.tests
+    assert all((ROOT / path.partition("::")[0]).exists() for path in mutant.tests)
+
+
+def test_names_are_unique():
+    names = [mutant.name for mutant in MUTANTS]
+    assert len(set(names)) == len(names)

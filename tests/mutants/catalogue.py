@@ -1,0 +1,286 @@
+"""Seeded bugs. Each replaces a piece of the source that occurs exactly once; the tests named must then fail.
+
+To add one: copy the exact text from the source, write the bug, name the tests that should notice, say what would go
+wrong for a user, and run ``make mutants ONLY=name``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MACHINE = "tests/server/test_state_machine.py"
+CONSUMER = "tests/server/test_consumer.py"
+RECLAIMER = "tests/server/test_reclaimer.py"
+PRODUCER = "tests/server/test_producer.py"
+SCHEDULER = "tests/server/test_scheduler.py"
+DEAD = "tests/server/test_dead_letters.py"
+PIPELINE = "tests/server/test_pipeline.py"
+EDGES = "tests/server/test_consumer_edges.py"
+RETRY = "tests/unit/test_retry.py"
+FAULTS = "tests/process/test_server_faults.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A seeded bug. ``file``: below ``streams/``. ``tests``: arguments for pytest; one failure kills the mutant."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    harm: str
+
+
+MUTANTS = (
+    Mutant(
+        "ack-keeps-the-entry", "broker/finish.inc.lua",
+        "if #ids > 0 then redis.call('XDEL', key, unpack(ids)) end", "",
+        (MACHINE,), "handled events fill the server's memory",
+    ),
+    Mutant(
+        "ack-keeps-the-record", "broker/ack.lua",
+        "redis.pcall('HDEL', KEYS[2], unpack(ids))", "",
+        (MACHINE,), "attempt records stay for ever",
+    ),
+    Mutant(
+        "retry-leaves-the-pending-list", "broker/postpone.lua",
+        "local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, id, 'JUSTID')",
+        "redis.call('XACK', KEYS[1], ARGV[1], id) local claimed = {id}",
+        (MACHINE,), "an event whose retry row is lost is lost",
+    ),
+    Mutant(
+        "retry-row-missing", "broker/postpone.lua",
+        "redis.call('ZADD', KEYS[2], string.format('%.0f', now + delay), member)", "",
+        (MACHINE,), "a failed event comes back only when the reclaimer restores its row",
+    ),
+    Mutant(
+        "retry-forgets-attempts", "broker/postpone.lua",
+        "if record ~= '' then redis.call('HSET', KEYS[3], member, record) end", "",
+        (MACHINE,), "a failing event is retried for ever",
+    ),
+    Mutant(
+        "retry-without-owner-check", "broker/postpone.lua",
+        "if holds(", "if true or holds(",
+        (MACHINE, CONSUMER), "a worker that lost its lease takes the entry from the one that works on it",
+    ),
+    Mutant(
+        "dead-letter-without-owner-check", "broker/dead_letter.lua",
+        "if holds(", "if true or holds(",
+        (MACHINE, CONSUMER), "an event is dead and handled",
+    ),
+    Mutant(
+        "dead-letter-stays-pending", "broker/dead_letter.lua",
+        "redis.call('XACK', KEYS[1], ARGV[1], id)\n    delete_finished", "delete_finished",
+        (MACHINE,), "an event is in two places",
+    ),
+    Mutant(
+        "dead-letter-keeps-the-record", "broker/dead_letter.lua",
+        "redis.call('HDEL', KEYS[3], member)", "",
+        (MACHINE,), "attempt records stay for ever",
+    ),
+    Mutant(
+        "dead-letter-loses-fields", "broker/dead_letter.lua",
+        "unpack(raw, 1, kept))", "unpack(raw, 1, 2))",
+        (DEAD, MACHINE), "a dead letter cannot be replayed as it was",
+    ),
+    Mutant(
+        "owner-not-checked", "broker/holds.inc.lua",
+        "held[1][2] == consumer and held[1][4] == count", "held[1][4] == count",
+        (MACHINE, CONSUMER), "whoever knows the count may write in another's name",
+    ),
+    Mutant(
+        "count-not-checked", "broker/holds.inc.lua",
+        "held[1][2] == consumer and held[1][4] == count", "held[1][2] == consumer",
+        (MACHINE, CONSUMER), "a stalled attempt of the same worker settles the entry of a later one",
+    ),
+    Mutant(
+        "renew-steals", "broker/renew.lua",
+        "if ok and held then", "if true then",
+        (MACHINE, CONSUMER), "a heartbeat takes back what somebody else works on",
+    ),
+    Mutant(
+        "renew-counts-a-delivery", "broker/renew.lua",
+        "ARGV[2], 0, id, 'JUSTID')", "ARGV[2], 0, id)",
+        (MACHINE, CONSUMER), "every lease is lost at its second renewal",
+    ),
+    Mutant(
+        "no-renewal", "consuming/leases.py",
+        "if held and (lost := await settling.renew(held)):", "if False and (lost := await settling.renew(held)):",
+        (CONSUMER,), "a handler longer than the lease runs twice",
+    ),
+    Mutant(
+        "lost-lease-not-cancelled", "consuming/runners.py",
+        'self._cancel(run, "lost")', "pass",
+        (CONSUMER,), "two workers go on with the same event",
+    ),
+    Mutant(
+        "sweep-too-early", "broker/sweep.lua",
+        "'IDLE', lease, '-', '+', slice, name)", "'IDLE', 0, '-', '+', slice, name) lease = 0",
+        (MACHINE, RECLAIMER), "entries are taken from workers in good health",
+    ),
+    Mutant(
+        "sweep-takes-waiting-retries", "broker/sweep.lua",
+        "if name == parked then", "if false then",
+        (MACHINE, RECLAIMER), "a waiting retry counts as a stall",
+    ),
+    Mutant(
+        "lost-rows-not-restored", "broker/sweep.lua",
+        "redis.call('ZADD', KEYS[2], string.format('%.0f', now), level .. '|' .. id)", "",
+        (MACHINE, RECLAIMER), "an event whose retry row is lost is never tried again",
+    ),
+    Mutant(
+        "stall-not-counted", "reclaimer.py",
+        'record.add("stall", cause, at=now)', "pass",
+        (MACHINE, RECLAIMER), "an event that kills its worker kills for ever",
+    ),
+    Mutant(
+        "hand-back-takes-what-is-held", "broker/hand_back.lua",
+        "if not held[row[1]] then", "if true then",
+        (MACHINE, CONSUMER), "running events are handed to others",
+    ),
+    Mutant(
+        "lower-levels-first", "broker/fetch.lua",
+        "for i = 1, #KEYS do", "for i = #KEYS, 1, -1 do",
+        (CONSUMER,), "a critical event waits behind ordinary ones",
+    ),
+    Mutant(
+        "fetch-over-the-limit", "broker/fetch.lua",
+        "left = left - #entries", "",
+        (CONSUMER, MACHINE), "a worker takes more than it can start",
+    ),
+    Mutant(
+        "retries-before-their-time", "broker/fetch_due.lua",
+        "local first, last = string.format('%.0f', from), string.format('%.0f', now)",
+        "local first, last = string.format('%.0f', from), '+inf'",
+        (MACHINE, CONSUMER), "a retry does not wait",
+    ),
+    Mutant(
+        "retry-steals-from-a-worker", "broker/fetch_due.lua",
+        "if #held == 0 or held[1][2] ~= ARGV[3] then", "if #held == 0 then",
+        (MACHINE, CONSUMER, RECLAIMER), "a row that is out of date takes an entry from the worker that has it",
+    ),
+    Mutant(
+        "suspects-run-together", "broker/fetch_due.lua",
+        "elseif suspect and suspects <= 0 then", "elseif false then",
+        (CONSUMER, "tests/process/test_workers.py"), "one event that kills its worker takes its neighbours with it",
+    ),
+    Mutant(
+        "group-begins-at-the-end", "broker/fetch.py",
+        '("XGROUP", "CREATE", stream, self._group, "0", "MKSTREAM")',
+        '("XGROUP", "CREATE", stream, self._group, "$", "MKSTREAM")',
+        (CONSUMER, PIPELINE), "what was published before the worker started is never read",
+    ),
+    Mutant(
+        "off-by-one-after-failures", "retry.py",
+        '        if record.attempts > allowed:\n            return Bury("retries-used-up")',
+        '        if record.attempts >= allowed:\n            return Bury("retries-used-up")',
+        (RETRY,), "an event gets one retry less",
+    ),
+    Mutant(
+        "off-by-one-after-stalls", "retry.py",
+        '        if record.attempts > allowed:\n            return Bury("stalled")',
+        '        if record.attempts > allowed + 1:\n            return Bury("stalled")',
+        (RETRY,), "an event that kills its worker gets one more",
+    ),
+    Mutant(
+        "own-limit-ignored", "retry.py",
+        "return self.max_retries if override is None else override", "return self.max_retries",
+        (RETRY,), "max_retries of an event has no effect",
+    ),
+    Mutant(
+        "promote-twice", "broker/promote.lua",
+        "  redis.call('ZREM', KEYS[1], member)\n", "",
+        (SCHEDULER, MACHINE), "a scheduled event keeps the scheduler busy for ever, or is published again",
+    ),
+    Mutant(
+        "promote-before-time", "broker/promote.lua",
+        "'-inf', string.format('%.0f', now)", "'-inf', '+inf'",
+        (SCHEDULER, MACHINE), "delayed events are not delayed",
+    ),
+    Mutant(
+        "dedup-not-remembered", "broker/publish_once.lua",
+        "redis.call('SET', KEYS[1],", "redis.call('TOUCH', KEYS[1]) redis.pcall('NONE',",
+        (PRODUCER,), "a repeated event is stored twice",
+    ),
+    Mutant(
+        "full-stream-takes-one-more", "broker/publish.lua",
+        "if room < 0 then room = 0 end", "if room < 1 then room = 1 end",
+        (PRODUCER,), "max_len is no limit",
+    ),
+    Mutant(
+        "scheduled-not-counted", "broker/publish.lua",
+        "room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[#KEYS])", "room = tonumber(ARGV[1])",
+        (PRODUCER,), "scheduled events grow without a limit",
+    ),
+    Mutant(
+        "replay-loses-the-event-id", "broker/replay.lua",
+        "if not has_id then", "if false then",
+        (DEAD, "tests/server/test_wire_format.py", MACHINE), "a replayed event has another id",
+    ),
+    Mutant(
+        "replay-stays-dead", "broker/replay.lua",
+        "      redis.call('XDEL', KEYS[1], ARGV[a])\n", "",
+        (DEAD, MACHINE), "an event is in two places",
+    ),
+    Mutant(
+        "replay-for-every-group", "broker/replay.lua",
+        "fields[#fields + 1] = 'group'\n", "fields[#fields + 1] = 'for'\n",
+        ("tests/server",), "other groups handle a replayed event a second time",
+    ),
+    Mutant(
+        "discard-without-audit", "broker/discard.lua",
+        "if count > 0 then", "if false then",
+        (DEAD,), "nobody knows who deleted dead letters",
+    ),
+    Mutant(
+        "snooze-burns-an-attempt", "consuming/runners.py",
+        'self._settler.postpone(delivery, error.seconds, "snoozed")', "self._fail(delivery, run.event, route, error)",
+        (CONSUMER,), "an event that is snoozed often dies",
+    ),
+    Mutant(
+        "shutdown-burns-an-attempt", "consuming/runners.py",
+        '        elif run.why == "shutdown" and isinstance(error, asyncio.CancelledError):\n'
+        '            self._settler.postpone(delivery, 0.0, "released")\n',
+        "",
+        (CONSUMER,), "every deploy costs retries",
+    ),
+    Mutant(
+        "timeout-not-enforced", "consuming/runners.py",
+        "if run.deadline <= now and not run.why:", "if False and not run.why:",
+        (CONSUMER,), "a handler that hangs keeps its slot",
+    ),
+    Mutant(
+        "late-result-of-an-abandoned-handler", "consuming/runners.py",
+        "            if not run.abandoned:\n                self._settler.done(delivery)",
+        "            self._settler.done(delivery)",
+        (EDGES,), "an attempt that was counted as failed acknowledges the retry",
+    ),
+    Mutant(
+        "failure-acknowledged", "consuming/runners.py",
+        'self._settler.postpone(delivery, decision.delay, "retried", record.to_json())', "self._settler.done(delivery)",
+        (CONSUMER,), "a failed event is lost",
+    ),
+    Mutant(
+        "settled-entries-stay-held", "consuming/settler.py",
+        "            del self._held[delivery.place]", "            pass",
+        (EDGES,), "a worker's memory grows, and it renews what is gone",
+    ),
+    Mutant(
+        "prefetches", "consuming/fetcher.py",
+        "        free = self._runners.free\n        if free <= 0 or", "        free = self._runners.free + 50\n        if free <= 0 or",
+        (CONSUMER,), "entries wait in memory although other workers are free",
+    ),
+    Mutant(
+        "expired-events-handled", "consuming/intake.py",
+        "event.expires <= self._clock.now()", "event.expires <= 0",
+        (CONSUMER,), "a one-time password arrives after its time",
+    ),
+    Mutant(
+        "lost-answer-sent-again", "producer.py",
+        "            if error.sent:\n                raise PublishUnknown(self.stream, tuple(event.event_id for event in events)) from error\n"
+        "            raise\n",
+        "            return await self._publishing.add(events) if len(events) > 1 else (await self._publishing.add(events))[0]\n",
+        (FAULTS + "::test_publish_whose_answer_is_lost",), "one publish stores two events",
+    ),
+)  # fmt: skip

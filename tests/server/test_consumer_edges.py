@@ -1,0 +1,63 @@
+"""What must hold at the edges of a consumer's life with an entry, shown on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from streams import Consumer, ConsumerOptions, DeadLetters, Event, Producer, Retry
+from streams.handlers import Route
+from streams.keys import PARKED
+from tests.conftest import eventually
+
+
+async def owners(broker) -> list[str]:
+    rows = await broker.control.call("XPENDING", broker.keys("s").level(0), "g", "-", "+", 100)
+    return [owner.decode() for _, owner, _, _ in rows]
+
+
+async def test_the_late_return_of_an_abandoned_handler_settles_nothing(broker):
+    release, returned = asyncio.Event(), asyncio.Event()
+
+    async def handler(event: Event) -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        returned.set()
+
+    await Producer(broker, "s").publish(1, type="t")
+    route = Route(handler, timeout=0.05, retry=Retry(delay=3600.0))
+    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(cancel_grace=0.05))
+    task = asyncio.create_task(consumer.run())
+
+    async def waits_for_its_retry() -> bool:
+        return await owners(broker) == [PARKED]
+
+    await eventually(lambda: consumer.stats.abandoned, what="the handler to be abandoned")
+    await eventually(waits_for_its_retry, what="the attempt to be counted as failed")
+    release.set()
+    await returned.wait()
+    await Producer(broker, "s").publish(2, type="t")  # Settled after whatever the late return may have caused.
+    await eventually(lambda: consumer.stats.done == 1, what="the event after it")
+    assert await owners(broker) == [PARKED]
+    assert consumer.stats.retried == consumer.stats.abandoned == 1
+    consumer.stop(grace=0.0)
+    await asyncio.wait_for(task, 5)
+
+
+async def test_what_is_settled_is_forgotten(broker):
+    async def handler(event: Event) -> None:
+        if event.data % 10 == 0:
+            raise ValueError
+
+    route = Route(handler, retry=Retry(max_retries=0))
+    await Producer(broker, "s").publish_many(range(500), type="t")
+    consumer = Consumer(broker, "s", "g", route)
+    task = asyncio.create_task(consumer.run())
+    await eventually(lambda: consumer.stats.done + consumer.stats.dead == 500, what="all to be settled")
+    assert await DeadLetters(broker, "s", "g").count() == 50
+    assert not consumer._desk.held
+    assert not consumer._desk.unstarted
+    assert not consumer._settler._why
+    consumer.stop()
+    await asyncio.wait_for(task, 5)
