@@ -13,6 +13,9 @@ from streams.keys import checked_name
 from streams.producer import BATCH_EVENTS, Receipt
 from streams.sync.portal import Portal
 
+_AT_ONCE = 8 * BATCH_EVENTS
+"""Events per crossing into the portal: there, one request is prepared while another is under way."""
+
 
 class Producer:
     """Publishes events on one stream; threads that publish at the same time share round trips.
@@ -50,8 +53,7 @@ class Producer:
             )
         source = iter(events)
         accepted = 0
-        # One crossing into the portal per batch, not per event.
-        while batch := list(islice(source, BATCH_EVENTS)):
+        while batch := list(islice(source, _AT_ONCE)):
             stored: list[list[Receipt]] = []
 
             async def send(

@@ -125,27 +125,27 @@ def test_publish_many_reads_a_generator_batch_by_batch_in_the_callers_thread(pip
 
     def events():
         nonlocal asked
-        for n in range(1700):
+        for n in range(9000):
             asked += 1
             threads.add(threading.current_thread())
             yield {"n": n}
 
     batches = pipeline.producer("orders").publish_batches(events(), type="t")
     assert len(next(batches)) == 500
-    assert asked == 500
-    assert sum(map(len, batches)) == 1200
+    assert asked == 4000
+    assert sum(map(len, batches)) == 8500
     assert threads == {threading.current_thread()}
-    assert len(pipeline.publish_many("orders", events(), type="t")) == 1700
+    assert len(pipeline.publish_many("orders", events(), type="t")) == 9000
 
 
 def test_an_error_of_the_generator_arrives(pipeline):
     def events():
-        yield from range(600)
+        yield from range(4100)
         raise LookupError("the cursor is gone")
 
     with pytest.raises(LookupError, match="the cursor is gone"):
         pipeline.publish_many("orders", events(), type="t")
-    assert pipeline.status().stream("orders").stored == 500
+    assert pipeline.status().stream("orders").stored == 4000
 
 
 def test_what_came_before_a_refused_event_is_stored_and_told(pipeline):
