@@ -107,10 +107,10 @@ class Producer:
             OutOfMemory: the server refuses new data.
         """
         event = self._preparing.one(data, type, attributes)
-        if not self._registered:
-            await self._register()
         if event.dedup_id is not None:
             return (await self._store_once([event]))[0]
+        if not self._registered:
+            await self._register()
         if event.delay_ms:
             return (await self._store([event]))[0]
         if self._sender is None and not self._waiting:
@@ -153,8 +153,6 @@ class Producer:
         **attributes: Unpack[EventAttributes],
     ) -> AsyncIterator[list[Receipt]]:
         """As ``publish_many``, giving the receipts batch by batch: constant memory, and a place to show progress."""
-        if not self._registered:
-            await self._register()
         parts = self._prepared(events, type, attributes)
         alone = isinstance(events, AsyncIterable)
         under_way: asyncio.Task[list[Receipt]] | None = None
@@ -199,7 +197,11 @@ class Producer:
                 raise refused
 
     async def _trip(self, part: list[Prepared]) -> list[Receipt]:
-        return await (self._store(part) if part[0].dedup_id is None else self._store_once(part))
+        if part[0].dedup_id is not None:
+            return await self._store_once(part)
+        if not self._registered:
+            await self._register()
+        return await self._store(part)
 
     def _make_publishing(self, broker: Broker) -> Publishing:
         options = self.options
@@ -220,6 +222,8 @@ class Producer:
             try:
                 await self._publishing.register()
                 self._registered = True
+            except BrokerUnavailable as error:  # Whatever became of this, the event was not sent yet.
+                raise BrokerUnavailable(str(error), sent=False) from error
             finally:
                 self._registering = None
                 done.set()
@@ -281,6 +285,8 @@ class Producer:
         give_up = loop.time() + self.options.retry_for
         while True:
             try:
+                if not self._registered:
+                    await self._register()
                 answers = await self._publishing.add_once(events)
                 break
             except BrokerUnavailable as error:
