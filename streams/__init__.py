@@ -4,6 +4,7 @@ from streams import Event, Pipeline, Reject, Retry, Snooze
 """
 
 from streams.broker import Broker
+from streams.cancellations import Cancellations
 from streams.consumer import Consumer, ConsumerOptions
 from streams.dead_letters import DeadLetter, DeadLetters, Filter
 from streams.errors import (
@@ -14,6 +15,7 @@ from streams.errors import (
     EventError,
     EventTooLarge,
     MalformedEvent,
+    NotCancelled,
     NotFound,
     OutOfMemory,
     PublishError,
@@ -39,6 +41,7 @@ __all__ = [
     "Broker",
     "BrokerError",
     "BrokerUnavailable",
+    "Cancellations",
     "ConfigurationError",
     "Consumer",
     "ConsumerOptions",
@@ -50,6 +53,7 @@ __all__ = [
     "Filter",
     "Levels",
     "MalformedEvent",
+    "NotCancelled",
     "NotFound",
     "OutOfMemory",
     "Pause",

@@ -19,6 +19,7 @@
     │   ├── WrongKeyType            a key of ours holds something else
     │   └── CommandRefused          any other refusal by the server
     ├── Unfinished                  a test's ``drain`` met its deadline
+    ├── NotCancelled                an event that is neither scheduled nor waiting for a retry, or an id of several
     ├── NotFound                    no such stream, group, entry or dead letter
     └── HandlerSignal               raised *by handlers* to choose an outcome
         ├── Reject                  dead letter now, no retry
@@ -177,6 +178,18 @@ class NotFound(StreamsError, LookupError):
 
 class Unfinished(StreamsError, AssertionError):
     """The pipeline under test did not get quiet in time; the message says what is still unfinished."""
+
+
+class NotCancelled(StreamsError):
+    """An event cannot be cancelled as it stands; the message says what can be done instead.
+
+    ``id`` is what was asked for; ``state`` is pending, processing, dead or done, or what several of that id are.
+    """
+
+    def __init__(self, id: str, state: str, message: str) -> None:
+        super().__init__(message)
+        self.id = id
+        self.state = state
 
 
 class HandlerSignal(StreamsError):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from streams.broker import Broker
+from streams.cancellations import Cancellations
 from streams.dead_letters import DeadLetters
 from streams.errors import ConfigurationError
 from streams.event import EventAttributes
@@ -23,7 +24,7 @@ from streams.producer import Producer, ProducerOptions, Receipt
 from streams.retry import Retry
 from streams.service import GroupPlan, Service, ServiceOptions
 from streams.settings import Settings
-from streams.status import Status
+from streams.status import EntryState, Status
 from streams.upcasters import Upcasters
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -290,6 +291,14 @@ class Pipeline:
     def pauses(self, stream: str, *, by: str = "") -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
         return Pauses(self.broker, stream, by=by)
+
+    async def cancel(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
+        """Cancel an event that is scheduled or waits for a retry; see ``Cancellations.cancel``."""
+        return await self.cancellations(stream, by=by).cancel(id, group)
+
+    def cancellations(self, stream: str, *, by: str = "") -> Cancellations:
+        """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
+        return Cancellations(self.broker, stream, by=by)
 
     def status(self) -> Status:
         """Where entries stand."""

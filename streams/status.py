@@ -173,12 +173,12 @@ class Status:
                 # What is stored although the group is done with it is there for another group.
                 past = found.state == "done" and (not found.fields or (level, entry_id) in ended)
                 if found.state != "unknown" and not past:
-                    states.append(_state(stream, name, found))
+                    states.append(entry_state(stream, name, found))
             states += dead
         if not states:
             later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
             if later is not None:
-                states.append(_state(stream, "", later))
+                states.append(entry_state(stream, "", later))
         if not states:
             states = await self._finished(stream, groups, places)
         if not states:
@@ -209,7 +209,7 @@ class Status:
             for level, entry_id in places:
                 found = await self._stored(stream, name, level, entry_id)
                 if found.state == "done" and len(places) == 1:
-                    states.append(_state(stream, name, found))
+                    states.append(entry_state(stream, name, found))
         return states
 
     async def _levels(self, stream: str) -> list[int]:
@@ -273,7 +273,8 @@ def _stream_row(status: StreamStatus, now: float) -> StreamRow:
     return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups, paused)
 
 
-def _state(stream: str, group: str, found: Found) -> EntryState:
+def entry_state(stream: str, group: str, found: Found) -> EntryState:
+    """What was found, with its event read as far as it can be."""
     record = AttemptRecord.from_json(found.record)
     state = EntryState(
         stream,

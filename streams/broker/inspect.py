@@ -174,14 +174,21 @@ class Inspecting:
 
     async def scheduled(self, stream: str, event_id: str, levels: Sequence[int]) -> Found | None:
         """A delayed event by its event id. One command."""
+        found = await self.scheduled_many(stream, [f"{level}|{event_id}" for level in levels])
+        return next(iter(found.values()), None)
+
+    async def scheduled_many(self, stream: str, members: Sequence[str]) -> dict[str, Found]:
+        """Those of the members (``level|event id``) that are scheduled. One command per 1,000."""
         keys = self._broker.keys(stream)
-        members = [f"{level}|{event_id}" for level in levels]
-        command = _PEEK_SCHEDULED.command((keys.scheduled(), keys.scheduled_fields()), *members)
-        for name, row in zip(members, await self._link.call(*command), strict=True):
-            if row:
-                level, _ = parse_member(name)
-                return Found("scheduled", level, "", due=float(row[0]) / 1000, fields=row[1])
-        return None
+        found: dict[str, Found] = {}
+        for at in range(0, len(members), 1000):
+            part = members[at : at + 1000]
+            command = _PEEK_SCHEDULED.command((keys.scheduled(), keys.scheduled_fields()), *part)
+            for name, row in zip(part, await self._link.call(*command), strict=True):
+                if row:
+                    level, _ = parse_member(name)
+                    found[name] = Found("scheduled", level, "", due=float(row[0]) / 1000, fields=row[1])
+        return found
 
     async def scan(self, stream: str, level: int, after: str, most: int) -> list[tuple[str, Sequence[bytes]]]:
         """Entries of a level with ids above ``after`` ('' for the beginning). One command, ``most`` entries."""

@@ -15,9 +15,10 @@ from streams.pipeline import HandlerOptions
 from streams.producer import Receipt
 from streams.service import GroupPlan
 from streams.settings import Settings
+from streams.status import EntryState
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
-from streams.sync.views import DeadLetters, Pauses, Status
+from streams.sync.views import Cancellations, DeadLetters, Pauses, Status
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -131,6 +132,14 @@ class Pipeline:
     def pauses(self, stream: str, *, by: str = "") -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
         return Pauses(self._portal, stream, by=by)
+
+    def cancel(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
+        """Cancel an event that is scheduled or waits for a retry; see ``streams.Cancellations.cancel``."""
+        return self.cancellations(stream, by=by).cancel(id, group)
+
+    def cancellations(self, stream: str, *, by: str = "") -> Cancellations:
+        """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
+        return Cancellations(self._portal, stream, by=by)
 
     def status(self) -> Status:
         """Where entries stand."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from streams import dead_letters as asynchronous
+from streams.cancellations import Cancellation
 from streams.dead_letters import DeadLetter, Filter, Replay
 from streams.keys import checked_name
 from streams.pauses import PauseList, Pausing, Resumption
@@ -102,6 +103,29 @@ class Pauses:
     def list(self) -> PauseList:
         """Every pause of the stream, in the order of their scopes. One command."""
         return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).list())
+
+
+class Cancellations:
+    """Cancels events of one stream; see ``streams.Cancellations``.
+
+    Args:
+        portal: into the pipeline.
+        stream: the stream's name.
+        by: who acts, for the audit record.
+    """
+
+    def __init__(self, portal: Portal, stream: str, *, by: str = "") -> None:
+        self.stream = checked_name(stream, "stream")
+        self._by = by
+        self._portal = portal
+
+    def cancel(self, id: str, group: str = "") -> EntryState:
+        """Cancel one event; see ``streams.Cancellations.cancel``."""
+        return self._portal.call(lambda p: p.cancellations(self.stream, by=self._by).cancel(id, group))
+
+    def cancel_many(self, ids: Iterable[str], group: str = "") -> Cancellation:
+        """Cancel events; see ``streams.Cancellations.cancel_many``."""
+        return self._portal.call(lambda p: p.cancellations(self.stream, by=self._by).cancel_many(ids, group))
 
 
 class Status:

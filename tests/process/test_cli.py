@@ -154,7 +154,7 @@ def test_help_teaches(cli):
     assert "Exit codes" in top
     assert "books do not balance" in top
     runner = CliRunner()
-    commands = ("worker", "publish", "ls", "show", "pause", "resume", "demo")
+    commands = ("worker", "publish", "ls", "show", "pause", "resume", "cancel", "demo")
     for command in (*commands, *(f"dead {name}" for name in ("ls", "show", "replay", "discard", "export"))):
         text = runner.invoke(app, [*command.split(), "--help"], env={"COLUMNS": "100"}).stdout
         assert text.count(f"  streams {command}") >= 2, command

@@ -61,3 +61,19 @@ def test_pause_refuses_what_is_not_there(cli, server):  # noqa: F811
     assert "it has: 10, 5, 1, 0" in cli.refused("resume", "orders", "--level", "7", code=3)
     assert "--all" in cli.refused("resume", "orders", "--all", "--level", "5", code=2)
     assert "500" in cli.refused("pause", "orders", "--reason", "x" * 501, code=2)
+
+
+def test_cancel_takes_out_and_refuses(cli, server):  # noqa: F811
+    registered(cli, server)
+    args = ("publish", "orders", "--type", "order", "--data", "1", "--delay", "60")
+    first, second = (cli.json(*args)["event_id"] for _ in range(2))
+    assert cli("cancel", "orders", first).stdout.startswith(
+        f"cancelled {first} on orders, level 0: it was scheduled, due "
+    )
+    outcome = cli.json("cancel", "orders", second, first, code=1)
+    assert [(row["id"], row["state"]) for row in outcome["cancelled"]] == [(second, "scheduled")]
+    assert [(row["id"], row["state"]) for row in outcome["refused"]] == [(first, None)]
+    assert cli.json("ls", "orders")["streams"][0]["scheduled"] == 0
+    assert "no trace" in cli.refused("cancel", "orders", first, code=3)
+    waiting = cli.json("publish", "orders", "--type", "order", "--data", "1")["event_id"]
+    assert "is pending in group billing: it has not started" in cli.refused("cancel", "orders", waiting, code=1)

@@ -1,0 +1,58 @@
+"""cancel: events that are scheduled, or wait for a retry, are taken out before anybody starts them (again)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from streams.broker.connection import Broker
+from streams.broker.scripts import Script
+from streams.keys import PARKED, Keys, parse_member
+
+_CANCEL = Script("cancel")
+_CANCEL_SCHEDULED = Script("cancel_scheduled")
+_FIND_RETRYING = Script("find_retrying")
+
+MOST = 500
+"""Events that one call may carry."""
+
+
+class Cancelling:
+    """Cancels events of one stream."""
+
+    def __init__(self, broker: Broker, keys: Keys, levels: Sequence[int]) -> None:
+        self._link = broker.control
+        self._keys = keys
+        self._levels = levels
+
+    async def scheduled(self, members: Sequence[str], by: str) -> list[bool]:
+        """Cancel scheduled events, at most ``MOST``; False where there is none (any more)."""
+        keys = (self._keys.scheduled(), self._keys.scheduled_fields(), self._keys.audit())
+        return list(map(bool, await self._link.call(*_CANCEL_SCHEDULED.command(keys, by, *members))))
+
+    async def retrying(self, group: str, level: int, entry_ids: Sequence[str], by: str) -> list[bool]:
+        """Cancel entries of one level that wait for a retry, at most ``MOST``; False where one does not (any more)."""
+        keys = (
+            self._keys.level(level),
+            self._keys.retry(group),
+            self._keys.attempts(group),
+            self._keys.audit(),
+        )
+        command = _CANCEL.command(keys, group, PARKED, by, level, *entry_ids)
+        return list(map(bool, await self._link.call(*command)))
+
+    async def find_retrying(self, group: str, event_ids: Iterable[str]) -> list[tuple[str, int, str]]:
+        """Event id, level and entry id of what waits for a retry; at most ``MOST`` event ids.
+
+        One command per 1,000 entries that wait.
+        """
+        wanted = tuple(event_ids)
+        keys = (self._keys.retry(group), *(self._keys.level(level) for level in self._levels))
+        found: dict[bytes, str] = {}
+        first, size = 0, 1000
+        while size == 1000:
+            size, rows = await self._link.call(
+                *_FIND_RETRYING.command(keys, first, first + 999, len(self._levels), *self._levels, *wanted)
+            )
+            found.update((place, event_id.decode()) for event_id, place in rows)
+            first += size
+        return [(event_id, *parse_member(place.decode())) for place, event_id in found.items()]

@@ -1,0 +1,30 @@
+-- show, cancel: which entries that wait for a retry have one of these event ids; changes nothing. Looks at rows from the
+-- end: what becomes due meanwhile leaves at the beginning, so no row slips through between two calls.
+--
+-- KEYS[1]  retry ZSET of the group
+-- KEYS[2 ..]  streams of the levels
+-- ARGV[1]  first row, counted from the end
+-- ARGV[2]  last row
+-- ARGV[3]  n, how many levels
+-- ARGV[4 .. 3+n]  the level of KEYS[2], KEYS[3], ...
+-- ARGV[4+n ..]    event ids
+-- Returns  {how many rows were looked at, {{event id, level|entry id}, ...}}
+
+local key_of, wanted, n = {}, {}, tonumber(ARGV[3])
+for i = 1, n do key_of[ARGV[3 + i]] = KEYS[1 + i] end
+for i = 4 + n, #ARGV do wanted[ARGV[i]] = true end
+local found = {}
+local rows = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2], 'REV')
+for _, member in ipairs(rows) do
+  local level, id = string.match(member, '^(%-?%d+)|(%d+%-%d+)$')
+  local key = level and key_of[level]
+  local stored = key and redis.call('XRANGE', key, id, id) or {}
+  local fields = stored[1] and stored[1][2] or {}
+  for i = 1, #fields, 2 do
+    if fields[i] == 'id' then
+      if wanted[fields[i + 1]] then found[#found + 1] = {fields[i + 1], member} end
+      break
+    end
+  end
+end
+return {#rows, found}
