@@ -7,9 +7,11 @@ processes are the subject, and they are slow.
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,21 +99,57 @@ def test_sigkill_without_retries_buries_exactly_what_had_started(site: Site) -> 
     assert set(map(tuple, site.attempts().values())) == {(1,)}
 
 
-def test_an_event_that_kills_its_worker_dies_alone(site: Site) -> None:
-    """One worker, restarted each time as a supervisor would; the neighbours were with it at the first crash."""
-    neighbours = site.publish(sleeps(3, 0.2), level=1)
+@pytest.mark.parametrize("max_retries", [1, 3])
+def test_an_event_that_kills_its_worker_dies_alone(site: Site, max_retries: int) -> None:
+    """A hundred slots, a worker restarted each time as a supervisor would; the neighbours run whenever it strikes."""
+    neighbours = site.publish(sleeps(30, 0.1), level=1)
     (killer,) = site.publish([{"do": "kill"}])
-    for _ in range(8):
-        worker = site.worker(lease=0.4, max_retries=1, concurrency=4)
+    workers = []
+    for _ in range(max_retries + 3):
+        worker = site.worker(lease=0.4, max_retries=max_retries, concurrency=100)
+        workers.append(worker)
         wait_until(lambda w=worker: w.process.poll() is not None or not site.unfinished(), what="crash or drain")
         if worker.process.poll() is None:
             break
     site.balance([*neighbours, killer])
     dead = site.dead()
     assert set(dead) == {killer}
-    assert (dead[killer]["reason"], dead[killer]["stalls"]) == ("stalled", 2)
-    assert site.attempts()[killer] == [1, 2]
-    assert all(site.attempts()[neighbour] == [1, 2] for neighbour in neighbours)
+    assert (dead[killer]["reason"], dead[killer]["stalls"]) == ("stalled", max_retries + 1)
+    assert site.attempts()[killer] == list(range(1, max_retries + 2))
+    shared = [event for event in neighbours if len(site.attempts()[event]) > 1]
+    assert len(shared) >= 20, "most neighbours must have been there at the first crash"
+    # From the stall on that makes the next one the last, one of them runs at a time, in every worker.
+    for worker in workers:
+        last = intervals(site, worker.pid, attempt=max_retries + 1)
+        assert all(end <= start for (_, end), (start, _) in pairwise(last)), "two suspects ran together"
+
+
+def test_after_a_sigkill_the_others_run_as_wide_as_before(site: Site) -> None:
+    """What an ordinary kill leaves behind is retried together, not one after the other, and soon."""
+    lease = 0.6
+    victim = site.worker(lease=lease, concurrency=50)
+    held = site.publish(sleeps(40, 0.4))
+    site.started(40, victim.pid)
+    other = site.worker(lease=lease, concurrency=50)
+    victim.kill()
+    killed = time.monotonic()
+    site.drained()
+    took = time.monotonic() - killed
+    site.balance(held)
+    assert set(map(tuple, site.attempts().values())) == {(1, 2)}
+    again = intervals(site, other.pid, attempt=2)
+    assert len(again) == 40
+    together = max(sum(start <= at < end for start, end in again) for at, _ in again)
+    assert together >= 30
+    # One lease, one sweep (a third of it), one look, one run, and slack; one by one it would be 16 s.
+    assert took < lease * 4 / 3 + 0.5 + 0.4 + 4.0
+
+
+def intervals(site: Site, pid: int, attempt: int) -> list[tuple[float, float]]:
+    """When the attempts of this number ran in a process, in seconds, as they started; a killed one never ends."""
+    ends = {line["event"]: line["at"] / 1e9 for line in site.of("end", pid)}
+    starts = [line for line in site.of("start", pid) if line["attempt"] == attempt]
+    return sorted((line["at"] / 1e9, ends.get(line["event"], math.inf)) for line in starts)
 
 
 # Stopped and continued
