@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 
-.PHONY: help demo test check mutants docs import-time format clean
+.PHONY: help demo test test-all check mutants docs import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ demo: $(READY)  ## the main job, from an input file to balanced books, on the em
 test: $(READY)  ## every test, on every server found
 	@$(BIN)/python -m pytest
 
+test-all:  ## every test, on every Python and every server found; PYTHONS='3.12 3.13' and TESTS='tests/unit' choose
+	@PYTHONS='$(PYTHONS)' TESTS='$(TESTS)' $(PYTHON) tests/matrix.py
+
 check: $(READY)  ## formatting, lint, types, import order, Lua contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,4 +53,4 @@ format: $(READY)  ## put the code into shape
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what was set up
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site
