@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streams.broker import Broker
@@ -22,7 +23,7 @@ from streams.handlers import HandlerFunction, Route, Router, as_router
 from streams.keys import checked_name
 from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
-from streams.priority import Levels
+from streams.priority import Levels, Turns, checked_wait, checked_weights
 from streams.vitals import ConsumerVitals
 
 logger = logging.getLogger("streams.consumer")
@@ -41,6 +42,8 @@ class ConsumerOptions:
         max_event_bytes: a larger body goes to the dead letters unread.
         name: of the consumer; made from host, process and start if empty.
         middleware: what wraps every attempt, outermost first; see ``streams.middleware``.
+        weights: shares of the levels, one for each; None: strictly the highest level first.
+        max_wait: seconds after which a waiting event is overdue and gets every second place; None: never.
     """
 
     levels: Levels = Levels()
@@ -50,6 +53,8 @@ class ConsumerOptions:
     max_event_bytes: int = MAX_EVENT_BYTES
     name: str = ""
     middleware: tuple[Middleware, ...] = ()
+    weights: Mapping[int, int] | None = None
+    max_wait: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.concurrency <= 100_000:
@@ -58,6 +63,16 @@ class ConsumerOptions:
             raise ConfigurationError(f"lease is from 0.3 to 86400 seconds, not {self.lease!r}")
         if not 0 <= self.cancel_grace <= 3600:
             raise ConfigurationError(f"cancel_grace is from 0 to 3600 seconds, not {self.cancel_grace!r}")
+        if self.weights is not None:
+            checked_weights(self.weights, self.levels)
+        if self.max_wait is not None:
+            checked_wait(self.max_wait)
+
+    def turns(self) -> Turns | None:
+        """Who reads by turns; None: strictly the highest level first."""
+        if self.weights is None and self.max_wait is None:
+            return None
+        return Turns(self.weights, self.max_wait)
 
 
 class Consumer:
@@ -107,7 +122,7 @@ class Consumer:
         router = as_router(handler).with_timeouts(chain.timeouts())
         self._runners = Runners(desk, router, self._settler, chain, self._place)
         self._fetching = Fetching(broker, keys, options.levels, self.group, self.name)
-        self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler)
+        self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler, options.turns())
         self._hurry = asyncio.Event()
         self._grace = 0.0
         self._leases: LeaseKeeper | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from streams.errors import ConfigurationError
 
@@ -53,3 +53,93 @@ class Levels:
         if isinstance(priority, bool) or not isinstance(priority, int):
             raise ConfigurationError(f"priority is an integer, not {type(priority).__name__}")
         return self.ascending[max(0, bisect_right(self.ascending, priority) - 1)]
+
+
+def checked_weights(weights: Mapping[int, int], levels: Levels) -> dict[int, int]:
+    """The weight of every level.
+
+    Raises:
+        ConfigurationError: a level is missing or unknown, or a weight is not an integer from 1 to 1000.
+    """
+    if set(weights) != set(levels.ascending):
+        raise ConfigurationError(f"weights: give one for each of the levels {', '.join(map(str, levels.descending))}")
+    for level, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= 1000:
+            raise ConfigurationError(f"weights: that of level {level} is an integer from 1 to 1000, not {weight!r}")
+    return dict(weights)
+
+
+def checked_wait(seconds: float) -> float:
+    """The longest wait, in seconds.
+
+    Raises:
+        ConfigurationError: it is no number from 0.01 to a year.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.01 <= seconds <= 31_536_000:
+        raise ConfigurationError(f"max_wait is a number of seconds from 0.01 to 31536000, not {seconds!r}")
+    return float(seconds)
+
+
+class Turns:
+    """Whose turn it is, for one consumer of a stream with weighted levels or a longest wait.
+
+    With weights, every level with work gets its share of the places: credit is kept from read to read, so shares are
+    right for single places, too (smooth weighted round robin). What a level leaves goes to the others, highest first.
+    Without weights the highest level takes all that the overdue leave. Overdue events get every second place.
+
+    Args:
+        weights: of every level, see ``checked_weights``; None: strictly the highest first.
+        max_wait: seconds after which a waiting event is overdue; None: never.
+    """
+
+    def __init__(self, weights: Mapping[int, int] | None = None, max_wait: float | None = None) -> None:
+        self._weights = weights
+        self.max_wait = max_wait
+        self._credits: dict[int, float] = {}
+        self._turn = 1
+
+    def overdue_places(self, limit: int) -> int:
+        """How many of ``limit`` places the overdue may take: every second, over the reads."""
+        return (limit + self._turn) // 2 if self.max_wait is not None else 0
+
+    def plan(self, levels: Sequence[int], limit: int) -> list[int]:
+        """The places of each level; they sum up to ``limit``, or are all 0 without weights."""
+        if self._weights is None:
+            return [0] * len(levels)
+        total = sum(self._weights[level] for level in levels)
+        wanted = [max(0.0, self._credits.get(level, 0.0) + limit * self._weights[level] / total) for level in levels]
+        scale = limit / sum(wanted)
+        places = [int(share * scale + 1e-9) for share in wanted]
+        rest = [share * scale - place for share, place in zip(wanted, places, strict=True)]
+        for at in sorted(range(len(levels)), key=lambda at: -rest[at])[: limit - sum(places)]:
+            places[at] += 1
+        return places
+
+    def took(self, levels: Sequence[int], places: Sequence[int], taken: Mapping[int, int], late: int) -> None:
+        """Keep the books of a read.
+
+        Args:
+            levels: as planned.
+            places: as planned.
+            taken: events of each level, without the overdue.
+            late: how many overdue events were taken.
+        """
+        if late:
+            self._turn = 1 - self._turn
+        else:
+            self._turn = 1
+        if self._weights is None:
+            return
+        count = sum(taken.values())
+        short = {level for level, place in zip(levels, places, strict=True) if taken.get(level, 0) < place}
+        active = [level for level in levels if level not in short]
+        total = sum(self._weights[level] for level in active)
+        credits = {
+            level: self._credits.get(level, 0.0) + count * self._weights[level] / total - taken.get(level, 0)
+            for level in active
+        }
+        # A level without work saves nothing up: it stands at the back, and is asked again when its turn comes.
+        back = min(credits.values(), default=0.0)
+        credits |= dict.fromkeys(short, back)
+        middle = sum(credits.values()) / len(credits) if credits else 0.0
+        self._credits = {level: credit - middle for level, credit in credits.items()}

@@ -10,9 +10,10 @@ from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError, OutOfMemory
 from streams.keys import PARKED, Keys
-from streams.priority import Levels
+from streams.priority import Levels, Turns
 
 _FETCH = Script("fetch")
+_FETCH_TURNS = Script("fetch_turns")
 _FETCH_DUE = Script("fetch_due")
 _HAND_BACK = Script("hand_back")
 
@@ -53,7 +54,9 @@ class Fetching:
     Two connections: one that only ever blocks for new entries, one for everything that must not wait behind it.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
+    def __init__(
+        self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str, serve: Levels | None = None
+    ) -> None:
         self._clock = broker.clock
         self._keys = keys
         self._levels = levels.descending
@@ -119,6 +122,30 @@ class Fetching:
         for index, entries in reply:
             level = levels[index - 1]
             taken += [Delivery(level, entry_id.decode(), fields) for entry_id, fields in entries]
+        return taken
+
+    async def take_turns(self, turns: Turns, limit: int) -> list[Delivery]:
+        """At most ``limit`` new entries as ``turns`` divides them among the open levels; never blocks."""
+        levels = self._open
+        places = turns.plan(levels, limit)
+        late, found, overdue = await self._link.call(
+            *_FETCH_TURNS.command(
+                self._open_streams,
+                self._group,
+                self._consumer,
+                limit,
+                round((turns.max_wait or 0) * 1000),
+                turns.overdue_places(limit),
+                *places,
+            )
+        )
+        taken: list[Delivery] = []
+        counts = dict.fromkeys(levels, 0)
+        for index, entries in found:
+            counts[levels[index - 1]] += len(entries)
+        for index, entries in (*overdue, *found):
+            taken += [Delivery(levels[index - 1], entry_id.decode(), fields) for entry_id, fields in entries]
+        turns.took(levels, places, counts, late)
         return taken
 
     async def take_from(self, level: int, limit: int) -> list[Delivery]:

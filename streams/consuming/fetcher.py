@@ -13,6 +13,7 @@ from streams.consuming.desk import Desk
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing, WrongKeyType
+from streams.priority import Turns
 
 logger = logging.getLogger("streams.consumer")
 
@@ -30,8 +31,11 @@ class Fetcher:
     still on the stream, and a new event of a high level never waits behind fetched ones of a low level.
     """
 
-    def __init__(self, desk: Desk, fetching: Fetching, runners: Runners, settler: Settler) -> None:
+    def __init__(
+        self, desk: Desk, fetching: Fetching, runners: Runners, settler: Settler, turns: Turns | None = None
+    ) -> None:
         self._desk = desk
+        self._turns = turns
         self._fetching = fetching
         self._runners = runners
         self._settler = settler
@@ -126,7 +130,10 @@ class Fetcher:
         if self._paused and not self._fetching.open_levels:
             await self._sleep(self._due_at - time.monotonic())
             return
-        if self._focus is not None and free >= 4 * len(self._levels):
+        if self._turns is not None and self._hungry:
+            taken = await self._fetching.take_turns(self._turns, free)
+            self._hungry = len(taken) >= free
+        elif self._focus is not None and free >= 4 * len(self._levels):
             taken = await self._fetching.take_from(self._focus, free)
             self._learn(taken, free)
         elif self._hungry:
