@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import cancel, config, dead, demo, health, ls, pause, publish, show, worker
+from streams.cli import cancel, config, dead, demo, doctor, health, ls, pause, publish, show, worker
 from streams.cli.common import examples, finish, say
 from streams.cli.exit_codes import MEANINGS, Exit
 
@@ -61,6 +61,7 @@ app.add_typer(dead.app, name="dead")
 app.command("cancel", help=cancel.HELP)(cancel.cancel)
 app.command("pause", help=pause.PAUSE_HELP)(pause.pause)
 app.command("resume", help=pause.RESUME_HELP)(pause.resume)
+app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("health", help=health.HELP)(health.health)
 app.command("config", help=config.HELP)(config.config)
 app.command("demo", help=demo.HELP)(demo.demo)

@@ -36,7 +36,7 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.OK: "done",
     Exit.FAILED: "done in part, refused, not healthy, or the books do not balance",
-    Exit.USAGE: "wrong use: an option, a setting, a URL, a target",
+    Exit.USAGE: "wrong use: an option, a setting, a URL, a target; for doctor: something critical",
     Exit.NOT_FOUND: "no such stream, group, event or dead letter",
     Exit.UNREACHABLE: "the server cannot be reached, or denies access",
     Exit.FULL: "the stream or the server is full; nothing was dropped",

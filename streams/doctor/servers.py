@@ -1,0 +1,93 @@
+"""Judging a server by what it says about itself. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from streams.broker.diagnose import Denied
+from streams.doctor.finding import Bounds, Finding
+
+WHERE = "server"
+_OLDEST = {"redis": (6, 2, 0), "valkey": (8, 0, 0)}
+_BAD = (
+    ("redis", (7, 2, 0), (8, 6, 3), "CVE-2026-23479, use after free when a blocked client is woken"),
+    ("redis", (8, 2, 0), (8, 2, 3), "CVE-2025-62507, stack overflow in XACKDEL"),
+)
+"""Product, first bad version, first good one, and why."""
+
+
+def judge_version(info: dict[str, str]) -> Iterator[Finding]:
+    """Too old, or known to be bad."""
+    product = "valkey" if "valkey_version" in info else "redis"
+    text = info.get(f"{product}_version", "")
+    version = tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+    if not version:
+        yield Finding("version", "unknown", WHERE, "the server does not tell its version")
+        return
+    if version < _OLDEST[product]:
+        oldest = ".".join(map(str, _OLDEST[product][:2]))
+        yield Finding("version", "critical", WHERE, f"{product} {text} is too old", f"use {product} {oldest} or later")
+    for bad, first, good, why in _BAD:
+        if product == bad and first <= version < good:
+            todo = f"use {product} {'.'.join(map(str, good))} or later, or ask who packaged it whether it is mended"
+            yield Finding("version", "warning", WHERE, f"{product} {text} has {why}", todo)
+
+
+def judge_persistence(info: dict[str, str], config: dict[str, str] | Denied) -> Iterator[Finding]:
+    """What a restart or a crash would lose."""
+    settings = {} if isinstance(config, Denied) else config
+    appending = info.get("aof_enabled") == "1"
+    if info.get("aof_last_write_status", "ok") != "ok":
+        todo = "look at the server's log and its disk"
+        yield Finding("aof-failed", "critical", WHERE, "the last write to the append-only file failed", todo)
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        todo = "look at the server's log, its disk and its memory; until a save succeeds it may refuse all writes"
+        yield Finding("save-failed", "critical", WHERE, "the last save to disk failed", todo)
+    todo = "CONFIG SET appendonly yes, and write it into the server's configuration"
+    if not appending and settings.get("save") == "":
+        yield Finding("persistence", "critical", WHERE, "the server keeps nothing: a restart loses every event", todo)
+    elif not appending:
+        yield Finding(
+            "persistence", "warning", WHERE, "no append-only file: a crash loses what came since the save", todo
+        )
+    elif settings.get("appendfsync") == "no":
+        what = "appendfsync is no: a crash of the machine loses what the system had not written, often half a minute"
+        yield Finding("persistence", "warning", WHERE, what, "CONFIG SET appendfsync everysec, or always")
+
+
+def judge_memory(info: dict[str, str], bounds: Bounds) -> Iterator[Finding]:
+    """Whether the server may throw events away, or is about to refuse them."""
+    policy = info.get("maxmemory_policy", "")
+    if policy and policy != "noeviction":
+        what = f"maxmemory-policy is {policy}: when memory is short, the server deletes streams"
+        yield Finding("eviction", "critical", WHERE, what, "CONFIG SET maxmemory-policy noeviction")
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if most and used > bounds.memory * most:
+        share = f"{used / most:.0%} of maxmemory ({used // 2**20} of {most // 2**20} MiB) is used"
+        todo = "drain the backlog, give the server more memory, or limit streams with STREAMS_MAX_LEN"
+        yield Finding("memory", "critical" if used > 0.95 * most else "warning", WHERE, share, todo)
+
+
+def judge_replication(info: dict[str, str]) -> Iterator[Finding]:
+    """Whether this is the primary, and what a failover would lose."""
+    if info.get("role") == "slave":
+        link = f", and its link to the primary is {info.get('master_link_status', 'unknown')}"
+        what = f"this is a replica{link}: it refuses every write"
+        yield Finding("replica", "critical", WHERE, what, "give the address of the primary")
+        return
+    copies = int(info.get("connected_slaves", 0))
+    for number in range(copies):
+        row = info.get(f"slave{number}", "")
+        if row and "state=online" not in row:
+            yield Finding("replication", "warning", WHERE, f"replica {number} is not online", "look at its log")
+    if copies == 0:
+        yield Finding("replication", "info", WHERE, "no replica: if this machine is lost, so is what it keeps")
+
+
+def judge_skew(skew: float, bounds: Bounds) -> Iterator[Finding]:
+    """Clocks that differ."""
+    if abs(skew) > bounds.skew:
+        what = f"the server's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
+        todo = "run a time service on both; delays and expiry are counted by the server's clock"
+        yield Finding("clock", "warning", WHERE, what, todo)

@@ -1,0 +1,107 @@
+"""Judging one stream. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from streams.broker.diagnose import GroupFacts, StreamFacts
+from streams.doctor.finding import Bounds, Finding, Severity
+from streams.keys import RECLAIMER_SUFFIX
+from streams.pauses import Pause
+
+
+def judge_stream(facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds: Bounds) -> Iterator[Finding]:
+    """Everything about one stream; ``now`` is the server's Unix time."""
+    name = facts.stream
+    for key, kind, wanted in facts.types:
+        what = f"{key} holds a {kind} and should hold a {wanted}"
+        yield Finding("key-type", "critical", name, what, "find out what writes it, and rename or delete the key")
+    yield from _levels(facts)
+    for pause in pauses:
+        age = now - pause.at
+        reason = f": {pause.reason}" if pause.reason else ""
+        todo = f"streams resume {name}, when it may go on"
+        severity: Severity = "warning" if age > bounds.paused else "info"
+        yield Finding("paused", severity, name, f"{pause.scope} is paused for {_span(age)}{reason}", todo)
+
+    def held(group: str, level: int) -> bool:
+        return any(pause.covers(group, level) for pause in pauses)
+
+    whole = any(pause.scope == "stream" for pause in pauses)
+    due = facts.scheduled_due
+    if due is not None and now - due > bounds.late and not whole:
+        what = f"a scheduled event should have been put on the stream {_span(now - due)} ago"
+        yield Finding(
+            "scheduled-late", "warning", name, what, "start a worker for this stream: it brings the scheduler"
+        )
+    for group in sorted({row.group for row in facts.groups}):
+        rows = [row for row in facts.groups if row.group == group]
+        yield from _group(facts, rows, held, now, bounds)
+
+
+def _levels(facts: StreamFacts) -> Iterator[Finding]:
+    served = {row.level for row in facts.groups}
+    for level, stored in sorted(facts.stored.items(), reverse=True):
+        if stored is None:
+            what = f"level {level} is listed, and its stream is not there"
+            todo = "nothing, if nobody uses it any more; a worker that serves it creates it"
+            yield Finding("level-gone", "info", facts.stream, what, todo)
+        elif stored and level not in served:
+            what = f"{stored} events wait on level {level}, and no group reads it"
+            todo = "give workers and producers the same STREAMS_LEVELS, or start a worker"
+            yield Finding("level-unserved", "critical", facts.stream, what, todo)
+
+
+def _group(
+    facts: StreamFacts, rows: list[GroupFacts], held: Callable[[str, int], bool], now: float, bounds: Bounds
+) -> Iterator[Finding]:
+    group = rows[0].group
+    where = f"{facts.stream}/{group}"
+    silence: dict[str, float] = {}
+    in_hand: dict[str, int] = {}
+    for row in rows:
+        for name, (count, silent) in row.consumers.items():
+            silence[name] = min(silent, silence.get(name, silent))
+            in_hand[name] = in_hand.get(name, 0) + count
+    alive = [name for name, silent in silence.items() if silent <= bounds.silence and not _sweeps(name)]
+    paused = all(held(group, row.level) for row in rows)
+    unread = [row.unread_since for row in rows if row.unread_since is not None and not held(group, row.level)]
+    waits = now - min(unread) if unread else 0.0
+    pending = sum(row.pending for row in rows)
+    if not alive and (unread or pending):
+        what = f"no consumer is alive; the oldest unread event waits for {_span(waits)}, {pending} were begun"
+        todo = (
+            f"start a worker; if the group is not needed any more, XGROUP DESTROY it on every level of {facts.stream}"
+        )
+        yield Finding("abandoned", "critical", where, what, todo)
+    elif alive and waits > bounds.waiting:
+        what = f"the oldest unread event waits for {_span(waits)}, with {len(alive)} consumers alive"
+        todo = "look for slow handlers in the log, raise concurrency, or start more workers"
+        yield Finding("stuck", "warning", where, what, todo)
+    for name, silent in silence.items():
+        if alive and silent > bounds.silence and in_hand[name]:
+            what = f"{name} holds {in_hand[name]} entries and has been silent for {_span(silent)}"
+            todo = "a worker's reclaimer takes them over after a lease; if that is no longer than this, look at its log"
+            yield Finding("dead-consumer", "warning", where, what, todo)
+    due = facts.retry_due.get(group)
+    if alive and due is not None and now - due > bounds.late and not paused:
+        what = f"a retry is due for {_span(now - due)} and nobody takes it"
+        yield Finding("retry-late", "warning", where, what, "look for blocked handlers, or start more workers")
+    if group in facts.dead:
+        count, newest = facts.dead[group]
+        severity: Severity = "warning" if now - newest < bounds.dead else "info"
+        what = f"{count} dead letters, the newest {_span(now - newest)} old"
+        yield Finding("dead-letters", severity, where, what, f"streams dead ls {facts.stream} {group}")
+
+
+def _sweeps(name: str) -> bool:
+    return name.endswith(RECLAIMER_SUFFIX)
+
+
+def _span(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h" if whole < 172_800 else f"{whole // 86_400} days"

@@ -1,0 +1,231 @@
+"""The doctor on real servers, each made to show one finding; a healthy one shows none."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from streams import Broker, Pauses, Producer
+from streams.cli.app import app
+from streams.doctor import Bounds, Doctor, Finding
+from streams.errors import NotFound
+from streams.keys import PARKED, Keys
+from tests.conftest import eventually
+from tests.process.worker_app import GROUP, STREAM, Live
+
+NOW = Bounds(silence=0.3, waiting=0.3, late=0.3, paused=0.2)
+"""What takes minutes in life is found at once."""
+
+
+async def examine(broker: Broker, bounds: Bounds | None = None) -> dict[str, Finding]:
+    found = await Doctor(broker, bounds).examine(STREAM)
+    return {finding.code: finding for finding in found if finding.where != "server"}
+
+
+async def settled(broker: Broker, code: str, bounds: Bounds = NOW) -> Finding:
+    """Wait until there is such a finding."""
+    found: dict[str, Finding] = {}
+
+    async def there() -> bool:
+        found.update(await examine(broker, bounds))
+        return code in found
+
+    await eventually(there, what=f"the finding {code}")
+    return found[code]
+
+
+def group(server, keys: Keys, levels=(0, 1, 5, 10)) -> None:
+    with server.client() as client:
+        for level in levels:
+            client.xgroup_create(keys.level(level), GROUP, "0", mkstream=True)
+            client.sadd(keys.index(), f"{STREAM}|{level}")
+
+
+@pytest.fixture
+def keys(broker: Broker) -> Keys:
+    return broker.keys(STREAM)
+
+
+async def test_a_healthy_server_and_stream_need_nobody(make_server, binary, namespace):
+    server = make_server(binary, "--maxmemory-policy", "noeviction", aof=True)
+    async with Broker(server.url, namespace=namespace) as broker, Live(broker) as live:
+        await Producer(broker, STREAM).publish({}, type="job")
+        await eventually(lambda: sum(live.done.values()) == 1, what="the event to be done")
+        findings = await Doctor(broker).examine()
+    assert [(finding.code, finding.severity) for finding in findings] == [("replication", "info")]
+
+
+async def test_a_server_that_keeps_nothing_and_evicts(make_server, binary, namespace):
+    server = make_server(binary, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    async with Broker(server.url, namespace=namespace) as broker:
+        found = {finding.code: finding for finding in await Doctor(broker).examine()}
+    assert (found["persistence"].severity, found["eviction"].severity) == ("critical", "critical")
+    assert "allkeys-lru" in found["eviction"].what
+    assert all(finding.todo for finding in found.values() if finding.severity != "info")
+
+
+async def test_a_replica(make_server, binary, namespace):
+    server = make_server(binary, aof=True)
+    with server.client() as client:
+        client.replicaof("127.0.0.1", 1)
+    async with Broker(server.url, namespace=namespace) as broker:
+        found = {finding.code: finding for finding in await Doctor(broker).examine()}
+    assert found["replica"].severity == "critical"
+    assert "down" in found["replica"].what
+
+
+async def test_what_the_user_may_not_ask_is_unknown_and_named(make_server, binary, namespace):
+    server = make_server(binary, aof=True)
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "few", "on", ">pw", "~*", "+time", "+info", "+smembers")
+        client.execute_command("ACL", "SETUSER", "least", "on", ">pw", "~*", "+time")
+        client.sadd(f"{namespace}:index", f"{STREAM}|0")
+    for user, expected in (
+        ("few", {"config|get", "type, xlen and xinfo|groups", "hgetall"}),
+        ("least", {"info", "smembers"}),
+    ):
+        async with Broker(server.url.replace("unix://", f"unix://{user}:pw@"), namespace=namespace) as broker:
+            found = [finding for finding in await Doctor(broker).examine() if finding.severity == "unknown"]
+        named = {
+            finding.todo.removeprefix("give the user the permission ").removesuffix(" to know") for finding in found
+        }
+        assert named <= expected
+        assert expected - named <= {"hgetall"}
+
+
+async def test_events_without_a_worker(broker, server, keys):
+    group(server, keys)
+    await Producer(broker, STREAM).publish({}, type="job")
+    found = (await examine(broker))["abandoned"]
+    assert (found.severity, found.where) == ("critical", f"{STREAM}/{GROUP}")
+
+
+async def test_events_that_wait_although_a_consumer_is_there(broker, server, keys):
+    group(server, keys)
+    await Producer(broker, STREAM).publish({}, type="job")
+    with server.client() as client:
+        client.xgroup_createconsumer(keys.level(5), GROUP, "alive")
+    found = await settled(broker, "stuck", Bounds(waiting=0.2))
+    assert found.severity == "warning"
+    assert "1 consumers alive" in found.what
+    await Pauses(broker, STREAM).pause()
+    assert "stuck" not in await examine(broker, Bounds(waiting=0.2))
+
+
+async def test_a_dead_consumer_that_nobody_sweeps(broker, server, keys):
+    group(server, keys)
+    await Producer(broker, STREAM).publish({}, type="job")
+    with server.client() as client:
+        client.xreadgroup(GROUP, "dead", {keys.level(0): ">"}, count=1)
+
+        async def seen() -> bool:
+            client.xgroup_delconsumer(keys.level(5), GROUP, "alive")
+            client.xgroup_createconsumer(keys.level(5), GROUP, "alive")
+            return "dead-consumer" in await examine(broker, NOW)
+
+        await eventually(seen, what="the dead consumer")
+        found = (await examine(broker, NOW))["dead-consumer"]
+    assert found.what.startswith("dead holds 1 entries")
+
+
+async def test_a_retry_and_a_scheduled_event_that_nobody_takes(broker, server, keys):
+    group(server, keys)
+    await Producer(broker, STREAM).publish({}, type="job", delay=0.05)
+    found = await settled(broker, "scheduled-late")
+    assert found.severity == "warning"
+    with server.client() as client:
+        entry = client.xadd(keys.level(0), {"type": "job", "data": "{}"}).decode()
+        client.xreadgroup(GROUP, PARKED, {keys.level(0): ">"}, count=1)
+        client.zadd(keys.retry(GROUP), {f"0|{entry}": (time.time() - 100) * 1000})
+        client.xgroup_createconsumer(keys.level(5), GROUP, "alive")
+    late = (await examine(broker))["retry-late"]
+    assert "100 s" in late.what or "101 s" in late.what
+
+
+async def test_dead_letters(broker):
+    async with Live(broker):
+        await Producer(broker, STREAM).publish({"reject": True}, type="job")
+        found = await settled(broker, "dead-letters", Bounds())
+    assert found.severity == "warning"
+    assert found.what.startswith("1 dead letters")
+    assert found.todo == f"streams dead ls {STREAM} {GROUP}"
+    assert (await examine(broker, Bounds(dead=0.0)))["dead-letters"].severity == "info"
+
+
+async def test_a_pause_is_told_and_one_that_lasts_is_a_warning(broker, server, keys):
+    group(server, keys)
+    await Pauses(broker, STREAM).pause(level=5, reason="maintenance")
+    found = (await examine(broker))["paused"]
+    assert found.severity == "info"
+    assert "level=5 is paused for" in found.what
+    assert found.what.endswith(": maintenance")
+
+    async def lasts() -> bool:
+        await broker.connect()  # Reads the server's clock.
+        return (await examine(broker, NOW))["paused"].severity == "warning"
+
+    await eventually(lasts, what="the pause to last")
+
+
+async def test_levels_that_nobody_serves_or_that_are_gone(broker, server, keys):
+    group(server, keys, (0, 1))
+    await Producer(broker, STREAM).publish({}, type="job", priority=10)
+    with server.client() as client:
+        client.sadd(keys.index(), f"{STREAM}|7")
+    found = await examine(broker)
+    assert found["level-unserved"].severity == "critical"
+    assert found["level-unserved"].what.startswith("1 events wait on level 10")
+    gone = [finding for finding in await Doctor(broker).examine(STREAM) if finding.code == "level-gone"]
+    assert {finding.severity for finding in gone} == {"info"}
+    assert any("level 7 is listed" in finding.what for finding in gone)
+
+
+@pytest.mark.parametrize("what", ["level", "scheduled", "retry", "attempts", "dead"])
+async def test_a_key_of_another_kind(broker, server, keys, what):
+    group(server, keys, (0, 1))
+    key = {
+        "level": keys.level(0),
+        "scheduled": keys.scheduled(),
+        "retry": keys.retry(GROUP),
+        "attempts": keys.attempts(GROUP),
+        "dead": keys.dead(GROUP),
+    }[what]
+    with server.client() as client:
+        client.delete(key)
+        client.set(key, "mine")
+    found = (await examine(broker))["key-type"]
+    assert found.severity == "critical"
+    assert f"{key} holds a string" in found.what
+
+
+async def test_a_stream_that_is_not_there(broker):
+    with pytest.raises(NotFound, match="no stream 'nowhere'"):
+        await Doctor(broker).examine("nowhere")
+
+
+async def test_the_command(make_server, binary):
+    server = make_server(binary, aof=True)
+    with server.client() as client:
+        client.config_set("maxmemory-policy", "noeviction")
+
+    def run(*arguments: str):
+        import asyncio
+
+        return asyncio.to_thread(CliRunner().invoke, app, ["doctor", "--url", server.url, *arguments])
+
+    good = await run()
+    assert good.exit_code == 0
+    assert "no replica" in good.stdout
+    async with Broker(server.url) as broker:
+        await Pauses(broker, STREAM)._store.pause("stream", "me", "")
+        await Producer(broker, STREAM).publish({}, type="job")
+    bad = await run("--json", "--stream", STREAM)
+    assert bad.exit_code == 2
+    assert {finding["code"] for finding in json.loads(bad.stdout)["findings"]} >= {"level-unserved", "paused"}
+    with server.client() as client:
+        client.config_set("appendfsync", "no")
+        client.flushall()
+    assert (await run()).exit_code == 1

@@ -1,0 +1,85 @@
+"""What the doctor makes of what a server says of itself: states that no test brings a server into."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.broker.diagnose import Denied
+from streams.doctor import Bounds
+from streams.doctor.servers import judge_memory, judge_persistence, judge_replication, judge_skew, judge_version
+
+GOOD = {"aof_enabled": "1", "aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}
+
+
+def found(findings) -> list[tuple[str, str]]:
+    return [(finding.code, finding.severity) for finding in findings]
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"redis_version": "6.0.16"}, [("version", "critical")]),
+        ({"redis_version": "6.2.14"}, []),
+        ({"redis_version": "7.0.15"}, []),
+        ({"redis_version": "8.0.2"}, [("version", "warning")]),
+        ({"redis_version": "8.2.1"}, [("version", "warning")] * 2),
+        ({"redis_version": "8.10.2"}, []),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, []),
+        ({"redis_version": "7.2.4", "valkey_version": "7.2.9"}, [("version", "critical")]),
+        ({}, [("version", "unknown")]),
+    ],
+)
+def test_versions(info, expected):
+    assert found(judge_version(info)) == expected
+
+
+@pytest.mark.parametrize(
+    ("info", "config", "expected"),
+    [
+        (GOOD, {"save": "", "appendfsync": "everysec"}, []),
+        (GOOD, Denied("config|get"), []),
+        (GOOD, {"save": "", "appendfsync": "no"}, [("persistence", "warning")]),
+        (GOOD | {"aof_enabled": "0"}, {"save": ""}, [("persistence", "critical")]),
+        (GOOD | {"aof_enabled": "0"}, {"save": "3600 1"}, [("persistence", "warning")]),
+        (GOOD | {"aof_enabled": "0"}, Denied("config|get"), [("persistence", "warning")]),
+        (GOOD | {"aof_last_write_status": "err"}, {}, [("aof-failed", "critical")]),
+        (GOOD | {"rdb_last_bgsave_status": "err"}, {}, [("save-failed", "critical")]),
+    ],
+)
+def test_persistence(info, config, expected):
+    assert found(judge_persistence(info, config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"maxmemory": "0", "used_memory": "5"}, []),
+        ({"maxmemory": "100", "used_memory": "80"}, []),
+        ({"maxmemory": "100", "used_memory": "81"}, [("memory", "warning")]),
+        ({"maxmemory": "100", "used_memory": "96"}, [("memory", "critical")]),
+        ({"maxmemory_policy": "allkeys-lru"}, [("eviction", "critical")]),
+        ({"maxmemory_policy": "noeviction"}, []),
+    ],
+)
+def test_memory(info, expected):
+    assert found(judge_memory(info, Bounds())) == expected
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"role": "master", "connected_slaves": "0"}, [("replication", "info")]),
+        ({"role": "master", "connected_slaves": "1", "slave0": "ip=h,state=online,lag=0"}, []),
+        (
+            {"role": "master", "connected_slaves": "1", "slave0": "ip=h,state=wait_bgsave"},
+            [("replication", "warning")],
+        ),
+    ],
+)
+def test_replication(info, expected):
+    assert found(judge_replication(info)) == expected
+
+
+@pytest.mark.parametrize(("skew", "expected"), [(0.1, []), (-5.1, [("clock", "warning")]), (6, [("clock", "warning")])])
+def test_clocks(skew, expected):
+    assert found(judge_skew(skew, Bounds())) == expected
