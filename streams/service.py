@@ -147,8 +147,10 @@ class Service:
             **{f"reclaimer {role.stream}/{role.group}": role for role in self.reclaimers},
             **{f"scheduler {role.stream}": role for role in self.schedulers},
         }
-        logger.info("started", extra={"worker": self.name, "server": self._broker.address, "groups": self._groups()})
         with self._signals():
+            logger.info(
+                "started", extra={"worker": self.name, "server": self._broker.address, "groups": self._groups()}
+            )
             self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
             tasks = list(self._tasks.values())
             try:
@@ -193,18 +195,19 @@ class Service:
             yield
             return
         loop = asyncio.get_running_loop()
-        timers: list[threading.Timer] = []
+        wait = self.options.grace_period + self.options.cancel_grace + _LAST_RESORT
+        last = threading.Timer(wait, os._exit, (EXIT_FORCED,))
+        last.daemon = True
+        # Taken out by the first signal. A second one may come while the first is handled, between any two steps of it.
+        unused = [last]
 
         def received(number: int, frame: FrameType | None) -> None:
             del frame
-            if timers and number == signal.SIGTERM and is_supervised():
+            if not unused and number == signal.SIGTERM and is_supervised():
                 return  # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
             self._is_asked_to_stop = True  # Seen from outside at once, even while a handler blocks the loop.
-            if not timers:
-                wait = self.options.grace_period + self.options.cancel_grace + _LAST_RESORT
-                timers.append(threading.Timer(wait, os._exit, (EXIT_FORCED,)))
-                timers[0].daemon = True
-                timers[0].start()
+            with contextlib.suppress(IndexError):
+                unused.pop().start()
             loop.call_soon_threadsafe(self.stop)
 
         # What is ignored stays ignored: that is how nohup keeps a worker running when its terminal goes.
@@ -215,5 +218,4 @@ class Service:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            for timer in timers:
-                timer.cancel()
+            last.cancel()
