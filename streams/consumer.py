@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streams.broker import Broker
+from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
@@ -18,6 +19,7 @@ from streams.consuming.fetcher import Fetcher
 from streams.consuming.leases import LeaseKeeper
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
+from streams.declaration import AS_IT_IS, Declaration
 from streams.errors import ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router, as_router
 from streams.keys import checked_name
@@ -44,6 +46,8 @@ class ConsumerOptions:
         middleware: what wraps every attempt, outermost first; see ``streams.middleware``.
         weights: shares of the levels, one for each; None: strictly the highest level first.
         max_wait: seconds after which a waiting event is overdue and gets every second place; None: never.
+        declaration: what is declared of the stream: retention, further groups, where this group begins.
+        serve: those of the levels that this consumer reads; None: all of them. The group exists on all of them.
     """
 
     levels: Levels = Levels()
@@ -55,8 +59,12 @@ class ConsumerOptions:
     middleware: tuple[Middleware, ...] = ()
     weights: Mapping[int, int] | None = None
     max_wait: float | None = None
+    declaration: Declaration = AS_IT_IS
+    serve: Levels | None = None
 
     def __post_init__(self) -> None:
+        if self.serve is not None and not set(self.serve.ascending) <= set(self.levels.ascending):
+            raise ConfigurationError(f"serve {self.serve!r}: give some of the stream's levels, {self.levels!r}")
         if not 1 <= self.concurrency <= 100_000:
             raise ConfigurationError(f"concurrency is from 1 to 100000, not {self.concurrency!r}")
         if not 0.3 <= self.lease <= 86_400:
@@ -107,7 +115,7 @@ class Consumer:
             self.group,
             self.name,
             broker.clock,
-            options.levels,
+            options.serve or options.levels,
             options.concurrency,
             options.lease,
             options.cancel_grace,
@@ -115,13 +123,14 @@ class Consumer:
         )
         self.stats = desk.stats
         keys = broker.keys(stream)
+        declaring = Declaring(keys, options.levels, self.group, options.declaration)
         self._settling = self._make_settling()
         self._settler = Settler(desk, self._settling)
         self._chain = chain = Chain(options.middleware)
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
         router = as_router(handler).with_timeouts(chain.timeouts())
         self._runners = Runners(desk, router, self._settler, chain, self._place)
-        self._fetching = Fetching(broker, keys, options.levels, self.group, self.name)
+        self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring)
         self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler, options.turns())
         self._hurry = asyncio.Event()
         self._grace = 0.0
@@ -186,6 +195,7 @@ class Consumer:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
+            ConfigurationError: the stream is declared otherwise, e.g. for one group that is not this one.
         """
         loop = asyncio.get_running_loop()
 

@@ -91,6 +91,10 @@ class Keys:
         """HASH: scope of a pause (see ``scope``) to who, since when and why (JSON)."""
         return f"{self._root}:paused"
 
+    def config(self) -> str:
+        """HASH: ``retention``, and ``group:NAME`` per declared group (JSON: start, since)."""
+        return f"{self._root}:config"
+
     def audit(self) -> str:
         """STREAM, capped: what operators did."""
         return f"{self._root}:audit"

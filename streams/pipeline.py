@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from streams.broker import Broker
 from streams.cancellations import Cancellations
 from streams.dead_letters import DeadLetters
+from streams.declaration import Declaration, Retention, checked_groups
 from streams.errors import ConfigurationError
 from streams.event import EventAttributes
-from streams.handlers import HandlerFunction, Route, Router
+from streams.handlers import HandlerFunction
 from streams.health import served
 from streams.keys import Keys, checked_name
 from streams.logs import set_up_if_silent
@@ -21,35 +22,13 @@ from streams.middleware.chain import Chain
 from streams.middleware.context import Context
 from streams.pauses import Pauses
 from streams.producer import Producer, ProducerOptions, Receipt
-from streams.retry import Retry
+from streams.registry import HandlerOptions, Registry, checked_options
 from streams.service import GroupPlan, Service, ServiceOptions
 from streams.settings import Settings
 from streams.status import EntryState, Status
 from streams.upcasters import Upcasters
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class HandlerOptions(TypedDict, total=False):
-    """The keyword arguments of ``Pipeline.handler``, all optional."""
-
-    types: Iterable[str] | None
-    """Event types that this handler serves; several handlers may share a group. None: every other type."""
-    retry: Retry
-    """When a failed event is tried again."""
-    timeout: float | None
-    """Seconds after which an attempt is cancelled and counts as failed."""
-    lease: float
-    """Seconds of silence after which an entry of this group counts as stalled. Default: the settings' (30)."""
-    concurrency: int
-    """The most handlers of this group at once, in one process. Default: the settings' (100)."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Group:
-    router: Router
-    lease: float | None = None
-    concurrency: int | None = None
 
 
 class Pipeline:
@@ -75,7 +54,7 @@ class Pipeline:
         self.settings = settings or Settings()
         if url is not None:
             self.settings = dataclasses.replace(self.settings, url=url)
-        self._groups: dict[tuple[str, str], _Group] = {}
+        self._registry = Registry()
         self._upcasters = Upcasters()
         self.middleware: list[Middleware] = [Context()] if middleware is None else list(middleware)
         Chain(self.middleware)  # Refuses what is none.
@@ -105,7 +84,7 @@ class Pipeline:
 
     def __repr__(self) -> str:
         """Show the server without credentials."""
-        return f"<Pipeline {self._new_broker().address} groups={len(self._groups)}>"
+        return f"<Pipeline {self._new_broker().address} groups={len(self._registry)}>"
 
     def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[F], F]:
         """Declare a function as a handler of ``group`` on ``stream``.
@@ -121,12 +100,7 @@ class Pipeline:
         Raises:
             ConfigurationError: a name or an option is refused, or contradicts another handler of the group.
         """
-        unknown = set(options) - set(HandlerOptions.__annotations__)
-        if unknown:
-            raise ConfigurationError(
-                f"handler() does not know {', '.join(sorted(unknown))}; "
-                f"it knows {', '.join(sorted(HandlerOptions.__annotations__))}"
-            )
+        checked_options(options)
         place = (Keys(stream, self.settings.namespace).stream, checked_name(group, "group"))
 
         def declare(function: F) -> F:
@@ -137,18 +111,24 @@ class Pipeline:
 
     def add_handler(self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions) -> None:
         """What ``handler`` does, without the decorator; ``place`` is stream and group."""
-        route = Route(function, types=options.get("types"), retry=options.get("retry"), timeout=options.get("timeout"))
-        known = self._groups.get(place) or _Group(Router())
-        for name in ("lease", "concurrency"):
-            wanted, present = options.get(name), getattr(known, name)
-            if wanted is not None and present is not None and wanted != present:
-                raise ConfigurationError(
-                    f"group {place[1]!r} of stream {place[0]!r} has {name}={present} already: it belongs to the group"
-                )
-        known.router.add(route)
-        known.lease = options.get("lease", known.lease)
-        known.concurrency = options.get("concurrency", known.concurrency)
-        self._groups[place] = known
+        self._registry.add_handler(place, function, options)
+
+    def stream(self, stream: str, *, retention: Retention | None = None, groups: Iterable[str] = ()) -> None:
+        """Declare a stream; before or after its handlers, in every program that has handlers of it.
+
+        Workers write it down on the server when they start.
+
+        Args:
+            stream: its name.
+            retention: ``work``: one group, whose acknowledgement deletes. ``fanout``: every declared group gets every
+                event, and an event goes once all of them are done with it. None: as it is; a new stream is ``work``.
+            groups: groups that have no handler here, whose workers may start later: events wait for them.
+
+        Raises:
+            ConfigurationError: a value is refused, or the stream is declared here already.
+        """
+        name = Keys(stream, self.settings.namespace).stream
+        self._registry.add_stream(name, Declaration(retention, checked_groups(groups)))
 
     def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
         """Declare a function that brings the data of an event type from one version to another.
@@ -170,17 +150,7 @@ class Pipeline:
     @property
     def plans(self) -> list[GroupPlan]:
         """The declared groups, with the settings filled in."""
-        settings = self.settings
-        return [
-            GroupPlan(
-                stream,
-                group,
-                found.router.with_upcasters(self._upcasters),
-                found.lease or settings.lease,
-                found.concurrency or settings.concurrency,
-            )
-            for (stream, group), found in self._groups.items()
-        ]
+        return self._registry.plans(self.settings, self._upcasters)
 
     async def __aenter__(self) -> Self:
         if self._broker is None:
@@ -312,7 +282,7 @@ class Pipeline:
             AccessDenied: the credentials or permissions do not suffice.
             BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
         """
-        if not self._groups:
+        if not self._registry:
             raise ConfigurationError(
                 "this pipeline has no handler: declare one with @pipeline.handler(stream, group=...)"
             )

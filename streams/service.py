@@ -15,6 +15,7 @@ from types import FrameType
 from streams.broker import Broker
 from streams.consumer import Consumer, ConsumerOptions
 from streams.consumer_name import consumer_name
+from streams.declaration import AS_IT_IS, Declaration
 from streams.handlers import Router
 from streams.lifeline import is_supervised
 from streams.middleware.base import Middleware
@@ -34,13 +35,14 @@ _LAST_RESORT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """One group to serve: names, handlers, and how."""
+    """One group to serve: names, handlers, what is declared of the stream, and how."""
 
     stream: str
     group: str
     router: Router
     lease: float
     concurrency: int
+    declaration: Declaration = AS_IT_IS
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Service:
                     max_event_bytes=options.max_event_bytes,
                     name=self.name,
                     middleware=options.middleware,
+                    declaration=plan.declaration,
                 ),
             )
             for plan in plans
@@ -141,6 +144,7 @@ class Service:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
+            ConfigurationError: a stream is declared otherwise, e.g. for one group that is not the one to serve.
         """
         roles: dict[str, Consumer | Reclaimer | Scheduler] = {
             **{f"consumer {role.stream}/{role.group}": role for role in self.consumers},

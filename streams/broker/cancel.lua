@@ -6,6 +6,7 @@
 -- KEYS[2]  retry ZSET of the group
 -- KEYS[3]  attempts hash of the group
 -- KEYS[4]  audit stream
+-- KEYS[5]  config hash of the stream
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
 -- ARGV[3]  who cancels
@@ -31,7 +32,7 @@ for i = 5, #ARGV do
   end
 end
 if #ids == 0 then return results end
-delete_finished(KEYS[1], ids)
+delete_finished(KEYS[1], KEYS[5], ids)
 redis.call('HDEL', KEYS[3], unpack(members))
 redis.call('ZREM', KEYS[2], unpack(members))
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'action', 'cancel', 'group', ARGV[1], 'by', ARGV[3],

@@ -36,6 +36,7 @@ class Cancelling:
             self._keys.retry(group),
             self._keys.attempts(group),
             self._keys.audit(),
+            self._keys.config(),
         )
         command = _CANCEL.command(keys, group, PARKED, by, level, *entry_ids)
         return list(map(bool, await self._link.call(*command)))

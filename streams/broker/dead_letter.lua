@@ -6,6 +6,7 @@
 -- KEYS[2]  dead-letter stream of the group
 -- KEYS[3]  attempts hash of the group
 -- KEYS[4]  retry ZSET of the group
+-- KEYS[5]  config hash of the stream
 -- ARGV[1]  group
 -- ARGV[2]  consumer that must own the entries
 -- ARGV[3]  level
@@ -27,7 +28,7 @@ for i = 5, #ARGV, 4 do
   local id, count, reason, record = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
   local member = ARGV[3] .. '|' .. id
   local result = 0
-  if holds(KEYS[1], ARGV[1], ARGV[2], id, count) then
+  if holds(KEYS[1], KEYS[5], ARGV[1], ARGV[2], id, count) then
     local stored = redis.call('XRANGE', KEYS[1], id, id)
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'JUSTID')
     result = -1
@@ -40,7 +41,7 @@ for i = 5, #ARGV, 4 do
       result = 1
     end
     redis.call('XACK', KEYS[1], ARGV[1], id)
-    delete_finished(KEYS[1], {id})
+    delete_finished(KEYS[1], KEYS[5], {id})
     redis.call('HDEL', KEYS[3], member)
     redis.call('ZREM', KEYS[4], member)
   end

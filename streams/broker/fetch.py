@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
+from streams.broker.declare import Declared, Declaring
 from streams.broker.scripts import Command, Script
-from streams.errors import BrokerError, OutOfMemory
+from streams.declaration import AS_IT_IS
+from streams.errors import BrokerError
 from streams.keys import PARKED, Keys
 from streams.priority import Levels, Turns
 
@@ -52,13 +54,28 @@ class Fetching:
     """Reads one stream for one consumer of one group.
 
     Two connections: one that only ever blocks for new entries, one for everything that must not wait behind it.
+
+    Args:
+        broker: an open broker.
+        keys: of the stream.
+        levels: that are read; the stream may have more.
+        group: that is read for.
+        consumer: its name.
+        declaring: declares the group on the levels of the stream; None: as the stream is, on the levels that are read.
     """
 
     def __init__(
-        self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str, serve: Levels | None = None
+        self,
+        broker: Broker,
+        keys: Keys,
+        levels: Levels,
+        group: str,
+        consumer: str,
+        declaring: Declaring | None = None,
     ) -> None:
         self._clock = broker.clock
         self._keys = keys
+        self._declaring = declaring or Declaring(keys, levels, group, AS_IT_IS)
         self._levels = levels.descending
         self._group = group
         self._consumer = consumer
@@ -70,25 +87,9 @@ class Fetching:
         self._level_of = {keys.level(level).encode(): level for level in self._levels}
         self._head = ("XREADGROUP", "GROUP", group, consumer, "COUNT")
 
-    async def ensure_group(self) -> list[int]:
-        """Create the group on every level where it is missing, reading from the beginning; returns those levels.
-
-        Never at the end of the stream: what was added before the group came (back) must be read.
-        """
-        replies = await self._link.batch(
-            [("XGROUP", "CREATE", stream, self._group, "0", "MKSTREAM") for stream in self._streams]
-            + [("SADD", self._keys.index(), *(f"{self._keys.stream}|{level}" for level in self._levels))]
-        )
-        created = []
-        for level, reply in zip(self._levels, replies, strict=False):
-            if not isinstance(reply, BrokerError):
-                created.append(level)
-            # Without memory the server refuses before it looks; if the group is missing, the next read says so.
-            elif not (isinstance(reply, OutOfMemory) or "BUSYGROUP" in str(reply)):
-                raise reply
-        if isinstance(replies[-1], BrokerError) and not isinstance(replies[-1], OutOfMemory):
-            raise replies[-1]
-        return created
+    async def ensure_group(self) -> Declared:
+        """Declare the group and create it on every level where it is missing; see ``Declaring.declare``."""
+        return await self._declaring.declare(self._link)
 
     @property
     def open_levels(self) -> tuple[int, ...]:

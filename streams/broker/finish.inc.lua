@@ -1,6 +1,7 @@
 -- Shared by the scripts that end an entry's life in a group (included as text, still a constant script).
--- delete_finished(key, ids): deletes those of `ids` that no group of the stream needs any more. With one group that is
--- all of them; with several, an entry goes once every group has read it and none has it pending.
+-- delete_finished(key, config, ids): deletes those of `ids` that no group of the stream needs any more. With one group
+-- that is all of them; with several, an entry goes once every group has read it and none has it pending, and it stays as
+-- long as a declared group is missing. `config` is the stream's config hash: retention, and one field per declared group.
 
 local function after(a, b)
   local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
@@ -9,19 +10,35 @@ local function after(a, b)
   return tonumber(a_seq) > tonumber(b_seq)
 end
 
-local function delete_finished(key, ids)
+-- Per group of the stream {name, last id that it was given}; nil if a declared one is missing.
+local function readers(groups, config)
+  local found, there = {}, {}
+  for _, row in ipairs(groups) do
+    local name, last
+    for i = 1, #row, 2 do
+      if row[i] == 'name' then name = row[i + 1] elseif row[i] == 'last-delivered-id' then last = row[i + 1] end
+    end
+    found[#found + 1] = {name, last}
+    there['group:' .. name] = true
+  end
+  local fields = redis.pcall('HGETALL', config)
+  if fields.err then return nil end
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 6) == 'group:' and not there[fields[i]] then return nil end
+  end
+  return found
+end
+
+local function delete_finished(key, config, ids)
   local groups = redis.pcall('XINFO', 'GROUPS', key)
   if groups.err then return end
-  if #groups > 1 then
-    local finished = {}
+  if #groups > 1 or redis.pcall('HLEN', config) ~= 2 then
+    local finished, reading = {}, readers(groups, config)
+    if not reading then return end
     for _, id in ipairs(ids) do
       local needed = false
-      for _, row in ipairs(groups) do
-        local name, last
-        for i = 1, #row, 2 do
-          if row[i] == 'name' then name = row[i + 1] elseif row[i] == 'last-delivered-id' then last = row[i + 1] end
-        end
-        if after(id, last) or #redis.call('XPENDING', key, name, id, id, 1) > 0 then
+      for _, reader in ipairs(reading) do
+        if after(id, reader[2]) or #redis.call('XPENDING', key, reader[1], id, id, 1) > 0 then
           needed = true
           break
         end

@@ -5,6 +5,7 @@
 -- KEYS[1]  stream of one level
 -- KEYS[2]  retry ZSET of the group
 -- KEYS[3]  attempts hash of the group
+-- KEYS[4]  config hash of the stream
 -- ARGV[1]  group
 -- ARGV[2]  consumer that must own the entries
 -- ARGV[3]  the parking consumer
@@ -29,7 +30,7 @@ for i = 5, #ARGV, 4 do
   local id, count, delay, record = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
   local member = ARGV[4] .. '|' .. id
   local result = 0
-  if holds(KEYS[1], ARGV[1], ARGV[2], id, count) then
+  if holds(KEYS[1], KEYS[4], ARGV[1], ARGV[2], id, count) then
     local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, id, 'JUSTID')
     if #claimed == 1 and #redis.call('XRANGE', KEYS[1], id, id) == 1 then
       redis.call('ZADD', KEYS[2], string.format('%.0f', now + delay), member)

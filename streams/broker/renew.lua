@@ -1,7 +1,8 @@
 -- renew: keeps the lease of entries that a consumer holds, running or waiting for their acknowledgement.
 -- Never changes an owner, never raises a delivery count: whoever lost an entry learns it here and changes nothing.
 --
--- KEYS[1 ..]  streams of the levels
+-- KEYS[1]  config hash of the stream
+-- KEYS[2 ..]  streams of the levels
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3 ..]  three per entry: index of its key, entry id, delivery count that must match
@@ -15,7 +16,7 @@ local position = 0
 for i = 3, #ARGV, 3 do
   position = position + 1
   local key, id = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
-  local ok, held = pcall(holds, key, ARGV[1], ARGV[2], id, tonumber(ARGV[i + 2]))
+  local ok, held = pcall(holds, key, KEYS[1], ARGV[1], ARGV[2], id, tonumber(ARGV[i + 2]))
   local kept = 0
   if ok and held then
     kept = #redis.call('XCLAIM', key, ARGV[1], ARGV[2], 0, id, 'JUSTID')

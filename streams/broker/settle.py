@@ -55,8 +55,9 @@ class Settling:
         self._group = group
         self._consumer = consumer
         self._link = broker.link()
-        self._streams = [keys.level(level) for level in self._levels]
-        self._index = {level: i + 1 for i, level in enumerate(self._levels)}
+        self._config = keys.config()
+        self._renewed = [self._config, *(keys.level(level) for level in self._levels)]
+        self._index = {level: i + 2 for i, level in enumerate(self._levels)}
 
     async def settle(
         self, done: Sequence[Delivery], postponed: Sequence[Postponed] = (), buried: Sequence[Buried] = ()
@@ -105,7 +106,7 @@ class Settling:
             arguments: list[Any] = []
             for delivery in part:
                 arguments += (self._index[delivery.level], delivery.entry_id, delivery.count)
-            reply = await self._link.call(*_RENEW.command(self._streams, self._group, self._consumer, *arguments))
+            reply = await self._link.call(*_RENEW.command(self._renewed, self._group, self._consumer, *arguments))
             self._clock.observe(reply[0])
             lost += [part[position - 1] for position in reply[1:]]
         return lost
@@ -116,11 +117,11 @@ class Settling:
 
     def _ack(self, level: int, deliveries: Sequence[Delivery]) -> Command:
         ids = [delivery.entry_id for delivery in deliveries]
-        keys = (self._keys.level(level), self._keys.attempts(self._group))
+        keys = (self._keys.level(level), self._keys.attempts(self._group), self._config)
         return _ACK.command(keys, self._group, level, *ids)
 
     def _postpone(self, level: int, rows: Sequence[Postponed]) -> Command:
-        keys = (self._keys.level(level), self._keys.retry(self._group), self._keys.attempts(self._group))
+        keys = (self._keys.level(level), self._keys.retry(self._group), self._keys.attempts(self._group), self._config)
         arguments: list[Any] = []
         for delivery, delay_ms, record in rows:
             arguments += (delivery.entry_id, delivery.count, delay_ms, record)
@@ -133,6 +134,7 @@ class Settling:
             self._keys.dead(group),
             self._keys.attempts(group),
             self._keys.retry(group),
+            self._config,
         )
         arguments: list[Any] = []
         for delivery, reason, record in letters:

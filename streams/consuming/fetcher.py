@@ -233,8 +233,8 @@ class Fetcher:
             self._due_at = 0.0
 
     async def _create_group(self) -> None:
-        created = await self._fetching.ensure_group()
-        if created and self._stats.fetched:
+        created, lost = await self._fetching.ensure_group()
+        if created and (self._stats.fetched or self._desk.group in lost):
             logger.warning(
                 "the group was gone and is created again, reading from the beginning",
                 extra={"where": self._where, "levels": created},

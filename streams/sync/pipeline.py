@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeVar, Unpack
 
 from streams import pipeline as asynchronous
+from streams.declaration import Retention
 from streams.event import EventAttributes
 from streams.handlers import HandlerFunction
 from streams.middleware.base import Middleware
-from streams.pipeline import HandlerOptions
 from streams.producer import Receipt
+from streams.registry import HandlerOptions
 from streams.service import GroupPlan
 from streams.settings import Settings
 from streams.status import EntryState
@@ -88,6 +89,10 @@ class Pipeline:
     def add_handler(self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions) -> None:
         """What ``handler`` does, without the decorator; ``place`` is stream and group."""
         self.asynchronous.add_handler(place, function, options)
+
+    def stream(self, stream: str, *, retention: Retention | None = None, groups: Iterable[str] = ()) -> None:
+        """Declare a stream; see ``streams.Pipeline.stream``."""
+        self.asynchronous.stream(stream, retention=retention, groups=groups)
 
     def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
         """Declare a function that brings data up by a version; see ``streams.Pipeline.upcaster``."""

@@ -15,6 +15,8 @@ PACKAGE = Path(__file__).parents[2] / "streams"
 _CALL = re.compile(r"redis\.p?call\(")
 _KEYLESS = {"TIME"}
 _SUBCOMMAND = {"XGROUP", "XINFO"}
+_KEY_PARAMETERS = {"key", "config"}
+"""Parameters of functions in scripts that are keys."""
 _FROM_KEYS = re.compile(r"^\s*local\s+(?P<names>[\w, ]+?)\s*=\s*(?P<value>.*\b(?:KEYS|key_of)\b.*)$", re.MULTILINE)
 _PARAMETER = re.compile(r"function\s+\w+\((?P<names>[^)]*)\)")
 
@@ -35,7 +37,7 @@ def check_script(name: str, text: str) -> list[str]:
     for found in _FROM_KEYS.finditer(code):
         known |= {part.strip() for part in found["names"].split(",")}
     for found in _PARAMETER.finditer(code):
-        known |= {part.strip() for part in found["names"].split(",") if part.strip() == "key"}
+        known |= {part.strip() for part in found["names"].split(",") if part.strip() in _KEY_PARAMETERS}
     for found in _CALL.finditer(code):
         arguments = _arguments(code, found.end())
         command = arguments[0].strip("'\"")

@@ -14,6 +14,7 @@ RECLAIMER = "tests/server/test_reclaimer.py"
 PRODUCER = "tests/server/test_producer.py"
 SCHEDULER = "tests/server/test_scheduler.py"
 DEAD = "tests/server/test_dead_letters.py"
+FANOUT = "tests/server/test_fanout.py"
 PIPELINE = "tests/server/test_pipeline.py"
 EDGES = "tests/server/test_consumer_edges.py"
 RETRY = "tests/unit/test_retry.py"
@@ -166,10 +167,24 @@ MUTANTS = (
         (CONSUMER, "tests/process/test_workers.py"), "one event that kills its worker takes its neighbours with it",
     ),
     Mutant(
-        "group-begins-at-the-end", "broker/fetch.py",
-        '("XGROUP", "CREATE", stream, self._group, "0", "MKSTREAM")',
-        '("XGROUP", "CREATE", stream, self._group, "$", "MKSTREAM")',
+        "group-begins-at-the-end", "broker/declare.lua",
+        "(known or start ~= 'new') and '0' or '$'", "'$'",
         (CONSUMER, PIPELINE), "what was published before the worker started is never read",
+    ),
+    Mutant(
+        "group-comes-back-at-the-end", "broker/declare.lua",
+        "(known or start ~= 'new') and '0' or '$'", "start ~= 'new' and '0' or '$'",
+        (FANOUT,), "events published while the group was gone are never read",
+    ),
+    Mutant(
+        "second-group-takes-events-away", "broker/declare.lua",
+        "if retention == 'work' and not declared[name] and #names > 0 then", "if false then",
+        (FANOUT,), "two groups believe to get every event of a stream that is declared for one",
+    ),
+    Mutant(
+        "missing-group-is-not-waited-for", "broker/finish.inc.lua",
+        "if string.sub(fields[i], 1, 6) == 'group:' and not there[fields[i]] then return nil end", "",
+        (FANOUT,), "a group that was lost misses what others finished meanwhile",
     ),
     Mutant(
         "off-by-one-after-failures", "retry.py",

@@ -46,9 +46,10 @@ MINIMAL_ACL = (
     " +xadd +sadd +xlen +zcard +hexists +hset +zadd +get +set"
     # Workers.
     " +xreadgroup +xgroup|create +xgroup|delconsumer +xack +xdel +xclaim +xautoclaim +xpending +xrange"
-    " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +hget +hmget +hdel +pexpire"
+    " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +hget +hmget +hdel"
+    " +hgetall +hlen +pexpire"
     # Whoever looks at status and dead letters, replays and discards, pauses and resumes.
-    " +smembers +xrevrange +hgetall"
+    " +smembers +xrevrange"
 )
 """What one user needs for everything; keys: ``~<namespace>:*``."""
 

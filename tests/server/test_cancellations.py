@@ -8,9 +8,11 @@ import pytest
 
 from streams import Broker, Cancellations, Event, NotFound, Producer
 from streams.broker.cancel import Cancelling
+from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.publish import Scheduling
 from streams.broker.settle import Buried, Postponed, Settling
+from streams.declaration import Declaration
 from streams.errors import NotCancelled, WrongKeyType
 from streams.priority import Levels
 from streams.retry import AttemptRecord
@@ -19,7 +21,8 @@ LEVELS = Levels()
 
 
 async def fetching_of(broker: Broker, group: str = "g") -> Fetching:
-    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, "c")
+    declaring = Declaring(broker.keys("s"), LEVELS, group, Declaration("fanout"))
+    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, "c", declaring)
     await fetching.ensure_group()
     return fetching
 

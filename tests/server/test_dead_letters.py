@@ -22,8 +22,10 @@ from streams import (
     Producer,
     Reject,
 )
+from streams.broker.declare import Declaring
 from streams.broker.fetch import Fetching
 from streams.broker.settle import Buried, Settling
+from streams.declaration import Declaration
 from streams.retry import AttemptRecord
 from tests.conftest import eventually
 
@@ -33,7 +35,8 @@ NOT_UTF8 = [b"type", b"t\xff", b"data", b"\xfe\x00", b"odd", b""]
 
 async def bury(broker: Broker, reason: str = "rejected", error: str = "", group: str = "g") -> None:
     """Let a consumer move everything that waits to the dead letters."""
-    fetching = Fetching(broker, broker.keys("s"), Levels(), group, "c1")
+    declaring = Declaring(broker.keys("s"), Levels(), group, Declaration("fanout"))
+    fetching = Fetching(broker, broker.keys("s"), Levels(), group, "c1", declaring)
     await fetching.ensure_group()
     record = AttemptRecord()
     record.add("failure", {"type": error or "ValueError", "message": "no"}, at=1.0)

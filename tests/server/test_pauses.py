@@ -13,8 +13,10 @@ from collections import Counter
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, NotFound, Pauses, Producer, Retry, Status
+from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.settle import Postponed, Settling
+from streams.declaration import Declaration
 from streams.errors import ConfigurationError, WrongKeyType
 from streams.handlers import Route
 from streams.pauses import read_pause
@@ -60,7 +62,8 @@ class Worker:
 
 
 async def group_of(broker: Broker, group: str = "g", consumer: str = "c") -> Fetching:
-    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, consumer)
+    declaring = Declaring(broker.keys("s"), LEVELS, group, Declaration("fanout"))
+    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, consumer, declaring)
     await fetching.ensure_group()
     return fetching
 

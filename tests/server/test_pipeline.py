@@ -131,6 +131,7 @@ async def test_several_streams_groups_and_kinds_of_functions(server, namespace):
     async def send(event: Event) -> None:
         seen.append(("send", event.data))
 
+    pipeline.stream("orders", retention="fanout")
     assert billing.__name__ == "billing"
     async with serving(pipeline), pipeline:
         for stream in ("orders", "mails"):
@@ -412,9 +413,11 @@ async def a_lost_retry_row(server, namespace: str) -> None:
     with server.client() as client:
         key = f"{namespace}:{{s}}:0"
         await eventually(lambda: client.exists(key) and client.xinfo_groups(key), what="the group")
-        client.xgroup_createconsumer(key, "g", PARKED)
-        entry_id = client.xadd(key, {"type": "t", "data": "1"})
-        client.xclaim(key, "g", PARKED, 0, [entry_id], idle=60_000, force=True, justid=True)
+        with client.pipeline(transaction=True) as both:  # Else the consumer may be given the entry in between.
+            both.xadd(key, {"type": "t", "data": "1"}, id="1-1")
+            both.xreadgroup("g", PARKED, {key: ">"})
+            both.xclaim(key, "g", PARKED, 0, ["1-1"], idle=60_000, justid=True)
+            both.execute()
 
 
 async def test_wrong_credentials_end_run(server, namespace):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from streams import Broker, DeadLetters, Event, Filter, Levels, NotFound, Producer, Status
+from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.settle import Buried, Postponed, Settling
+from streams.declaration import Declaration, Retention
 from streams.errors import InvalidName
 from streams.retry import AttemptRecord
 from streams.status import EntryState
@@ -14,8 +16,11 @@ from streams.status import EntryState
 LEVELS = Levels()
 
 
-async def fetch(broker: Broker, most: int, group: str = "g", consumer: str = "c1") -> list[Delivery]:
-    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, consumer)
+async def fetch(
+    broker: Broker, most: int, group: str = "g", consumer: str = "c1", retention: Retention | None = None
+) -> list[Delivery]:
+    declaring = Declaring(broker.keys("s"), LEVELS, group, Declaration(retention))
+    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, consumer, declaring)
     await fetching.ensure_group()
     return await fetching.take(most) if most else []  # The server takes COUNT 0 for "all".
 
@@ -70,7 +75,7 @@ async def test_every_state_on_every_level(broker):
 
 async def test_each_group_has_counts_of_its_own(broker):
     await fetch(broker, 0, "g")
-    await fetch(broker, 0, "h")
+    await fetch(broker, 0, "h", retention="fanout")
     await Producer(broker, "s").publish_many(Event("t", n, priority=5 * (n % 2)) for n in range(10))
     taken = await fetch(broker, 7, "g")
     await settling(broker, "g").settle(taken[:2], [Postponed(taken[2], 60_000)], [Buried(taken[3], "x", failed())])
@@ -202,7 +207,7 @@ async def test_find_done(broker):
 async def test_find_in_each_group(broker):
     receipt = await Producer(broker, "s").publish(1, type="t", id="e1")
     (delivery,) = await fetch(broker, 1, "g")
-    await fetch(broker, 0, "h")
+    await fetch(broker, 0, "h", retention="fanout")
     await settling(broker, "g").settle((), (), [Buried(delivery, "rejected", failed())])
     for ident in ("e1", receipt.entry_id):
         found = sorted((state.group, state.state) for state in await Status(broker).find("s", ident))

@@ -18,6 +18,9 @@ from streams.codec import from_cloudevent, to_cloudevent
 from streams.event import CLOUD_NAMES, META_NAMES
 from streams.handlers import Route
 from streams.keys import Keys
+from streams.middleware import Dedupe
+from streams.middleware.base import Middleware
+from streams.pauses import Pauses
 from streams.retry import AttemptRecord
 from tests.conftest import eventually
 
@@ -68,7 +71,13 @@ def words(line: str, namespace: str) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def consuming(broker: Broker, group: str = "billing", retry: Retry | None = None, error: str = ""):
+async def consuming(
+    broker: Broker,
+    group: str = "billing",
+    retry: Retry | None = None,
+    error: str = "",
+    middleware: tuple[Middleware, ...] = (),
+):
     """A consumer of ``orders``; gives the list of events that its handler was called with."""
     handled: list[Event] = []
 
@@ -78,7 +87,8 @@ async def consuming(broker: Broker, group: str = "billing", retry: Retry | None 
             raise ValueError(error)
 
     route = Route(handler, retry=retry)
-    consumer = alive(Consumer(broker, "orders", group, route, ConsumerOptions(concurrency=4, name=f"c-{group}")))
+    options = ConsumerOptions(concurrency=4, name=f"c-{group}", middleware=middleware)
+    consumer = alive(Consumer(broker, "orders", group, route, options))
     running = asyncio.create_task(consumer.run())
     try:
         yield handled
@@ -211,7 +221,8 @@ def test_the_table_of_keys():
     group = "billing"
     expected = [
         *(keys.level(0), keys.scheduled(), keys.scheduled_fields(), keys.dedup("DEDUP-ID")),
-        *(keys.retry(group), keys.attempts(group), keys.dead(group), keys.sweep(group), keys.audit(), keys.index()),
+        *(keys.retry(group), keys.attempts(group), keys.dead(group), keys.sweep(group)),
+        *(keys.handled(group, "EVENT-ID"), keys.paused(), keys.config(), keys.audit(), keys.index()),
     ]
     assert [quoted(row[0]) for row in rows("Keys", "key")] == expected
     public = [name for name in vars(Keys) if not name.startswith("_") and callable(getattr(Keys, name))]
@@ -223,6 +234,12 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
     await producer.publish(1, type="a", dedup_id="DEDUP-ID", delay=500)
     letters = DeadLetters(broker, "orders", "billing", by="tester")
     with server.client() as client:
+        async with consuming(broker, middleware=(Dedupe(),)):
+            await producer.publish(1, type="handled", id="EVENT-ID")
+            await eventually(
+                lambda: client.get(Keys("orders", namespace).handled("billing", "EVENT-ID")) == b"handled",
+                what="the mark",
+            )
         async with consuming(broker, retry=Retry(delay=500), error="no"):
             await producer.publish(1, type="retried")
             client.execute_command(*words(BROKEN[0], namespace))
@@ -232,13 +249,19 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
             await eventually(letters.count, what="the second dead letter")
             await eventually(lambda: client.zcard(Keys("orders", namespace).retry("billing")), what="the retry")
         await alive(Reclaimer(broker, "orders", "billing")).sweep()
+        await Pauses(broker, "orders", by="tester").pause(level=10, reason="a test")
         for row in rows("Keys", "key"):
             key = quoted(row[0]).replace("streams:", f"{namespace}:", 1)
             assert client.type(key).decode().upper() == row[1], key
-        [(_, audited)] = client.xrange(f"{namespace}:{{orders}}:audit")
+        [(_, audited), _] = client.xrange(f"{namespace}:{{orders}}:audit")
         assert audited == {b"action": b"discard", b"group": b"billing", b"by": b"tester", b"count": b"1"}
         assert {b"owner", b"until"} <= set(client.hgetall(f"{namespace}:{{orders}}:billing:sweep"))
-        for key in ("dedup:DEDUP-ID", "billing:sweep"):
+        assert orjson.loads(client.hget(f"{namespace}:{{orders}}:paused", "level=10")).keys() == {"by", "at", "reason"}
+        config = client.hgetall(f"{namespace}:{{orders}}:config")
+        assert config.pop(b"retention") == b"work"
+        assert orjson.loads(config.pop(b"group:billing")).keys() == {"start", "since"}
+        assert not config
+        for key in ("dedup:DEDUP-ID", "billing:sweep", "billing:handled:EVENT-ID"):
             assert client.pttl(f"{namespace}:{{orders}}:{key}") > 0
 
 

@@ -1,0 +1,125 @@
+"""What a pipeline declares: streams, groups, and the handlers of each group."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+from streams.declaration import AS_IT_IS, Declaration, Start, checked_start
+from streams.errors import ConfigurationError
+from streams.handlers import HandlerFunction, Route, Router
+from streams.retry import Retry
+from streams.service import GroupPlan
+from streams.settings import Settings
+from streams.upcasters import Upcasters
+
+
+class HandlerOptions(TypedDict, total=False):
+    """The keyword arguments of ``Pipeline.handler``, all optional."""
+
+    types: Iterable[str] | None
+    """Event types that this handler serves; several handlers may share a group. None: every other type."""
+    retry: Retry
+    """When a failed event is tried again."""
+    timeout: float | None
+    """Seconds after which an attempt is cancelled and counts as failed."""
+    lease: float
+    """Seconds of silence after which an entry of this group counts as stalled. Default: the settings' (30)."""
+    concurrency: int
+    """The most handlers of this group at once, in one process. Default: the settings' (100)."""
+    start: Start
+    """Where a group begins that is declared for the first time: ``oldest`` (the default: what is stored) or ``new``."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Group:
+    router: Router
+    lease: float | None = None
+    concurrency: int | None = None
+    start: Start | None = None
+
+
+class Registry:
+    """The declarations of one pipeline. Its length is the number of groups that have handlers."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, str], _Group] = {}
+        self._streams: dict[str, Declaration] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def add_handler(self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions) -> None:
+        """Add a handler to the group that ``place`` names, stream and group.
+
+        Raises:
+            ConfigurationError: an option is refused, or contradicts another handler of the group.
+        """
+        checked_start(options.get("start", "oldest"))
+        route = Route(function, types=options.get("types"), retry=options.get("retry"), timeout=options.get("timeout"))
+        known = self._groups.get(place) or _Group(Router())
+        for name in ("lease", "concurrency", "start"):
+            wanted, present = options.get(name), getattr(known, name)
+            if wanted is not None and present is not None and wanted != present:
+                raise ConfigurationError(
+                    f"group {place[1]!r} of stream {place[0]!r} has {name}={present} already: it belongs to the group"
+                )
+        known.router.add(route)
+        known.lease = options.get("lease", known.lease)
+        known.concurrency = options.get("concurrency", known.concurrency)
+        known.start = options.get("start", known.start)
+        self._groups[place] = known
+
+    def add_stream(self, name: str, declaration: Declaration) -> None:
+        """Add what is declared of a stream.
+
+        Raises:
+            ConfigurationError: it is declared already.
+        """
+        if name in self._streams:
+            raise ConfigurationError(f"stream {name!r} is declared already: declare it once, with everything")
+        self._streams[name] = declaration
+
+    def plans(self, settings: Settings, upcasters: Upcasters) -> list[GroupPlan]:
+        """The groups, with the settings filled in.
+
+        Raises:
+            ConfigurationError: a stream that is declared for one group has handlers of several.
+        """
+        return [
+            GroupPlan(
+                stream,
+                group,
+                found.router.with_upcasters(upcasters),
+                found.lease or settings.lease,
+                found.concurrency or settings.concurrency,
+                self._declaration(stream, found),
+            )
+            for (stream, group), found in self._groups.items()
+        ]
+
+    def _declaration(self, stream: str, group: _Group) -> Declaration:
+        declared = self._streams.get(stream, AS_IT_IS)
+        # Every group served here is declared by whichever consumer starts first, before it handles anything.
+        served = {name: found.start for (where, name), found in self._groups.items() if where == stream}
+        return dataclasses.replace(
+            declared,
+            groups=(*declared.groups, *served),
+            start=group.start or "oldest",
+            new=tuple(name for name, start in served.items() if start == "new"),
+        )
+
+
+def checked_options(options: Mapping[str, Any]) -> None:
+    """Refuse a keyword that ``Pipeline.handler`` does not know.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    unknown = set(options) - set(HandlerOptions.__annotations__)
+    if unknown:
+        raise ConfigurationError(
+            f"handler() does not know {', '.join(sorted(unknown))}; "
+            f"it knows {', '.join(sorted(HandlerOptions.__annotations__))}"
+        )
