@@ -64,7 +64,8 @@ class ConsumerOptions:
 
     def __post_init__(self) -> None:
         if self.serve is not None and not set(self.serve.ascending) <= set(self.levels.ascending):
-            raise ConfigurationError(f"serve {self.serve!r}: give some of the stream's levels, {self.levels!r}")
+            wanted, known = (",".join(map(str, levels.ascending)) for levels in (self.serve, self.levels))
+            raise ConfigurationError(f"levels to serve {wanted}: give some of the streams' levels, which are {known}")
         if not 1 <= self.concurrency <= 100_000:
             raise ConfigurationError(f"concurrency is from 1 to 100000, not {self.concurrency!r}")
         if not 0.3 <= self.lease <= 86_400:
@@ -160,7 +161,7 @@ class Consumer:
         return ConsumerVitals(
             self.stream,
             self.group,
-            tuple(self.options.levels.descending),
+            self._desk.levels.descending,
             fetcher.read_at,
             fetcher.is_full,
             fetcher.trouble,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
 from streams.broker import Broker
@@ -21,8 +21,9 @@ from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
 from streams.pauses import Pauses
+from streams.priority import checked_wait, checked_weights
 from streams.producer import Producer, ProducerOptions, Receipt
-from streams.registry import HandlerOptions, Registry, checked_options
+from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
 from streams.service import GroupPlan, Service, ServiceOptions
 from streams.settings import Settings
 from streams.status import EntryState, Status
@@ -113,7 +114,15 @@ class Pipeline:
         """What ``handler`` does, without the decorator; ``place`` is stream and group."""
         self._registry.add_handler(place, function, options)
 
-    def stream(self, stream: str, *, retention: Retention | None = None, groups: Iterable[str] = ()) -> None:
+    def stream(
+        self,
+        stream: str,
+        *,
+        retention: Retention | None = None,
+        groups: Iterable[str] = (),
+        weights: Mapping[int, int] | None = None,
+        max_wait: float | None = None,
+    ) -> None:
         """Declare a stream; before or after its handlers, in every program that has handlers of it.
 
         Workers write it down on the server when they start.
@@ -123,12 +132,20 @@ class Pipeline:
             retention: ``work``: one group, whose acknowledgement deletes. ``fanout``: every declared group gets every
                 event, and an event goes once all of them are done with it. None: as it is; a new stream is ``work``.
             groups: groups that have no handler here, whose workers may start later: events wait for them.
+            weights: shares of the levels in the slots of every worker, one for each level, e.g. ``{10: 8, 5: 4, 1: 2,
+                0: 1}``. None: strictly the highest level first.
+            max_wait: seconds after which a waiting event is overdue; the overdue get every second slot, the oldest
+                first, whatever their level. None: never.
 
         Raises:
             ConfigurationError: a value is refused, or the stream is declared here already.
         """
         name = Keys(stream, self.settings.namespace).stream
-        self._registry.add_stream(name, Declaration(retention, checked_groups(groups)))
+        declaration = Declaration(retention, checked_groups(groups))
+        shares = None if weights is None else checked_weights(weights, self.settings.levels)
+        self._registry.add_stream(
+            name, StreamPlan(declaration, shares, None if max_wait is None else checked_wait(max_wait))
+        )
 
     def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
         """Declare a function that brings the data of an event type from one version to another.
@@ -310,6 +327,7 @@ class Pipeline:
             settings.grace_period,
             middleware=tuple(self.middleware),
             name=name,
+            serve=settings.serve_levels,
         )
         return Service(self.broker, plans, options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from streams.declaration import AS_IT_IS, Declaration, Start, checked_start
 from streams.errors import ConfigurationError
@@ -40,12 +40,20 @@ class _Group:
     start: Start | None = None
 
 
+class StreamPlan(NamedTuple):
+    """What is declared of one stream: what is written down, and how workers share their slots among its levels."""
+
+    declaration: Declaration = AS_IT_IS
+    weights: Mapping[int, int] | None = None
+    max_wait: float | None = None
+
+
 class Registry:
     """The declarations of one pipeline. Its length is the number of groups that have handlers."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str], _Group] = {}
-        self._streams: dict[str, Declaration] = {}
+        self._streams: dict[str, StreamPlan] = {}
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -71,7 +79,7 @@ class Registry:
         known.start = options.get("start", known.start)
         self._groups[place] = known
 
-    def add_stream(self, name: str, declaration: Declaration) -> None:
+    def add_stream(self, name: str, plan: StreamPlan) -> None:
         """Add what is declared of a stream.
 
         Raises:
@@ -79,7 +87,7 @@ class Registry:
         """
         if name in self._streams:
             raise ConfigurationError(f"stream {name!r} is declared already: declare it once, with everything")
-        self._streams[name] = declaration
+        self._streams[name] = plan
 
     def plans(self, settings: Settings, upcasters: Upcasters) -> list[GroupPlan]:
         """The groups, with the settings filled in.
@@ -95,12 +103,13 @@ class Registry:
                 found.lease or settings.lease,
                 found.concurrency or settings.concurrency,
                 self._declaration(stream, found),
+                *self._streams.get(stream, StreamPlan())[1:],
             )
             for (stream, group), found in self._groups.items()
         ]
 
     def _declaration(self, stream: str, group: _Group) -> Declaration:
-        declared = self._streams.get(stream, AS_IT_IS)
+        declared = self._streams.get(stream, StreamPlan()).declaration
         # Every group served here is declared by whichever consumer starts first, before it handles anything.
         served = {name: found.start for (where, name), found in self._groups.items() if where == stream}
         return dataclasses.replace(

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -43,6 +43,8 @@ class GroupPlan:
     lease: float
     concurrency: int
     declaration: Declaration = AS_IT_IS
+    weights: Mapping[int, int] | None = None
+    max_wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class ServiceOptions:
 
     Attributes:
         levels: of the streams.
+        serve: those of the levels whose events are taken; None: all of them.
         max_event_bytes: the largest body.
         grace_period: seconds that running handlers get to finish at shutdown.
         cancel_grace: seconds that a cancelled handler gets to end.
@@ -64,6 +67,7 @@ class ServiceOptions:
     cancel_grace: float = 5.0
     middleware: tuple[Middleware, ...] = ()
     name: str = ""
+    serve: Levels | None = None
 
 
 class Service:
@@ -97,6 +101,9 @@ class Service:
                     name=self.name,
                     middleware=options.middleware,
                     declaration=plan.declaration,
+                    weights=plan.weights,
+                    max_wait=plan.max_wait,
+                    serve=options.serve,
                 ),
             )
             for plan in plans
@@ -152,9 +159,7 @@ class Service:
             **{f"scheduler {role.stream}": role for role in self.schedulers},
         }
         with self._signals():
-            logger.info(
-                "started", extra={"worker": self.name, "server": self._broker.address, "groups": self._groups()}
-            )
+            logger.info("started", extra=self._who())
             self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
             tasks = list(self._tasks.values())
             try:
@@ -185,8 +190,11 @@ class Service:
         """Handlers that never ended."""
         return sum(len(consumer.abandoned) for consumer in self.consumers)
 
-    def _groups(self) -> str:
-        return ",".join(f"{consumer.stream}/{consumer.group}" for consumer in self.consumers)
+    def _who(self) -> dict[str, str]:
+        who = {"worker": self.name, "server": self._broker.address}
+        if self.options.serve is not None:
+            who["levels"] = ",".join(map(str, self.options.serve.ascending))
+        return who | {"groups": ",".join(f"{consumer.stream}/{consumer.group}" for consumer in self.consumers)}
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -36,6 +36,7 @@ class Settings:
         url: the server; None: an embedded server that keeps nothing (``STREAMS_URL``, else ``REDIS_URL``).
         namespace: first part of every key (``STREAMS_NAMESPACE``).
         levels: priority levels of the streams (``STREAMS_LEVELS``, e.g. ``0,1,5,10``).
+        serve_levels: those of the levels whose events a worker here takes; None: all (``STREAMS_SERVE_LEVELS``).
         concurrency: the most handlers at once per group (``STREAMS_CONCURRENCY``).
         lease: seconds of silence after which an entry counts as stalled (``STREAMS_LEASE``).
         grace_period: seconds that running handlers get to finish at shutdown (``STREAMS_GRACE_PERIOD``).
@@ -52,6 +53,7 @@ class Settings:
     url: str | None = field(default=None, repr=False)
     namespace: str = DEFAULT_NAMESPACE
     levels: Levels = Levels()
+    serve_levels: Levels | None = None
     concurrency: int = 100
     lease: float = 30.0
     grace_period: float = 10.0
@@ -245,11 +247,20 @@ def _integer(low: int, high: int, what: str) -> _Reader:
     return _Reader(what, read)
 
 
-def _levels(text: str) -> Levels:
+def parse_levels(text: str) -> Levels:
+    """Read levels as they are written in a variable, e.g. ``0,1,5,10``.
+
+    Raises:
+        ValueError: they are written otherwise; the message says how.
+    """
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"-?\d{1,9}", part) for part in parts):
         raise ValueError("use different integers with commas between, e.g. 0,1,5,10")
     return Levels(int(part) for part in parts)
+
+
+def _serve_levels(text: str) -> Levels | None:
+    return parse_levels(text) if text else None
 
 
 def _choice(*allowed: str) -> _Reader:
@@ -293,7 +304,8 @@ def _health(text: str) -> str:
 
 _READERS: dict[str, _Reader] = {
     "namespace": _Reader("name", _namespace),
-    "levels": _Reader("integers", _levels),
+    "levels": _Reader("integers", parse_levels),
+    "serve_levels": _Reader("integers", _serve_levels),
     "concurrency": _integer(1, 100_000, "handlers"),
     "lease": _number(0.3, 86_400, "seconds"),
     "grace_period": _number(0, 86_400, "seconds"),

@@ -97,7 +97,7 @@ def config(
 def shown(name: str, value: Any) -> str:
     """A setting's value as text: as an environment variable would have it, but without secrets."""
     if value is None or value == "":
-        return "none"
+        return "all" if name == "serve_levels" else "none"
     if name == "url":
         return shown_url(value)
     if isinstance(value, Levels):

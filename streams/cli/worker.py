@@ -16,7 +16,8 @@ from streams.cli.exit_codes import exit_code
 from streams.errors import ConfigurationError, StreamsError
 from streams.lifeline import Lifeline
 from streams.pipeline import Pipeline
-from streams.settings import Settings
+from streams.priority import Levels
+from streams.settings import Settings, parse_levels
 from streams.supervisor import Supervisor, SupervisorOptions
 from streams.watching import folder_of
 from streams.worker import load, run_worker
@@ -66,6 +67,14 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             show_default="30",
         ),
     ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="5,10",
+            help="Take only the events of these levels; somebody else must take the others.",
+            show_default="all",
+        ),
+    ] = None,
     grace_period: Annotated[
         float | None,
         typer.Option(min=0, max=86_400, help="Seconds that running handlers get at shutdown.", show_default="10"),
@@ -110,6 +119,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
         "namespace": namespace,
         "concurrency": concurrency,
         "lease": lease,
+        "serve_levels": None if levels is None else _parse_levels(levels),
         "grace_period": grace_period,
         "health": health,
     }
@@ -126,6 +136,13 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     command = [*_front(reload=reload), "worker", target, *_as_options({**own, **logging_})]
     options = SupervisorOptions(command, processes or 1, folder, health=address)
     raise typer.Exit(asyncio.run(Supervisor(options).run()))
+
+
+def _parse_levels(text: str) -> Levels:
+    try:
+        return parse_levels(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--levels: {error}") from None
 
 
 def _load(target: str, own: dict[str, Any]) -> Pipeline:
@@ -183,5 +200,8 @@ def _front(*, reload: bool) -> list[str]:
 
 def _as_options(values: dict[str, Any]) -> list[str]:
     """Options of the command line again."""
-    given = {name: value for name, value in values.items() if value is not None}
-    return [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    options = {f"--{name.replace('_', '-')}": value for name, value in values.items() if name != "serve_levels"}
+    levels = values.get("serve_levels")
+    options["--levels"] = levels and ",".join(map(str, levels.ascending))
+    # As one word: a level may be negative, and would be taken for an option.
+    return [f"{option}={value}" for option, value in options.items() if value is not None]

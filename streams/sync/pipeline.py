@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeVar, Unpack
 
 from streams import pipeline as asynchronous
@@ -90,9 +90,17 @@ class Pipeline:
         """What ``handler`` does, without the decorator; ``place`` is stream and group."""
         self.asynchronous.add_handler(place, function, options)
 
-    def stream(self, stream: str, *, retention: Retention | None = None, groups: Iterable[str] = ()) -> None:
+    def stream(
+        self,
+        stream: str,
+        *,
+        retention: Retention | None = None,
+        groups: Iterable[str] = (),
+        weights: Mapping[int, int] | None = None,
+        max_wait: float | None = None,
+    ) -> None:
         """Declare a stream; see ``streams.Pipeline.stream``."""
-        self.asynchronous.stream(stream, retention=retention, groups=groups)
+        self.asynchronous.stream(stream, retention=retention, groups=groups, weights=weights, max_wait=max_wait)
 
     def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
         """Declare a function that brings data up by a version; see ``streams.Pipeline.upcaster``."""

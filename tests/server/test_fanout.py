@@ -335,5 +335,5 @@ async def test_levels_that_are_not_served_keep_their_events_and_their_retries_hi
         await eventually(lambda: len(seen) == 2, what="what is on level 5")
     assert sorted(seen) == [(5, "high"), (5, "new")]
     assert len(await stored(broker)) == 61
-    with pytest.raises(ConfigurationError, match="some of the stream's levels"):
+    with pytest.raises(ConfigurationError, match="some of the streams' levels"):
         ConsumerOptions(levels=LEVELS, serve=Levels([7]))

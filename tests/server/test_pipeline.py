@@ -108,6 +108,36 @@ async def test_without_a_server_nothing_is_kept(embedded):
             assert list(embedded.rglob("server.sock"))
 
 
+async def test_a_stream_s_levels_share_the_slots_by_weight_and_age(server, namespace):
+    weights = {10: 3, 5: 1, 1: 1, 0: 1}
+    pipeline = on(server, namespace)
+    pipeline.stream("orders", weights=weights, max_wait=3600.0)
+    started: list[int] = []
+
+    @pipeline.handler("orders", group="billing", concurrency=6)
+    async def handle(event: Event) -> None:
+        started.append(event.priority)
+
+    plan = pipeline.plans[0]
+    assert (plan.weights, plan.max_wait) == (weights, 3600.0)
+    async with pipeline:
+        for level in weights:
+            await pipeline.publish_many("orders", range(60), type="t", priority=level)
+        async with serving(pipeline):
+            await eventually(lambda: len(started) >= 60, what="enough starts")
+    assert abs(started[:60].count(10) - 30) <= 6
+    assert abs(started[:60].count(0) - 10) <= 6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [({"weights": {10: 1}}, "one for each of the levels 10, 5, 1, 0"), ({"max_wait": 0}, "seconds from 0.01")],
+)
+def test_shares_that_make_no_sense_are_refused(wrong, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        Pipeline().stream("orders", **wrong)
+
+
 # --- handlers
 
 

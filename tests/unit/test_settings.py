@@ -40,6 +40,7 @@ def test_nothing_set_gives_the_defaults(tmp_path):
 GOOD = {
     "namespace": ("shop", "shop"),
     "levels": ("0, 3,-1", Levels([0, 3, -1])),
+    "serve_levels": ("1,10", Levels([1, 10])),
     "concurrency": ("7", 7),
     "lease": ("1.5", 1.5),
     "grace_period": ("0", 0.0),
@@ -146,6 +147,7 @@ def test_use_redis_is_true_or_false(garbage, tmp_path):
 MALFORMED = {
     "namespace": ["", "a b", "-a", "a:b", "a" * 101, "é"],
     "levels": ["", "a", "1,,2", "1,1", "1.5", "1;2", "0x1", ",".join(map(str, range(33))), "9999999999"],
+    "serve_levels": ["a", "1,,2", "1,1"],
     "concurrency": ["", "0", "-1", "1.5", "many", "100001", "1e3", "9" * 30],
     "lease": ["", "0.2", "-1", "nan", "inf", "86401", "soon", "1,5"],
     "grace_period": ["", "-0.1", "nan", "inf", "86401"],
@@ -339,7 +341,7 @@ ROW = re.compile(
     r"^\| `(?P<name>\w+)` \| (?P<unit>[^|]+) \| (?P<default>[^|]+) \| (?P<effect>[^|]+) \| (?P<variable>[^|]+) \|$",
     re.MULTILINE,
 )
-SHOWN = {"url": "none", "health": "none", "levels": "`0,1,5,10`"}
+SHOWN = {"url": "none", "serve_levels": "all", "health": "none", "levels": "`0,1,5,10`"}
 UNITS = {reading.name: reading.unit for reading in read_settings({}, Path("/nowhere"))}
 
 
