@@ -14,6 +14,7 @@ from streams.errors import (
     ConfigurationError,
     EventError,
     EventTooLarge,
+    GroupInUse,
     MalformedEvent,
     NotCancelled,
     NotFound,
@@ -26,6 +27,7 @@ from streams.errors import (
     StreamsError,
 )
 from streams.event import Event
+from streams.groups import Groups
 from streams.pauses import Pause, Pauses
 from streams.pipeline import Pipeline
 from streams.priority import Levels
@@ -51,6 +53,8 @@ __all__ = [
     "EventError",
     "EventTooLarge",
     "Filter",
+    "GroupInUse",
+    "Groups",
     "Levels",
     "MalformedEvent",
     "NotCancelled",

@@ -20,6 +20,7 @@
     │   └── CommandRefused          any other refusal by the server
     ├── Unfinished                  a test's ``drain`` met its deadline
     ├── NotCancelled                an event that is neither scheduled nor waiting for a retry, or an id of several
+    ├── GroupInUse                  a group that is to be dropped has consumers that are alive
     ├── NotFound                    no such stream, group, entry or dead letter
     └── HandlerSignal               raised *by handlers* to choose an outcome
         ├── Reject                  dead letter now, no retry
@@ -174,6 +175,10 @@ class CommandRefused(BrokerError):
 
 class NotFound(StreamsError, LookupError):
     """No such stream, group, entry or dead letter."""
+
+
+class GroupInUse(StreamsError):
+    """A group that is to be dropped has consumers that are alive."""
 
 
 class Unfinished(StreamsError, AssertionError):

@@ -13,6 +13,7 @@ from streams.dead_letters import DeadLetters
 from streams.declaration import Declaration, Retention, checked_groups
 from streams.errors import ConfigurationError
 from streams.event import EventAttributes
+from streams.groups import Groups
 from streams.handlers import HandlerFunction
 from streams.health import served
 from streams.keys import Keys, checked_name
@@ -278,6 +279,10 @@ class Pipeline:
     def pauses(self, stream: str, *, by: str = "") -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
         return Pauses(self.broker, stream, by=by)
+
+    def groups(self, stream: str, *, by: str = "") -> Groups:
+        """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
+        return Groups(self.broker, stream, by=by)
 
     async def cancel(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
         """Cancel an event that is scheduled or waits for a retry; see ``Cancellations.cancel``."""

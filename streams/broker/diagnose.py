@@ -50,6 +50,8 @@ class StreamFacts:
     retry_due: dict[str, float] = field(default_factory=dict)
     dead: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Group to the number of dead letters and when the newest one came."""
+    missing: list[str] = field(default_factory=list)
+    """Groups that are declared and exist on no level."""
 
 
 class Diagnosing:
@@ -114,7 +116,7 @@ class Diagnosing:
 
     async def _groups(self, facts: StreamFacts, keys: Keys, places: list[tuple[int, dict[str, Any]]]) -> bool:
         names = sorted({info["name"].decode() for _, info in places})
-        commands: list[Command] = [("ZRANGE", keys.scheduled(), 0, 0, "WITHSCORES")]
+        commands: list[Command] = [("ZRANGE", keys.scheduled(), 0, 0, "WITHSCORES"), ("HGETALL", keys.config())]
         for name in names:
             commands += [
                 ("TYPE", keys.retry(name)),
@@ -134,8 +136,11 @@ class Diagnosing:
         if any(isinstance(reply, AccessDenied) for reply in replies):
             return False
         facts.scheduled_due = _first_score(replies[0])
+        config = [] if isinstance(replies[1], BrokerError) else replies[1]
+        declared = [field[6:].decode() for field in config[::2] if field.startswith(b"group:")]
+        facts.missing = sorted(set(declared) - set(names))
         for i, name in enumerate(names):
-            retry_type, attempts_type, dead_type, retry, length, newest = replies[1 + 6 * i : 7 + 6 * i]
+            retry_type, attempts_type, dead_type, retry, length, newest = replies[2 + 6 * i : 8 + 6 * i]
             self._check_type(facts, keys.retry(name), retry_type, "zset")
             self._check_type(facts, keys.attempts(name), attempts_type, "hash")
             self._check_type(facts, keys.dead(name), dead_type, "stream")
@@ -144,7 +149,7 @@ class Diagnosing:
                 facts.retry_due[name] = due
             if not isinstance(newest, BrokerError) and newest:
                 facts.dead[name] = (length, _time_of(newest[0][0]))
-        rest = replies[1 + 6 * len(names) :]
+        rest = replies[2 + 6 * len(names) :]
         for i, (level, info) in enumerate(places):
             consumers, unread = rest[2 * i : 2 * i + 2]
             if isinstance(consumers, BrokerError) or isinstance(unread, BrokerError):

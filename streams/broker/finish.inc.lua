@@ -1,5 +1,5 @@
 -- Shared by the scripts that end an entry's life in a group (included as text, still a constant script).
--- delete_finished(key, config, ids): deletes those of `ids` that no group of the stream needs any more. With one group
+-- delete_finished(key, config, ids), for the group that is done with `ids`: deletes those of `ids` that no group of the stream needs any more. With one group
 -- that is all of them; with several, an entry goes once every group has read it and none has it pending, and it stays as
 -- long as a declared group is missing. `config` is the stream's config hash: retention, and one field per declared group.
 
@@ -29,23 +29,28 @@ local function readers(groups, config)
   return found
 end
 
+-- Those of `ids` that every group has read and none has pending; none while there is no group, or a declared one is gone.
+local function finished(key, config, ids)
+  local groups = redis.pcall('XINFO', 'GROUPS', key)
+  if groups.err or #groups == 0 then return {} end
+  local found, reading = {}, readers(groups, config)
+  if not reading then return {} end
+  for _, id in ipairs(ids) do
+    local needed = false
+    for _, reader in ipairs(reading) do
+      if after(id, reader[2]) or #redis.call('XPENDING', key, reader[1], id, id, 1) > 0 then
+        needed = true
+        break
+      end
+    end
+    if not needed then found[#found + 1] = id end
+  end
+  return found
+end
+
 local function delete_finished(key, config, ids)
   local groups = redis.pcall('XINFO', 'GROUPS', key)
   if groups.err then return end
-  if #groups > 1 or redis.pcall('HLEN', config) ~= 2 then
-    local finished, reading = {}, readers(groups, config)
-    if not reading then return end
-    for _, id in ipairs(ids) do
-      local needed = false
-      for _, reader in ipairs(reading) do
-        if after(id, reader[2]) or #redis.call('XPENDING', key, reader[1], id, id, 1) > 0 then
-          needed = true
-          break
-        end
-      end
-      if not needed then finished[#finished + 1] = id end
-    end
-    ids = finished
-  end
+  if #groups > 1 or redis.pcall('HLEN', config) ~= 2 then ids = finished(key, config, ids) end
   if #ids > 0 then redis.call('XDEL', key, unpack(ids)) end
 end

@@ -6,8 +6,10 @@
 
 local function dropped(key, config, group, id)
   local groups = redis.call('XINFO', 'GROUPS', key)
-  -- More than retention and one group: what this group is done with may be there for another declared group.
-  if #groups ~= 1 or redis.call('HLEN', config) > 2 or #redis.call('XRANGE', key, id, id) == 0 then return false end
+  -- On a fanout stream what this group is done with may be there for another group, or for one that was dropped.
+  if #groups ~= 1 or redis.call('HGET', config, 'retention') == 'fanout' or #redis.call('XRANGE', key, id, id) == 0 then
+    return false
+  end
   for i = 1, #groups[1], 2 do
     if groups[1][i] == 'last-delivered-id' then
       local last_ms, last_seq = string.match(groups[1][i + 1], '^(%d+)-(%d+)$')

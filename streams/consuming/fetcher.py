@@ -80,6 +80,7 @@ class Fetcher:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
+            GroupMissing: an operator dropped the group.
         """
         backoff = Backoff()
         await self._until_it_works(self._create_group, backoff)
@@ -245,8 +246,8 @@ class Fetcher:
         while not self._stopping:
             try:
                 await call()
-            except AccessDenied:
-                raise
+            except (AccessDenied, GroupMissing):
+                raise  # Missing although it was to be created: an operator dropped it.
             except BrokerUnavailable as error:
                 self._say_away(error)
                 await self._sleep(backoff.next())

@@ -33,7 +33,7 @@ class Doctor:
     async def examine(self, stream: str = "") -> list[Finding]:
         """Everything that can be found, the worst first; what may not be looked at is a finding ``unknown``.
 
-        5 commands for the server; per stream 4 per level, 2 more per level and group, 6 per group.
+        5 commands for the server; per stream 1, 4 per level, 2 more per level and group, 6 per group.
 
         Args:
             stream: only this one besides the server; '': all.

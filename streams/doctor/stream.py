@@ -34,6 +34,12 @@ def judge_stream(facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds
         yield Finding(
             "scheduled-late", "warning", name, what, "start a worker for this stream: it brings the scheduler"
         )
+    for group in facts.missing:
+        what = (
+            "the group is declared and gone: what others finish stays until it has read everything"
+        )
+        todo = f"start its worker, or, if nobody needs it any more, streams groups drop {name} {group}"
+        yield Finding("group-missing", "critical", f"{name}/{group}", what, todo)
     for group in sorted({row.group for row in facts.groups}):
         rows = [row for row in facts.groups if row.group == group]
         yield from _group(facts, rows, held, now, bounds)
@@ -70,9 +76,7 @@ def _group(
     pending = sum(row.pending for row in rows)
     if not alive and (unread or pending):
         what = f"no consumer is alive; the oldest unread event waits for {_span(waits)}, {pending} were begun"
-        todo = (
-            f"start a worker; if the group is not needed any more, XGROUP DESTROY it on every level of {facts.stream}"
-        )
+        todo = f"start a worker; if nobody needs the group any more, streams groups drop {facts.stream} {group}"
         yield Finding("abandoned", "critical", where, what, todo)
     elif alive and waits > bounds.waiting:
         what = f"the oldest unread event waits for {_span(waits)}, with {len(alive)} consumers alive"

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from streams import dead_letters as asynchronous
 from streams.cancellations import Cancellation
 from streams.dead_letters import DeadLetter, Filter, Replay
+from streams.groups import Drop, GroupList
 from streams.keys import checked_name
 from streams.pauses import PauseList, Pausing, Resumption
 from streams.status import EntryState, StreamRow
@@ -103,6 +104,29 @@ class Pauses:
     def list(self) -> PauseList:
         """Every pause of the stream, in the order of their scopes. One command."""
         return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).list())
+
+
+class Groups:
+    """The groups of one stream; see ``streams.Groups``.
+
+    Args:
+        portal: into the pipeline.
+        stream: the stream's name.
+        by: who acts, for the audit record.
+    """
+
+    def __init__(self, portal: Portal, stream: str, *, by: str = "") -> None:
+        self.stream = checked_name(stream, "stream")
+        self._by = by
+        self._portal = portal
+
+    def list(self) -> GroupList:
+        """Every group that is declared or there, by name; see ``streams.Groups.list``."""
+        return self._portal.call(lambda p: p.groups(self.stream, by=self._by).list())
+
+    def drop(self, group: str, *, force: bool = False) -> Drop:
+        """Give a group up; see ``streams.Groups.drop``."""
+        return self._portal.call(lambda p: p.groups(self.stream, by=self._by).drop(group, force=force))
 
 
 class Cancellations:

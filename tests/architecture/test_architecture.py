@@ -51,7 +51,18 @@ def test_public_names():
     assert streams.__all__ == sorted(streams.__all__)
     assert set(streams.__all__) == {
         *("AccessDenied", "Broker", "BrokerError", "BrokerUnavailable", "ConfigurationError", "Consumer"),
-        *("ConsumerOptions", "DeadLetter", "DeadLetters", "Event", "EventError", "EventTooLarge", "Filter", "Levels"),
+        *(
+            "ConsumerOptions",
+            "DeadLetter",
+            "DeadLetters",
+            "Event",
+            "EventError",
+            "EventTooLarge",
+            "Filter",
+            "GroupInUse",
+            "Groups",
+            "Levels",
+        ),
         *(
             "MalformedEvent",
             "NotCancelled",

@@ -22,6 +22,8 @@ from streams import (
     Broker,
     BrokerUnavailable,
     Event,
+    Groups,
+    Levels,
     OutOfMemory,
     Pauses,
     Producer,
@@ -30,7 +32,9 @@ from streams import (
     Retry,
     StreamsError,
 )
+from streams.broker.declare import Declaring
 from streams.broker.scripts import Script
+from streams.declaration import Declaration
 from streams.status import Status
 from tests.conftest import eventually
 from tests.process.proxy import Proxy, is_command
@@ -48,8 +52,8 @@ MINIMAL_ACL = (
     " +xreadgroup +xgroup|create +xgroup|delconsumer +xack +xdel +xclaim +xautoclaim +xpending +xrange"
     " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +hget +hmget +hdel"
     " +hgetall +hlen +pexpire"
-    # Whoever looks at status and dead letters, replays and discards, pauses and resumes.
-    " +smembers +xrevrange"
+    # Whoever looks at status and dead letters, replays and discards, pauses and resumes, drops groups.
+    " +smembers +xrevrange +xgroup|destroy +unlink"
 )
 """What one user needs for everything; keys: ``~<namespace>:*``."""
 
@@ -628,6 +632,8 @@ async def everything(broker: Broker) -> None:
         assert row.groups[0].dead == len(row.paused) == 1
         await pauses.resume_all()
         assert (await status.find(STREAM, hopeless[0]))[0].state == "dead"
+        await Declaring(broker.keys("other"), Levels(), "a", Declaration("fanout", ("b",))).declare(broker.control)
+        assert (await Groups(broker, "other").drop("b")).dropped
         # A consumer that goes silent: what it held is reclaimed.
         with_nobody = await producer.publish({}, type="job", priority=10)
         await eventually(lambda: live.done[with_nobody.event_id])

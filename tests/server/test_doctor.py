@@ -115,6 +115,17 @@ async def test_events_that_wait_although_a_consumer_is_there(broker, server, key
     assert "stuck" not in await examine(broker, Bounds(waiting=0.2))
 
 
+async def test_a_declared_group_that_is_gone(broker, server, keys):
+    with server.client() as client:
+        client.hset(keys.config(), mapping={"retention": "fanout", "group:billing": "{}"})
+        client.xadd(keys.level(0), {"type": "t", "data": "1"})
+        client.sadd(keys.index(), f"{keys.stream}|0")
+        client.xgroup_create(keys.level(0), "shipping", id="0")
+    found = (await examine(broker))["group-missing"]
+    assert (found.severity, found.where) == ("critical", f"{keys.stream}/billing")
+    assert f"streams groups drop {keys.stream} billing" in found.todo
+
+
 async def test_a_dead_consumer_that_nobody_sweeps(broker, server, keys):
     group(server, keys)
     await Producer(broker, STREAM).publish({}, type="job")

@@ -1,0 +1,55 @@
+-- drop: ends a group: its declaration, its groups with what they have pending, its retries, attempt records and pauses.
+-- Its dead letters and the marks of Dedupe stay. Entries that only this group still needed are left to trim.
+-- Refused while a consumer is alive: it would go on handling what nobody is told of any more.
+--
+-- KEYS[1]  config hash of the stream
+-- KEYS[2]  paused hash of the stream
+-- KEYS[3]  retry ZSET of the group
+-- KEYS[4]  attempts hash of the group
+-- KEYS[5]  sweep hash of the group
+-- KEYS[6]  audit stream
+-- KEYS[7 ..]  streams of the levels
+-- ARGV[1]  group
+-- ARGV[2]  who drops
+-- ARGV[3]  the parking consumer
+-- ARGV[4]  ms: a consumer that was heard of since then is alive; 0: drop whoever is alive
+-- Returns  {1 dropped | 0 refused, {consumer that is alive, ...}}; both 0 and none: there is no such group
+
+local group, silence = ARGV[1], tonumber(ARGV[4])
+local there, alive, seen = {}, {}, {}
+for k = 7, #KEYS do
+  local groups = redis.pcall('XINFO', 'GROUPS', KEYS[k])
+  if groups.err and not string.find(groups.err, 'no such key', 1, true) then return groups end
+  for _, row in ipairs(groups) do
+    for i = 1, #row, 2 do
+      if row[i] == 'name' and row[i + 1] == group then there[#there + 1] = k end
+    end
+  end
+end
+local declared = redis.call('HEXISTS', KEYS[1], 'group:' .. group)
+if #there == 0 and declared == 0 then return {0, {}} end
+if silence > 0 then
+  for _, k in ipairs(there) do
+    for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[k], group)) do
+      local name, idle
+      for i = 1, #row, 2 do
+        if row[i] == 'name' then name = row[i + 1] elseif row[i] == 'idle' then idle = row[i + 1] end
+      end
+      if name ~= ARGV[3] and idle < silence and not seen[name] then
+        seen[name] = true
+        alive[#alive + 1] = name
+      end
+    end
+  end
+  if #alive > 0 then return {0, alive} end
+end
+redis.call('HDEL', KEYS[1], 'group:' .. group)
+for _, k in ipairs(there) do redis.call('XGROUP', 'DESTROY', KEYS[k], group) end
+redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[5])
+local paused = redis.call('HGETALL', KEYS[2])
+for i = 1, #paused, 2 do
+  local scope = paused[i]
+  if string.find(scope .. ',', 'group=' .. group .. ',', 1, true) == 1 then redis.call('HDEL', KEYS[2], scope) end
+end
+redis.call('XADD', KEYS[6], 'MAXLEN', '~', 10000, '*', 'action', 'drop', 'group', group, 'by', ARGV[2])
+return {1, {}}

@@ -1,0 +1,84 @@
+"""drop and trim: a group is given up, and what only it still needed goes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from streams.broker.connection import Broker
+from streams.broker.scripts import Script
+from streams.keys import PARKED, Keys
+
+_DROP = Script("drop")
+_TRIM = Script("trim")
+_SLICE = 200
+
+
+class Config(NamedTuple):
+    """What is written down of a stream: ``retention`` is '' if nothing is; declared groups with start and Unix time."""
+
+    retention: str
+    groups: dict[str, tuple[str, float | None]]
+
+
+class Dropping:
+    """Ends groups of one stream.
+
+    Args:
+        broker: an open broker.
+        keys: of the stream.
+        levels: of the stream.
+    """
+
+    def __init__(self, broker: Broker, keys: Keys, levels: Sequence[int]) -> None:
+        self._link = broker.control
+        self._keys = keys
+        self._streams = [keys.level(level) for level in levels]
+
+    async def config(self) -> Config:
+        """What is written down. One command."""
+        rows = await self._link.call("HGETALL", self._keys.config())
+        retention, groups = "", {}
+        for name, value in zip(rows[::2], rows[1::2], strict=True):
+            if name == b"retention":
+                retention = value.decode()
+            elif name.startswith(b"group:"):
+                groups[name[6:].decode()] = _facts(value)
+        return Config(retention, dict(sorted(groups.items())))
+
+    async def drop(self, group: str, by: str, alive: float) -> tuple[bool, list[str]]:
+        """End a group, unless a consumer of it was heard of within ``alive`` seconds (0: whoever was).
+
+        Returns whether it was dropped, and who is alive; neither if there is no such group.
+        """
+        keys = self._keys
+        places = (
+            keys.config(),
+            keys.paused(),
+            keys.retry(group),
+            keys.attempts(group),
+            keys.sweep(group),
+            keys.audit(),
+            *self._streams,
+        )
+        dropped, names = await self._link.call(*_DROP.command(places, group, by, PARKED, round(alive * 1000)))
+        return bool(dropped), [name.decode() for name in names]
+
+    async def trim(self) -> AsyncIterator[int]:
+        """Delete what no group needs any more; gives the count of every slice of 200 entries."""
+        for stream in self._streams:
+            last = b"-"
+            while last:
+                count, last = await self._link.call(*_TRIM.command((stream, self._keys.config()), last, _SLICE))
+                yield count
+
+
+def _facts(value: bytes) -> tuple[str, float | None]:
+    """Start and Unix time of a declaration; what another program wrote in other words counts for nothing."""
+    try:
+        facts = orjson.loads(value)
+        return str(facts["start"]), float(facts["since"])
+    except (LookupError, TypeError, ValueError):
+        return "", None

@@ -1,0 +1,167 @@
+"""The groups of a stream: which are declared, which are there, what each still has to do, and how to give one up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams.broker import Broker
+from streams.broker.groups import Dropping
+from streams.broker.inspect import GroupStatus, Inspecting
+from streams.errors import GroupInUse, NotFound
+from streams.keys import checked_name
+
+GroupList = list["GroupInfo"]
+"""Spelled out here: inside the class below ``list`` is a method."""
+
+ALIVE = 60.0
+"""Seconds: who was heard of since then is alive. A worker asks for work several times a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """One group of a stream.
+
+    Attributes:
+        stream, group: names.
+        retention: of the stream: ``work``, ``fanout``, or '' before a worker declared it.
+        declared: whether events wait for it.
+        present: whether the server has it. A declared group that is not there reads everything that is stored when its
+            next worker starts.
+        start: ``oldest`` or ``new``, where it began; '' if it is not declared.
+        since: Unix seconds of its declaration; None if it is not declared.
+        waiting, processing, retrying: events, over all levels.
+        dead: dead letters.
+        consumers: how many consumers the server knows.
+        silent: seconds since the latest of them was heard of; None if there is none.
+    """
+
+    stream: str
+    group: str
+    retention: str
+    declared: bool
+    present: bool
+    start: str = ""
+    since: float | None = None
+    waiting: int = 0
+    processing: int = 0
+    retrying: int = 0
+    dead: int = 0
+    consumers: int = 0
+    silent: float | None = None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether work waits for it and nobody has asked for any in the last minute."""
+        work = self.waiting or self.processing or self.retrying or not self.present
+        return bool(work) and (self.silent is None or self.silent >= ALIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """What dropping a group did.
+
+    Attributes:
+        group: its name.
+        dropped: False if it was gone already.
+        given_up: events that the group had not finished: waiting, processing and retrying.
+        trimmed: entries that only it still needed, and that are deleted now.
+        dead: dead letters that are kept.
+    """
+
+    group: str
+    dropped: bool
+    given_up: int
+    trimmed: int
+    dead: int
+
+
+class Groups:
+    """The groups of one stream.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        by: who acts, for the audit record.
+    """
+
+    def __init__(self, broker: Broker, stream: str, *, by: str = "") -> None:
+        self._keys = broker.keys(stream)
+        self.stream = self._keys.stream
+        self._by = by or "unknown"
+        self._broker = broker
+        self._inspecting = Inspecting(broker)
+
+    async def list(self) -> GroupList:
+        """Every group that is declared or there, by name.
+
+        4 commands, 2 per level, 3 per level and group, whatever the stream holds.
+
+        Raises:
+            NotFound: there is no such stream.
+        """
+        levels = await self._levels()
+        config = await Dropping(self._broker, self._keys, levels).config()
+        status = await self._inspecting.stream(self.stream, levels)
+        found = {group.group: group for group in status.groups}
+        infos = []
+        for name in sorted({*found, *config.groups}):
+            start, since = config.groups.get(name, ("", None))
+            work = _work(found[name]) if name in found else {}
+            declared = name in config.groups
+            infos.append(GroupInfo(self.stream, name, config.retention, declared, name in found, start, since, **work))
+        return infos
+
+    async def drop(self, group: str, *, force: bool = False) -> Drop:
+        """Give a group up: events no longer wait for it, and what only it still needed is deleted.
+
+        Its pending list, retries, attempt records and pauses go; its dead letters stay, to be replayed or discarded. On
+        a stream with retention ``work`` the events stay for the group that comes next. Can be repeated: what an
+        interrupted call left is trimmed then.
+
+        Args:
+            group: its name.
+            force: drop it although consumers are alive. A worker that runs such a consumer ends with an error.
+
+        Raises:
+            GroupInUse: a consumer was heard of within the last minute.
+            NotFound: there is no such stream, or no such group and nothing to trim.
+        """
+        checked_name(group, "group")
+        levels = await self._levels()
+        dropping = Dropping(self._broker, self._keys, levels)
+        before = {info.group: info for info in await self.list()}
+        known = before.get(group)
+        dropped, alive = await dropping.drop(group, self._by, 0 if force else ALIVE)
+        if alive:
+            raise GroupInUse(
+                f"group {group!r} of stream {self.stream!r} is in use by {', '.join(alive[:3])}"
+                f"{' and others' if len(alive) > 3 else ''}: stop its workers and wait a minute, or force it"
+            )
+        trimmed = sum([count async for count in dropping.trim()])
+        if not dropped and not trimmed:
+            raise NotFound(f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(before) or 'none'}")
+        unfinished = known.waiting + known.processing + known.retrying if known else 0
+        return Drop(group, dropped, unfinished, trimmed, known.dead if known else 0)
+
+    async def _levels(self) -> Sequence[int]:
+        streams = await self._inspecting.streams()
+        if self.stream not in streams:
+            raise NotFound(
+                f"there is no stream {self.stream!r} on {self._broker.address}; there are: "
+                f"{', '.join(streams) or 'none'}"
+            )
+        return streams[self.stream]
+
+
+def _work(status: GroupStatus) -> dict[str, Any]:
+    silences = [silent for _, silent in status.consumers.values()]
+    return {
+        "waiting": sum(level.waiting for level in status.levels),
+        "processing": sum(level.processing for level in status.levels),
+        "retrying": sum(level.retrying for level in status.levels),
+        "dead": status.dead,
+        "consumers": len(silences),
+        "silent": min(silences, default=None),
+    }

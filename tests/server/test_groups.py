@@ -1,0 +1,160 @@
+"""Looking at the groups of a stream, and giving one up."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams import DeadLetters, Event, GroupInUse, Groups, NotFound, Pauses, Reject, Retry
+from streams.declaration import Declaration
+from streams.errors import GroupMissing
+from streams.handlers import Route
+from tests.conftest import eventually
+from tests.server.test_fanout import FANOUT, ack, consuming, declare, publish, stored, take
+
+
+async def nothing(event: Event) -> None:
+    del event
+
+
+async def test_the_list_says_who_is_declared_there_and_busy(broker):
+    await declare(broker, "a", Declaration("fanout", groups=("later",)))
+    await declare(broker, "new", Declaration(start="new"))
+    await broker.control.call("XGROUP", "DESTROY", broker.keys("s").level(0), "later")
+    await broker.control.call("XGROUP", "DESTROY", broker.keys("s").level(5), "later")
+    await broker.control.call("XGROUP", "CREATE", broker.keys("s").level(0), "foreign", "$")
+    await publish(broker, 1, 2, 3)
+    await ack(broker, "a", (await take(broker, "a", 2))[0])
+    found = {info.group: info for info in await Groups(broker, "s").list()}
+    assert list(found) == ["a", "foreign", "later", "new"]
+    assert {info.retention for info in found.values()} == {"fanout"}
+    a, foreign, later, new = found.values()
+    assert (a.declared, a.present, a.start, a.processing, a.consumers) == (True, True, "oldest", 1, 1)
+    assert (later.declared, later.present, later.abandoned, later.silent) == (True, False, True, None)
+    assert (foreign.declared, foreign.present, foreign.start, foreign.since) == (False, True, "", None)
+    assert (new.start, new.abandoned) == ("new", True)
+    assert not a.abandoned
+    assert a.since is not None
+    assert a.since > 1.7e9
+    with pytest.raises(NotFound, match="there are: s"):
+        await Groups(broker, "nope").list()
+
+
+async def test_dropping_deletes_what_only_that_group_needed_and_nothing_else(broker):
+    for group in ("a", "b"):
+        await declare(broker, group, FANOUT)
+    ids = await publish(broker, *range(450))
+    for delivery in await take(broker, "a", 300):
+        await ack(broker, "a", delivery)
+    assert len(await stored(broker)) == 450
+    outcome = await Groups(broker, "s", by="tester").drop("b")
+    assert (outcome.dropped, outcome.given_up, outcome.trimmed) == (True, 450, 300)
+    assert await stored(broker) == ids[300:]
+    assert [info.group for info in await Groups(broker, "s").list()] == ["a"]
+    assert len(await take(broker, "a", 500)) == 150
+    audit = await broker.control.call("XREVRANGE", broker.keys("s").audit(), "+", "-", "COUNT", 1)
+    assert audit[0][1] == [b"action", b"drop", b"group", b"b", b"by", b"tester"]
+    with pytest.raises(NotFound, match="it has: a"):
+        await Groups(broker, "s").drop("b")
+
+
+async def test_what_an_interrupted_drop_left_is_trimmed_by_the_next(broker):
+    for group in ("a", "b"):
+        await declare(broker, group, FANOUT)
+    await publish(broker, 1, 2)
+    await ack(broker, "a", *await take(broker, "a"))
+    # As if the connection was cut between dropping and trimming.
+    await broker.control.call("HDEL", broker.keys("s").config(), "group:b")
+    for level in (0, 5):
+        await broker.control.call("XGROUP", "DESTROY", broker.keys("s").level(level), "b")
+    outcome = await Groups(broker, "s").drop("b")
+    assert (outcome.dropped, outcome.trimmed) == (False, 2)
+    assert await stored(broker) == []
+
+
+async def test_the_last_group_leaves_the_events_to_the_next(broker):
+    await declare(broker, "old", Declaration("work"))
+    await publish(broker, 1, 2, 3)
+    await ack(broker, "old", (await take(broker, "old"))[0])
+    assert (await Groups(broker, "s").drop("old", force=True)).trimmed == 0
+    assert len(await stored(broker)) == 2
+    await declare(broker, "new")
+    assert len(await take(broker, "new")) == 2
+
+
+async def test_retries_records_and_pauses_go_and_dead_letters_stay(broker):
+    async def handler(event: Event) -> None:
+        raise Reject("no") if event.data == "dead" else ValueError
+
+    await declare(broker, "other", FANOUT)
+    await Pauses(broker, "s").pause(level=5)
+    keys = broker.keys("s")
+    await publish(broker, "dead", "retried")
+    async with consuming(broker, "a", Route(handler, retry=Retry(delay=600))):
+        letters = DeadLetters(broker, "s", "a")
+        await eventually(letters.count, what="the dead letter")
+
+        async def waits() -> bool:
+            return await broker.control.call("ZCARD", keys.retry("a")) == 1
+
+        await eventually(waits, what="the retry")
+        for level in (None, 0):
+            await Pauses(broker, "s").pause(group="a", level=level)
+        await Pauses(broker, "s").pause(group="other")
+    outcome = await Groups(broker, "s").drop("a", force=True)
+    assert (outcome.given_up, outcome.dead) == (1, 1)
+    assert await broker.control.call("EXISTS", keys.retry("a"), keys.attempts("a"), keys.sweep("a")) == 0
+    assert [pause.scope for pause in await Pauses(broker, "s").list()] == ["group=other", "level=5"]
+    assert await DeadLetters(broker, "s", "a").count() == 1
+    assert len(await stored(broker)) == 2
+
+
+async def force_out_a_running_consumer(broker, groups: Groups) -> None:
+    async with consuming(broker, "a", nothing) as consumer:
+        await publish(broker, 1)
+        await eventually(lambda: consumer.stats.done == 1, what="an event")
+        with pytest.raises(GroupInUse, match=f"in use by {consumer.name}"):
+            await groups.drop("a")
+        assert [info.group for info in await groups.list()] == ["a", "other"]
+        await groups.drop("a", force=True)
+        await eventually(lambda: consumer.vitals.missing, what="the end of the consumer")
+
+
+async def test_a_group_in_use_is_kept_and_a_forced_drop_ends_its_worker(broker):
+    groups = Groups(broker, "s")
+    await declare(broker, "other", FANOUT)
+    with pytest.raises(GroupMissing, match="dropped by an operator"):
+        await force_out_a_running_consumer(broker, groups)
+    assert [info.group for info in await groups.list()] == ["other"]
+    assert len(await stored(broker)) == 1
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["take", "ack", "late"])), max_size=12),
+    size=st.integers(1, 7),
+)
+async def test_trimming_never_takes_unfinished_work(broker, steps, size):
+    """Whatever groups did before one is dropped: what the others have not finished is there afterwards."""
+    await broker.control.call("DEL", *(broker.keys("s").level(level) for level in (0, 5)), broker.keys("s").config())
+    for group in ("a", "b", "gone"):
+        await declare(broker, group, FANOUT)
+    ids = await publish(broker, *range(size))
+    unfinished = {"a": set(ids), "b": set(ids)}
+    held: dict[str, list] = {"a": [], "b": []}
+    for group, step in steps:
+        if step == "late":
+            await publish(broker, "late")
+        elif step == "take":
+            held[group] += await take(broker, group, 2)
+        elif held[group]:
+            delivery = held[group].pop()
+            await ack(broker, group, delivery)
+            unfinished[group].discard(delivery.entry_id)
+    late = set(await stored(broker)) - set(ids)
+    done = {d.entry_id for group in "ab" for d in held[group]}
+    await Groups(broker, "s").drop("gone", force=True)
+    left = set(await stored(broker))
+    assert unfinished["a"] | unfinished["b"] | (late & done) <= left
+    assert not {entry for entry in ids if entry not in unfinished["a"] | unfinished["b"]} & left
