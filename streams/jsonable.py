@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from decimal import Decimal
+import sys
 from typing import Any
 
 
@@ -23,7 +23,8 @@ def plain(value: Any) -> Any:
             return dump(mode="json", by_alias=True)
         except Exception as error:  # noqa: BLE001 - somebody else's serializer; the caller learns which
             raise TypeError(f"{type(value).__name__}.model_dump raised {type(error).__name__}") from None
-    if isinstance(value, Decimal) and value.is_finite():
+    decimal = sys.modules.get("decimal")  # Where it was never imported, nothing is one.
+    if decimal is not None and isinstance(value, decimal.Decimal) and value.is_finite():
         return str(value)
     raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 

@@ -35,9 +35,7 @@ def judge_stream(facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds
             "scheduled-late", "warning", name, what, "start a worker for this stream: it brings the scheduler"
         )
     for group in facts.missing:
-        what = (
-            "the group is declared and gone: what others finish stays until it has read everything"
-        )
+        what = "the group is declared and gone: what others finish stays until it has read everything"
         todo = f"start its worker, or, if nobody needs it any more, streams groups drop {name} {group}"
         yield Finding("group-missing", "critical", f"{name}/{group}", what, todo)
     for group in sorted({row.group for row in facts.groups}):

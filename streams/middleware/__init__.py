@@ -1,13 +1,20 @@
 """Middleware: what wraps every attempt. One file each, one visible list: ``Pipeline(middleware=[...])``."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from streams.current import current_event
 from streams.errors import Skip
 from streams.middleware.base import Attempt, Middleware, Place
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
-from streams.middleware.dedupe import Dedupe
-from streams.middleware.error_rules import ErrorRules
-from streams.middleware.timeout import Timeout
+
+if TYPE_CHECKING:
+    from streams.middleware.dedupe import Dedupe
+    from streams.middleware.error_rules import ErrorRules
+    from streams.middleware.timeout import Timeout
 
 __all__ = [
     "Attempt",
@@ -21,3 +28,12 @@ __all__ = [
     "Timeout",
     "current_event",
 ]
+
+_ON_DEMAND = {"Dedupe": "dedupe", "ErrorRules": "error_rules", "Timeout": "timeout"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what only some programs use when they use it: ``import streams`` stays light."""
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)

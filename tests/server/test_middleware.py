@@ -281,6 +281,8 @@ async def test_a_pipeline_starts_and_stops_its_middleware_and_knows_the_event_by
 
     pipeline.middleware.append(Placed())
 
+    pipeline.stream("orders", retention="fanout")
+
     @pipeline.handler("orders", group="a")
     async def first(event: Event) -> None:
         await asyncio.gather(later(event))
