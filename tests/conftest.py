@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -16,6 +17,12 @@ _count = itertools.count()
 
 settings.register_profile("no-shrink", phases=(Phase.explicit, Phase.reuse, Phase.generate))
 """For runs that only ask whether there is a failure: ``--hypothesis-profile=no-shrink``."""
+
+
+def pytest_configure() -> None:
+    # Shells start background jobs with SIGINT ignored, and what is ignored is inherited; many tests are about Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:
