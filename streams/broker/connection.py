@@ -87,6 +87,11 @@ class Broker:
             return f"{scheme}://***"  # Where credentials end cannot be told.
         return f"{scheme}://{before.rpartition('@')[2].partition('#')[0]}"
 
+    @property
+    def user(self) -> str:
+        """The server's user that the URL names, else ``default``."""
+        return self._dial.user if self._dial is not None else "default"
+
     async def __aenter__(self) -> Self:
         await self.connect()
         return self

@@ -11,9 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.broker.connection import Broker
-from streams.broker.scripts import Command
+from streams.broker.scripts import Command, Script
+from streams.broker.strays import Straying, Strays
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, CommandRefused
 from streams.keys import PARKED, Keys
+
+_DEAD_FACTS = Script("dead_facts")
+_WEIGH = Script("weigh")
+
+HOUR = 3600.0
+LETTERS = 100
+"""Dead letters of the last hour that are looked at, at most."""
+_WEIGHED = 20
+_SCRIPTS = "evalsha, script|load, xpending, xrange, xrevrange, zscore, hexists and hscan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,28 @@ class GroupFacts:
     unread_since: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class DeadFacts:
+    """The dead letters of a group. Times are Unix seconds.
+
+    ``recent``: how many of the last hour were looked at, at most ``LETTERS``; ``since``: when the oldest of these came.
+    """
+
+    count: int
+    oldest: float
+    newest: float
+    recent: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a level costs: bytes in the server's memory, and bytes of content per entry, from a few of the oldest."""
+
+    bytes: int
+    content: float
+
+
 @dataclass(slots=True)
 class StreamFacts:
     """One stream. ``stored`` has None for a level whose key is missing; ``types`` names keys of a wrong kind."""
@@ -48,8 +80,12 @@ class StreamFacts:
     groups: list[GroupFacts] = field(default_factory=list)
     scheduled_due: float | None = None
     retry_due: dict[str, float] = field(default_factory=dict)
-    dead: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Group to the number of dead letters and when the newest one came."""
+    dead: dict[str, DeadFacts] = field(default_factory=dict)
+    weights: dict[int, Weight] = field(default_factory=dict)
+    strays: dict[str, Strays] = field(default_factory=dict)
+    """Group to what the first slices of its rows and pending lists showed; '': of the delayed events."""
+    denied: set[str] = field(default_factory=set)
+    """Permissions without which a part was not looked at."""
     missing: list[str] = field(default_factory=list)
     """Groups that are declared and exist on no level."""
 
@@ -89,7 +125,7 @@ class Diagnosing:
         return int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamFacts | Denied:
-        """One stream: 3 commands per level, 3 more per level and group, 3 per group, in three round trips.
+        """One stream: 4 commands, 5 per level, 3 more per level and group, 6 per group, in two round trips.
 
         Keys of a wrong kind are named and not asked further.
         """
@@ -98,72 +134,76 @@ class Diagnosing:
         for level in levels:
             key = keys.level(level)
             commands += [("TYPE", key), ("XLEN", key), ("XINFO", "GROUPS", key)]
+            commands += [("MEMORY", "USAGE", key, "SAMPLES", 5), _WEIGH.command((key,), _WEIGHED)]
         replies = await self._ask(commands)
-        if any(isinstance(reply, AccessDenied) for reply in replies):
+        plain = [reply for i, reply in enumerate(replies) if i == 0 or (i - 1) % 5 < 3]
+        if any(isinstance(reply, AccessDenied) for reply in plain):
             return Denied("type, xlen and xinfo|groups")
         facts = StreamFacts(name, {}, [])
         self._check_type(facts, keys.scheduled(), replies[0], "zset")
         places: list[tuple[int, dict[str, Any]]] = []
         for i, level in enumerate(levels):
-            kind, length, groups = replies[1 + 3 * i : 4 + 3 * i]
+            kind, length, groups, memory, weighed = replies[1 + 5 * i : 6 + 5 * i]
             self._check_type(facts, keys.level(level), kind, "stream")
             facts.stored[level] = length if kind == b"stream" and isinstance(length, int) else None
             if not isinstance(groups, BrokerError):
                 places += [(level, _pairs(row)) for row in groups]
+            _weigh(facts, level, memory, weighed)
         if not await self._groups(facts, keys, places):
-            return Denied("xinfo|consumers, xrange, zrange and xrevrange")
+            return Denied("xinfo|consumers, xrange, zrange and hgetall")
         return facts
 
     async def _groups(self, facts: StreamFacts, keys: Keys, places: list[tuple[int, dict[str, Any]]]) -> bool:
         names = sorted({info["name"].decode() for _, info in places})
-        commands: list[Command] = [("ZRANGE", keys.scheduled(), 0, 0, "WITHSCORES"), ("HGETALL", keys.config())]
+        straying = Straying(self._broker, keys, list(facts.stored))
+        plain: list[Command] = [("ZRANGE", keys.scheduled(), 0, 0, "WITHSCORES"), ("HGETALL", keys.config())]
+        scripts: list[Command] = [straying.scheduled()]
+        recent = f"{round((self._broker.clock.now() - HOUR) * 1000)}-0"
         for name in names:
-            commands += [
+            plain += [
                 ("TYPE", keys.retry(name)),
                 ("TYPE", keys.attempts(name)),
                 ("TYPE", keys.dead(name)),
                 ("ZRANGE", keys.retry(name), 0, 0, "WITHSCORES"),
-                ("XLEN", keys.dead(name)),
-                ("XREVRANGE", keys.dead(name), "+", "-", "COUNT", 1),
             ]
+            scripts += [_DEAD_FACTS.command((keys.dead(name),), recent, LETTERS), straying.rows(name)]
         for level, info in places:
+            group = info["name"].decode()
             after = _next(info["last-delivered-id"].decode())
-            commands += [
-                ("XINFO", "CONSUMERS", keys.level(level), info["name"]),
+            plain += [
+                ("XINFO", "CONSUMERS", keys.level(level), group),
                 ("XRANGE", keys.level(level), after, "+", "COUNT", 1),
             ]
-        replies = await self._ask(commands)
-        if any(isinstance(reply, AccessDenied) for reply in replies):
+            scripts.append(straying.pending(group, level))
+        replies = await self._ask([*plain, *scripts])
+        answers, told = replies[: len(plain)], replies[len(plain) :]
+        if any(isinstance(reply, AccessDenied) for reply in answers):
             return False
+        self._read(facts, keys, names, answers[: 2 + 4 * len(names)])
+        rest = answers[2 + 4 * len(names) :]
+        for i, (level, info) in enumerate(places):
+            consumers, unread = rest[2 * i : 2 * i + 2]
+            if isinstance(consumers, BrokerError) or isinstance(unread, BrokerError):
+                continue  # Gone meanwhile.
+            since = _time_of(unread[0][0]) if unread else None
+            group = info["name"].decode()
+            facts.groups.append(GroupFacts(group, level, info["pending"], _consumers(consumers), since))
+        _read_scripts(facts, names, places, told)
+        return True
+
+    def _read(self, facts: StreamFacts, keys: Keys, names: list[str], replies: list[Any]) -> None:
         facts.scheduled_due = _first_score(replies[0])
         config = [] if isinstance(replies[1], BrokerError) else replies[1]
-        declared = [field[6:].decode() for field in config[::2] if field.startswith(b"group:")]
+        declared = [name[6:].decode() for name in config[::2] if name.startswith(b"group:")]
         facts.missing = sorted(set(declared) - set(names))
         for i, name in enumerate(names):
-            retry_type, attempts_type, dead_type, retry, length, newest = replies[2 + 6 * i : 8 + 6 * i]
+            retry_type, attempts_type, dead_type, retry = replies[2 + 4 * i : 6 + 4 * i]
             self._check_type(facts, keys.retry(name), retry_type, "zset")
             self._check_type(facts, keys.attempts(name), attempts_type, "hash")
             self._check_type(facts, keys.dead(name), dead_type, "stream")
             due = _first_score(retry)
             if due is not None:
                 facts.retry_due[name] = due
-            if not isinstance(newest, BrokerError) and newest:
-                facts.dead[name] = (length, _time_of(newest[0][0]))
-        rest = replies[2 + 6 * len(names) :]
-        for i, (level, info) in enumerate(places):
-            consumers, unread = rest[2 * i : 2 * i + 2]
-            if isinstance(consumers, BrokerError) or isinstance(unread, BrokerError):
-                continue  # Gone meanwhile.
-            facts.groups.append(
-                GroupFacts(
-                    info["name"].decode(),
-                    level,
-                    info["pending"],
-                    _consumers(consumers),
-                    _time_of(unread[0][0]) if unread else None,
-                )
-            )
-        return True
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
         """Replies, a refusal in its reply's place.
@@ -182,6 +222,39 @@ class Diagnosing:
         kind = wanted if isinstance(reply, (BrokerError, CommandRefused)) else _text(reply)
         if kind not in (wanted, "none"):
             facts.types.append((key, kind, wanted))
+
+
+def _weigh(facts: StreamFacts, level: int, memory: Any, weighed: Any) -> None:
+    if isinstance(memory, AccessDenied):
+        facts.denied.add("memory|usage")
+    if isinstance(weighed, AccessDenied):
+        facts.denied.add(_SCRIPTS)
+    if isinstance(memory, int) and not isinstance(weighed, BrokerError) and weighed[0]:
+        facts.weights[level] = Weight(memory, weighed[1] / weighed[0])
+
+
+def _read_scripts(
+    facts: StreamFacts, names: list[str], places: list[tuple[int, dict[str, Any]]], told: list[Any]
+) -> None:
+    if any(isinstance(reply, AccessDenied) for reply in told):
+        facts.denied.add(_SCRIPTS)
+    # Another refusal is a key of a wrong kind, which is told as such, or a group that is gone meanwhile.
+    found = [None if isinstance(reply, BrokerError) else reply for reply in told]
+    if found[0]:
+        facts.strays[""] = Strays(scheduled_empty=found[0][0], scheduled_stranded=found[0][1])
+    for i, name in enumerate(names):
+        dead, rows = found[1 + 2 * i : 3 + 2 * i]
+        if dead and dead[0]:
+            count, oldest, newest, recent, since = dead
+            came = _time_of(since) if since else 0.0
+            facts.dead[name] = DeadFacts(count, _time_of(oldest), _time_of(newest), recent, came)
+        strays = facts.strays.setdefault(name, Strays())
+        if rows:
+            strays.add(Strays(due_times_stray=rows[0], records_stray=rows[1]))
+    for (_, info), pending in zip(places, found[1 + 2 * len(names) :], strict=True):
+        if pending:
+            gone = Strays(payloads_gone=pending[0], due_times_lost=pending[1])
+            facts.strays[info["name"].decode()].add(gone)
 
 
 def _text(reply: Any) -> str:

@@ -50,6 +50,11 @@ class Dial:
         except (ValueError, TypeError, redis_errors.RedisError) as error:
             raise ValueError(str(error)) from None
 
+    @property
+    def user(self) -> str:
+        """The server's user."""
+        return str(self.options.get("username") or "default")
+
     async def connect(self, within: float, **options: Any) -> AbstractConnection:
         """A connected connection, ``within`` that many seconds.
 

@@ -1,53 +1,143 @@
-"""``streams doctor``: what is wrong with the server and its streams, and what to do."""
+"""``streams doctor``: what is wrong with the server and its streams, and what to do; ``--repair`` mends what it can."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from streams.cli.common import AsJson, Namespace, Url, cell, connected, examples, finish, run, say, stdout, write_json
+from streams.broker.access import ROLES
+from streams.cli.common import (
+    AsJson,
+    Namespace,
+    Url,
+    cell,
+    connected,
+    examples,
+    finish,
+    person,
+    remark,
+    run,
+    say,
+    stdout,
+    write_json,
+)
 from streams.cli.exit_codes import Exit
 from streams.doctor import Doctor, Finding
+from streams.doctor.repair import Repair, Strays
+from streams.errors import ConfigurationError
 
 HELP = (
     "Look for what is wrong with the server and its streams; each finding says what to do."
-    "\n\nRead only, and safe on a busy server. The exit code is for cron: 0 nothing that needs you, 1 warnings, 2"
-    " something critical. What the user may not ask (managed servers often refuse CONFIG) is told as unknown."
-    + examples("streams doctor", "streams doctor --stream orders", "streams doctor --json | jq '.findings[].code'")
+    "\n\nRead only unless told to repair, and safe on a busy server. The exit code is for cron: 0 nothing that needs"
+    " you, 1 warnings, 2 something critical. What the user may not ask (managed servers often refuse CONFIG) is told as"
+    " unknown."
+    "\n\n--repair mends what needs no decision: it ends pending entries whose payload is gone, makes retries without a"
+    " due time due now, and removes due times and attempt records of entries that are gone. It says what it will do,"
+    " and asks on a terminal; elsewhere it needs --yes. What it did is in each stream's audit record."
+    + examples(
+        "streams doctor",
+        "streams doctor --stream orders --role producer",
+        "streams doctor --json | jq '.findings[].code'",
+        "streams doctor --repair --yes",
+    )
 )
 _STYLE = {"critical": "bold red", "warning": "yellow", "unknown": "magenta", "info": "dim"}
+_MENDING = {
+    "payloads_gone": "pending whose payload is gone: take off the pending list",
+    "due_times_lost": "retries without a due time: make them due now",
+    "due_times_stray": "due times of entries that are not pending: remove them",
+    "records_stray": "attempt records of entries that are not pending: remove them",
+    "scheduled_empty": "due times of scheduled events that are gone: remove them",
+}
+"""What is mended, and how; the field of ``Strays`` that counts it."""
 
 
-def doctor(
+def doctor(  # noqa: PLR0913 - each is an option of the command
     *,
     stream: Annotated[str, typer.Option(help="Only this stream, besides the server.", show_default=False)] = "",
+    role: Annotated[str, typer.Option(help=f"What the user is for: {', '.join(ROLES)}.")] = "worker",
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what needs no decision.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Examine; see HELP."""
+    """Examine or repair; see HELP."""
+    if role not in ROLES:
+        raise ConfigurationError(f"--role {role!r}: use {', '.join(ROLES)}")
+    if repair:
+        _repair(stream, url, namespace, yes=yes, as_json=as_json)
+        return
 
-    async def main() -> list[Finding]:
+    async def main() -> tuple[list[Finding], int]:
         async with connected(url, namespace) as pipeline:
-            return await Doctor(pipeline.broker).examine(stream)
+            doctor = Doctor(pipeline.broker, role=role)
+            return await doctor.examine(stream), doctor.checks
 
-    findings = run(main)
+    findings, checks = run(main)
     if as_json:
-        write_json({"findings": [finding.as_plain() for finding in findings]})
+        write_json({"checks": checks, "findings": [finding.as_plain() for finding in findings]})
     else:
-        _print(findings)
+        _print(findings, checks)
     severities = {finding.severity for finding in findings}
     finish(Exit.USAGE if "critical" in severities else Exit.FAILED if "warning" in severities else Exit.OK)
 
 
-def _print(findings: list[Finding]) -> None:
-    if not findings:
-        say("nothing is wrong")
+def _print(findings: list[Finding], checks: int) -> None:
     out = stdout()
     for finding in findings:
         style = _STYLE.get(finding.severity, "green")
         head = f"[{style}]{finding.severity:<8}[/] [bold]{cell(finding.where)}[/] {cell(finding.code)}"
         out.print(f"{head}: {cell(finding.what)}", soft_wrap=True)
         if finding.todo:
-            out.print(f"         [dim]{cell(finding.todo)}[/]", soft_wrap=True)
+            out.print(f"         [dim]->[/] {cell(finding.todo)}", soft_wrap=True)
+    counts = Counter(finding.severity for finding in findings)
+    found = ", ".join(f"{count} {severity}" for severity, count in counts.items())
+    if not found:
+        say(f"nothing found, {checks} checks")
+    elif counts.keys() <= {"info", "unknown"}:
+        say(f"nothing that needs you: {found}, {checks} checks")
+    else:
+        say(f"{found}, {checks} checks")
+
+
+def _repair(stream: str, url: str | None, namespace: str | None, *, yes: bool, as_json: bool) -> None:
+    if not yes and not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal to ask at: give --yes")
+
+    async def look() -> dict[str, Strays]:
+        async with connected(url, namespace) as pipeline:
+            return await Repair(pipeline.broker, person()).look(stream)
+
+    async def mend() -> dict[str, Strays]:
+        async with connected(url, namespace) as pipeline:
+            return await Repair(pipeline.broker, person()).mend(stream)
+
+    plan = run(look)
+    work = any(getattr(strays, name) for strays in plan.values() for name in _MENDING)
+    if not as_json:
+        _tell(plan)
+    if work and not yes and not typer.confirm("Repair?", err=True):
+        remark("nothing was changed")
+        finish(Exit.FAILED)
+    done = run(mend) if work else plan
+    if as_json:
+        write_json({"repaired": {name: asdict(strays) for name, strays in done.items()}})
+    elif work:
+        total = sum(getattr(strays, name) for strays in done.values() for name in _MENDING)
+        say(f"repaired: {total}; written to the audit record")
+    else:
+        say(f"nothing to repair, {len(plan)} streams looked at")
+
+
+def _tell(plan: dict[str, Strays]) -> None:
+    for stream, strays in plan.items():
+        for name, what in _MENDING.items():
+            if count := getattr(strays, name):
+                say(f"{stream}: {count} {what}")
+        if strays.scheduled_stranded:
+            say(f"{stream}: {strays.scheduled_stranded} scheduled events without a due time: left for you to decide")

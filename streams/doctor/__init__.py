@@ -1,14 +1,16 @@
 """The doctor: looks at the server and its streams, and says what is wrong, with figures and what to do.
 
-Read only, and safe on a busy server: the cost does not grow with what is stored.
+Examining is read only, and safe on a busy server: the cost does not grow with what is stored.
 """
 
 from __future__ import annotations
 
 from streams.broker import Broker
+from streams.broker.access import Accessing
+from streams.broker.connection import EMBEDDED
 from streams.broker.diagnose import Denied, Diagnosing
 from streams.doctor import servers
-from streams.doctor.finding import ORDER, Bounds, Finding, Severity
+from streams.doctor.finding import ORDER, SERVER_CODES, STREAM_CODES, Bounds, Finding, Severity
 from streams.doctor.stream import judge_stream
 from streams.errors import AccessDenied, NotFound
 from streams.pauses import Pauses
@@ -23,17 +25,24 @@ class Doctor:
     Args:
         broker: an open broker.
         bounds: from where on something is found.
+        role: what the broker's user is used for: ``producer``, ``worker`` or ``operator``.
+
+    Attributes:
+        checks: how many checks the last examination made.
     """
 
-    def __init__(self, broker: Broker, bounds: Bounds | None = None) -> None:
+    def __init__(self, broker: Broker, bounds: Bounds | None = None, role: str = "worker") -> None:
         self._broker = broker
         self._bounds = bounds or Bounds()
+        self._role = role
         self._diagnosing = Diagnosing(broker)
+        self.checks = 0
 
     async def examine(self, stream: str = "") -> list[Finding]:
         """Everything that can be found, the worst first; what may not be looked at is a finding ``unknown``.
 
-        5 commands for the server; per stream 1, 4 per level, 2 more per level and group, 6 per group.
+        Commands: 6 for the server, one per permission of the role and three; per stream 5, 5 per level, 3 more per
+        level and group, 6 per group.
 
         Args:
             stream: only this one besides the server; '': all.
@@ -41,7 +50,23 @@ class Doctor:
         Raises:
             NotFound: there is no such stream.
         """
-        findings = [*await self._server(), *await self._streams(stream)]
+        self.checks = len(SERVER_CODES)
+        findings: list[Finding] = []
+        streams: dict[str, list[int]] = {}
+        try:
+            streams = await Status(self._broker).streams()
+        except AccessDenied:
+            findings.append(_unknown("streams", servers.WHERE, Denied("smembers")))
+        else:
+            if stream and stream not in streams:
+                there = ", ".join(streams)
+                raise NotFound(f"there is no stream {stream!r} on {self._broker.address}; there are: {there}")
+        findings += await self._server()
+        findings += await self._access(next((f"{name}|{levels[0]}" for name, levels in streams.items()), ""))
+        for name, levels in streams.items():
+            if stream in ("", name):
+                self.checks += len(STREAM_CODES)
+                findings += await self._stream(name, levels)
         return sorted(findings, key=lambda found: (ORDER.index(found.severity), found.where, found.code))
 
     async def _server(self) -> list[Finding]:
@@ -49,7 +74,7 @@ class Doctor:
         info = await self._diagnosing.info()
         if isinstance(info, Denied):
             return [*findings, _unknown("server", servers.WHERE, info)]
-        config = await self._diagnosing.config("save", "appendfsync")
+        config = await self._diagnosing.config("save", "appendfsync", "min-replicas-to-write")
         if isinstance(config, Denied):
             findings.append(_unknown("persistence", servers.WHERE, config))
         return [
@@ -57,21 +82,17 @@ class Doctor:
             *servers.judge_version(info),
             *servers.judge_persistence(info, config),
             *servers.judge_memory(info, self._bounds),
-            *servers.judge_replication(info),
+            *servers.judge_replication(info, config, self._bounds),
         ]
 
-    async def _streams(self, only: str) -> list[Finding]:
-        try:
-            streams = await Status(self._broker).streams()
-        except AccessDenied:
-            return [_unknown("streams", servers.WHERE, Denied("smembers"))]
-        if only and only not in streams:
-            raise NotFound(f"there is no stream {only!r} on {self._broker.address}; there are: {', '.join(streams)}")
-        findings: list[Finding] = []
-        for name, levels in streams.items():
-            if only in ("", name):
-                findings += await self._stream(name, levels)
-        return findings
+    async def _access(self, member: str) -> list[Finding]:
+        if self._broker.url.startswith(EMBEDDED):
+            return []  # A server of this user alone, behind a socket that nobody else may open.
+        access = await Accessing(self._broker).access(self._role, member)
+        return [
+            *servers.judge_access(access, self._broker.user, self._role, self._broker.namespace),
+            *servers.judge_transport(self._broker.address),
+        ]
 
     async def _stream(self, name: str, levels: list[int]) -> list[Finding]:
         facts = await self._diagnosing.stream(name, levels)

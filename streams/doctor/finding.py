@@ -9,13 +9,24 @@ Severity = Literal["critical", "warning", "unknown", "info", "ok"]
 ORDER: tuple[Severity, ...] = ("critical", "warning", "unknown", "info", "ok")
 """From the worst to the best."""
 
+SERVER_CODES = (
+    "server", "version", "persistence", "aof-failed", "save-failed", "eviction", "memory", "replica", "replication",
+    "clock", "streams", "permissions", "excess", "plain-text",
+)  # fmt: skip
+STREAM_CODES = (
+    "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",
+    "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
+    "scheduled-empty", "scheduled-stranded", "half-empty", "part",
+)  # fmt: skip
+"""Every code there is: each is one check, of the server or of each stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One finding.
 
     Attributes:
-        code: a stable word.
+        code: a stable word, one of ``SERVER_CODES`` and ``STREAM_CODES``.
         severity: how bad it is; ``unknown``: it could not be looked at.
         where: stream, or stream and group, or ``server``.
         what: a sentence with figures.
@@ -27,6 +38,11 @@ class Finding:
     where: str
     what: str
     todo: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a code that no page explains."""
+        if self.code not in SERVER_CODES and self.code not in STREAM_CODES:
+            raise ValueError(f"{self.code!r} is no code of a finding")
 
     def as_plain(self) -> dict[str, Any]:
         """The finding as plain JSON types."""
@@ -49,8 +65,12 @@ class Bounds:
         late: seconds that a retry or a scheduled event may be late.
         paused: seconds after which a pause is a warning.
         dead: seconds for which a new dead letter is a warning.
+        dead_rate: dead letters per hour from which on they are critical.
         skew: seconds between the clocks.
         memory: share of ``maxmemory``.
+        lag: seconds that a replica may be behind.
+        waste: how many times its content a stream may cost.
+        small: bytes up to which a stream's cost is of no interest.
     """
 
     silence: float = 90.0
@@ -58,5 +78,9 @@ class Bounds:
     late: float = 60.0
     paused: float = 3600.0
     dead: float = 3600.0
+    dead_rate: float = 60.0
     skew: float = 5.0
     memory: float = 0.8
+    lag: float = 10.0
+    waste: float = 4.0
+    small: int = 2**20

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
+from streams.broker.access import Access
 from streams.broker.diagnose import Denied
 from streams.doctor.finding import Bounds, Finding
 
@@ -69,20 +72,35 @@ def judge_memory(info: dict[str, str], bounds: Bounds) -> Iterator[Finding]:
         yield Finding("memory", "critical" if used > 0.95 * most else "warning", WHERE, share, todo)
 
 
-def judge_replication(info: dict[str, str]) -> Iterator[Finding]:
+def judge_replication(info: dict[str, str], config: dict[str, str] | Denied, bounds: Bounds) -> Iterator[Finding]:
     """Whether this is the primary, and what a failover would lose."""
+    settings = {} if isinstance(config, Denied) else config
     if info.get("role") == "slave":
         link = f", and its link to the primary is {info.get('master_link_status', 'unknown')}"
         what = f"this is a replica{link}: it refuses every write"
         yield Finding("replica", "critical", WHERE, what, "give the address of the primary")
         return
     copies = int(info.get("connected_slaves", 0))
+    online = 0
     for number in range(copies):
-        row = info.get(f"slave{number}", "")
-        if row and "state=online" not in row:
+        row = dict(part.partition("=")[::2] for part in info.get(f"slave{number}", "").split(","))
+        if row.get("state", "online") != "online":
             yield Finding("replication", "warning", WHERE, f"replica {number} is not online", "look at its log")
-    if copies == 0:
+            continue
+        online += 1
+        lag = int(row.get("lag", 0))
+        if lag > bounds.lag:
+            what = f"replica {number} was last heard of {lag} s ago: a failover to it loses what came since"
+            yield Finding("replication", "warning", WHERE, what, "look at its log, its load and the network")
+    least = int(settings.get("min-replicas-to-write", 0))
+    if online < least:
+        what = f"{online} replicas are online and min-replicas-to-write is {least}: the server refuses every write"
+        yield Finding("replication", "critical", WHERE, what, "bring the replicas back")
+    elif copies == 0:
         yield Finding("replication", "info", WHERE, "no replica: if this machine is lost, so is what it keeps")
+    elif least == 0 and "min-replicas-to-write" in settings:
+        what = "min-replicas-to-write is 0: a primary that is cut off goes on taking events that a failover loses"
+        yield Finding("replication", "info", WHERE, what, "CONFIG SET min-replicas-to-write 1, see docs/guarantees.md")
 
 
 def judge_skew(skew: float, bounds: Bounds) -> Iterator[Finding]:
@@ -91,3 +109,37 @@ def judge_skew(skew: float, bounds: Bounds) -> Iterator[Finding]:
         what = f"the server's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
         todo = "run a time service on both; delays and expiry are counted by the server's clock"
         yield Finding("clock", "warning", WHERE, what, todo)
+
+
+def judge_access(access: Access, user: str, role: str, namespace: str) -> Iterator[Finding]:
+    """Whether the user may do what its role needs, and no more."""
+    if access.commands or access.keys:
+        lacks = [f"call {', '.join(access.commands)}"] if access.commands else []
+        lacks += [f"touch the keys {namespace}:*"] if access.keys else []
+        rules = [f"~{namespace}:*"] if access.keys else []
+        rules += [f"+{command}" for command in access.commands]
+        what = f"user {user} is no {role}: it may not {', and may not '.join(lacks)}"
+        yield Finding("permissions", "critical", WHERE, what, f"ACL SETUSER {user} {' '.join(rules)}")
+    if access.excess:
+        what = f"user {user} may do more than any role needs: {', '.join(access.excess)}"
+        todo = f"make a user of its own with ~{namespace}:* and the commands that docs/operations.md lists"
+        yield Finding("excess", "warning", WHERE, what, todo)
+
+
+def judge_transport(address: str) -> Iterator[Finding]:
+    """Whether events cross a network in plain text."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or "localhost"
+    except ValueError:
+        return
+    if parts.scheme in ("redis", "valkey") and not _is_loopback(host):
+        what = f"the connection to {host} is in plain text: password and events can be read on the way"
+        yield Finding("plain-text", "info", WHERE, what, f"give the server TLS and use {parts.scheme}s://")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

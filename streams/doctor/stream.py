@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from streams.broker.diagnose import GroupFacts, StreamFacts
+from streams.broker.diagnose import HOUR, LETTERS, DeadFacts, GroupFacts, StreamFacts
 from streams.doctor.finding import Bounds, Finding, Severity
+from streams.doctor.leftovers import judge_strays, judge_weights
 from streams.keys import RECLAIMER_SUFFIX
 from streams.pauses import Pause
 
@@ -41,6 +42,8 @@ def judge_stream(facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds
     for group in sorted({row.group for row in facts.groups}):
         rows = [row for row in facts.groups if row.group == group]
         yield from _group(facts, rows, held, now, bounds)
+    yield from judge_strays(facts)
+    yield from judge_weights(facts, bounds)
 
 
 def _levels(facts: StreamFacts) -> Iterator[Finding]:
@@ -90,10 +93,22 @@ def _group(
         what = f"a retry is due for {_span(now - due)} and nobody takes it"
         yield Finding("retry-late", "warning", where, what, "look for blocked handlers, or start more workers")
     if group in facts.dead:
-        count, newest = facts.dead[group]
-        severity: Severity = "warning" if now - newest < bounds.dead else "info"
-        what = f"{count} dead letters, the newest {_span(now - newest)} old"
-        yield Finding("dead-letters", severity, where, what, f"streams dead ls {facts.stream} {group}")
+        yield _dead(facts.dead[group], facts.stream, group, now, bounds)
+
+
+def _dead(dead: DeadFacts, stream: str, group: str, now: float, bounds: Bounds) -> Finding:
+    severity: Severity = "warning" if now - dead.newest < bounds.dead else "info"
+    what = (
+        f"{dead.count} dead letters, the oldest {_span(now - dead.oldest)} old, the newest {_span(now - dead.newest)}"
+    )
+    if dead.recent:
+        # Of many only the newest were looked at: how fast these came tells how many an hour has.
+        full = dead.recent == LETTERS
+        rate = dead.recent * HOUR / max(1.0, now - dead.since) if full else float(dead.recent)
+        what += f"; {round(rate)} in the last hour" if not full else f"; they come at {round(rate)} an hour"
+        if rate >= bounds.dead_rate:
+            severity = "critical"
+    return Finding("dead-letters", severity, f"{stream}/{group}", what, f"streams dead ls {stream} {group}")
 
 
 def _sweeps(name: str) -> bool:

@@ -14,10 +14,22 @@ from streams.doctor import Bounds, Doctor, Finding
 from streams.errors import NotFound
 from streams.keys import PARKED, Keys
 from tests.conftest import eventually
+from tests.process.test_server_faults import MINIMAL_ACL
 from tests.process.worker_app import GROUP, STREAM, Live
 
 NOW = Bounds(silence=0.3, waiting=0.3, late=0.3, paused=0.2)
 """What takes minutes in life is found at once."""
+
+
+FIT = (*MINIMAL_ACL.split(), "+info", "+config|get", "+memory|usage", "+hscan")
+"""What a worker's user may do, and what the doctor asks for on top."""
+
+
+def acl_user(server, namespace: str, *rules: str) -> str:
+    """The URL of a user of that name with these rules on the keys of the namespace."""
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", f"~{namespace}:*", *rules)
+    return server.url.replace("unix://", "unix://app:pw@")
 
 
 async def examine(broker: Broker, bounds: Bounds | None = None) -> dict[str, Finding]:
@@ -51,7 +63,8 @@ def keys(broker: Broker) -> Keys:
 
 async def test_a_healthy_server_and_stream_need_nobody(make_server, binary, namespace):
     server = make_server(binary, "--maxmemory-policy", "noeviction", aof=True)
-    async with Broker(server.url, namespace=namespace) as broker, Live(broker) as live:
+    url = acl_user(server, namespace, *FIT)
+    async with Broker(url, namespace=namespace) as broker, Live(broker) as live:
         await Producer(broker, STREAM).publish({}, type="job")
         await eventually(lambda: sum(live.done.values()) == 1, what="the event to be done")
         findings = await Doctor(broker).examine()
@@ -225,11 +238,13 @@ async def test_the_command(make_server, binary):
     def run(*arguments: str):
         import asyncio
 
-        return asyncio.to_thread(CliRunner().invoke, app, ["doctor", "--url", server.url, *arguments])
+        return asyncio.to_thread(CliRunner().invoke, app, ["doctor", "--url", url, *arguments])
 
+    url = acl_user(server, "streams", *FIT)
     good = await run()
     assert good.exit_code == 0
     assert "no replica" in good.stdout
+    assert good.stdout.endswith("nothing that needs you: 1 info, 14 checks\n")
     async with Broker(server.url) as broker:
         await Pauses(broker, STREAM)._store.pause("stream", "me", "")
         await Producer(broker, STREAM).publish({}, type="job")

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from streams.broker.diagnose import Denied
+from streams.broker.diagnose import DeadFacts, Denied, GroupFacts, StreamFacts
 from streams.doctor import Bounds
-from streams.doctor.servers import judge_memory, judge_persistence, judge_replication, judge_skew, judge_version
+from streams.doctor.servers import (
+    judge_memory,
+    judge_persistence,
+    judge_replication,
+    judge_skew,
+    judge_transport,
+    judge_version,
+)
+from streams.doctor.stream import judge_stream
 
 GOOD = {"aof_enabled": "1", "aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}
 
@@ -65,19 +73,52 @@ def test_memory(info, expected):
     assert found(judge_memory(info, Bounds())) == expected
 
 
+PRIMARY = {"role": "master", "connected_slaves": "1", "slave0": "ip=h,state=online,offset=1,lag=0"}
+
+
 @pytest.mark.parametrize(
-    ("info", "expected"),
+    ("info", "least", "expected"),
     [
-        ({"role": "master", "connected_slaves": "0"}, [("replication", "info")]),
-        ({"role": "master", "connected_slaves": "1", "slave0": "ip=h,state=online,lag=0"}, []),
-        (
-            {"role": "master", "connected_slaves": "1", "slave0": "ip=h,state=wait_bgsave"},
-            [("replication", "warning")],
-        ),
+        ({"role": "master", "connected_slaves": "0"}, "0", [("replication", "info")]),
+        (PRIMARY, "1", []),
+        (PRIMARY, "0", [("replication", "info")]),
+        (PRIMARY, "2", [("replication", "critical")]),
+        (PRIMARY | {"slave0": "ip=h,state=online,lag=11"}, "1", [("replication", "warning")]),
+        (PRIMARY | {"slave0": "ip=h,state=wait_bgsave"}, "0", [("replication", "warning"), ("replication", "info")]),
     ],
 )
-def test_replication(info, expected):
-    assert found(judge_replication(info)) == expected
+def test_replication(info, least, expected):
+    assert found(judge_replication(info, {"min-replicas-to-write": least}, Bounds())) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("redis://10.0.0.5:6379/0", [("plain-text", "info")]),
+        ("valkey://queue.internal", [("plain-text", "info")]),
+        ("rediss://10.0.0.5:6379/0", []),
+        ("redis://localhost:6379", []),
+        ("redis://127.0.0.9", []),
+        ("redis://[::1]:6379/0", []),
+        ("unix:///run/redis.sock", []),
+        ("redis://[broken", []),
+    ],
+)
+def test_plain_text_over_a_network(address, expected):
+    assert found(judge_transport(address)) == expected
+
+
+@pytest.mark.parametrize(
+    ("recent", "since", "newest", "severity"),
+    [(0, 0, 7200, "info"), (3, 3000, 60, "warning"), (60, 3000, 60, "critical"), (100, 7200, 60, "warning")],
+)
+def test_dead_letters_are_judged_by_how_fast_they_come(recent, since, newest, severity):
+    now = 1e9
+    dead = DeadFacts(200, now - 9000, now - newest, recent, now - since)
+    facts = StreamFacts("orders", {0: 0}, [], groups=[GroupFacts("billing", 0, 0, {}, None)], dead={"billing": dead})
+    (finding,) = judge_stream(facts, [], now, Bounds())
+    assert (finding.code, finding.severity) == ("dead-letters", severity)
+    assert "the oldest 2 h old" in finding.what
 
 
 @pytest.mark.parametrize(("skew", "expected"), [(0.1, []), (-5.1, [("clock", "warning")]), (6, [("clock", "warning")])])

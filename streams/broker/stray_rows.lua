@@ -1,0 +1,58 @@
+-- stray rows (diagnosis and repair): walks a slice of a group's due times and a slice of its attempt records for those
+-- whose entry is not pending any more. Repair removes them. Rows of a level or group that is not there are left alone:
+-- whether the entry comes back can not be told then.
+-- The first write frees memory, so a server without any allows it, and with it the rest.
+--
+-- KEYS[1]  retry ZSET of the group
+-- KEYS[2]  attempts hash of the group
+-- KEYS[3]  audit stream
+-- KEYS[4 ..]  streams of the levels
+-- ARGV[1]  group
+-- ARGV[2]  rank to go on from in the ZSET; -1: not at all
+-- ARGV[3]  cursor to go on from in the hash; '': not at all
+-- ARGV[4]  how many of each at most, roughly
+-- ARGV[5]  who repairs; '' only looks
+-- ARGV[6 ..]  the level of KEYS[4], KEYS[5], ...
+-- Returns  {stray due times, stray records, next rank or -1, next cursor or ''}
+
+local kind = redis.call('TYPE', KEYS[3])['ok']
+if kind ~= 'none' and kind ~= 'stream' then
+  return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[3] .. ' holds a ' .. kind)
+end
+local key_of = {}
+for i = 6, #ARGV do key_of[ARGV[i]] = KEYS[i - 2] end
+
+local function stray(member)
+  local level, id = string.match(member, '^(%-?%d+)|(%d+%-%d+)$')
+  local key = level and key_of[level]
+  if not key then return false end
+  local held = redis.pcall('XPENDING', key, ARGV[1], id, id, 1)
+  return not held.err and #held == 0
+end
+
+local rows, records, rank, cursor = {}, {}, -1, ''
+if ARGV[2] ~= '-1' then
+  local first = tonumber(ARGV[2])
+  local members = redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[4]) - 1)
+  for _, member in ipairs(members) do
+    if stray(member) then rows[#rows + 1] = member end
+  end
+  if #members == tonumber(ARGV[4]) then
+    rank = first + #members
+    if ARGV[5] ~= '' then rank = rank - #rows end
+  end
+end
+if ARGV[3] ~= '' then
+  local reply = redis.call('HSCAN', KEYS[2], ARGV[3], 'COUNT', ARGV[4])
+  for i = 1, #reply[2], 2 do
+    if stray(reply[2][i]) then records[#records + 1] = reply[2][i] end
+  end
+  if reply[1] ~= '0' then cursor = reply[1] end
+end
+if ARGV[5] ~= '' and #rows + #records > 0 then
+  for _, member in ipairs(rows) do redis.call('ZREM', KEYS[1], member) end
+  for _, member in ipairs(records) do redis.call('HDEL', KEYS[2], member) end
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'group', ARGV[1], 'by', ARGV[5],
+    'due_times_stray', #rows, 'records_stray', #records)
+end
+return {#rows, #records, rank, cursor}

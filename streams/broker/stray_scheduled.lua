@@ -1,0 +1,42 @@
+-- stray scheduled (diagnosis and repair): walks a slice of the due times of delayed events for those whose fields are gone,
+-- and a slice of the fields for those without a due time. Repair removes the former, as promote would; the latter are
+-- events, and what becomes of them is for people to decide.
+-- The first write frees memory, so a server without any allows it, and with it the rest.
+--
+-- KEYS[1]  scheduled ZSET
+-- KEYS[2]  hash of the packed fields
+-- KEYS[3]  audit stream
+-- ARGV[1]  rank to go on from in the ZSET; -1: not at all
+-- ARGV[2]  cursor to go on from in the hash; '': not at all
+-- ARGV[3]  how many of each at most, roughly
+-- ARGV[4]  who repairs; '' only looks
+-- Returns  {due times without fields, fields without a due time, next rank or -1, next cursor or ''}
+
+local kind = redis.call('TYPE', KEYS[3])['ok']
+if kind ~= 'none' and kind ~= 'stream' then
+  return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[3] .. ' holds a ' .. kind)
+end
+local empty, stranded, rank, cursor = {}, 0, -1, ''
+if ARGV[1] ~= '-1' then
+  local first = tonumber(ARGV[1])
+  local members = redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[3]) - 1)
+  for _, member in ipairs(members) do
+    if redis.call('HEXISTS', KEYS[2], member) == 0 then empty[#empty + 1] = member end
+  end
+  if #members == tonumber(ARGV[3]) then
+    rank = first + #members
+    if ARGV[4] ~= '' then rank = rank - #empty end
+  end
+end
+if ARGV[2] ~= '' then
+  local reply = redis.call('HSCAN', KEYS[2], ARGV[2], 'COUNT', ARGV[3])
+  for i = 1, #reply[2], 2 do
+    if not redis.call('ZSCORE', KEYS[1], reply[2][i]) then stranded = stranded + 1 end
+  end
+  if reply[1] ~= '0' then cursor = reply[1] end
+end
+if ARGV[4] ~= '' and #empty > 0 then
+  for _, member in ipairs(empty) do redis.call('ZREM', KEYS[1], member) end
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'by', ARGV[4], 'due_times_empty', #empty)
+end
+return {#empty, stranded, rank, cursor}

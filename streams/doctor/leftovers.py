@@ -1,0 +1,67 @@
+"""Judging what is left behind: strays, and memory that is kept for little. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streams.broker.diagnose import StreamFacts
+from streams.broker.strays import Strays
+from streams.doctor.finding import Bounds, Finding
+
+_PER_ENTRY = 100
+"""Bytes that the server keeps for an entry beside its content, roughly; also for each group that has it pending."""
+
+
+def judge_strays(facts: StreamFacts) -> Iterator[Finding]:
+    """Entries that lost what they need, and rows that lost their entry."""
+    mend = f"streams doctor --repair --stream {facts.stream}"
+    for group, strays in sorted(facts.strays.items()):
+        where = f"{facts.stream}/{group}" if group else facts.stream
+        yield from _of_entries(strays, where, mend)
+        if strays.scheduled_empty:
+            what = f"{_count(strays.scheduled_empty, 'scheduled event')}: the due time is there and the event is gone"
+            yield Finding("scheduled-empty", "warning", where, what, f"{mend} removes the due times; publish again")
+        if strays.scheduled_stranded:
+            what = f"{_count(strays.scheduled_stranded, 'scheduled event')} without a due time: never published"
+            todo = "decide: ZADD the field of …:scheduled-fields to …:scheduled with a due time in ms, or HDEL it"
+            yield Finding("scheduled-stranded", "warning", where, what, todo)
+    for permission in sorted(facts.denied):
+        what = "looked at in part: the server does not let this user ask"
+        yield Finding("part", "unknown", facts.stream, what, f"give the user the permission {permission} to know")
+
+
+def _of_entries(strays: Strays, where: str, mend: str) -> Iterator[Finding]:
+    if strays.payloads_gone:
+        what = f"{_count(strays.payloads_gone, 'entry', 'entries')} pending, but deleted from the stream: lost"
+        todo = f"find out who deletes (XDEL, XTRIM, MAXLEN); {mend} takes them off the pending list"
+        yield Finding("payload-gone", "warning", where, what, todo)
+    if strays.due_times_lost:
+        what = f"{_count(strays.due_times_lost, 'retry', 'retries')} without a due time: nobody takes them"
+        yield Finding("retry-lost", "warning", where, what, f"{mend} makes them due now; a running reclaimer does too")
+    if strays.due_times_stray or strays.records_stray:
+        rows = _count(strays.due_times_stray, "due time")
+        records = _count(strays.records_stray, "attempt record")
+        what = f"{rows} and {records} of entries that are not pending"
+        yield Finding("stray-rows", "info", where, what, f"{mend} removes them")
+
+
+def judge_weights(facts: StreamFacts, bounds: Bounds) -> Iterator[Finding]:
+    """Levels that cost many times their content: the server frees a node of entries only when all of them are gone."""
+    for level, weight in sorted(facts.weights.items(), reverse=True):
+        stored = facts.stored.get(level) or 0
+        pending = sum(row.pending for row in facts.groups if row.level == level)
+        due = stored * (weight.content + _PER_ENTRY) + pending * _PER_ENTRY
+        if weight.bytes > bounds.small and weight.bytes > bounds.waste * due:
+            what = (
+                f"level {level} takes {weight.bytes / 2**20:.1f} MiB for {stored} entries,"
+                f" {weight.bytes / due:.0f} times their content: few old entries keep half-empty nodes"
+            )
+            todo = (
+                f"finish what is oldest: look for retries that wait long and for a group that is behind (streams ls"
+                f" {facts.stream})"
+            )
+            yield Finding("half-empty", "info", facts.stream, what, todo)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,67 @@
+"""Repairing what can be mended without a decision."""
+
+from __future__ import annotations
+
+from streams.broker import Broker
+from streams.broker.inspect import Inspecting
+from streams.broker.strays import SILENCE, Straying, Strays
+from streams.errors import NotFound
+
+__all__ = ["Repair", "Strays"]
+
+
+class Repair:
+    """Mends streams.
+
+    Ends pending entries whose payload is gone, makes retries without a due time due now, and removes due times and
+    attempt records of entries that are gone. Never deletes an event.
+
+    Args:
+        broker: an open broker.
+        by: who acts, for the audit record.
+        silence: seconds for which a consumer must have been silent before its entries are touched.
+    """
+
+    def __init__(self, broker: Broker, by: str, silence: float = SILENCE) -> None:
+        self._broker = broker
+        self._by = by
+        self._silence = silence
+
+    async def look(self, stream: str = "") -> dict[str, Strays]:
+        """What ``mend`` would do, per stream. Commands: one per 200 entries, rows and records.
+
+        Args:
+            stream: only this one; '': all.
+
+        Raises:
+            NotFound: there is no such stream.
+            AccessDenied: the user may not.
+        """
+        return await self._walk(stream, "")
+
+    async def mend(self, stream: str = "") -> dict[str, Strays]:
+        """Mend, and tell what was mended, per stream. Can be repeated after an interruption.
+
+        Args:
+            stream: only this one; '': all.
+
+        Raises:
+            NotFound: there is no such stream.
+            AccessDenied: the user may not.
+            OutOfMemory: the server has no memory for the due times; what was mended before stays.
+        """
+        return await self._walk(stream, self._by)
+
+    async def _walk(self, only: str, by: str) -> dict[str, Strays]:
+        inspecting = Inspecting(self._broker)
+        streams = await inspecting.streams()
+        if only and only not in streams:
+            raise NotFound(f"there is no stream {only!r} on {self._broker.address}; there are: {', '.join(streams)}")
+        found: dict[str, Strays] = {}
+        for name, levels in streams.items():
+            if only in ("", name):
+                status = await inspecting.stream(name, levels)
+                places = [(group.group, row.level) for group in status.groups for row in group.levels]
+                straying = Straying(self._broker, self._broker.keys(name), levels, self._silence)
+                found[name] = await straying.walk(places, by)
+        return found
