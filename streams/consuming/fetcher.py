@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,8 @@ POLL = 0.5
 """Seconds between looks for due retries that another worker may have set, and the longest block."""
 _GATHER = 0.002
 """The longest wait, in seconds, for more slots to become free or for outcomes to be written."""
+_LAST_LOOK = 1.0
+"""Seconds that a stopping worker gives the server to hand back what a failed read took."""
 _WRONG_TYPE_WAIT = 5.0
 
 
@@ -107,6 +110,11 @@ class Fetcher:
                     self._away = False
                     logger.info("the server is back", extra={"where": self._where})
                 backoff.reset()
+        if self._check_at == 0.0:
+            # A read failed and may have taken entries. Left alone they would wait for their lease and count as stalled.
+            with contextlib.suppress(BrokerError, TimeoutError):
+                async with asyncio.timeout(_LAST_LOOK):
+                    await self._find_lost_reads()
 
     async def _step(self) -> None:
         """One read, of the kind that suits what is known."""
@@ -180,6 +188,7 @@ class Fetcher:
         """Wait for new entries, no longer than to the next due retry."""
         seconds = min(POLL, self._due_at - time.monotonic())
         if seconds <= 0.001:
+            await asyncio.sleep(seconds)  # Too short for a blocking read; not to be spun through either.
             return []
         count = max(1, free // len(self._levels))
         # A lost answer must be noticed while its entries are still leased to this consumer.

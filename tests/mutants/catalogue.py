@@ -15,6 +15,8 @@ PRODUCER = "tests/server/test_producer.py"
 SCHEDULER = "tests/server/test_scheduler.py"
 DEAD = "tests/server/test_dead_letters.py"
 FANOUT = "tests/server/test_fanout.py"
+GROUPS = "tests/server/test_groups.py"
+VIRTUAL = "tests/virtual/test_interleavings.py"
 PIPELINE = "tests/server/test_pipeline.py"
 EDGES = "tests/server/test_consumer_edges.py"
 RETRY = "tests/unit/test_retry.py"
@@ -297,5 +299,65 @@ MUTANTS = (
         "            raise\n",
         "            return await self._publishing.add(events) if len(events) > 1 else (await self._publishing.add(events))[0]\n",
         (FAULTS + "::test_publish_whose_answer_is_lost",), "one publish stores two events",
+    ),
+    Mutant(
+        "surplus-forgotten", "consuming/fetcher.py",
+        "        for delivery in surplus:\n            self._settler.postpone(delivery, 0.0, \"released\")\n", "",
+        (VIRTUAL,), "what is read while a worker stops waits until its lease has run out",
+    ),
+    Mutant(
+        "lost-reads-not-found", "consuming/fetcher.py",
+        "            self._check_at = now + self._desk.lease / 2\n            await self._find_lost_reads()\n",
+        "            self._check_at = now + self._desk.lease / 2\n",
+        (VIRTUAL, EDGES), "events of a read whose answer was lost stay with a consumer that does not know of them",
+    ),
+    Mutant(
+        "lost-read-left-at-shutdown", "consuming/fetcher.py",
+        "        if self._check_at == 0.0:\n", "        if False:\n",
+        (VIRTUAL,), "events of a read whose answer was lost wait for their lease after an orderly stop, and count as stalled",
+    ),
+    Mutant(
+        "outcomes-of-an-outage-forgotten", "consuming/settler.py",
+        "                    await asyncio.sleep(backoff.next())\n                    continue\n",
+        "                    await asyncio.sleep(backoff.next())\n                    break\n",
+        (VIRTUAL,), "what was handled during an outage is never acknowledged",
+    ),
+    Mutant(
+        "abandoned-place-not-filled", "consuming/runners.py",
+        "            self._settler.postpone(run.delivery, 0.0, \"released\")\n        self._add_runner()\n",
+        "            self._settler.postpone(run.delivery, 0.0, \"released\")\n",
+        (VIRTUAL, CONSUMER), "each handler that does not end takes a place of the worker away for ever",
+    ),
+    Mutant(
+        "trim-takes-unfinished-work", "broker/finish.inc.lua",
+        "if after(id, reader[2]) or #redis.call('XPENDING', key, reader[1], id, id, 1) > 0 then",
+        "if #redis.call('XPENDING', key, reader[1], id, id, 1) > 0 then",
+        (GROUPS, FANOUT), "a slow group loses what a fast one has finished",
+    ),
+    Mutant(
+        "trim-takes-what-is-processed", "broker/finish.inc.lua",
+        "if after(id, reader[2]) or #redis.call('XPENDING', key, reader[1], id, id, 1) > 0 then",
+        "if after(id, reader[2]) then",
+        (GROUPS, FANOUT), "an event vanishes under the hands of a group that is at it",
+    ),
+    Mutant(
+        "drop-although-in-use", "broker/drop.lua",
+        "  if #alive > 0 then return {0, alive} end\n", "",
+        (GROUPS,), "a group is taken away from workers that are alive",
+    ),
+    Mutant(
+        "drop-forgets-the-declaration", "broker/drop.lua",
+        "redis.call('HDEL', KEYS[1], 'group:' .. group)\n", "",
+        (GROUPS,), "events wait for ever for a group that was dropped",
+    ),
+    Mutant(
+        "levels-not-served-are-read", "consumer.py",
+        "            options.serve or options.levels,\n", "            options.levels,\n",
+        (FANOUT,), "a pod that is kept free for what is urgent does everything",
+    ),
+    Mutant(
+        "dropped-group-comes-back", "consuming/fetcher.py",
+        "            except (AccessDenied, GroupMissing):\n", "            except AccessDenied:\n",
+        (GROUPS,), "a worker of a dropped group tries for ever to create it",
     ),
 )  # fmt: skip

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams import DeadLetters, Event, GroupInUse, Groups, NotFound, Pauses, Reject, Retry
+from streams import Consumer, ConsumerOptions, DeadLetters, Event, GroupInUse, Groups, NotFound, Pauses, Reject, Retry
 from streams.declaration import Declaration
 from streams.errors import GroupMissing
 from streams.handlers import Route
 from tests.conftest import eventually
-from tests.server.test_fanout import FANOUT, ack, consuming, declare, publish, stored, take
+from tests.server.test_fanout import FANOUT, LEVELS, ack, consuming, declare, publish, stored, take
 
 
 async def nothing(event: Event) -> None:
@@ -110,22 +112,19 @@ async def test_retries_records_and_pauses_go_and_dead_letters_stay(broker):
     assert len(await stored(broker)) == 2
 
 
-async def force_out_a_running_consumer(broker, groups: Groups) -> None:
-    async with consuming(broker, "a", nothing) as consumer:
-        await publish(broker, 1)
-        await eventually(lambda: consumer.stats.done == 1, what="an event")
-        with pytest.raises(GroupInUse, match=f"in use by {consumer.name}"):
-            await groups.drop("a")
-        assert [info.group for info in await groups.list()] == ["a", "other"]
-        await groups.drop("a", force=True)
-        await eventually(lambda: consumer.vitals.missing, what="the end of the consumer")
-
-
 async def test_a_group_in_use_is_kept_and_a_forced_drop_ends_its_worker(broker):
     groups = Groups(broker, "s")
     await declare(broker, "other", FANOUT)
+    consumer = Consumer(broker, "s", "a", nothing, ConsumerOptions(levels=LEVELS, declaration=FANOUT))
+    running = asyncio.create_task(consumer.run())
+    await publish(broker, 1)
+    await eventually(lambda: consumer.stats.done == 1, what="an event")
+    with pytest.raises(GroupInUse, match=f"in use by {consumer.name}"):
+        await groups.drop("a")
+    assert [info.group for info in await groups.list()] == ["a", "other"]
+    await groups.drop("a", force=True)
     with pytest.raises(GroupMissing, match="dropped by an operator"):
-        await force_out_a_running_consumer(broker, groups)
+        await asyncio.wait_for(running, 10)
     assert [info.group for info in await groups.list()] == ["other"]
     assert len(await stored(broker)) == 1
 

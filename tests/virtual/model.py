@@ -1,0 +1,175 @@
+"""A model of one stream with one group on the server, as the scripts treat it. ``test_conformance`` holds it to them.
+
+Every method is one script or command: it runs to its end with nothing in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from streams.broker.fetch import Delivery, DueReply
+from streams.broker.settle import DONE, LOST, VANISHED, Buried, Postponed
+from streams.keys import PARKED
+from streams.retry import AttemptRecord
+
+Entry = tuple[int, str]
+
+
+@dataclass(slots=True)
+class Held:
+    """A row of the pending list."""
+
+    owner: str
+    count: int
+    since: float
+
+
+class Model:
+    """``now`` gives the time in seconds; the lists are in the order of the server's."""
+
+    def __init__(self, levels: Sequence[int], now: Callable[[], float]) -> None:
+        self.levels = sorted(levels, reverse=True)
+        self.now = now
+        self.waiting: dict[int, list[str]] = {level: [] for level in levels}
+        self.stored: dict[Entry, list[bytes]] = {}
+        self.pending: dict[Entry, Held] = {}
+        self.retry: dict[Entry, int] = {}
+        self.records: dict[Entry, bytes] = {}
+        self.dead: dict[Entry, str] = {}
+
+    def publish(self, level: int, entry_id: str, fields: list[bytes]) -> None:
+        self.stored[level, entry_id] = fields
+        self.waiting[level].append(entry_id)
+
+    def delete(self, place: Entry) -> None:
+        """XDEL by a stranger."""
+        self.stored.pop(place, None)
+        if place[1] in self.waiting[place[0]]:
+            self.waiting[place[0]].remove(place[1])
+
+    def take(self, levels: Iterable[int], consumer: str, limit: int) -> list[Delivery]:
+        taken: list[Delivery] = []
+        for level in levels:
+            taken += self.take_level(level, consumer, limit - len(taken))
+        return taken
+
+    def take_level(self, level: int, consumer: str, limit: int) -> list[Delivery]:
+        ids, self.waiting[level] = self.waiting[level][:limit], self.waiting[level][limit:]
+        for entry_id in ids:
+            self.pending[level, entry_id] = Held(consumer, 1, self.now())
+        return [Delivery(level, entry_id, self.stored[level, entry_id]) for entry_id in ids]
+
+    def take_due(self, levels: Iterable[int], consumer: str, limit: int, suspects: int) -> DueReply:
+        now, served, vanished = self._ms(), set(levels), 0
+        found: list[Delivery] = []
+        for place, due in self._rows():
+            if len(found) >= limit or due > now:
+                break
+            held, record = self.pending.get(place), self.records.get(place, b"")
+            suspect = bool(record) and AttemptRecord.from_json(record).suspect
+            if place[0] not in served:
+                continue
+            if held is None or held.owner != PARKED:
+                del self.retry[place]
+                if held is None:
+                    self.records.pop(place, None)
+            elif suspect and suspects <= 0:
+                continue
+            else:
+                del self.retry[place]
+                if place not in self.stored:
+                    self._forget(place)
+                    vanished += 1
+                    continue
+                suspects -= suspect
+                held.owner, held.since = consumer, self.now()
+                held.count += 1
+                found.append(Delivery(*place, self.stored[place], held.count, record))
+        rest = self._rows()
+        return DueReply(found, rest[0][1] / 1000 if rest else None, vanished)
+
+    def hand_back(self, levels: Iterable[int], consumer: str, known: Iterable[Entry]) -> int:
+        keep, served, back = set(known), set(levels), 0
+        for place, held in self.pending.items():
+            if held.owner == consumer and place not in keep and place[0] in served:
+                self._park(place, 0)
+                back += 1
+        return back
+
+    def ack(self, places: Iterable[Entry]) -> int:
+        """How many were still pending."""
+        count = 0
+        for place in places:
+            count += self._forget(place)
+            self.stored.pop(place, None)
+        return count
+
+    def postpone(self, consumer: str, row: Postponed) -> int:
+        place = row.delivery.place
+        if not self._holds(consumer, row.delivery):
+            return LOST
+        if place not in self.stored:
+            self._forget(place)
+            return VANISHED
+        self._park(place, row.delay_ms)
+        if row.record:
+            self.records[place] = row.record
+        return DONE
+
+    def bury(self, consumer: str, letter: Buried) -> int:
+        place = letter.delivery.place
+        if not self._holds(consumer, letter.delivery):
+            return LOST
+        self._forget(place)
+        self.retry.pop(place, None)
+        if self.stored.pop(place, None) is None:
+            return VANISHED
+        self.dead[place] = letter.reason
+        return DONE
+
+    def renew(self, consumer: str, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        lost = []
+        for delivery in deliveries:
+            if self._holds(consumer, delivery) and delivery.place in self.stored:
+                self.pending[delivery.place].since = self.now()
+            else:
+                if self._holds(consumer, delivery):
+                    del self.pending[delivery.place]
+                lost.append(delivery)
+        return lost
+
+    def sweep(self, lease: float) -> list[Entry]:
+        """What a reclaimer does, in one step: stalled entries wait for a retry, and their records say so."""
+        stalled = []
+        for place, held in list(self.pending.items()):
+            if held.owner == PARKED or self.now() - held.since < lease:
+                continue
+            if place not in self.stored:
+                self._forget(place)
+                continue
+            record = AttemptRecord.from_json(self.records.get(place, b""))
+            record.add("stall", {"consumer": held.owner}, at=round(self.now(), 3))
+            self.records[place] = record.to_json()
+            self._park(place, 0)
+            stalled.append(place)
+        return stalled
+
+    def _holds(self, consumer: str, delivery: Delivery) -> bool:
+        held = self.pending.get(delivery.place)
+        return held is not None and (held.owner, held.count) == (consumer, delivery.count)
+
+    def _park(self, place: Entry, delay_ms: int) -> None:
+        held = self.pending[place]
+        held.owner, held.since = PARKED, self.now()
+        self.retry[place] = self._ms() + delay_ms
+
+    def _forget(self, place: Entry) -> bool:
+        self.records.pop(place, None)
+        return self.pending.pop(place, None) is not None
+
+    def _rows(self) -> list[tuple[Entry, int]]:
+        return sorted(self.retry.items(), key=lambda row: (row[1], f"{row[0][0]}|{row[0][1]}"))
+
+    def _ms(self) -> int:
+        return int(self.now() * 1000)
