@@ -23,9 +23,9 @@ PRODUCER = ("xadd", "sadd", "xlen", "zcard", "hexists", "hset", "zadd", "get", "
 WORKER = (
     "xreadgroup", "xgroup|create", "xgroup|delconsumer", "xack", "xdel", "xclaim", "xautoclaim", "xpending", "xrange",
     "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "hget", "hmget",
-    "hdel", "hgetall", "hlen", "pexpire",
+    "hdel", "hgetall", "hlen", "pexpire", "unlink",
 )  # fmt: skip
-OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "unlink")
+OPERATOR = ("smembers", "xrevrange", "xgroup|destroy")
 ROLES: dict[str, tuple[str, ...]] = {
     "producer": (*COMMON, *PRODUCER),
     "worker": (*COMMON, *PRODUCER, *WORKER),

@@ -10,7 +10,7 @@ for i = 1, #KEYS do
   local key = KEYS[i]
   results[i] = 0
   if redis.call('GET', key) == 'claimed ' .. ARGV[2 * i] .. ' ' .. ARGV[2 * i - 1] then
-    results[i] = redis.call('DEL', key)
+    results[i] = redis.call('UNLINK', key)
   end
 end
 return results

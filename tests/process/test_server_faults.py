@@ -21,6 +21,8 @@ from streams import (
     AccessDenied,
     Broker,
     BrokerUnavailable,
+    Consumer,
+    ConsumerOptions,
     Event,
     Groups,
     Levels,
@@ -35,6 +37,8 @@ from streams import (
 from streams.broker.declare import Declaring
 from streams.broker.scripts import Script
 from streams.declaration import Declaration
+from streams.handlers import Route
+from streams.middleware import Dedupe
 from streams.status import Status
 from tests.conftest import eventually
 from tests.process.proxy import Proxy, is_command
@@ -51,9 +55,9 @@ MINIMAL_ACL = (
     # Workers.
     " +xreadgroup +xgroup|create +xgroup|delconsumer +xack +xdel +xclaim +xautoclaim +xpending +xrange"
     " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +hget +hmget +hdel"
-    " +hgetall +hlen +pexpire"
+    " +hgetall +hlen +pexpire +unlink"
     # Whoever looks at status and dead letters, replays and discards, pauses and resumes, drops groups.
-    " +smembers +xrevrange +xgroup|destroy +unlink"
+    " +smembers +xrevrange +xgroup|destroy"
 )
 """What one user needs for everything; keys: ``~<namespace>:*``."""
 
@@ -634,9 +638,28 @@ async def everything(broker: Broker) -> None:
         assert (await status.find(STREAM, hopeless[0]))[0].state == "dead"
         await Declaring(broker.keys("other"), Levels(), "a", Declaration("fanout", ("b",))).declare(broker.control)
         assert (await Groups(broker, "other").drop("b")).dropped
+        await fail_once_with_dedupe(broker)
         # A consumer that goes silent: what it held is reclaimed.
         with_nobody = await producer.publish({}, type="job", priority=10)
         await eventually(lambda: live.done[with_nobody.event_id])
+
+
+async def fail_once_with_dedupe(broker: Broker) -> None:
+    attempts: list[int] = []
+
+    async def handle(event: Event) -> None:
+        attempts.append(event.attempt)
+        if event.attempt == 1:
+            raise ValueError
+
+    options = ConsumerOptions(middleware=(Dedupe(),))
+    consumer = Consumer(broker, "deduped", "g", Route(handle, retry=Retry(delay=0.0)), options)
+    running = asyncio.create_task(consumer.run())
+    await Producer(broker, "deduped").publish({}, type="job")
+    await eventually(lambda: consumer.stats.done == 1, what="the second attempt")
+    assert attempts == [1, 2]
+    consumer.stop()
+    await running
 
 
 async def _count_is(letters: Any, count: int) -> bool:
