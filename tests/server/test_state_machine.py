@@ -16,16 +16,32 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from streams import Broker, DeadLetters, Filter, Levels, Producer, Reclaimer, ReclaimerOptions, Retry
-from streams.broker.fetch import Delivery, Fetching
+from streams import (
+    Broker,
+    Cancellations,
+    DeadLetters,
+    Filter,
+    Levels,
+    NotFound,
+    Pauses,
+    Producer,
+    Reclaimer,
+    ReclaimerOptions,
+    Retry,
+)
+from streams.broker.fetch import Delivery, DueReply, Fetching
+from streams.broker.pauses import PauseStore
 from streams.broker.publish import Scheduling
 from streams.broker.settle import DONE, LOST, VANISHED, Buried, Postponed, Settling
-from streams.keys import PARKED
+from streams.errors import NotCancelled
+from streams.keys import PARKED, scope
 from streams.producer import ProducerOptions
 from streams.retry import AttemptRecord, Bury
 
 LEVELS = Levels((0, 5, 10))
 CONSUMERS = ("one", "two")
+SCOPES = [(group, level) for group in ("", "g") for level in (None, *LEVELS.ascending)]
+"""Group ('': every one) and level (None: every one) of the pauses that hold something back from the group."""
 _namespaces = itertools.count()
 EXAMPLES = int(os.environ.get("STREAMS_TEST_EXAMPLES", "40"))
 
@@ -37,7 +53,7 @@ class Known:
     level: int
     entry_id: str
     event_id: str
-    state: str = "pending"  # pending, processing, retrying, dead, done, deleted
+    state: str = "pending"  # pending, processing, retrying, dead, done, deleted, cancelled
     owner: str = ""
     count: int = 0
     failures: int = 0
@@ -72,7 +88,14 @@ class Machine(RuleBasedStateMachine):
         self.letters = DeadLetters(self.broker, "s", "g")
         self.run(self.fetching["one"].ensure_group())
         self.entries: dict[tuple[int, str], Known] = {}
-        self.scheduled = 0
+        self.pauses = Pauses(self.broker, "s", by="ada")
+        self.cancellations = Cancellations(self.broker, "s", by="ada")
+        self.scheduled: dict[str, int] = {}
+        """Event id to level."""
+        self.paused: set[tuple[str, int | None]] = set()
+        self.holding: dict[str, frozenset[int]] = dict.fromkeys(CONSUMERS, frozenset())
+        """The levels that each consumer holds back, as of its last look."""
+        self.published = self.cancelled = self.replayed = 0
 
     def teardown(self) -> None:
         if hasattr(self, "loop"):
@@ -91,6 +114,11 @@ class Machine(RuleBasedStateMachine):
     def held(self) -> list[Known]:
         return [known for known in self.those("processing") if not known.crashed]
 
+    def held_levels(self) -> frozenset[int]:
+        """What no consumer may be given any more once it has looked."""
+        covers = {"", "g"}
+        return frozenset(n for n in LEVELS.ascending if any(g in covers and m in (None, n) for g, m in self.paused))
+
     def pick(self, data, among: list[Known]) -> Known:
         return data.draw(st.sampled_from(among), label="entry")
 
@@ -104,17 +132,20 @@ class Machine(RuleBasedStateMachine):
             assert receipt.level == max((level for level in LEVELS.ascending if level <= priority), default=0)
             known = Known(receipt.level, receipt.entry_id, receipt.event_id)
             self.entries[known.place] = known
+            self.published += 1
 
     @rule(level=st.sampled_from(LEVELS.ascending))
     def publish_foreign(self, level: int) -> None:
         entry_id = self.call("XADD", self.keys.level(level), "*", "type", "t", "data", "{}").decode()
         self.entries[level, entry_id] = Known(level, entry_id, f"{level}|{entry_id}")
+        self.published += 1
 
     @rule(level=st.sampled_from(LEVELS.ascending))
     def schedule(self, level: int) -> None:
         receipt = self.run(self.producer.publish({}, type="t", priority=level, delay=3600.0))
         assert receipt.entry_id == ""
-        self.scheduled += 1
+        self.scheduled[receipt.event_id] = level
+        self.published += 1
 
     @precondition(lambda self: self.scheduled)
     @rule()
@@ -125,7 +156,7 @@ class Machine(RuleBasedStateMachine):
         before = {
             (n, i.decode()) for n in LEVELS.ascending for i, _ in self.call("XRANGE", self.keys.level(n), "-", "+")
         }
-        assert self.run(self.scheduling.promote(100)).moved == self.scheduled
+        assert self.run(self.scheduling.promote(100)).moved == len(self.scheduled)
         assert self.run(self.scheduling.promote(100)).moved == 0
         for level in LEVELS.ascending:
             for entry_id, fields in self.call("XRANGE", self.keys.level(level), "-", "+"):
@@ -133,8 +164,8 @@ class Machine(RuleBasedStateMachine):
                     named = dict(zip(fields[::2], fields[1::2], strict=True))
                     known = Known(level, entry_id.decode(), named[b"id"].decode())
                     self.entries[known.place] = known
-                    self.scheduled -= 1
-        assert self.scheduled == 0
+                    assert self.scheduled.pop(known.event_id) == level
+        assert self.scheduled == {}
 
     # --- fetching
 
@@ -149,41 +180,68 @@ class Machine(RuleBasedStateMachine):
             record = AttemptRecord.from_json(delivery.record)
             assert (record.failures, record.stalls) == (known.failures, known.stalls)
 
-    @rule(consumer=st.sampled_from(CONSUMERS), limit=st.integers(1, 4))
-    def fetch(self, consumer: str, limit: int) -> None:
+    def look(self, consumer: str, limit: int, suspects: int) -> DueReply:
+        """Look for due retries as a consumer does: what it learns about pauses counts for whatever it reads next."""
+        records = self.records()
+        due = {k.place for k in self.those("retrying") if k.due and k.level not in self.held_levels()}
+        wary = {place for place in due if AttemptRecord.from_json(records.get("{}|{}".format(*place))).suspect}
+        reply = self.run(self.fetching[consumer].take_due(limit, suspects))
+        got = [d.place for d in reply.deliveries]
+        assert reply.paused == self.held_levels()
+        assert set(got) <= due
+        assert len(set(got)) == len(got) == min(limit, len(due - wary) + min(suspects, len(wary)))
+        assert len(wary & set(got)) <= suspects
+        self.taken(consumer, reply.deliveries)
+        if reply.paused != self.holding[consumer]:
+            self.fetching[consumer].hold(reply.paused)
+            self.holding[consumer] = reply.paused
+        return reply
+
+    def records(self) -> dict[str, bytes]:
+        rows = self.call("HGETALL", self.keys.attempts("g"))
+        return {member.decode(): record for member, record in zip(rows[::2], rows[1::2], strict=True)}
+
+    @rule(consumer=st.sampled_from(CONSUMERS), limit=st.integers(1, 4), looks=st.booleans())
+    def fetch(self, consumer: str, limit: int, looks: bool) -> None:
+        """Whoever looked first reads nothing that is paused; whoever did not goes by what it knew."""
+        if looks:
+            self.look(consumer, 0, 0)
+        if not self.fetching[consumer].open_levels:
+            return  # A consumer reads nothing then, and keeps looking.
         expected = sorted(
-            (known for known in self.those("pending")),
+            (known for known in self.those("pending") if known.level not in self.holding[consumer]),
             key=lambda k: (-k.level, *map(int, k.entry_id.split("-"))),
         )[:limit]
         got = self.run(self.fetching[consumer].take(limit))
         assert [d.place for d in got] == [known.place for known in expected]
         self.taken(consumer, got)
 
-    @rule(consumer=st.sampled_from(CONSUMERS), level=st.sampled_from(LEVELS.ascending), limit=st.integers(12, 20))
-    def fetch_from_busy_level(self, consumer: str, level: int, limit: int) -> None:
+    @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS), limit=st.integers(12, 20))
+    def fetch_from_busy_level(self, data, consumer: str, limit: int) -> None:
+        if not self.fetching[consumer].open_levels:
+            return
+        level = data.draw(st.sampled_from(self.fetching[consumer].open_levels), label="level")
         got = self.run(self.fetching[consumer].take_from(level, limit))
         assert len(got) <= limit
-        assert all(d.level >= level for d in got)
+        assert all(d.level >= level and d.level not in self.holding[consumer] for d in got)
         self.taken(consumer, got)
 
-    @rule(consumer=st.sampled_from(CONSUMERS), limit=st.integers(1, 4), suspects=st.integers(0, 1))
+    @rule(consumer=st.sampled_from(CONSUMERS), limit=st.integers(0, 4), suspects=st.integers(0, 1))
     def fetch_due(self, consumer: str, limit: int, suspects: int) -> None:
-        due = {known.place for known in self.those("retrying") if known.due}
-        reply = self.run(self.fetching[consumer].take_due(limit, suspects))
-        got = [d.place for d in reply.deliveries]
-        assert set(got) <= due
-        assert len(set(got)) == len(got) <= limit
-        marked = [d for d in reply.deliveries if AttemptRecord.from_json(d.record).suspect]
-        assert len(marked) <= suspects
-        self.taken(consumer, reply.deliveries)
+        self.look(consumer, limit, suspects)
 
     @rule()
     def retries_become_due(self) -> None:
         for known in self.those("retrying"):
             member = f"{known.level}|{known.entry_id}"
             if self.call("ZSCORE", self.keys.retry("g"), member) is not None:
-                self.call("ZADD", self.keys.retry("g"), 1, member)
+                self.call("ZADD", self.keys.retry("g"), self.now(), member)
                 known.due = True
+
+    def now(self) -> int:
+        """The server's time in ms."""
+        seconds, micros = self.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     # --- settling
 
@@ -216,12 +274,13 @@ class Machine(RuleBasedStateMachine):
             known.state, known.due, known.owner = "retrying", not later, PARKED
         assert outcome.statuses == {known.place: DONE}
 
-    @precondition(lambda self: self.held())
+    @precondition(lambda self: any(known.level not in self.held_levels() for known in self.held()))
     @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS))
     def exhaust(self, data, consumer: str) -> None:
         """Fail one entry until it is dead: few random runs get there by themselves."""
-        known = self.pick(data, self.held())
+        known = self.pick(data, [known for known in self.held() if known.level not in self.held_levels()])
         while True:
+            self.fetching[consumer].hold(self.holding[consumer])  # Looks from the beginning again.
             self.fail_one(known, later=False)
             if known.state == "dead":
                 return
@@ -300,10 +359,9 @@ class Machine(RuleBasedStateMachine):
     def outdated_row(self, data, consumer: str) -> None:
         """A row of an entry that is being worked on hands it to nobody."""
         known = self.pick(data, self.held())
-        self.call("ZADD", self.keys.retry("g"), 1, f"{known.level}|{known.entry_id}")
-        reply = self.run(self.fetching[consumer].take_due(100, 0))
+        self.call("ZADD", self.keys.retry("g"), self.now(), f"{known.level}|{known.entry_id}")
+        reply = self.look(consumer, 100, 0)
         assert known.place not in {d.place for d in reply.deliveries}
-        self.taken(consumer, reply.deliveries)
 
     @precondition(lambda self: any(k.stale for k in self.those("processing", "retrying")))
     @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS))
@@ -354,6 +412,7 @@ class Machine(RuleBasedStateMachine):
         again = Known(int(level), entry_id, known.event_id)
         assert again.level == known.level
         self.entries[again.place] = again
+        self.replayed += 1
 
     @precondition(lambda self: self.those("dead"))
     @rule(data=st.data())
@@ -361,6 +420,86 @@ class Machine(RuleBasedStateMachine):
         known = self.pick(data, self.those("dead"))
         assert self.run(self.letters.discard(Filter(event_id=known.event_id))) == 1
         known.state = "done"
+
+    @rule(where=st.sampled_from(SCOPES))
+    def pause(self, where: tuple[str, int | None]) -> None:
+        group, level = where
+        assert self.run(self.pauses.pause(group=group, level=level)).new == (where not in self.paused)
+        self.paused.add(where)
+
+    @rule(level=st.sampled_from((None, *LEVELS.ascending)))
+    def pause_another_group(self, level: int | None) -> None:
+        """Which holds nothing back from ours."""
+        self.run(PauseStore(self.broker, self.keys).pause(scope("other", level), "ada", ""))
+        self.paused.add(("other", level))
+
+    @precondition(lambda self: self.paused)
+    @rule(data=st.data())
+    def resume(self, data) -> None:
+        """One scope; whatever another one covers stays held."""
+        group, level = data.draw(st.sampled_from(sorted(self.paused, key=str)), label="scope")
+        outcome = self.run(self.pauses.resume(group=group, level=level))
+        self.paused.remove((group, level))
+        assert [pause.scope for pause in outcome.resumed] == [scope(group, level)]
+        assert {pause.scope for pause in outcome.remaining} == {scope(*where) for where in self.paused}
+
+    @precondition(lambda self: self.held_levels())
+    @rule(consumer=st.sampled_from(CONSUMERS))
+    def resume_all_and_finish(self, consumer: str) -> None:
+        """Held, never dropped: once nothing is paused, every event that has no end yet comes to one."""
+        assert len(self.run(self.pauses.resume_all()).resumed) == len(self.paused)
+        self.paused.clear()
+        for known in self.held():
+            known.crashed = True
+        self.reclaim()
+        self.retries_become_due()
+        while self.those("pending", "processing", "retrying"):
+            self.look(consumer, 100, 100)
+            self.taken(consumer, self.run(self.fetching[consumer].take(100)))
+            held = self.held()
+            assert held, self.those("pending", "retrying")
+            assert self.run(self.settling[consumer].settle([k.delivery for k in held])).ack_shortfall == 0
+            for known in held:
+                known.state = "done"
+
+    @precondition(lambda self: self.scheduled)
+    @rule(data=st.data(), with_level=st.booleans())
+    def cancel_scheduled(self, data, with_level: bool) -> None:
+        event_id = data.draw(st.sampled_from(sorted(self.scheduled)), label="event")
+        level = self.scheduled.pop(event_id)
+        state = self.run(self.cancellations.cancel(f"{level}|{event_id}" if with_level else event_id))
+        assert (state.state, state.level, state.event_id) == ("scheduled", level, event_id)
+        self.cancelled += 1
+        with pytest.raises(NotFound):
+            self.run(self.cancellations.cancel(event_id))
+
+    @precondition(lambda self: self.those("retrying"))
+    @rule(data=st.data(), by_place=st.booleans())
+    def cancel_retrying(self, data, by_place: bool) -> None:
+        """Whether paused or not, whether due or not."""
+        known = self.pick(data, self.those("retrying"))
+        name = f"{known.level}|{known.entry_id}" if by_place else known.event_id
+        state = self.run(self.cancellations.cancel(name))
+        assert (state.state, state.level, state.entry_id) == ("retrying", *known.place)
+        assert (state.failures, state.stalls) == (known.failures, known.stalls)
+        known.state = "cancelled"
+        known.stale.append(known.delivery)
+        self.cancelled += 1
+
+    @precondition(lambda self: self.those("pending", "processing", "dead"))
+    @rule(data=st.data())
+    def cancel_what_cannot_be(self, data) -> None:
+        known = self.pick(data, self.those("pending", "processing", "dead"))
+        with pytest.raises(NotCancelled) as refused:
+            self.run(self.cancellations.cancel(f"{known.level}|{known.entry_id}"))
+        assert refused.value.state == known.state
+
+    @precondition(lambda self: self.those("cancelled"))
+    @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS))
+    def late_success_of_a_cancelled_one(self, data, consumer: str) -> None:
+        """Who lost the entry before it was cancelled may still come to a good end, and finds nothing to end."""
+        known = self.pick(data, self.those("cancelled"))
+        assert self.run(self.settling[consumer].settle([known.stale[-1]])).ack_shortfall == 1
 
     # --- the books
 
@@ -388,7 +527,29 @@ class Machine(RuleBasedStateMachine):
             assert (record.failures, record.stalls) == (known.failures, known.stalls)
         unfinished = {f"{k.level}|{k.entry_id}".encode() for k in self.those("processing", "retrying")}
         assert set(records) <= unfinished  # A record does not outlive its entry.
-        assert self.call("ZCARD", self.keys.scheduled()) == self.scheduled
+        rows = self.call("ZRANGE", self.keys.scheduled(), 0, -1)
+        assert {row.decode() for row in rows} == {f"{level}|{id}" for id, level in self.scheduled.items()}
+        assert self.call("HLEN", self.keys.scheduled_fields()) == len(self.scheduled)
+
+    @invariant()
+    def what_is_paused_is_written_down(self) -> None:
+        if not hasattr(self, "broker"):
+            return
+        rows = self.call("HKEYS", self.keys.paused())
+        assert {row.decode() for row in rows} == {scope(*where) for where in self.paused}
+
+    @invariant()
+    def every_event_is_counted_once(self) -> None:
+        """What the server still has, what its audit record says was cancelled, and what came to another end."""
+        if not hasattr(self, "broker"):
+            return
+        audit = [dict(zip(f[::2], f[1::2], strict=True)) for _, f in self.call("XRANGE", self.keys.audit(), "-", "+")]
+        cancelled = sum(int(row[b"count"]) for row in audit if row[b"action"] == b"cancel")
+        assert cancelled == self.cancelled
+        kept = sum(self.call("XLEN", self.keys.level(level)) for level in LEVELS.ascending)
+        kept += self.call("XLEN", self.keys.dead("g")) + self.call("ZCARD", self.keys.scheduled())
+        ended = len(self.those("done", "deleted")) - self.replayed  # The first life of a replayed event is no end.
+        assert kept + cancelled + ended == self.published
 
     @invariant()
     def dead_letters_tell_the_truth(self) -> None:
