@@ -21,6 +21,11 @@ PIPELINE = "tests/server/test_pipeline.py"
 EDGES = "tests/server/test_consumer_edges.py"
 RETRY = "tests/unit/test_retry.py"
 FAULTS = "tests/process/test_server_faults.py"
+PAUSES = "tests/server/test_pauses.py"
+CANCEL = "tests/server/test_cancellations.py"
+DEDUPE = "tests/server/test_dedupe.py"
+TYPED = "tests/unit/test_typed.py"
+UPCASTERS = "tests/unit/test_upcasters.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,5 +364,131 @@ MUTANTS = (
         "dropped-group-comes-back", "consuming/fetcher.py",
         "            except (AccessDenied, GroupMissing):\n", "            except AccessDenied:\n",
         (GROUPS,), "a worker of a dropped group tries for ever to create it",
+    ),
+    Mutant(
+        "pause-of-a-group-ignored", "broker/fetch_due.lua",
+        "if marks[1] or marks[2] or marks[at]", "if marks[1] or marks[at]",
+        (MACHINE,), "a group goes on while it is paused",
+    ),
+    Mutant(
+        "pause-of-one-group-holds-all", "broker/fetch_due.lua",
+        "local group = 'group=' .. ARGV[1]", "local group = 'group=' .. (redis.call('HKEYS', KEYS[3])[1] or '=g'):match('=(%w+)')",
+        (MACHINE,), "a pause of one group stops another",
+    ),
+    Mutant(
+        "retries-start-in-a-pause", "broker/fetch_due.lua",
+        "    paused[#paused + 1] = ARGV[i]\n  else\n", "    paused[#paused + 1] = ARGV[i]\n  end\n  do\n",
+        (MACHINE,), "what failed before the pause is tried again in the midst of it",
+    ),
+    Mutant(
+        "held-retries-hide-others", "broker/fetch_due.lua",
+        "first, last, 'LIMIT', skipped, math.max(limit, 50))", "first, last, 'LIMIT', 0, math.max(limit, 50)) if skipped > 0 then break end",
+        (PAUSES,), "retries of open levels wait behind those that are paused",
+    ),
+    Mutant(
+        "paused-levels-are-read", "broker/fetch.py",
+        "self._open = tuple(level for level in self._levels if level not in paused)", "self._open = self._levels",
+        (MACHINE, PAUSES), "new events start in a pause",
+    ),
+    Mutant(
+        "held-retries-forgotten", "broker/fetch.py",
+        "        self._open_streams = [self._keys.level(level) for level in self._open]\n        self._due_from = 0\n",
+        "        self._open_streams = [self._keys.level(level) for level in self._open]\n",
+        (MACHINE, PAUSES), "retries that came due in a pause are not tried after it",
+    ),
+    Mutant(
+        "pause-overwritten", "broker/pause.lua",
+        "if known then return {0, known} end", "",
+        (PAUSES, MACHINE), "who paused first, and why, is lost",
+    ),
+    Mutant(
+        "resume-ends-every-pause", "broker/resume.lua",
+        "(#ARGV == 1 or wanted[scope]) and ended or others", "ended",
+        (MACHINE, PAUSES), "resuming a level lets the whole stream go",
+    ),
+    Mutant(
+        "cancel-takes-what-runs", "broker/cancel.lua",
+        "if #held == 1 and held[1][2] == ARGV[2] then", "if #held == 1 then",
+        (CANCEL,), "an event is cancelled in the midst of its handler",
+    ),
+    Mutant(
+        "cancelled-entry-stays", "broker/cancel.lua",
+        "delete_finished(KEYS[1], KEYS[5], ids)\n", "",
+        (MACHINE,), "cancelled events fill the server's memory",
+    ),
+    Mutant(
+        "cancelled-entry-stays-pending", "broker/cancel.lua",
+        "    redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])\n", "",
+        (MACHINE,), "a cancelled event stays in the pending list",
+    ),
+    Mutant(
+        "cancelled-record-stays", "broker/cancel.lua",
+        "redis.call('HDEL', KEYS[3], unpack(members))\n", "",
+        (MACHINE,), "attempt records of cancelled events stay for ever",
+    ),
+    Mutant(
+        "cancel-without-audit", "broker/cancel_scheduled.lua",
+        "if #members > 0 then", "if false then",
+        (MACHINE, CANCEL), "nobody knows who cancelled an event",
+    ),
+    Mutant(
+        "cancelled-body-stays", "broker/cancel_scheduled.lua",
+        "  redis.call('HDEL', KEYS[2], ARGV[i])\n", "",
+        (MACHINE,), "bodies of cancelled events stay for ever",
+    ),
+    Mutant(
+        "claim-taken-from-another-event", "broker/claim.lua",
+        "elseif held and not (held_entry == entry and tonumber(held_count) <= count) then", "elseif false then",
+        (DEDUPE,), "two events with one id run at once",
+    ),
+    Mutant(
+        "late-success-marks-a-claim-of-another", "broker/claim_done.lua",
+        "if held and held ~= mine then", "if held == 'handled' then",
+        (DEDUPE,), "what a stalled attempt does late ends the claim of the one that runs",
+    ),
+    Mutant(
+        "late-failure-frees-a-claim-of-another", "broker/claim_release.lua",
+        "if redis.call('GET', key) == 'claimed ' .. ARGV[2 * i] .. ' ' .. ARGV[2 * i - 1] then", "if true then",
+        (DEDUPE,), "what a stalled attempt does late lets a duplicate run",
+    ),
+    Mutant(
+        "failed-event-keeps-its-claim", "middleware/dedupe.py",
+        "            claims.release(_claim(attempt))", "            pass",
+        (DEDUPE,), "a duplicate of a failed event waits until the claim ends by itself",
+    ),
+    Mutant(
+        "skipped-event-counts-as-handled", "middleware/dedupe.py",
+        "        if attempt.skipped:\n", "        if False:\n",
+        (DEDUPE,), "an event that a middleware left out is never handled",
+    ),
+    Mutant(
+        "body-of-another-type-passes", "typed.py",
+        "if not isinstance(data, self._kind):", "if False:",
+        (TYPED,), "a handler is given what it does not take",
+    ),
+    Mutant(
+        "values-in-validation-errors", "typed.py",
+        'if row["type"] not in self._known:', "if False:",
+        (TYPED,), "bodies are quoted in dead letters and logs",
+    ),
+    Mutant(
+        "upcast-result-not-validated", "typed.py",
+        "        return self._checked(self._adapter.validate_json, text, data)", "        return data",
+        (UPCASTERS,), "a typed handler is given what the upcasters left",
+    ),
+    Mutant(
+        "one-upcaster-only", "upcasters.py",
+        "        changed = True", "        return True",
+        (UPCASTERS,), "events that are two versions old are given to handlers half way",
+    ),
+    Mutant(
+        "upcast-keeps-the-old-version", "upcasters.py",
+        'event.meta["version"] = version = to_version', "version = to_version",
+        (UPCASTERS,), "a handler sees new data under the old version",
+    ),
+    Mutant(
+        "upcaster-that-forgets-to-return", "upcasters.py",
+        "if event.data is None and before is not None:", "if False:",
+        (UPCASTERS,), "an event without a body is handled",
     ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, DeadLetters, Event, Producer, Reject, Retry
 from streams.broker.claims import HANDLED, HELD, NO_MEMORY, TAKEN, Claim, Claiming
+from streams.errors import Skip
 from streams.handlers import Route
 from streams.middleware import Dedupe, Middleware
 from tests.conftest import eventually
@@ -290,3 +291,34 @@ async def test_events_under_way_share_the_trips(server, broker):
         await eventually(lambda: consumer.stats.done == 600, what="every event")
     assert next(count) == 600
     assert scripts() - before < 250
+
+
+@pytest.mark.parametrize("hook", ["before", "handler", "failed"])
+async def test_what_was_skipped_was_not_handled_and_leaves_the_id_to_the_next(broker, hook):
+    """Skipping says that this event is to be let go, not that its id was dealt with."""
+    seen = []
+
+    class Picky(Middleware):
+        def before(self, attempt) -> None:
+            if hook == "before" and attempt.event.data == 1:
+                raise Skip
+
+        def failed(self, attempt, error) -> BaseException:
+            del attempt
+            return Skip() if hook == "failed" else error
+
+    async def handle(event: Event) -> None:
+        if event.data == 1 and hook == "handler":
+            raise Skip
+        if event.data == 1 and hook == "failed":
+            raise ValueError
+        seen.append(event.data)
+
+    async with consuming(broker, handle, Dedupe(), Picky()) as consumer:
+        await Producer(broker, "s").publish(same(1)[0])
+        await eventually(lambda: consumer.stats.done == 1, what="the skipped one")
+        assert await state(broker) is None
+        await Producer(broker, "s").publish(same(2)[0])
+        await eventually(lambda: consumer.stats.done == 2, what="the other one")
+    assert seen == [2]
+    assert await state(broker) == b"handled"
