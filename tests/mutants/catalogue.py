@@ -95,7 +95,7 @@ MUTANTS = (
     Mutant(
         "owner-not-checked", "broker/holds.inc.lua",
         "held[1][2] == consumer and held[1][4] == count", "held[1][4] == count",
-        (MACHINE, CONSUMER), "whoever knows the count may write in another's name",
+        (EDGES, MACHINE), "whoever knows the count may write in another's name",
     ),
     Mutant(
         "count-not-checked", "broker/holds.inc.lua",

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from streams import Consumer, ConsumerOptions, DeadLetters, Event, Producer, Retry
+from streams import Consumer, ConsumerOptions, DeadLetters, Event, Levels, Producer, Retry
+from streams.broker.declare import Declaring
+from streams.broker.fetch import Fetching
+from streams.broker.settle import LOST, Buried, Postponed, Settling
+from streams.declaration import Declaration
 from streams.handlers import Route
 from streams.keys import PARKED
 from tests.conftest import eventually
@@ -61,3 +65,21 @@ async def test_what_is_settled_is_forgotten(broker):
     assert not consumer._settler._why
     consumer.stop()
     await asyncio.wait_for(task, 5)
+
+
+async def test_who_lost_an_entry_to_another_name_at_the_same_count_may_write_nothing(broker):
+    """As after a sweep: the reclaimer owns it, and the count is not raised before it is handed out again."""
+    keys = broker.keys("s")
+    levels = Levels((0,))
+    await Declaring(keys, levels, "g", Declaration()).declare(broker.control)
+    receipts = await Producer(broker, "s").publish_many(range(3), type="t")
+    taken = await Fetching(broker, keys, levels, "g", "old").take(3)
+    old = Settling(broker, keys, levels, "g", "old")
+    ids = [receipt.entry_id for receipt in receipts]
+    await broker.control.call("XCLAIM", keys.level(0), "g", "new", 0, *ids, "JUSTID")
+    assert await old.renew(taken) == taken
+    outcome = await old.settle((), [Postponed(taken[0], 0)], [Buried(taken[1], "rejected", b"{}")])
+    assert set(outcome.statuses.values()) == {LOST}
+    rows = await broker.control.call("XPENDING", keys.level(0), "g", "-", "+", 10)
+    assert {(row[1], row[3]) for row in rows} == {(b"new", 1)}
+    assert await broker.control.call("XLEN", keys.dead("g")) == 0
