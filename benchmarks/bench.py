@@ -2,21 +2,27 @@
 
 Each round measures the limit and ours one right after the other; a ratio is that of one round. The table has the median
 of the ratios and their spread. Raw drains read 500 entries per call, acknowledge and delete them in two commands and do
-nothing else; ours are whole workers with everything on that is on by default.
+nothing else; ours are whole workers with everything on that is on by default. What has no limit to be compared with
+("1" in that column) is compared with its target. A whole run is kept in ``benchmarks/results/bench.json``.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 import redis as client_library
 
 from benchmarks.stage import Program, Stage, label, stage
 from streams.keys import Keys
+
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(slots=True)
@@ -77,6 +83,35 @@ class Bench:
         pair = self._drain("ours_drain", workers=2)
         self.row("drain, 2 workers against 1", 1.3).add(self.count / ours["seconds"], self.count / pair["seconds"])
 
+    def server(self) -> None:
+        """One event's whole life on the server, in batches, and what it weighs while it waits."""
+        place, stream, count = self.place, self.place.name(), self.count
+        place.clear()
+        before = place.server_us()
+        published = place.run("ours_publish_many", stream=stream, count=count - 1)
+        life = place.server_us() - before
+        weight = place.client.memory_usage(Keys(stream).level(0), samples=0) / count
+        drained = place.drain("ours_drain", Keys(stream).level(0), stream=stream)
+        life += drained["server_us"]
+        commands = (published["commands"] + drained["commands"]) / count
+        bare = self._bare_weight(count)
+        self.row("server commands per event, its whole life", 0.05, most=True, unit="").add(1.0, commands)
+        self.row("server CPU per event, its whole life", 7.0, most=True, unit=" µs").add(1.0, life / count)
+        self.row("bytes of a waiting event against a bare XADD", 1.15, most=True, unit=" B").add(bare, weight)
+        self.row("peak memory of the worker", 80.0, most=True, unit=" MiB").add(1.0, drained["peak_mib"])
+
+    def _bare_weight(self, count: int) -> float:
+        place, stream = self.place, self.place.name()
+        place.run("raw_publish_many", stream=stream, key=stream, count=count // 500 * 500)
+        return float(place.client.memory_usage(stream, samples=0)) / (count // 500 * 500)
+
+    def sync(self) -> None:
+        count = self.count // 500 * 500
+        awaited = self._publish("ours_publish_many", count)
+        self.row("streams.sync: publish_many against the awaited one", 0.8).add(
+            awaited, self._publish("ours_publish_many_sync", count)
+        )
+
     def publish(self) -> None:
         count = self.count // 500 * 500
         raw = self._publish("raw_publish_many", count)
@@ -128,14 +163,25 @@ def main(rounds: int = 5, count: int = 100_000, *only: str) -> None:
     with stage() as place:
         bench = Bench(place, count)
         parts: tuple[Callable[[], None], ...] = tuple(
-            getattr(bench, n) for n in (only or ("drain", "publish", "latency"))
+            getattr(bench, n) for n in (only or ("drain", "publish", "server", "sync", "latency"))
         )
         for n in range(rounds):
             for part in parts:
                 part()
             print(f"round {n + 1} of {rounds}", file=sys.stderr)
-        print(f"{label(place)}, redis-py {client_library.__version__}, Python {platform.python_version()}, ", end="")
-        print(f"{count:,} events, {rounds} rounds\n")
+        about: dict[str, object] = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "server": label(place),
+            "client": client_library.__version__,
+            "python": platform.python_version(),
+            "events": count,
+            "rounds": rounds,
+        }
+    print(", ".join(f"{name} {value}" for name, value in about.items()), end="\n\n")
+    if not only:
+        RESULTS.mkdir(exist_ok=True)
+        about["rows"] = [asdict(row) for row in bench.rows.values()]
+        (RESULTS / "bench.json").write_text(json.dumps(about, indent=1) + "\n")
     print("| what | limit | ours | ratio | spread | target | met |\n| --- | --- | --- | --- | --- | --- | --- |")
     for row in bench.rows.values():
         print(row.line())

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -20,6 +21,7 @@ import redis.asyncio
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Pipeline, Settings
 from streams.broker.link import Link
+from streams.sync import Pipeline as SyncPipeline
 
 BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
 KIND = "message.queued"
@@ -169,6 +171,25 @@ async def ours_publish_many(url: str, facts: Facts) -> Facts:
         await pipeline.publish_many(facts["stream"], (data for _ in range(facts["count"])), type=KIND)
         result = {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     return result | {"commands": commands[0], "trips": commands[1]}
+
+
+@program
+async def ours_publish_many_sync(url: str, facts: Facts) -> Facts:
+    """The blocking form, called where no event loop runs."""
+
+    def publish() -> Facts:
+        with SyncPipeline(settings=Settings(url=url)) as pipeline:
+            pipeline.publish(facts["stream"], BODY, type=KIND)
+            barrier.wait()
+            clock, cpu = time.perf_counter(), time.process_time()
+            pipeline.publish_many(facts["stream"], (BODY for _ in range(facts["count"])), type=KIND)
+            return {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+
+    barrier = threading.Event()
+    running = asyncio.create_task(asyncio.to_thread(publish))
+    await started()
+    barrier.set()
+    return await running
 
 
 @program

@@ -41,6 +41,15 @@ async def test_a_refused_command_leaves_its_neighbours_alone(broker, namespace):
     assert refused == [WrongKeyType, CommandRefused, GroupMissing, CommandRefused]
 
 
+async def test_nothing_to_send_needs_no_server_and_leaves_the_connection_alone(broker):
+    """A transport that is given nothing to write spins on Python 3.12 and later, and never closes."""
+    assert await Broker("redis://127.0.0.1:1").link().batch([]) == []
+    link = broker.link()
+    assert await link.call("PING") == b"PONG"
+    assert await link.batch([]) == []
+    await asyncio.wait_for(link.close(), 1)
+
+
 async def test_call_raises_what_batch_returns(broker, namespace):
     link = broker.link()
     with pytest.raises(CommandRefused, match="NONSENSE"):

@@ -143,9 +143,13 @@ def _place(text: bytes) -> Entry:
 @pytest.mark.parametrize("seed", range(25))
 async def test_the_model_answers_as_the_server_does(broker: Broker, seed: int):
     both = Both(broker, random.Random(f"conformance {seed}"))
-    await both.fetching["a"].ensure_group()
-    for number in range(STEPS):
-        what, mine, theirs = await both.step()
-        assert mine == theirs, f"seed {seed}, step {number}: {what}"
-        mine, theirs = await both.state()
-        assert mine == theirs, f"seed {seed}, after step {number}: {what}"
+    try:
+        await both.fetching["a"].ensure_group()
+        for number in range(STEPS):
+            what, mine, theirs = await both.step()
+            assert mine == theirs, f"seed {seed}, step {number}: {what}"
+            mine, theirs = await both.state()
+            assert mine == theirs, f"seed {seed}, after step {number}: {what}"
+    finally:
+        for part in (*both.fetching.values(), *both.settling.values()):
+            await part.close()
