@@ -21,10 +21,9 @@ _MOST_SHAPES = 1000
 class _Shape(NamedTuple):
     """What events published with the same type and attributes have in common."""
 
-    head: tuple[str, ...]
-    tail: tuple[bytes | str, ...]
-    tail_bytes: int
+    kind: str
     level: int
+    meta: bytes
     delay_ms: int
     content_type: str | None
 
@@ -72,10 +71,8 @@ class Preparing:
         return prepared, None
 
     def _like(self, shape: _Shape, data: Any) -> Prepared:
-        body = encode_body(data, self._limit, shape.content_type)
-        event_id = new_event_id()
-        fields = (*shape.head, event_id, "data", body, *shape.tail)
-        return Prepared(event_id, shape.level, fields, len(body) + shape.tail_bytes, shape.delay_ms)
+        kind, level, meta, delay_ms, content_type = shape
+        return Prepared(new_event_id(), encode_body(data, self._limit, content_type), kind, level, meta, delay_ms)
 
     def _plain(self, kind: str) -> _Shape:
         shape = self._shapes.get(kind)
@@ -87,12 +84,10 @@ class Preparing:
 
     def _shape(self, kind: str, attributes: EventAttributes) -> _Shape:
         meta = meta_of(attributes)
-        tail = self._meta(meta)
         return _Shape(
-            ("type", check_type(kind), "id"),
-            tail,
-            len(tail[1]) if tail else 0,
+            check_type(kind),
             self._levels.level_for(attributes.get("priority", 0)),
+            self._meta(meta),
             _milliseconds(attributes.get("delay", 0.0)),
             meta.get("datacontenttype"),
         )
@@ -110,19 +105,17 @@ class Preparing:
                 meta["expires"] = round(self._clock.now() + event.expires_in, 3)
             if binary:
                 meta.setdefault("datacontenttype", BYTES_TYPE)
-        tail = self._meta(meta)
-        fields = ("type", check_type(event.type), "id", event_id, "data", body, *tail)
-        size = len(body) + (len(tail[1]) if tail else 0)
         level = self._levels.level_for(event.priority)
-        return Prepared(event_id, level, fields, size, _milliseconds(event.delay), event.dedup_id)
+        delay_ms = _milliseconds(event.delay)
+        return Prepared(event_id, body, check_type(event.type), level, self._meta(meta), delay_ms, event.dedup_id)
 
-    def _meta(self, meta: dict[str, Any]) -> tuple[bytes | str, ...]:
+    def _meta(self, meta: dict[str, Any]) -> bytes:
         if not meta:
-            return ()
+            return b""
         encoded = encode_meta(meta)
         if len(encoded) > self._limit:
             raise EventTooLarge(len(encoded), self._limit)
-        return ("meta", encoded)
+        return encoded
 
 
 def _milliseconds(delay: float) -> int:

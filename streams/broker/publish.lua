@@ -4,8 +4,8 @@
 -- KEYS[1 .. n-1]  streams of all levels
 -- KEYS[n]         scheduled ZSET (counted into the limit)
 -- ARGV[1]  limit on waiting + processing + retrying + scheduled events of the stream; 0: none
--- ARGV[2 ..]  runs of events alike: index of the level's key, how many events, how many values each, then the values
---             (field, value, field, value ...) of one event after the other
+-- ARGV[2 ..]  runs of events alike: index of the level's key, how many events, type, meta (JSON; '' for none), then id and
+--             body of one event after the other. What a run has in common is sent once.
 -- Returns  per event its entry id, or '' if the stream was full
 
 local room = -1
@@ -16,16 +16,21 @@ if ARGV[1] ~= '0' then
 end
 local ids, at, last = {}, 2, #ARGV
 while at < last do
-  local key, count, width = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  at = at + 3
+  local key, count, kind, meta = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
+  at = at + 4
   for _ = 1, count do
     if room == 0 then
       ids[#ids + 1] = ''
     else
-      ids[#ids + 1] = redis.call('XADD', key, '*', unpack(ARGV, at, at + width - 1))
+      local id, data = ARGV[at], ARGV[at + 1]
+      if meta == '' then
+        ids[#ids + 1] = redis.call('XADD', key, '*', 'type', kind, 'id', id, 'data', data)
+      else
+        ids[#ids + 1] = redis.call('XADD', key, '*', 'type', kind, 'id', id, 'data', data, 'meta', meta)
+      end
       room = room - 1
     end
-    at = at + width
+    at = at + 2
   end
 end
 return ids

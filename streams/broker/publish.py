@@ -21,14 +21,26 @@ _OVERHEAD = 100
 
 
 class Prepared(NamedTuple):
-    """An event ready to be stored: its level, timing and wire fields. ``size``: bytes of body and metadata."""
+    """An event ready to be stored: type, level, timing, body and metadata (JSON; empty for none)."""
 
     event_id: str
+    body: bytes
+    kind: str
     level: int
-    fields: tuple[bytes | str, ...]
-    size: int
+    meta: bytes = b""
     delay_ms: int = 0
     dedup_id: str | None = None
+
+    @property
+    def fields(self) -> tuple[bytes | str, ...]:
+        """The entry's fields and values, in the order of the wire format."""
+        tail = ("meta", self.meta) if self.meta else ()
+        return ("type", self.kind, "id", self.event_id, "data", self.body, *tail)
+
+    @property
+    def size(self) -> int:
+        """Bytes of body and metadata."""
+        return len(self.body) + len(self.meta)
 
     @property
     def way(self) -> tuple[bool, bool]:
@@ -40,12 +52,18 @@ def parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
     """Cut a batch where the way of storing changes or one request would get too large; order is kept."""
     part: list[Prepared] = []
     size = 0
+    later = once = False
     for event in events:
-        if part and (event.way != part[0].way or size + event.size > _MOST_BYTES):
+        more = len(event.body) + len(event.meta)
+        if part and (
+            size + more > _MOST_BYTES or later != (event.delay_ms > 0) or once != (event.dedup_id is not None)
+        ):
             yield part
             part, size = [], 0
+        if not part:
+            once, later = event.way
         part.append(event)
-        size += event.size + _OVERHEAD
+        size += more + _OVERHEAD
     if part:
         yield part
 
@@ -103,15 +121,14 @@ class Publishing:
     async def add(self, events: Sequence[Prepared]) -> list[str]:
         """Store events for now, all in one script; returns entry ids, '' where the stream was full."""
         arguments: list[Any] = [self._max_len]
-        run_at = run_of = -1
-        for event in events:
-            width = len(event.fields)
-            kind = self._index[event.level] * 100 + width
-            if kind != run_of:
-                run_of, run_at = kind, len(arguments) + 1
-                arguments += (self._index[event.level], 0, width)
+        run: tuple[str, int, bytes] | None = None
+        run_at = 0
+        for event_id, body, kind, level, meta, _, _ in events:
+            if run is None or level != run[1] or kind != run[0] or meta != run[2]:
+                run, run_at = (kind, level, meta), len(arguments) + 1
+                arguments += (self._index[level], 0, kind, meta)
             arguments[run_at] += 1
-            arguments += event.fields
+            arguments += (event_id, body)
         command = _PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments)
         return [place.decode() for place in await self._link.call(*command)]
 

@@ -16,8 +16,8 @@ from tests.conftest import eventually
 ADD = Script("publish")
 
 
-def add(key: str, *fields: str) -> tuple:
-    return ADD.command((key, f"{key}:scheduled"), 0, 1, 1, len(fields), *fields)
+def add(key: str, ident: str, body: str) -> tuple:
+    return ADD.command((key, f"{key}:scheduled"), 0, 1, 1, "t", "", ident, body)
 
 
 # --- replies and refusals
@@ -125,7 +125,7 @@ async def test_an_unknown_script_is_loaded_and_only_it_is_sent_again(server, bro
     assert isinstance(refused, WrongKeyType)
     assert await link.call("GET", count) == b"2"
     rows = await link.call("XRANGE", stream, "-", "+")
-    assert [fields for _, fields in rows] == [[b"a", b"1"], [b"a", b"2"]]
+    assert [fields for _, fields in rows] == [[b"type", b"t", b"id", b"a", b"data", body] for body in (b"1", b"2")]
     assert [i for i, _ in rows] == [first[0], second[0]]
     with server.client() as client:
         client.config_resetstat()
