@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 
-.PHONY: help demo test test-all check mutants docs import-time format clean
+.PHONY: help demo test test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,12 @@ docs: $(DOCS_READY)  ## the documentation into site/; broken links and anchors f
 
 mutants: $(READY)  ## seed each known bug and see a test fail; ONLY="name name" for some
 	@$(BIN)/python -m tests.mutants.run $(ONLY)
+
+bench: $(READY)  ## ours against the bare client library, in alternating rounds; ROUNDS=5
+	@$(BIN)/python -m benchmarks.bench $(or $(ROUNDS),5)
+
+bench-peers: $(READY)  ## ours beside other projects, each in an environment of its own; ROUNDS=3 PEERS="arq saq"
+	@$(BIN)/python -m benchmarks.bench_peers $(or $(ROUNDS),3) $(PEERS)
 
 import-time: $(READY)  ## what importing costs, and the slowest parts of it
 	@$(BIN)/python benchmarks/import_time.py

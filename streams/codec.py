@@ -45,7 +45,7 @@ def encode_body(data: Any, limit: int = MAX_EVENT_BYTES, content_type: str | Non
     elif isinstance(content_type, str) and not is_json(content_type):
         body = _encode_text(data, content_type)
     else:
-        body = _encode_json(data)
+        body = encode_json(data)
     if len(body) > limit:
         raise EventTooLarge(len(body), limit)
     return body
@@ -60,7 +60,13 @@ def _encode_text(data: Any, content_type: str) -> bytes:
         raise EventError("the body cannot be written as UTF-8: it holds half a surrogate pair") from None
 
 
-def _encode_json(data: Any) -> bytes:
+def encode_json(data: Any) -> bytes:
+    """The body's bytes where they are JSON; of any length.
+
+    Raises:
+        EventError: ``data`` is not JSON serialisable.
+        MalformedEvent: it is nested so deep that no consumer would take it.
+    """
     try:
         body = orjson.dumps(data, default=plain)
     except TypeError as error:

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from streams.broker import ServerClock
 from streams.broker.publish import Prepared
-from streams.codec import BYTES_TYPE, check_id, check_type, encode_body, encode_meta
+from streams.codec import BYTES_TYPE, check_id, check_type, encode_body, encode_json, encode_meta, is_json
 from streams.errors import ConfigurationError, EventTooLarge, StreamsError
 from streams.event import Event, EventAttributes, meta_of, new_event_id
 from streams.priority import Levels
 
 _BINARY = (bytes, bytearray, memoryview)
+_NO_PLAIN_BODY = (Event, *_BINARY)
 _OWN = frozenset({"id", "dedup_id", "expires"})
 """Attributes that differ from event to event, so events that have one are prepared each for itself."""
 _MOST_SHAPES = 1000
@@ -49,7 +50,7 @@ class Preparing:
         Raises:
             StreamsError: it breaks a limit or the wire format.
         """
-        if not attributes and kind is not None and not isinstance(data, (Event, *_BINARY)):
+        if not attributes and kind is not None and not isinstance(data, _NO_PLAIN_BODY):
             return self._like(self._plain(kind), data)
         return self._event(data if isinstance(data, Event) else Event(kind or _missing_type(), data, **attributes))
 
@@ -58,17 +59,29 @@ class Preparing:
     ) -> tuple[list[Prepared], StreamsError | None]:
         """The events before the first that is refused, and why it is: what came before it is still published."""
         prepared: list[Prepared] = []
-        alike = kind is not None and _OWN.isdisjoint(attributes)
         try:
-            shape = self._shape(kind, attributes) if kind is not None and alike else None
-            for item in items:
-                if shape is not None and not isinstance(item, (Event, *_BINARY)):
-                    prepared.append(self._like(shape, item))
-                else:
-                    prepared.append(self.one(item, kind, attributes))
+            if kind is not None and _OWN.isdisjoint(attributes):
+                self._alike(prepared, items, self._shape(kind, attributes))
+            for item in items[len(prepared) :]:
+                prepared.append(self.one(item, kind, attributes))
         except StreamsError as error:
             return prepared, error
         return prepared, None
+
+    def _alike(self, prepared: list[Prepared], items: Sequence[Any], shape: _Shape) -> None:
+        """Prepare items that are plain bodies, as far as they are; what ``_like`` does, without a call for each."""
+        limit = self._limit
+        kind, level, meta, delay_ms, content_type = shape
+        if content_type is not None and not is_json(content_type):
+            return
+        for item in items:
+            if isinstance(item, _NO_PLAIN_BODY):
+                return
+            body = encode_json(item)
+            if len(body) > limit:
+                raise EventTooLarge(len(body), limit)
+            # Not through the constructor, which is written in Python and takes as long as the encoding does.
+            prepared.append(tuple.__new__(Prepared, (new_event_id(), body, kind, level, meta, delay_ms, None)))
 
     def _like(self, shape: _Shape, data: Any) -> Prepared:
         kind, level, meta, delay_ms, content_type = shape

@@ -29,7 +29,7 @@ from tests.virtual.model import Entry, Model
 T = TypeVar("T")
 
 LEVELS = Levels((0, 5, 10))
-LEASE = 3.0
+LEASE = 1.0
 TIMEOUT = 1.5
 CANCEL_GRACE = 0.5
 RETRIES = 2
@@ -413,6 +413,8 @@ def _balance(world: World) -> None:
             allowed = expected.get(kind, {"retries-used-up"} if kind == "stubborn" else set())
             if place not in world.unsure and reason not in allowed:
                 wrong.append(f"{place} ({kind}) died: {reason}")
+            if place not in world.unsure and kind != "reject" and world.failed[place] != RETRIES + 1:
+                wrong.append(f"{place} ({kind}) died after {world.failed[place]} failures")
         elif not world.finished[place]:
             wrong.append(f"{place} ({kind}) is gone, and no handler finished it")
     for name, rows in (("pending", model.pending), ("retry", model.retry), ("records", model.records)):
