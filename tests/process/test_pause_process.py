@@ -36,8 +36,9 @@ def test_a_pause_holds_through_kills_and_restarts_of_workers_and_server(make_ser
         third = site.worker(concurrency=2)
         server.kill()
         server.start()
-        wait_until(lambda: not third.process.poll() and not second.process.poll(), what="the workers to be there")
         time.sleep(1.5)  # Three looks for work of each, had it not been held.
+        assert third.process.poll() is None
+        assert second.process.poll() is None
         assert len(site.of("start")) == started, "something started in the pause"
         pauses(site, lambda stream: stream.resume())
         wait_until(lambda: len(site.of("start")) > started, seconds=3, what="work after the pause")

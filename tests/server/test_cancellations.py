@@ -194,3 +194,18 @@ async def test_nothing_is_cancelled_without_its_audit_record(broker):
         with pytest.raises(WrongKeyType, match="audit"):
             await Cancellations(broker, "s").cancel(ident)
     assert await left(broker) == (1, 1, 1)
+
+
+async def test_a_server_without_memory_still_cancels_and_so_gets_some_back(server, make_server):
+    full = make_server(server.binary)
+    async with Broker(full.url) as broker:
+        await retrying(broker)
+        await Producer(broker, "s").publish(1, type="t", id="later", priority=5, delay=60.0)
+        with full.client() as client:
+            client.config_set("maxmemory", 1)
+        cancellations = Cancellations(broker, "s", by="ada")
+        assert (await cancellations.cancel("later")).state == "scheduled"
+        assert (await cancellations.cancel("e0")).state == "retrying"
+        assert await left(broker) == (0, 0, 0)
+        assert await broker.control.call("ZCARD", broker.keys("s").scheduled()) == 0
+        assert len(await audit(broker)) == 2

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams import Consumer, ConsumerOptions, DeadLetters, Event, GroupInUse, Groups, NotFound, Pauses, Reject, Retry
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    DeadLetters,
+    Event,
+    GroupInUse,
+    Groups,
+    NotFound,
+    Pauses,
+    Reject,
+    Retry,
+)
 from streams.declaration import Declaration
 from streams.errors import GroupMissing
 from streams.handlers import Route
@@ -157,3 +169,17 @@ async def test_trimming_never_takes_unfinished_work(broker, steps, size):
     left = set(await stored(broker))
     assert unfinished["a"] | unfinished["b"] | (late & done) <= left
     assert not {entry for entry in ids if entry not in unfinished["a"] | unfinished["b"]} & left
+
+
+async def test_a_server_without_memory_still_drops_a_group_and_trims(server, make_server):
+    full = make_server(server.binary)
+    async with Broker(full.url) as broker:
+        for group in ("a", "b"):
+            await declare(broker, group, FANOUT)
+        await publish(broker, 1, 2)
+        await ack(broker, "a", *await take(broker, "a"))
+        with full.client() as client:
+            client.config_set("maxmemory", 1)
+        outcome = await Groups(broker, "s").drop("b")
+        assert (outcome.dropped, outcome.trimmed) == (True, 2)
+        assert await broker.control.call("XLEN", broker.keys("s").audit()) == 1
