@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
+import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import redis as client_library
 
+from benchmarks.programs import BODY, KIND
 from benchmarks.stage import Program, Stage, label, stage
 from streams.keys import Keys
 
@@ -80,8 +84,19 @@ class Bench:
         self.row("drain, handler that awaits 1 ms", 0.3).add(
             self.count / raw["seconds"], self.count / waiting["seconds"]
         )
-        pair = self._drain("ours_drain", workers=2)
-        self.row("drain, 2 workers against 1", 1.3).add(self.count / ours["seconds"], self.count / pair["seconds"])
+        cases: tuple[tuple[dict[str, float], dict[str, float], str], ...] = (
+            ({}, ours, "that does nothing"),
+            ({"sleep": 0.001}, waiting, "that awaits 1 ms"),
+        )
+        for facts, one, what in cases:
+            pair = self._drain("ours_drain", workers=2, **facts)
+            self.row(f"drain, 2 workers against 1, handler {what}", 1.3).add(
+                self.count / one["seconds"], self.count / pair["seconds"]
+            )
+        pair = self._drain("raw_drain", workers=2)
+        self.row("for comparison: 2 bare loops against 1", 1.3).add(
+            self.count / raw["seconds"], self.count / pair["seconds"]
+        )
 
     def server(self) -> None:
         """One event's whole life on the server, in batches, and what it weighs while it waits."""
@@ -159,6 +174,19 @@ class Bench:
         return sorted(wait / 1e6 for wait in reader.result()["waits"])
 
 
+def ceiling(place: Stage) -> str:
+    """What the server takes at most: its own benchmark program, the same fields, 500 commands to a write."""
+    program = shutil.which("redis-benchmark") or shutil.which("valkey-benchmark")
+    if program is None:
+        return "no redis-benchmark here"
+    body = json.dumps(BODY, separators=(",", ":"))
+    command = [program, "-p", str(place.server.port), "-c", "1", "-P", "500", "-n", "200000", "-q"]
+    fields = ["type", KIND, "id", "0" * 26, "data", body]
+    done = subprocess.run([*command, "XADD", "ceiling", "*", *fields], capture_output=True, text=True, check=True)
+    rate = re.findall(r"([\d.]+) requests per second", done.stdout)[-1]
+    return f"redis-benchmark -c 1 -P 500 XADD: {float(rate):,.0f}/s"
+
+
 def main(rounds: int = 5, count: int = 100_000, *only: str) -> None:
     with stage() as place:
         bench = Bench(place, count)
@@ -169,6 +197,8 @@ def main(rounds: int = 5, count: int = 100_000, *only: str) -> None:
             for part in parts:
                 part()
             print(f"round {n + 1} of {rounds}", file=sys.stderr)
+        place.clear()
+        most = ceiling(place)
         about: dict[str, object] = {
             "date": datetime.now(UTC).date().isoformat(),
             "server": label(place),
@@ -176,6 +206,7 @@ def main(rounds: int = 5, count: int = 100_000, *only: str) -> None:
             "python": platform.python_version(),
             "events": count,
             "rounds": rounds,
+            "ceiling": most,
         }
     print(", ".join(f"{name} {value}" for name, value in about.items()), end="\n\n")
     if not only:

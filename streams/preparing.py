@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from streams.broker import ServerClock
 from streams.broker.publish import Prepared
-from streams.codec import BYTES_TYPE, check_id, check_type, encode_body, encode_json, encode_meta, is_json
-from streams.errors import ConfigurationError, EventTooLarge, StreamsError
+from streams.codec import BYTES_TYPE, check_id, check_type, encode_all, encode_body, encode_meta, is_json
+from streams.errors import ConfigurationError, EventError, EventTooLarge, StreamsError
 from streams.event import Event, EventAttributes, meta_of, new_event_id
 from streams.priority import Levels
 
@@ -17,6 +19,8 @@ _NO_PLAIN_BODY = (Event, *_BINARY)
 _OWN = frozenset({"id", "dedup_id", "expires"})
 """Attributes that differ from event to event, so events that have one are prepared each for itself."""
 _MOST_SHAPES = 1000
+_PREPARED = partial(tuple.__new__, Prepared)
+"""From a tuple of its attributes, without the constructor, which is written in Python."""
 
 
 class _Shape(NamedTuple):
@@ -61,31 +65,32 @@ class Preparing:
         prepared: list[Prepared] = []
         try:
             if kind is not None and _OWN.isdisjoint(attributes):
-                self._alike(prepared, items, self._shape(kind, attributes))
+                prepared = self._alike(items, self._shape(kind, attributes))
             for item in items[len(prepared) :]:
                 prepared.append(self.one(item, kind, attributes))
         except StreamsError as error:
             return prepared, error
         return prepared, None
 
-    def _alike(self, prepared: list[Prepared], items: Sequence[Any], shape: _Shape) -> None:
-        """Prepare items that are plain bodies, as far as they are; what ``_like`` does, without a call for each."""
-        limit = self._limit
+    def _alike(self, items: Sequence[Any], shape: _Shape) -> list[Prepared]:
+        """What ``_like`` does to each, in half the time; nothing if one of them is no plain body within the limits."""
         kind, level, meta, delay_ms, content_type = shape
-        if content_type is not None and not is_json(content_type):
-            return
-        for item in items:
-            if isinstance(item, _NO_PLAIN_BODY):
-                return
-            body = encode_json(item)
-            if len(body) > limit:
-                raise EventTooLarge(len(body), limit)
-            # Not through the constructor, which is written in Python and takes as long as the encoding does.
-            prepared.append(tuple.__new__(Prepared, (new_event_id(), body, kind, level, meta, delay_ms, None)))
+        if any(map(isinstance, items, repeat(_NO_PLAIN_BODY))) or not is_json(content_type):
+            return []
+        try:
+            bodies = encode_all(items)
+        except EventError:
+            return []
+        if max(map(len, bodies), default=0) > self._limit:
+            return []
+        ids = (new_event_id() for _ in bodies)
+        rest = map(repeat, (kind, level, meta, delay_ms, None))
+        return list(map(_PREPARED, zip(ids, bodies, *rest, strict=False)))
 
     def _like(self, shape: _Shape, data: Any) -> Prepared:
         kind, level, meta, delay_ms, content_type = shape
-        return Prepared(new_event_id(), encode_body(data, self._limit, content_type), kind, level, meta, delay_ms)
+        body = encode_body(data, self._limit, content_type)
+        return _PREPARED((new_event_id(), body, kind, level, meta, delay_ms, None))
 
     def _plain(self, kind: str) -> _Shape:
         shape = self._shapes.get(kind)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import islice, repeat
 from typing import Any, NamedTuple, Unpack
 
 from streams.broker import Backoff, Broker
 from streams.broker.publish import Prepared, Publishing, parts
+from streams.broker.scripts import Command
 from streams.codec import MAX_EVENT_BYTES
 from streams.errors import (
     BrokerUnavailable,
     ConfigurationError,
-    OutOfMemory,
     PublishUnknown,
     StreamFull,
 )
 from streams.event import EventAttributes
 from streams.preparing import Preparing
 from streams.priority import Levels
-
-BATCH_EVENTS = 500
-"""The most events of one request."""
+from streams.sharing import BATCH_EVENTS, Sharing, attempt
 
 
 class Receipt(NamedTuple):
@@ -41,6 +39,11 @@ class Receipt(NamedTuple):
     level: int
     entry_id: str
     duplicate: bool = False
+
+
+_NO_DUPLICATE = repeat(False)  # noqa: FBT003 - the value of an attribute, not an argument
+_RECEIPT = partial(tuple.__new__, Receipt)
+"""A receipt from a tuple of its attributes, without its constructor, which is written in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,6 @@ class ProducerOptions:
                 raise ConfigurationError(f"{name} is 0 or more, not {getattr(self, name)!r}")
 
 
-class _Waiting(NamedTuple):
-    event: Prepared
-    answer: asyncio.Future[str]
-
-
 class Producer:
     """Publishes events on one stream; made for many concurrent ``publish`` calls, which share round trips.
 
@@ -88,8 +86,7 @@ class Producer:
         self._publishing = self._make_publishing(broker)
         self._registered = False
         self._registering: asyncio.Event | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._sender: asyncio.Task[None] | None = None
+        self._sharing = Sharing(self._publishing, self.stream, self.options.max_len)
 
     async def publish(self, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]) -> Receipt:
         """Publish one event; when this returns, the server has stored it.
@@ -112,13 +109,8 @@ class Producer:
         if not self._registered:
             await self._register()
         if event.delay_ms:
-            return (await self._store([event]))[0]
-        if self._sender is None and not self._waiting:
-            # Alone, as far as can be seen: the first await below lets others join, and those share the next trip.
-            return Receipt(event.event_id, event.level, await self._send_alone(event))
-        waiting = _Waiting(event, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        return Receipt(event.event_id, event.level, await waiting.answer)
+            return (await self._schedule([event]))[0]
+        return _RECEIPT((event.event_id, event.level, await self._sharing.store(event), False))
 
     async def publish_many(
         self,
@@ -171,7 +163,7 @@ class Producer:
                     yield receipts
                 if part is None:
                     break
-                under_way = asyncio.create_task(self._trip(part))
+                under_way = asyncio.create_task(self._trip(*part))
                 if alone:  # The source may wait for long: nothing of what it gave before may wait with it.
                     receipts, under_way = await _counted(under_way, accepted), None
                     accepted += len(receipts)
@@ -187,21 +179,21 @@ class Producer:
 
     async def _prepared(
         self, events: Iterable[Any] | AsyncIterable[Any], kind: str | None, attributes: EventAttributes
-    ) -> AsyncIterator[list[Prepared]]:
-        """What goes into one trip each; an event that is refused ends it, after those before it."""
+    ) -> AsyncIterator[tuple[list[Prepared], Command]]:
+        """What goes into one trip each, with its command if that is a plain one; a refused event ends it."""
         async for items in _batches(events):
             prepared, refused = self._preparing.all(items, kind, attributes)
             for part in parts(prepared):
-                yield part
+                yield part, () if any(part[0].way) else self._publishing.adding(part)
             if refused is not None:
                 raise refused
 
-    async def _trip(self, part: list[Prepared]) -> list[Receipt]:
-        if part[0].dedup_id is not None:
-            return await self._store_once(part)
+    async def _trip(self, events: list[Prepared], adding: Command) -> list[Receipt]:
+        if events[0].dedup_id is not None:
+            return await self._store_once(events)
         if not self._registered:
             await self._register()
-        return await self._store(part)
+        return await (self._add(events, adding) if adding else self._schedule(events))
 
     def _make_publishing(self, broker: Broker) -> Publishing:
         options = self.options
@@ -228,55 +220,20 @@ class Producer:
                 self._registering = None
                 done.set()
 
-    async def _send_alone(self, event: Prepared) -> str:
-        self._sender = asyncio.current_task()
-        try:
-            place: str = await self._attempt([event], self._publishing.add_one(event))
-        finally:
-            self._sender = None
-            if self._waiting:
-                self._sender = asyncio.create_task(self._send_waiting())
-        if not place:
-            raise StreamFull(self.stream, self.options.max_len)
-        return place
+    async def _add(self, events: list[Prepared], adding: Command) -> list[Receipt]:
+        return self._receipts(events, await attempt(self.stream, events, self._publishing.send(adding)))
 
-    async def _send_waiting(self) -> None:
-        """Send what gathered while the last trip was under way, all in one, until nothing is left."""
-        try:
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_EVENTS))]
-                events = [waiting.event for waiting in batch]
-                try:
-                    places = await self._attempt(events, self._publishing.add(events))
-                except Exception as error:  # noqa: BLE001 - it belongs to the callers, each of whom gets it
-                    for waiting in batch:
-                        if not waiting.answer.done():
-                            waiting.answer.set_exception(_own(error, waiting.event))
-                    continue
-                for waiting, place in zip(batch, places, strict=True):
-                    if waiting.answer.done():
-                        continue
-                    if place:
-                        waiting.answer.set_result(place)
-                    else:
-                        waiting.answer.set_exception(StreamFull(self.stream, self.options.max_len))
-                # Whoever was answered may publish again at once: those share the next trip.
-                await asyncio.sleep(0)
-        finally:
-            self._sender = None
+    async def _schedule(self, events: list[Prepared]) -> list[Receipt]:
+        members = await attempt(self.stream, events, self._publishing.schedule(events))
+        return self._receipts(events, members, repeat(""))
 
-    async def _store(self, events: list[Prepared]) -> list[Receipt]:
-        later = events[0].delay_ms > 0
-        call = self._publishing.schedule(events) if later else self._publishing.add(events)
-        places = await self._attempt(events, call)
-        stored = [  # Without the constructor, as in preparing.
-            tuple.__new__(Receipt, (event_id, level, "" if later else place, False))
-            for (event_id, _, _, level, _, _, _), place in zip(events, places, strict=True)
-            if place
-        ]
-        if len(stored) < len(events):
-            raise StreamFull(self.stream, self.options.max_len, len(stored))
-        return stored
+    def _receipts(
+        self, events: list[Prepared], places: list[str], entry_ids: Iterable[str] | None = None
+    ) -> list[Receipt]:
+        if "" in places:
+            raise StreamFull(self.stream, self.options.max_len, sum(map(bool, places)))
+        ids, _, _, levels, *_ = zip(*events, strict=True)
+        return list(map(_RECEIPT, zip(ids, levels, entry_ids or places, _NO_DUPLICATE, strict=False)))
 
     async def _store_once(self, events: list[Prepared]) -> list[Receipt]:
         """Store events that have a dedup id; sending again is safe, so a lost answer is asked for again."""
@@ -305,15 +262,6 @@ class Producer:
             raise StreamFull(self.stream, self.options.max_len, len(receipts))
         return receipts
 
-    async def _attempt(self, events: list[Prepared], call: Any) -> Any:
-        """Await a publishing call; a lost answer becomes ``PublishUnknown``. Never sends anything twice."""
-        try:
-            return await call
-        except BrokerUnavailable as error:
-            if error.sent:
-                raise PublishUnknown(self.stream, tuple(event.event_id for event in events)) from error
-            raise
-
 
 async def _counted(trip: asyncio.Task[list[Receipt]], accepted: int) -> list[Receipt]:
     try:
@@ -321,17 +269,6 @@ async def _counted(trip: asyncio.Task[list[Receipt]], accepted: int) -> list[Rec
     except (StreamFull, PublishUnknown) as error:
         error.accepted += accepted
         raise
-
-
-def _own(error: Exception, event: Prepared) -> Exception:
-    """Each caller of a shared trip gets an exception of its own."""
-    if isinstance(error, PublishUnknown):
-        return PublishUnknown(error.stream, (event.event_id,))
-    if isinstance(error, BrokerUnavailable):
-        return BrokerUnavailable(str(error), sent=error.sent)
-    if isinstance(error, OutOfMemory):
-        return OutOfMemory(str(error))
-    return error
 
 
 async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:

@@ -110,11 +110,14 @@ class Broker:
         """The keys of a stream on this broker."""
         return Keys(stream, self.namespace)
 
-    def link(self) -> Link:
-        """A new connection; it opens with its first command and belongs to the event loop that uses it."""
+    def link(self, depth: int = 1) -> Link:
+        """A new connection; it opens with its first command and belongs to the event loop that uses it.
+
+        ``depth``: how many round trips may be under way at once.
+        """
         from streams.broker.link import Link
 
-        link = Link(self._open, self._timeout, self._links.discard)
+        link = Link(self._open, self._timeout, self._links.discard, depth)
         self._links.add(link)
         return link
 

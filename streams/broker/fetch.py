@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
@@ -20,22 +20,29 @@ _FETCH_DUE = Script("fetch_due")
 _HAND_BACK = Script("hand_back")
 
 
-@dataclass(slots=True, eq=False)
 class Delivery:
-    """An entry in the hands of a consumer. ``count`` is the server's delivery count, the token that fences it."""
+    """An entry in the hands of a consumer.
 
-    level: int
-    entry_id: str
-    fields: Sequence[bytes]
-    count: int = 1
-    record: bytes = b""
-    renew_until: float = float("inf")
-    """Monotonic time after which the lease is not renewed any more: the handler outlived its timeout by far."""
+    Attributes:
+        level: of its stream.
+        entry_id: its entry id.
+        place: both: the entry's name within its stream.
+        fields: names and values, as they are stored.
+        count: the server's delivery count, the token that fences it.
+        record: its attempt record (JSON); empty before the first failure.
+        renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
+    """
 
-    @property
-    def place(self) -> tuple[int, str]:
-        """Level and entry id: the entry's name within its stream."""
-        return self.level, self.entry_id
+    __slots__ = ("count", "entry_id", "fields", "level", "place", "record", "renew_until")
+
+    def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
+        self.level = level
+        self.entry_id = entry_id
+        self.place = (level, entry_id)
+        self.fields = fields
+        self.count = count
+        self.record = record
+        self.renew_until = math.inf
 
 
 class DueReply(NamedTuple):
@@ -149,11 +156,13 @@ class Fetching:
         turns.took(levels, places, counts, late)
         return taken
 
-    async def take_from(self, level: int, limit: int) -> list[Delivery]:
+    async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
         """At most ``limit`` new entries while ``level``, an open one, is the busy one; never blocks.
 
         Natively (a script costs the server 3 µs more per entry). What arrived meanwhile on the levels above comes too,
         with a small share of the limit held free for each of them, so the sum never exceeds the limit.
+
+        Returns them, and whether the level is the busy one still: it gave all that was asked for, those above nothing.
         """
         streams = self._open_streams
         at = self._open.index(level)
@@ -172,7 +181,7 @@ class Fetching:
                 taken += self._deliveries(reply)
         if refused is not None and not taken:
             raise refused
-        return taken
+        return taken, len(taken) == rest and taken[0].level == level
 
     async def take_due(self, limit: int, suspects: int) -> DueReply:
         """At most ``limit`` retries whose time has come, of which at most ``suspects`` suspects; never blocks.

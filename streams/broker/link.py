@@ -13,6 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from streams.broker import failures
 from streams.broker.scripts import Command, by_sha
+from streams.broker.wire import Wire
 from streams.errors import BrokerError, BrokerUnavailable
 
 _STALE_AFTER = 0.2
@@ -31,6 +32,8 @@ class Link:
         connect: makes a connected connection.
         timeout: seconds for one round trip.
         on_close: told when the link is closed for good.
+        depth: how many round trips may be under way at once; the others wait for their turn. They are answered in the
+            order of the calls, and when the connection is lost, all of them are.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class Link:
         connect: Callable[[], Awaitable[AbstractConnection]],
         timeout: float,
         on_close: Callable[[Link], None],
+        depth: int = 1,
     ) -> None:
         self._connect = connect
         self._on_close = on_close
         self._timeout = timeout
-        self._connection: AbstractConnection | None = None
-        self._lock = asyncio.Lock()
+        self._wire: Wire | None = None
+        self._turns = asyncio.Semaphore(depth)
+        self._connecting = asyncio.Lock()
         self._used = 0.0
         self._closed = False
 
@@ -70,7 +75,7 @@ class Link:
         if not commands:
             # From Python 3.12 on a transport that is given nothing to write tries for ever to write it.
             return []
-        async with self._lock:
+        async with self._turns:
             replies = await self._exchange(commands, within)
             for _ in range(_RELOADS):
                 unknown = [i for i, reply in enumerate(replies) if isinstance(reply, _UnknownScript)]
@@ -87,69 +92,55 @@ class Link:
         """Close the connection for good. Idempotent."""
         self._closed = True
         self._on_close(self)
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.close(wait=True)
 
     async def _exchange(self, commands: Sequence[Command], within: float | None) -> list[Any]:
-        packed = b"".join(map(_pack, commands))
-        connection = await self._ready()
+        wire = await self._ready()
         try:
-            async with asyncio.timeout(within or self._timeout):
-                await connection.send_packed_command(packed, check_health=False)
-                replies = [await self._read(connection) for _ in commands]
+            replies = await wire.exchange(commands, len(commands), within or self._timeout)
         except TimeoutError as error:
-            await self._drop(connection)
-            raise BrokerUnavailable(f"no answer within {within or self._timeout} s", sent=True) from error
-        except (redis_errors.RedisError, OSError) as error:
-            await self._drop(connection)
+            await self._drop(wire)
+            raise BrokerUnavailable(str(error), sent=True) from error
+        except OSError as error:
+            await self._drop(wire)
             raise failures.loss(error, sent=True) from error
         except BaseException:
-            await self._drop(connection)
+            if (
+                wire.awaited <= 1
+            ):  # Cancelled. A server that hangs may be the reason, and the next call should not hang too.
+                await self._drop(wire)
             raise
         self._used = time.monotonic()
+        for i, reply in enumerate(replies):
+            if type(reply) is hiredis.ReplyError:
+                replies[i] = _refusal(str(reply))
         return replies
 
-    @staticmethod
-    async def _read(connection: AbstractConnection) -> Any:
-        try:
-            return await connection.read_response()
-        except redis_errors.NoScriptError as error:
-            return _UnknownScript(str(error))
-        except redis_errors.ResponseError as error:
-            return failures.refusal(error)
+    async def _ready(self) -> Wire:
+        async with self._connecting:
+            wire = self._wire
+            if wire is not None and time.monotonic() - self._used > _STALE_AFTER:
+                await wire.look()
+            if wire is not None and wire.is_lost:
+                # Found out before a write whose fate would then be unknown.
+                await self._drop(wire)
+                wire = None
+            if wire is None:
+                if self._closed:
+                    raise BrokerUnavailable("the broker is closed")
+                wire = self._wire = Wire(await self._connect())
+            return wire
 
-    async def _ready(self) -> AbstractConnection:
-        connection = self._connection
-        if connection is not None and time.monotonic() - self._used > _STALE_AFTER:
-            # The server may have gone since: find out before a write whose fate would then be unknown.
-            try:
-                stale = not connection.is_connected or await connection.can_read() or _is_reset(connection)
-            except (redis_errors.RedisError, OSError):
-                stale = True
-            if stale:
-                await self._drop(connection)
-                connection = None
-        if connection is None:
-            if self._closed:
-                raise BrokerUnavailable("the broker is closed")
-            connection = self._connection = await self._connect()
-        return connection
-
-    async def _drop(self, connection: AbstractConnection) -> None:
-        self._connection = None
-        await connection.disconnect(nowait=True)
+    async def _drop(self, wire: Wire) -> None:
+        if self._wire is wire:
+            self._wire = None
+        await wire.close(wait=False)
 
 
-def _is_reset(connection: AbstractConnection) -> bool:
-    """Whether the transport is gone; after a reset the client library's own check sees no end of file."""
-    writer = getattr(connection, "_writer", None)
-    return writer is not None and writer.is_closing()
-
-
-def _pack(command: Command) -> bytes:
-    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub forgets longer tuples
-    return packed
+def _refusal(text: str) -> BrokerError:
+    return _UnknownScript(text) if text.startswith("NOSCRIPT") else failures.refusal(redis_errors.ResponseError(text))
 
 
 class _UnknownScript(BrokerUnavailable):

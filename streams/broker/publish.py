@@ -102,7 +102,7 @@ class Publishing:
         self._levels = levels
         self._max_len = max_len
         self._window_ms = max(1, round(dedup_window * 1000))
-        self._link = broker.link()
+        self._link = broker.link(depth=2)
         self._streams = [keys.level(level) for level in levels.descending]
         self._index = {level: i + 1 for i, level in enumerate(levels.descending)}
         self._stream_of = dict(zip(levels.descending, self._streams, strict=True))
@@ -120,6 +120,14 @@ class Publishing:
 
     async def add(self, events: Sequence[Prepared]) -> list[str]:
         """Store events for now, all in one script; returns entry ids, '' where the stream was full."""
+        return await self.send(self.adding(events))
+
+    async def send(self, adding: Command) -> list[str]:
+        """As ``add``, with the command that ``adding`` made; one can be made while another is under way."""
+        return [place.decode() for place in await self._link.call(*adding)]
+
+    def adding(self, events: Sequence[Prepared]) -> Command:
+        """The command that stores events for now."""
         arguments: list[Any] = [self._max_len]
         run: tuple[str, int, bytes] | None = None
         run_at = 0
@@ -129,8 +137,7 @@ class Publishing:
                 arguments += (self._index[level], 0, kind, meta)
             arguments[run_at] += 1
             arguments += (event_id, body)
-        command = _PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments)
-        return [place.decode() for place in await self._link.call(*command)]
+        return _PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments)
 
     async def schedule(self, events: Sequence[Prepared]) -> list[str]:
         """Store events for later; returns their members, '' where the stream was full."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from streams.codec import MAX_NESTING, check_type, encode_body, encode_meta, from_cloudevent, parse_json
+from streams.cloudevents import from_cloudevent
+from streams.codec import MAX_NESTING, check_type, encode_body, encode_meta, parse_json
 from streams.errors import EventTooLarge, MalformedEvent, StreamsError
 from streams.event import Event, EventAttributes
 from streams.settings import Settings

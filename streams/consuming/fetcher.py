@@ -139,19 +139,25 @@ class Fetcher:
         if self._paused and not self._fetching.open_levels:
             await self._sleep(self._due_at - time.monotonic())
             return
+        taken = await self._read(free)
+        self.read_at = now
+        self._start(taken)
+
+    async def _read(self, free: int) -> list[Delivery]:
+        """New entries, by the cheapest way that keeps the order of levels."""
         if self._turns is not None and self._hungry:
             taken = await self._fetching.take_turns(self._turns, free)
             self._hungry = len(taken) >= free
         elif self._focus is not None and free >= 4 * len(self._levels):
-            taken = await self._fetching.take_from(self._focus, free)
-            self._learn(taken, free)
+            taken, busy = await self._fetching.take_from(self._focus, free)
+            if not busy:
+                self._focus, self._hungry = None, bool(taken)
         elif self._hungry:
             taken = await self._fetching.take(free)
             self._learn(taken, free)
         else:
             taken = await self._block(free)
-        self.read_at = now
-        self._start(taken)
+        return taken
 
     async def _take_due(self, free: int) -> bool:
         """Fetch due retries; True if there were any."""
@@ -205,7 +211,6 @@ class Fetcher:
             self._focus = levels.pop()
         else:
             # Mixed or short: let the next read find out from the top.
-            self._hungry = self._hungry or (self._focus is not None and bool(taken))
             self._focus = None
 
     def _start(self, taken: list[Delivery]) -> None:

@@ -10,7 +10,8 @@ from streams import pipeline as asynchronous
 from streams.errors import ConfigurationError, PublishUnknown, StreamFull, StreamsError
 from streams.event import EventAttributes
 from streams.keys import checked_name
-from streams.producer import BATCH_EVENTS, Receipt
+from streams.producer import Receipt
+from streams.sharing import BATCH_EVENTS
 from streams.sync.portal import Portal
 
 _AT_ONCE = 8 * BATCH_EVENTS

@@ -299,10 +299,10 @@ MUTANTS = (
         (CONSUMER,), "a one-time password arrives after its time",
     ),
     Mutant(
-        "lost-answer-sent-again", "producer.py",
-        "            if error.sent:\n                raise PublishUnknown(self.stream, tuple(event.event_id for event in events)) from error\n"
-        "            raise\n",
-        "            return await self._publishing.add(events) if len(events) > 1 else (await self._publishing.add(events))[0]\n",
+        "lost-answer-sent-again", "sharing.py",
+        "            place = await attempt(self._stream, [event], self._publishing.add_one(event))\n",
+        "            try:\n                place = await self._publishing.add_one(event)\n"
+        "            except BrokerUnavailable:\n                place = await self._publishing.add_one(event)\n",
         (FAULTS + "::test_publish_whose_answer_is_lost",), "one publish stores two events",
     ),
     Mutant(

@@ -67,8 +67,8 @@ class Seam:
         self.hit = " ".join(str(part)[:60] for part in commands[0][:2])
         if self.kind == "after":
             await exchange(link, commands, within)
-        if link._connection is not None:
-            await link._drop(link._connection)
+        if link._wire is not None:
+            await link._drop(link._wire)
         raise BrokerUnavailable("the seam failed this call", sent=self.kind == "after")
 
 

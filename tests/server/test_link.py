@@ -111,6 +111,87 @@ async def test_a_blocking_read_that_is_cancelled_leaves_no_late_reply(broker, na
     assert await link.call("ECHO", "mine") == b"mine"
 
 
+# --- several round trips at once
+
+
+async def test_round_trips_under_way_are_answered_in_their_order(broker):
+    link = broker.link(depth=2)
+    await link.call("PING")
+    replies = await asyncio.gather(*(link.batch([("ECHO", n), ("ECHO", -n)]) for n in range(500)))
+    assert replies == [[b"%d" % n, b"%d" % -n] for n in range(500)]
+
+
+async def test_no_more_are_under_way_than_its_depth(broker, namespace):
+    """The first two block; the third is not even sent before one of them has its answer."""
+    link = broker.link(depth=2)
+    await link.call("PING")
+    first = asyncio.create_task(link.call("BLPOP", f"{namespace}:a", 0, within=60))
+    second = asyncio.create_task(link.call("SET", f"{namespace}:b", "second", within=60))
+    third = asyncio.create_task(link.call("SET", f"{namespace}:c", "third"))
+
+    async def blocked() -> bool:
+        return b"cmd=blpop" in await broker.control.call("CLIENT", "LIST")
+
+    await eventually(blocked, what="the first to block")
+    assert link._wire is not None
+    assert link._wire.awaited == 2
+    await broker.control.call("RPUSH", f"{namespace}:a", "x")
+    assert (await first)[1] == b"x"
+    assert await asyncio.gather(second, third) == [b"OK", b"OK"]
+
+
+async def test_one_of_two_under_way_is_cancelled_and_the_other_keeps_its_answer(broker, namespace):
+    """Closing the connection would leave the other caller without knowing what became of its write."""
+    link = broker.link(depth=2)
+    await link.call("PING")
+    for gone, kept in ((0, 1), (1, 0)):
+        calls = [link.call("BLPOP", f"{namespace}:l{gone}", 0, within=60), link.call("INCR", f"{namespace}:n{gone}")]
+        if gone:
+            calls.reverse()
+        tasks = [asyncio.create_task(call) for call in calls]
+
+        async def blocked() -> bool:
+            return b"cmd=blpop" in await broker.control.call("CLIENT", "LIST")
+
+        await eventually(blocked, what="the read to block")
+        waiting = tasks[0] if not gone else tasks[1]
+        writing = tasks[1] if not gone else tasks[0]
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await broker.control.call("RPUSH", f"{namespace}:l{gone}", "late")
+        assert await writing == 1
+        assert await link.call("ECHO", kept) == b"%d" % kept
+
+
+async def test_both_of_two_under_way_learn_that_the_connection_is_lost(make_server, binary):
+    server = make_server(binary)
+    async with Broker(server.url) as broker:
+        link = broker.link(depth=2)
+        await link.call("PING")
+        server.signal(signal.SIGSTOP)
+        tasks = [asyncio.create_task(link.call("INCR", "n")) for _ in range(3)]
+        await eventually(lambda: link._wire is not None and link._wire.awaited == 2, what="two to be sent")
+        server.kill()
+        lost = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(error) for error in lost] == [BrokerUnavailable] * 3
+        assert [error.sent for error in lost] == [True, True, False]
+
+
+async def test_what_nobody_asked_for_ends_the_connection(broker, namespace):
+    """Taken for an answer it would shift all that follow it."""
+    link = broker.link()
+    for n, unasked in enumerate((b"+OK\r\n", b"?what\r\n", b"+OK\r\n+OK\r\n")):
+        await link.call("PING")
+        link._wire.data_received(unasked)
+        assert await link.call("ECHO", n) == b"%d" % n
+        asking = asyncio.create_task(link.call("BLPOP", f"{namespace}:list", 0, within=60))
+        await eventually(lambda: link._wire.awaited == 1, what="the call to be sent")
+        link._wire.data_received(b"?what\r\n")
+        with pytest.raises(BrokerUnavailable, match="cannot be read") as caught:
+            await asking
+        assert caught.value.sent is True
+
+
 # --- scripts
 
 

@@ -222,7 +222,8 @@ async def test_each_scope_holds_what_it_names(broker, where, held):
         new = await fetching.take(100)
         assert {d.level for d in new} == set(LEVELS.ascending) - held
         await Producer(broker, "s").publish_many(Event("t", n, priority=n) for n in LEVELS.ascending)
-        assert {d.level for d in await fetching.take_from(fetching.open_levels[-1], 100)} == set(fetching.open_levels)
+        taken, _ = await fetching.take_from(fetching.open_levels[-1], 100)
+        assert {d.level for d in taken} == set(fetching.open_levels)
         await Producer(broker, "s").publish_many(Event("t", n, priority=n) for n in LEVELS.ascending)
         assert {d.level for d in await fetching.wait(10, 0.2)} == set(fetching.open_levels)
     await Pauses(broker, "s").resume(**where)

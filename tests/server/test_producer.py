@@ -167,7 +167,7 @@ async def test_concurrent_calls_share_round_trips(server, broker):
         client.config_resetstat()
         receipts = await asyncio.gather(*(producer.publish(n, type="t") for n in range(100)))
         assert len({receipt.entry_id for receipt in receipts}) == 100
-        assert calls(client, "evalsha") <= 3
+        assert calls(client, "evalsha") <= 4  # two trips; a script that is not loaded yet counts twice
         assert calls(client, "xadd") == 100
         assert client.info("stats")["total_reads_processed"] <= 15
 

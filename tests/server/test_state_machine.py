@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
         if not self.fetching[consumer].open_levels:
             return
         level = data.draw(st.sampled_from(self.fetching[consumer].open_levels), label="level")
-        got = self.run(self.fetching[consumer].take_from(level, limit))
+        got, _ = self.run(self.fetching[consumer].take_from(level, limit))
         assert len(got) <= limit
         assert all(d.level >= level and d.level not in self.holding[consumer] for d in got)
         self.taken(consumer, got)

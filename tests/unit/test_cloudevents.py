@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.codec import decode, encode_body, encode_meta, from_cloudevent, to_cloudevent
+from streams.cloudevents import from_cloudevent, to_cloudevent
+from streams.codec import decode, encode_body, encode_meta
 from streams.errors import MalformedEvent
 from streams.event import CLOUD_NAMES, META_NAMES, Event
 

@@ -71,6 +71,34 @@ def refused(stored: list[bytes], **limits: int) -> str:
 
 
 @quick
+@given(st.lists(st.one_of(values, st.floats(), st.just({"x": [float("nan")]}), st.just(object())), max_size=6))
+def test_many_bodies_are_written_as_each_alone(items):
+    """Whether one look at all of them suffices or each is looked at: the same bytes, or the same refusal."""
+
+    def outcome(write):
+        try:
+            return write()
+        except EventError as error:
+            return str(error)
+
+    assert outcome(lambda: codec.encode_all(items)) == outcome(lambda: [codec.encode_json(item) for item in items])
+
+
+@pytest.mark.parametrize("deep", [LIMIT, LIMIT + 1])
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_one_deep_body_among_many_flat_ones(deep, kind):
+    body = 0
+    for _ in range(deep):
+        body = [body] if kind == "list" else {"a": body}
+    items = [{"a": 1}, body, "text with {{{{ and [[ inside"]
+    if deep > LIMIT:
+        with pytest.raises(MalformedEvent):
+            codec.encode_all(items)
+    else:
+        assert len(codec.encode_all(items)) == 3
+
+
+@quick
 @given(values, metas, st.text(min_size=1, max_size=50), st.text(max_size=50))
 def test_what_is_encoded_is_decoded(data, meta, kind, ident):
     event = decode(fields(type=kind, id=ident, data=encode_body(data), meta=encode_meta(meta)))

@@ -236,7 +236,7 @@ class ModelFetching:
     async def take(self, limit: int) -> list[Delivery]:
         return await self._read("take", lambda: self._world.model.take(self._levels, self._consumer, limit))
 
-    async def take_from(self, level: int, limit: int) -> list[Delivery]:
+    async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
         above = self._levels[: self._levels.index(level)]
         share = max(1, limit // 32)
 
@@ -245,7 +245,8 @@ class ModelFetching:
             taken = [d for other in above for d in model.take_level(other, self._consumer, share)]
             return taken + model.take_level(level, self._consumer, limit - share * len(above))
 
-        return await self._read("take_from", read)
+        taken = await self._read("take_from", read)
+        return taken, len(taken) == limit - share * len(above) and taken[0].level == level
 
     async def take_due(self, limit: int, suspects: int) -> DueReply:
         reply: list[DueReply] = []

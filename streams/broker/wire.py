@@ -1,0 +1,116 @@
+"""The bytes of one connection: commands out in one write, replies in as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+
+from streams.broker.scripts import Command
+
+_NOTHING = object()
+
+
+class Wire(asyncio.Protocol):
+    """Takes over a connection that the client library has opened, secured and logged in, and reads it by callback.
+
+    The library's own reading goes through a stream with a buffer, a lock and several coroutines per reply, one exchange
+    at a time (docs/adr/0020).
+
+    Args:
+        connection: connected, with no reply outstanding. From now on only its ``disconnect`` may be called.
+    """
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._replies: list[Any] = []
+        self._awaited: deque[tuple[int, asyncio.Future[list[Any]]]] = deque()
+        self._loss: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        # The library offers no public way to what it opened; an upgrade that renames it fails every test at once.
+        self._transport = cast(asyncio.Transport, connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001
+        self._before = cast(asyncio.Protocol, self._transport.get_protocol())
+        self._transport.set_protocol(self)
+
+    @property
+    def awaited(self) -> int:
+        """How many exchanges are not answered yet, those included whose caller no longer waits."""
+        return len(self._awaited)
+
+    async def exchange(self, commands: Iterable[Command], count: int, within: float) -> list[Any]:
+        """Send ``count`` commands and return their replies; an error reply stands among them as ``ReplyError``.
+
+        Several may be under way; they are answered in the order of their calls. Once a caller is cancelled, the replies
+        to its commands are dropped when they come.
+
+        Raises:
+            TimeoutError: the replies were not all there ``within`` seconds; the connection is of no use any more.
+            OSError: the connection is lost.
+        """
+        packed = b"".join(map(_pack, commands))
+        if self._loss is not None:
+            raise self._loss
+        answer: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._awaited.append((count, answer))
+        self._transport.write(packed)
+        give_up = self._loop.call_later(within, self._fail, TimeoutError(f"no answer within {within} s"))
+        try:
+            return await answer
+        finally:
+            give_up.cancel()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is known that the connection is of no use any more."""
+        return self._loss is not None or self._transport.is_closing()
+
+    async def look(self) -> None:
+        """Let the event loop notice what happened to the connection while it was not used."""
+        # Two turns: one for the selector to look, one for what it saw to be called.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def close(self, *, wait: bool) -> None:
+        """Close the connection. ``wait``: until it is closed."""
+        self._loss = self._loss or ConnectionError("the connection is closed")
+        await self._connection.disconnect(nowait=not wait)
+
+    def data_received(self, data: bytes) -> None:
+        """Read the replies that are whole; with its last one, a caller has its answer."""
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOTHING:
+                self._replies.append(reply)
+        except hiredis.ProtocolError as error:
+            self._fail(ConnectionError(f"what the server sends cannot be read: {error}"))
+            return
+        replies, awaited = self._replies, self._awaited
+        while awaited and len(replies) >= awaited[0][0]:
+            count, answer = awaited.popleft()
+            if not answer.done():
+                answer.set_result(replies[:count])
+            del replies[:count]
+        if replies and not awaited:
+            self._fail(ConnectionError("the server sent more than it was asked for"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits, and the client library, which waits for this when it closes."""
+        self._fail(exc or ConnectionError("the server closed the connection"))
+        self._before.connection_lost(exc)
+
+    def _fail(self, error: Exception) -> None:
+        self._loss = self._loss or error
+        for _, answer in self._awaited:
+            if not answer.done():
+                answer.set_exception(error)
+
+
+def _pack(command: Command) -> bytes:
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub forgets longer tuples
+    return packed
