@@ -7,11 +7,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, repeat
-from typing import Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from streams.broker import Backoff, Broker
 from streams.broker.publish import Prepared, Publishing, parts
-from streams.broker.scripts import Command
 from streams.codec import MAX_EVENT_BYTES
 from streams.errors import (
     BrokerUnavailable,
@@ -40,6 +39,9 @@ class Receipt(NamedTuple):
     entry_id: str
     duplicate: bool = False
 
+
+if TYPE_CHECKING:
+    from streams.broker.wire import Packed
 
 _NO_DUPLICATE = repeat(False)  # noqa: FBT003 - the value of an attribute, not an argument
 _RECEIPT = partial(tuple.__new__, Receipt)
@@ -179,21 +181,21 @@ class Producer:
 
     async def _prepared(
         self, events: Iterable[Any] | AsyncIterable[Any], kind: str | None, attributes: EventAttributes
-    ) -> AsyncIterator[tuple[list[Prepared], Command]]:
+    ) -> AsyncIterator[tuple[list[Prepared], Packed | None]]:
         """What goes into one trip each, with its command if that is a plain one; a refused event ends it."""
         async for items in _batches(events):
             prepared, refused = self._preparing.all(items, kind, attributes)
             for part in parts(prepared):
-                yield part, () if any(part[0].way) else self._publishing.adding(part)
+                yield part, None if any(part[0].way) else self._publishing.adding(part)
             if refused is not None:
                 raise refused
 
-    async def _trip(self, events: list[Prepared], adding: Command) -> list[Receipt]:
+    async def _trip(self, events: list[Prepared], adding: Packed | None) -> list[Receipt]:
         if events[0].dedup_id is not None:
             return await self._store_once(events)
         if not self._registered:
             await self._register()
-        return await (self._add(events, adding) if adding else self._schedule(events))
+        return await (self._add(events, adding) if adding is not None else self._schedule(events))
 
     def _make_publishing(self, broker: Broker) -> Publishing:
         options = self.options
@@ -220,7 +222,7 @@ class Producer:
                 self._registering = None
                 done.set()
 
-    async def _add(self, events: list[Prepared], adding: Command) -> list[Receipt]:
+    async def _add(self, events: list[Prepared], adding: Packed) -> list[Receipt]:
         return self._receipts(events, await attempt(self.stream, events, self._publishing.send(adding)))
 
     async def _schedule(self, events: list[Prepared]) -> list[Receipt]:

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from streams.broker import failures
 from streams.broker.scripts import Command, by_sha
-from streams.broker.wire import Wire
+from streams.broker.wire import Packed, Wire
 from streams.errors import BrokerError, BrokerUnavailable
 
 _STALE_AFTER = 0.2
@@ -59,6 +59,15 @@ class Link:
             BrokerUnavailable: the server could not be reached or the answer was lost (``sent`` tells which).
             BrokerError: the server refused; see the classes in ``streams.errors``.
         """
+        return await self.send(command, within=within)
+
+    @staticmethod
+    def pack(command: Command) -> Packed:
+        """The command, ready to be sent."""
+        return Packed(command)
+
+    async def send(self, command: Command, *, within: float | None = None) -> Any:
+        """As ``call``, with the command in one piece."""
         reply = (await self.batch((command,), within=within))[0]
         if isinstance(reply, BrokerError):
             raise reply

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError
 from streams.keys import Keys
 from streams.priority import Levels
+
+if TYPE_CHECKING:
+    from streams.broker.wire import Packed
 
 _PUBLISH = Script("publish")
 _SCHEDULE = Script("schedule")
@@ -50,6 +53,9 @@ class Prepared(NamedTuple):
 
 def parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
     """Cut a batch where the way of storing changes or one request would get too large; order is kept."""
+    if _is_one_part(events):
+        yield events
+        return
     part: list[Prepared] = []
     size = 0
     later = once = False
@@ -66,6 +72,15 @@ def parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
         size += more + _OVERHEAD
     if part:
         yield part
+
+
+def _is_one_part(events: list[Prepared]) -> bool:
+    """Whether these are plain events that fit into one request, as they mostly are."""
+    if not events:
+        return False
+    _, bodies, _, _, metas, delays, dedup_ids = zip(*events, strict=True)
+    size = sum(map(len, bodies)) + sum(map(len, metas)) + _OVERHEAD * len(events)
+    return size <= _MOST_BYTES and not any(delays) and not any(dedup_ids)
 
 
 class Stored(NamedTuple):
@@ -122,11 +137,11 @@ class Publishing:
         """Store events for now, all in one script; returns entry ids, '' where the stream was full."""
         return await self.send(self.adding(events))
 
-    async def send(self, adding: Command) -> list[str]:
+    async def send(self, adding: Packed) -> list[str]:
         """As ``add``, with the command that ``adding`` made; one can be made while another is under way."""
-        return [place.decode() for place in await self._link.call(*adding)]
+        return [place.decode() for place in await self._link.send(adding)]
 
-    def adding(self, events: Sequence[Prepared]) -> Command:
+    def adding(self, events: Sequence[Prepared]) -> Packed:
         """The command that stores events for now."""
         arguments: list[Any] = [self._max_len]
         run: tuple[str, int, bytes] | None = None
@@ -137,7 +152,7 @@ class Publishing:
                 arguments += (self._index[level], 0, kind, meta)
             arguments[run_at] += 1
             arguments += (event_id, body)
-        return _PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments)
+        return self._link.pack(_PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments))
 
     async def schedule(self, events: Sequence[Prepared]) -> list[str]:
         """Store events for later; returns their members, '' where the stream was full."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -111,6 +111,20 @@ class Wire(asyncio.Protocol):
                 answer.set_exception(error)
 
 
+class Packed(tuple[bytes | str | float, ...]):
+    """A command that is packed when it is made, so that this need not happen when it is its turn to be sent."""
+
+    packed: bytes
+
+    def __new__(cls, command: Command) -> Self:
+        """Pack a command."""
+        made = super().__new__(cls, command)
+        made.packed = _pack(command)
+        return made
+
+
 def _pack(command: Command) -> bytes:
+    if isinstance(command, Packed):
+        return command.packed
     packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub forgets longer tuples
     return packed

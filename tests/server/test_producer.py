@@ -127,6 +127,27 @@ async def test_order_within_a_level_of_many(broker):
         assert [i for i, _ in await stored(broker, level)] == [r.entry_id for r in receipts[at::4]]
 
 
+@pytest.mark.parametrize(
+    "last", ["5-1", "9999999999999-7", "9999999999999-999999999999990", "9999999999999-9007199254740990"]
+)
+async def test_the_entry_ids_of_many_are_those_that_are_stored(broker, last):
+    producer = Producer(broker, "s")
+    await broker.control.call("XADD", broker.keys("s").level(0), last, "type", "t", "data", "0")
+    receipts = await producer.publish_many(range(40), type="t")
+    receipts += await producer.publish_many([Event("t", n, priority=10 * (n % 20 == 7)) for n in range(60)])
+    for level in (0, 10):
+        ids = [i for i, _ in await stored(broker, level)]
+        assert [r.entry_id for r in receipts if r.level == level] == ids[1 if level == 0 else 0 :]
+
+
+async def test_the_entry_ids_of_a_stream_that_gets_full(broker):
+    producer = Producer(broker, "s", ProducerOptions(max_len=25))
+    with pytest.raises(StreamFull) as caught:
+        await producer.publish_many(range(40), type="t")
+    assert caught.value.accepted == 25
+    assert await length(broker) == 25
+
+
 async def test_order_within_a_level_of_concurrent_calls(broker):
     """Calls that began in an order are stored in this order, from the very first one of a producer on."""
     producer = Producer(broker, "s")
