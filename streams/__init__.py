@@ -25,9 +25,12 @@ from streams.errors import (
     Snooze,
     StreamFull,
     StreamsError,
+    Throttle,
 )
 from streams.event import Event
 from streams.groups import Groups
+from streams.limit import Limit
+from streams.limits import Limits
 from streams.pauses import Pause, Pauses
 from streams.pipeline import Pipeline
 from streams.priority import Levels
@@ -56,6 +59,8 @@ __all__ = [
     "GroupInUse",
     "Groups",
     "Levels",
+    "Limit",
+    "Limits",
     "MalformedEvent",
     "NotCancelled",
     "NotFound",
@@ -78,5 +83,6 @@ __all__ = [
     "Status",
     "StreamFull",
     "StreamsError",
+    "Throttle",
 ]
 __version__ = "0.1.0"

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from streams.broker import Broker
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
+from streams.broker.limits import Limiting
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
 from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
+from streams.consuming.gate import Gate
 from streams.consuming.leases import LeaseKeeper
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
@@ -130,9 +132,11 @@ class Consumer:
         self._chain = chain = Chain(options.middleware)
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
         router = as_router(handler).with_timeouts(chain.timeouts())
-        self._runners = Runners(desk, router, self._settler, chain, self._place)
+        limits = Limiting(broker, keys, self.group) if router.limits() else None
+        self._gate = gate = None if limits is None else Gate(desk, router, limits, self._settler)
+        self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
         self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring)
-        self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler, options.turns())
+        self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler, options.turns(), gate)
         self._hurry = asyncio.Event()
         self._grace = 0.0
         self._leases: LeaseKeeper | None = None
@@ -245,6 +249,8 @@ class Consumer:
         await self._runners.close()
         await self._chain.stop(self._place)
         await leases.close()
+        if self._gate is not None:
+            await self._gate.close()
         await self._fetching.close()
         await self._settling.close()
         for task in self._runners.abandoned:

@@ -26,6 +26,7 @@
         ├── Reject                  dead letter now, no retry
         ├── Skip                    nothing to do: acknowledged
         └── Snooze                  later, without burning an attempt
+            └── Throttle            later, and nothing else of the same key before
 
 ``retryable`` on a class says whether the same call may succeed later without anybody changing anything.
 """
@@ -229,3 +230,22 @@ class Snooze(HandlerSignal):
         super().__init__(f"snoozed for {seconds} s" + (f": {reason}" if reason else ""))
         self.seconds = float(seconds)
         self.reason = reason
+
+
+class Throttle(Snooze):
+    """Raised by a handler: whoever is behind this wants less.
+
+    Nothing of a key starts for ``seconds``, this event included, and no attempt is burnt.
+
+    Args:
+        limit: the name of one of the handler's limits.
+        seconds: for how long, at most a day.
+        key: the key under that limit; None: that of the event.
+    """
+
+    def __init__(self, limit: str, seconds: float, key: str | None = None) -> None:
+        if not 0 <= seconds <= 86_400:
+            raise ConfigurationError(f"Throttle takes seconds from 0 to 86400, not {seconds!r}")
+        super().__init__(seconds, f"limit {limit} throttled")
+        self.limit = limit
+        self.key = key

@@ -10,6 +10,7 @@ from typing import Any
 
 from streams.errors import ConfigurationError
 from streams.event import Event
+from streams.limit import Limit, checked_limits
 from streams.retry import Retry
 from streams.threads import Threads
 from streams.typed import body_of
@@ -35,13 +36,14 @@ class Route:
         retry: when a failed event is tried again.
         timeout: seconds after which an attempt is cancelled and counts as failed; None: no limit. A plain function
             cannot be cancelled: its thread runs on, its result is dropped.
+        limits: how often events of one key may start.
 
     Raises:
         ConfigurationError: the function cannot be called with one event, its annotation cannot be resolved, or a value
             is out of range.
     """
 
-    __slots__ = ("_body", "call", "function", "prepare", "retry", "timeout", "types")
+    __slots__ = ("_body", "call", "function", "limits", "prepare", "retry", "timeout", "types")
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Route:
         types: Iterable[str] | None = None,
         retry: Retry | None = None,
         timeout: float | None = None,
+        limits: Iterable[Limit] = (),
     ) -> None:
         if isinstance(types, str):
             raise ConfigurationError(f"types is a list of event types, e.g. types=[{types!r}]")
@@ -63,6 +66,7 @@ class Route:
         self.types = served
         self.retry = retry or Retry()
         self.timeout = timeout
+        self.limits = checked_limits(limits)
         self.call: AsyncHandler = function if _is_async(function) else _in_thread(function)
         self._body = body = body_of(function)
         self.prepare: Prepare | None = None
@@ -109,8 +113,14 @@ class Router:
         """Add a route.
 
         Raises:
-            ConfigurationError: another handler of the group serves one of its types already.
+            ConfigurationError: another handler of the group serves one of its types already, or has another limit of
+                the same name.
         """
+        known = {limit.name: limit for limit in self.limits()}
+        for limit in route.limits:
+            other = known.get(limit.name, limit)
+            if (limit.parsed, limit.by) != (other.parsed, other.by):
+                raise ConfigurationError(f"this group has another limit named {limit.name!r} already")
         if route.types is None:
             if self._default is not None:
                 raise ConfigurationError(
@@ -122,6 +132,11 @@ class Router:
             if kind in self._by_type:
                 raise ConfigurationError(f"this group has a handler for type {kind!r} already")
         self._by_type |= dict.fromkeys(route.types, route)
+
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits of all routes, one of each name."""
+        routes = [*self._by_type.values(), *([self._default] if self._default is not None else [])]
+        return tuple({limit.name: limit for route in routes for limit in route.limits}.values())
 
     def find(self, kind: str) -> Route | None:
         """The route for an event type, or None if nobody serves it."""

@@ -83,6 +83,14 @@ class Keys:
         """STRING, expiring: ``handled``, or ``claimed COUNT level|entry id`` of the delivery that handles it now."""
         return f"{self._root}:{group}:handled:{event_id}"
 
+    def limits(self, group: str) -> str:
+        """HASH: what was set at run time, ``name`` or ``name=key`` to ``interval burst``; ``name:declared``."""
+        return f"{self._root}:{group}:limits"
+
+    def limit_prefix(self, group: str) -> str:
+        """What the keys of a limit's states begin with; then ``name=key``. STRING, expiring: four times (µs)."""
+        return f"{self._root}:{group}:limit:"
+
     def sweep(self, group: str) -> str:
         """HASH, expiring: who sweeps, until when, and the cursors."""
         return f"{self._root}:{group}:sweep"

@@ -17,6 +17,7 @@ from streams.groups import Groups
 from streams.handlers import HandlerFunction
 from streams.health import served
 from streams.keys import Keys, checked_name
+from streams.limits import Limits
 from streams.logs import set_up_if_silent
 from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
@@ -279,6 +280,10 @@ class Pipeline:
     def pauses(self, stream: str, *, by: str = "") -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
         return Pauses(self.broker, stream, by=by)
+
+    def limits(self, stream: str, group: str, *, by: str = "") -> Limits:
+        """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
+        return Limits(self.broker, stream, group, by=by)
 
     def groups(self, stream: str, *, by: str = "") -> Groups:
         """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 from streams.declaration import AS_IT_IS, Declaration, Start, checked_start
 from streams.errors import ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router
+from streams.limit import Limit
 from streams.retry import Retry
 from streams.service import GroupPlan
 from streams.settings import Settings
@@ -28,6 +29,8 @@ class HandlerOptions(TypedDict, total=False):
     """Seconds of silence after which an entry of this group counts as stalled. Default: the settings' (30)."""
     concurrency: int
     """The most handlers of this group at once, in one process. Default: the settings' (100)."""
+    limits: Iterable[Limit]
+    """How often events of one key may start; see ``Limit``."""
     start: Start
     """Where a group begins that is declared for the first time: ``oldest`` (the default: what is stored) or ``new``."""
 
@@ -65,7 +68,13 @@ class Registry:
             ConfigurationError: an option is refused, or contradicts another handler of the group.
         """
         checked_start(options.get("start", "oldest"))
-        route = Route(function, types=options.get("types"), retry=options.get("retry"), timeout=options.get("timeout"))
+        route = Route(
+            function,
+            types=options.get("types"),
+            retry=options.get("retry"),
+            timeout=options.get("timeout"),
+            limits=options.get("limits", ()),
+        )
         known = self._groups.get(place) or _Group(Router())
         for name in ("lease", "concurrency", "start"):
             wanted, present = options.get(name), getattr(known, name)

@@ -46,6 +46,8 @@ class AttemptRecord:
         stalls: deliveries whose consumer went silent after the attempt had started.
         first, last: Unix time (seconds, server clock) of the first and of the latest failure or stall.
         errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``.
+        suspect: whether its next stall would be its last, so that it runs alone.
+        reserved: limit to what is reserved there: 1 a place, 2 one of those who came late.
     """
 
     failures: int = 0
@@ -54,6 +56,7 @@ class AttemptRecord:
     last: float = 0.0
     errors: list[dict[str, Any]] = field(default_factory=list)
     suspect: bool = False
+    reserved: dict[str, int] = field(default_factory=dict)
 
     @property
     def attempts(self) -> int:
@@ -88,6 +91,8 @@ class AttemptRecord:
         }
         if self.suspect:
             record["suspect"] = True
+        if self.reserved:
+            record["reserved"] = self.reserved
         return orjson.dumps(record)
 
     @classmethod
@@ -104,6 +109,7 @@ class AttemptRecord:
                 last=float(stored["last"]),
                 errors=[error for error in stored["errors"] if isinstance(error, dict)],
                 suspect=bool(stored.get("suspect")),
+                reserved={str(name): int(kind) for name, kind in stored.get("reserved", {}).items()},
             )
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             return cls()

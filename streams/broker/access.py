@@ -25,7 +25,7 @@ WORKER = (
     "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "hget", "hmget",
     "hdel", "hgetall", "hlen", "pexpire", "unlink",
 )  # fmt: skip
-OPERATOR = ("smembers", "xrevrange", "xgroup|destroy")
+OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "mget")
 ROLES: dict[str, tuple[str, ...]] = {
     "producer": (*COMMON, *PRODUCER),
     "worker": (*COMMON, *PRODUCER, *WORKER),
@@ -33,7 +33,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 """What each role may do, beside AUTH and SELECT, without which there is no connection to ask on."""
 
-_OF_A_KEY = ("xlen", "zcard", "get", "type", "exists", "hgetall", "hlen", "smembers", "unlink")
+_OF_A_KEY = ("xlen", "zcard", "get", "mget", "type", "exists", "hgetall", "hlen", "smembers", "unlink")
 _OF_A_FIELD = ("hexists", "zrem", "zscore", "hget", "hmget", "hdel")
 
 
@@ -120,6 +120,7 @@ class Accessing:
             "zrange": ("ZRANGE", key, 0, 0),
             "pexpire": ("PEXPIRE", key, 1000),
             "xdel": ("XDEL", key, "1-1"),
+            "scan": ("SCAN", 0, "MATCH", key, "COUNT", 1),
         }
         probes |= {name: (name.upper(), key) for name in _OF_A_KEY}
         probes |= {name: (name.upper(), key, "f") for name in _OF_A_FIELD}

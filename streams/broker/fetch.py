@@ -11,6 +11,7 @@ from streams.broker.declare import Declared, Declaring
 from streams.broker.scripts import Command, Script
 from streams.declaration import AS_IT_IS
 from streams.errors import BrokerError
+from streams.event import Event
 from streams.keys import PARKED, Keys
 from streams.priority import Levels, Turns
 
@@ -30,10 +31,11 @@ class Delivery:
         fields: names and values, as they are stored.
         count: the server's delivery count, the token that fences it.
         record: its attempt record (JSON); empty before the first failure.
+        event: what the fields say, once somebody has read them.
         renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
     """
 
-    __slots__ = ("count", "entry_id", "fields", "level", "place", "record", "renew_until")
+    __slots__ = ("count", "entry_id", "event", "fields", "level", "place", "record", "renew_until")
 
     def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
         self.level = level
@@ -43,6 +45,7 @@ class Delivery:
         self.count = count
         self.record = record
         self.renew_until = math.inf
+        self.event: Event[Any] | None = None
 
 
 class DueReply(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import cancel, config, dead, demo, doctor, groups, health, ls, pause, publish, show, worker
+from streams.cli import cancel, config, dead, demo, doctor, groups, health, limits, ls, pause, publish, show, worker
 from streams.cli.common import examples, finish, say
 from streams.cli.exit_codes import MEANINGS, Exit
 
@@ -59,6 +59,7 @@ app.command("ls", help=ls.HELP)(ls.ls)
 app.command("show", help=show.HELP)(show.show)
 app.add_typer(dead.app, name="dead")
 app.add_typer(groups.app, name="groups")
+app.add_typer(limits.app, name="limits")
 app.command("cancel", help=cancel.HELP)(cancel.cancel)
 app.command("pause", help=pause.PAUSE_HELP)(pause.pause)
 app.command("resume", help=pause.RESUME_HELP)(pause.resume)

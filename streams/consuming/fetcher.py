@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery, Fetching
 from streams.consuming.desk import Desk
+from streams.consuming.gate import Gate
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing, WrongKeyType
@@ -35,9 +36,16 @@ class Fetcher:
     """
 
     def __init__(
-        self, desk: Desk, fetching: Fetching, runners: Runners, settler: Settler, turns: Turns | None = None
+        self,
+        desk: Desk,
+        fetching: Fetching,
+        runners: Runners,
+        settler: Settler,
+        turns: Turns | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._desk = desk
+        self._gate = gate
         self._turns = turns
         self._fetching = fetching
         self._runners = runners
@@ -141,7 +149,7 @@ class Fetcher:
             return
         taken = await self._read(free)
         self.read_at = now
-        self._start(taken)
+        await self._start(taken)
 
     async def _read(self, free: int) -> list[Delivery]:
         """New entries, by the cheapest way that keeps the order of levels."""
@@ -175,7 +183,7 @@ class Fetcher:
             self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
         if reply.paused != self._paused:
             self._hold(reply.paused)
-        self._start(reply.deliveries)
+        await self._start(reply.deliveries)
         return bool(reply.deliveries)
 
     def _hold(self, paused: frozenset[int]) -> None:
@@ -213,7 +221,7 @@ class Fetcher:
             # Mixed or short: let the next read find out from the top.
             self._focus = None
 
-    def _start(self, taken: list[Delivery]) -> None:
+    async def _start(self, taken: list[Delivery]) -> None:
         if not taken:
             return
         taken.sort(key=lambda delivery: -delivery.level)
@@ -226,9 +234,23 @@ class Fetcher:
             self._settler.postpone(delivery, 0.0, "released")
         if surplus:
             self._due_at = 0.0
-        if not self._stopping:
-            self._runners.dispatch(taken[:free])
+        starting = [] if self._stopping else await self._admitted(taken[:free])
+        if starting:
+            self._runners.dispatch(starting)
             self._started = True
+
+    async def _admitted(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Those that no limit holds back."""
+        if self._gate is None:
+            return deliveries
+        admitted, soonest = await self._gate.admit(deliveries)
+        if soonest is not None:
+            self._due_at = min(self._due_at, time.monotonic() + soonest)
+        if self._stopping:
+            for delivery in admitted:
+                self._settler.postpone(delivery, 0.0, "released")
+            return []
+        return admitted
 
     async def _wait_for_slot(self) -> None:
         if self._runners.free > 0 and self._settler.unsettled:
@@ -254,6 +276,8 @@ class Fetcher:
                 "the group was gone and is created again, reading from the beginning",
                 extra={"where": self._where, "levels": created},
             )
+        if self._gate is not None:
+            await self._gate.declare()
         self._hungry, self._focus = True, None
 
     async def _until_it_works(self, call: Callable[[], Awaitable[None]], backoff: Backoff) -> None:

@@ -35,9 +35,9 @@ class Intake:
         """Fill in the event and the route of an attempt; False: there is nothing to start, the entry is settled."""
         delivery = run.delivery
         try:
-            event = decode(delivery.fields, self._max_event_bytes)
+            event = delivery.event or decode(delivery.fields, self._max_event_bytes)
         except (MalformedEvent, EventTooLarge) as error:
-            return self._refuse(delivery, "too-large" if isinstance(error, EventTooLarge) else "malformed", error)
+            return self.refuse(delivery, "too-large" if isinstance(error, EventTooLarge) else "malformed", error)
         if event.group and event.group != self._group:
             self._settler.done(delivery)  # A replay meant for another group of this stream.
             return False
@@ -49,11 +49,11 @@ class Intake:
         event.attempt = AttemptRecord.from_json(delivery.record).attempts + 1 if delivery.record else 1
         run.event = event
         if event.meta and event.expires is not None and event.expires <= self._clock.now():
-            return self._refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"))
+            return self.refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"))
         route = self._router.find(event.type)
         if route is None:
             cause = LookupError("no handler of this group serves the event's type")
-            return self._refuse(delivery, "no-handler", cause)
+            return self.refuse(delivery, "no-handler", cause)
         run.route = route
         if route.prepare is not None:
             return self._prepare(delivery, event, route.prepare)
@@ -63,10 +63,10 @@ class Intake:
         try:
             prepare(event)
         except InvalidData as error:
-            return self._refuse(delivery, "invalid", error, event)
+            return self.refuse(delivery, "invalid", error, event)
         return True
 
-    def _refuse(
+    def refuse(
         self, delivery: Delivery, reason: str, error: Exception, event: Event[Any] | None = None
     ) -> Literal[False]:
         """To the dead letters without an attempt: the handler never saw the event."""

@@ -11,10 +11,11 @@ from typing import Any
 
 from streams.broker.fetch import Delivery
 from streams.consuming.desk import Desk
+from streams.consuming.gate import Gate
 from streams.consuming.intake import Intake, log_entry
 from streams.consuming.run import Run
 from streams.consuming.settler import Settler
-from streams.errors import Skip, Snooze
+from streams.errors import Skip, Snooze, Throttle
 from streams.event import Event
 from streams.handlers import Route, Router
 from streams.middleware.base import Place
@@ -34,8 +35,12 @@ class Runners:
     entry is settled without it, its place is taken by a new runner, its late result is dropped.
     """
 
-    def __init__(self, desk: Desk, router: Router, settler: Settler, chain: Chain, place: Place) -> None:
+    def __init__(
+        self, desk: Desk, router: Router, settler: Settler, chain: Chain, place: Place, gate: Gate | None = None
+    ) -> None:
         self._desk = desk
+        self._gate = gate
+        self._throttling: set[asyncio.Task[None]] = set()
         self._chain = chain if chain.wraps else None
         self._entering = chain.entering
         self._place = place
@@ -151,7 +156,7 @@ class Runners:
         """End the runners; what was abandoned stays behind and is known by ``abandoned``."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._throttling, return_exceptions=True)
 
     def _add_runner(self) -> None:
         task = asyncio.create_task(self._serve(), name="streams-runner")
@@ -248,15 +253,30 @@ class Runners:
         elif run.why == "shutdown" and isinstance(error, asyncio.CancelledError):
             self._settler.postpone(delivery, 0.0, "released")
         elif isinstance(error, Snooze):
-            self._settler.postpone(delivery, error.seconds, "snoozed")
+            if isinstance(error, Throttle):
+                self._throttle(run, route, error)
+            # With its record: what it had reserved at its limits is used up.
+            self._settler.postpone(delivery, error.seconds, "snoozed", delivery.record)
         elif isinstance(error, Skip):
             self._stats.skipped += 1
             self._settler.done(delivery)
         else:
             self._fail(delivery, run.event, route, error)
 
+    def _throttle(self, run: Run, route: Route, error: Throttle) -> None:
+        limit = next((limit for limit in route.limits if limit.name == error.limit), None)
+        key = error.key if error.key is not None or limit is None else limit.key_of(run.event)
+        if limit is None or key is None or self._gate is None:
+            why = "its handler has no limit of this name" if limit is None else "the event has no key under it"
+            self._log(logging.ERROR, "cannot throttle", run.delivery, run.event, limit=error.limit, error=why)
+            return
+        task = asyncio.create_task(self._gate.throttle(limit.name, key, error.seconds))
+        self._throttling.add(task)
+        task.add_done_callback(self._throttling.discard)
+
     def _fail(self, delivery: Delivery, event: Event[Any], route: Route, error: BaseException) -> None:
         record = AttemptRecord.from_json(delivery.record)
+        record.reserved.clear()
         record.add("failure", describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
         meta = event.meta
         decision = route.retry.after_failure(

@@ -15,7 +15,7 @@ from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMi
 
 logger = logging.getLogger("streams.consumer")
 
-Why = Literal["retried", "snoozed", "released"]
+Why = Literal["retried", "snoozed", "limited", "released"]
 _Given = tuple[list[Delivery], list[Postponed], list[Buried]]
 
 

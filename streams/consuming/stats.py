@@ -15,6 +15,7 @@ class Stats:
         retried: failed, and waiting for a retry.
         dead: moved to the dead letters.
         snoozed: put back by ``Snooze``.
+        limited: over a limit, and put back until the time that was reserved.
         released: given back without an attempt (shutdown).
         lost: leases lost; somebody else may have run these too.
         vanished: deleted by somebody while they were held.
@@ -27,6 +28,7 @@ class Stats:
     retried: int = 0
     dead: int = 0
     snoozed: int = 0
+    limited: int = 0
     released: int = 0
     lost: int = 0
     vanished: int = 0

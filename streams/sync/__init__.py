@@ -5,6 +5,6 @@ from streams.sync import Pipeline
 
 from streams.sync.pipeline import Pipeline
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, DeadLetters, Groups, Pauses, Status
+from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, Pauses, Status
 
-__all__ = ["Cancellations", "DeadLetters", "Groups", "Pauses", "Pipeline", "Producer", "Status"]
+__all__ = ["Cancellations", "DeadLetters", "Groups", "Limits", "Pauses", "Pipeline", "Producer", "Status"]

@@ -19,7 +19,7 @@ from streams.settings import Settings
 from streams.status import EntryState
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, DeadLetters, Groups, Pauses, Status
+from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, Pauses, Status
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -145,6 +145,10 @@ class Pipeline:
     def pauses(self, stream: str, *, by: str = "") -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
         return Pauses(self._portal, stream, by=by)
+
+    def limits(self, stream: str, group: str, *, by: str = "") -> Limits:
+        """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
+        return Limits(self._portal, stream, group, by=by)
 
     def groups(self, stream: str, *, by: str = "") -> Groups:
         """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""

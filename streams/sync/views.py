@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from streams import dead_letters as asynchronous
+from streams import limits as asynchronous_limits
 from streams.cancellations import Cancellation
 from streams.dead_letters import DeadLetter, Filter, Replay
 from streams.groups import Drop, GroupList
 from streams.keys import checked_name
+from streams.limits import KeyList, LimitList
 from streams.pauses import PauseList, Pausing, Resumption
 from streams.status import EntryState, StreamRow
 from streams.sync.portal import Portal
@@ -127,6 +129,45 @@ class Groups:
     def drop(self, group: str, *, force: bool = False) -> Drop:
         """Give a group up; see ``streams.Groups.drop``."""
         return self._portal.call(lambda p: p.groups(self.stream, by=self._by).drop(group, force=force))
+
+
+class Limits:
+    """The limits of one group; see ``streams.Limits``.
+
+    Args:
+        portal: into the pipeline.
+        stream, group: names.
+        by: who acts, for the audit record.
+    """
+
+    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "") -> None:
+        self.stream = checked_name(stream, "stream")
+        self.group = checked_name(group, "group")
+        self._by = by
+        self._portal = portal
+
+    def list(self) -> LimitList:
+        """The limits that are declared or set; see ``streams.Limits.list``."""
+        return self._call(lambda limits: limits.list())
+
+    def set(self, name: str, rate: str, burst: int | None = None, *, key: object = None) -> str:
+        """Set a limit, for all its keys or for one; see ``streams.Limits.set``."""
+        return self._call(lambda limits: limits.set(name, rate, burst, key=key))
+
+    def reset(self, name: str, *, key: object = None) -> str:
+        """Back to what is declared; see ``streams.Limits.reset``."""
+        return self._call(lambda limits: limits.reset(name, key=key))
+
+    def throttle(self, name: str, key: object, seconds: float) -> float:
+        """Let nothing of a key start for ``seconds``; see ``streams.Limits.throttle``."""
+        return self._call(lambda limits: limits.throttle(name, key, seconds))
+
+    def waiting(self, limit: int = 20) -> KeyList:
+        """The keys that have the longest to wait; see ``streams.Limits.waiting``."""
+        return self._call(lambda limits: limits.waiting(limit))
+
+    def _call(self, act: Callable[[asynchronous_limits.Limits], Awaitable[R]]) -> R:
+        return self._portal.call(lambda p: act(p.limits(self.stream, self.group, by=self._by)))
 
 
 class Cancellations:

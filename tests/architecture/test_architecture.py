@@ -62,6 +62,8 @@ def test_public_names():
             "GroupInUse",
             "Groups",
             "Levels",
+            "Limit",
+            "Limits",
         ),
         *(
             "MalformedEvent",
@@ -77,7 +79,7 @@ def test_public_names():
         ),
         "PublishError",
         *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Reject", "Retry", "Scheduler", "Settings"),
-        *("Snooze", "Status", "StreamFull", "StreamsError"),
+        *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle"),
     }
 
 

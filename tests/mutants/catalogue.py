@@ -12,6 +12,7 @@ MACHINE = "tests/server/test_state_machine.py"
 CONSUMER = "tests/server/test_consumer.py"
 RECLAIMER = "tests/server/test_reclaimer.py"
 PRODUCER = "tests/server/test_producer.py"
+LIMITS = "tests/server/test_limits.py"
 SCHEDULER = "tests/server/test_scheduler.py"
 DEAD = "tests/server/test_dead_letters.py"
 FANOUT = "tests/server/test_fanout.py"
@@ -256,8 +257,53 @@ MUTANTS = (
         (DEAD,), "nobody knows who deleted dead letters",
     ),
     Mutant(
+        "late-places-used-at-once", "broker/admit.lua",
+        "  if state.S - tolerance <= now and state.B <= now and (reserved == 2 or not late) then return 0 end\n",
+        "  if true then return 0 end\n",
+        (LIMITS,), "after an outage everything that waited for a limit starts at once",
+    ),
+    Mutant(
+        "newcomers-overtake", "broker/admit.lua",
+        "    from = math.max(state.S, state.R, state.L)\n    if", "    from = state.S\n    if",
+        (LIMITS,), "whoever waits for a limit comes back again and again",
+    ),
+    Mutant(
+        "every-limit-reserved", "broker/admit.lua",
+        "    state[frontier] = from + state.interval\n",
+        "    for i = 1, count do\n      local other = states[tonumber(ARGV[at + 1 + 3 * (i - 1)])]\n"
+        "      other.R = math.max(other.R, other.S, now) + other.interval\n      other.changed = true\n    end\n"
+        "    state[frontier] = from + state.interval\n",
+        (LIMITS,), "a recipient with a long queue uses up the rate of its instance",
+    ),
+    Mutant(
+        "idle-keys-stay", "broker/limits.inc.lua",
+        "redis.call('SET', key, text, 'PX', string.format('%.0f', math.ceil((last - now) / 1000)))",
+        "redis.call('SET', key, text)",
+        (LIMITS,), "the state of every key stays for ever",
+    ),
+    Mutant(
+        "clock-set-back-holds", "broker/admit.lua", "  if ahead > 0 then\n", "  if false then\n",
+        (LIMITS,), "after the clock was set back by an hour a key waits an hour",
+    ),
+    Mutant(
+        "burst-one-too-many", "broker/admit.lua", "interval * (burst - 1)", "interval * burst",
+        (LIMITS,), "one more start at once than was said",
+    ),
+    Mutant(
+        "throttle-forgotten", "broker/admit.lua",
+        "    if from - tolerance <= now and state.B <= now then return 0 end\n",
+        "    if from - tolerance <= now then return 0 end\n",
+        (LIMITS,), "a throttled key is not held back",
+    ),
+    Mutant(
+        "limited-burns-an-attempt", "consuming/gate.py",
+        "            record.reserved[answer.limit] = answer.reserved\n",
+        "            record.reserved[answer.limit] = answer.reserved\n            record.failures += 1\n",
+        (LIMITS,), "waiting for a limit uses up the retries",
+    ),
+    Mutant(
         "snooze-burns-an-attempt", "consuming/runners.py",
-        'self._settler.postpone(delivery, error.seconds, "snoozed")', "self._fail(delivery, run.event, route, error)",
+        'self._settler.postpone(delivery, error.seconds, "snoozed", delivery.record)', "self._fail(delivery, run.event, route, error)",
         (CONSUMER,), "an event that is snoozed often dies",
     ),
     Mutant(

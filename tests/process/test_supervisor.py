@@ -100,7 +100,7 @@ signal.signal(signal.SIGTERM, lambda *_: note("SIGTERM"))
 signal.signal(signal.SIGINT, lambda *_: note("SIGINT"))
 say('ready')
 note("ready")
-while True: time.sleep(60)
+while True: time.sleep(0.05)  # A signal just before a long sleep would be heard after it.
 """
 
 

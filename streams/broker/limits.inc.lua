@@ -1,0 +1,28 @@
+-- Shared by the scripts that know limits (included as text, still a constant script).
+-- The state of a limit for one key of an event, all times in microseconds of the server's clock:
+--   S  the theoretical arrival time (GCRA) of what has started: a start at `now` is allowed if S - tolerance <= now
+--   R  the same for what has a place reserved: whoever comes new goes behind it
+--   L  the same for what came back to its place too late, because a worker was away or busy
+--   B  nothing starts before this time (Throttle)
+-- A key without state is idle: nothing of it is reserved, and a whole burst may start.
+
+local function read_state(key)
+  local state = {S = 0, R = 0, L = 0, B = 0}
+  local text = redis.call('GET', key)
+  if text then
+    local s, r, l, b = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+    if s then state = {S = tonumber(s), R = tonumber(r), L = tonumber(l), B = tonumber(b)} end
+  end
+  return state
+end
+
+-- Kept until it is idle again, and no longer.
+local function write_state(key, state, now)
+  local last = math.max(state.S, state.R, state.L, state.B)
+  if last <= now then
+    redis.call('UNLINK', key)
+  else
+    local text = string.format('%.0f %.0f %.0f %.0f', state.S, state.R, state.L, state.B)
+    redis.call('SET', key, text, 'PX', string.format('%.0f', math.ceil((last - now) / 1000)))
+  end
+end

@@ -1,0 +1,164 @@
+"""``streams limits``: what limits a group has, who waits, and changing them while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from streams.broker.limits import KeyState
+from streams.cli.common import (
+    AsJson,
+    GroupName,
+    Namespace,
+    StreamName,
+    Url,
+    cell,
+    connected,
+    examples,
+    moment,
+    person,
+    run,
+    say,
+    stdout,
+    table,
+    write_json,
+)
+from streams.limits import LimitInfo
+from streams.retry import masked
+
+app = typer.Typer(help="Show the limits of a group and who waits for them, and change them.", no_args_is_help=True)
+
+LimitName = Annotated[str, typer.Argument(help="Name of the limit.", show_default=False)]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="Only for this key, its parts joined by commas.", show_default=False),
+]
+
+
+@app.command(
+    "ls",
+    help="Show the limits of a group: what its handlers declare, and what is set instead."
+    "\n\nWith --waiting also the keys that have the longest to wait, which walks through the keys of the server. Long"
+    " numbers in keys are masked."
+    + examples("streams limits ls whatsapp sender", "streams limits ls whatsapp sender --waiting 20"),
+)
+def ls(
+    stream: StreamName,
+    group: GroupName,
+    *,
+    waiting: Annotated[int, typer.Option("--waiting", min=0, max=10_000, help="Keys to show.")] = 0,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show the limits of a group."""
+
+    async def main() -> tuple[list[LimitInfo], list[KeyState]]:
+        async with connected(url, namespace) as pipeline:
+            limits = pipeline.limits(stream, group)
+            return await limits.list(), await limits.waiting(waiting) if waiting else []
+
+    infos, states = run(main)
+    infos = [LimitInfo(i.name, i.declared, i.set, {masked(key): to for key, to in i.keys.items()}) for i in infos]
+    states = [state._replace(key=masked(state.key)) for state in states]
+    if as_json:
+        write_json(
+            {
+                "stream": stream,
+                "group": group,
+                "limits": [asdict(info) for info in infos],
+                "waiting": [state._asdict() for state in states],
+            }
+        )
+        return
+    if not infos:
+        say(f"{stream}/{group} has no limits")
+        return
+    shown = table("LIMIT", "KEY", "DECLARED", "SET")
+    for info in infos:
+        shown.add_row(cell(info.name), "", cell(info.declared), cell(info.set))
+        for key, to in info.keys.items():
+            shown.add_row("", cell(key), "", cell(to))
+    stdout().print(shown)
+    if states:
+        shown = table("LIMIT", "KEY", "LAST RESERVED START", "THROTTLED UNTIL")
+        for state in states:
+            shown.add_row(
+                cell(state.limit),
+                cell(state.key),
+                moment(state.waiting_until) if state.waiting_until else "",
+                moment(state.throttled_until) if state.throttled_until else "",
+            )
+        stdout().print(shown)
+
+
+@app.command(
+    "set",
+    help="Set a limit for all workers, now and until it is reset; for all its keys or for one."
+    "\n\nIt holds with the next read of each worker. What has a place reserved already comes back at that time, and is"
+    " then looked at anew."
+    + examples(
+        "streams limits set whatsapp sender instance 20/s --burst 5",
+        "streams limits set whatsapp sender tenant 1/s --key acme",
+    ),
+)
+def set_(  # noqa: PLR0913 - each is an option of the command
+    stream: StreamName,
+    group: GroupName,
+    name: LimitName,
+    rate: Annotated[str, typer.Argument(help="Count per time: 60/s, 1/6s, 5000/h.", show_default=False)],
+    *,
+    burst: Annotated[
+        int | None, typer.Option("--burst", help="How many at once after a quiet time.", show_default=False)
+    ] = None,
+    key: Key = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Set a limit."""
+
+    async def main() -> str:
+        async with connected(url, namespace) as pipeline:
+            return await pipeline.limits(stream, group, by=person()).set(name, rate, burst, key=key)
+
+    before = run(main)
+    if as_json:
+        write_json({"stream": stream, "group": group, "limit": name, "key": key and masked(key), "before": before})
+    else:
+        say(f"set {_where(name, key)} of {stream}/{group} to {rate}" + (f"; it was set to {before}" if before else ""))
+
+
+@app.command(
+    "reset",
+    help="Back to what the handlers declare." + examples("streams limits reset whatsapp sender instance"),
+)
+def reset(  # noqa: PLR0913 - each is an option of the command
+    stream: StreamName,
+    group: GroupName,
+    name: LimitName,
+    *,
+    key: Key = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Take back what was set."""
+
+    async def main() -> str:
+        async with connected(url, namespace) as pipeline:
+            return await pipeline.limits(stream, group, by=person()).reset(name, key=key)
+
+    before = run(main)
+    if as_json:
+        write_json({"stream": stream, "group": group, "limit": name, "key": key and masked(key), "before": before})
+    elif before:
+        say(f"reset {_where(name, key)} of {stream}/{group}; it was set to {before}")
+    else:
+        say(f"nothing was set for {_where(name, key)} of {stream}/{group}")
+
+
+def _where(name: str, key: str | None) -> str:
+    return name if key is None else f"{name} for {masked(key)}"

@@ -1,0 +1,390 @@
+"""Limits: rates that hold exactly on every server, whoever asks, and what waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams import (
+    Broker,
+    ConfigurationError,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Limit,
+    Limits,
+    NotFound,
+    Producer,
+    Reject,
+    Snooze,
+    Throttle,
+)
+from streams.broker.limits import Ask, Limiting
+from streams.handlers import Route, Router
+from streams.limit import Rate
+from tests.conftest import eventually
+
+SLACK = 0.002
+"""Seconds between the server's decision and the handler's clock, which the comparison must not count."""
+
+
+@asynccontextmanager
+async def consuming(
+    broker: Broker, handler, *limits: Limit, count: int = 1, **options
+) -> AsyncIterator[list[Consumer]]:
+    consumers = [
+        Consumer(broker, "s", "g", Router([Route(handler, limits=limits)]), ConsumerOptions(name=f"c{n}", **options))
+        for n in range(count)
+    ]
+    running = [asyncio.create_task(consumer.run()) for consumer in consumers]
+    try:
+        yield consumers
+    finally:
+        for consumer in consumers:
+            consumer.stop()
+        await asyncio.gather(*running)
+
+
+async def states(broker: Broker) -> list[bytes]:
+    return await broker.control.call("KEYS", f"{broker.namespace}:{{s}}:g:limit:*")
+
+
+def most_at_once(starts: list[float], rate: Rate) -> float:
+    """By how many starts the worst moment is over the rate: each window may have burst + length / interval."""
+    worst, spent = 0.0, 0.0
+    # GCRA: the theoretical arrival time must never be further ahead than the tolerance.
+    for at in sorted(starts):
+        ahead = spent - rate.interval * (rate.burst - 1) - at
+        worst = max(worst, ahead / rate.interval) if spent else worst
+        spent = max(spent, at) + rate.interval
+    return worst
+
+
+# --- the script against a model
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    interval=st.sampled_from([0.004, 0.01, 0.03]),
+    burst=st.integers(1, 5),
+    keys=st.lists(st.sampled_from("abc"), min_size=1, max_size=25),
+)
+async def test_starts_conform_whatever_comes(server, interval, burst, keys):
+    """Asked by hand, in batches, with each coming back at its time: exact by the server's clock."""
+    rate = Rate(interval, burst)
+    limit = Limit("tenant", rate="1/s")
+    object.__setattr__(limit, "parsed", rate)
+    async with Broker(server.url, namespace=f"n{time.monotonic_ns()}") as broker:
+        limiting = Limiting(broker, broker.keys("s"), "g")
+        started: defaultdict[str, list[float]] = defaultdict(list)
+        waiting = [(0.0, key, 0) for key in keys]
+        visits = 0
+        while waiting:
+            waiting.sort()
+            due = waiting[0][0]
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            now = time.monotonic()
+            batch = [row for row in waiting if row[0] <= now]
+            waiting = [row for row in waiting if row[0] > now]
+            before = await server_now(broker)
+            answers = await limiting.admit([Ask([(limit, key, kind)]) for _, key, kind in batch])
+            after = await server_now(broker)
+            visits += len(batch)
+            for (_, key, _), answer in zip(batch, answers, strict=True):
+                if answer.wait is None:
+                    started[key].append(after)
+                    assert most_at_once([*started[key][:-1], after], rate) <= (after - before) / interval + 0.01
+                else:
+                    waiting.append((time.monotonic() + answer.wait, key, answer.reserved))
+        assert Counter(keys) == Counter({key: len(rows) for key, rows in started.items()})
+        assert visits <= 4 * len(keys), "who waits comes back at its time, not again and again"
+        await eventually(lambda: no_states(broker), what="the idle keys to be gone")
+
+
+async def test_each_gets_a_time_of_its_own_and_who_comes_later_a_later_one(broker):
+    limiting = Limiting(broker, broker.keys("s"), "g")
+    limit = Limit("tenant", rate="1/10s", burst=3)
+    first = await limiting.admit([Ask([(limit, "a", 0)])] * 8)
+    assert [answer.wait for answer in first[:3]] == [None] * 3
+    assert [round(answer.wait or 0) for answer in first[3:]] == [10, 20, 30, 40, 50]
+    assert {answer.reserved for answer in first[3:]} == {1}
+    (later,) = await limiting.admit([Ask([(limit, "a", 0)])])
+    assert round(later.wait or 0) == 60
+    (early,) = await limiting.admit([Ask([(limit, "a", 1)])])
+    assert early.reserved == 2, "back before its time, as after a change of the limit: behind those who came late"
+    (other,) = await limiting.admit([Ask([(limit, "b", 0)])])
+    assert other.wait is None
+
+
+async def test_all_limits_or_none(broker):
+    """What one limit refuses takes nothing from the other; it is reserved where it waits longest."""
+    limiting = Limiting(broker, broker.keys("s"), "g")
+    wide, narrow = Limit("instance", rate="1/10s", burst=2), Limit("subject", rate="1/40s")
+    one = Ask([(wide, "i", 0), (narrow, "r1", 0)])
+    first, second, third = await limiting.admit([one, one, one])
+    assert first.wait is None
+    assert (second.limit, round(second.wait or 0)) == ("subject", 40)
+    assert (third.limit, round(third.wait or 0)) == ("subject", 80)
+    other, late = await limiting.admit([Ask([(wide, "i", 0), (narrow, r, 0)]) for r in ("r2", "r3")])
+    assert other.wait is None, "the two that wait for a recipient took nothing from the instance"
+    assert (late.limit, round(late.wait or 0)) == ("instance", 10)
+
+
+async def server_now(broker: Broker) -> float:
+    seconds, micros = await broker.control.call("TIME")
+    return int(seconds) + int(micros) / 1e6
+
+
+async def no_states(broker: Broker) -> bool:
+    return not await states(broker)
+
+
+# --- consumers
+
+
+@pytest.mark.parametrize(("rate", "burst", "count"), [("50/s", 5, 60), ("20/s", 1, 15), ("200/s", None, 150)])
+async def test_a_rate_holds_over_several_consumers(broker, rate, burst, count):
+    starts: defaultdict[str, list[float]] = defaultdict(list)
+
+    async def handler(event: Event) -> None:
+        starts[event.tenant].append(time.monotonic())
+
+    events = [Event("t", n, tenant=f"t{n % 2}") for n in range(2 * count)]
+    await Producer(broker, "s").publish_many(events)
+    began = time.monotonic()
+    async with consuming(broker, handler, Limit("tenant", rate=rate, burst=burst), count=3) as consumers:
+        await eventually(lambda: sum(map(len, starts.values())) == 2 * count, what="all", seconds=20)
+        took = time.monotonic() - began
+        assert sum(consumer.stats.retried + consumer.stats.dead for consumer in consumers) == 0
+    parsed = Rate.parse(rate, burst)
+    for rows in starts.values():
+        assert len(rows) == count
+        assert most_at_once(rows, parsed) <= 1 + 0.02 / parsed.interval
+    least = (count - parsed.burst) * parsed.interval
+    assert least - 0.01 <= took <= 2 * least + 2.0
+
+
+async def test_what_waits_for_one_limit_holds_up_no_other(broker):
+    """A recipient with a long queue does not use up the rate of its instance."""
+    seen: list[tuple[str, float]] = []
+
+    async def handler(event: Event) -> None:
+        seen.append((event.subject, time.monotonic()))
+
+    producer = Producer(broker, "s")
+    limits = Limit("instance", rate="200/s", burst=20), Limit(("instance", "subject"), rate="1/5s")
+    await producer.publish_many(Event("t", n, instance="i", subject="slow") for n in range(200))
+    async with consuming(broker, handler, *limits):
+        await eventually(lambda: len(seen) == 1, what="the first of the slow ones")
+        await eventually(lambda: parked(broker, 199), what="the others to wait")
+        began = time.monotonic()
+        await producer.publish_many(Event("t", n, instance="i", subject=f"r{n}") for n in range(20))
+        await eventually(lambda: len(seen) >= 21, what="the others")
+    assert max(at for who, at in seen if who != "slow") - began < 1.0
+
+
+async def parked(broker: Broker, count: int) -> bool:
+    return await broker.control.call("ZCARD", broker.keys("s").retry("g")) == count
+
+
+async def test_an_event_that_waits_holds_no_slot_and_burns_no_attempt(broker):
+    attempts: list[int] = []
+
+    async def handler(event: Event) -> None:
+        attempts.append(event.attempt)
+
+    await Producer(broker, "s").publish_many(Event("t", n, tenant="a") for n in range(10))
+    async with consuming(broker, handler, Limit("tenant", rate="10/s", burst=1), concurrency=1) as consumers:
+        await eventually(lambda: parked(broker, 9), what="nine to wait")
+        assert consumers[0].busy == 0
+        await Producer(broker, "s").publish(0, type="t", tenant="b")
+        await eventually(lambda: len(attempts) == 11, what="all")
+        await eventually(lambda: consumers[0].held == 0, what="the acknowledgements")
+        assert consumers[0].stats.limited >= 9
+        assert await broker.control.call("EXISTS", broker.keys("s").attempts("g")) == 0
+    assert attempts == [1] * 11
+
+
+async def test_a_worker_that_comes_late_sends_no_clump(broker):
+    """Reserved times that passed while nobody was there are not all used at once."""
+    starts: list[float] = []
+
+    async def handler(event: Event) -> None:
+        starts.append(time.monotonic())
+
+    limit = Limit("tenant", rate="40/s", burst=2)
+    await Producer(broker, "s").publish_many(Event("t", n, tenant="a") for n in range(60))
+    async with consuming(broker, handler, limit):
+        await eventually(lambda: parked_at_least(broker, 50), what="most to wait")
+    first = len(starts)
+    await asyncio.sleep(0.8)  # Their times pass.
+    async with consuming(broker, handler, limit, count=2):
+        await eventually(lambda: len(starts) == 60, what="all", seconds=15)
+    rate = Rate.parse("40/s", 2)
+    assert first < 60
+    assert most_at_once(starts, rate) <= 1 + 0.02 / rate.interval
+
+
+async def parked_at_least(broker: Broker, count: int) -> bool:
+    return await broker.control.call("ZCARD", broker.keys("s").retry("g")) >= count
+
+
+async def test_events_without_a_key_are_not_limited_and_a_failing_key_is_refused(broker):
+    done: list[int] = []
+
+    async def handler(event: Event) -> None:
+        done.append(event.data["n"])
+
+    def by(event: Event) -> str:
+        return event.data["who"]
+
+    await Producer(broker, "s").publish_many([{"n": 1, "who": None}, {"n": 2}, {"n": 3, "who": ""}], type="t")
+    async with consuming(broker, handler, Limit(by, rate="1/h", name="who")) as consumers:
+        await eventually(lambda: consumers[0].stats.done == 2 and consumers[0].stats.dead == 1, what="all")
+    assert sorted(done) == [1, 3]
+    rows = await broker.control.call("XRANGE", broker.keys("s").dead("g"), "-", "+")
+    assert b"invalid" in rows[0][1]
+
+
+async def test_a_failure_takes_its_part_of_the_limit_again(broker):
+    starts: list[float] = []
+
+    async def handler(event: Event) -> None:
+        starts.append(time.monotonic())
+        raise Reject if len(starts) == 3 else Snooze(0.0)
+
+    await Producer(broker, "s").publish(1, type="t", tenant="a")
+    async with consuming(broker, handler, Limit("tenant", rate="5/s", burst=1)) as consumers:
+        await eventually(lambda: consumers[0].stats.dead == 1, what="three attempts")
+    assert min(b - a for a, b in pairwise(starts)) >= 0.2 - SLACK
+
+
+# --- Throttle
+
+
+async def test_throttle_holds_back_its_key_and_no_other(broker):
+    starts: defaultdict[str, list[float]] = defaultdict(list)
+
+    async def handler(event: Event) -> None:
+        starts[event.tenant].append(time.monotonic())
+        if event.tenant == "a" and len(starts["a"]) == 1:
+            raise Throttle("tenant", 0.7)
+
+    producer = Producer(broker, "s")
+    async with consuming(broker, handler, Limit("tenant")) as consumers:
+        await producer.publish(0, type="t", tenant="a")
+        await eventually(lambda: consumers[0].stats.snoozed == 1, what="the first")
+        await eventually(lambda: states(broker), what="the throttle")
+        await producer.publish_many(Event("t", n, tenant=t) for n in range(3) for t in ("a", "b"))
+        await eventually(lambda: len(starts["b"]) == 3, what="the others")
+        assert len(starts["a"]) == 1
+        await eventually(lambda: len(starts["a"]) == 5, what="all")
+        assert consumers[0].stats.retried == 0
+    assert starts["a"][1] - starts["a"][0] >= 0.69
+
+
+async def test_throttle_of_another_key_and_of_an_unknown_limit(broker):
+    seen: list[str] = []
+
+    async def handler(event: Event) -> None:
+        seen.append(event.data)
+        if event.data == "wide":
+            raise Throttle("all", 30.0, key="everything")
+        if event.data == "unknown":
+            raise Throttle("nobody", 0.01)
+
+    limits = Limit("tenant"), Limit(lambda _: "everything", name="all")
+    producer = Producer(broker, "s")
+    async with consuming(broker, handler, *limits):
+        await producer.publish("unknown", type="t")
+        await eventually(lambda: seen.count("unknown") >= 2, what="it to come back at its time")
+        await producer.publish("wide", type="t")
+        await eventually(lambda: states(broker), what="the throttle")
+        before = len(seen)
+        await producer.publish("later", type="t")
+        await eventually(lambda: parked_at_least(broker, 2), what="both to wait")
+        assert "later" not in seen[before:]
+        limiting = Limits(broker, "s", "g")
+        (state,) = await limiting.waiting()
+        assert (state.limit, state.key) == ("all", "everything")
+        assert state.throttled_until > await server_now(broker) + 25
+
+
+# --- operators
+
+
+async def test_what_is_set_holds_at_once_and_until_it_is_reset(broker):
+    starts: list[float] = []
+
+    async def handler(event: Event) -> None:
+        starts.append(time.monotonic())
+
+    producer, limits = Producer(broker, "s"), Limits(broker, "s", "g", by="op")
+    async with consuming(broker, handler, Limit("tenant", rate="1000/s", burst=100)):
+        await producer.publish(0, type="t", tenant="a")
+        await eventually(lambda: len(starts) == 1, what="the first")
+        assert await limits.set("tenant", "10/s", 1) == ""
+        assert await limits.set("tenant", "1/h", 1, key="b") == ""
+        (info,) = await limits.list()
+        assert (info.name, info.declared, info.set) == ("tenant", "1000/s burst 100", "10/s burst 1")
+        assert info.keys == {"b": "1/h burst 1"}
+        await producer.publish_many(Event("t", n, tenant="c") for n in range(5))
+        await eventually(lambda: len(starts) == 6, what="five more")
+        assert starts[5] - starts[1] >= 0.4 - SLACK
+        assert await limits.reset("tenant") == "10/s burst 1"
+        await producer.publish_many(Event("t", n, tenant="d") for n in range(50))
+        await eventually(lambda: len(starts) == 56, what="fifty more")
+        assert starts[55] - starts[6] < 0.5
+        await producer.publish_many(Event("t", n, tenant="b") for n in range(3))
+        await eventually(lambda: parked(broker, 2), what="two to wait for an hour")
+        (state,) = [state for state in await limits.waiting() if state.key == "b"]
+        assert state.waiting_until > await server_now(broker) + 3600
+    audit = [dict(zip(row[::2], row[1::2], strict=True)) for _, row in await audit_rows(broker)]
+    assert [row[b"action"] for row in audit] == [b"limit set", b"limit set", b"limit reset"]
+    assert audit[0][b"by"] == b"op"
+
+
+async def audit_rows(broker: Broker):
+    return await broker.control.call("XRANGE", broker.keys("s").audit(), "-", "+")
+
+
+async def test_a_limit_that_is_not_there_is_named(broker):
+    with pytest.raises(NotFound, match="there is no stream"):
+        await Limits(broker, "s", "g").list()
+    await Producer(broker, "s").publish(1, type="t")
+    with pytest.raises(NotFound, match="no limit 'x'; it has: none yet"):
+        await Limits(broker, "s", "g").set("x", "1/s")
+    with pytest.raises(ConfigurationError, match="rate is a count per time"):
+        await Limits(broker, "s", "g").set("x", "fast")
+
+
+async def test_a_clock_that_was_set_back_heals(broker):
+    """State from a time that has not come yet holds nothing back for longer than the limit itself."""
+    limiting = Limiting(broker, broker.keys("s"), "g")
+    limit = Limit("tenant", rate="10/s", burst=2)
+    ahead = (await server_now(broker) + 3600) * 1e6
+    key = broker.keys("s").limit_prefix("g") + "tenant=a"
+    await broker.control.call("SET", key, f"{ahead:.0f} {ahead:.0f} 0 0")
+    (answer,) = await limiting.admit([Ask([(limit, "a", 0)])])
+    assert answer.wait is not None
+    assert answer.wait <= 0.21
+
+
+async def test_a_stream_without_limits_asks_nothing(server, broker):
+    async def handler(event: Event) -> None:
+        pass
+
+    await Producer(broker, "s").publish_many(range(200), type="t")
+    with server.client() as client:
+        async with consuming(broker, handler) as consumers:
+            await eventually(lambda: consumers[0].stats.done == 200, what="all")
+        assert not client.exists(broker.keys("s").limits("g"))
+        assert consumers[0]._gate is None
