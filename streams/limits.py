@@ -39,7 +39,7 @@ class Limits:
     """The limits of one group.
 
     What is set holds for every worker with its next read, outlives restarts, and goes before what is declared. Events
-    that have a place reserved keep it; at that time they are looked at anew.
+    that wait for the limit are looked at anew, and get a time that suits what holds now.
 
     Args:
         broker: an open broker.
@@ -114,6 +114,7 @@ class Limits:
             raise NotFound(f"group {self.group!r} of stream {self.stream!r} has no limit {name!r}; it has: {names}")
         text = key_text(key)
         before = await self._limiting.set(name if text is None else f"{name}={text}", rate, self._by)
+        await self._limiting.hasten(name)
         return str(stored_rate(before) or "")
 
     async def _check(self) -> None:

@@ -25,7 +25,7 @@ WORKER = (
     "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "hget", "hmget",
     "hdel", "hgetall", "hlen", "pexpire", "unlink",
 )  # fmt: skip
-OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "mget")
+OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "hscan", "mget")
 ROLES: dict[str, tuple[str, ...]] = {
     "producer": (*COMMON, *PRODUCER),
     "worker": (*COMMON, *PRODUCER, *WORKER),
@@ -121,6 +121,7 @@ class Accessing:
             "pexpire": ("PEXPIRE", key, 1000),
             "xdel": ("XDEL", key, "1-1"),
             "scan": ("SCAN", 0, "MATCH", key, "COUNT", 1),
+            "hscan": ("HSCAN", key, 0, "COUNT", 1),
         }
         probes |= {name: (name.upper(), key) for name in _OF_A_KEY}
         probes |= {name: (name.upper(), key, "f") for name in _OF_A_FIELD}

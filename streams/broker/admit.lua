@@ -36,6 +36,8 @@ local function state_of(k, number)
   local wanted, many = string.match(text or '', '^(%d+) (%d+)$')
   if wanted then interval, burst = tonumber(wanted), tonumber(many) end
   state.interval, state.tolerance = interval, interval * (burst - 1)
+  -- The limit was changed: whoever has a place is brought back, and gets another one.
+  if state.I ~= interval then state.R, state.L, state.I = state.S, state.S, interval end
   -- A start never leads further than this: the clock was set back, or the limit was raised. All moves by as much.
   local ahead = state.S - (now + state.tolerance + interval)
   if ahead > 0 then

@@ -4,14 +4,15 @@
 --   R  the same for what has a place reserved: whoever comes new goes behind it
 --   L  the same for what came back to its place too late, because a worker was away or busy
 --   B  nothing starts before this time (Throttle)
+--   I  the interval that it was written with: places reserved by another one are void
 -- A key without state is idle: nothing of it is reserved, and a whole burst may start.
 
 local function read_state(key)
-  local state = {S = 0, R = 0, L = 0, B = 0}
+  local state = {S = 0, R = 0, L = 0, B = 0, I = 0}
   local text = redis.call('GET', key)
   if text then
-    local s, r, l, b = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
-    if s then state = {S = tonumber(s), R = tonumber(r), L = tonumber(l), B = tonumber(b)} end
+    local s, r, l, b, i = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+    if s then state = {S = tonumber(s), R = tonumber(r), L = tonumber(l), B = tonumber(b), I = tonumber(i)} end
   end
   return state
 end
@@ -22,7 +23,7 @@ local function write_state(key, state, now)
   if last <= now then
     redis.call('UNLINK', key)
   else
-    local text = string.format('%.0f %.0f %.0f %.0f', state.S, state.R, state.L, state.B)
+    local text = string.format('%.0f %.0f %.0f %.0f %.0f', state.S, state.R, state.L, state.B, state.I)
     redis.call('SET', key, text, 'PX', string.format('%.0f', math.ceil((last - now) / 1000)))
   end
 end

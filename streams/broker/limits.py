@@ -9,6 +9,7 @@ from streams.broker.connection import Broker
 from streams.broker.scripts import Script
 from streams.keys import Keys
 from streams.limit import Limit, Rate
+from streams.retry import AttemptRecord
 
 if TYPE_CHECKING:
     from streams.broker.link import Link
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _ADMIT = Script("admit")
 _THROTTLE = Script("throttle")
 _SET_LIMIT = Script("set_limit")
+_HASTEN = Script("hasten")
 _DECLARED = ":declared"
 _PAGE = 500
 
@@ -65,6 +67,8 @@ class Limiting:
         self._hash = keys.limits(group)
         self._prefix = keys.limit_prefix(group)
         self._audit = keys.audit()
+        self._retry = keys.retry(group)
+        self._attempts = keys.attempts(group)
         self._group = group
 
     async def admit(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -116,6 +120,21 @@ class Limiting:
         )
         return before.decode()
 
+    async def hasten(self, name: str) -> int:
+        """Bring back all that waits for a limit, to be looked at anew; returns how many. Walks through what waits."""
+        cursor, found = b"0", 0
+        while True:
+            cursor, rows = await self._link.call("HSCAN", self._attempts, cursor, "COUNT", _PAGE)
+            members = [
+                member
+                for member, record in zip(rows[::2], rows[1::2], strict=True)
+                if b'"reserved"' in record and name in AttemptRecord.from_json(record).reserved
+            ]
+            if members:
+                found += await self._link.call(*_HASTEN.command((self._retry,), *members))
+            if cursor == b"0":
+                return found
+
     async def states(self) -> AsyncIterator[KeyState]:
         """The keys that are not idle, in no order; walks through the server's keys page by page."""
         cursor = b"0"
@@ -135,7 +154,7 @@ class Limiting:
 
     def _state(self, name: str, text: bytes) -> KeyState:
         limit, _, key = name.partition("=")
-        _, reserved, late, until = (int(part) / 1e6 for part in text.split())
+        _, reserved, late, until, _ = (int(part) / 1e6 for part in text.split())
         now = self._clock.now()
         waiting = max(reserved, late)
         return KeyState(limit, key, waiting if waiting > now else 0.0, until if until > now else 0.0)

@@ -97,8 +97,8 @@ def ls(
 @app.command(
     "set",
     help="Set a limit for all workers, now and until it is reset; for all its keys or for one."
-    "\n\nIt holds with the next read of each worker. What has a place reserved already comes back at that time, and is"
-    " then looked at anew."
+    "\n\nIt holds with the next read of each worker. Events that wait for the limit get a new time, which walks through"
+    " all that waits."
     + examples(
         "streams limits set whatsapp sender instance 20/s --burst 5",
         "streams limits set whatsapp sender tenant 1/s --key acme",

@@ -290,6 +290,11 @@ MUTANTS = (
         (LIMITS,), "one more start at once than was said",
     ),
     Mutant(
+        "waiting-keep-their-time", "limits.py",
+        "        await self._limiting.hasten(name)\n", "",
+        (LIMITS,), "a limit that is raised helps none of those who wait for it",
+    ),
+    Mutant(
         "throttle-forgotten", "broker/admit.lua",
         "    if from - tolerance <= now and state.B <= now then return 0 end\n",
         "    if from - tolerance <= now then return 0 end\n",

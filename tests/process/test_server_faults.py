@@ -57,7 +57,7 @@ MINIMAL_ACL = (
     " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +hget +hmget +hdel"
     " +hgetall +hlen +pexpire +unlink"
     # Whoever looks at status and dead letters, replays and discards, pauses and resumes, drops groups.
-    " +smembers +xrevrange +xgroup|destroy +scan +mget"
+    " +smembers +xrevrange +xgroup|destroy +scan +hscan +mget"
 )
 """What one user needs for everything; keys: ``~<namespace>:*``."""
 

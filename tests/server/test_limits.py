@@ -352,6 +352,25 @@ async def test_what_is_set_holds_at_once_and_until_it_is_reset(broker):
     assert audit[0][b"by"] == b"op"
 
 
+async def test_a_limit_that_is_raised_or_lowered_gives_those_who_wait_another_time(broker):
+    starts: list[float] = []
+
+    async def handler(event: Event) -> None:
+        starts.append(time.monotonic())
+
+    producer, limits = Producer(broker, "s"), Limits(broker, "s", "g")
+    async with consuming(broker, handler, Limit("tenant", rate="1/h", burst=1), count=2):
+        await producer.publish_many(Event("t", n, tenant="a") for n in range(31))
+        await eventually(lambda: parked(broker, 30), what="thirty to wait for hours")
+        began = time.monotonic()
+        await limits.set("tenant", "20/s", 5)
+        await eventually(lambda: len(starts) >= 12, what="some to start")
+        await limits.set("tenant", "100/s", 1)
+        await eventually(lambda: len(starts) == 31, what="all")
+    assert most_at_once(starts[1:], Rate.parse("100/s", 5)) <= 1.5
+    assert time.monotonic() - began < 5
+
+
 async def audit_rows(broker: Broker):
     return await broker.control.call("XRANGE", broker.keys("s").audit(), "-", "+")
 
@@ -372,7 +391,7 @@ async def test_a_clock_that_was_set_back_heals(broker):
     limit = Limit("tenant", rate="10/s", burst=2)
     ahead = (await server_now(broker) + 3600) * 1e6
     key = broker.keys("s").limit_prefix("g") + "tenant=a"
-    await broker.control.call("SET", key, f"{ahead:.0f} {ahead:.0f} 0 0")
+    await broker.control.call("SET", key, f"{ahead:.0f} {ahead:.0f} 0 0 100000")
     (answer,) = await limiting.admit([Ask([(limit, "a", 0)])])
     assert answer.wait is not None
     assert answer.wait <= 0.21
