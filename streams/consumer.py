@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streams.broker import Broker
+from streams.broker.admit import Admitting
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
-from streams.broker.limits import Limiting
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
@@ -22,7 +22,7 @@ from streams.consuming.leases import LeaseKeeper
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.declaration import AS_IT_IS, Declaration
-from streams.errors import ConfigurationError
+from streams.errors import BrokerError, ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router, as_router
 from streams.keys import checked_name
 from streams.middleware.base import Middleware, Place
@@ -132,8 +132,7 @@ class Consumer:
         self._chain = chain = Chain(options.middleware)
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
         router = as_router(handler).with_timeouts(chain.timeouts())
-        limits = Limiting(broker, keys, self.group) if router.limits() else None
-        self._gate = gate = None if limits is None else Gate(desk, router, limits, self._settler)
+        self._gate = gate = self._make_gate(router) if router.limits() else None
         self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
         self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring)
         self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler, options.turns(), gate)
@@ -216,6 +215,9 @@ class Consumer:
         watching = asyncio.create_task(self._runners.watch(), name="streams-watch")
         fetching = asyncio.create_task(self._fetcher.run(), name="streams-fetcher")
         self._tasks = {"fetcher": fetching, "settler": settling, "watch": watching}
+        if self._gate is not None:
+            handing = self._gate.run(self._fetcher.take_over)
+            self._tasks["gate"] = asyncio.create_task(handing, name="streams-gate")
         try:
             await asyncio.wait((settling, watching, fetching), return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done():
@@ -226,7 +228,7 @@ class Consumer:
                 if task.done():
                     task.result()
         finally:
-            await self._close(leases, (settling, watching, fetching))
+            await self._close(leases, tuple(self._tasks.values()))
 
     async def _drain(self, settling: asyncio.Task[None]) -> None:
         drain = asyncio.create_task(self._runners.drain(self._grace))
@@ -250,12 +252,19 @@ class Consumer:
         await self._chain.stop(self._place)
         await leases.close()
         if self._gate is not None:
+            with contextlib.suppress(BrokerError):  # The slots come back with the lease.
+                await self._gate.hand_over(0)
             await self._gate.close()
         await self._fetching.close()
         await self._settling.close()
         for task in self._runners.abandoned:
             # Such a task ignores cancellation, and asyncio.run would wait for it for ever.
             asyncio._unregister_task(task)  # noqa: SLF001 - documented for makers of tasks
+
+    def _make_gate(self, router: Router) -> Gate:
+        keys, options = self._broker.keys(self.stream), self.options
+        admitting = Admitting(self._broker, keys, options.levels, self.group, self.name, options.lease)
+        return Gate(self._desk, router, admitting, self._settler)
 
     def _make_settling(self) -> Settling:
         return Settling(self._broker, self._broker.keys(self.stream), self.options.levels, self.group, self.name)

@@ -119,7 +119,7 @@ class Router:
         known = {limit.name: limit for limit in self.limits()}
         for limit in route.limits:
             other = known.get(limit.name, limit)
-            if (limit.parsed, limit.by) != (other.parsed, other.by):
+            if (limit.parsed, limit.concurrency, limit.by) != (other.parsed, other.concurrency, other.by):
                 raise ConfigurationError(f"this group has another limit named {limit.name!r} already")
         if route.types is None:
             if self._default is not None:

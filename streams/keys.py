@@ -91,6 +91,14 @@ class Keys:
         """What the keys of a limit's states begin with; then ``name=key``. STRING, expiring: four times (µs)."""
         return f"{self._root}:{group}:limit:"
 
+    def busy_prefix(self, group: str) -> str:
+        """What the keys of a limit's taken slots begin with; then ``name=key``. ZSET: entry to when it took it (µs)."""
+        return f"{self._root}:{group}:busy:"
+
+    def queue_prefix(self, group: str) -> str:
+        """What the keys of those who wait for a slot begin with; then ``name=key``. ZSET: entry to since when (µs)."""
+        return f"{self._root}:{group}:queue:"
+
     def sweep(self, group: str) -> str:
         """HASH, expiring: who sweeps, until when, and the cursors."""
         return f"{self._root}:{group}:sweep"

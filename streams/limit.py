@@ -50,8 +50,8 @@ class Rate:
         if found is None or not count or found["many"] == ".":
             raise ConfigurationError(f"rate is a count per time, e.g. '60/s', '1/6s' or '5000/h', not {text!r}")
         interval = float(found["many"] or 1) * _UNITS[found["unit"]] / count
-        if not 1e-6 <= interval <= 31 * 86_400:
-            raise ConfigurationError(f"rate is from one in 31 days to a million in a second, not {text!r}")
+        if not 1e-4 <= interval <= 31 * 86_400:
+            raise ConfigurationError(f"rate is from one in 31 days to 10000 in a second, not {text!r}")
         if burst is None:
             burst = max(1, math.floor(_LOOK_AHEAD / interval))
         if isinstance(burst, bool) or not isinstance(burst, int) or not 1 <= burst <= 1_000_000:
@@ -68,7 +68,7 @@ class Rate:
         for unit in ("s", "m", "h", "d"):
             count = _UNITS[unit] / self.interval
             # Stored to the microsecond: what is close to a whole number was one.
-            if count >= 0.99 and math.isclose(count, round(count), rel_tol=1e-6 / self.interval + 1e-9):
+            if count >= 0.99 and math.isclose(count, round(count), rel_tol=5e-7 / self.interval + 1e-9):
                 return f"{round(count)}/{unit}"
         return f"1/{self.interval:g}s"
 
@@ -83,6 +83,7 @@ class Limit:
             empty is not limited.
         rate: ``60/s``, ``1/6s``, ``5000/h``. None: no rate; only ``Throttle`` and ``streams limits set`` hold it back.
         burst: how many may start at once after a quiet time. None: what the rate lets through in a tenth of a second.
+        concurrency: how many events of a key are with handlers at the same time, over all workers. None: any number.
         name: under which its state is kept, and what ``Throttle`` and the commands call it. '': the attributes' names,
             or ``limit2`` for a function that is the second limit of its handler; better give it one. Handlers of a
             group that use the same name share the limit.
@@ -94,6 +95,7 @@ class Limit:
     by: str | tuple[str, ...] | KeyFunction
     rate: str | None = None
     burst: int | None = None
+    concurrency: int | None = None
     name: str = ""
     parsed: Rate | None = field(init=False, default=None, repr=False)
 
@@ -115,10 +117,20 @@ class Limit:
             raise ConfigurationError(
                 f"name of a limit: use 1 to 64 letters, digits, dots, underscores and hyphens, not {self.name!r}"
             )
+        most = self.concurrency
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= 1000):
+            raise ConfigurationError(f"concurrency of a limit is an integer from 1 to 1000, not {most!r}")
         if self.rate is None and self.burst is not None:
             raise ConfigurationError("burst belongs to a rate: give both, or neither")
         if self.rate is not None:
             object.__setattr__(self, "parsed", Rate.parse(self.rate, self.burst))
+
+    @property
+    def text(self) -> str:
+        """What is declared, in words."""
+        slots = f"concurrency {self.concurrency}" if self.concurrency else ""
+        rate = str(self.parsed) if self.parsed is not None else ""
+        return ", ".join(filter(None, (rate, slots))) or "no rate"
 
     def key_of(self, event: Event[Any]) -> str | None:
         """The event's key under this limit; None: the event is not limited by it."""

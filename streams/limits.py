@@ -53,7 +53,7 @@ class Limits:
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
         self._inspecting = Inspecting(broker)
-        self._limiting = Limiting(broker, keys, self.group, broker.control)
+        self._limiting = Limiting(broker, keys, self.group)
 
     async def list(self) -> LimitList:
         """The limits that are declared or set, by name.

@@ -22,8 +22,8 @@ COMMON = ("time", "script|load", "evalsha")
 PRODUCER = ("xadd", "sadd", "xlen", "zcard", "hexists", "hset", "zadd", "get", "set")
 WORKER = (
     "xreadgroup", "xgroup|create", "xgroup|delconsumer", "xack", "xdel", "xclaim", "xautoclaim", "xpending", "xrange",
-    "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "hget", "hmget",
-    "hdel", "hgetall", "hlen", "pexpire", "unlink",
+    "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "zrank", "hget",
+    "hmget", "hdel", "hgetall", "hlen", "pexpire", "unlink",
 )  # fmt: skip
 OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "hscan", "mget")
 ROLES: dict[str, tuple[str, ...]] = {
@@ -34,7 +34,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 """What each role may do, beside AUTH and SELECT, without which there is no connection to ask on."""
 
 _OF_A_KEY = ("xlen", "zcard", "get", "mget", "type", "exists", "hgetall", "hlen", "smembers", "unlink")
-_OF_A_FIELD = ("hexists", "zrem", "zscore", "hget", "hmget", "hdel")
+_OF_A_FIELD = ("hexists", "zrem", "zscore", "zrank", "hget", "hmget", "hdel")
 
 
 @dataclass(slots=True)

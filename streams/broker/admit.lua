@@ -1,28 +1,42 @@
 -- admit: who of the entries that were fetched may start now. All limits of an entry are taken at once or none is; who has
 -- to wait reserves its place in the limit that lets it start last, so one that waits for one limit holds up no other.
 -- Decided by the server's clock at the start itself, so a rate holds exactly, however late a worker comes back.
+-- A slot of a limited concurrency is held by the entry itself, for as long as it is pending with a consumer that was heard
+-- of within a lease. Whoever finds none goes to the end of the key's queue; who gives one back hands it on (hand_over).
 --
 -- KEYS[1]     hash of the limits that were set at run time
--- KEYS[2 ..]  state of a limit for a key of an event, named PREFIX .. limit .. '=' .. key of the event
--- ARGV[1]  length of PREFIX
--- ARGV[2]  how many limits follow; three of each: name, interval in microseconds (0: no rate), burst
--- ARGV[..] then per entry: how many limits, and three of each: index of its state's key, number of the limit, what is
---          reserved there (0 nothing, 1 a place, 2 a place of those who came late)
--- Returns  three integers per entry: -1 and two zeros if it may start, else ms to wait, which of its limits reserved
---          a place (from 1), and what it is (1 or 2)
+-- KEYS[2 ..]  the streams of all levels; then, by the indexes below, states of limits for keys of events, named
+--             PREFIX .. limit .. '=' .. key, their taken slots (ZSET), and their queues (ZSET)
+-- ARGV[1]  group
+-- ARGV[2]  the parking consumer
+-- ARGV[3]  lease in ms
+-- ARGV[4]  length of PREFIX
+-- ARGV[5]  how many levels follow, in the order of their streams
+-- ARGV[..] then how many limits follow; four of each: name, interval in microseconds (0: no rate), burst, concurrency
+--          (0: any)
+-- ARGV[..] then per entry: level, entry id, how many limits, and five of each: index of its state's key, number of the
+--          limit, what is reserved there (0 nothing, 1 a place, 2 a place of those who came late), indexes of its slots
+--          and of its queue (0: none)
+-- Returns  three integers per entry: -1 and two zeros if it may start, else ms to wait, which of its limits lets it wait
+--          (from 1), and what was reserved (1 or 2; 0: a place in the queue)
 
 -- include: limits.inc.lua
+-- include: slots.inc.lua
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local prefix, known = tonumber(ARGV[1]), tonumber(ARGV[2])
+local group, parking, lease, prefix = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local key_of, at = {}, 6 + tonumber(ARGV[5])
+for i = 1, tonumber(ARGV[5]) do key_of[ARGV[5 + i]] = KEYS[1 + i] end
+local known = tonumber(ARGV[at])
+at = at + 1
 local set, stored = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #stored, 2 do set[stored[i]] = stored[i + 1] end
 
-local declared, at = {}, 3
+local declared = {}
 for i = 1, known do
-  declared[i] = {ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])}
-  at = at + 3
+  declared[i] = {ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])}
+  at = at + 4
 end
 
 -- State and rule of a key, read once per call.
@@ -61,37 +75,72 @@ local function earliest(state, reserved)
   return math.max(from - tolerance, state.B), 'L'
 end
 
-local results = {}
-while at <= #ARGV do
-  local count = tonumber(ARGV[at])
+-- Whether a slot is free for an entry, those before it in the queue considered.
+local looked, nth = {}, 0
+local function has_slot(p, member)
+  local b, q, most = tonumber(ARGV[p + 3]), tonumber(ARGV[p + 4]), declared[tonumber(ARGV[p + 1])][4]
+  if b == 0 or redis.call('ZSCORE', KEYS[b], member) then return true end
+  local free = most - redis.call('ZCARD', KEYS[b])
+  if free <= 0 and not looked[b] then
+    looked[b] = true
+    drop_lost_slots(KEYS[b], key_of, group, parking, lease, now)
+    free = most - redis.call('ZCARD', KEYS[b])
+  end
+  local before = redis.call('ZRANK', KEYS[q], member) or redis.call('ZCARD', KEYS[q])
+  return free > 0 and before < free
+end
+
+-- The limit of an entry that makes it wait longest for its rate, else the first one without a free slot.
+local function what_holds(count, member)
   local latest, which, frontier = 0, 0, nil
   for i = 1, count do
-    local p = at + 1 + 3 * (i - 1)
-    local state = state_of(tonumber(ARGV[p]), tonumber(ARGV[p + 1]))
-    local start, moved = earliest(state, tonumber(ARGV[p + 2]))
+    local p = at + 3 + 5 * (i - 1)
+    local start, moved = earliest(state_of(tonumber(ARGV[p]), tonumber(ARGV[p + 1])), tonumber(ARGV[p + 2]))
     if start > latest then latest, which, frontier = start, i, moved end
   end
+  if which > 0 then return which, frontier, latest end
+  for i = 1, count do
+    if not has_slot(at + 3 + 5 * (i - 1), member) then return i end
+  end
+  return 0
+end
+
+local results = {}
+while at <= #ARGV do
+  local member, count = ARGV[at] .. '|' .. ARGV[at + 1], tonumber(ARGV[at + 2])
+  local which, frontier, latest = what_holds(count, member)
+  local n = #results
+  nth = nth + 1
   if which == 0 then
     for i = 1, count do
-      local p = at + 1 + 3 * (i - 1)
-      local state = states[tonumber(ARGV[p])]
+      local p = at + 3 + 5 * (i - 1)
+      local state, b = states[tonumber(ARGV[p])], tonumber(ARGV[p + 3])
       state.S = math.max(state.S, now) + state.interval
       if ARGV[p + 2] == '0' then state.R = math.max(state.R, now) + state.interval end
       state.changed = true
+      if b > 0 then
+        redis.call('ZADD', KEYS[b], string.format('%.0f', now), member)
+        redis.call('ZREM', KEYS[tonumber(ARGV[p + 4])], member)
+      end
     end
-    local n = #results
     results[n + 1], results[n + 2], results[n + 3] = -1, 0, 0
-  else
-    local state = states[tonumber(ARGV[at + 1 + 3 * (which - 1)])]
+  elseif frontier then
+    local state = states[tonumber(ARGV[at + 3 + 5 * (which - 1)])]
     local from = math.max(state.S, state.L, frontier == 'R' and state.R or 0, state.B)
     if state.B > now then from = math.max(from, state.B + state.tolerance) end
     state[frontier] = from + state.interval
     state.changed = true
-    local n = #results
     results[n + 1], results[n + 2] = math.max(1, math.ceil((latest - now) / 1000)), which
     results[n + 3] = frontier == 'R' and 1 or 2
+  else
+    -- One microsecond apart, so that the order of the call is the order of the queue.
+    local queue = KEYS[tonumber(ARGV[at + 3 + 5 * (which - 1) + 4])]
+    redis.call('ZADD', queue, 'NX', string.format('%.0f', now + nth), member)
+    -- The first in the queue looks whether slots were lost; the others are told.
+    local first = redis.call('ZRANK', queue, member) == 0
+    results[n + 1], results[n + 2], results[n + 3] = first and lease or FAR, which, 0
   end
-  at = at + 1 + 3 * count
+  at = at + 3 + 5 * count
 end
 for k, state in pairs(states) do
   if state.changed then write_state(KEYS[k], state, now) end

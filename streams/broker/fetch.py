@@ -13,6 +13,7 @@ from streams.declaration import AS_IT_IS
 from streams.errors import BrokerError
 from streams.event import Event
 from streams.keys import PARKED, Keys
+from streams.limit import Limit
 from streams.priority import Levels, Turns
 
 _FETCH = Script("fetch")
@@ -31,11 +32,12 @@ class Delivery:
         fields: names and values, as they are stored.
         count: the server's delivery count, the token that fences it.
         record: its attempt record (JSON); empty before the first failure.
+        slots: limits with a concurrency, with its key under each; given back when it is settled.
         event: what the fields say, once somebody has read them.
         renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
     """
 
-    __slots__ = ("count", "entry_id", "event", "fields", "level", "place", "record", "renew_until")
+    __slots__ = ("count", "entry_id", "event", "fields", "level", "place", "record", "renew_until", "slots")
 
     def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
         self.level = level
@@ -46,6 +48,7 @@ class Delivery:
         self.record = record
         self.renew_until = math.inf
         self.event: Event[Any] | None = None
+        self.slots: tuple[tuple[Limit, str], ...] = ()
 
 
 class DueReply(NamedTuple):

@@ -63,6 +63,7 @@ class Fetcher:
         self._paused: frozenset[int] = frozenset()
         self._away = False
         self._started = False
+        self._taking = asyncio.Lock()
         self.read_at = 0.0
         """When the last trip that went well began (monotonic seconds; 0.0: none yet)."""
         self.is_full = False
@@ -149,7 +150,7 @@ class Fetcher:
             return
         taken = await self._read(free)
         self.read_at = now
-        await self._start(taken)
+        await self.start(taken)
 
     async def _read(self, free: int) -> list[Delivery]:
         """New entries, by the cheapest way that keeps the order of levels."""
@@ -183,7 +184,7 @@ class Fetcher:
             self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
         if reply.paused != self._paused:
             self._hold(reply.paused)
-        await self._start(reply.deliveries)
+        await self.start(reply.deliveries)
         return bool(reply.deliveries)
 
     def _hold(self, paused: frozenset[int]) -> None:
@@ -221,7 +222,14 @@ class Fetcher:
             # Mixed or short: let the next read find out from the top.
             self._focus = None
 
-    async def _start(self, taken: list[Delivery]) -> None:
+    async def take_over(self, hand_over: Callable[[int], Awaitable[list[Delivery]]]) -> None:
+        """Begin what ``hand_over`` fetches when it is told how many entries can begin at once."""
+        async with self._taking:
+            room = 0 if self._stopping or self._paused else max(0, self._runners.free)
+            await self.start(await hand_over(room))
+
+    async def start(self, taken: list[Delivery]) -> None:
+        """Begin what was fetched; what there is no room for, or a limit holds back, is put aside."""
         if not taken:
             return
         taken.sort(key=lambda delivery: -delivery.level)
@@ -264,7 +272,8 @@ class Fetcher:
 
     async def _find_lost_reads(self) -> None:
         """Give back what the server holds for this consumer without its knowing: the answer to a read was lost."""
-        back = await self._fetching.hand_back_unknown(list(self._held))
+        async with self._taking:  # What is just being taken over is not held yet, and not lost either.
+            back = await self._fetching.hand_back_unknown(list(self._held))
         if back:
             logger.warning("entries of a lost read handed back", extra={"where": self._where, "count": back})
             self._due_at = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Literal
 
 from streams.broker import Backoff
@@ -41,6 +42,8 @@ class Settler:
         self._written = asyncio.Event()
         self._aside = 0
         self.unsettled = 0
+        self.on_settled: Callable[[Delivery], None] = lambda _: None
+        """Told of an entry that asked for a slot, once its outcome is written."""
 
     def done(self, delivery: Delivery) -> None:
         """The handler returned: acknowledge."""
@@ -136,6 +139,8 @@ class Settler:
 
     def _forget(self, delivery: Delivery) -> None:
         self.drop(delivery)
+        if delivery.slots:
+            self.on_settled(delivery)
         self._why.pop(id(delivery), None)
         self.unsettled -= 1
 

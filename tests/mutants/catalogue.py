@@ -295,6 +295,32 @@ MUTANTS = (
         (LIMITS,), "a limit that is raised helps none of those who wait for it",
     ),
     Mutant(
+        "slots-not-given-back", "consuming/settler.py",
+        "        if delivery.slots:\n            self.on_settled(delivery)\n", "",
+        (LIMITS,), "who waits for a slot waits until somebody's lease has run out",
+    ),
+    Mutant(
+        "slots-of-the-dead-stay", "broker/admit.lua",
+        "    drop_lost_slots(KEYS[b], key_of, group, parking, lease, now)\n", "",
+        (LIMITS,), "a killed worker keeps its slots for ever",
+    ),
+    Mutant(
+        "a-slot-for-everybody", "broker/admit.lua",
+        "  return free > 0 and before < free\n", "  return true\n",
+        (LIMITS,), "more of a key at once than was said",
+    ),
+    Mutant(
+        "queue-jumped", "broker/admit.lua",
+        "  return free > 0 and before < free\n", "  return free > 0\n",
+        (LIMITS,), "who comes later starts earlier",
+    ),
+    Mutant(
+        "taken-over-looks-lost", "consuming/fetcher.py",
+        "        async with self._taking:  # What is just being taken over is not held yet, and not lost either.\n",
+        "        if True:\n",
+        (LIMITS,), "an event that was just handed a slot runs twice",
+    ),
+    Mutant(
         "throttle-forgotten", "broker/admit.lua",
         "    if from - tolerance <= now and state.B <= now then return 0 end\n",
         "    if from - tolerance <= now then return 0 end\n",

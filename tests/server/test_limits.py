@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from streams import (
     Broker,
+    Cancellations,
     ConfigurationError,
     Consumer,
     ConsumerOptions,
     Event,
+    Levels,
     Limit,
     Limits,
     NotFound,
@@ -27,11 +29,14 @@ from streams import (
     Snooze,
     Throttle,
 )
-from streams.broker.limits import Ask, Limiting
+from streams.broker.admit import Admitting, Ask
+from streams.broker.fetch import Delivery
 from streams.handlers import Route, Router
+from streams.keys import member
 from streams.limit import Rate
 from tests.conftest import eventually
 
+PLACE = (0, "1-1")
 SLACK = 0.002
 """Seconds between the server's decision and the handler's clock, which the comparison must not count."""
 
@@ -51,6 +56,10 @@ async def consuming(
         for consumer in consumers:
             consumer.stop()
         await asyncio.gather(*running)
+
+
+def asking(broker: Broker) -> Admitting:
+    return Admitting(broker, broker.keys("s"), Levels(), "g", "c", 30.0)
 
 
 async def states(broker: Broker) -> list[bytes]:
@@ -83,7 +92,7 @@ async def test_starts_conform_whatever_comes(server, interval, burst, keys):
     limit = Limit("tenant", rate="1/s")
     object.__setattr__(limit, "parsed", rate)
     async with Broker(server.url, namespace=f"n{time.monotonic_ns()}") as broker:
-        limiting = Limiting(broker, broker.keys("s"), "g")
+        limiting = asking(broker)
         started: defaultdict[str, list[float]] = defaultdict(list)
         waiting = [(0.0, key, 0) for key in keys]
         visits = 0
@@ -95,7 +104,7 @@ async def test_starts_conform_whatever_comes(server, interval, burst, keys):
             batch = [row for row in waiting if row[0] <= now]
             waiting = [row for row in waiting if row[0] > now]
             before = await server_now(broker)
-            answers = await limiting.admit([Ask([(limit, key, kind)]) for _, key, kind in batch])
+            answers = await limiting.admit([Ask(PLACE, [(limit, key, kind)]) for _, key, kind in batch])
             after = await server_now(broker)
             visits += len(batch)
             for (_, key, _), answer in zip(batch, answers, strict=True):
@@ -110,30 +119,30 @@ async def test_starts_conform_whatever_comes(server, interval, burst, keys):
 
 
 async def test_each_gets_a_time_of_its_own_and_who_comes_later_a_later_one(broker):
-    limiting = Limiting(broker, broker.keys("s"), "g")
+    limiting = asking(broker)
     limit = Limit("tenant", rate="1/10s", burst=3)
-    first = await limiting.admit([Ask([(limit, "a", 0)])] * 8)
+    first = await limiting.admit([Ask(PLACE, [(limit, "a", 0)])] * 8)
     assert [answer.wait for answer in first[:3]] == [None] * 3
     assert [round(answer.wait or 0) for answer in first[3:]] == [10, 20, 30, 40, 50]
     assert {answer.reserved for answer in first[3:]} == {1}
-    (later,) = await limiting.admit([Ask([(limit, "a", 0)])])
+    (later,) = await limiting.admit([Ask(PLACE, [(limit, "a", 0)])])
     assert round(later.wait or 0) == 60
-    (early,) = await limiting.admit([Ask([(limit, "a", 1)])])
+    (early,) = await limiting.admit([Ask(PLACE, [(limit, "a", 1)])])
     assert early.reserved == 2, "back before its time, as after a change of the limit: behind those who came late"
-    (other,) = await limiting.admit([Ask([(limit, "b", 0)])])
+    (other,) = await limiting.admit([Ask(PLACE, [(limit, "b", 0)])])
     assert other.wait is None
 
 
 async def test_all_limits_or_none(broker):
     """What one limit refuses takes nothing from the other; it is reserved where it waits longest."""
-    limiting = Limiting(broker, broker.keys("s"), "g")
+    limiting = asking(broker)
     wide, narrow = Limit("instance", rate="1/10s", burst=2), Limit("subject", rate="1/40s")
-    one = Ask([(wide, "i", 0), (narrow, "r1", 0)])
+    one = Ask(PLACE, [(wide, "i", 0), (narrow, "r1", 0)])
     first, second, third = await limiting.admit([one, one, one])
     assert first.wait is None
     assert (second.limit, round(second.wait or 0)) == ("subject", 40)
     assert (third.limit, round(third.wait or 0)) == ("subject", 80)
-    other, late = await limiting.admit([Ask([(wide, "i", 0), (narrow, r, 0)]) for r in ("r2", "r3")])
+    other, late = await limiting.admit([Ask(PLACE, [(wide, "i", 0), (narrow, r, 0)]) for r in ("r2", "r3")])
     assert other.wait is None, "the two that wait for a recipient took nothing from the instance"
     assert (late.limit, round(late.wait or 0)) == ("instance", 10)
 
@@ -267,6 +276,188 @@ async def test_a_failure_takes_its_part_of_the_limit_again(broker):
     assert min(b - a for a, b in pairwise(starts)) >= 0.2 - SLACK
 
 
+# --- concurrency
+
+
+class Running:
+    """A handler that takes ``seconds``, and how many of a key ran at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.order: defaultdict[str, list[int]] = defaultdict(list)
+
+    async def __call__(self, event: Event) -> None:
+        self.now[event.tenant] += 1
+        self.most[event.tenant] = max(self.most[event.tenant], self.now[event.tenant])
+        self.order[event.tenant].append(event.data)
+        await asyncio.sleep(self.seconds)
+        self.now[event.tenant] -= 1
+
+    @property
+    def done(self) -> int:
+        return sum(map(len, self.order.values())) - self.now.total()
+
+
+async def no_slots(broker: Broker) -> bool:
+    busy = await broker.control.call("KEYS", f"{broker.namespace}:{{s}}:g:busy:*")
+    queued = await broker.control.call("KEYS", f"{broker.namespace}:{{s}}:g:queue:*")
+    return not busy and not queued
+
+
+@pytest.mark.parametrize(("most", "count", "consumers"), [(1, 40, 1), (1, 40, 3), (3, 90, 2)])
+async def test_no_more_of_a_key_at_once_over_all_consumers(broker, most, count, consumers):
+    handler = Running(0.01)
+    await Producer(broker, "s").publish_many(Event("t", n, tenant=t) for n in range(count) for t in ("a", "b"))
+    began = time.monotonic()
+    async with consuming(broker, handler.__call__, Limit("tenant", concurrency=most), count=consumers) as running:
+        await eventually(lambda: handler.done == 2 * count, what="all", seconds=20)
+        took = time.monotonic() - began
+        await eventually(lambda: no_slots(broker), what="the slots to be gone")
+        assert sum(consumer.stats.retried + consumer.stats.dead for consumer in running) == 0
+    assert handler.most == Counter(a=most, b=most)
+    assert took < 0.01 * count / most * 2 + 2, "a slot that is given back is taken at once, not when somebody looks"
+    if consumers == 1 and most == 1:
+        assert handler.order["a"] == list(range(count))
+
+
+async def test_who_waits_for_a_slot_holds_up_nobody_and_is_not_asked_again_and_again(server, broker):
+    gate = asyncio.Event()
+    seen: list[str] = []
+
+    async def handler(event: Event) -> None:
+        seen.append(event.tenant)
+        if event.tenant == "slow":
+            await gate.wait()
+
+    producer = Producer(broker, "s")
+    await producer.publish_many(Event("t", n, tenant="slow") for n in range(300))
+    async with consuming(broker, handler, Limit("tenant", concurrency=2), concurrency=10) as consumers:
+        await eventually(lambda: parked(broker, 298), what="the others to wait")
+        assert consumers[0].busy == 2
+        await producer.publish_many(Event("t", n, tenant=f"t{n}") for n in range(20))
+        await eventually(lambda: len(seen) == 22, what="other tenants")
+        limited = consumers[0].stats.limited
+        await asyncio.sleep(1.2)
+        assert consumers[0].stats.limited == limited, "nobody looks before somebody gives back a slot"
+        gate.set()
+        await eventually(lambda: len(seen) == 320, what="all")
+        await eventually(lambda: no_slots(broker), what="the slots to be gone")
+
+
+async def test_a_failure_gives_its_slot_back_while_it_waits_for_its_retry(broker):
+    seen: list[int] = []
+
+    async def handler(event: Event) -> None:
+        seen.append(event.data)
+        if event.data == 0 and seen.count(0) == 1:
+            raise RuntimeError
+
+    await Producer(broker, "s").publish_many(Event("t", n, tenant="a", retry_delay=1.0) for n in range(4))
+    async with consuming(broker, handler, Limit("tenant", concurrency=1)):
+        await eventually(lambda: sorted(seen) == [0, 0, 1, 2, 3], what="all")
+        await eventually(lambda: no_slots(broker), what="the slots to be gone")
+    assert seen[:2] == [0, 1]
+
+
+async def test_slots_of_a_consumer_that_is_gone_come_back_with_its_lease(broker):
+    """It took them and was heard of no more: the first in the queue finds out, and the others follow."""
+    keys, limit = broker.keys("s"), Limit("tenant", concurrency=2)
+    await Producer(broker, "s").publish_many(Event("t", n, tenant="a") for n in range(6))
+    await broker.control.call("XGROUP", "CREATE", keys.level(0), "g", "0")
+    rows = await broker.control.call("XREADGROUP", "GROUP", "g", "dead", "COUNT", 2, "STREAMS", keys.level(0), ">")
+    places = [(0, entry_id.decode()) for entry_id, _ in rows[0][1]]
+    dead = Admitting(broker, keys, Levels(), "g", "dead", 1.0)
+    assert [a.wait for a in await dead.admit([Ask(place, [(limit, "a", 0)]) for place in places])] == [None, None]
+    handler = Running(0.0)
+    async with consuming(broker, handler.__call__, limit, lease=1.0):
+        await eventually(lambda: parked(broker, 4), what="four to wait")
+        assert handler.done == 0
+        await eventually(lambda: handler.done == 4, what="them to start")
+
+
+async def test_a_rate_and_a_concurrency_together(broker):
+    handler = Running(0.03)
+    limits = Limit("tenant", rate="100/s", burst=3, concurrency=2), Limit("instance", concurrency=3)
+    await Producer(broker, "s").publish_many(
+        Event("t", n, tenant=t, instance="i") for n in range(20) for t in ("a", "b", "c")
+    )
+    async with consuming(broker, handler.__call__, *limits, count=2):
+        await eventually(lambda: handler.done == 60, what="all", seconds=20)
+        await eventually(lambda: no_slots(broker), what="the slots to be gone")
+    assert max(handler.most.values()) <= 2
+
+
+async def test_cancelled_while_waiting_for_a_slot(broker):
+    gate = asyncio.Event()
+
+    async def handler(event: Event) -> None:
+        await gate.wait()
+
+    receipts = await Producer(broker, "s").publish_many(Event("t", n, tenant="a") for n in range(3))
+    async with consuming(broker, handler, Limit("tenant", concurrency=1)) as consumers:
+        await eventually(lambda: parked(broker, 2), what="two to wait")
+        await Cancellations(broker, "s").cancel(receipts[1].event_id)
+        gate.set()
+        await eventually(lambda: consumers[0].stats.done == 2, what="the other two")
+        await eventually(lambda: no_slots(broker), what="the slots to be gone")
+
+
+async def read_by(broker: Broker, count: int) -> list[Delivery]:
+    """That many entries, in the hands of consumer ``c``."""
+    level = broker.keys("s").level(0)
+    await Producer(broker, "s").publish_many(range(count), type="t")
+    await broker.control.call("XGROUP", "CREATE", level, "g", "0", "MKSTREAM")
+    ((_, rows),) = await broker.control.call("XREADGROUP", "GROUP", "g", "c", "COUNT", count, "STREAMS", level, ">")
+    return [Delivery(0, entry_id.decode(), fields) for entry_id, fields in rows]
+
+
+async def test_nobody_goes_before_those_in_the_queue(broker):
+    """Even where a slot is free that nobody has handed on yet, as after the loss of its holder."""
+    limit, admitting = Limit("tenant", concurrency=1), asking(broker)
+    first, second, third = (Ask(d.place, [(limit, "a", 0)]) for d in await read_by(broker, 3))
+    assert [answer.wait is None for answer in await admitting.admit([first, second])] == [True, False]
+    await broker.control.call("ZREM", broker.keys("s").busy_prefix("g") + "tenant=a", member(*first.place))
+    assert [answer.wait is None for answer in await admitting.admit([third])] == [False]
+    assert [answer.wait is None for answer in await admitting.admit([second])] == [True]
+
+
+async def test_what_is_being_taken_over_is_not_taken_for_a_lost_read(broker):
+    """Claimed on the server, not yet known here: handed back now, it would run twice."""
+    runs: list[int] = []
+    keys, claimed, go_on = broker.keys("s"), asyncio.Event(), asyncio.Event()
+
+    async def handler(event: Event) -> None:
+        runs.append(event.attempt)
+        if len(runs) == 1:
+            raise Snooze(1000.0)
+
+    receipt = await Producer(broker, "s").publish(1, type="t")
+
+    async def hand_over(room: int) -> list[Delivery]:
+        assert room > 0
+        where = (keys.level(0), "g", "c0", 0, receipt.entry_id)
+        ((_, fields),) = await broker.control.call("XCLAIM", *where)
+        await broker.control.call("ZREM", keys.retry("g"), member(0, receipt.entry_id))
+        claimed.set()
+        await go_on.wait()
+        return [Delivery(0, receipt.entry_id, fields, 2)]
+
+    async with consuming(broker, handler, Limit("tenant", concurrency=1)) as consumers:
+        await eventually(lambda: parked(broker, 1), what="it to be put aside")
+        fetcher = consumers[0]._fetcher
+        taking = asyncio.create_task(fetcher.take_over(hand_over))
+        await claimed.wait()
+        looking = asyncio.create_task(fetcher._find_lost_reads())
+        await asyncio.sleep(0.2)
+        assert not looking.done()
+        go_on.set()
+        await asyncio.gather(taking, looking)
+        await eventually(lambda: consumers[0].stats.done == 1, what="it to be handled")
+    assert len(runs) == 2
+
+
 # --- Throttle
 
 
@@ -387,12 +578,12 @@ async def test_a_limit_that_is_not_there_is_named(broker):
 
 async def test_a_clock_that_was_set_back_heals(broker):
     """State from a time that has not come yet holds nothing back for longer than the limit itself."""
-    limiting = Limiting(broker, broker.keys("s"), "g")
+    limiting = asking(broker)
     limit = Limit("tenant", rate="10/s", burst=2)
     ahead = (await server_now(broker) + 3600) * 1e6
     key = broker.keys("s").limit_prefix("g") + "tenant=a"
     await broker.control.call("SET", key, f"{ahead:.0f} {ahead:.0f} 0 0 100000")
-    (answer,) = await limiting.admit([Ask([(limit, "a", 0)])])
+    (answer,) = await limiting.admit([Ask(PLACE, [(limit, "a", 0)])])
     assert answer.wait is not None
     assert answer.wait <= 0.21
 

@@ -13,7 +13,21 @@ import hiredis
 import orjson
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, DeadLetters, Event, Filter, Producer, Reclaimer, Retry, codec
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    DeadLetters,
+    Event,
+    Filter,
+    Levels,
+    Limit,
+    Producer,
+    Reclaimer,
+    Retry,
+    codec,
+)
+from streams.broker.admit import Admitting, Ask
 from streams.cloudevents import from_cloudevent, to_cloudevent
 from streams.event import CLOUD_NAMES, META_NAMES
 from streams.handlers import Route
@@ -222,6 +236,8 @@ def test_the_table_of_keys():
     expected = [
         *(keys.level(0), keys.scheduled(), keys.scheduled_fields(), keys.dedup("DEDUP-ID")),
         *(keys.retry(group), keys.attempts(group), keys.dead(group), keys.sweep(group)),
+        *(keys.limits(group), keys.limit_prefix(group) + "NAME=KEY", keys.busy_prefix(group) + "NAME=KEY"),
+        keys.queue_prefix(group) + "NAME=KEY",
         *(keys.handled(group, "EVENT-ID"), keys.paused(), keys.config(), keys.audit(), keys.index()),
     ]
     assert [quoted(row[0]) for row in rows("Keys", "key")] == expected
@@ -250,6 +266,12 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
             await eventually(lambda: client.zcard(Keys("orders", namespace).retry("billing")), what="the retry")
         await alive(Reclaimer(broker, "orders", "billing")).sweep()
         await Pauses(broker, "orders", by="tester").pause(level=10, reason="a test")
+        limit = Limit("tenant", rate="1/h", burst=2, concurrency=1, name="NAME")
+        limits = Admitting(broker, Keys("orders", namespace), Levels(), "billing", "c", 30.0)
+        await limits.declare([limit])
+        await producer.publish_many([1, 2], type="limited", priority=1)
+        ((_, found),) = client.xreadgroup("billing", "c", {Keys("orders", namespace).level(1): ">"})
+        await limits.admit([Ask((1, entry_id.decode()), [(limit, "KEY", 0)]) for entry_id, _ in found])
         for row in rows("Keys", "key"):
             key = quoted(row[0]).replace("streams:", f"{namespace}:", 1)
             assert client.type(key).decode().upper() == row[1], key
@@ -261,7 +283,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         assert config.pop(b"retention") == b"work"
         assert orjson.loads(config.pop(b"group:billing")).keys() == {"start", "since"}
         assert not config
-        for key in ("dedup:DEDUP-ID", "billing:sweep", "billing:handled:EVENT-ID"):
+        for key in ("dedup:DEDUP-ID", "billing:sweep", "billing:handled:EVENT-ID", "billing:limit:NAME=KEY"):
             assert client.pttl(f"{namespace}:{{orders}}:{key}") > 0
 
 
@@ -280,7 +302,7 @@ def test_the_table_of_refusals():
 
 
 def test_the_tables_of_the_attempt_record():
-    record = AttemptRecord(suspect=True)
+    record = AttemptRecord(suspect=True, reserved={"NAME": 1})
     record.add("failure", {"type": "E", "message": "m", "where": "w", "consumer": "c"}, at=1.0)
     stored = orjson.loads(record.to_json())
     assert {quoted(row[0]) for row in rows("Attempt record", "name")} == set(stored)

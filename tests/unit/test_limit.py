@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from streams import ConfigurationError, Event, Limit, Throttle
@@ -38,15 +38,16 @@ def test_rates_are_read_and_written(text, interval, burst, shown):
 
 @given(st.integers(1, 1_000_000), st.sampled_from(["s", "m", "h", "d"]), st.integers(1, 1000))
 def test_what_is_written_is_read_again(count, unit, burst):
+    assume(count * (1 / {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]) <= 10_000)
     rate = Rate.parse(f"{count}/{unit}", burst)
     text, _, many = str(rate).rpartition(" burst ")
     again = Rate.parse(text, int(many))
     assert again.burst == burst
-    assert again.interval == pytest.approx(rate.interval, rel=1e-4)
+    assert again.interval == pytest.approx(rate.interval, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "60", "/s", "0/s", "1/0s", "-1/s", "1/s/s", "60/x", "1/.s", "2000000/s", "1/99d", 60]
+    "text", ["", "60", "/s", "0/s", "1/0s", "-1/s", "1/s/s", "60/x", "1/.s", "10001/s", "1/99d", 60]
 )
 def test_rates_that_cannot_be_are_refused(text):
     with pytest.raises(ConfigurationError, match="rate is"):
