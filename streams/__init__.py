@@ -26,11 +26,14 @@ from streams.errors import (
     StreamFull,
     StreamsError,
     Throttle,
+    Unavailable,
 )
 from streams.event import Event
 from streams.groups import Groups
+from streams.lanes import Lanes
 from streams.limit import Limit
 from streams.limits import Limits
+from streams.ordered_keys import OrderedKey, OrderedKeys
 from streams.pauses import Pause, Pauses
 from streams.pipeline import Pipeline
 from streams.priority import Levels
@@ -58,12 +61,15 @@ __all__ = [
     "Filter",
     "GroupInUse",
     "Groups",
+    "Lanes",
     "Levels",
     "Limit",
     "Limits",
     "MalformedEvent",
     "NotCancelled",
     "NotFound",
+    "OrderedKey",
+    "OrderedKeys",
     "OutOfMemory",
     "Pause",
     "Pauses",
@@ -84,5 +90,6 @@ __all__ = [
     "StreamFull",
     "StreamsError",
     "Throttle",
+    "Unavailable",
 ]
 __version__ = "0.1.0"

@@ -12,12 +12,16 @@ from streams.broker import Broker
 from streams.broker.admit import Admitting
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
+from streams.broker.holding import Holding
+from streams.broker.lanes import FetchingByKey
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
 from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
+from streams.consuming.holder import Holder
+from streams.consuming.lane_fetcher import LaneFetcher
 from streams.consuming.leases import LeaseKeeper
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
@@ -25,6 +29,7 @@ from streams.declaration import AS_IT_IS, Declaration
 from streams.errors import BrokerError, ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router, as_router
 from streams.keys import checked_name
+from streams.lanes import NO_LANES, Lanes
 from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
 from streams.priority import Levels, Turns, checked_wait, checked_weights
@@ -50,6 +55,7 @@ class ConsumerOptions:
         max_wait: seconds after which a waiting event is overdue and gets every second place; None: never.
         declaration: what is declared of the stream: retention, further groups, where this group begins.
         serve: those of the levels that this consumer reads; None: all of them. The group exists on all of them.
+        lanes: order and fairness by key; the same on every consumer and reclaimer of the group.
     """
 
     levels: Levels = Levels()
@@ -63,6 +69,7 @@ class ConsumerOptions:
     max_wait: float | None = None
     declaration: Declaration = AS_IT_IS
     serve: Levels | None = None
+    lanes: Lanes = NO_LANES
 
     def __post_init__(self) -> None:
         if self.serve is not None and not set(self.serve.ascending) <= set(self.levels.ascending):
@@ -78,6 +85,8 @@ class ConsumerOptions:
             checked_weights(self.weights, self.levels)
         if self.max_wait is not None:
             checked_wait(self.max_wait)
+        if self.lanes and self.max_wait is not None:
+            raise ConfigurationError("max_wait does not go with order_by or fair_by: give the levels weights instead")
 
     def turns(self) -> Turns | None:
         """Who reads by turns; None: strictly the highest level first."""
@@ -134,8 +143,18 @@ class Consumer:
         router = as_router(handler).with_timeouts(chain.timeouts())
         self._gate = gate = self._make_gate(router) if router.limits() else None
         self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
-        self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring)
-        self._fetcher = Fetcher(desk, self._fetching, self._runners, self._settler, options.turns(), gate)
+        holding = Holding(broker, keys, options.levels, self.group, self.name)
+        holder = Holder(desk, holding, self._settler)
+        roles = (self._runners, self._settler, options.turns(), gate, holder)
+        self._fetching: Fetching
+        self._fetcher: Fetcher
+        if options.lanes:
+            reads = (broker, keys, desk.levels, self.group, self.name, declaring, options.lanes, options.levels)
+            self._fetching = by_key = FetchingByKey(*reads)
+            self._fetcher = LaneFetcher(desk, by_key, *roles)
+        else:
+            self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring)
+            self._fetcher = Fetcher(desk, self._fetching, *roles)
         self._hurry = asyncio.Event()
         self._grace = 0.0
         self._leases: LeaseKeeper | None = None
@@ -218,6 +237,8 @@ class Consumer:
         if self._gate is not None:
             handing = self._gate.run(self._fetcher.take_over)
             self._tasks["gate"] = asyncio.create_task(handing, name="streams-gate")
+        if isinstance(self._fetcher, LaneFetcher):
+            self._tasks["lanes"] = asyncio.create_task(self._fetcher.follow(), name="streams-lanes")
         try:
             await asyncio.wait((settling, watching, fetching), return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done():
@@ -267,4 +288,5 @@ class Consumer:
         return Gate(self._desk, router, admitting, self._settler)
 
     def _make_settling(self) -> Settling:
-        return Settling(self._broker, self._broker.keys(self.stream), self.options.levels, self.group, self.name)
+        keys, options = self._broker.keys(self.stream), self.options
+        return Settling(self._broker, keys, options.levels, self.group, self.name, options.lanes)

@@ -18,6 +18,7 @@
     │   ├── AccessDenied            credentials or permissions: trying again cannot help
     │   ├── WrongKeyType            a key of ours holds something else
     │   └── CommandRefused          any other refusal by the server
+    ├── Unavailable                 raised by handlers: the service behind does not answer; opens a ``Breaker``
     ├── Unfinished                  a test's ``drain`` met its deadline
     ├── NotCancelled                an event that is neither scheduled nor waiting for a retry, or an id of several
     ├── GroupInUse                  a group that is to be dropped has consumers that are alive
@@ -196,6 +197,22 @@ class NotCancelled(StreamsError):
         super().__init__(message)
         self.id = id
         self.state = state
+
+
+class Unavailable(StreamsError):
+    """Raised by a handler: what it needs does not work at the moment, for this event or any other of its key.
+
+    A failure like any other, which a ``Breaker`` takes as the sign to open at once.
+
+    Args:
+        message: what does not work.
+        retry_after: seconds after which the event is tried again; None: as its handler's ``Retry`` says.
+    """
+
+    def __init__(self, message: str = "unavailable", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class HandlerSignal(StreamsError):

@@ -10,6 +10,11 @@ import re
 from streams.errors import InvalidName
 
 _MEMBER = re.compile(r"(-?[0-9]{1,100})\|(.*)", re.DOTALL)
+_SCOPE = re.compile(
+    r"(?:group=(?P<group>[A-Za-z0-9._-]+)(?:,|\Z))?(?:level=(?P<level>-?[0-9]{1,20})(?:,|\Z))?"
+    r"(?:(?P<attribute>[a-z]+)=(?P<value>.*))?",
+    re.DOTALL,
+)
 _TAKEN_BY_KEYS = frozenset({"dedup", "message"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DEFAULT_NAMESPACE = "streams"
@@ -17,6 +22,8 @@ PARKED = "-parked-"
 """The consumer that owns entries which wait for a retry. The leading hyphen keeps it out of the names of workers."""
 
 
+WAITING = "-waiting-"
+"""The consumer that owns entries which were read and are lined up by key, and have not started."""
 RECLAIMER_SUFFIX = ".reclaimer"
 """Ends the name under which a worker's reclaimer holds what it decides on; it handles nothing."""
 
@@ -99,6 +106,30 @@ class Keys:
         """What the keys of those who wait for a slot begin with; then ``name=key``. ZSET: entry to since when (µs)."""
         return f"{self._root}:{group}:queue:"
 
+    def heads(self, group: str) -> str:
+        """HASH: order key to the one entry of it that may run (``level|entry id``), or ``held MS PLACE EVENT-ID``."""
+        return f"{self._root}:{group}:heads"
+
+    def behind(self, group: str) -> str:
+        """ZSET, all scores 0: entries behind the heads of their keys, sorted by key, level and entry id."""
+        return f"{self._root}:{group}:behind"
+
+    def rules(self, group: str) -> str:
+        """HASH: ``order_by``, ``fair_by``, ``on_dead``, ``weight:KEY``, and where mending goes on."""
+        return f"{self._root}:{group}:rules"
+
+    def lane(self, group: str, level: int) -> str:
+        """ZSET, all scores 0: entries of a level that may start, sorted by fair key and entry id."""
+        return f"{self._root}:{group}:lane:{level}"
+
+    def ring(self, group: str, level: int) -> str:
+        """ZSET: fair key to its virtual time."""
+        return f"{self._root}:{group}:ring:{level}"
+
+    def breaker(self, group: str, key: str) -> str:
+        """HASH, expiring: what a circuit breaker counted for a key."""
+        return f"{self._root}:{group}:breaker:{key}"
+
     def sweep(self, group: str) -> str:
         """HASH, expiring: who sweeps, until when, and the cursors."""
         return f"{self._root}:{group}:sweep"
@@ -130,10 +161,24 @@ def member(level: int, entry_id: str) -> str:
     return f"{level}|{entry_id}"
 
 
-def scope(group: str = "", level: int | None = None) -> str:
-    """How what a pause covers is named: ``stream``, ``group=billing``, ``level=5`` or ``group=billing,level=5``."""
+def scope(group: str = "", level: int | None = None, attribute: tuple[str, str] | None = None) -> str:
+    """How what a pause covers is named.
+
+    ``stream``, ``group=billing``, ``level=5``, ``group=billing,level=5``, ``tenant=acme``,
+    ``group=billing,tenant=acme``.
+    """
     parts = ([f"group={group}"] if group else []) + ([] if level is None else [f"level={level}"])
+    parts += [] if attribute is None else ["=".join(attribute)]
     return ",".join(parts) or "stream"
+
+
+def parse_scope(text: str) -> tuple[str, int | None, str, str]:
+    """Undo ``scope``: group, level, attribute and its value; what is not of that form is none of them."""
+    found = _SCOPE.fullmatch(text)
+    if found is None:
+        return "", None, "", ""
+    level = found["level"]
+    return found["group"] or "", None if level is None else int(level), found["attribute"] or "", found["value"] or ""
 
 
 def parse_member(text: str) -> tuple[int, str]:

@@ -1,19 +1,32 @@
-"""Pauses: hold back a stream, a group or a level, and let it go on."""
+"""Pauses: hold back a stream, a group, a level, or what has an attribute, and let it go on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.pauses import PauseStore, Stored
 from streams.codec import parse_json
 from streams.errors import ConfigurationError, EventError, NotFound
-from streams.keys import checked_name, scope
+from streams.keys import checked_name, parse_scope, scope
+from streams.limit import ATTRIBUTES
 
 _MOST_REASON = 500
+_LONGEST_VALUE = 500
+
+
+class PausedAttribute(TypedDict, total=False):
+    """An attribute of events, at most one, and its value."""
+
+    type: str
+    tenant: str
+    instance: str
+    key: str
+    subject: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +34,11 @@ class Pause:
     """One pause.
 
     Attributes:
-        scope: what is held: ``stream``, ``group=billing``, ``level=5`` or ``group=billing,level=5``.
+        scope: what is held: ``stream``, ``group=billing``, ``level=5``, ``group=billing,level=5``, ``tenant=acme``.
         group: '' for every group.
         level: None for every level.
+        attribute: of the events, e.g. ``tenant``; '' for every event.
+        value: of that attribute.
         by: who paused it.
         at: since when; Unix seconds, the server's clock.
         reason: why, as given.
@@ -35,9 +50,11 @@ class Pause:
     by: str
     at: float
     reason: str
+    attribute: str = ""
+    value: str = ""
 
     def covers(self, group: str, level: int) -> bool:
-        """Whether entries of this group on this level are held by it."""
+        """Whether every entry of this group on this level is held by it."""
         return self.scope in (scope(), scope(group), scope(level=level), scope(group, level))
 
 
@@ -62,6 +79,9 @@ class Resumption:
 class Pauses:
     """The pauses of one stream.
 
+    A scope is the stream, a group, a level, a level of a group, or an attribute of the events with its value (``type``,
+    ``tenant``, ``instance``, ``key``, ``subject``, ``source``), of every group or of one.
+
     What is paused is held, not dropped: it stays on its stream or in its retry, no attempt is burnt, and running
     handlers finish. Workers hold within half a second, whatever they do at the moment; publishing goes on.
 
@@ -79,33 +99,41 @@ class Pauses:
         self._inspecting = Inspecting(broker)
         self._store = PauseStore(broker, keys)
 
-    async def pause(self, *, group: str = "", level: int | None = None, reason: str = "") -> Pausing:
-        """Hold the stream, or a group or a level of it, or a level of one group.
+    async def pause(
+        self, *, group: str = "", level: int | None = None, reason: str = "", **attribute: Unpack[PausedAttribute]
+    ) -> Pausing:
+        """Hold the stream, or a group, a level or an attribute of it: ``pause(tenant="acme")``.
 
         What is paused already stays as it was, with its name and reason.
 
         Raises:
             NotFound: there is no such stream, group or level; the message names those that are.
-            ConfigurationError: the reason is longer than 500 characters.
+            ConfigurationError: the reason is longer than 500 characters, or the scope is none.
         """
         if len(reason) > _MOST_REASON:
             raise ConfigurationError(f"reason: at most {_MOST_REASON} characters, not {len(reason)}")
+        where = _scope(group, level, attribute)
         await self._check(group, level)
-        where = scope(group, level)
         new, value = await self._store.pause(where, self._by, reason)
         return Pausing(read_pause((where, value)), new)
 
-    async def resume(self, *, group: str = "", level: int | None = None) -> Resumption:
+    async def resume(
+        self, *, group: str = "", level: int | None = None, **attribute: Unpack[PausedAttribute]
+    ) -> Resumption:
         """End the pause of exactly this scope; those of other scopes go on and are named in the outcome.
 
-        Nothing happens if it is not paused.
+        Nothing happens if it is not paused. What was put aside for a pause of an attribute comes back, which walks
+        through all that waits.
 
         Raises:
             NotFound: it is not paused, and there is no such stream, group or level.
+            ConfigurationError: the scope is none.
         """
-        outcome = _resumption(*await self._store.resume((scope(group, level),), self._by))
+        where = _scope(group, level, attribute)
+        outcome = _resumption(*await self._store.resume((where,), self._by))
         if not outcome.resumed:
             await self._check(group, level)
+        await self._bring_back(outcome.resumed)
         return outcome
 
     async def resume_all(self) -> Resumption:
@@ -117,7 +145,26 @@ class Pauses:
         outcome = _resumption(*await self._store.resume((), self._by))
         if not outcome.resumed:
             await self._check("", None)
+        await self._bring_back(outcome.resumed)
         return outcome
+
+    async def held(self) -> dict[str, int]:
+        """How many events were put aside for which pause of an attribute, by scope. Walks through what waits."""
+        found: dict[str, int] = {}
+        for group in await self._groups():
+            for where, count in (await self._store.held(group)).items():
+                found[where] = found.get(where, 0) + count
+        return found
+
+    async def _bring_back(self, ended: Iterable[Pause]) -> None:
+        scopes = {pause.scope for pause in ended if pause.attribute}
+        if scopes:
+            for group in await self._groups():
+                await self._store.bring_back(group, scopes)
+
+    async def _groups(self) -> Iterable[str]:
+        levels = (await self._inspecting.streams()).get(self.stream, ())
+        return [found.group for found in (await self._inspecting.stream(self.stream, levels)).groups]
 
     async def list(self) -> PauseList:
         """Every pause of the stream, in the order of their scopes. One command."""
@@ -137,7 +184,7 @@ class Pauses:
             )
         if group:
             checked_name(group, "group")
-            names = [found.group for found in (await self._inspecting.stream(self.stream, levels)).groups]
+            names = list(await self._groups())
             if group not in names:
                 raise NotFound(
                     f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}. "
@@ -153,21 +200,35 @@ def read_pauses(stored: Iterable[Stored]) -> PauseList:
 def read_pause(stored: Stored) -> Pause:
     """One pause as stored. One that another program wrote, in words that are not ours, keeps its scope as text."""
     where, value = stored
-    parts = dict(part.partition("=")[::2] for part in where.split(","))
-    level = parts.get("level", "")
+    group, level, attribute, attribute_value = parse_scope(where)
     try:
         facts: Any = parse_json(value, 10, "pause")
         at = float(facts["at"])
     except (EventError, LookupError, TypeError, ValueError):
         facts, at = {}, 0.0
-    return Pause(
-        where,
-        parts.get("group", ""),
-        int(level) if level.lstrip("-").isdigit() and len(level) <= 20 else None,
-        str(facts.get("by", "")),
-        at,
-        str(facts.get("reason", "")),
-    )
+    if attribute not in ATTRIBUTES:
+        attribute = attribute_value = ""
+    by, reason = str(facts.get("by", "")), str(facts.get("reason", ""))
+    return Pause(where, group, level, by, at, reason, attribute, attribute_value)
+
+
+def _scope(group: str, level: int | None, attribute: Mapping[str, Any]) -> str:
+    """The scope that the arguments name.
+
+    Raises:
+        ConfigurationError: they name none.
+    """
+    unknown = set(attribute) - set(ATTRIBUTES)
+    if unknown or len(attribute) > 1 or (attribute and level is not None):
+        raise ConfigurationError(
+            f"a pause is of a stream, a group, a level, or one attribute ({', '.join(ATTRIBUTES)}) with its value, "
+            "and that of every group or of one"
+        )
+    for name, value in attribute.items():
+        if not isinstance(value, str) or not value or len(value) > _LONGEST_VALUE:
+            raise ConfigurationError(f"{name}: a text of 1 to {_LONGEST_VALUE} characters")
+        return scope(group, attribute=(name, value))
+    return scope(group, level)
 
 
 def _resumption(ended: Iterable[Stored], others: Iterable[Stored]) -> Resumption:

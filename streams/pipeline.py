@@ -22,6 +22,7 @@ from streams.logs import set_up_if_silent
 from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
+from streams.ordered_keys import OrderedKeys
 from streams.pauses import Pauses
 from streams.priority import checked_wait, checked_weights
 from streams.producer import Producer, ProducerOptions, Receipt
@@ -285,6 +286,10 @@ class Pipeline:
         """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
         return Limits(self.broker, stream, group, by=by)
 
+    def ordered_keys(self, stream: str, group: str, *, by: str = "") -> OrderedKeys:
+        """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
+        return OrderedKeys(self.broker, stream, group, by=by)
+
     def groups(self, stream: str, *, by: str = "") -> Groups:
         """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
         return Groups(self.broker, stream, by=by)
@@ -310,9 +315,7 @@ class Pipeline:
             BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
         """
         if not self._registry:
-            raise ConfigurationError(
-                "this pipeline has no handler: declare one with @pipeline.handler(stream, group=...)"
-            )
+            raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
         settings = self.settings
         set_up_if_silent(settings.log, settings.log_level)
         async with self:

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 
 from streams.broker import Backoff, Broker
+from streams.broker.lanes import Mending
 from streams.broker.reclaim import Reclaiming, Stalled
 from streams.broker.settle import Buried, Postponed, Settling
 from streams.codec import MAX_NESTING, parse_json
@@ -23,6 +24,7 @@ from streams.errors import (
 )
 from streams.handlers import Router
 from streams.keys import RECLAIMER_SUFFIX, checked_name
+from streams.lanes import NO_LANES, Lanes
 from streams.priority import Levels
 from streams.retry import AttemptRecord, Bury, Retry
 
@@ -41,6 +43,7 @@ class ReclaimerOptions:
         interval: seconds between sweeps; a third of the lease, at most 10 s, if 0.
         silence: seconds after which a consumer with nothing pending is removed from the group.
         name: of the worker that it belongs to; made up if empty.
+        lanes: order and fairness by key, as the consumers have it.
     """
 
     levels: Levels = Levels()
@@ -48,6 +51,7 @@ class ReclaimerOptions:
     interval: float = 0.0
     silence: float = 3600.0
     name: str = ""
+    lanes: Lanes = NO_LANES
 
     def __post_init__(self) -> None:
         if not 0.3 <= self.lease <= 86_400:
@@ -90,7 +94,8 @@ class Reclaimer:
         name = f"{options.name or consumer_name()}{RECLAIMER_SUFFIX}"
         keys = broker.keys(stream)
         self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
-        self._settling = Settling(broker, keys, options.levels, self.group, name)
+        self._settling = Settling(broker, keys, options.levels, self.group, name, options.lanes)
+        self._mending = Mending(broker, keys, options.levels, self.group, options.lanes) if options.lanes else None
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -148,6 +153,11 @@ class Reclaimer:
             logger.info("silent consumers removed", extra={"where": self._where, "count": sweep.consumers_removed})
         if sweep.stalled:
             await self._decide(sweep.stalled)
+        if sweep.mine and self._mending is not None:
+            followed, restored = await self._mending.mend()
+            if followed or restored:
+                facts = {"where": self._where, "heads_ended": followed, "rows_restored": restored}
+                logger.info("lanes mended", extra=facts)
         return sweep.more
 
     async def _decide(self, stalled: list[Stalled]) -> None:

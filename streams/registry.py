@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 from streams.declaration import AS_IT_IS, Declaration, Start, checked_start
 from streams.errors import ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router
+from streams.lanes import NO_LANES, Attributes, Lanes, OnDead, checked_lanes
 from streams.limit import Limit
 from streams.retry import Retry
 from streams.service import GroupPlan
@@ -31,6 +32,15 @@ class HandlerOptions(TypedDict, total=False):
     """The most handlers of this group at once, in one process. Default: the settings' (100)."""
     limits: Iterable[Limit]
     """How often events of one key may start; see ``Limit``."""
+    order_by: Attributes
+    """Attribute of the event, or several, by whose value events of the group run one after the other; see
+    ``docs/order.md``. None: they need not."""
+    on_dead: OnDead
+    """What an event that dies does to its ``order_by`` key: ``continue`` with the next, or ``hold`` for an operator."""
+    fair_by: Attributes
+    """Attribute of the event, or several, among whose values starts are shared out in turns. None: first come."""
+    fair_weights: Mapping[str, int] | None
+    """Shares of values of ``fair_by``, 1 where it is not named."""
     start: Start
     """Where a group begins that is declared for the first time: ``oldest`` (the default: what is stored) or ``new``."""
 
@@ -41,6 +51,7 @@ class _Group:
     lease: float | None = None
     concurrency: int | None = None
     start: Start | None = None
+    lanes: Lanes | None = None
 
 
 class StreamPlan(NamedTuple):
@@ -75,7 +86,18 @@ class Registry:
             timeout=options.get("timeout"),
             limits=options.get("limits", ()),
         )
+        lanes = checked_lanes(
+            options.get("order_by"),
+            options.get("fair_by"),
+            options.get("on_dead", "continue"),
+            options.get("fair_weights"),
+        )
         known = self._groups.get(place) or _Group(Router())
+        if known.lanes is not None and known.lanes != lanes:
+            raise ConfigurationError(
+                f"order_by, on_dead, fair_by and fair_weights belong to the group {place[1]!r} of stream {place[0]!r}: "
+                "give every handler of it the same"
+            )
         for name in ("lease", "concurrency", "start"):
             wanted, present = options.get(name), getattr(known, name)
             if wanted is not None and present is not None and wanted != present:
@@ -83,6 +105,7 @@ class Registry:
                     f"group {place[1]!r} of stream {place[0]!r} has {name}={present} already: it belongs to the group"
                 )
         known.router.add(route)
+        known.lanes = lanes
         known.lease = options.get("lease", known.lease)
         known.concurrency = options.get("concurrency", known.concurrency)
         known.start = options.get("start", known.start)
@@ -113,6 +136,7 @@ class Registry:
                 found.concurrency or settings.concurrency,
                 self._declaration(stream, found),
                 *self._streams.get(stream, StreamPlan())[1:],
+                found.lanes or NO_LANES,
             )
             for (stream, group), found in self._groups.items()
         ]

@@ -48,6 +48,7 @@ class AttemptRecord:
         errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``.
         suspect: whether its next stall would be its last, so that it runs alone.
         reserved: limit to what is reserved there: 1 a place, 2 one of those who came late.
+        held: scope of the pause that it waits for; '' if none.
     """
 
     failures: int = 0
@@ -57,6 +58,7 @@ class AttemptRecord:
     errors: list[dict[str, Any]] = field(default_factory=list)
     suspect: bool = False
     reserved: dict[str, int] = field(default_factory=dict)
+    held: str = ""
 
     @property
     def attempts(self) -> int:
@@ -93,6 +95,8 @@ class AttemptRecord:
             record["suspect"] = True
         if self.reserved:
             record["reserved"] = self.reserved
+        if self.held:
+            record["held"] = self.held
         return orjson.dumps(record)
 
     @classmethod
@@ -109,6 +113,7 @@ class AttemptRecord:
                 last=float(stored["last"]),
                 errors=[error for error in stored["errors"] if isinstance(error, dict)],
                 suspect=bool(stored.get("suspect")),
+                held=str(stored.get("held", "")),
                 reserved={str(name): int(kind) for name, kind in stored.get("reserved", {}).items()},
             )
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):

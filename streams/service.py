@@ -17,6 +17,7 @@ from streams.consumer import Consumer, ConsumerOptions
 from streams.consumer_name import consumer_name
 from streams.declaration import AS_IT_IS, Declaration
 from streams.handlers import Router
+from streams.lanes import NO_LANES, Lanes
 from streams.lifeline import is_supervised
 from streams.middleware.base import Middleware
 from streams.priority import Levels
@@ -45,6 +46,7 @@ class GroupPlan:
     declaration: Declaration = AS_IT_IS
     weights: Mapping[int, int] | None = None
     max_wait: float | None = None
+    lanes: Lanes = NO_LANES
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class Service:
                     weights=plan.weights,
                     max_wait=plan.max_wait,
                     serve=options.serve,
+                    lanes=plan.lanes,
                 ),
             )
             for plan in plans
@@ -119,6 +122,7 @@ class Service:
                     lease=plan.lease,
                     silence=max(3600.0, 2 * plan.lease),
                     name=self.name,
+                    lanes=plan.lanes,
                 ),
             )
             for plan in plans

@@ -23,9 +23,9 @@ PRODUCER = ("xadd", "sadd", "xlen", "zcard", "hexists", "hset", "zadd", "get", "
 WORKER = (
     "xreadgroup", "xgroup|create", "xgroup|delconsumer", "xack", "xdel", "xclaim", "xautoclaim", "xpending", "xrange",
     "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "zrank", "hget",
-    "hmget", "hdel", "hgetall", "hlen", "pexpire", "unlink",
+    "hmget", "hdel", "hgetall", "hlen", "pexpire", "unlink", "xread", "zrangebylex", "hscan",
 )  # fmt: skip
-OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "hscan", "mget")
+OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "mget")
 ROLES: dict[str, tuple[str, ...]] = {
     "producer": (*COMMON, *PRODUCER),
     "worker": (*COMMON, *PRODUCER, *WORKER),
@@ -118,6 +118,8 @@ class Accessing:
             "xinfo|consumers": ("XINFO", "CONSUMERS", key, "g"),
             "zrangebyscore": ("ZRANGEBYSCORE", key, 0, 1),
             "zrange": ("ZRANGE", key, 0, 0),
+            "xread": ("XREAD", "COUNT", 1, "STREAMS", key, "0"),
+            "zrangebylex": ("ZRANGEBYLEX", key, "-", "+"),
             "pexpire": ("PEXPIRE", key, 1000),
             "xdel": ("XDEL", key, "1-1"),
             "scan": ("SCAN", 0, "MATCH", key, "COUNT", 1),

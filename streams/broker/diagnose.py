@@ -14,7 +14,7 @@ from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
 from streams.broker.strays import Straying, Strays
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, CommandRefused
-from streams.keys import PARKED, Keys
+from streams.keys import PARKED, WAITING, Keys
 
 _DEAD_FACTS = Script("dead_facts")
 _WEIGH = Script("weigh")
@@ -268,6 +268,7 @@ def _pairs(row: Sequence[Any]) -> dict[str, Any]:
 def _consumers(rows: Sequence[Any]) -> dict[str, tuple[int, float]]:
     found = {facts["name"].decode(): (facts["pending"], facts["idle"] / 1000) for facts in map(_pairs, rows)}
     found.pop(PARKED, None)
+    found.pop(WAITING, None)
     return found
 
 

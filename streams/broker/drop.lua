@@ -1,4 +1,5 @@
--- drop: ends a group: its declaration, its groups with what they have pending, its retries, attempt records and pauses.
+-- drop: ends a group: its declaration, its groups with what they have pending, its retries, attempt records, lanes and
+-- pauses.
 -- Its dead letters and the marks of Dedupe stay. Entries that only this group still needed are left to trim.
 -- Refused while a consumer is alive: it would go on handling what nobody is told of any more.
 --
@@ -8,16 +9,16 @@
 -- KEYS[4]  attempts hash of the group
 -- KEYS[5]  sweep hash of the group
 -- KEYS[6]  audit stream
--- KEYS[7 ..]  streams of the levels
+-- KEYS[7 ..]  streams of the levels, as many as ARGV[3]; then whatever else goes with the group
 -- ARGV[1]  group
 -- ARGV[2]  who drops
--- ARGV[3]  the parking consumer
+-- ARGV[3]  how many levels
 -- ARGV[4]  ms: a consumer that was heard of since then is alive; 0: drop whoever is alive
 -- Returns  {1 dropped | 0 refused, {consumer that is alive, ...}}; both 0 and none: there is no such group
 
 local group, silence = ARGV[1], tonumber(ARGV[4])
 local there, alive, seen = {}, {}, {}
-for k = 7, #KEYS do
+for k = 7, 6 + tonumber(ARGV[3]) do
   local groups = redis.pcall('XINFO', 'GROUPS', KEYS[k])
   if groups.err and not string.find(groups.err, 'no such key', 1, true) then return groups end
   for _, row in ipairs(groups) do
@@ -35,7 +36,7 @@ if silence > 0 then
       for i = 1, #row, 2 do
         if row[i] == 'name' then name = row[i + 1] elseif row[i] == 'idle' then idle = row[i + 1] end
       end
-      if name ~= ARGV[3] and idle < silence and not seen[name] then
+      if string.sub(name, 1, 1) ~= '-' and idle < silence and not seen[name] then
         seen[name] = true
         alive[#alive + 1] = name
       end
@@ -45,7 +46,7 @@ if silence > 0 then
 end
 redis.call('HDEL', KEYS[1], 'group:' .. group)
 for _, k in ipairs(there) do redis.call('XGROUP', 'DESTROY', KEYS[k], group) end
-redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[5])
+redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[5], unpack(KEYS, 7 + tonumber(ARGV[3])))
 local paused = redis.call('HGETALL', KEYS[2])
 for i = 1, #paused, 2 do
   local scope = paused[i]

@@ -12,7 +12,7 @@ from streams.broker.scripts import Command, Script
 from streams.declaration import AS_IT_IS
 from streams.errors import BrokerError
 from streams.event import Event
-from streams.keys import PARKED, Keys
+from streams.keys import PARKED, WAITING, Keys
 from streams.limit import Limit
 from streams.priority import Levels, Turns
 
@@ -34,10 +34,11 @@ class Delivery:
         record: its attempt record (JSON); empty before the first failure.
         slots: limits with a concurrency, with its key under each; given back when it is settled.
         event: what the fields say, once somebody has read them.
+        probing: scope of the pause of a circuit breaker that lets it through; '' otherwise.
         renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
     """
 
-    __slots__ = ("count", "entry_id", "event", "fields", "level", "place", "record", "renew_until", "slots")
+    __slots__ = ("count", "entry_id", "event", "fields", "level", "place", "probing", "record", "renew_until", "slots")
 
     def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
         self.level = level
@@ -49,18 +50,20 @@ class Delivery:
         self.renew_until = math.inf
         self.event: Event[Any] | None = None
         self.slots: tuple[tuple[Limit, str], ...] = ()
+        self.probing = ""
 
 
 class DueReply(NamedTuple):
     """Due retries, the next due time (Unix seconds, None: no retry waits), and how many entries had vanished.
 
-    ``paused``: of the levels, those that are paused for the group.
+    ``paused``: of the levels, those that are paused for the group; ``scopes``: what is paused by attribute.
     """
 
     deliveries: list[Delivery]
     next_due: float | None
     vanished: int
     paused: frozenset[int] = frozenset()
+    scopes: frozenset[str] = frozenset()
 
 
 class Fetching:
@@ -103,6 +106,18 @@ class Fetching:
     async def ensure_group(self) -> Declared:
         """Declare the group and create it on every level where it is missing; see ``Declaring.declare``."""
         return await self._declaring.declare(self._link)
+
+    async def _dissolve(self) -> None:
+        """Give back what is lined up by key: this group is not (any more), so nobody would take it."""
+        keys, group = self._keys, self._group
+        if not await self._link.call("EXISTS", keys.rules(group)):
+            return
+        lanes = [key for level in self._levels for key in (keys.lane(group, level), keys.ring(group, level))]
+        await self._link.call("UNLINK", keys.rules(group), keys.heads(group), keys.behind(group), *lanes)
+        for level in self._levels:
+            command = _HAND_BACK.command((keys.level(level), keys.retry(group)), group, WAITING, PARKED, level)
+            while await self._link.call(*command):
+                pass
 
     @property
     def open_levels(self) -> tuple[int, ...]:
@@ -203,13 +218,15 @@ class Fetching:
         command = _FETCH_DUE.command(
             keys, self._group, self._consumer, PARKED, limit, suspects, self._due_from, *self._levels
         )
-        now, next_due, vanished, entries, paused, self._due_from = await self._link.call(*command)
+        now, next_due, vanished, entries, paused, self._due_from, scopes = await self._link.call(*command)
         self._clock.observe(now)
         deliveries = [
             Delivery(int(level), entry_id.decode(), fields, count, record)
             for level, entry_id, count, record, fields in entries
         ]
-        return DueReply(deliveries, None if next_due < 0 else next_due / 1000, vanished, frozenset(map(int, paused)))
+        due = None if next_due < 0 else next_due / 1000
+        held = frozenset(scope.decode("utf-8", "replace") for scope in scopes)
+        return DueReply(deliveries, due, vanished, frozenset(map(int, paused)), held)
 
     async def hand_back_unknown(self, held: Iterable[tuple[int, str]]) -> int:
         """Give back what the server says this consumer holds and the consumer does not know of.
@@ -225,6 +242,7 @@ class Fetching:
         for level, ids in known.items():
             keys = (self._keys.level(level), self._keys.retry(self._group))
             back += await self._link.call(*_HAND_BACK.command(keys, self._group, self._consumer, PARKED, level, *ids))
+        await self._dissolve()
         return back
 
     async def close(self) -> None:

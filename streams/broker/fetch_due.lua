@@ -18,7 +18,8 @@
 -- ARGV[7 ..]  the level of KEYS[4], KEYS[5], ...
 -- Returns  {now in ms, ms of the next due row or -1, how many had vanished,
 --           {{level, id, delivery count, attempt record or '', {field, value, ...}}, ...},
---           {paused level, ...}, ms from which on to look the next time; 0: from the beginning}
+--           {paused level, ...}, ms from which on to look the next time; 0: from the beginning,
+--           {scope of a pause by attribute, ...}}
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -43,7 +44,23 @@ for i = 7, #ARGV do
     open = open + 1
   end
 end
-if open == 0 then return {now, -1, 0, {}, paused, 0} end
+
+-- Whatever else is paused that could concern this group: by an attribute of the event.
+local scopes, known = {}, 0
+for i = 1, 2 * (#ARGV - 6) + 2 do
+  if marks[i] then known = known + 1 end
+end
+if redis.call('HLEN', KEYS[3]) > known then
+  local rows = redis.call('HGETALL', KEYS[3])
+  for i = 1, #rows, 2 do
+    local of = string.match(rows[i], '^group=([^,]*)')
+    local rest = string.gsub(rows[i], '^group=[^,]*,?', '')
+    if (not of or of == ARGV[1]) and rest ~= '' and rest ~= 'stream' and not string.find(rest, '^level=') then
+      scopes[#scopes + 1] = rows[i]
+    end
+  end
+end
+if open == 0 then return {now, -1, 0, {}, paused, 0, scopes} end
 
 -- `skipped` rows stay where they are; the first `passed` of them are none of this consumer's business.
 local entries, vanished, skipped, passed, passing, most = {}, 0, 0, 0, true, 1000
@@ -102,4 +119,4 @@ for i = 1, #rows, 2 do
   -- None that this consumer will take: it need not come back for them, unless there may be others behind.
   if #rows < 2 * look then next_due = -1 end
 end
-return {now, next_due, vanished, entries, paused, from}
+return {now, next_due, vanished, entries, paused, from, scopes}

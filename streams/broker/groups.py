@@ -9,7 +9,7 @@ import orjson
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
-from streams.keys import PARKED, Keys
+from streams.keys import Keys
 
 _DROP = Script("drop")
 _TRIM = Script("trim")
@@ -35,6 +35,7 @@ class Dropping:
     def __init__(self, broker: Broker, keys: Keys, levels: Sequence[int]) -> None:
         self._link = broker.control
         self._keys = keys
+        self._levels = levels
         self._streams = [keys.level(level) for level in levels]
 
     async def config(self) -> Config:
@@ -62,8 +63,13 @@ class Dropping:
             keys.sweep(group),
             keys.audit(),
             *self._streams,
+            keys.heads(group),
+            keys.behind(group),
+            keys.rules(group),
+            *(key for level in self._levels for key in (keys.lane(group, level), keys.ring(group, level))),
         )
-        dropped, names = await self._link.call(*_DROP.command(places, group, by, PARKED, round(alive * 1000)))
+        command = _DROP.command(places, group, by, len(self._levels), round(alive * 1000))
+        dropped, names = await self._link.call(*command)
         return bool(dropped), [name.decode() for name in names]
 
     async def trim(self) -> AsyncIterator[int]:

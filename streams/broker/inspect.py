@@ -10,7 +10,7 @@ from streams.broker.connection import Broker
 from streams.broker.pauses import Stored, stored_pauses
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError, CommandRefused, GroupMissing, InvalidName
-from streams.keys import PARKED, RECLAIMER_SUFFIX, Keys, index_key, parse_member
+from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, index_key, parse_member
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
 
@@ -113,12 +113,15 @@ class Inspecting:
         status = GroupStatus(group, [], replies[0] or 0)
         for i, (level, info) in enumerate(found.items()):
             consumers, first, pending = replies[1 + 3 * i : 4 + 3 * i]
-            parked = 0
+            parked = lined_up = 0
             for row in consumers or ():
                 facts = _pairs(row)
                 name = facts["name"].decode()
                 if name == PARKED:
                     parked = facts["pending"]
+                    continue
+                if name == WAITING:
+                    lined_up = facts["pending"]
                     continue
                 if name.endswith(RECLAIMER_SUFFIX):
                     continue
@@ -131,7 +134,9 @@ class Inspecting:
             if pending and pending[1]:
                 ids.append(pending[1])
             oldest = min((int(entry_id.partition(b"-")[0]) / 1000 for entry_id in ids), default=None)
-            status.levels.append(LevelStatus(level, waiting, in_hand - parked, parked, lag, oldest))
+            status.levels.append(
+                LevelStatus(level, waiting + lined_up, in_hand - parked - lined_up, parked, lag, oldest)
+            )
         return status
 
     async def find(self, stream: str, group: str, level: int, entry_id: str) -> Found:
@@ -160,6 +165,8 @@ class Inspecting:
             found.deliveries = deliveries
             if consumer.decode() == PARKED:
                 found.state, found.due = "retrying", float(due) / 1000 if due else None
+            elif consumer.decode() == WAITING:
+                found.state = "pending"
             else:
                 found.state, found.consumer, found.silent = "processing", consumer.decode(), silent / 1000
             return found

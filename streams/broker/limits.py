@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from streams.broker.connection import Broker
+from streams.broker.holding import bring_back
 from streams.broker.scripts import Script
 from streams.keys import Keys
 from streams.limit import Rate
-from streams.retry import AttemptRecord
 
 _THROTTLE = Script("throttle")
 _SET_LIMIT = Script("set_limit")
-_HASTEN = Script("hasten")
 _PAGE = 500
 
 
@@ -47,8 +46,7 @@ class Limiting:
         self._hash = keys.limits(group)
         self._prefix = keys.limit_prefix(group)
         self._audit = keys.audit()
-        self._retry = keys.retry(group)
-        self._attempts = keys.attempts(group)
+        self._keys = keys
         self._group = group
 
     async def throttle(self, limit: str, key: str, seconds: float) -> float:
@@ -74,18 +72,9 @@ class Limiting:
 
     async def hasten(self, name: str) -> int:
         """Bring back all that waits for a limit, to be looked at anew; returns how many. Walks through what waits."""
-        cursor, found = b"0", 0
-        while True:
-            cursor, rows = await self._link.call("HSCAN", self._attempts, cursor, "COUNT", _PAGE)
-            members = [
-                member
-                for member, record in zip(rows[::2], rows[1::2], strict=True)
-                if b'"reserved"' in record and name in AttemptRecord.from_json(record).reserved
-            ]
-            if members:
-                found += await self._link.call(*_HASTEN.command((self._retry,), *members))
-            if cursor == b"0":
-                return found
+        return await bring_back(
+            self._link, self._keys, self._group, lambda record: name in record.reserved, b'"reserved"'
+        )
 
     async def states(self) -> AsyncIterator[KeyState]:
         """The keys that are not idle, in no order; walks through the server's keys page by page."""

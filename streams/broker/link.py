@@ -17,7 +17,7 @@ from streams.broker.wire import Packed, Wire
 from streams.errors import BrokerError, BrokerUnavailable
 
 _STALE_AFTER = 0.2
-_RELOADS = 5
+_RELOADS = 20
 """Tries to load scripts per batch: they can be flushed again between loading and calling."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from streams.broker.connection import Broker
+from streams.broker.holding import bring_back, held_by_scope
 from streams.broker.scripts import Script
 from streams.keys import Keys
 
@@ -36,6 +37,14 @@ class PauseStore:
     async def all(self) -> list[Stored]:
         """Every pause of the stream. One command."""
         return stored_pauses(await self._link.call("HGETALL", self._keys.paused()))
+
+    async def bring_back(self, group: str, scopes: set[str]) -> int:
+        """Let what waits for these scopes be looked at now."""
+        return await bring_back(self._link, self._keys, group, lambda record: record.held in scopes, b'"held"')
+
+    async def held(self, group: str) -> dict[str, int]:
+        """How many entries wait for which scope."""
+        return await held_by_scope(self._link, self._keys, group)
 
     def _places(self) -> tuple[str, str]:
         return self._keys.paused(), self._keys.audit()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
 from streams.broker.scripts import Script
-from streams.keys import PARKED, Keys
+from streams.keys import PARKED, WAITING, Keys
 from streams.priority import Levels
 
 _SWEEP = Script("sweep")
@@ -55,11 +55,16 @@ class Reclaiming:
             most: slice size.
         """
         milliseconds = (round(lease * 1000), round(lock * 1000), most, round(silence * 1000))
-        command = _SWEEP.command(self._keys, self._group, self._consumer, PARKED, *milliseconds, *self._levels)
+        command = _SWEEP.command(self._keys, self._group, self._consumer, PARKED, *milliseconds, WAITING, *self._levels)
         now, mine, vanished, removed, restored, more, found = await self._link.call(*command)
         self._clock.observe(now)
         stalled = [
-            Stalled(Delivery(int(level), entry_id.decode(), (), count, record), previous.decode(), kind, meta)
-            for level, entry_id, count, previous, record, kind, meta in found
+            Stalled(
+                Delivery(int(level), entry_id.decode(), (b"type", kind, b"id", event, b"meta", meta), count, record),
+                previous.decode(),
+                kind,
+                meta,
+            )
+            for level, entry_id, count, previous, record, kind, meta, event in found
         ]
         return Sweep(mine == 1, stalled, vanished, removed, restored, more == 1)

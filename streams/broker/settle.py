@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
+from streams.broker.lanes import Place, follow
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError
 from streams.keys import PARKED, Keys
+from streams.lanes import NO_LANES, Lanes
 from streams.priority import Levels
 
 _ACK = Script("ack")
@@ -38,17 +40,33 @@ class Buried(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """The outcome of one trip. ``statuses`` follow the order of what was given: DONE, LOST or VANISHED."""
+    """The outcome of one trip. ``statuses`` follow the order of what was given: DONE, LOST or VANISHED.
+
+    ``ready``: how many entries may start that were behind settled ones of their keys.
+    """
 
     ack_shortfall: int
     statuses: dict[tuple[int, str], int]
     refused: BrokerError | None
+    ready: int = 0
 
 
 class Settling:
-    """Writes for one consumer of one group; all that a trip carries goes in one write."""
+    """Writes for one consumer of one group; all that a trip carries goes in one write.
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
+    Args:
+        broker: an open broker.
+        keys: of the stream.
+        levels: of the stream.
+        group, consumer: names.
+        lanes: how the entries of the group are lined up.
+    """
+
+    def __init__(
+        self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str, lanes: Lanes | None = None
+    ) -> None:
+        self._lanes = lanes or NO_LANES
+        self._place = Place.of(keys, levels, group)
         self._clock = broker.clock
         self._keys = keys
         self._levels = levels.descending
@@ -83,16 +101,26 @@ class Settling:
         for level, letters in _by_level(buried):
             commands.append(self._bury(level, letters))
             members.append([letter.delivery for letter in letters])
-        shortfall, statuses, refused = 0, dict[tuple[int, str], int](), None
+        # In the same write: a worker that is killed now has said both or neither.
+        dead = [letter.delivery for letter in buried]
+        following = follow(self._place, self._group, self._lanes, done, dead)
+        if following is not None:
+            commands.append(following)
+        shortfall, statuses, refused, ready, unsettled = 0, dict[tuple[int, str], int](), None, 0, 0
         for i, reply in enumerate(await self._link.batch(commands)):
             if isinstance(reply, BrokerError):
                 refused = reply
+            elif i == len(members):
+                ready, unsettled = reply
             elif i < acks:
                 shortfall += len(members[i]) - reply
                 statuses.update((delivery.place, DONE) for delivery in members[i])
             else:
                 statuses.update((d.place, status) for d, status in zip(members[i], reply, strict=True))
-        return Settlement(shortfall, statuses, refused)
+        if unsettled and following is not None and refused is None:
+            # A script that the server had forgotten was loaded and sent again, after what it should have come before.
+            ready += (await self._link.send(following))[0]
+        return Settlement(shortfall, statuses, refused, ready)
 
     async def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
         """Keep the leases of ``held``; returns those that are lost.

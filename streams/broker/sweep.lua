@@ -3,6 +3,7 @@
 -- retry: entries of the parking consumer are looked at only when fewer retry rows exist than parked entries, i.e. when a
 -- row was lost; XAUTOCLAIM then walks the pending list in slices and restores the rows. (A row whose entry was
 -- acknowledged late by its former owner stays until it is due, and may hide a lost one for that long.)
+-- A clock that was set back is noticed here, by the time of the last sweep.
 -- Consumers that were silent for long are removed, here, where the check that nothing is pending is still true.
 --
 -- KEYS[1]  sweep hash of the group (lock and cursors)
@@ -16,22 +17,50 @@
 -- ARGV[5]  how long the lock holds, in ms
 -- ARGV[6]  how many entries at most per level and call
 -- ARGV[7]  ms of silence after which a consumer with nothing pending is removed
--- ARGV[8 ..]  the level of KEYS[4], KEYS[5], ...
+-- ARGV[8]  the waiting consumer, whose entries have no lease
+-- ARGV[9 ..]  the level of KEYS[4], KEYS[5], ...
 -- Returns  {now in ms, 1 swept | 0 another sweeper holds the lock, how many had vanished, consumers removed, rows restored,
 --           1 if more may be found at once,
---           {{level, id, delivery count, previous consumer, attempt record or '', type, meta}, ...}}
+--           {{level, id, delivery count, previous consumer, attempt record or '', type, meta,
+--            event id or ''}, ...}}
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local group, me, parked, lease, slice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
 
-local lock = redis.call('HMGET', KEYS[1], 'owner', 'until')
-if lock[1] and lock[1] ~= me and tonumber(lock[2]) > now then return {now, 0, 0, 0, 0, 0, {}} end
+-- A lock that ends later than any that is taken now was taken before the clock was set back.
+local lock = redis.call('HMGET', KEYS[1], 'owner', 'until', 'seen')
+local ends = tonumber(lock[2] or 0)
+if lock[1] and lock[1] ~= me and ends > now and ends <= now + tonumber(ARGV[5]) then return {now, 0, 0, 0, 0, 0, {}} end
 -- pcall: a server without memory refuses the lock; the sweep itself is atomic and still right without it.
-redis.pcall('HSET', KEYS[1], 'owner', me, 'until', string.format('%.0f', now + tonumber(ARGV[5])))
+redis.pcall('HSET', KEYS[1], 'owner', me, 'until', string.format('%.0f', now + tonumber(ARGV[5])), 'seen',
+  string.format('%.0f', now))
 redis.pcall('PEXPIRE', KEYS[1], tonumber(ARGV[5]) * 2)
 
 local found, vanished, removed, restored, more, parked_count = {}, 0, 0, 0, 0, 0
+
+-- The server's clock was set back: what was due soon would be due late by as much, and what is with a silent consumer
+-- would look fresh for as long. Due times move with the clock, and leases begin anew.
+local back = tonumber(lock[3] or 0) - now
+if back > 2000 then
+  local total = redis.call('ZCARD', KEYS[2])
+  for from = 0, total - 1, 500 do
+    local rows = redis.call('ZRANGE', KEYS[2], from, from + 499, 'WITHSCORES')
+    for i = 1, #rows, 2 do
+      redis.call('ZADD', KEYS[2], 'XX', string.format('%.0f', tonumber(rows[i + 1]) - back), rows[i])
+    end
+  end
+  for k = 4, #KEYS do
+    local key = KEYS[k]
+    for _, owner in ipairs(redis.call('XPENDING', key, group)[4] or {}) do
+      if string.sub(owner[1], 1, 1) ~= '-' then
+        for _, row in ipairs(redis.call('XPENDING', key, group, '-', '+', 10000, owner[1])) do
+          redis.call('XCLAIM', key, group, owner[1], 0, row[1], 'IDLE', 0, 'JUSTID')
+        end
+      end
+    end
+  end
+end
 
 local function forget(key, level, id)
   redis.call('XACK', key, group, id)
@@ -45,17 +74,23 @@ local function take(key, level, row)
   local stored = redis.call('XRANGE', key, id, id)
   if #stored == 0 then return forget(key, level, id) end
   if #claimed == 0 then return end
-  local kind, meta = '', ''
+  local kind, meta, event = '', '', ''
   local fields = stored[1][2]
   for i = 1, #fields, 2 do
-    if fields[i] == 'type' then kind = fields[i + 1] elseif fields[i] == 'meta' then meta = fields[i + 1] end
+    if fields[i] == 'type' then
+      kind = fields[i + 1]
+    elseif fields[i] == 'meta' then
+      meta = fields[i + 1]
+    elseif fields[i] == 'id' then
+      event = fields[i + 1]
+    end
   end
   local record = redis.call('HGET', KEYS[3], level .. '|' .. id) or ''
-  found[#found + 1] = {level, id, row[4], row[2], record, kind, meta}
+  found[#found + 1] = {level, id, row[4], row[2], record, kind, meta, event}
 end
 
 for k = 4, #KEYS do
-  local key, level = KEYS[k], ARGV[k + 4]
+  local key, level = KEYS[k], ARGV[k + 5]
   for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
     local name, pending, idle
     for i = 1, #row, 2 do
@@ -65,11 +100,11 @@ for k = 4, #KEYS do
     end
     if name == parked then
       parked_count = parked_count + pending
-    elseif pending > 0 then
+    elseif pending > 0 and name ~= ARGV[8] then
       local rows = redis.call('XPENDING', key, group, 'IDLE', lease, '-', '+', slice, name)
       if #rows == slice then more = 1 end
       for _, stalled in ipairs(rows) do take(key, level, stalled) end
-    elseif idle > tonumber(ARGV[7]) and name ~= me then
+    elseif pending == 0 and idle > tonumber(ARGV[7]) and name ~= me then
       redis.call('XGROUP', 'DELCONSUMER', key, group, name)
       removed = removed + 1
     end
@@ -78,7 +113,7 @@ end
 
 if #found == 0 and parked_count > redis.call('ZCARD', KEYS[2]) then
   for k = 4, #KEYS do
-    local key, level = KEYS[k], ARGV[k + 4]
+    local key, level = KEYS[k], ARGV[k + 5]
     local cursor = redis.call('HGET', KEYS[1], 'cursor:' .. level) or '0-0'
     local reply = redis.call('XAUTOCLAIM', key, group, parked, lease, cursor, 'COUNT', slice, 'JUSTID')
     redis.pcall('HSET', KEYS[1], 'cursor:' .. level, reply[1])

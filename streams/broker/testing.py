@@ -46,9 +46,10 @@ class Rehearsing:
     ) -> Work:
         """What a group has to do, as ``consumer`` sees it; ``paused`` levels hold theirs back. One command."""
         ordered = sorted(levels, key=lambda level: level in paused)
-        names = (keys.retry(group), keys.scheduled(), *map(keys.level, ordered))
+        lanes = (keys.lane(group, level) for level in ordered)
+        names = (keys.retry(group), keys.scheduled(), *map(keys.level, ordered), *lanes)
         open_levels = sum(level not in paused for level in levels)
-        command = _UNFINISHED.command(names, group, PARKED, consumer, open_levels, *ordered)
+        command = _UNFINISHED.command(names, group, PARKED, consumer, open_levels, len(ordered), *ordered)
         *counts, next_in = await self._link.call(*command)
         return Work._make((*counts, None if next_in < 0 else next_in / 1000))
 

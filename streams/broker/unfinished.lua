@@ -2,12 +2,13 @@
 --
 -- KEYS[1]  retry ZSET of the group
 -- KEYS[2]  scheduled ZSET of the stream
--- KEYS[3 ..]  streams of the levels, those that are not paused first
+-- KEYS[3 ..]  streams of the levels, those that are not paused first; then the lanes of these levels
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
 -- ARGV[3]  the consumer that asks
 -- ARGV[4]  how many of the levels are not paused
--- ARGV[5 ..]  the level of KEYS[3], KEYS[4], ...
+-- ARGV[5]  how many levels
+-- ARGV[6 ..]  the level of KEYS[3], KEYS[4], ...
 -- Returns  {waiting, with the one who asks, with other consumers, retries due, retries later, scheduled due, scheduled
 --           later, waiting or due and paused, ms until the next of those that are later or -1}.
 --           At most 1000 waiting are counted per level, and 1000 due retries.
@@ -32,11 +33,14 @@ end
 
 local waiting, mine, others, paused = 0, 0, 0, 0
 local is_open = {}
-for k = 3, #KEYS do
+local levels = tonumber(ARGV[5])
+for k = 3, 2 + levels do
   local count = #redis.call('XRANGE', KEYS[k], '(' .. last_delivered(KEYS[k]), '+', 'COUNT', 1000)
+  -- What is lined up and may start. What is behind a head is not counted: the head is.
+  count = count + redis.call('ZCARD', KEYS[k + levels])
   if k - 2 <= open then
     waiting = waiting + count
-    is_open[ARGV[k + 2]] = true
+    is_open[ARGV[k + 3]] = true
   else
     paused = paused + count
   end
@@ -45,7 +49,7 @@ for k = 3, #KEYS do
     for _, row in ipairs(pending[4]) do
       if row[1] == ARGV[3] then
         mine = mine + tonumber(row[2])
-      elseif row[1] ~= ARGV[2] then
+      elseif string.sub(row[1], 1, 1) ~= '-' then
         others = others + tonumber(row[2])
       end
     end

@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import cancel, config, dead, demo, doctor, groups, health, limits, ls, pause, publish, show, worker
+from streams.cli import (
+    cancel,
+    config,
+    dead,
+    demo,
+    doctor,
+    groups,
+    health,
+    keys,
+    limits,
+    ls,
+    pause,
+    publish,
+    show,
+    worker,
+)
 from streams.cli.common import examples, finish, say
 from streams.cli.exit_codes import MEANINGS, Exit
 
@@ -60,6 +75,7 @@ app.command("show", help=show.HELP)(show.show)
 app.add_typer(dead.app, name="dead")
 app.add_typer(groups.app, name="groups")
 app.add_typer(limits.app, name="limits")
+app.add_typer(keys.app, name="keys")
 app.command("cancel", help=cancel.HELP)(cancel.cancel)
 app.command("pause", help=pause.PAUSE_HELP)(pause.pause)
 app.command("resume", help=pause.RESUME_HELP)(pause.resume)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -22,27 +22,44 @@ from streams.cli.common import (
     write_json,
 )
 from streams.errors import ConfigurationError
-from streams.pauses import Pause, Pausing, Resumption
+from streams.pauses import Pause, PausedAttribute, Pausing, Resumption
+from streams.retry import masked
 
 PAUSE_HELP = (
-    "Hold back a stream, a group, a level, or a level of one group."
+    "Hold back a stream, a group, a level, or what has a type, tenant, instance, subject or key."
     "\n\nWithin a second no worker starts anything of it, busy or idle, running now or started later. Events are kept,"
     " no attempt is burnt, running handlers finish, and publishing goes on. What is paused already stays as it was."
+    "\n\n--list shows what is paused, and how many events were put aside for it, which walks through all that waits."
     + examples(
         "streams pause orders",
         "streams pause orders --group billing --reason 'the bank is down'",
         "streams pause orders --level 0",
+        "streams pause orders --tenant acme",
+        "streams pause orders --list",
     )
 )
 RESUME_HELP = (
     "Let what was paused go on, within a second."
     "\n\nEnds the pause of exactly what is named: a paused level stays paused when its stream is resumed. What remains"
     " paused is said; --all ends every pause of the stream. Resuming what is not paused changes nothing."
-    + examples("streams resume orders --group billing", "streams resume orders --all")
+    + examples(
+        "streams resume orders --group billing", "streams resume orders --tenant acme", "streams resume orders --all"
+    )
 )
 
 Group = Annotated[str, typer.Option("--group", help="Only this group.", show_default=False)]
 Level = Annotated[int | None, typer.Option("--level", help="Only this level.", show_default=False)]
+
+
+def _only(name: str) -> Any:
+    return typer.Option(f"--{name}", help=f"Only events of this {name}.", show_default=False)
+
+
+Type = Annotated[str | None, _only("type")]
+Tenant = Annotated[str | None, _only("tenant")]
+Instance = Annotated[str | None, _only("instance")]
+Subject = Annotated[str | None, _only("subject")]
+Key = Annotated[str | None, _only("key")]
 
 
 def pause(  # noqa: PLR0913 - each is an option of the command
@@ -50,26 +67,57 @@ def pause(  # noqa: PLR0913 - each is an option of the command
     *,
     group: Group = "",
     level: Level = None,
+    type: Type = None,
+    tenant: Tenant = None,
+    instance: Instance = None,
+    subject: Subject = None,
+    key: Key = None,
     reason: Annotated[
         str, typer.Option("--reason", help="Why; whoever looks at the stream will see it.", show_default=False)
     ] = "",
+    show: Annotated[bool, typer.Option("--list", help="Only show what is paused.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
     """Pause; see PAUSE_HELP."""
+    attribute = _attribute(type=type, tenant=tenant, instance=instance, subject=subject, key=key)
+    if show:
+        if group or level is not None or attribute or reason:
+            raise ConfigurationError("--list shows every pause of the stream: give it alone")
+        _list(stream, as_json=as_json, url=url, namespace=namespace)
+        return
 
     async def main() -> Pausing:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.pauses(stream, by=person()).pause(group=group, level=level, reason=reason)
+            pauses = pipeline.pauses(stream, by=person())
+            return await pauses.pause(group=group, level=level, reason=reason, **attribute)
 
     outcome = run(main)
     if as_json:
-        write_json({"stream": stream, "new": outcome.new, **asdict(outcome.pause)})
+        write_json({"stream": stream, "new": outcome.new, **_plain(outcome.pause)})
     elif outcome.new:
         say(f"paused {named(stream, outcome.pause)}")
     else:
         say(f"{named(stream, outcome.pause)} was paused already, {story(outcome.pause)}")
+
+
+def _list(stream: str, *, as_json: bool, url: str | None, namespace: str | None) -> None:
+    async def main() -> tuple[list[Pause], dict[str, int]]:
+        async with connected(url, namespace) as pipeline:
+            pauses = pipeline.pauses(stream)
+            found = await pauses.list()
+            return found, await pauses.held() if any(pause.attribute for pause in found) else {}
+
+    found, held = run(main)
+    if as_json:
+        write_json({"stream": stream, "pauses": [{**_plain(p), "held": held.get(p.scope, 0)} for p in found]})
+        return
+    for pause in found:
+        count = f", {held.get(pause.scope, 0)} put aside" if pause.attribute else ""
+        say(f"paused: {named(stream, pause)}, {story(pause)}{count}")
+    if not found:
+        say(f"nothing of {stream} is paused")
 
 
 def resume(  # noqa: PLR0913 - each is an option of the command
@@ -77,36 +125,55 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     *,
     group: Group = "",
     level: Level = None,
+    type: Type = None,
+    tenant: Tenant = None,
+    instance: Instance = None,
+    subject: Subject = None,
+    key: Key = None,
     everything: Annotated[bool, typer.Option("--all", help="End every pause of the stream.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
     """Resume; see RESUME_HELP."""
-    if everything and (group or level is not None):
+    attribute = _attribute(type=type, tenant=tenant, instance=instance, subject=subject, key=key)
+    if everything and (group or level is not None or attribute):
         raise ConfigurationError(
-            "--all ends every pause of the stream: give it alone, or --group and --level without it"
+            "--all ends every pause of the stream: give it alone, or --group, --level and the others without it"
         )
 
     async def main() -> Resumption:
         async with connected(url, namespace) as pipeline:
             pauses = pipeline.pauses(stream, by=person())
-            return await (pauses.resume_all() if everything else pauses.resume(group=group, level=level))
+            return await (pauses.resume_all() if everything else pauses.resume(group=group, level=level, **attribute))
 
     outcome = run(main)
     if as_json:
-        write_json({"stream": stream, **asdict(outcome)})
+        parts = {name: [_plain(pause) for pause in getattr(outcome, name)] for name in ("resumed", "remaining")}
+        write_json({"stream": stream, **parts})
         return
     for ended in outcome.resumed:
         say(f"resumed {named(stream, ended)}, {story(ended)}")
     if not outcome.resumed:
-        say(f"nothing was resumed: {place(stream, group, level)} is not paused")
+        words = "".join(f", {name} {masked(str(value))}" for name, value in attribute.items())
+        say(f"nothing was resumed: {place(stream, group, level)}{words} is not paused")
     for other in outcome.remaining:
         remark(f"still paused: {named(stream, other)}, {story(other)}")
 
 
+def _attribute(**given: str | None) -> PausedAttribute:
+    return cast("PausedAttribute", {name: value for name, value in given.items() if value is not None})
+
+
+def _plain(pause: Pause) -> dict[str, Any]:
+    """A pause as plain JSON types; long numbers are masked."""
+    return {**asdict(pause), "scope": masked(pause.scope), "value": masked(pause.value)}
+
+
 def named(stream: str, pause: Pause) -> str:
-    """What is paused, e.g. ``orders, group billing, level 5``."""
+    """What is paused, e.g. ``orders, group billing, tenant acme``."""
+    if pause.attribute:
+        return f"{place(stream, pause.group, None)}, {pause.attribute} {masked(one_line(pause.value))}"
     if not pause.group and pause.level is None and pause.scope != "stream":
         return f"{stream}, {pause.scope}"
     return place(stream, pause.group, pause.level)

@@ -12,6 +12,7 @@ from streams.broker import Backoff
 from streams.broker.fetch import Delivery, Fetching
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
+from streams.consuming.holder import Holder
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing, WrongKeyType
@@ -35,7 +36,7 @@ class Fetcher:
     still on the stream, and a new event of a high level never waits behind fetched ones of a low level.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a consumer that it works with
         self,
         desk: Desk,
         fetching: Fetching,
@@ -43,9 +44,11 @@ class Fetcher:
         settler: Settler,
         turns: Turns | None = None,
         gate: Gate | None = None,
+        holder: Holder | None = None,
     ) -> None:
         self._desk = desk
         self._gate = gate
+        self._holder = holder
         self._turns = turns
         self._fetching = fetching
         self._runners = runners
@@ -184,6 +187,9 @@ class Fetcher:
             self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
         if reply.paused != self._paused:
             self._hold(reply.paused)
+        if self._holder is not None and reply.scopes != self._holder.scopes:
+            logger.info("pauses by attribute", extra={"where": self._where, "count": len(reply.scopes)})
+            self._holder.hold(reply.scopes)
         await self.start(reply.deliveries)
         return bool(reply.deliveries)
 
@@ -248,7 +254,9 @@ class Fetcher:
             self._started = True
 
     async def _admitted(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Those that no limit holds back."""
+        """Those that no pause and no limit holds back."""
+        if self._holder is not None and self._holder.scopes:
+            deliveries = await self._holder.admit(deliveries)
         if self._gate is None:
             return deliveries
         admitted, soonest = await self._gate.admit(deliveries)

@@ -34,6 +34,11 @@ class Run(Attempt):
         """The server's delivery count."""
         return self.delivery.count
 
+    @property
+    def probing(self) -> str:
+        """The pause of a circuit breaker that lets it through."""
+        return self.delivery.probing
+
     def explained(self, error: BaseException) -> BaseException:
         """What the handler, or a hook, was cancelled for.
 

@@ -277,6 +277,7 @@ class Runners:
     def _fail(self, delivery: Delivery, event: Event[Any], route: Route, error: BaseException) -> None:
         record = AttemptRecord.from_json(delivery.record)
         record.reserved.clear()
+        record.held = ""
         record.add("failure", describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
         meta = event.meta
         decision = route.retry.after_failure(

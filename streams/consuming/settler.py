@@ -44,6 +44,8 @@ class Settler:
         self.unsettled = 0
         self.on_settled: Callable[[Delivery], None] = lambda _: None
         """Told of an entry that asked for a slot, once its outcome is written."""
+        self.on_ready: Callable[[], None] = lambda: None
+        """Told that entries may start which were behind settled ones of their keys."""
 
     def done(self, delivery: Delivery) -> None:
         """The handler returned: acknowledge."""
@@ -105,6 +107,8 @@ class Settler:
                     await asyncio.sleep(backoff.next())
                     continue
                 self._written.set()
+                if settlement.ready:
+                    self.on_ready()
                 refused = self._count(settlement, (done, postponed, buried), certain=certain)
                 done = [d for d in done if d.place not in settlement.statuses]
                 postponed = [p for p in postponed if p.delivery.place not in settlement.statuses]

@@ -16,6 +16,7 @@ class Stats:
         dead: moved to the dead letters.
         snoozed: put back by ``Snooze``.
         limited: over a limit, and put back until the time that was reserved.
+        held: put aside because a pause covers an attribute of the event.
         released: given back without an attempt (shutdown).
         lost: leases lost; somebody else may have run these too.
         vanished: deleted by somebody while they were held.
@@ -29,6 +30,7 @@ class Stats:
     dead: int = 0
     snoozed: int = 0
     limited: int = 0
+    held: int = 0
     released: int = 0
     lost: int = 0
     vanished: int = 0

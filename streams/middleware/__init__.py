@@ -12,12 +12,14 @@ from streams.middleware.chain import Chain
 from streams.middleware.context import Context
 
 if TYPE_CHECKING:
+    from streams.middleware.breaker import Breaker
     from streams.middleware.dedupe import Dedupe
     from streams.middleware.error_rules import ErrorRules
     from streams.middleware.timeout import Timeout
 
 __all__ = [
     "Attempt",
+    "Breaker",
     "Chain",
     "Context",
     "Dedupe",
@@ -29,7 +31,7 @@ __all__ = [
     "current_event",
 ]
 
-_ON_DEMAND = {"Dedupe": "dedupe", "ErrorRules": "error_rules", "Timeout": "timeout"}
+_ON_DEMAND = {"Breaker": "breaker", "Dedupe": "dedupe", "ErrorRules": "error_rules", "Timeout": "timeout"}
 
 
 def __getattr__(name: str) -> Any:

@@ -66,6 +66,11 @@ class Attempt:
         return max(1, self.event.attempt)
 
     @property
+    def probing(self) -> str:
+        """Scope of the pause of a circuit breaker that lets this attempt through; '' otherwise."""
+        return ""
+
+    @property
     def state(self) -> dict[Any, Any]:
         """A place for what a middleware must remember until the end of the attempt; use yourself as the key."""
         try:

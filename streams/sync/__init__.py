@@ -5,6 +5,16 @@ from streams.sync import Pipeline
 
 from streams.sync.pipeline import Pipeline
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, Pauses, Status
+from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, OrderedKeys, Pauses, Status
 
-__all__ = ["Cancellations", "DeadLetters", "Groups", "Limits", "Pauses", "Pipeline", "Producer", "Status"]
+__all__ = [
+    "Cancellations",
+    "DeadLetters",
+    "Groups",
+    "Limits",
+    "OrderedKeys",
+    "Pauses",
+    "Pipeline",
+    "Producer",
+    "Status",
+]

@@ -19,7 +19,7 @@ from streams.settings import Settings
 from streams.status import EntryState
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, Pauses, Status
+from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, OrderedKeys, Pauses, Status
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -149,6 +149,10 @@ class Pipeline:
     def limits(self, stream: str, group: str, *, by: str = "") -> Limits:
         """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
         return Limits(self._portal, stream, group, by=by)
+
+    def ordered_keys(self, stream: str, group: str, *, by: str = "") -> OrderedKeys:
+        """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
+        return OrderedKeys(self._portal, stream, group, by=by)
 
     def groups(self, stream: str, *, by: str = "") -> Groups:
         """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""

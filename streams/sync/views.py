@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Unpack
 
 from streams import dead_letters as asynchronous
 from streams import limits as asynchronous_limits
@@ -12,7 +12,8 @@ from streams.dead_letters import DeadLetter, Filter, Replay
 from streams.groups import Drop, GroupList
 from streams.keys import checked_name
 from streams.limits import KeyList, LimitList
-from streams.pauses import PauseList, Pausing, Resumption
+from streams.ordered_keys import OrderedKeyList
+from streams.pauses import PausedAttribute, PauseList, Pausing, Resumption
 from streams.status import EntryState, StreamRow
 from streams.sync.portal import Portal
 
@@ -89,15 +90,23 @@ class Pauses:
         self._by = by
         self._portal = portal
 
-    def pause(self, *, group: str = "", level: int | None = None, reason: str = "") -> Pausing:
-        """Hold the stream, or a group or a level of it; see ``streams.Pauses.pause``."""
+    def pause(
+        self, *, group: str = "", level: int | None = None, reason: str = "", **attribute: Unpack[PausedAttribute]
+    ) -> Pausing:
+        """Hold the stream, or a group, a level or an attribute of it; see ``streams.Pauses.pause``."""
         return self._portal.call(
-            lambda p: p.pauses(self.stream, by=self._by).pause(group=group, level=level, reason=reason)
+            lambda p: p.pauses(self.stream, by=self._by).pause(group=group, level=level, reason=reason, **attribute)
         )
 
-    def resume(self, *, group: str = "", level: int | None = None) -> Resumption:
+    def resume(self, *, group: str = "", level: int | None = None, **attribute: Unpack[PausedAttribute]) -> Resumption:
         """End the pause of exactly this scope; see ``streams.Pauses.resume``."""
-        return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).resume(group=group, level=level))
+        return self._portal.call(
+            lambda p: p.pauses(self.stream, by=self._by).resume(group=group, level=level, **attribute)
+        )
+
+    def held(self) -> dict[str, int]:
+        """How many events were put aside for which pause of an attribute; see ``streams.Pauses.held``."""
+        return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).held())
 
     def resume_all(self) -> Resumption:
         """End every pause of the stream; see ``streams.Pauses.resume_all``."""
@@ -168,6 +177,34 @@ class Limits:
 
     def _call(self, act: Callable[[asynchronous_limits.Limits], Awaitable[R]]) -> R:
         return self._portal.call(lambda p: act(p.limits(self.stream, self.group, by=self._by)))
+
+
+class OrderedKeys:
+    """The keys of one group with ``order_by``; see ``streams.OrderedKeys``.
+
+    Args:
+        portal: into the pipeline.
+        stream, group: names.
+        by: who acts, for the audit record.
+    """
+
+    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "") -> None:
+        self.stream = checked_name(stream, "stream")
+        self.group = checked_name(group, "group")
+        self._by = by
+        self._portal = portal
+
+    def list(self, limit: int = 100, *, state: Literal["working", "held"] | None = "held") -> OrderedKeyList:
+        """Keys with work, those with the most behind them first; see ``streams.OrderedKeys.list``."""
+        return self._portal.call(lambda p: p.ordered_keys(self.stream, self.group).list(limit, state=state))
+
+    def release(self, key: str) -> str:
+        """Try a held key's dead event again; see ``streams.OrderedKeys.release``."""
+        return self._portal.call(lambda p: p.ordered_keys(self.stream, self.group, by=self._by).release(key))
+
+    def skip(self, key: str) -> None:
+        """Let a held key go on without its dead event; see ``streams.OrderedKeys.skip``."""
+        self._portal.call(lambda p: p.ordered_keys(self.stream, self.group, by=self._by).skip(key))
 
 
 class Cancellations:

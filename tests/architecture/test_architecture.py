@@ -61,9 +61,12 @@ def test_public_names():
             "Filter",
             "GroupInUse",
             "Groups",
+            "Lanes",
             "Levels",
             "Limit",
             "Limits",
+            "OrderedKey",
+            "OrderedKeys",
         ),
         *(
             "MalformedEvent",
@@ -79,7 +82,7 @@ def test_public_names():
         ),
         "PublishError",
         *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Reject", "Retry", "Scheduler", "Settings"),
-        *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle"),
+        *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle", "Unavailable"),
     }
 
 

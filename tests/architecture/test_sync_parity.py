@@ -21,7 +21,16 @@ MISSING = {
     ("Pipeline", "twin"): "for another event loop; a blocking pipeline is used by any thread as it is",
 }
 """What the blocking form does without, each with the reason."""
-MADE_BY_THE_PIPELINE = {"Cancellations", "DeadLetters", "Groups", "Limits", "Pauses", "Producer", "Status"}
+MADE_BY_THE_PIPELINE = {
+    "Cancellations",
+    "DeadLetters",
+    "Groups",
+    "Limits",
+    "OrderedKeys",
+    "Pauses",
+    "Producer",
+    "Status",
+}
 """Classes whose constructor takes the portal instead of the broker."""
 
 

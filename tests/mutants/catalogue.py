@@ -12,6 +12,8 @@ MACHINE = "tests/server/test_state_machine.py"
 CONSUMER = "tests/server/test_consumer.py"
 RECLAIMER = "tests/server/test_reclaimer.py"
 PRODUCER = "tests/server/test_producer.py"
+LANES = "tests/server/test_lanes.py"
+ATTRIBUTES = "tests/server/test_pauses_by_attribute.py"
 LIMITS = "tests/server/test_limits.py"
 SCHEDULER = "tests/server/test_scheduler.py"
 DEAD = "tests/server/test_dead_letters.py"
@@ -567,5 +569,102 @@ MUTANTS = (
         "upcaster-that-forgets-to-return", "upcasters.py",
         "if event.data is None and before is not None:", "if False:",
         (UPCASTERS,), "an event without a body is handled",
+    ),
+    Mutant(
+        "order-by-nobody", "broker/lanes.inc.lua",
+        "    if head and head ~= member and string.match(head, '^held %d+ %S+ (.*)$') ~= event then\n", "    if false then\n",
+        (LANES,), "two events of a key run at once",
+    ),
+    Mutant(
+        "replay-behind-its-key", "broker/lanes.inc.lua",
+        "head ~= member and string.match(head, '^held %d+ %S+ (.*)$') ~= event then", "head ~= member then",
+        (LANES,), "a key that is held waits for ever, replayed or not",
+    ),
+    Mutant(
+        "followed-although-pending", "broker/follow.lua",
+        "    if #redis.call('XPENDING', key, group, id, id, 1) > 0 then\n", "    if false then\n",
+        (LANES,), "an entry whose acknowledgement came late runs beside the next of its key",
+    ),
+    Mutant(
+        "follow-not-said-again", "broker/settle.py",
+        "        if unsettled and following is not None and refused is None:\n", "        if False:\n",
+        (LANES,), "a key stops when the server had forgotten a script",
+    ),
+    Mutant(
+        "dead-heads-forgotten", "broker/settle.py",
+        "        dead = [letter.delivery for letter in buried]\n", "        dead = []\n",
+        (LANES,), "a key whose event died waits for a sweep",
+    ),
+    Mutant(
+        "one-tenant-for-all", "broker/fetch_lanes.lua",
+        "key_text(values, fair_by) or '', event)", "'', event)",
+        (LANES,), "whoever has the longest backlog has all the starts",
+    ),
+    Mutant(
+        "weights-ignored", "broker/fetch_lanes.lua",
+        "turn.time = turn.time + 1 / weight_of(turn.fair)", "turn.time = turn.time + 1",
+        (LANES,), "a tenant gets no more than others, whatever its weight",
+    ),
+    Mutant(
+        "turns-for-nothing", "broker/fetch_lanes.lua",
+        "      redis.call('ZADD', ring_key, turn.time, fair)\n", "      redis.call('ZADD', ring_key, 0, fair)\n",
+        (LANES,), "the tenant whose name sorts first has all the starts",
+    ),
+    Mutant(
+        "busy-workers-do-not-line-up", "consuming/lane_fetcher.py",
+        "                await self._by_key.take(0)\n                while", "                while",
+        (LANES,), "who comes new while every handler is busy stands behind the backlog",
+    ),
+    Mutant(
+        "retries-first", "consuming/lane_fetcher.py",
+        "        return self._retries_had_a_turn and await super()._take_due(max(1, free // 2))\n",
+        "        return await super()._take_due(free)\n",
+        (LANES,), "one tenant's failing events take all the starts",
+    ),
+    Mutant(
+        "nobody-is-woken", "consuming/settler.py",
+        "                if settlement.ready:\n                    self.on_ready()\n", "",
+        (LANES,), "each event of a key waits for the next poll",
+    ),
+    Mutant(
+        "lanes-outlive-their-declaration", "broker/fetch.py",
+        "        await self._dissolve()\n        return back\n", "        return back\n",
+        (LANES,), "what was lined up is stuck once order_by is taken away",
+    ),
+    Mutant(
+        "ended-heads-stay", "broker/mend_lanes.lua",
+        "  if key and #redis.call('XPENDING', key, group, id, id, 1) == 0 then\n", "  if false then\n",
+        (LANES,), "a key whose first event was cancelled stops for ever",
+    ),
+    Mutant(
+        "held-for-nothing", "broker/hold.lua",
+        "  if stored then\n    result = 0\n", "  if true then\n    result = 0\n    stored = stored or '{}'\n",
+        (ATTRIBUTES,), "an event that is put aside just as the pause ends waits for an hour",
+    ),
+    Mutant(
+        "resume-brings-nothing-back", "pauses.py",
+        "                await self._store.bring_back(group, scopes)\n", "                pass\n",
+        (ATTRIBUTES,), "what a pause put aside comes back an hour after its end",
+    ),
+    Mutant(
+        "everybody-probes", "broker/hold.lua",
+        "      if pause.scout ~= member and waits(pause.scout) then\n", "      if false then\n",
+        (ATTRIBUTES,), "a service that is down is asked by every event that waits for it",
+    ),
+    Mutant(
+        "breaker-burns-attempts", "middleware/breaker.py",
+        "        if state == IS_OPEN or (state == OPENED and unavailable):\n", "        if False:\n",
+        (ATTRIBUTES,), "events die while the breaker is open",
+    ),
+    Mutant(
+        "breaker-tells-nobody", "middleware/breaker.py",
+        "            self._opened[place, key] = now + _NEWS\n", "            pass\n",
+        (ATTRIBUTES,), "for half a second after it opened everything of the key still starts",
+    ),
+    Mutant(
+        "breaker-ends-any-pause", "broker/hold.lua",
+        "type(pause) == 'table' and type(pause.probe) == 'number' then", "type(pause) == 'table' then\n"
+        "      pause.probe, pause.every = pause.probe or 0, pause.every or 0",
+        (ATTRIBUTES,), "an operator's pause lets events through",
     ),
 )  # fmt: skip

@@ -25,14 +25,19 @@ from streams import (
     ConsumerOptions,
     Event,
     Groups,
+    Lanes,
     Levels,
     Limit,
     Limits,
+    OrderedKeys,
     OutOfMemory,
     Pauses,
     Producer,
     ProducerOptions,
     PublishUnknown,
+    Reclaimer,
+    ReclaimerOptions,
+    Reject,
     Retry,
     StreamsError,
 )
@@ -57,9 +62,9 @@ MINIMAL_ACL = (
     # Workers.
     " +xreadgroup +xgroup|create +xgroup|delconsumer +xack +xdel +xclaim +xautoclaim +xpending +xrange"
     " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +zrank +hget +hmget +hdel"
-    " +hgetall +hlen +pexpire +unlink"
+    " +hgetall +hlen +pexpire +unlink +xread +zrangebylex +hscan"
     # Whoever looks at status and dead letters, replays and discards, pauses and resumes, drops groups.
-    " +smembers +xrevrange +xgroup|destroy +scan +hscan +mget"
+    " +smembers +xrevrange +xgroup|destroy +scan +mget"
 )
 """What one user needs for everything; keys: ``~<namespace>:*``."""
 
@@ -642,6 +647,7 @@ async def everything(broker: Broker) -> None:
         assert (await Groups(broker, "other").drop("b")).dropped
         await fail_once_with_dedupe(broker)
         await wait_for_limits(broker)
+        await in_order(broker)
         # A consumer that goes silent: what it held is reclaimed.
         with_nobody = await producer.publish({}, type="job", priority=10)
         await eventually(lambda: live.done[with_nobody.event_id])
@@ -661,6 +667,32 @@ async def fail_once_with_dedupe(broker: Broker) -> None:
     await Producer(broker, "deduped").publish({}, type="job")
     await eventually(lambda: consumer.stats.done == 1, what="the second attempt")
     assert attempts == [1, 2]
+    consumer.stop()
+    await running
+
+
+async def in_order(broker: Broker) -> None:
+    """Order, fairness, a key that is held, a pause of a tenant."""
+    done: list[object] = []
+
+    async def handle(event: Event) -> None:
+        if event.data == "bad":
+            raise Reject
+        done.append(event.data)
+
+    lanes = Lanes(("key",), ("tenant",), on_dead="hold", weights={"a": 2})
+    consumer = Consumer(broker, "ordered", "g", Route(handle), ConsumerOptions(lanes=lanes))
+    reclaimer = Reclaimer(broker, "ordered", "g", None, ReclaimerOptions(lanes=lanes))
+    running = asyncio.create_task(consumer.run())
+    await Producer(broker, "ordered").publish_many(Event("job", n, key="k", tenant="a") for n in (0, "bad", 1))
+    await eventually(lambda: consumer.stats.dead == 1, what="the key to be held")
+    await reclaimer.sweep()
+    keys = OrderedKeys(broker, "ordered", "g")
+    assert [key.behind for key in await keys.list()] == [1]
+    await keys.skip("k")
+    await eventually(lambda: done == [0, 1], what="the key to go on")
+    await Pauses(broker, "ordered").pause(tenant="a")
+    await Pauses(broker, "ordered").resume(tenant="a")
     consumer.stop()
     await running
 

@@ -28,10 +28,15 @@ from streams import (
     codec,
 )
 from streams.broker.admit import Admitting, Ask
+from streams.broker.declare import Declaring
+from streams.broker.holding import Breaking
+from streams.broker.lanes import FetchingByKey
 from streams.cloudevents import from_cloudevent, to_cloudevent
+from streams.declaration import AS_IT_IS
 from streams.event import CLOUD_NAMES, META_NAMES
 from streams.handlers import Route
 from streams.keys import Keys
+from streams.lanes import Lanes
 from streams.middleware import Dedupe
 from streams.middleware.base import Middleware
 from streams.pauses import Pauses
@@ -238,6 +243,8 @@ def test_the_table_of_keys():
         *(keys.retry(group), keys.attempts(group), keys.dead(group), keys.sweep(group)),
         *(keys.limits(group), keys.limit_prefix(group) + "NAME=KEY", keys.busy_prefix(group) + "NAME=KEY"),
         keys.queue_prefix(group) + "NAME=KEY",
+        *(keys.heads(group), keys.behind(group), keys.rules(group), keys.lane(group, 0), keys.ring(group, 0)),
+        keys.breaker(group, "KEY"),
         *(keys.handled(group, "EVENT-ID"), keys.paused(), keys.config(), keys.audit(), keys.index()),
     ]
     assert [quoted(row[0]) for row in rows("Keys", "key")] == expected
@@ -272,6 +279,15 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await producer.publish_many([1, 2], type="limited", priority=1)
         ((_, found),) = client.xreadgroup("billing", "c", {Keys("orders", namespace).level(1): ">"})
         await limits.admit([Ask((1, entry_id.decode()), [(limit, "KEY", 0)]) for entry_id, _ in found])
+        lanes, levels, places = Lanes(("subject",), ("tenant",)), Levels(), Keys("orders", namespace)
+        declaring = Declaring(places, levels, "billing", AS_IT_IS)
+        by_key = FetchingByKey(broker, places, levels, "billing", "c", declaring, lanes, levels)
+        await by_key.declare()
+        await producer.publish_many([1, 2], type="ordered", subject="s", tenant="t")
+        await by_key.take(0)
+        await Breaking(broker, "orders", "billing").ended(
+            "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
+        )
         for row in rows("Keys", "key"):
             key = quoted(row[0]).replace("streams:", f"{namespace}:", 1)
             assert client.type(key).decode().upper() == row[1], key

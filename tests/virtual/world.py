@@ -21,6 +21,7 @@ from streams.errors import BrokerUnavailable, Reject, Snooze
 from streams.event import Event
 from streams.handlers import Route
 from streams.keys import Keys
+from streams.lanes import NO_LANES, Lanes
 from streams.priority import Levels
 from streams.retry import Retry
 from tests.virtual.loop import VirtualLoop
@@ -273,8 +274,10 @@ class ModelFetching:
 class ModelSettling:
     """``Settling``, against the model."""
 
-    def __init__(self, world: World, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
-        del keys, levels, group
+    def __init__(
+        self, world: World, keys: Keys, levels: Levels, group: str, consumer: str, lanes: Lanes = NO_LANES
+    ) -> None:
+        del keys, levels, group, lanes
         self.world = world
         self._consumer = consumer
 

@@ -1,0 +1,35 @@
+-- follow: the heads of order keys are acknowledged or dead, so the next of each key may start, or the key is held.
+-- A head that is still pending (its lease was lost) stays the head.
+-- The first write removes or replaces a row, so a server without memory lets the rest happen too.
+--
+-- KEYS[1]  heads hash of the group
+-- KEYS[2]  behind ZSET of the group
+-- KEYS[3]  rules hash of the group
+-- KEYS[4 ..]  per level, highest first: its stream, its lane and its ring
+-- ARGV[1]  group
+-- ARGV[2]  how many levels
+-- ARGV[3 ..]  the levels; then per head four: order key, level, entry id, and its event id if the key is to be held, else ''
+-- Returns  {how many may start now, how many heads are still pending}
+
+-- include: lanes.inc.lua
+
+local group, count, ready, pending = ARGV[1], tonumber(ARGV[2]), 0, 0
+know(1, 3, count)
+local heads_key = KEYS[1]
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+for i = 3 + count, #ARGV, 4 do
+  local order, level, id, event = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local key, member = key_of[level], level .. '|' .. id
+  if redis.call('HGET', heads_key, order) == member then
+    if #redis.call('XPENDING', key, group, id, id, 1) > 0 then
+      pending = pending + 1
+    elseif event ~= '' then
+      redis.call('HDEL', heads_key, order)
+      redis.call('HSET', heads_key, order, string.format('held %.0f ', now) .. member .. ' ' .. event)
+    else
+      ready = ready + follow(order)
+    end
+  end
+end
+return {ready, pending}

@@ -1,0 +1,130 @@
+-- mend (by key): finds heads that ended without anybody saying so (cancelled, vanished, a worker killed in between), and
+-- rows that were lost. A slice per call; changes nothing where all is well.
+--
+-- KEYS[1]  heads hash of the group
+-- KEYS[2]  behind ZSET of the group
+-- KEYS[3]  rules hash of the group
+-- KEYS[4 ..]  per level, highest first: its stream, its lane and its ring
+-- ARGV[1]  group
+-- ARGV[2]  the waiting consumer
+-- ARGV[3]  attributes that make the order key, with commas; ''
+-- ARGV[4]  attributes that make the fair key, with commas; ''
+-- ARGV[5]  how many heads and how many entries per level to look at, roughly
+-- ARGV[6]  how many levels
+-- ARGV[7 ..]  the levels
+-- Returns  {heads followed, rows restored}
+
+-- include: lanes.inc.lua
+
+local group, waiting, slice, count = ARGV[1], ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[6])
+local order_by, fair_by = words(ARGV[3]), words(ARGV[4])
+know(1, 7, count)
+local heads_key, behind_key, rules_key = KEYS[1], KEYS[2], KEYS[3]
+local followed, restored = 0, 0
+
+-- Heads that are not pending any more.
+local cursor = redis.call('HGET', rules_key, 'cursor') or '0'
+local page = redis.call('HSCAN', heads_key, cursor, 'COUNT', slice)
+if page[1] ~= cursor then redis.pcall('HSET', rules_key, 'cursor', page[1]) end -- Without memory: not yet.
+for i = 1, #page[2], 2 do
+  local level, id = string.match(page[2][i + 1], '^(%-?%d+)|(%d+%-%d+)$')
+  local key = level and key_of[level]
+  if key and #redis.call('XPENDING', key, group, id, id, 1) == 0 then
+    follow(page[2][i])
+    followed = followed + 1
+  end
+end
+
+-- The whole hash of heads is gone. Whatever is with a consumer, waits for a retry or has a row in a lane is a head, one per
+-- key; the first of every other key that has something behind becomes one.
+local function order_of(key, id)
+  local stored = redis.call('XRANGE', key, id, id)[1]
+  if not stored then return nil, '' end
+  local values = attributes(stored[2])
+  return key_text(values, order_by), key_text(values, fair_by) or ''
+end
+if redis.call('HLEN', heads_key) == 0 and redis.call('ZCARD', behind_key) > 0 then
+  for _, level in ipairs(level_at) do
+    local key = key_of[level]
+    for _, owner in ipairs(redis.call('XPENDING', key, group)[4] or {}) do
+      if owner[1] ~= waiting then
+        for _, row in ipairs(redis.call('XPENDING', key, group, '-', '+', 10000, owner[1])) do
+          local order = order_of(key, row[1])
+          if order then redis.call('HSET', heads_key, order, level .. '|' .. row[1]) end
+        end
+      end
+    end
+  end
+  for _, level in ipairs(level_at) do
+    local key, lane_key = key_of[level], key_of['lane' .. level]
+    for _, row in ipairs(redis.call('ZRANGE', lane_key, 0, 9999)) do
+      local id = plain(string.match(row, '^[^\1]*\1(.*)$'))
+      local order, fair = order_of(key, id)
+      if order and redis.call('HGET', heads_key, order) then
+        redis.call('ZREM', lane_key, row)
+        redis.call('ZADD', behind_key, 0, order .. '\1' .. rank_of[level] .. sortable(id) .. '\1' .. fair)
+      elseif order then
+        redis.call('HSET', heads_key, order, level .. '|' .. id)
+      end
+    end
+  end
+  local row = redis.call('ZRANGE', behind_key, 0, 0)[1]
+  while row do
+    local order = string.match(row, '^([^\1]*)\1')
+    if not redis.call('HGET', heads_key, order) then follow(order) end
+    restored = restored + 1
+    row = redis.call('ZRANGEBYLEX', behind_key, '(' .. order .. '\2', '+', 'LIMIT', 0, 1)[1]
+  end
+end
+
+-- Rings that are gone while their lanes are not.
+for _, level in ipairs(level_at) do
+  local lane_key, ring_key = key_of['lane' .. level], key_of['ring' .. level]
+  if redis.call('ZCARD', ring_key) == 0 then
+    local row = redis.call('ZRANGE', lane_key, 0, 0)[1]
+    while row do
+      local fair = string.match(row, '^([^\1]*)\1')
+      redis.call('ZADD', ring_key, 0, fair)
+      restored = restored + 1
+      row = redis.call('ZRANGEBYLEX', lane_key, '(' .. fair .. '\2', '+', 'LIMIT', 0, 1)[1]
+    end
+  end
+end
+
+-- More entries wait than have rows: look for those without.
+local rows, entries = redis.call('ZCARD', behind_key), 0
+for _, level in ipairs(level_at) do
+  local key, lane_key = key_of[level], key_of['lane' .. level]
+  rows = rows + redis.call('ZCARD', lane_key)
+  for _, row in ipairs(redis.call('XPENDING', key, group)[4] or {}) do
+    if row[1] == waiting then entries = entries + tonumber(row[2]) end
+  end
+end
+if entries > rows then
+  for _, level in ipairs(level_at) do
+    local key, lane_key = key_of[level], key_of['lane' .. level]
+    local from = redis.call('HGET', rules_key, 'from:' .. level) or '-'
+    local held = redis.call('XPENDING', key, group, from, '+', slice, waiting)
+    for _, row in ipairs(held) do
+      local id = row[1]
+      local stored = redis.call('XRANGE', key, id, id)[1]
+      if not stored then
+        redis.call('XACK', key, group, id)
+      else
+        local values = attributes(stored[2])
+        local order, fair = key_text(values, order_by), key_text(values, fair_by) or ''
+        local lined = redis.call('ZSCORE', lane_key, fair .. '\1' .. sortable(id))
+        if order and not lined then
+          lined = redis.call('ZSCORE', behind_key, order .. '\1' .. rank_of[level] .. sortable(id) .. '\1' .. fair)
+        end
+        if not lined then
+          file(level, id, order, fair, values.event or (level .. '|' .. id))
+          restored = restored + 1
+        end
+      end
+    end
+    local on = #held == slice and '(' .. held[#held][1] or '-'
+    redis.pcall('HSET', rules_key, 'from:' .. level, on)
+  end
+end
+return {followed, restored}
