@@ -43,6 +43,7 @@ from streams.retry import Retry
 from streams.scheduler import Scheduler
 from streams.settings import Settings
 from streams.status import Status
+from streams.tracking import Tracked, Tracking
 
 __all__ = [
     "AccessDenied",
@@ -90,6 +91,8 @@ __all__ = [
     "StreamFull",
     "StreamsError",
     "Throttle",
+    "Tracked",
+    "Tracking",
     "Unavailable",
 ]
 __version__ = "0.1.0"

@@ -7,7 +7,8 @@
     ├── EventError
     │   ├── MalformedEvent          a stored entry that cannot be read as an event
     │   ├── EventTooLarge           a body over the limit on bytes
-    │   └── InvalidData             a body that does not fit the handler's type, or that an upcaster refuses
+    │   ├── InvalidData             a body that does not fit the handler's type, or that an upcaster refuses
+    │   └── InvalidMessage          a message that its provider would refuse
     ├── PublishError
     │   ├── StreamFull              the stream holds ``max_len`` entries; nothing was trimmed
     │   └── PublishUnknown          the answer was lost: the event may or may not be stored
@@ -91,6 +92,13 @@ class InvalidData(EventError):
     """A body does not fit the type that its handler declares, or an upcaster failed on it.
 
     The message says where and what; it never holds a value of the body.
+    """
+
+
+class InvalidMessage(EventError):
+    """A message breaks a limit of its provider, or is none.
+
+    The text names what is wrong; it holds neither the message nor its recipient.
     """
 
 

@@ -15,7 +15,7 @@ _SCOPE = re.compile(
     r"(?:(?P<attribute>[a-z]+)=(?P<value>.*))?",
     re.DOTALL,
 )
-_TAKEN_BY_KEYS = frozenset({"dedup", "message"})
+_TAKEN_BY_KEYS = frozenset({"alias", "dedup", "message"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DEFAULT_NAMESPACE = "streams"
 PARKED = "-parked-"
@@ -129,6 +129,18 @@ class Keys:
     def breaker(self, group: str, key: str) -> str:
         """HASH, expiring: what a circuit breaker counted for a key."""
         return f"{self._root}:{group}:breaker:{key}"
+
+    def message(self, ident: str) -> str:
+        """HASH, expiring: what is known of a tracked event."""
+        return f"{self._root}:message:{ident}"
+
+    def tracked(self) -> str:
+        """HASH: state to how often it was reached by tracked events."""
+        return f"{self._root}:tracked"
+
+    def alias(self, name: str) -> str:
+        """STRING, expiring: the id of the tracked event that has this other name."""
+        return f"{self._root}:alias:{name}"
 
     def sweep(self, group: str) -> str:
         """HASH, expiring: who sweeps, until when, and the cursors."""

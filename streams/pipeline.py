@@ -30,6 +30,7 @@ from streams.registry import HandlerOptions, Registry, StreamPlan, checked_optio
 from streams.service import GroupPlan, Service, ServiceOptions
 from streams.settings import Settings
 from streams.status import EntryState, Status
+from streams.tracking import Tracking
 from streams.upcasters import Upcasters
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -266,12 +267,7 @@ class Pipeline:
         return await self.producer(stream).publish_many(events, type=type, **attributes)
 
     def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
-        """The dead letters of a group.
-
-        Args:
-            stream: the stream's name.
-            group: the group's name.
-            by: who acts, for the audit record.
+        """The dead letters of a group; ``by`` names who acts, for the audit record.
 
         Raises:
             ConfigurationError: the pipeline is not open, or a name is refused.
@@ -301,6 +297,10 @@ class Pipeline:
     def cancellations(self, stream: str, *, by: str = "") -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
         return Cancellations(self.broker, stream, by=by)
+
+    def tracking(self, stream: str, ranks: Mapping[str, int], retention: float) -> Tracking:
+        """Follow single events of a stream through states of one's own; see ``streams.Tracking``."""
+        return Tracking(self.broker, stream, ranks, retention)
 
     def status(self) -> Status:
         """Where entries stand."""

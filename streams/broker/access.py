@@ -23,7 +23,7 @@ PRODUCER = ("xadd", "sadd", "xlen", "zcard", "hexists", "hset", "zadd", "get", "
 WORKER = (
     "xreadgroup", "xgroup|create", "xgroup|delconsumer", "xack", "xdel", "xclaim", "xautoclaim", "xpending", "xrange",
     "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "zrank", "hget",
-    "hmget", "hdel", "hgetall", "hlen", "pexpire", "unlink", "xread", "zrangebylex", "hscan",
+    "hmget", "hdel", "hgetall", "hlen", "pexpire", "unlink", "xread", "zrangebylex", "hscan", "hincrby",
 )  # fmt: skip
 OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "mget")
 ROLES: dict[str, tuple[str, ...]] = {
@@ -119,6 +119,7 @@ class Accessing:
             "zrangebyscore": ("ZRANGEBYSCORE", key, 0, 1),
             "zrange": ("ZRANGE", key, 0, 0),
             "xread": ("XREAD", "COUNT", 1, "STREAMS", key, "0"),
+            "hincrby": ("HINCRBY", key, "f", "no-number"),
             "zrangebylex": ("ZRANGEBYLEX", key, "-", "+"),
             "pexpire": ("PEXPIRE", key, 1000),
             "xdel": ("XDEL", key, "1-1"),

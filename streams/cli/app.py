@@ -20,6 +20,7 @@ from streams.cli import (
     pause,
     publish,
     show,
+    whatsapp,
     worker,
 )
 from streams.cli.common import examples, finish, say
@@ -76,6 +77,7 @@ app.add_typer(dead.app, name="dead")
 app.add_typer(groups.app, name="groups")
 app.add_typer(limits.app, name="limits")
 app.add_typer(keys.app, name="keys")
+app.add_typer(whatsapp.app, name="whatsapp")
 app.command("cancel", help=cancel.HELP)(cancel.cancel)
 app.command("pause", help=pause.PAUSE_HELP)(pause.pause)
 app.command("resume", help=pause.RESUME_HELP)(pause.resume)

@@ -5,7 +5,7 @@ from streams.sync import Pipeline
 
 from streams.sync.pipeline import Pipeline
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, OrderedKeys, Pauses, Status
+from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, OrderedKeys, Pauses, Status, Tracking
 
 __all__ = [
     "Cancellations",
@@ -17,4 +17,5 @@ __all__ = [
     "Pipeline",
     "Producer",
     "Status",
+    "Tracking",
 ]

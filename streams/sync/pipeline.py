@@ -19,7 +19,7 @@ from streams.settings import Settings
 from streams.status import EntryState
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, OrderedKeys, Pauses, Status
+from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, OrderedKeys, Pauses, Status, Tracking
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -165,6 +165,10 @@ class Pipeline:
     def cancellations(self, stream: str, *, by: str = "") -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
         return Cancellations(self._portal, stream, by=by)
+
+    def tracking(self, stream: str, ranks: Mapping[str, int], retention: float) -> Tracking:
+        """Follow single events of a stream through states of one's own; see ``streams.tracking.Tracking``."""
+        return Tracking(self._portal, stream, ranks, retention)
 
     def status(self) -> Status:
         """Where entries stand."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Unpack
 
 from streams import dead_letters as asynchronous
 from streams import limits as asynchronous_limits
+from streams import tracking as asynchronous_tracking
 from streams.cancellations import Cancellation
 from streams.dead_letters import DeadLetter, Filter, Replay
 from streams.groups import Drop, GroupList
@@ -16,6 +17,7 @@ from streams.ordered_keys import OrderedKeyList
 from streams.pauses import PausedAttribute, PauseList, Pausing, Resumption
 from streams.status import EntryState, StreamRow
 from streams.sync.portal import Portal
+from streams.tracking import Noted, Tracked
 
 R = TypeVar("R")
 
@@ -228,6 +230,52 @@ class Cancellations:
     def cancel_many(self, ids: Iterable[str], group: str = "") -> Cancellation:
         """Cancel events; see ``streams.Cancellations.cancel_many``."""
         return self._portal.call(lambda p: p.cancellations(self.stream, by=self._by).cancel_many(ids, group))
+
+
+class Tracking:
+    """Follows events of one stream; see ``streams.tracking.Tracking``.
+
+    Args:
+        portal: into the pipeline.
+        stream: the stream's name.
+        ranks: the states, with their ranks.
+        retention: seconds after the latest note.
+    """
+
+    def __init__(self, portal: Portal, stream: str, ranks: Mapping[str, int], retention: float) -> None:
+        self._portal = portal
+        self._made = (checked_name(stream, "stream"), ranks, retention)
+
+    def note(
+        self,
+        id: str,
+        state: str,
+        facts: Mapping[str, Any] | None = None,
+        *,
+        fields: Mapping[str, str] | None = None,
+        anew: bool = False,
+    ) -> Noted:
+        """Write down that an event reached a state; see ``streams.tracking.Tracking.note``."""
+        return self._call(lambda notes: notes.note(id, state, facts, fields=fields, anew=anew))
+
+    def get(self, id: str) -> Tracked | None:
+        """What is known of an event; None if it is not tracked (any more). One command."""
+        return self._call(lambda notes: notes.get(id))
+
+    def totals(self) -> dict[str, int]:
+        """How many events reached which state, since ever; each move counts."""
+        return self._call(lambda notes: notes.totals())
+
+    def link(self, name: str, id: str) -> None:
+        """Let an event be found by another name, e.g. the id that a provider gave it."""
+        self._call(lambda notes: notes.link(name, id))
+
+    def linked(self, name: str) -> str | None:
+        """The id of the event with that name; None if there is none (any more)."""
+        return self._call(lambda notes: notes.linked(name))
+
+    def _call(self, act: Callable[[asynchronous_tracking.Tracking], Awaitable[R]]) -> R:
+        return self._portal.call(lambda p: act(p.tracking(*self._made)))
 
 
 class Status:

@@ -82,7 +82,8 @@ def test_public_names():
         ),
         "PublishError",
         *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Reject", "Retry", "Scheduler", "Settings"),
-        *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle", "Unavailable"),
+        *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle", "Tracked"),
+        *("Tracking", "Unavailable"),
     }
 
 

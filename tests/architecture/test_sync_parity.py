@@ -30,6 +30,7 @@ MADE_BY_THE_PIPELINE = {
     "Pauses",
     "Producer",
     "Status",
+    "Tracking",
 }
 """Classes whose constructor takes the portal instead of the broker."""
 

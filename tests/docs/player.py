@@ -177,6 +177,7 @@ class Player:
         environment = clean_environment() | {
             "PATH": f"{programs}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "XDG_DATA_HOME": str(self._home / ".data"),
             "PYTEST_PLUGINS": "streams.testing.plugin",  # as if installed; pytest loads it once
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "error::ResourceWarning",

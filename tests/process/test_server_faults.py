@@ -47,6 +47,7 @@ from streams.declaration import Declaration
 from streams.handlers import Route
 from streams.middleware import Dedupe
 from streams.status import Status
+from streams.tracking import Tracking
 from tests.conftest import eventually
 from tests.process.proxy import Proxy, is_command
 from tests.process.worker_app import GROUP, LEVELS, STREAM, Live, balance, dead_letters, unfinished
@@ -62,7 +63,7 @@ MINIMAL_ACL = (
     # Workers.
     " +xreadgroup +xgroup|create +xgroup|delconsumer +xack +xdel +xclaim +xautoclaim +xpending +xrange"
     " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +zrank +hget +hmget +hdel"
-    " +hgetall +hlen +pexpire +unlink +xread +zrangebylex +hscan"
+    " +hgetall +hlen +pexpire +unlink +xread +zrangebylex +hscan +hincrby"
     # Whoever looks at status and dead letters, replays and discards, pauses and resumes, drops groups.
     " +smembers +xrevrange +xgroup|destroy +scan +mget"
 )
@@ -691,6 +692,7 @@ async def in_order(broker: Broker) -> None:
     assert [key.behind for key in await keys.list()] == [1]
     await keys.skip("k")
     await eventually(lambda: done == [0, 1], what="the key to go on")
+    await Tracking(broker, "ordered", {"sent": 0}, 60.0).note("id", "sent")
     await Pauses(broker, "ordered").pause(tenant="a")
     await Pauses(broker, "ordered").resume(tenant="a")
     consumer.stop()

@@ -41,6 +41,7 @@ from streams.middleware import Dedupe
 from streams.middleware.base import Middleware
 from streams.pauses import Pauses
 from streams.retry import AttemptRecord
+from streams.tracking import Tracking
 from tests.conftest import eventually
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
@@ -245,7 +246,16 @@ def test_the_table_of_keys():
         keys.queue_prefix(group) + "NAME=KEY",
         *(keys.heads(group), keys.behind(group), keys.rules(group), keys.lane(group, 0), keys.ring(group, 0)),
         keys.breaker(group, "KEY"),
-        *(keys.handled(group, "EVENT-ID"), keys.paused(), keys.config(), keys.audit(), keys.index()),
+        *(
+            keys.handled(group, "EVENT-ID"),
+            keys.message("ID"),
+            keys.tracked(),
+            keys.alias("NAME"),
+            keys.paused(),
+            keys.config(),
+            keys.audit(),
+            keys.index(),
+        ),
     ]
     assert [quoted(row[0]) for row in rows("Keys", "key")] == expected
     public = [name for name in vars(Keys) if not name.startswith("_") and callable(getattr(Keys, name))]
@@ -285,6 +295,9 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await by_key.declare()
         await producer.publish_many([1, 2], type="ordered", subject="s", tenant="t")
         await by_key.take(0)
+        tracking = Tracking(broker, "orders", {"pending": 0}, 60.0)
+        await tracking.note("ID", "pending")
+        await tracking.link("NAME", "ID")
         await Breaking(broker, "orders", "billing").ended(
             "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
         )

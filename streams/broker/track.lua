@@ -1,0 +1,35 @@
+-- track: writes down what became of an event that somebody follows. States have ranks and only move forward: what comes late
+-- or twice adds to the timeline and changes no state.
+--
+-- KEYS[1]  hash of the tracked event, expiring
+-- KEYS[2]  hash of totals of the stream
+-- ARGV[1]  state
+-- ARGV[2]  its rank
+-- ARGV[3]  for how many ms it is remembered
+-- ARGV[4]  further facts of the timeline's row: '' or ,"name":value,... as JSON
+-- ARGV[5]  rows of the timeline to keep
+-- ARGV[6]  1: begin anew, whatever the state was (a replay)
+-- ARGV[7 ..]  fields and values to set if the state moved; an empty value removes the field
+-- Returns  {1 the state moved | 0 it stays, the state before or ''}
+
+local time = redis.call('TIME')
+local at = string.format('%.3f', tonumber(time[1]) + tonumber(time[2]) / 1000000)
+local state, rank = ARGV[1], tonumber(ARGV[2])
+local known = redis.call('HMGET', KEYS[1], 'state', 'rank', 'rows')
+local before, rows = known[1] or '', tonumber(known[3] or 0)
+local moved = not known[2] or rank >= tonumber(known[2]) or ARGV[6] == '1'
+redis.call('HSET', KEYS[1], 'rows', rows + 1, 'row:' .. rows, '{"at":' .. at .. ',"state":"' .. state .. '"' .. ARGV[4] .. '}')
+if rows >= tonumber(ARGV[5]) then redis.call('HDEL', KEYS[1], 'row:' .. (rows - tonumber(ARGV[5]))) end
+if moved then
+  redis.call('HSET', KEYS[1], 'state', state, 'rank', rank)
+  for i = 7, #ARGV, 2 do
+    if ARGV[i + 1] == '' then
+      redis.call('HDEL', KEYS[1], ARGV[i])
+    else
+      redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+  end
+  if before ~= state then redis.call('HINCRBY', KEYS[2], state, 1) end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {moved and 1 or 0, before}

@@ -1,0 +1,62 @@
+"""track: what became of events that somebody follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streams.broker.connection import Broker
+from streams.broker.scripts import Script
+from streams.keys import Keys
+
+_TRACK = Script("track")
+ROWS = 50
+
+
+class TrackStore:
+    """Tracked events of one stream.
+
+    Args:
+        broker: an open broker.
+        keys: of the stream.
+    """
+
+    def __init__(self, broker: Broker, keys: Keys) -> None:
+        self._broker = broker
+        self._keys = keys
+
+    async def track(  # noqa: PLR0913 - what the script takes
+        self, ident: str, state: str, rank: int, retention: float, facts: str, fields: Mapping[str, str], *, anew: bool
+    ) -> tuple[bool, str]:
+        """Write a state down; returns whether it moved, and the state before."""
+        pairs = [part for pair in fields.items() for part in pair]
+        moved, before = await self._broker.control.call(
+            *_TRACK.command(
+                (self._keys.message(ident), self._keys.tracked()),
+                *(state, rank, round(retention * 1000), facts, ROWS, int(anew)),
+                *pairs,
+            )
+        )
+        return bool(moved), before.decode()
+
+    async def get(self, ident: str) -> dict[str, str]:
+        """Everything that is stored of an event; empty if nothing is."""
+        return _pairs(await self._broker.control.call("HGETALL", self._keys.message(ident)))
+
+    async def totals(self) -> dict[str, int]:
+        """How often which state was reached, since ever."""
+        found = _pairs(await self._broker.control.call("HGETALL", self._keys.tracked()))
+        return {state: int(count) for state, count in found.items()}
+
+    async def link(self, name: str, ident: str, retention: float) -> None:
+        """Let an event be found by another name."""
+        await self._broker.control.call("SET", self._keys.alias(name), ident, "PX", round(retention * 1000))
+
+    async def linked(self, name: str) -> str | None:
+        """The event of that name."""
+        found = await self._broker.control.call("GET", self._keys.alias(name))
+        return None if found is None else found.decode()
+
+
+def _pairs(reply: list[Any]) -> dict[str, str]:
+    return {reply[i].decode(): reply[i + 1].decode("utf-8", "replace") for i in range(0, len(reply), 2)}

@@ -1,0 +1,102 @@
+"""The application of one process: settings, instances, the pipeline, and the sender on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from streams import sync
+from streams.errors import BrokerUnavailable, ConfigurationError
+from streams.settings import Settings, gather
+from streams.whatsapp.instances import Instances, Providers
+from streams.whatsapp.sender import Sender
+from streams.whatsapp.settings import DAY, WhatsAppSettings
+from streams.whatsapp.webhooks.tracker import Tracker
+
+logger = logging.getLogger("streams.whatsapp")
+
+
+class Application:
+    """Everything that a process needs to queue and send messages.
+
+    Args:
+        settings: of the pipeline.
+        whatsapp: of the application.
+        environ: where secrets are looked up; the environment of the process if None.
+
+    Attributes:
+        pipeline: blocking; ``pipeline.asynchronous`` is what a worker runs.
+        is_embedded: messages are kept by the embedded server of this user.
+
+    Raises:
+        ConfigurationError: a setting, or the file of instances, cannot be used.
+    """
+
+    def __init__(
+        self, settings: Settings, whatsapp: WhatsAppSettings, environ: Mapping[str, str] | None = None
+    ) -> None:
+        # An idempotency key holds as long as somebody may repeat a campaign or a form.
+        settings = replace(settings, dedup_window=max(settings.dedup_window, 7 * DAY))
+        self.settings = whatsapp
+        self.is_embedded = (settings.url or "memory://").startswith(("embedded://", "memory://"))
+        self.instances = Instances(whatsapp, environ)
+        self.providers = Providers(whatsapp)
+        self.pipeline = sync.Pipeline(settings=settings)
+        self.tracker = Tracker(self.pipeline.asynchronous, whatsapp)
+        self.sender = Sender(self.pipeline.asynchronous, whatsapp, self.instances, self.providers)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Application:
+        """The application of the environment, ``.env.local`` and ``.env``.
+
+        Without ``STREAMS_URL``, or ``USE_REDIS`` and ``REDIS_URL``, messages are kept by an embedded server in the
+        user's data folder.
+
+        Raises:
+            ConfigurationError: a value is malformed.
+        """
+        environ = os.environ if environ is None else environ
+        directory = directory or Path.cwd()
+        settings = Settings.from_env(environ, directory)
+        found = gather(environ, directory)
+        if settings.url == Settings().url and "STREAMS_URL" not in found:
+            settings = replace(settings, url=f"embedded://{data_folder(environ)}")
+        return cls(settings, WhatsAppSettings.from_env(environ, directory), environ)
+
+
+def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -> Application:
+    """The application itself if its server answers; else, where that is allowed, one on the embedded server.
+
+    ``STREAMS_FALLBACK`` is ``embedded`` (the default, unless ``STREAMS_ENV`` is ``production``) or ``none``.
+
+    Raises:
+        BrokerUnavailable: the server does not answer, and there is to be no fallback.
+        ConfigurationError: ``STREAMS_FALLBACK`` says something else.
+    """
+    environ = os.environ if environ is None else environ
+    found = gather(environ, Path.cwd())
+    in_production = found.get("STREAMS_ENV", ("", ""))[0].lower() == "production"
+    wanted = found.get("STREAMS_FALLBACK", ("none" if in_production else "embedded", ""))[0]
+    if wanted not in ("embedded", "none"):
+        raise ConfigurationError(f"STREAMS_FALLBACK is embedded or none, not {wanted!r}")
+    try:
+        made.pipeline.status().streams()
+    except BrokerUnavailable:
+        if made.is_embedded or wanted == "none":
+            raise
+        logger.error(  # noqa: TRY400 - a sentence is enough
+            "the server is away: messages are kept by the EMBEDDED server of this machine until this process is "
+            "started again; set STREAMS_FALLBACK=none to refuse that"
+        )
+        settings = replace(made.pipeline.settings, url=f"embedded://{data_folder(environ)}")
+        return Application(settings, made.settings, environ)
+    return made
+
+
+def data_folder(environ: Mapping[str, str]) -> Path:
+    """Where the embedded server keeps messages: ``streams/whatsapp`` in ``$XDG_DATA_HOME`` or ``~/.local/share``."""
+    base = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "streams" / "whatsapp"

@@ -1,0 +1,206 @@
+"""Messages: what callers do with messages: queue them, send them at once, and follow them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+from streams.errors import InvalidMessage, NotFound
+from streams.pipeline import Pipeline
+from streams.tracking import Tracking
+from streams.whatsapp.content import Content
+from streams.whatsapp.instances import Instances, Providers
+from streams.whatsapp.message import Message
+from streams.whatsapp.outcome import Outcome
+from streams.whatsapp.recipient import Recipient
+from streams.whatsapp.sender import SEND
+from streams.whatsapp.settings import WhatsAppSettings
+from streams.whatsapp.status import FINAL, GROUP, STREAM, MessageRecord, MessageStatus, tracking
+
+logger = logging.getLogger("streams.whatsapp")
+
+
+class SendOptions(TypedDict, total=False):
+    """How a message is sent; all optional."""
+
+    delay: float
+    """Seconds until it may go out."""
+    expires: float
+    """Seconds after which it must not go out any more."""
+    idempotency_key: str
+    """However often a caller repeats it within the dedup window, one message goes out."""
+    max_retries: int
+    """Retries after the first try; None: the settings'."""
+    retry_delay: float
+    """Seconds before the first retry; None: the settings'."""
+    reply_to: str
+    """The provider's id of the message that it answers."""
+
+
+class MessageOptions(SendOptions, total=False):
+    """How a message is sent, by whom and for whom; all optional."""
+
+    tenant: str | int
+    """Whose message it is; tenants take turns."""
+    instance: str | int
+    """The sender, by its id."""
+    priority: int
+    """0 normal, 1 automatic reply, 5 important, 10 critical; any other integer goes to the level below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many messages stand where, in all levels.
+
+    Attributes:
+        pending: waiting, delayed ones included.
+        processing: with a worker.
+        retrying: waiting for a retry, a limit, or an instance that can send.
+        failed: in the dead letters.
+    """
+
+    pending: int
+    processing: int
+    retrying: int
+    failed: int
+
+
+class Messages:
+    """The messages of an open pipeline.
+
+    Args:
+        pipeline: open, on the server that the workers serve.
+        settings: of the application.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+
+    async def add(self, to: str | Recipient, content: Content, **options: Unpack[MessageOptions]) -> str:
+        """Queue a message; when this returns it is stored. Returns its id; that of the first with its idempotency key.
+
+        Raises:
+            InvalidMessage: the provider would refuse it; nothing is queued.
+            StreamsError: as ``Pipeline.publish``.
+        """
+        return (await self.add_once(to, content, **options))[0]
+
+    async def add_once(
+        self, to: str | Recipient, content: Content, **options: Unpack[MessageOptions]
+    ) -> tuple[str, bool]:
+        """As ``add``; says also whether the message is new, or was queued before under its idempotency key."""
+        recipient = to if isinstance(to, Recipient) else Recipient.parse(to)
+        message = Message(recipient, content, options.get("reply_to", ""))
+        attributes: dict[str, Any] = {
+            name: options[name]
+            for name in ("priority", "delay", "expires", "max_retries", "retry_delay")
+            if options.get(name) is not None
+        }
+        tenant, key = _text("tenant", options.get("tenant", "1")), options.get("idempotency_key")
+        if key:
+            # A tenant's keys are its own.
+            attributes["dedup_id"] = f"{tenant}:{key}"
+        ident = uuid.uuid4().hex
+        receipt = await self._pipeline.publish(
+            STREAM,
+            message.as_data(),
+            type=SEND,
+            id=ident,
+            tenant=tenant,
+            instance=_text("instance", options.get("instance", "1")),
+            subject=self.hashed(recipient),
+            **attributes,
+        )
+        if not receipt.duplicate:
+            await self._notes().note(ident, MessageStatus.PENDING, {"priority": attributes.get("priority", 0)})
+        return receipt.event_id, not receipt.duplicate
+
+    async def status(self, message_id: str) -> MessageStatus | None:
+        """Where a message stands; None if it is not known (any more)."""
+        try:
+            return (await self.show(message_id)).status
+        except NotFound:
+            return None
+
+    async def show(self, message_id: str) -> MessageRecord:
+        """What is known of a message, by its id or by the provider's.
+
+        Raises:
+            NotFound: nothing is, or not any more.
+        """
+        notes = self._notes()
+        tracked = await notes.get(message_id)
+        if tracked is None and (other := await notes.linked(message_id)) is not None:
+            tracked = await notes.get(other)
+        if tracked is None:
+            raise NotFound(f"no message {message_id} is known (any more)")
+        if tracked.state in FINAL:
+            return MessageRecord.of(tracked)
+        dead = False
+        with contextlib.suppress(NotFound):  # Acknowledged: its outcome is unknown.
+            # Whoever ends a message without its handler (expired, stalled too often) leaves no note: the queue knows.
+            states = await self._pipeline.status().find(STREAM, tracked.id, GROUP)
+            dead = any(state.state == "dead" for state in states)
+        return MessageRecord.of(tracked, MessageStatus.FAILED if dead else None)
+
+    async def counts(self) -> Counts:
+        """How many messages stand where."""
+        try:
+            row = await self._pipeline.status().stream(STREAM)
+        except NotFound:
+            return Counts(0, 0, 0, 0)
+        group = next((group for group in row.groups if group.group == GROUP), None)
+        if group is None:
+            return Counts(row.stored + row.scheduled, 0, 0, 0)
+        levels = group.levels
+        return Counts(
+            sum(level.waiting for level in levels) + row.scheduled,
+            sum(level.processing for level in levels),
+            sum(level.retrying for level in levels),
+            group.dead,
+        )
+
+    async def totals(self) -> Mapping[str, int]:
+        """How many messages reached which state, since ever and by all workers."""
+        return await self._notes().totals()
+
+    def hashed(self, recipient: Recipient) -> str:
+        """What stands for a recipient wherever its number must not."""
+        key = self._settings.lookup_key.encode()
+        return hmac.new(key, recipient.text.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def _notes(self) -> Tracking:
+        return tracking(self._pipeline, self._settings.retention)
+
+
+async def send_directly(
+    to: str, content: Content, instance: str, settings: WhatsAppSettings, instances: Instances
+) -> tuple[str, Outcome]:
+    """Send past the queue, once. Returns the id that was made for the message, and what the provider said.
+
+    Raises:
+        InvalidMessage: the provider would refuse it, or there is no such instance.
+    """
+    message = Message(Recipient.parse(to), content)
+    sender = instances.get(instance)
+    if sender is None:
+        raise InvalidMessage(f"there is no instance {instance!r}")
+    ident = uuid.uuid4().hex
+    providers = Providers(settings)
+    try:
+        return ident, await providers.of(sender).send(sender, message, ident)
+    finally:
+        await providers.close()
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise InvalidMessage(f"{name} is a text or a number, not {type(value).__name__}")
+    return str(value)

@@ -1,0 +1,45 @@
+"""The sandbox inside the process: takes every message and sends none."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import deque
+
+from streams.whatsapp.message import Message
+from streams.whatsapp.outcome import Outcome, Sent
+from streams.whatsapp.providers.base import Connection, Instance
+
+logger = logging.getLogger("streams.whatsapp")
+_KEPT = 1000
+
+
+class SandboxProvider:
+    """Takes messages, and keeps the last thousand for whoever looks. Says loudly that nothing is sent.
+
+    Attributes:
+        taken: instance id, message id and message, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.taken: deque[tuple[str, str, Message]] = deque(maxlen=_KEPT)
+        self._has_warned = False
+
+    async def send(self, instance: Instance, message: Message, message_id: str) -> Outcome:
+        """Take it."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "no provider is configured: the sandbox takes the messages and NOTHING IS SENT; set "
+                "STREAMS_WHATSAPP_PROVIDER to cloud or evolution"
+            )
+        self.taken.append((instance.id, message_id, message))
+        return Sent(reason="sandbox", provider_id=f"sandbox.{uuid.uuid4().hex}")
+
+    async def connection(self, instance: Instance) -> Connection:
+        """Always open."""
+        del instance
+        return Connection.OPEN
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,1 @@
+"""Webhooks that providers send: statuses of messages, and messages of people."""

@@ -1,0 +1,143 @@
+"""The webhook endpoint as an ASGI application. It only checks and publishes, so that it answers in milliseconds."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from streams.errors import StreamsError
+from streams.event import Event
+from streams.pipeline import Pipeline
+from streams.producer import Producer, ProducerOptions
+from streams.whatsapp.settings import DAY, WhatsAppSettings
+from streams.whatsapp.webhooks.tracker import INBOUND_STREAM, RECEIVED, STATUS, STATUS_STREAM
+from streams.whatsapp.webhooks.updates import (
+    InboundMessage,
+    StatusUpdate,
+    Update,
+    from_evolution,
+    from_meta,
+    signed_by_meta,
+)
+
+logger = logging.getLogger("streams.whatsapp")
+LARGEST = 4 * 1024 * 1024
+"""Bytes of a call; Meta's have at most 3 MB."""
+REMEMBERED = 7 * DAY
+"""Seconds for which an update is not taken twice: providers repeat their calls for as long."""
+
+
+class WebhookApp:
+    """``/meta`` for the Cloud API and ``/evolution`` for Evolution servers, under wherever it is mounted.
+
+    Args:
+        pipeline: opened while the application runs.
+        settings: with ``verify_token`` and ``app_secret`` for Meta, ``webhook_secret`` for Evolution; an endpoint
+            without its secret refuses every call.
+
+    Attributes:
+        app: the ASGI application.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._producers: dict[str, Producer] = {}
+        self.app = Starlette(
+            routes=[
+                Route("/meta", self._verify, methods=["GET"]),
+                Route("/meta", self._meta, methods=["POST"]),
+                Route("/evolution", self._evolution, methods=["POST"]),
+            ],
+            lifespan=self.lifespan,
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Open the pipeline for as long as the application runs; give it to the one that this is mounted in."""
+        async with self._pipeline:
+            options = ProducerOptions(levels=self._pipeline.settings.levels, dedup_window=REMEMBERED)
+            self._producers = {
+                name: Producer(self._pipeline.broker, name, options) for name in (STATUS_STREAM, INBOUND_STREAM)
+            }
+            yield
+            self._producers = {}
+
+    async def _verify(self, request: Request) -> Response:
+        """Answer Meta's question whether this is ours."""
+        query, token = request.query_params, self._settings.verify_token
+        given = query.get("hub.verify_token", "")
+        if query.get("hub.mode") != "subscribe" or not token or not _same(given, token):
+            return PlainTextResponse("the verify token is another one", 403)
+        return PlainTextResponse(query.get("hub.challenge", ""))
+
+    async def _meta(self, request: Request) -> Response:
+        raw = await _read(request)
+        if raw is None:
+            return PlainTextResponse("too large", 413)
+        secret, header = self._settings.app_secret, request.headers.get("x-hub-signature-256", "")
+        if not secret or not signed_by_meta(raw, header, secret):
+            return PlainTextResponse("the signature is not that of the body", 403)
+        return await self._take(raw, from_meta)
+
+    async def _evolution(self, request: Request) -> Response:
+        secret = self._settings.webhook_secret
+        if not secret or not _same(request.headers.get("x-webhook-secret", ""), secret):
+            return PlainTextResponse("the header X-Webhook-Secret is another one", 403)
+        raw = await _read(request)
+        return PlainTextResponse("too large", 413) if raw is None else await self._take(raw, from_evolution)
+
+    async def _take(self, raw: bytes, read: Callable[[Any], Iterator[Update]]) -> Response:
+        try:
+            updates = list(read(orjson.loads(raw)))
+        except orjson.JSONDecodeError:
+            return PlainTextResponse("no JSON", 400)
+        now = self._pipeline.broker.clock.now()
+        statuses = [_status(update, now) for update in updates if isinstance(update, StatusUpdate)]
+        received = [_received(update) for update in updates if isinstance(update, InboundMessage)]
+        try:
+            await self._publish(STATUS_STREAM, statuses)
+            if self._settings.inbound:
+                await self._publish(INBOUND_STREAM, received)
+        except StreamsError as error:
+            logger.error("a webhook cannot be stored", extra={"error": str(error)})  # noqa: TRY400
+            return PlainTextResponse("try again", 503)  # The provider does.
+        return PlainTextResponse("ok")
+
+    async def _publish(self, stream: str, events: Iterable[Event[Any]]) -> None:
+        for event in events:
+            await self._producers[stream].publish(event)
+
+
+def _status(update: StatusUpdate, now: float) -> Event[Any]:
+    data = {**asdict(update), "received": round(now, 3)}
+    key = update.callback or update.provider_id
+    return Event(STATUS, data, key=key[:200], dedup_id=update.dedup_id)
+
+
+def _received(update: InboundMessage) -> Event[Any]:
+    return Event(RECEIVED, asdict(update), instance=update.instance or "unknown", dedup_id=update.provider_id[:500])
+
+
+async def _read(request: Request) -> bytes | None:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())

@@ -1,0 +1,54 @@
+"""The tracker: the handler that writes down what webhooks said of messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streams.errors import Snooze
+from streams.event import Event
+from streams.pipeline import Pipeline
+from streams.retry import Retry
+from streams.whatsapp.settings import WhatsAppSettings
+from streams.whatsapp.status import MessageStatus, tracking
+
+STATUS_STREAM = "whatsapp-status"
+INBOUND_STREAM = "whatsapp-inbound"
+STATUS, RECEIVED = "message.status", "message.received"
+_PATIENCE = 60.0
+"""Seconds for which a status of a message that is not known yet is kept: the webhook may be faster than the answer."""
+
+
+class Tracker:
+    """Declares its handler with the pipeline that it is given.
+
+    Args:
+        pipeline: without handlers on the stream ``whatsapp-status``.
+        settings: of the application.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        handler = pipeline.handler(
+            STATUS_STREAM, group="tracker", types=[STATUS], order_by="key", retry=Retry(max_retries=10)
+        )
+        handler(self.track)
+
+    async def track(self, event: Event[Any]) -> None:
+        """Write one status down. A message that is not ours, or not remembered any more, is passed over."""
+        said = event.data
+        notes = tracking(self._pipeline, self._settings.retention)
+        ident = said.get("callback") or await notes.linked(said["provider_id"])
+        known = await notes.get(ident) if ident else None
+        if known is None or ident is None:
+            age = self._pipeline.broker.clock.now() - float(said.get("received", 0))
+            if age < _PATIENCE:
+                raise Snooze(2.0, "the message is not known yet")
+            return
+        state = MessageStatus(said["status"])
+        facts = {name: said[name] for name in ("code", "reason", "at") if said.get(name)}
+        fields = {"provider_id": said["provider_id"], "trying": ""}
+        if state is MessageStatus.FAILED:
+            fields["reason"] = said.get("reason", "")
+        await notes.note(ident, state, {**facts, "from": "webhook"}, fields=fields)
+        await notes.link(said["provider_id"], ident)
