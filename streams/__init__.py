@@ -39,6 +39,7 @@ from streams.pipeline import Pipeline
 from streams.priority import Levels
 from streams.producer import Producer, ProducerOptions, Receipt
 from streams.reclaimer import Reclaimer, ReclaimerOptions
+from streams.records import Records
 from streams.retry import Retry
 from streams.scheduler import Scheduler
 from streams.settings import Settings
@@ -82,6 +83,7 @@ __all__ = [
     "Receipt",
     "Reclaimer",
     "ReclaimerOptions",
+    "Records",
     "Reject",
     "Retry",
     "Scheduler",

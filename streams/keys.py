@@ -15,7 +15,7 @@ _SCOPE = re.compile(
     r"(?:(?P<attribute>[a-z]+)=(?P<value>.*))?",
     re.DOTALL,
 )
-_TAKEN_BY_KEYS = frozenset({"alias", "dedup", "message"})
+_TAKEN_BY_KEYS = frozenset({"alias", "dedup", "message", "records"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DEFAULT_NAMESPACE = "streams"
 PARKED = "-parked-"
@@ -133,6 +133,10 @@ class Keys:
     def message(self, ident: str) -> str:
         """HASH, expiring: what is known of a tracked event."""
         return f"{self._root}:message:{ident}"
+
+    def records(self, kind: str) -> str:
+        """HASH: name to record (JSON) of an application."""
+        return f"{self._root}:records:{kind}"
 
     def tracked(self) -> str:
         """HASH: state to how often it was reached by tracked events."""

@@ -26,6 +26,7 @@ from streams.ordered_keys import OrderedKeys
 from streams.pauses import Pauses
 from streams.priority import checked_wait, checked_weights
 from streams.producer import Producer, ProducerOptions, Receipt
+from streams.records import Records
 from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
 from streams.service import GroupPlan, Service, ServiceOptions
 from streams.settings import Settings
@@ -254,11 +255,7 @@ class Pipeline:
     ) -> list[Receipt]:
         """Publish every event of an iterable, in batches; the receipts are in its order.
 
-        Args:
-            stream: the stream's name.
-            events: ``Event``s, or bodies that share the keywords.
-            type: the type of bodies.
-            attributes: see ``EventAttributes``.
+        The items are ``Event``s, or bodies that share the keywords; ``type`` is that of bodies.
 
         Raises:
             StreamsError: as ``Producer.publish_many``.
@@ -299,8 +296,12 @@ class Pipeline:
         return Cancellations(self.broker, stream, by=by)
 
     def tracking(self, stream: str, ranks: Mapping[str, int], retention: float) -> Tracking:
-        """Follow single events of a stream through states of one's own; see ``streams.Tracking``."""
+        """Follow single events of a stream through states of one's own."""
         return Tracking(self.broker, stream, ranks, retention)
+
+    def records(self, stream: str, kind: str) -> Records:
+        """Small JSON objects by name, kept beside a stream."""
+        return Records(self.broker, stream, kind)
 
     def status(self) -> Status:
         """Where entries stand."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from streams.cli import instances
+from streams.cli import endpoints, instances
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Send WhatsApp messages, follow them, and look after the instances.", no_args_is_help=True)
 app.add_typer(instances.app, name="instances")
+app.add_typer(endpoints.app, name="endpoints")
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose message it is.")]
 InstanceId = Annotated[str, typer.Option("--instance", help="The sender.")]

@@ -11,7 +11,9 @@ from pathlib import Path
 from streams import sync
 from streams.errors import BrokerUnavailable, ConfigurationError
 from streams.settings import Settings, gather
+from streams.whatsapp.closing import Closing
 from streams.whatsapp.instances import Instances, Providers
+from streams.whatsapp.outbox.deliverer import Deliverer
 from streams.whatsapp.sender import Sender
 from streams.whatsapp.settings import DAY, WhatsAppSettings
 from streams.whatsapp.webhooks.tracker import Tracker
@@ -45,8 +47,11 @@ class Application:
         self.instances = Instances(whatsapp, environ)
         self.providers = Providers(whatsapp)
         self.pipeline = sync.Pipeline(settings=settings)
-        self.tracker = Tracker(self.pipeline.asynchronous, whatsapp)
-        self.sender = Sender(self.pipeline.asynchronous, whatsapp, self.instances, self.providers)
+        pipeline = self.pipeline.asynchronous
+        self.deliverer = Deliverer(pipeline, whatsapp)
+        pipeline.middleware.append(Closing(self.providers.close, self.deliverer.close))
+        self.tracker = Tracker(pipeline, whatsapp, self.deliverer.tell)
+        self.sender = Sender(pipeline, whatsapp, self.instances, self.providers, self.deliverer.tell)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Application:

@@ -12,10 +12,11 @@ from streams.middleware import Breaker
 from streams.pipeline import Pipeline
 from streams.retry import Retry
 from streams.whatsapp.instances import Instances, Providers
+from streams.whatsapp.journal import Journal, Tell
 from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import Again, Blocked, Hopeless, Outcome, Sent, Throttled, Unknown
 from streams.whatsapp.settings import WhatsAppSettings
-from streams.whatsapp.status import GROUP, STREAM, MessageStatus, tracking
+from streams.whatsapp.status import GROUP, STREAM, MessageStatus
 
 logger = logging.getLogger("streams.whatsapp")
 
@@ -48,15 +49,17 @@ class Sender:
         settings: of the application.
         instances: whose messages are sent.
         providers: by which.
+        tell: is told what became of messages.
     """
 
     def __init__(
-        self, pipeline: Pipeline, settings: WhatsAppSettings, instances: Instances, providers: Providers
+        self, pipeline: Pipeline, settings: WhatsAppSettings, instances: Instances, providers: Providers, tell: Tell
     ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._instances = instances
         self._providers = providers
+        self._journal = Journal(pipeline, settings, tell)
         self._strikes: dict[tuple[str, str], int] = {}
         pipeline.middleware.append(Breaker("instance", failures=0.8, minimum=20, window=60.0, open_for=_PROBE))
         retry = Retry(max_retries=settings.max_retries, delay=settings.retry_delay)
@@ -85,12 +88,13 @@ class Sender:
 
     async def send(self, event: Event[Any]) -> None:
         """Send one message, unless it went out before or nobody knows whether it did."""
-        notes = tracking(self._pipeline, self._settings.retention)
-        known = await notes.get(event.id)
+        known = await self._journal.get(event.id)
         anew = bool(event.replays) and (known is None or known.fields.get("replays") != str(event.replays))
         if known is not None and not anew:
             if known.fields.get("provider_id"):
-                return  # It went out; only its acknowledgement was lost.
+                # It went out; only its acknowledgement was lost, and perhaps what the tenant should hear.
+                await self._journal.tell(event.id, event.tenant or "", MessageStatus.SENT, known.fields)
+                return
             if known.fields.get("trying"):
                 await self._leave_open(event, "the worker was lost while it was sending")
                 return
@@ -106,9 +110,22 @@ class Sender:
             fields = {"trying": str(event.attempt), "reason": "", "replays": str(event.replays or "")}
             if anew:
                 fields["provider_id"] = ""
-            await notes.note(event.id, MessageStatus.PROCESSING, {"attempt": event.attempt}, fields=fields, anew=anew)
+            facts = {"attempt": event.attempt}
+            await self._note(event, MessageStatus.PROCESSING, facts, fields, anew=anew)
             outcome = await self._providers.of(instance).send(instance, message, event.id)
             await self._act(event, outcome)
+
+    async def _note(
+        self,
+        event: Event[Any],
+        status: MessageStatus,
+        facts: dict[str, Any],
+        fields: dict[str, str],
+        *,
+        anew: bool = False,
+    ) -> None:
+        whose = {"tenant": event.tenant or "", "instance": event.instance or ""}
+        await self._journal.note(event.id, status, facts, fields={**whose, **fields}, anew=anew)
 
     async def _act(self, event: Event[Any], outcome: Outcome) -> None:
         """Do what the outcome asks for.
@@ -120,9 +137,7 @@ class Sender:
             self._forget_strikes(event)
             facts = {"attempt": event.attempt, "provider_id": outcome.provider_id}
             fields = {"provider_id": outcome.provider_id, "trying": "", "reason": ""}
-            notes = tracking(self._pipeline, self._settings.retention)
-            await notes.note(event.id, MessageStatus.SENT, facts, fields=fields)
-            await notes.link(outcome.provider_id, event.id)
+            await self._note(event, MessageStatus.SENT, facts, fields)
         elif isinstance(outcome, Unknown):
             await self._leave_open(event, outcome.reason)
         elif isinstance(outcome, Hopeless):
@@ -144,14 +159,11 @@ class Sender:
     async def _wait(self, event: Event[Any], outcome: Outcome) -> None:
         facts = {"attempt": event.attempt, "code": outcome.code, "reason": outcome.reason, "trace": outcome.trace}
         fields = {"trying": "", "reason": outcome.reason}
-        notes = tracking(self._pipeline, self._settings.retention)
-        await notes.note(event.id, MessageStatus.RETRYING, _given(facts), fields=fields)
+        await self._note(event, MessageStatus.RETRYING, facts, fields)
 
     async def _fail(self, event: Event[Any], outcome: Hopeless) -> None:
         facts = {"attempt": event.attempt, "code": outcome.code, "reason": outcome.reason, "trace": outcome.trace}
-        notes = tracking(self._pipeline, self._settings.retention)
-        fields = {"trying": "", "reason": outcome.reason}
-        await notes.note(event.id, MessageStatus.FAILED, _given(facts), fields=fields)
+        await self._note(event, MessageStatus.FAILED, facts, {"trying": "", "reason": outcome.reason})
         raise Reject(_told(outcome))
 
     async def _leave_open(self, event: Event[Any], reason: str) -> None:
@@ -159,9 +171,8 @@ class Sender:
         logger.warning(
             "unknown outcome: not sent again until it is known", extra={"event_id": event.id, "error": reason}
         )
-        notes = tracking(self._pipeline, self._settings.retention)
         facts = {"attempt": event.attempt, "reason": f"unknown: {reason}"}
-        await notes.note(event.id, MessageStatus.PROCESSING, facts, fields={"reason": "unknown"})
+        await self._note(event, MessageStatus.PROCESSING, facts, {"reason": "unknown"})
         meta = {name: event.meta[name] for name in ("tenant", "instance", "subject") if name in event.meta}
         await self._pipeline.publish(
             STREAM,
@@ -175,12 +186,12 @@ class Sender:
     async def decide(self, event: Event[Any]) -> None:
         """The time for an unknown outcome is over: by the policy it failed, or is sent again."""
         ident = str(event.data["message_id"])
-        notes = tracking(self._pipeline, self._settings.retention)
-        known = await notes.get(ident)
+        known = await self._journal.get(ident)
         if known is None or known.fields.get("provider_id") or known.state != MessageStatus.PROCESSING:
             return
         if self._settings.unknown_policy == "resend":
-            await notes.note(ident, MessageStatus.RETRYING, {"reason": "resent"}, fields={"trying": "", "reason": ""})
+            fields = {"trying": "", "reason": "", "tenant": event.data["meta"].get("tenant", "")}
+            await self._journal.note(ident, MessageStatus.RETRYING, {"reason": "resent"}, fields=fields)
             await self._pipeline.publish(
                 STREAM,
                 event.data["message"],
@@ -191,8 +202,8 @@ class Sender:
                 **event.data["meta"],
             )
         else:
-            fields = {"trying": "", "reason": "unknown"}
-            await notes.note(ident, MessageStatus.FAILED, {"reason": "unknown"}, fields=fields)
+            fields = {"trying": "", "reason": "unknown", "tenant": event.data["meta"].get("tenant", "")}
+            await self._journal.note(ident, MessageStatus.FAILED, {"reason": "unknown"}, fields=fields)
 
     def _strike(self, event: Event[Any], scope: str) -> int:
         """By how much a throttle is longer than the first of its kind in a row."""
@@ -214,7 +225,3 @@ class Sender:
 
 def _told(outcome: Outcome) -> str:
     return f"{outcome.reason} ({outcome.code})" if outcome.code else outcome.reason
-
-
-def _given(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if value != ""}

@@ -43,6 +43,8 @@ class WhatsAppSettings:
         verify_token: what Meta says when it verifies the webhook.
         app_secret: that Meta signs its webhooks with.
         webhook_secret: what Evolution servers send in the header ``X-Webhook-Secret``.
+        webhook_key: secret that the secrets of tenants' endpoints are made from; '' tells tenants nothing.
+        webhook_allow: hosts, ``host`` or ``host:port`` with commas, whose endpoints may be plain http or private.
         inbound: whether messages of people are published on the stream ``whatsapp-inbound``, for handlers of yours.
         lookup_key: secret that recipients are hashed with, so that no key on the server holds a number.
     """
@@ -67,6 +69,8 @@ class WhatsAppSettings:
     verify_token: str = field(default="", repr=False)
     app_secret: str = field(default="", repr=False)
     webhook_secret: str = field(default="", repr=False)
+    webhook_key: str = field(default="", repr=False)
+    webhook_allow: str = ""
     inbound: bool = False
     lookup_key: str = field(default="streams", repr=False)
 

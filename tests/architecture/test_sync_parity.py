@@ -17,6 +17,7 @@ from streams.testing import BlockingHarness, Harness
 MISSING = {
     ("Pipeline", "broker"): "its connections belong to the portal's event loop; `portal` leads there",
     ("Pipeline", "service"): "a worker runs `asynchronous`",
+    ("Pipeline", "records"): "what an application keeps for itself, inside its handlers",
     ("Pipeline", "is_open"): "it opens by itself",
     ("Pipeline", "twin"): "for another event loop; a blocking pipeline is used by any thread as it is",
 }

@@ -40,6 +40,7 @@ from streams.lanes import Lanes
 from streams.middleware import Dedupe
 from streams.middleware.base import Middleware
 from streams.pauses import Pauses
+from streams.records import Records
 from streams.retry import AttemptRecord
 from streams.tracking import Tracking
 from tests.conftest import eventually
@@ -249,6 +250,7 @@ def test_the_table_of_keys():
         *(
             keys.handled(group, "EVENT-ID"),
             keys.message("ID"),
+            keys.records("KIND"),
             keys.tracked(),
             keys.alias("NAME"),
             keys.paused(),
@@ -298,6 +300,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         tracking = Tracking(broker, "orders", {"pending": 0}, 60.0)
         await tracking.note("ID", "pending")
         await tracking.link("NAME", "ID")
+        await Records(broker, "orders", "KIND").change("name", lambda _: {"a": 1})
         await Breaking(broker, "orders", "billing").ended(
             "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
         )

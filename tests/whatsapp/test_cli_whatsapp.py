@@ -102,6 +102,27 @@ async def test_instances_are_shown_checked_paused_and_resumed(server, namespace)
         assert "is not paused" in await typed(environment, "instances", "resume", "1")
 
 
+async def test_endpoints_are_added_shown_rotated_and_removed(server, namespace):
+    environment = settings(server, namespace, STREAMS_WHATSAPP_WEBHOOK_KEY="master")
+    url = "https://acme.example/hook"
+    made = json.loads(await typed(environment, "endpoints", "add", "acme", url, "--event", "message.failed", "--json"))
+    ident = made["endpoint"]["id"]
+    assert made["secret"].startswith("whsec_")
+    shown = await typed(environment, "endpoints", "ls", "--tenant", "acme")
+    assert ident in shown
+    assert made["secret"] not in shown
+    rotated = await typed(environment, "endpoints", "rotate", ident)
+    assert "whsec_" in rotated
+    assert made["secret"] not in rotated
+    assert "enabled" in await typed(environment, "endpoints", "enable", ident)
+    assert "removed" in await typed(environment, "endpoints", "rm", ident)
+    assert "no endpoint" in await typed(environment, "endpoints", "rm", ident, code=3)
+    assert json.loads(await typed(environment, "endpoints", "ls", "--json")) == {"endpoints": []}
+    assert "port 443" in await typed(environment, "endpoints", "add", "acme", "http://10.0.0.1/", code=2)
+    del environment["STREAMS_WHATSAPP_WEBHOOK_KEY"]
+    assert "WEBHOOK_KEY" in await typed(environment, "endpoints", "add", "acme", url, code=2)
+
+
 async def test_the_sandbox_and_the_webhook_are_served():
     environment = os.environ | {"STREAMS_URL": "memory://x", "STREAMS_WHATSAPP_APP_SECRET": "s"}
     async with running(environment, "whatsapp", "sandbox", "--port", "0", "--fault", "131000=1.0") as process:

@@ -8,8 +8,9 @@ from streams.errors import Snooze
 from streams.event import Event
 from streams.pipeline import Pipeline
 from streams.retry import Retry
+from streams.whatsapp.journal import Journal, Tell
 from streams.whatsapp.settings import WhatsAppSettings
-from streams.whatsapp.status import MessageStatus, tracking
+from streams.whatsapp.status import MessageStatus
 
 STATUS_STREAM = "whatsapp-status"
 INBOUND_STREAM = "whatsapp-inbound"
@@ -24,11 +25,12 @@ class Tracker:
     Args:
         pipeline: without handlers on the stream ``whatsapp-status``.
         settings: of the application.
+        tell: is told what became of messages.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
+    def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings, tell: Tell) -> None:
         self._pipeline = pipeline
-        self._settings = settings
+        self._journal = Journal(pipeline, settings, tell)
         handler = pipeline.handler(
             STATUS_STREAM, group="tracker", types=[STATUS], order_by="key", retry=Retry(max_retries=10)
         )
@@ -37,9 +39,8 @@ class Tracker:
     async def track(self, event: Event[Any]) -> None:
         """Write one status down. A message that is not ours, or not remembered any more, is passed over."""
         said = event.data
-        notes = tracking(self._pipeline, self._settings.retention)
-        ident = said.get("callback") or await notes.linked(said["provider_id"])
-        known = await notes.get(ident) if ident else None
+        ident = said.get("callback") or await self._journal.find(said["provider_id"])
+        known = await self._journal.get(ident) if ident else None
         if known is None or ident is None:
             age = self._pipeline.broker.clock.now() - float(said.get("received", 0))
             if age < _PATIENCE:
@@ -47,8 +48,7 @@ class Tracker:
             return
         state = MessageStatus(said["status"])
         facts = {name: said[name] for name in ("code", "reason", "at") if said.get(name)}
-        fields = {"provider_id": said["provider_id"], "trying": ""}
+        fields = {"provider_id": said["provider_id"], "trying": "", "tenant": known.fields.get("tenant", "")}
         if state is MessageStatus.FAILED:
             fields["reason"] = said.get("reason", "")
-        await notes.note(ident, state, {**facts, "from": "webhook"}, fields=fields)
-        await notes.link(said["provider_id"], ident)
+        await self._journal.note(ident, state, {**facts, "from": "webhook"}, fields=fields)

@@ -1,0 +1,57 @@
+"""Records: small JSON objects by name, kept beside a stream and changed without losing anybody's change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from streams.broker import Broker
+from streams.broker.records import RecordStore
+from streams.codec import check_id
+from streams.errors import StreamsError
+from streams.keys import checked_name
+
+Record = dict[str, Any]
+_TRIES = 20
+
+
+class Records:
+    """The records of one kind.
+
+    For settings and registries of an application, hundreds or a few thousand; not for what grows with events.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        kind: what they are, a name.
+    """
+
+    def __init__(self, broker: Broker, stream: str, kind: str) -> None:
+        self._store = RecordStore(broker, broker.keys(stream), checked_name(kind, "kind"))
+
+    async def all(self) -> dict[str, Record]:
+        """Every record by its name. One command."""
+        return {name: orjson.loads(text) for name, text in sorted((await self._store.all()).items())}
+
+    async def get(self, name: str) -> Record | None:
+        """One record; None if there is none."""
+        text = await self._store.get(check_id(name, "name"))
+        return None if text is None else orjson.loads(text)
+
+    async def change(self, name: str, how: Callable[[Record | None], Record | None]) -> Record | None:
+        """Put ``how(record)`` in the place of a record; None stands for no record. Returns what stands there now.
+
+        ``how`` may be called several times, if others change the record meanwhile; what it raises is raised.
+
+        Raises:
+            StreamsError: others change it all the time.
+        """
+        for _ in range(_TRIES):
+            before = await self._store.get(check_id(name, "name"))
+            changed = how(None if before is None else orjson.loads(before))
+            after = None if changed is None else orjson.dumps(changed, option=orjson.OPT_SORT_KEYS)
+            if after == before or await self._store.write(name, before, after):
+                return changed
+        raise StreamsError(f"record {name!r} is changed by others all the time")

@@ -1,0 +1,1 @@
+"""Webhooks to tenants: what became of their messages, signed, and tried again for three days."""

@@ -1,0 +1,130 @@
+"""The guard: lets calls go to public addresses only, and to the very address that was checked.
+
+A URL of a tenant may name a machine of ours, or resolve to one, or resolve to another one the second time it is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from streams.errors import ConfigurationError
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+_LONGEST = 2048
+_NOT_PUBLIC = [
+    ipaddress.ip_network(text)
+    for text in (
+        # What ``is_global`` of Python 3.11 lets through, and must not: special addresses, multicast, and ways of
+        # writing IPv4 addresses inside IPv6 ones.
+        *("192.0.0.0/24", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32", "192.88.99.0/24"),
+        *("ff00::/8", "fec0::/10", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96"),
+    )
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a call goes.
+
+    Attributes:
+        scheme, host, port: of the URL.
+        address: the checked one; connect to it and to no other.
+        path: with the query.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    address: str
+    path: str
+
+    @property
+    def url(self) -> str:
+        """The URL with the address in the host's place."""
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.scheme}://{address}:{self.port}{self.path}"
+
+    @property
+    def authority(self) -> str:
+        """The ``Host`` header."""
+        default = 443 if self.scheme == "https" else 80
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == default else f"{host}:{self.port}"
+
+
+class Guard:
+    """Checks URLs.
+
+    Args:
+        allowed: ``host`` or ``host:port`` that may be anything, plain http and private addresses too: for receivers on
+            one's own premises.
+        resolve: host and port to addresses; the system's resolver if None.
+    """
+
+    def __init__(self, allowed: Iterable[str] = (), resolve: Resolve | None = None) -> None:
+        self._allowed = frozenset(text.strip().lower() for text in allowed if text.strip())
+        self._resolve = resolve or _resolve
+
+    def check(self, url: str) -> tuple[str, str, int, str]:
+        """What can be said without asking anybody: scheme, host, port, path.
+
+        Raises:
+            ConfigurationError: it is no address that a call may go to.
+        """
+        if not isinstance(url, str) or len(url) > _LONGEST or any(c.isspace() or not c.isprintable() for c in url):
+            raise ConfigurationError("a webhook's URL is an https address of at most 2048 characters, without spaces")
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").lower().rstrip("."), parts.port
+        except ValueError:
+            raise ConfigurationError("a webhook's URL has a host and a port that can be read") from None
+        if not host or parts.username is not None or parts.password is not None or "\\" in url:
+            raise ConfigurationError("a webhook's URL has a host, and neither user nor password")
+        port = port or (443 if parts.scheme == "https" else 80)
+        if self._is_allowed(host, port):
+            if parts.scheme not in ("http", "https"):
+                raise ConfigurationError("a webhook's URL is an http or https address")
+        elif parts.scheme != "https" or port != 443:
+            raise ConfigurationError("a webhook's URL is an https address on port 443")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return parts.scheme, host, port, path
+
+    async def target(self, url: str) -> Target:
+        """Where a call goes, resolved once.
+
+        Raises:
+            ConfigurationError: one of its addresses is not public.
+            OSError: the host has no address.
+        """
+        scheme, host, port, path = self.check(url)
+        addresses = await self._resolve(host, port)
+        if not addresses:
+            raise OSError("the host has no address")
+        if not self._is_allowed(host, port) and not all(map(is_public, addresses)):
+            raise ConfigurationError("the host of a webhook's URL has an address that is not public")
+        return Target(scheme, host, port, addresses[0], path)
+
+    def _is_allowed(self, host: str, port: int) -> bool:
+        return host in self._allowed or f"{host}:{port}" in self._allowed
+
+
+def is_public(text: str) -> bool:
+    """Whether an address belongs to the public internet; what cannot be read does not."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    special = any(address in network for network in _NOT_PUBLIC if network.version == address.version)
+    return address.is_global and not address.is_multicast and not address.is_reserved and not special
+
+
+async def _resolve(host: str, port: int) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(row[4][0]) for row in found]
