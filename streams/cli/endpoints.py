@@ -44,8 +44,8 @@ def _ask(url: str | None, namespace: str | None, act: Callable[[Endpoints], Awai
 @app.command(
     "add",
     help="Tell a tenant at this address."
-    "\n\nhttps on port 443 and public addresses only, unless STREAMS_WHATSAPP_WEBHOOK_ALLOW names the host. Secrets are made"
-    " from STREAMS_WHATSAPP_WEBHOOK_KEY; the one of the new endpoint is printed."
+    "\n\nhttps on port 443 and public addresses only, unless STREAMS_WHATSAPP_WEBHOOK_ALLOW names the host. Secrets are"
+    " made from STREAMS_WHATSAPP_WEBHOOK_KEY; the one of the new endpoint is printed."
     + examples("streams whatsapp endpoints add acme https://acme.example/hooks --event message.failed"),
 )
 def add(

@@ -81,7 +81,8 @@ def test_public_names():
             "ProducerOptions",
         ),
         "PublishError",
-        *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Reject", "Retry", "Scheduler", "Settings"),
+        *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Records"),
+        *("Reject", "Retry", "Scheduler", "Settings"),
         *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle", "Tracked"),
         *("Tracking", "Unavailable"),
     }
