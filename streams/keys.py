@@ -15,7 +15,7 @@ _SCOPE = re.compile(
     r"(?:(?P<attribute>[a-z]+)=(?P<value>.*))?",
     re.DOTALL,
 )
-_TAKEN_BY_KEYS = frozenset({"alias", "dedup", "message", "records"})
+_TAKEN_BY_KEYS = frozenset({"alias", "counts", "dedup", "message", "records"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DEFAULT_NAMESPACE = "streams"
 PARKED = "-parked-"
@@ -137,6 +137,10 @@ class Keys:
     def records(self, kind: str) -> str:
         """HASH: name to record (JSON) of an application."""
         return f"{self._root}:records:{kind}"
+
+    def counts(self, name: str) -> str:
+        """HASH, expiring: counters that grow with the states of tracked events."""
+        return f"{self._root}:counts:{name}"
 
     def tracked(self) -> str:
         """HASH: state to how often it was reached by tracked events."""

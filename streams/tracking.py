@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
 
 from streams.broker import Broker
+from streams.broker.tracking import Count as Count
 from streams.broker.tracking import TrackStore
 from streams.codec import check_id
 from streams.errors import ConfigurationError
@@ -69,6 +70,7 @@ class Tracking:
         facts: Mapping[str, Any] | None = None,
         *,
         fields: Mapping[str, str] | None = None,
+        counts: Sequence[Count] = (),
         anew: bool = False,
     ) -> Noted:
         """Write down that an event reached a state.
@@ -78,6 +80,7 @@ class Tracking:
             state: one of the ranks.
             facts: for this row of the timeline; JSON values.
             fields: facts of the event itself, set if the state moves; '' removes one.
+            counts: counters that grow in the same step, if the state is another one than before: so they add up.
             anew: begin again, e.g. with a replay: the state moves whatever it was.
 
         Raises:
@@ -91,7 +94,7 @@ class Tracking:
             raise ConfigurationError("the names state, rank, rows and row:... of fields are taken")
         text = orjson.dumps(dict(facts)).decode()[1:-1] if facts else ""
         moved = await self._store.track(
-            check_id(id), state, rank, self._retention, text and f",{text}", fields, anew=anew
+            check_id(id), state, rank, self._retention, text and f",{text}", fields, counts, anew=anew
         )
         return Noted(*moved)
 
@@ -108,6 +111,10 @@ class Tracking:
     async def totals(self) -> dict[str, int]:
         """How many events reached which state, since ever; each move counts."""
         return await self._store.totals()
+
+    async def counted(self, names: Sequence[str]) -> list[dict[str, int]]:
+        """What was counted under each name; empty where nothing was, or not any more. One round trip."""
+        return await self._store.counted([check_id(name, "name") for name in names])
 
     async def link(self, name: str, id: str) -> None:
         """Let an event be found by another name, e.g. the id that a provider gave it."""

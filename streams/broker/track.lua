@@ -3,13 +3,17 @@
 --
 -- KEYS[1]  hash of the tracked event, expiring
 -- KEYS[2]  hash of totals of the stream
+-- KEYS[3 ..]  hashes of counters, expiring
 -- ARGV[1]  state
 -- ARGV[2]  its rank
 -- ARGV[3]  for how many ms it is remembered
 -- ARGV[4]  further facts of the timeline's row: '' or ,"name":value,... as JSON
 -- ARGV[5]  rows of the timeline to keep
 -- ARGV[6]  1: begin anew, whatever the state was (a replay)
--- ARGV[7 ..]  fields and values to set if the state moved; an empty value removes the field
+-- ARGV[7]  how many counters follow
+-- ARGV[8 ..]  five per counter: index of its key, its field, by how much it grows, for how many ms it is kept, 1 if it
+--             grows with the first note of the event and not with the state. Then fields and values to set if the state
+--             moved; an empty value removes the field
 -- Returns  {1 the state moved | 0 it stays, the state before or ''}
 
 local time = redis.call('TIME')
@@ -22,7 +26,8 @@ redis.call('HSET', KEYS[1], 'rows', rows + 1, 'row:' .. rows, '{"at":' .. at .. 
 if rows >= tonumber(ARGV[5]) then redis.call('HDEL', KEYS[1], 'row:' .. (rows - tonumber(ARGV[5]))) end
 if moved then
   redis.call('HSET', KEYS[1], 'state', state, 'rank', rank)
-  for i = 7, #ARGV, 2 do
+  local counters = tonumber(ARGV[7])
+  for i = 8 + 5 * counters, #ARGV, 2 do
     if ARGV[i + 1] == '' then
       redis.call('HDEL', KEYS[1], ARGV[i])
     else
@@ -30,6 +35,13 @@ if moved then
     end
   end
   if before ~= state then redis.call('HINCRBY', KEYS[2], state, 1) end
+  for i = 8, 7 + 5 * counters, 5 do
+    local k = tonumber(ARGV[i])
+    if (ARGV[i + 4] == '1' and before == '') or (ARGV[i + 4] ~= '1' and before ~= state) then
+      redis.call('HINCRBY', KEYS[k], ARGV[i + 1], ARGV[i + 2])
+      redis.call('PEXPIRE', KEYS[k], ARGV[i + 3])
+    end
+  end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {moved and 1 or 0, before}

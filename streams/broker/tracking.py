@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
+from streams.errors import BrokerError
 from streams.keys import Keys
 
 _TRACK = Script("track")
 ROWS = 50
+
+
+class Count(NamedTuple):
+    """A counter that grows with a state: its name and field, by how much, and for how many seconds it is kept.
+
+    ``first``: it grows with the first note of an event, whatever its state, and with no other.
+    """
+
+    name: str
+    field: str
+    amount: int
+    keep: float
+    first: bool = False
 
 
 class TrackStore:
@@ -26,18 +40,44 @@ class TrackStore:
         self._keys = keys
 
     async def track(  # noqa: PLR0913 - what the script takes
-        self, ident: str, state: str, rank: int, retention: float, facts: str, fields: Mapping[str, str], *, anew: bool
+        self,
+        ident: str,
+        state: str,
+        rank: int,
+        retention: float,
+        facts: str,
+        fields: Mapping[str, str],
+        counts: Sequence[Count],
+        *,
+        anew: bool,
     ) -> tuple[bool, str]:
         """Write a state down; returns whether it moved, and the state before."""
+        places: dict[str, int] = {}
+        rows: list[str | int] = []
+        for name, field, amount, keep, first in counts:
+            index = places.setdefault(self._keys.counts(name), len(places) + 3)
+            rows += (index, field, amount, round(keep * 1000), int(first))
         pairs = [part for pair in fields.items() for part in pair]
         moved, before = await self._broker.control.call(
             *_TRACK.command(
-                (self._keys.message(ident), self._keys.tracked()),
+                (self._keys.message(ident), self._keys.tracked(), *places),
                 *(state, rank, round(retention * 1000), facts, ROWS, int(anew)),
+                len(counts),
+                *rows,
                 *pairs,
             )
         )
         return bool(moved), before.decode()
+
+    async def counted(self, names: Sequence[str]) -> list[dict[str, int]]:
+        """The counters of each name; empty where nothing was counted. One round trip."""
+        commands = [("HGETALL", self._keys.counts(name)) for name in names]
+        found = []
+        for reply in await self._broker.control.batch(commands):
+            if isinstance(reply, BrokerError):
+                raise reply
+            found.append({field: int(value) for field, value in _pairs(reply).items()})
+        return found
 
     async def get(self, ident: str) -> dict[str, str]:
         """Everything that is stored of an event; empty if nothing is."""

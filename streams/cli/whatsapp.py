@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from streams.cli import endpoints, instances
+from streams.cli import endpoints, instances, message_stats
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Send WhatsApp messages, follow them, and look after the instances.", no_args_is_help=True)
 app.add_typer(instances.app, name="instances")
 app.add_typer(endpoints.app, name="endpoints")
+app.command("stats", help=message_stats.HELP)(message_stats.stats)
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose message it is.")]
 InstanceId = Annotated[str, typer.Option("--instance", help="The sender.")]
@@ -176,27 +177,6 @@ def status(
     for row in record.timeline:
         facts = [str(row.get(name, "")) for name in ("attempt", "code", "reason", "provider_id")]
         shown.add_row(moment(row["at"]), cell(row["state"]), *map(cell, facts))
-    stdout().print(shown)
-
-
-@app.command(
-    "stats", help="How many messages stand where, and what was done so far." + examples("streams whatsapp stats")
-)
-def stats(*, as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
-    """Show counts."""
-
-    async def main() -> tuple[Any, Any]:
-        async with _messages(url, namespace) as messages:
-            return await messages.counts(), await messages.totals()
-
-    counts, totals = run(main)
-    if as_json:
-        write_json({"now": asdict(counts), "totals": dict(totals)})
-        return
-    shown = table("NOW", ">COUNT", "SINCE EVER", ">COUNT")
-    states = [("sent", "sent"), ("delivered", "delivered"), ("read", "read"), ("failed", "failed")]
-    for (name, count), (word, state) in zip(asdict(counts).items(), states, strict=True):
-        shown.add_row(name, str(count), word, str(totals.get(state, 0)))
     stdout().print(shown)
 
 

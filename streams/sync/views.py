@@ -17,7 +17,7 @@ from streams.ordered_keys import OrderedKeyList
 from streams.pauses import PausedAttribute, PauseList, Pausing, Resumption
 from streams.status import EntryState, StreamRow
 from streams.sync.portal import Portal
-from streams.tracking import Noted, Tracked
+from streams.tracking import Count, Noted, Tracked
 
 R = TypeVar("R")
 
@@ -253,10 +253,11 @@ class Tracking:
         facts: Mapping[str, Any] | None = None,
         *,
         fields: Mapping[str, str] | None = None,
+        counts: Sequence[Count] = (),
         anew: bool = False,
     ) -> Noted:
         """Write down that an event reached a state; see ``streams.tracking.Tracking.note``."""
-        return self._call(lambda notes: notes.note(id, state, facts, fields=fields, anew=anew))
+        return self._call(lambda notes: notes.note(id, state, facts, fields=fields, counts=counts, anew=anew))
 
     def get(self, id: str) -> Tracked | None:
         """What is known of an event; None if it is not tracked (any more). One command."""
@@ -265,6 +266,10 @@ class Tracking:
     def totals(self) -> dict[str, int]:
         """How many events reached which state, since ever; each move counts."""
         return self._call(lambda notes: notes.totals())
+
+    def counted(self, names: Sequence[str]) -> list[dict[str, int]]:
+        """What was counted under each name; empty where nothing was, or not any more. One round trip."""
+        return self._call(lambda notes: notes.counted(names))
 
     def link(self, name: str, id: str) -> None:
         """Let an event be found by another name, e.g. the id that a provider gave it."""

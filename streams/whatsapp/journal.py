@@ -7,6 +7,7 @@ from typing import Any
 
 from streams.pipeline import Pipeline
 from streams.tracking import Tracked, Tracking
+from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import MessageStatus, tracking
 
@@ -46,9 +47,21 @@ class Journal:
         fields: Mapping[str, str],
         anew: bool = False,
     ) -> None:
-        """Write a state down; if the message moved, its tenant is told. ``fields`` with a tenant say whose it is."""
+        """Write a state down; if the message moved, its tenant is told. ``fields`` with a tenant say whose it is.
+
+        The fact ``waited`` (seconds from queue to provider) is counted and not kept.
+        """
         given = {name: value for name, value in facts.items() if value != ""}
-        noted = await self._notes().note(message_id, status, given, fields=fields, anew=anew)
+        waited, reason = given.pop("waited", None), str(given.get("reason", ""))
+        counts = counts_of(
+            status,
+            fields.get("tenant", ""),
+            fields.get("instance", ""),
+            now=self._pipeline.broker.clock.now(),
+            reason=reason,
+            waited=waited,
+        )
+        noted = await self._notes().note(message_id, status, given, fields=fields, counts=counts, anew=anew)
         provider_id = fields.get("provider_id")
         if provider_id:
             await self._notes().link(provider_id, message_id)

@@ -14,6 +14,7 @@ from typing import Any, TypedDict, Unpack
 from streams.errors import InvalidMessage, NotFound
 from streams.pipeline import Pipeline
 from streams.tracking import Tracking
+from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.content import Content
 from streams.whatsapp.instances import Instances, Providers
 from streams.whatsapp.message import Message
@@ -104,6 +105,7 @@ class Messages:
             if options.get(name) is not None
         }
         tenant, key = _text("tenant", options.get("tenant", "1")), options.get("idempotency_key")
+        instance = _text("instance", options.get("instance", "1"))
         if key:
             # A tenant's keys are its own.
             attributes["dedup_id"] = f"{tenant}:{key}"
@@ -114,12 +116,19 @@ class Messages:
             type=SEND,
             id=ident,
             tenant=tenant,
-            instance=_text("instance", options.get("instance", "1")),
+            instance=instance,
             subject=self.hashed(recipient),
             **attributes,
         )
         if not receipt.duplicate:
-            await self._notes().note(ident, MessageStatus.PENDING, {"priority": attributes.get("priority", 0)})
+            now = self._pipeline.broker.clock.now()
+            await self._notes().note(
+                ident,
+                MessageStatus.PENDING,
+                {"priority": attributes.get("priority", 0)},
+                fields={"tenant": tenant, "instance": instance},
+                counts=counts_of(MessageStatus.PENDING, tenant, instance, now=now),
+            )
         return receipt.event_id, not receipt.duplicate
 
     async def status(self, message_id: str) -> MessageStatus | None:

@@ -135,7 +135,8 @@ class Sender:
         """
         if isinstance(outcome, Sent):
             self._forget_strikes(event)
-            facts = {"attempt": event.attempt, "provider_id": outcome.provider_id}
+            waited = max(0.0, self._pipeline.broker.clock.now() - int(event.entry_id.partition("-")[0]) / 1000)
+            facts = {"attempt": event.attempt, "provider_id": outcome.provider_id, "waited": waited}
             fields = {"provider_id": outcome.provider_id, "trying": "", "reason": ""}
             await self._note(event, MessageStatus.SENT, facts, fields)
         elif isinstance(outcome, Unknown):
@@ -190,7 +191,8 @@ class Sender:
         if known is None or known.fields.get("provider_id") or known.state != MessageStatus.PROCESSING:
             return
         if self._settings.unknown_policy == "resend":
-            fields = {"trying": "", "reason": "", "tenant": event.data["meta"].get("tenant", "")}
+            whose = {name: event.data["meta"].get(name, "") for name in ("tenant", "instance")}
+            fields = {"trying": "", "reason": "", **whose}
             await self._journal.note(ident, MessageStatus.RETRYING, {"reason": "resent"}, fields=fields)
             await self._pipeline.publish(
                 STREAM,
@@ -202,7 +204,8 @@ class Sender:
                 **event.data["meta"],
             )
         else:
-            fields = {"trying": "", "reason": "unknown", "tenant": event.data["meta"].get("tenant", "")}
+            whose = {name: event.data["meta"].get(name, "") for name in ("tenant", "instance")}
+            fields = {"trying": "", "reason": "unknown", **whose}
             await self._journal.note(ident, MessageStatus.FAILED, {"reason": "unknown"}, fields=fields)
 
     def _strike(self, event: Event[Any], scope: str) -> int:

@@ -42,7 +42,7 @@ from streams.middleware.base import Middleware
 from streams.pauses import Pauses
 from streams.records import Records
 from streams.retry import AttemptRecord
-from streams.tracking import Tracking
+from streams.tracking import Count, Tracking
 from tests.conftest import eventually
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
@@ -251,6 +251,7 @@ def test_the_table_of_keys():
             keys.handled(group, "EVENT-ID"),
             keys.message("ID"),
             keys.records("KIND"),
+            keys.counts("NAME"),
             keys.tracked(),
             keys.alias("NAME"),
             keys.paused(),
@@ -298,7 +299,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await producer.publish_many([1, 2], type="ordered", subject="s", tenant="t")
         await by_key.take(0)
         tracking = Tracking(broker, "orders", {"pending": 0}, 60.0)
-        await tracking.note("ID", "pending")
+        await tracking.note("ID", "pending", counts=[Count("NAME", "field", 1, 60.0)])
         await tracking.link("NAME", "ID")
         await Records(broker, "orders", "KIND").change("name", lambda _: {"a": 1})
         await Breaking(broker, "orders", "billing").ended(

@@ -81,8 +81,11 @@ async def test_send_follow_and_count(server, namespace, tmp_path):
             await eventually(lambda: len(sandbox.phone.taken) == 3, seconds=20)
             assert {taken.body["text"]["body"] for taken in sandbox.phone.taken} == {"Olá!", "Olá Ana!", "Olá Bia!"}
             counts = json.loads(await typed(environment, "stats", "--json"))
-            assert counts["totals"]["sent"] == 3
-            assert "since ever" in (await typed(environment, "stats")).lower()
+            assert counts["total"]["sent"] == counts["figures"]["1"]["sent"] == 3
+            assert "TENANT" in await typed(environment, "stats", "--days", "2")
+            for by in ("instance", "day", "hour"):
+                assert by.upper() in await typed(environment, "stats", "--tenant", "1", "--by", by)
+            assert "--tenant" in await typed(environment, "stats", "--by", "day", code=2)
     assert "known (any more)" in await typed(environment, "status", "nothing", code=3)
     assert "give a phone and a text" in await typed(environment, "send", code=2)
 

@@ -48,7 +48,8 @@ class Tracker:
             return
         state = MessageStatus(said["status"])
         facts = {name: said[name] for name in ("code", "reason", "at") if said.get(name)}
-        fields = {"provider_id": said["provider_id"], "trying": "", "tenant": known.fields.get("tenant", "")}
+        whose = {name: known.fields.get(name, "") for name in ("tenant", "instance")}
+        fields = {"provider_id": said["provider_id"], "trying": "", **whose}
         if state is MessageStatus.FAILED:
             fields["reason"] = said.get("reason", "")
         await self._journal.note(ident, state, {**facts, "from": "webhook"}, fields=fields)
