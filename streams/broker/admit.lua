@@ -124,7 +124,15 @@ while at <= #ARGV do
       end
     end
     results[n + 1], results[n + 2], results[n + 3] = -1, 0, 0
-  elseif frontier then
+  else
+    -- Who waits holds no slot, not even one that was handed over a moment ago. Taken back here and not when it is put
+    -- aside: by then it may be due, and have a slot again.
+    for i = 1, count do
+      local b = tonumber(ARGV[at + 3 + 5 * (i - 1) + 3])
+      if b > 0 then redis.call('ZREM', KEYS[b], member) end
+    end
+  end
+  if which > 0 and frontier then
     local state = states[tonumber(ARGV[at + 3 + 5 * (which - 1)])]
     local from = math.max(state.S, state.L, frontier == 'R' and state.R or 0, state.B)
     if state.B > now then from = math.max(from, state.B + state.tolerance) end
@@ -132,7 +140,7 @@ while at <= #ARGV do
     state.changed = true
     results[n + 1], results[n + 2] = math.max(1, math.ceil((latest - now) / 1000)), which
     results[n + 3] = frontier == 'R' and 1 or 2
-  else
+  elseif which > 0 then
     -- One microsecond apart, so that the order of the call is the order of the queue.
     local queue = KEYS[tonumber(ARGV[at + 3 + 5 * (which - 1) + 4])]
     redis.call('ZADD', queue, 'NX', string.format('%.0f', now + nth), member)

@@ -32,13 +32,26 @@ class Delivery:
         fields: names and values, as they are stored.
         count: the server's delivery count, the token that fences it.
         record: its attempt record (JSON); empty before the first failure.
-        slots: limits with a concurrency, with its key under each; given back when it is settled.
+        slots: limits with a concurrency, with its key under each.
+        has_slots: whether it was given them; then they are given back when it is settled.
         event: what the fields say, once somebody has read them.
         probing: scope of the pause of a circuit breaker that lets it through; '' otherwise.
         renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
     """
 
-    __slots__ = ("count", "entry_id", "event", "fields", "level", "place", "probing", "record", "renew_until", "slots")
+    __slots__ = (
+        "count",
+        "entry_id",
+        "event",
+        "fields",
+        "has_slots",
+        "level",
+        "place",
+        "probing",
+        "record",
+        "renew_until",
+        "slots",
+    )
 
     def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
         self.level = level
@@ -50,6 +63,7 @@ class Delivery:
         self.renew_until = math.inf
         self.event: Event[Any] | None = None
         self.slots: tuple[tuple[Limit, str], ...] = ()
+        self.has_slots = False
         self.probing = ""
 
 

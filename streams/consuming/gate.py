@@ -78,7 +78,11 @@ class Gate:
 
     def _settled(self, delivery: Delivery) -> None:
         for slot in delivery.slots:
-            self._freed.setdefault(slot, []).append(delivery.place)
+            # What was put aside has none, and may have been given one since, with another delivery. It asks all the
+            # same: while it was being put aside nobody could hand it one.
+            freed = self._freed.setdefault(slot, [])
+            if delivery.has_slots:
+                freed.append(delivery.place)
         self._news.set()
 
     async def declare(self) -> None:
@@ -125,6 +129,7 @@ class Gate:
                 record.reserved[answer.limit] = answer.reserved
             self._settler.postpone(delivery, answer.wait, "limited", record.to_json() if answer.reserved else b"")
             return False
+        delivery.has_slots = True
         if record.reserved:
             record.reserved.clear()
             delivery.record = record.to_json()

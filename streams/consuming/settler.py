@@ -178,6 +178,8 @@ class Settler:
 
     def _end(self, delivery: Delivery, status: int, outcome: str, *, certain: bool) -> int:
         """Count one outcome; returns 1 if it was a lost lease."""
+        if status == LOST and certain:
+            delivery.has_slots = False  # Whoever has the entry now has them.
         self._forget(delivery)
         if status == DONE or (status == LOST and not certain):
             setattr(self._stats, outcome, getattr(self._stats, outcome) + 1)

@@ -77,6 +77,44 @@ def most_at_once(starts: list[float], rate: Rate) -> float:
     return worst
 
 
+async def test_what_is_put_aside_gives_back_no_slot_that_it_was_given_since(broker):
+    """An entry waits for its rate, comes back to another worker and runs there; only then the first one says that it
+    was put aside.
+    """
+    limit = Limit("tenant", rate="1000/s", concurrency=1)
+
+    async def handler(event: Event) -> None:
+        pass
+
+    gate = Consumer(broker, "s", "g", Router([Route(handler, limits=[limit])]))._gate
+    assert gate is not None
+    (answer,) = await asking(broker).admit([Ask(PLACE, [(limit, "a", 0)])])
+    assert answer.wait is None
+    late = Delivery(*PLACE, [])
+    late.slots = ((limit, "a"),)
+    gate._settled(late)
+    await gate.hand_over(0)
+    busy = broker.keys("s").busy_prefix("g") + "tenant=a"
+    assert await broker.control.call("ZCARD", busy) == 1
+    late.has_slots = True
+    gate._settled(late)
+    await gate.hand_over(0)
+    assert await broker.control.call("ZCARD", busy) == 0
+    await gate.close()
+
+
+async def test_who_has_to_wait_keeps_no_slot(broker):
+    """One that was handed over, and is over its rate when it wants to start."""
+    limit = Limit("tenant", rate="1/h", burst=1, concurrency=2)
+    admitting = asking(broker)
+    (first,) = await admitting.admit([Ask(PLACE, [(limit, "a", 0)])])
+    busy = broker.keys("s").busy_prefix("g") + "tenant=a"
+    await broker.control.call("ZADD", busy, 1, "0|2-2")
+    (second,) = await admitting.admit([Ask((0, "2-2"), [(limit, "a", 0)])])
+    assert (first.wait, second.wait is None) == (None, False)
+    assert await broker.control.call("ZRANGE", busy, 0, -1) == [b"0|1-1"]
+
+
 # --- the script against a model
 
 
