@@ -26,7 +26,7 @@ demo: $(READY)  ## the main job, from an input file to balanced books, on the em
 	@$(BIN)/streams demo
 
 test: $(READY)  ## every test, on every server found
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all:  ## every test, on every Python and every server found; PYTHONS='3.12 3.13' and TESTS='tests/unit' choose
 	@PYTHONS='$(PYTHONS)' TESTS='$(TESTS)' $(PYTHON) tests/matrix.py

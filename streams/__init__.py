@@ -28,6 +28,7 @@ from streams.errors import (
     Throttle,
     Unavailable,
 )
+from streams.erasure import Erased, Erasure
 from streams.event import Event
 from streams.groups import Groups
 from streams.lanes import Lanes
@@ -57,6 +58,8 @@ __all__ = [
     "ConsumerOptions",
     "DeadLetter",
     "DeadLetters",
+    "Erased",
+    "Erasure",
     "Event",
     "EventError",
     "EventTooLarge",

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from streams.errors import EventError, EventTooLarge, MalformedEvent
+from streams.errors import EventError, EventTooLarge, MalformedEvent, StreamsError
 from streams.event import Event
 from streams.jsonable import not_finite, plain
 
@@ -183,6 +183,15 @@ def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nestin
     event.stream = event.entry_id = ""
     event.attempt = 0
     return event
+
+
+def read_meta(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES) -> dict[str, Any]:
+    """The metadata in the fields of a stream entry, whatever its body is; empty if there are none to read."""
+    try:
+        meta = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"meta")
+        return _decode_meta(meta, max_bytes) if meta else {}
+    except StreamsError:
+        return {}
 
 
 def _count(text: bytes | None) -> int:

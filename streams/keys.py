@@ -15,7 +15,7 @@ _SCOPE = re.compile(
     r"(?:(?P<attribute>[a-z]+)=(?P<value>.*))?",
     re.DOTALL,
 )
-_TAKEN_BY_KEYS = frozenset({"alias", "counts", "dedup", "message", "records"})
+_TAKEN_BY_KEYS = frozenset({"alias", "counts", "dedup", "filed", "message", "records"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DEFAULT_NAMESPACE = "streams"
 PARKED = "-parked-"
@@ -149,6 +149,10 @@ class Keys:
     def alias(self, name: str) -> str:
         """STRING, expiring: the id of the tracked event that has this other name."""
         return f"{self._root}:alias:{name}"
+
+    def filed(self, name: str) -> str:
+        """ZSET, expiring: ids of the tracked events with something in common, score when they were filed (ms)."""
+        return f"{self._root}:filed:{name}"
 
     def sweep(self, group: str) -> str:
         """HASH, expiring: who sweeps, until when, and the cursors."""

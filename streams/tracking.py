@@ -123,3 +123,15 @@ class Tracking:
     async def linked(self, name: str) -> str | None:
         """The id of the event with that name; None if there is none (any more)."""
         return await self._store.linked(check_id(name, "name"))
+
+    async def file(self, name: str, id: str) -> None:
+        """Let an event be found with others that have something in common, e.g. a customer; the latest 1,000 of them."""
+        await self._store.file(check_id(name, "name"), id, self._retention)
+
+    async def filed(self, name: str, *, most: int = 100) -> list[str]:
+        """Ids of the events that were filed under a name, the latest first. One command."""
+        return await self._store.filed(check_id(name, "name"), max(1, most))
+
+    async def forget(self, ids: Sequence[str], *, links: Sequence[str] = (), files: Sequence[str] = ()) -> int:
+        """Forget events, other names of them, and names that they were filed under; returns how much was known."""
+        return await self._store.forget([check_id(id) for id in ids], links, files)

@@ -11,6 +11,8 @@ from streams.errors import BrokerError
 from streams.keys import Keys
 
 _TRACK = Script("track")
+_FILE = Script("file_tracked")
+FILED = 1000
 ROWS = 50
 
 
@@ -96,6 +98,24 @@ class TrackStore:
         """The event of that name."""
         found = await self._broker.control.call("GET", self._keys.alias(name))
         return None if found is None else found.decode()
+
+    async def file(self, name: str, ident: str, retention: float) -> None:
+        """Let an event be found with others that have something in common."""
+        command = _FILE.command((self._keys.filed(name),), ident, round(retention * 1000), FILED)
+        await self._broker.control.call(*command)
+
+    async def filed(self, name: str, most: int) -> list[str]:
+        """The events filed under a name, the latest first."""
+        found = await self._broker.control.call("ZRANGE", self._keys.filed(name), 0, most - 1, "REV")
+        return [ident.decode() for ident in found]
+
+    async def forget(self, idents: Sequence[str], links: Sequence[str], files: Sequence[str]) -> int:
+        """Delete what is known of events, their other names, and what they were filed under; returns how many keys."""
+        keys = [*map(self._keys.message, idents), *map(self._keys.alias, links), *map(self._keys.filed, files)]
+        gone = 0
+        for at in range(0, len(keys), 500):
+            gone += await self._broker.control.call("UNLINK", *keys[at : at + 500])
+        return gone
 
 
 def _pairs(reply: list[Any]) -> dict[str, str]:

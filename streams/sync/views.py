@@ -279,6 +279,18 @@ class Tracking:
         """The id of the event with that name; None if there is none (any more)."""
         return self._call(lambda notes: notes.linked(name))
 
+    def file(self, name: str, id: str) -> None:
+        """Let an event be found with others that have something in common, e.g. a customer; the latest 1,000 of them."""
+        self._call(lambda notes: notes.file(name, id))
+
+    def filed(self, name: str, *, most: int = 100) -> list[str]:
+        """Ids of the events that were filed under a name, the latest first. One command."""
+        return self._call(lambda notes: notes.filed(name, most=most))
+
+    def forget(self, ids: Sequence[str], *, links: Sequence[str] = (), files: Sequence[str] = ()) -> int:
+        """Forget events, other names of them, and names that they were filed under; returns how much was known."""
+        return self._call(lambda notes: notes.forget(ids, links=links, files=files))
+
     def _call(self, act: Callable[[asynchronous_tracking.Tracking], Awaitable[R]]) -> R:
         return self._portal.call(lambda p: act(p.tracking(*self._made)))
 

@@ -58,6 +58,8 @@ def test_public_names():
             "Event",
             "EventError",
             "EventTooLarge",
+            "Erased",
+            "Erasure",
             "Filter",
             "GroupInUse",
             "Groups",

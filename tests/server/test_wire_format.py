@@ -254,6 +254,7 @@ def test_the_table_of_keys():
             keys.counts("NAME"),
             keys.tracked(),
             keys.alias("NAME"),
+            keys.filed("NAME"),
             keys.paused(),
             keys.config(),
             keys.audit(),
@@ -301,6 +302,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         tracking = Tracking(broker, "orders", {"pending": 0}, 60.0)
         await tracking.note("ID", "pending", counts=[Count("NAME", "field", 1, 60.0)])
         await tracking.link("NAME", "ID")
+        await tracking.file("NAME", "ID")
         await Records(broker, "orders", "KIND").change("name", lambda _: {"a": 1})
         await Breaking(broker, "orders", "billing").ended(
             "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
