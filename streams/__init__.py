@@ -7,6 +7,7 @@ from streams.broker import Broker
 from streams.cancellations import Cancellations
 from streams.consumer import Consumer, ConsumerOptions
 from streams.dead_letters import DeadLetter, DeadLetters, Filter
+from streams.erasure import Erased, Erasure
 from streams.errors import (
     AccessDenied,
     BrokerError,
@@ -28,7 +29,6 @@ from streams.errors import (
     Throttle,
     Unavailable,
 )
-from streams.erasure import Erased, Erasure
 from streams.event import Event
 from streams.groups import Groups
 from streams.lanes import Lanes

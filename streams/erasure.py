@@ -41,8 +41,8 @@ class Erasure:
     """Deletes events of one stream by an attribute, for every group: for people who ask to be forgotten.
 
     It reads the whole stream, so its cost grows with what is stored. A handler that runs at that moment ends its
-    attempt; if that fails, no retry follows. Where the order of keys is kept, a key whose first event was deleted goes on
-    with the next look of a reclaimer. What an event's errors and audit records say stays: it has no body.
+    attempt; if that fails, no retry follows. Where the order of keys is kept, a key whose first event was deleted goes
+    on with the next look of a reclaimer. What an event's errors and audit records say stays: it has no body.
 
     Args:
         broker: an open broker.

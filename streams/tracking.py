@@ -125,7 +125,7 @@ class Tracking:
         return await self._store.linked(check_id(name, "name"))
 
     async def file(self, name: str, id: str) -> None:
-        """Let an event be found with others that have something in common, e.g. a customer; the latest 1,000 of them."""
+        """Let an event be found with others that have something in common, e.g. a customer; the latest 1,000."""
         await self._store.file(check_id(name, "name"), id, self._retention)
 
     async def filed(self, name: str, *, most: int = 100) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from streams.cli import endpoints, instances, message_stats
+from streams.cli import endpoints, instances, message_stats, privacy
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -35,12 +35,15 @@ from streams.errors import ConfigurationError
 
 # What sends is imported by the commands that need it: the others start sooner.
 if TYPE_CHECKING:
-    from streams.whatsapp import MessageOptions, Messages
+    from streams.whatsapp import MessageOptions, MessageRecord, Messages
     from streams.whatsapp.bulk import Plan
 
 app = typer.Typer(help="Send WhatsApp messages, follow them, and look after the instances.", no_args_is_help=True)
 app.add_typer(instances.app, name="instances")
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(privacy.app, name="suppressions")
+app.command("erase", help=privacy.ERASE)(privacy.erase)
+app.command("new-key", help=privacy.NEW_KEY)(privacy.new_key)
 app.command("stats", help=message_stats.HELP)(message_stats.stats)
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose message it is.")]
@@ -86,6 +89,7 @@ def send(  # noqa: PLR0913 - each is an option of the command
     instance: InstanceId = "1",
     priority: Priority = 0,
     delay: Annotated[float, typer.Option("--delay", min=0, help="Seconds until it may go out.")] = 0.0,
+    marketing: Annotated[bool, typer.Option("--marketing", help="People who stopped marketing get none.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -95,6 +99,8 @@ def send(  # noqa: PLR0913 - each is an option of the command
     from streams.whatsapp.bulk import Plan
 
     options: MessageOptions = {"tenant": tenant, "instance": instance, "priority": priority, "delay": delay}
+    if marketing:
+        options["category"] = "marketing"
     if file is None:
         if not phone or not words or template or text:
             raise ConfigurationError("give a phone and a text, or --csv with --template or --text")
@@ -153,22 +159,30 @@ def _send_file(
 
 
 @app.command(
-    "status", help="Where a message stands, by its id or the provider's." + examples("streams whatsapp status ID")
+    "status",
+    help="Where a message stands, by its id or the provider's; or all messages to a recipient."
+    + examples("streams whatsapp status ID", "streams whatsapp status --phone 5511999999999"),
 )
 def status(
-    ident: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    ident: Annotated[str, typer.Argument(metavar="ID", show_default=False)] = "",
     *,
+    phone: Annotated[str, typer.Option("--phone", help="All messages to a recipient.", show_default=False)] = "",
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
     """Show a message."""
+    if bool(ident) == bool(phone):
+        raise ConfigurationError("give an id, or --phone")
 
     async def main() -> Any:
         async with _messages(url, namespace) as messages:
-            return await messages.show(ident)
+            return await (messages.sent_to(phone) if phone else messages.show(ident))
 
     record = run(main)
+    if phone:
+        _show_all(record, as_json=as_json)
+        return
     if as_json:
         write_json(asdict(record))
         return
@@ -177,6 +191,17 @@ def status(
     for row in record.timeline:
         facts = [str(row.get(name, "")) for name in ("attempt", "code", "reason", "provider_id")]
         shown.add_row(moment(row["at"]), cell(row["state"]), *map(cell, facts))
+    stdout().print(shown)
+
+
+def _show_all(records: list[MessageRecord], *, as_json: bool) -> None:
+    if as_json:
+        write_json({"messages": [asdict(record) for record in records]})
+        return
+    shown = table("MESSAGE", "STATUS", "REASON", "LATEST")
+    for record in records:
+        latest = moment(record.timeline[-1]["at"]) if record.timeline else ""
+        shown.add_row(record.id, record.status, cell(record.reason), latest)
     stdout().print(shown)
 
 

@@ -280,7 +280,7 @@ class Tracking:
         return self._call(lambda notes: notes.linked(name))
 
     def file(self, name: str, id: str) -> None:
-        """Let an event be found with others that have something in common, e.g. a customer; the latest 1,000 of them."""
+        """Let an event be found with others that have something in common, e.g. a customer; the latest 1,000."""
         self._call(lambda notes: notes.file(name, id))
 
     def filed(self, name: str, *, most: int = 100) -> list[str]:

@@ -14,8 +14,9 @@ from streams.settings import Settings, gather
 from streams.whatsapp.closing import Closing
 from streams.whatsapp.instances import Instances, Providers
 from streams.whatsapp.outbox.deliverer import Deliverer
+from streams.whatsapp.privacy import Retention
 from streams.whatsapp.sender import Sender
-from streams.whatsapp.settings import DAY, WhatsAppSettings
+from streams.whatsapp.settings import DAY, KNOWN_KEY, WhatsAppSettings
 from streams.whatsapp.webhooks.tracker import Tracker
 
 logger = logging.getLogger("streams.whatsapp")
@@ -49,7 +50,10 @@ class Application:
         self.pipeline = sync.Pipeline(settings=settings)
         pipeline = self.pipeline.asynchronous
         self.deliverer = Deliverer(pipeline, whatsapp)
-        pipeline.middleware.append(Closing(self.providers.close, self.deliverer.close))
+        pipeline.middleware += [
+            Closing(self.providers.close, self.deliverer.close),
+            Retention(pipeline, whatsapp),
+        ]
         self.tracker = Tracker(pipeline, whatsapp, self.deliverer.tell)
         self.sender = Sender(pipeline, whatsapp, self.instances, self.providers, self.deliverer.tell)
 
@@ -69,7 +73,15 @@ class Application:
         found = gather(environ, directory)
         if settings.url == Settings().url and "STREAMS_URL" not in found:
             settings = replace(settings, url=f"embedded://{data_folder(environ)}")
-        return cls(settings, WhatsAppSettings.from_env(environ, directory), environ)
+        whatsapp = WhatsAppSettings.from_env(environ, directory)
+        if whatsapp.lookup_key == KNOWN_KEY and (whatsapp.instances or whatsapp.chosen != "sandbox"):
+            advice = (
+                "set STREAMS_WHATSAPP_LOOKUP_KEY to a secret: with its default, recipients can be guessed from keys"
+            )
+            if in_production(found):
+                raise ConfigurationError(advice)
+            logger.warning(advice)
+        return cls(settings, whatsapp, environ)
 
 
 def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -> Application:
@@ -83,8 +95,7 @@ def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -
     """
     environ = os.environ if environ is None else environ
     found = gather(environ, Path.cwd())
-    in_production = found.get("STREAMS_ENV", ("", ""))[0].lower() == "production"
-    wanted = found.get("STREAMS_FALLBACK", ("none" if in_production else "embedded", ""))[0]
+    wanted = found.get("STREAMS_FALLBACK", ("none" if in_production(found) else "embedded", ""))[0]
     if wanted not in ("embedded", "none"):
         raise ConfigurationError(f"STREAMS_FALLBACK is embedded or none, not {wanted!r}")
     try:
@@ -99,6 +110,11 @@ def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -
         settings = replace(made.pipeline.settings, url=f"embedded://{data_folder(environ)}")
         return Application(settings, made.settings, environ)
     return made
+
+
+def in_production(found: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether ``STREAMS_ENV`` says so."""
+    return found.get("STREAMS_ENV", ("", ""))[0].lower() == "production"
 
 
 def data_folder(environ: Mapping[str, str]) -> Path:

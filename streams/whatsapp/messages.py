@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import hashlib
-import hmac
 import logging
 import uuid
 from collections.abc import Mapping
@@ -23,6 +22,8 @@ from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.sender import SEND
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import FINAL, GROUP, STREAM, MessageRecord, MessageStatus, tracking
+from streams.whatsapp.suppressions import MARKETING
+from streams.whatsapp.vault import vault_of
 
 logger = logging.getLogger("streams.whatsapp")
 
@@ -40,6 +41,8 @@ class SendOptions(TypedDict, total=False):
     """Retries after the first try; None: the settings'."""
     retry_delay: float
     """Seconds before the first retry; None: the settings'."""
+    category: str
+    """``marketing`` for what people can stop while other messages go on."""
     reply_to: str
     """The provider's id of the message that it answers."""
 
@@ -109,25 +112,32 @@ class Messages:
         if key:
             # A tenant's keys are its own.
             attributes["dedup_id"] = f"{tenant}:{key}"
-        ident = uuid.uuid4().hex
+        if (category := options.get("category", "")) not in ("", MARKETING):
+            raise InvalidMessage(f"category is {MARKETING} or nothing, not {category!r}")
+        if category:
+            attributes["headers"] = {"category": category}
+        ident, hashed = uuid.uuid4().hex, self.hashed(recipient)
         receipt = await self._pipeline.publish(
             STREAM,
-            message.as_data(),
+            vault_of(self._settings.encryption_keys).seal(message.as_data(), ident, tenant),
             type=SEND,
             id=ident,
             tenant=tenant,
             instance=instance,
-            subject=self.hashed(recipient),
+            subject=hashed,
             **attributes,
         )
         if not receipt.duplicate:
-            now = self._pipeline.broker.clock.now()
-            await self._notes().note(
-                ident,
-                MessageStatus.PENDING,
-                {"priority": attributes.get("priority", 0)},
-                fields={"tenant": tenant, "instance": instance},
-                counts=counts_of(MessageStatus.PENDING, tenant, instance, now=now),
+            notes, now = self._notes(), self._pipeline.broker.clock.now()
+            await asyncio.gather(
+                notes.note(
+                    ident,
+                    MessageStatus.PENDING,
+                    {"priority": attributes.get("priority", 0)},
+                    fields={"tenant": tenant, "instance": instance, "recipient": hashed},
+                    counts=counts_of(MessageStatus.PENDING, tenant, instance, now=now),
+                ),
+                notes.file(hashed, ident),
             )
         return receipt.event_id, not receipt.duplicate
 
@@ -159,6 +169,19 @@ class Messages:
             dead = any(state.state == "dead" for state in states)
         return MessageRecord.of(tracked, MessageStatus.FAILED if dead else None)
 
+    async def sent_to(self, recipient: str | Recipient, *, most: int = 100) -> list[MessageRecord]:
+        """What is known of the messages to a recipient, whosever they are, the latest first; of 1,000 at most.
+
+        Raises:
+            InvalidMessage: it is no recipient.
+        """
+        to = recipient if isinstance(recipient, Recipient) else Recipient.parse(recipient)
+        found = []
+        for ident in await self._notes().filed(self.hashed(to), most=most):
+            with contextlib.suppress(NotFound):  # Forgotten sooner than the list of them.
+                found.append(await self.show(ident))
+        return found
+
     async def counts(self) -> Counts:
         """How many messages stand where."""
         try:
@@ -182,8 +205,7 @@ class Messages:
 
     def hashed(self, recipient: Recipient) -> str:
         """What stands for a recipient wherever its number must not."""
-        key = self._settings.lookup_key.encode()
-        return hmac.new(key, recipient.text.encode(), hashlib.sha256).hexdigest()[:32]
+        return recipient.hashed(self._settings.lookup_key)
 
     def _notes(self) -> Tracking:
         return tracking(self._pipeline, self._settings.retention)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from dataclasses import dataclass
 
@@ -48,6 +50,13 @@ class Recipient:
     def text(self) -> str:
         """The number or id, unmasked."""
         return self.phone or self.bsuid
+
+    def hashed(self, key: str) -> str:
+        """What stands for it wherever its number must not: 32 hexadecimal digits, of which ``key`` is the secret.
+
+        A plain hash would be no secret: all numbers of a country are tried in minutes.
+        """
+        return hmac.new(key.encode(), self.text.encode(), hashlib.sha256).hexdigest()[:32]
 
     @property
     def masked(self) -> str:

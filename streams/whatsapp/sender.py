@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -17,6 +18,8 @@ from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import Again, Blocked, Hopeless, Outcome, Sent, Throttled, Unknown
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import GROUP, STREAM, MessageStatus
+from streams.whatsapp.suppressions import MARKETING, Suppressions, stops
+from streams.whatsapp.vault import vault_of
 
 logger = logging.getLogger("streams.whatsapp")
 
@@ -88,7 +91,10 @@ class Sender:
 
     async def send(self, event: Event[Any]) -> None:
         """Send one message, unless it went out before or nobody knows whether it did."""
-        known = await self._journal.get(event.id)
+        suppressions = Suppressions(self._pipeline)
+        known, suppression = await asyncio.gather(
+            self._journal.get(event.id), suppressions.find(event.subject or "?", event.tenant or "")
+        )
         anew = bool(event.replays) and (known is None or known.fields.get("replays") != str(event.replays))
         if known is not None and not anew:
             if known.fields.get("provider_id"):
@@ -98,8 +104,14 @@ class Sender:
             if known.fields.get("trying"):
                 await self._leave_open(event, "the worker was lost while it was sending")
                 return
+        if stops(suppression, str(event.meta.get("category", ""))):
+            # Acknowledged: there is nothing to look into, and a replay would not go out either.
+            fields = {"trying": "", "reason": "suppressed"}
+            await self._note(event, MessageStatus.FAILED, {"attempt": event.attempt, "reason": "suppressed"}, fields)
+            return
         try:
-            message = Message.from_data(event.data)
+            body = vault_of(self._settings.encryption_keys).open(event.data, event.id, event.tenant or "")
+            message = Message.from_data(body)
         except InvalidMessage as error:
             await self._fail(event, Hopeless(reason=str(error)))
             raise
@@ -142,6 +154,11 @@ class Sender:
         elif isinstance(outcome, Unknown):
             await self._leave_open(event, outcome.reason)
         elif isinstance(outcome, Hopeless):
+            if outcome.suppress and event.subject:
+                suppressions = Suppressions(self._pipeline)
+                await suppressions.add(
+                    event.subject, event.tenant or "", MARKETING, reason=outcome.reason, by="provider"
+                )
             await self._fail(event, outcome)
         elif isinstance(outcome, Again):
             retries = event.attempt - 1
@@ -181,6 +198,8 @@ class Sender:
             type=DECIDE,
             priority=event.priority,
             delay=self._settings.unknown_after,
+            # Not as its subject: a decision must not wait for its turn among the messages to the same recipient.
+            headers={"recipient": event.subject or ""},
             dedup_id=f"decide-{event.id}-{event.attempt}-{event.replays}",
         )
 

@@ -12,10 +12,13 @@ from streams.errors import ConfigurationError
 from streams.limit import Rate
 from streams.settings import gather
 from streams.whatsapp.providers.cloud import VERSION
+from streams.whatsapp.vault import vault_of
 
 _PREFIX = "STREAMS_WHATSAPP_"
 UnknownPolicy = Literal["fail", "resend"]
 DAY = 86_400.0
+KNOWN_KEY = "streams"
+"""The default that everybody knows, good for trying things out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ class WhatsAppSettings:
         webhook_key: secret that the secrets of tenants' endpoints are made from; '' tells tenants nothing.
         webhook_allow: hosts, ``host`` or ``host:port`` with commas, whose endpoints may be plain http or private.
         inbound: whether messages of people are published on the stream ``whatsapp-inbound``, for handlers of yours.
+        encryption_keys: master keys that what messages say is encrypted with, ``NAME:BASE64`` with commas, the present
+            one first; '' leaves it readable on the server.
+        dead_retention: seconds after which dead letters of messages are deleted, with what they say.
         lookup_key: secret that recipients are hashed with, so that no key on the server holds a number.
     """
 
@@ -72,7 +78,9 @@ class WhatsAppSettings:
     webhook_key: str = field(default="", repr=False)
     webhook_allow: str = ""
     inbound: bool = False
-    lookup_key: str = field(default="streams", repr=False)
+    encryption_keys: str = field(default="", repr=False)
+    dead_retention: float = 30 * DAY
+    lookup_key: str = field(default=KNOWN_KEY, repr=False)
 
     def __post_init__(self) -> None:
         if self.provider not in ("", "cloud", "evolution", "sandbox"):
@@ -92,10 +100,14 @@ class WhatsAppSettings:
             ("retry_delay", 0, DAY),
             ("unknown_after", 1, 7 * DAY),
             ("retention", 60, 400 * DAY),
+            ("dead_retention", 60, 400 * DAY),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not low <= value <= high:
                 raise ConfigurationError(f"{_PREFIX}{name.upper()} is from {low} to {high}, not {value!r}")
+
+        if self.encryption_keys:
+            vault_of(self.encryption_keys)
 
     @property
     def chosen(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -15,10 +16,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from streams.errors import StreamsError
+from streams.errors import InvalidMessage, StreamsError
 from streams.event import Event
 from streams.pipeline import Pipeline
 from streams.producer import Producer, ProducerOptions
+from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.settings import DAY, WhatsAppSettings
 from streams.whatsapp.webhooks.tracker import INBOUND_STREAM, RECEIVED, STATUS, STATUS_STREAM
 from streams.whatsapp.webhooks.updates import (
@@ -104,7 +106,7 @@ class WebhookApp:
             return PlainTextResponse("no JSON", 400)
         now = self._pipeline.broker.clock.now()
         statuses = [_status(update, now) for update in updates if isinstance(update, StatusUpdate)]
-        received = [_received(update) for update in updates if isinstance(update, InboundMessage)]
+        received = [self._received(update) for update in updates if isinstance(update, InboundMessage)]
         try:
             await self._publish(STATUS_STREAM, statuses)
             if self._settings.inbound:
@@ -118,15 +120,23 @@ class WebhookApp:
         for event in events:
             await self._producers[stream].publish(event)
 
+    def _received(self, update: InboundMessage) -> Event[Any]:
+        headers = {}
+        with contextlib.suppress(InvalidMessage):  # Somebody who wants to be forgotten must be found.
+            headers["recipient"] = Recipient.parse(update.sender).hashed(self._settings.lookup_key)
+        return Event(
+            RECEIVED,
+            asdict(update),
+            instance=update.instance or "unknown",
+            headers=headers,
+            dedup_id=update.provider_id[:500],
+        )
+
 
 def _status(update: StatusUpdate, now: float) -> Event[Any]:
     data = {**asdict(update), "received": round(now, 3)}
     key = update.callback or update.provider_id
     return Event(STATUS, data, key=key[:200], dedup_id=update.dedup_id)
-
-
-def _received(update: InboundMessage) -> Event[Any]:
-    return Event(RECEIVED, asdict(update), instance=update.instance or "unknown", dedup_id=update.provider_id[:500])
 
 
 async def _read(request: Request) -> bytes | None:

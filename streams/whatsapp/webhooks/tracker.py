@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from streams.errors import Snooze
@@ -9,8 +10,10 @@ from streams.event import Event
 from streams.pipeline import Pipeline
 from streams.retry import Retry
 from streams.whatsapp.journal import Journal, Tell
+from streams.whatsapp.providers.meta_errors import TABLE
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import MessageStatus
+from streams.whatsapp.suppressions import MARKETING, Suppressions
 
 STATUS_STREAM = "whatsapp-status"
 INBOUND_STREAM = "whatsapp-inbound"
@@ -52,4 +55,12 @@ class Tracker:
         fields = {"provider_id": said["provider_id"], "trying": "", **whose}
         if state is MessageStatus.FAILED:
             fields["reason"] = said.get("reason", "")
+            await self._suppress(str(said.get("code", "")), known.fields)
         await self._journal.note(ident, state, {**facts, "from": "webhook"}, fields=fields)
+
+    async def _suppress(self, code: str, known: Mapping[str, str]) -> None:
+        """Remember who stopped marketing, if that is why a message failed."""
+        rule, recipient = TABLE.get(int(code) if code.isdigit() else -1), known.get("recipient")
+        if rule is not None and rule.decision == "suppress" and recipient:
+            suppressions = Suppressions(self._pipeline)
+            await suppressions.add(recipient, known.get("tenant", ""), MARKETING, reason=rule.reason, by="provider")

@@ -1,0 +1,121 @@
+"""Privacy: forget a person, and delete what was kept for long enough."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+
+from streams.erasure import Erased, Erasure
+from streams.errors import StreamsError
+from streams.middleware import Middleware, Place
+from streams.pipeline import Pipeline
+from streams.whatsapp.recipient import Recipient
+from streams.whatsapp.settings import WhatsAppSettings
+from streams.whatsapp.status import GROUP, STREAM, tracking
+from streams.whatsapp.webhooks.tracker import INBOUND_STREAM
+
+logger = logging.getLogger("streams.whatsapp")
+_EVERY = 3600.0
+_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was deleted of a person.
+
+    Attributes:
+        messages: to them: waiting, scheduled, running, dead.
+        inbound: messages from them.
+        tracked: statuses, timelines and other keys.
+    """
+
+    messages: Erased
+    inbound: Erased
+    tracked: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.messages.total + self.inbound.total + self.tracked
+
+
+async def forget(pipeline: Pipeline, settings: WhatsAppSettings, recipient: Recipient, *, by: str = "") -> Forgotten:
+    """Delete everything about a person on the server, of every tenant; counters keep their sums.
+
+    A suppression stays: it is what keeps them from being written to again, and holds no number. Who sends to them at
+    this moment may write a status down afterwards; a second call deletes it.
+
+    Args:
+        pipeline: open.
+        settings: of the application, with the lookup key that the messages were queued with.
+        recipient: who.
+        by: who acts, for the audit record.
+    """
+    hashed, notes = recipient.hashed(settings.lookup_key), tracking(pipeline, settings.retention)
+    sent, received = Erasure(pipeline.broker, STREAM, by=by), Erasure(pipeline.broker, INBOUND_STREAM, by=by)
+    messages = await sent.erase("subject", hashed) + await sent.erase("recipient", hashed)
+    inbound = await received.erase("recipient", hashed)
+    gone = 0
+    while idents := await notes.filed(hashed, most=_MOST):
+        known = await asyncio.gather(*map(notes.get, idents))
+        links = [row.fields["provider_id"] for row in known if row is not None and row.fields.get("provider_id")]
+        gone += await notes.forget(idents, links=links, files=[hashed])
+    return Forgotten(messages, inbound, gone)
+
+
+async def expire(pipeline: Pipeline, settings: WhatsAppSettings) -> int:
+    """Delete dead letters of messages that are older than ``dead_retention``; returns how many."""
+    letters = pipeline.dead_letters(STREAM, GROUP, by="retention")
+    limit, gone, old = pipeline.broker.clock.now() - settings.dead_retention, 0, list[str]()
+    async for letter in letters.iterate():
+        if letter.died_at > limit:
+            break  # They stand in the order of their deaths.
+        old.append(letter.id)
+        if len(old) >= _MOST:
+            gone, old = gone + await letters.discard(old), []
+    return gone + (await letters.discard(old) if old else 0)
+
+
+class Retention(Middleware):
+    """Deletes old dead letters now and then, for as long as a consumer runs.
+
+    Args:
+        pipeline: that the consumers belong to.
+        settings: of the application.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._places: set[Place] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, place: Place) -> None:
+        """Begin with the first consumer."""
+        self._places.add(place)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self, place: Place) -> None:
+        """End with the last one."""
+        self._places.discard(place)
+        if not self._places and self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        every = min(_EVERY, self._settings.dead_retention / 2)
+        while True:
+            began = time.monotonic()
+            try:
+                count = await expire(self._pipeline, self._settings)
+                if count:
+                    logger.info("deleted dead letters that were kept for long enough", extra={"count": count})
+            except StreamsError as error:
+                logger.warning("old dead letters cannot be deleted now", extra={"error": str(error)})
+            await asyncio.sleep(max(0.0, every - (time.monotonic() - began)))

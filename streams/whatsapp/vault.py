@@ -1,0 +1,132 @@
+"""The vault: what messages say, encrypted on the server. Needs the extra ``crypto``.
+
+AES-256-GCM with a key per tenant, derived (HKDF, SHA-256) from a master key that only the programs have. What is sealed
+is bound to its message and tenant, so that it cannot be put into another one's place. Master keys have names, so that a
+new one can take over while messages of the old one still wait.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from streams.errors import ConfigurationError, InvalidMessage, Snooze
+
+SEALED = "sealed"
+"""Name of the field with the name of the master key; its presence says that the body is sealed."""
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
+_BYTES = 32
+_NONCE = 12
+_PATIENCE = 60.0
+
+
+class Vault:
+    """Seals and opens bodies; without keys it leaves them as they are.
+
+    Args:
+        keys: ``NAME:BASE64`` with commas, 32 bytes each; the first seals, all open.
+
+    Raises:
+        ConfigurationError: a key is malformed, or the extra ``crypto`` is missing.
+    """
+
+    def __init__(self, keys: str) -> None:
+        self._masters: dict[str, bytes] = {}
+        for part in filter(None, (part.strip() for part in keys.split(","))):
+            name, colon, text = part.partition(":")
+            try:
+                key = base64.b64decode(text, validate=True)
+            except binascii.Error:
+                key = b""
+            if not colon or not _NAME.fullmatch(name) or len(key) != _BYTES or name in self._masters:
+                raise ConfigurationError(
+                    "STREAMS_WHATSAPP_ENCRYPTION_KEYS is NAME:BASE64 of 32 bytes, several with commas, each name once; "
+                    "'streams whatsapp new-key' makes one"
+                )
+            self._masters[name] = key
+        self._derived: dict[tuple[str, str], Any] = {}
+        if self._masters:
+            _library()
+
+    @property
+    def seals(self) -> bool:
+        """Whether bodies are sealed."""
+        return bool(self._masters)
+
+    def seal(self, body: Mapping[str, Any], message_id: str, tenant: str) -> dict[str, Any]:
+        """What is stored in the place of a body."""
+        if not self._masters:
+            return dict(body)
+        name, nonce = next(iter(self._masters)), os.urandom(_NONCE)
+        text = self._cipher(name, tenant).encrypt(nonce, orjson.dumps(body), _bound_to(message_id, tenant))
+        return {SEALED: name, "text": base64.b64encode(nonce + text).decode()}
+
+    def open(self, stored: Any, message_id: str, tenant: str) -> Any:
+        """The body that was stored; one that is not sealed is given back as it is.
+
+        Raises:
+            Snooze: it is sealed with a key that this program does not have (yet); its time costs nothing.
+            InvalidMessage: it was changed, or belongs to another message.
+        """
+        if not isinstance(stored, Mapping) or SEALED not in stored:
+            return stored
+        name = str(stored[SEALED])
+        if name not in self._masters:
+            raise Snooze(_PATIENCE, "STREAMS_WHATSAPP_ENCRYPTION_KEYS of this worker lacks the key of the message")
+        invalid_tag = _library()[2]
+        try:
+            raw = base64.b64decode(str(stored.get("text")), validate=True)
+            text = self._cipher(name, tenant).decrypt(raw[:_NONCE], raw[_NONCE:], _bound_to(message_id, tenant))
+            return orjson.loads(text)
+        except (invalid_tag, ValueError):
+            raise InvalidMessage("the sealed body was changed, or belongs to another message") from None
+
+    def _cipher(self, name: str, tenant: str) -> Any:
+        if (name, tenant) not in self._derived:
+            if len(self._derived) > 10_000:
+                self._derived.clear()
+            derive, cipher, _ = _library()
+            self._derived[name, tenant] = cipher(derive(self._masters[name], tenant))
+        return self._derived[name, tenant]
+
+
+@lru_cache(maxsize=8)
+def vault_of(keys: str) -> Vault:
+    """The vault of these keys, one per process; raises as ``Vault``."""
+    return Vault(keys)
+
+
+def new_key(name: str) -> str:
+    """A master key of that name, as the setting takes it."""
+    return f"{name}:{base64.b64encode(os.urandom(_BYTES)).decode()}"
+
+
+def _bound_to(message_id: str, tenant: str) -> bytes:
+    return f"{message_id}\n{tenant}".encode()
+
+
+@lru_cache(maxsize=1)
+def _library() -> tuple[Any, Any, Any]:
+    """How keys are derived, the cipher, and its error."""
+    try:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+    except ImportError:
+        raise ConfigurationError(
+            "STREAMS_WHATSAPP_ENCRYPTION_KEYS needs the extra crypto: pip install 'streams[crypto]'"
+        ) from None
+
+    def derive(master: bytes, tenant: str) -> bytes:
+        info = b"streams whatsapp body " + tenant.encode()
+        return HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=info).derive(master)
+
+    return derive, AESGCM, InvalidTag
