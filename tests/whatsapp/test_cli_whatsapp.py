@@ -17,6 +17,7 @@ import pytest
 
 from streams.errors import ConfigurationError
 from streams.whatsapp.bulk import Plan, campaign_of, read
+from streams.whatsapp.vault import Vault
 from tests.conftest import eventually
 from tests.servers import Server
 from tests.whatsapp.sandboxes import Sandboxes
@@ -182,3 +183,27 @@ def test_a_template_takes_its_parameters_in_order(tmp_path: Path):
     assert row.content is not None
     assert [p["text"] for p in row.content.body()["components"][0]["parameters"]] == ["A", "B"]
     assert campaign_of(path, Plan(text="x")) != campaign_of(path, Plan(text="y"))
+
+
+async def test_people_are_left_alone_and_forgotten(server, namespace):
+    environment = settings(server, namespace, STREAMS_WHATSAPP_PROVIDER="sandbox")
+    assert "no marketing of tenant acme goes to +55" in await typed(
+        environment, "suppressions", "add", PHONE, "--tenant", "acme"
+    )
+    assert "as before" in await typed(environment, "suppressions", "add", PHONE, "--tenant", "acme")
+    assert "no message of" in await typed(environment, "suppressions", "add", PHONE, "--tenant", "acme", "--all")
+    (row,) = json.loads(await typed(environment, "suppressions", "ls", "--json"))["suppressions"]
+    assert (row["tenant"], row["scope"], row["reason"]) == ("acme", "all", "operator")
+    assert row["recipient"] in await typed(environment | {"COLUMNS": "200"}, "suppressions", "ls", "--tenant", "acme")
+    assert "again" in await typed(environment, "suppressions", "rm", PHONE, "--tenant", "acme")
+    assert "nothing suppressed" in await typed(environment, "suppressions", "rm", PHONE, "--tenant", "acme")
+    said = await typed(environment, "send", PHONE, "Olá!", "--delay", "600", "--marketing", "--json")
+    ident = json.loads(said)["message_id"]
+    assert ident in await typed(environment | {"COLUMNS": "200"}, "status", "--phone", PHONE)
+    (message,) = json.loads(await typed(environment, "status", "--phone", PHONE, "--json"))["messages"]
+    assert (message["id"], message["status"]) == (ident, "pending")
+    assert "give an id, or --phone" in await typed(environment, "status", code=2)
+    assert "1 scheduled" in await typed(environment, "erase", "--phone", PHONE)
+    assert "nothing is stored" in await typed(environment, "erase", "--phone", PHONE)
+    key = (await typed(environment, "new-key")).strip()
+    assert Vault(key).seals
