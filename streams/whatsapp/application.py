@@ -54,7 +54,7 @@ class Application:
             Closing(self.providers.close, self.deliverer.close),
             Retention(pipeline, whatsapp),
         ]
-        self.tracker = Tracker(pipeline, whatsapp, self.deliverer.tell)
+        self.tracker = Tracker(pipeline, whatsapp, self.instances, self.deliverer.tell)
         self.sender = Sender(pipeline, whatsapp, self.instances, self.providers, self.deliverer.tell)
 
     @classmethod

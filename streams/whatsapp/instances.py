@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streams.errors import ConfigurationError
+from streams.errors import BrokerError, ConfigurationError
+from streams.pipeline import Pipeline
 from streams.whatsapp.providers import CloudProvider, EvolutionProvider, Instance, Provider, SandboxProvider
+from streams.whatsapp.registry import Registry, Row, check_row
 from streams.whatsapp.settings import WhatsAppSettings
 
-_KNOWN = frozenset({"provider", "base_url", "name", "waba", "token_env", "token_file"})
+logger = logging.getLogger("streams.whatsapp")
+_FRESH = 5.0
+"""Seconds after which the server is asked again which instances it has."""
 
 
 class Instances:
-    """The instances, by id. Without a file every id is the one instance of the settings.
+    """The instances, by id: those of a file, then those of the server. Without any, every id is that of the settings.
 
     A file is TOML::
 
@@ -37,18 +44,53 @@ class Instances:
     def __init__(self, settings: WhatsAppSettings, environ: Mapping[str, str] | None = None) -> None:
         self._settings = settings
         self._environ = os.environ if environ is None else environ
-        self._named = self._read(Path(settings.instances)) if settings.instances else None
+        self._named = self._read(Path(settings.instances)) if settings.instances else {}
+        self._stored: dict[str, Instance] | None = None
+        self._asked = -_FRESH
+        self._asking = asyncio.Lock()
+
+    async def refresh(self, pipeline: Pipeline) -> None:
+        """Ask the server for its instances, unless that was a few seconds ago.
+
+        Raises:
+            BrokerError: the server does not answer, and never did.
+        """
+        if self._stored is not None and time.monotonic() - self._asked < _FRESH:
+            return
+        async with self._asking:
+            if self._stored is not None and time.monotonic() - self._asked < _FRESH:
+                return
+            try:
+                rows = await Registry(pipeline).all()
+            except BrokerError:
+                if self._stored is None:
+                    raise
+            else:
+                self._stored = {ident: self._of_server(ident, row) for ident, row in rows.items()}
+            self._asked = time.monotonic()
 
     def get(self, ident: str) -> Instance | None:
-        """The instance of an id; None if there is none."""
-        if self._named is not None:
-            return self._named.get(ident)
+        """The instance of an id; None if there is none.
+
+        As soon as a file or the server names any, only those send: a wrong id must not go out by another's number.
+        """
+        if self._named or self._stored:
+            return self._named.get(ident) or (self._stored or {}).get(ident)
         settings = self._settings
         return Instance(ident, settings.chosen, settings.base_url, settings.token, settings.phone_number_id)
 
     def all(self) -> list[Instance]:
-        """Those that a file names."""
-        return list((self._named or {}).values())
+        """Those that a file or the server names."""
+        return list({**(self._stored or {}), **self._named}.values())
+
+    def _of_server(self, ident: str, row: Row) -> Instance:
+        """An instance that the server names. One that this process has no secret for is there and cannot send."""
+        try:
+            return self._instance(f"instance {ident}", ident, row)
+        except ConfigurationError as error:
+            logger.error("an instance cannot send", extra={"instance": ident, "error": str(error)})  # noqa: TRY400
+            base_url = row.get("base_url", "")
+            return Instance(ident, row.get("provider", ""), base_url, "", row.get("name", ""), row.get("waba", ""))
 
     def waba_of(self, ident: str | None) -> str | None:
         """The business account of an instance; None if none is known."""
@@ -65,22 +107,19 @@ class Instances:
         rows = stored.get("instances")
         if not isinstance(rows, dict) or not rows:
             raise ConfigurationError(f"{path} names no instances: write [instances.ID] tables")
-        return {ident: self._instance(path, ident, row) for ident, row in rows.items()}
+        return {ident: self._instance(f"{path}, instance {ident}", ident, row) for ident, row in rows.items()}
 
-    def _instance(self, path: Path, ident: str, row: Any) -> Instance:
-        where = f"{path}, instance {ident}"
-        if not isinstance(row, dict) or set(row) - _KNOWN or not all(isinstance(value, str) for value in row.values()):
-            raise ConfigurationError(f"{where}: texts named {', '.join(sorted(_KNOWN))}; secrets by reference only")
-        provider = row.get("provider", self._settings.chosen)
-        if provider not in ("cloud", "evolution", "sandbox"):
-            raise ConfigurationError(f"{where}: provider is cloud, evolution or sandbox, not {provider!r}")
+    def _instance(self, where: str, ident: str, row: Any) -> Instance:
+        if not isinstance(row, dict):
+            raise ConfigurationError(f"{where} is a table")
+        given = {"provider": self._settings.chosen, "base_url": self._settings.base_url, **row}
+        check_row(where, given)
         token = self._token(where, row)
-        if provider != "sandbox" and not token:
-            raise ConfigurationError(f"{where}: give token_env or token_file")
-        if provider == "evolution" and not row.get("base_url", self._settings.base_url):
+        if given["provider"] != "sandbox" and not token:
+            raise ConfigurationError(f"{where}: the secret of token_env or token_file is empty")
+        if given["provider"] == "evolution" and not given["base_url"]:
             raise ConfigurationError(f"{where}: provider evolution needs base_url")
-        base_url = row.get("base_url", self._settings.base_url)
-        return Instance(ident, provider, base_url, token, row.get("name", ""), row.get("waba", ""))
+        return Instance(ident, given["provider"], given["base_url"], token, row.get("name", ""), row.get("waba", ""))
 
     def _token(self, where: str, row: Mapping[str, str]) -> str:
         if "token_file" in row:

@@ -12,10 +12,12 @@ from streams.limit import Limit
 from streams.middleware import Breaker
 from streams.pipeline import Pipeline
 from streams.retry import Retry
+from streams.whatsapp.connections import Connections
 from streams.whatsapp.instances import Instances, Providers
 from streams.whatsapp.journal import Journal, Tell
 from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import Again, Blocked, Hopeless, Outcome, Sent, Throttled, Unknown
+from streams.whatsapp.providers.base import Connection, Instance
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import GROUP, STREAM, MessageStatus
 from streams.whatsapp.suppressions import MARKETING, Suppressions, stops
@@ -64,6 +66,7 @@ class Sender:
         self._providers = providers
         self._journal = Journal(pipeline, settings, tell)
         self._strikes: dict[tuple[str, str], int] = {}
+        self._seen: Connections | None = None
         pipeline.middleware.append(Breaker("instance", failures=0.8, minimum=20, window=60.0, open_for=_PROBE))
         retry = Retry(max_retries=settings.max_retries, delay=settings.retry_delay)
         lined_up = {"order_by": ("instance", "subject"), "fair_by": "tenant"}
@@ -115,9 +118,12 @@ class Sender:
         except InvalidMessage as error:
             await self._fail(event, Hopeless(reason=str(error)))
             raise
+        await self._instances.refresh(self._pipeline)
         instance = self._instances.get(event.instance or "")
         if instance is None:
             await self._fail(event, Hopeless(reason="no_instance"))
+        elif instance.provider != "sandbox" and not instance.token:
+            await self._act(event, Blocked(reason="no_secret"))  # This worker has none.
         else:
             fields = {"trying": str(event.attempt), "reason": "", "replays": str(event.replays or "")}
             if anew:
@@ -125,7 +131,20 @@ class Sender:
             facts = {"attempt": event.attempt}
             await self._note(event, MessageStatus.PROCESSING, facts, fields, anew=anew)
             outcome = await self._providers.of(instance).send(instance, message, event.id)
+            await self._look(instance, outcome)
             await self._act(event, outcome)
+
+    async def _look(self, instance: Instance, outcome: Outcome) -> None:
+        """Write down whether the instance can send. Its provider is not asked: some call a lost session open."""
+        if isinstance(outcome, Sent):
+            await self._connections().note(instance.id, Connection.OPEN, "sender")
+        elif isinstance(outcome, Blocked):
+            await self._connections().note(instance.id, Connection.CLOSED, "sender", outcome.reason)
+
+    def _connections(self) -> Connections:
+        if self._seen is None:
+            self._seen = Connections(self._pipeline)
+        return self._seen
 
     async def _note(
         self,

@@ -22,8 +22,9 @@ from streams.pipeline import Pipeline
 from streams.producer import Producer, ProducerOptions
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.settings import DAY, WhatsAppSettings
-from streams.whatsapp.webhooks.tracker import INBOUND_STREAM, RECEIVED, STATUS, STATUS_STREAM
+from streams.whatsapp.webhooks.tracker import CONNECTION, INBOUND_STREAM, RECEIVED, STATUS, STATUS_STREAM
 from streams.whatsapp.webhooks.updates import (
+    ConnectionUpdate,
     InboundMessage,
     StatusUpdate,
     Update,
@@ -107,6 +108,7 @@ class WebhookApp:
         now = self._pipeline.broker.clock.now()
         statuses = [_status(update, now) for update in updates if isinstance(update, StatusUpdate)]
         received = [self._received(update) for update in updates if isinstance(update, InboundMessage)]
+        statuses += [_connection(update) for update in updates if isinstance(update, ConnectionUpdate)]
         try:
             await self._publish(STATUS_STREAM, statuses)
             if self._settings.inbound:
@@ -137,6 +139,10 @@ def _status(update: StatusUpdate, now: float) -> Event[Any]:
     data = {**asdict(update), "received": round(now, 3)}
     key = update.callback or update.provider_id
     return Event(STATUS, data, key=key[:200], dedup_id=update.dedup_id)
+
+
+def _connection(update: ConnectionUpdate) -> Event[Any]:
+    return Event(CONNECTION, asdict(update), key=f"connection {update.instance}"[:200])
 
 
 async def _read(request: Request) -> bytes | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streams.whatsapp.providers.base import Connection
 from streams.whatsapp.providers.meta_errors import TABLE
 from streams.whatsapp.status import MessageStatus
 
@@ -18,6 +19,7 @@ _META = {
     "played": MessageStatus.READ,
     "failed": MessageStatus.FAILED,
 }
+_CONNECTION = {"open": Connection.OPEN, "connecting": Connection.CONNECTING}
 _EVOLUTION = {
     "SERVER_ACK": MessageStatus.SENT,
     "DELIVERY_ACK": MessageStatus.DELIVERED,
@@ -73,7 +75,22 @@ class InboundMessage:
     message: Mapping[str, Any]
 
 
-Update = StatusUpdate | InboundMessage
+@dataclass(frozen=True, slots=True)
+class ConnectionUpdate:
+    """What became of the connection of an instance.
+
+    Attributes:
+        instance: what the provider calls the instance.
+        state: whether it can send now.
+        reason: the provider's number for why it cannot; '' if it can, or does not say.
+    """
+
+    instance: str
+    state: Connection
+    reason: str = ""
+
+
+Update = StatusUpdate | InboundMessage | ConnectionUpdate
 
 
 def signed_by_meta(raw: bytes, header: str, app_secret: str) -> bool:
@@ -131,6 +148,10 @@ def from_evolution(body: Any) -> Iterator[Update]:
             if status is not None and isinstance(ident, str) and row.get("fromMe", True):
                 failed = status is MessageStatus.FAILED
                 yield StatusUpdate(ident, status, 0, reason="provider_error" if failed else "")
+        elif whole.get("event") == "connection.update" and instance:
+            state = _CONNECTION.get(str(row.get("state")), Connection.CLOSED)
+            code = row.get("statusReason")
+            yield ConnectionUpdate(instance, state, str(code) if state is not Connection.OPEN and code else "")
         elif whole.get("event") == "messages.upsert":
             key = _object(row.get("key"))
             if isinstance(key.get("id"), str) and not key.get("fromMe"):
