@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -131,6 +131,10 @@ class Tracking:
     async def filed(self, name: str, *, most: int = 100) -> list[str]:
         """Ids of the events that were filed under a name, the latest first. One command."""
         return await self._store.filed(check_id(name, "name"), max(1, most))
+
+    def known(self) -> AsyncIterator[list[str]]:
+        """Ids of all that is tracked, some at a time, in no order, perhaps twice. Reads all keys of the server."""
+        return self._store.known()
 
     async def forget(self, ids: Sequence[str], *, links: Sequence[str] = (), files: Sequence[str] = ()) -> int:
         """Forget events, other names of them, and names that they were filed under; returns how much was known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
@@ -108,6 +108,17 @@ class TrackStore:
         """The events filed under a name, the latest first."""
         found = await self._broker.control.call("ZRANGE", self._keys.filed(name), 0, most - 1, "REV")
         return [ident.decode() for ident in found]
+
+    async def known(self) -> AsyncIterator[list[str]]:
+        """Ids of the tracked events, a page at a time."""
+        prefix, cursor = self._keys.message(""), "0"
+        while True:
+            reply = await self._broker.control.call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 500)
+            cursor = reply[0].decode()
+            if reply[1]:
+                yield [key.decode().removeprefix(prefix) for key in reply[1]]
+            if cursor == "0":
+                return
 
     async def forget(self, idents: Sequence[str], links: Sequence[str], files: Sequence[str]) -> int:
         """Delete what is known of events, their other names, and what they were filed under; returns how many keys."""

@@ -287,6 +287,10 @@ class Tracking:
         """Ids of the events that were filed under a name, the latest first. One command."""
         return self._call(lambda notes: notes.filed(name, most=most))
 
+    def known(self) -> Iterator[list[str]]:
+        """Ids of all that is tracked, some at a time, in no order, perhaps twice. Reads all keys of the server."""
+        return self._portal.iterate(lambda p: p.tracking(*self._made).known())
+
     def forget(self, ids: Sequence[str], *, links: Sequence[str] = (), files: Sequence[str] = ()) -> int:
         """Forget events, other names of them, and names that they were filed under; returns how much was known."""
         return self._call(lambda notes: notes.forget(ids, links=links, files=files))

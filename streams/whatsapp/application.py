@@ -32,6 +32,7 @@ class Application:
 
     Attributes:
         pipeline: blocking; ``pipeline.asynchronous`` is what a worker runs.
+        environ: where secrets and folders are looked up.
         is_embedded: messages are kept by the embedded server of this user.
 
     Raises:
@@ -44,6 +45,7 @@ class Application:
         # An idempotency key holds as long as somebody may repeat a campaign or a form.
         settings = replace(settings, dedup_window=max(settings.dedup_window, 7 * DAY))
         self.settings = whatsapp
+        self.environ = os.environ if environ is None else environ
         self.is_embedded = (settings.url or "memory://").startswith(("embedded://", "memory://"))
         self.instances = Instances(whatsapp, environ)
         self.providers = Providers(whatsapp)
@@ -104,11 +106,10 @@ def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -
         if made.is_embedded or wanted == "none":
             raise
         logger.error(  # noqa: TRY400 - a sentence is enough
-            "the server is away: messages are kept by the EMBEDDED server of this machine until this process is "
-            "started again; set STREAMS_FALLBACK=none to refuse that"
+            "the server is away: messages are kept, and sent, by the EMBEDDED server of this machine until it is back; "
+            "set STREAMS_FALLBACK=none to refuse that"
         )
-        settings = replace(made.pipeline.settings, url=f"embedded://{data_folder(environ)}")
-        return Application(settings, made.settings, environ)
+        return Application(fallback_url(made.pipeline.settings, environ), made.settings, environ)
     return made
 
 
@@ -121,3 +122,13 @@ def data_folder(environ: Mapping[str, str]) -> Path:
     """Where the embedded server keeps messages: ``streams/whatsapp`` in ``$XDG_DATA_HOME`` or ``~/.local/share``."""
     base = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "streams" / "whatsapp"
+
+
+def fallback_folder(environ: Mapping[str, str]) -> Path:
+    """Where messages are kept while the server is away: beside ``data_folder``, whose messages are nobody else's."""
+    return data_folder(environ).with_name("whatsapp-fallback")
+
+
+def fallback_url(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The settings of a pipeline on that embedded server."""
+    return replace(settings, url=f"embedded://{fallback_folder(environ)}")

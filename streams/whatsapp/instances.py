@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -47,7 +46,6 @@ class Instances:
         self._named = self._read(Path(settings.instances)) if settings.instances else {}
         self._stored: dict[str, Instance] | None = None
         self._asked = -_FRESH
-        self._asking = asyncio.Lock()
 
     async def refresh(self, pipeline: Pipeline) -> None:
         """Ask the server for its instances, unless that was a few seconds ago.
@@ -57,17 +55,15 @@ class Instances:
         """
         if self._stored is not None and time.monotonic() - self._asked < _FRESH:
             return
-        async with self._asking:
-            if self._stored is not None and time.monotonic() - self._asked < _FRESH:
-                return
-            try:
-                rows = await Registry(pipeline).all()
-            except BrokerError:
-                if self._stored is None:
-                    raise
-            else:
-                self._stored = {ident: self._of_server(ident, row) for ident, row in rows.items()}
-            self._asked = time.monotonic()
+        # Whoever comes meanwhile goes on with what is known. No lock: this object outlives event loops.
+        self._asked = time.monotonic()
+        try:
+            rows = await Registry(pipeline).all()
+        except BrokerError:
+            if self._stored is None:
+                raise
+        else:
+            self._stored = {ident: self._of_server(ident, row) for ident, row in rows.items()}
 
     def get(self, ident: str) -> Instance | None:
         """The instance of an id; None if there is none.

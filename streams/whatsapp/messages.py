@@ -15,9 +15,7 @@ from streams.pipeline import Pipeline
 from streams.tracking import Tracking
 from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.content import Content
-from streams.whatsapp.instances import Instances, Providers
 from streams.whatsapp.message import Message
-from streams.whatsapp.outcome import Outcome
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.sender import SEND
 from streams.whatsapp.settings import WhatsAppSettings
@@ -107,8 +105,8 @@ class Messages:
             for name in ("priority", "delay", "expires", "max_retries", "retry_delay")
             if options.get(name) is not None
         }
-        tenant, key = _text("tenant", options.get("tenant", "1")), options.get("idempotency_key")
-        instance = _text("instance", options.get("instance", "1"))
+        tenant, key = checked_text("tenant", options.get("tenant", "1")), options.get("idempotency_key")
+        instance = checked_text("instance", options.get("instance", "1"))
         if key:
             # A tenant's keys are its own.
             attributes["dedup_id"] = f"{tenant}:{key}"
@@ -211,27 +209,12 @@ class Messages:
         return tracking(self._pipeline, self._settings.retention)
 
 
-async def send_directly(
-    to: str, content: Content, instance: str, settings: WhatsAppSettings, instances: Instances
-) -> tuple[str, Outcome]:
-    """Send past the queue, once. Returns the id that was made for the message, and what the provider said.
+def checked_text(name: str, value: object) -> str:
+    """A tenant or instance as text.
 
     Raises:
-        InvalidMessage: the provider would refuse it, or there is no such instance.
+        InvalidMessage: it is neither a text nor a number.
     """
-    message = Message(Recipient.parse(to), content)
-    sender = instances.get(instance)
-    if sender is None:
-        raise InvalidMessage(f"there is no instance {instance!r}")
-    ident = uuid.uuid4().hex
-    providers = Providers(settings)
-    try:
-        return ident, await providers.of(sender).send(sender, message, ident)
-    finally:
-        await providers.close()
-
-
-def _text(name: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise InvalidMessage(f"{name} is a text or a number, not {type(value).__name__}")
     return str(value)

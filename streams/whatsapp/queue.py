@@ -12,8 +12,11 @@ from typing import Any, TypeVar, Unpack
 from streams.errors import BrokerUnavailable, InvalidMessage, PublishUnknown, StreamsError
 from streams.whatsapp.application import Application, with_fallback
 from streams.whatsapp.content import Content, Text
-from streams.whatsapp.messages import MessageOptions, Messages, SendOptions, send_directly
-from streams.whatsapp.outcome import Hopeless, Sent, Unknown
+from streams.whatsapp.direct import Direct, Remembered, Sending, new_ident
+from streams.whatsapp.fallback import StandIn
+from streams.whatsapp.messages import MessageOptions, Messages, SendOptions, checked_text
+from streams.whatsapp.outcome import Hopeless, Outcome, Sent, Unknown
+from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.status import MessageRecord, MessageStatus
 
 logger = logging.getLogger("streams.whatsapp")
@@ -56,7 +59,12 @@ class MessageQueue:
         """
         content = Text(message) if isinstance(message, str) else message
         given: MessageOptions = {**options, "tenant": tenant_id, "instance": instance_id, "priority": priority}
-        return self._call(lambda messages: messages.add(phone, content, **given))
+        key, tenant = options.get("idempotency_key", ""), str(tenant_id)
+        if key and (ident := _directly_sent.find(tenant, key)) is not None:
+            return ident  # It went out past the queue, of which the server may know nothing.
+        ident = self._call(lambda messages: messages.add(phone, content, **given))
+        _queued.add(tenant, key, ident)
+        return ident
 
     def get_queue_size(self) -> int:
         """How many messages wait for their turn, delayed ones and retries included."""
@@ -79,6 +87,10 @@ class MessageQueue:
         """
         return self._call(lambda messages: messages.show(message_id))
 
+    def switch(self, application: Application) -> None:
+        """Go on with the queue of another application."""
+        self._application = application
+
     def _call(self, act: Callable[[Messages], Awaitable[R]]) -> R:
         made = self._application
         return made.pipeline.portal.call(lambda pipeline: act(Messages(pipeline, made.settings)))
@@ -97,6 +109,7 @@ class MessageWorker:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._since = 0.0
+        self._stays = False
 
     @property
     def is_running(self) -> bool:
@@ -105,6 +118,11 @@ class MessageWorker:
 
     def start(self) -> None:
         """Start it, unless it runs. After a fork the child starts one of its own."""
+        self._stays = True
+        self.start_for_now()
+
+    def start_for_now(self) -> None:
+        """Start it for as long as the embedded server holds the queue."""
         with self._lock:
             if not self.is_running:
                 self._pid, self._since = os.getpid(), time.time()
@@ -119,10 +137,19 @@ class MessageWorker:
             self._application.pipeline.stop()
             thread.join(timeout)
 
+    def switch(self, application: Application) -> None:
+        """Go on with the queue of another application; a worker that nobody asked for ends."""
+        runs = self.is_running and self._stays
+        self.stop()
+        self._application = application
+        if runs:
+            self.start()
+
     def get_stats(self) -> dict[str, Any]:
         """What was done, by all workers of the queue, and what is left.
 
-        ``processed`` is ``sent`` and ``failed`` together; ``running`` and ``uptime`` (seconds) are of this process.
+        ``processed`` is ``sent`` and ``failed`` together; ``running``, ``uptime`` (seconds), ``embedded`` (the embedded
+        server holds the queue), ``sent_directly`` and ``handed_over`` (by the relay) are of this process.
         """
         made = self._application
 
@@ -144,6 +171,9 @@ class MessageWorker:
             "queue_size": counts.pending + counts.retrying,
             "processing": counts.processing,
             "dead": counts.failed,
+            "embedded": made.is_embedded,
+            "sent_directly": _directly_sent.count,
+            "handed_over": sum(stand_in.handed_over for stand_in in _stand_ins),
         }
 
     def _run(self) -> None:
@@ -155,6 +185,9 @@ class MessageWorker:
 
 _lock = threading.RLock()
 _made: list[tuple[Application, MessageQueue, MessageWorker]] = []
+_stand_ins: list[StandIn] = []
+_queued, _directly_sent = Remembered(), Remembered()
+"""Idempotency keys of this process: a message never takes both ways."""
 
 
 def get_message_queue() -> MessageQueue:
@@ -168,7 +201,7 @@ def get_message_queue() -> MessageQueue:
     """
     application, queue, worker = _parts()
     if application.is_embedded:
-        worker.start()
+        worker.start_for_now()
     return queue
 
 
@@ -207,38 +240,85 @@ def send_message_via_queue(
             logger.error("the queue is away: the message is sent directly", extra={"error": why})  # noqa: TRY400
         else:
             return {"success": True, "via_queue": True, "message_id": ident}
-    return _directly(phone, message, str(instance_id)) | ({"fallback": why} if why else {})
+    result: dict[str, Any] = {"success": False, "via_queue": False, "message_id": None}
+    try:
+        content = Text(message) if isinstance(message, str) else message
+        tenant, instance = checked_text("tenant", tenant_id), checked_text("instance", instance_id)
+        direct = Direct(Recipient.parse(phone), content, tenant, instance, options.get("idempotency_key", ""))
+        result |= _directly(direct, asks=not why)
+    except StreamsError as error:
+        result["error"] = str(error)
+    return result | ({"fallback": why} if why else {})
 
 
 def reset() -> None:
     """Forget the queue and worker of this process, after stopping them: for tests, and after settings have changed."""
     with _lock:
+        stand_ins, _stand_ins[:] = list(_stand_ins), []
+    for stand_in in stand_ins:
+        stand_in.stop()  # Without the lock, which it may want.
+    with _lock:
+        _queued.clear()
+        _directly_sent.clear()
         while _made:
             application, _, worker = _made.pop()
             worker.stop()
             application.pipeline.close()
 
 
-def _directly(phone: str, message: str | Content, instance: str) -> dict[str, Any]:
+def _directly(message: Direct, *, asks: bool) -> dict[str, Any]:
+    """Send past the queue. ``asks``: the server is asked for the idempotency key, and told what became of it."""
     import asyncio
 
-    result: dict[str, Any] = {"success": False, "via_queue": False, "message_id": None}
-    try:
-        made = _made[0][0] if _made else Application.from_env()
-        content = Text(message) if isinstance(message, str) else message
-        ident, outcome = asyncio.run(send_directly(phone, content, instance, made.settings, made.instances))
-    except StreamsError as error:
-        return result | {"error": str(error)}
-    result["message_id"] = ident
+    known = _queued.find(message.tenant, message.key) or _directly_sent.find(message.tenant, message.key)
+    if message.key and known:
+        return {"success": True, "message_id": known, "duplicate": True}
+    made = _made[0][0] if _made else Application.from_env()
+    sending, ident = Sending(made.settings, made.instances), new_ident()
+    told = None
+    if asks:
+        try:
+            made.pipeline.portal.call(made.instances.refresh)
+            if message.key:
+                taken = made.pipeline.portal.call(lambda pipeline: sending.reserve(pipeline, message, ident))
+                if taken != ident:
+                    return {"success": True, "message_id": taken, "duplicate": True}
+            told = made.pipeline.portal
+        except BrokerUnavailable:
+            logger.warning("the server is away: nobody can say whether the message was queued before")
+    outcome: Outcome = asyncio.run(sending.send(message, ident))
+    if isinstance(outcome, (Sent, Unknown)):
+        _directly_sent.add(message.tenant, message.key, ident)
+    _directly_sent.count += isinstance(outcome, Sent)
+    if told is not None:
+        try:
+            told.call(lambda pipeline: sending.note(pipeline, message, ident, outcome))
+        except StreamsError as error:
+            logger.warning("a direct message cannot be followed", extra={"event_id": ident, "error": str(error)})
     if isinstance(outcome, Sent):
-        return result | {"success": True, "provider_id": outcome.provider_id}
+        return {"success": True, "message_id": ident, "provider_id": outcome.provider_id}
     kind = "unknown" if isinstance(outcome, Unknown) else "failed" if isinstance(outcome, Hopeless) else "not sent"
-    return result | {"error": f"{kind}: {outcome.reason}"}
+    return {"message_id": ident, "error": f"{kind}: {outcome.reason}"}
 
 
 def _parts() -> tuple[Application, MessageQueue, MessageWorker]:
     with _lock:
         if not _made:
-            made = with_fallback(Application.from_env())
+            wanted = Application.from_env()
+            made = with_fallback(wanted)
             _made.append((made, MessageQueue(made), MessageWorker(made)))
+            stand_in = StandIn(wanted, made, _switch)
+            if stand_in.is_needed:
+                _stand_ins.append(stand_in)
+                stand_in.start()
         return _made[0]
+
+
+def _switch(application: Application) -> None:
+    """The server is back: everything goes on there."""
+    with _lock:
+        if _made:
+            _, queue, worker = _made[0]
+            worker.switch(application)
+            queue.switch(application)
+            _made[0] = (application, queue, worker)

@@ -53,7 +53,8 @@ CALLS = f"""
     while queue.get_processing_count():
         time.sleep(0.02)
     found = dict(result=result, direct=direct, refused=refused, stats=worker.get_stats(), size=queue.get_queue_size(),
-                 unknown=queue.get_status("nothing"), status=queue.get_status(message_id))
+                 unknown=queue.get_status("nothing"),
+                 direct_status=queue.get_status(direct["message_id"]), status=queue.get_status(message_id))
     reset()
     print(json.dumps(found))
 """
@@ -69,13 +70,12 @@ def check(found: dict) -> None:
     assert "phone number with country code" in found["refused"]["error"]
     stats = found["stats"]
     assert (stats["processed"], stats["sent"], stats["failed"], stats["queue_size"], stats["processing"]) == (
-        2,
-        2,
-        0,
-        0,
-        0,
+        *(3, 3, 0),
+        *(0, 0),
     )
     assert stats["running"]
+    assert stats["sent_directly"] == 1
+    assert found["direct_status"] == "sent"
     assert found["size"] == 0
     assert found["unknown"] is None
     assert found["status"] == "sent"
@@ -112,7 +112,7 @@ def test_a_redis_that_is_away_falls_back_loudly_or_not_at_all(tmp_path):
             found = type(error).__name__
         print(json.dumps([found, send_message_via_queue("5511999990000", "x")]))
     """
-    for more in ({"STREAMS_FALLBACK": "none"}, {"STREAMS_ENV": "production"}):
+    for more in ({"STREAMS_FALLBACK": "none"}, {"STREAMS_ENV": "production", "STREAMS_WHATSAPP_LOOKUP_KEY": "s"}):
         (error, result), log = run(code, tmp_path, **away, **more)
         assert error == "BrokerUnavailable"
         assert result["success"]
@@ -184,3 +184,35 @@ def test_files_of_instances_that_cannot_be_are_refused(tmp_path, text, match):
         Instances(WhatsAppSettings(instances=str(path)), {"T": "t"})
     with pytest.raises(ConfigurationError, match="cannot be read"):
         Instances(WhatsAppSettings(instances=str(tmp_path / "nowhere")), {})
+
+
+def test_an_idempotency_key_holds_over_both_ways(server: Server, namespace, tmp_path):
+    """Queued, sent directly, and queued again: one message per key."""
+    code = f"""
+        import json
+        from streams.whatsapp import get_message_queue, send_message_via_queue
+        from streams.whatsapp.queue import _directly_sent, _queued, reset
+
+        queue = get_message_queue()
+        first = queue.add_message("{PHONE}", "x", idempotency_key="a")
+        again = send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="a")
+        direct = send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="b")
+        repeated = [send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="b"),
+                    queue.add_message("{PHONE}", "x", idempotency_key="b")]
+        _queued.clear(), _directly_sent.clear()  # As another process, which asks the server.
+        elsewhere = [send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="a"),
+                     send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="b"),
+                     queue.add_message("{PHONE}", "x", idempotency_key="b")]
+        found = dict(first=first, again=again, direct=direct, repeated=repeated, elsewhere=elsewhere,
+                     size=queue.get_queue_size(), status=queue.get_status(direct["message_id"]))
+        reset()
+        print(json.dumps(found))
+    """
+    found, _ = run(code, tmp_path, USE_REDIS="true", REDIS_URL=server.url, STREAMS_NAMESPACE=namespace)
+    queued, direct = found["first"], found["direct"]["message_id"]
+    assert found["again"] == {"success": True, "via_queue": False, "message_id": queued, "duplicate": True}
+    assert found["direct"]["success"]
+    assert [found["repeated"][0]["message_id"], found["repeated"][1]] == [direct, direct]
+    assert [row["message_id"] for row in found["elsewhere"][:2]] == [queued, direct]
+    assert found["elsewhere"][2] == direct
+    assert (found["size"], found["status"]) == (1, "sent")
