@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class Phone:
         self.disconnected: set[str] = set()
         self._chance = random.Random(seed)  # noqa: S311 - no secret
         self._count = 0
+        # Ids of an earlier sandbox are still known to whoever sent by it.
+        self._name = f"sandbox-{uuid.uuid4().hex[:8]}-"
 
     def fault(self, phone_number_id: str) -> Fault | None:
         """What goes wrong with this request; None: nothing."""
@@ -92,7 +95,7 @@ class Phone:
             phone_number_id,
             str(body.get("to") or body.get("recipient")),
             str(body.get("type")),
-            f"wamid.sandbox{self._count}",
+            f"wamid.{self._name}{self._count}",
             str(body.get("biz_opaque_callback_data", "")),
             body,
         )
