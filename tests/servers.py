@@ -112,6 +112,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that somebody writes to, without a last one that is half there; none if there is no file."""
+    if not path.exists():
+        return []
+    return path.read_text("utf-8").rpartition("\n")[0].splitlines()
+
+
 def clean_environment() -> dict[str, str]:
     """The environment for child processes, without this machine's own settings."""
     return {k: v for k, v in os.environ.items() if not k.startswith("STREAMS_") and k not in ("REDIS_URL", "USE_REDIS")}

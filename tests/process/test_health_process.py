@@ -19,7 +19,7 @@ import pytest
 from streams.address import Address
 from streams.health import LIVE, READY, Answer, ask
 from tests.process.worker_app import ROOT, Site
-from tests.servers import BINARIES, Server, clean_environment, wait_until
+from tests.servers import BINARIES, Server, clean_environment, wait_until, whole_lines
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_supervisor_answers_for_its_processes(site: Site, tmp_path: Path) -> N
         report = told(address, READY).report
         assert report is not None
         assert [check.name for check in report.checks] == ["running", "processes", "process 1", "process 2"]
-        pids = [json.loads(line)["pid"] for line in (tmp_path / "log").read_text().splitlines() if '"pid"' in line]
+        pids = [json.loads(line)["pid"] for line in whole_lines(tmp_path / "log") if '"pid"' in line]
         os.kill(pids[0], signal.SIGSTOP)
         wait_for(address, LIVE, ok=False)
         os.kill(pids[0], signal.SIGKILL)

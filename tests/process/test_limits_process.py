@@ -14,6 +14,7 @@ from streams import Broker, Event, Producer
 from streams.limit import Rate
 from tests.conftest import eventually
 from tests.server.test_limits import most_at_once
+from tests.servers import whole_lines
 
 APP = """
 import asyncio, os, time
@@ -48,7 +49,7 @@ async def test_a_killed_worker_leaves_no_slot_behind_and_no_limit_is_broken(
         return subprocess.Popen([sys.executable, "-m", "streams", "worker", f"{app}:pipeline"], env=environment)
 
     def rows() -> list[list[str]]:
-        return [line.split() for line in log.read_text().splitlines()]
+        return [line.split() for line in whole_lines(log)]
 
     def ended() -> set[tuple[str, str]]:
         return {(tenant, data) for what, _, _, tenant, data in rows() if what == "end"}

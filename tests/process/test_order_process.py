@@ -13,6 +13,7 @@ from pathlib import Path
 
 from streams import Broker, Event, Producer
 from tests.conftest import eventually
+from tests.servers import whole_lines
 
 APP = """
 import asyncio, os, random, time
@@ -47,7 +48,7 @@ async def test_order_holds_through_kills_and_stops(make_server, binary, tmp_path
         return subprocess.Popen([sys.executable, "-m", "streams", "worker", f"{app}:pipeline"], env=environment)
 
     def rows() -> list[list[str]]:
-        return [line.split() for line in log.read_text().splitlines()]
+        return [line.split() for line in whole_lines(log)]
 
     def ended() -> int:
         return len({(key, data) for what, _, _, key, data in rows() if what == "end"})

@@ -21,7 +21,7 @@ from streams.service import EXIT_FORCED
 from streams.supervisor import EXIT_CRASHING, Supervisor, SupervisorOptions
 from tests.conftest import eventually
 from tests.process.test_cli import Cli
-from tests.servers import BINARIES, Server, wait_until
+from tests.servers import BINARIES, Server, wait_until, whole_lines
 
 # What the supervisor decides: with stand-ins for workers, which start ten times faster.
 
@@ -37,7 +37,7 @@ note("start")
 
 
 def notes() -> list[str]:
-    return Path("notes").read_text().splitlines() if Path("notes").exists() else []
+    return whole_lines(Path("notes"))
 
 
 def supervisor(code: str, processes: int = 1, first_wait: float = 0.0001) -> Supervisor:
@@ -181,7 +181,7 @@ class Shop:
 
     def lines(self, what: str) -> list[str]:
         file = self.cli.folder / "log"
-        return [line for line in file.read_text().splitlines() if line.startswith(what)] if file.exists() else []
+        return [line for line in whole_lines(file) if line.startswith(what)]
 
     def logged(self, text: str) -> int:
         return self.log_file.read_text().count(text)

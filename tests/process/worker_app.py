@@ -43,7 +43,7 @@ from streams.handlers import Route
 from streams.keys import Keys
 from streams.logs import set_up
 from streams.service import Service, ServiceOptions
-from tests.servers import Server, clean_environment, wait_until
+from tests.servers import Server, clean_environment, wait_until, whole_lines
 
 ROOT = Path(__file__).parents[2]
 STREAM, GROUP = "jobs", "work"
@@ -239,7 +239,7 @@ class Worker:
 
     def lines(self, message: str) -> list[dict[str, Any]]:
         """The log lines with this message."""
-        found = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        found = [json.loads(line) for line in whole_lines(self.log) if line.startswith("{")]
         return [line for line in found if line["message"] == message]
 
     def close(self) -> None:
