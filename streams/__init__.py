@@ -46,6 +46,7 @@ from streams.scheduler import Scheduler
 from streams.settings import Settings
 from streams.status import Status
 from streams.tracking import Tracked, Tracking
+from streams.version import __version__ as __version__
 
 __all__ = [
     "AccessDenied",
@@ -100,4 +101,3 @@ __all__ = [
     "Tracking",
     "Unavailable",
 ]
-__version__ = "0.1.0"

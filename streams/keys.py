@@ -154,6 +154,18 @@ class Keys:
         """ZSET, expiring: ids of the tracked events with something in common, score when they were filed (ms)."""
         return f"{self._root}:filed:{name}"
 
+    def minute(self, group: str, number: int | str) -> str:
+        """HASH, expiring: what the group did in a minute, the ``number``-th since 1970."""
+        return f"{self._root}:{group}:minute:{number}"
+
+    def hour(self, group: str, number: int | str) -> str:
+        """HASH, expiring: the same of an hour."""
+        return f"{self._root}:{group}:hour:{number}"
+
+    def workers(self, group: str) -> str:
+        """HASH, expiring: worker to what it said of itself last (JSON)."""
+        return f"{self._root}:{group}:workers"
+
     def sweep(self, group: str) -> str:
         """HASH, expiring: who sweeps, until when, and the cursors."""
         return f"{self._root}:{group}:sweep"

@@ -22,6 +22,7 @@ from streams.lifeline import is_supervised
 from streams.middleware.base import Middleware
 from streams.priority import Levels
 from streams.reclaimer import Reclaimer, ReclaimerOptions
+from streams.recorder import Recorder
 from streams.scheduler import Scheduler
 from streams.vitals import Vitals
 
@@ -32,6 +33,7 @@ EXIT_FORCED = 70
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What asks a worker to stop in order: its orchestrator, its user, or the terminal that goes away."""
 _LAST_RESORT = 10.0
+_FAREWELL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Service:
         ]
         streams = dict.fromkeys(plan.stream for plan in plans)
         self.schedulers = [Scheduler(broker, stream, options.levels) for stream in streams]
+        self.recorder = Recorder(broker, self.consumers, self.name)
         self._broker = broker
         self._stops = 0
         self._is_asked_to_stop = False
@@ -166,6 +169,7 @@ class Service:
             logger.info("started", extra=self._who())
             self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
             tasks = list(self._tasks.values())
+            recording = asyncio.create_task(self.recorder.run())
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
                 failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
@@ -174,9 +178,13 @@ class Service:
                     await asyncio.wait(tasks)
                     failed[0].result()
             finally:
-                for task in tasks:
+                for task in (*tasks, recording):
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.gather(*tasks, recording, return_exceptions=True)
+            # Nobody waits for figures: where the server is away they are lost, and the worker looks silent for a while.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await self.recorder.record(leaves=True)
         totals = {
             name: sum(c.stats.as_dict()[name] for c in self.consumers)
             for name in ("done", "retried", "dead", "released")

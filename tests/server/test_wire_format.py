@@ -29,6 +29,7 @@ from streams import (
 )
 from streams.broker.admit import Admitting, Ask
 from streams.broker.declare import Declaring
+from streams.broker.figures import FigureStore
 from streams.broker.holding import Breaking
 from streams.broker.lanes import FetchingByKey
 from streams.cloudevents import from_cloudevent, to_cloudevent
@@ -248,6 +249,8 @@ def test_the_table_of_keys():
         *(keys.heads(group), keys.behind(group), keys.rules(group), keys.lane(group, 0), keys.ring(group, 0)),
         keys.breaker(group, "KEY"),
         *(
+            *(keys.minute(group, "NUMBER"), keys.hour(group, "NUMBER")),
+            keys.workers(group),
             keys.handled(group, "EVENT-ID"),
             keys.message("ID"),
             keys.records("KIND"),
@@ -307,6 +310,11 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await Breaking(broker, "orders", "billing").ended(
             "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
         )
+        await FigureStore(broker, Keys("orders", namespace), "billing").count({"done": 1}, "worker", {"host": "h"})
+        for span in ("minute", "hour"):
+            (name,) = client.keys(f"{namespace}:*:billing:{span}:*")
+            assert client.pttl(name) > 0
+            client.rename(name, name.rpartition(b":")[0] + b":NUMBER")
         for row in rows("Keys", "key"):
             key = quoted(row[0]).replace("streams:", f"{namespace}:", 1)
             assert client.type(key).decode().upper() == row[1], key

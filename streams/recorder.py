@@ -1,0 +1,75 @@
+"""The recorder: lets everybody see what a worker does, by figures of each minute and hour on the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from streams.broker import Broker
+from streams.broker.figures import FigureStore
+from streams.consumer import Consumer
+from streams.errors import BrokerError
+from streams.version import __version__
+
+logger = logging.getLogger("streams.worker")
+EVERY = 10.0
+"""Seconds between two notes."""
+_COUNTED = ("fetched", "done", "retried", "dead", "snoozed", "limited", "lost")
+
+
+class Recorder:
+    """Writes down what the consumers of a worker did: one command per group and ten seconds, whatever they do.
+
+    Figures that cannot be written are written the next time. They are no part of any promise: a worker that is killed
+    takes up to ten seconds of them along.
+
+    Args:
+        broker: an open broker.
+        consumers: of the worker.
+        worker: its name.
+    """
+
+    def __init__(self, broker: Broker, consumers: Sequence[Consumer], worker: str) -> None:
+        self._worker = worker
+        self._consumers = consumers
+        self._stores = [FigureStore(broker, broker.keys(c.stream), c.group) for c in consumers]
+        self._written: list[dict[str, int]] = [{} for _ in consumers]
+        self._since = broker.clock.now()
+        self._broker = broker
+
+    async def run(self) -> None:
+        """Write until cancelled; a last time is for ``record`` to say that the worker leaves."""
+        self._since = self._broker.clock.now()
+        while True:
+            await self.record()
+            await asyncio.sleep(EVERY)
+
+    async def record(self, *, leaves: bool = False) -> None:
+        """Write down what was done since the last time. ``leaves``: the worker ends, and is there no more."""
+        for at, consumer in enumerate(self._consumers):
+            counted = consumer.stats.as_dict()
+            before = self._written[at]
+            amounts = {name: counted[name] - before.get(name, 0) for name in _COUNTED}
+            try:
+                await self._stores[at].count(amounts, self._worker, None if leaves else self._presence(consumer))
+            except BrokerError as error:
+                logger.debug("figures wait", extra={"error": str(error)})
+                continue
+            self._written[at] = counted
+
+    def _presence(self, consumer: Consumer) -> dict[str, Any]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "python": platform.python_version(),
+            "since": round(self._since, 3),
+            "concurrency": consumer.options.concurrency,
+            "busy": consumer.busy,
+            "done": consumer.stats.done,
+        }
