@@ -9,6 +9,7 @@ import typer
 from streams.cli import (
     cancel,
     config,
+    dashboard,
     dead,
     demo,
     doctor,
@@ -84,4 +85,5 @@ app.command("resume", help=pause.RESUME_HELP)(pause.resume)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("health", help=health.HELP)(health.health)
 app.command("config", help=config.HELP)(config.config)
+app.command("dashboard", help=dashboard.HELP)(dashboard.dashboard)
 app.command("demo", help=demo.HELP)(demo.demo)

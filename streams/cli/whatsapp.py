@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit
+from streams.cli.serving import serve
 from streams.errors import ConfigurationError
 
 # What sends is imported by the commands that need it: the others start sooner.
@@ -232,7 +232,7 @@ def sandbox(
         except ValueError:
             raise ConfigurationError(f"--fault is CODE=SHARE, e.g. 131000=0.1, not {text!r}") from None
     made = Sandbox(phone, webhook_url=webhook_url, app_secret=app_secret, latency=latency)
-    _serve(made.app, "127.0.0.1", port, "the sandbox")
+    serve(made.app, "127.0.0.1", port, "the sandbox")
 
 
 @app.command(
@@ -259,21 +259,4 @@ def webhook(
     if not settings.app_secret and not settings.webhook_secret:
         raise ConfigurationError("every call would be refused: set STREAMS_WHATSAPP_APP_SECRET or _WEBHOOK_SECRET")
     made = WebhookApp(Pipeline(settings=settings_of(url, namespace)), settings)
-    _serve(made.app, host, port, "webhooks")
-
-
-def _serve(served: Any, host: str, port: int, what: str) -> None:
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(served, host=host, port=port, log_level="warning", ws="none"))
-
-    async def main() -> None:
-        running = asyncio.create_task(server.serve())
-        while not server.started and not running.done():  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.01)
-        if server.started:
-            bound = server.servers[0].sockets[0].getsockname()[1]
-            remark(f"{what} at http://{host}:{bound}; Ctrl-C ends it")
-        await running
-
-    run(main)
+    serve(made.app, host, port, "webhooks")

@@ -1,0 +1,120 @@
+"""Listings for operators: what waits for its time, what is with whom, and what was done, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from streams.broker.connection import Broker
+from streams.broker.scripts import Script
+from streams.errors import BrokerError, GroupMissing
+from streams.keys import PARKED, Keys, parse_member
+
+_PEEK_SCHEDULED = Script("peek_scheduled")
+
+
+class Listed(NamedTuple):
+    """One entry of a listing.
+
+    Attributes:
+        level, place: where it is: its entry id, or what a scheduled event is called.
+        due: Unix seconds of its time; None where it waits for none.
+        consumer: who holds it; '' for nobody.
+        silent: seconds since that was last heard of; None for nobody.
+        deliveries: how often it was given out.
+        fields: names and values, as stored; empty if it was deleted meanwhile.
+    """
+
+    level: int
+    place: str
+    due: float | None
+    consumer: str
+    silent: float | None
+    deliveries: int
+    fields: Sequence[bytes]
+
+
+class Listing:
+    """Pages of one stream. Each page costs the same, whatever there is: one command, and one round trip for the fields.
+
+    Args:
+        broker: an open broker.
+        keys: of the stream.
+    """
+
+    def __init__(self, broker: Broker, keys: Keys) -> None:
+        self._link = broker.control
+        self._keys = keys
+
+    async def scheduled(self, first: int, most: int) -> list[Listed]:
+        """Delayed events, the next one first."""
+        reply = await self._link.call("ZRANGE", self._keys.scheduled(), first, first + most - 1, "WITHSCORES")
+        names = [reply[i].decode() for i in range(0, len(reply), 2)]
+        if not names:
+            return []
+        keys = (self._keys.scheduled(), self._keys.scheduled_fields())
+        rows = await self._link.call(*_PEEK_SCHEDULED.command(keys, *names))
+        found = []
+        for name, row in zip(names, rows, strict=True):
+            if row:
+                level, place = parse_member(name)
+                found.append(Listed(level, place, float(row[0]) / 1000, "", None, 0, row[1]))
+        return found
+
+    async def retrying(self, group: str, first: int, most: int) -> list[Listed]:
+        """What waits for a retry, a limit or the end of a pause; the next one first."""
+        reply = await self._link.call("ZRANGE", self._keys.retry(group), first, first + most - 1, "WITHSCORES")
+        places = [(*parse_member(reply[i].decode()), float(reply[i + 1]) / 1000) for i in range(0, len(reply), 2)]
+        fields = await self._fields([(level, entry_id) for level, entry_id, _ in places])
+        return [
+            Listed(level, entry_id, due, "", None, 0, stored)
+            for (level, entry_id, due), stored in zip(places, fields, strict=True)
+        ]
+
+    async def processing(self, group: str, level: int, after: str, most: int) -> list[Listed]:
+        """What is with consumers, on one level, the oldest first, from behind the entry id ``after``."""
+        first = f"({after}" if after else "-"
+        try:
+            rows = await self._link.call("XPENDING", self._keys.level(level), group, first, "+", most)
+        except GroupMissing:
+            return []
+        held = [(row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in rows]
+        fields = await self._fields([(level, entry_id) for entry_id, *_ in held])
+        return [
+            Listed(level, entry_id, None, "" if consumer == PARKED else consumer, silent, count, stored)
+            for (entry_id, consumer, silent, count), stored in zip(held, fields, strict=True)
+        ]
+
+    async def stored(self, level: int, after: str, most: int) -> list[Listed]:
+        """What is stored on one level, whoever has it, the oldest first, from behind the entry id ``after``."""
+        first = f"({after}" if after else "-"
+        rows = await self._link.call("XRANGE", self._keys.level(level), first, "+", "COUNT", most)
+        return [Listed(level, entry_id.decode(), None, "", None, 0, fields) for entry_id, fields in rows]
+
+    async def audit(self, before: str, most: int) -> list[tuple[str, dict[str, str]]]:
+        """What operators did, the latest first, from before the id ``before`` ('' for the end)."""
+        last = f"({before}" if before else "+"
+        rows = await self._link.call("XREVRANGE", self._keys.audit(), last, "-", "COUNT", most)
+        return [(ident.decode(), _pairs(fields)) for ident, fields in rows]
+
+    async def write_audit(self, **facts: str) -> None:
+        """Write down what an operator did that changed nothing of the stream, e.g. looked at a body."""
+        pairs = [part for pair in facts.items() for part in pair]
+        await self._link.call("XADD", self._keys.audit(), "MAXLEN", "~", 10000, "*", *pairs)
+
+    async def _fields(self, places: Sequence[tuple[int, str]]) -> list[Sequence[bytes]]:
+        if not places:
+            return []
+        commands = [("XRANGE", self._keys.level(level), entry_id, entry_id) for level, entry_id in places]
+        found: list[Sequence[bytes]] = []
+        for reply in await self._link.batch(commands):
+            if isinstance(reply, BrokerError):
+                raise reply
+            found.append(reply[0][1] if reply else ())
+        return found
+
+
+def _pairs(fields: Sequence[Any]) -> dict[str, str]:
+    return {
+        fields[i].decode("utf-8", "replace"): fields[i + 1].decode("utf-8", "replace") for i in range(0, len(fields), 2)
+    }

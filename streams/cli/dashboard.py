@@ -1,0 +1,68 @@
+"""``streams dashboard``: the pages for operators."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streams.cli.common import Namespace, Url, examples, say, settings_of
+from streams.cli.serving import serve
+from streams.errors import ConfigurationError
+
+HELP = (
+    "Serve the dashboard: streams, dead letters, workers, messages; and what operators do with them."
+    "\n\nWithout --users it answers on this machine only, and everybody there may do everything. The file has"
+    " [users.NAME] tables with a hashed password and a role: viewer, operator or admin. STREAMS_DASHBOARD_SECRET keeps"
+    " people logged in when it is started again, and over several processes."
+    + examples(
+        "streams dashboard --url redis://localhost:6379/0",
+        "streams dashboard --hash-password",
+        "streams dashboard --host 0.0.0.0 --users users.toml --secure-cookie",
+    )
+)
+
+
+def dashboard(  # noqa: PLR0913 - each is an option of the command
+    *,
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8897,
+    users: Annotated[Path | None, typer.Option("--users", help="File of accounts.", show_default=False)] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Nobody may change anything.")] = False,
+    secure_cookie: Annotated[bool, typer.Option("--secure-cookie", help="It is reached by https only.")] = False,
+    hash_it: Annotated[bool, typer.Option("--hash-password", help="Hash a password for the file, and end.")] = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Serve the dashboard."""
+    try:
+        from streams.dashboard import Accounts, Dashboard, DashboardOptions, hash_password
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the dashboard needs the extra web: pip install 'streams[web]' ({error.name})"
+        ) from None
+    from streams.pipeline import Pipeline
+
+    if hash_it:
+        say(hash_password(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
+        return
+    accounts = Accounts.read(users) if users is not None else Accounts({})
+    if not accounts and not _is_loopback(host):
+        raise ConfigurationError(
+            f"without --users the dashboard is for this machine only: {host} can be reached by others"
+        )
+    options = DashboardOptions(accounts, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie)
+    made = Dashboard(Pipeline(settings=settings_of(url, namespace)), options)
+    serve(made.app, host, port, "the dashboard")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

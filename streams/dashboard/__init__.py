@@ -1,0 +1,6 @@
+"""The dashboard: what operators see of a server, and what they may do, in a browser. Needs the extra ``web``."""
+
+from streams.dashboard.accounts import Accounts, Role, hash_password
+from streams.dashboard.app import Dashboard, DashboardOptions
+
+__all__ = ["Accounts", "Dashboard", "DashboardOptions", "Role", "hash_password"]

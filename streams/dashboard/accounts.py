@@ -1,0 +1,161 @@
+"""Who may use the dashboard: names with hashed passwords and roles, and how often one may guess."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from streams.errors import ConfigurationError
+
+_N, _R, _P = 2**14, 8, 1
+"""Cost of scrypt: 16 MiB and some 50 ms per guess (RFC 7914's figures for interactive logins)."""
+_SCHEME = "scrypt"
+_FREE, _LOCK, _LONGEST = 5, 2.0, 300.0
+_MOST_PLACES = 10_000
+
+
+class Role(IntEnum):
+    """What somebody may do; each may do what the ones before may."""
+
+    VIEWER = 1
+    """Look, with personal data masked."""
+    OPERATOR = 2
+    """Replay, discard, cancel, pause and resume."""
+    ADMIN = 3
+    """See what events say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody who may log in.
+
+    Attributes:
+        name: who.
+        role: what they may do.
+        password: hashed.
+    """
+
+    name: str
+    role: Role
+    password: str
+
+
+def hash_password(password: str) -> str:
+    """What stands for a password in the file of accounts."""
+    salt = os.urandom(16)
+    found = hashlib.scrypt(password.encode(), salt=salt, n=_N, r=_R, p=_P, dklen=32)
+    return f"{_SCHEME}${_N}${_R}${_P}${base64.b64encode(salt).decode()}${base64.b64encode(found).decode()}"
+
+
+def is_password(given: str, hashed: str) -> bool:
+    """Whether a password is that of a hash. Compared in constant time."""
+    try:
+        scheme, n, r, p, salt, wanted = hashed.split("$")
+        if scheme != _SCHEME:
+            return False
+        found = hashlib.scrypt(
+            given.encode("utf-8", "replace"), salt=base64.b64decode(salt), n=int(n), r=int(r), p=int(p), dklen=32
+        )
+        return hmac.compare_digest(found, base64.b64decode(wanted))
+    except (ValueError, binascii.Error):
+        return False
+
+
+_NOBODY = hash_password(base64.b64encode(os.urandom(12)).decode())
+
+
+class Accounts:
+    """The accounts of a dashboard.
+
+    A file is TOML::
+
+        [users.ana]
+        password = "scrypt$..."     # streams dashboard --hash-password
+        role = "operator"           # viewer, operator or admin
+
+    Args:
+        accounts: by name.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, accounts: Mapping[str, Account], clock: Callable[[], float] = time.monotonic) -> None:
+        self._accounts = dict(accounts)
+        self._clock = clock
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._accounts)
+
+    @classmethod
+    def read(cls, path: Path) -> Accounts:
+        """Read a file.
+
+        Raises:
+            ConfigurationError: it cannot be read, or says something that cannot be right; no hash is repeated.
+        """
+        try:
+            stored: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"the file of accounts cannot be read: {error.strerror}: {path}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"the file of accounts {path} is no TOML: {type(error).__name__}") from None
+        rows = stored.get("users")
+        if not isinstance(rows, dict) or not rows:
+            raise ConfigurationError(f"{path} names no users: write [users.NAME] with password and role")
+        return cls({name: _account(f"{path}, user {name}", name, row) for name, row in rows.items()})
+
+    def role_of(self, name: str) -> Role | None:
+        """What somebody may do now; None if there is no such account (any more)."""
+        found = self._accounts.get(name)
+        return None if found is None else found.role
+
+    def log_in(self, name: str, password: str, place: str) -> Role | None:
+        """The role of who gives name and password; None if they are wrong. ``place`` is where from.
+
+        A name that is unknown costs the same time as a wrong password.
+        """
+        found = self._accounts.get(name)
+        right = is_password(password[:1000], found.password if found is not None else _NOBODY)
+        if found is None or not right:
+            for key in (f"place {place}", f"name {name[:100]}"):
+                count, _ = self._failures.pop(key, (0, 0.0))
+                self._failures[key] = (count + 1, self._clock())
+            while len(self._failures) > _MOST_PLACES:
+                self._failures.pop(next(iter(self._failures)))
+            return None
+        self._failures.pop(f"name {name[:100]}", None)
+        return found.role
+
+    def wait(self, name: str, place: str) -> float:
+        """Seconds until the next guess for a name, or from a place, is listened to; 0.0: now.
+
+        Five are free, then each doubles the wait, up to five minutes.
+        """
+        longest = 0.0
+        for key in (f"place {place}", f"name {name[:100]}"):
+            count, at = self._failures.get(key, (0, 0.0))
+            if count >= _FREE:
+                held = min(_LONGEST, _LOCK * 2 ** min(20, count - _FREE))
+                longest = max(longest, at + held - self._clock())
+        return max(0.0, longest)
+
+
+def _account(where: str, name: str, row: Any) -> Account:
+    if not isinstance(row, dict) or set(row) != {"password", "role"}:
+        raise ConfigurationError(f"{where}: give password and role, and nothing else")
+    role, password = row["role"], row["password"]
+    if not isinstance(role, str) or role.upper() not in Role.__members__:
+        raise ConfigurationError(f"{where}: role is viewer, operator or admin")
+    if not isinstance(password, str) or not password.startswith(f"{_SCHEME}$") or password.count("$") != 5:
+        raise ConfigurationError(f"{where}: password is a hash; 'streams dashboard --hash-password' makes one")
+    return Account(name, Role[role.upper()], password)

@@ -1,0 +1,132 @@
+"""The guard: what every request to the dashboard passes, before any page is asked."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streams.dashboard.accounts import Accounts, Role
+from streams.dashboard.sessions import COOKIE, Sessions
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+"""Of every response."""
+_OPEN = ("/login", "/health", "/static/")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LARGEST = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who makes a request.
+
+    Attributes:
+        name: '' on a dashboard without accounts.
+        role: what they may do.
+        token: what their forms carry.
+    """
+
+    name: str
+    role: Role
+    token: str
+
+    def may(self, role: Role) -> bool:
+        """Whether they may do what needs a role."""
+        return self.role >= role
+
+
+class Guard:
+    """Knows who makes a request, refuses what comes from elsewhere, and tells browsers what they must not do.
+
+    Args:
+        app: what is guarded.
+        accounts: without any, everybody on this machine is an admin, and nobody else gets in.
+        sessions: of those who are logged in.
+    """
+
+    def __init__(self, app: ASGIApp, accounts: Accounts, sessions: Sessions) -> None:
+        self._app = app
+        self._accounts = accounts
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
+                ]
+            await send(message)
+
+        request = Request(scope, receive)
+        refusal = self._refusal(request)
+        await (refusal or self._app)(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        scope = request.scope
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        if not self._accounts and _host(request.headers.get("host", "")) not in _LOOPBACK:
+            # Else a page of anybody could lead a name of its own to this machine, and read what is here.
+            return PlainTextResponse("this dashboard has no accounts: it answers on this machine only", 403)
+        if request.method not in ("GET", "HEAD", "POST"):
+            return PlainTextResponse("method not allowed", 405)
+        if request.method == "POST" and (refusal := self._foreign(request)) is not None:
+            return refusal
+        viewer = self._viewer(request)
+        scope["viewer"] = viewer
+        if viewer is None and not path.startswith(_OPEN):
+            if request.method == "GET" and "text/html" in request.headers.get("accept", "text/html"):
+                return RedirectResponse(f"{scope.get('root_path', '')}/login", 303)
+            return PlainTextResponse("log in", 401)
+        return None
+
+    def _viewer(self, request: Request) -> Viewer | None:
+        if not self._accounts:
+            return Viewer("", Role.ADMIN, self._sessions.anonymous().token)
+        session = self._sessions.read(request.cookies.get(COOKIE, ""))
+        role = self._accounts.role_of(session.name) if session is not None else None
+        return None if session is None or role is None else Viewer(session.name, role, session.token)
+
+    @staticmethod
+    def _foreign(request: Request) -> Response | None:
+        """A refusal of what another site makes a browser send; what is no browser sends no such header."""
+        site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
+        if site not in ("", "same-origin", "none"):
+            return PlainTextResponse("the request comes from another site", 403)
+        if origin and origin != "null" and urlsplit(origin).netloc != request.headers.get("host", ""):
+            return PlainTextResponse("the request comes from another origin", 403)
+        if origin == "null":
+            return PlainTextResponse("the request comes from nowhere", 403)
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > _LARGEST:
+            return PlainTextResponse("too large", 413)
+        return None
+
+
+def has_token(viewer: Viewer, given: object) -> bool:
+    """Whether a form carries the token of who sends it."""
+    return isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"), viewer.token.encode())
+
+
+def _host(header: str) -> str:
+    return (urlsplit(f"//{header}").hostname or "").lower()

@@ -1,0 +1,127 @@
+"""A dashboard that is served, over a server with something of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html.parser import HTMLParser
+
+import httpx
+
+from streams import Event, Pipeline, Retry, Settings
+from streams.broker.figures import FigureStore
+from streams.dashboard import Accounts, Dashboard, DashboardOptions, Role, hash_password
+from streams.dashboard.accounts import Account
+from tests.conftest import eventually
+from tests.servers import Server
+from tests.whatsapp.servers import serving
+
+PASSWORD = "a long enough password"
+_HASHED = hash_password(PASSWORD)
+ACCOUNTS = {role.name.lower(): Account(role.name.lower(), role, _HASHED) for role in Role}
+
+
+class Board:
+    """What a test has in hand: the dashboard, its address, and clients that are logged in."""
+
+    def __init__(self, dashboard: Dashboard, url: str, pipeline: Pipeline) -> None:
+        self.dashboard = dashboard
+        self.url = url
+        self.pipeline = pipeline
+        self.clients: list[httpx.AsyncClient] = []
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        """Somebody's browser."""
+        made = httpx.AsyncClient(base_url=self.url, headers={"Accept": "text/html", **headers})
+        self.clients.append(made)
+        return made
+
+    async def log_in(self, name: str, **headers: str) -> httpx.AsyncClient:
+        """Somebody's browser, logged in."""
+        made = self.client(**headers)
+        reply = await made.post("/login", data={"name": name, "password": PASSWORD})
+        assert (reply.status_code, reply.headers["location"]) == (303, "/")
+        return made
+
+
+def token_in(page: str) -> str:
+    """What the forms of a page carry."""
+    found = re.search(r'name="token" value="([0-9a-f]+)"', page)
+    assert found is not None, "no form with a token"
+    return found[1]
+
+
+@asynccontextmanager
+async def board(
+    server: Server, namespace: str, *, accounts: dict[str, Account] | None = None, read_only: bool = False
+) -> AsyncIterator[Board]:
+    """Serve a dashboard."""
+    settings = Settings(url=server.url, namespace=namespace)
+    options = DashboardOptions(Accounts(ACCOUNTS if accounts is None else accounts), read_only=read_only)
+    dashboard = Dashboard(Pipeline(settings=settings), options)
+    async with serving(dashboard.app) as url, Pipeline(settings=settings) as pipeline:
+        made = Board(dashboard, url, pipeline)
+        try:
+            yield made
+        finally:
+            for client in made.clients:
+                await client.aclose()
+
+
+async def trouble(server: Server, namespace: str, texts: list[str] | None = None) -> None:
+    """Entries in every state, and errors; ``texts`` go into every field that takes them."""
+    pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
+    texts = texts or ["plain"]
+
+    @pipeline.handler("orders", group="billing", types=["dies"], retry=Retry(max_retries=0))
+    async def dies(event: Event) -> None:
+        raise OSError(event.data["say"])
+
+    @pipeline.handler("orders", group="billing", types=["waits"], retry=Retry(delay=3600.0, jitter=0.0))
+    async def waits(event: Event) -> None:
+        raise ValueError(event.data["say"])
+
+    @pipeline.handler("orders", group="billing", types=["works"])
+    async def works(event: Event) -> None:
+        return None
+
+    running = asyncio.create_task(pipeline.run())
+    async with pipeline.twin() as looking:
+        for n, text in enumerate(texts):
+            named = "" if text[:4].isdigit() else text  # Ids are shown as they are.
+            more = {"tenant": text, "subject": text, "key": text, "source": text, "headers": {"note": text}}
+            for kind in ("dies", "waits", "works"):
+                await looking.publish("orders", {"say": text}, type=kind, id=f"{kind}-{n} {named}"[:400], **more)
+            await looking.publish("orders", {"say": text}, type="works", delay=3600.0, id=f"later-{n}", **more)
+            await looking.publish("orders", {"say": text}, type=text[:200], id=f"strange-{n}", **more)
+        letters = looking.dead_letters("orders", "billing")
+
+        async def settled() -> bool:
+            waiting = await looking.broker.control.call("ZCARD", looking.broker.keys("orders").retry("billing"))
+            return await letters.count() == 2 * len(texts) and waiting == len(texts)
+
+        await eventually(settled, seconds=30.0, what="entries in every state")
+        store = FigureStore(looking.broker, looking.broker.keys("orders"), "billing")
+        await store.count({"done": 3}, "worker-1", {"host": texts[0], "busy": 1, "concurrency": 10, "since": 1.0})
+        pipeline.stop()
+        await running
+        for text in texts:
+            await looking.pauses("orders", by=text).pause(tenant=text, reason=text)
+
+
+class Tags(HTMLParser):
+    """What a page is made of: every element with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def links(self) -> list[str]:
+        """Where its links lead."""
+        return [found["href"] or "" for tag, found in self.tags if tag == "a" and "href" in found]
