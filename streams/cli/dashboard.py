@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.common import Namespace, Url, examples, say, settings_of
+from streams.cli.common import Namespace, Url, examples, remark, say, settings_of
 from streams.cli.serving import serve
 from streams.errors import ConfigurationError
 
@@ -34,12 +34,13 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     read_only: Annotated[bool, typer.Option("--read-only", help="Nobody may change anything.")] = False,
     secure_cookie: Annotated[bool, typer.Option("--secure-cookie", help="It is reached by https only.")] = False,
     hash_it: Annotated[bool, typer.Option("--hash-password", help="Hash a password for the file, and end.")] = False,
+    make_token: Annotated[bool, typer.Option("--new-token", help="Make a token for the file, and end.")] = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
     """Serve the dashboard."""
     try:
-        from streams.dashboard import Accounts, Dashboard, DashboardOptions, hash_password
+        from streams.dashboard import Accounts, Dashboard, DashboardOptions, Tokens, hash_password, new_token
     except ImportError as error:
         raise ConfigurationError(
             f"the dashboard needs the extra web: pip install 'streams[web]' ({error.name})"
@@ -49,12 +50,20 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     if hash_it:
         say(hash_password(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
         return
+    if make_token:
+        token, hashed = new_token()
+        remark(f"for the program: {token}")
+        say(f'sha256 = "{hashed}"')
+        return
     accounts = Accounts.read(users) if users is not None else Accounts({})
-    if not accounts and not _is_loopback(host):
+    tokens = Tokens.read(users) if users is not None else Tokens({})
+    if not accounts and not tokens and not _is_loopback(host):
         raise ConfigurationError(
             f"without --users the dashboard is for this machine only: {host} can be reached by others"
         )
-    options = DashboardOptions(accounts, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie)
+    options = DashboardOptions(
+        accounts, tokens, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie
+    )
     made = Dashboard(Pipeline(settings=settings_of(url, namespace)), options)
     serve(made.app, host, port, "the dashboard")
 

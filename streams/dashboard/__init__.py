@@ -2,5 +2,6 @@
 
 from streams.dashboard.accounts import Accounts, Role, hash_password
 from streams.dashboard.app import Dashboard, DashboardOptions
+from streams.dashboard.tokens import Token, Tokens, new_token
 
-__all__ = ["Accounts", "Dashboard", "DashboardOptions", "Role", "hash_password"]
+__all__ = ["Accounts", "Dashboard", "DashboardOptions", "Role", "Token", "Tokens", "hash_password", "new_token"]

@@ -83,6 +83,11 @@ class Accounts:
         password = "scrypt$..."     # streams dashboard --hash-password
         role = "operator"           # viewer, operator or admin
 
+        [tokens.shop]               # for the API
+        sha256 = "..."              # streams dashboard --new-token
+        role = "viewer"
+        publish = true
+
     Args:
         accounts: by name.
         clock: monotonic seconds.
@@ -103,14 +108,9 @@ class Accounts:
         Raises:
             ConfigurationError: it cannot be read, or says something that cannot be right; no hash is repeated.
         """
-        try:
-            stored: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise ConfigurationError(f"the file of accounts cannot be read: {error.strerror}: {path}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"the file of accounts {path} is no TOML: {type(error).__name__}") from None
-        rows = stored.get("users")
-        if not isinstance(rows, dict) or not rows:
+        stored = read_file(path)
+        rows = stored.get("users", {})
+        if not isinstance(rows, dict) or not (rows or stored.get("tokens")):
             raise ConfigurationError(f"{path} names no users: write [users.NAME] with password and role")
         return cls({name: _account(f"{path}, user {name}", name, row) for name, row in rows.items()})
 
@@ -150,12 +150,36 @@ class Accounts:
         return max(0.0, longest)
 
 
+def read_file(path: Path) -> dict[str, Any]:
+    """The file of accounts and tokens.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"the file of accounts cannot be read: {error.strerror}: {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the file of accounts {path} is no TOML: {type(error).__name__}") from None
+
+
+def role_of(where: str, row: dict[str, Any]) -> Role:
+    """The role in a row of the file.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    role = row.get("role")
+    if not isinstance(role, str) or role.upper() not in Role.__members__:
+        raise ConfigurationError(f"{where}: role is viewer, operator or admin")
+    return Role[role.upper()]
+
+
 def _account(where: str, name: str, row: Any) -> Account:
     if not isinstance(row, dict) or set(row) != {"password", "role"}:
         raise ConfigurationError(f"{where}: give password and role, and nothing else")
-    role, password = row["role"], row["password"]
-    if not isinstance(role, str) or role.upper() not in Role.__members__:
-        raise ConfigurationError(f"{where}: role is viewer, operator or admin")
+    role, password = role_of(where, row), row["password"]
     if not isinstance(password, str) or not password.startswith(f"{_SCHEME}$") or password.count("$") != 5:
         raise ConfigurationError(f"{where}: password is a hash; 'streams dashboard --hash-password' makes one")
-    return Account(name, Role[role.upper()], password)
+    return Account(name, role, password)

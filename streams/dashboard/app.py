@@ -19,10 +19,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from streams.dashboard.accounts import Accounts, Role
+from streams.dashboard.api import Api
 from streams.dashboard.guard import Guard, Viewer, has_token
 from streams.dashboard.pages import Pages
 from streams.dashboard.queries import shown, sign_of
 from streams.dashboard.sessions import COOKIE, LASTS, Sessions
+from streams.dashboard.tokens import Tokens
 from streams.dashboard.words import language_of, translated
 from streams.errors import BrokerError, ConfigurationError, NotFound, StreamsError
 from streams.pipeline import Pipeline
@@ -37,12 +39,14 @@ class DashboardOptions:
 
     Attributes:
         accounts: who may log in; without any, everybody on this machine may do everything, and nobody else gets in.
+        tokens: of programs that use the API.
         secret: that cookies are signed with, the same in every process that serves it; made up if empty.
         read_only: nobody may change anything.
         secure_cookie: the cookie goes over https only.
     """
 
     accounts: Accounts = field(default_factory=lambda: Accounts({}))
+    tokens: Tokens = field(default_factory=lambda: Tokens({}))
     secret: str = field(default="", repr=False)
     read_only: bool = False
     secure_cookie: bool = False
@@ -56,6 +60,7 @@ class Dashboard:
         options: see ``DashboardOptions``.
 
     Attributes:
+        api: what is served below ``/api/v1``.
         app: the ASGI application; mount it anywhere, and give ``lifespan`` to the application around it.
     """
 
@@ -64,6 +69,9 @@ class Dashboard:
         self._options = options or DashboardOptions()
         self._sessions = Sessions(self._options.secret)
         self._pages = Pages(pipeline, self.render)
+        options = self._options
+        is_local = not options.accounts and not options.tokens
+        self.api = Api(pipeline, options.tokens, is_local=is_local, read_only=options.read_only)
         self._templates = Environment(
             loader=PackageLoader("streams.dashboard"),
             autoescape=select_autoescape(default=True, default_for_string=True),
@@ -83,7 +91,8 @@ class Dashboard:
             },
         )
         self.app = Starlette(
-            routes=[Mount("/", Guard(inner, self._options.accounts, self._sessions))], lifespan=self.lifespan
+            routes=[Mount("/", Guard(inner, self._options.accounts, self._options.tokens, self._sessions))],
+            lifespan=self.lifespan,
         )
 
     @asynccontextmanager
@@ -126,6 +135,7 @@ class Dashboard:
             Route("/logout", self._logout, methods=["POST"]),
             Route("/health", self._health),
             Mount("/static", static),
+            Mount("/api/v1", self.api.app),
             Route("/", pages.overview),
             Route("/workers", pages.workers),
             Route("/audit", pages.audit),

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streams.dashboard.accounts import Accounts, Role
 from streams.dashboard.sessions import COOKIE, Sessions
+from streams.dashboard.tokens import Tokens
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -27,8 +28,10 @@ HEADERS = {
 }
 """Of every response."""
 _OPEN = ("/login", "/health", "/static/")
+_API = "/api/v1/"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_LARGEST = 1024 * 1024
+_LARGEST = 8 * 1024 * 1024
+"""Bytes of a request; the API has a limit of its own below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,14 @@ class Guard:
     Args:
         app: what is guarded.
         accounts: without any, everybody on this machine is an admin, and nobody else gets in.
+        tokens: of programs; without any, and without accounts, programs on this machine need none.
         sessions: of those who are logged in.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts, sessions: Sessions) -> None:
+    def __init__(self, app: ASGIApp, accounts: Accounts, tokens: Tokens, sessions: Sessions) -> None:
         self._app = app
         self._accounts = accounts
+        self._tokens = tokens
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,13 +90,16 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         scope = request.scope
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        if not self._accounts and _host(request.headers.get("host", "")) not in _LOOPBACK:
+        is_api = path.startswith(_API)
+        if not (self._tokens if is_api else self._accounts) and _host(request.headers.get("host", "")) not in _LOOPBACK:
             # Else a page of anybody could lead a name of its own to this machine, and read what is here.
             return PlainTextResponse("this dashboard has no accounts: it answers on this machine only", 403)
-        if request.method not in ("GET", "HEAD", "POST"):
+        if request.method not in ("GET", "HEAD", "POST") and not is_api:
             return PlainTextResponse("method not allowed", 405)
-        if request.method == "POST" and (refusal := self._foreign(request)) is not None:
+        if request.method not in ("GET", "HEAD") and (refusal := self._foreign(request)) is not None:
             return refusal
+        if is_api:
+            return None  # Who asks there shows a token, and no cookie counts.
         viewer = self._viewer(request)
         scope["viewer"] = viewer
         if viewer is None and not path.startswith(_OPEN):

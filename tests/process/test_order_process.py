@@ -76,7 +76,8 @@ async def test_order_holds_through_kills_and_stops(make_server, binary, tmp_path
 
             async def quiet() -> bool:
                 found = await broker.control.call("KEYS", "streams:{s}:g:*")
-                return {name.rpartition(b":g:")[2] for name in found} <= {b"rules", b"sweep"}
+                kinds = {name.rpartition(b":g:")[2].partition(b":")[0] for name in found}
+                return kinds <= {b"rules", b"sweep", b"minute", b"hour", b"workers"}
 
             await eventually(quiet, what="the lanes' state to be gone")
     finally:

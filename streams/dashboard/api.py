@@ -1,0 +1,178 @@
+"""The HTTP API below ``/api/v1``: what the pages show and do, and publishing, for programs in any language."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from streams.dashboard.accounts import Role
+from streams.dashboard.operations import Operation, Schema, document
+from streams.dashboard.tasks import Tasks
+from streams.dashboard.tokens import Token, Tokens
+from streams.errors import (
+    BrokerError,
+    ConfigurationError,
+    EventError,
+    NotCancelled,
+    NotFound,
+    OutOfMemory,
+    PublishUnknown,
+    StreamFull,
+    StreamsError,
+)
+from streams.pipeline import Pipeline
+from streams.version import __version__
+
+logger = logging.getLogger("streams.dashboard")
+_LARGEST = 4 * 1024 * 1024
+_LOCAL = Token("somebody on this machine", Role.ADMIN, publishes=True)
+
+
+class Api:
+    """Serves the API.
+
+    Args:
+        pipeline: open while it is served.
+        tokens: who may use it.
+        is_local: everybody who gets here is on this machine, and may do everything without a token.
+        read_only: nothing may be changed or published.
+
+    Attributes:
+        app: the ASGI application.
+        operations: what it can do.
+    """
+
+    def __init__(self, pipeline: Pipeline, tokens: Tokens, *, is_local: bool, read_only: bool) -> None:
+        self._tokens = tokens
+        self._is_local = is_local
+        self._read_only = read_only
+        self.operations = Tasks(pipeline).operations()
+        routes = [Route("/openapi.json", self._document)]
+        by_path: dict[str, dict[str, Operation]] = {}
+        for operation in self.operations:
+            by_path.setdefault(operation.path, {})[operation.method] = operation
+        for path, found in by_path.items():
+            routes.append(Route(path.replace("{id}", "{id:path}"), self._answer(found), methods=list(found)))
+        # What has a path after an id stands before the id alone, which takes any path.
+        routes.sort(key=lambda route: route.path.endswith("{id:path}"))
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _broken})
+
+    def _answer(self, operations: Mapping[str, Operation]) -> Any:
+        async def answer(request: Request) -> Response:
+            operation = operations["GET" if request.method == "HEAD" else request.method]
+            token = self._allowed(request, operation)
+            request.scope["token"] = token
+            given = await _read(request, operation)
+            try:
+                status, found = await operation.act(request, given)
+            except StreamsError as error:
+                raise _failure(error) from None
+            return Response(orjson.dumps(found, default=str), status, media_type="application/json")
+
+        return answer
+
+    def _allowed(self, request: Request, operation: Operation) -> Token:
+        token = _LOCAL if self._is_local else self._tokens.find(request.headers.get("authorization", ""))
+        if token is None:
+            raise HTTPException(401, "give a token: Authorization: Bearer st_...", {"WWW-Authenticate": "Bearer"})
+        wait = 0.0 if self._is_local else self._tokens.wait(token)
+        if wait > 0:
+            raise HTTPException(429, "too many requests", {"Retry-After": str(max(1, math.ceil(wait)))})
+        if operation.method != "GET" and self._read_only:
+            raise HTTPException(403, "nothing may be changed here")
+        if operation.publishes:
+            if not token.publishes:
+                raise HTTPException(403, "this token may not publish")
+        elif token.role < operation.role:
+            raise HTTPException(403, f"this needs the role {operation.role.name.lower()}")
+        return token
+
+    async def _document(self, request: Request) -> Response:
+        root = request.scope.get("root_path", "").removesuffix("/api/v1")
+        made = document(self.operations, root, __version__)
+        return Response(orjson.dumps(made), media_type="application/json")
+
+
+async def _read(request: Request, operation: Operation) -> dict[str, Any]:
+    """What was sent, checked: the query for a GET, else the body."""
+    if operation.body is None:
+        given: dict[str, Any] = {}
+        for name, text in request.query_params.multi_items():
+            if name not in operation.query or name in given:
+                raise HTTPException(400, "a parameter is unknown, or there twice")
+            given[name] = _value(text, operation.query[name])
+        _check({"type": "object", "properties": operation.query}, given, 400)
+        return {name: schema["default"] for name, schema in operation.query.items() if "default" in schema} | given
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "the body is application/json")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > _LARGEST:
+            raise HTTPException(413, f"the body has at most {_LARGEST} bytes")
+        parts.append(part)
+    try:
+        body = orjson.loads(b"".join(parts))
+    except orjson.JSONDecodeError:
+        raise HTTPException(400, "the body is no JSON") from None
+    _check(operation.body, body, 422)
+    return dict(body)
+
+
+def _check(schema: Schema, given: Any, status: int) -> None:
+    for error in Draft202012Validator(schema).iter_errors(given):
+        # Where and what rule, not what was sent: that may be somebody's.
+        where = "/".join(map(str, error.absolute_path)) or "the whole"
+        raise HTTPException(status, f"{where}: breaks the rule {error.validator}: {str(error.validator_value)[:200]}")
+
+
+def _value(text: str, schema: Schema) -> Any:
+    if schema.get("type") == "integer" and text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 16:
+        return int(text)
+    if schema.get("type") == "boolean" and text in ("true", "false"):
+        return text == "true"
+    return text
+
+
+def _failure(error: StreamsError) -> HTTPException:
+    if isinstance(error, NotFound):
+        return HTTPException(404, "there is none")
+    if isinstance(error, NotCancelled):
+        return HTTPException(409, f"it is {error.state}")
+    if isinstance(error, PublishUnknown):
+        return HTTPException(503, "the answer was lost: it may be stored; repeat it with an idempotency key")
+    if isinstance(error, (StreamFull, OutOfMemory)):
+        return HTTPException(503, "the stream is full", {"Retry-After": "5"})
+    if isinstance(error, (EventError, ConfigurationError)):
+        return HTTPException(422, str(error))
+    if isinstance(error, BrokerError):
+        return HTTPException(503, "the server does not answer", {"Retry-After": "2"})
+    return HTTPException(400, "the request is refused")
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = error.detail if isinstance(error, HTTPException) else ""
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    titles = {
+        400: "Bad request", 401: "Log in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
+        409: "Conflict", 413: "Too large", 415: "Wrong media type", 422: "Not valid", 429: "Too many requests",
+        503: "Not available",
+    }  # fmt: skip
+    body = {"type": "about:blank", "title": titles.get(status, "Error"), "status": status, "detail": detail}
+    return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    logger.error("the API failed", extra={"error": type(error).__name__})
+    return await _problem(request, error)

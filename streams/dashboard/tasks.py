@@ -1,0 +1,332 @@
+"""What the operations of the API do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+
+from streams.broker.listing import Listing
+from streams.dashboard.accounts import Role
+from streams.dashboard.operations import (
+    CURSOR,
+    EVENT,
+    FILTERS,
+    LIMIT,
+    NAME,
+    TEXT,
+    Operation,
+    Schema,
+)
+from streams.dashboard.queries import Queries, shown, shown_meta
+from streams.dashboard.tokens import Token
+from streams.dashboard.whatsapp import WhatsAppQueries
+from streams.dead_letters import DeadLetter, Filter
+from streams.errors import ConfigurationError, NotFound
+from streams.event import Event
+from streams.pipeline import Pipeline
+from streams.status import EntryState
+from streams.whatsapp.content import Text
+from streams.whatsapp.messages import Messages
+from streams.whatsapp.settings import WhatsAppSettings
+
+_MOST_EVENTS = 1000
+_WHICH: Schema = {
+    "type": "object",
+    "properties": {
+        "ids": {"type": "array", "items": CURSOR, "minItems": 1, "maxItems": 1000},
+        "filter": {"type": "object", "properties": FILTERS, "additionalProperties": False},
+        "dry_run": {"type": "boolean"},
+        "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
+    },
+    "additionalProperties": False,
+}
+_HOLD: Schema = {
+    "type": "object",
+    "properties": {
+        "group": NAME,
+        "level": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
+        "attribute": {"enum": ["type", "tenant", "instance", "key", "subject", "source"]},
+        "value": TEXT,
+        "reason": TEXT,
+    },
+    "dependentRequired": {"attribute": ["value"], "value": ["attribute"]},
+    "additionalProperties": False,
+}
+_MESSAGE: Schema = {
+    "type": "object",
+    "properties": {
+        "to": TEXT,
+        "text": {"type": "string", "minLength": 1, "maxLength": 4096},
+        "tenant": TEXT,
+        "instance": TEXT,
+        "priority": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
+        "delay": {"type": "number", "minimum": 0, "maximum": 31_536_000},
+        "expires": {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000},
+    },
+    "required": ["to", "text"],
+    "additionalProperties": False,
+}
+
+
+class Tasks:
+    """Does what programs ask for.
+
+    Args:
+        pipeline: open while it is used.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._queries = Queries(pipeline)
+        self._whatsapp = WhatsAppQueries(pipeline)
+
+    def operations(self) -> list[Operation]:
+        """Everything that the API can do."""
+        operator, admin = Role.OPERATOR, Role.ADMIN
+        group = "/streams/{stream}/groups/{group}"
+        events = {"type": "array", "items": EVENT, "minItems": 1, "maxItems": _MOST_EVENTS}
+        batch = {
+            "type": "object",
+            "properties": {"events": events},
+            "required": ["events"],
+            "additionalProperties": False,
+        }
+        page = {"after": CURSOR, "limit": LIMIT}
+        letters = {**FILTERS, **page}
+        cancel = {"type": "object", "properties": {"group": NAME}, "additionalProperties": False}
+        before = {"before": CURSOR, "limit": LIMIT}
+        nothing: Schema = {"type": "object", "additionalProperties": False}
+        return [
+            Operation("GET", "/streams", "listStreams", "Every stream with its groups.", self.streams),
+            Operation("GET", "/streams/{stream}", "getStream", "One stream.", self.stream),
+            Operation(
+                "POST", "/streams/{stream}/events", "publish", "Publish an event; stored when this answers.",
+                self.publish, publishes=True, body=EVENT, status=201,
+            ),
+            Operation(
+                "POST", "/streams/{stream}/batches", "publishMany", "Publish up to 1,000 events.", self.publish_many,
+                publishes=True, body=batch, status=201,
+            ),
+            Operation("GET", "/streams/{stream}/events/{id}", "getEvent", "Where an event stands.", self.event),
+            Operation(
+                "POST", "/streams/{stream}/events/{id}/cancel", "cancelEvent", "Take out what waits for its time.",
+                self.cancel, operator, body=cancel,
+            ),
+            Operation(
+                "POST", "/streams/{stream}/events/{id}/reveal", "revealEvent", "What an event says; written down.",
+                self.reveal, admin, body=nothing,
+            ),
+            Operation("POST", "/streams/{stream}/pause", "pause", "Hold back.", self.pause, operator, body=_HOLD),
+            Operation("POST", "/streams/{stream}/resume", "resume", "Let go on.", self.resume, operator, body=_HOLD),
+            Operation("GET", f"{group}/dead", "listDeadLetters", "Dead letters.", self.dead, query=letters),
+            Operation(
+                "POST", f"{group}/dead/replay", "replayDeadLetters", "Put dead letters back.", self.replay, operator,
+                body=_WHICH,
+            ),
+            Operation(
+                "POST", f"{group}/dead/discard", "discardDeadLetters", "Delete dead letters.", self.discard, operator,
+                body=_WHICH,
+            ),
+            Operation("GET", "/streams/{stream}/audit", "listAudit", "What was done.", self.audit, query=before),
+            Operation("GET", "/workers", "listWorkers", "Who works.", self.workers),
+            Operation(
+                "POST", "/messages", "sendMessage", "Queue a WhatsApp message.", self.send, publishes=True,
+                body=_MESSAGE, status=201,
+            ),
+            Operation("GET", "/messages/{id}", "getMessage", "A message with its timeline.", self.message),
+        ]  # fmt: skip
+
+    async def streams(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
+        """Every stream."""
+        return 200, {"streams": [asdict(view) for view in await self._queries.overview()]}
+
+    async def stream(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
+        """One stream."""
+        return 200, asdict(await self._queries.stream(_stream(request)))
+
+    async def publish(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """One event."""
+        attributes = dict(given)
+        if (key := request.headers.get("idempotency-key", "")) and "dedup_id" not in attributes:
+            attributes["dedup_id"] = key
+        kind, data = attributes.pop("type"), attributes.pop("data")
+        receipt = await self._pipeline.publish(_stream(request), data, type=kind, **attributes)
+        return 200 if receipt.duplicate else 201, receipt._asdict()
+
+    async def publish_many(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Many events; a batch with an idempotency key can be repeated as a whole."""
+        key, events = request.headers.get("idempotency-key", ""), []
+        for number, each in enumerate(given["events"]):
+            attributes = dict(each)
+            if key and "dedup_id" not in attributes:
+                attributes["dedup_id"] = f"{key}/{number}"
+            events.append(Event(attributes.pop("type"), attributes.pop("data"), **attributes))
+        receipts = await self._pipeline.publish_many(_stream(request), events)
+        return 201, {"receipts": [receipt._asdict() for receipt in receipts]}
+
+    async def event(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
+        """Where one event stands."""
+        return 200, {"states": [_state(state) for state in await self._find(request)]}
+
+    async def reveal(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
+        """What it says."""
+        stream, found = _stream(request), await self._find(request)
+        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
+        await listing.write_audit(action="reveal", by=_who(request), event=request.path_params["id"])
+        return 200, {"body": found[0].raw.decode("utf-8", "replace"), "meta": found[0].meta}
+
+    async def cancel(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Take it out."""
+        ident = _ident(request)
+        state = await self._pipeline.cancel(_stream(request), ident, given.get("group", ""), by=_who(request))
+        return 200, {"cancelled": _state(state)}
+
+    async def pause(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Hold back."""
+        pauses = self._pipeline.pauses(await self._known(request), by=_who(request))
+        where = _where(given)
+        made = await pauses.pause(**where, reason=given.get("reason", ""))
+        return 200, {"new": made.new}
+
+    async def resume(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Let go on."""
+        pauses = self._pipeline.pauses(await self._known(request), by=_who(request))
+        await pauses.resume(**_where(given))
+        return 200, {}
+
+    async def dead(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """A page of dead letters."""
+        limit = given["limit"]
+        where = Filter(**{name: given[name] for name in FILTERS if name in given})
+        letters = self._pipeline.dead_letters(*await self._group(request))
+        found = await letters.page(where, after=given.get("after", ""), limit=limit)
+        following = found[-1].id if len(found) == limit else None
+        return 200, {"letters": [_letter(letter) for letter in found], "next": following}
+
+    async def replay(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Put dead letters back."""
+        letters = self._pipeline.dead_letters(*await self._group(request), by=_who(request))
+        limit = given.get("limit", 1000)
+        outcome = await letters.replay(_which(given), dry_run=given.get("dry_run", False), limit=limit)
+        return 200, {"matched": outcome.matched, "moved": len(outcome.moved)}
+
+    async def discard(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Delete dead letters."""
+        letters = self._pipeline.dead_letters(*await self._group(request), by=_who(request))
+        count = await letters.discard(_which(given), dry_run=given.get("dry_run", False))
+        return 200, {"matched": count} if given.get("dry_run") else {"deleted": count}
+
+    async def audit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """What was done."""
+        rows = await self._queries.audit(await self._known(request), given.get("before", ""), given["limit"])
+        found = [{"id": ident, **{name: shown(value) for name, value in facts.items()}} for ident, facts in rows]
+        return 200, {"rows": found, "next": rows[-1][0] if len(rows) == given["limit"] else None}
+
+    async def workers(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
+        """Who works."""
+        return 200, {"workers": [asdict(worker) for worker in await self._queries.workers()]}
+
+    async def send(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Queue a message."""
+        options: dict[str, Any] = {name: value for name, value in given.items() if name not in ("to", "text")}
+        if key := request.headers.get("idempotency-key", ""):
+            options["idempotency_key"] = key
+        messages = Messages(self._pipeline, WhatsAppSettings.from_env())
+        ident, is_new = await messages.add_once(given["to"], Text(given["text"]), **options)
+        return 201 if is_new else 200, {"message_id": ident}
+
+    async def message(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
+        """A message."""
+        found = await self._whatsapp.message(_ident(request))
+        if found is None:
+            raise NotFound("no such message")
+        return 200, asdict(found)
+
+    async def _known(self, request: Request) -> str:
+        name = _stream(request)
+        if name not in await self._pipeline.status().streams():
+            raise NotFound("no such stream")
+        return name
+
+    async def _group(self, request: Request) -> tuple[str, str]:
+        name, group = _stream(request), request.path_params["group"]
+        row = await self._pipeline.status().stream(name)
+        if group not in [each.group for each in row.groups if each.group]:
+            raise NotFound("no such group")
+        return name, group
+
+    async def _find(self, request: Request) -> list[EntryState]:
+        found = await self._queries.find(_stream(request), _ident(request))
+        if not found:
+            raise NotFound("no such event")
+        return found
+
+
+def _stream(request: Request) -> str:
+    return str(request.path_params["stream"])
+
+
+def _ident(request: Request) -> str:
+    ident = str(request.path_params["id"])
+    if not ident.isprintable() or not 0 < len(ident) <= 500:
+        raise NotFound("no such id")
+    return ident
+
+
+def _who(request: Request) -> str:
+    token: Token = request.scope["token"]
+    return f"api: {token.name}"
+
+
+def _where(given: Mapping[str, Any]) -> dict[str, Any]:
+    where: dict[str, Any] = {"group": given.get("group", ""), "level": given.get("level")}
+    if "attribute" in given:
+        where[given["attribute"]] = given["value"]
+    return where
+
+
+def _which(given: Mapping[str, Any]) -> Filter | list[str]:
+    if ("ids" in given) == ("filter" in given):
+        raise ConfigurationError("give ids or a filter; the filter {} means all")
+    return list(given["ids"]) if "ids" in given else Filter(**given["filter"])
+
+
+def _state(state: EntryState) -> dict[str, Any]:
+    names = (
+        "stream",
+        "group",
+        "state",
+        "level",
+        "entry_id",
+        "event_id",
+        "type",
+        "due",
+        "consumer",
+        "failures",
+        "stalls",
+    )
+    errors = [{name: shown(value) for name, value in error.items()} for error in state.errors]
+    told = {"type": shown(state.type), "errors": errors, "meta": dict(shown_meta(state.meta))}
+    return {name: getattr(state, name) for name in names} | told
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    names = (
+        "id",
+        "reason",
+        "died_at",
+        "level",
+        "entry_id",
+        "event_id",
+        "type",
+        "failures",
+        "stalls",
+        "replays",
+        "size",
+    )
+    found = {name: getattr(letter, name) for name in names}
+    told = {"type": shown(letter.type), "last_error": shown(letter.last_error), "meta": dict(shown_meta(letter.meta))}
+    return found | told

@@ -1,0 +1,315 @@
+"""The API: who may do what, what it answers, and that its document says the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from streams import Event, Pipeline, Settings
+from streams.dashboard import Accounts, Dashboard, DashboardOptions, Role, Token, Tokens, new_token
+from streams.dashboard.api import Api
+from streams.errors import ConfigurationError
+from tests.conftest import eventually
+from tests.dashboard.board import ACCOUNTS, trouble
+from tests.whatsapp.servers import serving
+from tests.whatsapp.stage import PHONE, stage
+
+TOKENS = {name: new_token() for name in ("viewer", "operator", "admin", "shop")}
+KNOWN = Tokens({
+    TOKENS["viewer"][1]: Token("viewer", Role.VIEWER),
+    TOKENS["operator"][1]: Token("operator", Role.OPERATOR),
+    TOKENS["admin"][1]: Token("admin", Role.ADMIN),
+    TOKENS["shop"][1]: Token("shop", Role.VIEWER, publishes=True),
+})  # fmt: skip
+OPERATIONS = Api(Pipeline("redis://127.0.0.1:1/0"), KNOWN, is_local=False, read_only=False).operations
+DEAD = "/streams/orders/groups/billing/dead"
+
+
+@asynccontextmanager
+async def api(server, namespace, **options: Any) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+    """Clients of the API by their tokens; '' has none."""
+    made = DashboardOptions(Accounts(ACCOUNTS), Tokens(KNOWN._tokens), **options)
+    dashboard = Dashboard(Pipeline(settings=Settings(url=server.url, namespace=namespace)), made)
+    async with serving(dashboard.app) as url:
+        clients = {
+            name: httpx.AsyncClient(
+                base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"} if token else {}
+            )
+            for name, token in [("", ""), *((name, token) for name, (token, _) in TOKENS.items())]
+        }
+        try:
+            yield clients
+        finally:
+            for client in clients.values():
+                await client.aclose()
+
+
+def filled(path: str) -> str:
+    return path.replace("{stream}", "orders").replace("{group}", "billing").replace("{id}", "dies-0 plain")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
+async def test_each_operation_needs_its_token(server, namespace, operation):
+    async with api(server, namespace) as clients:
+        for headers in (
+            {},
+            {"Authorization": "Bearer st_wrong"},
+            {"Authorization": "Basic eDp5"},
+            {"Authorization": "x"},
+        ):
+            reply = await clients[""].request(operation.method, filled(operation.path), headers=headers, json={})
+            assert reply.status_code == 401
+            assert reply.headers["content-type"] == "application/problem+json"
+        for name, role in (("viewer", Role.VIEWER), ("operator", Role.OPERATOR), ("shop", Role.VIEWER)):
+            allowed = name == "shop" if operation.publishes else role >= operation.role
+            reply = await clients[name].request(operation.method, filled(operation.path), json={"nonsense": 1})
+            assert (reply.status_code == 403) is not allowed, (name, reply.text)
+
+
+async def test_a_service_in_any_language_publishes_and_follows(server, namespace):
+    pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
+    seen: list[tuple[Any, ...]] = []
+
+    @pipeline.handler("orders", group="billing")
+    async def work(event: Event) -> None:
+        seen.append((event.id, event.type, event.data, event.tenant, event.priority))
+
+    running = asyncio.create_task(pipeline.run())
+    async with api(server, namespace) as clients:
+        shop = clients["shop"]
+        event = {"type": "order.created", "data": {"id": 1}, "tenant": "acme", "priority": 5}
+        first = await shop.post("/streams/orders/events", json=event, headers={"Idempotency-Key": "o-1"})
+        again = await shop.post("/streams/orders/events", json=event, headers={"Idempotency-Key": "o-1"})
+        assert (first.status_code, again.status_code) == (201, 200)
+        assert first.json()["event_id"] == again.json()["event_id"]
+        many = {"events": [{"type": "t", "data": n} for n in range(10)]}
+        for _ in range(2):
+            reply = await shop.post("/streams/orders/batches", json=many, headers={"Idempotency-Key": "b"})
+            assert (reply.status_code, len(reply.json()["receipts"])) == (201, 10)
+        later = await shop.post("/streams/orders/events", json={**event, "delay": 600})
+        found = (await shop.get(f"/streams/orders/events/{later.json()['event_id']}")).json()
+        assert [state["state"] for state in found["states"]] == ["scheduled"]
+        await eventually(lambda: len(seen) == 11, what="the events")
+        assert seen[0][1:] == ("order.created", {"id": 1}, "acme", 5) or len({row[0] for row in seen}) == 11
+        (row,) = (await shop.get("/streams")).json()["streams"]
+        assert row["row"]["scheduled"] == 1
+    pipeline.stop()
+    await running
+
+
+async def test_dead_letters_are_paged_replayed_and_discarded(server, namespace):
+    await trouble(server, namespace, [f"t{n}" for n in range(4)])
+    async with api(server, namespace) as clients:
+        viewer, operator = clients["viewer"], clients["operator"]
+        found, after = [], None
+        while True:
+            query = {"limit": 3, **({"after": after} if after else {})}
+            page = (await viewer.get(DEAD, params=query)).json()
+            found += page["letters"]
+            after = page["next"]
+            if not after:
+                break
+        assert len(found) == 8
+        assert {letter["reason"] for letter in found} == {"retries-used-up", "no-handler"}
+        which = {"filter": {"tenant": "t2", "type": "dies"}}
+        reply = await operator.post(f"{DEAD}/replay", json={**which, "dry_run": True})
+        assert reply.json() == {"matched": 1, "moved": 0}
+        assert (await operator.post(f"{DEAD}/replay", json=which)).json() == {"matched": 1, "moved": 1}
+        ids = [letter["id"] for letter in found if letter["meta"].get("tenant") == "t3"]
+        assert (await operator.post(f"{DEAD}/discard", json={"ids": ids})).json() == {"deleted": 2}
+        assert (await operator.post(f"{DEAD}/discard", json={"ids": ids})).status_code == 404
+        assert (await operator.post(f"{DEAD}/discard", json={})).status_code == 422
+        assert (await operator.post(f"{DEAD}/discard", json={"filter": {}, "ids": ids})).status_code == 422
+        assert (await operator.post(f"{DEAD}/discard", json={"filter": {}})).json() == {"deleted": 5}
+        rows = (await viewer.get("/streams/orders/audit")).json()["rows"]
+        assert {row["by"] for row in rows if row["action"] in ("replay", "discard")} == {"api: operator"}
+
+
+async def test_events_are_shown_masked_cancelled_and_revealed(server, namespace):
+    await trouble(server, namespace, [PHONE])
+    async with api(server, namespace) as clients:
+        for path in ("/streams/orders/events/dies-0%20", DEAD, "/streams/orders/audit"):
+            reply = await clients["viewer"].get(path)
+            assert reply.status_code == 200
+            assert PHONE not in reply.text, path
+        reply = await clients["admin"].post("/streams/orders/events/dies-0%20/reveal", json={})
+        assert json.loads(reply.json()["body"]) == {"say": PHONE}
+        cancelled = await clients["operator"].post("/streams/orders/events/later-0/cancel", json={})
+        assert cancelled.json()["cancelled"]["state"] == "scheduled"
+        reply = await clients["operator"].post("/streams/orders/events/dies-0%20/cancel", json={})
+        assert reply.status_code == 409
+        for action in ("pause", "pause", "resume"):
+            reply = await clients["operator"].post(
+                f"/streams/orders/{action}", json={"attribute": "tenant", "value": "x"}
+            )
+            assert reply.status_code == 200
+        reply = await clients["operator"].post("/streams/orders/pause", json={"attribute": "tenant"})
+        assert reply.status_code == 422
+
+
+async def test_messages_are_queued_and_followed(server, namespace):
+    async with stage(server, namespace) as sending, api(server, namespace) as clients:
+        message = {"to": PHONE, "text": "Olá!", "tenant": "acme"}
+        first = await clients["shop"].post("/messages", json=message, headers={"Idempotency-Key": "m"})
+        again = await clients["shop"].post("/messages", json=message, headers={"Idempotency-Key": "m"})
+        assert (first.status_code, again.status_code) == (201, 200)
+        ident = first.json()["message_id"]
+
+        async def sent() -> bool:
+            return (await clients["viewer"].get(f"/messages/{ident}")).json()["status"] == "sent"
+
+        await eventually(sent, what="the message to be sent")
+        assert len(sending.phone.taken) == 1
+        wrong = await clients["shop"].post("/messages", json={**message, "to": "12"})
+        assert wrong.status_code == 422
+        assert "phone number with country code" in wrong.json()["detail"]
+
+
+async def test_what_is_asked_wrongly_is_told_without_repeating_it(server, namespace):
+    async with api(server, namespace) as clients:
+        shop, viewer = clients["shop"], clients["viewer"]
+        canary = "canary-5511999990000"
+        for body, status in (
+            ({"type": "t"}, 422), ({"type": "", "data": 1}, 422), ({"type": "t", "data": 1, "more": canary}, 422),
+            ({"type": "t", "data": 1, "priority": canary}, 422), ([canary], 422), (canary, 422),
+            ({"type": "t", "data": 1, "delay": -1}, 422), ({"type": "t", "data": 1, "delay": 1e300}, 422),
+        ):  # fmt: skip
+            reply = await shop.post("/streams/orders/events", json=body)
+            assert reply.status_code == status, body
+            assert canary not in reply.text
+            assert reply.json()["title"] == "Not valid"
+        reply = await shop.post("/streams/orders/events", content=b"{", headers={"Content-Type": "application/json"})
+        assert reply.status_code == 400
+        assert (await shop.post("/streams/orders/events", data={"a": "b"})).status_code == 415
+        huge = b'{"type": "t", "data": "' + b"x" * 5_000_000 + b'"}'
+        reply = await shop.post("/streams/orders/events", content=huge, headers={"Content-Type": "application/json"})
+        assert reply.status_code == 413
+        assert (await shop.post("/streams/a b/events", json={"type": "t", "data": 1})).status_code == 422
+        for query in ("limit=0", "limit=1000000", "limit=x", "after=x", "nonsense=1", "limit=1&limit=2"):
+            assert (await viewer.get(f"{DEAD}?{query}")).status_code == 400, query
+        for path in ("/streams/nowhere", "/nowhere", DEAD, "/messages/nothing", "/streams/orders/events/nothing"):
+            assert (await viewer.get(path)).status_code == 404, path
+        assert (await viewer.delete("/streams")).status_code == 405
+
+
+async def test_each_token_has_its_rate(server, namespace):
+    async with api(server, namespace) as clients:
+        replies = await asyncio.gather(*(clients["viewer"].get("/openapi.json") for _ in range(5)))
+        assert {reply.status_code for reply in replies} == {200}  # The document needs no token.
+        codes = [
+            reply.status_code
+            for reply in await asyncio.gather(*(clients["viewer"].get("/messages/x") for _ in range(250)))
+        ]
+        assert set(codes) == {404, 429}
+        assert (await clients["operator"].get("/messages/x")).status_code == 404
+
+
+async def test_nothing_changes_through_a_read_only_api(server, namespace):
+    async with api(server, namespace, read_only=True) as clients:
+        for operation in OPERATIONS:
+            if operation.method != "GET":
+                reply = await clients["admin"].request(operation.method, filled(operation.path), json={})
+                assert reply.status_code == 403
+
+
+async def test_another_site_gets_nothing_done_even_here(server, namespace):
+    dashboard = Dashboard(Pipeline(settings=Settings(url=server.url, namespace=namespace)))
+    async with serving(dashboard.app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
+        event = {"type": "t", "data": 1}
+        assert (await client.post("/streams/s/events", json=event)).status_code == 201
+        for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}):
+            assert (await client.post("/streams/s/events", json=event, headers=headers)).status_code == 403
+
+
+async def test_the_document_says_what_is_answered(server, namespace):
+    """Each operation, asked with what its schemas allow and with what they do not, answers what the document says."""
+    await trouble(server, namespace)
+    chance = random.Random(7)
+    async with api(server, namespace) as clients:
+        told = (await clients[""].get("/openapi.json")).json()
+        assert told["openapi"] == "3.1.0"
+        found = [(path, method, row) for path, rows in told["paths"].items() for method, row in rows.items()]
+        assert len(found) == len(OPERATIONS)
+        assert len({row["operationId"] for _, _, row in found}) == len(found)
+        problem = Draft202012Validator(told["components"]["schemas"]["Problem"])
+        for path, method, row in found:
+            publishes = any(p["name"] == "Idempotency-Key" for p in row["parameters"])
+            for _ in range(25):
+                values = {p["name"]: made(p["schema"], chance) for p in row["parameters"]}
+                where = path
+                for name, value in values.items():
+                    where = where.replace(f"{{{name}}}", quote(str(value), safe=""))
+                query = {
+                    p["name"]: values[p["name"]]
+                    for p in row["parameters"]
+                    if p["in"] == "query" and chance.random() < 0.5
+                }
+                body = (
+                    made(row["requestBody"]["content"]["application/json"]["schema"], chance)
+                    if "requestBody" in row
+                    else None
+                )
+                client = clients["shop" if publishes else "admin"]
+                reply = await client.request(method.upper(), where, params=query, json=body)
+                if reply.status_code == 429:
+                    break
+                assert str(reply.status_code) in row["responses"] or reply.status_code == 200, (where, reply.text)
+                if reply.status_code >= 400:
+                    problem.validate(reply.json())
+
+
+def made(schema: dict[str, Any], chance: random.Random) -> Any:
+    """A value of a schema, and now and then one that is none."""
+    if chance.random() < 0.1:
+        return chance.choice(["", "x" * 600, -1, 10**30, "\u0000", "<b>", "🙂", 1.5])
+    if "enum" in schema:
+        return chance.choice(schema["enum"])
+    kind = schema.get("type")
+    if kind == "object":
+        names = [n for n in schema.get("properties", {}) if n in schema.get("required", ()) or chance.random() < 0.4]
+        return {name: made(schema["properties"][name], chance) for name in names}
+    if kind == "array":
+        return [made(schema["items"], chance) for _ in range(chance.randint(1, 3))]
+    if kind == "integer":
+        return chance.randint(schema.get("minimum", 0), schema.get("maximum", 100))
+    if kind == "number":
+        return round(chance.uniform(0.1, 100), 2)
+    if kind == "boolean":
+        return chance.random() < 0.5
+    if "pattern" in schema:
+        return "orders" if "A-Z" in schema["pattern"] else f"{chance.randint(1, 10**12)}-0"
+    return chance.choice(["plain", "dies", "works", "dies-0 plain"])
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("[tokens.a]\nsha256 = 'x'\nrole = 'viewer'", "64 hexadecimal"),
+        ("[tokens.a]\nsha256 = 'x'\nrole = 'viewer'\nmore = 1", "nothing else"),
+        (f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'king'", "viewer, operator or admin"),
+        (f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'viewer'\npublish = 'yes'", "true or false"),
+    ],
+)
+def test_tokens_that_cannot_be_are_refused(tmp_path, text, match):
+    path = tmp_path / "users.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=match):
+        Tokens.read(path)
+
+
+def test_tokens_are_read(tmp_path):
+    token, digest = new_token()
+    path = tmp_path / "users.toml"
+    path.write_text(f'[tokens.shop]\nsha256 = "{digest}"\nrole = "viewer"\npublish = true\n')
+    assert Tokens.read(path).find(f"Bearer {token}") == Token("shop", Role.VIEWER, publishes=True)
+    assert Tokens.read(path).find(f"Bearer {token}x") is None
+    assert not Accounts.read(path)
