@@ -21,6 +21,7 @@ from streams.cli import (
     pause,
     publish,
     show,
+    top,
     whatsapp,
     worker,
 )
@@ -73,6 +74,7 @@ def root(
 app.command("worker", help=worker.HELP)(worker.worker)
 app.command("publish", help=publish.HELP)(publish.publish)
 app.command("ls", help=ls.HELP)(ls.ls)
+app.command("top", help=top.HELP)(top.top)
 app.command("show", help=show.HELP)(show.show)
 app.add_typer(dead.app, name="dead")
 app.add_typer(groups.app, name="groups")

@@ -22,12 +22,12 @@ from streams.dashboard.accounts import Accounts, Role
 from streams.dashboard.api import Api
 from streams.dashboard.guard import Guard, Viewer, has_token
 from streams.dashboard.pages import Pages
-from streams.dashboard.queries import shown, sign_of
 from streams.dashboard.sessions import COOKIE, LASTS, Sessions
 from streams.dashboard.tokens import Tokens
 from streams.dashboard.words import language_of, translated
 from streams.errors import BrokerError, ConfigurationError, NotFound, StreamsError
 from streams.pipeline import Pipeline
+from streams.queries import shown, sign_of
 
 logger = logging.getLogger("streams.dashboard")
 Page = Callable[[Request], Awaitable[Response]]

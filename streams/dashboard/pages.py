@@ -12,12 +12,12 @@ from starlette.responses import RedirectResponse, Response
 
 from streams.broker.listing import Listing
 from streams.dashboard.guard import Viewer
-from streams.dashboard.queries import STATES, Queries, StreamView, shown_meta, sign_of
 from streams.dashboard.reading import choice, name_of, number, position, text
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letters import DeadLetters, Filter
 from streams.errors import NotCancelled, NotFound
 from streams.pipeline import Pipeline
+from streams.queries import STATES, Queries, StreamView, shown_meta, sign_of
 
 Render = Callable[..., Response]
 _PAGE = 50

@@ -20,13 +20,13 @@ from streams.dashboard.operations import (
     Operation,
     Schema,
 )
-from streams.dashboard.queries import Queries, shown, shown_meta
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letters import DeadLetter, Filter
 from streams.errors import ConfigurationError, NotFound
 from streams.event import Event
 from streams.pipeline import Pipeline
+from streams.queries import Queries, shown, shown_meta
 from streams.status import EntryState
 from streams.whatsapp.content import Text
 from streams.whatsapp.messages import Messages

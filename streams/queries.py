@@ -1,4 +1,7 @@
-"""What the pages show, asked of the server: one function per question, each with a bounded number of commands."""
+"""What operators see, asked of the server: one function per question, each with a bounded number of commands.
+
+The dashboard, the API and the terminal are views of this.
+"""
 
 from __future__ import annotations
 
