@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 
-.PHONY: help demo test test-all check mutants docs bench bench-peers import-time format clean
+.PHONY: help demo demo-ui test test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,10 @@ $(DOCS_READY): $(READY)
 
 demo: $(READY)  ## the main job, from an input file to balanced books, on the embedded server
 	@$(BIN)/streams demo
+	@echo "To look around in a browser, on a system that goes on: make demo-ui"
+
+demo-ui: $(READY)  ## a living system with some trouble in it, and the dashboard to look at; Ctrl-C ends it
+	@$(BIN)/python examples/living.py
 
 test: $(READY)  ## every test, on every server found
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -174,12 +174,16 @@ class Player:
                 soon = f'case "$PAGE_TERMINAL$1" in terminal*|worker|demo) ;; *) exec {client} "$@" ;; esac\n'
             file.write_text(f'#!/bin/sh\n{soon}exec {sys.executable} {arguments} "$@"\n')
             file.chmod(0o755)
+        # As in a terminal: whole lines. Without any buffer, lines that threads print at once would get mixed up.
+        startup = self._folder / "startup"
+        startup.mkdir()
+        lines = "import sys\nsys.stdout.reconfigure(line_buffering=True)\n"
+        (startup / "sitecustomize.py").write_text(lines)
         environment = clean_environment() | {
             "PATH": f"{programs}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{startup}:{ROOT}",
             "XDG_DATA_HOME": str(self._home / ".data"),
             "PYTEST_PLUGINS": "streams.testing.plugin",  # as if installed; pytest loads it once
-            "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "error::ResourceWarning",
             "COLUMNS": "110",
             "NO_COLOR": "1",
