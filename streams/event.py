@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 from streams.errors import ConfigurationError
 
 T = TypeVar("T")
+_EIGHT_DIGITS = re.compile(r"[0-9]{8}")
 
 META_NAMES = frozenset(
     {
@@ -226,6 +228,17 @@ def meta_of(attributes: EventAttributes) -> dict[str, Any]:
     return meta
 
 
+def random_hex(count: int) -> str:
+    """``count`` random bytes in hexadecimal, without a number of eight digits: that would be masked in logs.
+
+    It ends with a letter, so that no digits that are put behind it make such a number of it.
+    """
+    while True:
+        text = os.urandom(count).hex()
+        if text[-1].isalpha() and not _EIGHT_DIGITS.search(text):
+            return text
+
+
 class _Ids:
     """Event ids: 64 random bits per process start, then a counter; they sort by publishing order within a process."""
 
@@ -235,7 +248,7 @@ class _Ids:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._prefix = os.urandom(8).hex()
+        self._prefix = random_hex(8)
         self._count = 0
 
     def next(self) -> str:

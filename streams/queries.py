@@ -15,7 +15,10 @@ from typing import Any
 from streams.broker.figures import HOUR, MINUTE, FigureStore
 from streams.broker.listing import Listed, Listing
 from streams.codec import decode
+from streams.doctor import Doctor, Finding
 from streams.errors import NotFound, StreamsError
+from streams.limits import LimitInfo
+from streams.ordered_keys import OrderedKey
 from streams.pipeline import Pipeline
 from streams.retry import masked
 from streams.status import EntryState, GroupRow, StreamRow
@@ -23,6 +26,7 @@ from streams.status import EntryState, GroupRow, StreamRow
 FRESH = 2.0
 """Seconds for which one look at the server serves every viewer."""
 _CHART = 60
+_EXAMINED = 10.0
 STATES = ("stored", "processing", "retrying", "scheduled")
 """Lists of entries: all that are stored on a level, and those that are with workers, or wait for their time."""
 
@@ -87,6 +91,8 @@ class Queries:
         self._pipeline = pipeline
         self._looking = asyncio.Lock()
         self._seen: tuple[float, list[StreamView]] = (0.0, [])
+        self._examining = asyncio.Lock()
+        self._examined: tuple[float, list[Finding]] = (0.0, [])
         self.looks = 0
 
     async def overview(self) -> list[StreamView]:
@@ -98,6 +104,29 @@ class Queries:
                 self.looks += 1
                 self._seen = (time.monotonic(), views)
             return views
+
+    async def findings(self) -> list[Finding]:
+        """What the doctor finds, the worst first; looked for at most every ten seconds, whoever asks."""
+        async with self._examining:
+            at, found = self._examined
+            if time.monotonic() - at > _EXAMINED or not at:
+                found = await Doctor(self._pipeline.broker, role="operator").examine()
+                self._examined = (time.monotonic(), found)
+            return found
+
+    async def limits(self, stream: str, group: str) -> list[LimitInfo]:
+        """The limits of a group, as they are declared and as they were set."""
+        try:
+            return list(await self._pipeline.limits(stream, group).list())
+        except NotFound:
+            return []
+
+    async def held(self, stream: str, group: str) -> list[OrderedKey]:
+        """Keys that wait for an operator, because an event of theirs died; at most 20."""
+        try:
+            return list(await self._pipeline.ordered_keys(stream, group).list(20, state="held"))
+        except NotFound:  # It keeps no order.
+            return []
 
     async def stream(self, name: str) -> StreamView:
         """One stream.

@@ -138,6 +138,7 @@ class Dashboard:
             Mount("/api/v1", self.api.app),
             Route("/", pages.overview),
             Route("/workers", pages.workers),
+            Route("/doctor", pages.doctor),
             Route("/audit", pages.audit),
             Route("/search", pages.search),
             Route("/whatsapp", pages.whatsapp),
@@ -151,6 +152,8 @@ class Dashboard:
             Route(f"{stream}/cancel", acts(Role.OPERATOR, pages.cancel), methods=["POST"]),
             Route(f"{stream}/pause", acts(Role.OPERATOR, pages.pause), methods=["POST"]),
             Route(f"{stream}/resume", acts(Role.OPERATOR, pages.resume), methods=["POST"]),
+            Route(f"{stream}/release", acts(Role.OPERATOR, pages.release), methods=["POST"]),
+            Route(f"{stream}/skip", acts(Role.OPERATOR, pages.skip), methods=["POST"]),
         ]
 
     def _acting(self, role: Role, page: Page) -> Page:

@@ -49,6 +49,10 @@ class Pages:
         """Who works for which group."""
         return self._render(request, "workers.html", workers=await self.queries.workers())
 
+    async def doctor(self, request: Request) -> Response:
+        """What is wrong with the server and its streams."""
+        return self._render(request, "doctor.html", findings=await self.queries.findings())
+
     async def stream(self, request: Request) -> Response:
         """One stream, and a page of its entries in one state."""
         view = await self.queries.stream(name_of(request))
@@ -58,13 +62,15 @@ class Pages:
         levels = sorted({row.level for each in view.row.groups for row in each.levels}, reverse=True) or [0]
         level = number(request, "level", _fullest(view, group, levels), -(2**53), 2**53)
         after, first = position(request, "after"), number(request, "first", 0, 0, 10_000_000)
-        items, chart = await asyncio.gather(
+        items, chart, limits, held = await asyncio.gather(
             self.queries.items(view.row.stream, group, state, level, after=after, first=first, most=_PAGE),
             self.queries.chart(view.row.stream, group) if group else _nothing(),
+            self.queries.limits(view.row.stream, group) if group else _nothing(),
+            self.queries.held(view.row.stream, group) if group else _nothing(),
         )
         return self._render(
             request, "stream.html", view=view, group=group, groups=groups, state=state, states=STATES, level=level,
-            levels=levels, items=items, chart=chart, first=first, page=_PAGE,
+            levels=levels, items=items, chart=chart, limits=limits, held=held, first=first, page=_PAGE,
             after=items[-1].listed.place if len(items) == _PAGE else "",
         )  # fmt: skip
 
@@ -157,6 +163,27 @@ class Pages:
     async def resume(self, request: Request) -> Response:
         """Let it go on."""
         return await self._hold(request, resumes=True)
+
+    async def release(self, request: Request) -> Response:
+        """Let a key whose event died go on, with that event first."""
+        return await self._let_go(request, skips=False)
+
+    async def skip(self, request: Request) -> Response:
+        """Let a key whose event died go on, without that event."""
+        return await self._let_go(request, skips=True)
+
+    async def _let_go(self, request: Request, *, skips: bool) -> Response:
+        stream, form = name_of(request), await request.form()
+        group = await self._group(request, stream, given=str(form.get("group", "")))
+        keys = self._pipeline.ordered_keys(stream, group, by=_who(request))
+        found = [row.key for row in await self.queries.held(stream, group) if sign_of(row.key) == form.get("key")]
+        if not found:
+            raise NotFound("no such key")
+        if skips:
+            await keys.skip(found[0])
+        else:
+            await keys.release(found[0])
+        return self._render(request, "done.html", what=found[0], stream=stream, notice="goes on")
 
     async def _hold(self, request: Request, *, resumes: bool) -> Response:
         stream, form = name_of(request), await request.form()
@@ -259,5 +286,5 @@ def _who(request: Request) -> str:
     return f"dashboard: {viewer.name or 'somebody on this machine'}"
 
 
-async def _nothing() -> list[dict[str, int]]:
+async def _nothing() -> list[Any]:
     return []

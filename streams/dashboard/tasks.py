@@ -131,6 +131,9 @@ class Tasks:
                 body=_WHICH,
             ),
             Operation("GET", "/streams/{stream}/audit", "listAudit", "What was done.", self.audit, query=before),
+            Operation("GET", f"{group}/limits", "listLimits", "Limits, declared and set.", self.limits),
+            Operation("GET", f"{group}/held", "listHeldKeys", "Keys that wait for an operator.", self.held),
+            Operation("GET", "/doctor", "examine", "What is wrong, and what to do.", self.doctor),
             Operation("GET", "/workers", "listWorkers", "Who works.", self.workers),
             Operation(
                 "POST", "/messages", "sendMessage", "Queue a WhatsApp message.", self.send, publishes=True,
@@ -224,6 +227,20 @@ class Tasks:
         rows = await self._queries.audit(await self._known(request), given.get("before", ""), given["limit"])
         found = [{"id": ident, **{name: shown(value) for name, value in facts.items()}} for ident, facts in rows]
         return 200, {"rows": found, "next": rows[-1][0] if len(rows) == given["limit"] else None}
+
+    async def limits(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
+        """Limits of a group."""
+        found = await self._queries.limits(*await self._group(request))
+        return 200, {"limits": [asdict(limit) for limit in found]}
+
+    async def held(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
+        """Keys that wait for an operator."""
+        found = await self._queries.held(*await self._group(request))
+        return 200, {"keys": [asdict(row) | {"key": shown(row.key)} for row in found]}
+
+    async def doctor(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
+        """What is wrong."""
+        return 200, {"findings": [finding.as_plain() for finding in await self._queries.findings()]}
 
     async def workers(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Who works."""

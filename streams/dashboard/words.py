@@ -100,6 +100,18 @@ PORTUGUESE = {
     "Message": "Mensagem",
     "Timeline": "Linha do tempo",
     "Code": "Código",
+    "Doctor": "Diagnóstico",
+    "Severity": "Gravidade",
+    "Where": "Onde",
+    "What to do": "O que fazer",
+    "Limits": "Limites",
+    "Declared": "Declarado",
+    "Set": "Definido",
+    "Held keys": "Chaves retidas",
+    "Key": "Chave",
+    "Behind": "Atrás",
+    "Release": "Liberar",
+    "Skip": "Pular",
     "Skip to content": "Ir para o conteúdo",
 }
 

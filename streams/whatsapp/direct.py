@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from streams.broker.dedup import DedupIds
 from streams.errors import InvalidMessage
+from streams.event import random_hex
 from streams.pipeline import Pipeline
 from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.content import Content
@@ -118,4 +118,4 @@ class Remembered:
 
 def new_ident() -> str:
     """An id for a message."""
-    return uuid.uuid4().hex
+    return random_hex(16)

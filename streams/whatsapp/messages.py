@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from streams.errors import InvalidMessage, NotFound
+from streams.event import random_hex
 from streams.pipeline import Pipeline
 from streams.tracking import Tracking
 from streams.whatsapp.analytics import counts_of
@@ -114,7 +114,7 @@ class Messages:
             raise InvalidMessage(f"category is {MARKETING} or nothing, not {category!r}")
         if category:
             attributes["headers"] = {"category": category}
-        ident, hashed = uuid.uuid4().hex, self.hashed(recipient)
+        ident, hashed = random_hex(16), self.hashed(recipient)
         receipt = await self._pipeline.publish(
             STREAM,
             vault_of(self._settings.encryption_keys).seal(message.as_data(), ident, tenant),

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from streams import Event, Pipeline, Settings
+from streams import Event, Limit, Pipeline, Retry, Settings
 from streams.dashboard.accounts import is_password
 from streams.dashboard.words import PORTUGUESE, language_of
 from streams.whatsapp import Text
@@ -180,6 +180,47 @@ async def test_workers_are_seen_with_what_they_do(server, namespace):
         page = (await client.get("/streams/orders")).text
         assert "1 done, 0 retried, 0 dead" in page
         assert "0 min: 1 done" in page or "-1 min: 1 done" in page
+
+
+async def test_held_keys_limits_and_findings(server, namespace):
+    pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
+
+    @pipeline.handler("orders", group="billing", order_by="subject", on_dead="hold", retry=Retry(max_retries=0),
+                      limits=[Limit("tenant", rate="1000/s", burst=10)])  # fmt: skip
+    async def work(event: Event) -> None:
+        if event.data == 0:
+            raise OSError
+
+    running = asyncio.create_task(pipeline.run())
+    async with pipeline.twin() as looking, board(server, namespace) as place:
+        for subject in (PHONE, "second"):
+            await looking.publish_many("orders", range(3), type="t", subject=subject, tenant="acme")
+        keys = looking.ordered_keys("orders", "billing")
+
+        async def both() -> bool:
+            return len(await keys.list(state="held")) == 2
+
+        await eventually(both, what="both keys to be held")
+        client = await place.log_in("operator")
+        page = (await client.get("/streams/orders")).text
+        assert "Held keys" in page
+        assert PHONE not in page
+        assert "1000/s burst 10" in page
+        assert "orders" in (await client.get("/doctor")).text
+        for action in ("skip", "release"):
+            page = (await client.get("/streams/orders")).text
+            sign = re.findall(r'name="key" value="([0-9a-f]+)"', page)[0]
+            form = {"token": token_in(page), "group": "billing", "key": sign}
+            assert "goes on" in (await client.post(f"/streams/orders/{action}", data=form)).text
+            assert (await client.post(f"/streams/orders/{action}", data={**form, "key": "x"})).status_code == 404
+
+        async def one_left() -> bool:
+            # The one that was released died again.
+            return len(await keys.list(state="held")) == 1
+
+        await eventually(one_left, what="one key to go on")
+        pipeline.stop()
+        await running
 
 
 async def test_messages_instances_and_tenants(server, namespace):

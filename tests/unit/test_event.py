@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import ConfigurationError
-from streams.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes, meta_of, new_event_id
+from streams.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes, meta_of, new_event_id, random_hex
+from streams.retry import masked
 
 CANARY = "canary-7f3a"
 quick = settings(deadline=None, database=None, max_examples=50)
@@ -160,3 +161,11 @@ def test_ids_are_unique_across_a_fork():
     os.waitpid(child, 0)
     assert theirs
     assert theirs.partition("-")[0] != mine.partition("-")[0]
+
+
+def test_ids_that_are_made_up_are_not_masked():
+    """Else nobody would find the event that a log line is about."""
+    for _ in range(2000):
+        made = random_hex(16)
+        assert masked(f"event_id={made}-1234567") == f"event_id={made}-1234567"
+    assert len({random_hex(8) for _ in range(1000)}) == 1000
