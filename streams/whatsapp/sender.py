@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from streams.errors import InvalidMessage, Reject, Throttle, Unavailable
+from streams.errors import InvalidMessage, Reject, StreamsError, Throttle, Unavailable
 from streams.event import Event
 from streams.limit import Limit
 from streams.middleware import Breaker
@@ -131,15 +131,23 @@ class Sender:
             facts = {"attempt": event.attempt}
             await self._note(event, MessageStatus.PROCESSING, facts, fields, anew=anew)
             outcome = await self._providers.of(instance).send(instance, message, event.id)
-            await self._look(instance, outcome)
-            await self._act(event, outcome)
+            try:
+                await self._act(event, outcome)
+            finally:
+                await self._look(instance, outcome)
 
     async def _look(self, instance: Instance, outcome: Outcome) -> None:
-        """Write down whether the instance can send. Its provider is not asked: some call a lost session open."""
-        if isinstance(outcome, Sent):
-            await self._connections().note(instance.id, Connection.OPEN, "sender")
-        elif isinstance(outcome, Blocked):
-            await self._connections().note(instance.id, Connection.CLOSED, "sender", outcome.reason)
+        """Write down whether the instance can send. Its provider is not asked: some call a lost session open.
+
+        News for operators: it changes nothing of what became of the message.
+        """
+        try:
+            if isinstance(outcome, Sent):
+                await self._connections().note(instance.id, Connection.OPEN, "sender")
+            elif isinstance(outcome, Blocked):
+                await self._connections().note(instance.id, Connection.CLOSED, "sender", outcome.reason)
+        except StreamsError as error:
+            logger.warning("a connection cannot be noted", extra={"instance": instance.id, "error": str(error)})
 
     def _connections(self) -> Connections:
         if self._seen is None:

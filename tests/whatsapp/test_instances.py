@@ -158,3 +158,14 @@ async def test_they_are_added_shown_and_removed_in_a_terminal(server, namespace)
     assert "open" in said
     assert "removed instance 7" in await typed(environment, "instances", "rm", "7")
     assert "no instance 7" in await typed(environment, "instances", "rm", "7", code=3)
+
+
+async def test_news_that_cannot_be_written_leave_the_message_sent(server, namespace):
+    """A key of the wrong type in the place of the connections: what was sent stays sent."""
+    async with stage(server, namespace) as place:
+        broker = place.application.pipeline.asynchronous.broker
+        await broker.control.call("SET", broker.keys(STREAM).records("connections"), "x")
+        ident = await place.messages.add(PHONE, Text("x"), max_retries=0)
+        await status_is(place, ident, "sent")
+        assert place.sent(ident) == 1
+        assert (await place.messages.show(ident)).reason == ""
