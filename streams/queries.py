@@ -16,7 +16,7 @@ from streams.broker.figures import HOUR, MINUTE, FigureStore
 from streams.broker.listing import Listed, Listing
 from streams.codec import decode
 from streams.doctor import Doctor, Finding
-from streams.errors import NotFound, StreamsError
+from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
 from streams.limits import LimitInfo
 from streams.ordered_keys import OrderedKey
 from streams.pipeline import Pipeline
@@ -160,7 +160,7 @@ class Queries:
         """Where an event stands, in every group; empty if nobody knows it."""
         try:
             return await self._pipeline.status().find(stream, ident)
-        except (NotFound, StreamsError):
+        except (NotFound, EventError, ConfigurationError):
             return []
 
     async def search(self, ident: str) -> list[EntryState]:

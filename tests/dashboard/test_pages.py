@@ -256,9 +256,10 @@ async def test_a_server_that_is_away_is_said(server, namespace, binary):
     async with board(other, namespace) as place:
         client = await place.log_in("viewer")
         other.kill()
-        reply = await client.get("/", timeout=30.0)
-        assert reply.status_code == 503
-        assert "does not answer" in reply.text
+        for path in ("/", "/streams/orders/event?id=x", "/search?q=x"):
+            reply = await client.get(path, timeout=30.0)
+            assert reply.status_code == 503, path
+            assert "does not answer" in reply.text
         other.start()
 
         async def back() -> bool:
