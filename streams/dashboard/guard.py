@@ -98,6 +98,9 @@ class Guard:
             return PlainTextResponse("method not allowed", 405)
         if request.method not in ("GET", "HEAD") and (refusal := self._foreign(request)) is not None:
             return refusal
+        if request.method == "POST" and not is_api and not request.headers.get("content-length", "").isdigit():
+            # A form is read whole, by the log-in even of strangers: it has to say first how long it is.
+            return PlainTextResponse("length required", 411)
         if is_api:
             return None  # Who asks there shows a token, and no cookie counts.
         viewer = self._viewer(request)
