@@ -84,7 +84,8 @@ def document(operations: list[Operation], root: str, version: str) -> dict[str, 
             "operationId": operation.name,
             "summary": operation.summary,
             "parameters": parameters,
-            "responses": {str(operation.status): _answer("application/json", {})}
+            # What was published before is answered with 200.
+            "responses": {str(code): _answer("application/json", {}) for code in sorted({operation.status, 200})}
             | {
                 str(code): _answer("application/problem+json", {"$ref": "#/components/schemas/Problem"})
                 for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)

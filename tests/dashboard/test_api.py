@@ -99,7 +99,8 @@ async def test_a_service_in_any_language_publishes_and_follows(server, namespace
         found = (await shop.get(f"/streams/orders/events/{later.json()['event_id']}")).json()
         assert [state["state"] for state in found["states"]] == ["scheduled"]
         await eventually(lambda: len(seen) == 11, what="the events")
-        assert seen[0][1:] == ("order.created", {"id": 1}, "acme", 5) or len({row[0] for row in seen}) == 11
+        assert ("order.created", {"id": 1}, "acme", 5) in [row[1:] for row in seen]
+        assert len({row[0] for row in seen}) == 11
         (row,) = (await shop.get("/streams")).json()["streams"]
         assert row["row"]["scheduled"] == 1
     pipeline.stop()
@@ -262,7 +263,7 @@ async def test_the_document_says_what_is_answered(server, namespace):
                 reply = await client.request(method.upper(), where, params=query, json=body)
                 if reply.status_code == 429:
                     break
-                assert str(reply.status_code) in row["responses"] or reply.status_code == 200, (where, reply.text)
+                assert str(reply.status_code) in row["responses"], (where, reply.text)
                 if reply.status_code >= 400:
                     problem.validate(reply.json())
 

@@ -10,8 +10,6 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from streams import Pauses
 from streams.cli.top_screen import SORTS, Screen
 from streams.queries import GroupView, StreamView
@@ -78,7 +76,6 @@ async def test_without_a_terminal_it_tells_once(server, namespace):
     assert "--sort is one of" in wrong.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals")
 async def test_letters_are_replayed_and_a_group_is_paused_by_keys(server, namespace, broker):
     await trouble(server, namespace)
     leader, follower = pty.openpty()
