@@ -87,7 +87,8 @@ async def test_every_other_state_is_refused_with_what_to_do(broker):
     for ident, state, hint in (
         ("e0", "dead", "dead discard"),
         (f"0|{done.entry_id}", "done", "handled already"),
-        (processing.entry_id, "processing", "with c: its handler runs"),
+        # With its level: alone, its id may be that of the dead letter, if that was written in the same millisecond.
+        (f"0|{processing.entry_id}", "processing", "with c: its handler runs"),
         ("e3", "pending", "streams pause"),
     ):
         with pytest.raises(NotCancelled, match=hint) as refused:
