@@ -6,7 +6,8 @@ from streams import Event, Pipeline, Reject, Retry, Snooze
 from streams.broker import Broker
 from streams.cancellations import Cancellations
 from streams.consumer import Consumer, ConsumerOptions
-from streams.dead_letters import DeadLetter, DeadLetters, Filter
+from streams.dead_letter import DeadLetter, Filter
+from streams.dead_letters import DeadLetters
 from streams.erasure import Erased, Erasure
 from streams.errors import (
     AccessDenied,
@@ -19,6 +20,7 @@ from streams.errors import (
     MalformedEvent,
     NotCancelled,
     NotFound,
+    NotWaiting,
     OutOfMemory,
     PublishError,
     PublishUnknown,
@@ -74,6 +76,7 @@ __all__ = [
     "MalformedEvent",
     "NotCancelled",
     "NotFound",
+    "NotWaiting",
     "OrderedKey",
     "OrderedKeys",
     "OutOfMemory",

@@ -3,121 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from streams.broker import Broker
 from streams.broker.dead_letters import DeadLetterStore, StoredLetter
-from streams.codec import decode
-from streams.errors import ConfigurationError, EventError, NotFound
-from streams.keys import checked_name, member
-from streams.retry import AttemptRecord
+from streams.codec import encode_body
+from streams.dead_letter import DeadLetter, Filter, letter_of
+from streams.errors import ConfigurationError, NotFound
+from streams.keys import checked_name
 
 _PAGE = 500
 _BATCH = 100
 _LETTER_ID = re.compile(r"\d{1,20}-\d{1,20}")
-
-
-@dataclass(slots=True)
-class DeadLetter:
-    """An event that failed for good.
-
-    Attributes:
-        id: of the dead letter; what ``show``, ``replay`` and ``discard`` take.
-        reason: a stable word: retries-used-up, stalled, rejected, not-retryable, malformed, too-large, expired,
-            invalid, no-handler.
-        died_at: Unix time, seconds.
-        level, entry_id: where the event was.
-        event_id, type: of the event; '' where it cannot be read.
-        failures, stalls: attempts that raised, and deliveries whose consumer went silent.
-        errors: the latest errors, oldest first; messages are masked.
-        consumer: who moved it here.
-        replays: how often it was replayed before.
-        size: bytes of the body.
-        meta: metadata as published, without the body.
-        fields: the stored fields, names and values as bytes.
-    """
-
-    id: str
-    reason: str
-    died_at: float
-    level: int
-    entry_id: str
-    event_id: str
-    type: str
-    failures: int
-    stalls: int
-    errors: list[dict[str, Any]]
-    consumer: str
-    replays: int
-    size: int
-    meta: dict[str, Any]
-    fields: list[tuple[bytes, bytes]] = field(repr=False)
-
-    @property
-    def attempts(self) -> int:
-        """Attempts that were started."""
-        return self.failures + self.stalls
-
-    @property
-    def last_error(self) -> str:
-        """The latest error in one line."""
-        if not self.errors:
-            return ""
-        error = self.errors[-1]
-        return f"{error.get('type', '')}: {error.get('message', '')}".rstrip(": ")
-
-    def as_dict(self, *, body: bool = False) -> dict[str, Any]:
-        """As plain JSON types; the stored fields, and with them the body, only with ``body``.
-
-        Bytes that are no UTF-8 become ``{"base64": ...}``.
-        """
-        plain = asdict(self)
-        stored = plain.pop("fields")
-        if body:
-            plain["fields"] = [[_text(name), _text(value)] for name, value in stored]
-        return plain
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters are meant; what is not given does not narrow.
-
-    Attributes:
-        type, reason, event_id, tenant: equal.
-        error: part of the latest error's class or message, case ignored.
-        level: the level.
-        since, until: Unix seconds; when the letter died.
-    """
-
-    type: str | None = None
-    reason: str | None = None
-    error: str | None = None
-    event_id: str | None = None
-    tenant: str | None = None
-    level: int | None = None
-    since: float | None = None
-    until: float | None = None
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in asdict(self).values())
-
-    def takes(self, letter: DeadLetter) -> bool:
-        """Whether the letter is meant."""
-        return (
-            (self.type is None or letter.type == self.type)
-            and (self.reason is None or letter.reason == self.reason)
-            and (self.error is None or self.error.lower() in letter.last_error.lower())
-            and (self.event_id is None or letter.event_id == self.event_id)
-            and (self.tenant is None or letter.meta.get("tenant") == self.tenant)
-            and (self.level is None or letter.level == self.level)
-            and (self.since is None or letter.died_at >= self.since)
-            and (self.until is None or letter.died_at <= self.until)
-        )
 
 
 @dataclass(slots=True)
@@ -131,6 +31,13 @@ class Replay:
 
     matched: int = 0
     moved: dict[str, str] = field(default_factory=dict)
+
+
+class LetterPage(NamedTuple):
+    """A part of the dead letters: those that were meant, and where to go on ('' at the end)."""
+
+    letters: list[DeadLetter]
+    next: str
 
 
 class DeadLetters:
@@ -159,7 +66,7 @@ class DeadLetters:
         where = where or Filter()
         while page := await self._store.page(_checked_id(after) if after else "", _PAGE):
             for stored in page:
-                letter = _letter(stored)
+                letter = letter_of(stored)
                 if where.takes(letter):
                     yield letter
             after = page[-1].letter_id
@@ -175,6 +82,37 @@ class DeadLetters:
                 break
         return found
 
+    async def look(
+        self, where: Filter | None = None, *, after: str = "", limit: int = 50, examine: int = 5000
+    ) -> LetterPage:
+        """As ``page``, of at most ``examine`` letters: at most one command per 500 of them, whatever there is."""
+        where, found, seen = where or Filter(), list[DeadLetter](), 0
+        while seen < examine and (page := await self._store.page(_checked_id(after) if after else "", _PAGE)):
+            for stored in page:
+                letter = letter_of(stored)
+                seen, after = seen + 1, stored.letter_id
+                if where.takes(letter):
+                    found.append(letter)
+                    if len(found) >= limit:
+                        return LetterPage(found, after)
+        return LetterPage(found, after if seen >= examine else "")
+
+    async def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
+        """How many of the first ``most`` letters the filter takes, and whether there are letters behind them."""
+        if not where:
+            count = await self.count()
+            return count, False
+        page = await self.look(where, limit=most, examine=most)
+        return len(page.letters), bool(page.next)
+
+    async def latest(self, most: int) -> AsyncIterator[DeadLetter]:
+        """The newest, newest first; one command per 500."""
+        before = ""
+        while most > 0 and (page := await self._store.back(before, min(_PAGE, most))):
+            for stored in page:
+                yield letter_of(stored)
+            before, most = page[-1].letter_id, most - len(page)
+
     async def show(self, letter_id: str) -> DeadLetter:
         """One of them.
 
@@ -184,7 +122,7 @@ class DeadLetters:
         stored = await self._store.get(_checked_id(letter_id))
         if stored is None:
             raise NotFound(f"{self.stream}/{self.group} has no dead letter {letter_id}")
-        return _letter(stored)
+        return letter_of(stored)
 
     async def replay(
         self,
@@ -206,19 +144,57 @@ class DeadLetters:
             NotFound: an id that was given is not there; nothing was moved.
             ConfigurationError: ``rate`` is not above 0.
         """
+        outcome = Replay()
+        async for part in self.replaying(which, dry_run=dry_run, rate=rate, limit=limit):
+            outcome.matched += part.matched
+            outcome.moved |= part.moved
+        return outcome
+
+    async def replaying(
+        self,
+        which: Filter | Sequence[str],
+        *,
+        dry_run: bool = False,
+        rate: float | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Replay]:
+        """As ``replay``, telling of each batch after it was put back; who stops listening stops the replay.
+
+        Raises:
+            NotFound: an id that was given is not there; nothing was moved.
+            ConfigurationError: ``rate`` is not above 0.
+        """
         if rate is not None and not rate > 0:
             raise ConfigurationError(f"rate is a number of letters per second above 0, not {rate!r}")
-        outcome = Replay()
         batch_size = _BATCH if rate is None else max(1, min(_BATCH, int(rate / 10)))
         async for batch in self._batches(which, batch_size, limit):
-            outcome.matched += len(batch)
-            if dry_run:
-                continue
-            places = await self._store.replay(batch, self._by)
-            outcome.moved |= {s.letter_id: place for s, place in zip(batch, places, strict=True) if place}
-            if rate is not None:
+            outcome = Replay(len(batch))
+            if not dry_run:
+                places = await self._store.replay(batch, self._by)
+                outcome.moved = {s.letter_id: place for s, place in zip(batch, places, strict=True) if place}
+            yield outcome
+            if rate is not None and not dry_run:
                 await asyncio.sleep(len(batch) / rate)
-        return outcome
+
+    async def replay_edited(self, letter_id: str, data: Any) -> str:
+        """Put one dead letter back with another body; the rest of the event stays, its id too. Returns where it is now.
+
+        Args:
+            letter_id: of the letter.
+            data: the new body; bytes pass as they are, everything else as the event's media type says.
+
+        Raises:
+            NotFound: there is no such letter (any more).
+            EventError: ``data`` cannot be a body.
+        """
+        stored = await self._store.get(_checked_id(letter_id))
+        place = ""
+        if stored is not None:
+            body = encode_body(data, content_type=letter_of(stored).meta.get("datacontenttype"))
+            place = await self._store.replay_edited(stored, body, self._by)
+        if not place:
+            raise NotFound(f"{self.stream}/{self.group} has no dead letter {letter_id}")
+        return place
 
     async def discard(self, which: Filter | Sequence[str], *, dry_run: bool = False) -> int:
         """Delete dead letters for good, audited; returns how many.
@@ -267,7 +243,7 @@ class DeadLetters:
             for stored in page:
                 if _order(stored.letter_id) > _order(last):
                     return
-                if where.takes(_letter(stored)):
+                if where.takes(letter_of(stored)):
                     yield stored
             after = page[-1].letter_id
 
@@ -297,38 +273,3 @@ def _checked_id(letter_id: str) -> str:
 def _order(letter_id: str) -> tuple[int, int]:
     milliseconds, _, sequence = letter_id.partition("-")
     return int(milliseconds or 0), int(sequence or 0)
-
-
-def _text(value: bytes) -> Any:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(value).decode()}
-
-
-def _letter(stored: StoredLetter) -> DeadLetter:
-    record = AttemptRecord.from_json(stored.record)
-    pairs = list(zip(stored.fields[::2], stored.fields[1::2], strict=False))
-    named = dict(pairs)
-    meta: dict[str, Any] = {}
-    with contextlib.suppress(EventError):
-        # Only the metadata is wanted: a body that cannot be read is often why the letter is here.
-        meta = dict(decode([b"type", b"x", b"data", b"0", b"meta", named.get(b"meta", b"")]).meta)
-    replays = named.get(b"replays", b"0")
-    return DeadLetter(
-        id=stored.letter_id,
-        reason=stored.reason,
-        died_at=stored.at,
-        level=stored.level,
-        entry_id=stored.entry_id,
-        event_id=named.get(b"id", b"").decode(errors="replace") or member(stored.level, stored.entry_id),
-        type=named.get(b"type", b"").decode(errors="replace"),
-        failures=record.failures,
-        stalls=record.stalls,
-        errors=record.errors,
-        consumer=stored.consumer,
-        replays=int(replays) if replays.isdigit() and len(replays) < 10 else 0,
-        size=len(named.get(b"data", b"")),
-        meta=meta,
-        fields=pairs,
-    )

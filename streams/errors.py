@@ -21,7 +21,8 @@
     │   └── CommandRefused          any other refusal by the server
     ├── Unavailable                 raised by handlers: the service behind does not answer; opens a ``Breaker``
     ├── Unfinished                  a test's ``drain`` met its deadline
-    ├── NotCancelled                an event that is neither scheduled nor waiting for a retry, or an id of several
+    ├── NotWaiting                  an event that is neither scheduled nor waiting for a retry, or an id of several
+    │   └── NotCancelled            the same, where it was to be cancelled
     ├── GroupInUse                  a group that is to be dropped has consumers that are alive
     ├── NotFound                    no such stream, group, entry or dead letter
     └── HandlerSignal               raised *by handlers* to choose an outcome
@@ -195,8 +196,8 @@ class Unfinished(StreamsError, AssertionError):
     """The pipeline under test did not get quiet in time; the message says what is still unfinished."""
 
 
-class NotCancelled(StreamsError):
-    """An event cannot be cancelled as it stands; the message says what can be done instead.
+class NotWaiting(StreamsError):
+    """An event does not wait for its time, so it cannot start before it; the message says what can be done instead.
 
     ``id`` is what was asked for; ``state`` is pending, processing, dead or done, or what several of that id are.
     """
@@ -205,6 +206,10 @@ class NotCancelled(StreamsError):
         super().__init__(message)
         self.id = id
         self.state = state
+
+
+class NotCancelled(NotWaiting):
+    """An event cannot be cancelled as it stands, because it does not wait; as ``NotWaiting``."""
 
 
 class Unavailable(StreamsError):

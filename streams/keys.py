@@ -162,6 +162,10 @@ class Keys:
         """HASH, expiring: the same of an hour."""
         return f"{self._root}:{group}:hour:{number}"
 
+    def day(self, group: str, number: int | str) -> str:
+        """HASH, expiring: the same of a day (UTC)."""
+        return f"{self._root}:{group}:day:{number}"
+
     def workers(self, group: str) -> str:
         """HASH, expiring: worker to what it said of itself last (JSON)."""
         return f"{self._root}:{group}:workers"

@@ -9,7 +9,8 @@ from typing import Literal
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.lanes import Heads, HeldKey
-from streams.dead_letters import DeadLetters, Filter
+from streams.dead_letter import Filter
+from streams.dead_letters import DeadLetters
 from streams.errors import NotFound
 from streams.keys import checked_name
 from streams.lanes import lane_key

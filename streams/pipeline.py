@@ -16,6 +16,7 @@ from streams.event import EventAttributes
 from streams.groups import Groups
 from streams.handlers import HandlerFunction
 from streams.health import served
+from streams.impatience import Impatience
 from streams.keys import Keys, checked_name
 from streams.limits import Limits
 from streams.logs import set_up_if_silent
@@ -241,7 +242,6 @@ class Pipeline:
 
         Raises:
             StreamsError: as ``Producer.publish``.
-            ConfigurationError: the pipeline is not open, or the name is refused.
         """
         return await self.producer(stream).publish(data, type=type, **attributes)
 
@@ -259,16 +259,11 @@ class Pipeline:
 
         Raises:
             StreamsError: as ``Producer.publish_many``.
-            ConfigurationError: the pipeline is not open, or the name is refused.
         """
         return await self.producer(stream).publish_many(events, type=type, **attributes)
 
     def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
-        """The dead letters of a group; ``by`` names who acts, for the audit record.
-
-        Raises:
-            ConfigurationError: the pipeline is not open, or a name is refused.
-        """
+        """The dead letters of a group; ``by`` names who acts, for the audit record."""
         return DeadLetters(self.broker, stream, group, by=by)
 
     def pauses(self, stream: str, *, by: str = "") -> Pauses:
@@ -290,6 +285,10 @@ class Pipeline:
     async def cancel(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
         """Cancel an event that is scheduled or waits for a retry; see ``Cancellations.cancel``."""
         return await self.cancellations(stream, by=by).cancel(id, group)
+
+    async def run_now(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
+        """Let an event run before its time, scheduled or for a retry; see ``Impatience.run_now``."""
+        return await Impatience(self.broker, stream, by=by).run_now(id, group)
 
     def cancellations(self, stream: str, *, by: str = "") -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""

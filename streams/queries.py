@@ -9,53 +9,28 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from streams.broker.figures import HOUR, MINUTE, FigureStore
+from streams.broker.figures import DAY, HOUR, MINUTE, FigureStore
 from streams.broker.listing import Listed, Listing
 from streams.codec import decode
+from streams.dead_letter import DeadLetter
 from streams.doctor import Doctor, Finding
 from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
 from streams.limits import LimitInfo
 from streams.ordered_keys import OrderedKey
+from streams.overview import Overview, StreamView
 from streams.pipeline import Pipeline
 from streams.retry import masked
-from streams.status import EntryState, GroupRow, StreamRow
+from streams.status import EntryState, dead_state
 
-FRESH = 2.0
-"""Seconds for which one look at the server serves every viewer."""
-_CHART = 60
+CHARTS = {"hour": (MINUTE, 60), "day": (HOUR, 24), "quarter": (DAY, 90)}
+"""Charts: the span of one column, and how many there are."""
 _EXAMINED = 10.0
+_DEPTH = 2000
 STATES = ("stored", "processing", "retrying", "scheduled")
 """Lists of entries: all that are stored on a level, and those that are with workers, or wait for their time."""
-
-
-@dataclass(slots=True)
-class GroupView:
-    """One group in the overview.
-
-    Attributes:
-        row: where its entries stand.
-        rate: events done per second, over the last whole minute and the one that runs.
-        hour: what it did in this hour and the last: ``done``, ``retried``, ``dead`` and so on.
-        busy: handlers of its workers that run, as these said last.
-        workers: how many were heard of lately.
-    """
-
-    row: GroupRow
-    rate: float = 0.0
-    hour: dict[str, int] = field(default_factory=dict)
-    busy: int = 0
-    workers: int = 0
-
-
-@dataclass(slots=True)
-class StreamView:
-    """One stream in the overview."""
-
-    row: StreamRow
-    groups: list[GroupView]
 
 
 @dataclass(slots=True)
@@ -67,6 +42,16 @@ class WorkerView:
     name: str
     said: Mapping[str, Any]
     silent: float
+
+
+@dataclass(slots=True)
+class Chart:
+    """What a group did: ``rows``, the oldest first, each over ``span`` seconds; the first began at ``since``."""
+
+    reach: str
+    span: int
+    since: int
+    rows: list[dict[str, int]]
 
 
 @dataclass(slots=True)
@@ -89,21 +74,18 @@ class Queries:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._looking = asyncio.Lock()
-        self._seen: tuple[float, list[StreamView]] = (0.0, [])
+        self._overview = Overview(pipeline)
         self._examining = asyncio.Lock()
         self._examined: tuple[float, list[Finding]] = (0.0, [])
-        self.looks = 0
+
+    @property
+    def looks(self) -> int:
+        """How often the overview was asked of the server."""
+        return self._overview.looks
 
     async def overview(self) -> list[StreamView]:
         """Every stream. Its cost grows with the streams, and is shared by all who look within two seconds."""
-        async with self._looking:
-            at, views = self._seen
-            if time.monotonic() - at > FRESH or not at:
-                views = [await self._view(row) for row in await self._pipeline.status().overview()]
-                self.looks += 1
-                self._seen = (time.monotonic(), views)
-            return views
+        return await self._overview.all()
 
     async def findings(self) -> list[Finding]:
         """What the doctor finds, the worst first; looked for at most every ten seconds, whoever asks."""
@@ -134,12 +116,14 @@ class Queries:
         Raises:
             NotFound: there is none of that name.
         """
-        return await self._view(await self._pipeline.status().stream(name))
+        return await self._overview.one(name)
 
-    async def chart(self, stream: str, group: str) -> list[dict[str, int]]:
-        """What a group did in each of the last 60 minutes, the oldest first. One round trip."""
-        last = int(self._now // MINUTE)
-        return await self._figures(stream, group).read(MINUTE, range(last - _CHART + 1, last + 1))
+    async def chart(self, stream: str, group: str, reach: str = "hour") -> Chart:
+        """What a group did in the last hour, day or 90 days. One round trip."""
+        span, count = CHARTS[reach]
+        last = int(self._now // span)
+        rows = await self._figures(stream, group).read(span, range(last - count + 1, last + 1))
+        return Chart(reach, span, span * (last - count + 1), rows)
 
     async def items(  # noqa: PLR0913 - what a page is asked for
         self, stream: str, group: str, state: str, level: int, *, after: str = "", first: int = 0, most: int = 50
@@ -156,19 +140,34 @@ class Queries:
             found = await listing.stored(level, after, most)
         return [_item(row) for row in found]
 
+    async def letter(self, stream: str, group: str, letter_id: str) -> EntryState:
+        """Where the event of a dead letter stands. One command.
+
+        Raises:
+            NotFound: there is no such letter (any more).
+        """
+        return dead_state(stream, group, await self._pipeline.dead_letters(stream, group).show(letter_id))
+
     async def find(self, stream: str, ident: str) -> list[EntryState]:
-        """Where an event stands, in every group; empty if nobody knows it."""
+        """Where an event stands, in every group; empty if nobody knows it.
+
+        By event id the first 2,000 entries of each level are searched, and the newest 2,000 dead letters.
+        """
         try:
-            return await self._pipeline.status().find(stream, ident)
+            return await self._pipeline.status().find(stream, ident, depth=_DEPTH)
         except (NotFound, EventError, ConfigurationError):
             return []
 
-    async def search(self, ident: str) -> list[EntryState]:
-        """An event on every stream, by its id or entry id."""
-        found: list[EntryState] = []
-        for name in await self._pipeline.status().streams():
-            found += [state for state in await self.find(name, ident) if state.state != "done"]
-        return found
+    async def in_hand(self, stream: str, group: str, consumer: str, most: int = 50) -> list[Item]:
+        """What one worker has in hand, with the age of its lease as ``listed.silent``. Two commands per level."""
+        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
+        levels = (await self._pipeline.status().streams()).get(stream, [])
+        found: list[Listed] = []
+        for level in sorted(levels, reverse=True):
+            found += await listing.processing(group, level, "", most - len(found), consumer)
+            if len(found) >= most:
+                break
+        return [_item(row) for row in found]
 
     async def workers(self) -> list[WorkerView]:
         """Who works, on every group."""
@@ -194,22 +193,6 @@ class Queries:
     def _figures(self, stream: str, group: str) -> FigureStore:
         return FigureStore(self._pipeline.broker, self._pipeline.broker.keys(stream), group)
 
-    async def _view(self, row: StreamRow) -> StreamView:
-        groups = []
-        for group in row.groups:
-            view = GroupView(group)
-            if group.group:
-                store, now = self._figures(row.stream, group.group), self._now
-                minutes = await store.read(MINUTE, (int(now // MINUTE) - 1, int(now // MINUTE)))
-                view.rate = sum(minute.get("done", 0) for minute in minutes) / (MINUTE + now % MINUTE)
-                for hour in await store.read(HOUR, (int(now // HOUR) - 1, int(now // HOUR))):
-                    for name, count in hour.items():
-                        view.hour[name] = view.hour.get(name, 0) + count
-                heard = [said for said in (await store.workers()).values() if now - float(said.get("at", 0)) < MINUTE]
-                view.workers, view.busy = len(heard), sum(int(said.get("busy", 0)) for said in heard)
-            groups.append(view)
-        return StreamView(row, groups)
-
 
 def _item(listed: Listed) -> Item:
     try:
@@ -232,3 +215,10 @@ def shown_meta(meta: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 def sign_of(text: str) -> str:
     """What stands for a text in a form, where the text itself must not be on the page."""
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def shown_letter(letter: DeadLetter) -> dict[str, Any]:
+    """A dead letter as it may be shown, as plain JSON types."""
+    names = ("id", "reason", "died_at", "level", "entry_id", "event_id", "failures", "stalls", "replays", "size")
+    told = {"type": shown(letter.type), "last_error": shown(letter.last_error), "meta": dict(shown_meta(letter.meta))}
+    return {name: getattr(letter, name) for name in names} | told

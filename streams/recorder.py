@@ -55,8 +55,10 @@ class Recorder:
             counted = consumer.stats.as_dict()
             before = self._written[at]
             amounts = {name: counted[name] - before.get(name, 0) for name in _COUNTED}
+            rate = amounts["done"] / EVERY if before else 0.0
+            said = None if leaves else self._presence(consumer) | {"rate": round(rate, 2)}
             try:
-                await self._stores[at].count(amounts, self._worker, None if leaves else self._presence(consumer))
+                await self._stores[at].count(amounts, self._worker, said)
             except BrokerError as error:
                 logger.debug("figures wait", extra={"error": str(error)})
                 continue

@@ -8,7 +8,8 @@ from typing import Any
 from streams.broker import Broker
 from streams.broker.inspect import Found, Inspecting, StreamStatus
 from streams.codec import decode
-from streams.dead_letters import DeadLetter, DeadLetters, Filter
+from streams.dead_letter import DeadLetter
+from streams.dead_letters import DeadLetters
 from streams.errors import EventError, GroupMissing, InvalidName, NotFound
 from streams.keys import checked_name, member, parse_member
 from streams.pauses import Pause, read_pauses
@@ -30,6 +31,7 @@ class LevelRow:
         lag: the server's own figure of what is waiting, None where it has none.
         oldest_age: age of the oldest unfinished entry, seconds.
         paused: whether the level is held for the group, by whatever pause.
+        added: entries that ever came onto it, by the server's own count; None where it has none.
     """
 
     level: int
@@ -39,6 +41,7 @@ class LevelRow:
     lag: int | None
     oldest_age: float | None
     paused: bool = False
+    added: int | None = None
 
 
 @dataclass(slots=True)
@@ -149,7 +152,7 @@ class Status:
         """
         return await self._row(name, await self._levels(name))
 
-    async def find(self, stream: str, ident: str, group: str = "") -> list[EntryState]:
+    async def find(self, stream: str, ident: str, group: str = "", *, depth: int | None = None) -> list[EntryState]:
         """Where an event stands, in each group (or in one).
 
         Args:
@@ -157,16 +160,17 @@ class Status:
             ident: ``LEVEL|ENTRY-ID``, an entry id, or an event id. By event id, scheduled events and dead letters are
                 found whatever their number; of the stored entries the first 10,000 of each level are searched.
             group: narrows to one group.
+            depth: search by event id the first so many entries of each level, and the newest so many dead letters.
 
         Raises:
             NotFound: the stream, the group, or any trace of the event is missing.
         """
         levels = await self._levels(stream)
         groups = await self._groups(stream, levels, group)
-        places = await self._places(stream, ident, levels)
+        places = await self._places(stream, ident, levels, _SCAN_MOST if depth is None else depth)
         states = []
         for name in groups:
-            dead = await self._dead(stream, name, ident)
+            dead = await self._dead(stream, name, ident, depth)
             ended = {(state.level, state.entry_id) for state in dead}
             for level, entry_id in places:
                 found = await self._stored(stream, name, level, entry_id)
@@ -188,13 +192,14 @@ class Status:
             )
         return states
 
-    async def _dead(self, stream: str, group: str, ident: str) -> list[EntryState]:
+    async def _dead(self, stream: str, group: str, ident: str, depth: int | None) -> list[EntryState]:
         """Dead letters of an event; ``ident`` may be the letter's own id, too."""
-        states = []
-        async for letter in DeadLetters(self._broker, stream, group).iterate(Filter()):
-            if ident in (letter.id, letter.event_id, letter.entry_id, member(letter.level, letter.entry_id)):
-                states.append(_dead(stream, group, letter))
-        return states
+        letters = DeadLetters(self._broker, stream, group)
+        return [
+            dead_state(stream, group, letter)
+            async for letter in (letters.iterate() if depth is None else letters.latest(depth))
+            if ident in (letter.id, letter.event_id, letter.entry_id, member(letter.level, letter.entry_id))
+        ]
 
     async def _stored(self, stream: str, group: str, level: int, entry_id: str) -> Found:
         try:
@@ -227,7 +232,7 @@ class Status:
             return [group]
         return names
 
-    async def _places(self, stream: str, ident: str, levels: list[int]) -> list[tuple[int, str]]:
+    async def _places(self, stream: str, ident: str, levels: list[int], most: int) -> list[tuple[int, str]]:
         """Level and entry id of what ``ident`` may mean."""
         try:
             level, rest = parse_member(ident)
@@ -242,7 +247,7 @@ class Status:
         found = []
         for level in levels:
             after, seen = "", 0
-            while seen < _SCAN_MOST and (page := await self._inspecting.scan(stream, level, after, _SCAN_PAGE)):
+            while seen < most and (page := await self._inspecting.scan(stream, level, after, _SCAN_PAGE)):
                 for entry_id, fields in page:
                     if dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id") == ident.encode():
                         found.append((level, entry_id))
@@ -265,6 +270,7 @@ def _stream_row(status: StreamStatus, now: float) -> StreamRow:
                 row.lag,
                 None if row.oldest is None else round(max(0.0, now - row.oldest), 3),
                 any(pause.covers(group.group, row.level) for pause in paused),
+                row.added,
             )
             for row in sorted(group.levels, key=lambda row: -row.level)
         ]
@@ -302,7 +308,8 @@ def entry_state(stream: str, group: str, found: Found) -> EntryState:
     return state
 
 
-def _dead(stream: str, group: str, letter: DeadLetter) -> EntryState:
+def dead_state(stream: str, group: str, letter: DeadLetter) -> EntryState:
+    """Where the event of a dead letter stands."""
     return EntryState(
         stream,
         group,

@@ -1,4 +1,4 @@
-"""cancel: events that are scheduled, or wait for a retry, are taken out before anybody starts them (again)."""
+"""cancel and run_now: events that are scheduled, or wait for a retry, are taken out, or start before their time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from streams.keys import PARKED, Keys, parse_member
 
 _CANCEL = Script("cancel")
 _CANCEL_SCHEDULED = Script("cancel_scheduled")
+_RUN_NOW = Script("run_now")
 _FIND_RETRYING = Script("find_retrying")
 
 MOST = 500
@@ -40,6 +41,11 @@ class Cancelling:
         )
         command = _CANCEL.command(keys, group, PARKED, by, level, *entry_ids)
         return list(map(bool, await self._link.call(*command)))
+
+    async def run_now(self, group: str, name: str, by: str) -> bool:
+        """Make one event due, which waits for a retry in a group, or ('') is scheduled; False if it waits no more."""
+        waits = self._keys.retry(group) if group else self._keys.scheduled()
+        return bool(await self._link.call(*_RUN_NOW.command((waits, self._keys.audit()), group, by, name)))
 
     async def find_retrying(self, group: str, event_ids: Iterable[str]) -> list[tuple[str, int, str]]:
         """Event id, level and entry id of what waits for a retry; at most ``MOST`` event ids.

@@ -11,6 +11,7 @@ from streams.broker.scripts import Script
 from streams.keys import Keys
 
 _REPLAY = Script("replay")
+_EDITED = Script("replay_edited")
 _DISCARD = Script("discard")
 
 
@@ -49,10 +50,15 @@ class DeadLetterStore:
             for i, f in await self._link.call("XRANGE", self._keys.dead(self._group), start, "+", "COUNT", most)
         ]
 
+    async def back(self, before: str, most: int) -> list[StoredLetter]:
+        """At most ``most`` letters with ids below ``before`` ('' for the end), newest first."""
+        last = f"({before}" if before else "+"
+        rows = await self._link.call("XREVRANGE", self._keys.dead(self._group), last, "-", "COUNT", most)
+        return [_letter(i, f) for i, f in rows]
+
     async def newest(self) -> str:
         """The id of the newest letter; '' if there is none."""
-        rows = await self._link.call("XREVRANGE", self._keys.dead(self._group), "+", "-", "COUNT", 1)
-        return rows[0][0].decode() if rows else ""
+        return next((letter.letter_id for letter in await self.back("", 1)), "")
 
     async def get(self, letter_id: str) -> StoredLetter | None:
         """One letter by its id."""
@@ -70,6 +76,14 @@ class DeadLetterStore:
         ids = [letter.letter_id for letter in letters]
         command = _REPLAY.command(keys, self._group, by, len(levels), *levels, *ids)
         return [place.decode() for place in await self._link.call(*command)]
+
+    async def replay_edited(self, letter: StoredLetter, body: bytes, by: str) -> str:
+        """Put one letter back with another body; ``level|entry id`` of the new entry, '' if it was gone already."""
+        keys = (self._keys.dead(self._group), self._keys.audit(), self._keys.level(letter.level))
+        place: bytes = await self._link.call(
+            *_EDITED.command(keys, self._group, by, letter.level, letter.letter_id, body)
+        )
+        return place.decode()
 
     async def discard(self, letter_ids: Sequence[str], by: str) -> int:
         """Delete letters (at most 1,000); returns how many there were."""

@@ -13,9 +13,9 @@ from streams.errors import BrokerError
 from streams.keys import Keys
 
 _COUNT = Script("count")
-MINUTE, HOUR = 60, 3600
-"""Seconds of the two spans that figures are kept for."""
-KEPT = {MINUTE: 25 * 3600, HOUR: 91 * 86_400}
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+"""Seconds of the spans that figures are kept for."""
+KEPT = {MINUTE: 2 * HOUR, HOUR: 25 * HOUR, DAY: 91 * DAY}
 """Seconds for which the figures of each span are kept."""
 _WORKERS_KEPT = 86_400
 
@@ -40,25 +40,45 @@ class FigureStore:
         keys = (
             self._keys.minute(self._group, int(now // MINUTE)),
             self._keys.hour(self._group, int(now // HOUR)),
+            self._keys.day(self._group, int(now // DAY)),
             self._keys.workers(self._group),
         )
         said = b"" if presence is None else orjson.dumps({**presence, "at": round(now, 3)})
-        kept = (1000 * KEPT[MINUTE], 1000 * KEPT[HOUR], 1000 * _WORKERS_KEPT)
+        kept = (*(1000 * KEPT[span] for span in (MINUTE, HOUR, DAY)), 1000 * _WORKERS_KEPT)
         pairs = [part for pair in amounts.items() if pair[1] for part in pair]
         await self._broker.control.call(*_COUNT.command(keys, *kept, worker, said, *pairs))
 
     async def workers(self) -> dict[str, dict[str, Any]]:
         """Who works for the group, by name, as each said last. One command."""
-        reply = await self._broker.control.call("HGETALL", self._keys.workers(self._group))
-        return {reply[i].decode(): orjson.loads(reply[i + 1]) for i in range(0, len(reply), 2)}
+        return _said(await self._broker.control.call("HGETALL", self._keys.workers(self._group)))
+
+    async def glance(
+        self, wanted: Mapping[int, Sequence[int]]
+    ) -> tuple[dict[int, list[dict[str, int]]], dict[str, dict[str, Any]]]:
+        """Figures by span, and the workers. One round trip."""
+        keys = [self._key(span, number) for span, numbers in wanted.items() for number in numbers]
+        replies = iter(await self._hashes([*keys, self._keys.workers(self._group)]))
+        figures = {span: [_counts(next(replies)) for _ in numbers] for span, numbers in wanted.items()}
+        return figures, _said(next(replies))
 
     async def read(self, span: int, numbers: Sequence[int]) -> list[dict[str, int]]:
-        """The figures of some minutes or hours, counted since 1970; empty where nothing was done. One round trip."""
-        key = self._keys.minute if span == MINUTE else self._keys.hour
-        commands = [("HGETALL", key(self._group, number)) for number in numbers]
-        found = []
-        for reply in await self._broker.control.batch(commands):
+        """Figures of minutes, hours or days, counted since 1970; empty where nothing was done. One round trip."""
+        return [_counts(reply) for reply in await self._hashes([self._key(span, number) for number in numbers])]
+
+    def _key(self, span: int, number: int) -> str:
+        return {MINUTE: self._keys.minute, HOUR: self._keys.hour, DAY: self._keys.day}[span](self._group, number)
+
+    async def _hashes(self, keys: Sequence[str]) -> list[Any]:
+        replies = await self._broker.control.batch([("HGETALL", key) for key in keys])
+        for reply in replies:
             if isinstance(reply, BrokerError):
                 raise reply
-            found.append({reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)})
-        return found
+        return replies
+
+
+def _counts(reply: Sequence[bytes]) -> dict[str, int]:
+    return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
+
+
+def _said(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
+    return {reply[i].decode(): orjson.loads(reply[i + 1]) for i in range(0, len(reply), 2)}

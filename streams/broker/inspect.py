@@ -13,13 +13,15 @@ from streams.errors import BrokerError, CommandRefused, GroupMissing, InvalidNam
 from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, index_key, parse_member
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
+_WHEREABOUTS = Script("whereabouts")
 
 
 @dataclass(slots=True)
 class LevelStatus:
     """One level as one group sees it. ``oldest`` is the Unix time (s) of the oldest unfinished entry, None if none.
 
-    ``lag`` is the server's own count of entries not yet delivered; None where the server cannot tell (before 7.0).
+    ``lag`` is the server's own count of entries not yet delivered, ``added`` of all that ever came; None where the
+    server cannot tell.
     """
 
     level: int
@@ -28,6 +30,7 @@ class LevelStatus:
     retrying: int = 0
     lag: int | None = None
     oldest: float | None = None
+    added: int | None = None
 
 
 @dataclass(slots=True)
@@ -134,8 +137,11 @@ class Inspecting:
             if pending and pending[1]:
                 ids.append(pending[1])
             oldest = min((int(entry_id.partition(b"-")[0]) / 1000 for entry_id in ids), default=None)
+            # A group that has read nothing yet has no count of it.
+            read = 0 if info["last-delivered-id"] == b"0-0" else info.get("entries-read")
+            added = None if lag is None or read is None else read + lag
             status.levels.append(
-                LevelStatus(level, waiting + lined_up, in_hand - parked - lined_up, parked, lag, oldest)
+                LevelStatus(level, waiting + lined_up, in_hand - parked - lined_up, parked, lag, oldest, added)
             )
         return status
 
@@ -195,6 +201,17 @@ class Inspecting:
                 if row:
                     level, _ = parse_member(name)
                     found[name] = Found("scheduled", level, "", due=float(row[0]) / 1000, fields=row[1])
+        return found
+
+    async def whereabouts(self, stream: str, group: str, levels: Sequence[int], members: Sequence[str]) -> list[str]:
+        """Per member (``level|entry id``): waiting, processing, retrying, or ended. One command per 1,000."""
+        keys = self._broker.keys(stream)
+        found: list[str] = []
+        for at in range(0, len(members), 1000):
+            command = _WHEREABOUTS.command(
+                tuple(map(keys.level, levels)), group, PARKED, WAITING, len(levels), *levels, *members[at : at + 1000]
+            )
+            found += [word.decode() for word in await self._link.call(*command)]
         return found
 
     async def scan(self, stream: str, level: int, after: str, most: int) -> list[tuple[str, Sequence[bytes]]]:

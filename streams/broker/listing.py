@@ -71,11 +71,13 @@ class Listing:
             for (level, entry_id, due), stored in zip(places, fields, strict=True)
         ]
 
-    async def processing(self, group: str, level: int, after: str, most: int) -> list[Listed]:
-        """What is with consumers, on one level, the oldest first, from behind the entry id ``after``."""
+    async def processing(self, group: str, level: int, after: str, most: int, consumer: str = "") -> list[Listed]:
+        """What is with consumers, or one of them, on one level, the oldest first, from behind the id ``after``."""
         first = f"({after}" if after else "-"
         try:
-            rows = await self._link.call("XPENDING", self._keys.level(level), group, first, "+", most)
+            rows = await self._link.call(
+                "XPENDING", self._keys.level(level), group, first, "+", most, *filter(None, [consumer])
+            )
         except GroupMissing:
             return []
         held = [(row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in rows]
@@ -89,6 +91,11 @@ class Listing:
         """What is stored on one level, whoever has it, the oldest first, from behind the entry id ``after``."""
         first = f"({after}" if after else "-"
         rows = await self._link.call("XRANGE", self._keys.level(level), first, "+", "COUNT", most)
+        return [Listed(level, entry_id.decode(), None, "", None, 0, fields) for entry_id, fields in rows]
+
+    async def newest(self, level: int, most: int) -> list[Listed]:
+        """What is stored on one level, whoever has it, the newest first."""
+        rows = await self._link.call("XREVRANGE", self._keys.level(level), "+", "-", "COUNT", most)
         return [Listed(level, entry_id.decode(), None, "", None, 0, fields) for entry_id, fields in rows]
 
     async def audit(self, before: str, most: int) -> list[tuple[str, dict[str, str]]]:

@@ -10,16 +10,18 @@ from streams.cli import (
     cancel,
     config,
     dashboard,
-    dead,
+    dead_more,
     demo,
     doctor,
     groups,
     health,
     keys,
     limits,
+    looking,
     ls,
     pause,
     publish,
+    run_now,
     show,
     top,
     whatsapp,
@@ -76,12 +78,16 @@ app.command("publish", help=publish.HELP)(publish.publish)
 app.command("ls", help=ls.HELP)(ls.ls)
 app.command("top", help=top.HELP)(top.top)
 app.command("show", help=show.HELP)(show.show)
-app.add_typer(dead.app, name="dead")
+app.command("find", help=looking.FIND_HELP)(looking.find)
+app.command("workers", help=looking.WORKERS_HELP)(looking.workers)
+app.command("audit", help=looking.AUDIT_HELP)(looking.audit)
+app.add_typer(dead_more.app, name="dead")
 app.add_typer(groups.app, name="groups")
 app.add_typer(limits.app, name="limits")
 app.add_typer(keys.app, name="keys")
 app.add_typer(whatsapp.app, name="whatsapp")
 app.command("cancel", help=cancel.HELP)(cancel.cancel)
+app.command("run-now", help=run_now.HELP)(run_now.run_now)
 app.command("pause", help=pause.PAUSE_HELP)(pause.pause)
 app.command("resume", help=pause.RESUME_HELP)(pause.resume)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)

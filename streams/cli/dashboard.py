@@ -17,7 +17,8 @@ HELP = (
     "Serve the dashboard: streams, dead letters, workers, messages; and what operators do with them."
     "\n\nWithout --users it answers on this machine only, and everybody there may do everything. The file has"
     " [users.NAME] tables with a hashed password and a role: viewer, operator or admin. STREAMS_DASHBOARD_SECRET keeps"
-    " people logged in when it is started again, and over several processes."
+    " people logged in when it is started again, and over several processes. With --proxy a proxy before it says who is"
+    " logged in, in the headers X-Forwarded-User and X-Forwarded-Groups: it must take these out of what browsers send."
     + examples(
         "streams dashboard --url redis://localhost:6379/0",
         "streams dashboard --hash-password",
@@ -33,6 +34,10 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     users: Annotated[Path | None, typer.Option("--users", help="File of accounts.", show_default=False)] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Nobody may change anything.")] = False,
     secure_cookie: Annotated[bool, typer.Option("--secure-cookie", help="It is reached by https only.")] = False,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option("--proxy", help="Network of the proxy, e.g. 10.0.0.0/8; repeatable.", show_default=False),
+    ] = None,
     hash_it: Annotated[bool, typer.Option("--hash-password", help="Hash a password for the file, and end.")] = False,
     make_token: Annotated[bool, typer.Option("--new-token", help="Make a token for the file, and end.")] = False,
     url: Url = None,
@@ -40,7 +45,7 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Serve the dashboard."""
     try:
-        from streams.dashboard import Accounts, Dashboard, DashboardOptions, Tokens, hash_password, new_token
+        from streams.dashboard import Accounts, Dashboard, DashboardOptions, Proxy, Tokens, hash_password, new_token
     except ImportError as error:
         raise ConfigurationError(
             f"the dashboard needs the extra web: pip install 'streams[web]' ({error.name})"
@@ -57,15 +62,23 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         return
     accounts = Accounts.read(users) if users is not None else Accounts({})
     tokens = Tokens.read(users) if users is not None else Tokens({})
-    if not accounts and not tokens and not _is_loopback(host):
+    behind = Proxy(tuple(_network(text) for text in proxy)) if proxy else None
+    if not accounts and not tokens and behind is None and not _is_loopback(host):
         raise ConfigurationError(
             f"without --users the dashboard is for this machine only: {host} can be reached by others"
         )
     options = DashboardOptions(
-        accounts, tokens, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie
+        accounts, tokens, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie, behind
     )
     made = Dashboard(Pipeline(settings=settings_of(url, namespace)), options)
     serve(made.app, host, port, "the dashboard")
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ConfigurationError(f"--proxy is a network such as 10.0.0.0/8 or an address, not {text!r}") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,6 +38,7 @@ from streams.cli.dead_options import (
     Reason,
     Since,
     Tenant,
+    Text,
     Type,
     Until,
     Yes,
@@ -47,7 +48,8 @@ from streams.cli.dead_options import (
 from streams.cli.dead_output import letter_facts, letters_table, plain_letter
 from streams.cli.exit_codes import Exit
 from streams.cli.show import errors_table
-from streams.dead_letters import DeadLetter, DeadLetters, Filter
+from streams.dead_letter import DeadLetter, Filter
+from streams.dead_letters import DeadLetters
 from streams.errors import ConfigurationError
 
 app = typer.Typer(
@@ -86,6 +88,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     level: Level = None,
     since: Since = None,
     until: Until = None,
+    text: Text = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     after: Annotated[str, typer.Option(help="Go on after this dead letter.", show_default=False)] = "",
     as_json: AsJson = False,
@@ -93,7 +96,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """List dead letters."""
-    where = filter_of(type, reason, error, event_id, tenant, level, since, until)
+    where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
 
     async def main() -> tuple[list[DeadLetter], int, float]:
         async with connected(url, namespace) as pipeline:
@@ -183,6 +186,7 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     level: Level = None,
     since: Since = None,
     until: Until = None,
+    text: Text = None,
     all_of_them: All = False,
     dry_run: DryRun = False,
     rate: Annotated[
@@ -195,7 +199,7 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """Replay dead letters."""
-    where = filter_of(type, reason, error, event_id, tenant, level, since, until)
+    where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
     which = choice(ids or [], where, all_of_them=all_of_them)
     _refuse_unasked(which, yes=yes or dry_run)
 
@@ -244,6 +248,7 @@ def discard(  # noqa: PLR0913 - each is an option of the command
     level: Level = None,
     since: Since = None,
     until: Until = None,
+    text: Text = None,
     all_of_them: All = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -252,7 +257,7 @@ def discard(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """Discard dead letters."""
-    where = filter_of(type, reason, error, event_id, tenant, level, since, until)
+    where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
     which = choice(ids or [], where, all_of_them=all_of_them)
     _refuse_unasked(which, yes=yes or dry_run)
 
@@ -295,6 +300,7 @@ def export(  # noqa: PLR0913 - each is an option of the command
     level: Level = None,
     since: Since = None,
     until: Until = None,
+    text: Text = None,
     output: Annotated[
         Path | None, typer.Option(dir_okay=False, help="File to write.", show_default="standard output")
     ] = None,
@@ -302,7 +308,7 @@ def export(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """Export dead letters."""
-    where = filter_of(type, reason, error, event_id, tenant, level, since, until)
+    where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
 
     async def main(target: TextIO) -> int:
         count = 0

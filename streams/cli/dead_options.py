@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.common import parse_moment
-from streams.dead_letters import Filter
+from streams.dead_letter import Filter
 from streams.errors import ConfigurationError
 
 _PANEL = "Filters"
@@ -33,6 +33,12 @@ Since = Annotated[
     ),
 ]
 Until = Annotated[str | None, typer.Option(help="Died until; as --since.", show_default=False, rich_help_panel=_PANEL)]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        help="Part of what is shown of it: id, type, errors, metadata.", show_default=False, rich_help_panel=_PANEL
+    ),
+]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[IDS]...", help="Ids of dead letters.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter of the group.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
@@ -50,10 +56,11 @@ def filter_of(  # noqa: PLR0913 - the options, handed on
     level: int | None,
     since: str | None,
     until: str | None,
+    text: str | None,
 ) -> Filter:
     """What the options say."""
     times = parse_moment(since, "--since"), parse_moment(until, "--until")
-    return Filter(type, reason, error, event_id, tenant, level, *times)
+    return Filter(type, reason, error, event_id, tenant, level, *times, text)
 
 
 def choice(ids: list[str], where: Filter, *, all_of_them: bool) -> Filter | list[str]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from streams.cli.common import cell, moment, shown_meta, span, table
 from streams.cli.show import attempts, facts
-from streams.dead_letters import DeadLetter
+from streams.dead_letter import DeadLetter
 
 
 def letters_table(letters: list[DeadLetter], now: float) -> Table:

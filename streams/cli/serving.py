@@ -13,7 +13,14 @@ def serve(served: Any, host: str, port: int, what: str) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        served, host=host, port=port, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=3
+        served,
+        host=host,
+        port=port,
+        log_level="warning",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)
 

@@ -59,7 +59,7 @@ def show(  # noqa: PLR0913 - each is an option of the command
 
     states = run(main)
     if as_json:
-        write_json({"states": [_plain(state, body=body) for state in states]})
+        write_json({"states": [plain_state(state, body=body) for state in states]})
         return
     console = stdout()
     for at, state in enumerate(states):
@@ -68,7 +68,8 @@ def show(  # noqa: PLR0913 - each is an option of the command
         _print(console, state, body=body)
 
 
-def _plain(state: EntryState, *, body: bool) -> dict[str, Any]:
+def plain_state(state: EntryState, *, body: bool) -> dict[str, Any]:
+    """Where an event stands, as plain JSON types; masked, unless the body is asked for."""
     names = ("stream", "group", "state", "level", "entry_id", "event_id", "type", "due", "consumer", "silent",
              "failures", "stalls", "errors", "size")  # fmt: skip
     plain = {name: getattr(state, name) for name in names}

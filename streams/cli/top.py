@@ -15,7 +15,7 @@ from rich.live import Live
 
 from streams.cli.common import AsJson, Namespace, Url, connected, examples, person, run, stdout, write_json
 from streams.cli.top_screen import SORTS, Deed, Screen
-from streams.dead_letters import Filter
+from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, StreamsError
 from streams.pipeline import Pipeline
 from streams.queries import Queries

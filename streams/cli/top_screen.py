@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.cli.common import cell, moment, number, span, table
-from streams.dead_letters import DeadLetter
-from streams.queries import GroupView, StreamView
+from streams.dead_letter import DeadLetter
+from streams.overview import GroupView, StreamView
 from streams.retry import masked
 
 SORTS = ("name", "waiting", "oldest", "retrying", "dead", "rate")

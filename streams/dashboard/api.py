@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streams.dashboard.accounts import Role
+from streams.dashboard.mending import Mending
 from streams.dashboard.operations import Operation, Schema, document
 from streams.dashboard.tasks import Tasks
 from streams.dashboard.tokens import Token, Tokens
@@ -56,7 +58,7 @@ class Api:
         self._tokens = tokens
         self._is_local = is_local
         self._read_only = read_only
-        self.operations = Tasks(pipeline).operations()
+        self.operations = Tasks(pipeline).operations() + Mending(pipeline).operations()
         routes = [Route("/openapi.json", self._document)]
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in self.operations:
@@ -111,7 +113,7 @@ async def _read(request: Request, operation: Operation) -> dict[str, Any]:
             if name not in operation.query or name in given:
                 raise HTTPException(400, "a parameter is unknown, or there twice")
             given[name] = _value(text, operation.query[name])
-        _check({"type": "object", "properties": operation.query}, given, 400)
+        _check({"type": "object", "properties": operation.query, "required": list(operation.needs)}, given, 400)
         return {name: schema["default"] for name, schema in operation.query.items() if "default" in schema} | given
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "the body is application/json")
@@ -139,6 +141,8 @@ def _check(schema: Schema, given: Any, status: int) -> None:
 def _value(text: str, schema: Schema) -> Any:
     if schema.get("type") == "integer" and text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 16:
         return int(text)
+    if schema.get("type") == "number" and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text, re.ASCII):
+        return float(text)
     if schema.get("type") == "boolean" and text in ("true", "false"):
         return text == "true"
     return text

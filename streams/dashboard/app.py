@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,14 +22,16 @@ from starlette.staticfiles import StaticFiles
 
 from streams.dashboard.accounts import Accounts, Role
 from streams.dashboard.api import Api
-from streams.dashboard.guard import Guard, Viewer, has_token
+from streams.dashboard.deeds import Deeds
+from streams.dashboard.guard import Guard, Proxy, Viewer, has_token
+from streams.dashboard.jobs import Jobs
 from streams.dashboard.pages import Pages
 from streams.dashboard.sessions import COOKIE, LASTS, Sessions
 from streams.dashboard.tokens import Tokens
 from streams.dashboard.words import language_of, translated
 from streams.errors import BrokerError, ConfigurationError, NotFound, StreamsError
 from streams.pipeline import Pipeline
-from streams.queries import shown, sign_of
+from streams.queries import Chart, shown, sign_of
 
 logger = logging.getLogger("streams.dashboard")
 Page = Callable[[Request], Awaitable[Response]]
@@ -43,6 +47,7 @@ class DashboardOptions:
         secret: that cookies are signed with, the same in every process that serves it; made up if empty.
         read_only: nobody may change anything.
         secure_cookie: the cookie goes over https only.
+        proxy: who is logged in is known by a proxy before it, which says so in headers.
     """
 
     accounts: Accounts = field(default_factory=lambda: Accounts({}))
@@ -50,6 +55,7 @@ class DashboardOptions:
     secret: str = field(default="", repr=False)
     read_only: bool = False
     secure_cookie: bool = False
+    proxy: Proxy | None = None
 
 
 class Dashboard:
@@ -68,9 +74,11 @@ class Dashboard:
         self._pipeline = pipeline
         self._options = options or DashboardOptions()
         self._sessions = Sessions(self._options.secret)
-        self._pages = Pages(pipeline, self.render)
+        self._jobs = Jobs()
+        self._pages = Pages(pipeline, self.render, self.fragment, self._jobs)
+        self._deeds = Deeds(pipeline, self.render, self._pages.show_event, self._jobs)
         options = self._options
-        is_local = not options.accounts and not options.tokens
+        is_local = not options.accounts and not options.tokens and options.proxy is None
         self.api = Api(pipeline, options.tokens, is_local=is_local, read_only=options.read_only)
         self._templates = Environment(
             loader=PackageLoader("streams.dashboard"),
@@ -79,7 +87,14 @@ class Dashboard:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"moment": moment, "age": age, "shown": shown, "sign": sign_of}
+        self._templates.filters |= {
+            "moment": moment,
+            "age": age,
+            "shown": shown,
+            "sign": sign_of,
+            "host": host_of,
+            "figures": figures,
+        }
         inner = Starlette(
             routes=self._routes(),
             exception_handlers={
@@ -90,8 +105,9 @@ class Dashboard:
                 BrokerError: self._failed,
             },
         )
+        guard = Guard(inner, options.accounts, options.tokens, self._sessions, options.proxy)
         self.app = Starlette(
-            routes=[Mount("/", Guard(inner, self._options.accounts, self._options.tokens, self._sessions))],
+            routes=[Mount("/", guard)],
             lifespan=self.lifespan,
         )
 
@@ -99,7 +115,10 @@ class Dashboard:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Open the pipeline for as long as the application runs."""
         async with self._pipeline:
-            yield
+            try:
+                yield
+            finally:
+                await self._jobs.close()
 
     @property
     def routes(self) -> list[Route]:
@@ -120,14 +139,20 @@ class Dashboard:
                 "acts": viewer is not None and viewer.may(Role.OPERATOR) and not self._options.read_only,
                 "reveals": viewer is not None and viewer.may(Role.ADMIN) and not self._options.read_only,
                 "read_only": self._options.read_only,
-                "has_accounts": bool(self._options.accounts),
+                "has_accounts": bool(self._options.accounts) and self._options.proxy is None,
                 "title": values.get("title", ""),
             }
         )
         return HTMLResponse(page, status)
 
+    def fragment(self, request: Request, template: str, **values: Any) -> str:
+        """A part of a page that is the same for everybody who speaks the language."""
+        language = language_of(request.headers.get("accept-language", ""))
+        told = {"_": lambda text: translated(text, language), "root": request.scope.get("root_path", ""), "acts": False}
+        return self._templates.get_template(template).render(values | told)
+
     def _routes(self) -> list[Route | Mount]:
-        pages, acts = self._pages, self._acting
+        pages = self._pages
         stream = "/streams/{stream}"
         static = StaticFiles(directory=Path(__file__).parent / "static")
         return [
@@ -142,35 +167,36 @@ class Dashboard:
             Route("/audit", pages.audit),
             Route("/search", pages.search),
             Route("/whatsapp", pages.whatsapp),
+            Route("/whatsapp/endpoints", pages.endpoints),
             Route("/whatsapp/message", pages.message),
             Route(stream, pages.stream),
             Route(f"{stream}/event", pages.event),
             Route(f"{stream}/dead", pages.dead),
-            Route(f"{stream}/reveal", acts(Role.ADMIN, pages.reveal), methods=["POST"]),
-            Route(f"{stream}/replay", acts(Role.OPERATOR, pages.replay), methods=["POST"]),
-            Route(f"{stream}/discard", acts(Role.OPERATOR, pages.discard), methods=["POST"]),
-            Route(f"{stream}/cancel", acts(Role.OPERATOR, pages.cancel), methods=["POST"]),
-            Route(f"{stream}/pause", acts(Role.OPERATOR, pages.pause), methods=["POST"]),
-            Route(f"{stream}/resume", acts(Role.OPERATOR, pages.resume), methods=["POST"]),
-            Route(f"{stream}/release", acts(Role.OPERATOR, pages.release), methods=["POST"]),
-            Route(f"{stream}/skip", acts(Role.OPERATOR, pages.skip), methods=["POST"]),
-        ]
+            Route(f"{stream}/consumer", pages.consumer),
+            Route("/live/overview", pages.live_overview),
+            Route("/live/workers", pages.live_workers),
+            Route("/live/whatsapp", pages.live_whatsapp),
+            Route("/live/streams/{stream}", pages.live_stream),
+            Route("/live/streams/{stream}/chart", pages.chart),
+            *(Route(f"{stream}/{name}", self._acting(name, role), methods=["POST"])
+              for name, (role, _) in self._deeds.all.items()),
+        ]  # fmt: skip
 
-    def _acting(self, role: Role, page: Page) -> Page:
-        """A page that changes something: for those who may, with the token of their session."""
+    def _acting(self, name: str, role: Role) -> Page:
+        """What changes something: for those who may, with the token of their session."""
 
         async def guarded(request: Request) -> Response:
             viewer: Viewer = request.scope["viewer"]
             form = await request.form()
             if self._options.read_only or not viewer.may(role) or not has_token(viewer, form.get("token")):
                 raise HTTPException(403)
-            return await page(request)
+            return await self._deeds.answer(request, name)
 
         return guarded
 
     async def _login(self, request: Request) -> Response:
         accounts, root = self._options.accounts, request.scope.get("root_path", "")
-        if not accounts:
+        if not accounts or self._options.proxy is not None:
             return RedirectResponse(f"{root}/", 303)
         if request.method == "GET":
             return self.render(request, "login.html", problem="")
@@ -213,7 +239,12 @@ class Dashboard:
         elif isinstance(error, BrokerError):
             logger.warning("the server does not answer", extra={"error": str(error)})
             status = 503
-        known = {403: "You may not do this.", 404: "Not found.", 503: "The server does not answer."}
+        known = {
+            403: "You may not do this.",
+            404: "Not found.",
+            409: "Somebody else was faster.",
+            503: "The server does not answer.",
+        }
         return self.render(request, "problem.html", status, problem=known.get(status, text))
 
 
@@ -233,3 +264,14 @@ def age(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{max(0.0, seconds):.1f} s"
+
+
+def host_of(url: str) -> str:
+    """The host of an address: what stands behind it may be a secret."""
+    return urlsplit(url).hostname or ""
+
+
+def figures(chart: Chart) -> str:
+    """A chart as JSON, for the script that draws it."""
+    rows = [[row.get(name, 0) for row in chart.rows] for name in ("done", "retried", "dead")]
+    return orjson.dumps({"since": chart.since, "span": chart.span, "rows": rows}).decode()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -53,6 +55,37 @@ class Viewer:
         return self.role >= role
 
 
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that knows who is logged in.
+
+    Attributes:
+        networks: where it may come from. From anywhere else its headers are not believed, and nobody gets in.
+        user: header with the name.
+        role: header with the role, or with groups, separated by commas.
+        roles: what a value of that header means; the highest counts. Who has none of them gets in nowhere.
+    """
+
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    user: str = "x-forwarded-user"
+    role: str = "x-forwarded-groups"
+    roles: Mapping[str, Role] = field(default_factory=lambda: {role.name.lower(): role for role in Role})
+
+    def viewer(self, request: Request, token: Callable[[str], str]) -> Viewer | None:
+        """Who makes a request; None if the proxy does not say, or it is not the proxy."""
+        try:
+            place = ip_address(request.client.host if request.client is not None else "")
+        except ValueError:
+            return None
+        names = request.headers.getlist(self.user)
+        given = [part.strip() for text in request.headers.getlist(self.role) for part in text.split(",")]
+        roles = [self.roles[name] for name in given if name in self.roles]
+        # Twice the same header: one of them is not the proxy's.
+        if not any(place in network for network in self.networks) or len(names) != 1 or not names[0] or not roles:
+            return None
+        return Viewer(names[0][:200], max(roles), token(names[0]))
+
+
 class Guard:
     """Knows who makes a request, refuses what comes from elsewhere, and tells browsers what they must not do.
 
@@ -61,13 +94,17 @@ class Guard:
         accounts: without any, everybody on this machine is an admin, and nobody else gets in.
         tokens: of programs; without any, and without accounts, programs on this machine need none.
         sessions: of those who are logged in.
+        proxy: who knows who is logged in; None: we do.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts, tokens: Tokens, sessions: Sessions) -> None:
+    def __init__(
+        self, app: ASGIApp, accounts: Accounts, tokens: Tokens, sessions: Sessions, proxy: Proxy | None = None
+    ) -> None:
         self._app = app
         self._accounts = accounts
         self._tokens = tokens
         self._sessions = sessions
+        self._proxy = proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
@@ -91,7 +128,8 @@ class Guard:
         scope = request.scope
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         is_api = path.startswith(_API)
-        if not (self._tokens if is_api else self._accounts) and _host(request.headers.get("host", "")) not in _LOOPBACK:
+        known = self._tokens if is_api else self._accounts or self._proxy
+        if not known and _host(request.headers.get("host", "")) not in _LOOPBACK:
             # Else a page of anybody could lead a name of its own to this machine, and read what is here.
             return PlainTextResponse("this dashboard has no accounts: it answers on this machine only", 403)
         if request.method not in ("GET", "HEAD", "POST") and not is_api:
@@ -106,12 +144,16 @@ class Guard:
         viewer = self._viewer(request)
         scope["viewer"] = viewer
         if viewer is None and not path.startswith(_OPEN):
+            if self._proxy is not None:
+                return PlainTextResponse("the proxy does not say who you are, or what you may do", 401)
             if request.method == "GET" and "text/html" in request.headers.get("accept", "text/html"):
                 return RedirectResponse(f"{scope.get('root_path', '')}/login", 303)
             return PlainTextResponse("log in", 401)
         return None
 
     def _viewer(self, request: Request) -> Viewer | None:
+        if self._proxy is not None:
+            return self._proxy.viewer(request, self._sessions.token_of)
         if not self._accounts:
             return Viewer("", Role.ADMIN, self._sessions.anonymous().token)
         session = self._sessions.read(request.cookies.get(COOKIE, ""))

@@ -38,7 +38,10 @@ EVENT: Schema = {
     "required": ["type", "data"],
     "additionalProperties": False,
 }
-FILTERS: Mapping[str, Schema] = dict.fromkeys(("type", "reason", "error", "tenant", "event_id"), TEXT)
+_TIME: Schema = {"type": "number", "minimum": 0, "maximum": 1e11}
+FILTERS: Mapping[str, Schema] = {
+    **dict.fromkeys(("type", "reason", "error", "tenant", "event_id", "text"), TEXT), "since": _TIME, "until": _TIME,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Operation:
         role: who may; the least of them.
         publishes: it needs a token that may publish, whatever its role.
         query: parameters, with their schemas.
+        needs: parameters that have to be there.
         body: of the request; None for none.
         status: of the answer when all goes well.
         act: does it: given the request and what was sent, returns the status and what is answered.
@@ -65,6 +69,7 @@ class Operation:
     role: Role = Role.VIEWER
     publishes: bool = False
     query: Mapping[str, Schema] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
     body: Schema | None = None
     status: int = 200
 
@@ -77,7 +82,10 @@ def document(operations: list[Operation], root: str, version: str) -> dict[str, 
             {"name": name, "in": "path", "required": True, "schema": NAME if name in ("stream", "group") else TEXT}
             for name in _placeholders(operation.path)
         ]
-        parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()]
+        parameters += [
+            {"name": name, "in": "query", "required": name in operation.needs, "schema": schema}
+            for name, schema in operation.query.items()
+        ]
         if operation.publishes:
             parameters.append({"name": "Idempotency-Key", "in": "header", "schema": TEXT})
         described: dict[str, Any] = {

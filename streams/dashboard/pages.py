@@ -6,23 +6,25 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from streams.broker.listing import Listing
-from streams.dashboard.guard import Viewer
-from streams.dashboard.reading import choice, name_of, number, position, text
+from streams.dashboard.jobs import Jobs
+from streams.dashboard.live import Live
+from streams.dashboard.reading import choice, filter_of, group_of, name_of, number, position, text
+from streams.dashboard.timeline import timeline, trace_of
 from streams.dashboard.whatsapp import WhatsAppQueries
-from streams.dead_letters import DeadLetters, Filter
-from streams.errors import NotCancelled, NotFound
+from streams.errors import NotFound
+from streams.outcomes import Outcomes
+from streams.overview import StreamView
 from streams.pipeline import Pipeline
-from streams.queries import STATES, Queries, StreamView, shown_meta, sign_of
+from streams.queries import CHARTS, STATES, Queries, shown_meta
+from streams.searching import Search
+from streams.whatsapp.status import STREAM
 
 Render = Callable[..., Response]
+Fragment = Callable[..., str]
 _PAGE = 50
-_MOST_COUNTED = 10_000
-_REPLAYED_PER_SECOND = 200.0
 
 
 class Pages:
@@ -31,23 +33,42 @@ class Pages:
     Args:
         pipeline: open while they are asked.
         render: makes a page of a template and its values.
+        fragment: makes a live part, which is the same for everybody.
+        jobs: the replays that run.
     """
 
-    def __init__(self, pipeline: Pipeline, render: Render) -> None:
+    def __init__(self, pipeline: Pipeline, render: Render, fragment: Fragment, jobs: Jobs) -> None:
         self._pipeline = pipeline
         self._render = render
+        self._fragment = fragment
+        self._jobs = jobs
+        self.live = Live()
         self.queries = Queries(pipeline)
         self._whatsapp = WhatsAppQueries(pipeline)
 
-    # --- to look at
-
     async def overview(self, request: Request) -> Response:
         """Every stream and group at a glance."""
-        return self._render(request, "overview.html", views=await self.queries.overview())
+        return self._render(request, "overview.html", **await self._overview())
 
     async def workers(self, request: Request) -> Response:
         """Who works for which group."""
         return self._render(request, "workers.html", workers=await self.queries.workers())
+
+    async def consumer(self, request: Request) -> Response:
+        """What one worker has in hand."""
+        stream = name_of(request)
+        group = await group_of(self._pipeline, stream, text(request, "group", 100))
+        name = text(request, "name", 200)
+        if not name.isprintable() or not name:
+            raise NotFound("no such worker")
+        items = await self.queries.in_hand(stream, group, name)
+        said = [worker for worker in await self.queries.workers() if (worker.stream, worker.name) == (stream, name)]
+        if not items and not said:
+            raise NotFound("no such worker")
+        return self._render(
+            request, "consumer.html", stream=stream, group=group, name=name, items=items,
+            worker=next((worker for worker in said if worker.group == group), None),
+        )  # fmt: skip
 
     async def doctor(self, request: Request) -> Response:
         """What is wrong with the server and its streams."""
@@ -56,46 +77,56 @@ class Pages:
     async def stream(self, request: Request) -> Response:
         """One stream, and a page of its entries in one state."""
         view = await self.queries.stream(name_of(request))
+        name = view.row.stream
         groups = [group.row.group for group in view.groups if group.row.group]
         group = choice(request, "group", ["", *groups]) or (groups[0] if groups else "")
         state = choice(request, "state", STATES)
         levels = sorted({row.level for each in view.row.groups for row in each.levels}, reverse=True) or [0]
         level = number(request, "level", _fullest(view, group, levels), -(2**53), 2**53)
         after, first = position(request, "after"), number(request, "first", 0, 0, 10_000_000)
+        reach = choice(request, "reach", list(CHARTS))
         items, chart, limits, held = await asyncio.gather(
-            self.queries.items(view.row.stream, group, state, level, after=after, first=first, most=_PAGE),
-            self.queries.chart(view.row.stream, group) if group else _nothing(),
-            self.queries.limits(view.row.stream, group) if group else _nothing(),
-            self.queries.held(view.row.stream, group) if group else _nothing(),
+            self.queries.items(name, group, state, level, after=after, first=first, most=_PAGE),
+            self.queries.chart(name, group, reach) if group else _nothing(),
+            self.queries.limits(name, group) if group else _nothing(),
+            self.queries.held(name, group) if group else _nothing(),
         )
         return self._render(
             request, "stream.html", view=view, group=group, groups=groups, state=state, states=STATES, level=level,
-            levels=levels, items=items, chart=chart, limits=limits, held=held, first=first, page=_PAGE,
-            after=items[-1].listed.place if len(items) == _PAGE else "",
+            levels=levels, items=items, chart=chart, limits=limits, held=held, first=first, page=_PAGE, reach=reach,
+            reaches=list(CHARTS), after=items[-1].listed.place if len(items) == _PAGE else "",
         )  # fmt: skip
 
     async def event(self, request: Request) -> Response:
         """One event: where it stands in every group, its metadata and its errors."""
-        return await self._event(request, name_of(request), text(request, "id", 500), revealed=False)
+        return await self.show_event(
+            request, name_of(request), text(request, "id", 500), group=text(request, "group", 100),
+            letter=position(request, "letter"), revealed=False,
+        )  # fmt: skip
 
     async def search(self, request: Request) -> Response:
-        """An event on any stream, or a message by its provider's id."""
-        wanted = text(request, "q", 500).strip()
-        found = await self.queries.search(wanted) if wanted.isprintable() and wanted else []
-        message = await self._whatsapp.message(wanted) if wanted and wanted.isprintable() and not found else None
-        return self._render(request, "search.html", wanted=wanted, found=found, message=message)
+        """An event by its id or by what it carries, or a message by its provider's id."""
+        wanted, stream = text(request, "q", 500).strip(), text(request, "stream", 100)
+        is_text = bool(wanted) and wanted.isprintable()
+        found = await Search(self._pipeline).search(wanted, stream) if is_text else None
+        message = await self._whatsapp.message(wanted) if is_text else None
+        streams = list(await self._pipeline.status().streams())
+        return self._render(
+            request, "search.html", wanted=wanted, stream=stream, streams=streams, found=found, message=message
+        )
 
     async def dead(self, request: Request) -> Response:
-        """A page of the dead letters of a group, by filters."""
+        """A page of the dead letters of a group, by filters, with what became of those that were put back."""
         stream = name_of(request)
-        group = await self._group(request, stream)
-        where, given = _filter(request.query_params)
-        letters = DeadLetters(self._pipeline.broker, stream, group)
-        found = await letters.page(where, after=position(request, "after"), limit=_PAGE)
+        group = await group_of(self._pipeline, stream, text(request, "group", 100))
+        where, given = filter_of(request.query_params)
+        letters = self._pipeline.dead_letters(stream, group)
+        page = await letters.look(where, after=position(request, "after"), limit=_PAGE)
         return self._render(
-            request, "dead.html", stream=stream, group=group, letters=found, given=given, count=await letters.count(),
-            after=found[-1].id if len(found) == _PAGE else "", notice=text(request, "notice", 20),
-            moved=number(request, "moved", 0, 0, 10**9),
+            request, "dead.html", stream=stream, group=group, letters=page.letters, given=given,
+            count=await letters.count(), after=page.next, jobs=self._jobs.of(stream, group),
+            replays=await Outcomes(self._pipeline, stream).replays(group),
+            notice=text(request, "notice", 20), moved=number(request, "moved", 0, 0, 10_000_000),
         )  # fmt: skip
 
     async def audit(self, request: Request) -> Response:
@@ -103,156 +134,87 @@ class Pages:
         known = sorted(await self._pipeline.status().streams())
         stream = choice(request, "stream", known) if known else ""
         rows = await self.queries.audit(stream, position(request, "before"), _PAGE) if stream else []
-        return self._render(
-            request,
-            "audit.html",
-            streams=known,
-            stream=stream,
-            rows=rows,
-            before=rows[-1][0] if len(rows) == _PAGE else "",
-        )
+        before = rows[-1][0] if len(rows) == _PAGE else ""
+        return self._render(request, "audit.html", streams=known, stream=stream, rows=rows, before=before)
 
     async def whatsapp(self, request: Request) -> Response:
         """Instances, and what became of the messages of today, by tenant."""
-        return self._render(request, "whatsapp.html", **await self._whatsapp.overview())
+        return self._render(request, "whatsapp.html", stream=STREAM, **await self._whatsapp.overview())
+
+    async def endpoints(self, request: Request) -> Response:
+        """Where tenants are told, and how that goes."""
+        return self._render(request, "endpoints.html", **await self._whatsapp.endpoints())
 
     async def message(self, request: Request) -> Response:
         """One message, with its timeline."""
         ident = text(request, "id", 500)
-        message = await self._whatsapp.message(ident) if ident else None
+        message = await self._whatsapp.message(ident) if ident and ident.isprintable() else None
         if message is None:
             raise NotFound("no such message")
         return self._render(request, "message.html", message=message)
 
-    # --- to act
-
-    async def reveal(self, request: Request) -> Response:
-        """One event with its body, which is written down."""
-        stream, form = name_of(request), await request.form()
-        ident = str(form.get("id", ""))[:500]
-        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
-        if not ident.isprintable() or not await self.queries.find(stream, ident):
-            raise NotFound("no such event")
-        await listing.write_audit(action="reveal", by=_who(request), event=ident)
-        return await self._event(request, stream, ident, revealed=True)
-
-    async def replay(self, request: Request) -> Response:
-        """Put dead letters back: those that were selected, or all that match; asked first, then done."""
-        return await self._with_letters(request, "replay")
-
-    async def discard(self, request: Request) -> Response:
-        """Delete dead letters; asked first, then done."""
-        return await self._with_letters(request, "discard")
-
-    async def cancel(self, request: Request) -> Response:
-        """Take out one event that is scheduled or waits for a retry."""
-        stream, form = name_of(request), await request.form()
-        ident, group = str(form.get("id", ""))[:500], str(form.get("group", ""))[:100]
-        if not ident or not ident.isprintable():
-            raise HTTPException(400)
-        try:
-            await self._pipeline.cancel(stream, ident, group, by=_who(request))
-        except NotCancelled:
-            raise HTTPException(409) from None
-        return self._render(request, "done.html", what=ident, notice="was cancelled", stream=stream)
-
-    async def pause(self, request: Request) -> Response:
-        """Hold a stream or a group of it."""
-        return await self._hold(request, resumes=False)
-
-    async def resume(self, request: Request) -> Response:
-        """Let it go on."""
-        return await self._hold(request, resumes=True)
-
-    async def release(self, request: Request) -> Response:
-        """Let a key whose event died go on, with that event first."""
-        return await self._let_go(request, skips=False)
-
-    async def skip(self, request: Request) -> Response:
-        """Let a key whose event died go on, without that event."""
-        return await self._let_go(request, skips=True)
-
-    async def _let_go(self, request: Request, *, skips: bool) -> Response:
-        stream, form = name_of(request), await request.form()
-        group = await self._group(request, stream, given=str(form.get("group", "")))
-        keys = self._pipeline.ordered_keys(stream, group, by=_who(request))
-        found = [row.key for row in await self.queries.held(stream, group) if sign_of(row.key) == form.get("key")]
-        if not found:
-            raise NotFound("no such key")
-        if skips:
-            await keys.skip(found[0])
+    async def show_event(
+        self, request: Request, stream: str, ident: str, *, group: str, letter: str, revealed: bool
+    ) -> Response:
+        """The page of one event, named by an id, or as a dead letter."""
+        if letter:
+            found = [await self.queries.letter(stream, await group_of(self._pipeline, stream, group), letter)]
         else:
-            await keys.release(found[0])
-        return self._render(request, "done.html", what=found[0], stream=stream, notice="goes on")
-
-    async def _hold(self, request: Request, *, resumes: bool) -> Response:
-        stream, form = name_of(request), await request.form()
-        if stream not in await self._pipeline.status().streams():
-            raise NotFound("no such stream")
-        pauses = self._pipeline.pauses(stream, by=_who(request))
-        if resumes:
-            wanted = str(form.get("pause", ""))
-            found = [pause for pause in await pauses.list() if sign_of(pause.scope) == wanted]
-            if not found:
-                raise NotFound("no such pause")
-            (pause,) = found
-            where: dict[str, Any] = {pause.attribute: pause.value} if pause.attribute else {}
-            await pauses.resume(group=pause.group, level=pause.level, **where)
-            what = stream
-        else:
-            group, reason = str(form.get("group", ""))[:100], str(form.get("reason", ""))[:500]
-            await pauses.pause(group=group, reason=reason)
-            what = f"{stream}/{group}".rstrip("/")
-        notice = "goes on" if resumes else "is paused"
-        return self._render(request, "done.html", what=what, stream=stream, notice=notice)
-
-    async def _with_letters(self, request: Request, action: str) -> Response:
-        stream, form = name_of(request), await request.form()
-        group = await self._group(request, stream, given=str(form.get("group", "")))
-        where, given = _filter(form)
-        idents = [str(ident)[:60] for ident in form.getlist("letter")][:1000]
-        letters = DeadLetters(self._pipeline.broker, stream, group, by=_who(request))
-        which = idents if form.get("scope") == "selected" else where
-        if form.get("sure") != "yes":
-            count = (
-                len(idents)
-                if which is idents
-                else (await letters.replay(where, dry_run=True, limit=_MOST_COUNTED)).matched
-            )
-            return self._render(
-                request, "sure.html", action=action, stream=stream, group=group, given=given, idents=idents,
-                scope="selected" if which is idents else "all", count=count, is_more=count >= _MOST_COUNTED,
-            )  # fmt: skip
-        try:
-            if action == "replay":
-                rate = _REPLAYED_PER_SECOND if which is where else None
-                moved = len((await letters.replay(which, rate=rate, limit=1000)).moved)
-            else:
-                moved = await letters.discard(which)
-        except NotFound:
-            raise HTTPException(409) from None  # Somebody else was faster.
-        root = request.scope.get("root_path", "")
-        return RedirectResponse(f"{root}/streams/{stream}/dead?group={group}&notice={action}&moved={moved}", 303)
-
-    async def _event(self, request: Request, stream: str, ident: str, *, revealed: bool) -> Response:
-        found = await self.queries.find(stream, ident) if ident and ident.isprintable() else []
+            found = await self.queries.find(stream, ident) if ident and ident.isprintable() else []
         if not found:
             raise NotFound("no such event")
         body = found[0].raw.decode("utf-8", "replace")[:100_000] if revealed else ""
         return self._render(
-            request, "event.html", stream=stream, ident=ident, states=found, meta=shown_meta(found[0].meta),
-            revealed=revealed, body=body,
+            request, "event.html", stream=stream, ident=ident, letter=letter, group=group, states=found,
+            meta=shown_meta(found[0].meta), revealed=revealed, body=body, rows=timeline(found),
+            trace=trace_of(found[0].meta),
         )  # fmt: skip
 
-    async def _group(self, request: Request, stream: str, given: str = "") -> str:
-        row = await self._pipeline.status().stream(stream)
-        groups = [group.group for group in row.groups if group.group]
-        wanted = given or text(request, "group", 100)
-        if wanted and wanted not in groups:
-            raise NotFound("no such group")
-        if not groups:
-            raise NotFound("no group")
-        return wanted or groups[0]
+    # --- live parts
+
+    async def live_overview(self, request: Request) -> Response:
+        """The overview, as it changes."""
+        return await self._live(request, "overview", self._overview)
+
+    async def live_workers(self, request: Request) -> Response:
+        """Workers, as they change."""
+
+        async def workers() -> dict[str, Any]:
+            return {"workers": await self.queries.workers()}
+
+        return await self._live(request, "workers", workers)
+
+    async def live_whatsapp(self, request: Request) -> Response:
+        """Figures of messages, as they change."""
+        return await self._live(request, "whatsapp", self._whatsapp.overview)
+
+    async def live_stream(self, request: Request) -> Response:
+        """The levels of a group, as they change."""
+        stream, group = name_of(request), text(request, "group", 100)
+        await self.queries.stream(stream)  # That there is one: who names others makes no part.
+
+        async def levels() -> dict[str, Any]:
+            return {"view": await self.queries.stream(stream), "group": group}
+
+        return await self._live(request, "stream", levels, stream, group)
+
+    async def chart(self, request: Request) -> Response:
+        """The chart of a group."""
+        stream = name_of(request)
+        group = await group_of(self._pipeline, stream, text(request, "group", 100))
+        reach = choice(request, "reach", list(CHARTS))
+        chart = await self.queries.chart(stream, group, reach)
+        return Response(self._fragment(request, "live/chart.html", chart=chart), media_type="text/html")
+
+    async def _live(self, request: Request, name: str, values: Callable[[], Any], *key: str) -> Response:
+        async def render() -> str:
+            return self._fragment(request, f"live/{name}.html", **await values())
+
+        language = request.headers.get("accept-language", "")[:2].lower()
+        return await self.live.answer(request, (name, language, request.scope.get("root_path", ""), *key), render)
+
+    async def _overview(self) -> dict[str, Any]:
+        return {"views": await self.queries.overview()}
 
 
 def _fullest(view: StreamView, group: str, levels: list[int]) -> int:
@@ -264,26 +226,6 @@ def _fullest(view: StreamView, group: str, levels: list[int]) -> int:
         for row in each.levels
     }
     return max(levels, key=lambda level: counts.get(level, 0))
-
-
-def _filter(given: Any) -> tuple[Filter, dict[str, str]]:
-    """The filter of a form or query, and what was given of it."""
-    values = {
-        name: str(given.get(name, ""))[:200].strip() for name in ("type", "reason", "error", "tenant", "event_id")
-    }
-    where = Filter(
-        type=values["type"] or None,
-        reason=values["reason"] or None,
-        error=values["error"] or None,
-        tenant=values["tenant"] or None,
-        event_id=values["event_id"] or None,
-    )
-    return where, values
-
-
-def _who(request: Request) -> str:
-    viewer: Viewer = request.scope["viewer"]
-    return f"dashboard: {viewer.name or 'somebody on this machine'}"
 
 
 async def _nothing() -> list[Any]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from starlette.requests import Request
 
+from streams.dead_letter import Filter
 from streams.errors import InvalidName, NotFound
 from streams.keys import checked_name
+from streams.pipeline import Pipeline
 
+FILTERS = ("type", "reason", "error", "tenant", "event_id", "text", "since", "until")
+"""What dead letters are filtered by, as forms call it."""
 _POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}", re.ASCII)
 
 
@@ -48,3 +54,33 @@ def choice(request: Request, name: str, of: Sequence[str]) -> str:
     """A word of the query; the first of those that there are, if it is none of them."""
     given = request.query_params.get(name, "")
     return given if given in of else of[0]
+
+
+async def group_of(pipeline: Pipeline, stream: str, wanted: str = "") -> str:
+    """A group of a stream, that of the name, or the first.
+
+    Raises:
+        NotFound: there is no such stream or group.
+    """
+    row = await pipeline.status().stream(stream)
+    groups = [group.group for group in row.groups if group.group]
+    if wanted and wanted not in groups:
+        raise NotFound("no such group")
+    if not groups:
+        raise NotFound("no group")
+    return wanted or groups[0]
+
+
+def filter_of(given: Mapping[str, Any]) -> tuple[Filter, dict[str, str]]:
+    """The filter of a form or query, and what was given of it; times are UTC, as a browser writes them."""
+    values = {name: str(given.get(name, ""))[:200].strip() for name in FILTERS}
+    since, until = _time(values["since"]), _time(values["until"])
+    texts: dict[str, Any] = {name: value or None for name, value in values.items() if name not in ("since", "until")}
+    return Filter(**texts, since=since, until=until), values
+
+
+def _time(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None

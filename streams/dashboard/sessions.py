@@ -60,5 +60,9 @@ class Sessions:
         """For a dashboard without accounts, whose viewers have no names."""
         return Session("", self._sign("form of nobody"))
 
+    def token_of(self, name: str) -> str:
+        """What the forms of somebody carry whom a proxy knows."""
+        return self._sign(f"form of {name}")
+
     def _sign(self, text: str) -> str:
         return hmac.new(self._key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

@@ -22,11 +22,11 @@ from streams.dashboard.operations import (
 )
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
-from streams.dead_letters import DeadLetter, Filter
+from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, NotFound
 from streams.event import Event
 from streams.pipeline import Pipeline
-from streams.queries import Queries, shown, shown_meta
+from streams.queries import Queries, shown, shown_letter, shown_meta
 from streams.status import EntryState
 from streams.whatsapp.content import Text
 from streams.whatsapp.messages import Messages
@@ -39,6 +39,7 @@ _WHICH: Schema = {
         "ids": {"type": "array", "items": CURSOR, "minItems": 1, "maxItems": 1000},
         "filter": {"type": "object", "properties": FILTERS, "additionalProperties": False},
         "dry_run": {"type": "boolean"},
+        "rate": {"type": "number", "minimum": 1, "maximum": 10_000},
         "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
     },
     "additionalProperties": False,
@@ -148,7 +149,7 @@ class Tasks:
 
     async def stream(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """One stream."""
-        return 200, asdict(await self._queries.stream(_stream(request)))
+        return 200, asdict(await self._queries.stream(stream_of(request)))
 
     async def publish(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """One event."""
@@ -156,7 +157,7 @@ class Tasks:
         if (key := request.headers.get("idempotency-key", "")) and "dedup_id" not in attributes:
             attributes["dedup_id"] = key
         kind, data = attributes.pop("type"), attributes.pop("data")
-        receipt = await self._pipeline.publish(_stream(request), data, type=kind, **attributes)
+        receipt = await self._pipeline.publish(stream_of(request), data, type=kind, **attributes)
         return 200 if receipt.duplicate else 201, receipt._asdict()
 
     async def publish_many(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
@@ -167,36 +168,36 @@ class Tasks:
             if key and "dedup_id" not in attributes:
                 attributes["dedup_id"] = f"{key}/{number}"
             events.append(Event(attributes.pop("type"), attributes.pop("data"), **attributes))
-        receipts = await self._pipeline.publish_many(_stream(request), events)
+        receipts = await self._pipeline.publish_many(stream_of(request), events)
         return 201, {"receipts": [receipt._asdict() for receipt in receipts]}
 
     async def event(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Where one event stands."""
-        return 200, {"states": [_state(state) for state in await self._find(request)]}
+        return 200, {"states": [entry_plain(state) for state in await self._find(request)]}
 
     async def reveal(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """What it says."""
-        stream, found = _stream(request), await self._find(request)
+        stream, found = stream_of(request), await self._find(request)
         listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
-        await listing.write_audit(action="reveal", by=_who(request), event=request.path_params["id"])
+        await listing.write_audit(action="reveal", by=who(request), event=request.path_params["id"])
         return 200, {"body": found[0].raw.decode("utf-8", "replace"), "meta": found[0].meta}
 
     async def cancel(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Take it out."""
-        ident = _ident(request)
-        state = await self._pipeline.cancel(_stream(request), ident, given.get("group", ""), by=_who(request))
-        return 200, {"cancelled": _state(state)}
+        ident = ident_of(request)
+        state = await self._pipeline.cancel(stream_of(request), ident, given.get("group", ""), by=who(request))
+        return 200, {"cancelled": entry_plain(state)}
 
     async def pause(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Hold back."""
-        pauses = self._pipeline.pauses(await self._known(request), by=_who(request))
+        pauses = self._pipeline.pauses(await self._known(request), by=who(request))
         where = _where(given)
         made = await pauses.pause(**where, reason=given.get("reason", ""))
         return 200, {"new": made.new}
 
     async def resume(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let go on."""
-        pauses = self._pipeline.pauses(await self._known(request), by=_who(request))
+        pauses = self._pipeline.pauses(await self._known(request), by=who(request))
         await pauses.resume(**_where(given))
         return 200, {}
 
@@ -205,20 +206,21 @@ class Tasks:
         limit = given["limit"]
         where = Filter(**{name: given[name] for name in FILTERS if name in given})
         letters = self._pipeline.dead_letters(*await self._group(request))
-        found = await letters.page(where, after=given.get("after", ""), limit=limit)
-        following = found[-1].id if len(found) == limit else None
-        return 200, {"letters": [_letter(letter) for letter in found], "next": following}
+        page = await letters.look(where, after=given.get("after", ""), limit=limit)
+        return 200, {"letters": [shown_letter(letter) for letter in page.letters], "next": page.next or None}
 
     async def replay(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Put dead letters back."""
-        letters = self._pipeline.dead_letters(*await self._group(request), by=_who(request))
+        letters = self._pipeline.dead_letters(*await self._group(request), by=who(request))
         limit = given.get("limit", 1000)
-        outcome = await letters.replay(_which(given), dry_run=given.get("dry_run", False), limit=limit)
+        outcome = await letters.replay(
+            _which(given), dry_run=given.get("dry_run", False), rate=given.get("rate"), limit=limit
+        )
         return 200, {"matched": outcome.matched, "moved": len(outcome.moved)}
 
     async def discard(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Delete dead letters."""
-        letters = self._pipeline.dead_letters(*await self._group(request), by=_who(request))
+        letters = self._pipeline.dead_letters(*await self._group(request), by=who(request))
         count = await letters.discard(_which(given), dry_run=given.get("dry_run", False))
         return 200, {"matched": count} if given.get("dry_run") else {"deleted": count}
 
@@ -257,43 +259,50 @@ class Tasks:
 
     async def message(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """A message."""
-        found = await self._whatsapp.message(_ident(request))
+        found = await self._whatsapp.message(ident_of(request))
         if found is None:
             raise NotFound("no such message")
         return 200, asdict(found)
 
     async def _known(self, request: Request) -> str:
-        name = _stream(request)
+        name = stream_of(request)
         if name not in await self._pipeline.status().streams():
             raise NotFound("no such stream")
         return name
 
     async def _group(self, request: Request) -> tuple[str, str]:
-        name, group = _stream(request), request.path_params["group"]
+        name, group = stream_of(request), request.path_params["group"]
         row = await self._pipeline.status().stream(name)
         if group not in [each.group for each in row.groups if each.group]:
             raise NotFound("no such group")
         return name, group
 
     async def _find(self, request: Request) -> list[EntryState]:
-        found = await self._queries.find(_stream(request), _ident(request))
+        found = await self._queries.find(stream_of(request), ident_of(request))
         if not found:
             raise NotFound("no such event")
         return found
 
 
-def _stream(request: Request) -> str:
+def stream_of(request: Request) -> str:
+    """The stream in the path."""
     return str(request.path_params["stream"])
 
 
-def _ident(request: Request) -> str:
+def ident_of(request: Request) -> str:
+    """The id in the path.
+
+    Raises:
+        NotFound: it can be none.
+    """
     ident = str(request.path_params["id"])
     if not ident.isprintable() or not 0 < len(ident) <= 500:
         raise NotFound("no such id")
     return ident
 
 
-def _who(request: Request) -> str:
+def who(request: Request) -> str:
+    """Who acts, for the audit record."""
     token: Token = request.scope["token"]
     return f"api: {token.name}"
 
@@ -311,7 +320,8 @@ def _which(given: Mapping[str, Any]) -> Filter | list[str]:
     return list(given["ids"]) if "ids" in given else Filter(**given["filter"])
 
 
-def _state(state: EntryState) -> dict[str, Any]:
+def entry_plain(state: EntryState) -> dict[str, Any]:
+    """Where an event stands, as it may be shown."""
     names = (
         "stream",
         "group",
@@ -328,22 +338,3 @@ def _state(state: EntryState) -> dict[str, Any]:
     errors = [{name: shown(value) for name, value in error.items()} for error in state.errors]
     told = {"type": shown(state.type), "errors": errors, "meta": dict(shown_meta(state.meta))}
     return {name: getattr(state, name) for name in names} | told
-
-
-def _letter(letter: DeadLetter) -> dict[str, Any]:
-    names = (
-        "id",
-        "reason",
-        "died_at",
-        "level",
-        "entry_id",
-        "event_id",
-        "type",
-        "failures",
-        "stalls",
-        "replays",
-        "size",
-    )
-    found = {name: getattr(letter, name) for name in names}
-    told = {"type": shown(letter.type), "last_error": shown(letter.last_error), "meta": dict(shown_meta(letter.meta))}
-    return found | told

@@ -8,12 +8,17 @@ from typing import Any
 from streams.errors import EventError, NotFound
 from streams.pipeline import Pipeline
 from streams.retry import masked
-from streams.whatsapp.analytics import Analytics
+from streams.whatsapp.analytics import Analytics, Figures
 from streams.whatsapp.connections import Connections
 from streams.whatsapp.messages import Messages
+from streams.whatsapp.outbox.deliverer import WEBHOOK_STREAM
+from streams.whatsapp.outbox.endpoints import Endpoints
 from streams.whatsapp.registry import Registry
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import STREAM, MessageRecord
+
+FUNNEL = ("queued", "sent", "delivered", "read", "failed", "retried")
+_LETTERS = 20
 
 
 class WhatsAppQueries:
@@ -42,7 +47,28 @@ class WhatsAppQueries:
         ]
         today = datetime.fromtimestamp(self._pipeline.broker.clock.now(), UTC).date()
         tenants = await Analytics(self._pipeline).tenants(today, today)
-        return {"instances": instances, "tenants": tenants}
+        total = Figures()
+        for figures in tenants.values():
+            for name in FUNNEL:
+                total.add(name, getattr(figures, name))
+        return {"instances": instances, "tenants": tenants, "total": total, "funnel": FUNNEL}
+
+    async def endpoints(self) -> dict[str, Any]:
+        """Where tenants are told, the state of the calls that wait, and the latest that failed for good."""
+        endpoints = await Endpoints(self._pipeline, WhatsAppSettings()).all()
+        try:
+            row = await self._pipeline.status().stream(WEBHOOK_STREAM)
+        except NotFound:
+            return {"endpoints": endpoints, "group": None, "letters": [], "stream": WEBHOOK_STREAM}
+        groups = [group for group in row.groups if group.group]
+        letters = []
+        if groups:
+            latest = self._pipeline.dead_letters(WEBHOOK_STREAM, groups[0].group).latest(_LETTERS)
+            letters = [letter async for letter in latest]
+        return {
+            "endpoints": endpoints, "group": groups[0] if groups else None, "letters": letters,
+            "stream": WEBHOOK_STREAM,
+        }  # fmt: skip
 
     async def message(self, ident: str) -> MessageRecord | None:
         """A message, by its id or the provider's; None if nobody knows it."""

@@ -17,9 +17,10 @@ from streams.registry import HandlerOptions
 from streams.service import GroupPlan
 from streams.settings import Settings
 from streams.status import EntryState
+from streams.sync.letters import DeadLetters
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, DeadLetters, Groups, Limits, OrderedKeys, Pauses, Status, Tracking
+from streams.sync.views import Cancellations, Groups, Limits, OrderedKeys, Pauses, Status, Tracking
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -161,6 +162,10 @@ class Pipeline:
     def cancel(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
         """Cancel an event that is scheduled or waits for a retry; see ``streams.Cancellations.cancel``."""
         return self.cancellations(stream, by=by).cancel(id, group)
+
+    def run_now(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
+        """Let an event run before its time, scheduled or for a retry; see ``streams.Impatience.run_now``."""
+        return self._portal.call(lambda p: p.run_now(stream, id, group, by=by))
 
     def cancellations(self, stream: str, *, by: str = "") -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""

@@ -1,15 +1,13 @@
-"""What operators and callers ask for, blocking: dead letters, pauses and status."""
+"""What operators and callers ask for, blocking: pauses, groups, limits, keys and status."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Unpack
 
-from streams import dead_letters as asynchronous
 from streams import limits as asynchronous_limits
 from streams import tracking as asynchronous_tracking
 from streams.cancellations import Cancellation
-from streams.dead_letters import DeadLetter, Filter, Replay
 from streams.groups import Drop, GroupList
 from streams.keys import checked_name
 from streams.limits import KeyList, LimitList
@@ -20,62 +18,6 @@ from streams.sync.portal import Portal
 from streams.tracking import Count, Noted, Tracked
 
 R = TypeVar("R")
-
-
-class DeadLetters:
-    """The dead letters of one group; see ``streams.DeadLetters``.
-
-    Args:
-        portal: into the pipeline.
-        stream, group: names.
-        by: who acts, for the audit record.
-    """
-
-    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "") -> None:
-        self.stream = checked_name(stream, "stream")
-        self.group = checked_name(group, "group")
-        self._by = by
-        self._portal = portal
-
-    def count(self) -> int:
-        """How many there are. One command."""
-        return self._call(lambda letters: letters.count())
-
-    def iterate(self, where: Filter | None = None, *, after: str = "") -> Iterator[DeadLetter]:
-        """Dead letters that the filter takes, oldest first, read a page at a time."""
-        return self._portal.iterate(
-            lambda p: p.dead_letters(self.stream, self.group, by=self._by).iterate(where, after=after)
-        )
-
-    def page(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
-        """At most ``limit`` of them; ``after`` is the id of the last one seen."""
-        return self._call(lambda letters: letters.page(where, after=after, limit=limit))
-
-    def show(self, letter_id: str) -> DeadLetter:
-        """One of them; see ``streams.DeadLetters.show``."""
-        return self._call(lambda letters: letters.show(letter_id))
-
-    def replay(
-        self,
-        which: Filter | Sequence[str],
-        *,
-        dry_run: bool = False,
-        rate: float | None = None,
-        limit: int | None = None,
-    ) -> Replay:
-        """Put dead letters back on their levels; see ``streams.DeadLetters.replay``."""
-        return self._call(lambda letters: letters.replay(which, dry_run=dry_run, rate=rate, limit=limit))
-
-    def discard(self, which: Filter | Sequence[str], *, dry_run: bool = False) -> int:
-        """Delete dead letters for good; see ``streams.DeadLetters.discard``."""
-        return self._call(lambda letters: letters.discard(which, dry_run=dry_run))
-
-    def export(self, where: Filter | None = None) -> Iterator[dict[str, Any]]:
-        """Every letter with its stored fields, body included, as plain JSON types."""
-        return self._portal.iterate(lambda p: p.dead_letters(self.stream, self.group, by=self._by).export(where))
-
-    def _call(self, function: Callable[[asynchronous.DeadLetters], Awaitable[R]]) -> R:
-        return self._portal.call(lambda p: function(p.dead_letters(self.stream, self.group, by=self._by)))
 
 
 class Pauses:
@@ -321,6 +263,6 @@ class Status:
         """One stream; see ``streams.Status.stream``."""
         return self._portal.call(lambda p: p.status().stream(name))
 
-    def find(self, stream: str, ident: str, group: str = "") -> list[EntryState]:
+    def find(self, stream: str, ident: str, group: str = "", *, depth: int | None = None) -> list[EntryState]:
         """Where an event stands, in each group (or in one); see ``streams.Status.find``."""
-        return self._portal.call(lambda p: p.status().find(stream, ident, group))
+        return self._portal.call(lambda p: p.status().find(stream, ident, group, depth=depth))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 from streams import sync
-from streams.dead_letters import DeadLetter
+from streams.dead_letter import DeadLetter
 from streams.event import Event
 from streams.testing.harness import Harness, Left
 from streams.testing.recording import Failure

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from streams.broker.testing import Rehearsing, Work
 from streams.consumer import Consumer
-from streams.dead_letters import DeadLetter
+from streams.dead_letter import DeadLetter
 from streams.errors import ConfigurationError, GroupMissing, HandlerSignal, Unfinished
 from streams.event import Event
 from streams.pipeline import Pipeline

@@ -75,6 +75,7 @@ def test_public_names():
             "NotCancelled",
             "Cancellations",
             "NotFound",
+            "NotWaiting",
             "OutOfMemory",
             "Pause",
             "Pauses",

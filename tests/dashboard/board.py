@@ -12,7 +12,7 @@ import httpx
 
 from streams import Event, Pipeline, Retry, Settings
 from streams.broker.figures import FigureStore
-from streams.dashboard import Accounts, Dashboard, DashboardOptions, Role, hash_password
+from streams.dashboard import Accounts, Dashboard, DashboardOptions, Proxy, Role, hash_password
 from streams.dashboard.accounts import Account
 from tests.conftest import eventually
 from tests.servers import Server
@@ -53,13 +53,35 @@ def token_in(page: str) -> str:
     return found[1]
 
 
+async def do(client: httpx.AsyncClient, path: str, form: dict[str, str]) -> httpx.Response:
+    """Do something that is asked about first, as somebody who says yes."""
+    asked = await client.post(path, data=form)
+    if asked.status_code != 200:
+        return asked
+    assert "Are you sure?" in asked.text
+    assert "This is written to the audit trail." in asked.text
+    return await client.post(path, data=fields_of(asked.text))
+
+
+def fields_of(page: str) -> dict[str, str]:
+    """What the form of the page that asks would send."""
+    fields = [found for tag, found in Tags(page).tags if tag == "input" and found.get("name") not in (None, "q")]
+    return {found["name"] or "": found.get("value") or "" for found in fields}
+
+
 @asynccontextmanager
 async def board(
-    server: Server, namespace: str, *, accounts: dict[str, Account] | None = None, read_only: bool = False
+    server: Server,
+    namespace: str,
+    *,
+    accounts: dict[str, Account] | None = None,
+    read_only: bool = False,
+    proxy: Proxy | None = None,
 ) -> AsyncIterator[Board]:
     """Serve a dashboard."""
     settings = Settings(url=server.url, namespace=namespace)
-    options = DashboardOptions(Accounts(ACCOUNTS if accounts is None else accounts), read_only=read_only)
+    known = Accounts(ACCOUNTS if accounts is None else accounts)
+    options = DashboardOptions(known, read_only=read_only, proxy=proxy)
     dashboard = Dashboard(Pipeline(settings=settings), options)
     async with serving(dashboard.app) as url, Pipeline(settings=settings) as pipeline:
         made = Board(dashboard, url, pipeline)

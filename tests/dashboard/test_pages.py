@@ -16,7 +16,7 @@ from streams.dashboard.accounts import is_password
 from streams.dashboard.words import PORTUGUESE, language_of
 from streams.whatsapp import Text
 from tests.conftest import eventually
-from tests.dashboard.board import board, token_in, trouble
+from tests.dashboard.board import board, do, token_in, trouble
 from tests.servers import clean_environment
 from tests.whatsapp.stage import PHONE, stage
 from tests.whatsapp.test_sender import status_is
@@ -28,11 +28,11 @@ async def test_the_overview_says_what_stands_where(server, namespace):
     await trouble(server, namespace)
     async with board(server, namespace) as place:
         page = (await (await place.log_in("viewer")).get("/")).text
-        row = re.search(r'<th scope="row">billing</th>(.*?)</tr>', page, re.DOTALL)
+        row = re.search(r'<th scope="row"><a [^>]*>billing</a></th>(.*?)</tr>', page, re.DOTALL)
         assert row is not None
-        figures = re.findall(r">([\d.]+)<", row[1])
-        assert figures[0] == "0"  # Nothing waits,
-        assert figures[1:4] == ["0", "1", "2"]  # nothing runs, one waits for its retry, two are dead.
+        cells = [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row[1], re.DOTALL)]
+        assert cells[:2] == ["0", ""]  # Nothing waits, on no level,
+        assert cells[3:6] == ["0", "1", "2"]  # nothing runs, one waits for its retry, two are dead.
         assert "tenant=plain" in page
         assert "1 Scheduled" in page
 
@@ -78,19 +78,21 @@ async def test_one_event_with_its_errors_and_its_body_for_admins(server, namespa
     async with board(server, namespace) as place:
         viewer, admin = await place.log_in("viewer"), await place.log_in("admin")
         found = (await viewer.get("/search", params={"q": "dies-0 plain"})).text
-        assert "/streams/orders/event?id=dies-0%20plain" in found
+        assert "/streams/orders/event?group=billing&amp;letter=" in found
         page = (await viewer.get("/streams/orders/event", params={"id": "dies-0 plain"})).text
         assert "OSError" in page
         assert "The body is hidden." in page
         assert "Show the body" not in page
         page = (await admin.get("/streams/orders/event", params={"id": "dies-0 plain"})).text
         form = {"token": token_in(page), "id": "dies-0 plain"}
-        page = (await admin.post("/streams/orders/reveal", data=form)).text
+        page = (await do(admin, "/streams/orders/reveal", form)).text
         assert "&#34;say&#34;" in page
         audit = (await viewer.get("/audit?stream=orders")).text
         assert "reveal" in audit
         assert "dashboard: admin" in audit
-        assert (await admin.post("/streams/orders/reveal", data={**form, "id": "nothing"})).status_code == 404
+        rows = len(await place.dashboard._pages.queries.audit("orders", "", 200))
+        assert (await do(admin, "/streams/orders/reveal", {**form, "id": "nothing"})).status_code == 404
+        assert len(await place.dashboard._pages.queries.audit("orders", "", 200)) == rows
 
 
 async def test_dead_letters_are_filtered_replayed_and_discarded(server, namespace):
@@ -104,7 +106,7 @@ async def test_dead_letters_are_filtered_replayed_and_discarded(server, namespac
         form = {"token": token_in(page), "group": "billing", "scope": "selected", "letter": ident}
         asked = await client.post("/streams/orders/replay", data=form)
         assert "Are you sure?" in asked.text
-        assert "<b>1</b> events will be put back" in asked.text
+        assert "<b>1</b> events" in asked.text
         letters = place.pipeline.dead_letters("orders", "billing")
         assert await letters.count() == 6  # Only asked.
         done = await client.post("/streams/orders/replay", data={**form, "sure": "yes"})
@@ -114,7 +116,9 @@ async def test_dead_letters_are_filtered_replayed_and_discarded(server, namespac
         again = await client.post("/streams/orders/replay", data={**form, "sure": "yes"})
         assert again.status_code == 409  # Somebody was faster.
         form = {"token": token_in(page), "group": "billing", "scope": "all", "type": "dies"}
-        assert "<b>2</b> events will be deleted" in (await client.post("/streams/orders/discard", data=form)).text
+        asked = (await client.post("/streams/orders/discard", data=form)).text
+        assert "<b>2</b> events" in asked
+        assert "deleted for good" in asked
         await client.post("/streams/orders/discard", data={**form, "sure": "yes"})
         assert await letters.count() == 3
         page = (await client.get("/audit?stream=orders")).text
@@ -129,20 +133,20 @@ async def test_a_stream_is_paused_and_goes_on_and_events_are_cancelled(server, n
         client = await place.log_in("operator")
         page = (await client.get("/streams/orders?state=scheduled")).text
         form = {"token": token_in(page), "group": "billing", "reason": "bank closed"}
-        assert "is paused" in (await client.post("/streams/orders/pause", data=form)).text
+        assert "is paused" in (await do(client, "/streams/orders/pause", form)).text
         page = (await client.get("/streams/orders")).text
         assert "bank closed" in page
         sign = re.findall(r'name="pause" value="([0-9a-f]+)"', page)
         assert len(sign) == 2  # That of the tenant, and this one.
         for pause in sign:
-            assert "goes on" in (await client.post("/streams/orders/resume", data={**form, "pause": pause})).text
+            assert "goes on" in (await do(client, "/streams/orders/resume", {**form, "pause": pause})).text
         assert (await client.post("/streams/orders/resume", data={**form, "pause": sign[0]})).status_code == 404
         assert "bank closed" not in (await client.get("/streams/orders")).text
         page = (await client.get("/streams/orders?state=scheduled")).text
-        (ident,) = re.findall(r'name="id" value="([^"]+)"', page)
+        (ident,) = set(re.findall(r'name="id" value="([^"]+)"', page))
         form = {"token": token_in(page), "id": ident, "group": ""}
-        assert "was cancelled" in (await client.post("/streams/orders/cancel", data=form)).text
-        assert (await client.post("/streams/orders/cancel", data=form)).status_code in (404, 409)
+        assert "was cancelled" in (await do(client, "/streams/orders/cancel", form)).text
+        assert (await do(client, "/streams/orders/cancel", form)).status_code in (404, 409)
         assert "Nothing here." in (await client.get("/streams/orders?state=scheduled")).text
         reply = await client.post("/streams/orders/pause", data={**form, "group": "nobody"})
         assert reply.status_code == 404
@@ -179,7 +183,7 @@ async def test_workers_are_seen_with_what_they_do(server, namespace):
         await eventually(gone, what="the worker to leave")
         page = (await client.get("/streams/orders")).text
         assert "1 done, 0 retried, 0 dead" in page
-        assert "0 min: 1 done" in page or "-1 min: 1 done" in page
+        assert ": 1 done, 0 retried, 0 dead</title>" in page
 
 
 async def test_held_keys_limits_and_findings(server, namespace):
@@ -211,7 +215,7 @@ async def test_held_keys_limits_and_findings(server, namespace):
             page = (await client.get("/streams/orders")).text
             sign = re.findall(r'name="key" value="([0-9a-f]+)"', page)[0]
             form = {"token": token_in(page), "group": "billing", "key": sign}
-            assert "goes on" in (await client.post(f"/streams/orders/{action}", data=form)).text
+            assert "goes on" in (await do(client, f"/streams/orders/{action}", form)).text
             assert (await client.post(f"/streams/orders/{action}", data={**form, "key": "x"})).status_code == 404
 
         async def one_left() -> bool:
@@ -280,7 +284,7 @@ async def test_the_pages_speak_portuguese(server, namespace):
 
 def test_every_word_of_the_pages_is_translated():
     used = set()
-    for path in TEMPLATES.glob("*.html"):
+    for path in TEMPLATES.glob("**/*.html"):
         text = path.read_text("utf-8")
         used |= set(re.findall(r"_\(['\"]([^'\"]+)['\"]\)", text))
     assert len(used) > 50

@@ -239,17 +239,17 @@ MUTANTS = (
         (PRODUCER,), "scheduled events grow without a limit",
     ),
     Mutant(
-        "replay-loses-the-event-id", "broker/replay.lua",
+        "replay-loses-the-event-id", "broker/put_back.inc.lua",
         "if not has_id then", "if false then",
         (DEAD, "tests/server/test_wire_format.py", MACHINE), "a replayed event has another id",
     ),
     Mutant(
-        "replay-stays-dead", "broker/replay.lua",
-        "      redis.call('XDEL', KEYS[1], ARGV[a])\n", "",
+        "replay-stays-dead", "broker/put_back.inc.lua",
+        "  redis.call('XDEL', key, id)\n", "",
         (DEAD, MACHINE), "an event is in two places",
     ),
     Mutant(
-        "replay-for-every-group", "broker/replay.lua",
+        "replay-for-every-group", "broker/put_back.inc.lua",
         "fields[#fields + 1] = 'group'\n", "fields[#fields + 1] = 'for'\n",
         ("tests/server",), "other groups handle a replayed event a second time",
     ),

@@ -154,8 +154,22 @@ def test_help_teaches(cli):
     assert "Exit codes" in top
     assert "books do not balance" in top
     runner = CliRunner()
-    commands = ("worker", "publish", "ls", "show", "pause", "resume", "cancel", "demo")
-    for command in (*commands, *(f"dead {name}" for name in ("ls", "show", "replay", "discard", "export"))):
+    commands = (
+        "worker",
+        "publish",
+        "ls",
+        "show",
+        "pause",
+        "resume",
+        "cancel",
+        "run-now",
+        "find",
+        "workers",
+        "audit",
+        "demo",
+    )
+    dead = ("ls", "show", "replay", "discard", "export", "edit", "replays")
+    for command in (*commands, *(f"dead {name}" for name in dead)):
         text = runner.invoke(app, [*command.split(), "--help"], env={"COLUMNS": "100"}).stdout
         assert text.count(f"  streams {command}") >= 2, command
 

@@ -12,7 +12,7 @@ import sys
 
 from streams import Pauses
 from streams.cli.top_screen import SORTS, Screen
-from streams.queries import GroupView, StreamView
+from streams.overview import GroupView, StreamView
 from streams.status import GroupRow, LevelRow, StreamRow
 from tests.conftest import eventually
 from tests.dashboard.board import trouble

@@ -175,7 +175,8 @@ async def test_replay_puts_one_back(broker):
         "group": "g",
     }
     assert await letters.count() == 0
-    assert await audit(broker) == [{"action": "replay", "group": "g", "by": "ops", "count": "1"}]
+    told = {"action": "replay", "group": "g", "by": "ops", "count": "1", "entries": f"5|{entry_id}"}
+    assert await audit(broker) == [told]
 
 
 async def test_a_replayed_event_begins_anew_and_counts_its_replays(broker):

@@ -249,7 +249,7 @@ def test_the_table_of_keys():
         *(keys.heads(group), keys.behind(group), keys.rules(group), keys.lane(group, 0), keys.ring(group, 0)),
         keys.breaker(group, "KEY"),
         *(
-            *(keys.minute(group, "NUMBER"), keys.hour(group, "NUMBER")),
+            *(keys.minute(group, "NUMBER"), keys.hour(group, "NUMBER"), keys.day(group, "NUMBER")),
             keys.workers(group),
             keys.handled(group, "EVENT-ID"),
             keys.message("ID"),
@@ -311,7 +311,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
             "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
         )
         await FigureStore(broker, Keys("orders", namespace), "billing").count({"done": 1}, "worker", {"host": "h"})
-        for span in ("minute", "hour"):
+        for span in ("minute", "hour", "day"):
             (name,) = client.keys(f"{namespace}:*:billing:{span}:*")
             assert client.pttl(name) > 0
             client.rename(name, name.rpartition(b":")[0] + b":NUMBER")

@@ -1,0 +1,109 @@
+"""``streams dead edit`` and ``streams dead replays``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import orjson
+import typer
+
+from streams.cli import dead
+from streams.cli.common import (
+    AsJson,
+    GroupName,
+    Namespace,
+    StreamName,
+    Url,
+    cell,
+    check_group,
+    connected,
+    examples,
+    moment,
+    person,
+    run,
+    say,
+    stdout,
+    table,
+    write_json,
+)
+from streams.cli.dead_options import LetterId
+from streams.errors import ConfigurationError
+from streams.outcomes import Outcomes, ReplayView
+
+app = dead.app
+
+
+@app.command(
+    "edit",
+    help="Put one dead letter back with another body."
+    "\n\nThe rest of the event stays, its id too. The body comes from --data, or from standard input; it has to be JSON"
+    " unless the event's media type says otherwise. dead show --body prints the present one."
+    + examples(
+        "streams dead edit orders billing 1893456000000-0 --data '{\"id\": 1}'",
+        "streams dead edit orders billing 1893456000000-0 < mended.json",
+    ),
+)
+def edit(  # noqa: PLR0913 - each is an option of the command
+    stream: StreamName,
+    group: GroupName,
+    ident: LetterId,
+    *,
+    data: Annotated[str | None, typer.Option(metavar="TEXT", help="The body.", show_default="standard input")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Edit and replay a dead letter."""
+    text = sys.stdin.read() if data is None else data
+
+    async def main() -> str:
+        async with connected(url, namespace) as pipeline:
+            await check_group(pipeline, stream, group)
+            letters = pipeline.dead_letters(stream, group, by=person())
+            letter = await letters.show(ident)
+            try:
+                body = orjson.loads(text) if letter.is_json else text
+            except orjson.JSONDecodeError as error:
+                raise ConfigurationError(f"the body is no JSON: {error}") from None
+            return await letters.replay_edited(ident, body)
+
+    place = run(main)
+    if as_json:
+        write_json({"replayed": ident, "entry": place})
+    else:
+        say(f"replayed {ident} with another body: it is {place} of {stream}")
+
+
+@app.command(
+    "replays",
+    help="Show what became of the dead letters that were put back."
+    "\n\nOne line for each batch of at most 100, the latest first. What ended was handled or cancelled: nothing"
+    " of it is kept." + examples("streams dead replays orders billing", "streams dead replays orders billing --json"),
+)
+def replays(
+    stream: StreamName,
+    group: GroupName,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many.")] = 10,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show replays."""
+
+    async def main() -> list[ReplayView]:
+        async with connected(url, namespace) as pipeline:
+            await check_group(pipeline, stream, group)
+            return await Outcomes(pipeline, stream).replays(group, limit)
+
+    found = run(main)
+    if as_json:
+        write_json({"replays": [asdict(row) | {"now": dict(row.now)} for row in found]})
+        return
+    made = table("AT", "BY", ">PUT BACK", ">ENDED", ">WAITING", ">PROCESSING", ">RETRYING", ">DEAD AGAIN")
+    for row in found:
+        counts = (row.now[name] for name in ("ended", "waiting", "processing", "retrying", "dead"))
+        made.add_row(moment(row.at), cell(row.by), str(row.count), *map(str, counts))
+    stdout().print(made)

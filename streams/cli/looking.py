@@ -1,0 +1,146 @@
+"""``streams find``, ``streams workers`` and ``streams audit``: what the dashboard shows, in a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from streams.cli.common import (
+    AsJson,
+    Namespace,
+    StreamName,
+    Url,
+    cell,
+    connected,
+    examples,
+    moment,
+    remark,
+    run,
+    span,
+    stdout,
+    table,
+    write_json,
+)
+from streams.cli.show import plain_state
+from streams.errors import NotFound
+from streams.queries import Item, Queries, WorkerView, shown
+from streams.searching import Found, Search
+
+FIND_HELP = (
+    "Find events by id, key, tenant, instance, subject or source, on any stream."
+    "\n\nBy what they carry, the newest 500 entries of each level and the newest 500 dead letters are looked at, on at"
+    " most 20 streams." + examples("streams find 7d3e5f0a1b2c3d4e-1", "streams find acme --stream orders --json")
+)
+WORKERS_HELP = (
+    "Show who works for which group, as they said within the last ten seconds."
+    "\n\nWith --in-hand also what each has in hand, and since when nothing was heard of it."
+    + examples("streams workers", "streams workers --in-hand --json")
+)
+AUDIT_HELP = "Show what operators did on a stream, the latest first." + examples(
+    "streams audit orders", "streams audit orders --limit 200 --json"
+)
+
+
+def find(
+    text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
+    *,
+    stream: Annotated[str, typer.Option("--stream", help="Only this one.", show_default=False)] = "",
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Find events; see FIND_HELP."""
+
+    async def main() -> Found:
+        async with connected(url, namespace) as pipeline:
+            return await Search(pipeline).search(text, stream)
+
+    found = run(main)
+    if as_json:
+        states = [plain_state(state, body=False) for state in found.states]
+        write_json({"states": states, "matches": [asdict(m) for m in found.matches], "left_out": found.left_out})
+        return
+    made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
+    for state in found.states:
+        where = f"{state.stream}/{state.group}".rstrip("/")
+        made.add_row(*map(cell, (where, state.state, shown(state.event_id), shown(state.type), "id")))
+    for match in found.matches:
+        where = f"{match.stream}/{match.group}".rstrip("/")
+        stands = "dead" if match.group else "stored"
+        made.add_row(*map(cell, (where, stands, shown(match.event_id), shown(match.type), match.by)))
+    stdout().print(made)
+    if found.left_out:
+        remark(f"not looked at: {', '.join(found.left_out)}; name one with --stream")
+
+
+def workers(
+    *,
+    in_hand: Annotated[bool, typer.Option("--in-hand", help="Also what each has in hand.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show workers; see WORKERS_HELP."""
+
+    async def main() -> list[tuple[WorkerView, list[Item]]]:
+        async with connected(url, namespace) as pipeline:
+            queries = Queries(pipeline)
+            found = await queries.workers()
+            return [(w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else []) for w in found]
+
+    found = run(main)
+    if as_json:
+        write_json({"workers": [asdict(worker) | {"in_hand": list(map(_plain, items))} for worker, items in found]})
+        return
+    made = table("WORKER", "GROUP", "HOST", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">LAST HEARD OF")
+    for worker, items in found:
+        said = worker.said
+        made.add_row(
+            cell(worker.name), cell(f"{worker.stream}/{worker.group}"), cell(said.get("host", "")),
+            cell(said.get("version", "")), f"{said.get('busy', 0)} / {said.get('concurrency', 0)}",
+            str(said.get("done", 0)), str(said.get("rate", "")), span(worker.silent),
+        )  # fmt: skip
+        for item in items:
+            made.add_row(
+                "", cell(shown(item.event_id)), cell(shown(item.type)), "", "", "", "", span(item.listed.silent)
+            )
+    stdout().print(made)
+
+
+def audit(
+    stream: StreamName,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+    before: Annotated[str, typer.Option(help="Go on before this row.", show_default=False)] = "",
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show the audit record; see AUDIT_HELP."""
+
+    async def main() -> list[tuple[str, dict[str, str]]]:
+        async with connected(url, namespace) as pipeline:
+            if stream not in await pipeline.status().streams():
+                raise NotFound(f"there is no stream {stream!r}")
+            return await Queries(pipeline).audit(stream, before, limit)
+
+    rows = run(main)
+    if as_json:
+        write_json({"rows": [{"id": ident, **{k: shown(v) for k, v in facts.items()}} for ident, facts in rows]})
+        return
+    made = table("AT", "WHAT", "BY", "*MORE")
+    for ident, facts in rows:
+        more = " ".join(f"{name}={value[:200]}" for name, value in facts.items() if name not in ("action", "by"))
+        at = moment(int(ident.partition("-")[0]) / 1000)
+        made.add_row(at, *(cell(shown(text)) for text in (facts.get("action", ""), facts.get("by", ""), more)))
+    stdout().print(made)
+
+
+def _plain(item: Item) -> dict[str, Any]:
+    entry = f"{item.listed.level}|{item.listed.place}"
+    return {
+        "entry": entry, "event_id": item.event_id, "type": shown(item.type), "silent": item.listed.silent,
+        "deliveries": item.listed.deliveries,
+    }  # fmt: skip

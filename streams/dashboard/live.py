@@ -1,0 +1,115 @@
+"""Live parts of pages: rendered once for everybody who looks at the same, and sent to them as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from streams.errors import StreamsError
+from streams.overview import FRESH
+
+logger = logging.getLogger("streams.dashboard")
+Render = Callable[[], Awaitable[str]]
+_LASTS = 300.0
+"""Seconds after which a stream ends: whoever opens it anew is asked again who they are."""
+_SILENT = 15.0
+_MOST = 500
+"""Streams that are open at once; who comes later asks every few seconds instead."""
+
+
+class _Part:
+    """One part of a page while somebody looks at it."""
+
+    def __init__(self, render: Render) -> None:
+        self.viewers = 0
+        self.version = 0
+        self.text = ""
+        self.is_stale = False
+        self._changed = asyncio.Event()
+        self._render = render
+        self._task = asyncio.create_task(self._run())
+
+    async def change(self, seen: int) -> None:
+        """Wait for what is newer than the version that was seen."""
+        while self.version <= seen:
+            await self._changed.wait()
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                self._tell(await self._render(), is_stale=False)
+            except StreamsError as error:
+                logger.debug("a live part waits", extra={"error": str(error)})
+                self._tell(self.text, is_stale=True)
+            await asyncio.sleep(FRESH)
+
+    def _tell(self, text: str, *, is_stale: bool) -> None:
+        if (text, is_stale) == (self.text, self.is_stale) and self.version:
+            return
+        self.text, self.is_stale = text, is_stale
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class Live:
+    """Serves live parts, as server-sent events or, to who cannot have these, one at a time.
+
+    Each part is rendered every two seconds while anybody looks, once for all of them, whoever reads slowly gets the
+    latest and nothing in between.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[Hashable, _Part] = {}
+        self._open = 0
+
+    @property
+    def parts(self) -> int:
+        """How many parts are rendered at the moment."""
+        return len(self._parts)
+
+    async def answer(self, request: Request, key: Hashable, render: Render) -> Response:
+        """The part that ``key`` names, as the request asks for it."""
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            return HTMLResponse(await render())
+        if self._open >= _MOST:
+            return Response("too many viewers", 503)
+        return StreamingResponse(self._events(key, render), media_type="text/event-stream")
+
+    async def _events(self, key: Hashable, render: Render) -> AsyncIterator[bytes]:
+        part = self._parts.get(key)
+        if part is None:
+            part = self._parts[key] = _Part(render)
+        part.viewers += 1
+        self._open += 1
+        try:
+            seen, end = 0, time.monotonic() + _LASTS
+            yield b"retry: 3000\n\n"
+            while time.monotonic() < end:
+                try:
+                    async with asyncio.timeout(_SILENT):
+                        await part.change(seen)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                seen = part.version
+                yield _event("stale", "") if part.is_stale else _event("view", part.text)
+        finally:
+            self._open -= 1
+            part.viewers -= 1
+            if not part.viewers:
+                del self._parts[key]
+                part.close()
+
+
+def _event(name: str, text: str) -> bytes:
+    lines = "".join(f"data: {line}\n" for line in text.splitlines() or [""])
+    return f"event: {name}\n{lines}\n".encode()

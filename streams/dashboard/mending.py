@@ -1,0 +1,142 @@
+"""Operations of the API for who mends something: events that wait, dead letters, keys that are held, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+
+from streams.dashboard.accounts import Role
+from streams.dashboard.operations import CURSOR, LIMIT, NAME, TEXT, Operation, Schema
+from streams.dashboard.reading import group_of
+from streams.dashboard.tasks import entry_plain, ident_of, stream_of, who
+from streams.errors import NotFound
+from streams.outcomes import Outcomes
+from streams.pipeline import Pipeline
+from streams.queries import Queries, shown
+from streams.searching import Search
+
+
+class Mending:
+    """Does what programs of operators ask for.
+
+    Args:
+        pipeline: open while it is used.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._queries = Queries(pipeline)
+
+    def operations(self) -> list[Operation]:
+        """Everything that there is of it."""
+        operator, admin = Role.OPERATOR, Role.ADMIN
+        group = "/streams/{stream}/groups/{group}"
+        where: Schema = {"type": "object", "properties": {"group": NAME}, "additionalProperties": False}
+        key: Schema = _one("key", TEXT)
+        edited: Schema = {
+            "type": "object", "properties": {"letter": CURSOR, "data": {}}, "required": ["letter", "data"],
+            "additionalProperties": False,
+        }  # fmt: skip
+        rate: Schema = {
+            "type": "object",
+            "properties": {
+                "limit": TEXT, "rate": TEXT, "key": TEXT,
+                "burst": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+            },
+            "required": ["limit"],
+            "dependentRequired": {"burst": ["rate"]},
+            "additionalProperties": False,
+        }  # fmt: skip
+        return [
+            Operation(
+                "POST", "/streams/{stream}/events/{id}/run-now", "runEventNow", "Let what waits for its time run now.",
+                self.run_now, operator, body=where,
+            ),
+            Operation(
+                "POST", f"{group}/dead/edit", "editDeadLetter", "Put a dead letter back with another body.", self.edit,
+                admin, body=edited,
+            ),
+            Operation("GET", f"{group}/replays", "listReplays", "What became of replays.", self.replays,
+                      query={"limit": LIMIT}),
+            Operation("POST", f"{group}/held/release", "releaseKey", "Let a key go on, its dead event first.",
+                      self.release, operator, body=key),
+            Operation("POST", f"{group}/held/skip", "skipKey", "Let a key go on, without its dead event.",
+                      self.skip, operator, body=key),
+            Operation("POST", f"{group}/limits", "setLimit", "Set a limit, or without a rate take back what was set.",
+                      self.limit, operator, body=rate),
+            Operation("GET", f"{group}/workers/{{id}}", "getWorker", "What a worker has in hand.", self.worker),
+            Operation("GET", "/search", "search", "Events by id, key, tenant, instance, subject or source.",
+                      self.search, query={"q": TEXT, "stream": NAME}, needs=("q",)),
+        ]  # fmt: skip
+
+    async def run_now(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Let an event run."""
+        state = await self._pipeline.run_now(
+            stream_of(request), ident_of(request), given.get("group", ""), by=who(request)
+        )
+        return 200, {"was": entry_plain(state)}
+
+    async def edit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Put a letter back."""
+        stream, group = await self._group(request)
+        letters = self._pipeline.dead_letters(stream, group, by=who(request))
+        return 200, {"entry": await letters.replay_edited(given["letter"], given["data"])}
+
+    async def replays(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """What became of replays."""
+        stream, group = await self._group(request)
+        found = await Outcomes(self._pipeline, stream).replays(group, given["limit"])
+        return 200, {"replays": [asdict(row) | {"by": shown(row.by), "now": dict(row.now)} for row in found]}
+
+    async def release(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Let a key go on."""
+        stream, group = await self._group(request)
+        await self._pipeline.ordered_keys(stream, group, by=who(request)).release(given["key"])
+        return 200, {}
+
+    async def skip(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Let a key go on."""
+        stream, group = await self._group(request)
+        await self._pipeline.ordered_keys(stream, group, by=who(request)).skip(given["key"])
+        return 200, {}
+
+    async def limit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Set a limit."""
+        limits = self._pipeline.limits(*await self._group(request), by=who(request))
+        if given["limit"] not in [limit.name for limit in await limits.list()]:
+            raise NotFound("no such limit")
+        if "rate" in given:
+            before = await limits.set(given["limit"], given["rate"], given.get("burst"), key=given.get("key"))
+        else:
+            before = await limits.reset(given["limit"], key=given.get("key"))
+        return 200, {"before": before}
+
+    async def worker(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
+        """What a worker has in hand."""
+        items = await self._queries.in_hand(*await self._group(request), ident_of(request))
+        rows = [
+            {
+                "entry": f"{item.listed.level}|{item.listed.place}", "event_id": item.event_id,
+                "type": shown(item.type), "silent": item.listed.silent, "deliveries": item.listed.deliveries,
+            }
+            for item in items
+        ]  # fmt: skip
+        return 200, {"in_hand": rows}
+
+    async def search(self, _: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Find events."""
+        found = await Search(self._pipeline).search(given["q"], given.get("stream", ""))
+        matches = [asdict(match) | {"type": shown(match.type)} for match in found.matches]
+        states = [entry_plain(state) for state in found.states]
+        return 200, {"states": states, "matches": matches, "left_out": found.left_out}
+
+    async def _group(self, request: Request) -> tuple[str, str]:
+        stream = stream_of(request)
+        return stream, await group_of(self._pipeline, stream, str(request.path_params["group"]))
+
+
+def _one(name: str, schema: Schema) -> Schema:
+    return {"type": "object", "properties": {name: schema}, "required": [name], "additionalProperties": False}

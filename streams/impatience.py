@@ -1,0 +1,62 @@
+"""Running now what is scheduled, or waits for a retry."""
+
+from __future__ import annotations
+
+from streams.broker import Broker
+from streams.errors import NotFound, NotWaiting
+from streams.keys import member
+from streams.status import EntryState
+from streams.waiting import Waiting, only, scheduled_name
+
+_TRIES = 3
+_INSTEAD = {
+    "pending": "it is due, and starts when it is its turn; 'streams ls' says what is before it",
+    "processing": "its handler runs",
+    "dead": "it is a dead letter; 'streams dead replay' puts it back",
+    "done": "it was handled already",
+}
+
+
+class Impatience:
+    """Lets events of one stream run before their time. Limits, pauses and the order of keys hold as ever.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        by: who acts, for the audit record.
+    """
+
+    def __init__(self, broker: Broker, stream: str, *, by: str = "") -> None:
+        self._waiting = Waiting(broker, stream)
+        self._by = by or "unknown"
+
+    async def run_now(self, id: str, group: str = "") -> EntryState:
+        """Make one event due; returns what it was, as it stood until then.
+
+        Args:
+            id: an event id, an entry id, ``LEVEL|ENTRY-ID``, or ``LEVEL|EVENT-ID`` of a scheduled event.
+            group: where it waits for a retry; needed if it does in several.
+
+        Raises:
+            NotWaiting: it is pending, processing, dead or done, or the id means several; the message says what to do.
+            NotFound: the stream, the group, or any trace of the event is missing.
+        """
+        lookup = await self._waiting.look(group)
+        for _ in range(_TRIES):
+            # It may start between being found and being hurried, fail, and wait again.
+            found = await lookup.find([id])
+            single, unclear = only(self._waiting.stream, found, group)
+            if unclear:
+                raise NotWaiting(id, found[id][0].state, unclear[id])
+            if not single:
+                break
+            (state,) = single.values()
+            level = state.level or 0
+            name = member(level, state.entry_id) if state.group else scheduled_name(id, level)
+            if await lookup.cancelling.run_now(state.group, name, self._by):
+                return state
+        states, where = await self._waiting.elsewhere(id, group)
+        if not states:
+            raise NotFound(f"stream {self._waiting.stream!r} has no trace of {id!r}")
+        instead = "; ".join(dict.fromkeys(_INSTEAD.get(state.state, "try again") for state in states))
+        raise NotWaiting(id, states[0].state, f"{id} is {where}: {instead}")

@@ -1,0 +1,72 @@
+"""What became of the events that operators put back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from streams.broker.inspect import Inspecting
+from streams.broker.listing import Listing
+from streams.dead_letters import DeadLetters
+from streams.keys import member
+from streams.pipeline import Pipeline
+
+_ACTIONS = ("replay", "edit-and-replay")
+_AUDITED = 500
+_LETTERS = 2000
+
+
+@dataclass(slots=True)
+class ReplayView:
+    """One replay: of at most 100 events, as they are put back in batches.
+
+    Attributes:
+        at: Unix seconds.
+        by: who.
+        count: events that were put back.
+        edited: with another body.
+        now: where they stand: ``waiting``, ``processing``, ``retrying``, ``dead`` (again), or ``ended``: handled or
+            cancelled, of which nothing is kept. Their sum is less than ``count`` if it is not known any more.
+    """
+
+    at: float
+    by: str
+    count: int
+    edited: bool
+    now: Counter[str] = field(default_factory=Counter)
+
+
+class Outcomes:
+    """Asks what became of replays on one stream.
+
+    Args:
+        pipeline: open while it is used.
+        stream: the stream's name.
+    """
+
+    def __init__(self, pipeline: Pipeline, stream: str) -> None:
+        self._pipeline = pipeline
+        self._stream = stream
+
+    async def replays(self, group: str, most: int = 10) -> list[ReplayView]:
+        """The latest replays of a group, the latest first. One command each, and at most six more."""
+        broker = self._pipeline.broker
+        rows = await Listing(broker, broker.keys(self._stream)).audit("", _AUDITED)
+        rows = [row for row in rows if row[1].get("action") in _ACTIONS and row[1].get("group") == group][:most]
+        if not rows:
+            return []
+        levels = (await self._pipeline.status().streams()).get(self._stream, [])
+        letters = DeadLetters(broker, self._stream, group).latest(_LETTERS)
+        dead = {member(letter.level, letter.entry_id) async for letter in letters}
+        found = []
+        for ident, facts in rows:
+            places = facts.get("entries", "").split()
+            stand = await Inspecting(broker).whereabouts(self._stream, group, levels, places) if places else []
+            view = ReplayView(
+                float(ident.partition("-")[0]) / 1000, facts.get("by", ""), int(facts.get("count", 0)),
+                facts["action"] != "replay",
+            )  # fmt: skip
+            for place, state in zip(places, stand, strict=True):
+                view.now["dead" if state == "ended" and place in dead else state] += 1
+            found.append(view)
+        return found

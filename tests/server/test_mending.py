@@ -1,0 +1,241 @@
+"""What an operator mends with, on a real server: run now, edit and replay, look, search, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import orjson
+import pytest
+
+from streams import DeadLetters, Event, EventError, Filter, NotFound, NotWaiting, Pipeline, Producer, Reject, Settings
+from streams.impatience import Impatience
+from streams.outcomes import Outcomes
+from streams.queries import Queries
+from streams.searching import Search
+from tests.conftest import eventually
+from tests.server.test_cancellations import left, retrying
+from tests.server.test_dead_letters import audit, stored, with_letters
+
+
+def pipeline_on(server, namespace) -> Pipeline:
+    return Pipeline(settings=Settings(url=server.url, namespace=namespace))
+
+
+async def commands_of(broker, act) -> int:
+    """How many commands the server counts while something is done, those of scripts too."""
+
+    async def count() -> int:
+        text = (await broker.control.call("INFO", "stats")).decode()
+        return int(text.split("total_commands_processed:")[1].split()[0])
+
+    before = await count()
+    await act
+    return await count() - before - 1
+
+
+async def test_a_retry_runs_before_its_time(broker):
+    (delivery,) = await retrying(broker)
+    state = await Impatience(broker, "s", by="ada").run_now("e0")
+    assert (state.state, state.entry_id) == ("retrying", delivery.entry_id)
+    score = await broker.control.call("ZSCORE", broker.keys("s").retry("g"), f"5|{delivery.entry_id}")
+    assert float(score) / 1000 <= broker.clock.now() + 0.01
+    assert await left(broker) == (1, 1, 1)  # It waits as ever, and its attempts are known.
+    place = f"5|{delivery.entry_id}"
+    assert await audit(broker) == [{"action": "run-now", "group": "g", "by": "ada", "event": place}]
+
+
+async def test_a_scheduled_event_runs_before_its_time(server, namespace):
+    pipeline, seen = pipeline_on(server, namespace), []
+
+    @pipeline.handler("s", group="g")
+    async def work(event: Event) -> None:
+        seen.append(event.data)
+
+    running = asyncio.create_task(pipeline.run())
+    async with pipeline.twin() as other:
+        await other.publish("s", 1, type="t", id="later", delay=3600.0)
+        state = await other.run_now("s", "later", by="ada")
+        assert (state.state, state.group) == ("scheduled", "")
+        await eventually(lambda: seen == [1], what="the event to run")
+    pipeline.stop()
+    await running
+
+
+async def test_what_does_not_wait_is_refused_with_what_to_do(broker):
+    await retrying(broker, 2)
+    impatience = Impatience(broker, "s")
+    await Producer(broker, "s").publish(1, type="t", id="new", priority=5)
+    with pytest.raises(NotWaiting, match="new is pending in group g: it is due") as caught:
+        await impatience.run_now("new")
+    assert (caught.value.id, caught.value.state) == ("new", "pending")
+    with pytest.raises(NotFound):
+        await impatience.run_now("nothing")
+    with pytest.raises(NotFound, match="no group"):
+        await impatience.run_now("e0", "nobody")
+    await Producer(broker, "s").publish(1, type="t", id="e1", delay=3600.0)
+    with pytest.raises(NotWaiting, match="means several events"):
+        await impatience.run_now("e1")
+
+
+async def test_a_letter_is_put_back_with_another_body(broker):
+    letters = await with_letters(broker, 2, key="k")
+    first, second = await letters.page()
+    mending = DeadLetters(broker, "s", "g", by="ada")
+    place = await mending.replay_edited(first.id, {"mended": True})
+    ((entry_id, fields),) = await stored(broker)
+    assert place == f"0|{entry_id}"
+    assert orjson.loads(fields["data"]) == {"mended": True}
+    assert (fields["id"], fields["meta"], fields["replays"], fields["group"]) == (
+        first.event_id, '{"key":"k"}', "1", "g",
+    )  # fmt: skip
+    assert [letter.id for letter in await letters.page()] == [second.id]
+    (row,) = await audit(broker)
+    assert (row["action"], row["by"], row["entries"]) == ("edit-and-replay", "ada", place)
+    with pytest.raises(NotFound):
+        await mending.replay_edited(first.id, {})
+    with pytest.raises(EventError):
+        await mending.replay_edited(second.id, object())
+    assert await letters.count() == 1
+
+
+async def test_filters_take_text_that_is_shown_and_none_that_is_not(broker):
+    await with_letters(broker, 1, subject="order 5511999990000", tenant="acme")
+    letters = await with_letters(broker, 1, subject="invoice")
+    (found,) = await letters.page(Filter(text="ORDER "))
+    assert found.meta["tenant"] == "acme"
+    assert len(await letters.page(Filter(text="valueerror"))) == 2
+    for hidden in ("5511999990000", "1199999", "\x00"):
+        assert await letters.page(Filter(text=hidden)) == []
+
+
+async def test_a_look_examines_no_more_than_it_says(broker):
+    letters = await with_letters(broker, 1200)
+    (last,) = [letter async for letter in letters.latest(1)]
+    where = Filter(event_id=last.event_id)
+    page = await letters.look(where, examine=500)
+    assert page.letters == []
+    pages = 1
+    while page.next and not page.letters:
+        page = await letters.look(where, after=page.next, limit=1, examine=500)
+        pages += 1
+    assert ([letter.id for letter in page.letters], pages) == ([last.id], 3)
+    assert await letters.count_matching(where, 500) == (0, True)
+    assert await letters.count_matching(where, 5000) == (1, False)
+    assert await letters.count_matching(Filter(), 1) == (1200, False)
+    newest = [letter.id async for letter in letters.latest(700)]
+    assert len(newest) == 700
+    assert newest == sorted(newest, key=lambda i: tuple(map(int, i.split("-"))), reverse=True)
+
+
+async def test_a_replay_tells_of_each_batch_and_can_be_left(broker):
+    letters = await with_letters(broker, 250)
+    moved = 0
+    async for part in letters.replaying(Filter()):
+        moved += len(part.moved)
+        if moved >= 100:
+            break
+    assert moved == 100
+    assert await letters.count() == 150
+
+
+async def test_what_became_of_replays(server, namespace):
+    pipeline = pipeline_on(server, namespace)
+
+    @pipeline.handler("s", group="g")
+    async def work(event: Event) -> None:
+        if event.data == "bad" or "again" not in seen:
+            raise Reject("no")
+
+    seen: set[str] = set()
+    running = asyncio.create_task(pipeline.run())
+    async with pipeline.twin() as other:
+        await other.publish_many("s", ["bad", "good", "good"], type="t")
+        letters = other.dead_letters("s", "g", by="ada")
+
+        async def dead(count: int) -> bool:
+            return await letters.count() == count
+
+        await eventually(lambda: dead(3))
+        seen.add("again")
+        await letters.replay(Filter())
+
+        async def settled() -> bool:
+            (row,) = await Outcomes(other, "s").replays("g")
+            return row.now == Counter(ended=2, dead=1)
+
+        await eventually(settled, what="two to end and one to die again")
+        pipeline.stop()
+        await running
+        (bad,) = await letters.page()
+        await letters.replay_edited(bad.id, "good")
+        edited, row = await Outcomes(other, "s").replays("g")
+        assert (edited.edited, edited.count, edited.now) == (True, 1, Counter(waiting=1))
+        assert (row.edited, row.by, row.count) == (False, "ada", 3)
+        assert await Outcomes(other, "s").replays("g", 1) == [edited]
+
+
+async def test_events_are_found_by_what_they_carry(server, namespace):
+    async with pipeline_on(server, namespace) as pipeline:
+        await pipeline.publish("a", 1, type="t", id="one", tenant="acme", priority=5)
+        await pipeline.publish("b", 1, type="t", id="two", key="acme")
+        await with_letters(pipeline.broker, 1, instance="acme")
+        found = await Search(pipeline).search("acme")
+        assert [(m.stream, m.group, m.by) for m in found.matches] == [
+            ("a", "", "tenant"), ("b", "", "key"), ("s", "g", "instance"),
+        ]  # fmt: skip
+        assert [m.stream for m in (await Search(pipeline).search("acme", "b")).matches] == ["b"]
+        assert [(m.stream, m.by) for m in (await Search(pipeline).search("one")).matches] == [("a", "id")]
+        (letter,) = await pipeline.dead_letters("s", "g").page()
+        found = await Search(pipeline).search(letter.event_id)
+        assert ([state.state for state in found.states], found.matches) == (["dead"], [])
+        assert (await Search(pipeline).search("acm")).matches == []
+        for n in range(25):
+            await pipeline.publish(f"more-{n}", 1, type="t")
+        assert len((await Search(pipeline).search("acme")).left_out) == 8
+
+
+async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace):
+    pipeline, free = pipeline_on(server, namespace), asyncio.Event()
+
+    @pipeline.handler("s", group="g", concurrency=2)
+    async def work(event: Event) -> None:
+        await free.wait()
+
+    running = asyncio.create_task(pipeline.run())
+    async with pipeline.twin() as other:
+        await other.publish("s", 1, type="t", id="held", priority=5)
+        queries = Queries(other)
+
+        async def busy() -> bool:
+            found = await queries.workers()
+            return bool(found) and bool(await queries.in_hand("s", "g", found[0].name))
+
+        await eventually(busy, what="a worker with something in hand")
+        (worker,) = await queries.workers()
+        (item,) = await queries.in_hand("s", "g", worker.name)
+        assert (item.event_id, item.listed.level) == ("held", 5)
+        assert 0 <= item.listed.silent < 60
+        assert await queries.in_hand("s", "g", "somebody-else") == []
+        free.set()
+    pipeline.stop()
+    await running
+
+
+async def test_incoming_is_counted_between_looks(server, namespace, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("streams.overview.time.monotonic", lambda: now[0])
+    async with pipeline_on(server, namespace) as pipeline:
+        await with_letters(pipeline.broker, 1)
+        queries = Queries(pipeline)
+
+        async def incoming() -> float | None:
+            (view,) = await queries.overview()
+            return view.groups[0].incoming
+
+        assert await incoming() is None
+        await Producer(pipeline.broker, "s").publish_many(range(50), type="t")
+        now[0] += 10.0
+        assert await incoming() == 5.0
+        now[0] += 10.0
+        assert await incoming() == 2.5
