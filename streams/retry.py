@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from streams.errors import ConfigurationError, MalformedEvent, Reject
 
 MAX_ERRORS_KEPT = 5
 _MAX_MESSAGE = 300
+_FRAMES = 8
 _LONG_NUMBER = re.compile(r"\d(?:[\s().\u2010-\u2015\u2212-]{0,3}\d){7,}")
 _NUMBER_AT_END = re.compile(r"[\d\s().\u2010-\u2015\u2212-]+\Z")
 
@@ -45,7 +47,8 @@ class AttemptRecord:
         failures: attempts that raised.
         stalls: deliveries whose consumer went silent after the attempt had started.
         first, last: Unix time (seconds, server clock) of the first and of the latest failure or stall.
-        errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``.
+        errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``,
+            and ``traceback`` of the latest.
         suspect: whether its next stall would be its last, so that it runs alone.
         reserved: limit to what is reserved there: 1 a place, 2 one of those who came late.
         held: scope of the pause that it waits for; '' if none.
@@ -73,6 +76,8 @@ class AttemptRecord:
             self.stalls += 1
         self.first = self.first or at
         self.last = at
+        for earlier in self.errors:  # Of those the place is enough.
+            earlier.pop("traceback", None)
         self.errors.append({"at": at, "attempt": self.attempts, "kind": kind, **error})
         del self.errors[:-MAX_ERRORS_KEPT]
 
@@ -247,12 +252,14 @@ def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
 
 
 def describe_error(error: BaseException, consumer: str) -> dict[str, Any]:
-    """What an attempt record keeps of an exception: class, masked message, and the innermost place in the code."""
-    trace = error.__traceback__
-    where = ""
+    """What an attempt record keeps of an exception: class, masked message, and where in the code it came from.
+
+    ``where`` is the innermost place, ``traceback`` the innermost eight, outermost first; no values and no source lines.
+    """
+    trace, frames = error.__traceback__, deque[str](maxlen=_FRAMES)
     while trace is not None:
         code = trace.tb_frame.f_code
-        where = f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno} in {code.co_name}"
+        frames.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno} in {code.co_name}")
         trace = trace.tb_next
     try:
         message = str(error)
@@ -260,4 +267,6 @@ def describe_error(error: BaseException, consumer: str) -> dict[str, Any]:
         message = "(the exception has no readable text)"
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return {"type": name, "message": masked(message), "where": where, "consumer": consumer}
+    where = frames[-1] if frames else ""
+    found: dict[str, Any] = {"type": name, "message": masked(message), "where": where, "consumer": consumer}
+    return found | {"traceback": list(frames)} if frames else found

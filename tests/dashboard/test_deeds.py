@@ -229,7 +229,8 @@ async def test_what_a_worker_has_in_hand_and_the_life_of_an_event(server, namesp
         await eventually(failed)
         page = (await client.get("/streams/orders/event?id=failed")).text
         assert f"Trace <code>{trace}</code>" in page
-        life = page[page.index('<ol class="timeline">') : page.index("</ol>")]
+        assert "in fail</code>" in page  # Where it came from.
+        life = page.partition('<ol class="timeline">')[2].partition("</ol>")[0]
         assert life.index("<b>stored</b>") < life.index("<b>failed</b>") < life.index("<b>due</b>")
         free.set()
         pipeline.stop()

@@ -346,7 +346,7 @@ def test_the_table_of_refusals():
 
 def test_the_tables_of_the_attempt_record():
     record = AttemptRecord(suspect=True, reserved={"NAME": 1})
-    record.add("failure", {"type": "E", "message": "m", "where": "w", "consumer": "c"}, at=1.0)
+    record.add("failure", {"type": "E", "message": "m", "where": "w", "consumer": "c", "traceback": ["w"]}, at=1.0)
     stored = orjson.loads(record.to_json())
     assert {quoted(row[0]) for row in rows("Attempt record", "name")} == set(stored)
     errors = section("Attempt record").partition("Each of the errors")[2]

@@ -34,7 +34,7 @@ function drawCharts(root) {
       height: 150,
       series: [{}, ...series],
       axes: [axis, {...axis, size: 60}],
-      scales: {y: {range: (_, __, top) => [0, Math.max(top, 1)]}},
+      scales: {x: {range: [since, since + span * at.length]}, y: {range: (_, __, top) => [0, Math.max(top, 1)]}},
       cursor: {drag: {x: false, y: false}},
     };
     const data = [at, ...[2, 1, 0].map((level) => sums.map((sum) => sum[level]))];
