@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
+FUZZ_READY := .venv-fuzz/.ready
 
-.PHONY: help demo demo-ui test test-all check mutants docs bench bench-peers import-time format clean
+.PHONY: help demo demo-ui test api-fuzz test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +23,11 @@ $(DOCS_READY): $(READY)
 		|| { cat .venv/install.log; exit 1; }
 	@touch $(DOCS_READY)
 
+$(FUZZ_READY): pyproject.toml
+	@$(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'schemathesis>=4'
+	@touch $(FUZZ_READY)
+
 demo: $(READY)  ## the main job, from an input file to balanced books, on the embedded server
 	@$(BIN)/streams demo
 	@echo "To look around in a browser, on a system that goes on: make demo-ui"
@@ -31,6 +37,9 @@ demo-ui: $(READY)  ## a living system with some trouble in it, and the dashboard
 
 test: $(READY)  ## every test, on every server found
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+api-fuzz: $(FUZZ_READY)  ## schemathesis against the HTTP API; EXAMPLES=200
+	@.venv-fuzz/bin/python -m tests.api_fuzz --max-examples $(or $(EXAMPLES),100)
 
 test-all:  ## every test, on every Python and every server found; PYTHONS='3.12 3.13' and TESTS='tests/unit' choose
 	@PYTHONS='$(PYTHONS)' TESTS='$(TESTS)' $(PYTHON) tests/matrix.py

@@ -100,6 +100,8 @@ class Listing:
 
     async def audit(self, before: str, most: int) -> list[tuple[str, dict[str, str]]]:
         """What operators did, the latest first, from before the id ``before`` ('' for the end)."""
+        if not before.replace("-", "").strip("0") and before:
+            return []  # Nothing is before 0-0, and the server refuses to look.
         last = f"({before}" if before else "+"
         rows = await self._link.call("XREVRANGE", self._keys.audit(), last, "-", "COUNT", most)
         return [(ident.decode(), _pairs(fields)) for ident, fields in rows]

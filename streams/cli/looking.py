@@ -38,7 +38,9 @@ WORKERS_HELP = (
     "\n\nWith --in-hand also what each has in hand, and since when nothing was heard of it."
     + examples("streams workers", "streams workers --in-hand --json")
 )
-AUDIT_HELP = "Show what operators did on a stream, the latest first." + examples(
+AUDIT_HELP = "Show what operators did on a stream, the latest first."
+    "\n\nWho put events back, cancelled, paused or looked at a body: in terminals, on the dashboard and by the API."
+    + examples(
     "streams audit orders", "streams audit orders --limit 200 --json"
 )
 

@@ -18,15 +18,15 @@ from starlette.routing import Route
 
 from streams.dashboard.accounts import Role
 from streams.dashboard.mending import Mending
-from streams.dashboard.operations import Operation, Schema, document
+from streams.dashboard.operations import KEY, Operation, Schema, document
 from streams.dashboard.tasks import Tasks
 from streams.dashboard.tokens import Token, Tokens
 from streams.errors import (
     BrokerError,
     ConfigurationError,
     EventError,
-    NotCancelled,
     NotFound,
+    NotWaiting,
     OutOfMemory,
     PublishUnknown,
     StreamFull,
@@ -37,6 +37,7 @@ from streams.version import __version__
 
 logger = logging.getLogger("streams.dashboard")
 _LARGEST = 4 * 1024 * 1024
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LOCAL = Token("somebody on this machine", Role.ADMIN, publishes=True)
 
 
@@ -67,13 +68,15 @@ class Api:
             routes.append(Route(path.replace("{id}", "{id:path}"), self._answer(found), methods=list(found)))
         # What has a path after an id stands before the id alone, which takes any path.
         routes.sort(key=lambda route: route.path.endswith("{id:path}"))
-        self.app = Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _broken})
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: problem, Exception: _broken})
 
     def _answer(self, operations: Mapping[str, Operation]) -> Any:
         async def answer(request: Request) -> Response:
             operation = operations["GET" if request.method == "HEAD" else request.method]
             token = self._allowed(request, operation)
             request.scope["token"] = token
+            if operation.publishes and "idempotency-key" in request.headers:
+                _check(KEY, request.headers["idempotency-key"], 400)
             given = await _read(request, operation)
             try:
                 status, found = await operation.act(request, given)
@@ -101,7 +104,7 @@ class Api:
 
     async def _document(self, request: Request) -> Response:
         root = request.scope.get("root_path", "").removesuffix("/api/v1")
-        made = document(self.operations, root, __version__)
+        made = document(self.operations, root, __version__, needs_token=not self._is_local)
         return Response(orjson.dumps(made), media_type="application/json")
 
 
@@ -128,20 +131,33 @@ async def _read(request: Request, operation: Operation) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         raise HTTPException(400, "the body is no JSON") from None
     _check(operation.body, body, 422)
-    return dict(body)
+    return dict(_whole(operation.body, body))
+
+
+def _whole(schema: Schema, value: Any) -> Any:
+    """What was sent, with integers where they are asked for: 5.0 is one, for JSON Schema."""
+    if schema.get("type") == "integer":
+        return int(value)
+    if isinstance(value, dict) and "properties" in schema:
+        return {name: _whole(schema["properties"].get(name, {}), each) for name, each in value.items()}
+    if isinstance(value, list) and "items" in schema:
+        return [_whole(schema["items"], each) for each in value]
+    return value
 
 
 def _check(schema: Schema, given: Any, status: int) -> None:
     for error in Draft202012Validator(schema).iter_errors(given):
         # Where and what rule, not what was sent: that may be somebody's.
         where = "/".join(map(str, error.absolute_path)) or "the whole"
-        raise HTTPException(status, f"{where}: breaks the rule {error.validator}: {str(error.validator_value)[:200]}")
+        rule = error.schema.get("description") if isinstance(error.schema, dict) else None
+        rule = rule or f"breaks the rule {error.validator}: {str(error.validator_value)[:200]}"
+        raise HTTPException(status, f"{where}: {rule}")
 
 
 def _value(text: str, schema: Schema) -> Any:
     if schema.get("type") == "integer" and text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 16:
         return int(text)
-    if schema.get("type") == "number" and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text, re.ASCII):
+    if schema.get("type") == "number" and _NUMBER.fullmatch(text):
         return float(text)
     if schema.get("type") == "boolean" and text in ("true", "false"):
         return text == "true"
@@ -151,7 +167,7 @@ def _value(text: str, schema: Schema) -> Any:
 def _failure(error: StreamsError) -> HTTPException:
     if isinstance(error, NotFound):
         return HTTPException(404, "there is none")
-    if isinstance(error, NotCancelled):
+    if isinstance(error, NotWaiting):
         return HTTPException(409, f"it is {error.state}")
     if isinstance(error, PublishUnknown):
         return HTTPException(503, "the answer was lost: it may be stored; repeat it with an idempotency key")
@@ -164,7 +180,8 @@ def _failure(error: StreamsError) -> HTTPException:
     return HTTPException(400, "the request is refused")
 
 
-async def _problem(_: Request, error: Exception) -> Response:
+async def problem(_: Request, error: Exception) -> Response:
+    """What went wrong, as RFC 9457 has it."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = error.detail if isinstance(error, HTTPException) else ""
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
@@ -179,4 +196,4 @@ async def _problem(_: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     logger.error("the API failed", extra={"error": type(error).__name__})
-    return await _problem(request, error)
+    return await problem(request, error)

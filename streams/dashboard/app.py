@@ -19,9 +19,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streams.dashboard.accounts import Accounts, Role
-from streams.dashboard.api import Api
+from streams.dashboard.api import Api, problem
 from streams.dashboard.deeds import Deeds
 from streams.dashboard.guard import Guard, Proxy, Viewer, has_token
 from streams.dashboard.jobs import Jobs
@@ -106,10 +107,7 @@ class Dashboard:
             },
         )
         guard = Guard(inner, options.accounts, options.tokens, self._sessions, options.proxy)
-        self.app = Starlette(
-            routes=[Mount("/", guard)],
-            lifespan=self.lifespan,
-        )
+        self.app: ASGIApp = _Outermost(guard, Starlette(lifespan=self.lifespan))
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -231,6 +229,9 @@ class Dashboard:
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         """A page for what went wrong; it repeats nothing of what was asked."""
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if path.startswith("/api/v1/") and isinstance(error, HTTPException):
+            return await problem(request, error)
         status, text = 400, "The request is not valid."
         if isinstance(error, HTTPException):
             status = error.status_code
@@ -246,6 +247,17 @@ class Dashboard:
             503: "The server does not answer.",
         }
         return self.render(request, "problem.html", status, problem=known.get(status, text))
+
+
+class _Outermost:
+    """Every request to the guard, whatever its path looks like; start and end to who knows about these."""
+
+    def __init__(self, guard: ASGIApp, lifespan: ASGIApp) -> None:
+        self._guard = guard
+        self._lifespan = lifespan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._lifespan if scope["type"] == "lifespan" else self._guard)(scope, receive, send)
 
 
 def moment(at: float | str | None) -> str:

@@ -14,11 +14,20 @@ Schema = Mapping[str, Any]
 Act = Callable[[Request, Mapping[str, Any]], Awaitable[tuple[int, Any]]]
 NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}
 TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 500}
+PRINTABLE: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 500,
+    "pattern": "^[ -~\u00a1-\u00ac\u00ae-\u02ff]+$",
+}
+"""Ids and types: printable ASCII and Latin letters. The wire format takes more, which no pattern can say."""
 CURSOR: Schema = {"type": "string", "pattern": "^[0-9]{1,19}-[0-9]{1,19}$"}
+KEY: Schema = {"type": "string", "pattern": "^[!-~]{1,400}$"}
+"""Of ``Idempotency-Key``."""
 LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
 ATTRIBUTES: Mapping[str, Schema] = {
-    "id": TEXT,
-    "type": {"type": "string", "minLength": 1, "maxLength": 200},
+    "id": PRINTABLE,
+    "type": {**PRINTABLE, "maxLength": 200},
     "data": {},
     "priority": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
     "delay": {"type": "number", "minimum": 0, "maximum": 31_536_000},
@@ -28,7 +37,7 @@ ATTRIBUTES: Mapping[str, Schema] = {
     "instance": TEXT,
     "subject": TEXT,
     "source": TEXT,
-    "dedup_id": TEXT,
+    "dedup_id": PRINTABLE,
     "max_retries": {"type": "integer", "minimum": 0, "maximum": 1000},
     "retry_delay": {"type": "number", "minimum": 0, "maximum": 86_400},
 }
@@ -74,7 +83,7 @@ class Operation:
     status: int = 200
 
 
-def document(operations: list[Operation], root: str, version: str) -> dict[str, Any]:
+def document(operations: list[Operation], root: str, version: str, *, needs_token: bool) -> dict[str, Any]:
     """The OpenAPI document (3.1)."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -87,7 +96,7 @@ def document(operations: list[Operation], root: str, version: str) -> dict[str, 
             for name, schema in operation.query.items()
         ]
         if operation.publishes:
-            parameters.append({"name": "Idempotency-Key", "in": "header", "schema": TEXT})
+            parameters.append({"name": "Idempotency-Key", "in": "header", "schema": KEY})
         described: dict[str, Any] = {
             "operationId": operation.name,
             "summary": operation.summary,
@@ -107,7 +116,7 @@ def document(operations: list[Operation], root: str, version: str) -> dict[str, 
         "openapi": "3.1.0",
         "info": {"title": "streams", "version": version},
         "servers": [{"url": f"{root}/api/v1"}],
-        "security": [{"token": []}],
+        "security": [{"token": []}] if needs_token else [],
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},

@@ -16,6 +16,7 @@ from streams.dashboard.operations import (
     FILTERS,
     LIMIT,
     NAME,
+    PRINTABLE,
     TEXT,
     Operation,
     Schema,
@@ -54,14 +55,20 @@ _HOLD: Schema = {
         "reason": TEXT,
     },
     "dependentRequired": {"attribute": ["value"], "value": ["attribute"]},
+    "dependentSchemas": {"attribute": {"properties": {"level": False}}},
     "additionalProperties": False,
 }
 _MESSAGE: Schema = {
     "type": "object",
     "properties": {
-        "to": TEXT,
+        "to": {
+            "type": "string",
+            "pattern": r"^(\+?[1-9]([ ().-]*[0-9]){7,14}|[A-Z]{2}\.[A-Za-z0-9]{1,100})$",
+            "maxLength": 200,
+            "description": "a phone number with country code, 8 to 15 digits, or a user id such as BR.1502",
+        },
         "text": {"type": "string", "minLength": 1, "maxLength": 4096},
-        "tenant": TEXT,
+        "tenant": {**PRINTABLE, "maxLength": 90},
         "instance": TEXT,
         "priority": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
         "delay": {"type": "number", "minimum": 0, "maximum": 31_536_000},

@@ -244,7 +244,7 @@ async def test_the_document_says_what_is_answered(server, namespace):
         problem = Draft202012Validator(told["components"]["schemas"]["Problem"])
         for path, method, row in found:
             publishes = any(p["name"] == "Idempotency-Key" for p in row["parameters"])
-            for _ in range(25):
+            for _ in range(10):
                 values = {p["name"]: made(p["schema"], chance) for p in row["parameters"]}
                 where = path
                 for name, value in values.items():
@@ -314,3 +314,53 @@ def test_tokens_are_read(tmp_path):
     assert Tokens.read(path).find(f"Bearer {token}") == Token("shop", Role.VIEWER, publishes=True)
     assert Tokens.read(path).find(f"Bearer {token}x") is None
     assert not Accounts.read(path)
+
+
+async def test_what_a_fuzzer_found_is_answered_as_the_document_says(server, namespace):
+    await trouble(server, namespace)
+    async with api(server, namespace) as clients:
+        viewer, shop = clients["viewer"], clients["shop"]
+        reply = await viewer.get("/streams/orders/audit", params={"before": "0-0"})
+        assert (reply.status_code, reply.json()["rows"]) == (200, [])
+        reply = await viewer.get(DEAD, params={"until": "2.2e-16", "since": "1e9"})
+        assert (reply.status_code, reply.json()["letters"]) == (200, [])
+        event = {"type": "t", "data": 1, "priority": 5.0, "max_retries": 3.0}
+        assert (await shop.post("/streams/orders/events", json=event)).json()["level"] == 5
+        reply = await shop.post("/streams/orders/events", json=event, headers={"Idempotency-Key": "a b"})
+        assert reply.status_code == 400
+        long = {"to": PHONE, "text": "x", "tenant": "t" * 90}
+        assert (await shop.post("/messages", json=long, headers={"Idempotency-Key": "k" * 400})).status_code == 201
+        for path in ("/streams/orders/events/a%0Ab", "/streams/orders%0A", "/nowhere%0A"):
+            reply = await viewer.get(path)
+            assert reply.status_code == 404
+            assert reply.headers["content-type"] == "application/problem+json"
+            assert "content-security-policy" in reply.headers
+        # A pause of an attribute has no level.
+        wrong = {"attribute": "tenant", "value": "x", "level": 1}
+        assert (await clients["operator"].post("/streams/orders/pause", json=wrong)).status_code == 422
+
+
+async def test_operators_mend_by_the_api(server, namespace):
+    await trouble(server, namespace, ["one", "two"])
+    async with api(server, namespace) as clients:
+        viewer, operator, admin = clients["viewer"], clients["operator"], clients["admin"]
+        found = (await viewer.get("/search", params={"q": "one"})).json()
+        assert {match["by"] for match in found["matches"]} == {"key"}
+        assert (await viewer.get("/search")).status_code == 400
+        reply = await operator.post("/streams/orders/events/later-0/run-now", json={})
+        assert reply.json()["was"]["state"] == "scheduled"
+        reply = await operator.post("/streams/orders/events/dies-0 one/run-now", json={})
+        assert reply.status_code == 409
+        (letter, *_) = (await viewer.get(DEAD, params={"text": "OSERROR"})).json()["letters"]
+        reply = await admin.post(f"{DEAD}/edit", json={"letter": letter["id"], "data": {"say": "mended"}})
+        assert reply.json()["entry"].startswith("0|")
+        assert (await admin.post(f"{DEAD}/edit", json={"letter": letter["id"], "data": 1})).status_code == 404
+        (row,) = (await viewer.get("/streams/orders/groups/billing/replays")).json()["replays"]
+        assert (row["edited"], row["count"], row["by"]) == (True, 1, "api: admin")
+        reply = await viewer.get("/streams/orders/groups/billing/workers/nobody")
+        assert reply.json() == {"in_hand": []}
+        for path in ("held/release", "held/skip"):
+            reply = await operator.post(f"/streams/orders/groups/billing/{path}", json={"key": "x"})
+            assert reply.status_code == 404
+        reply = await operator.post("/streams/orders/groups/billing/limits", json={"limit": "x", "rate": "1/s"})
+        assert reply.status_code == 404
