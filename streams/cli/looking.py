@@ -38,10 +38,10 @@ WORKERS_HELP = (
     "\n\nWith --in-hand also what each has in hand, and since when nothing was heard of it."
     + examples("streams workers", "streams workers --in-hand --json")
 )
-AUDIT_HELP = "Show what operators did on a stream, the latest first."
+AUDIT_HELP = (
+    "Show what operators did on a stream, the latest first."
     "\n\nWho put events back, cancelled, paused or looked at a body: in terminals, on the dashboard and by the API."
-    + examples(
-    "streams audit orders", "streams audit orders --limit 200 --json"
+    + examples("streams audit orders", "streams audit orders --limit 200 --json")
 )
 
 
@@ -62,7 +62,13 @@ def find(
     found = run(main)
     if as_json:
         states = [plain_state(state, body=False) for state in found.states]
-        write_json({"states": states, "matches": [asdict(m) for m in found.matches], "left_out": found.left_out})
+        write_json(
+            {
+                "states": states,
+                "matches": [asdict(match) | {"type": shown(match.type)} for match in found.matches],
+                "left_out": found.left_out,
+            }
+        )
         return
     made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
     for state in found.states:
