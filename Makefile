@@ -36,7 +36,7 @@ demo-ui: $(READY)  ## a living system with some trouble in it, and the dashboard
 	@$(BIN)/python examples/living.py
 
 test: $(READY)  ## every test, on every server found
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 api-fuzz: $(FUZZ_READY)  ## schemathesis against the HTTP API; EXAMPLES=200
 	@.venv-fuzz/bin/python -m tests.api_fuzz --max-examples $(or $(EXAMPLES),100)

@@ -55,6 +55,7 @@ class DeadLetters:
         self.stream = keys.stream
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
+        self._observers = broker.observers
         self._store = DeadLetterStore(broker, keys, self.group)
 
     async def count(self) -> int:
@@ -171,6 +172,8 @@ class DeadLetters:
             outcome = Replay(len(batch))
             if not dry_run:
                 places = await self._store.replay(batch, self._by)
+                for observer in self._observers:
+                    observer.replayed(self.stream, self.group, batch, places)
                 outcome.moved = {s.letter_id: place for s, place in zip(batch, places, strict=True) if place}
             yield outcome
             if rate is not None and not dry_run:
@@ -192,6 +195,8 @@ class DeadLetters:
         if stored is not None:
             body = encode_body(data, content_type=letter_of(stored).meta.get("datacontenttype"))
             place = await self._store.replay_edited(stored, body, self._by)
+            for observer in self._observers:
+                observer.replayed(self.stream, self.group, [stored], [place])
         if not place:
             raise NotFound(f"{self.stream}/{self.group} has no dead letter {letter_id}")
         return place

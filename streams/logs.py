@@ -14,15 +14,15 @@ from streams.current import current_facts
 from streams.retry import masked, one_line
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "streams_facts"}
-_EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt", "trace_id")
-_SAFE_FACTS = frozenset({"stream", "group", "entry", "attempt", "trace_id"})
+_EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt", "trace_id", "span_id")
+_SAFE_FACTS = frozenset({"stream", "group", "entry", "attempt", "trace_id", "span_id"})
 
 _EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
 # What this package says of itself: an operator needs the ids as they are, and counts are no phone numbers.
 _OWN = frozenset(
     {
         *("where", "worker", "server", "groups", "entry", "consumer", "attempt", "level_of_stream", "levels"),
-        *("child", "pid", "code"),
+        *("child", "pid", "code", "trace_id"),
         *("count", "running", "done", "retried", "dead", "released", "seconds", "delay", "grace"),
     }
 )
@@ -52,8 +52,9 @@ def _cause(record: logging.LogRecord) -> str:
 class EventFilter(logging.Filter):
     """Adds the event that is being handled to the log records of user code; add it to a handler of your own, too.
 
-    Every record gets ``stream``, ``group``, ``event_id``, ``event_type``, ``entry``, ``attempt`` and ``trace_id`` (of
-    the event's ``traceparent``), '' outside of a handler; what it has already stays. Never a body, key or tenant.
+    Every record gets ``stream``, ``group``, ``event_id``, ``event_type``, ``entry``, ``attempt``, ``trace_id`` (of the
+    span that is current, else of the event's ``traceparent``) and ``span_id``, '' outside of a handler; what it has
+    already stays. Never a body, key or tenant.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

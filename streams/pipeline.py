@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
-from streams.broker import Broker
+from streams.broker import Broker, Observer
 from streams.cancellations import Cancellations
 from streams.dead_letters import DeadLetters
 from streams.declaration import Declaration, Retention, checked_groups
@@ -345,5 +345,6 @@ class Pipeline:
         return Service(self.broker, plans, options)
 
     def _new_broker(self) -> Broker:
-        settings = self.settings
-        return Broker(settings.url, namespace=settings.namespace, timeout=settings.timeout)
+        broker = Broker(self.settings.url, namespace=self.settings.namespace, timeout=self.settings.timeout)
+        broker.observers = tuple(found for found in self.middleware if isinstance(found, Observer))
+        return broker

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from dataclasses import dataclass
 
 from streams.broker import Backoff, Broker
 from streams.broker.lanes import Mending
+from streams.broker.observing import Desk, Settled
 from streams.broker.reclaim import Reclaiming, Stalled
-from streams.broker.settle import Buried, Postponed, Settling
+from streams.broker.settle import Buried, Postponed, Settling, was_written
 from streams.codec import MAX_NESTING, parse_json
 from streams.consumer_name import consumer_name
 from streams.errors import (
@@ -96,6 +98,7 @@ class Reclaimer:
         self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
         self._settling = Settling(broker, keys, options.levels, self.group, name, options.lanes)
         self._mending = Mending(broker, keys, options.levels, self.group, options.lanes) if options.lanes else None
+        self._seat = Desk(self.stream, self.group, name)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -189,7 +192,13 @@ class Reclaimer:
                     "outcome": "dead" if isinstance(decision, Bury) else "retry",
                 },
             )
+        began = time.time_ns()
         settlement = await self._settling.settle((), postponed, buried)
+        for observer in self._broker.observers:
+            written = settlement.statuses
+            rows = [(row, "stalled") for row in postponed if was_written(written, row.delivery, certain=True)]
+            letters = [row for row in buried if was_written(written, row.delivery, certain=True)]
+            observer.settled(self._seat, Settled(began, [], rows, letters))
         if settlement.refused is not None:
             raise settlement.refused
 

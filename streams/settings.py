@@ -48,6 +48,7 @@ class Settings:
         log_level: ``debug``, ``info``, ``warning`` or ``error`` (``STREAMS_LOG_LEVEL``).
         health: where a worker serves its health, e.g. ``8080``, ``:8080`` or ``unix:/run/streams.sock``; empty: nowhere
             (``STREAMS_HEALTH``).
+        telemetry: where a worker's spans and metrics go: ``otlp``, ``prometheus``, or both (``STREAMS_TELEMETRY``).
     """
 
     url: str | None = field(default=None, repr=False)
@@ -64,6 +65,7 @@ class Settings:
     log: str = "text"
     log_level: str = "info"
     health: str = ""
+    telemetry: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Self:
@@ -302,6 +304,13 @@ def _health(text: str) -> str:
     return text
 
 
+def _telemetry(text: str) -> str:
+    words = dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip())
+    if not set(words) <= {"otlp", "prometheus"}:
+        raise ValueError("use otlp, prometheus, or both with a comma between")
+    return ",".join(words)
+
+
 _READERS: dict[str, _Reader] = {
     "namespace": _Reader("name", _namespace),
     "levels": _Reader("integers", parse_levels),
@@ -316,4 +325,5 @@ _READERS: dict[str, _Reader] = {
     "log": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),
     "health": _Reader("address", _health),
+    "telemetry": _Reader("words", _telemetry),
 }

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from streams.broker.embedded import EmbeddedServer
+from streams.broker.observing import NOBODY
 from streams.errors import BrokerUnavailable, ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name
 
@@ -56,6 +57,9 @@ class Broker:
         namespace: first part of every key.
         timeout: seconds for a round trip, and for connecting.
 
+    Attributes:
+        observers: who is told of trips; nobody unless somebody is put in.
+
     Raises:
         ConfigurationError: the URL cannot be used; its password is never part of the message.
     """
@@ -69,6 +73,7 @@ class Broker:
         self._dial: Dial | None = None
         self._links: set[Link] = set()
         self._control: Link | None = None
+        self.observers = NOBODY
         if self.url.startswith(EMBEDDED):
             self._embedded = EmbeddedServer.from_url(self.url)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
@@ -49,6 +49,12 @@ class Settlement(NamedTuple):
     statuses: dict[tuple[int, str], int]
     refused: BrokerError | None
     ready: int = 0
+
+
+def was_written(statuses: Mapping[tuple[int, str], int], delivery: Delivery, *, certain: bool) -> bool:
+    """Whether an outcome was written: it is said so, or it is lost to a trip before, whose answer never came."""
+    status = statuses.get(delivery.place)
+    return status == DONE or (status == LOST and not certain)
 
 
 class Settling:

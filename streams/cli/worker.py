@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import typer
@@ -153,9 +155,26 @@ def _load(target: str, own: dict[str, Any]) -> Pipeline:
 
 def _run(pipeline: Pipeline) -> int:
     try:
-        return run_worker(pipeline)
+        with _instrumented(pipeline):
+            return run_worker(pipeline)
     except StreamsError as error:
         return _told(error)
+
+
+@contextlib.contextmanager
+def _instrumented(pipeline: Pipeline) -> Iterator[None]:
+    """Let spans and metrics go where the settings say, while inside."""
+    if not pipeline.settings.telemetry:
+        yield
+        return
+    from streams.telemetry import export, instrument
+
+    exported = export(pipeline.settings.telemetry.split(","), service="streams-worker")
+    instrument(pipeline, exported)
+    try:
+        yield
+    finally:
+        exported.close()
 
 
 def _run_supervised(line: Lifeline, target: str, own: dict[str, Any], logging_: dict[str, Any]) -> int:
@@ -166,7 +185,8 @@ def _run_supervised(line: Lifeline, target: str, own: dict[str, Any], logging_: 
         # Only the supervisor's own option holds: another address would be the same for each of its processes.
         pipeline = _load(target, {**own, "health": own["health"] or ""})
         line.tell(lifeline.READY, hold=_shared_server(pipeline))
-        return run_worker(pipeline)
+        with _instrumented(pipeline):
+            return run_worker(pipeline)
     except StreamsError as error:
         line.tell(lifeline.UNREACHABLE if error.retryable else lifeline.HOPELESS)
         return _told(error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from streams.broker import ServerClock
+from streams.broker import ServerClock, observing
 from streams.broker.fetch import Delivery
+from streams.broker.observing import NOBODY, Observer
 from streams.consuming.stats import Stats
 from streams.priority import Levels
 
@@ -27,10 +28,16 @@ class Desk:
     lease: float
     cancel_grace: float
     max_event_bytes: int
+    observers: tuple[Observer, ...] = NOBODY
     stats: Stats = field(default_factory=Stats)
     held: dict[tuple[int, str], Delivery] = field(default_factory=dict)
     unstarted: dict[int, tuple[Delivery, float]] = field(default_factory=dict)
     """Entries that wait for a runner, since when (monotonic). Who pops one has it: its runner, or the lease keeper."""
+
+    @property
+    def seat(self) -> observing.Desk:
+        """Who sits here, for those who look on."""
+        return observing.Desk(self.stream, self.group, self.consumer)
 
     @property
     def where(self) -> str:

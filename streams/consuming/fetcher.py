@@ -57,6 +57,7 @@ class Fetcher:
         self._held = desk.held
         self._levels = desk.levels.descending
         self._where = desk.where
+        self._observers = desk.observers
         self._stopping = False
         self._stop_news = asyncio.Event()
         self._due_at = 0.0
@@ -151,7 +152,10 @@ class Fetcher:
         if self._paused and not self._fetching.open_levels:
             await self._sleep(self._due_at - time.monotonic())
             return
+        began = time.time_ns() if self._observers else 0
         taken = await self._read(free)
+        if taken and self._observers:
+            self._tell(taken, began)
         self.read_at = now
         await self.start(taken)
 
@@ -173,6 +177,7 @@ class Fetcher:
 
     async def _take_due(self, free: int) -> bool:
         """Fetch due retries; True if there were any."""
+        began = time.time_ns() if self._observers else 0
         try:
             reply = await self._fetching.take_due(free, self._runners.suspects_allowed)
         except WrongKeyType as error:
@@ -190,8 +195,14 @@ class Fetcher:
         if self._holder is not None and reply.scopes != self._holder.scopes:
             logger.info("pauses by attribute", extra={"where": self._where, "count": len(reply.scopes)})
             self._holder.hold(reply.scopes)
+        if reply.deliveries and self._observers:
+            self._tell(reply.deliveries, began)
         await self.start(reply.deliveries)
         return bool(reply.deliveries)
+
+    def _tell(self, deliveries: list[Delivery], began: int) -> None:
+        for observer in self._observers:
+            observer.received(self._desk.seat, deliveries, began)
 
     def _hold(self, paused: frozenset[int]) -> None:
         """Read from other levels from now on: somebody paused or resumed some."""

@@ -10,6 +10,7 @@ from streams.codec import decode
 from streams.consuming.desk import Desk
 from streams.consuming.run import Run
 from streams.consuming.settler import Settler
+from streams.current import trace_id_of
 from streams.errors import EventTooLarge, InvalidData, MalformedEvent
 from streams.event import Event
 from streams.handlers import Prepare, Router
@@ -86,5 +87,6 @@ def log_entry(desk: Desk, level: int, what: str, delivery: Delivery, event: Even
         "event_id": event.id if event is not None else "",
         "event_type": event.type if event is not None else "",
         "attempt": event.attempt if event is not None else 0,
+        "trace_id": trace_id_of(event.meta.get("traceparent")) if event is not None else "",
     }
     logger.log(level, what, extra=extra | facts)

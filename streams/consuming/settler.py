@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Literal
 
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery
-from streams.broker.settle import DONE, LOST, Buried, Postponed, Settlement, Settling
+from streams.broker.observing import Settled
+from streams.broker.settle import DONE, LOST, Buried, Postponed, Settlement, Settling, was_written
 from streams.consuming.desk import Desk
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
 
@@ -32,6 +34,8 @@ class Settler:
         self._held = desk.held
         self._stats = desk.stats
         self._where = desk.where
+        self._observers = desk.observers
+        self._seat = desk.seat
         self._done: list[Delivery] = []
         self._postponed: list[Postponed] = []
         self._buried: list[Buried] = []
@@ -99,6 +103,7 @@ class Settler:
             buried, self._buried = self._buried, []
             certain = True
             while done or postponed or buried:
+                began = time.time_ns()
                 try:
                     settlement = await self._settling.settle(done, postponed, buried)
                 except BrokerUnavailable:
@@ -109,7 +114,9 @@ class Settler:
                 self._written.set()
                 if settlement.ready:
                     self.on_ready()
-                refused = self._count(settlement, (done, postponed, buried), certain=certain)
+                given = (done, postponed, buried)
+                self._tell(settlement, given, began, certain=certain)
+                refused = self._count(settlement, given, certain=certain)
                 done = [d for d in done if d.place not in settlement.statuses]
                 postponed = [p for p in postponed if p.delivery.place not in settlement.statuses]
                 buried = [b for b in buried if b.delivery.place not in settlement.statuses]
@@ -127,6 +134,24 @@ class Settler:
                     break
             if not self.unsettled:
                 self._quiet.set()
+
+    def _tell(self, settlement: Settlement, given: _Given, began: int, *, certain: bool) -> None:
+        """Tell those who look on what a trip settled; nothing is made up for nobody."""
+        if not self._observers:
+            return
+        done, postponed, buried = given
+        statuses = settlement.statuses
+        rows = [p.delivery for p in postponed] + [b.delivery for b in buried]
+        lost = sum(statuses.get(delivery.place) == LOST for delivery in rows) + settlement.ack_shortfall
+        settled = Settled(
+            began,
+            [delivery for delivery in done if delivery.place in statuses],
+            [(p, self._why[id(p.delivery)]) for p in postponed if was_written(statuses, p.delivery, certain=certain)],
+            [b for b in buried if was_written(statuses, b.delivery, certain=certain)],
+            lost if certain else 0,
+        )
+        for observer in self._observers:
+            observer.settled(self._seat, settled)
 
     def _set_aside(self, given: _Given, seconds: float) -> None:
         """What was refused is tried again later, and does not hold up the others until then."""

@@ -86,13 +86,22 @@ class Api:
 
         return answer
 
-    def _allowed(self, request: Request, operation: Operation) -> Token:
+    def check_token(self, request: Request) -> Token:
+        """Whose token a request shows.
+
+        Raises:
+            HTTPException: 401, it shows none; 429, it comes too often.
+        """
         token = _LOCAL if self._is_local else self._tokens.find(request.headers.get("authorization", ""))
         if token is None:
             raise HTTPException(401, "give a token: Authorization: Bearer st_...", {"WWW-Authenticate": "Bearer"})
         wait = 0.0 if self._is_local else self._tokens.wait(token)
         if wait > 0:
             raise HTTPException(429, "too many requests", {"Retry-After": str(max(1, math.ceil(wait)))})
+        return token
+
+    def _allowed(self, request: Request, operation: Operation) -> Token:
+        token = self.check_token(request)
         if operation.method != "GET" and self._read_only:
             raise HTTPException(403, "nothing may be changed here")
         if operation.publishes:

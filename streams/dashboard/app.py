@@ -27,6 +27,7 @@ from streams.dashboard.deeds import Deeds
 from streams.dashboard.guard import Guard, Proxy, Viewer, has_token
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.pages import Pages
+from streams.dashboard.scraping import Scraping
 from streams.dashboard.sessions import COOKIE, LASTS, Sessions
 from streams.dashboard.tokens import Tokens
 from streams.dashboard.words import language_of, translated
@@ -76,6 +77,7 @@ class Dashboard:
         self._options = options or DashboardOptions()
         self._sessions = Sessions(self._options.secret)
         self._jobs = Jobs()
+        self._scraping = Scraping(pipeline)
         self._pages = Pages(pipeline, self.render, self.fragment, self._jobs)
         self._deeds = Deeds(pipeline, self.render, self._pages.show_event, self._jobs)
         options = self._options
@@ -117,6 +119,7 @@ class Dashboard:
                 yield
             finally:
                 await self._jobs.close()
+                self._scraping.close()
 
     @property
     def routes(self) -> list[Route]:
@@ -157,6 +160,7 @@ class Dashboard:
             Route("/login", self._login, methods=["GET", "POST"]),
             Route("/logout", self._logout, methods=["POST"]),
             Route("/health", self._health),
+            Route("/metrics", self._metrics),
             Mount("/static", static),
             Mount("/api/v1", self.api.app),
             Route("/", pages.overview),
@@ -223,6 +227,17 @@ class Dashboard:
         response = RedirectResponse(f"{root}/login", 303)
         response.delete_cookie(COOKIE, path=f"{root}/")
         return response
+
+    async def _metrics(self, request: Request) -> Response:
+        """For Prometheus; it shows a token, as programs do."""
+        try:
+            self.api.check_token(request)
+        except HTTPException as refused:
+            return PlainTextResponse(refused.detail, refused.status_code, refused.headers)
+        text = await self._scraping.text()
+        if not text:
+            return PlainTextResponse("this needs the extra prometheus: pip install 'streams[prometheus]'", 404)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _health(self, _: Request) -> Response:
         return PlainTextResponse("ok")

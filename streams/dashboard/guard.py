@@ -31,6 +31,7 @@ HEADERS = {
 """Of every response."""
 _OPEN = ("/login", "/health", "/static/")
 _API = "/api/v1/"
+_METRICS = "/metrics"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _LARGEST = 8 * 1024 * 1024
 """Bytes of a request; the API has a limit of its own below this."""
@@ -127,7 +128,7 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         scope = request.scope
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        is_api = path.startswith(_API)
+        is_api = path.startswith(_API) or path == _METRICS
         known = self._tokens if is_api else self._accounts or self._proxy
         if not known and _host(request.headers.get("host", "")) not in _LOOPBACK:
             # Else a page of anybody could lead a name of its own to this machine, and read what is here.

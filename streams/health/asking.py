@@ -11,7 +11,7 @@ import orjson
 from streams.address import Address
 from streams.health.judging import Check, Report
 
-_MOST_BYTES = 1024 * 1024
+_MOST_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,17 @@ async def ask(address: Address, path: str, *, within: float = 2.0) -> Answer:
         return Answer(ok, report, f"{word}: {', '.join(check.name for check in report.checks)}")
     says = "; ".join(f"{check.name}: {check.says}" for check in report.failed)
     return Answer(ok, report, f"not {word}: {says}")
+
+
+async def read_metrics(address: Address, *, within: float = 3.0) -> bytes:
+    """What a worker tells scrapers; empty where nothing is measured or nobody answers."""
+    try:
+        async with asyncio.timeout(within):
+            raw = await _fetch(address.local, "/metrics")
+    except (TimeoutError, OSError):
+        return b""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    return body if head.partition(b"\r\n")[0].split(b" ")[1:2] == [b"200"] else b""
 
 
 async def _fetch(address: Address, path: str) -> bytes:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from streams.address import Address
-from streams.health.asking import Answer, ask
+from streams.health.asking import Answer, ask, read_metrics
+from streams.health.exposition import merged
 from streams.health.judging import Check, Report
 from streams.health.listening import LIVE, READY, HealthServer
 
@@ -83,6 +84,12 @@ class Family:
             Check(f"process {name}", answer.ok, answer.says) for name, answer in zip(members, answers, strict=True)
         ]
         return Report((running, there, *checks))
+
+    async def metrics(self) -> bytes:
+        """What every process measures, one after the other, each told from the others by a label."""
+        members = dict(self._members)
+        texts = await asyncio.gather(*(read_metrics(address, within=3.0) for address in members.values()))
+        return merged(dict(zip(members, texts, strict=True)))
 
     async def _ask(self, path: str) -> tuple[list[str], list[Answer]]:
         members = dict(self._members)

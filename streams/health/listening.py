@@ -1,4 +1,4 @@
-"""A very small HTTP server for probes: two paths, one request per connection, bounds on everything.
+"""A very small HTTP server for probes: three paths, one request per connection, bounds on everything.
 
 It runs in a thread with an event loop of its own, so it answers while the worker's loop is blocked.
 """
@@ -25,10 +25,11 @@ from streams.health.judging import Report
 
 logger = logging.getLogger("streams.health")
 
-LIVE, READY = "/livez", "/readyz"
+LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 _MOST_CONNECTIONS = 64
 _MOST_BYTES = 4096
-_PATIENCE = 2.0
+_PATIENCE = 5.0
+_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class View(Protocol):
@@ -39,6 +40,9 @@ class View(Protocol):
 
     async def ready(self) -> Report:
         """Whether the worker can take events."""
+
+    async def metrics(self) -> bytes:
+        """Every metric in the text format of Prometheus; empty where nobody measures."""
 
     async def close(self) -> None:
         """Called once, at the end."""
@@ -139,10 +143,15 @@ class HealthServer:
         method, target = request[0], request[1].decode("latin-1")
         path, _, query = target.partition("?")
         ask = {LIVE: self._view.live, READY: self._view.ready}.get(path)
-        if ask is None:
-            return _response(HTTPStatus.NOT_FOUND, f"there are {LIVE} and {READY}\n".encode())
+        if ask is None and path != METRICS:
+            return _response(HTTPStatus.NOT_FOUND, f"there are {LIVE}, {READY} and {METRICS}\n".encode())
         if method not in (b"GET", b"HEAD"):
             return _response(HTTPStatus.METHOD_NOT_ALLOWED, b"GET or HEAD\n", "Allow: GET, HEAD")
+        if ask is None:
+            text = await self._view.metrics()
+            if not text:
+                return _response(HTTPStatus.NOT_FOUND, b"nothing is measured: STREAMS_TELEMETRY=prometheus\n")
+            return _response(HTTPStatus.OK, text, f"Content-Type: {_EXPOSITION}", with_body=method == b"GET")
         report = await ask()
         status = HTTPStatus.OK if report.ok else HTTPStatus.SERVICE_UNAVAILABLE
         if "verbose" in parse_qs(query, keep_blank_values=True, max_num_fields=16):

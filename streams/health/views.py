@@ -58,6 +58,7 @@ class WorkerView:
     def __init__(self, broker: Broker, vitals: Callable[[], Vitals], pulse: Pulse) -> None:
         self._vitals = vitals
         self._pulse = pulse
+        self._observers = broker.observers
         places = [(consumer.stream, consumer.group, consumer.levels) for consumer in vitals().consumers]
         self._probing = Probing(broker, places)
         self._probed = Probed()
@@ -75,6 +76,10 @@ class WorkerView:
                 self._probed = await self._probe()
                 self._probed_at = time.monotonic()
         return judge_ready(self._vitals(), self._pulse.silence, self._probed, time.monotonic())
+
+    async def metrics(self) -> bytes:
+        """What the worker measures."""
+        return b"".join([await observer.exposition() for observer in self._observers])
 
     async def close(self) -> None:
         """Close the connection."""

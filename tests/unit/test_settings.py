@@ -50,6 +50,7 @@ GOOD = {
     "timeout": ("0.5", 0.5),
     "log": ("JSON", "json"),
     "health": (" :8080 ", ":8080"),
+    "telemetry": (" OTLP , prometheus ", "otlp,prometheus"),
     "log_level": ("Debug", "debug"),
     "url": ("redis://h:1/2", "redis://h:1/2"),
 }
@@ -157,6 +158,7 @@ MALFORMED = {
     "timeout": ["", "0", "0.01", "3601", "nan"],
     "log": ["", "xml", "text,json"],
     "log_level": ["", "loud", "10", "critical"],
+    "telemetry": ["statsd", "otlp prometheus"],
     "health": [
         "on",
         "65536",
@@ -341,7 +343,7 @@ ROW = re.compile(
     r"^\| `(?P<name>\w+)` \| (?P<unit>[^|]+) \| (?P<default>[^|]+) \| (?P<effect>[^|]+) \| (?P<variable>[^|]+) \|$",
     re.MULTILINE,
 )
-SHOWN = {"url": "none", "serve_levels": "all", "health": "none", "levels": "`0,1,5,10`"}
+SHOWN = {"url": "none", "serve_levels": "all", "health": "none", "telemetry": "none", "levels": "`0,1,5,10`"}
 UNITS = {reading.name: reading.unit for reading in read_settings({}, Path("/nowhere"))}
 
 

@@ -1,0 +1,116 @@
+"""Metrics: those of the conventions, and what they do not have. Labels are streams, groups, levels and stable words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import metrics
+from opentelemetry.metrics import MeterProvider
+
+from streams.broker.observing import Desk, Observer, Settled
+from streams.errors import HandlerSignal
+from streams.middleware.base import Attempt, Middleware
+from streams.telemetry import names
+from streams.version import __version__
+
+if TYPE_CHECKING:
+    from streams.broker.dead_letters import StoredLetter
+    from streams.broker.fetch import Delivery
+
+_BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+class Metrics(Middleware, Observer):
+    """Counts and measures what consumers and producers do.
+
+    Args:
+        provider: makes the meter; None: the one of the process.
+
+    Attributes:
+        meter: that makes the instruments.
+    """
+
+    def __init__(self, provider: MeterProvider | None = None) -> None:
+        self.meter = meter = metrics.get_meter("streams", __version__, provider)
+        self.sent = meter.create_counter("messaging.client.sent.messages", "{message}", "Events that were published.")
+        self.operation = meter.create_histogram(
+            "messaging.client.operation.duration", "s", "Of trips to the server.",
+            explicit_bucket_boundaries_advisory=names.BUCKETS,
+        )  # fmt: skip
+        self._consumed = meter.create_counter(
+            "messaging.client.consumed.messages", "{message}", "Deliveries to consumers, retries included."
+        )
+        self._process = meter.create_histogram(
+            "messaging.process.duration", "s", "Of attempts.", explicit_bucket_boundaries_advisory=names.BUCKETS
+        )
+        self._settled = meter.create_counter("streams.settled", "{message}", "Outcomes of deliveries, as written.")
+        self._dead = meter.create_counter("streams.dead_letters", "{message}", "Events that died, by reason.")
+        self._lost = meter.create_counter("streams.lease.losses", "{message}", "Deliveries whose lease was lost.")
+        self._replayed = meter.create_counter("streams.replays", "{message}", "Dead letters that were put back.")
+        self._batch = meter.create_histogram(
+            "streams.settle.batch_size", "{message}", "Outcomes that share a trip.",
+            explicit_bucket_boundaries_advisory=_BATCHES,
+        )  # fmt: skip
+        self._delay = meter.create_histogram(
+            "streams.limit.delay", "s", "For how long limits put events off.",
+            explicit_bucket_boundaries_advisory=(*names.BUCKETS, 30.0, 60.0, 300.0, 3600.0),
+        )  # fmt: skip
+
+    # --- attempts
+
+    def before(self, attempt: Attempt) -> None:
+        """Look at the clock."""
+        attempt.state[self] = time.perf_counter()
+
+    def after(self, attempt: Attempt) -> None:
+        """An attempt went well."""
+        self._measure(attempt, {})
+
+    def failed(self, attempt: Attempt, error: BaseException) -> None:
+        """An attempt failed, or its handler chose another outcome."""
+        if isinstance(error, HandlerSignal) or attempt.cancelled in ("lost", "shutdown"):
+            self._measure(attempt, {})
+        else:
+            kind = "timeout" if isinstance(error, TimeoutError) else type(error).__qualname__
+            self._measure(attempt, {names.ERROR: kind})
+
+    def _measure(self, attempt: Attempt, more: dict[str, Any]) -> None:
+        event = attempt.event
+        facts = names.attributes("process", "process", event.stream, event.group, **more)
+        self._process.record(time.perf_counter() - attempt.state[self], facts)
+
+    # --- trips
+
+    def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
+        """A read that brought something; how long it waited for that says nothing, and is not measured."""
+        self._consumed.add(len(deliveries), names.attributes("receive", "receive", desk.stream, desk.group))
+
+    def settled(self, desk: Desk, settled: Settled) -> None:
+        """Outcomes that were written."""
+        place = {names.DESTINATION: desk.stream, names.GROUP: desk.group}
+        counts: dict[str, int] = {}
+        if settled.done:
+            counts["done"] = len(settled.done)
+        for row, why in settled.postponed:
+            counts[why] = counts.get(why, 0) + 1
+            if why == "limited":
+                self._delay.record(row.delay_ms / 1000, place)
+        for letter in settled.buried:
+            counts["dead"] = counts.get("dead", 0) + 1
+            self._dead.add(1, place | {names.REASON: letter.reason})
+        for outcome, count in counts.items():
+            self._settled.add(count, place | {names.OUTCOME: outcome})
+        if settled.lost:
+            self._lost.add(settled.lost, place)
+        if counts:
+            self._batch.record(sum(counts.values()), place)
+            took = (time.time_ns() - settled.began) / 1e9
+            self.operation.record(max(0.0, took), names.attributes("settle", "settle", desk.stream, desk.group))
+
+    def replayed(self, stream: str, group: str, letters: Sequence[StoredLetter], places: Sequence[str]) -> None:
+        """Dead letters that were put back."""
+        count = sum(map(bool, places))
+        if count:
+            self._replayed.add(count, {names.DESTINATION: stream, names.GROUP: group})
