@@ -329,11 +329,17 @@ async def test_silent_consumers_are_removed_unless_something_is_pending(broker):
     assert await consumers(broker) == {"holds-one", "empty"}
     sweeping = Reclaiming(broker, broker.keys("s"), Levels(), "g", "r")
 
+    count = 0
+
     async def removed() -> bool:
-        return (await sweeping.sweep(lease=3600, lock=30, silence=0.05, most=100)).consumers_removed > 0
+        # On a busy machine the sweeper itself may be silent for so long, and be removed first.
+        nonlocal count
+        count += (await sweeping.sweep(lease=3600, lock=30, silence=0.05, most=100)).consumers_removed
+        return "empty" not in await consumers(broker)
 
     await eventually(removed, what="the removal")
-    assert await consumers(broker) == {"holds-one"}
+    assert count >= 1
+    assert await consumers(broker) - {"r"} == {"holds-one"}
     assert {owner for owner, _ in (await owners(broker)).values()} == {"holds-one"}
 
 

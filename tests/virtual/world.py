@@ -61,6 +61,7 @@ class World:
         self.stop_after = self.lot.choice([0, 0, self.lot.randint(1, 60)])
         """If not 0: the first consumer stops in the moment in which the answer of that trip arrives."""
         self.stop_now = asyncio.Event()
+        self.observers = ()
         self.clock = SimpleNamespace(now=loop.time, observe=lambda _: None, ahead=0.0)
         self.address = "model"
 
