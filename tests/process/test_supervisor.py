@@ -60,7 +60,12 @@ async def test_a_process_that_never_begins_ends_the_worker(code, verdict):
 
 
 async def test_what_cannot_be_mended_by_starting_again_ends_the_worker_at_once():
-    code = "say('ready'); say('hopeless'); sys.exit(2) if name == '2' else time.sleep(60)"
+    # The other one is killed as soon as this one has ended, and may not have come to its note by then.
+    code = """
+    say('ready'); say('hopeless')
+    while name == '1' or '1 start' not in open('notes').read(): time.sleep(0.01)
+    sys.exit(2)
+    """
     assert await supervisor(code, 2).run() == 2
     assert sorted(notes()) == ["1 start", "2 start"]
 
