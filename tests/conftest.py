@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -11,15 +12,35 @@ import pytest
 from hypothesis import Phase, settings
 
 from streams import Broker
+from tests import canaries, roles, topologies
 from tests.servers import BINARIES, Server, clean_environment, server_label
 
 _count = itertools.count()
 
-settings.register_profile("no-shrink", phases=(Phase.explicit, Phase.reuse, Phase.generate))
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")  # How long an example takes says something of the machine.
+settings.register_profile("no-shrink", phases=(Phase.explicit, Phase.reuse, Phase.generate), deadline=None)
 """For runs that only ask whether there is a failure: ``--hypothesis-profile=no-shrink``."""
 
 
-def pytest_configure() -> None:
+TOPOLOGY = os.environ.get("STREAMS_TEST_TOPOLOGY", "single")
+"""What the shared server is: see ``tests.topologies.KINDS``."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On other topologies the tests that look at one server from behind say nothing of us, and are left out."""
+    left_out = [item for item in items if item.get_closest_marker("one_server") and _has_several(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _has_several(item: pytest.Item) -> bool:
+    return TOPOLOGY != "single" or "conformance" in item.path.parts
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "one_server: looks at a single server, its figures, its memory or its socket")
     # Shells start background jobs with SIGINT ignored, and what is ignored is inherited; many tests are about Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,8 +60,6 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """No setting of this machine reaches a test, and env files are looked for in an empty folder."""
-    import os
-
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -49,9 +68,27 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 @pytest.fixture(scope="session", params=BINARIES, ids=server_label)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """One server per binary, shared by the tests that do not break it."""
-    running = Server(request.param).start()
-    yield running
-    running.close()
+    kind = topologies.KINDS[TOPOLOGY]
+    running = kind(request.param)
+    try:
+        yield running.start()
+    finally:
+        running.close()
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """No test makes the package write down a password, a body or a phone number that should be masked."""
+    leaks = canaries.watch(monkeypatch)
+    yield leaks
+    assert not leaks, f"{len(leaks)} log lines show what they must not: {leaks[0]}"
+
+
+@pytest.fixture(autouse=True)
+def _roles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server has a user per role, each part of the package is the one of its role."""
+    if "server" in request.fixturenames and isinstance(request.getfixturevalue("server"), topologies.Guarded):
+        roles.play_roles(monkeypatch)
 
 
 @pytest.fixture

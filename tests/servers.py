@@ -38,7 +38,7 @@ class Server:
         self.binary = binary
         self.folder = Path(tempfile.mkdtemp(prefix="st", dir="/tmp"))
         self.socket = str(self.folder / "s")
-        self.port = _free_port() if port else 0
+        self.port = free_port() if port else 0
         self.options = [
             *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket, "--unixsocketperm", "700"),
             *("--dir", str(self.folder), "--save", "", "--appendonly", "yes" if aof else "no"),
@@ -106,7 +106,7 @@ def wait_until(condition, *, seconds: float = 10.0, what: str = "the condition")
         time.sleep(0.01)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

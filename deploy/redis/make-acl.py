@@ -14,8 +14,11 @@ import sys
 
 from streams.broker.access import ROLES
 
-CONNECTION = ("ping", "hello", "auth", "select", "client|setname", "client|id")
-"""What a connection needs before anything is asked. ``client|setinfo``, which the client sends, may be refused."""
+CONNECTION = ("ping", "hello", "auth", "select", "client|setname", "client|id", "role", "cluster|slots", "asking")
+"""What a connection needs before anything is asked, the last three behind Sentinels or in a cluster only.
+
+``client|setinfo``, which the client sends, may be refused.
+"""
 EXTRA = {"operator": ("info", "acl|whoami", "config|get")}
 """What ``streams doctor`` looks at; without it some findings are left out."""
 

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from streams.broker.embedded import EmbeddedServer
 from streams.broker.observing import NOBODY
-from streams.errors import BrokerUnavailable, ConfigurationError
-from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name
+from streams.broker.url import ServerURL, unreadable
+from streams.errors import BrokerUnavailable
+from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name, index_key
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
+    from streams.broker.cluster import Cluster
     from streams.broker.dial import Dial
     from streams.broker.link import Link
+    from streams.broker.sentinel import SentinelDial
 
 DEFAULT_URL = "memory://"
 EMBEDDED = ("embedded://", "memory://")
-_SERVER = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
-_LATER = ("redis+sentinel://", "redis+cluster://")
 
 
 class ServerClock:
@@ -53,7 +54,8 @@ class Broker:
     """A server, found by its URL, and the connections to it. Use ``async with``, or ``connect`` and ``close``.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``unix://``, ``embedded://PATH`` or ``memory://``; see DEFAULT_URL.
+        url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://HOSTS/SERVICE``, ``redis+cluster://HOSTS``,
+            ``embedded://PATH`` or ``memory://``; see DEFAULT_URL.
         namespace: first part of every key.
         timeout: seconds for a round trip, and for connecting.
 
@@ -70,14 +72,15 @@ class Broker:
         self.clock = ServerClock()
         self._timeout = timeout
         self._embedded: EmbeddedServer | None = None
-        self._dial: Dial | None = None
+        self._dial: Dial | SentinelDial | None = None
+        self._cluster: Cluster | None = None
         self._links: set[Link] = set()
         self._control: Link | None = None
         self.observers = NOBODY
         if self.url.startswith(EMBEDDED):
             self._embedded = EmbeddedServer.from_url(self.url)
         else:
-            self._dial = self._read_url()
+            self._read_url()
 
     def __repr__(self) -> str:
         """Show the address without credentials."""
@@ -95,7 +98,8 @@ class Broker:
     @property
     def user(self) -> str:
         """The server's user that the URL names, else ``default``."""
-        return self._dial.user if self._dial is not None else "default"
+        way = self._dial or self._cluster
+        return way.user if way is not None else "default"
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -120,11 +124,27 @@ class Broker:
 
         ``depth``: how many round trips may be under way at once.
         """
-        from streams.broker.link import Link
+        link: Link
+        if self._cluster is not None:
+            from streams.broker.cluster import ClusterLink
 
-        link = Link(self._open, self._timeout, self._links.discard, depth)
+            link = ClusterLink(self._cluster, self._timeout, index_key(self.namespace), self._links.discard, depth)
+        else:
+            from streams.broker.link import NodeLink
+
+            link = NodeLink(self._open, self._timeout, self._links.discard, depth)
         self._links.add(link)
         return link
+
+    async def primaries(self) -> dict[str, Link]:
+        """A link to each server that has a part of the keys, by its name, for what must be asked of each.
+
+        Unless it is a cluster that is one, without a name. They belong to ``control`` and are closed with it.
+
+        Raises:
+            BrokerUnavailable: the cluster cannot be asked.
+        """
+        return await self.control.primaries()
 
     async def connect(self) -> None:
         """Reach the server and read its clock.
@@ -147,32 +167,30 @@ class Broker:
             # A server that keeps nothing must be gone before somebody opens the next one.
             await asyncio.to_thread(self._embedded.close, wait=self.url == DEFAULT_URL)
 
-    def _read_url(self) -> Dial:
-        name, mark, rest = self.url.partition("://")
-        if not mark:
-            raise ConfigurationError(f"the URL has no scheme; it begins with one of {', '.join((*_SERVER, *EMBEDDED))}")
-        scheme = name + mark
-        if scheme in _LATER:
-            raise ConfigurationError(f"{scheme} is not served by this version; use {', '.join(_SERVER[:2])} or unix://")
-        if scheme not in _SERVER:
-            raise ConfigurationError(f"URL scheme {scheme!r} is unknown; use one of {', '.join((*_SERVER, *EMBEDDED))}")
+    def _read_url(self) -> None:
+        read = ServerURL.parse(self.url)
         from streams.broker.dial import Dial
 
         try:
-            dial = Dial(
-                self.address, self.url.replace("valkey", "redis", 1) if scheme.startswith("valkey") else self.url
-            )
+            dial = Dial(self.address, read.server)
         except ValueError:
             # The parser's own message may quote the URL, and with it the password.
-            raise self._unreadable(scheme) from None
-        database = rest.rpartition("@")[2].partition("?")[0].partition("/")[2]
-        if scheme != "unix://" and not re.fullmatch(r"[0-9]{0,9}", database):
-            raise self._unreadable(scheme)  # The parser would take database 0 without a word.
-        return dial
+            raise unreadable(self.url.partition("://")[0]) from None
+        if read.topology == "cluster":
+            from streams.broker.cluster import Cluster
 
-    @staticmethod
-    def _unreadable(scheme: str) -> ConfigurationError:
-        return ConfigurationError(f"the {scheme} URL cannot be read: check host, port, database and query")
+            self._cluster = Cluster(dial, read.nodes, self._leave)
+        elif read.topology == "sentinel":
+            from streams.broker.sentinel import SentinelDial
+
+            self._dial = SentinelDial(dial, Dial(self.address, read.sentinel), read.nodes, read.service, self._leave)
+        else:
+            self._dial = dial
+
+    def _leave(self, stay: Callable[[str, int], bool]) -> None:
+        """After a failover: no link may go on waiting for a server that is cut off, and that nobody writes to."""
+        for link in list(self._links):
+            link.leave(stay)
 
     async def _open(self) -> AbstractConnection:
         """A connected connection."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
 from streams.broker.strays import Straying, Strays
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, CommandRefused
 from streams.keys import PARKED, WAITING, Keys
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 _DEAD_FACTS = Script("dead_facts")
 _WEIGH = Script("weigh")
@@ -95,11 +98,12 @@ class Diagnosing:
 
     Args:
         broker: an open broker.
+        link: to the one of its servers that is asked about itself; None: it has one only.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, link: Link | None = None) -> None:
         self._broker = broker
-        self._link = broker.control
+        self._link = link or broker.control
 
     async def info(self) -> dict[str, str] | Denied:
         """What ``INFO`` says. One command."""

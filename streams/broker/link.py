@@ -1,9 +1,10 @@
-"""One connection to the server, commands one after the other, replies as bytes."""
+"""Connections to the server: commands one after the other, replies as bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -21,36 +22,12 @@ _RELOADS = 20
 """Tries to load scripts per batch: they can be flushed again between loading and calling."""
 
 
-class Link:
-    """A connection of its own: nothing that others send can delay its replies or answer in their place.
+class Link(ABC):
+    """The way of one user of the server: nothing that others send can delay its replies or answer in their place.
 
     The client library is used below its own client object: no pool, no retries (a retried write can write twice), one
-    timeout per round trip instead of one per reply. A cancelled or failed exchange closes the connection, so a late
-    reply can never answer a later command.
-
-    Args:
-        connect: makes a connected connection.
-        timeout: seconds for one round trip.
-        on_close: told when the link is closed for good.
-        depth: how many round trips may be under way at once; the others wait for their turn. They are answered in the
-            order of the calls, and when the connection is lost, all of them are.
+    timeout per round trip instead of one per reply.
     """
-
-    def __init__(
-        self,
-        connect: Callable[[], Awaitable[AbstractConnection]],
-        timeout: float,
-        on_close: Callable[[Link], None],
-        depth: int = 1,
-    ) -> None:
-        self._connect = connect
-        self._on_close = on_close
-        self._timeout = timeout
-        self._wire: Wire | None = None
-        self._turns = asyncio.Semaphore(depth)
-        self._connecting = asyncio.Lock()
-        self._used = 0.0
-        self._closed = False
 
     async def call(self, *command: bytes | str | float, within: float | None = None) -> Any:
         """Send one command and return its reply, ``within`` seconds (the link's timeout if None).
@@ -72,6 +49,59 @@ class Link:
         if isinstance(reply, BrokerError):
             raise reply
         return reply
+
+    @abstractmethod
+    async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
+        """Send commands in one write and return their replies; a refusal stands in its reply's place.
+
+        Raises:
+            BrokerUnavailable: as in ``call``.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close it for good. Idempotent."""
+
+    @abstractmethod
+    async def primaries(self) -> dict[str, Link]:
+        """A link to each server that has a part of the keys, by the server's name; one without a name has them all."""
+
+    @abstractmethod
+    def leave(self, stay: Callable[[str, int], bool]) -> None:
+        """Drop the connections to servers that are no primaries (any more), whatever is awaited from them.
+
+        May be called from any thread. ``stay`` says of a host and port whether it is one.
+        """
+
+
+class NodeLink(Link):
+    """One connection to one server.
+
+    A cancelled or failed exchange closes the connection, so a late reply can never answer a later command.
+
+    Args:
+        connect: makes a connected connection.
+        timeout: seconds for one round trip.
+        on_close: told when the link is closed for good.
+        depth: how many round trips may be under way at once; the others wait for their turn. They are answered in the
+            order of the calls, and when the connection is lost, all of them are.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[AbstractConnection]],
+        timeout: float,
+        on_close: Callable[[NodeLink], None],
+        depth: int = 1,
+    ) -> None:
+        self._connect = connect
+        self._on_close = on_close
+        self._timeout = timeout
+        self._wire: Wire | None = None
+        self._turns = asyncio.Semaphore(depth)
+        self._connecting = asyncio.Lock()
+        self._used = 0.0
+        self._closed = False
 
     async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
         """Send commands in one write and return their replies; a refusal stands in its reply's place.
@@ -105,6 +135,16 @@ class Link:
         if wire is not None:
             await wire.close(wait=True)
 
+    async def primaries(self) -> dict[str, Link]:
+        """This one: the server has all keys."""
+        return {"": self}
+
+    def leave(self, stay: Callable[[str, int], bool]) -> None:
+        """Drop the connection if its server is no primary any more."""
+        wire = self._wire
+        if wire is not None and not stay(*wire.peer):
+            wire.give_up("another server is the primary now")
+
     async def _exchange(self, commands: Sequence[Command], within: float | None) -> list[Any]:
         wire = await self._ready()
         try:
@@ -124,7 +164,9 @@ class Link:
         self._used = time.monotonic()
         for i, reply in enumerate(replies):
             if type(reply) is hiredis.ReplyError:
-                replies[i] = _refusal(str(reply))
+                replies[i] = refused = _refusal(str(reply))
+                if isinstance(refused, NotPrimary):
+                    await self._drop(wire)  # The next call asks anew who is.
         return replies
 
     async def _ready(self) -> Wire:
@@ -149,8 +191,47 @@ class Link:
 
 
 def _refusal(text: str) -> BrokerError:
-    return _UnknownScript(text) if text.startswith("NOSCRIPT") else failures.refusal(redis_errors.ResponseError(text))
+    if text.startswith("NOSCRIPT"):
+        return _UnknownScript(text)
+    if text.startswith(("MOVED ", "ASK ")):
+        return Redirected(text)
+    refused = failures.refusal(redis_errors.ResponseError(text))
+    if isinstance(refused, BrokerUnavailable):
+        if text.startswith("TRYAGAIN"):
+            return TryAgain(str(refused))
+        if text.startswith("CLUSTERDOWN"):
+            return Down(str(refused))
+        if any(mark in text for mark in ("READONLY", "read only replica", "NOREPLICAS", "MASTERDOWN")):
+            return NotPrimary(str(refused))
+    return refused
 
 
 class _UnknownScript(BrokerUnavailable):
     """NOSCRIPT: the server has not got the script (any more)."""
+
+
+class NotPrimary(BrokerUnavailable):
+    """The server is a replica, or a primary without its replicas: another one may be the primary by now."""
+
+
+class Down(BrokerUnavailable):
+    """CLUSTERDOWN: the node is cut off, or nobody serves the slot."""
+
+
+class TryAgain(BrokerUnavailable):
+    """TRYAGAIN: the keys of the command are on their way from one node to another."""
+
+
+class Redirected(BrokerUnavailable):
+    """MOVED or ASK: another node serves the slot.
+
+    Attributes:
+        slot, host, port: of whom; the host is '' for the one that was asked.
+        once: ASK: only this command is for that node, and it must be told so.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"the server cannot serve this now: {text}")
+        word, slot, address = text.split(" ")[:3]
+        self.host, _, port = address.rpartition(":")
+        self.slot, self.port, self.once = int(slot), int(port), word == "ASK"

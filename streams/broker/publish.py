@@ -9,6 +9,7 @@ from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError
 from streams.keys import Keys
+from streams.partitions import Partitions
 from streams.priority import Levels
 
 if TYPE_CHECKING:
@@ -122,9 +123,15 @@ class Publishing:
         self._index = {level: i + 1 for i, level in enumerate(levels.descending)}
         self._stream_of = dict(zip(levels.descending, self._streams, strict=True))
 
-    async def register(self) -> None:
-        """Write down that the stream exists, for whoever lists streams. Idempotent."""
-        await self._link.call("SADD", self._keys.index(), *(f"{self._keys.stream}|{n}" for n in self._levels.ascending))
+    async def register(self) -> Partitions:
+        """Write down that the stream exists, for whoever lists streams; returns how it is spread. Idempotent."""
+        rows = (f"{self._keys.stream}|{n}" for n in self._levels.ascending)
+        replies = await self._link.batch([("SADD", self._keys.index(), *rows), ("GET", self._keys.partitions())])
+        for reply in replies:
+            if isinstance(reply, BrokerError):
+                raise reply
+        count, _, by = (replies[1] or b"1 key").decode().partition(" ")
+        return Partitions(int(count), by)
 
     async def add_one(self, event: Prepared) -> str:
         """Store one event for now; returns its entry id, '' if the stream is full. One plain command, no script."""

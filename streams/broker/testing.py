@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
 from streams.keys import PARKED, Keys
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 _ADVANCE = Script("advance")
 _AGE_LEASES = Script("age_leases")
@@ -68,21 +72,28 @@ class Rehearsing:
     async def age_keys(self, seconds: float) -> int:
         """Let every expiring key of the namespace expire earlier (dedup ids, locks); returns how many are gone."""
         gone = 0
-        async for names in self._keys():
-            gone += await self._link.call(*_AGE_KEYS.command(names, round(seconds * 1000)))
+        async for link, names in self._keys():
+            gone += await link.call(*_AGE_KEYS.command(names, round(seconds * 1000)))
         return gone
 
     async def erase(self) -> None:
         """Delete every key of the namespace."""
-        async for names in self._keys():
-            await self._link.call("UNLINK", *names)
+        async for link, names in self._keys():
+            await link.call("UNLINK", *names)
 
-    async def _keys(self) -> AsyncIterator[list[str]]:
-        cursor = "0"
-        while True:
-            reply = await self._link.call("SCAN", cursor, "MATCH", f"{self._broker.namespace}:*", "COUNT", _PAGE)
-            cursor = reply[0].decode()
-            if reply[1]:
-                yield [name.decode() for name in reply[1]]
-            if cursor == "0":
-                return
+    async def _keys(self) -> AsyncIterator[tuple[Link, list[str]]]:
+        """Every key of the namespace and the server that has it; those that come together are of one stream."""
+        for link in (await self._broker.primaries()).values():
+            cursor = "0"
+            while True:
+                reply = await link.call("SCAN", cursor, "MATCH", f"{self._broker.namespace}:*", "COUNT", _PAGE)
+                cursor = reply[0].decode()
+                names = sorted((name.decode() for name in reply[1]), key=_tag)
+                for _, group in itertools.groupby(names, _tag):
+                    yield link, list(group)
+                if cursor == "0":
+                    break
+
+
+def _tag(key: str) -> str:
+    return key.partition("{")[2].partition("}")[0]

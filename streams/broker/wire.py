@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Self, cast
@@ -63,6 +64,16 @@ class Wire(asyncio.Protocol):
             return await answer
         finally:
             give_up.cancel()
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Host and port of the server; '' and 0 on a unix socket."""
+        return getattr(self._connection, "host", ""), getattr(self._connection, "port", 0)
+
+    def give_up(self, why: str) -> None:
+        """Tell whoever waits that the connection is of no use any more. May be called from any thread."""
+        with contextlib.suppress(RuntimeError):  # Its event loop has ended, and with it whoever waited.
+            self._loop.call_soon_threadsafe(self._fail, ConnectionError(why))
 
     @property
     def is_lost(self) -> bool:

@@ -32,8 +32,8 @@ Url = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The server: redis://, rediss://, unix:// or embedded://PATH. Default: STREAMS_URL or REDIS_URL, from the "
-        "environment or an env file.",
+        help="The server: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or embedded://PATH. "
+        "Default: STREAMS_URL or REDIS_URL, from the environment or an env file.",
         show_default=False,
         rich_help_panel="Server",
     ),

@@ -5,6 +5,8 @@ Examining is read only, and safe on a busy server: the cost does not grow with w
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streams.broker import Broker
 from streams.broker.access import Accessing
 from streams.broker.connection import EMBEDDED
@@ -41,8 +43,8 @@ class Doctor:
     async def examine(self, stream: str = "") -> list[Finding]:
         """Everything that can be found, the worst first; what may not be looked at is a finding ``unknown``.
 
-        Commands: 6 for the server, one per permission of the role and three; per stream 5, 5 per level, 3 more per
-        level and group, 6 per group.
+        Commands: 6 for each server that has a part of the keys, one per permission of the role and three; per stream
+        5, 5 per level, 3 more per level and group, 6 per group.
 
         Args:
             stream: only this one besides the server; '': all.
@@ -61,7 +63,9 @@ class Doctor:
             if stream and stream not in streams:
                 there = ", ".join(streams)
                 raise NotFound(f"there is no stream {stream!r} on {self._broker.address}; there are: {there}")
-        findings += await self._server()
+        for name, link in (await self._broker.primaries()).items():
+            found = await self._server(Diagnosing(self._broker, link))
+            findings += [replace(each, where=f"{each.where} {name}") if name else each for each in found]
         findings += await self._access(next((f"{name}|{levels[0]}" for name, levels in streams.items()), ""))
         for name, levels in streams.items():
             if stream in ("", name):
@@ -69,12 +73,12 @@ class Doctor:
                 findings += await self._stream(name, levels)
         return sorted(findings, key=lambda found: (ORDER.index(found.severity), found.where, found.code))
 
-    async def _server(self) -> list[Finding]:
-        findings = list(servers.judge_skew(await self._diagnosing.skew(), self._bounds))
-        info = await self._diagnosing.info()
+    async def _server(self, diagnosing: Diagnosing) -> list[Finding]:
+        findings = list(servers.judge_skew(await diagnosing.skew(), self._bounds))
+        info = await diagnosing.info()
         if isinstance(info, Denied):
             return [*findings, _unknown("server", servers.WHERE, info)]
-        config = await self._diagnosing.config("save", "appendfsync", "min-replicas-to-write")
+        config = await diagnosing.config("save", "appendfsync", "min-replicas-to-write")
         if isinstance(config, Denied):
             findings.append(_unknown("persistence", servers.WHERE, config))
         return [

@@ -28,7 +28,7 @@ class Finding:
     Attributes:
         code: a stable word, one of ``SERVER_CODES`` and ``STREAM_CODES``.
         severity: how bad it is; ``unknown``: it could not be looked at.
-        where: stream, or stream and group, or ``server``.
+        where: stream, or stream and group, or ``server``, with host and port where there are several.
         what: a sentence with figures.
         todo: what to do; empty if nothing.
     """

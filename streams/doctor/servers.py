@@ -133,9 +133,11 @@ def judge_transport(address: str) -> Iterator[Finding]:
         host = parts.hostname or "localhost"
     except ValueError:
         return
-    if parts.scheme in ("redis", "valkey") and not _is_loopback(host):
+    product, _, topology = parts.scheme.partition("+")
+    if product in ("redis", "valkey") and not _is_loopback(host):
         what = f"the connection to {host} is in plain text: password and events can be read on the way"
-        yield Finding("plain-text", "info", WHERE, what, f"give the server TLS and use {parts.scheme}s://")
+        tls = f"{product}s{f'+{topology}' if topology else ''}"
+        yield Finding("plain-text", "info", WHERE, what, f"give the server TLS and use {tls}://")
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -35,9 +36,11 @@ DEAD = "/streams/orders/groups/billing/dead"
 
 
 @asynccontextmanager
-async def api(server, namespace, **options: Any) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
-    """Clients of the API by their tokens; '' has none."""
-    made = DashboardOptions(Accounts(ACCOUNTS), Tokens(KNOWN._tokens), **options)
+async def api(
+    server, namespace, clock: Callable[[], float] = time.monotonic, **options: Any
+) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+    """Clients of the API by their tokens; '' has none. ``clock``: what rates are measured with."""
+    made = DashboardOptions(Accounts(ACCOUNTS), Tokens(KNOWN._tokens, clock), **options)
     dashboard = Dashboard(Pipeline(settings=Settings(url=server.url, namespace=namespace)), made)
     async with serving(dashboard.app) as url:
         clients = {
@@ -203,14 +206,16 @@ async def test_what_is_asked_wrongly_is_told_without_repeating_it(server, namesp
 
 
 async def test_each_token_has_its_rate(server, namespace):
-    async with api(server, namespace) as clients:
+    now = 0.0
+    async with api(server, namespace, lambda: now) as clients:
         replies = await asyncio.gather(*(clients["viewer"].get("/openapi.json") for _ in range(5)))
         assert {reply.status_code for reply in replies} == {200}  # The document needs no token.
-        codes = [
-            reply.status_code
-            for reply in await asyncio.gather(*(clients["viewer"].get("/messages/x") for _ in range(250)))
-        ]
-        assert set(codes) == {404, 429}
+        replies = [await clients["viewer"].get("/messages/x") for _ in range(102)]
+        assert [reply.status_code for reply in replies] == [404] * 100 + [429] * 2
+        assert replies[-1].headers["retry-after"] == "1"
+        now += 0.1  # In which five more may come.
+        codes = [(await clients["viewer"].get("/messages/x")).status_code for _ in range(6)]
+        assert codes == [404] * 5 + [429]
         assert (await clients["operator"].get("/messages/x")).status_code == 404
 
 

@@ -38,7 +38,7 @@ WHOLE = (
     *LEAST, "webhook.enabled=true", "webhook.ingress.enabled=true", "webhook.ingress.host=w.example",
     "dashboard.ingress.enabled=true", "dashboard.ingress.host=d.example", "dashboard.ingress.tlsSecret=t",
     "podMonitor.enabled=true", "prometheusRule.enabled=true", "redis.tlsSecret=tls", "worker.levels=5\\,10",
-    "image.digest=sha256:00", "worker.envFrom[0].secretRef.name=tokens",
+    "image.digest=sha256:00", "networkPolicy.redisPorts={6379,26379}", "worker.envFrom[0].secretRef.name=tokens",
 )  # fmt: skip
 KEDA = ("autoscaling.keda.enabled=true", "autoscaling.keda.prometheus=http://p:9090")
 KINDS = {

@@ -109,8 +109,12 @@ class Load:
                 self.refused += 1
                 await asyncio.sleep(0.02)
             else:
-                self.stored.add(event.id)
+                self.acknowledged(event.id)
             await asyncio.sleep(self._pause)
+
+    def acknowledged(self, ident: str) -> None:
+        """The server has the event."""
+        self.stored.add(ident)
 
 
 async def drained(server: Server, broker: Broker, seconds: float = 15.0) -> None:

@@ -42,7 +42,9 @@ from streams import service as service_module
 from streams.handlers import Route
 from streams.keys import Keys
 from streams.logs import set_up
-from streams.service import Service, ServiceOptions
+from streams.plans import ServiceOptions
+from streams.service import Service
+from tests.canaries import shown
 from tests.servers import Server, clean_environment, wait_until, whole_lines
 
 ROOT = Path(__file__).parents[2]
@@ -206,12 +208,12 @@ def main() -> None:
 class Worker:
     """A worker process, its log and its end."""
 
-    def __init__(self, config: Config, log: Path) -> None:
+    def __init__(self, config: Config, log: Path, root: Path = ROOT) -> None:
         self.log = log
         command = [sys.executable, "-m", "tests.process.worker_app", json.dumps(dataclasses.asdict(config))]
         with log.open("ab") as out:
-            environment = clean_environment() | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+            environment = clean_environment() | {"PYTHONPATH": str(root), "PYTHONWARNINGS": "default"}
+            self.process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=out)
         self.pid = self.process.pid
 
     def signal(self, number: int) -> None:
@@ -263,10 +265,13 @@ class Site:
         self._count = 0
 
     def worker(self, **options: Any) -> Worker:
-        """Start a worker and wait until its handlers may be called (or until it has ended)."""
-        url = options.pop("url", self.server.url)
+        """Start a worker and wait until its handlers may be called (or until it has ended).
+
+        ``root``: the tree whose code it runs, else this one.
+        """
+        url, root = options.pop("url", self.server.url), options.pop("root", ROOT)
         config = Config(url, self.namespace, str(self.history_file), **options)
-        worker = Worker(config, self._folder / f"{self.namespace}.{len(self._workers)}.log")
+        worker = Worker(config, self._folder / f"{self.namespace}.{len(self._workers)}.log", root)
         self._workers.append(worker)
 
         def up() -> bool:
@@ -278,8 +283,11 @@ class Site:
         return worker
 
     def close(self) -> None:
+        """End the workers; nothing that they wrote may show what must be masked."""
         for worker in self._workers:
             worker.close()
+            for line in worker.text.splitlines():
+                assert not shown(line), f"a log line shows what it must not: {line}"
 
     # history
 

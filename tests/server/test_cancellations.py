@@ -197,6 +197,7 @@ async def test_nothing_is_cancelled_without_its_audit_record(broker):
     assert await left(broker) == (1, 1, 1)
 
 
+@pytest.mark.one_server
 async def test_a_server_without_memory_still_cancels_and_so_gets_some_back(server, make_server):
     full = make_server(server.binary)
     async with Broker(full.url) as broker:

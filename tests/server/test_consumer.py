@@ -204,6 +204,7 @@ async def test_a_lone_event_is_acknowledged_at_once(broker):
     assert min(waits) < 0.1
 
 
+@pytest.mark.one_server
 async def test_a_flood_is_settled_in_batches(server, broker):
     async def handler(event: Event) -> None:
         pass
@@ -655,6 +656,7 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_exit
     assert len(await pending(broker)) == 1  # Its late return acknowledges nothing.
 
 
+@pytest.mark.one_server
 async def test_stop_while_idle_ends_soon(broker, real_polls):
     async def handler(event: Event) -> None:
         pass

@@ -199,7 +199,8 @@ async def test_what_a_stalled_attempt_does_late_changes_nothing(broker):
 
     await Producer(broker, "s").publish_many(same(1))
     dedupe = Dedupe(busy=0.02)
-    async with consuming(broker, stalled, dedupe, lease=0.3, cancel_grace=60.0, name="one") as one:
+    # With one place, which is taken: it must not be the one that gets the event again.
+    async with consuming(broker, stalled, dedupe, lease=0.3, cancel_grace=60.0, name="one", concurrency=1) as one:
         await started.wait()
         claimed = await state(broker)
         assert claimed.startswith(b"claimed 1 0|")

@@ -171,6 +171,7 @@ async def test_trimming_never_takes_unfinished_work(broker, steps, size):
     assert not {entry for entry in ids if entry not in unfinished["a"] | unfinished["b"]} & left
 
 
+@pytest.mark.one_server
 async def test_a_server_without_memory_still_drops_a_group_and_trims(server, make_server):
     full = make_server(server.binary)
     async with Broker(full.url) as broker:

@@ -14,7 +14,8 @@ from streams.address import Address
 from streams.consuming.leases import LeaseKeeper
 from streams.handlers import Route, Router
 from streams.health import LIVE, READY, Answer, ask, served
-from streams.service import GroupPlan, Service, ServiceOptions
+from streams.plans import GroupPlan, ServiceOptions
+from streams.service import Service
 from tests.conftest import eventually
 
 STREAM, GROUP = "jobs", "work"

@@ -650,6 +650,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.sam
 )
 
 
+@pytest.mark.one_server
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=5), st.data())
 async def test_server_and_library_agree_on_keys(broker, pairs, data):

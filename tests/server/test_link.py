@@ -121,6 +121,7 @@ async def test_round_trips_under_way_are_answered_in_their_order(broker):
     assert replies == [[b"%d" % n, b"%d" % -n] for n in range(500)]
 
 
+@pytest.mark.one_server
 async def test_no_more_are_under_way_than_its_depth(broker, namespace):
     """The first two block; the third is not even sent before one of them has its answer."""
     link = broker.link(depth=2)
@@ -140,6 +141,7 @@ async def test_no_more_are_under_way_than_its_depth(broker, namespace):
     assert await asyncio.gather(second, third) == [b"OK", b"OK"]
 
 
+@pytest.mark.one_server
 async def test_one_of_two_under_way_is_cancelled_and_the_other_keeps_its_answer(broker, namespace):
     """Closing the connection would leave the other caller without knowing what became of its write."""
     link = broker.link(depth=2)
@@ -177,6 +179,7 @@ async def test_both_of_two_under_way_learn_that_the_connection_is_lost(make_serv
         assert [error.sent for error in lost] == [True, True, False]
 
 
+@pytest.mark.one_server
 async def test_what_nobody_asked_for_ends_the_connection(broker, namespace):
     """Taken for an answer it would shift all that follow it."""
     link = broker.link()
@@ -303,6 +306,7 @@ async def test_a_server_that_is_not_there(tmp_path):
     await broker.close()
 
 
+@pytest.mark.one_server
 async def test_a_wrong_password_is_fatal_and_not_shown(server):
     broker = Broker(f"unix://nobody:hunter2@{server.socket}")
     with pytest.raises(AccessDenied) as caught:

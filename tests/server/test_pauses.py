@@ -159,6 +159,7 @@ async def test_nothing_is_written_when_the_audit_record_cannot_be(broker):
         await Pauses(broker, "s").resume_all()
 
 
+@pytest.mark.one_server
 async def test_a_server_without_memory_pauses_and_resumes(server, make_server):
     full = make_server(server.binary)
     async with Broker(full.url) as broker:
@@ -386,6 +387,7 @@ async def test_a_worker_that_starts_in_a_pause_holds_from_the_start(broker):
     assert sorted(attempt for _, _, attempt in worker.started) == [1] * 6
 
 
+@pytest.mark.one_server
 async def test_a_paused_worker_is_cheap_and_held_retries_do_not_wake_it(broker):
     """At most five commands a second, with everything paused and with a level whose retries become due all the time."""
     fetching = await group_of(broker)

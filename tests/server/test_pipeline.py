@@ -269,6 +269,7 @@ async def test_blocks_may_be_nested(server, namespace):
         await pipeline.publish("s", 4, type="t")
 
 
+@pytest.mark.one_server
 async def test_who_opens_it_at_the_same_time_shares_one_broker(server, namespace):
     pipeline = on(server, namespace)
     brokers = set()
@@ -294,6 +295,7 @@ async def test_who_opens_it_at_the_same_time_shares_one_broker(server, namespace
         await eventually(nobody_is_left, what="every connection to be closed")
 
 
+@pytest.mark.one_server
 async def test_a_server_that_is_not_there_can_be_tried_again(tmp_path, server, namespace):
     link = tmp_path / "server.sock"
     pipeline = Pipeline(f"unix://{link}", settings=Settings(namespace=namespace, timeout=0.5))
@@ -419,6 +421,7 @@ async def test_a_signal_ends_it_in_order(server, namespace):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("missing", ["xreadgroup", "xautoclaim", "evalsha"])
 async def test_a_permission_that_is_missing_ends_run_with_its_name(server, namespace, missing):
     user = f"u-{namespace}-{missing}"
@@ -450,6 +453,7 @@ async def a_lost_retry_row(server, namespace: str) -> None:
             both.execute()
 
 
+@pytest.mark.one_server
 async def test_wrong_credentials_end_run(server, namespace):
     pipeline = Pipeline(f"unix://nobody:hunter2@{server.socket}", settings=Settings(namespace=namespace))
     pipeline.handler("s", group="g")(handle)

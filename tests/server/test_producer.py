@@ -193,6 +193,7 @@ async def test_concurrent_calls_share_round_trips(server, broker):
         assert client.info("stats")["total_reads_processed"] <= 15
 
 
+@pytest.mark.one_server
 async def test_a_cold_start_shares_round_trips_too(server, broker):
     """The stream is registered once, however many calls are the first."""
     producer = Producer(broker, "s")

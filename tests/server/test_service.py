@@ -10,8 +10,9 @@ from typing import Any
 
 from streams import Event
 from streams.handlers import Route, Router
+from streams.plans import GroupPlan
 from streams.producer import Producer
-from streams.service import GroupPlan, Service
+from streams.service import Service
 from tests.conftest import eventually
 
 

@@ -173,6 +173,7 @@ async def test_a_batch_is_one_span_and_whoever_forwards_keeps_the_trace(server, 
     assert traces[int(foreign[3:35], 16)] == 2
 
 
+@pytest.mark.one_server
 async def test_polling_makes_no_span(server, namespace):
     recorded = Recorded(server, namespace)
 

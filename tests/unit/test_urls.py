@@ -55,7 +55,7 @@ def test_each_scheme_of_an_embedded_server(url):
     assert broker.url == (url or "memory://")
 
 
-@pytest.mark.parametrize("url", ["http://h", "rediss+sentinel://h", "Redis://h", "redis+tls://h", "amqp://h", "://h"])
+@pytest.mark.parametrize("url", ["http://h", "redis+other://h", "Redis://h", "redis+tls://h", "amqp://h", "://h"])
 def test_an_unknown_scheme_is_refused_with_the_known_ones(url):
     with pytest.raises(ConfigurationError, match="is unknown") as caught:
         Broker(url)
@@ -63,12 +63,20 @@ def test_an_unknown_scheme_is_refused_with_the_known_ones(url):
         assert scheme in str(caught.value)
 
 
-@pytest.mark.parametrize("scheme", ["redis+sentinel", "redis+cluster"])
-def test_sentinel_and_cluster_are_refused_clearly(scheme):
-    with pytest.raises(ConfigurationError, match="not served by this version") as caught:
-        Broker(f"{scheme}://:{CANARY}@h1,h2/service/0")
-    assert str(caught.value).startswith(f"{scheme}://")
-    assert CANARY not in str(caught.value)
+@pytest.mark.parametrize(
+    ("url", "kind", "options"),
+    [
+        ("redis+sentinel://u:p@h1,h2:5/main/2", Connection, {"username": "u", "password": "p", "db": 2}),
+        ("valkeys+sentinel://h1/main", SSLConnection, {"db": 0}),
+        ("redis+cluster://:p@h1:7000,h2", Connection, {"password": "p", "db": 0}),
+        ("rediss+cluster://h1/0?ssl_cert_reqs=none", SSLConnection, {"db": 0, "ssl_cert_reqs": "none"}),
+    ],
+)
+def test_each_scheme_of_several_servers(url, kind, options):
+    broker = Broker(url)
+    dial = (broker._dial or broker._cluster)._dial
+    assert dial.kind is kind
+    assert dial.options == options | {"host": "localhost"}, "the host is told with each connection"
 
 
 @pytest.mark.parametrize(
@@ -124,6 +132,9 @@ SECRET_URLS = [
     f"unix://:{CANARY}@/run/s",
     f"unix:///run/s?password={CANARY}",
     f"redis://:a@{CANARY}@h",
+    f"redis+sentinel://:{CANARY}@h1,h2/main",
+    f"redis+sentinel://h1,h2/main?sentinel_password={CANARY}",
+    f"redis+cluster://u:{CANARY}@h1,h2",
     f"redis://:{CANARY}%2F@h",
 ]
 
@@ -178,7 +189,11 @@ url_parts = st.text(alphabet="aZ0:/@?#[]%&=.,+- é\n", max_size=20)
 
 
 @quick
-@given(st.sampled_from(["redis", "rediss", "unix", "valkey", "http", "redis+cluster", ""]), url_parts, url_parts)
+@given(
+    st.sampled_from(["redis", "rediss", "unix", "valkey", "http", "redis+cluster", "redis+sentinel", ""]),
+    url_parts,
+    url_parts,
+)
 def test_any_url_is_a_broker_or_refused_without_the_password(scheme, before, after):
     secret = "sEcReT"
     url = f"{scheme}://{before}:{secret}@{after.replace('@', '')}"

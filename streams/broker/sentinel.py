@@ -1,0 +1,124 @@
+"""A server with replicas that Sentinels watch: whoever connects asks them first which one is the primary.
+
+Imported when a URL names Sentinels. The steps are those of Redis's guidelines for clients of Sentinel, but that all are
+asked at once and most of them must agree: the first one to answer may be the one that is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from redis import exceptions as redis_errors
+from redis.asyncio.connection import AbstractConnection
+
+from streams.broker import failures
+from streams.broker.dial import Dial
+from streams.broker.link import NodeLink
+from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
+
+Leave = Callable[[Callable[[str, int], bool]], None]
+_REPLICA = b"slave"
+
+
+class SentinelDial:
+    """How to connect to the primary of a service.
+
+    Args:
+        dial: how to connect to a server, wherever it is.
+        asking: how to connect to a Sentinel.
+        sentinels: where they are.
+        service: the name under which they know the servers.
+        leave: told, when another server is the primary, to leave all but that.
+    """
+
+    def __init__(
+        self, dial: Dial, asking: Dial, sentinels: Sequence[tuple[str, int]], service: str, leave: Leave
+    ) -> None:
+        self._dial = dial
+        self._asking = asking
+        self._sentinels = tuple(sentinels)
+        self._service = service
+        self._leave = leave
+        self._primary: tuple[str, int] | None = None
+
+    @property
+    def user(self) -> str:
+        """The server's user."""
+        return self._dial.user
+
+    async def connect(self, within: float) -> AbstractConnection:
+        """A connected connection to the primary, ``within`` that many seconds.
+
+        A server that says it is a replica is not it, whatever a Sentinel says that has not heard of the failover yet.
+
+        Raises:
+            BrokerUnavailable: no Sentinel can be reached, none knows a primary, or that cannot be reached.
+            AccessDenied: Sentinel or server refuse the credentials.
+        """
+        try:
+            async with asyncio.timeout(within):
+                primary = await self._discover(within)
+                connection = await self._dial.connect(within, host=primary[0], port=primary[1])
+                try:
+                    await self._check(connection, primary)
+                except BaseException:
+                    await connection.disconnect(nowait=True)
+                    raise
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no primary of {self._service} was found within {within} s") from error
+        before, self._primary = self._primary, primary
+        if before not in (None, primary):
+            self._leave(lambda host, port: (host, port) == primary)
+        return connection
+
+    async def _discover(self, within: float) -> tuple[str, int]:
+        # Each gets a part of the time: one that hangs must not keep the others from being believed.
+        asked = [asyncio.create_task(self._ask(one, within / 2)) for one in self._sentinels]
+        votes: dict[tuple[str, int], int] = {}
+        troubles: list[BrokerError] = []
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    primary = await answer
+                except BrokerError as error:
+                    troubles.append(error)
+                    continue
+                votes[primary] = votes.get(primary, 0) + 1
+                if votes[primary] > len(asked) // 2:
+                    return primary
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        if votes:
+            return max(votes, key=lambda primary: votes[primary])
+        denied = next((error for error in troubles if isinstance(error, AccessDenied)), None)
+        raise denied or BrokerUnavailable(f"no Sentinel names a primary of {self._service}: {troubles[0]}")
+
+    async def _ask(self, sentinel: tuple[str, int], within: float) -> tuple[str, int]:
+        host, port = sentinel
+        link = NodeLink(partial(self._asking.connect, within, host=host, port=port), within, _nobody)
+        try:
+            found = await link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+        finally:
+            await link.close()
+        if not found:
+            raise BrokerUnavailable(f"{host}:{port} watches no service of this name")
+        return found[0].decode(), int(found[1])
+
+    async def _check(self, connection: AbstractConnection, primary: tuple[str, int]) -> None:
+        try:
+            await connection.send_command("ROLE")
+            role = (await connection.read_response())[0]
+        except redis_errors.NoPermissionError:
+            return  # Then its refusal of the first write tells.
+        except (redis_errors.RedisError, OSError) as error:
+            raise failures.loss(error, sent=False) from error
+        if role == _REPLICA:
+            raise BrokerUnavailable(f"{primary[0]}:{primary[1]} is a replica: a failover is under way")
+
+
+def _nobody(_: object) -> None:
+    """Nobody needs to know that it is closed."""
