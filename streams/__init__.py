@@ -37,6 +37,7 @@ from streams.lanes import Lanes
 from streams.limit import Limit
 from streams.limits import Limits
 from streams.ordered_keys import OrderedKey, OrderedKeys
+from streams.partitions import Partitions
 from streams.pauses import Pause, Pauses
 from streams.pipeline import Pipeline
 from streams.priority import Levels
@@ -80,6 +81,7 @@ __all__ = [
     "OrderedKey",
     "OrderedKeys",
     "OutOfMemory",
+    "Partitions",
     "Pause",
     "Pauses",
     "Pipeline",

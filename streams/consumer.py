@@ -202,6 +202,10 @@ class Consumer:
         """Tasks of handlers that never ended; whoever ends the process must not wait for them."""
         return self._runners.abandoned
 
+    def limit(self, concurrency: int) -> None:
+        """From now on at most so many handlers at once, and never more than the options say."""
+        self._desk.concurrency = max(1, min(concurrency, self.options.concurrency))
+
     def stop(self, grace: float = 10.0) -> None:
         """Stop fetching; ``run`` returns when the running handlers are done, after at most ``grace`` seconds and a bit.
 
@@ -230,7 +234,7 @@ class Consumer:
         await self._chain.start(self._place)
         leases = self._leases = LeaseKeeper(self._desk, self._make_settling, lost)
         leases.start()
-        self._runners.start()
+        self._runners.start(self.options.concurrency)
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")
         watching = asyncio.create_task(self._runners.watch(), name="streams-watch")
         fetching = asyncio.create_task(self._fetcher.run(), name="streams-fetcher")

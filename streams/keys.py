@@ -174,6 +174,14 @@ class Keys:
         """HASH, expiring: who sweeps, until when, and the cursors."""
         return f"{self._root}:{group}:sweep"
 
+    def members(self, group: str) -> str:
+        """ZSET: worker to when it counts as gone (ms); only of a stream with partitions."""
+        return f"{self._root}:{group}:members"
+
+    def partitions(self) -> str:
+        """STRING: ``count attribute``, over how many partitions the stream is spread and by what."""
+        return f"{self._root}:partitions"
+
     def paused(self) -> str:
         """HASH: scope of a pause (see ``scope``) to who, since when and why (JSON)."""
         return f"{self._root}:paused"

@@ -24,12 +24,14 @@ from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
 from streams.ordered_keys import OrderedKeys
+from streams.partitions import Partitions
 from streams.pauses import Pauses
+from streams.plans import GroupPlan, ServiceOptions
 from streams.priority import checked_wait, checked_weights
 from streams.producer import Producer, ProducerOptions, Receipt
 from streams.records import Records
 from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
-from streams.service import GroupPlan, Service, ServiceOptions
+from streams.service import Service
 from streams.settings import Settings
 from streams.status import EntryState, Status
 from streams.tracking import Tracking
@@ -128,6 +130,7 @@ class Pipeline:
         groups: Iterable[str] = (),
         weights: Mapping[int, int] | None = None,
         max_wait: float | None = None,
+        partitions: int | Partitions = 1,
     ) -> None:
         """Declare a stream; before or after its handlers, in every program that has handlers of it.
 
@@ -142,6 +145,8 @@ class Pipeline:
                 0: 1}``. None: strictly the highest level first.
             max_wait: seconds after which a waiting event is overdue; the overdue get every second slot, the oldest
                 first, whatever their level. None: never.
+            partitions: over how many places the stream is spread, by ``key``, or ``Partitions(8, by="tenant")``. The
+                number only ever grows; see ``docs/scale.md``.
 
         Raises:
             ConfigurationError: a value is refused, or the stream is declared here already.
@@ -149,9 +154,9 @@ class Pipeline:
         name = Keys(stream, self.settings.namespace).stream
         declaration = Declaration(retention, checked_groups(groups))
         shares = None if weights is None else checked_weights(weights, self.settings.levels)
-        self._registry.add_stream(
-            name, StreamPlan(declaration, shares, None if max_wait is None else checked_wait(max_wait))
-        )
+        wait = None if max_wait is None else checked_wait(max_wait)
+        spread = partitions if isinstance(partitions, Partitions) else Partitions(partitions)
+        self._registry.add_stream(name, StreamPlan(declaration, shares, wait, spread))
 
     def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
         """Declare a function that brings the data of an event type from one version to another.
@@ -219,13 +224,7 @@ class Pipeline:
         """The producer of a stream."""
         producer = self._producers.get(stream)
         if producer is None:
-            settings = self.settings
-            options = ProducerOptions(
-                levels=settings.levels,
-                max_len=settings.max_len,
-                max_event_bytes=settings.max_event_bytes,
-                dedup_window=settings.dedup_window,
-            )
+            options = ProducerOptions.of(self.settings)
             producer = self._producers[stream] = self.make_producer(self.broker, stream, options)
         return producer
 

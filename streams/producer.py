@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 from streams.broker import Backoff, Broker
 from streams.broker.publish import Prepared, Publishing, parts
@@ -19,9 +20,12 @@ from streams.errors import (
     StreamFull,
 )
 from streams.event import EventAttributes
+from streams.partitions import Partitions, partition_name
 from streams.preparing import Preparing
 from streams.priority import Levels
+from streams.settings import Settings
 from streams.sharing import BATCH_EVENTS, Sharing, attempt
+from streams.spread import Spread
 
 
 class Receipt(NamedTuple):
@@ -66,6 +70,12 @@ class ProducerOptions:
     dedup_window: float = 3600.0
     retry_for: float = 10.0
 
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those that the settings say."""
+        names = ("levels", "max_len", "max_event_bytes", "dedup_window")
+        return cls(**{name: getattr(settings, name) for name in names})
+
     def __post_init__(self) -> None:
         for name in ("max_len", "max_event_bytes", "dedup_window", "retry_for"):
             if getattr(self, name) < 0:
@@ -79,10 +89,16 @@ class Producer:
         broker: an open broker.
         stream: the stream's name.
         options: limits; see ``ProducerOptions``.
+        is_partition: it stores where it is told to, and does not spread events over the stream's partitions.
     """
 
-    def __init__(self, broker: Broker, stream: str, options: ProducerOptions | None = None) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, options: ProducerOptions | None = None, *, is_partition: bool = False
+    ) -> None:
         self.options = options or ProducerOptions()
+        self._broker = broker
+        self._is_partition = is_partition
+        self._spread: Spread[Receipt] | None = None
         self.stream = broker.keys(stream).stream
         self._preparing = Preparing(broker.clock, self.options.levels, self.options.max_event_bytes)
         self._publishing = self._make_publishing(broker)
@@ -110,6 +126,11 @@ class Producer:
             return (await self._store_once([event]))[0]
         if not self._registered:
             await self._register()
+        place = self if self._spread is None else self._spread.of(event)
+        return await place.store(event)
+
+    async def store(self, event: Prepared) -> Receipt:
+        """Store one prepared event here, whatever partition it belongs to; for who has seen to that."""
         if event.delay_ms:
             return (await self._schedule([event]))[0]
         return _RECEIPT((event.event_id, event.level, await self._sharing.store(event), False))
@@ -147,6 +168,9 @@ class Producer:
         **attributes: Unpack[EventAttributes],
     ) -> AsyncIterator[list[Receipt]]:
         """As ``publish_many``, giving the receipts batch by batch: constant memory, and a place to show progress."""
+        if not self._registered:
+            with contextlib.suppress(BrokerUnavailable):  # The first trip tries again, and says so.
+                await self._register()
         parts = self._prepared(events, type, attributes)
         alone = isinstance(events, AsyncIterable)
         under_way: asyncio.Task[list[Receipt]] | None = None
@@ -186,7 +210,8 @@ class Producer:
         async for items in _batches(events):
             prepared, refused = self._preparing.all(items, kind, attributes)
             for part in parts(prepared):
-                yield part, None if any(part[0].way) else self._publishing.adding(part)
+                is_here = self._spread is None and not any(part[0].way)
+                yield part, self._publishing.adding(part) if is_here else None
             if refused is not None:
                 raise refused
 
@@ -195,7 +220,16 @@ class Producer:
             return await self._store_once(events)
         if not self._registered:
             await self._register()
-        return await (self._add(events, adding) if adding is not None else self._schedule(events))
+        if adding is not None:
+            return await self._add(events, adding)
+        return await (self.store_all(events) if self._spread is None else self._spread.store_all(events))
+
+    async def store_all(self, events: list[Prepared]) -> list[Receipt]:
+        """As ``store``, for prepared events that are stored the same way."""
+        once, later = events[0].way
+        if once:
+            return await self._store_once(events)
+        return await (self._schedule(events) if later else self._add(events, self._publishing.adding(events)))
 
     def _make_publishing(self, broker: Broker) -> Publishing:
         options = self.options
@@ -207,6 +241,14 @@ class Producer:
             dedup_window=options.dedup_window,
         )
 
+    def _make_spread(self, partitions: Partitions) -> Spread[Receipt]:
+        names = [partition_name(self.stream, number) for number in range(partitions.count)]
+        others = [self._make_partition(name) for name in names[1:]]
+        return Spread(self.stream, partitions, [self._make_partition(self.stream), *others])
+
+    def _make_partition(self, name: str) -> Producer:
+        return Producer(self._broker, name, self.options, is_partition=True)
+
     async def _register(self) -> None:
         while not self._registered:
             if self._registering is not None:
@@ -214,7 +256,9 @@ class Producer:
                 continue
             self._registering = done = asyncio.Event()
             try:
-                await self._publishing.register()
+                partitions = await self._publishing.register()
+                if partitions.count > 1 and not self._is_partition:
+                    self._spread = self._make_spread(partitions)
                 self._registered = True
             except BrokerUnavailable as error:  # Whatever became of this, the event was not sent yet.
                 raise BrokerUnavailable(str(error), sent=False) from error
@@ -246,6 +290,8 @@ class Producer:
             try:
                 if not self._registered:
                     await self._register()
+                if self._spread is not None:
+                    return await self._spread.store_all(events)
                 answers = await self._publishing.add_once(events)
                 break
             except BrokerUnavailable as error:

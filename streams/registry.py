@@ -11,8 +11,9 @@ from streams.errors import ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router
 from streams.lanes import NO_LANES, Attributes, Lanes, OnDead, checked_lanes
 from streams.limit import Limit
+from streams.partitions import ONE, Partitions
+from streams.plans import GroupPlan
 from streams.retry import Retry
-from streams.service import GroupPlan
 from streams.settings import Settings
 from streams.upcasters import Upcasters
 
@@ -60,6 +61,7 @@ class StreamPlan(NamedTuple):
     declaration: Declaration = AS_IT_IS
     weights: Mapping[int, int] | None = None
     max_wait: float | None = None
+    partitions: Partitions = ONE
 
 
 class Registry:
@@ -127,19 +129,26 @@ class Registry:
         Raises:
             ConfigurationError: a stream that is declared for one group has handlers of several.
         """
-        return [
-            GroupPlan(
-                stream,
-                group,
-                found.router.with_upcasters(upcasters),
-                found.lease or settings.lease,
-                found.concurrency or settings.concurrency,
-                self._declaration(stream, found),
-                *self._streams.get(stream, StreamPlan())[1:],
-                found.lanes or NO_LANES,
+        plans = []
+        for (stream, group), found in self._groups.items():
+            declared = self._streams.get(stream, StreamPlan())
+            lanes = found.lanes or NO_LANES
+            checked_spread(stream, declared.partitions, lanes, found.router.limits())
+            plans.append(
+                GroupPlan(
+                    stream,
+                    group,
+                    found.router.with_upcasters(upcasters),
+                    found.lease or settings.lease,
+                    found.concurrency or settings.concurrency,
+                    self._declaration(stream, found),
+                    declared.weights,
+                    declared.max_wait,
+                    lanes,
+                    declared.partitions,
+                )
             )
-            for (stream, group), found in self._groups.items()
-        ]
+        return plans
 
     def _declaration(self, stream: str, group: _Group) -> Declaration:
         declared = self._streams.get(stream, StreamPlan()).declaration
@@ -151,6 +160,29 @@ class Registry:
             start=group.start or "oldest",
             new=tuple(name for name, start in served.items() if start == "new"),
         )
+
+
+def checked_spread(stream: str, partitions: Partitions, lanes: Lanes, limits: Iterable[Limit]) -> None:
+    """Refuse what would hold for each partition by itself, where it is meant for the stream.
+
+    Raises:
+        ConfigurationError: an order or a limit is by something that is found on several partitions.
+    """
+    if partitions.count == 1:
+        return
+    by = partitions.by
+    if lanes.order_by and by not in lanes.order_by:
+        raise ConfigurationError(
+            f"stream {stream!r} is spread by {by!r}, and order_by is {', '.join(lanes.order_by)}: events of one order "
+            f"would be on several partitions. Spread it by {lanes.order_by[0]!r}"
+        )
+    for limit in limits:
+        names = (limit.by,) if isinstance(limit.by, str) else limit.by
+        if not isinstance(names, tuple) or by not in names:
+            raise ConfigurationError(
+                f"stream {stream!r} is spread by {by!r}: the limit {limit.name!r} would hold for each partition by "
+                f"itself. Limit by {by!r}, or spread by what is limited"
+            )
 
 
 def checked_options(options: Mapping[str, Any]) -> None:

@@ -8,21 +8,17 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from streams.balance import Balance
 from streams.broker import Broker
-from streams.consumer import Consumer, ConsumerOptions
+from streams.consumer import Consumer
 from streams.consumer_name import consumer_name
-from streams.declaration import AS_IT_IS, Declaration
-from streams.handlers import Router
-from streams.lanes import NO_LANES, Lanes
+from streams.crew import Crew
 from streams.lifeline import is_supervised
-from streams.middleware.base import Middleware
-from streams.priority import Levels
-from streams.reclaimer import Reclaimer, ReclaimerOptions
-from streams.recorder import Recorder
+from streams.plans import GroupPlan, ServiceOptions
+from streams.reclaimer import Reclaimer
 from streams.scheduler import Scheduler
 from streams.vitals import Vitals
 
@@ -36,46 +32,10 @@ _LAST_RESORT = 10.0
 _FAREWELL = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class GroupPlan:
-    """One group to serve: names, handlers, what is declared of the stream, and how."""
-
-    stream: str
-    group: str
-    router: Router
-    lease: float
-    concurrency: int
-    declaration: Declaration = AS_IT_IS
-    weights: Mapping[int, int] | None = None
-    max_wait: float | None = None
-    lanes: Lanes = NO_LANES
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """What all groups of a process share.
-
-    Attributes:
-        levels: of the streams.
-        serve: those of the levels whose events are taken; None: all of them.
-        max_event_bytes: the largest body.
-        grace_period: seconds that running handlers get to finish at shutdown.
-        cancel_grace: seconds that a cancelled handler gets to end.
-        middleware: what wraps every attempt, outermost first.
-        name: of the worker; made from host, process and start if empty.
-    """
-
-    levels: Levels = Levels()
-    max_event_bytes: int = 1024 * 1024
-    grace_period: float = 10.0
-    cancel_grace: float = 5.0
-    middleware: tuple[Middleware, ...] = ()
-    name: str = ""
-    serve: Levels | None = None
-
-
 class Service:
     """Runs a consumer and a reclaimer for every group, and a scheduler for every stream.
+
+    Of a stream with partitions it serves those that fall to this worker; see ``streams.balance``.
 
     Shutdown, in this order: reclaimers and schedulers stop; consumers stop fetching; running handlers get the grace
     period; what is left is cancelled and given back; outcomes are written; connections close. Leases are renewed until
@@ -90,68 +50,46 @@ class Service:
     def __init__(self, broker: Broker, plans: Sequence[GroupPlan], options: ServiceOptions | None = None) -> None:
         self.options = options = options or ServiceOptions()
         self.name = options.name or consumer_name()
-        self.consumers = [
-            Consumer(
-                broker,
-                plan.stream,
-                plan.group,
-                plan.router,
-                ConsumerOptions(
-                    levels=options.levels,
-                    concurrency=plan.concurrency,
-                    lease=plan.lease,
-                    cancel_grace=options.cancel_grace,
-                    max_event_bytes=options.max_event_bytes,
-                    name=self.name,
-                    middleware=options.middleware,
-                    declaration=plan.declaration,
-                    weights=plan.weights,
-                    max_wait=plan.max_wait,
-                    serve=options.serve,
-                    lanes=plan.lanes,
-                ),
-            )
-            for plan in plans
-        ]
-        self.reclaimers = [
-            Reclaimer(
-                broker,
-                plan.stream,
-                plan.group,
-                plan.router,
-                ReclaimerOptions(
-                    levels=options.levels,
-                    lease=plan.lease,
-                    silence=max(3600.0, 2 * plan.lease),
-                    name=self.name,
-                    lanes=plan.lanes,
-                ),
-            )
-            for plan in plans
-        ]
-        streams = dict.fromkeys(plan.stream for plan in plans)
-        self.schedulers = [Scheduler(broker, stream, options.levels) for stream in streams]
-        self.recorder = Recorder(broker, self.consumers, self.name)
+        self._crew = Crew(broker, [plan for plan in plans if plan.partitions.count == 1], options, self.name)
+        spread = [plan for plan in plans if plan.partitions.count > 1]
+        self.balances = [Balance(broker, plan, options, self.name) for plan in spread]
+        self._plans = plans
         self._broker = broker
         self._stops = 0
         self._is_asked_to_stop = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def consumers(self) -> list[Consumer]:
+        """The consumers, of partitions those that are served at this moment."""
+        return [*self._crew.consumers, *(consumer for balance in self.balances for consumer in balance.consumers)]
+
+    @property
+    def reclaimers(self) -> list[Reclaimer]:
+        """As ``consumers``."""
+        return [*self._crew.reclaimers, *(role for crew in self._others() for role in crew.reclaimers)]
+
+    @property
+    def schedulers(self) -> list[Scheduler]:
+        """As ``consumers``."""
+        return [*self._crew.schedulers, *(role for crew in self._others() for role in crew.schedulers)]
+
+    def _others(self) -> list[Crew]:
+        return [crew for balance in self.balances for crew in balance.crews]
+
     def stop(self) -> None:
         """Shut down in order; called again: now."""
         self._stops += 1
         self._is_asked_to_stop = True
+        grace = self.options.grace_period
         if self._stops == 1:
             busy = sum(consumer.busy for consumer in self.consumers)
-            logger.info("stopping", extra={"running": busy, "grace": self.options.grace_period})
+            logger.info("stopping", extra={"running": busy, "grace": grace})
         elif self._stops == 2:
             logger.warning("stopping now: running handlers are cancelled and their entries given back")
-        for reclaimer in self.reclaimers:
-            reclaimer.stop()
-        for scheduler in self.schedulers:
-            scheduler.stop()
-        for consumer in self.consumers:
-            consumer.stop(self.options.grace_period)
+        self._crew.stop(grace)
+        for balance in self.balances:
+            balance.stop(grace)
 
     async def run(self) -> None:
         """Run until ``stop`` is called or a signal (SIGTERM, SIGINT, SIGHUP) arrives; a second signal ends it now.
@@ -160,16 +98,13 @@ class Service:
             AccessDenied: the credentials or permissions do not suffice.
             ConfigurationError: a stream is declared otherwise, e.g. for one group that is not the one to serve.
         """
-        roles: dict[str, Consumer | Reclaimer | Scheduler] = {
-            **{f"consumer {role.stream}/{role.group}": role for role in self.consumers},
-            **{f"reclaimer {role.stream}/{role.group}": role for role in self.reclaimers},
-            **{f"scheduler {role.stream}": role for role in self.schedulers},
-        }
+        counted = self.consumers
         with self._signals():
             logger.info("started", extra=self._who())
-            self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
+            self._tasks = {f"balance {balance.where}": asyncio.create_task(balance.run()) for balance in self.balances}
+            if self._crew.consumers:
+                self._tasks["crew"] = asyncio.create_task(self._crew.run(self.options.grace_period))
             tasks = list(self._tasks.values())
-            recording = asyncio.create_task(self.recorder.run())
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
                 failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
@@ -178,23 +113,24 @@ class Service:
                     await asyncio.wait(tasks)
                     failed[0].result()
             finally:
-                for task in (*tasks, recording):
+                counted += [consumer for consumer in self.consumers if consumer not in counted]
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*tasks, recording, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
             # Nobody waits for figures: where the server is away they are lost, and the worker looks silent for a while.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FAREWELL):
-                    await self.recorder.record(leaves=True)
+                    await self._crew.recorder.record(leaves=True)
         totals = {
-            name: sum(c.stats.as_dict()[name] for c in self.consumers)
-            for name in ("done", "retried", "dead", "released")
+            name: sum(c.stats.as_dict()[name] for c in counted) for name in ("done", "retried", "dead", "released")
         }
         logger.info("stopped", extra=totals)
 
     @property
     def vitals(self) -> Vitals:
         """How the worker is, at this moment. May be taken in any thread."""
-        missing = tuple(name for name, task in list(self._tasks.items()) if task.done())
+        ended = [name for name, task in list(self._tasks.items()) if task.done() and name != "crew"]
+        missing = (*ended, *(name for crew in (self._crew, *self._others()) for name in crew.missing))
         return Vitals(self.name, self._is_asked_to_stop, tuple(c.vitals for c in self.consumers), missing)
 
     @property
@@ -206,7 +142,7 @@ class Service:
         who = {"worker": self.name, "server": self._broker.address}
         if self.options.serve is not None:
             who["levels"] = ",".join(map(str, self.options.serve.ascending))
-        return who | {"groups": ",".join(f"{consumer.stream}/{consumer.group}" for consumer in self.consumers)}
+        return who | {"groups": ",".join(f"{plan.stream}/{plan.group}" for plan in self._plans)}
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -11,9 +11,9 @@ from streams.consuming.stats import Stats
 from streams.priority import Levels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Desk:
-    """Names, limits, the server's clock, and the entries in hand.
+    """Names, limits, the server's clock, and the entries in hand. Only ``concurrency`` may change.
 
     ``held`` is everything fetched whose outcome the server has not confirmed; its leases are renewed.
     Durations are in seconds.

@@ -84,9 +84,9 @@ class Runners:
         finally:
             self._wanted = 1
 
-    def start(self) -> None:
-        """Start the pool."""
-        for _ in range(self._desk.concurrency):
+    def start(self, most: int) -> None:
+        """Start the pool: as many runners as there can ever be handlers at once."""
+        for _ in range(most):
             self._add_runner()
 
     def dispatch(self, deliveries: Iterable[Delivery]) -> None:

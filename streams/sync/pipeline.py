@@ -12,9 +12,10 @@ from streams.declaration import Retention
 from streams.event import EventAttributes
 from streams.handlers import HandlerFunction
 from streams.middleware.base import Middleware
+from streams.partitions import Partitions
+from streams.plans import GroupPlan
 from streams.producer import Receipt
 from streams.registry import HandlerOptions
-from streams.service import GroupPlan
 from streams.settings import Settings
 from streams.status import EntryState
 from streams.sync.letters import DeadLetters
@@ -99,9 +100,12 @@ class Pipeline:
         groups: Iterable[str] = (),
         weights: Mapping[int, int] | None = None,
         max_wait: float | None = None,
+        partitions: int | Partitions = 1,
     ) -> None:
         """Declare a stream; see ``streams.Pipeline.stream``."""
-        self.asynchronous.stream(stream, retention=retention, groups=groups, weights=weights, max_wait=max_wait)
+        self.asynchronous.stream(
+            stream, retention=retention, groups=groups, weights=weights, max_wait=max_wait, partitions=partitions
+        )
 
     def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
         """Declare a function that brings data up by a version; see ``streams.Pipeline.upcaster``."""

@@ -14,7 +14,9 @@ from streams.consumer import Consumer
 from streams.dead_letter import DeadLetter
 from streams.errors import ConfigurationError, GroupMissing, HandlerSignal, Unfinished
 from streams.event import Event
+from streams.partitions import base_of
 from streams.pipeline import Pipeline
+from streams.plans import every_partition
 from streams.producer import Producer
 from streams.service import Service
 from streams.testing.recording import Failure, Record, Recorder
@@ -211,7 +213,7 @@ class Harness:
 
     def _service(self) -> Service:
         # The same name each time: what a round left behind belongs to the next.
-        return self.pipeline.service(self.pipeline.plans, name=self._name)
+        return self.pipeline.service(every_partition(self.pipeline.plans), name=self._name)
 
     async def _bring_forward(self, service: Service) -> None:
         """What reclaimers and schedulers do by the clock."""
@@ -304,4 +306,4 @@ class Harness:
 
 
 def _is(event: Event[Any], stream: str, group: str, kind: str | None) -> bool:
-    return event.stream == stream and event.group == group and kind in (None, event.type)
+    return stream in (event.stream, base_of(event.stream)) and event.group == group and kind in (None, event.type)

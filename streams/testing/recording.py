@@ -11,6 +11,7 @@ from streams.broker.publish import Prepared, Publishing, Stored
 from streams.codec import decode
 from streams.event import Event
 from streams.middleware import Attempt, Middleware
+from streams.partitions import base_of
 from streams.producer import Producer, ProducerOptions
 
 
@@ -46,7 +47,7 @@ class Record:
         return [
             event
             for row in list(self._published)
-            if row.stream == stream and (event := _event(row)) and kind in (None, event.type)
+            if stream in (row.stream, base_of(row.stream)) and (event := _event(row)) and kind in (None, event.type)
         ]
 
     def make_producer(self, broker: Broker, stream: str, options: ProducerOptions) -> Producer:
@@ -60,9 +61,14 @@ class Record:
 
 
 class _RecordingProducer(Producer):
-    def __init__(self, broker: Broker, stream: str, options: ProducerOptions, record: Record) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, options: ProducerOptions, record: Record, *, is_partition: bool = False
+    ) -> None:
         self._record = record
-        super().__init__(broker, stream, options)
+        super().__init__(broker, stream, options, is_partition=is_partition)
+
+    def _make_partition(self, name: str) -> Producer:
+        return _RecordingProducer(self._broker, name, self.options, self._record, is_partition=True)
 
     def _make_publishing(self, broker: Broker) -> Publishing:
         keys, options = broker.keys(self.stream), self.options

@@ -77,6 +77,7 @@ def test_public_names():
             "NotFound",
             "NotWaiting",
             "OutOfMemory",
+            "Partitions",
             "Pause",
             "Pauses",
             "Pipeline",

@@ -19,6 +19,8 @@ MISSING = {
     ("Pipeline", "service"): "a worker runs `asynchronous`",
     ("Pipeline", "records"): "what an application keeps for itself, inside its handlers",
     ("Pipeline", "is_open"): "it opens by itself",
+    ("Producer", "store"): "for the partitions of a stream; the asynchronous one leads there",
+    ("Producer", "store_all"): "as store",
     ("Pipeline", "twin"): "for another event loop; a blocking pipeline is used by any thread as it is",
 }
 """What the blocking form does without, each with the reason."""

@@ -28,6 +28,7 @@ from streams import (
     codec,
 )
 from streams.broker.admit import Admitting, Ask
+from streams.broker.attend import Attending
 from streams.broker.declare import Declaring
 from streams.broker.figures import FigureStore
 from streams.broker.holding import Breaking
@@ -40,6 +41,7 @@ from streams.keys import Keys
 from streams.lanes import Lanes
 from streams.middleware import Dedupe
 from streams.middleware.base import Middleware
+from streams.partitions import Partitions
 from streams.pauses import Pauses
 from streams.records import Records
 from streams.retry import AttemptRecord
@@ -165,6 +167,7 @@ async def test_an_entry_for_one_group_is_not_handled_by_another(server, broker, 
     assert [event.data for event in stock] == [{"id": 1}]
 
 
+@pytest.mark.one_server
 async def test_every_documented_look_shows_something_on_a_stream_in_use(server, broker, namespace):
     with server.client() as client:
         async with consuming(broker, retry=Retry(delay=500), error="no"):
@@ -258,6 +261,8 @@ def test_the_table_of_keys():
             keys.tracked(),
             keys.alias("NAME"),
             keys.filed("NAME"),
+            keys.members(group),
+            keys.partitions(),
             keys.paused(),
             keys.config(),
             keys.audit(),
@@ -311,6 +316,8 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
             "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
         )
         await FigureStore(broker, Keys("orders", namespace), "billing").count({"done": 1}, "worker", {"host": "h"})
+        attending = Attending(broker, "orders", "billing", "worker")
+        await attending.attend(60.0, Partitions(2))
         for span in ("minute", "hour", "day"):
             (name,) = client.keys(f"{namespace}:*:billing:{span}:*")
             assert client.pttl(name) > 0

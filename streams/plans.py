@@ -1,0 +1,62 @@
+"""What is to be served, and how: the plain words between a pipeline and who runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from streams.declaration import AS_IT_IS, Declaration
+from streams.handlers import Router
+from streams.lanes import NO_LANES, Lanes
+from streams.middleware.base import Middleware
+from streams.partitions import ONE, Partitions, partition_name
+from streams.priority import Levels
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """One group to serve: names, handlers, what is declared of the stream, and how."""
+
+    stream: str
+    group: str
+    router: Router
+    lease: float
+    concurrency: int
+    declaration: Declaration = AS_IT_IS
+    weights: Mapping[int, int] | None = None
+    max_wait: float | None = None
+    lanes: Lanes = NO_LANES
+    partitions: Partitions = ONE
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What all groups of a process share.
+
+    Attributes:
+        levels: of the streams.
+        serve: those of the levels whose events are taken; None: all of them.
+        max_event_bytes: the largest body.
+        grace_period: seconds that running handlers get to finish at shutdown.
+        cancel_grace: seconds that a cancelled handler gets to end.
+        middleware: what wraps every attempt, outermost first.
+        name: of the worker; made from host, process and start if empty.
+    """
+
+    levels: Levels = Levels()
+    max_event_bytes: int = 1024 * 1024
+    grace_period: float = 10.0
+    cancel_grace: float = 5.0
+    middleware: tuple[Middleware, ...] = ()
+    name: str = ""
+    serve: Levels | None = None
+
+
+def of_partition(plan: GroupPlan, number: int) -> GroupPlan:
+    """The plan for one partition of its stream."""
+    return replace(plan, stream=partition_name(plan.stream, number), partitions=ONE)
+
+
+def every_partition(plans: Iterable[GroupPlan]) -> list[GroupPlan]:
+    """A plan for each partition of each stream, for who serves all of them by itself."""
+    return [of_partition(plan, number) for plan in plans for number in range(plan.partitions.count)]
