@@ -5,7 +5,7 @@ READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 FUZZ_READY := .venv-fuzz/.ready
 
-.PHONY: help demo demo-ui test api-fuzz test-all check mutants docs bench bench-peers import-time format clean
+.PHONY: help demo demo-ui test conformance chaos fuzz api-fuzz test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,17 +38,28 @@ demo-ui: $(READY)  ## a living system with some trouble in it, and the dashboard
 test: $(READY)  ## every test, on every server found
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
+conformance: $(READY)  ## the whole server suite behind Sentinels, on a cluster, embedded, by TLS, and as users by role; ON=cluster
+	@set -e; for kind in $(or $(ON),sentinel cluster embedded tls acl); do echo "on: $$kind"; \
+		STREAMS_TEST_TOPOLOGY=$$kind $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/server; done
+
+chaos: $(READY)  ## minutes of seeded trouble on every topology, and the books; SECONDS=60 SEED=7 ON=single,cluster
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(ON),--on $(ON))
+
+fuzz: $(READY)  ## bent entries against everything that reads what is stored; SECONDS=60 SEED=7
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
 api-fuzz: $(FUZZ_READY)  ## schemathesis against the HTTP API; EXAMPLES=200
 	@.venv-fuzz/bin/python -m tests.api_fuzz --max-examples $(or $(EXAMPLES),100)
 
 test-all:  ## every test, on every Python and every server found; PYTHONS='3.12 3.13' and TESTS='tests/unit' choose
 	@PYTHONS='$(PYTHONS)' TESTS='$(TESTS)' $(PYTHON) tests/matrix.py
 
-check: $(READY)  ## formatting, lint, types, import order, Lua contracts
+check: $(READY)  ## formatting, lint, types, import order, security lint, Lua contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive streams
 	$(BIN)/python -m tests.architecture.lua_contract
 
 docs: $(DOCS_READY)  ## the documentation into site/; broken links and anchors fail

@@ -29,7 +29,7 @@ from pathlib import Path
 from tests.docs.blocks import COMMANDS, PROGRAMS, ROOT, Block
 from tests.docs.output import Shown
 from tests.docs.quick import CLIENT
-from tests.servers import BINARIES, Server, _free_port, clean_environment, wait_until
+from tests.servers import BINARIES, Server, clean_environment, free_port, wait_until
 
 SECONDS = 60
 _FILE = re.compile(r"[\w./-]*\.\w+|Procfile|\.env(?:\.\w+)?")
@@ -133,7 +133,7 @@ class Player:
         self._terminals: dict[str, _Terminal] = {}
         self._server: Server | None = None
         self._ids: dict[str, str] = {}
-        self._port = _free_port()
+        self._port = free_port()
         self._quick = quick
         self._environment = self._set_up()
 

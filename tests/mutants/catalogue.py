@@ -13,6 +13,9 @@ CONSUMER = "tests/server/test_consumer.py"
 RECLAIMER = "tests/server/test_reclaimer.py"
 PRODUCER = "tests/server/test_producer.py"
 LANES = "tests/server/test_lanes.py"
+FAILOVER = "tests/conformance/test_failover.py"
+SLOTS = "tests/conformance/test_slots.py"
+PARTITIONS = "tests/server/test_partitions.py"
 ATTRIBUTES = "tests/server/test_pauses_by_attribute.py"
 LIMITS = "tests/server/test_limits.py"
 SCHEDULER = "tests/server/test_scheduler.py"
@@ -666,5 +669,35 @@ MUTANTS = (
         "type(pause) == 'table' and type(pause.probe) == 'number' then", "type(pause) == 'table' then\n"
         "      pause.probe, pause.every = pause.probe or 0, pause.every or 0",
         (ATTRIBUTES,), "an operator's pause lets events through",
+    ),
+    Mutant(
+        "waits-for-the-dead", "broker/connection.py",
+        "        for link in list(self._links):\n            link.leave(stay)\n", "        del stay\n",
+        (FAILOVER,), "after a failover a read goes on waiting for the primary that hangs",
+    ),
+    Mutant(
+        "replica-taken-for-primary", "broker/sentinel.py",
+        "        self._leave(lambda host, port: (host, port) == primary)\n", "        pass\n",
+        (FAILOVER,), "whoever is connected stays with a primary that hangs",
+    ),
+    Mutant(
+        "asks-without-asking", "broker/cluster.py",
+        "            lines += (_ASKING, commands[i]) if once else (commands[i],)\n", "            lines += (commands[i],)\n",
+        (SLOTS,), "a publish is refused, or goes in circles, while its slot moves",
+    ),
+    Mutant(
+        "tries-once", "broker/cluster.py",
+        "if isinstance(replies[i], (Redirected, TryAgain))]", "if isinstance(replies[i], Redirected)]",
+        (SLOTS,), "whoever publishes is told of a slot that is half way",
+    ),
+    Mutant(
+        "leaves-in-anger", "balance.py",
+        "            crew.stop(_FOREVER)\n", "            crew.stop(0.0)\n",
+        (PARTITIONS,), "a partition that goes to another worker cancels what runs",
+    ),
+    Mutant(
+        "any-partition", "spread.py",
+        "        return None if value is None else partition_of(value, len(self._places))\n", "        return None\n",
+        (PARTITIONS,), "events of a key are on several partitions, and out of order",
     ),
 )  # fmt: skip
