@@ -254,7 +254,11 @@ class Consumer:
                 if task.done():
                     task.result()
         finally:
-            await self._close(leases, tuple(self._tasks.values()))
+            try:
+                await self._close(leases, tuple(self._tasks.values()))
+            finally:
+                # Whoever cancels twice must not leave a thread that holds entries for ever.
+                leases.stop()
 
     async def _drain(self, settling: asyncio.Task[None]) -> None:
         drain = asyncio.create_task(self._runners.drain(self._grace))

@@ -160,8 +160,7 @@ class ClusterLink(Link):
         """Close the connections for good. Idempotent."""
         self._closed = True
         self._on_close(self)
-        links, self._links = self._links, {}
-        for link in links.values():
+        for link in list(self._links.values()):
             await link.close()
 
     def leave(self, stay: Callable[[str, int], bool]) -> None:

@@ -60,7 +60,7 @@ class Link(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Close it for good. Idempotent."""
+        """Close it for good. Idempotent. From another event loop than its own: make it of no use to who has it."""
 
     @abstractmethod
     async def primaries(self) -> dict[str, Link]:
@@ -131,9 +131,15 @@ class NodeLink(Link):
         """Close the connection for good. Idempotent."""
         self._closed = True
         self._on_close(self)
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            await wire.close(wait=True)
+        wire = self._wire
+        if wire is None:
+            return
+        if not wire.is_here:
+            # Whoever has it may be amid an exchange; that fails now, and its own close comes here again.
+            wire.give_up("the broker is closed")
+            return
+        self._wire = None
+        await wire.close(wait=True)
 
     async def primaries(self) -> dict[str, Link]:
         """This one: the server has all keys."""

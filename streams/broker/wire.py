@@ -76,6 +76,11 @@ class Wire(asyncio.Protocol):
             self._loop.call_soon_threadsafe(self._fail, ConnectionError(why))
 
     @property
+    def is_here(self) -> bool:
+        """Whether it belongs to the event loop that runs."""
+        return self._loop is asyncio.get_running_loop()
+
+    @property
     def is_lost(self) -> bool:
         """Whether it is known that the connection is of no use any more."""
         return self._loss is not None or self._transport.is_closing()

@@ -12,6 +12,7 @@ script make sure that nothing is then written in the name of the old holder.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -51,7 +52,7 @@ class LeaseKeeper:
         self._on_lost = on_lost
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._ready = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._main, name="streams-leases", daemon=True)
 
     def start(self) -> None:
@@ -63,21 +64,34 @@ class LeaseKeeper:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    def stop(self) -> None:
+        """Let the thread renew nothing any more and end. Idempotent, and waits for nothing."""
+        self._stopped.set()
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None:
+            with contextlib.suppress(RuntimeError):  # It has ended.
+                loop.call_soon_threadsafe(stop.set)
+
     async def close(self) -> None:
         """Stop the thread and wait for it."""
-        await asyncio.to_thread(self._ready.wait, 5.0)
-        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        self.stop()
         await asyncio.to_thread(self._thread.join, 5.0)
 
     def _main(self) -> None:
         asyncio.run(self._keep())
 
     async def _keep(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._stop = stop = asyncio.Event()
-        self._ready.set()
+        self._loop = asyncio.get_running_loop()
+        if self._stopped.is_set():
+            return
         settling = self._make_settling()
+        try:
+            await self._renew_until(stop, settling)
+        finally:
+            await settling.close()
+
+    async def _renew_until(self, stop: asyncio.Event, settling: Settling) -> None:
         backoff = Backoff(limit=min(1.0, self._interval))
         renew_at = time.monotonic() + self._interval
         while not stop.is_set():
@@ -97,7 +111,6 @@ class LeaseKeeper:
             else:
                 backoff.reset()
                 renew_at = time.monotonic() + self._interval
-        await settling.close()
 
     async def _renew(self, settling: Settling) -> None:
         now = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import threading
 
 import pytest
 
@@ -322,3 +323,28 @@ async def test_after_closing_nothing_is_sent(server, namespace):
     with pytest.raises(BrokerUnavailable, match="closed"):
         await link.call("PING")
     await link.close()
+
+
+@pytest.mark.one_server
+async def test_closing_the_broker_ends_what_a_thread_is_waiting_for(server, namespace):
+    """Its connection belongs to another event loop, and is closed there."""
+    waiting, failed = threading.Event(), []
+
+    async def wait_in_thread(broker: Broker) -> None:
+        link = broker.link()
+        await link.call("TIME")
+        waiting.set()
+        try:
+            await link.call("BLPOP", f"{namespace}:nothing", 60)
+        except BrokerUnavailable as error:
+            failed.append(str(error))
+        await link.close()
+
+    async with Broker(server.url, namespace=namespace, timeout=60.0) as broker:
+        thread = threading.Thread(target=lambda: asyncio.run(wait_in_thread(broker)))
+        thread.start()
+        await asyncio.to_thread(waiting.wait)
+    await asyncio.to_thread(thread.join, 30)
+    assert not thread.is_alive()
+    assert len(failed) == 1
+    assert "closed" in failed[0]
