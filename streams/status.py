@@ -167,22 +167,22 @@ class Status:
         """
         levels = await self._levels(stream)
         groups = await self._groups(stream, levels, group)
+        # In the order in which an event moves on, schedule, level, dead letters: none slips by between the looks.
+        later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
         places = await self._places(stream, ident, levels, _SCAN_MOST if depth is None else depth)
         states = []
         for name in groups:
+            stored = [await self._stored(stream, name, *place) for place in places]
             dead = await self._dead(stream, name, ident, depth)
             ended = {(state.level, state.entry_id) for state in dead}
-            for level, entry_id in places:
-                found = await self._stored(stream, name, level, entry_id)
+            for found in stored:
                 # What is stored although the group is done with it is there for another group.
-                past = found.state == "done" and (not found.fields or (level, entry_id) in ended)
+                past = (found.level, found.entry_id) in ended or (found.state == "done" and not found.fields)
                 if found.state != "unknown" and not past:
                     states.append(entry_state(stream, name, found))
             states += dead
-        if not states:
-            later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
-            if later is not None:
-                states.append(entry_state(stream, "", later))
+        if not states and later is not None:
+            states.append(entry_state(stream, "", later))
         if not states:
             states = await self._finished(stream, groups, places)
         if not states:

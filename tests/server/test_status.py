@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams import Broker, DeadLetters, Event, Filter, Levels, NotFound, Producer, Status
+from streams import Broker, DeadLetters, Event, Filter, Levels, NotFound, Producer, Scheduler, Status
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.settle import Buried, Postponed, Settling
@@ -12,6 +12,7 @@ from streams.declaration import Declaration, Retention
 from streams.errors import InvalidName
 from streams.retry import AttemptRecord
 from streams.status import EntryState
+from tests.conftest import eventually
 
 LEVELS = Levels()
 
@@ -222,6 +223,34 @@ async def test_find_a_replayed_event(broker):
     outcome = await DeadLetters(broker, "s", "g").replay(Filter())
     state = await find(broker, "e1")
     assert (state.state, f"{state.level}|{state.entry_id}") == ("pending", *outcome.moved.values())
+
+
+@pytest.mark.parametrize("look", ["scheduled", "scan"])
+async def test_find_an_event_that_moves_between_the_looks(broker, monkeypatch, look):
+    """Whichever look comes first, the event leaves the schedule right after it."""
+    await fetch(broker, 0)
+    receipt = await Producer(broker, "s").publish(1, type="t", delay=0.01)
+    status = Status(broker)
+    first = getattr(status._inspecting, look)
+
+    async def and_then(*args):
+        found = await first(*args)
+        await promoted(broker)
+        return found
+
+    monkeypatch.setattr(status._inspecting, look, and_then)
+    (state,) = await status.find("s", receipt.event_id)
+    assert state.state in ("scheduled", "pending")
+
+
+async def promoted(broker: Broker) -> None:
+    scheduler = Scheduler(broker, "s")
+
+    async def nothing_left() -> bool:
+        await scheduler.promote()
+        return not await broker.control.call("ZCARD", broker.keys("s").scheduled())
+
+    await eventually(nothing_left)
 
 
 async def test_find_an_entry_that_cannot_be_read(broker):
