@@ -12,7 +12,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from streams import Broker
-from tests import canaries, roles, topologies
+from tests import canaries, roles, stalls, topologies
 from tests.servers import BINARIES, Server, clean_environment, server_label
 
 _count = itertools.count()
@@ -44,6 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Shells start background jobs with SIGINT ignored, and what is ignored is inherited; many tests are about Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    stalls.configure(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    stalls.summarize(terminalreporter)
 
 
 def pytest_report_header() -> list[str]:
@@ -112,6 +117,18 @@ def binary(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def machine() -> Iterator[stalls.Stalled]:
+    """Says how many seconds, at most, what comes late is late because the machine stalled.
+
+    An event passes three processes on its way (us, the server, us), and each may have been stalled as long as the one
+    that only sleeps.
+    """
+    meter = stalls.Meter()
+    yield lambda: 3 * meter.worst
+    meter.close()
+
+
+@pytest.fixture
 def namespace() -> str:
     """A key prefix of this test alone."""
     return f"t{next(_count)}"
@@ -125,7 +142,7 @@ async def broker(server: Server, namespace: str) -> AsyncIterator[Broker]:
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[object] | object], *, seconds: float = 10.0, what: str = "the condition"
+    condition: Callable[[], Awaitable[object] | object], *, seconds: float = 30.0, what: str = "the condition"
 ) -> None:
     """Wait for a condition (plain or async); fail with its name when it does not come."""
     give_up = asyncio.get_running_loop().time() + seconds

@@ -97,7 +97,7 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def wait_until(condition, *, seconds: float = 10.0, what: str = "the condition") -> None:
+def wait_until(condition, *, seconds: float = 30.0, what: str = "the condition") -> None:
     """Wait for a condition; fail with its name when it does not come."""
     give_up = time.monotonic() + seconds
     while not condition():

@@ -94,7 +94,7 @@ class _Terminal:
         return shown.ids
 
     def _text(self) -> str:
-        return self.output.read_text("utf-8")
+        return calm(self.output.read_text("utf-8"))
 
     def _found(self, shown: Shown) -> bool:
         end = shown.match(self._text(), after=self.seen, whole=False)
@@ -273,7 +273,7 @@ class Player:
         except subprocess.TimeoutExpired as error:
             text = (error.output or b"").decode(errors="replace")
             raise ExampleError(block, f"{command!r} did not end in {SECONDS} s", text) from None
-        output = done.stdout.decode()
+        output = calm(done.stdout.decode())
         if done.returncode:
             raise ExampleError(block, f"{command!r} ended with {done.returncode}", output)
         if expected.strip():
@@ -305,6 +305,11 @@ class Player:
             f"[ -f {state} ] && . {state}\n{self._here(command)}\ncode=$?\n"
             f"{{ export -p; echo cd '\"'$PWD'\"'; }} >{state}\nexit $code",
         ]
+
+
+def calm(output: str) -> str:
+    """The output without what a worker says of a machine that stalls; that is no part of what a page shows."""
+    return re.sub(r"(?m)^.*the event loop (?:is|was) blocked.*\n", "", output)
 
 
 def steps_of(block: Block) -> list[tuple[str, str]]:

@@ -58,6 +58,7 @@ def judge(mutant: Mutant) -> Verdict:
         (copy / "streams" / mutant.file).write_text(applied(mutant, ROOT), "utf-8")
         command = (sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider")
         environment = os.environ | {"PYTHONPATH": folder, "STREAMS_TEST_SERVERS": find_servers()[0]}
+        environment["STREAMS_TEST_REPEATS"] = "0"
         try:
             done = subprocess.run(
                 [*command, "--timeout=60", "--hypothesis-profile=no-shrink", *mutant.tests],

@@ -41,8 +41,8 @@ def test_a_pause_holds_through_kills_and_restarts_of_workers_and_server(make_ser
         assert second.process.poll() is None
         assert len(site.of("start")) == started, "something started in the pause"
         pauses(site, lambda stream: stream.resume())
-        wait_until(lambda: len(site.of("start")) > started, seconds=3, what="work after the pause")
-        wait_until(lambda: set(site.done()) == set(ids), seconds=20, what="everything to be done")
+        wait_until(lambda: len(site.of("start")) > started, what="work after the pause")
+        wait_until(lambda: set(site.done()) == set(ids), seconds=60, what="everything to be done")
         assert max(site.done().values()) == 1
         assert {second.pid, third.pid} <= {line["pid"] for line in site.of("start")[started:]}
     finally:

@@ -117,7 +117,7 @@ class Load:
         self.stored.add(ident)
 
 
-async def drained(server: Server, broker: Broker, seconds: float = 15.0) -> None:
+async def drained(server: Server, broker: Broker, seconds: float = 40.0) -> None:
     """Wait until the server keeps nothing unfinished."""
     left: dict[str, int] = {}
 
@@ -329,13 +329,13 @@ async def test_wrong_type_in_place_of_the_dead_letters(
     make_server: MakeServer, binary: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(binary)
-    async with Broker(server.url) as broker, Live(broker, lease=0.6) as live:
+    async with Broker(server.url) as broker, Live(broker, lease=1.5) as live:
         producer = Producer(broker, STREAM)
         async with wrong_type(server, broker, broker.keys(STREAM).dead(GROUP), caplog):
             hopeless = await producer.publish({"reject": True}, type="job")
             await eventually(lambda: live.starts[hopeless.event_id])
             others = {(await producer.publish({"fails": 1}, type="job")).event_id for _ in range(60)}
-            await eventually(lambda: set(live.done) == others, seconds=3.0, what="the others to go on")
+            await eventually(lambda: set(live.done) == others, seconds=8.0, what="the others to go on")
         await drained(server, broker)
         check_books(server, broker, live, others | {hopeless.event_id})
         assert set(dead(server, broker)) == {hopeless.event_id}
@@ -352,7 +352,7 @@ async def test_wrong_type_in_place_of_the_retries(make_server: MakeServer, caplo
             failing = await producer.publish({"fails": 2}, type="job")
             await eventually(lambda: live.starts[failing.event_id])
             others = {(await producer.publish({}, type="job")).event_id for _ in range(60)}
-            await eventually(lambda: set(live.done) == others, seconds=3.0, what="the others to go on")
+            await eventually(lambda: set(live.done) == others, seconds=8.0, what="the others to go on")
         await drained(server, broker)
         check_books(server, broker, live, others | {failing.event_id})
         assert live.starts[failing.event_id] == [1, 2, 3]
@@ -372,9 +372,9 @@ async def test_wrong_type_in_place_of_a_level(make_server: MakeServer, caplog: p
         async with wrong_type(server, broker, broker.keys(STREAM).level(1), caplog):
             live.gates["go"].set()
             others = {(await elsewhere.publish({"fails": 1}, type="job")).event_id for _ in range(60)}
-            await eventually(lambda: set(other.done) == others, seconds=3.0, what="the other stream to go on")
+            await eventually(lambda: set(other.done) == others, seconds=8.0, what="the other stream to go on")
             waiting = {(await producer.publish({}, type="job", priority=n)).event_id for n in (0, 5, 10)}
-            await eventually(lambda: set(live.done) >= running, seconds=3.0, what="running handlers to be settled")
+            await eventually(lambda: set(live.done) >= running, seconds=8.0, what="running handlers to be settled")
         await eventually(lambda: set(live.done) >= running | waiting, what="the stream to heal")
         await drained(server, broker)
         assert set(live.done) - {broken} == running | waiting
@@ -500,7 +500,7 @@ def stored_ids(server: Server, broker: Broker) -> Counter[str]:
 @pytest.mark.parametrize("action", ["cut", "drop"])
 async def test_publish_whose_answer_is_lost(proxied: tuple[Server, Proxy], action: Any) -> None:
     server, proxy = proxied
-    async with Broker(proxy.url, timeout=0.5) as broker:
+    async with Broker(proxy.url, timeout=1.5) as broker:
         producer = Producer(broker, STREAM)
         await producer.publish({}, type="job", id="before")
         fault = proxy.arm(action, is_command("XADD"))

@@ -199,7 +199,7 @@ class Shop:
         wait_until(lambda: len(self.lines(what)) >= count, seconds=15, what=f"{count} {what}")
 
     def wait_logged(self, text: str, count: int = 1) -> None:
-        wait_until(lambda: self.logged(text) >= count, seconds=15, what=f"{count} of {text!r}")
+        wait_until(lambda: self.logged(text) >= count, seconds=40, what=f"{count} of {text!r}")
 
     def unfinished(self) -> int:
         levels = self.cli.json("ls", "orders")["streams"][0]["groups"][0]["levels"]
@@ -244,7 +244,8 @@ def test_a_killed_process_is_replaced_and_its_events_run_again(shop: Shop) -> No
 
 def test_the_death_of_the_supervisor_stops_its_processes_in_order(shop: Shop) -> None:
     with shop.worker("--processes", "2", "--concurrency", "1") as worker:
-        shop.publish({"id": 1, "s": 1.0}, {"id": 2, "s": 1.0}, {"id": 3, "s": 1.0})
+        shop.wait_logged("] INFO    worker    started", 2)
+        shop.publish({"id": 1, "s": 2.0}, {"id": 2, "s": 2.0}, {"id": 3, "s": 2.0})
         shop.wait("start", 2)
         pids = {int(line.split()[4]) for line in shop.lines("start")}
         assert len(pids) == 2
@@ -257,7 +258,9 @@ def test_the_death_of_the_supervisor_stops_its_processes_in_order(shop: Shop) ->
 def test_a_signal_to_all_processes_at_once_is_one_order_to_stop(shop: Shop) -> None:
     """As systemd does it: to the supervisor, which passes it on, and to each process itself."""
     with shop.worker("--processes", "2", "--concurrency", "1", "--log", "json") as worker:
-        shop.publish({"id": 1, "s": 1.0}, {"id": 2, "s": 1.0})
+        shop.wait_logged('"child":"1"')
+        shop.wait_logged('"child":"2"')
+        shop.publish({"id": 1, "s": 2.0}, {"id": 2, "s": 2.0})
         shop.wait("start", 2)
         os.killpg(worker.pid, signal.SIGTERM)
         assert worker.wait(10) == 0

@@ -19,6 +19,7 @@ from tests.conftest import eventually
 from tests.process.proxy import Proxy
 from tests.process.worker_app import LEVELS, STREAM, Live
 from tests.servers import BINARIES, Server
+from tests.stalls import Stalled
 
 DELAY = 0.3
 LATE = 0.6
@@ -39,7 +40,7 @@ async def idle(quiet_server: Server) -> AsyncIterator[tuple[Broker, Live]]:
         yield broker, live
 
 
-async def test_a_retry_starts_soon_after_its_time(idle: tuple[Broker, Live]) -> None:
+async def test_a_retry_starts_soon_after_its_time(idle: tuple[Broker, Live], machine: Stalled) -> None:
     broker, live = idle
     producer = Producer(broker, STREAM)
     late = []
@@ -50,11 +51,11 @@ async def test_a_retry_starts_soon_after_its_time(idle: tuple[Broker, Live]) -> 
         late.append(second - first - DELAY)
         await asyncio.sleep(0.07)
     assert min(late) > -0.01, "too early"
-    assert max(late) < LATE
-    assert statistics.median(late) < 0.3, "its own worker knows the time and need not look around"
+    assert max(late) < LATE + machine()
+    assert statistics.median(late) < 0.3 + machine() / 2, "its own worker knows the time and need not look around"
 
 
-async def test_a_retry_set_by_another_worker_starts_soon_after_its_time(quiet_server: Server) -> None:
+async def test_a_retry_set_by_another_worker_starts_soon_after_its_time(quiet_server: Server, machine: Stalled) -> None:
     """Of two idle workers one fails the event and stops; the other knows nothing of the due time."""
     late = []
     async with Broker(quiet_server.url) as first, Broker(quiet_server.url) as second:
@@ -70,10 +71,10 @@ async def test_a_retry_set_by_another_worker_starts_soon_after_its_time(quiet_se
                 await eventually(lambda o=other, e=event: o.times[e])
                 late.append(other.times[event][0] - failing.times[event][0] - DELAY)
     assert min(late) > -0.01, "too early"
-    assert max(late) < LATE
+    assert max(late) < LATE + machine()
 
 
-async def test_an_event_reaches_an_idle_worker_at_once(idle: tuple[Broker, Live]) -> None:
+async def test_an_event_reaches_an_idle_worker_at_once(idle: tuple[Broker, Live], machine: Stalled) -> None:
     broker, live = idle
     producer = Producer(broker, STREAM)
     took = []
@@ -83,7 +84,7 @@ async def test_an_event_reaches_an_idle_worker_at_once(idle: tuple[Broker, Live]
         receipt = await producer.publish({}, type="job", priority=LEVELS[n % 4])
         await eventually(lambda r=receipt: live.times[r.event_id])
         took.append(live.times[receipt.event_id][0] - began)
-    assert max(took) < 0.25
+    assert max(took) < 0.25 + machine()
     assert statistics.median(took) < 0.03, "it polls"
 
 
@@ -102,7 +103,7 @@ async def test_an_idle_worker_sends_few_commands(quiet_server: Server) -> None:
 
 @pytest.mark.parametrize(("others_wait", "bound"), [(False, 1.15), (True, LATE)])
 async def test_a_delayed_event_starts_soon_after_its_time(
-    idle: tuple[Broker, Live], others_wait: bool, bound: float
+    idle: tuple[Broker, Live], machine: Stalled, others_wait: bool, bound: float
 ) -> None:
     """The schedule is looked at once a second while it is empty, twice a second else, and at each due time known."""
     broker, live = idle
@@ -118,7 +119,7 @@ async def test_a_delayed_event_starts_soon_after_its_time(
         await eventually(lambda r=receipt: live.times[r.event_id])
         late.append(live.times[receipt.event_id][0] - began - delay)
     assert min(late) > -0.01, "too early"
-    assert max(late) < bound
+    assert max(late) < bound + machine()
 
 
 async def test_three_schedulers_move_each_event_once(make_server: Callable[..., Server], binary: str) -> None:

@@ -349,7 +349,7 @@ class Site:
         with self.client() as client:
             return dead_letters(client, self.keys)
 
-    def drained(self, seconds: float = 15.0) -> None:
+    def drained(self, seconds: float = 40.0) -> None:
         """Wait until nothing is unfinished."""
         try:
             wait_until(lambda: not self.unfinished(), seconds=seconds)

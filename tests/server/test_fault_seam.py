@@ -43,7 +43,7 @@ from streams.broker.link import NodeLink
 from streams.handlers import Route
 
 LEVELS = Levels([0, 5])
-LEASE = 0.6
+LEASE = 2.0
 AT_ONCE = 40
 KINDS = ("before", "after")
 _numbers = itertools.count()
@@ -407,7 +407,8 @@ async def run(url: str, story: Story, fail_at: int = 0, kind: str = "") -> Seam:
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 async def test_any_one_call_may_fail(server, story):
-    calls = (await run(server.url, story)).calls
+    # Of several, since what is called by the clock depends on how fast the rest is.
+    calls = min(seam.calls for seam in await asyncio.gather(*(run(server.url, story) for _ in range(4))))
     assert calls >= 4
     # Each fault costs a connection, and by TLS that is work enough to keep 40 lives from their leases.
     limit = asyncio.Semaphore(4 if server.url.startswith("rediss://") else AT_ONCE)
