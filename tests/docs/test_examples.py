@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,23 +26,26 @@ NOT_RUN_AT_MOST = 6
 
 
 @pytest.fixture(scope="session")
-def played(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
-    """The pages of this run being played, some at a time; each test waits for its own."""
+def play(request: pytest.FixtureRequest) -> Iterator[Callable[[str], None]]:
+    """Waits for a page. All pages of this run are being played, some at a time; asked for again, one is played anew."""
     wanted = {
-        item.callspec.params["page"] for item in request.session.items if "played" in getattr(item, "fixturenames", ())
+        item.callspec.params["page"] for item in request.session.items if "play" in getattr(item, "fixturenames", ())
     }
     socket = Path(tempfile.mkdtemp(prefix="dq", dir="/tmp")) / "s"
     with quick_commands(socket) as quick, ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {
-            page: pool.submit(lambda page: Player(PAGES[page], quick).play(), page) for page in PAGES if page in wanted
-        }
+
+        def start(page: str) -> Future[None]:
+            return pool.submit(lambda: Player(PAGES[page], quick).play())
+
+        played = {page: start(page) for page in PAGES if page in wanted}
+        yield lambda page: (played.pop(page, None) or start(page)).result()
         pool.shutdown(cancel_futures=True)
     shutil.rmtree(socket.parent)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_of_a_page_do_what_it_says(page: str, played: dict[str, Future[None]]) -> None:
-    played[page].result()
+def test_the_examples_of_a_page_do_what_it_says(page: str, play: Callable[[str], None]) -> None:
+    play(page)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -174,8 +174,6 @@ async def test_a_lease_keeper_that_died_is_noticed(broker, monkeypatch):
     dies = asyncio.Event()
 
     async def keep(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._ready.set()
         while not dies.is_set():
             await asyncio.sleep(0.01)
 
