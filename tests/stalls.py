@@ -2,9 +2,10 @@
 
 Leases, retries and limits are about time, so their tests are too. On a machine that is shared, a virtual processor may
 stand still for a second; a lease is lost in that, rightly, and the test of the lease fails. So a process beside the
-tests sleeps, and measures how much too late it is woken. When a test fails and the machine stalled meanwhile, then the
-result is inconclusive: the test is run again, and the other workers pause so long. When it fails on a machine that did
-not stall, or every time, then it has failed. What was repeated is listed at the end of the run.
+tests sleeps, on each processor, and measures how much too late it is woken, and whether the clock of the day, which the
+server goes by, was set meanwhile. When a test fails and the machine stalled, then the result is inconclusive: the test
+is run again, and the other workers pause so long. When it fails on a machine that did not stall, or every time, then it
+has failed. What was repeated is listed at the end of the run.
 
 ``STREAMS_TEST_REPEATS=0`` takes every first result.
 """
@@ -33,15 +34,24 @@ STALL = 0.1
 REPEATS = 3
 
 _METER = """
-import mmap, os, struct, sys, time
+import mmap, os, struct, sys, threading, time
+parent, processors = int(sys.argv[2]), [int(number) for number in sys.argv[3:]]
 with open(sys.argv[1], "r+b") as file:
-    page = mmap.mmap(file.fileno(), 8)
-while os.getppid() == int(sys.argv[2]):
-    began = time.monotonic()
-    time.sleep(0.02)
-    late = time.monotonic() - began - 0.02
-    if late > struct.unpack("d", page)[0]:
-        page[:] = struct.pack("d", late)
+    page = mmap.mmap(file.fileno(), 8 * len(processors))
+
+def measure(place, processor):
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {processor})  # Of this thread alone.
+    while os.getppid() == parent:
+        began = time.monotonic(), time.time()
+        time.sleep(0.02)
+        passed, stepped = time.monotonic() - began[0], time.time() - began[1]
+        late = max(passed - 0.02, abs(stepped - passed))
+        if late > struct.unpack_from("d", page, place)[0]:
+            struct.pack_into("d", page, place, late)
+
+for number, processor in enumerate(processors):
+    threading.Thread(target=measure, args=(8 * number, processor)).start()
 """
 
 
@@ -49,27 +59,32 @@ Stalled = Callable[[], float]
 
 
 class Meter:
-    """Measures, in a process of its own, how late the machine wakes who sleeps."""
+    """Measures, in a process of its own, how late the machine wakes who sleeps, on each processor.
+
+    They may stall one by one: a sleeper is woken on another one, on time, while a test stands still.
+    """
 
     def __init__(self) -> None:
+        processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+        self._slots = struct.Struct(f"{len(processors)}d")
         with tempfile.NamedTemporaryFile() as file:
-            file.write(bytes(8))
+            file.write(bytes(self._slots.size))
             file.flush()
-            self._page = mmap.mmap(file.fileno(), 8)
-            command = [sys.executable, "-I", "-S", "-c", _METER, file.name, str(os.getpid())]
+            self._page = mmap.mmap(file.fileno(), self._slots.size)
+            command = [sys.executable, "-I", "-S", "-c", _METER, file.name, str(os.getpid()), *map(str, processors)]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-            # It has opened the file once it has noted that sleeping takes longer than it should.
-            while self.worst == 0.0 and self._process.poll() is None:
+            # It measures once it has noted, of each, that sleeping takes longer than it should.
+            while not all(self._slots.unpack(self._page)) and self._process.poll() is None:
                 os.sched_yield()
 
     @property
     def worst(self) -> float:
-        """Seconds that the latest of all wakings since ``reset`` was late."""
-        return float(struct.unpack("d", self._page)[0])
+        """Seconds that the latest of all wakings since ``reset`` was late, or that the clock was set by."""
+        return float(max(self._slots.unpack(self._page)))
 
     def reset(self) -> None:
         """Measure anew."""
-        self._page[:] = bytes(8)
+        self._page[:] = bytes(self._slots.size)
 
     def close(self) -> None:
         """End the process."""
