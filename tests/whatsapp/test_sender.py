@@ -107,7 +107,7 @@ async def test_retries_end(server, namespace, code, tries):
 
 async def test_a_throttled_pair_waits_alone_and_for_nothing(server, namespace):
     async with stage(server, namespace) as place:
-        place.phone.faults = [Fault(131056, count=1, retry_after=1)]
+        place.phone.faults = [Fault(131056, count=1, retry_after=1, to=PHONE)]
         at = time.monotonic()
         first = await place.messages.add(PHONE, Text("x"), max_retries=0)
         await eventually(lambda: place.phone.answers["131056"] == 1)

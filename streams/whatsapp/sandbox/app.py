@@ -89,7 +89,7 @@ class Sandbox:
         problem = _problem(body)
         if problem:
             return self._error(Fault(100), problem)
-        fault = self.phone.fault(phone_number_id)
+        fault = self.phone.fault(phone_number_id, body)
         if fault is not None and fault.code != -1:
             return self._error(fault)
         taken = self.phone.take(phone_number_id, body)

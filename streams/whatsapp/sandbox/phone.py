@@ -48,6 +48,8 @@ class Fault:
         status: of the HTTP answer.
         retry_after: seconds, as a header; None: none.
         phone_number_id: only of this sender; '' of all.
+        to: only for messages to this recipient, with or without a plus sign; '' for all. A fault that is meant for one
+            message names its recipient: else the next message takes it, whatever message that is.
     """
 
     code: int
@@ -56,6 +58,12 @@ class Fault:
     status: int = 400
     retry_after: int | None = None
     phone_number_id: str = ""
+    to: str = ""
+
+    def is_meant_for(self, phone_number_id: str, to: str) -> bool:
+        """Whether it can happen to a message of this sender to this recipient."""
+        is_party = self.phone_number_id in ("", phone_number_id) and self.to.lstrip("+") in ("", to.lstrip("+"))
+        return is_party and self.count != 0
 
 
 class Phone:
@@ -75,13 +83,12 @@ class Phone:
         # Ids of an earlier sandbox are still known to whoever sent by it.
         self._name = f"sandbox-{uuid.uuid4().hex[:8]}-"
 
-    def fault(self, phone_number_id: str) -> Fault | None:
-        """What goes wrong with this request; None: nothing."""
+    def fault(self, phone_number_id: str, body: Mapping[str, Any]) -> Fault | None:
+        """What goes wrong with this message of a sender; None: nothing."""
         if phone_number_id in self.disconnected:
             return Fault(133010)
         for fault in self.faults:
-            meant = fault.phone_number_id in ("", phone_number_id) and fault.count != 0
-            if meant and self._chance.random() < fault.share:
+            if fault.is_meant_for(phone_number_id, recipient(body)) and self._chance.random() < fault.share:
                 if fault.count is not None:
                     fault.count -= 1
                 return fault
@@ -93,7 +100,7 @@ class Phone:
         taken = Taken(
             time.time(),
             phone_number_id,
-            str(body.get("to") or body.get("recipient")),
+            recipient(body),
             str(body.get("type")),
             f"wamid.{self._name}{self._count}",
             str(body.get("biz_opaque_callback_data", "")),
@@ -101,3 +108,8 @@ class Phone:
         )
         self.taken.append(taken)
         return taken
+
+
+def recipient(body: Mapping[str, Any]) -> str:
+    """Who a message is for."""
+    return str(body.get("to") or body.get("recipient"))
