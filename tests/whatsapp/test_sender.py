@@ -121,11 +121,12 @@ async def test_a_throttled_pair_waits_alone_and_for_nothing(server, namespace):
 async def test_a_rate_is_kept(server, namespace):
     settings = replace(QUICK, rate="20/s", burst=5)
     async with stage(server, namespace, settings) as place:
+        before = time.time()
         for n in range(20):
             await place.messages.add(f"551199999{n:04}", Text("x"))
         await eventually(lambda: len(place.phone.taken) == 20)
-    times = [taken.at for taken in place.phone.taken]
-    assert times[-1] - times[0] >= 14 / 20 - 0.05
+    # From before the first start, not from its arrival: that may come late, and the last one may not.
+    assert place.phone.taken[-1].at - before >= 15 / 20
 
 
 async def test_a_disconnected_instance_keeps_its_messages_and_goes_on_by_itself(server, namespace, monkeypatch):
