@@ -143,6 +143,7 @@ class DeadLetters:
 
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
+            GroupDropped: the group was given up, so nothing would handle them; nothing was moved.
             ConfigurationError: ``rate`` is not above 0.
         """
         outcome = Replay()
@@ -163,6 +164,7 @@ class DeadLetters:
 
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
+            GroupDropped: the group was given up, so nothing would handle them.
             ConfigurationError: ``rate`` is not above 0.
         """
         if rate is not None and not rate > 0:
@@ -188,6 +190,7 @@ class DeadLetters:
 
         Raises:
             NotFound: there is no such letter (any more).
+            GroupDropped: the group was given up, so nothing would handle it.
             EventError: ``data`` cannot be a body.
         """
         stored = await self._store.get(_checked_id(letter_id))

@@ -9,6 +9,7 @@ from typing import Any
 from streams.broker import Broker
 from streams.broker.cancel import MOST, Cancelling
 from streams.broker.erase import ErasingStore
+from streams.broker.groups import Dropping
 from streams.broker.inspect import Inspecting
 from streams.codec import read_meta
 from streams.dead_letters import DeadLetters
@@ -100,12 +101,18 @@ class Erasure:
         if not levels:
             return 0
         gone = 0
-        for row in (await Status(self._broker).stream(self.stream)).groups:
-            letters = DeadLetters(self._broker, self.stream, row.group, by=self._by)
+        for group in await self._groups(levels):
+            letters = DeadLetters(self._broker, self.stream, group, by=self._by)
             found = [letter.id async for letter in letters.iterate() if _has(letter.meta, wanted)]
             if found:
                 gone += await letters.discard(found)
         return gone
+
+    async def _groups(self, levels: Sequence[int]) -> list[str]:
+        """Every group that may have dead letters: those that are there, and those that were given up with some."""
+        there = {row.group for row in (await Status(self._broker).stream(self.stream)).groups}
+        written = await Dropping(self._broker, self._broker.keys(self.stream), levels).config()
+        return sorted(there.union(written.groups, written.dropped))
 
 
 def _has(meta: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> bool:

@@ -25,6 +25,7 @@
     │   └── NotCancelled            the same, where it was to be cancelled
     ├── GroupInUse                  a group that is to be dropped has consumers that are alive
     ├── NotFound                    no such stream, group, entry or dead letter
+    │   └── GroupDropped            the group was given up, and would not take what is put back for it
     └── HandlerSignal               raised *by handlers* to choose an outcome
         ├── Reject                  dead letter now, no retry
         ├── Skip                    nothing to do: acknowledged
@@ -186,6 +187,10 @@ class CommandRefused(BrokerError):
 
 class NotFound(StreamsError, LookupError):
     """No such stream, group, entry or dead letter."""
+
+
+class GroupDropped(NotFound):
+    """The group was given up, so nothing would take what is put back for it. Nothing was moved."""
 
 
 class GroupInUse(StreamsError):

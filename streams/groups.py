@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streams.broker import Broker
-from streams.broker.groups import Dropping
+from streams.broker.dead_letters import DeadLetterStore
+from streams.broker.groups import Config, Dropping
 from streams.broker.inspect import GroupStatus, Inspecting
 from streams.errors import GroupInUse, NotFound
 from streams.keys import checked_name
@@ -52,8 +53,15 @@ class GroupInfo:
     silent: float | None = None
 
     @property
+    def dropped(self) -> bool:
+        """Whether it was given up; what is left of it are dead letters."""
+        return not self.declared and not self.present
+
+    @property
     def abandoned(self) -> bool:
         """Whether work waits for it and nobody has asked for any in the last minute."""
+        if self.dropped:
+            return False
         work = self.waiting or self.processing or self.retrying or not self.present
         return bool(work) and (self.silent is None or self.silent >= ALIVE)
 
@@ -94,9 +102,9 @@ class Groups:
         self._inspecting = Inspecting(broker)
 
     async def list(self) -> GroupList:
-        """Every group that is declared or there, by name.
+        """Every group that is declared or there, and what was dropped and left dead letters, by name.
 
-        4 commands, 2 per level, 3 per level and group, whatever the stream holds.
+        4 commands and one per dropped group, 2 per level, 3 per level and group, whatever the stream holds.
 
         Raises:
             NotFound: there is no such stream.
@@ -111,6 +119,15 @@ class Groups:
             work = _work(found[name]) if name in found else {}
             declared = name in config.groups
             infos.append(GroupInfo(self.stream, name, config.retention, declared, name in found, start, since, **work))
+        infos += await self._dropped(config, found)
+        return sorted(infos, key=lambda info: info.group)
+
+    async def _dropped(self, config: Config, there: Container[str]) -> GroupList:
+        infos = []
+        for name in config.dropped:
+            dead = await DeadLetterStore(self._broker, self._keys, name).count()
+            if dead and name not in there and name not in config.groups:
+                infos.append(GroupInfo(self.stream, name, config.retention, declared=False, present=False, dead=dead))
         return infos
 
     async def drop(self, group: str, *, force: bool = False) -> Drop:
@@ -131,7 +148,7 @@ class Groups:
         checked_name(group, "group")
         levels = await self._levels()
         dropping = Dropping(self._broker, self._keys, levels)
-        before = {info.group: info for info in await self.list()}
+        before = {info.group: info for info in await self.list() if not info.dropped}
         known = before.get(group)
         dropped, alive = await dropping.drop(group, self._by, 0 if force else ALIVE)
         if alive:

@@ -79,6 +79,8 @@ class OrderedKeys:
         async for letter in letters.iterate(Filter(event_id=held.event_id), after=start):
             if f"{letter.level}|{letter.entry_id}" == held.head:
                 moved = (await letters.replay([letter.id])).moved
+                if letter.id not in moved:
+                    break  # Another operator was faster, between the look at it and its replay.
                 return moved[letter.id]
         raise NotFound(
             f"the event that holds the key has no dead letter (any more): if it was replayed, the key goes on with it; "

@@ -13,7 +13,7 @@
 
 local ids = {unpack(ARGV, 3)}
 local acked = redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
-delete_finished(KEYS[1], KEYS[3], ids)
+delete_finished(KEYS[1], KEYS[3], ARGV[1], ids)
 -- Whoever acknowledges need not know of a record: the entry may have stalled meanwhile and be with somebody else by now.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   for i, id in ipairs(ids) do ids[i] = ARGV[2] .. '|' .. id end

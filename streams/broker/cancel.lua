@@ -32,7 +32,7 @@ for i = 5, #ARGV do
   end
 end
 if #ids == 0 then return results end
-delete_finished(KEYS[1], KEYS[5], ids)
+delete_finished(KEYS[1], KEYS[5], ARGV[1], ids)
 redis.call('HDEL', KEYS[3], unpack(members))
 redis.call('ZREM', KEYS[2], unpack(members))
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'action', 'cancel', 'group', ARGV[1], 'by', ARGV[3],

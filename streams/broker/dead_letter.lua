@@ -41,7 +41,7 @@ for i = 5, #ARGV, 4 do
       result = 1
     end
     redis.call('XACK', KEYS[1], ARGV[1], id)
-    delete_finished(KEYS[1], KEYS[5], {id})
+    delete_finished(KEYS[1], KEYS[5], ARGV[1], {id})
     redis.call('HDEL', KEYS[3], member)
     redis.call('ZREM', KEYS[4], member)
   end

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.broker.connection import Broker
-from streams.broker.scripts import Script
+from streams.broker.scripts import Command, Script
+from streams.errors import GroupDropped, GroupMissing
 from streams.keys import Keys
 
 _REPLAY = Script("replay")
@@ -66,24 +67,47 @@ class DeadLetterStore:
         return _letter(*rows[0]) if rows else None
 
     async def replay(self, letters: Sequence[StoredLetter], by: str) -> list[str]:
-        """Put letters back; per letter ``level|entry id`` of the new entry, '' if it was gone already."""
+        """Put letters back; per letter ``level|entry id`` of the new entry, '' if it was gone already.
+
+        Raises:
+            GroupDropped: nothing would take them.
+        """
         levels = sorted({letter.level for letter in letters})
         keys = (
             self._keys.dead(self._group),
             self._keys.audit(),
+            self._keys.config(),
             *(self._keys.level(level) for level in levels),
         )
         ids = [letter.letter_id for letter in letters]
         command = _REPLAY.command(keys, self._group, by, len(levels), *levels, *ids)
-        return [place.decode() for place in await self._link.call(*command)]
+        return [place.decode() for place in await self._replayed(command)]
 
     async def replay_edited(self, letter: StoredLetter, body: bytes, by: str) -> str:
-        """Put one letter back with another body; ``level|entry id`` of the new entry, '' if it was gone already."""
-        keys = (self._keys.dead(self._group), self._keys.audit(), self._keys.level(letter.level))
-        place: bytes = await self._link.call(
-            *_EDITED.command(keys, self._group, by, letter.level, letter.letter_id, body)
+        """Put one letter back with another body; ``level|entry id`` of the new entry, '' if it was gone already.
+
+        Raises:
+            GroupDropped: as ``replay``.
+        """
+        keys = (
+            self._keys.dead(self._group),
+            self._keys.audit(),
+            self._keys.config(),
+            self._keys.level(letter.level),
         )
+        command = _EDITED.command(keys, self._group, by, letter.level, letter.letter_id, body)
+        place: bytes = await self._replayed(command)
         return place.decode()
+
+    async def _replayed(self, command: Command) -> Any:
+        try:
+            return await self._link.call(*command)
+        except GroupMissing as error:
+            raise GroupDropped(
+                f"group {self._group!r} of stream {self._keys.stream!r} was dropped: nothing would take what is "
+                "replayed for it, so nothing was moved. Start a worker that declares the group, then replay again; or "
+                f"export the letters ('streams dead export {self._keys.stream} {self._group}') and discard them"
+            ) from error
 
     async def discard(self, letter_ids: Sequence[str], by: str) -> int:
         """Delete letters (at most 1,000); returns how many there were."""

@@ -17,7 +17,7 @@ local kind = redis.call('TYPE', KEYS[1])['ok']
 if kind ~= 'none' and kind ~= 'hash' then
   return redis.error_reply('WRONGTYPE the config key ' .. KEYS[1] .. ' holds a ' .. kind)
 end
-local declared, names, retention = {}, {}, nil
+local declared, names, retention, dropped = {}, {}, nil, {}
 local function know(name)
   if not declared[name] then
     declared[name] = true
@@ -30,6 +30,8 @@ for i = 1, #stored, 2 do
     retention = stored[i + 1]
   elseif string.sub(stored[i], 1, 6) == 'group:' then
     know(string.sub(stored[i], 7))
+  elseif string.sub(stored[i], 1, 8) == 'dropped:' then
+    dropped[string.sub(stored[i], 9)] = stored[i]
   end
 end
 table.sort(names)
@@ -91,5 +93,8 @@ for _, creation in ipairs(creations) do
 end
 if not was_declared or #writes > 0 or redis.call('HGET', KEYS[1], 'retention') ~= retention then
   redis.call('HSET', KEYS[1], 'retention', retention, unpack(writes))
+end
+for i = 3, #ARGV, 2 do
+  if dropped[ARGV[i]] then redis.call('HDEL', KEYS[1], dropped[ARGV[i]]) end
 end
 return {0, retention, names, created, lost}

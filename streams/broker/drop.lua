@@ -1,6 +1,7 @@
 -- drop: ends a group: its declaration, its groups with what they have pending, its retries, attempt records, lanes and
 -- pauses.
--- Its dead letters and the marks of Dedupe stay. Entries that only this group still needed are left to trim.
+-- Its dead letters and the marks of Dedupe stay; that there are such letters is written down in the config hash, so that
+-- whoever looks for all of them (an erasure, say) knows of them. Entries that only this group still needed are left to trim.
 -- Refused while a consumer is alive: it would go on handling what nobody is told of any more.
 --
 -- KEYS[1]  config hash of the stream
@@ -9,7 +10,8 @@
 -- KEYS[4]  attempts hash of the group
 -- KEYS[5]  sweep hash of the group
 -- KEYS[6]  audit stream
--- KEYS[7 ..]  streams of the levels, as many as ARGV[3]; then whatever else goes with the group
+-- KEYS[7]  dead-letter stream of the group
+-- KEYS[8 ..]  streams of the levels, as many as ARGV[3]; then whatever else goes with the group
 -- ARGV[1]  group
 -- ARGV[2]  who drops
 -- ARGV[3]  how many levels
@@ -18,7 +20,7 @@
 
 local group, silence = ARGV[1], tonumber(ARGV[4])
 local there, alive, seen = {}, {}, {}
-for k = 7, 6 + tonumber(ARGV[3]) do
+for k = 8, 7 + tonumber(ARGV[3]) do
   local groups = redis.pcall('XINFO', 'GROUPS', KEYS[k])
   if groups.err and not string.find(groups.err, 'no such key', 1, true) then return groups end
   for _, row in ipairs(groups) do
@@ -45,8 +47,10 @@ if silence > 0 then
   if #alive > 0 then return {0, alive} end
 end
 redis.call('HDEL', KEYS[1], 'group:' .. group)
+-- pcall: a server without memory refuses it, and drops the group all the same.
+if redis.call('EXISTS', KEYS[7]) == 1 then redis.pcall('HSET', KEYS[1], 'dropped:' .. group, redis.call('TIME')[1]) end
 for _, k in ipairs(there) do redis.call('XGROUP', 'DESTROY', KEYS[k], group) end
-redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[5], unpack(KEYS, 7 + tonumber(ARGV[3])))
+redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[5], unpack(KEYS, 8 + tonumber(ARGV[3])))
 local paused = redis.call('HGETALL', KEYS[2])
 for i = 1, #paused, 2 do
   local scope = paused[i]

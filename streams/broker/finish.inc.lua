@@ -1,7 +1,8 @@
 -- Shared by the scripts that end an entry's life in a group (included as text, still a constant script).
--- delete_finished(key, config, ids), for the group that is done with `ids`: deletes those of `ids` that no group of the stream needs any more. With one group
--- that is all of them; with several, an entry goes once every group has read it and none has it pending, and it stays as
--- long as a declared group is missing. `config` is the stream's config hash: retention, and one field per declared group.
+-- delete_finished(key, config, group, ids), for the group that is done with `ids`: deletes those of `ids` that no group
+-- of the stream needs any more. If the stream belongs to this group alone that is all of them. Else an entry goes once
+-- every group has read it and none has it pending, and it stays as long as a declared group is missing.
+-- `config` is the stream's config hash: retention, and one field per declared group.
 
 local function after(a, b)
   local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
@@ -48,9 +49,30 @@ local function finished(key, config, ids)
   return found
 end
 
-local function delete_finished(key, config, ids)
+-- Whether the stream belongs to this one group: no other is there, and no other is declared.
+local function is_alone(groups, config, group)
+  if #groups > 1 then return false end
+  for _, row in ipairs(groups) do
+    for i = 1, #row, 2 do
+      if row[i] == 'name' and row[i + 1] ~= group then return false end
+    end
+  end
+  local fields, declared = redis.pcall('HKEYS', config), false
+  if fields.err then return false end
+  for _, field in ipairs(fields) do
+    if field == 'group:' .. group then
+      declared = true
+    elseif string.sub(field, 1, 6) == 'group:' then
+      return false
+    end
+  end
+  return declared
+end
+
+local function delete_finished(key, config, group, ids)
   local groups = redis.pcall('XINFO', 'GROUPS', key)
   if groups.err then return end
-  if #groups > 1 or redis.pcall('HLEN', config) ~= 2 then ids = finished(key, config, ids) end
+  -- A worker may acknowledge for a group that was dropped meanwhile: what it is done with, others may need.
+  if not is_alone(groups, config, group) then ids = finished(key, config, ids) end
   if #ids > 0 then redis.call('XDEL', key, unpack(ids)) end
 end

@@ -17,10 +17,14 @@ _SLICE = 200
 
 
 class Config(NamedTuple):
-    """What is written down of a stream: ``retention`` is '' if nothing is; declared groups with start and Unix time."""
+    """What is written down of a stream: ``retention`` is '' if nothing is; declared groups with start and Unix time.
+
+    ``dropped``: groups that were given up and had dead letters then.
+    """
 
     retention: str
     groups: dict[str, tuple[str, float | None]]
+    dropped: list[str]
 
 
 class Dropping:
@@ -41,13 +45,15 @@ class Dropping:
     async def config(self) -> Config:
         """What is written down. One command."""
         rows = await self._link.call("HGETALL", self._keys.config())
-        retention, groups = "", {}
+        retention, groups, dropped = "", {}, []
         for name, value in zip(rows[::2], rows[1::2], strict=True):
             if name == b"retention":
                 retention = value.decode()
             elif name.startswith(b"group:"):
                 groups[name[6:].decode()] = _facts(value)
-        return Config(retention, dict(sorted(groups.items())))
+            elif name.startswith(b"dropped:"):
+                dropped.append(name[8:].decode())
+        return Config(retention, dict(sorted(groups.items())), sorted(dropped))
 
     async def drop(self, group: str, by: str, alive: float) -> tuple[bool, list[str]]:
         """End a group, unless a consumer of it was heard of within ``alive`` seconds (0: whoever was).
@@ -62,6 +68,7 @@ class Dropping:
             keys.attempts(group),
             keys.sweep(group),
             keys.audit(),
+            keys.dead(group),
             *self._streams,
             keys.heads(group),
             keys.behind(group),

@@ -1,3 +1,18 @@
+-- Shared by the scripts that replay (included as text, still a constant script).
+-- Whether a group takes what is put back for it: it is declared, or it is there on the level. An entry that names any
+-- other group would be acknowledged by those that are left, and handled by none.
+local function takes(key, config, group)
+  if redis.call('HEXISTS', config, 'group:' .. group) == 1 then return true end
+  local groups = redis.pcall('XINFO', 'GROUPS', key)
+  if groups.err then return false end
+  for _, row in ipairs(groups) do
+    for i = 1, #row, 2 do
+      if row[i] == 'name' and row[i + 1] == group then return true end
+    end
+  end
+  return false
+end
+
 -- Puts one dead letter back on its level with its event id, counts the replay, and takes it out of the dead letters.
 -- ``changes`` replaces fields; ``key_of`` has the keys of the levels. Returns level|entry id of the new entry, or '' if
 -- there is no such dead letter (any more), or its level is none of those.

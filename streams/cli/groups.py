@@ -43,7 +43,8 @@ app = typer.Typer(
     "ls",
     help="Show the groups of a stream: declared or not, there or not, and what each still has to do."
     "\n\nOn a stream with retention fanout, events wait for every declared group. 'abandoned' has work, and no consumer"
-    " that was heard of within the last minute; 'missing' is declared, and the server does not have it."
+    " that was heard of within the last minute; 'missing' is declared, and the server does not have it; 'dropped' was"
+    " given up, and its dead letters are left."
     + examples("streams groups ls orders", "streams groups ls orders --json"),
 )
 def ls(stream: StreamName, *, as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
@@ -56,7 +57,7 @@ def ls(stream: StreamName, *, as_json: AsJson = False, url: Url = None, namespac
     groups = run(main)
     retention = groups[0].retention if groups else ""
     if as_json:
-        rows = [{**asdict(info), "abandoned": info.abandoned} for info in groups]
+        rows = [{**asdict(info), "abandoned": info.abandoned, "dropped": info.dropped} for info in groups]
         write_json({"stream": stream, "retention": retention or None, "groups": rows})
         return
     say(f"{stream}: retention {retention or 'not declared'}")
@@ -126,6 +127,8 @@ def _confirmed(stream: str, group: str, info: GroupInfo | None) -> bool:
 
 
 def _state(info: GroupInfo) -> str:
+    if info.dropped:
+        return "[dim]dropped[/]"
     if not info.present:
         return "[red]missing[/]"
     if info.abandoned:

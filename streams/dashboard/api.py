@@ -25,6 +25,7 @@ from streams.errors import (
     BrokerError,
     ConfigurationError,
     EventError,
+    GroupDropped,
     NotFound,
     NotWaiting,
     OutOfMemory,
@@ -174,6 +175,8 @@ def _value(text: str, schema: Schema) -> Any:
 
 
 def _failure(error: StreamsError) -> HTTPException:
+    if isinstance(error, GroupDropped):
+        return HTTPException(409, str(error))
     if isinstance(error, NotFound):
         return HTTPException(404, "there is none")
     if isinstance(error, NotWaiting):

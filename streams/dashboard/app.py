@@ -31,7 +31,7 @@ from streams.dashboard.scraping import Scraping
 from streams.dashboard.sessions import COOKIE, LASTS, Sessions
 from streams.dashboard.tokens import Tokens
 from streams.dashboard.words import language_of, translated
-from streams.errors import BrokerError, ConfigurationError, NotFound, StreamsError
+from streams.errors import BrokerError, ConfigurationError, GroupDropped, NotFound, StreamsError
 from streams.pipeline import Pipeline
 from streams.queries import Chart, shown, sign_of
 
@@ -250,6 +250,8 @@ class Dashboard:
         status, text = 400, "The request is not valid."
         if isinstance(error, HTTPException):
             status = error.status_code
+        elif isinstance(error, GroupDropped):
+            return self.render(request, "problem.html", 409, problem=str(error))
         elif isinstance(error, NotFound):
             status = 404
         elif isinstance(error, BrokerError):

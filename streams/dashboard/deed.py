@@ -14,7 +14,7 @@ from starlette.responses import Response
 from streams.broker.listing import Listing
 from streams.dashboard.accounts import Role
 from streams.dashboard.guard import Viewer
-from streams.errors import NotFound
+from streams.errors import GroupDropped, NotFound
 from streams.pipeline import Pipeline
 
 
@@ -63,5 +63,7 @@ async def still_there(act: Awaitable[Any]) -> Any:
     """Do what needs something that is there; if somebody else was faster, say that."""
     try:
         return await act
+    except GroupDropped:
+        raise  # It has a sentence of its own.
     except NotFound:
         raise HTTPException(409) from None

@@ -61,6 +61,7 @@ def test_public_names():
             "Erased",
             "Erasure",
             "Filter",
+            "GroupDropped",
             "GroupInUse",
             "Groups",
             "Lanes",

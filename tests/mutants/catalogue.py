@@ -22,6 +22,7 @@ SCHEDULER = "tests/server/test_scheduler.py"
 DEAD = "tests/server/test_dead_letters.py"
 FANOUT = "tests/server/test_fanout.py"
 GROUPS = "tests/server/test_groups.py"
+FANOUT_MACHINE = "tests/server/test_fanout_machine.py"
 VIRTUAL = "tests/virtual/test_interleavings.py"
 PIPELINE = "tests/server/test_pipeline.py"
 EDGES = "tests/server/test_consumer_edges.py"
@@ -51,6 +52,16 @@ MUTANTS = (
         "ack-keeps-the-entry", "broker/finish.inc.lua",
         "if #ids > 0 then redis.call('XDEL', key, unpack(ids)) end", "",
         (MACHINE,), "handled events fill the server's memory",
+    ),
+    Mutant(
+        "ack-for-another-group", "broker/finish.inc.lua",
+        "if row[i] == 'name' and row[i + 1] ~= group then return false end", "",
+        (GROUPS, FANOUT_MACHINE), "a worker of a dropped group deletes what the group that is left has not had",
+    ),
+    Mutant(
+        "replays-for-nobody", "broker/replay.lua",
+        "if not takes(KEYS[3 + i], KEYS[3], ARGV[1]) then return redis.error_reply('NOGROUP ' .. ARGV[1]) end", "",
+        (GROUPS, FANOUT_MACHINE), "dead letters of a dropped group are put back, acknowledged by the others, and gone",
     ),
     Mutant(
         "ack-keeps-the-record", "broker/ack.lua",
@@ -495,7 +506,7 @@ MUTANTS = (
     ),
     Mutant(
         "cancelled-entry-stays", "broker/cancel.lua",
-        "delete_finished(KEYS[1], KEYS[5], ids)\n", "",
+        "delete_finished(KEYS[1], KEYS[5], ARGV[1], ids)\n", "",
         (MACHINE,), "cancelled events fill the server's memory",
     ),
     Mutant(

@@ -13,19 +13,24 @@ from streams import (
     Consumer,
     ConsumerOptions,
     DeadLetters,
+    Erasure,
     Event,
+    Filter,
+    GroupDropped,
     GroupInUse,
     Groups,
     NotFound,
     Pauses,
+    Producer,
     Reject,
     Retry,
 )
+from streams.broker.settle import Buried
 from streams.declaration import Declaration
 from streams.errors import GroupMissing
 from streams.handlers import Route
 from tests.conftest import eventually
-from tests.server.test_fanout import FANOUT, LEVELS, ack, consuming, declare, publish, stored, take
+from tests.server.test_fanout import FANOUT, LEVELS, ack, consuming, declare, publish, settling, stored, take
 
 
 async def nothing(event: Event) -> None:
@@ -184,3 +189,92 @@ async def test_a_server_without_memory_still_drops_a_group_and_trims(server, mak
         outcome = await Groups(broker, "s").drop("b")
         assert (outcome.dropped, outcome.trimmed) == (True, 2)
         assert await broker.control.call("XLEN", broker.keys("s").audit()) == 1
+
+
+# --- a group that is gone while a worker still has entries of it
+
+
+@pytest.mark.parametrize("others", [("a",), ("a", "c")], ids=["one is left", "two are left"])
+async def test_what_is_acknowledged_for_a_dropped_group_stays_for_the_others(broker, others):
+    """A worker that was frozen, or whose group was dropped by force, comes to an end with what it has in hand."""
+    for group in (*others, "b"):
+        await declare(broker, group, FANOUT)
+    ids = await publish(broker, *range(5))
+    held = await take(broker, "b")
+    await Groups(broker, "s").drop("b", force=True)
+    assert (await settling(broker, "b").settle(held)).ack_shortfall == 5
+    assert await stored(broker) == ids
+    for group in others:
+        assert [delivery.entry_id for delivery in await take(broker, group)] == ids
+
+
+async def test_what_another_group_of_the_same_name_has_in_hand_is_kept(broker):
+    """Dropped and declared anew while a worker of before was frozen: what that ends is done, the others need it."""
+    for group in "ab":
+        await declare(broker, group, FANOUT)
+    ids = await publish(broker, *range(3))
+    held = await take(broker, "b")
+    await Groups(broker, "s").drop("b", force=True)
+    await declare(broker, "b", FANOUT)
+    await settling(broker, "b").settle(held)
+    assert await stored(broker) == ids
+    await ack(broker, "a", *await take(broker, "a"))
+    assert await stored(broker) == ids
+    await ack(broker, "b", *await take(broker, "b"))
+    assert await stored(broker) == []
+
+
+async def test_the_next_group_of_a_work_stream_keeps_what_the_dropped_one_acknowledges(broker):
+    await declare(broker, "old", Declaration("work"))
+    ids = await publish(broker, 1, 2, 3)
+    held = await take(broker, "old")
+    await Groups(broker, "s").drop("old", force=True)
+    await declare(broker, "new", Declaration("work"))
+    first = await take(broker, "new", 1)
+    await settling(broker, "old").settle(held)
+    assert await stored(broker) == ids
+    await ack(broker, "new", *first, *await take(broker, "new"))
+    assert await stored(broker) == []
+
+
+async def test_a_group_that_was_not_declared_deletes_nothing_of_a_declared_one_that_is_missing(broker):
+    """Its own is the only group on the server, and another one is declared: one each, and they are not the same."""
+    await declare(broker, "a", Declaration("work"))
+    for level in (0, 5):
+        await broker.control.call("XGROUP", "DESTROY", broker.keys("s").level(level), "a")
+        await broker.control.call("XGROUP", "CREATE", broker.keys("s").level(level), "foreign", "0")
+    ids = await publish(broker, 1)
+    await ack(broker, "foreign", *await take(broker, "foreign"))
+    assert await stored(broker) == ids
+
+
+async def test_dead_letters_of_a_dropped_group_are_not_put_back_for_nobody(broker):
+    """The groups that are left would acknowledge what is not for them, and the event would be gone."""
+    for group in "ab":
+        await declare(broker, group, FANOUT)
+    await publish(broker, 1, 2)
+    held = await take(broker, "b")
+    await settling(broker, "b").settle((), (), [Buried(delivery, "rejected", b"") for delivery in held])
+    await Groups(broker, "s").drop("b", force=True)
+    letters = DeadLetters(broker, "s", "b")
+    for replay in (letters.replay(Filter()), letters.replay_edited((await letters.page())[0].id, {})):
+        with pytest.raises(GroupDropped, match=r"group 'b' of stream 's' was dropped.*nothing was moved"):
+            await replay
+    assert await letters.count() == 2
+    assert len(await stored(broker)) == 2
+    await declare(broker, "b", FANOUT)
+    assert len((await letters.replay(Filter())).moved) == 2
+    assert await letters.count() == 0
+
+
+async def test_dead_letters_of_a_dropped_group_are_listed_and_erased(broker):
+    for group in "ab":
+        await declare(broker, group, FANOUT)
+    await Producer(broker, "s").publish({}, type="t", subject="a person")
+    await settling(broker, "b").settle((), (), [Buried((await take(broker, "b"))[0], "rejected", b"")])
+    assert (await Groups(broker, "s").drop("b", force=True)).dead == 1
+    (left,) = [info for info in await Groups(broker, "s").list() if info.dropped]
+    assert (left.group, left.dead, left.abandoned) == ("b", 1, False)
+    erased = await Erasure(broker, "s").erase("subject", "a person")
+    assert (erased.stored, erased.dead) == (1, 1)
+    assert [info.group for info in await Groups(broker, "s").list()] == ["a"]
