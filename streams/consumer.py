@@ -180,6 +180,8 @@ class Consumer:
         missing = [name for name, task in list(self._tasks.items()) if task.done()]
         if self._leases is not None and not self._leases.alive:
             missing.append("lease keeper")
+        if self._runners.missing:
+            missing.append(f"{self._runners.missing} of {self.options.concurrency} runners")
         fetcher = self._fetcher
         return ConsumerVitals(
             self.stream,
@@ -257,8 +259,9 @@ class Consumer:
             try:
                 await self._close(leases, tuple(self._tasks.values()))
             finally:
-                # Whoever cancels twice must not leave a thread that holds entries for ever.
+                # A second cancellation must leave no thread that holds entries for ever, and no runner either.
                 leases.stop()
+                self._runners.end()
 
     async def _drain(self, settling: asyncio.Task[None]) -> None:
         drain = asyncio.create_task(self._runners.drain(self._grace))

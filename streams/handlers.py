@@ -59,8 +59,10 @@ class Route:
         served = None if types is None else frozenset(types)
         if served is not None and not (served and all(isinstance(kind, str) for kind in served)):
             raise ConfigurationError("types is a list of one or more event types, or None for every type")
-        if timeout is not None and (not isinstance(timeout, (int, float)) or not 0 < timeout < 1e9):
-            raise ConfigurationError(f"timeout is a number of seconds above 0, or None, not {timeout!r}")
+        if timeout is not None:
+            _check_timeout(timeout)
+        if retry is not None and not isinstance(retry, Retry):
+            raise ConfigurationError(f"retry is a Retry, e.g. retry=Retry(max_retries=5), not {retry!r}")
         _check_callable(function)
         self.function = function
         self.types = served
@@ -82,6 +84,7 @@ class Route:
         """The same route with a timeout; itself if it has one of its own, or none is given."""
         if seconds is None or self.timeout is not None:
             return self
+        _check_timeout(seconds)
         route = copy.copy(self)
         route.timeout = seconds
         return route
@@ -198,6 +201,11 @@ def _in_thread(function: Callable[[Event[Any]], Any]) -> AsyncHandler:
         return await result if inspect.isawaitable(result) else result
 
     return call
+
+
+def _check_timeout(seconds: Any) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 1e9:
+        raise ConfigurationError(f"timeout is a number of seconds above 0, or None, not {seconds!r}")
 
 
 def _check_callable(function: Any) -> None:

@@ -223,7 +223,7 @@ def _retry_after(error: BaseException) -> float | None:
     """Seconds asked for by the exception's own ``retry_after``, if it is a number (or its text) of 0 or more."""
     try:
         asked = getattr(error, "retry_after", None)
-    except Exception:  # noqa: BLE001 - a property of somebody else's class; the retry must not depend on it
+    except BaseException:  # noqa: BLE001 - a property of somebody else's class; the retry must not depend on it
         return None
     if asked is None or isinstance(asked, bool) or not isinstance(asked, (int, float, str)):
         return None
@@ -263,7 +263,7 @@ def describe_error(error: BaseException, consumer: str) -> dict[str, Any]:
         trace = trace.tb_next
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - somebody else's class; its failure must not take the worker's place
+    except BaseException:  # noqa: BLE001 - somebody else's class; its failure must not take the worker's place
         message = "(the exception has no readable text)"
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -21,7 +21,8 @@ class ConsumerVitals:
         is_full: it reads nothing because every handler is busy.
         trouble: why it cannot read at the moment; empty while it can.
         busy: entries with handlers.
-        missing: parts of it that ended although it runs: ``fetcher``, ``settler``, ``watch``, ``lease keeper``.
+        missing: parts of it that ended although it runs: ``fetcher``, ``settler``, ``watch``, ``lease keeper``, or
+            how many of its runners.
     """
 
     stream: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
@@ -20,6 +20,7 @@ _FETCH = Script("fetch")
 _FETCH_TURNS = Script("fetch_turns")
 _FETCH_DUE = Script("fetch_due")
 _HAND_BACK = Script("hand_back")
+_NO_KEYS: Mapping[str, str] = {}
 
 
 class Delivery:
@@ -32,6 +33,7 @@ class Delivery:
         fields: names and values, as they are stored.
         count: the server's delivery count, the token that fences it.
         record: its attempt record (JSON); empty before the first failure.
+        limit_keys: its key under each limit of its handler, by the limit's name.
         slots: limits with a concurrency, with its key under each.
         has_slots: whether it was given them; then they are given back when it is settled.
         event: what the fields say, once somebody has read them.
@@ -46,6 +48,7 @@ class Delivery:
         "fields",
         "has_slots",
         "level",
+        "limit_keys",
         "place",
         "probing",
         "record",
@@ -62,6 +65,7 @@ class Delivery:
         self.record = record
         self.renew_until = math.inf
         self.event: Event[Any] | None = None
+        self.limit_keys: Mapping[str, str] = _NO_KEYS
         self.slots: tuple[tuple[Limit, str], ...] = ()
         self.has_slots = False
         self.probing = ""

@@ -169,5 +169,6 @@ class Gate:
                 return Ask(delivery.place, ())
             if key is not None:
                 limits.append((limit, key, reserved.get(limit.name, 0)))
+        delivery.limit_keys = {limit.name: key for limit, key, _ in limits}
         delivery.slots = tuple((limit, key) for limit, key, _ in limits if limit.concurrency)
         return Ask(delivery.place, limits) if limits else None

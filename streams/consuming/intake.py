@@ -80,13 +80,18 @@ class Intake:
 
 def log_entry(desk: Desk, level: int, what: str, delivery: Delivery, event: Event[Any] | None, **facts: Any) -> None:
     """Log what becomes of an entry, with the facts that find it again."""
-    extra = {
-        "where": desk.where,
-        "level_of_stream": delivery.level,
-        "entry": delivery.entry_id,
-        "event_id": event.id if event is not None else "",
-        "event_type": event.type if event is not None else "",
-        "attempt": event.attempt if event is not None else 0,
-        "trace_id": trace_id_of(event.meta.get("traceparent")) if event is not None else "",
-    }
-    logger.log(level, what, extra=extra | facts)
+    extra = {"where": desk.where, "level_of_stream": delivery.level, "entry": delivery.entry_id, **_named(event)}
+    logger.log(level, what, exc_info=facts.pop("exc_info", None), extra=extra | facts)
+
+
+def _named(event: Event[Any] | None) -> dict[str, Any]:
+    """The facts that name an event; empty ones where there is none, or a handler has made something else of it."""
+    if event is not None:
+        try:
+            trace_id = trace_id_of(event.meta.get("traceparent"))
+            return {
+                "event_id": event.id, "event_type": event.type, "attempt": event.attempt, "trace_id": trace_id,
+            }  # fmt: skip
+        except Exception:
+            logger.debug("an event cannot be named", exc_info=True)
+    return {"event_id": "", "event_type": "", "attempt": 0, "trace_id": ""}

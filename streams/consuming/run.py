@@ -11,6 +11,15 @@ from streams.handlers import Route
 from streams.middleware.base import Attempt
 
 
+class Ending:
+    """Whether the runners of a consumer are told to end. Shared by all of them."""
+
+    __slots__ = ("is_near",)
+
+    def __init__(self) -> None:
+        self.is_near = False
+
+
 class Run(Attempt):
     """One attempt in progress. ``why`` says who cancelled it: timeout, lost, shutdown; '' if nobody.
 
@@ -18,9 +27,10 @@ class Run(Attempt):
     only middleware needs, where there is middleware.
     """
 
-    __slots__ = ("abandoned", "cancelled_at", "deadline", "delivery", "route", "task")
+    __slots__ = ("_ending", "abandoned", "cancelled_at", "deadline", "delivery", "route", "task")
 
-    def __init__(self, delivery: Delivery, task: asyncio.Task[Any]) -> None:
+    def __init__(self, delivery: Delivery, task: asyncio.Task[Any], ending: Ending) -> None:
+        self._ending = ending
         self.delivery = delivery
         self.task = task
         self.route: Route
@@ -45,14 +55,21 @@ class Run(Attempt):
         Raises:
             BaseException: ``error`` itself, where this runner is told to end or the loop is gone: no hook may run then.
         """
-        if isinstance(error, GeneratorExit) and asyncio.current_task() is not self.task:
+        if self.is_ending(error):
             raise error
-        if isinstance(error, asyncio.CancelledError):
-            if not self.why and self.task.cancelling():
-                raise error
-            if self.why == "timeout":
-                return self.timed_out()
+        if isinstance(error, asyncio.CancelledError) and self.why == "timeout":
+            return self.timed_out()
         return error
+
+    def is_ending(self, error: BaseException) -> bool:
+        """Whether ``error`` means that this runner ends, and says nothing of the attempt.
+
+        The task's own count of requests to cancel does not tell: libraries leave requests behind, and handlers cancel
+        the task that they run in.
+        """
+        if isinstance(error, GeneratorExit):
+            return asyncio.current_task() is not self.task
+        return isinstance(error, asyncio.CancelledError) and self._ending.is_near and not self.why
 
     def timed_out(self, more: str = "") -> TimeoutError:
         """The error of an attempt that took too long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -11,16 +12,16 @@ from typing import Any
 
 from streams.broker.fetch import Delivery
 from streams.consuming.desk import Desk
+from streams.consuming.failing import Failing
 from streams.consuming.gate import Gate
 from streams.consuming.intake import Intake, log_entry
-from streams.consuming.run import Run
+from streams.consuming.run import Ending, Run
 from streams.consuming.settler import Settler
-from streams.errors import Skip, Snooze, Throttle
 from streams.event import Event
-from streams.handlers import Route, Router
+from streams.handlers import Router
 from streams.middleware.base import Place
 from streams.middleware.chain import Chain, finished
-from streams.retry import AttemptRecord, Bury, describe_error
+from streams.retry import AttemptRecord
 
 logger = logging.getLogger("streams.consumer")
 
@@ -39,23 +40,30 @@ class Runners:
         self, desk: Desk, router: Router, settler: Settler, chain: Chain, place: Place, gate: Gate | None = None
     ) -> None:
         self._desk = desk
-        self._gate = gate
-        self._throttling: set[asyncio.Task[None]] = set()
+        self._failing = Failing(desk, settler, gate)
         self._chain = chain if chain.wraps else None
         self._entering = chain.entering
         self._place = place
         self._intake = Intake(desk, router, settler)
         self._settler = settler
         self._stats = desk.stats
-        self._clock = desk.clock
         self._queue: deque[Delivery] = deque()
         self._parked: deque[asyncio.Future[None]] = deque()
         self._running: dict[int, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects = 0
         self._wanted = 1
+        self._most = 0
+        self._end = Ending()
         self.slot_freed = asyncio.Event()
         self.abandoned: set[asyncio.Task[None]] = set()
+        self.replaced = 0
+        """How many runners ended although nothing told them to, and were replaced."""
+
+    @property
+    def missing(self) -> int:
+        """How many runners are missing, so that fewer handlers can run at once than there are slots."""
+        return 0 if self._end.is_near else max(0, self._most - len(self._tasks))
 
     @property
     def free(self) -> int:
@@ -86,6 +94,7 @@ class Runners:
 
     def start(self, most: int) -> None:
         """Start the pool: as many runners as there can ever be handlers at once."""
+        self._most = most
         for _ in range(most):
             self._add_runner()
 
@@ -154,14 +163,37 @@ class Runners:
 
     async def close(self) -> None:
         """End the runners; what was abandoned stays behind and is known by ``abandoned``."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        self.end()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._failing.close()
+
+    def end(self) -> None:
+        """Tell the runners to end; none is replaced from here on. Idempotent, and waits for nothing."""
+        self._end.is_near = True
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._throttling, return_exceptions=True)
 
     def _add_runner(self) -> None:
         task = asyncio.create_task(self._serve(), name="streams-runner")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A runner's task is done: replace it, unless it was told to end or its handler was abandoned."""
+        if task not in self._tasks:
+            return
+        self._tasks.discard(task)
+        if self._end.is_near or task.get_loop().is_closed():
+            return
+        self.replaced += 1
+        logger.error(
+            "a runner ended although nothing told it to, and is replaced",
+            exc_info=None if task.cancelled() else task.exception(),
+            extra={"where": self._desk.where, "replaced": self.replaced},
+        )
+        self._add_runner()
+        self._wake(1)
 
     def _wake(self, most: int) -> None:
         """Wake parked runners; each that finds work wakes two more.
@@ -179,7 +211,7 @@ class Runners:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker; a coroutine of a task has one
-        while True:
+        while not self._end.is_near:
             woken = False
             while not self._queue:
                 parked = loop.create_future()
@@ -191,16 +223,21 @@ class Runners:
                 self._wake(2)
             if not self._claimed(delivery):
                 continue
-            run = Run(delivery, task)
+            run = Run(delivery, task, self._end)
             self._running[id(run)] = run
-            await self._attempt(run)
+            try:
+                await self._attempt(run)
+            finally:
+                if not run.abandoned:
+                    self._running.pop(id(run), None)
+                    self._forget_suspect(delivery)
+                    if self._wanted == 1 or self.free >= self._wanted:
+                        self.slot_freed.set()
             if run.abandoned:
                 self.abandoned.discard(task)
                 return
-            del self._running[id(run)]
-            self._forget_suspect(delivery)
-            if self._wanted == 1 or self.free >= self._wanted:
-                self.slot_freed.set()
+            if task.cancelling():
+                await self._settle_cancellations(task)
 
     def _claimed(self, delivery: Delivery) -> bool:
         """Whether a queued entry may start: not if its lease is lost, or the lease keeper has given it back."""
@@ -216,9 +253,32 @@ class Runners:
         if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
             self._suspects -= 1
 
+    async def _settle_cancellations(self, task: asyncio.Task[Any]) -> None:
+        """Let no request to cancel outlive its attempt.
+
+        A library may cancel the task that it runs in and never take that back, or a handler itself, just before it
+        returns. The next attempt would then be cancelled for it, or taken for this runner's end.
+        """
+        if not self._end.is_near:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)  # A request that was not delivered yet is delivered here.
+        while task.cancelling():
+            task.uncancel()
+
     async def _attempt(self, run: Run) -> None:
+        try:
+            if await self._handle(run):
+                self._settler.done(run.delivery)
+        except BaseException as error:
+            if run.is_ending(error):
+                raise
+            if not run.abandoned:
+                self._failing.defect(run.delivery, error)
+
+    async def _handle(self, run: Run) -> bool:
+        """Run the handler; False: the entry has its outcome already."""
         if not self._intake.open(run):
-            return
+            return False
         delivery, route = run.delivery, run.route
         if route.timeout is not None:
             now = time.monotonic()
@@ -236,78 +296,16 @@ class Runners:
                         await finished(waiting)
                 await route.call(run.event)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
-            self._failed(run, route, error)
-        else:
-            self._uncancel(run)
+            error = run.explained(error)
             if not run.abandoned:
-                self._settler.done(delivery)
-
-    def _failed(self, run: Run, route: Route, error: BaseException) -> None:
-        delivery = run.delivery
-        error = run.explained(error)
-        self._uncancel(run)
-        if run.abandoned:
-            return
-        if run.why == "lost":
-            self._settler.drop(delivery)
-        elif run.why == "shutdown" and isinstance(error, asyncio.CancelledError):
-            self._settler.postpone(delivery, 0.0, "released")
-        elif isinstance(error, Snooze):
-            if isinstance(error, Throttle):
-                self._throttle(run, route, error)
-            # With its record: what it had reserved at its limits is used up.
-            self._settler.postpone(delivery, error.seconds, "snoozed", delivery.record)
-        elif isinstance(error, Skip):
-            self._stats.skipped += 1
-            self._settler.done(delivery)
-        else:
-            self._fail(delivery, run.event, route, error)
-
-    def _throttle(self, run: Run, route: Route, error: Throttle) -> None:
-        limit = next((limit for limit in route.limits if limit.name == error.limit), None)
-        key = error.key if error.key is not None or limit is None else limit.key_of(run.event)
-        if limit is None or key is None or self._gate is None:
-            why = "its handler has no limit of this name" if limit is None else "the event has no key under it"
-            self._log(logging.ERROR, "cannot throttle", run.delivery, run.event, limit=error.limit, error=why)
-            return
-        task = asyncio.create_task(self._gate.throttle(limit.name, key, error.seconds))
-        self._throttling.add(task)
-        task.add_done_callback(self._throttling.discard)
-
-    def _fail(self, delivery: Delivery, event: Event[Any], route: Route, error: BaseException) -> None:
-        record = AttemptRecord.from_json(delivery.record)
-        record.reserved.clear()
-        record.held = ""
-        record.add("failure", describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
-        meta = event.meta
-        decision = route.retry.after_failure(
-            error, record, max_retries=meta.get("max_retries"), retry_delay=meta.get("retry_delay")
-        )
-        if isinstance(decision, Bury):
-            self._log(
-                logging.ERROR,
-                "dead letter",
-                delivery,
-                event,
-                reason=decision.reason,
-                error=type(error).__name__,
-            )
-            self._settler.bury(delivery, decision.reason, record.to_json())
-        else:
-            delay = round(decision.delay, 3)
-            self._log(logging.WARNING, "retry", delivery, event, delay=delay, error=type(error).__name__)
-            self._settler.postpone(delivery, decision.delay, "retried", record.to_json())
+                self._failing.failed(run, error)
+            return False
+        return not run.abandoned
 
     def _cancel(self, run: Run, why: str) -> None:
         run.why = why
         run.cancelled_at = time.monotonic()
         run.task.cancel()
-
-    @staticmethod
-    def _uncancel(run: Run) -> None:
-        if run.why:
-            while run.task.uncancel():
-                pass
 
     def _abandon(self, run: Run) -> None:
         run.abandoned = True
@@ -318,8 +316,7 @@ class Runners:
         self._tasks.discard(run.task)
         self._forget_suspect(run.delivery)
         if run.why == "timeout":
-            error = run.timed_out(" and did not end when cancelled")
-            self._fail(run.delivery, run.event, run.route, error)
+            self._failing.timed_out(run, run.timed_out(" and did not end when cancelled"))
         elif run.why == "lost":
             self._settler.drop(run.delivery)
         else:

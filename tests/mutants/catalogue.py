@@ -22,6 +22,7 @@ SCHEDULER = "tests/server/test_scheduler.py"
 DEAD = "tests/server/test_dead_letters.py"
 FANOUT = "tests/server/test_fanout.py"
 GROUPS = "tests/server/test_groups.py"
+RUNNERS = "tests/server/test_runners.py"
 FANOUT_MACHINE = "tests/server/test_fanout_machine.py"
 VIRTUAL = "tests/virtual/test_interleavings.py"
 PIPELINE = "tests/server/test_pipeline.py"
@@ -349,12 +350,12 @@ MUTANTS = (
         (LIMITS,), "waiting for a limit uses up the retries",
     ),
     Mutant(
-        "snooze-burns-an-attempt", "consuming/runners.py",
-        'self._settler.postpone(delivery, error.seconds, "snoozed", delivery.record)', "self._fail(delivery, run.event, route, error)",
+        "snooze-burns-an-attempt", "consuming/failing.py",
+        'self._settler.postpone(delivery, error.seconds, "snoozed", delivery.record)', "self._fail(run, error)",
         (CONSUMER,), "an event that is snoozed often dies",
     ),
     Mutant(
-        "shutdown-burns-an-attempt", "consuming/runners.py",
+        "shutdown-burns-an-attempt", "consuming/failing.py",
         '        elif run.why == "shutdown" and isinstance(error, asyncio.CancelledError):\n'
         '            self._settler.postpone(delivery, 0.0, "released")\n',
         "",
@@ -367,13 +368,38 @@ MUTANTS = (
     ),
     Mutant(
         "late-result-of-an-abandoned-handler", "consuming/runners.py",
-        "            if not run.abandoned:\n                self._settler.done(delivery)",
-        "            self._settler.done(delivery)",
+        "        return not run.abandoned\n", "        return True\n",
         (EDGES,), "an attempt that was counted as failed acknowledges the retry",
     ),
     Mutant(
-        "failure-acknowledged", "consuming/runners.py",
-        'self._settler.postpone(delivery, decision.delay, "retried", record.to_json())', "self._settler.done(delivery)",
+        "a-request-to-cancel-stays", "consuming/runners.py",
+        "            if task.cancelling():\n                await self._settle_cancellations(task)\n", "",
+        (RUNNERS,), "a library that cancels and takes nothing back has the next event of the runner cancelled",
+    ),
+    Mutant(
+        "a-dead-runner-is-not-replaced", "consuming/runners.py",
+        "        self._add_runner()\n        self._wake(1)\n", "",
+        (RUNNERS,), "a worker loses its slots one by one, and says nothing",
+    ),
+    Mutant(
+        "an-attempt-without-an-outcome", "consuming/runners.py",
+        "                self._failing.defect(run.delivery, error)", "                pass",
+        (RUNNERS,), "an event whose type cannot be read stays in hand for ever",
+    ),
+    Mutant(
+        "a-policy-that-fails-decides", "consuming/failing.py",
+        "            return DEFAULT.after_failure(_UnreadableError(), record)", "            raise",
+        (RUNNERS,), "an event whose retry policy raises is not counted as the policy of the default says",
+    ),
+    Mutant(
+        "a-missing-runner-is-not-seen", "consumer.py",
+        "if self._runners.missing:", "if False:",
+        (RUNNERS,), "a worker without slots is healthy",
+    ),
+    Mutant(
+        "failure-acknowledged", "consuming/failing.py",
+        'delay=delay, **facts)\n            self._settler.postpone(delivery, decision.delay, "retried", record.to_json())',
+        "delay=delay, **facts)\n            self._settler.done(delivery)",
         (CONSUMER,), "a failed event is lost",
     ),
     Mutant(

@@ -1,0 +1,153 @@
+"""What becomes of an attempt that did not return: retry, dead letter, later, or given back. It never raises.
+
+User code decides here, too: a retry policy, the key of a limit, what an exception says of itself, an event that its
+handler has changed. None of it may cost a slot or an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from streams.broker.fetch import Delivery
+from streams.consuming.desk import Desk
+from streams.consuming.gate import Gate
+from streams.consuming.intake import log_entry
+from streams.consuming.run import Run
+from streams.consuming.settler import Settler
+from streams.errors import Skip, Snooze, Throttle
+from streams.retry import AttemptRecord, Bury, Decision, Retry, RetryIn, describe_error
+
+logger = logging.getLogger("streams.consumer")
+
+DEFAULT = Retry()
+"""The policy of an attempt whose own policy failed."""
+
+
+class Failing:
+    """Turns failures into outcomes.
+
+    Args:
+        desk: what the parts of the consumer share.
+        settler: takes the outcomes.
+        gate: of the group's limits; None: it has none.
+    """
+
+    def __init__(self, desk: Desk, settler: Settler, gate: Gate | None) -> None:
+        self._desk = desk
+        self._settler = settler
+        self._gate = gate
+        self._stats = desk.stats
+        self._throttling: set[asyncio.Task[None]] = set()
+
+    def failed(self, run: Run, error: BaseException) -> None:
+        """Decide on an attempt that ended with ``error``."""
+        try:
+            self._decide(run, error)
+        except BaseException as defect:  # noqa: BLE001 - somebody else's code, or ours: the entry must have an outcome
+            self.defect(run.delivery, defect)
+
+    def timed_out(self, run: Run, error: TimeoutError) -> None:
+        """Decide on an attempt that did not even end when it was cancelled for its timeout."""
+        try:
+            self._fail(run, error)
+        except BaseException as defect:  # noqa: BLE001 - as in ``failed``
+            self.defect(run.delivery, defect)
+
+    def defect(self, delivery: Delivery, error: BaseException) -> None:
+        """What should not have happened between an attempt's start and its outcome: a failure, and a line that says so.
+
+        The default policy counts it, so an event that always ends here becomes a dead letter.
+        """
+        logger.error(
+            "an attempt could not be brought to its end, so it counts as failed; it is retried by the default policy",
+            exc_info=error,
+            extra={"where": self._desk.where, "level_of_stream": delivery.level, "entry": delivery.entry_id},
+        )
+        record = self._record(delivery, error)
+        decision = DEFAULT.after_failure(_UnreadableError(), record)
+        if isinstance(decision, Bury):
+            self._settler.bury(delivery, decision.reason, record.to_json())
+        else:
+            self._settler.postpone(delivery, decision.delay, "retried", record.to_json())
+
+    async def close(self) -> None:
+        """Wait for what is still being told to the server."""
+        await asyncio.gather(*self._throttling, return_exceptions=True)
+
+    def _decide(self, run: Run, error: BaseException) -> None:
+        delivery = run.delivery
+        if run.why == "lost":
+            self._settler.drop(delivery)
+        elif run.why == "shutdown" and isinstance(error, asyncio.CancelledError):
+            self._settler.postpone(delivery, 0.0, "released")
+        elif isinstance(error, Snooze):
+            if isinstance(error, Throttle):
+                self._throttle(run, error)
+            # With its record: what it had reserved at its limits is used up.
+            self._settler.postpone(delivery, error.seconds, "snoozed", delivery.record)
+        elif isinstance(error, Skip):
+            self._stats.skipped += 1
+            self._settler.done(delivery)
+        else:
+            self._fail(run, error)
+
+    def _fail(self, run: Run, error: BaseException) -> None:
+        delivery, event = run.delivery, run.event
+        record = self._record(delivery, error)
+        decision = self._decision(run, error, record)
+        facts = {"error": type(error).__name__}
+        if isinstance(decision, Bury):
+            log_entry(self._desk, logging.ERROR, "dead letter", delivery, event, reason=decision.reason, **facts)
+            self._settler.bury(delivery, decision.reason, record.to_json())
+        else:
+            delay = round(decision.delay, 3)
+            log_entry(self._desk, logging.WARNING, "retry", delivery, event, delay=delay, **facts)
+            self._settler.postpone(delivery, decision.delay, "retried", record.to_json())
+
+    def _decision(self, run: Run, error: BaseException, record: AttemptRecord) -> Decision:
+        """What the route's policy says; what the default one says, if that fails or says nothing that can be done."""
+        try:
+            meta = run.event.meta
+            decision = run.route.retry.after_failure(
+                error, record, max_retries=meta.get("max_retries"), retry_delay=meta.get("retry_delay")
+            )
+            if isinstance(decision, Bury) or (isinstance(decision, RetryIn) and 0 <= decision.delay < 1e9):
+                return decision
+            raise TypeError(f"a retry policy decides for Bury or for RetryIn with seconds, not for {decision!r:.100}")
+        except Exception as defect:  # noqa: BLE001 - a policy of the user's, or what a handler made of its event
+            log_entry(
+                self._desk,
+                logging.ERROR,
+                "the retry policy failed, the default policy decides",
+                run.delivery,
+                run.event,
+                exc_info=defect,
+                error=type(defect).__name__,
+            )
+            return DEFAULT.after_failure(_UnreadableError(), record)
+
+    def _record(self, delivery: Delivery, error: BaseException) -> AttemptRecord:
+        """The attempt record, with this failure counted."""
+        record = AttemptRecord.from_json(delivery.record)
+        record.reserved.clear()
+        record.held = ""
+        record.add("failure", describe_error(error, self._desk.consumer), at=round(self._desk.clock.now(), 3))
+        return record
+
+    def _throttle(self, run: Run, error: Throttle) -> None:
+        limit = next((limit for limit in run.route.limits if limit.name == error.limit), None)
+        # As the gate saw it: since then the handler may have changed what the key is made of.
+        key = error.key if error.key is not None else run.delivery.limit_keys.get(error.limit)
+        if limit is None or key is None or self._gate is None:
+            why = "its handler has no limit of this name" if limit is None else "the event has no key under it"
+            facts = {"limit": error.limit, "error": why}
+            log_entry(self._desk, logging.ERROR, "cannot throttle", run.delivery, run.event, **facts)
+            return
+        task = asyncio.create_task(self._gate.throttle(limit.name, key, error.seconds))
+        self._throttling.add(task)
+        task.add_done_callback(self._throttling.discard)
+
+
+class _UnreadableError(Exception):
+    """Stands for an error that the default policy is asked about and need not read: it may be what failed."""
