@@ -44,8 +44,9 @@ class DashboardOptions:
     """How a dashboard is served.
 
     Attributes:
-        accounts: who may log in; without any, everybody on this machine may do everything, and nobody else gets in.
-        tokens: of programs that use the API.
+        accounts: who may log in. Without any, and without tokens and a proxy, requests that this machine sends directly
+            may do everything, and all others are refused.
+        tokens: of programs that use the API. With tokens alone there are no pages.
         secret: that cookies are signed with, the same in every process that serves it; made up if empty.
         read_only: nobody may change anything.
         secure_cookie: the cookie goes over https only.
