@@ -33,7 +33,7 @@ from streams.dashboard.tokens import Tokens
 from streams.dashboard.words import language_of, translated
 from streams.errors import BrokerError, ConfigurationError, NotFound, StreamsError
 from streams.pipeline import Pipeline
-from streams.queries import Chart, shown, sign_of
+from streams.queries import Chart, ident, shown, shown_facts, sign_of
 
 logger = logging.getLogger("streams.dashboard")
 Page = Callable[[Request], Awaitable[Response]]
@@ -95,6 +95,8 @@ class Dashboard:
             "moment": moment,
             "age": age,
             "shown": shown,
+            "ident": ident,
+            "facts": shown_facts,
             "sign": sign_of,
             "host": host_of,
             "figures": figures,
