@@ -141,9 +141,11 @@ async def _do(pipeline: Pipeline, screen: Screen, deed: DeedName) -> None:
     if deed == "letters" and screen.line is not None:
         await _open(pipeline, screen, screen.line.place)
     elif deed == "more" and screen.letters:
-        found = pipeline.dead_letters(*screen.opened)
-        screen.letters += await found.page(after=screen.letters[-1].id, limit=_LETTERS)
-        screen.total = max(screen.total, len(screen.letters)) if screen.wants_more else len(screen.letters)
+        letters = pipeline.dead_letters(*screen.opened)
+        found = await letters.page(after=screen.letters[-1].id, limit=_LETTERS)
+        screen.letters += found
+        if len(found) < _LETTERS:
+            screen.total = len(screen.letters)
     elif screen.confirmed is not None:
         question, screen.confirmed = screen.confirmed, None
         if question.deed in ("pause", "resume"):

@@ -21,6 +21,7 @@ _NAMES = frozenset(
 _PREFIXES = (
     *("x-forwarded", "x-original-", "x-real-", "x-remote-", "x-proxy-", "proxy-"),
     *("cf-", "x-amzn-", "x-azure-", "x-appengine-", "x-arr-", "x-envoy-", "x-goog-", "x-vercel-"),
+    *("x-amz-cf-", "cloudfront-", "x-akamai-", "akamai-", "incap-", "x-sucuri-", "x-nginx-", "x-ms-client-"),
     *("x-auth-request-", "x-authentik-", "x-pomerium-", "x-webauth-", "tailscale-"),
 )
 """What proxies, content networks and those who log people in add to a request, by the beginnings of the names."""

@@ -58,7 +58,8 @@ FORWARDING = [
     "X-Real-Ip", "x_forwarded_for", "X-Client-IP", "X-Cluster-Client-Ip", "True-Client-IP", "CF-Connecting-IP",
     "Cf-Ray",
     "Fastly-Client-IP", "X-Original-Host", "X-Envoy-External-Address", "X-Amzn-Trace-Id", "X-Auth-Request-User",
-    "Remote-User", "X-Remote-User", "Tailscale-User-Login", "CDN-Loop", "X-Scheme", "Client-IP", "FORWARDED",
+    "Remote-User", "X-Remote-User", "Tailscale-User-Login", "CDN-Loop", "X-NginX-Proxy",
+    "X-Amz-Cf-Id", "CloudFront-Viewer-Address", "X-MS-Client-Principal", "X-Scheme", "Client-IP", "FORWARDED",
 ]  # fmt: skip
 ROOT_PATHS = ["", "/streams"]
 

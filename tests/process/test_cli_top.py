@@ -21,10 +21,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from streams import Event, Pauses, Pipeline, Retry, Settings
+from streams.cli import top
 from streams.cli.columns import shortened
 from streams.cli.top_keys import KeyReader
 from streams.cli.top_screen import SORTS, TOO_SMALL, Question, Screen
 from streams.overview import GroupView, StreamView
+from streams.queries import Queries
 from streams.status import GroupRow, LevelRow, StreamRow
 from tests.conftest import eventually
 from tests.dashboard.board import trouble
@@ -259,16 +261,16 @@ async def terminal(server, namespace, *options: str, size: tuple[int, int] = (80
 
 async def test_letters_are_replayed_and_a_group_is_paused_by_keys(server, namespace, broker):
     await trouble(server, namespace)
-    async with terminal(server, namespace, size=(140, 40)) as top:
-        await top.press("s", "sorted by waiting")
-        await top.press("p", "pause orders/billing? (y)")
-        await top.press("y", "paused orders/billing")
+    async with terminal(server, namespace, size=(140, 40)) as shown:
+        await shown.press("s", "sorted by waiting")
+        await shown.press("p", "pause orders/billing? (y)")
+        await shown.press("y", "paused orders/billing")
         assert "group=billing" in [pause.scope for pause in await Pauses(broker, "orders").list()]
-        await top.press("d", "dead letters of orders/billing")
-        await top.press("x", "for good? (y)")
-        await top.press("y", "1 deleted")
-        await top.press("R", "put the only dead letter of orders/billing back? (y)")
-        await top.press("y", "1 put back")
+        await shown.press("d", "dead letters of orders/billing")
+        await shown.press("x", "for good? (y)")
+        await shown.press("y", "1 deleted")
+        await shown.press("R", "put the only dead letter of orders/billing back? (y)")
+        await shown.press("y", "1 put back")
 
 
 async def test_nothing_is_asked_or_done_out_of_sight(server, namespace, broker):
@@ -279,37 +281,61 @@ async def test_nothing_is_asked_or_done_out_of_sight(server, namespace, broker):
     ])  # fmt: skip
     await broker.control.call("SADD", f"{namespace}:index", *(f"{name}|0" for name in names))
     await with_dead_letters(server, namespace, 60)
-    async with terminal(server, namespace, "--sort", "dead") as top:
-        assert top.chosen.startswith("dying")
-        assert [column for column in COLUMNS if column not in top.lines[1]] == []
-        await top.press("\x1b[B" * 40, "s39-")
-        await eventually(lambda: top.chosen.startswith("s39-"), what="the forty-first line")
-        assert len(top.lines) == 24
-        assert "q: quit" in top.lines[-1]
-        await top.press("p", f"pause {names[39]}/billing? (y)")
-        assert "y: yes" in top.lines[-1]
-        top.resize(80, 5)  # What asks takes four lines of these, and its footer one.
-        await top.shows(TOO_SMALL)
-        top.resize(80, 24)
-        await eventually(lambda: len(top.look()) == 24, what="the size as before")
-        await top.press("y\x1bORpy", f"pause {names[39]}/billing? (y)")  # All that in one read.
-        await top.press("n", "nothing was done")
+    async with terminal(server, namespace, "--sort", "dead") as shown:
+        assert shown.chosen.startswith("dying")
+        assert [column for column in COLUMNS if column not in shown.lines[1]] == []
+        await shown.press("\x1b[B" * 40, "s39-")
+        await eventually(lambda: shown.chosen.startswith("s39-"), what="the forty-first line")
+        assert len(shown.lines) == 24
+        assert "q: quit" in shown.lines[-1]
+        await shown.press("p", f"pause {names[39]}/billing? (y)")
+        assert "y: yes" in shown.lines[-1]
+        shown.resize(80, 5)  # What asks takes four lines of these, and its footer one.
+        await shown.shows(TOO_SMALL)
+        shown.resize(80, 24)
+        await eventually(lambda: len(shown.look()) == 24, what="the size as before")
+        await shown.press("y\x1bORpy", f"pause {names[39]}/billing? (y)")  # All that in one read.
+        await shown.press("n", "nothing was done")
         assert await Pauses(broker, names[39]).list() == []
-        await top.press("p", f"pause {names[39]}/billing? (y)")
-        await top.press("y", "paused s39-")
+        await shown.press("p", f"pause {names[39]}/billing? (y)")
+        await shown.press("y", "paused s39-")
         assert [pause.scope for pause in await Pauses(broker, names[39]).list()] == ["group=billing"]
-        await top.press("\x1b[H", "1-20 of 97")
-        await top.press("d", "dead letters of dying/billing   1-17 of 60")
-        assert "OSError: it is broken" in top.chosen
-        await top.press("j" * 59, "44-60 of 60")
-        assert "event-59" in top.chosen
-        await top.press("\x1bOR", "44-60 of 60")  # F3
-        await top.press("R", "put all 60 dead letters of dying/billing back? (y)")
-        await top.press("\x1b", "nothing was done")
-        await top.press("r", "put event-59 of dying/billing back? (y)")
-        await top.press("y", "1 put back")
-        await top.press("R", "put all 59 dead letters of dying/billing back? (y)")
-        await top.press("y", "59 put back")
+        await shown.press("\x1b[H", "1-20 of 97")
+        await shown.press("d", "dead letters of dying/billing   1-17 of 60")
+        assert "OSError: it is broken" in shown.chosen
+        await shown.press("j" * 59, "44-60 of 60")
+        assert "event-59" in shown.chosen
+        await shown.press("\x1bOR", "44-60 of 60")  # F3
+        await shown.press("R", "put all 60 dead letters of dying/billing back? (y)")
+        await shown.press("\x1b", "nothing was done")
+        await shown.press("r", "put event-59 of dying/billing back? (y)")
+        await shown.press("y", "1 put back")
+        await shown.press("R", "put all 59 dead letters of dying/billing back? (y)")
+        await shown.press("y", "59 put back")
+
+
+async def test_letters_beyond_the_first_page_come_as_they_are_reached(server, namespace, monkeypatch):
+    await with_dead_letters(server, namespace, 25)
+    monkeypatch.setattr(top, "_LETTERS", 10)
+    screen = Screen(sort="dead", width=80, height=24)
+    async with Pipeline(settings=Settings(url=server.url, namespace=namespace)) as pipeline:
+        screen.update(await Queries(pipeline).overview())
+        await top._do(pipeline, screen, screen.press("d"))
+        seen = set()
+        for _ in range(30):
+            if screen.wants_more:
+                await top._do(pipeline, screen, "more")
+            assert screen.letter is not None
+            seen.add(screen.letter.event_id)
+            assert screen.letter.event_id in drawn(screen)
+            screen.press("j")
+        assert seen == {f"event-{n}" for n in range(25)}
+        assert (screen.total, screen.wants_more) == (25, False)
+        screen.press("R")
+        assert "put all 25 dead letters of dying/billing back? (y)" in drawn(screen)
+        await pipeline.publish("dying", {}, type="order.created", id="late")
+        await top._do(pipeline, screen, screen.press("y"))
+        assert screen.told == "25 put back"
 
 
 COLUMNS = ("WAITING", "OLDEST", "RETRYING", "DEAD", "DONE/S", "WORKERS")
