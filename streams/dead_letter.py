@@ -159,6 +159,6 @@ def letter_of(stored: StoredLetter) -> DeadLetter:
 
 def _shown(letter: DeadLetter) -> str:
     """What is shown of a letter to everybody, in lower case."""
-    parts = [letter.event_id, letter.type, *map(str, letter.meta.values())]
+    parts = [letter.type, *map(str, letter.meta.values())]
     parts += [str(value) for error in letter.errors for value in error.values()]
-    return masked("\n".join(parts)).lower()
+    return (letter.event_id + "\n" + masked("\n".join(parts))).lower()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +23,24 @@ from streams.limits import LimitInfo
 from streams.ordered_keys import OrderedKey
 from streams.overview import Overview, StreamView
 from streams.pipeline import Pipeline
-from streams.retry import masked
+from streams.retry import masked, one_line
 from streams.status import EntryState, dead_state
 
 CHARTS = {"hour": (MINUTE, 60), "day": (HOUR, 24), "quarter": (DAY, 90)}
 """Charts: the span of one column, and how many there are."""
 _EXAMINED = 10.0
 _DEPTH = 2000
+_LONGEST_ID = 500
+_ENTRY_ID = re.compile(r"(?<![\w.|+-])((?:-?[0-9]{1,7}\|)?1[5-9][0-9]{11}-[0-9]{1,6})(?![\w-])")
+"""An entry's id, with its level or without: milliseconds from 2017 to 2033 and a number. No phone number has 13 digits
+and begins like that: those of the country code 1 have 11."""
+_PLAIN_FACTS = frozenset(
+    {
+        *("action", "group", "level", "entries", "entry", "events", "event", "letter", "count", "to", "bodies"),
+        *("payloads_gone", "due_times_lost", "due_times_stray", "records_stray", "due_times_empty"),
+    }
+)
+"""Facts of the audit record that this package writes itself: ids, counts, rates and words."""
 STATES = ("stored", "processing", "retrying", "scheduled")
 """Lists of entries: all that are stored on a level, and those that are with workers, or wait for their time."""
 
@@ -203,8 +215,23 @@ def _item(listed: Listed) -> Item:
 
 
 def shown(value: Any) -> str:
-    """A value of an event as it may be shown to anybody: numbers that could be somebody's are masked."""
-    return masked(value if isinstance(value, str) else str(value))
+    """A text as it may be shown to anybody: numbers that could be somebody's are masked, ids of entries are not."""
+    texts = _ENTRY_ID.split(value if isinstance(value, str) else str(value))
+    # Every second one is an id.
+    return one_line("".join(text if at % 2 else masked(text) for at, text in enumerate(texts)))
+
+
+def ident(value: Any) -> str:
+    """What names an event, entry or letter, or counts them: shown as it is, in one printable line.
+
+    An id that is masked cannot be looked for, and of two one cannot tell which is which.
+    """
+    return one_line(str(value), _LONGEST_ID)
+
+
+def shown_facts(facts: Mapping[str, str]) -> dict[str, str]:
+    """A row of the audit record as it may be shown: ids, counts and rates as they are, what people wrote masked."""
+    return {shown(name): ident(value) if name in _PLAIN_FACTS else shown(value) for name, value in facts.items()}
 
 
 def shown_meta(meta: Mapping[str, Any]) -> Sequence[tuple[str, str]]:

@@ -17,7 +17,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
-FROM_ROOT = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+FROM_ROOT = {
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
+}
 _LOADING = {
     "script": ("src",),
     "img": ("src", "srcset"),
@@ -50,12 +54,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Make pages of the files that live beside the README, and of the commands."""
     root = Path(config.config_file_path).parent
     for page, source in FROM_ROOT.items():
-        files.append(File.generated(config, page, content=(root / source).read_text("utf-8")))
+        text = (root / source).read_text("utf-8").replace("](docs/", "](")
+        files.append(File.generated(config, page, content=text))
     sys.path[:0] = [str(root), str(root / "docs" / "tooling")]
     import commands
 
     files.append(File.generated(config, "reference/commands.md", content=commands.page()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Lead links to a file beside the README to the page that is made of it."""
+    for made, source in FROM_ROOT.items():
+        markdown = re.sub(rf"\]\((?:\.\./)?{re.escape(source)}", f"]({made}", markdown)
+    return markdown
 
 
 def on_page_content(html: str, page: Any, config: MkDocsConfig, files: Files) -> str:

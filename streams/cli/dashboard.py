@@ -15,16 +15,20 @@ from streams.errors import ConfigurationError
 
 HELP = (
     "Serve the dashboard: streams, dead letters, workers, messages; and what operators do with them."
-    "\n\nWithout --users it answers on this machine only, and everybody there may do everything. The file has"
-    " [users.NAME] tables with a hashed password and a role: viewer, operator or admin. STREAMS_DASHBOARD_SECRET keeps"
-    " people logged in when it is started again, and over several processes. With --proxy a proxy before it says who is"
-    " logged in, in the headers X-Forwarded-User and X-Forwarded-Groups: it must take these out of what browsers send."
+    "\n\nWithout --users it answers only requests that this machine sends to it directly, and these may do everything:"
+    " put no proxy before it then. The file has [users.NAME] tables with a hashed password and a role (viewer, operator"
+    " or admin), and [tokens.NAME] tables for programs; with tokens alone there are no pages. STREAMS_DASHBOARD_SECRET"
+    " keeps people logged in when it is started again, and over several processes. With --proxy a proxy before it says"
+    " who is logged in, in the headers X-Forwarded-User and X-Forwarded-Groups: it must take these out of what browsers"
+    " send."
     + examples(
         "streams dashboard --url redis://localhost:6379/0",
         "streams dashboard --hash-password",
         "streams dashboard --host 0.0.0.0 --users users.toml --secure-cookie",
     )
 )
+_NOBODY = "without --users every program on this machine may do everything there: put no proxy before it"
+_TOKENS_ONLY = "the file has tokens only: the API answers programs, and there are no pages"
 
 
 def dashboard(  # noqa: PLR0913 - each is an option of the command
@@ -50,6 +54,7 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         raise ConfigurationError(
             f"the dashboard needs the extra web: pip install 'streams[web]' ({error.name})"
         ) from None
+    from streams.dashboard.direct import is_loopback
     from streams.pipeline import Pipeline
 
     if hash_it:
@@ -63,15 +68,18 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     accounts = Accounts.read(users) if users is not None else Accounts({})
     tokens = Tokens.read(users) if users is not None else Tokens({})
     behind = Proxy(tuple(_network(text) for text in proxy)) if proxy else None
-    if not accounts and not tokens and behind is None and not _is_loopback(host):
-        raise ConfigurationError(
-            f"without --users the dashboard is for this machine only: {host} can be reached by others"
-        )
+    note = ""
+    if not accounts and behind is None:
+        note = _TOKENS_ONLY if tokens else _NOBODY
+        if not tokens and host != "localhost" and not is_loopback(host):
+            raise ConfigurationError(
+                f"without --users the dashboard is for this machine only: {host} can be reached by others"
+            )
     options = DashboardOptions(
         accounts, tokens, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie, behind
     )
     made = Dashboard(Pipeline(settings=settings_of(url, namespace)), options)
-    serve(made.app, host, port, "the dashboard")
+    serve(made.app, host, port, "the dashboard", note)
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -79,12 +87,3 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         return ipaddress.ip_network(text)
     except ValueError:
         raise ConfigurationError(f"--proxy is a network such as 10.0.0.0/8 or an address, not {text!r}") from None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

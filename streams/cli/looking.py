@@ -25,7 +25,7 @@ from streams.cli.common import (
 )
 from streams.cli.show import plain_state
 from streams.errors import NotFound
-from streams.queries import Item, Queries, WorkerView, shown
+from streams.queries import Item, Queries, WorkerView, ident, shown, shown_facts
 from streams.searching import Found, Search
 
 FIND_HELP = (
@@ -73,11 +73,11 @@ def find(
     made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
     for state in found.states:
         where = f"{state.stream}/{state.group}".rstrip("/")
-        made.add_row(*map(cell, (where, state.state, shown(state.event_id), shown(state.type), "id")))
+        made.add_row(*map(cell, (where, state.state, ident(state.event_id), shown(state.type), "id")))
     for match in found.matches:
         where = f"{match.stream}/{match.group}".rstrip("/")
         stands = "dead" if match.group else "stored"
-        made.add_row(*map(cell, (where, stands, shown(match.event_id), shown(match.type), match.by)))
+        made.add_row(*map(cell, (where, stands, ident(match.event_id), shown(match.type), match.by)))
     stdout().print(made)
     if found.left_out:
         remark(f"not looked at: {', '.join(found.left_out)}; name one with --stream")
@@ -112,7 +112,7 @@ def workers(
         )  # fmt: skip
         for item in items:
             made.add_row(
-                "", cell(shown(item.event_id)), cell(shown(item.type)), "", "", "", "", span(item.listed.silent)
+                "", cell(ident(item.event_id)), cell(shown(item.type)), "", "", "", "", span(item.listed.silent)
             )
     stdout().print(made)
 
@@ -136,13 +136,14 @@ def audit(
 
     rows = run(main)
     if as_json:
-        write_json({"rows": [{"id": ident, **{k: shown(v) for k, v in facts.items()}} for ident, facts in rows]})
+        write_json({"rows": [{"id": at, **shown_facts(facts)} for at, facts in rows]})
         return
     made = table("AT", "WHAT", "BY", "*MORE")
-    for ident, facts in rows:
-        more = " ".join(f"{name}={value[:200]}" for name, value in facts.items() if name not in ("action", "by"))
-        at = moment(int(ident.partition("-")[0]) / 1000)
-        made.add_row(at, *(cell(shown(text)) for text in (facts.get("action", ""), facts.get("by", ""), more)))
+    for place, stored in rows:
+        facts = shown_facts(stored)
+        more = " ".join(f"{name}={value}" for name, value in facts.items() if name not in ("action", "by"))
+        at = moment(int(place.partition("-")[0]) / 1000)
+        made.add_row(at, *map(cell, (facts.get("action", ""), facts.get("by", ""), more)))
     stdout().print(made)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from streams.cli.common import remark, run
 
 
-def serve(served: Any, host: str, port: int, what: str) -> None:
-    """Serve, and say where: ``port`` 0 is a free one."""
+def serve(served: Any, host: str, port: int, what: str, note: str = "") -> None:
+    """Serve, and say where: ``port`` 0 is a free one. ``note`` is said after that."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -31,6 +31,8 @@ def serve(served: Any, host: str, port: int, what: str) -> None:
         if server.started:
             bound = server.servers[0].sockets[0].getsockname()[1]
             remark(f"{what} at http://{host}:{bound}; Ctrl-C ends it")
+            if note:
+                remark(note)
         await running
 
     run(main)

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
 from streams.cli.common import AsJson, Namespace, Url, connected, examples, person, run, stdout, write_json
-from streams.cli.top_screen import SORTS, Deed, Screen
+from streams.cli.top_keys import KeyReader
+from streams.cli.top_screen import SORTS, DeedName, Question, Screen
 from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, StreamsError
 from streams.pipeline import Pipeline
-from streams.queries import Queries
+from streams.queries import Queries, shown
 
 HELP = (
     "Show every group, live: what waits, for how long, what dies, and at what rate it is done."
     "\n\nj and k choose a group, s sorts, p pauses or resumes it, d shows its dead letters, where r replays one, R all,"
-    " and x deletes one. Each asks first. Without a terminal, or with --json, it tells once and ends."
+    " and x deletes one; arrows and page keys move, too. Each asks first, and says what it is about; where the question"
+    " does not fit on the screen, nothing is done. Without a terminal, or with --json, it tells once and ends."
     + examples("streams top", "streams top --sort dead", "streams top --json")
 )
 _EVERY = 2.0
-_LETTERS = 50
+_LETTERS = 200
+_ESCAPE = 0.1
+"""Seconds for which the rest of a sequence is waited for before its first character is the key Escape."""
 
 
 def top(
@@ -48,7 +56,8 @@ def top(
             screen.update(views)
             if as_json:
                 write_json({"streams": [asdict(view) for view in views]})
-            elif not (sys.stdin.isatty() and sys.stdout.isatty()):
+            elif not (sys.stdin.isatty() and sys.stdout.isatty()) or stdout().is_dumb_terminal:
+                screen.width = stdout().width
                 stdout().print(screen.draw())
             else:
                 await _live(pipeline, queries, screen)
@@ -57,49 +66,121 @@ def top(
 
 
 async def _live(pipeline: Pipeline, queries: Queries, screen: Screen) -> None:
+    """Show, and do what keys ask for, until one of them ends it."""
     keys: asyncio.Queue[str] = asyncio.Queue()
-    with _pressed(keys), Live(screen.draw(), console=stdout(), screen=True, auto_refresh=False) as live:
+    console = stdout()
+    _fit(console, screen)
+    with _pressed(keys), Live(screen.draw(), console=console, screen=True, auto_refresh=False) as live:
+        looked = time.monotonic()
         while True:
-            try:
-                async with asyncio.timeout(_EVERY):
-                    deed = screen.press(await keys.get())
-                if deed == "quit":
-                    return
-                if deed:
-                    await _do(pipeline, screen, deed)
-            except TimeoutError:
-                pass
-            except StreamsError as error:
-                screen.told = str(error)
-            with contextlib.suppress(StreamsError):
-                screen.update(await queries.overview())
+            deed = await _next(keys, looked + _EVERY, console, screen)
+            if deed == "quit":
+                return
+            if deed:
+                await _try(pipeline, screen, deed)
+                _forget(keys)  # Whatever was pressed meanwhile was meant for the screen before.
+            if time.monotonic() - looked >= _EVERY or deed:
+                with contextlib.suppress(StreamsError):
+                    screen.update(await queries.overview())
+                looked = time.monotonic()
+            if screen.asked is not None and not screen.is_awaited:
+                screen.is_awaited = True
+                _forget(keys)  # They were pressed before there was a question to be seen.
+            _fit(console, screen)
             live.update(screen.draw(), refresh=True)
 
 
-async def _do(pipeline: Pipeline, screen: Screen, deed: Deed) -> None:
-    """Do what was asked for, and say so."""
-    line = screen.line
-    if line is None:
-        return
-    stream, group = line.stream, line.view.row.group
-    letters = pipeline.dead_letters(stream, group, by=person())
-    if deed == "pause":
-        pauses = pipeline.pauses(stream, by=person())
-        if line.paused:
-            await pauses.resume(group=group)
+async def _next(keys: asyncio.Queue[str], until: float, console: Console, screen: Screen) -> DeedName:
+    """Let the screen have keys, until one of them asks for something, or it is time to look again."""
+    try:
+        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            key = await keys.get()
+    except TimeoutError:
+        return ""
+    if _fit(console, screen):
+        return ""  # What was drawn for another size is no answer's question: it is drawn anew first.
+    while True:
+        asked = screen.asked
+        deed = screen.press(key)
+        if deed or screen.asked is not asked or screen.wants_more or keys.empty():
+            return deed or ("more" if screen.wants_more else "")
+        key = keys.get_nowait()
+
+
+def _forget(keys: asyncio.Queue[str]) -> None:
+    """Drop what was pressed until now, read or not."""
+    import termios
+
+    termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+    while not keys.empty():
+        keys.get_nowait()
+
+
+def _fit(console: Console, screen: Screen) -> bool:
+    """Draw for the terminal as it is now; whether it has another size than before."""
+    try:
+        size = tuple(os.get_terminal_size(sys.stdout.fileno()))
+    except OSError:
+        size = (0, 0)
+    before = (screen.width, screen.height)
+    # A terminal that does not know its size is as large as the environment says.
+    screen.width, screen.height = size if all(size) else (console.width, console.height)
+    console.size = ConsoleDimensions(screen.width, screen.height)
+    return before != (screen.width, screen.height)
+
+
+async def _try(pipeline: Pipeline, screen: Screen, deed: DeedName) -> None:
+    """Do what was asked for, and say so, or why not."""
+    try:
+        await _do(pipeline, screen, deed)
+    except StreamsError as error:
+        screen.told = shown(str(error))
+
+
+async def _do(pipeline: Pipeline, screen: Screen, deed: DeedName) -> None:
+    if deed == "letters" and screen.line is not None:
+        await _open(pipeline, screen, screen.line.place)
+    elif deed == "more" and screen.letters:
+        letters = pipeline.dead_letters(*screen.opened)
+        found = await letters.page(after=screen.letters[-1].id, limit=_LETTERS)
+        screen.letters += found
+        if len(found) < _LETTERS:
+            screen.total = len(screen.letters)
+    elif screen.confirmed is not None:
+        question, screen.confirmed = screen.confirmed, None
+        if question.deed in ("pause", "resume"):
+            await _hold(pipeline, screen, question)
         else:
-            await pauses.pause(group=group, reason="streams top")
-        screen.told = f"{'resumed' if line.paused else 'paused'} {stream}/{group}"
-    elif deed == "replay" and screen.letter is not None:
-        outcome = await letters.replay([screen.letter.id])
+            await _mend(pipeline, screen, question)
+            await _open(pipeline, screen, question.place)
+
+
+async def _hold(pipeline: Pipeline, screen: Screen, question: Question) -> None:
+    """Pause or resume the group that was named."""
+    stream, group = question.place
+    pauses = pipeline.pauses(stream, by=person())
+    if question.deed == "resume":
+        await pauses.resume(group=group)
+    else:
+        await pauses.pause(group=group, reason="streams top")
+    screen.told = f"{question.deed}d {stream}/{group}"
+
+
+async def _mend(pipeline: Pipeline, screen: Screen, question: Question) -> None:
+    """Put back or delete the letters that were named: no more than that, whatever died meanwhile."""
+    letters = pipeline.dead_letters(*question.place, by=person())
+    if question.deed == "discard":
+        screen.told = f"{await letters.discard([question.letter])} deleted"
+    elif question.deed == "replay":
+        screen.told = f"{len((await letters.replay([question.letter])).moved)} put back"
+    else:
+        outcome = await letters.replay(Filter(), limit=question.count)
         screen.told = f"{len(outcome.moved)} put back"
-    elif deed == "replay all":
-        outcome = await letters.replay(Filter())
-        screen.told = f"{len(outcome.moved)} put back"
-    elif deed == "discard" and screen.letter is not None:
-        screen.told = f"{await letters.discard([screen.letter.id])} deleted"
-    screen.letters = await letters.page(limit=_LETTERS) if deed != "pause" else None
-    screen.at = max(0, min(screen.at, len(screen.letters or ()) - 1))
+
+
+async def _open(pipeline: Pipeline, screen: Screen, place: tuple[str, str]) -> None:
+    letters = pipeline.dead_letters(*place)
+    screen.open(place, await letters.page(limit=_LETTERS), await letters.count())
 
 
 @contextlib.contextmanager
@@ -110,17 +191,35 @@ def _pressed(keys: asyncio.Queue[str]) -> Iterator[None]:
 
     loop, source = asyncio.get_running_loop(), sys.stdin.fileno()
     before = termios.tcgetattr(source)
-    arrows = {"\x1b[A": "k", "\x1b[B": "j"}
+    decoder, reader = codecs.getincrementaldecoder("utf-8")("replace"), KeyReader()
+    waiting: list[asyncio.TimerHandle] = []
+
+    def put(found: list[str]) -> None:
+        for key in found:
+            keys.put_nowait(key)
 
     def read() -> None:
-        text = os.read(source, 64).decode("utf-8", "replace")
-        for key in [arrows[text]] if text in arrows else text:
-            keys.put_nowait(key)
+        while waiting:
+            waiting.pop().cancel()
+        try:
+            given = os.read(source, 1024)
+        except OSError:
+            given = b""
+        if not given:  # The terminal is gone.
+            loop.remove_reader(source)
+            put(["n", "q"])
+        put(reader.feed(decoder.decode(given)))
+        if reader.waits:
+            waiting.append(loop.call_later(_ESCAPE, lambda: put(reader.give_up())))
 
     tty.setcbreak(source)
     loop.add_reader(source, read)
+    loop.add_signal_handler(signal.SIGWINCH, lambda: put([""]))
     try:
         yield
     finally:
+        while waiting:
+            waiting.pop().cancel()
+        loop.remove_signal_handler(signal.SIGWINCH)
         loop.remove_reader(source)
         termios.tcsetattr(source, termios.TCSADRAIN, before)

@@ -17,8 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streams.dashboard.accounts import Role
+from streams.dashboard.direct import is_direct
+from streams.dashboard.guard import NEEDS_ACCOUNTS
 from streams.dashboard.mending import Mending
 from streams.dashboard.operations import KEY, Operation, Schema, document
+from streams.dashboard.problems import problem_of
 from streams.dashboard.tasks import Tasks
 from streams.dashboard.tokens import Token, Tokens
 from streams.errors import (
@@ -48,7 +51,7 @@ class Api:
     Args:
         pipeline: open while it is served.
         tokens: who may use it.
-        is_local: everybody who gets here is on this machine, and may do everything without a token.
+        is_local: nobody is known, so programs on this machine may do everything without a token, and no others.
         read_only: nothing may be changed or published.
 
     Attributes:
@@ -91,12 +94,18 @@ class Api:
         """Whose token a request shows.
 
         Raises:
-            HTTPException: 401, it shows none; 429, it comes too often.
+            HTTPException: 401, it shows none; 403, it needs none here, but does not come from here; 429, it comes too
+                often.
         """
-        token = _LOCAL if self._is_local else self._tokens.find(request.headers.get("authorization", ""))
+        if self._is_local:
+            # The guard says the same; but this application can be mounted without it.
+            if not is_direct(request.scope):
+                raise HTTPException(403, NEEDS_ACCOUNTS)
+            return _LOCAL
+        token = self._tokens.find(request.headers.get("authorization", ""))
         if token is None:
             raise HTTPException(401, "give a token: Authorization: Bearer st_...", {"WWW-Authenticate": "Bearer"})
-        wait = 0.0 if self._is_local else self._tokens.wait(token)
+        wait = self._tokens.wait(token)
         if wait > 0:
             raise HTTPException(429, "too many requests", {"Retry-After": str(max(1, math.ceil(wait)))})
         return token
@@ -194,16 +203,9 @@ def _failure(error: StreamsError) -> HTTPException:
 
 async def problem(_: Request, error: Exception) -> Response:
     """What went wrong, as RFC 9457 has it."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    detail = error.detail if isinstance(error, HTTPException) else ""
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    titles = {
-        400: "Bad request", 401: "Log in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
-        409: "Conflict", 413: "Too large", 415: "Wrong media type", 422: "Not valid", 429: "Too many requests",
-        503: "Not available",
-    }  # fmt: skip
-    body = {"type": "about:blank", "title": titles.get(status, "Error"), "status": status, "detail": detail}
-    return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
+    if isinstance(error, HTTPException):
+        return problem_of(error.status_code, error.detail, error.headers)
+    return problem_of(500, "")
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -33,7 +33,7 @@ from streams.dashboard.tokens import Tokens
 from streams.dashboard.words import language_of, translated
 from streams.errors import BrokerError, ConfigurationError, GroupDropped, NotFound, StreamsError
 from streams.pipeline import Pipeline
-from streams.queries import Chart, shown, sign_of
+from streams.queries import Chart, ident, shown, shown_facts, sign_of
 
 logger = logging.getLogger("streams.dashboard")
 Page = Callable[[Request], Awaitable[Response]]
@@ -44,8 +44,9 @@ class DashboardOptions:
     """How a dashboard is served.
 
     Attributes:
-        accounts: who may log in; without any, everybody on this machine may do everything, and nobody else gets in.
-        tokens: of programs that use the API.
+        accounts: who may log in. Without any, and without tokens and a proxy, requests that this machine sends directly
+            may do everything, and all others are refused.
+        tokens: of programs that use the API. With tokens alone there are no pages.
         secret: that cookies are signed with, the same in every process that serves it; made up if empty.
         read_only: nobody may change anything.
         secure_cookie: the cookie goes over https only.
@@ -94,6 +95,8 @@ class Dashboard:
             "moment": moment,
             "age": age,
             "shown": shown,
+            "ident": ident,
+            "facts": shown_facts,
             "sign": sign_of,
             "host": host_of,
             "figures": figures,

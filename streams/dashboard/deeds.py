@@ -20,7 +20,7 @@ from streams.errors import NotFound, NotWaiting
 from streams.limit import Rate
 from streams.pauses import Pause
 from streams.pipeline import Pipeline
-from streams.queries import Queries, sign_of
+from streams.queries import Queries, shown, sign_of
 from streams.whatsapp.outbox.endpoints import Endpoints
 from streams.whatsapp.settings import WhatsAppSettings
 
@@ -124,7 +124,7 @@ class Deeds:
             await self._pipeline.pauses(stream, by=who(request)).pause(group=group, reason=reason, **where)
             return "is paused"
 
-        what = f"{stream}/{group}".rstrip("/") + (f" {attribute}={value}" if where else "")
+        what = f"{stream}/{group}".rstrip("/") + (f" {attribute}={shown(value)}" if where else "")
         return Deed("Pause", what, "Nothing of it is started until somebody resumes it; what runs goes on.", do)
 
     async def resume(self, request: Request, form: FormData) -> Deed:
@@ -143,7 +143,7 @@ class Deeds:
             await pauses.resume(group=pause.group, level=pause.level, **where)
             return "goes on"
 
-        return Deed("Resume", f"{stream} {pause.scope}", "What was held back is started again.", do)
+        return Deed("Resume", f"{stream} {shown(pause.scope)}", "What was held back is started again.", do)
 
     async def release(self, request: Request, form: FormData) -> Deed:
         """Let a key whose event died go on, with that event first."""
@@ -153,7 +153,8 @@ class Deeds:
             await keys.release(key)
             return "goes on"
 
-        return Deed("Release", key, "Its event that died is put back and runs first; then the others, in order.", do)
+        says = "Its event that died is put back and runs first; then the others, in order."
+        return Deed("Release", shown(key), says, do)
 
     async def skip(self, request: Request, form: FormData) -> Deed:
         """Let a key whose event died go on, without that event."""
@@ -163,7 +164,7 @@ class Deeds:
             await keys.skip(key)
             return "goes on"
 
-        return Deed("Skip", key, "The event that died stays a dead letter; the others run, in order.", do)
+        return Deed("Skip", shown(key), "The event that died stays a dead letter; the others run, in order.", do)
 
     async def limit(self, request: Request, form: FormData) -> Deed:
         """Set a limit for all workers, or take back what was set."""

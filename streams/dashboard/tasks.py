@@ -27,7 +27,7 @@ from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, NotFound
 from streams.event import Event
 from streams.pipeline import Pipeline
-from streams.queries import Queries, shown, shown_letter, shown_meta
+from streams.queries import Queries, shown, shown_facts, shown_letter, shown_meta
 from streams.status import EntryState
 from streams.whatsapp.content import Text
 from streams.whatsapp.messages import Messages
@@ -234,7 +234,7 @@ class Tasks:
     async def audit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """What was done."""
         rows = await self._queries.audit(await self._known(request), given.get("before", ""), given["limit"])
-        found = [{"id": ident, **{name: shown(value) for name, value in facts.items()}} for ident, facts in rows]
+        found = [{"id": ident, **shown_facts(facts)} for ident, facts in rows]
         return 200, {"rows": found, "next": rows[-1][0] if len(rows) == given["limit"] else None}
 
     async def limits(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:

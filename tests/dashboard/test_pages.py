@@ -309,6 +309,7 @@ async def test_the_command_serves_it(server, namespace, tmp_path):
         assert process.stderr is not None
         line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
         assert "the dashboard at http://127.0.0.1:" in line
+        assert b"put no proxy before it" in await asyncio.wait_for(process.stderr.readline(), 30)
         async with httpx.AsyncClient() as client:
             reply = await client.get(line.split(" at ")[1].split(";")[0] + "/")
         assert reply.status_code == 200

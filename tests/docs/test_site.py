@@ -41,7 +41,9 @@ def broken(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [*pages(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda path: path.name
+    "page",
+    [*pages(), *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"))],
+    ids=lambda path: path.name,
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert broken(page) == []

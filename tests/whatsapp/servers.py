@@ -16,19 +16,26 @@ async def serving(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI application; gives its address."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, ws="none")
-        server = uvicorn.Server(config)
-        server.capture_signals = _no_signals  # type: ignore[method-assign]
-        running = asyncio.create_task(server.serve(sockets=[listening]))
-        try:
-            while not server.started:
-                await asyncio.sleep(0.01)
-                if running.done():
-                    running.result()
+        async with serving_on(listening, app):
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await running
+
+
+@asynccontextmanager
+async def serving_on(listening: socket.socket, app: Any) -> AsyncIterator[None]:
+    """Serve an ASGI application on a socket that is bound."""
+    config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, ws="none")
+    server = uvicorn.Server(config)
+    server.capture_signals = _no_signals  # type: ignore[method-assign]
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        while not server.started:
+            await asyncio.sleep(0.01)
+            if running.done():
+                running.result()
+        yield
+    finally:
+        server.should_exit = True
+        await running
 
 
 class _no_signals:  # noqa: N801 - stands for a method

@@ -1,0 +1,20 @@
+"""What went wrong, for programs, as RFC 9457 has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+from starlette.responses import Response
+
+_TITLES = {
+    400: "Bad request", 401: "Log in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
+    409: "Conflict", 413: "Too large", 415: "Wrong media type", 422: "Not valid", 429: "Too many requests",
+    503: "Not available",
+}  # fmt: skip
+
+
+def problem_of(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that is refused, or that failed."""
+    body = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
+    return Response(orjson.dumps(body), status, dict(headers or {}), media_type="application/problem+json")
