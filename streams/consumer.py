@@ -296,7 +296,8 @@ class Consumer:
 
     def _make_gate(self, router: Router) -> Gate:
         keys, options = self._broker.keys(self.stream), self.options
-        admitting = Admitting(self._broker, keys, options.levels, self.group, self.name, options.lease)
+        serve, lease = options.serve, options.lease
+        admitting = Admitting(self._broker, keys, options.levels, self.group, self.name, lease, serve)
         return Gate(self._desk, router, admitting, self._settler)
 
     def _make_settling(self) -> Settling:

@@ -106,6 +106,10 @@ class Keys:
         """What the keys of those who wait for a slot begin with; then ``name=key``. ZSET: entry to since when (µs)."""
         return f"{self._root}:{group}:queue:"
 
+    def queues(self, group: str) -> str:
+        """HASH: ``name=key`` of each queue that is not empty, to the concurrency of its limit."""
+        return f"{self._root}:{group}:queues"
+
     def heads(self, group: str) -> str:
         """HASH: order key to the one entry of it that may run (``level|entry id``), or ``held MS PLACE EVENT-ID``."""
         return f"{self._root}:{group}:heads"

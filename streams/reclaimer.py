@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from streams.broker import Backoff, Broker
+from streams.broker.admit import Admitting
 from streams.broker.lanes import Mending
 from streams.broker.observing import Desk, Settled
 from streams.broker.reclaim import Reclaiming, Stalled
@@ -97,6 +98,8 @@ class Reclaimer:
         keys = broker.keys(stream)
         self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
         self._settling = Settling(broker, keys, options.levels, self.group, name, options.lanes)
+        link = self._reclaiming.link
+        self._admitting = Admitting(broker, keys, options.levels, self.group, name, options.lease, link=link)
         self._mending = Mending(broker, keys, options.levels, self.group, options.lanes) if options.lanes else None
         self._seat = Desk(self.stream, self.group, name)
         self._stopping = asyncio.Event()
@@ -156,6 +159,8 @@ class Reclaimer:
             logger.info("silent consumers removed", extra={"where": self._where, "count": sweep.consumers_removed})
         if sweep.stalled:
             await self._decide(sweep.stalled)
+        if sweep.mine:
+            await self._admitting.look_after_queues()
         if sweep.mine and self._mending is not None:
             followed, restored = await self._mending.mend()
             if followed or restored:

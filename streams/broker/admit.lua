@@ -5,7 +5,10 @@
 -- of within a lease. Whoever finds none goes to the end of the key's queue; who gives one back hands it on (hand_over).
 --
 -- KEYS[1]     hash of the limits that were set at run time
--- KEYS[2 ..]  the streams of all levels; then, by the indexes below, states of limits for keys of events, named
+-- KEYS[2]     retry ZSET of the group
+-- KEYS[3]     hash of what is paused
+-- KEYS[4]     hash of the group's queues
+-- KEYS[5 ..]  the streams of all levels; then, by the indexes below, states of limits for keys of events, named
 --             PREFIX .. limit .. '=' .. key, their taken slots (ZSET), and their queues (ZSET)
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
@@ -27,7 +30,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local group, parking, lease, prefix = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local key_of, at = {}, 6 + tonumber(ARGV[5])
-for i = 1, tonumber(ARGV[5]) do key_of[ARGV[5 + i]] = KEYS[1 + i] end
+for i = 1, tonumber(ARGV[5]) do key_of[ARGV[5 + i]] = KEYS[4 + i] end
 local known = tonumber(ARGV[at])
 at = at + 1
 local set, stored = {}, redis.call('HGETALL', KEYS[1])
@@ -75,6 +78,19 @@ local function earliest(state, reserved)
   return math.max(from - tolerance, state.B), 'L'
 end
 
+-- What stands in a queue and cannot start is no reason to wait; who can is told, in case nobody has.
+local there
+local function pass_on(b, q, free)
+  if not there then
+    local paused, all = paused_levels(KEYS[3], group)
+    there = {
+      key_of = key_of, group = group, parking = parking, paused = paused, now = now, all = all,
+      soon = string.format('%.0f', math.floor(now / 1000)), take = function() return false end,
+    }
+  end
+  if not there.all then hand_on(KEYS[b], KEYS[q], KEYS[2], free, there) end
+end
+
 -- Whether a slot is free for an entry, those before it in the queue considered.
 local looked, nth = {}, 0
 local function has_slot(p, member)
@@ -87,6 +103,12 @@ local function has_slot(p, member)
     free = most - redis.call('ZCARD', KEYS[b])
   end
   local before = redis.call('ZRANK', KEYS[q], member) or redis.call('ZCARD', KEYS[q])
+  if free > 0 and before > 0 and not looked[q] then
+    looked[q] = true
+    pass_on(b, q, free)
+    free = most - redis.call('ZCARD', KEYS[b])
+    before = redis.call('ZRANK', KEYS[q], member) or redis.call('ZCARD', KEYS[q])
+  end
   return free > 0 and before < free
 end
 
@@ -144,6 +166,9 @@ while at <= #ARGV do
     -- One microsecond apart, so that the order of the call is the order of the queue.
     local queue = KEYS[tonumber(ARGV[at + 3 + 5 * (which - 1) + 4])]
     redis.call('ZADD', queue, 'NX', string.format('%.0f', now + nth), member)
+    local state_key = KEYS[tonumber(ARGV[at + 3 + 5 * (which - 1)])]
+    local most = declared[tonumber(ARGV[at + 3 + 5 * (which - 1) + 1])][4]
+    redis.call('HSET', KEYS[4], string.sub(state_key, prefix + 1), most)
     -- The first in the queue looks whether slots were lost; the others are told.
     local first = redis.call('ZRANK', queue, member) == 0
     results[n + 1], results[n + 2], results[n + 3] = first and lease or FAR, which, 0

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
 from streams.broker.limits import rule
+from streams.broker.places import Slot, SlotPlaces
 from streams.broker.scripts import Script
-from streams.keys import PARKED, Keys, member
+from streams.keys import PARKED, Keys
 from streams.limit import Limit
 from streams.priority import Levels
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 _ADMIT = Script("admit")
 _HAND_OVER = Script("hand_over")
 _THROTTLE = Script("throttle")
 DECLARED = ":declared"
-Slot = tuple[Limit, str]
-"""A limit with a concurrency, and a key under it."""
+_PAGE = 100
 
 
 class Ask(NamedTuple):
@@ -46,11 +49,24 @@ class Admitting:
         group: its name.
         consumer: its name.
         lease: seconds after which a silent consumer has lost its slots.
+        serve: the levels that the consumer reads; None: all of them.
+        link: the connection to use; None: one of its own.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str, lease: float) -> None:
-        self._link = broker.link()
+    def __init__(  # noqa: PLR0913 - where it asks, and for whom
+        self,
+        broker: Broker,
+        keys: Keys,
+        levels: Levels,
+        group: str,
+        consumer: str,
+        lease: float,
+        serve: Levels | None = None,
+        link: Link | None = None,
+    ) -> None:
+        self._link = link or broker.link()
         self._levels = levels.descending
+        self._serve = (serve or levels).descending
         self._streams = [keys.level(level) for level in self._levels]
         self._group = group
         self._consumer = consumer
@@ -58,9 +74,10 @@ class Admitting:
         self._hash = keys.limits(group)
         self._retry = keys.retry(group)
         self._attempts = keys.attempts(group)
+        self._paused = keys.paused()
+        self._waiting = keys.queues(group)
         self._states = keys.limit_prefix(group)
-        self._busy = keys.busy_prefix(group)
-        self._queues = keys.queue_prefix(group)
+        self._places = SlotPlaces(keys, group)
 
     async def admit(self, asks: Sequence[Ask]) -> list[Answer]:
         """Who may start now. What may start has taken its part of every limit; what may not has a place."""
@@ -68,24 +85,24 @@ class Admitting:
         numbers: dict[str, int] = {}
         declared: list[str | int] = []
         rows: list[str | int] = []
-        first = 2 + len(self._streams)
+        first = 5 + len(self._streams)
         for ask in asks:
             rows += (*ask.place, len(ask.limits))
             for limit, key, reserved in ask.limits:
                 if limit.name not in numbers:
                     numbers[limit.name] = len(numbers) + 1
                     declared += (limit.name, *rule(limit.parsed), limit.concurrency or 0)
-                name = f"{limit.name}={key}"
+                busy, queue = self._places.of((limit, key))
                 rows += (
-                    places.setdefault(self._states + name, len(places) + first),
+                    places.setdefault(f"{self._states}{limit.name}={key}", len(places) + first),
                     numbers[limit.name],
                     reserved,
-                    places.setdefault(self._busy + name, len(places) + first) if limit.concurrency else 0,
-                    places.setdefault(self._queues + name, len(places) + first) if limit.concurrency else 0,
+                    places.setdefault(busy, len(places) + first) if limit.concurrency else 0,
+                    places.setdefault(queue, len(places) + first) if limit.concurrency else 0,
                 )
         reply = await self._link.call(
             *_ADMIT.command(
-                (self._hash, *self._streams, *places),
+                (self._hash, self._retry, self._paused, self._waiting, *self._streams, *places),
                 self._group,
                 PARKED,
                 self._lease_ms,
@@ -102,24 +119,44 @@ class Admitting:
             for ask, wait, which, reserved in zip(asks, reply[::3], reply[1::3], reply[2::3], strict=True)
         ]
 
-    async def hand_over(self, slots: Mapping[Slot, Sequence[tuple[int, str]]], room: int) -> list[Delivery]:
-        """Give back the slots of entries, and hand them to those who wait; at most ``room`` of these are taken here."""
+    async def hand_over(self, slots: Iterable[Slot], room: int, *, looks: bool = False) -> list[Delivery]:
+        """Give the free slots of these keys to those who wait for them; at most ``room`` of these are taken here.
+
+        ``looks``: look first whether those who have the slots are alive.
+        """
+        queues = {f"{limit.name}={key}": limit.concurrency or 0 for limit, key in slots}
+        return await self._hand_over(queues, room, looks=looks)
+
+    async def look_after_queues(self) -> None:
+        """Hand on what nobody has: slots of workers that were lost, and of which nothing waits to be told any more."""
+        cursor = b"0"
+        while True:
+            cursor, rows = await self._link.call("HSCAN", self._waiting, cursor, "COUNT", _PAGE)
+            queues = {name.decode(): int(most) for name, most in zip(rows[::2], rows[1::2], strict=True)}
+            if queues:
+                await self._hand_over(queues, 0, looks=True)
+            if cursor == b"0":
+                return
+
+    async def _hand_over(self, queues: Mapping[str, int], room: int, *, looks: bool) -> list[Delivery]:
         keys: list[str] = []
         arguments: list[Any] = []
-        for (limit, key), places in slots.items():
-            name = f"{limit.name}={key}"
-            keys += (self._busy + name, self._queues + name)
-            arguments += (limit.concurrency or 0, len(places), *(member(*place) for place in places))
+        for name, most in queues.items():
+            keys += self._places.named(name)
+            arguments += (name, most)
         reply = await self._link.call(
             *_HAND_OVER.command(
-                (self._retry, self._attempts, *self._streams, *keys),
+                (self._retry, self._attempts, self._paused, self._waiting, *self._streams, *keys),
                 self._group,
                 self._consumer,
                 PARKED,
                 self._lease_ms,
                 room,
+                int(looks),
                 len(self._levels),
                 *self._levels,
+                len(self._serve),
+                *self._serve,
                 *arguments,
             )
         )

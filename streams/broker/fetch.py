@@ -34,8 +34,10 @@ class Delivery:
         count: the server's delivery count, the token that fences it.
         record: its attempt record (JSON); empty before the first failure.
         limit_keys: its key under each limit of its handler, by the limit's name.
-        slots: limits with a concurrency, with its key under each.
-        has_slots: whether it was given them; then they are given back when it is settled.
+        in_queue: it is put aside with its place in a queue for a slot, which is not given back.
+        in_doubt: whether it gave back its slots cannot be told.
+        unlimited: why its key under a limit cannot be told; None: it can.
+        slots: limits with a concurrency, with its key under each. What it holds of them is given back with its outcome.
         event: what the fields say, once somebody has read them.
         probing: scope of the pause of a circuit breaker that lets it through; '' otherwise.
         renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
@@ -46,7 +48,8 @@ class Delivery:
         "entry_id",
         "event",
         "fields",
-        "has_slots",
+        "in_doubt",
+        "in_queue",
         "level",
         "limit_keys",
         "place",
@@ -54,6 +57,7 @@ class Delivery:
         "record",
         "renew_until",
         "slots",
+        "unlimited",
     )
 
     def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
@@ -67,7 +71,9 @@ class Delivery:
         self.event: Event[Any] | None = None
         self.limit_keys: Mapping[str, str] = _NO_KEYS
         self.slots: tuple[tuple[Limit, str], ...] = ()
-        self.has_slots = False
+        self.in_queue = False
+        self.in_doubt = False
+        self.unlimited: Exception | None = None
         self.probing = ""
 
 

@@ -6,13 +6,14 @@
 -- KEYS[2]  retry ZSET of the group
 -- KEYS[3]  attempts hash of the group
 -- KEYS[4]  config hash of the stream
--- KEYS[5 ..]  streams of the levels
+-- KEYS[5 ..]  streams of the levels, then taken slots (ZSET) and queues (ZSET) of keys of limits
 -- ARGV[1]  group
 -- ARGV[2]  consumer that must own the entries
 -- ARGV[3]  the parking consumer
 -- ARGV[4]  how many levels
--- ARGV[5 ..]  the level of KEYS[5], KEYS[6], ...; then per entry five: level, entry id, delivery count that must match,
---             scope of the pause, attempt record (JSON)
+-- ARGV[5 ..]  the level of KEYS[5], KEYS[6], ...; then per entry six: level, entry id, delivery count that must match,
+--             scope of the pause, attempt record (JSON), how many slots; and per slot two: indexes of its taken slots and
+--             of its queue. Who is put aside has none of them any more
 -- Returns  one integer per entry: 1 it may start, 2 it may start as the probe, 0 it is put aside, -1 lease lost
 
 -- include: holds.inc.lua
@@ -30,9 +31,10 @@ local function waits(member)
   return key and #redis.call('XPENDING', key, group, id, id, 1) == 1
 end
 
-local results = {}
-for i = 5 + levels, #ARGV, 5 do
+local results, i = {}, 5 + levels
+while i <= #ARGV do
   local level, id, count, scope = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local slots = tonumber(ARGV[i + 5])
   local key, member = key_of[level], level .. '|' .. id
   local stored = redis.call('HGET', KEYS[1], scope)
   local result, due = 1, now + FAR
@@ -57,11 +59,13 @@ for i = 5 + levels, #ARGV, 5 do
         redis.call('XCLAIM', key, group, parking, 0, id, 'JUSTID')
         redis.call('ZADD', KEYS[2], string.format('%.0f', due), member)
         redis.call('HSET', KEYS[3], member, ARGV[i + 4])
+        for p = i + 6, i + 5 + 2 * slots do redis.call('ZREM', KEYS[tonumber(ARGV[p])], member) end
       else
         result = -1
       end
     end
   end
   results[#results + 1] = result
+  i = i + 6 + 2 * slots
 end
 return results

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
+from streams.broker.places import GivingBack
 from streams.broker.scripts import Script
 from streams.keys import PARKED, Keys
 from streams.priority import Levels
@@ -46,6 +47,7 @@ class Holding:
         self._group = group
         self._consumer = consumer
         self._levels = levels.descending
+        self._giving_back = GivingBack(keys, levels, group, consumer)
         self._keys = (
             keys.paused(),
             keys.retry(group),
@@ -56,11 +58,13 @@ class Holding:
 
     async def hold(self, rows: Sequence[Hold]) -> list[int]:
         """Put entries aside until their pauses end; per entry MAY_START if that is over, PROBES, HELD, or LOST."""
+        slots: dict[str, int] = {}
         arguments: list[Any] = []
         for delivery, scope, record in rows:
-            arguments += (*delivery.place, delivery.count, scope, record)
+            arguments += (*delivery.place, delivery.count, scope, record, len(delivery.slots))
+            arguments += self._giving_back.indexes(delivery, slots, 1 + len(self._keys))
         command = _HOLD.command(
-            self._keys, self._group, self._consumer, PARKED, len(self._levels), *self._levels, *arguments
+            (*self._keys, *slots), self._group, self._consumer, PARKED, len(self._levels), *self._levels, *arguments
         )
         return list(await self._broker.control.call(*command))
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
 from streams.broker.lanes import Place, follow
+from streams.broker.places import GivingBack
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError
 from streams.keys import PARKED, Keys
@@ -73,6 +74,7 @@ class Settling:
     ) -> None:
         self._lanes = lanes or NO_LANES
         self._place = Place.of(keys, levels, group)
+        self._giving_back = GivingBack(keys, levels, group, consumer)
         self._clock = broker.clock
         self._keys = keys
         self._levels = levels.descending
@@ -113,7 +115,8 @@ class Settling:
         if following is not None:
             commands.append(following)
         shortfall, statuses, refused, ready, unsettled = 0, dict[tuple[int, str], int](), None, 0, 0
-        for i, reply in enumerate(await self._link.batch(commands)):
+        ending = (*done, *(row.delivery for row in postponed), *(letter.delivery for letter in buried))
+        for i, reply in enumerate(await self._written(commands, ending)):
             if isinstance(reply, BrokerError):
                 refused = reply
             elif i == len(members):
@@ -127,6 +130,22 @@ class Settling:
             # A script that the server had forgotten was loaded and sent again, after what it should have come before.
             ready += (await self._link.send(following))[0]
         return Settlement(shortfall, statuses, refused, ready)
+
+    async def _written(self, commands: list[Command], ending: Sequence[Delivery]) -> list[Any]:
+        """Send what writes the outcomes of ``ending``, and before it what gives back their slots.
+
+        Before: once an outcome is written, the entry may be with another consumer, and have a slot again. What becomes
+        of the slots changes no outcome: at the latest they come back with the lease.
+        """
+        giving_back = self._giving_back.command(ending)
+        if giving_back is None:
+            return await self._link.batch(commands)
+        given, *replies = await self._link.batch([giving_back, *commands])
+        asked = sum(1 for delivery in ending if delivery.slots and not delivery.in_queue)
+        if given != asked:
+            for delivery in ending:
+                delivery.in_doubt = True
+        return replies
 
     async def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
         """Keep the leases of ``held``; returns those that are lost.

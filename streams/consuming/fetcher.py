@@ -242,7 +242,7 @@ class Fetcher:
     async def take_over(self, hand_over: Callable[[int], Awaitable[list[Delivery]]]) -> None:
         """Begin what ``hand_over`` fetches when it is told how many entries can begin at once."""
         async with self._taking:
-            room = 0 if self._stopping or self._paused else max(0, self._runners.free)
+            room = 0 if self._stopping else max(0, self._runners.free)
             await self.start(await hand_over(room))
 
     async def start(self, taken: list[Delivery]) -> None:
@@ -254,6 +254,8 @@ class Fetcher:
         self._stats.fetched += len(taken)
         for delivery in taken:
             self._held[delivery.place] = delivery
+        if self._gate is not None:
+            self._gate.recognise(taken)
         surplus = taken if self._stopping else taken[free:]
         for delivery in surplus:
             self._settler.postpone(delivery, 0.0, "released")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from streams.broker import Backoff
-from streams.broker.admit import Admitting, Answer, Ask, Slot
+from streams.broker.admit import Admitting, Answer, Ask
 from streams.broker.fetch import Delivery
+from streams.broker.places import Slot
 from streams.codec import decode
 from streams.consuming.desk import Desk
 from streams.consuming.intake import Intake
 from streams.consuming.settler import Settler
 from streams.errors import BrokerError, EventTooLarge, MalformedEvent
-from streams.handlers import Router
-from streams.limit import Limit
+from streams.event import Event
+from streams.handlers import Route, Router
 from streams.retry import AttemptRecord
 
 logger = logging.getLogger("streams.consumer")
@@ -41,7 +43,8 @@ class Gate:
         self._admitting = admitting
         self._settler = settler
         self._intake = Intake(desk, router, settler)
-        self._freed: dict[Slot, list[tuple[int, str]]] = {}
+        self._freed: set[Slot] = set()
+        self._looks = False
         self._news = asyncio.Event()
         settler.on_settled = self._settled
 
@@ -59,30 +62,28 @@ class Gate:
                 backoff.reset()
 
     async def hand_over(self, room: int) -> list[Delivery]:
-        """Give back the slots of what is settled; returns at most ``room`` entries that have one now.
+        """Hand on the slots of what is settled; returns at most ``room`` entries that have one now.
 
         Raises:
             BrokerError: the server could not be told; it is told the next time.
         """
-        freed, self._freed = self._freed, {}
+        freed, self._freed = self._freed, set()
+        looks, self._looks = self._looks, False
         self._news.clear()
         if not freed:
             return []
         try:
-            return await self._admitting.hand_over(freed, room)
+            return await self._admitting.hand_over(freed, room, looks=looks)
         except BaseException:
-            for slot, places in freed.items():
-                self._freed.setdefault(slot, []).extend(places)
+            self._freed |= freed
+            self._looks |= looks
             self._news.set()
             raise
 
     def _settled(self, delivery: Delivery) -> None:
-        for slot in delivery.slots:
-            # What was put aside has none, and may have been given one since, with another delivery. It asks all the
-            # same: while it was being put aside nobody could hand it one.
-            freed = self._freed.setdefault(slot, [])
-            if delivery.has_slots:
-                freed.append(delivery.place)
+        """Its slots were given back with its outcome. What was put aside asks, too: until now it could have none."""
+        self._freed.update(delivery.slots)
+        self._looks |= delivery.in_doubt
         self._news.set()
 
     async def declare(self) -> None:
@@ -125,11 +126,11 @@ class Gate:
         """Act on an answer: what has to wait is put aside."""
         record = AttemptRecord.from_json(delivery.record)
         if answer.wait is not None:
+            delivery.in_queue = not answer.reserved
             if answer.reserved:
                 record.reserved[answer.limit] = answer.reserved
             self._settler.postpone(delivery, answer.wait, "limited", record.to_json() if answer.reserved else b"")
             return False
-        delivery.has_slots = True
         if record.reserved:
             record.reserved.clear()
             delivery.record = record.to_json()
@@ -146,29 +147,52 @@ class Gate:
         """Close its connection."""
         await self._admitting.close()
 
-    def _ask(self, delivery: Delivery) -> Ask | None:
-        """None: nothing limits it. Without limits: it was refused."""
-        try:
-            event = decode(delivery.fields, self._desk.max_event_bytes)
-        except (MalformedEvent, EventTooLarge):
-            return None  # The intake says so.
-        route = self._router.find(event.type)
-        if route is None or not route.limits or (event.group and event.group != self._desk.group):
-            return None
-        if event.meta and event.expires is not None and event.expires <= self._desk.clock.now():
-            return None
-        event.priority = delivery.level
-        delivery.event = event
-        reserved = AttemptRecord.from_json(delivery.record).reserved if delivery.record else {}
-        limits: list[tuple[Limit, str, int]] = []
+    def recognise(self, deliveries: Iterable[Delivery]) -> None:
+        """Find out which limits the entries are under, before anything else is decided on them.
+
+        An entry has a slot that was handed on from then on, whatever becomes of the entry: paused, expired, or given
+        back for want of room. Its outcome gives the slot back, and must know of it.
+        """
+        for delivery in deliveries:
+            try:
+                event = decode(delivery.fields, self._desk.max_event_bytes)
+            except (MalformedEvent, EventTooLarge):
+                continue  # The intake says so.
+            route = self._router.find(event.type)
+            if route is None or not route.limits or (event.group and event.group != self._desk.group):
+                continue
+            event.priority = delivery.level
+            delivery.event = event
+            self._find_keys(delivery, event, route)
+
+    @staticmethod
+    def _find_keys(delivery: Delivery, event: Event[Any], route: Route) -> None:
+        keys: dict[str, str] = {}
+        slots: list[Slot] = []
         for limit in route.limits:
             try:
                 key = limit.key_of(event)
             except Exception as error:  # noqa: BLE001 - the user's function
-                self._intake.refuse(delivery, "invalid", error, event)
-                return Ask(delivery.place, ())
+                delivery.unlimited = error
+                break
             if key is not None:
-                limits.append((limit, key, reserved.get(limit.name, 0)))
-        delivery.limit_keys = {limit.name: key for limit, key, _ in limits}
-        delivery.slots = tuple((limit, key) for limit, key, _ in limits if limit.concurrency)
+                keys[limit.name] = key
+                slots += [(limit, key)] if limit.concurrency else []
+        delivery.limit_keys, delivery.slots = keys, tuple(slots)
+
+    def _ask(self, delivery: Delivery) -> Ask | None:
+        """None: nothing limits it, or it will not start. Without limits: it was refused."""
+        event = delivery.event
+        if event is None or (event.meta and event.expires is not None and event.expires <= self._desk.clock.now()):
+            return None
+        if delivery.unlimited is not None:
+            self._intake.refuse(delivery, "invalid", delivery.unlimited, event)
+            return Ask(delivery.place, ())
+        route = self._router.find(event.type)
+        reserved = AttemptRecord.from_json(delivery.record).reserved if delivery.record else {}
+        limits = [
+            (limit, delivery.limit_keys[limit.name], reserved.get(limit.name, 0))
+            for limit in (route.limits if route is not None else ())
+            if limit.name in delivery.limit_keys
+        ]
         return Ask(delivery.place, limits) if limits else None

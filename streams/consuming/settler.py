@@ -71,6 +71,8 @@ class Settler:
         """The lease is lost: nothing may be written about the entry any more."""
         if self._held.get(delivery.place) is delivery:
             del self._held[delivery.place]
+        if delivery.slots:
+            self.on_settled(delivery)
 
     def _announce(self) -> None:
         self.unsettled += 1
@@ -168,8 +170,6 @@ class Settler:
 
     def _forget(self, delivery: Delivery) -> None:
         self.drop(delivery)
-        if delivery.slots:
-            self.on_settled(delivery)
         self._why.pop(id(delivery), None)
         self.unsettled -= 1
 
@@ -203,8 +203,6 @@ class Settler:
 
     def _end(self, delivery: Delivery, status: int, outcome: str, *, certain: bool) -> int:
         """Count one outcome; returns 1 if it was a lost lease."""
-        if status == LOST and certain:
-            delivery.has_slots = False  # Whoever has the entry now has them.
         self._forget(delivery)
         if status == DONE or (status == LOST and not certain):
             setattr(self._stats, outcome, getattr(self._stats, outcome) + 1)

@@ -18,6 +18,7 @@ SLOTS = "tests/conformance/test_slots.py"
 PARTITIONS = "tests/server/test_partitions.py"
 ATTRIBUTES = "tests/server/test_pauses_by_attribute.py"
 LIMITS = "tests/server/test_limits.py"
+LIMIT_SLOTS = "tests/server/test_slots.py"
 SCHEDULER = "tests/server/test_scheduler.py"
 DEAD = "tests/server/test_dead_letters.py"
 FANOUT = "tests/server/test_fanout.py"
@@ -312,9 +313,51 @@ MUTANTS = (
         (LIMITS,), "a limit that is raised helps none of those who wait for it",
     ),
     Mutant(
-        "slots-not-given-back", "consuming/settler.py",
+        "slots-not-handed-on", "consuming/settler.py",
         "        if delivery.slots:\n            self.on_settled(delivery)\n", "",
         (LIMITS,), "who waits for a slot waits until somebody's lease has run out",
+    ),
+    Mutant(
+        "slots-kept-by-who-ends", "broker/settle.py",
+        "        if giving_back is None:\n            return await self._link.batch(commands)\n",
+        "        return await self._link.batch(commands)\n",
+        (LIMITS, LIMIT_SLOTS), "a slot is free again only when somebody looks for the dead",
+    ),
+    Mutant(
+        "slots-kept-by-what-is-paused", "broker/hold.lua",
+        "        for p = i + 6, i + 5 + 2 * slots do redis.call('ZREM', KEYS[tonumber(ARGV[p])], member) end\n", "",
+        (LIMIT_SLOTS,), "what is paused by an attribute keeps the slot that it was handed",
+    ),
+    Mutant(
+        "slots-handed-to-what-is-paused", "broker/slots.inc.lua",
+        "if there.paused[level] or (there.serves and not there.serves[level]) then", "if false then",
+        (LIMIT_SLOTS,), "a paused level keeps the slots of the others",
+    ),
+    Mutant(
+        "slots-handed-to-another-level", "broker/slots.inc.lua",
+        "if there.paused[level] or (there.serves and not there.serves[level]) then", "if there.paused[level] then",
+        (LIMIT_SLOTS,), "a worker runs events of levels that it does not serve",
+    ),
+    Mutant(
+        "slots-unknown-to-what-expired", "consuming/fetcher.py",
+        "            self._gate.recognise(taken)\n",
+        "            self._gate.recognise([d for d in taken if not d.record])\n            taken[0].event = None\n",
+        (LIMIT_SLOTS,), "an expired event keeps the slot that it was handed",
+    ),
+    Mutant(
+        "queues-nobody-looks-after", "reclaimer.py",
+        "            await self._admitting.look_after_queues()\n", "            pass\n",
+        (LIMIT_SLOTS,), "after a crash events wait an hour for a slot that is free",
+    ),
+    Mutant(
+        "slots-of-unknown-levels-are-lost", "broker/slots.inc.lua",
+        "  if key_of[level] then return key_of[level] end\n", "  if true then return key_of[level] or key_of[next(key_of)] end\n",
+        (LIMIT_SLOTS,), "a deploy that adds a level has two run at once where one may",
+    ),
+    Mutant(
+        "slots-taken-from-the-next-holder", "broker/give_back.lua",
+        "  if ok and held or not rows.err and #rows == 0 then\n", "  if true then\n",
+        (LIMIT_SLOTS,), "a late outcome takes the slot of who runs the entry now",
     ),
     Mutant(
         "slots-of-the-dead-stay", "broker/admit.lua",

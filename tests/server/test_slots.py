@@ -1,0 +1,228 @@
+"""Slots of a limited concurrency meet pauses, expiry, levels and deploys: what is free to run does not stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Levels,
+    Limit,
+    Pauses,
+    Producer,
+    Reclaimer,
+    ReclaimerOptions,
+)
+from streams.broker.admit import Admitting, Ask
+from streams.broker.fetch import Delivery
+from streams.handlers import Route
+from streams.producer import ProducerOptions
+from tests.conftest import eventually
+from tests.server.test_limits import no_slots, parked
+
+ONE = Limit("tenant", concurrency=1)
+LEVELS = Levels((0, 5))
+
+
+@contextlib.asynccontextmanager
+async def working(broker: Broker, handler: Callable, **options) -> AsyncIterator[Consumer]:
+    """A consumer of two levels with a limit of one at a time per tenant. Its lease does not help anybody here."""
+    consumer = Consumer(broker, "s", "g", Route(handler, limits=[ONE]), ConsumerOptions(levels=LEVELS, **options))
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await running
+
+
+class Handler:
+    """Holds what is called ``first`` until it is let go; the others are done at once."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.seen: list[str] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.seen.append(event.data)
+        if event.data == "first":
+            await self.go_on.wait()
+
+
+def event(name: str, **facts) -> Event:
+    return Event(facts.pop("type", "t"), name, tenant="acme", **facts)
+
+
+async def begin(broker: Broker, handler: Handler) -> Producer:
+    """One event runs, and has the tenant's slot."""
+    producer = Producer(broker, "s", ProducerOptions(levels=LEVELS))
+    await producer.publish(event("first"))
+    await eventually(lambda: handler.seen == ["first"], what="the first to run")
+    return producer
+
+
+async def test_what_expired_in_the_queue_holds_up_nobody(broker):
+    handler = Handler()
+    async with working(broker, handler.__call__) as consumer:
+        producer = await begin(broker, handler)
+        await producer.publish_many([event(f"late {n}", expires=0.001) for n in range(3)])
+        await producer.publish_many([event(f"c{n}") for n in range(3)])
+        await eventually(
+            lambda: consumer.stats.dead + consumer.stats.limited >= 6, what="all to wait, or to be refused"
+        )
+        handler.go_on.set()
+        await eventually(lambda: handler.seen == ["first", "c0", "c1", "c2"], what="those behind them")
+        await eventually(lambda: no_slots(broker), what="the slots to be gone")
+
+
+async def test_what_expires_while_it_waits_holds_up_nobody(broker):
+    """It is lined up in good time, and handed the slot when it is too late."""
+    handler = Handler()
+    async with working(broker, handler.__call__) as consumer:
+        producer = await begin(broker, handler)
+        await producer.publish_many([event(f"late {n}", expires=3600.0) for n in range(3)])
+        await producer.publish_many([event(f"c{n}") for n in range(3)])
+        await eventually(lambda: parked(broker, 6), what="all to wait")
+        broker.clock.ahead = 7200.0  # This worker's view of the time: of what it reads from now on, that has expired.
+        handler.go_on.set()
+        await eventually(lambda: handler.seen == ["first", "c0", "c1", "c2"], what="those behind them")
+        assert consumer.stats.dead == 3
+        await eventually(lambda: no_slots(broker), what="the slots to be gone")
+
+
+@pytest.mark.parametrize("where", [{"level": 5}, {"type": "b"}], ids=["by level", "by attribute"])
+async def test_a_pause_holds_up_nobody_but_those_that_it_covers(broker, where):
+    handler = Handler()
+    async with working(broker, handler.__call__) as consumer:
+        producer = await begin(broker, handler)
+        for n in range(3):
+            await producer.publish(event(f"b{n}", type="b", priority=5))
+        await eventually(lambda: parked(broker, 3), what="them to wait")
+        for n in range(3):
+            await producer.publish(event(f"c{n}"))
+        await eventually(lambda: consumer.stats.limited == 6, what="the others to wait behind them")
+        await Pauses(broker, "s").pause(**where)
+        await eventually(lambda: consumer.paused or consumer._fetcher._holder.scopes, what="the pause to be known")
+        handler.go_on.set()
+        await eventually(lambda: handler.seen == ["first", "c0", "c1", "c2"], what="those that are not paused")
+        await producer.publish(event("new"))
+        await eventually(lambda: handler.seen[-1] == "new", what="one that is published meanwhile")
+        await Pauses(broker, "s").resume_all()
+        await eventually(lambda: sorted(handler.seen[5:]) == ["b0", "b1", "b2"], what="those that were paused")
+        await eventually(lambda: no_slots(broker), what="the slots to be gone")
+
+
+async def test_a_new_event_passes_what_cannot_start(broker):
+    """The slot is free, and all that stands in the queue is paused: nobody is there to hand anything on."""
+    handler = Handler()
+    async with working(broker, handler.__call__):
+        producer = await begin(broker, handler)
+        await producer.publish(event("b", priority=5))
+        await eventually(lambda: parked(broker, 1), what="it to wait")
+        keys = broker.keys("s")
+        await Pauses(broker, "s").pause(level=5)
+        await broker.control.call("DEL", keys.busy_prefix("g") + "tenant=acme")  # As if its holder was never there.
+        await producer.publish(event("new"))
+        await eventually(lambda: "new" in handler.seen, what="the new one")
+        handler.go_on.set()
+
+
+async def test_queues_are_looked_after_when_nobody_hands_on(broker):
+    """A worker dies, and its slots with it; the first in the queue is cancelled. The sweep tells the next."""
+    keys = broker.keys("s")
+    await Producer(broker, "s").publish_many([event(str(n)) for n in range(3)])
+    level = keys.level(0)
+    await broker.control.call("XGROUP", "CREATE", level, "g", "0")
+    ((_, rows),) = await broker.control.call("XREADGROUP", "GROUP", "g", "c", "COUNT", 3, "STREAMS", level, ">")
+    places = [(0, entry_id.decode()) for entry_id, _ in rows]
+    admitting = Admitting(broker, keys, Levels(), "g", "c", 30.0)
+    answers = await admitting.admit([Ask(place, [(ONE, "acme", 0)]) for place in places])
+    assert [answer.wait is None for answer in answers] == [True, False, False]
+    assert await broker.control.call("HGETALL", keys.queues("g")) == [b"tenant=acme", b"1"]
+    for number, entry_id in places[
+        1:
+    ]:  # Put aside, as the worker would; then the first of them is gone, and the worker.
+        await broker.control.call("XCLAIM", level, "g", "-parked-", 0, entry_id, "JUSTID")
+        await broker.control.call("ZADD", keys.retry("g"), 9e15, f"{number}|{entry_id}")
+    await broker.control.call("XACK", level, "g", places[0][1], places[1][1])
+    reclaimer = Reclaimer(broker, "s", "g", options=ReclaimerOptions(levels=Levels((0,)), interval=0.01))
+    sweeping = asyncio.create_task(reclaimer.run())
+
+    async def is_told() -> bool:
+        return float(await broker.control.call("ZSCORE", keys.retry("g"), f"0|{places[2][1]}")) < 9e15
+
+    await eventually(is_told, what="the last to be told")
+    reclaimer.stop()
+    await sweeping
+    assert await broker.control.call("EXISTS", keys.queues("g")) == 0, "a queue that is empty is not looked after"
+
+
+async def test_levels_that_a_worker_does_not_know_keep_their_slots(broker):
+    """A rolling deploy adds level 5: the old worker must not take the slot of the new one's event for lost."""
+    keys = broker.keys("s")
+    await Producer(broker, "s", ProducerOptions(levels=LEVELS)).publish_many(
+        [event("new worker's", priority=5), event("old worker's")]
+    )
+    places: list[tuple[int, str]] = []
+    for level in (5, 0):
+        key = keys.level(level)
+        await broker.control.call("XGROUP", "CREATE", key, "g", "0")
+        ((_, rows),) = await broker.control.call("XREADGROUP", "GROUP", "g", f"c{level}", "STREAMS", key, ">")
+        places.append((level, rows[0][0].decode()))
+    new = Admitting(broker, keys, LEVELS, "g", "c5", 30.0)
+    old = Admitting(broker, keys, Levels((0,)), "g", "c0", 30.0)
+    (answer,) = await new.admit([Ask(places[0], [(ONE, "acme", 0)])])
+    assert answer.wait is None
+    for _ in range(2):
+        (answer,) = await old.admit([Ask(places[1], [(ONE, "acme", 0)])])
+        assert answer.wait is not None, "two at once"
+    await old.hand_over([(ONE, "acme")], 1, looks=True)
+    assert await broker.control.call("ZCARD", keys.busy_prefix("g") + "tenant=acme") == 1
+
+
+async def test_a_worker_is_handed_nothing_of_levels_that_it_does_not_serve(broker):
+    handler, other = Handler(), Handler()
+    async with working(broker, handler.__call__, serve=Levels((5,)), name="high") as high:
+        producer = Producer(broker, "s", ProducerOptions(levels=LEVELS))
+        await producer.publish(event("first", priority=5))
+        await eventually(lambda: handler.seen == ["first"], what="the first to run")
+        async with working(broker, other.__call__, serve=Levels((0,)), name="low"):
+            await producer.publish(event("low"))
+            await eventually(lambda: parked(broker, 1), what="the low one to wait")
+            handler.go_on.set()
+            await eventually(lambda: other.seen == ["low"], what="the other worker to run it")
+        assert handler.seen == ["first"]
+        assert high.stats.fetched == 1
+
+
+async def test_a_slot_is_given_back_before_another_can_have_the_entry(broker):
+    """What is put back, due at once, may start elsewhere before anybody hears of it: that has the slot then."""
+    keys = broker.keys("s")
+    await Producer(broker, "s").publish(event("x"))
+    consumer = Consumer(broker, "s", "g", Route(Handler().__call__, limits=[ONE]))
+    await consumer._fetching.ensure_group()
+    (delivery,) = await consumer._fetching.take(1)
+    gate = consumer._gate
+    assert gate is not None
+    gate.recognise([delivery])
+    assert delivery.slots == ((ONE, "acme"),)
+    admitting = Admitting(broker, keys, Levels(), "g", consumer.name, 30.0)
+    busy, member = keys.busy_prefix("g") + "tenant=acme", f"0|{delivery.entry_id}"
+    await admitting.admit([Ask(delivery.place, [(ONE, "acme", 0)])])
+    from streams.broker.settle import Postponed
+
+    await consumer._settling.settle((), [Postponed(delivery, 0)])
+    assert await broker.control.call("ZCARD", busy) == 0, "with the outcome, in one write"
+    (again,) = (await consumer._fetching.take_due(1, 1)).deliveries
+    await admitting.admit([Ask(again.place, [(ONE, "acme", 0)])])
+    late = Delivery(0, delivery.entry_id, [], delivery.count)
+    late.slots = delivery.slots
+    await consumer._settling.settle((), [Postponed(late, 0)])
+    assert await broker.control.call("ZRANGE", busy, 0, -1) == [member.encode()], "a lost lease gives back nothing"
