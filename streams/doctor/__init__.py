@@ -43,7 +43,8 @@ class Doctor:
     async def examine(self, stream: str = "") -> list[Finding]:
         """Everything that can be found, the worst first; what may not be looked at is a finding ``unknown``.
 
-        Commands: 6 for each server that has a part of the keys, one per permission of the role and three; per stream
+        Commands: 6 for each server that has a part of the keys, 6 more where a restart depends on what its default user
+        may do, one per permission of the role and three; per stream
         5, 5 per level, 3 more per level and group, 6 per group.
 
         Args:
@@ -81,6 +82,12 @@ class Doctor:
         config = await diagnosing.config("save", "appendfsync", "min-replicas-to-write")
         if isinstance(config, Denied):
             findings.append(_unknown("persistence", servers.WHERE, config))
+        if servers.depends_on_default_user(info):
+            refused = await diagnosing.refused_to_default()
+            if isinstance(refused, Denied):
+                findings.append(_unknown("default-user", servers.WHERE, refused))
+            else:
+                findings += servers.judge_default_user(info, refused)
         return [
             *findings,
             *servers.judge_version(info),

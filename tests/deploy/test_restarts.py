@@ -8,10 +8,14 @@ import subprocess
 import pytest
 import redis
 
-from streams import Pipeline, Settings
+from streams import Broker, Pipeline, Settings
+from streams.doctor import Doctor, Finding
+from streams.doctor.servers import depends_on_default_user
 from streams.errors import AccessDenied
-from tests.deploy.restarts import WAYS, kept, restart
+from tests.deploy.restarts import BEFORE, WAYS, kept, restart
 from tests.shipped import EVERYBODY, FILES, SECRET, Shipped, everybody, make_acl, users
+
+DEFAULT_RULE = "ACL SETUSER default off resetpass ~* &* +@all"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +31,38 @@ def test_a_restart_keeps_everything(binary: str, way: str, acl: str) -> None:
     assert not changed
     assert outcome.again == 0
     assert outcome.remembered == 10
+
+
+async def test_the_doctor_finds_a_server_that_would_lose_data(binary: str, acl: str) -> None:
+    """And what it says to do is enough; on a server that would lose nothing it is silent."""
+    server = Shipped(binary, BEFORE + "".join(acl.splitlines(keepends=True)[1:]))
+
+    async def found(role: str = "operator") -> Finding | None:
+        async with Broker(server.url_as(role)) as broker:
+            findings = await Doctor(broker, role="operator").examine()
+        return next((each for each in findings if each.code == "default-user"), None)
+
+    try:
+        server.start()
+        with server.client() as client:
+            loses = depends_on_default_user({name: str(value) for name, value in client.info().items()})
+        seen = await found()
+        assert (seen is not None) == loses
+        if seen is not None:
+            assert seen.severity == "critical"
+            assert "XADD, XACK, XDEL, ZADD, HSET, SET" in seen.what
+            assert seen.todo.startswith(DEFAULT_RULE)
+            with server.client() as client:
+                client.execute_command("ACL", "SETUSER", "operator", "-acl|dryrun")
+            seen = await found()
+            assert seen is not None
+            assert (seen.severity, seen.todo) == ("unknown", "give the user the permission acl|dryrun to know")
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "operator", "+acl|dryrun")
+            client.execute_command(*DEFAULT_RULE.split())
+        assert await found() is None
+    finally:
+        server.close()
 
 
 def test_nobody_gets_in_without_a_password(binary: str, acl: str) -> None:
@@ -51,7 +87,7 @@ def test_nobody_gets_in_without_a_password(binary: str, acl: str) -> None:
 
 def test_what_is_written_is_what_the_source_says(acl: str) -> None:
     lines = acl.splitlines()
-    assert lines[0] == make_acl().DEFAULT
+    assert lines[0] == make_acl().DEFAULT == DEFAULT_RULE.replace("ACL SETUSER", "user")
     assert [line.split()[1] for line in lines[1:]] == list(EVERYBODY)
     # Servers before Redis 8.8 do not start with a comment in it.
     assert not any(line.startswith("#") for line in lines)
