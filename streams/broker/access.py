@@ -24,6 +24,7 @@ WORKER = (
     "xreadgroup", "xgroup|create", "xgroup|delconsumer", "xack", "xdel", "xclaim", "xautoclaim", "xpending", "xrange",
     "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "zrank", "hget",
     "hmget", "hdel", "hgetall", "hlen", "pexpire", "unlink", "xread", "zrangebylex", "hscan", "hincrby",
+    "xinfo|stream",
 )  # fmt: skip
 OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "mget")
 ROLES: dict[str, tuple[str, ...]] = {
@@ -115,6 +116,7 @@ class Accessing:
             "xrange": ("XRANGE", key, "-", "+", "COUNT", 1),
             "xrevrange": ("XREVRANGE", key, "+", "-", "COUNT", 1),
             "xinfo|groups": ("XINFO", "GROUPS", key),
+            "xinfo|stream": ("XINFO", "STREAM", key),
             "xinfo|consumers": ("XINFO", "CONSUMERS", key, "g"),
             "zrangebyscore": ("ZRANGEBYSCORE", key, 0, 1),
             "zrange": ("ZRANGE", key, 0, 0),

@@ -66,6 +66,8 @@ class Fetcher:
         self._focus: int | None = None
         self._paused: frozenset[int] = frozenset()
         self._away = False
+        self.on_return: Callable[[], Awaitable[None]] | None = None
+        """What is done when the server is back, before anything is read from it."""
         self._started = False
         self._taking = asyncio.Lock()
         self.read_at = 0.0
@@ -102,6 +104,8 @@ class Fetcher:
         await self._until_it_works(self._create_group, backoff)
         while not self._stopping:
             try:
+                if self._away and self.on_return is not None:
+                    await self.on_return()
                 await self._step()
             except GroupMissing as error:
                 self.trouble = str(error)

@@ -16,7 +16,7 @@ SERVER_CODES = (
 STREAM_CODES = (
     "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",
     "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
-    "scheduled-empty", "scheduled-stranded", "half-empty", "part",
+    "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost",
 )  # fmt: skip
 """Every code there is: each is one check, of the server or of each stream."""
 

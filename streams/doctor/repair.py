@@ -5,6 +5,7 @@ from __future__ import annotations
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.strays import SILENCE, Straying, Strays
+from streams.broker.watermarks import Marking
 from streams.errors import NotFound
 
 __all__ = ["Repair", "Strays"]
@@ -14,7 +15,8 @@ class Repair:
     """Mends streams.
 
     Ends pending entries whose payload is gone, makes retries without a due time due now, and removes due times and
-    attempt records of entries that are gone. Never deletes an event.
+    attempt records of entries that are gone; takes losses of the server off the list, which an operator has seen by
+    then. Never deletes an event.
 
     Args:
         broker: an open broker.
@@ -64,4 +66,6 @@ class Repair:
                 places = [(group.group, row.level) for group in status.groups for row in group.levels]
                 straying = Straying(self._broker, self._broker.keys(name), levels, self._silence)
                 found[name] = await straying.walk(places, by)
+                marking = Marking(self._broker, self._broker.keys(name))
+                found[name].losses = await marking.dismiss(by) if by else len(await marking.losses())
         return found

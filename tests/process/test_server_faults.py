@@ -63,7 +63,7 @@ MINIMAL_ACL = (
     # Workers.
     " +xreadgroup +xgroup|create +xgroup|delconsumer +xack +xdel +xclaim +xautoclaim +xpending +xrange"
     " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +zrank +hget +hmget +hdel"
-    " +hgetall +hlen +pexpire +unlink +xread +zrangebylex +hscan +hincrby"
+    " +hgetall +hlen +pexpire +unlink +xread +zrangebylex +hscan +hincrby +xinfo|stream"
     # Whoever looks at status and dead letters, replays and discards, pauses and resumes, drops groups.
     " +smembers +xrevrange +xgroup|destroy +scan +mget"
 )
