@@ -29,10 +29,10 @@ logger = logging.getLogger("streams.worker")
 EVERY = 10.0
 """Seconds between two looks at a stream that something happens on."""
 IDLE = 6
-"""On one that nothing happens on, every so manieth of them is made."""
+"""On a stream that nothing happens on, one look of so many is made."""
 _NEXT = (
-    "events that are missing are gone: publish them again if their source still has them; what a group had read is"
-    " handled again; look at the server's log and its files, and at streams doctor"
+    "call streams doctor before the server's append-only file is rewritten, which may still have it; what is gone must"
+    " be published again; what a group had read is handled again"
 )
 
 

@@ -61,8 +61,11 @@ class Shipped(Server):
         self._looks_as = looks_as
         self.acl = self.folder / "users.acl"
         self.acl.write_text(acl)
+        # A copy: CONFIG REWRITE, which Sentinels call too, writes into it.
+        config = self.folder / "redis.conf"
+        config.write_text((FILES / "redis.conf").read_text("utf-8"))
         self.options = [
-            str(FILES / "redis.conf"),
+            str(config),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket, "--unixsocketperm", "700"),
             *("--dir", str(self.folder), "--logfile", str(self.folder / "log"), "--aclfile", str(self.acl)),
             *(() if "6.2" in server_label(binary) else ("--enable-debug-command", "yes")),

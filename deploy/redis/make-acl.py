@@ -24,7 +24,7 @@ DEFAULT = "user default off resetpass ~* &* +@all"
 
 Redis 7.0 and later check its permissions for each transaction in the file, and each script that writes twice is one
 (redis/redis#14541, mended in 8.4.4 and 8.6; Valkey before 9.1.2 does the same). A default user without permissions
-makes them drop the transaction, and start without it: events and acknowledgements are gone. ``resetpass`` is there
+makes them leave the transaction out, and start without it: events and acknowledgements are gone. ``resetpass`` is there
 against ``nopass``: without a password that fits, a user that may do everything is nobody's.
 """
 CONNECTION = ("ping", "hello", "auth", "select", "client|setname", "client|id", "role", "cluster|slots", "asking")

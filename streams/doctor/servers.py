@@ -93,8 +93,9 @@ def judge_default_user(info: dict[str, str], refused: list[str]) -> Iterator[Fin
         " such transactions when it reads its append-only file: the next restart loses what scripts stored"
     )
     todo = (
-        f"{_LET_IT}, then BGREWRITEAOF, and the same line in users.acl: nobody logs in as a user that is off; a program"
-        " that does so now needs a user of its own first"
+        f"{_LET_IT}, and the same line in users.acl, before the next restart (nobody logs in as a user that is off: a"
+        " program that does so now needs a user of its own first); no BGREWRITEAOF before that restart: the file still"
+        " has what an earlier one left out"
     )
     yield Finding("default-user", "critical", WHERE, what, todo)
 

@@ -12,7 +12,7 @@ from streams import Broker, Pipeline, Settings
 from streams.doctor import Doctor, Finding
 from streams.doctor.servers import depends_on_default_user
 from streams.errors import AccessDenied
-from tests.deploy.restarts import BEFORE, WAYS, kept, restart
+from tests.deploy.restarts import BEFORE, WAYS, fill, handled_again, kept, picture, restart
 from tests.shipped import EVERYBODY, FILES, SECRET, Shipped, everybody, make_acl, users
 
 DEFAULT_RULE = "ACL SETUSER default off resetpass ~* &* +@all"
@@ -31,6 +31,25 @@ def test_a_restart_keeps_everything(binary: str, way: str, acl: str) -> None:
     assert not changed
     assert outcome.again == 0
     assert outcome.remembered == 10
+
+
+def test_what_a_start_left_out_is_back_with_the_right_users(binary: str, acl: str) -> None:
+    """It is in the append-only file still, until that is rewritten; work that was done meanwhile is kept, too."""
+    server = Shipped(binary, BEFORE + "".join(acl.splitlines(keepends=True)[1:]))
+    try:
+        server.start()
+        asyncio.run(fill(server))
+        before = kept(picture(server))
+        server.stop()
+        server.start()
+        asyncio.run(handled_again(server))
+        server.acl.write_text(acl)
+        server.stop()
+        server.start()
+        assert kept(picture(server)) == before
+        assert asyncio.run(handled_again(server)) == 0
+    finally:
+        server.close()
 
 
 async def test_the_doctor_finds_a_server_that_would_lose_data(binary: str, acl: str) -> None:
