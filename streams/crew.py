@@ -75,7 +75,7 @@ class Crew:
         ]
         for watch in self.watches:
             for consumer in watch.consumers:
-                consumer.on_return(watch.look)
+                consumer.on_return(watch.look_after_outage)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from streams.broker import Broker
 from streams.broker.watermarks import (
+    Furthest,
     Losses,
     Mark,
     Marking,
@@ -63,6 +64,8 @@ class LossWatch:
         self._written: Marks | None = None
         self._looking = asyncio.Lock()
         self._seen = -1
+        self._is_back = False
+        self._furthest: Furthest | None = None
         self._is_allowed = True
 
     async def run(self) -> None:
@@ -78,6 +81,14 @@ class LossWatch:
                     await self.look()
                 except BrokerUnavailable as error:
                     logger.debug("watermarks wait", extra={"stream": self._stream, "error": str(error)})
+
+    async def look_after_outage(self) -> None:
+        """As ``look``, and see whether what was scheduled is there.
+
+        At other times an event that is not there any more was cancelled, or its time was moved.
+        """
+        self._is_back = True
+        await self.look()
 
     async def look(self) -> None:
         """Compare the stream with what is known of it, say what is lost, and write down how far it is.
@@ -108,9 +119,14 @@ class LossWatch:
             self._marks = _higher(self._marks, known)
         self._marks = _higher(self._marks, self._delivered())
         now = await self._marking.look(self._places)
-        if losses := compared(self._marks, now):
+        losses = compared(self._marks, now)
+        if self._is_back:
+            losses |= await self._marking.unscheduled(self._furthest)
+            self._is_back = False
+        if losses:
             await self._report(losses)
-        gone = [place for place in losses if now[place] is None]
+        self._furthest = await self._marking.furthest()
+        gone = [place for place in losses if place in now and now[place] is None]
         self._marks = {**self._marks, **{place: mark for place, mark in now.items() if mark is not None}}
         for place in gone:
             del self._marks[place]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,6 +22,8 @@ SAME = 60.0
 """Seconds within which what several workers notice at the same place is one loss."""
 _LOST = "lost:"
 _UNKNOWN = -1
+_SOON = 5.0
+"""Seconds before its time in which a scheduled event may go: clocks differ."""
 
 
 class Mark(NamedTuple):
@@ -94,6 +97,17 @@ def read_of(group: str, level: int) -> str:
     return f"read:{group}:{level}"
 
 
+SCHEDULED = "scheduled"
+"""The place of what is scheduled. The server keeps no count of it, so nothing is written down."""
+
+
+class Furthest(NamedTuple):
+    """The scheduled event whose time comes last, and that time (Unix seconds)."""
+
+    member: str
+    due: float
+
+
 def compared(before: Mapping[str, Mark], now: Mapping[str, Mark | None]) -> Losses:
     """The places of ``now`` that are behind what they were before."""
     found = ((place, before[place].loss(mark)) for place, mark in now.items() if place in before)
@@ -106,6 +120,8 @@ def told(losses: Losses) -> str:
 
 
 def _told(place: str, loss: Loss) -> str:
+    if place == SCHEDULED:
+        return f"scheduled: at least {loss.count} event{'' if loss.count == 1 else 's'}, due up to {loss.had}"
     kind, _, rest = place.partition(":")
     now = f"the last that it knows is {loss.has}" if loss.has else "it knows nothing of it any more"
     if kind == "read":
@@ -150,6 +166,20 @@ class Marking:
                 row = _pairs(reply)
                 found[place] = Mark(row["last-generated-id"].decode(), row.get("entries-added", _UNKNOWN))
         return found
+
+    async def furthest(self) -> Furthest | None:
+        """The scheduled event whose time comes last. One command."""
+        row = await self._broker.control.call("ZRANGE", self._keys.scheduled(), -1, -1, "WITHSCORES")
+        return Furthest(row[0].decode(), float(row[1]) / 1000) if row else None
+
+    async def unscheduled(self, event: Furthest | None) -> Losses:
+        """The loss of a scheduled event whose time has not come and that is not there. One command."""
+        if event is None or event.due <= self._broker.clock.now() + _SOON:
+            return {}
+        if await self._broker.control.call("ZSCORE", self._keys.scheduled(), event.member) is not None:
+            return {}
+        due = datetime.fromtimestamp(event.due, UTC)
+        return {SCHEDULED: Loss(f"{due:%Y-%m-%d %H:%M:%S} UTC", "", 1)}
 
     async def written(self) -> tuple[Marks, Losses]:
         """The marks and the losses that are written down. One command."""

@@ -45,6 +45,7 @@ from streams.broker.declare import Declaring
 from streams.broker.scripts import Script
 from streams.declaration import Declaration
 from streams.handlers import Route
+from streams.loss_watch import LossWatch
 from streams.middleware import Dedupe
 from streams.status import Status
 from streams.tracking import Tracking
@@ -635,6 +636,7 @@ async def everything(broker: Broker) -> None:
         hopeless = [(await producer.publish({"reject": True}, type="job")).event_id for _ in range(2)]
         long = (await producer.publish({"sleep": 0.7}, type="job")).event_id
         await eventually(lambda: set(live.done) == events | {long}, what="everything to be done")
+        await LossWatch(broker, [live.consumer]).look_after_outage()
         letters = DeadLetters(broker, STREAM, GROUP)
         await eventually(lambda: _count_is(letters, 2))
         assert (await letters.replay(Filter(event_id=hopeless[0]))).moved

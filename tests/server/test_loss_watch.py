@@ -136,6 +136,34 @@ async def test_a_worker_that_lives_through_it_says_what_is_lost(
     assert row[1][b"what"] == b"losses"
 
 
+async def test_what_was_scheduled_is_missed_after_an_outage_only(
+    make_server: Callable[..., Server],
+    binary: str,
+    namespace: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Between two looks it may have been cancelled, which is no loss."""
+    server = make_server(binary, aof=True, port=True)
+    settings = Settings(url=server.url, namespace=namespace, levels=Levels([0]))
+    async with working(server.url, namespace, []) as watch, Pipeline(settings=settings) as pipeline:
+        await watch.look()
+        keep(server, tmp_path)
+        await pipeline.publish("orders", 1, type="t", delay=3600.0, id="cancelled")
+        await watch.look()
+        await pipeline.cancel("orders", "cancelled")
+        await watch.look()
+        assert not lines(caplog)
+        await pipeline.publish("orders", 2, type="t", delay=3600.0)
+        await watch.look()
+        await asyncio.to_thread(roll_back, server, tmp_path)
+        await eventually(lambda: lines(caplog), what="somebody to say what is lost")
+        finding = await lost(server.url, namespace)
+        assert finding is not None
+        assert "scheduled: at least 1 event, due up to 20" in finding.what
+    assert "scheduled: at least 1 event, due up to 20" in lines(caplog)[0].lost
+
+
 async def test_a_restart_that_loses_nothing_is_none(
     make_server: Callable[..., Server], binary: str, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
