@@ -113,7 +113,8 @@ def _content(client: redis.Redis, key: bytes) -> Any:
             for row in client.xpending_range(key, group["name"], "-", "+", 1000)
         ]
         read = [(group["name"], group["last-delivered-id"]) for group in groups]
-        return client.xrange(key), read, pending, client.xinfo_stream(key)["last-generated-id"]
+        facts = client.xinfo_stream(key)
+        return client.xrange(key), read, pending, facts["last-generated-id"], facts.get("entries-added")
     if kind == b"zset":
         return client.zrange(key, 0, -1, withscores=True)
     if kind == b"hash":
