@@ -226,6 +226,13 @@ async def test_a_user_that_may_not_look_works_on(
         await eventually(lambda: len(handled) == 3)
         await watch.look()
         await watch.look()
+    with server.client() as client:
+        client.hset(f"{namespace}:{{orders}}:watermarks", "level:0", "1-1 1")  # Of a worker that may.
+    async with Broker(url, namespace=namespace) as broker:
+        findings = {finding.code: finding for finding in await Doctor(broker).examine("orders")}
+        assert findings["lost"].severity == "unknown"
+        assert "xinfo|stream" in findings["lost"].todo
+        assert (await Repair(broker, "me").mend("orders"))["orders"].losses == 0
     said = [record for record in caplog.records if record.message == "losses of the server would go unnoticed"]
     assert len(said) == 1
 
