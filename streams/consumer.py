@@ -167,7 +167,7 @@ class Consumer:
         return newest
 
     def on_return(self, look: Callable[[], Awaitable[None]]) -> None:
-        """Do this whenever the server is back after an outage, before anything is read from it."""
+        """Do this at the start and whenever the server is back after an outage, before anything is read from it."""
         self._fetcher.on_return = look
 
     @property

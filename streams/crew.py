@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 
 from streams.broker import Broker
 from streams.consumer import Consumer, ConsumerOptions
-from streams.errors import BrokerUnavailable
 from streams.loss_watch import LossWatch
 from streams.plans import GroupPlan, ServiceOptions
 from streams.reclaimer import Reclaimer, ReclaimerOptions
@@ -104,7 +102,6 @@ class Crew:
             **{f"reclaimer {role.stream}/{role.group}": role for role in self.reclaimers},
             **{f"scheduler {role.stream}": role for role in self.schedulers},
         }
-        await self._look_back()
         self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
         tasks = list(self._tasks.values())
         beside = [asyncio.create_task(self.recorder.run())]
@@ -120,10 +117,3 @@ class Crew:
             for task in (*tasks, *beside):
                 task.cancel()
             await asyncio.gather(*tasks, *beside, return_exceptions=True)
-
-    async def _look_back(self) -> None:
-        """See whether something is lost before anything is read, which would hide it."""
-        # A server that is away is looked at when it is back.
-        with contextlib.suppress(BrokerUnavailable):
-            for watch in self.watches:
-                await watch.look()

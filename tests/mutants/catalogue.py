@@ -703,7 +703,8 @@ MUTANTS = (
     ),
     Mutant(
         "reads-before-it-looks-back", "consuming/fetcher.py",
-        "                if self._away and self.on_return is not None:\n", "                if self.on_return is None:\n",
+        "                if self._is_unknown and self.on_return is not None:\n",
+        "                if self.on_return is None:\n",
         (LOSSES,), "a group that fell back reads on, and nobody learns what is done twice",
     ),
     Mutant(
