@@ -131,6 +131,8 @@ class Ground:
         history.read(self.site.history())
         with self.topology.client() as client:
             letters = dead_letters(client, self.site.keys)
+            marks = client.hgetall(self.site.keys.watermarks())
+        history.missed = {name.decode(): value.decode() for name, value in marks.items() if name.startswith(b"lost:")}
         history.dead = {event: letter["reason"] for event, letter in letters.items()}
         return history
 
