@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from streams.broker import Broker
@@ -160,6 +160,15 @@ class Consumer:
         self._grace = 0.0
         self._leases: LeaseKeeper | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def take_delivered(self) -> dict[int, bytes]:
+        """Level to the newest entry id that it was given since the last call."""
+        newest, self._fetching.newest = self._fetching.newest, {}
+        return newest
+
+    def on_return(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Do this at the start and whenever the server is back after an outage, before anything is read from it."""
+        self._fetcher.on_return = look
 
     @property
     def busy(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from streams.broker import Broker
 from streams.consumer import Consumer, ConsumerOptions
+from streams.loss_watch import LossWatch
 from streams.plans import GroupPlan, ServiceOptions
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.recorder import Recorder
@@ -66,6 +67,13 @@ class Crew:
         streams = dict.fromkeys(plan.stream for plan in plans)
         self.schedulers = [Scheduler(broker, stream, options.levels) for stream in streams]
         self.recorder = Recorder(broker, self.consumers, name)
+        self.watches = [
+            LossWatch(broker, [consumer for consumer in self.consumers if consumer.stream == stream])
+            for stream in streams
+        ]
+        for watch in self.watches:
+            for consumer in watch.consumers:
+                consumer.on_return(watch.look_after_outage)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -96,7 +104,8 @@ class Crew:
         }
         self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
         tasks = list(self._tasks.values())
-        recording = asyncio.create_task(self.recorder.run())
+        beside = [asyncio.create_task(self.recorder.run())]
+        beside += [asyncio.create_task(watch.run()) for watch in self.watches]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
@@ -105,6 +114,6 @@ class Crew:
                 await asyncio.wait(tasks)
                 failed[0].result()
         finally:
-            for task in (*tasks, recording):
+            for task in (*tasks, *beside):
                 task.cancel()
-            await asyncio.gather(*tasks, recording, return_exceptions=True)
+            await asyncio.gather(*tasks, *beside, return_exceptions=True)

@@ -194,6 +194,10 @@ class Keys:
         """HASH: ``retention``, and ``group:NAME`` per declared group (JSON: start, since)."""
         return f"{self._root}:config"
 
+    def watermarks(self) -> str:
+        """HASH: place (``level:5``, ``dead:GROUP``, ``read:GROUP:5``) to how far it was; ``lost:PLACE`` to JSON."""
+        return f"{self._root}:watermarks"
+
     def audit(self) -> str:
         """STREAM, capped: what operators did."""
         return f"{self._root}:audit"

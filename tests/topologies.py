@@ -18,6 +18,7 @@ from streams.broker.access import ROLES
 from streams.broker.embedded import EmbeddedServer
 from tests.certificates import Certificates
 from tests.servers import BINARIES, Server, free_port, wait_until
+from tests.shipped import SECRET, Shipped, make_acl
 
 SERVICE = "mymaster"
 _HOST = "127.0.0.1"
@@ -278,26 +279,19 @@ class Embedded:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Guarded(Server):
-    """One server with a user per role; ``tests.roles`` lets every part of the package be the user of its role."""
+class Guarded(Shipped):
+    """One server on the shipped files, with the shipped user of each role; keys of every namespace are theirs.
+
+    ``tests.roles`` lets every part of the package be the user of its role.
+    """
 
     name = "acl"
 
     def __init__(self, binary: str) -> None:
-        super().__init__(binary, port=True)
-
-    @property
-    def url(self) -> str:
-        return f"redis://tester:secret@127.0.0.1:{self.port}/0"
-
-    def start(self) -> Guarded:
-        super().start()
-        with self.client() as client:
-            for role, commands in ROLES.items():
-                rules = ("+auth", "+select", *(f"+{name}" for name in commands))
-                client.execute_command("ACL", "SETUSER", role, "reset", "on", ">secret", "~*", *rules)
-            client.execute_command("ACL", "SETUSER", "tester", "reset", "on", ">secret", "~*", "&*", "+@all")
-        return self
+        maker = make_acl()
+        shipped = [maker.line(role, [SECRET], "*") for role in ROLES]
+        tester = f"user tester on >{SECRET} ~* &* +@all"
+        super().__init__(binary, "\n".join((maker.DEFAULT, *shipped, tester, "")), looks_as="tester")
 
 
 class Encrypted(Server):

@@ -15,7 +15,7 @@ from streams.errors import AccessDenied
 from streams.keys import index_key
 
 _SHA = "0" * 40
-_PROBE = "doctor-probe"
+PROBE = "doctor-probe"
 """Stream whose keys never exist."""
 
 COMMON = ("time", "script|load", "evalsha")
@@ -24,6 +24,7 @@ WORKER = (
     "xreadgroup", "xgroup|create", "xgroup|delconsumer", "xack", "xdel", "xclaim", "xautoclaim", "xpending", "xrange",
     "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "zrank", "hget",
     "hmget", "hdel", "hgetall", "hlen", "pexpire", "unlink", "xread", "zrangebylex", "hscan", "hincrby",
+    "xinfo|stream",
 )  # fmt: skip
 OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "mget")
 ROLES: dict[str, tuple[str, ...]] = {
@@ -75,7 +76,7 @@ class Accessing:
         found = Access()
         probes = self._probes(member)
         names = [name for name in ROLES[role] if name in probes]
-        outside = f"{_PROBE}-outside-{self._broker.namespace}"
+        outside = f"{PROBE}-outside-{self._broker.namespace}"
         asked: list[Command] = [probes[name] for name in names]
         asked += [("EXISTS", outside), ("SLOWLOG", "LEN"), ("ACL", "DRYRUN", self._broker.user, "FLUSHALL")]
         *replies, beyond, administers, flushes = await self._broker.control.batch(asked)
@@ -95,7 +96,7 @@ class Accessing:
 
     def _probes(self, member: str) -> dict[str, Command]:
         """A harmless form of each command. Those that would write write nothing: wrong argument, no key, no group."""
-        key = self._broker.keys(_PROBE).level(0)
+        key = self._broker.keys(PROBE).level(0)
         probes: dict[str, Command] = {
             "time": ("TIME",),
             "script|load": ("SCRIPT", "LOAD", "return 1"),
@@ -115,6 +116,7 @@ class Accessing:
             "xrange": ("XRANGE", key, "-", "+", "COUNT", 1),
             "xrevrange": ("XREVRANGE", key, "+", "-", "COUNT", 1),
             "xinfo|groups": ("XINFO", "GROUPS", key),
+            "xinfo|stream": ("XINFO", "STREAM", key),
             "xinfo|consumers": ("XINFO", "CONSUMERS", key, "g"),
             "zrangebyscore": ("ZRANGEBYSCORE", key, 0, 1),
             "zrange": ("ZRANGE", key, 0, 0),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from streams.broker.access import PROBE
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
 from streams.broker.strays import Straying, Strays
@@ -121,6 +122,27 @@ class Diagnosing:
                 return Denied("config|get")
             found |= {reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)}
         return found
+
+    async def refused_to_default(self) -> list[str] | Denied:
+        """Writes of ours that the server's default user may not do. One command per kind of write; none is done."""
+        key = self._broker.keys(PROBE).level(0)
+        writes: tuple[Command, ...] = (
+            ("XADD", key, "*", "f", "v"),
+            ("XACK", key, "g", "1-1"),
+            ("XDEL", key, "1-1"),
+            ("ZADD", key, 0, "m"),
+            ("HSET", key, "f", "v"),
+            ("SET", key, "v"),
+        )
+        refused = []
+        for write, reply in zip(
+            writes, await self._ask([("ACL", "DRYRUN", "default", *write) for write in writes]), strict=True
+        ):
+            if isinstance(reply, BrokerError):
+                return Denied("acl|dryrun")
+            if reply not in (b"OK", "OK"):
+                refused.append(str(write[0]))
+        return refused
 
     async def skew(self) -> float:
         """Seconds by which the server's clock is ahead of this machine's."""

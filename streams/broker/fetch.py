@@ -124,6 +124,8 @@ class Fetching:
         self._streams = [keys.level(level) for level in self._levels]
         self._open, self._open_streams = self._levels, self._streams
         self._due_from = 0
+        self.newest: dict[int, bytes] = {}
+        """Level to the newest entry id that was given out here, of new entries."""
         self._level_of = {keys.level(level).encode(): level for level in self._levels}
         self._head = ("XREADGROUP", "GROUP", group, consumer, "COUNT")
 
@@ -174,6 +176,7 @@ class Fetching:
         taken: list[Delivery] = []
         for index, entries in reply:
             level = levels[index - 1]
+            self.newest[level] = entries[-1][0]
             taken += [Delivery(level, entry_id.decode(), fields) for entry_id, fields in entries]
         return taken
 
@@ -278,6 +281,7 @@ class Fetching:
         found: list[Delivery] = []
         for key, entries in reply or ():
             level = self._level_of[key]
+            self.newest[level] = entries[-1][0]
             # An entry deleted between being added and being read comes without fields.
             found += [Delivery(level, entry_id.decode(), fields) for entry_id, fields in entries if fields is not None]
         return found

@@ -9,6 +9,7 @@ import orjson
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
+from streams.broker.watermarks import Marking
 from streams.keys import Keys
 
 _DROP = Script("drop")
@@ -41,6 +42,7 @@ class Dropping:
         self._keys = keys
         self._levels = levels
         self._streams = [keys.level(level) for level in levels]
+        self._marking = Marking(broker, keys)
 
     async def config(self) -> Config:
         """What is written down. One command."""
@@ -77,6 +79,9 @@ class Dropping:
         )
         command = _DROP.command(places, group, by, len(self._levels), round(alive * 1000))
         dropped, names = await self._link.call(*command)
+        if dropped:
+            # That nobody looks for it any more is no loss.
+            await self._marking.forget(group, self._levels)
         return bool(dropped), [name.decode() for name in names]
 
     async def trim(self) -> AsyncIterator[int]:

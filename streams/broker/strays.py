@@ -33,6 +33,7 @@ class Strays:
         records_stray: attempt records whose entry is not pending.
         scheduled_empty: due times of delayed events whose fields are gone.
         scheduled_stranded: fields of delayed events that have no due time.
+        losses: places at which the server has less than it had acknowledged, and an operator was not there yet.
     """
 
     payloads_gone: int = 0
@@ -41,6 +42,7 @@ class Strays:
     records_stray: int = 0
     scheduled_empty: int = 0
     scheduled_stranded: int = 0
+    losses: int = 0
 
     def add(self, other: Strays) -> None:
         """Add the counts of another part."""

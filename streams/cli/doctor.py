@@ -36,7 +36,8 @@ HELP = (
     " you, 1 warnings, 2 something critical. What the user may not ask (managed servers often refuse CONFIG) is told as"
     " unknown."
     "\n\n--repair mends what needs no decision: it ends pending entries whose payload is gone, makes retries without a"
-    " due time due now, and removes due times and attempt records of entries that are gone. It says what it will do,"
+    " due time due now, removes due times and attempt records of entries that are gone, and takes losses of the"
+    " server off the list. It says what it will do,"
     " and asks on a terminal; elsewhere it needs --yes. What it did is in each stream's audit record."
     + examples(
         "streams doctor",
@@ -52,6 +53,7 @@ _MENDING = {
     "due_times_stray": "due times of entries that are not pending: remove them",
     "records_stray": "attempt records of entries that are not pending: remove them",
     "scheduled_empty": "due times of scheduled events that are gone: remove them",
+    "losses": "losses of the server, as doctor tells them: take them off the list",
 }
 """What is mended, and how; the field of ``Strays`` that counts it."""
 

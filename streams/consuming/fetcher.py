@@ -66,6 +66,9 @@ class Fetcher:
         self._focus: int | None = None
         self._paused: frozenset[int] = frozenset()
         self._away = False
+        self._is_unknown = True
+        self.on_return: Callable[[], Awaitable[None]] | None = None
+        """What is done at the start, and when the server is back, before anything is read from it."""
         self._started = False
         self._taking = asyncio.Lock()
         self.read_at = 0.0
@@ -102,6 +105,9 @@ class Fetcher:
         await self._until_it_works(self._create_group, backoff)
         while not self._stopping:
             try:
+                if self._is_unknown and self.on_return is not None:
+                    await self.on_return()
+                self._is_unknown = False
                 await self._step()
             except GroupMissing as error:
                 self.trouble = str(error)
@@ -329,6 +335,7 @@ class Fetcher:
     def _say_away(self, error: BrokerUnavailable) -> None:
         """One line per outage, not one per try."""
         self.trouble = str(error)
+        self._is_unknown = True
         if not self._away:
             self._away = True
             logger.warning(

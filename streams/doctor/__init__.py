@@ -11,8 +11,10 @@ from streams.broker import Broker
 from streams.broker.access import Accessing
 from streams.broker.connection import EMBEDDED
 from streams.broker.diagnose import Denied, Diagnosing
+from streams.broker.watermarks import Marking
 from streams.doctor import servers
 from streams.doctor.finding import ORDER, SERVER_CODES, STREAM_CODES, Bounds, Finding, Severity
+from streams.doctor.leftovers import judge_losses
 from streams.doctor.stream import judge_stream
 from streams.errors import AccessDenied, NotFound
 from streams.pauses import Pauses
@@ -43,8 +45,9 @@ class Doctor:
     async def examine(self, stream: str = "") -> list[Finding]:
         """Everything that can be found, the worst first; what may not be looked at is a finding ``unknown``.
 
-        Commands: 6 for each server that has a part of the keys, one per permission of the role and three; per stream
-        5, 5 per level, 3 more per level and group, 6 per group.
+        Commands: 6 for each server that has a part of the keys, 6 more where a restart depends on what its default user
+        may do, one per permission of the role and three; per stream
+        6, 5 per level, 3 more per level and group, 6 per group, and one per watermark.
 
         Args:
             stream: only this one besides the server; '': all.
@@ -81,6 +84,12 @@ class Doctor:
         config = await diagnosing.config("save", "appendfsync", "min-replicas-to-write")
         if isinstance(config, Denied):
             findings.append(_unknown("persistence", servers.WHERE, config))
+        if servers.depends_on_default_user(info):
+            refused = await diagnosing.refused_to_default()
+            if isinstance(refused, Denied):
+                findings.append(_unknown("default-user", servers.WHERE, refused))
+            else:
+                findings += servers.judge_default_user(info, refused)
         return [
             *findings,
             *servers.judge_version(info),
@@ -108,6 +117,10 @@ class Doctor:
         except AccessDenied:
             pauses = []
             findings.append(_unknown("paused", name, Denied("hgetall")))
+        try:
+            findings += judge_losses(name, await Marking(self._broker, self._broker.keys(name)).losses())
+        except AccessDenied:
+            findings.append(_unknown("lost", name, Denied("hgetall, xinfo|stream and xinfo|groups")))
         return [*findings, *judge_stream(facts, pauses, self._broker.clock.now(), self._bounds)]
 
 

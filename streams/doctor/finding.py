@@ -11,12 +11,12 @@ ORDER: tuple[Severity, ...] = ("critical", "warning", "unknown", "info", "ok")
 
 SERVER_CODES = (
     "server", "version", "persistence", "aof-failed", "save-failed", "eviction", "memory", "replica", "replication",
-    "clock", "streams", "permissions", "excess", "plain-text",
+    "clock", "streams", "permissions", "excess", "plain-text", "default-user",
 )  # fmt: skip
 STREAM_CODES = (
     "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",
     "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
-    "scheduled-empty", "scheduled-stranded", "half-empty", "part",
+    "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost",
 )  # fmt: skip
 """Every code there is: each is one check, of the server or of each stream."""
 

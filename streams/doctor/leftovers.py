@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from streams.broker.diagnose import StreamFacts
 from streams.broker.strays import Strays
+from streams.broker.watermarks import Losses, told
 from streams.doctor.finding import Bounds, Finding
 
 _PER_ENTRY = 100
@@ -28,6 +30,19 @@ def judge_strays(facts: StreamFacts) -> Iterator[Finding]:
     for permission in sorted(facts.denied):
         what = "looked at in part: the server does not let this user ask"
         yield Finding("part", "unknown", facts.stream, what, f"give the user the permission {permission} to know")
+
+
+def judge_losses(stream: str, losses: Losses) -> Iterator[Finding]:
+    """What the server had acknowledged and has no more, until an operator has seen to it."""
+    if losses:
+        noticed = max(loss.at for loss in losses.values())
+        when = f", noticed {datetime.fromtimestamp(noticed, UTC):%Y-%m-%d %H:%M:%S} UTC" if noticed else ""
+        what = f"the server has lost what it had acknowledged{when}: {told(losses)}"
+        todo = (
+            "look at the server's log and files (docs/operations.md); publish again what is missing;"
+            f" streams doctor --repair --stream {stream} then takes this off"
+        )
+        yield Finding("lost", "critical", stream, what, todo)
 
 
 def _of_entries(strays: Strays, where: str, mend: str) -> Iterator[Finding]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.strays import SILENCE, Straying, Strays
-from streams.errors import NotFound
+from streams.broker.watermarks import Marking
+from streams.errors import AccessDenied, NotFound
 
 __all__ = ["Repair", "Strays"]
 
@@ -14,7 +15,8 @@ class Repair:
     """Mends streams.
 
     Ends pending entries whose payload is gone, makes retries without a due time due now, and removes due times and
-    attempt records of entries that are gone. Never deletes an event.
+    attempt records of entries that are gone; takes losses of the server off the list, which an operator has seen by
+    then. Never deletes an event.
 
     Args:
         broker: an open broker.
@@ -64,4 +66,16 @@ class Repair:
                 places = [(group.group, row.level) for group in status.groups for row in group.levels]
                 straying = Straying(self._broker, self._broker.keys(name), levels, self._silence)
                 found[name] = await straying.walk(places, by)
+                found[name].losses = await self._losses(name, by)
         return found
+
+    async def _losses(self, name: str, by: str) -> int:
+        """Take the losses of a stream off the list, if ``by`` names somebody; how many there are.
+
+        A user that may not look at them mends the rest; the doctor says what it may not.
+        """
+        marking = Marking(self._broker, self._broker.keys(name))
+        try:
+            return await marking.dismiss(by) if by else len(await marking.losses())
+        except AccessDenied:
+            return 0

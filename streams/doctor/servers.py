@@ -20,11 +20,28 @@ _BAD = (
 """Product, first bad version, first good one, and why."""
 
 
-def judge_version(info: dict[str, str]) -> Iterator[Finding]:
-    """Too old, or known to be bad."""
+_DROPS = (
+    ("redis", (7, 0, 0), (8, 4, 4)),
+    ("redis", (8, 5, 0), (8, 6, 0)),
+    ("valkey", (0, 0, 0), (9, 1, 2)),
+)
+"""Product, first version that leaves out transactions of its append-only file, and first that does not (any more)."""
+_LET_IT = "ACL SETUSER default off resetpass ~* &* +@all"
+
+
+def _version(info: dict[str, str]) -> tuple[str, str, tuple[int, ...]]:
+    """The product, what it says of its version, and that as numbers; none if it does not say.
+
+    Valkey names a version of Redis, too, for programs that know nothing else.
+    """
     product = "valkey" if "valkey_version" in info else "redis"
     text = info.get(f"{product}_version", "")
-    version = tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+    return product, text, tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def judge_version(info: dict[str, str]) -> Iterator[Finding]:
+    """Too old, or known to be bad."""
+    product, text, version = _version(info)
     if not version:
         yield Finding("version", "unknown", WHERE, "the server does not tell its version")
         return
@@ -57,6 +74,30 @@ def judge_persistence(info: dict[str, str], config: dict[str, str] | Denied) -> 
     elif settings.get("appendfsync") == "no":
         what = "appendfsync is no: a crash of the machine loses what the system had not written, often half a minute"
         yield Finding("persistence", "warning", WHERE, what, "CONFIG SET appendfsync everysec, or always")
+
+
+def depends_on_default_user(info: dict[str, str]) -> bool:
+    """Whether the server leaves out, at a start, what its default user may not do."""
+    product, _, version = _version(info)
+    drops = any(product == name and first <= version < good for name, first, good in _DROPS)
+    return drops and info.get("aof_enabled") == "1"
+
+
+def judge_default_user(info: dict[str, str], refused: list[str]) -> Iterator[Finding]:
+    """Of a server that depends on it: ``refused`` are writes that the default user may not do."""
+    if not refused:
+        return
+    product, text, _ = _version(info)
+    what = (
+        f"the default user may not do {', '.join(refused)} (ACL), appendonly is on, and {product} {text} leaves out"
+        " such transactions when it reads its append-only file: the next restart loses what scripts stored"
+    )
+    todo = (
+        f"{_LET_IT}, and the same line in users.acl, before the next restart (nobody logs in as a user that is off: a"
+        " program that does so now needs a user of its own first); no BGREWRITEAOF before that restart: the file still"
+        " has what an earlier one left out"
+    )
+    yield Finding("default-user", "critical", WHERE, what, todo)
 
 
 def judge_memory(info: dict[str, str], bounds: Bounds) -> Iterator[Finding]:

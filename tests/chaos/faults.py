@@ -96,6 +96,22 @@ async def server_restarted(ground: Ground, lot: random.Random) -> None:
     await asyncio.to_thread(ground.single.start)
 
 
+async def server_replaced(ground: Ground, lot: random.Random) -> None:
+    """As an upgrade of the server does it: SIGTERM, and another one starts on the same files."""
+    server = ground.single
+    server.signal(signal.SIGTERM)
+    assert server.process is not None
+    await asyncio.to_thread(server.process.wait, 10)
+    await asyncio.sleep(lot.uniform(0, 1))
+    await asyncio.to_thread(server.start)
+
+
+async def file_rewritten(ground: Ground, lot: random.Random) -> None:
+    """The append-only file is rewritten."""
+    del lot
+    await asyncio.to_thread(ground.ask, "BGREWRITEAOF")
+
+
 async def clock_jumps(ground: Ground, lot: random.Random) -> None:
     """The server's clock is set ahead or back by up to half a minute, and stays there."""
     ground.move_clock(lot.uniform(-30, 30))
@@ -125,10 +141,11 @@ WORKERS: tuple[Break, ...] = (worker_killed, worker_replaced, worker_stands_stil
 ANYWHERE: tuple[Break, ...] = (*WORKERS, scripts_flushed, clients_killed, no_memory, server_stands_still)
 FAULTS: dict[str, tuple[Break, ...]] = {
     "single": (*ANYWHERE, worker_cut_off, no_disk, server_restarted, clock_jumps),
+    "acl": (*ANYWHERE, server_restarted, server_replaced, file_rewritten),
     "embedded": (*WORKERS, scripts_flushed, clients_killed, no_memory),
     "sentinel": (*ANYWHERE, failover, primary_killed),
     "cluster": (*ANYWHERE, failover, primary_killed),
 }
 LOSES: tuple[Break, ...] = (primary_killed,)
-QUIET: tuple[Any, ...] = (scripts_flushed, no_memory, no_disk)
+QUIET: tuple[Any, ...] = (scripts_flushed, no_memory, no_disk, file_rewritten)
 """Faults after which nothing may be handled twice: no answer and no lease is lost with them."""

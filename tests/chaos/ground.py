@@ -23,7 +23,7 @@ from tests.process.proxy import Proxy
 from tests.process.test_clock_jump import SHIM
 from tests.process.worker_app import LEVELS, STREAM, Site, Worker, dead_letters
 from tests.servers import BINARIES, Server
-from tests.topologies import KINDS, Clustered, Topology, Watched
+from tests.topologies import KINDS, Clustered, Guarded, Topology, Watched
 
 WORKERS = 3
 LEASE = 1.0
@@ -80,7 +80,7 @@ class Ground:
         self.site = Site(self.topology, "chaos", self.folder)  # type: ignore[arg-type]
         for number in range(WORKERS):
             await asyncio.to_thread(self.hire, number)
-        self._broker = Broker(self.topology.url, namespace="chaos", timeout=2.0)
+        self._broker = Broker(self._url_as("producer"), namespace="chaos", timeout=2.0)
         self._publishing = asyncio.create_task(self._publish(Producer(self._broker, STREAM)))
         return self
 
@@ -98,9 +98,13 @@ class Ground:
 
     def hire(self, number: int) -> None:
         """Start a worker in the place of one that is gone; the first one is behind the proxy, where there is one."""
-        url = self.proxy.url if self.proxy is not None and number == 0 else self.topology.url
+        url = self.proxy.url if self.proxy is not None and number == 0 else self._url_as("worker")
         worker = self.site.worker(url=url, lease=LEASE, max_retries=MAX_RETRIES, concurrency=8)
         self.workers[number : number + 1] = [worker]
+
+    def _url_as(self, role: str) -> str:
+        """The server's URL, as the user of this role where it has one."""
+        return self.topology.url_as(role) if isinstance(self.topology, Guarded) else self.topology.url
 
     async def suffer(self, breaks: Callable[[Any, random.Random], Any], lot: random.Random, *, loses: bool,
                      repeats: bool) -> None:  # fmt: skip
@@ -127,6 +131,8 @@ class Ground:
         history.read(self.site.history())
         with self.topology.client() as client:
             letters = dead_letters(client, self.site.keys)
+            marks = client.hgetall(self.site.keys.watermarks())
+        history.missed = {name.decode(): value.decode() for name, value in marks.items() if name.startswith(b"lost:")}
         history.dead = {event: letter["reason"] for event, letter in letters.items()}
         return history
 

@@ -57,6 +57,7 @@ class History:
         unknown: events whose answer was lost.
         dead: event id to why it died.
         left: what the server kept at the end.
+        missed: what workers said that the server had lost.
         seconds_to_drain: from the end of the faults until nothing was unfinished.
     """
 
@@ -67,6 +68,7 @@ class History:
     lines: list[dict[str, Any]] = field(default_factory=list)
     dead: dict[str, str] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
+    missed: dict[str, str] = field(default_factory=dict)
     seconds_to_drain: float = 0.0
     runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
 
@@ -112,7 +114,16 @@ class Judge:
 
     def violations(self) -> list[Violation]:
         """Whatever does not hold."""
-        rules = (self._lost, self._made_up, self._both, self._left, self._too_often, self._twice, self._overlap)
+        rules = (
+            self._lost,
+            self._made_up,
+            self._both,
+            self._left,
+            self._too_often,
+            self._twice,
+            self._overlap,
+            self._alarm,
+        )
         return [found for rule in rules for found in rule()]
 
     def _excuse(self, first: int, last: int, what: str) -> bool:
@@ -141,6 +152,11 @@ class Judge:
         """After the faults, everything drains, and nothing is left of what is finished."""
         if self._history.left:
             yield Violation("everything drains", "", str(self._history.left))
+
+    def _alarm(self) -> Iterable[Violation]:
+        """Nothing is called lost while no server was lost that may have had more than the others."""
+        if self._history.missed and not any(fault.loses for fault in self._faults):
+            yield Violation("no false alarm", "", str(self._history.missed))
 
     def _too_often(self) -> Iterable[Violation]:
         """Attempts are at most max_retries and one, plus one for each that was interrupted or snoozed."""

@@ -35,6 +35,7 @@ CANCEL = "tests/server/test_cancellations.py"
 DEDUPE = "tests/server/test_dedupe.py"
 TYPED = "tests/unit/test_typed.py"
 UPCASTERS = "tests/unit/test_upcasters.py"
+LOSSES = "tests/server/test_loss_watch.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -779,5 +780,21 @@ MUTANTS = (
         "any-partition", "spread.py",
         "        return None if value is None else partition_of(value, len(self._places))\n", "        return None\n",
         (PARTITIONS,), "events of a key are on several partitions, and out of order",
+    ),
+    Mutant(
+        "reads-before-it-looks-back", "consuming/fetcher.py",
+        "                if self._is_unknown and self.on_return is not None:\n",
+        "                if self.on_return is None:\n",
+        (LOSSES,), "a group that fell back reads on, and nobody learns what is done twice",
+    ),
+    Mutant(
+        "only-the-tail-is-missed", "broker/watermarks.py",
+        "        if missing > 0 or order(self.last) > order(now.last):\n", "        if order(self.last) > order(now.last):\n",
+        (LOSSES,), "events that are lost before others that are there are not missed",
+    ),
+    Mutant(
+        "trusts-every-server", "doctor/servers.py",
+        "    return drops and info.get(\"aof_enabled\") == \"1\"\n", "    return False\n",
+        ("tests/unit/test_doctor.py",), "a server that loses data at its next restart looks healthy",
     ),
 )  # fmt: skip

@@ -45,6 +45,7 @@ from streams.broker.declare import Declaring
 from streams.broker.scripts import Script
 from streams.declaration import Declaration
 from streams.handlers import Route
+from streams.loss_watch import LossWatch
 from streams.middleware import Dedupe
 from streams.status import Status
 from streams.tracking import Tracking
@@ -63,7 +64,7 @@ MINIMAL_ACL = (
     # Workers.
     " +xreadgroup +xgroup|create +xgroup|delconsumer +xack +xdel +xclaim +xautoclaim +xpending +xrange"
     " +xinfo|groups +xinfo|consumers +type +exists +zrangebyscore +zrange +zrem +zscore +zrank +hget +hmget +hdel"
-    " +hgetall +hlen +pexpire +unlink +xread +zrangebylex +hscan +hincrby"
+    " +hgetall +hlen +pexpire +unlink +xread +zrangebylex +hscan +hincrby +xinfo|stream"
     # Whoever looks at status and dead letters, replays and discards, pauses and resumes, drops groups.
     " +smembers +xrevrange +xgroup|destroy +scan +mget"
 )
@@ -635,6 +636,7 @@ async def everything(broker: Broker) -> None:
         hopeless = [(await producer.publish({"reject": True}, type="job")).event_id for _ in range(2)]
         long = (await producer.publish({"sleep": 0.7}, type="job")).event_id
         await eventually(lambda: set(live.done) == events | {long}, what="everything to be done")
+        await LossWatch(broker, [live.consumer]).look_after_outage()
         letters = DeadLetters(broker, STREAM, GROUP)
         await eventually(lambda: _count_is(letters, 2))
         assert (await letters.replay(Filter(event_id=hopeless[0]))).moved

@@ -33,6 +33,7 @@ from streams.broker.declare import Declaring
 from streams.broker.figures import FigureStore
 from streams.broker.holding import Breaking
 from streams.broker.lanes import FetchingByKey
+from streams.broker.watermarks import Mark, Marking
 from streams.cloudevents import from_cloudevent, to_cloudevent
 from streams.declaration import AS_IT_IS
 from streams.event import CLOUD_NAMES, META_NAMES
@@ -264,6 +265,7 @@ def test_the_table_of_keys():
             keys.members(group),
             keys.partitions(),
             keys.paused(),
+            keys.watermarks(),
             keys.config(),
             keys.audit(),
             keys.index(),
@@ -316,6 +318,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
             "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
         )
         await FigureStore(broker, Keys("orders", namespace), "billing").count({"done": 1}, "worker", {"host": "h"})
+        await Marking(broker, Keys("orders", namespace)).write({"level:0": Mark("1-1", 1)})
         attending = Attending(broker, "orders", "billing", "worker")
         await attending.attend(60.0, Partitions(2))
         for span in ("minute", "hour", "day"):

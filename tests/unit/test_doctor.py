@@ -7,6 +7,7 @@ import pytest
 from streams.broker.diagnose import DeadFacts, Denied, GroupFacts, StreamFacts
 from streams.doctor import Bounds
 from streams.doctor.servers import (
+    depends_on_default_user,
     judge_memory,
     judge_persistence,
     judge_replication,
@@ -124,3 +125,21 @@ def test_dead_letters_are_judged_by_how_fast_they_come(recent, since, newest, se
 @pytest.mark.parametrize(("skew", "expected"), [(0.1, []), (-5.1, [("clock", "warning")]), (6, [("clock", "warning")])])
 def test_clocks(skew, expected):
     assert found(judge_skew(skew, Bounds())) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "drops"),
+    [
+        ("6.2.14", False), ("7.0.0", True), ("7.4.9", True), ("8.2.8", True), ("8.4.3", True), ("8.4.4", False),
+        ("8.5.240", True), ("8.6.0", False), ("8.10.2", False), ("9.0", False), ("", False),
+    ],
+)  # fmt: skip
+def test_servers_whose_restart_depends_on_the_default_user(version, drops):
+    assert depends_on_default_user({"redis_version": version, "aof_enabled": "1"}) is drops
+    assert not depends_on_default_user({"redis_version": version, "aof_enabled": "0"})
+
+
+@pytest.mark.parametrize(("version", "drops"), [("8.0.1", True), ("9.1.1", True), ("9.1.2", False), ("9.2.0", False)])
+def test_valkey_is_known_by_its_own_version(version, drops):
+    info = {"redis_version": "7.2.4", "valkey_version": version, "aof_enabled": "1"}
+    assert depends_on_default_user(info) is drops
