@@ -67,7 +67,7 @@ class Erasure:
         """
         if not attribute or not value or not isinstance(value, str):
             raise ConfigurationError(f"name what to erase, e.g. subject and its value; {sorted(META_NAMES)}")
-        levels = (await Status(self._broker).streams()).get(self.stream, [])
+        levels = await Status(self._broker).levels(self.stream)
         wanted = {attribute: value}
         # Scheduled ones first: they only ever move on to a level, which is read after that.
         scheduled = await self._scheduled(levels, wanted)

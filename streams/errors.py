@@ -150,14 +150,16 @@ class BrokerError(StreamsError):
 class BrokerUnavailable(BrokerError):
     """Connection loss, a server that loads or fails over, or one that is not the primary: trying again helps.
 
-    ``sent`` tells whether the command may have reached the server.
+    ``sent`` tells whether the command may have reached the server; ``server`` names which of several it was, '' where
+    there is one only or it is not known.
     """
 
     retryable = True
 
-    def __init__(self, message: str, *, sent: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool = False, server: str = "") -> None:
         super().__init__(message)
         self.sent = sent
+        self.server = server
 
 
 class OutOfMemory(BrokerError):

@@ -146,13 +146,7 @@ class Groups:
         return Drop(group, dropped, unfinished, trimmed, known.dead if known else 0)
 
     async def _levels(self) -> Sequence[int]:
-        streams = await self._inspecting.streams()
-        if self.stream not in streams:
-            raise NotFound(
-                f"there is no stream {self.stream!r} on {self._broker.address}; there are: "
-                f"{', '.join(streams) or 'none'}"
-            )
-        return streams[self.stream]
+        return await self._inspecting.existing(self.stream)
 
 
 def _work(status: GroupStatus) -> dict[str, Any]:

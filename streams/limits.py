@@ -118,5 +118,4 @@ class Limits:
         return str(stored_rate(before) or "")
 
     async def _check(self) -> None:
-        if self.stream not in await self._inspecting.streams():
-            raise NotFound(f"there is no stream {self.stream!r}")
+        await self._inspecting.existing(self.stream)

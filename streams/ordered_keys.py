@@ -109,9 +109,7 @@ class OrderedKeys:
 
     async def _heads(self) -> Heads:
         keys = self._broker.keys(self.stream)
-        levels = (await Inspecting(self._broker).streams()).get(self.stream)
-        if levels is None:
-            raise NotFound(f"there is no stream {self.stream!r}")
+        levels = await Inspecting(self._broker).existing(self.stream)
         heads = Heads(self._broker, keys, levels, self.group)
         if not (await heads.rules()).get("order_by"):
             raise NotFound(

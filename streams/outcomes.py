@@ -55,7 +55,7 @@ class Outcomes:
         rows = [row for row in rows if row[1].get("action") in _ACTIONS and row[1].get("group") == group][:most]
         if not rows:
             return []
-        levels = (await self._pipeline.status().streams()).get(self._stream, [])
+        levels = await self._pipeline.status().levels(self._stream)
         letters = DeadLetters(broker, self._stream, group).latest(_LETTERS)
         dead = {member(letter.level, letter.entry_id) async for letter in letters}
         found = []

@@ -95,7 +95,6 @@ class Pauses:
         keys = broker.keys(stream)
         self.stream = keys.stream
         self._by = by or "unknown"
-        self._address = broker.address
         self._inspecting = Inspecting(broker)
         self._store = PauseStore(broker, keys)
 
@@ -163,7 +162,7 @@ class Pauses:
                 await self._store.bring_back(group, scopes)
 
     async def _groups(self) -> Iterable[str]:
-        levels = (await self._inspecting.streams()).get(self.stream, ())
+        levels = await self._inspecting.levels(self.stream)
         return [found.group for found in (await self._inspecting.stream(self.stream, levels)).groups]
 
     async def list(self) -> PauseList:
@@ -171,13 +170,7 @@ class Pauses:
         return read_pauses(await self._store.all())
 
     async def _check(self, group: str, level: int | None) -> None:
-        streams = await self._inspecting.streams()
-        levels = streams.get(self.stream)
-        if levels is None:
-            raise NotFound(
-                f"there is no stream {self.stream!r} on {self._address}; there are: {', '.join(streams) or 'none'}. "
-                "A stream exists once something was published on it or a worker serves it"
-            )
+        levels = await self._inspecting.existing(self.stream)
         if level is not None and level not in levels:
             raise NotFound(
                 f"stream {self.stream!r} has no level {level!r}; it has: {', '.join(map(str, reversed(levels)))}"

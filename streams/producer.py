@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
 from streams.broker import Backoff, Broker
 from streams.broker.publish import Prepared, Publishing, parts
@@ -47,6 +47,7 @@ class Receipt(NamedTuple):
 if TYPE_CHECKING:
     from streams.broker.wire import Packed
 
+T = TypeVar("T")
 _NO_DUPLICATE = repeat(False)  # noqa: FBT003 - the value of an attribute, not an argument
 _RECEIPT = partial(tuple.__new__, Receipt)
 """A receipt from a tuple of its attributes, without its constructor, which is written in Python."""
@@ -261,7 +262,7 @@ class Producer:
                     self._spread = self._make_spread(partitions)
                 self._registered = True
             except BrokerUnavailable as error:  # Whatever became of this, the event was not sent yet.
-                raise BrokerUnavailable(str(error), sent=False) from error
+                raise BrokerUnavailable(str(error), sent=False, server=error.server) from error
             finally:
                 self._registering = None
                 done.set()
@@ -283,24 +284,11 @@ class Producer:
 
     async def _store_once(self, events: list[Prepared]) -> list[Receipt]:
         """Store events that have a dedup id; sending again is safe, so a lost answer is asked for again."""
-        backoff = Backoff()
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + self.options.retry_for
-        while True:
-            try:
-                if not self._registered:
-                    await self._register()
-                if self._spread is not None:
-                    return await self._spread.store_all(events)
-                answers = await self._publishing.add_once(events)
-                break
-            except BrokerUnavailable as error:
-                wait = backoff.next()
-                if loop.time() + wait > give_up:
-                    if error.sent:
-                        raise PublishUnknown(self.stream, tuple(e.event_id for e in events)) from error
-                    raise
-                await asyncio.sleep(wait)
+        if not self._registered:
+            await self._patiently(self._register)
+        if self._spread is not None:
+            return await self._spread.store_all(events)  # Each partition is waited for by itself.
+        answers = await attempt(self.stream, events, self._patiently(partial(self._publishing.add_once, events)))
         receipts = []
         for answer in answers:
             if answer is not None:
@@ -309,6 +297,20 @@ class Producer:
         if len(receipts) < len(events):
             raise StreamFull(self.stream, self.options.max_len, len(receipts))
         return receipts
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Do what may be done twice, again and again while the server is away, for as long as the options say."""
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self.options.retry_for
+        while True:
+            try:
+                return await call()
+            except BrokerUnavailable:
+                wait = backoff.next()
+                if loop.time() + wait > give_up:
+                    raise
+                await asyncio.sleep(wait)
 
 
 async def _counted(trip: asyncio.Task[list[Receipt]], accepted: int) -> list[Receipt]:

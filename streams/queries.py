@@ -161,7 +161,7 @@ class Queries:
     async def in_hand(self, stream: str, group: str, consumer: str, most: int = 50) -> list[Item]:
         """What one worker has in hand, with the age of its lease as ``listed.silent``. Two commands per level."""
         listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
-        levels = (await self._pipeline.status().streams()).get(stream, [])
+        levels = await self._pipeline.status().levels(stream)
         found: list[Listed] = []
         for level in sorted(levels, reverse=True):
             found += await listing.processing(group, level, "", most - len(found), consumer)

@@ -85,7 +85,7 @@ class Search:
 
     async def _carried(self, stream: str, text: str) -> list[Match]:
         row = await self._pipeline.status().stream(stream)
-        levels = (await self._pipeline.status().streams()).get(stream, [])
+        levels = await self._pipeline.status().levels(stream)
         listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
         found: list[Match] = []
         for level in levels:

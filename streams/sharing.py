@@ -117,7 +117,7 @@ def _own(error: Exception, event: Prepared) -> Exception:
     if isinstance(error, PublishUnknown):
         return PublishUnknown(error.stream, (event.event_id,))
     if isinstance(error, BrokerUnavailable):
-        return BrokerUnavailable(str(error), sent=error.sent)
+        return BrokerUnavailable(str(error), sent=error.sent, server=error.server)
     if isinstance(error, OutOfMemory):
         return OutOfMemory(str(error))
     return error

@@ -11,7 +11,7 @@ from streams.codec import decode
 from streams.dead_letter import DeadLetter
 from streams.dead_letters import DeadLetters
 from streams.errors import EventError, GroupMissing, InvalidName, NotFound
-from streams.keys import checked_name, member, parse_member
+from streams.keys import member, parse_member
 from streams.pauses import Pause, read_pauses
 from streams.retry import AttemptRecord
 
@@ -140,6 +140,18 @@ class Status:
         """Names and levels of the streams. One command."""
         return await self._inspecting.streams()
 
+    async def levels(self, stream: str) -> list[int]:
+        """The levels of one stream, none if there is no such stream; also while the list of streams is away."""
+        return await self._inspecting.levels(stream)
+
+    async def existing(self, stream: str) -> list[int]:
+        """The levels of a stream that has to be there; as ``levels``.
+
+        Raises:
+            NotFound: there is no such stream; the message names those that are.
+        """
+        return await self._inspecting.existing(stream)
+
     async def overview(self) -> list[StreamRow]:
         """Every stream with its groups and levels; see ``stream`` for the cost of each."""
         return [await self._row(name, levels) for name, levels in (await self.streams()).items()]
@@ -150,7 +162,7 @@ class Status:
         Raises:
             NotFound: there is no such stream.
         """
-        return await self._row(name, await self._levels(name))
+        return await self._row(name, await self.existing(name))
 
     async def find(self, stream: str, ident: str, group: str = "", *, depth: int | None = None) -> list[EntryState]:
         """Where an event stands, in each group (or in one).
@@ -165,7 +177,7 @@ class Status:
         Raises:
             NotFound: the stream, the group, or any trace of the event is missing.
         """
-        levels = await self._levels(stream)
+        levels = await self.existing(stream)
         groups = await self._groups(stream, levels, group)
         # In the order in which an event moves on, schedule, level, dead letters: none slips by between the looks.
         later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
@@ -216,12 +228,6 @@ class Status:
                 if found.state == "done" and len(places) == 1:
                     states.append(entry_state(stream, name, found))
         return states
-
-    async def _levels(self, stream: str) -> list[int]:
-        levels = (await self.streams()).get(checked_name(stream, "stream"))
-        if levels is None:
-            raise NotFound(f"there is no stream {stream!r} on {self._broker.address}")
-        return levels
 
     async def _groups(self, stream: str, levels: list[int], group: str) -> list[str]:
         status = await self._inspecting.stream(stream, levels)

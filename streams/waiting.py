@@ -36,7 +36,7 @@ class Waiting:
         groups = [found.group for found in row.groups]
         if group and group not in groups:
             raise NotFound(f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(groups) or 'none'}")
-        levels = (await self._status.streams())[self.stream]
+        levels = await self._status.levels(self.stream)
         cancelling = Cancelling(self._broker, self._broker.keys(self.stream), levels)
         return Lookup(self.stream, [group] if group else groups, levels, cancelling, self._inspecting)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
-from streams.errors import BrokerError
+from streams.errors import BrokerError, OutOfMemory
 from streams.keys import Keys
 from streams.partitions import Partitions
 from streams.priority import Levels
@@ -124,13 +124,18 @@ class Publishing:
         self._stream_of = dict(zip(levels.descending, self._streams, strict=True))
 
     async def register(self) -> Partitions:
-        """Write down that the stream exists, for whoever lists streams; returns how it is spread. Idempotent."""
-        rows = (f"{self._keys.stream}|{n}" for n in self._levels.ascending)
-        replies = await self._link.batch([("SADD", self._keys.index(), *rows), ("GET", self._keys.partitions())])
-        for reply in replies:
-            if isinstance(reply, BrokerError):
+        """Write down that the stream exists; returns how it is spread. Idempotent.
+
+        The index may be on another server than the stream. It is written later if that one is away.
+        """
+        levels: Command = ("SADD", self._keys.levels(), *self._levels.ascending)
+        refused, spread = await self._link.batch([levels, ("GET", self._keys.partitions())])
+        for reply in (refused, spread):
+            if isinstance(reply, BrokerError) and not isinstance(reply, OutOfMemory):
                 raise reply
-        count, _, by = (replies[1] or b"1 key").decode().partition(" ")
+        rows = (f"{self._keys.stream}|{level}" for level in self._levels.ascending)
+        await self._link.see_to("SADD", self._keys.index(), *rows)
+        count, _, by = (spread or b"1 key").decode().partition(" ")
         return Partitions(int(count), by)
 
     async def add_one(self, event: Prepared) -> str:

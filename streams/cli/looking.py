@@ -24,7 +24,6 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.show import plain_state
-from streams.errors import NotFound
 from streams.queries import Item, Queries, WorkerView, shown
 from streams.searching import Found, Search
 
@@ -130,8 +129,7 @@ def audit(
 
     async def main() -> list[tuple[str, dict[str, str]]]:
         async with connected(url, namespace) as pipeline:
-            if stream not in await pipeline.status().streams():
-                raise NotFound(f"there is no stream {stream!r}")
+            await pipeline.status().existing(stream)
             return await Queries(pipeline).audit(stream, before, limit)
 
     rows = run(main)

@@ -273,8 +273,7 @@ class Tasks:
 
     async def _known(self, request: Request) -> str:
         name = stream_of(request)
-        if name not in await self._pipeline.status().streams():
-            raise NotFound("no such stream")
+        await self._pipeline.status().existing(name)
         return name
 
     async def _group(self, request: Request) -> tuple[str, str]:

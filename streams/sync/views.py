@@ -255,6 +255,14 @@ class Status:
         """Names and levels of the streams. One command."""
         return self._portal.call(lambda p: p.status().streams())
 
+    def levels(self, stream: str) -> list[int]:
+        """The levels of one stream; see ``streams.Status.levels``."""
+        return self._portal.call(lambda p: p.status().levels(stream))
+
+    def existing(self, stream: str) -> list[int]:
+        """The levels of a stream that has to be there; see ``streams.Status.existing``."""
+        return self._portal.call(lambda p: p.status().existing(stream))
+
     def overview(self) -> list[StreamRow]:
         """Every stream with its groups and levels."""
         return self._portal.call(lambda p: p.status().overview())

@@ -266,6 +266,7 @@ def test_the_table_of_keys():
             keys.paused(),
             keys.config(),
             keys.audit(),
+            keys.levels(),
             keys.index(),
         ),
     ]
