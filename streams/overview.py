@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streams.broker.figures import HOUR, MINUTE, FigureStore
+from streams.broker.shards import Away, each
 from streams.pipeline import Pipeline
 from streams.status import GroupRow, StreamRow
 
@@ -56,6 +58,7 @@ class Overview:
 
     Attributes:
         looks: how often the server was looked at.
+        away: the shards of a cluster that could not be looked at the last time.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -63,14 +66,19 @@ class Overview:
         self._looking = asyncio.Lock()
         self._seen: tuple[float, list[StreamView]] = (0.0, [])
         self._added: dict[tuple[str, str], deque[tuple[float, int]]] = {}
+        self._known: Mapping[str, Sequence[int]] = {}
         self.looks = 0
+        self.away: list[Away] = []
 
     async def all(self) -> list[StreamView]:
         """Every stream. Its cost grows with the streams, and is shared by all who look within two seconds."""
         async with self._looking:
             at, views = self._seen
             if time.monotonic() - at > FRESH or not at:
-                views = [await self._view(row) for row in await self._pipeline.status().overview()]
+                survey = await self._pipeline.status().survey(self._known)
+                by_name = {row.stream: row for row in survey.rows}
+                views, more = await each(self._pipeline.broker, by_name, lambda name: self._view(by_name[name]))
+                self._known, self.away = survey.streams, survey.away + more
                 there = {(view.row.stream, group.row.group) for view in views for group in view.groups}
                 self._added = {place: seen for place, seen in self._added.items() if place in there}
                 self.looks += 1

@@ -14,6 +14,7 @@ from typing import Any
 
 from streams.broker.figures import DAY, HOUR, MINUTE, FigureStore
 from streams.broker.listing import Listed, Listing
+from streams.broker.shards import Away, each
 from streams.codec import decode
 from streams.dead_letter import DeadLetter
 from streams.doctor import Doctor, Finding
@@ -83,9 +84,18 @@ class Queries:
         """How often the overview was asked of the server."""
         return self._overview.looks
 
+    @property
+    def away(self) -> list[Away]:
+        """The shards of a cluster that could not be asked at the last look: their streams are missing in it."""
+        return self._overview.away
+
     async def overview(self) -> list[StreamView]:
         """Every stream. Its cost grows with the streams, and is shared by all who look within two seconds."""
         return await self._overview.all()
+
+    async def names(self) -> list[str]:
+        """The streams that there are, as far as is known while the shard with their list is away."""
+        return [view.row.stream for view in await self.overview()]
 
     async def findings(self) -> list[Finding]:
         """What the doctor finds, the worst first; looked for at most every ten seconds, whoever asks."""
@@ -170,15 +180,18 @@ class Queries:
         return [_item(row) for row in found]
 
     async def workers(self) -> list[WorkerView]:
-        """Who works, on every group."""
+        """Who works, on every group; of shards that are away nothing is told, and they are in ``away``."""
+        groups = {view.row.stream: [group.group for group in view.row.groups] for view in await self.overview()}
+        found, _ = await each(self._pipeline.broker, groups, lambda stream: self._workers(stream, groups[stream]))
+        return [worker for some in found for worker in some]
+
+    async def _workers(self, stream: str, groups: Sequence[str]) -> list[WorkerView]:
         found = []
-        for view in await self.overview():
-            for group in view.row.groups:
-                if group.group:
-                    said = await self._figures(view.row.stream, group.group).workers()
-                    for name, row in sorted(said.items()):
-                        silent = max(0.0, self._now - float(row.get("at", 0)))
-                        found.append(WorkerView(view.row.stream, group.group, name, row, silent))
+        for group in filter(None, groups):
+            said = await self._figures(stream, group).workers()
+            for name, row in sorted(said.items()):
+                silent = max(0.0, self._now - float(row.get("at", 0)))
+                found.append(WorkerView(stream, group, name, row, silent))
         return found
 
     async def audit(self, stream: str, before: str, most: int) -> list[tuple[str, dict[str, str]]]:

@@ -2,88 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams.broker import Broker
-from streams.broker.inspect import Found, Inspecting, StreamStatus
+from streams.broker.inspect import Found, Inspecting
+from streams.broker.shards import Away, away_index, each
 from streams.codec import decode
 from streams.dead_letter import DeadLetter
 from streams.dead_letters import DeadLetters
-from streams.errors import EventError, GroupMissing, InvalidName, NotFound
+from streams.errors import BrokerUnavailable, EventError, GroupMissing, InvalidName, NotFound
 from streams.keys import member, parse_member
-from streams.pauses import Pause, read_pauses
 from streams.retry import AttemptRecord
+from streams.rows import GroupRow, LevelRow, StreamRow, Survey, stream_row
+
+__all__ = ["EntryState", "GroupRow", "LevelRow", "Status", "StreamRow", "Survey", "dead_state", "entry_state"]
 
 _SCAN_MOST = 10_000
 _SCAN_PAGE = 500
-
-
-@dataclass(slots=True)
-class LevelRow:
-    """One level of one group, or of a stream that nobody consumes (``group`` '').
-
-    Attributes:
-        level: the level.
-        waiting: entries that nobody of the group has fetched yet.
-        processing: entries that a consumer holds.
-        retrying: entries that wait for their due time.
-        lag: the server's own figure of what is waiting, None where it has none.
-        oldest_age: age of the oldest unfinished entry, seconds.
-        paused: whether the level is held for the group, by whatever pause.
-        added: entries that ever came onto it, by the server's own count; None where it has none.
-    """
-
-    level: int
-    waiting: int
-    processing: int
-    retrying: int
-    lag: int | None
-    oldest_age: float | None
-    paused: bool = False
-    added: int | None = None
-
-
-@dataclass(slots=True)
-class GroupRow:
-    """One group of a stream.
-
-    Attributes:
-        group: the group's name; '' for a stream that nobody consumes.
-        levels: its levels, the highest first.
-        dead: dead letters.
-        consumers: consumers that the server knows, silent ones included.
-        held: consumer to how many entries it has in hand.
-    """
-
-    group: str
-    levels: list[LevelRow]
-    dead: int
-    consumers: int
-    held: dict[str, int] = field(default_factory=dict)
-
-    def total(self, what: str) -> int:
-        """Sum of waiting, processing or retrying over the levels."""
-        return sum(getattr(level, what) for level in self.levels)
-
-
-@dataclass(slots=True)
-class StreamRow:
-    """One stream.
-
-    Attributes:
-        stream: the stream's name.
-        stored: entries on all levels, whatever their state.
-        scheduled: events that are not due yet.
-        groups: its groups.
-        paused: every pause: who, since when and why.
-    """
-
-    stream: str
-    stored: int
-    scheduled: int
-    groups: list[GroupRow]
-    paused: list[Pause] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -153,8 +90,30 @@ class Status:
         return await self._inspecting.existing(stream)
 
     async def overview(self) -> list[StreamRow]:
-        """Every stream with its groups and levels; see ``stream`` for the cost of each."""
+        """Every stream with its groups and levels; see ``stream`` for the cost of each.
+
+        Raises:
+            BrokerUnavailable: a server that has some of them is away; ``survey`` tells of the others.
+        """
         return [await self._row(name, levels) for name, levels in (await self.streams()).items()]
+
+    async def survey(self, known: Mapping[str, Sequence[int]] | None = None) -> Survey:
+        """As ``overview``, and of a cluster with shards that are away: what is on the others.
+
+        Args:
+            known: streams with their levels, to go by while the list of streams cannot be read.
+
+        Raises:
+            BrokerUnavailable: there is one server only, and it is away.
+        """
+        away: list[Away] = []
+        streams: Mapping[str, Sequence[int]] = known or {}
+        try:
+            streams = await self.streams()
+        except BrokerUnavailable as error:
+            away.append(away_index(error))
+        rows, more = await each(self._broker, streams, lambda name: self._row(name, streams[name]))
+        return Survey(rows, away + more, streams)
 
     async def stream(self, name: str) -> StreamRow:
         """One stream. 2 commands, 2 per level, and 3 per level and group; independent of how much is stored.
@@ -260,29 +219,8 @@ class Status:
                 after, seen = page[-1][0], seen + len(page)
         return found
 
-    async def _row(self, name: str, levels: list[int]) -> StreamRow:
-        return _stream_row(await self._inspecting.stream(name, levels), self._broker.clock.now())
-
-
-def _stream_row(status: StreamStatus, now: float) -> StreamRow:
-    groups, paused = [], read_pauses(status.paused)
-    for group in status.groups:
-        levels = [
-            LevelRow(
-                row.level,
-                row.waiting,
-                row.processing,
-                row.retrying,
-                row.lag,
-                None if row.oldest is None else round(max(0.0, now - row.oldest), 3),
-                any(pause.covers(group.group, row.level) for pause in paused),
-                row.added,
-            )
-            for row in sorted(group.levels, key=lambda row: -row.level)
-        ]
-        held = {name: count for name, (count, _) in group.consumers.items()}
-        groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers), held))
-    return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups, paused)
+    async def _row(self, name: str, levels: Sequence[int]) -> StreamRow:
+        return stream_row(await self._inspecting.stream(name, levels), self._broker.clock.now())
 
 
 def entry_state(stream: str, group: str, found: Found) -> EntryState:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.broker.shards import Away
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError, NotFound
 from streams.pipeline import Pipeline
@@ -105,6 +106,14 @@ async def check_group(pipeline: Pipeline, stream: str, group: str) -> None:
     names = [found.group for found in row.groups]
     if group not in names and await pipeline.dead_letters(stream, group).count() == 0:
         raise NotFound(f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}")
+
+
+def tell_away(away: Sequence[Away]) -> None:
+    """One line for each shard that could not be asked; then the command ends, since not all is shown."""
+    for shard in away:
+        remark(f"streams: {shard}")
+    if away:
+        finish(Exit.UNREACHABLE)
 
 
 def stdout() -> Console:

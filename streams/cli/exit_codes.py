@@ -38,7 +38,7 @@ MEANINGS = {
     Exit.FAILED: "done in part, refused, not healthy, or the books do not balance",
     Exit.USAGE: "wrong use: an option, a setting, a URL, a target; for doctor: something critical",
     Exit.NOT_FOUND: "no such stream, group, event or dead letter",
-    Exit.UNREACHABLE: "the server cannot be reached, or denies access",
+    Exit.UNREACHABLE: "the server, or a shard, cannot be reached (the rest is shown), or it denies access",
     Exit.FULL: "the stream or the server is full; nothing was dropped",
     Exit.UNKNOWN: "an answer was lost: events may be stored or not",
     Exit.FORCED: "a worker ended without a handler that did not let go",

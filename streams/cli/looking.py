@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from streams.broker.shards import Away
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -21,6 +22,7 @@ from streams.cli.common import (
     span,
     stdout,
     table,
+    tell_away,
     write_json,
 )
 from streams.cli.show import plain_state
@@ -66,8 +68,10 @@ def find(
                 "states": states,
                 "matches": [asdict(match) | {"type": shown(match.type)} for match in found.matches],
                 "left_out": found.left_out,
+                "away": [shard.as_plain() for shard in found.away],
             }
         )
+        tell_away(found.away)
         return
     made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
     for state in found.states:
@@ -80,6 +84,7 @@ def find(
     stdout().print(made)
     if found.left_out:
         remark(f"not looked at: {', '.join(found.left_out)}; name one with --stream")
+    tell_away(found.away)
 
 
 def workers(
@@ -91,15 +96,18 @@ def workers(
 ) -> None:
     """Show workers; see WORKERS_HELP."""
 
-    async def main() -> list[tuple[WorkerView, list[Item]]]:
+    async def main() -> tuple[list[tuple[WorkerView, list[Item]]], list[Away]]:
         async with connected(url, namespace) as pipeline:
             queries = Queries(pipeline)
-            found = await queries.workers()
-            return [(w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else []) for w in found]
+            workers = await queries.workers()
+            found = [(w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else []) for w in workers]
+            return found, queries.away
 
-    found = run(main)
+    found, away = run(main)
     if as_json:
-        write_json({"workers": [asdict(worker) | {"in_hand": list(map(_plain, items))} for worker, items in found]})
+        plain = [asdict(worker) | {"in_hand": list(map(_plain, items))} for worker, items in found]
+        write_json({"workers": plain, "away": [shard.as_plain() for shard in away]})
+        tell_away(away)
         return
     made = table("WORKER", "GROUP", "HOST", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">LAST HEARD OF")
     for worker, items in found:
@@ -114,6 +122,7 @@ def workers(
                 "", cell(shown(item.event_id)), cell(shown(item.type)), "", "", "", "", span(item.listed.silent)
             )
     stdout().print(made)
+    tell_away(away)
 
 
 def audit(

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from streams.broker.shards import Away
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -25,6 +26,7 @@ from streams.cli.common import (
     span,
     stdout,
     table,
+    tell_away,
     write_json,
 )
 from streams.cli.pause import named, story
@@ -59,13 +61,14 @@ def ls(
             if watch and not as_json:
                 await _watch(pipeline, stream)
                 return
-            rows = await _rows(pipeline, stream)
+            rows, away = await _rows(pipeline, stream)
         if as_json:
-            write_json({"streams": [as_plain(row) for row in rows]})
+            write_json({"streams": [as_plain(row) for row in rows], "away": [shard.as_plain() for shard in away]})
         elif rows:
             stdout().print(overview(rows))
-        else:
+        elif not away:
             remark(f"no streams yet on {pipeline.settings.namespace!r}: publish an event, or start a worker")
+        tell_away(away)
 
     run(main)
 
@@ -131,13 +134,18 @@ def _add_group(made: Table, group: GroupRow, stream: str, scheduled: str) -> Non
         )
 
 
-async def _rows(pipeline: Pipeline, stream: str | None) -> list[StreamRow]:
+async def _rows(pipeline: Pipeline, stream: str | None) -> tuple[list[StreamRow], list[Away]]:
     status = pipeline.status()
-    return await status.overview() if stream is None else [await status.stream(stream)]
+    if stream is not None:
+        return [await status.stream(stream)], []
+    survey = await status.survey()
+    return survey.rows, survey.away
 
 
 async def _watch(pipeline: Pipeline, stream: str | None) -> None:
     with Live(console=stdout(), auto_refresh=False) as live:
         while True:
-            live.update(overview(await _rows(pipeline, stream)), refresh=True)
+            rows, away = await _rows(pipeline, stream)
+            missing = [Text(str(shard), style="red") for shard in away]
+            live.update(Group(overview(rows), *missing), refresh=True)
             await asyncio.sleep(_REFRESH)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from streams.cli.common import AsJson, Namespace, Url, connected, examples, person, run, stdout, write_json
+from streams.cli.common import AsJson, Namespace, Url, connected, examples, person, run, stdout, tell_away, write_json
 from streams.cli.top_screen import SORTS, Deed, Screen
 from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, StreamsError
@@ -45,11 +45,14 @@ def top(
         async with connected(url, namespace) as pipeline:
             queries, screen = Queries(pipeline), Screen(sort=sort)
             views = await queries.overview()
-            screen.update(views)
+            screen.update(views, queries.away)
             if as_json:
-                write_json({"streams": [asdict(view) for view in views]})
+                away = [shard.as_plain() for shard in queries.away]
+                write_json({"streams": [asdict(view) for view in views], "away": away})
+                tell_away(queries.away)
             elif not (sys.stdin.isatty() and sys.stdout.isatty()):
                 stdout().print(screen.draw())
+                tell_away(queries.away)
             else:
                 await _live(pipeline, queries, screen)
 
@@ -72,7 +75,7 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: Screen) -> None:
             except StreamsError as error:
                 screen.told = str(error)
             with contextlib.suppress(StreamsError):
-                screen.update(await queries.overview())
+                screen.update(await queries.overview(), queries.away)
             live.update(screen.draw(), refresh=True)
 
 

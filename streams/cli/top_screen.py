@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streams.broker.shards import Away
 from streams.cli.common import cell, moment, number, span, table
 from streams.dead_letter import DeadLetter
 from streams.overview import GroupView, StreamView
@@ -47,6 +48,7 @@ class Screen:
         at: index of the letter that is chosen.
         asked: what waits for a yes; '' for nothing.
         told: what was done last.
+        away: shards of a cluster that could not be asked.
     """
 
     lines: list[Line] = field(default_factory=list)
@@ -56,9 +58,11 @@ class Screen:
     at: int = 0
     asked: Deed = ""
     told: str = ""
+    away: list[Away] = field(default_factory=list)
 
-    def update(self, views: Sequence[StreamView]) -> None:
+    def update(self, views: Sequence[StreamView], away: Sequence[Away] = ()) -> None:
         """Take what the server said; the line that was chosen stays chosen, wherever it is now."""
+        self.away = list(away)
         kept = self._place(self.line) if self.line is not None else None
         self.lines = [
             Line(view.row.stream, group, any(pause.covers(group.row.group, level) for pause in view.row.paused
@@ -109,7 +113,8 @@ class Screen:
         else:
             body, title, keys = self._groups(), f"sorted by {self.sort}", HELP
         told = Text(self._question() or self.told, style="bold yellow" if self.asked else "green")
-        return Group(Text(title, style="bold"), body, told, Text(keys, style="dim"))
+        missing = [Text(str(shard), style="red") for shard in self.away]
+        return Group(Text(title, style="bold"), body, *missing, told, Text(keys, style="dim"))
 
     def _press_letter(self, key: str) -> Deed:
         deeds: dict[str, Deed] = {"r": "replay", "R": "replay all", "x": "discard"}

@@ -131,7 +131,10 @@ class Mending:
         found = await Search(self._pipeline).search(given["q"], given.get("stream", ""))
         matches = [asdict(match) | {"type": shown(match.type)} for match in found.matches]
         states = [entry_plain(state) for state in found.states]
-        return 200, {"states": states, "matches": matches, "left_out": found.left_out}
+        return 200, {
+            "states": states, "matches": matches, "left_out": found.left_out,
+            "away": [shard.as_plain() for shard in found.away],
+        }  # fmt: skip
 
     async def _group(self, request: Request) -> tuple[str, str]:
         stream = stream_of(request)

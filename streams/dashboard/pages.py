@@ -52,7 +52,8 @@ class Pages:
 
     async def workers(self, request: Request) -> Response:
         """Who works for which group."""
-        return self._render(request, "workers.html", workers=await self.queries.workers())
+        workers = await self.queries.workers()
+        return self._render(request, "workers.html", workers=workers, away=self.queries.away)
 
     async def consumer(self, request: Request) -> Response:
         """What one worker has in hand."""
@@ -110,7 +111,7 @@ class Pages:
         is_text = bool(wanted) and wanted.isprintable()
         found = await Search(self._pipeline).search(wanted, stream) if is_text else None
         message = await self._whatsapp.message(wanted) if is_text else None
-        streams = list(await self._pipeline.status().streams())
+        streams = await self.queries.names()
         return self._render(
             request, "search.html", wanted=wanted, stream=stream, streams=streams, found=found, message=message
         )
@@ -131,7 +132,7 @@ class Pages:
 
     async def audit(self, request: Request) -> Response:
         """What operators did."""
-        known = sorted(await self._pipeline.status().streams())
+        known = await self.queries.names()
         stream = choice(request, "stream", known) if known else ""
         rows = await self.queries.audit(stream, position(request, "before"), _PAGE) if stream else []
         before = rows[-1][0] if len(rows) == _PAGE else ""
@@ -180,7 +181,7 @@ class Pages:
         """Workers, as they change."""
 
         async def workers() -> dict[str, Any]:
-            return {"workers": await self.queries.workers()}
+            return {"workers": await self.queries.workers(), "away": self.queries.away}
 
         return await self._live(request, "workers", workers)
 
@@ -214,7 +215,7 @@ class Pages:
         return await self.live.answer(request, (name, language, request.scope.get("root_path", ""), *key), render)
 
     async def _overview(self) -> dict[str, Any]:
-        return {"views": await self.queries.overview()}
+        return {"views": await self.queries.overview(), "away": self.queries.away}
 
 
 def _fullest(view: StreamView, group: str, levels: list[int]) -> int:

@@ -16,11 +16,10 @@ from streams.dashboard.operations import (
     FILTERS,
     LIMIT,
     NAME,
-    PRINTABLE,
-    TEXT,
     Operation,
     Schema,
 )
+from streams.dashboard.schemas import HOLD, MESSAGE, WHICH
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letter import Filter
@@ -34,49 +33,6 @@ from streams.whatsapp.messages import Messages
 from streams.whatsapp.settings import WhatsAppSettings
 
 _MOST_EVENTS = 1000
-_WHICH: Schema = {
-    "type": "object",
-    "properties": {
-        "ids": {"type": "array", "items": CURSOR, "minItems": 1, "maxItems": 1000},
-        "filter": {"type": "object", "properties": FILTERS, "additionalProperties": False},
-        "dry_run": {"type": "boolean"},
-        "rate": {"type": "number", "minimum": 1, "maximum": 10_000},
-        "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
-    },
-    "additionalProperties": False,
-}
-_HOLD: Schema = {
-    "type": "object",
-    "properties": {
-        "group": NAME,
-        "level": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
-        "attribute": {"enum": ["type", "tenant", "instance", "key", "subject", "source"]},
-        "value": TEXT,
-        "reason": TEXT,
-    },
-    "dependentRequired": {"attribute": ["value"], "value": ["attribute"]},
-    "dependentSchemas": {"attribute": {"properties": {"level": False}}},
-    "additionalProperties": False,
-}
-_MESSAGE: Schema = {
-    "type": "object",
-    "properties": {
-        "to": {
-            "type": "string",
-            "pattern": r"^(\+?[1-9]([ ().-]*[0-9]){7,14}|[A-Z]{2}\.[A-Za-z0-9]{1,100})$",
-            "maxLength": 200,
-            "description": "a phone number with country code, 8 to 15 digits, or a user id such as BR.1502",
-        },
-        "text": {"type": "string", "minLength": 1, "maxLength": 4096},
-        "tenant": {**PRINTABLE, "maxLength": 90},
-        "instance": TEXT,
-        "priority": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
-        "delay": {"type": "number", "minimum": 0, "maximum": 31_536_000},
-        "expires": {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000},
-    },
-    "required": ["to", "text"],
-    "additionalProperties": False,
-}
 
 
 class Tasks:
@@ -127,16 +83,16 @@ class Tasks:
                 "POST", "/streams/{stream}/events/{id}/reveal", "revealEvent", "What an event says; written down.",
                 self.reveal, admin, body=nothing,
             ),
-            Operation("POST", "/streams/{stream}/pause", "pause", "Hold back.", self.pause, operator, body=_HOLD),
-            Operation("POST", "/streams/{stream}/resume", "resume", "Let go on.", self.resume, operator, body=_HOLD),
+            Operation("POST", "/streams/{stream}/pause", "pause", "Hold back.", self.pause, operator, body=HOLD),
+            Operation("POST", "/streams/{stream}/resume", "resume", "Let go on.", self.resume, operator, body=HOLD),
             Operation("GET", f"{group}/dead", "listDeadLetters", "Dead letters.", self.dead, query=letters),
             Operation(
                 "POST", f"{group}/dead/replay", "replayDeadLetters", "Put dead letters back.", self.replay, operator,
-                body=_WHICH,
+                body=WHICH,
             ),
             Operation(
                 "POST", f"{group}/dead/discard", "discardDeadLetters", "Delete dead letters.", self.discard, operator,
-                body=_WHICH,
+                body=WHICH,
             ),
             Operation("GET", "/streams/{stream}/audit", "listAudit", "What was done.", self.audit, query=before),
             Operation("GET", f"{group}/limits", "listLimits", "Limits, declared and set.", self.limits),
@@ -145,14 +101,15 @@ class Tasks:
             Operation("GET", "/workers", "listWorkers", "Who works.", self.workers),
             Operation(
                 "POST", "/messages", "sendMessage", "Queue a WhatsApp message.", self.send, publishes=True,
-                body=_MESSAGE, status=201,
+                body=MESSAGE, status=201,
             ),
             Operation("GET", "/messages/{id}", "getMessage", "A message with its timeline.", self.message),
         ]  # fmt: skip
 
     async def streams(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Every stream."""
-        return 200, {"streams": [asdict(view) for view in await self._queries.overview()]}
+        views = await self._queries.overview()
+        return 200, {"streams": [asdict(view) for view in views], "away": self._away()}
 
     async def stream(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """One stream."""
@@ -253,7 +210,8 @@ class Tasks:
 
     async def workers(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Who works."""
-        return 200, {"workers": [asdict(worker) for worker in await self._queries.workers()]}
+        workers = await self._queries.workers()
+        return 200, {"workers": [asdict(worker) for worker in workers], "away": self._away()}
 
     async def send(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Queue a message."""
@@ -270,6 +228,10 @@ class Tasks:
         if found is None:
             raise NotFound("no such message")
         return 200, asdict(found)
+
+    def _away(self) -> list[dict[str, Any]]:
+        """What could not be asked at this look; a program must be able to tell that from "there is none"."""
+        return [shard.as_plain() for shard in self._queries.away]
 
     async def _known(self, request: Request) -> str:
         name = stream_of(request)

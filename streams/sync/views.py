@@ -13,7 +13,7 @@ from streams.keys import checked_name
 from streams.limits import KeyList, LimitList
 from streams.ordered_keys import OrderedKeyList
 from streams.pauses import PausedAttribute, PauseList, Pausing, Resumption
-from streams.status import EntryState, StreamRow
+from streams.status import EntryState, StreamRow, Survey
 from streams.sync.portal import Portal
 from streams.tracking import Count, Noted, Tracked
 
@@ -266,6 +266,10 @@ class Status:
     def overview(self) -> list[StreamRow]:
         """Every stream with its groups and levels."""
         return self._portal.call(lambda p: p.status().overview())
+
+    def survey(self, known: Mapping[str, Sequence[int]] | None = None) -> Survey:
+        """What of every stream can be told while shards of a cluster are away; see ``streams.Status.survey``."""
+        return self._portal.call(lambda p: p.status().survey(known))
 
     def stream(self, name: str) -> StreamRow:
         """One stream; see ``streams.Status.stream``."""

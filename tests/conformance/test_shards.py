@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
 
 import pytest
 
 from streams import BrokerUnavailable, Event, Pipeline, Settings
+from streams.cli.app import app
+from streams.cli.exit_codes import exit_code
+from streams.doctor import Doctor
+from streams.errors import StreamsError
 from streams.partitions import partition_of
+from streams.queries import Queries
+from streams.searching import Search
 from tests.conformance.conftest import OURS
 from tests.conftest import eventually
 from tests.servers import Server
@@ -136,3 +145,98 @@ async def test_dedup_ids_on_healthy_partitions_are_stored(place: Place, how: str
             receipts = await was_open.publish_many(name, events)
         assert len(receipts) == len(keys)
         assert not any(receipt.duplicate for receipt in receipts)
+
+
+class Ran(NamedTuple):
+    """A command line's end."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def cli(place: Place, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Ran:
+    """Run a command in this process; it has an event loop of its own, in a thread."""
+
+    def run() -> Ran:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                app(list(arguments), prog_name="streams")
+            except SystemExit as end:
+                return Ran(int(end.code or 0), out.getvalue(), err.getvalue())
+            except StreamsError as error:
+                return Ran(int(exit_code(error)), out.getvalue(), str(error))
+        return Ran(0, out.getvalue(), err.getvalue())
+
+    monkeypatch.setenv("STREAMS_URL", place.sharded.url)
+    monkeypatch.setenv("STREAMS_NAMESPACE", place.namespace)
+    monkeypatch.setenv("STREAMS_TIMEOUT", "1")
+    return await asyncio.to_thread(run)
+
+
+async def published(place: Place, *streams: str) -> None:
+    async with place.pipeline() as pipeline:
+        for stream in streams:
+            await pipeline.publish(stream, 1, type="t", key="wanted")
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_what_is_on_other_shards_is_shown(place: Place, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """One line for the shard that is away, and its streams by name; it is waited for once, not once per stream."""
+    gone = place.sharded.named(place.others[1])
+    more = place.sharded.named(place.others[1], "more")
+    await published(place, place.healthy, place.at_home, gone, more)
+    shard = f"127.0.0.1:{place.others[1].port}"
+    line = f"shard {shard} is away: these streams are not shown: {more}, {gone}"
+    async with lost(place, how, place.others[1]):
+        ls = await cli(place, monkeypatch, "ls")
+        assert ls.code == 4
+        assert line in ls.err
+        assert all(name in ls.out for name in (place.healthy, place.at_home))
+        plain = json.loads((await cli(place, monkeypatch, "ls", "--json")).out)
+        assert plain["away"] == [{"shard": shard, "streams": [more, gone], "has_index": False}]
+        for command in (("workers",), ("find", "wanted"), ("top",)):
+            ran = await cli(place, monkeypatch, *command)
+            assert (ran.code, line in ran.err) == (4, True), (command, ran)
+        doctor = await cli(place, monkeypatch, "doctor", "--json")
+        assert doctor.code == 2
+        found = {(row["code"], row["where"]) for row in json.loads(doctor.out)["findings"]}
+        assert {("shard-away", f"server {shard}"), ("streams", f"server {shard}")} <= found
+        assert any(where == f"server 127.0.0.1:{place.home.port}" for _, where in found), "the others are looked at"
+        assert (await cli(place, monkeypatch, "ls", gone)).code == 4
+        assert (await cli(place, monkeypatch, "ls", place.healthy)).code == 0
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_without_the_list_of_streams_named_ones_are_shown(
+    place: Place, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    await published(place, place.healthy, place.at_home)
+    async with place.pipeline() as pipeline:
+        queries = Queries(pipeline)
+        assert len(await queries.overview()) == 2
+        async with lost(place, how):
+            ls = await cli(place, monkeypatch, "ls")
+            assert (ls.code, "the list of streams cannot be read" in ls.err) == (4, True)
+            for command in (
+                ("ls", place.healthy),
+                ("pause", place.healthy),
+                ("resume", place.healthy),
+                ("audit", place.healthy),
+                ("find", "wanted", "--stream", place.healthy),
+            ):
+                ran = await cli(place, monkeypatch, *command)
+                assert ran.code == 0, (command, ran)
+            doctor = await cli(place, monkeypatch, "doctor", "--json", "--stream", place.healthy)
+            assert {"shard-away"} <= {row["code"] for row in json.loads(doctor.out)["findings"]}
+            codes = {finding.code for finding in await Doctor(pipeline.broker).examine()}
+            assert {"shard-away", "streams"} <= codes
+            found = await Search(pipeline).search("wanted")
+            assert [shard.has_index for shard in found.away] == [True]
+
+            async def is_remembered() -> bool:
+                views = await queries.overview()
+                return bool(queries.away) and [view.row.stream for view in views] == [place.healthy]
+
+            await eventually(is_remembered, what="a viewer who knows the streams to go on seeing those that are there")
