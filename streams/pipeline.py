@@ -28,7 +28,8 @@ from streams.partitions import Partitions
 from streams.pauses import Pauses
 from streams.plans import GroupPlan, ServiceOptions
 from streams.priority import checked_wait, checked_weights
-from streams.producer import Producer, ProducerOptions, Receipt
+from streams.producer import Producer, ProducerOptions
+from streams.receipt import Receipt
 from streams.records import Records
 from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
 from streams.service import Service

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
-from streams.errors import BrokerError, OutOfMemory
+from streams.errors import BrokerError, BrokerUnavailable, OutOfMemory
 from streams.keys import Keys
 from streams.partitions import Partitions
 from streams.priority import Levels
@@ -174,16 +174,16 @@ class Publishing:
         keys = (self._keys.scheduled(), self._keys.scheduled_fields(), *self._streams)
         return [member.decode() for member in await self._link.call(*_SCHEDULE.command(keys, *arguments))]
 
-    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | None]:
-        """Store events that have a dedup id; None where the stream was full. Safe to send again after a lost answer."""
+    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | BrokerError | None]:
+        """Store events that have a dedup id; None where the stream was full, the refusal where one was refused.
+
+        Safe to send again after a lost answer.
+        """
         replies = await self._link.batch([self._once(event) for event in events])
         for reply in replies:
-            if isinstance(reply, BrokerError):
+            if isinstance(reply, BrokerUnavailable):
                 raise reply
-        return [
-            None if code < 0 else Stored(place.decode(), event_id.decode(), int(level), code == 0)
-            for code, event_id, level, place in replies
-        ]
+        return [reply if isinstance(reply, BrokerError) else _stored(*reply) for reply in replies]
 
     def _once(self, event: Prepared) -> Command:
         keys = (
@@ -196,6 +196,10 @@ class Publishing:
         return _PUBLISH_ONCE.command(
             keys, self._max_len, self._window_ms, event.level, event.event_id, event.delay_ms, *event.fields
         )
+
+
+def _stored(code: int, event_id: bytes, level: bytes, place: bytes) -> Stored | None:
+    return None if code < 0 else Stored(place.decode(), event_id.decode(), int(level), code == 0)
 
 
 class Scheduling:

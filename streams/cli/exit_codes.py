@@ -12,6 +12,7 @@ from streams.errors import (
     NoServer,
     NotFound,
     OutOfMemory,
+    PartlyPublished,
     PublishUnknown,
     StreamFull,
     StreamsError,
@@ -55,6 +56,7 @@ _BY_ERROR: tuple[tuple[type[StreamsError], Exit], ...] = (
     (AccessDenied, Exit.UNREACHABLE),
     (StreamFull, Exit.FULL),
     (OutOfMemory, Exit.FULL),
+    (PartlyPublished, Exit.UNREACHABLE),
     (PublishUnknown, Exit.UNKNOWN),
     (StreamsError, Exit.FAILED),
 )

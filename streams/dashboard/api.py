@@ -28,11 +28,13 @@ from streams.errors import (
     NotFound,
     NotWaiting,
     OutOfMemory,
+    PartlyPublished,
     PublishUnknown,
     StreamFull,
     StreamsError,
 )
 from streams.pipeline import Pipeline
+from streams.receipt import BatchOutcome
 from streams.version import __version__
 
 logger = logging.getLogger("streams.dashboard")
@@ -81,7 +83,7 @@ class Api:
             try:
                 status, found = await operation.act(request, given)
             except StreamsError as error:
-                raise _failure(error) from None
+                raise _failure(error) from error
             return Response(orjson.dumps(found, default=str), status, media_type="application/json")
 
         return answer
@@ -178,6 +180,8 @@ def _failure(error: StreamsError) -> HTTPException:
         return HTTPException(404, "there is none")
     if isinstance(error, NotWaiting):
         return HTTPException(409, f"it is {error.state}")
+    if isinstance(error, PartlyPublished):
+        return HTTPException(503, "some events are stored, others surely not", {"Retry-After": "5"})
     if isinstance(error, PublishUnknown):
         return HTTPException(503, "the answer was lost: it may be stored; repeat it with an idempotency key")
     if isinstance(error, (StreamFull, OutOfMemory)):
@@ -187,6 +191,15 @@ def _failure(error: StreamsError) -> HTTPException:
     if isinstance(error, BrokerError):
         return HTTPException(503, "the server does not answer", {"Retry-After": "2"})
     return HTTPException(400, "the request is refused")
+
+
+def _told(outcome: BatchOutcome) -> dict[str, Any]:
+    """What became of each event of a batch."""
+    return {
+        "stored": [{"event": item, **receipt._asdict()} for item, receipt in sorted(outcome.receipts.items())],
+        "not_stored": outcome.not_stored,
+        "unknown": outcome.unknown,
+    }
 
 
 async def problem(_: Request, error: Exception) -> Response:
@@ -200,6 +213,9 @@ async def problem(_: Request, error: Exception) -> Response:
         503: "Not available",
     }  # fmt: skip
     body = {"type": "about:blank", "title": titles.get(status, "Error"), "status": status, "detail": detail}
+    outcome = getattr(error.__cause__, "outcome", None)
+    if isinstance(outcome, BatchOutcome):
+        body |= _told(outcome)
     return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
 
 

@@ -14,7 +14,7 @@ from streams.handlers import HandlerFunction
 from streams.middleware.base import Middleware
 from streams.partitions import Partitions
 from streams.plans import GroupPlan
-from streams.producer import Receipt
+from streams.receipt import Receipt
 from streams.registry import HandlerOptions
 from streams.settings import Settings
 from streams.status import EntryState

@@ -63,7 +63,7 @@ async def test_a_receipt_names_what_was_stored(broker):
         {"n": 1}, type="order.created", priority=7, key="k", headers={"lang": "de"}
     )
     ((entry_id, fields),) = await stored(broker, 5)
-    assert receipt == (fields["id"].decode(), 5, entry_id, False)
+    assert receipt == (fields["id"].decode(), 5, entry_id, False, 0)
     assert list(fields) == ["type", "id", "data", "meta"]
     assert fields["type"] == b"order.created"
     assert fields["data"] == b'{"n":1}'
