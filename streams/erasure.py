@@ -14,7 +14,7 @@ from streams.codec import read_meta
 from streams.dead_letters import DeadLetters
 from streams.errors import ConfigurationError
 from streams.event import META_NAMES
-from streams.keys import checked_name
+from streams.partitioned import OnPartitions, on_each
 from streams.status import Status
 
 _PAGE = 500
@@ -37,8 +37,10 @@ class Erased:
         return self.stored + self.scheduled + self.dead
 
 
-class Erasure:
+class Erasure(OnPartitions):
     """Deletes events of one stream by an attribute, for every group: for people who ask to be forgotten.
+
+    They are looked for on all partitions of the stream, or on one.
 
     It reads the whole stream, so its cost grows with what is stored. A handler that runs at that moment ends its
     attempt; if that fails, no retry follows. Where the order of keys is kept, a key whose first event was deleted goes
@@ -48,13 +50,17 @@ class Erasure:
         broker: an open broker.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "") -> None:
-        self.stream = checked_name(stream, "stream")
-        self._broker = broker
+    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
         self._by = by or "unknown"
 
+    def _twin(self, stream: str) -> Erasure:
+        return Erasure(self._broker, stream, by=self._by)
+
+    @on_each(lambda found: _sum(found))
     async def erase(self, attribute: str, value: str) -> Erased:
         """Delete what has this value: waiting, scheduled, waiting for a retry, running, and dead. Run again, it ends.
 
@@ -100,12 +106,16 @@ class Erasure:
         if not levels:
             return 0
         gone = 0
-        for row in (await Status(self._broker).stream(self.stream)).groups:
-            letters = DeadLetters(self._broker, self.stream, row.group, by=self._by)
+        for row in (await Status(self._broker).stream(self.stream, partition=0)).groups:
+            letters = DeadLetters(self._broker, self.stream, row.group, by=self._by, partition=0)
             found = [letter.id async for letter in letters.iterate() if _has(letter.meta, wanted)]
             if found:
                 gone += await letters.discard(found)
         return gone
+
+
+def _sum(found: Sequence[Erased]) -> Erased:
+    return sum(found, Erased())
 
 
 def _has(meta: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from streams.broker.figures import HOUR, MINUTE, FigureStore
 from streams.broker.shards import Away, each
 from streams.pipeline import Pipeline
-from streams.status import GroupRow, StreamRow
+from streams.rows import GroupRow, StreamRow, grouped
 
 FRESH = 2.0
 """Seconds for which one look at the server serves every viewer."""
@@ -85,13 +85,16 @@ class Overview:
                 self._seen = (time.monotonic(), views)
             return views
 
-    async def one(self, name: str) -> StreamView:
-        """One stream.
+    async def one(self, name: str, partition: int | None = None) -> StreamView:
+        """One stream, its partitions together, or one of them.
 
         Raises:
-            NotFound: there is none of that name.
+            NotFound: there is none of that name or number.
         """
-        return await self._view(await self._pipeline.status().stream(name))
+        row = await self._pipeline.status().stream(name, partition=partition)
+        if not row.partitions:
+            return await self._view(row)
+        return _together(row, [await self._view(each) for each in row.partitions])
 
     async def _view(self, row: StreamRow) -> StreamView:
         now = self._pipeline.broker.clock.now()
@@ -129,3 +132,31 @@ class Overview:
             seen.popleft()
         (first, before), (last, after) = seen[0], seen[-1]
         return max(0, after - before) / (last - first) if last > first else None
+
+
+def grouped_views(views: Sequence[StreamView]) -> list[StreamView]:
+    """The views, those of the partitions of a stream together in one."""
+    by_name = {view.row.stream: view for view in views}
+    return [
+        _together(row, [by_name[part.stream] for part in row.partitions]) if row.partitions else by_name[row.stream]
+        for row in grouped([view.row for view in views])
+    ]
+
+
+def _together(row: StreamRow, views: Sequence[StreamView]) -> StreamView:
+    """The views of the partitions of a stream as one."""
+    groups = []
+    for group in row.groups:
+        parts = [each for view in views for each in view.groups if each.row.group == group.group]
+        made = GroupView(group)
+        for part in parts:
+            made.rate += part.rate
+            made.failing += part.failing
+            made.busy += part.busy
+            for name, count in part.hour.items():
+                made.hour[name] = made.hour.get(name, 0) + count
+        incoming = [part.incoming for part in parts if part.incoming is not None]
+        made.incoming = sum(incoming) if len(incoming) == len(parts) else None
+        made.workers = max((part.workers for part in parts), default=0)
+        groups.append(made)
+    return StreamView(row, groups)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from streams.broker.inspect import StreamStatus
 from streams.broker.shards import Away
-from streams.pauses import Pause, read_pauses
+from streams.partitions import base_of, number_of
+from streams.pauses import Pause, all_pauses, read_pauses
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class StreamRow:
         scheduled: events that are not due yet.
         groups: its groups.
         paused: every pause: who, since when and why.
+        partitions: its partitions, each with its own figures; empty where it is not spread.
     """
 
     stream: str
@@ -76,6 +78,7 @@ class StreamRow:
     scheduled: int
     groups: list[GroupRow]
     paused: list[Pause] = field(default_factory=list)
+    partitions: list[StreamRow] = field(default_factory=list)
 
 
 class Survey(NamedTuple):
@@ -112,3 +115,69 @@ def stream_row(status: StreamStatus, now: float) -> StreamRow:
         held = {name: count for name, (count, _) in group.consumers.items()}
         groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers), held))
     return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups, paused)
+
+
+def total_row(stream: str, rows: Sequence[StreamRow]) -> StreamRow:
+    """The partitions of a stream as one row: sums, and of what is oldest the oldest."""
+    groups: dict[str, list[GroupRow]] = {}
+    for row in rows:
+        for group in row.groups:
+            groups.setdefault(group.group, []).append(group)
+    return StreamRow(
+        stream,
+        sum(row.stored for row in rows),
+        sum(row.scheduled for row in rows),
+        [_total_group(name, some) for name, some in sorted(groups.items())],
+        all_pauses([row.paused for row in rows]),
+        list(rows),
+    )
+
+
+def grouped(rows: Sequence[StreamRow]) -> list[StreamRow]:
+    """The rows, those of the partitions of a stream together in one that has them as its ``partitions``."""
+    parts: dict[str, list[StreamRow]] = {}
+    there = {row.stream for row in rows}
+    for row in rows:
+        base = base_of(row.stream)
+        parts.setdefault(base if base in there else row.stream, []).append(row)
+    return [
+        some[0] if len(some) == 1 else total_row(base, sorted(some, key=lambda row: number_of(row.stream)))
+        for base, some in sorted(parts.items())
+    ]
+
+
+def _total_group(name: str, groups: Sequence[GroupRow]) -> GroupRow:
+    levels: dict[int, list[LevelRow]] = {}
+    held: dict[str, int] = {}
+    for group in groups:
+        for level in group.levels:
+            levels.setdefault(level.level, []).append(level)
+        for consumer, count in group.held.items():
+            held[consumer] = held.get(consumer, 0) + count
+    return GroupRow(
+        name,
+        [_total_level(level, levels[level]) for level in sorted(levels, reverse=True)],
+        sum(group.dead for group in groups),
+        len(held),
+        held,
+    )
+
+
+def _total_level(level: int, rows: Sequence[LevelRow]) -> LevelRow:
+    ages = [row.oldest_age for row in rows if row.oldest_age is not None]
+    return LevelRow(
+        level,
+        sum(row.waiting for row in rows),
+        sum(row.processing for row in rows),
+        sum(row.retrying for row in rows),
+        _sum([row.lag for row in rows]),
+        max(ages, default=None),
+        all(row.paused for row in rows),
+        _sum([row.added for row in rows]),
+    )
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """Unknown, if one of them is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -9,7 +9,6 @@ from typing import Any
 from streams.broker.listing import Listing
 from streams.broker.shards import Away, away_index, each
 from streams.codec import decode
-from streams.dead_letters import DeadLetters
 from streams.errors import BrokerUnavailable, ConfigurationError, EventError, InvalidName, NotFound, StreamsError
 from streams.keys import checked_name
 from streams.pipeline import Pipeline
@@ -91,11 +90,13 @@ class Search:
         status = self._pipeline.status()
         if not stream:
             return list(await status.streams())
-        return [stream] if _is_name(stream) and await status.levels(stream) else []
+        if not _is_name(stream) or not await status.levels(stream):
+            return []
+        return list(await status.streams_of(stream))
 
     async def _search(self, stream: str, text: str) -> tuple[list[EntryState], list[Match]]:
         try:
-            states = await self._pipeline.status().find(stream, text, depth=_DEPTH)
+            states = await self._pipeline.status().find(stream, text, depth=_DEPTH, partition=0)
         except (NotFound, EventError, ConfigurationError):
             states = []  # It cannot be an id there.
         known = {state.event_id for state in states}
@@ -103,7 +104,7 @@ class Search:
         return [state for state in states if state.state != "done"], matches
 
     async def _carried(self, stream: str, text: str) -> list[Match]:
-        row = await self._pipeline.status().stream(stream)
+        row = await self._pipeline.status().stream(stream, partition=0)
         levels = await self._pipeline.status().levels(stream)
         listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
         found: list[Match] = []
@@ -118,7 +119,7 @@ class Search:
                     found.append(Match(stream, "", place, event.id or place, event.type, by))
         for group in row.groups:
             if group.group:
-                async for letter in DeadLetters(self._pipeline.broker, stream, group.group).latest(LOOKED_AT):
+                async for letter in self._pipeline.dead_letters(stream, group.group, partition=0).latest(LOOKED_AT):
                     if by := _carries(letter.event_id, letter.meta, text):
                         found.append(Match(stream, group.group, letter.id, letter.event_id, letter.type, by))
         return found[:_MOST]

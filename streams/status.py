@@ -14,8 +14,9 @@ from streams.dead_letter import DeadLetter
 from streams.dead_letters import DeadLetters
 from streams.errors import BrokerUnavailable, EventError, GroupMissing, InvalidName, NotFound
 from streams.keys import member, parse_member
+from streams.partitioned import partitions_of
 from streams.retry import AttemptRecord
-from streams.rows import GroupRow, LevelRow, StreamRow, Survey, stream_row
+from streams.rows import GroupRow, LevelRow, StreamRow, Survey, stream_row, total_row
 
 __all__ = ["EntryState", "GroupRow", "LevelRow", "Status", "StreamRow", "Survey", "dead_state", "entry_state"]
 
@@ -81,6 +82,16 @@ class Status:
         """The levels of one stream, none if there is no such stream; also while the list of streams is away."""
         return await self._inspecting.levels(stream)
 
+    async def streams_of(self, name: str, partition: int | None = None) -> dict[str, list[int]]:
+        """The partitions of a stream that has to be there, with their levels; of one that is not spread itself.
+
+        Raises:
+            NotFound: there is no such stream, or no partition of that number.
+        """
+        names = await partitions_of(self._broker, name, partition)
+        found = {each: levels for each in names if (levels := await self.levels(each))}
+        return found or {name: await self.existing(name)}
+
     async def existing(self, stream: str) -> list[int]:
         """The levels of a stream that has to be there; as ``levels``.
 
@@ -115,15 +126,25 @@ class Status:
         rows, more = await each(self._broker, streams, lambda name: self._row(name, streams[name]))
         return Survey(rows, away + more, streams)
 
-    async def stream(self, name: str) -> StreamRow:
-        """One stream. 2 commands, 2 per level, and 3 per level and group; independent of how much is stored.
+    async def stream(self, name: str, *, partition: int | None = None) -> StreamRow:
+        """One stream: all of its partitions in sum, or one of them.
+
+        4 commands, 2 per level, and 3 per level and group, for each partition; independent of how much is stored.
 
         Raises:
-            NotFound: there is no such stream.
+            NotFound: there is no such stream, or no partition of that number.
         """
-        return await self._row(name, await self.existing(name))
+        names = await partitions_of(self._broker, name, partition)
+        if len(names) == 1:
+            return await self._row(names[0], await self.existing(names[0]))
+        levels = {each: await self.levels(each) for each in names}
+        if not any(levels.values()):
+            await self.existing(name)
+        return total_row(name, [await self._row(each, levels[each]) for each in names])
 
-    async def find(self, stream: str, ident: str, group: str = "", *, depth: int | None = None) -> list[EntryState]:
+    async def find(
+        self, stream: str, ident: str, group: str = "", *, depth: int | None = None, partition: int | None = None
+    ) -> list[EntryState]:
         """Where an event stands, in each group (or in one).
 
         Args:
@@ -132,10 +153,23 @@ class Status:
                 found whatever their number; of the stored entries the first 10,000 of each level are searched.
             group: narrows to one group.
             depth: search by event id the first so many entries of each level, and the newest so many dead letters.
+            partition: the number of one partition; None: all.
 
         Raises:
             NotFound: the stream, the group, or any trace of the event is missing.
         """
+        found: list[EntryState] = []
+        missing: NotFound | None = None
+        for name in await partitions_of(self._broker, stream, partition):
+            try:
+                found += await self._find(name, ident, group, depth)
+            except NotFound as error:
+                missing = missing or error
+        if missing is not None and not found:
+            raise missing
+        return sorted(found, key=lambda state: state.state == "done")
+
+    async def _find(self, stream: str, ident: str, group: str, depth: int | None) -> list[EntryState]:
         levels = await self.existing(stream)
         groups = await self._groups(stream, levels, group)
         # In the order in which an event moves on, schedule, level, dead letters: none slips by between the looks.
@@ -165,7 +199,7 @@ class Status:
 
     async def _dead(self, stream: str, group: str, ident: str, depth: int | None) -> list[EntryState]:
         """Dead letters of an event; ``ident`` may be the letter's own id, too."""
-        letters = DeadLetters(self._broker, stream, group)
+        letters = DeadLetters(self._broker, stream, group, partition=0)
         return [
             dead_state(stream, group, letter)
             async for letter in (letters.iterate() if depth is None else letters.latest(depth))

@@ -12,6 +12,7 @@ from streams.broker.pauses import Stored, stored_pauses
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError, BrokerUnavailable, CommandRefused, GroupMissing, InvalidName, NotFound
 from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, index_key, parse_member
+from streams.partitions import Partitions
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
 _WHEREABOUTS = Script("whereabouts")
@@ -112,6 +113,10 @@ class Inspecting:
                 if not beside:
                     raise
         return sorted({*map(int, beside), *_streams(listed).get(stream, ())})
+
+    async def partitions(self, stream: str) -> Partitions:
+        """How a stream is spread. One command."""
+        return Partitions.parse(await self._link.call("GET", self._broker.keys(stream).partitions()))
 
     async def existing(self, stream: str) -> list[int]:
         """The levels of a stream that has to be there; as ``levels``.

@@ -135,8 +135,7 @@ class Publishing:
                 raise reply
         rows = (f"{self._keys.stream}|{level}" for level in self._levels.ascending)
         await self._link.see_to("SADD", self._keys.index(), *rows)
-        count, _, by = (spread or b"1 key").decode().partition(" ")
-        return Partitions(int(count), by)
+        return Partitions.parse(spread)
 
     async def add_one(self, event: Prepared) -> str:
         """Store one event for now; returns its entry id, '' if the stream is full. One plain command, no script."""

@@ -50,6 +50,13 @@ Namespace = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for programs.")]
 StreamName = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.", show_default=False)]
+PartitionNumber = Annotated[
+    int | None,
+    typer.Option(
+        "--partition", min=0, help="Only this partition of the stream, by its number. Default: all of them.",
+        show_default=False,
+    ),
+]  # fmt: skip
 GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="The group's name.", show_default=False)]
 
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -96,15 +103,15 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(body())
 
 
-async def check_group(pipeline: Pipeline, stream: str, group: str) -> None:
+async def check_group(pipeline: Pipeline, stream: str, group: str, partition: int | None = None) -> None:
     """Refuse a stream or group that is not there, with the names that are.
 
     Raises:
         NotFound: it is not there, and has no dead letters either.
     """
-    row = await pipeline.status().stream(stream)
+    row = await pipeline.status().stream(stream, partition=partition)
     names = [found.group for found in row.groups]
-    if group not in names and await pipeline.dead_letters(stream, group).count() == 0:
+    if group not in names and await pipeline.dead_letters(stream, group, partition=partition).count() == 0:
         raise NotFound(f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}")
 
 

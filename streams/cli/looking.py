@@ -11,6 +11,7 @@ from streams.broker.shards import Away
 from streams.cli.common import (
     AsJson,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     cell,
@@ -125,11 +126,12 @@ def workers(
     tell_away(away)
 
 
-def audit(
+def audit(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     before: Annotated[str, typer.Option(help="Go on before this row.", show_default=False)] = "",
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -139,7 +141,7 @@ def audit(
     async def main() -> list[tuple[str, dict[str, str]]]:
         async with connected(url, namespace) as pipeline:
             await pipeline.status().existing(stream)
-            return await Queries(pipeline).audit(stream, before, limit)
+            return await Queries(pipeline).audit(stream, before, limit, partition)
 
     rows = run(main)
     if as_json:

@@ -226,6 +226,8 @@ def _end(outcome: Outcome, *, as_json: bool) -> None:
 
 def _advice(outcome: Outcome) -> str:
     facts = [f"{outcome.published:,} events are surely stored"]
+    if not outcome.unknown:
+        facts.append(f"go on with --from-line {outcome.resume_line}")
     if outcome.not_stored:
         facts.append(f"surely not stored: {_lines(outcome.not_stored)}")
     if outcome.unknown and outcome.in_doubt is not None:
@@ -239,8 +241,6 @@ def _advice(outcome: Outcome) -> str:
         cause = f"stream {outcome.error.stream!r} is full (max_len {outcome.error.max_len}); nothing was dropped"
     if isinstance(outcome.error, PublishUnknown):
         cause = "ended half-way"
-    if not outcome.unknown:
-        facts.append(f"go on with --from-line {outcome.resume_line}")
     if outcome.is_mixed:  # With partitions, what is missing lies between what is stored.
         facts.append("lines behind that are stored, too: publish again what is missing, or give events a dedup_id")
     return f"{cause}. {'; '.join(facts)}"

@@ -17,6 +17,7 @@ from streams.cli.common import AsJson, Namespace, Url, connected, examples, pers
 from streams.cli.top_screen import SORTS, Deed, Screen
 from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, StreamsError
+from streams.overview import grouped_views
 from streams.pipeline import Pipeline
 from streams.queries import Queries
 
@@ -45,7 +46,7 @@ def top(
         async with connected(url, namespace) as pipeline:
             queries, screen = Queries(pipeline), Screen(sort=sort)
             views = await queries.overview()
-            screen.update(views, queries.away)
+            screen.update(grouped_views(views), queries.away)
             if as_json:
                 away = [shard.as_plain() for shard in queries.away]
                 write_json({"streams": [asdict(view) for view in views], "away": away})
@@ -75,7 +76,7 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: Screen) -> None:
             except StreamsError as error:
                 screen.told = str(error)
             with contextlib.suppress(StreamsError):
-                screen.update(await queries.overview(), queries.away)
+                screen.update(await queries.grouped(), queries.away)
             live.update(screen.draw(), refresh=True)
 
 

@@ -71,6 +71,7 @@ class Api:
         # What has a path after an id stands before the id alone, which takes any path.
         routes.sort(key=lambda route: route.path.endswith("{id:path}"))
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: problem, Exception: _broken})
+        self.app.router.redirect_slashes = False  # A path without a name is none; its answer is a problem, too.
 
     def _answer(self, operations: Mapping[str, Operation]) -> Any:
         async def answer(request: Request) -> Response:
@@ -79,6 +80,7 @@ class Api:
             request.scope["token"] = token
             if operation.publishes and "idempotency-key" in request.headers:
                 _check(KEY, request.headers["idempotency-key"], 400)
+            request.scope["partition"] = _partition(request, operation)
             given = await _read(request, operation)
             try:
                 status, found = await operation.act(request, given)
@@ -119,11 +121,23 @@ class Api:
         return Response(orjson.dumps(made), media_type="application/json")
 
 
+def _partition(request: Request, operation: Operation) -> int | None:
+    """The partition that is meant, whatever the method."""
+    found = request.query_params.getlist("partition") if operation.takes_partition else []
+    if not found:
+        return None
+    if len(found) > 1 or not (found[0].isascii() and found[0].isdecimal() and len(found[0]) < 4):
+        raise HTTPException(400, "partition: a number from 0 to 999")
+    return int(found[0])
+
+
 async def _read(request: Request, operation: Operation) -> dict[str, Any]:
     """What was sent, checked: the query for a GET, else the body."""
     if operation.body is None:
         given: dict[str, Any] = {}
         for name, text in request.query_params.multi_items():
+            if name == "partition" and operation.takes_partition:
+                continue
             if name not in operation.query or name in given:
                 raise HTTPException(400, "a parameter is unknown, or there twice")
             given[name] = _value(text, operation.query[name])

@@ -25,6 +25,7 @@ from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, NotFound
 from streams.event import Event
+from streams.overview import grouped_views
 from streams.pipeline import Pipeline
 from streams.queries import Queries, shown, shown_letter, shown_meta
 from streams.status import EntryState
@@ -109,11 +110,12 @@ class Tasks:
     async def streams(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Every stream."""
         views = await self._queries.overview()
-        return 200, {"streams": [asdict(view) for view in views], "away": self._away()}
+        totals = [asdict(view) for view in grouped_views(views) if view.row.partitions]
+        return 200, {"streams": [asdict(view) for view in views], "totals": totals, "away": self._away()}
 
     async def stream(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """One stream."""
-        return 200, asdict(await self._queries.stream(stream_of(request)))
+        return 200, asdict(await self._queries.stream(stream_of(request), partition_of(request)))
 
     async def publish(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """One event."""
@@ -141,27 +143,29 @@ class Tasks:
 
     async def reveal(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """What it says."""
-        stream, found = stream_of(request), await self._find(request)
-        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
+        found = await self._find(request)
+        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(found[0].stream))
         await listing.write_audit(action="reveal", by=who(request), event=request.path_params["id"])
         return 200, {"body": found[0].raw.decode("utf-8", "replace"), "meta": found[0].meta}
 
     async def cancel(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Take it out."""
         ident = ident_of(request)
-        state = await self._pipeline.cancel(stream_of(request), ident, given.get("group", ""), by=who(request))
+        state = await self._pipeline.cancel(
+            stream_of(request), ident, given.get("group", ""), by=who(request), partition=partition_of(request)
+        )
         return 200, {"cancelled": entry_plain(state)}
 
     async def pause(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Hold back."""
-        pauses = self._pipeline.pauses(await self._known(request), by=who(request))
+        pauses = self._pipeline.pauses(await self._known(request), by=who(request), partition=partition_of(request))
         where = _where(given)
         made = await pauses.pause(**where, reason=given.get("reason", ""))
         return 200, {"new": made.new}
 
     async def resume(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let go on."""
-        pauses = self._pipeline.pauses(await self._known(request), by=who(request))
+        pauses = self._pipeline.pauses(await self._known(request), by=who(request), partition=partition_of(request))
         await pauses.resume(**_where(given))
         return 200, {}
 
@@ -169,13 +173,15 @@ class Tasks:
         """A page of dead letters."""
         limit = given["limit"]
         where = Filter(**{name: given[name] for name in FILTERS if name in given})
-        letters = self._pipeline.dead_letters(*await self._group(request))
+        letters = self._pipeline.dead_letters(*await self._group(request), partition=partition_of(request))
         page = await letters.look(where, after=given.get("after", ""), limit=limit)
         return 200, {"letters": [shown_letter(letter) for letter in page.letters], "next": page.next or None}
 
     async def replay(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Put dead letters back."""
-        letters = self._pipeline.dead_letters(*await self._group(request), by=who(request))
+        letters = self._pipeline.dead_letters(
+            *await self._group(request), by=who(request), partition=partition_of(request)
+        )
         limit = given.get("limit", 1000)
         outcome = await letters.replay(
             _which(given), dry_run=given.get("dry_run", False), rate=given.get("rate"), limit=limit
@@ -184,24 +190,28 @@ class Tasks:
 
     async def discard(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Delete dead letters."""
-        letters = self._pipeline.dead_letters(*await self._group(request), by=who(request))
+        letters = self._pipeline.dead_letters(
+            *await self._group(request), by=who(request), partition=partition_of(request)
+        )
         count = await letters.discard(_which(given), dry_run=given.get("dry_run", False))
         return 200, {"matched": count} if given.get("dry_run") else {"deleted": count}
 
     async def audit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """What was done."""
-        rows = await self._queries.audit(await self._known(request), given.get("before", ""), given["limit"])
+        rows = await self._queries.audit(
+            await self._known(request), given.get("before", ""), given["limit"], partition_of(request)
+        )
         found = [{"id": ident, **{name: shown(value) for name, value in facts.items()}} for ident, facts in rows]
-        return 200, {"rows": found, "next": rows[-1][0] if len(rows) == given["limit"] else None}
+        return 200, {"rows": found, "next": rows[-1][0] if len(rows) >= given["limit"] else None}
 
     async def limits(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Limits of a group."""
-        found = await self._queries.limits(*await self._group(request))
+        found = await self._queries.limits(*await self._group(request), partition_of(request))
         return 200, {"limits": [asdict(limit) for limit in found]}
 
     async def held(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Keys that wait for an operator."""
-        found = await self._queries.held(*await self._group(request))
+        found = await self._queries.held(*await self._group(request), partition_of(request))
         return 200, {"keys": [asdict(row) | {"key": shown(row.key)} for row in found]}
 
     async def doctor(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
@@ -240,13 +250,13 @@ class Tasks:
 
     async def _group(self, request: Request) -> tuple[str, str]:
         name, group = stream_of(request), request.path_params["group"]
-        row = await self._pipeline.status().stream(name)
+        row = await self._pipeline.status().stream(name, partition=partition_of(request))
         if group not in [each.group for each in row.groups if each.group]:
             raise NotFound("no such group")
         return name, group
 
     async def _find(self, request: Request) -> list[EntryState]:
-        found = await self._queries.find(stream_of(request), ident_of(request))
+        found = await self._queries.find(stream_of(request), ident_of(request), partition_of(request))
         if not found:
             raise NotFound("no such event")
         return found
@@ -255,6 +265,12 @@ class Tasks:
 def stream_of(request: Request) -> str:
     """The stream in the path."""
     return str(request.path_params["stream"])
+
+
+def partition_of(request: Request) -> int | None:
+    """The partition that is meant; None: all of them."""
+    found: int | None = request.scope.get("partition")
+    return found
 
 
 def ident_of(request: Request) -> str:

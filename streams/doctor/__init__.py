@@ -72,7 +72,7 @@ class Doctor:
         """Those that are to be looked at."""
         status = Status(self._broker)
         try:
-            return ({stream: await status.existing(stream)} if stream else await status.streams()), []
+            return (await status.streams_of(stream) if stream else await status.streams()), []
         except AccessDenied:
             return {}, [_unknown("streams", servers.WHERE, Denied("smembers"))]
         except BrokerUnavailable as error:
@@ -125,7 +125,7 @@ class Doctor:
             return [_unknown("stream", name, facts)]
         findings: list[Finding] = []
         try:
-            pauses = await Pauses(self._broker, name).list()
+            pauses = await Pauses(self._broker, name, partition=0).list()
         except AccessDenied:
             pauses = []
             findings.append(_unknown("paused", name, Denied("hgetall")))

@@ -102,7 +102,7 @@ class Backlog:
 
 async def _row_of(status: Status, stream: str) -> StreamRow | None:
     try:
-        return await status.stream(stream)
+        return await status.stream(stream, partition=0)
     except NotFound:
         return None
 
