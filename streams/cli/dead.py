@@ -110,7 +110,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
             )
 
     found, total, now = run(main)
-    more = found[-1].id if len(found) == limit else None
+    more = found[-1].id if len(found) >= limit else None
     if as_json:
         write_json({"total": total, "next": more, "dead_letters": [plain_letter(letter) for letter in found]})
         return

@@ -80,6 +80,7 @@ class Pages:
         partition = 0 if text(request, "partition", 4) == "0" else None
         view = await self.queries.stream(name_of(request), partition)
         name = view.row.stream
+        part = None if view.row.partitions else 0  # Of one that is not spread nobody need ask again.
         groups = [group.row.group for group in view.groups if group.row.group]
         group = choice(request, "group", ["", *groups]) or (groups[0] if groups else "")
         state = choice(request, "state", STATES)
@@ -92,9 +93,9 @@ class Pages:
             self.queries.items(name, group, state, level, after=after, first=first, most=_PAGE)
             if not view.row.partitions
             else _nothing(),
-            self.queries.chart(name, group, reach, partition) if group else _nothing(),
-            self.queries.limits(name, group, partition) if group else _nothing(),
-            self.queries.held(name, group, partition) if group else _nothing(),
+            self.queries.chart(name, group, reach, part) if group else _nothing(),
+            self.queries.limits(name, group, part) if group else _nothing(),
+            self.queries.held(name, group, part) if group else _nothing(),
         )
         return self._render(
             request, "stream.html", view=view, group=group, groups=groups, state=state, states=STATES, level=level,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,15 @@ from streams.testing import harness
 from tests.conftest import eventually
 from tests.partitioned import ALL, COUNT, KEYS, Spread
 from tests.process.test_cli import Cli
-from tests.servers import Server
+from tests.servers import BINARIES, Server, server_label
+
+
+@pytest.fixture(scope="session", params=BINARIES[:1], ids=server_label)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The first of the servers: what is asked of one partition is tried on every server elsewhere."""
+    running = Server(request.param).start()
+    yield running
+    running.close()
 
 
 class Commanded(Spread):
@@ -71,6 +80,7 @@ def test_dead_letters(spread: Commanded) -> None:
     letters = {letter["event_id"]: letter for letter in listed["dead_letters"]}
     assert [letters[f"bad-{number}"]["stream"] for number in range(COUNT)] == ALL
     assert spread.cli.json("dead", "ls", "orders", "g", "--partition", "1")["total"] == 1
+    assert "PARTITION" in spread.cli("dead", "ls", "orders", "g").stdout
     assert len(spread.cli("dead", "export", "orders", "g").stdout.splitlines()) == COUNT
     one = letters["bad-2"]["id"]
     if [letter["id"] for letter in letters.values()].count(one) == 1:
