@@ -42,7 +42,8 @@ from streams.partitions import Partitions
 from streams.pauses import Pause, Pauses
 from streams.pipeline import Pipeline
 from streams.priority import Levels
-from streams.producer import Producer, ProducerOptions, Receipt
+from streams.producer import Producer, ProducerOptions
+from streams.receipt import Receipt
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.records import Records
 from streams.retry import Retry

@@ -9,6 +9,7 @@ import logging
 
 from streams.broker import Backoff, Broker
 from streams.broker.attend import Attending
+from streams.broker.handing import hand_on
 from streams.consumer import Consumer
 from streams.crew import Crew
 from streams.errors import BrokerError, ConfigurationError, StreamsError
@@ -126,6 +127,9 @@ class Balance:
             stopping.cancel()
 
     async def _look(self) -> None:
+        if not self._crews:
+            # Before their number is raised: nothing may start on a new one that an operator holds everywhere.
+            await hand_on(self._broker, self.plan.stream, self.plan.group, self.plan.partitions.count)
         found = await self._attending.attend(BEAT * _THERE, self.plan.partitions)
         if found.partitions.by != self.plan.partitions.by:
             raise ConfigurationError(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from streams.broker import Broker
 from streams.broker.cancel import MOST, Cancelling
 from streams.errors import NotCancelled, NotFound
+from streams.partitioned import OnPartitions
 from streams.status import EntryState
-from streams.waiting import Waiting, only, scheduled_name
+from streams.waiting import Waiting, holders, only, scheduled_name
 
 _TRIES = 3
 _INSTEAD = {
@@ -28,8 +29,10 @@ class Cancellation:
     refused: dict[str, NotCancelled | NotFound] = field(default_factory=dict)
 
 
-class Cancellations:
+class Cancellations(OnPartitions):
     """Cancels events of one stream that are scheduled, or that wait for a retry in a group.
+
+    They are looked for on all partitions of the stream, or on one.
 
     A cancelled event is gone, with its attempt record; who cancelled it is written down. Another group that still needs
     it keeps it. Whether it is cancelled or starts is decided on the server, in one step.
@@ -38,12 +41,16 @@ class Cancellations:
         broker: an open broker.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "") -> None:
+    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
         self._waiting = Waiting(broker, stream)
-        self.stream = self._waiting.stream
         self._by = by or "unknown"
+
+    def _twin(self, stream: str) -> Cancellations:
+        return Cancellations(self._broker, stream, by=self._by)
 
     async def cancel(self, id: str, group: str = "") -> EntryState:
         """Cancel one event; returns what it was, as it stood until then.
@@ -67,11 +74,39 @@ class Cancellations:
         Raises:
             NotFound: the stream or the group is missing.
         """
-        outcome = Cancellation()
         wanted = list(dict.fromkeys(ids))
+        parts = await self._parts()
+        if len(parts) == 1:
+            return await parts[0]._cancel_here(wanted, group)  # noqa: SLF001 - of this class
+        outcome = Cancellation()
+        by_stream = {part.stream: part for part in parts}
+        waitings = [part._waiting for part in parts]  # noqa: SLF001 - of this class
+        places, several = await holders(waitings, wanted, group)
+        for id, error in several.items():
+            outcome.refused[id] = NotCancelled(id, error.state, str(error))
+        left: dict[str, list[str]] = {}
+        for id, waiting in places.items():
+            left.setdefault(waiting.stream, []).append(id)
+        for stream, some in left.items():
+            done = await by_stream[stream]._cancel_here(some, group)  # noqa: SLF001 - of this class
+            outcome.cancelled.update(done.cancelled)
+            outcome.refused.update(done.refused)
+        for id in wanted:
+            if id not in outcome.cancelled and id not in outcome.refused:
+                outcome.refused[id] = await self._refusal_anywhere(parts, id, group)
+        return outcome
+
+    @staticmethod
+    async def _refusal_anywhere(parts: Sequence[Cancellations], id: str, group: str) -> NotCancelled | NotFound:
+        """Why it cannot be cancelled: as a partition says that knows it, else that none does."""
+        found = [await part._refusal(id, group) for part in parts]  # noqa: SLF001 - of this class
+        return next((one for one in found if isinstance(one, NotCancelled)), found[0])
+
+    async def _cancel_here(self, wanted: Sequence[str], group: str) -> Cancellation:
+        outcome = Cancellation()
         lookup = await self._waiting.look(group)
         for at in range(0, len(wanted), MOST):
-            left = wanted[at : at + MOST]
+            left = list(wanted[at : at + MOST])
             for _ in range(_TRIES):
                 # Who slips away between being found and being cancelled may wait again: look once more.
                 found = await lookup.find(left)

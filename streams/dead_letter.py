@@ -32,6 +32,7 @@ class DeadLetter:
         size: bytes of the body.
         meta: metadata as published, without the body.
         fields: the stored fields, names and values as bytes.
+        stream: where it is; of a stream with partitions, the partition's name.
     """
 
     id: str
@@ -49,6 +50,7 @@ class DeadLetter:
     size: int
     meta: dict[str, Any]
     fields: list[tuple[bytes, bytes]] = field(repr=False)
+    stream: str = ""
 
     @property
     def attempts(self) -> int:
@@ -128,8 +130,8 @@ def _text(value: bytes) -> Any:
         return {"base64": base64.b64encode(value).decode()}
 
 
-def letter_of(stored: StoredLetter) -> DeadLetter:
-    """Read what is stored."""
+def letter_of(stored: StoredLetter, stream: str = "") -> DeadLetter:
+    """Read what is stored, on which stream."""
     record = AttemptRecord.from_json(stored.record)
     pairs = list(zip(stored.fields[::2], stored.fields[1::2], strict=False))
     named = dict(pairs)
@@ -154,6 +156,7 @@ def letter_of(stored: StoredLetter) -> DeadLetter:
         size=len(named.get(b"data", b"")),
         meta=meta,
         fields=pairs,
+        stream=stream,
     )
 
 

@@ -2,101 +2,75 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from streams.broker import Broker
-from streams.broker.dead_letters import DeadLetterStore, StoredLetter
-from streams.codec import encode_body
-from streams.dead_letter import DeadLetter, Filter, letter_of
+from streams.dead_letter import DeadLetter, Filter
 from streams.errors import ConfigurationError, NotFound
 from streams.keys import checked_name
+from streams.letters import LetterPage, Letters, Replay, checked_id, order
+from streams.partitioned import merged, partitions_of
 
-_PAGE = 500
-_BATCH = 100
-_LETTER_ID = re.compile(r"\d{1,20}-\d{1,20}")
-
-
-@dataclass(slots=True)
-class Replay:
-    """Outcome of a replay.
-
-    Attributes:
-        matched: how many letters were meant.
-        moved: letter id to new ``level|entry id``, of each letter that was put back.
-    """
-
-    matched: int = 0
-    moved: dict[str, str] = field(default_factory=dict)
-
-
-class LetterPage(NamedTuple):
-    """A part of the dead letters: those that were meant, and where to go on ('' at the end)."""
-
-    letters: list[DeadLetter]
-    next: str
+__all__ = ["DeadLetters", "LetterPage", "Replay"]
 
 
 class DeadLetters:
-    """The dead letters of one group.
+    """The dead letters of one group, on all partitions of its stream, or on one.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
         group: the group's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "") -> None:
-        keys = broker.keys(stream)
-        self.stream = keys.stream
+    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+        self.stream = broker.keys(stream).stream
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
-        self._observers = broker.observers
-        self._store = DeadLetterStore(broker, keys, self.group)
+        self._broker = broker
+        self._partition = partition
 
     async def count(self) -> int:
-        """How many there are. One command."""
-        return await self._store.count()
+        """How many there are. One command, one more per partition."""
+        return sum([await part.count() for part in await self._parts()])
 
     async def iterate(self, where: Filter | None = None, *, after: str = "") -> AsyncIterator[DeadLetter]:
         """Dead letters that the filter takes (None: all), oldest first, from behind the id ``after``; page by page."""
-        where = where or Filter()
-        while page := await self._store.page(_checked_id(after) if after else "", _PAGE):
-            for stored in page:
-                letter = letter_of(stored)
-                if where.takes(letter):
-                    yield letter
-            after = page[-1].letter_id
+        start = checked_id(after) if after else ""
+        parts = [part.iterate(where or Filter(), start) for part in await self._parts()]
+        async for letter in merged(parts, lambda letter: order(letter.id)):
+            yield letter
 
     async def page(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
-        """At most ``limit`` of those that the filter takes, oldest first; ``after`` is the id of the last one seen."""
+        """At most ``limit`` of those that the filter takes, oldest first; ``after`` is the id of the last one seen.
+
+        Letters of several partitions with the same id are not parted: then there are a few more.
+        """
         found: list[DeadLetter] = []
         if limit <= 0:
             return found
+        is_alone = len(await self._parts()) == 1
         async for letter in self.iterate(where, after=after):
+            if len(found) >= limit and letter.id != found[-1].id:
+                break
             found.append(letter)
-            if len(found) >= limit:
+            if len(found) >= limit and is_alone:
                 break
         return found
 
     async def look(
         self, where: Filter | None = None, *, after: str = "", limit: int = 50, examine: int = 5000
     ) -> LetterPage:
-        """As ``page``, of at most ``examine`` letters: at most one command per 500 of them, whatever there is."""
-        where, found, seen = where or Filter(), list[DeadLetter](), 0
-        while seen < examine and (page := await self._store.page(_checked_id(after) if after else "", _PAGE)):
-            for stored in page:
-                letter = letter_of(stored)
-                seen, after = seen + 1, stored.letter_id
-                if where.takes(letter):
-                    found.append(letter)
-                    if len(found) >= limit:
-                        return LetterPage(found, after)
-        return LetterPage(found, after if seen >= examine else "")
+        """As ``page``, of at most ``examine`` letters: at most one command per 500 of them, whatever there is.
+
+        Of several partitions so many are examined on each.
+        """
+        start = checked_id(after) if after else ""
+        pages = [await part.look(where or Filter(), start, limit, examine) for part in await self._parts()]
+        return pages[0] if len(pages) == 1 else _first_of(pages, limit)
 
     async def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
         """How many of the first ``most`` letters the filter takes, and whether there are letters behind them."""
@@ -108,22 +82,25 @@ class DeadLetters:
 
     async def latest(self, most: int) -> AsyncIterator[DeadLetter]:
         """The newest, newest first; one command per 500."""
-        before = ""
-        while most > 0 and (page := await self._store.back(before, min(_PAGE, most))):
-            for stored in page:
-                yield letter_of(stored)
-            before, most = page[-1].letter_id, most - len(page)
+        parts = [part.latest(most) for part in await self._parts()]
+        async for letter in merged(parts, lambda letter: tuple(-number for number in order(letter.id))):
+            if most <= 0:
+                return
+            yield letter
+            most -= 1
 
     async def show(self, letter_id: str) -> DeadLetter:
         """One of them.
 
         Raises:
             NotFound: there is none with this id (any more).
+            ConfigurationError: several partitions have one of this id.
         """
-        stored = await self._store.get(_checked_id(letter_id))
+        part = await self._part_of(checked_id(letter_id))
+        stored = await part.get(letter_id)
         if stored is None:
-            raise NotFound(f"{self.stream}/{self.group} has no dead letter {letter_id}")
-        return letter_of(stored)
+            raise self._missing(letter_id)
+        return part.read(stored)
 
     async def replay(
         self,
@@ -144,7 +121,7 @@ class DeadLetters:
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
             GroupDropped: the group was given up, so nothing would handle them; nothing was moved.
-            ConfigurationError: ``rate`` is not above 0.
+            ConfigurationError: ``rate`` is not above 0, or several partitions have a letter of an id.
         """
         outcome = Replay()
         async for part in self.replaying(which, dry_run=dry_run, rate=rate, limit=limit):
@@ -165,21 +142,17 @@ class DeadLetters:
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
             GroupDropped: the group was given up, so nothing would handle them.
-            ConfigurationError: ``rate`` is not above 0.
+            ConfigurationError: ``rate`` is not above 0, or several partitions have a letter of an id.
         """
         if rate is not None and not rate > 0:
             raise ConfigurationError(f"rate is a number of letters per second above 0, not {rate!r}")
-        batch_size = _BATCH if rate is None else max(1, min(_BATCH, int(rate / 10)))
-        async for batch in self._batches(which, batch_size, limit):
-            outcome = Replay(len(batch))
-            if not dry_run:
-                places = await self._store.replay(batch, self._by)
-                for observer in self._observers:
-                    observer.replayed(self.stream, self.group, batch, places)
-                outcome.moved = {s.letter_id: place for s, place in zip(batch, places, strict=True) if place}
-            yield outcome
-            if rate is not None and not dry_run:
-                await asyncio.sleep(len(batch) / rate)
+        plan = await self._plan(which)
+        for part, meant in plan:
+            async for outcome in part.replaying(meant, dry_run=dry_run, rate=rate, limit=limit):
+                if part is not plan[0][0]:
+                    outcome.moved = {f"{part.stream}/{ident}": place for ident, place in outcome.moved.items()}
+                limit = None if limit is None else limit - outcome.matched
+                yield outcome
 
     async def replay_edited(self, letter_id: str, data: Any) -> str:
         """Put one dead letter back with another body; the rest of the event stays, its id too. Returns where it is now.
@@ -191,17 +164,13 @@ class DeadLetters:
         Raises:
             NotFound: there is no such letter (any more).
             GroupDropped: the group was given up, so nothing would handle it.
+            ConfigurationError: several partitions have one of this id.
             EventError: ``data`` cannot be a body.
         """
-        stored = await self._store.get(_checked_id(letter_id))
-        place = ""
-        if stored is not None:
-            body = encode_body(data, content_type=letter_of(stored).meta.get("datacontenttype"))
-            place = await self._store.replay_edited(stored, body, self._by)
-            for observer in self._observers:
-                observer.replayed(self.stream, self.group, [stored], [place])
+        part = await self._part_of(checked_id(letter_id))
+        place = await part.replay_edited(letter_id, data)
         if not place:
-            raise NotFound(f"{self.stream}/{self.group} has no dead letter {letter_id}")
+            raise self._missing(letter_id)
         return place
 
     async def discard(self, which: Filter | Sequence[str], *, dry_run: bool = False) -> int:
@@ -213,71 +182,62 @@ class DeadLetters:
 
         Raises:
             NotFound: an id that was given is not there; nothing was deleted.
+            ConfigurationError: several partitions have a letter of an id.
         """
-        count = 0
-        async for batch in self._batches(which, _BATCH, None):
-            if dry_run:
-                count += len(batch)
-            else:
-                count += await self._store.discard([stored.letter_id for stored in batch], self._by)
-        return count
+        return sum([await part.discard(meant, dry_run=dry_run) for part, meant in await self._plan(which)])
 
     async def export(self, where: Filter | None = None) -> AsyncIterator[dict[str, Any]]:
         """Every letter with its stored fields, body included, as plain JSON types."""
         async for letter in self.iterate(where):
             yield letter.as_dict(body=True)
 
-    async def _batches(
-        self, which: Filter | Sequence[str], size: int, limit: int | None
-    ) -> AsyncIterator[list[StoredLetter]]:
-        source = self._matching(which) if isinstance(which, Filter) else _each(await self._all(which))
-        batch: list[StoredLetter] = []
-        taken = 0
-        async for stored in source:
-            if limit is not None and taken >= limit:
-                break
-            batch.append(stored)
-            taken += 1
-            if len(batch) == size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+    async def _parts(self) -> list[Letters]:
+        names = await partitions_of(self._broker, self.stream, self._partition)
+        return [Letters(self._broker, name, self.group, self._by) for name in names]
 
-    async def _matching(self, where: Filter) -> AsyncIterator[StoredLetter]:
-        """Letters that the filter takes, up to the newest one of now: an event that dies again is not met twice."""
-        after, last = "", await self._store.newest()
-        while page := await self._store.page(after, _PAGE):
-            for stored in page:
-                if _order(stored.letter_id) > _order(last):
-                    return
-                if where.takes(letter_of(stored)):
-                    yield stored
-            after = page[-1].letter_id
+    async def _part_of(self, letter_id: str) -> Letters:
+        """The partition that has a letter; the first, if none has.
 
-    async def _all(self, letter_ids: Iterable[str]) -> list[StoredLetter]:
-        found = []
-        for letter_id in dict.fromkeys(letter_ids):
-            stored = await self._store.get(_checked_id(letter_id))
-            if stored is None:
-                raise NotFound(f"{self.stream}/{self.group} has no dead letter {letter_id}; nothing was changed")
-            found.append(stored)
-        return found
+        Raises:
+            ConfigurationError: several have one.
+        """
+        parts = await self._parts()
+        if len(parts) == 1:
+            return parts[0]
+        having = [part for part in parts if await part.get(letter_id) is not None]
+        if len(having) > 1:
+            raise ConfigurationError(
+                f"{letter_id} is the id of dead letters on {' and '.join(part.stream for part in having)}: say which "
+                "with --partition, or partition="
+            )
+        return having[0] if having else parts[0]
 
+    async def _plan(self, which: Filter | Sequence[str]) -> list[tuple[Letters, Filter | Sequence[str]]]:
+        """What is meant on each partition; ids are looked for before anything is changed."""
+        parts = await self._parts()
+        if isinstance(which, Filter) or len(parts) == 1:
+            return [(part, which) for part in parts]
+        places: dict[str, tuple[Letters, list[str]]] = {}
+        for letter_id in which:
+            part = await self._part_of(checked_id(letter_id))
+            if await part.get(letter_id) is None:
+                raise NotFound(f"{self._missing(letter_id)}; nothing was changed")
+            places.setdefault(part.stream, (part, []))[1].append(letter_id)
+        return list(places.values())
 
-async def _each(items: Iterable[StoredLetter]) -> AsyncIterator[StoredLetter]:
-    for item in items:
-        yield item
+    def _missing(self, letter_id: str) -> NotFound:
+        return NotFound(f"{self.stream}/{self.group} has no dead letter {letter_id}")
 
 
-def _checked_id(letter_id: str) -> str:
-    if not _LETTER_ID.fullmatch(letter_id):
-        raise NotFound(
-            f"{letter_id!r} is no id of a dead letter: ids look like 1700000000000-0 (see 'streams dead ls')"
-        )
-    return letter_id
-
-
-def _order(letter_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = letter_id.partition("-")
-    return int(milliseconds or 0), int(sequence or 0)
+def _first_of(pages: Sequence[LetterPage], limit: int) -> LetterPage:
+    """The first letters of several partitions; where one was not read to its end, not beyond what was read of it."""
+    ends = [order(page.next) for page in pages if page.next]
+    letters = sorted((letter for page in pages for letter in page.letters), key=lambda letter: order(letter.id))
+    if ends:
+        letters = [letter for letter in letters if order(letter.id) <= min(ends)]
+    end = "-".join(map(str, min(ends))) if ends else ""
+    if len(letters) > limit:
+        last = order(letters[limit - 1].id)  # Letters of the same id are not parted: the next page begins behind it.
+        kept = [letter for letter in letters if order(letter.id) <= last]
+        return LetterPage(kept, kept[-1].id if len(kept) < len(letters) else end)
+    return LetterPage(letters, end)

@@ -15,7 +15,7 @@ from streams.codec import read_meta
 from streams.dead_letters import DeadLetters
 from streams.errors import ConfigurationError
 from streams.event import META_NAMES
-from streams.keys import checked_name
+from streams.partitioned import OnPartitions, on_each
 from streams.status import Status
 
 _PAGE = 500
@@ -38,8 +38,10 @@ class Erased:
         return self.stored + self.scheduled + self.dead
 
 
-class Erasure:
+class Erasure(OnPartitions):
     """Deletes events of one stream by an attribute, for every group: for people who ask to be forgotten.
+
+    They are looked for on all partitions of the stream, or on one.
 
     It reads the whole stream, so its cost grows with what is stored. A handler that runs at that moment ends its
     attempt; if that fails, no retry follows. Where the order of keys is kept, a key whose first event was deleted goes
@@ -49,13 +51,17 @@ class Erasure:
         broker: an open broker.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "") -> None:
-        self.stream = checked_name(stream, "stream")
-        self._broker = broker
+    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
         self._by = by or "unknown"
 
+    def _twin(self, stream: str) -> Erasure:
+        return Erasure(self._broker, stream, by=self._by)
+
+    @on_each(lambda found: _sum(found))
     async def erase(self, attribute: str, value: str) -> Erased:
         """Delete what has this value: waiting, scheduled, waiting for a retry, running, and dead. Run again, it ends.
 
@@ -68,7 +74,7 @@ class Erasure:
         """
         if not attribute or not value or not isinstance(value, str):
             raise ConfigurationError(f"name what to erase, e.g. subject and its value; {sorted(META_NAMES)}")
-        levels = (await Status(self._broker).streams()).get(self.stream, [])
+        levels = await Status(self._broker).levels(self.stream)
         wanted = {attribute: value}
         # Scheduled ones first: they only ever move on to a level, which is read after that.
         scheduled = await self._scheduled(levels, wanted)
@@ -102,7 +108,7 @@ class Erasure:
             return 0
         gone = 0
         for group in await self._groups(levels):
-            letters = DeadLetters(self._broker, self.stream, group, by=self._by)
+            letters = DeadLetters(self._broker, self.stream, group, by=self._by, partition=0)
             found = [letter.id async for letter in letters.iterate() if _has(letter.meta, wanted)]
             if found:
                 gone += await letters.discard(found)
@@ -110,9 +116,13 @@ class Erasure:
 
     async def _groups(self, levels: Sequence[int]) -> list[str]:
         """Every group that may have dead letters: those that are there, and those that were given up with some."""
-        there = {row.group for row in (await Status(self._broker).stream(self.stream)).groups}
+        there = {row.group for row in (await Status(self._broker).stream(self.stream, partition=0)).groups}
         written = await Dropping(self._broker, self._broker.keys(self.stream), levels).config()
         return sorted(there.union(written.groups, written.dropped))
+
+
+def _sum(found: Sequence[Erased]) -> Erased:
+    return sum(found, Erased())
 
 
 def _has(meta: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@
     ├── PublishError
     │   ├── StreamFull              the stream holds ``max_len`` entries; nothing was trimmed
     │   └── PublishUnknown          the answer was lost: the event may or may not be stored
+    │       └── PartlyPublished     nothing is in doubt: some partitions have stored theirs, others surely have not
     ├── BrokerError
     │   ├── BrokerUnavailable       passing: connection loss, loading, failover; trying again helps
     │   ├── OutOfMemory             the server refuses writes that need memory; trying again may help
@@ -39,15 +40,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from streams.receipt import BatchOutcome
+
 
 class StreamsError(Exception):
     """Base of every error that this package raises.
 
     Attributes:
         retryable: whether the same call may succeed later without anybody changing anything.
+        outcome: what became of each item, where ``publish_many`` or ``publish_batches`` raised this; None elsewhere.
     """
 
     retryable: ClassVar[bool] = False
+    outcome: BatchOutcome | None = None
 
 
 class ConfigurationError(StreamsError, ValueError):
@@ -144,6 +149,20 @@ class PublishUnknown(PublishError):
         self.accepted = accepted
 
 
+class PartlyPublished(PublishUnknown):
+    """Some events of the call are stored and the others surely not: the servers of their partitions are away.
+
+    ``event_ids`` are the ids of those that are not stored, ``accepted`` counts those that are; ``outcome`` says which.
+    """
+
+    def __init__(self, stream: str, event_ids: tuple[str, ...], accepted: int = 0) -> None:
+        super().__init__(stream, event_ids, accepted)
+        self.args = (
+            f"{len(event_ids)} event(s) for {stream!r} are surely not stored: the servers of their partitions are "
+            "away; the others of this call are. Publish again what the outcome calls not stored",
+        )
+
+
 class BrokerError(StreamsError):
     """The server, or the way to it, said no."""
 
@@ -151,14 +170,16 @@ class BrokerError(StreamsError):
 class BrokerUnavailable(BrokerError):
     """Connection loss, a server that loads or fails over, or one that is not the primary: trying again helps.
 
-    ``sent`` tells whether the command may have reached the server.
+    ``sent`` tells whether the command may have reached the server; ``server`` names which of several it was, '' where
+    there is one only or it is not known.
     """
 
     retryable = True
 
-    def __init__(self, message: str, *, sent: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool = False, server: str = "") -> None:
         super().__init__(message)
         self.sent = sent
+        self.server = server
 
 
 class OutOfMemory(BrokerError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streams.broker import Broker
@@ -12,6 +12,7 @@ from streams.broker.groups import Config, Dropping
 from streams.broker.inspect import GroupStatus, Inspecting
 from streams.errors import GroupInUse, NotFound
 from streams.keys import checked_name
+from streams.partitioned import OnPartitions, on_each
 
 GroupList = list["GroupInfo"]
 """Spelled out here: inside the class below ``list`` is a method."""
@@ -35,7 +36,9 @@ class GroupInfo:
         waiting, processing, retrying: events, over all levels.
         dead: dead letters.
         consumers: how many consumers the server knows.
-        silent: seconds since the latest of them was heard of; None if there is none.
+        silent: seconds since the latest of them was heard of; None if there is none. Of several partitions that one
+            counts which has work and was asked for least.
+        heard: seconds since the latest consumer of any partition was heard of.
     """
 
     stream: str
@@ -51,6 +54,7 @@ class GroupInfo:
     dead: int = 0
     consumers: int = 0
     silent: float | None = None
+    heard: float | None = None
 
     @property
     def dropped(self) -> bool:
@@ -85,22 +89,26 @@ class Drop:
     dead: int
 
 
-class Groups:
-    """The groups of one stream.
+class Groups(OnPartitions):
+    """The groups of one stream, on all of its partitions, or on one.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "") -> None:
+    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
         self._keys = broker.keys(stream)
-        self.stream = self._keys.stream
         self._by = by or "unknown"
-        self._broker = broker
         self._inspecting = Inspecting(broker)
 
+    def _twin(self, stream: str) -> Groups:
+        return Groups(self._broker, stream, by=self._by)
+
+    @on_each(lambda found: _summed(found))
     async def list(self) -> GroupList:
         """Every group that is declared or there, and what was dropped and left dead letters, by name.
 
@@ -146,6 +154,26 @@ class Groups:
             NotFound: there is no such stream, or no such group and nothing to trim.
         """
         checked_name(group, "group")
+        if len(await self._parts()) > 1 and not force:
+            await self._refuse_if_alive(group)  # None is dropped where the next would be refused.
+        return await self._drop(group, force=force)
+
+    async def _refuse_if_alive(self, group: str) -> None:
+        heard = [info.heard for info in await self.list() if info.group == group and info.heard is not None]
+        if heard and min(heard) < ALIVE:
+            raise GroupInUse(
+                f"group {group!r} of stream {self.stream!r} is in use: a consumer was heard of {min(heard):.0f} s ago; "
+                "stop its workers and wait a minute, or force it"
+            )
+
+    @on_each(
+        lambda found: Drop(
+            found[0].group,
+            any(one.dropped for one in found),
+            *(sum(getattr(one, name) for one in found) for name in ("given_up", "trimmed", "dead")),
+        )
+    )
+    async def _drop(self, group: str, *, force: bool) -> Drop:
         levels = await self._levels()
         dropping = Dropping(self._broker, self._keys, levels)
         before = {info.group: info for info in await self.list() if not info.dropped}
@@ -163,13 +191,7 @@ class Groups:
         return Drop(group, dropped, unfinished, trimmed, known.dead if known else 0)
 
     async def _levels(self) -> Sequence[int]:
-        streams = await self._inspecting.streams()
-        if self.stream not in streams:
-            raise NotFound(
-                f"there is no stream {self.stream!r} on {self._broker.address}; there are: "
-                f"{', '.join(streams) or 'none'}"
-            )
-        return streams[self.stream]
+        return await self._inspecting.existing(self.stream)
 
 
 def _work(status: GroupStatus) -> dict[str, Any]:
@@ -181,4 +203,32 @@ def _work(status: GroupStatus) -> dict[str, Any]:
         "dead": status.dead,
         "consumers": len(silences),
         "silent": min(silences, default=None),
+        "heard": min(silences, default=None),
     }
+
+
+def _summed(found: Sequence[GroupList]) -> GroupList:
+    """The groups of several partitions, each once, with what all of them have to do."""
+    by_name: dict[str, list[GroupInfo]] = {}
+    for infos in found:
+        for info in infos:
+            by_name.setdefault(info.group, []).append(info)
+    return [_sum(infos, len(found)) for _, infos in sorted(by_name.items())]
+
+
+def _sum(infos: Sequence[GroupInfo], partitions: int) -> GroupInfo:
+    counts = {
+        name: sum(getattr(info, name) for info in infos)
+        for name in ("waiting", "processing", "retrying", "dead", "consumers")
+    }
+    busy = [info for info in infos if info.waiting or info.processing or info.retrying] or infos
+    silences = [info.silent for info in busy]
+    heard = [info.heard for info in infos if info.heard is not None]
+    return replace(
+        infos[0],
+        declared=any(info.declared for info in infos),
+        present=len(infos) == partitions and all(info.present for info in infos),
+        silent=None if None in silences else max(silences, key=lambda silent: silent or 0.0),
+        heard=min(heard, default=None),
+        **counts,
+    )

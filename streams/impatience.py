@@ -5,8 +5,9 @@ from __future__ import annotations
 from streams.broker import Broker
 from streams.errors import NotFound, NotWaiting
 from streams.keys import member
+from streams.partitioned import OnPartitions
 from streams.status import EntryState
-from streams.waiting import Waiting, only, scheduled_name
+from streams.waiting import Waiting, holders, only, scheduled_name
 
 _TRIES = 3
 _INSTEAD = {
@@ -17,18 +18,25 @@ _INSTEAD = {
 }
 
 
-class Impatience:
+class Impatience(OnPartitions):
     """Lets events of one stream run before their time. Limits, pauses and the order of keys hold as ever.
+
+    They are looked for on all partitions of the stream, or on one.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "") -> None:
+    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
         self._waiting = Waiting(broker, stream)
         self._by = by or "unknown"
+
+    def _twin(self, stream: str) -> Impatience:
+        return Impatience(self._broker, stream, by=self._by)
 
     async def run_now(self, id: str, group: str = "") -> EntryState:
         """Make one event due; returns what it was, as it stood until then.
@@ -41,6 +49,25 @@ class Impatience:
             NotWaiting: it is pending, processing, dead or done, or the id means several; the message says what to do.
             NotFound: the stream, the group, or any trace of the event is missing.
         """
+        parts = await self._parts()
+        if len(parts) == 1:
+            return await parts[0]._run_now(id, group)  # noqa: SLF001 - of this class
+        by_stream = {part.stream: part for part in parts}
+        waitings = [part._waiting for part in parts]  # noqa: SLF001 - of this class
+        places, several = await holders(waitings, [id], group)
+        if several:
+            raise several[id]
+        if id in places:
+            return await by_stream[places[id].stream]._run_now(id, group)  # noqa: SLF001 - of this class
+        refusals: list[NotFound | NotWaiting] = []
+        for part in parts:
+            try:
+                return await part._run_now(id, group)  # noqa: SLF001 - of this class
+            except (NotFound, NotWaiting) as error:
+                refusals.append(error)
+        raise next((error for error in refusals if isinstance(error, NotWaiting)), refusals[0])
+
+    async def _run_now(self, id: str, group: str) -> EntryState:
         lookup = await self._waiting.look(group)
         for _ in range(_TRIES):
             # It may start between being found and being hurried, fail, and wait again.

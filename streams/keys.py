@@ -202,6 +202,10 @@ class Keys:
         """STREAM, capped: what operators did."""
         return f"{self._root}:audit"
 
+    def levels(self) -> str:
+        """SET: the levels that the stream has; beside it, so that it is known when the index is away."""
+        return f"{self._root}:levels"
+
     def index(self) -> str:
         """SET of ``stream|level``: which streams exist. The one key without the stream's tag."""
         return index_key(self.namespace)

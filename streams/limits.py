@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.broker import Broker
@@ -11,6 +12,7 @@ from streams.broker.limits import KeyState, Limiting, stored_rate
 from streams.errors import NotFound
 from streams.keys import checked_name
 from streams.limit import Rate, key_text
+from streams.partitioned import OnPartitions, joined, on_each, truest
 
 _DECLARED = ":declared"
 LimitList = list["LimitInfo"]
@@ -35,8 +37,11 @@ class LimitInfo:
     keys: dict[str, str]
 
 
-class Limits:
-    """The limits of one group.
+class Limits(OnPartitions):
+    """The limits of one group, on all partitions of its stream, or on one.
+
+    Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key that is on one of them is 60/s,
+    and for keys that are on all of them 240/s.
 
     What is set holds for every worker with its next read, outlives restarts, and goes before what is declared. Events
     that wait for the limit are looked at anew, and get a time that suits what holds now.
@@ -45,16 +50,20 @@ class Limits:
         broker: an open broker.
         stream, group: names.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "") -> None:
-        keys = broker.keys(stream)
-        self.stream = keys.stream
+    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
         self._inspecting = Inspecting(broker)
-        self._limiting = Limiting(broker, keys, self.group)
+        self._limiting = Limiting(broker, broker.keys(stream), self.group)
 
+    def _twin(self, stream: str) -> Limits:
+        return Limits(self._broker, stream, self.group, by=self._by)
+
+    @on_each(lambda found: _together(found))
     async def list(self) -> LimitList:
         """The limits that are declared or set, by name.
 
@@ -98,13 +107,14 @@ class Limits:
         """
         return await self._set(name, None, key)
 
+    @on_each(max)
     async def throttle(self, name: str, key: object, seconds: float) -> float:
         """Let nothing of a key start for ``seconds``; 0 ends it. Returns until when (Unix seconds)."""
         return await self._limiting.throttle(name, key_text(key) or "", seconds)
 
     async def waiting(self, limit: int = 20) -> KeyList:
         """The keys that have the longest to wait, at most ``limit``. Walks through the keys of the server."""
-        found = [state async for state in self._limiting.states()]
+        found = await self._states()
         return heapq.nlargest(limit, found, key=lambda state: max(state.waiting_until, state.throttled_until))
 
     async def _set(self, name: str, rate: Rate | None, key: object) -> str:
@@ -112,11 +122,45 @@ class Limits:
         if name not in known:
             names = ", ".join(known) or "none yet; a worker writes them down when it starts"
             raise NotFound(f"group {self.group!r} of stream {self.stream!r} has no limit {name!r}; it has: {names}")
-        text = key_text(key)
-        before = await self._limiting.set(name if text is None else f"{name}={text}", rate, self._by)
+        return await self._write(name, rate, key_text(key))
+
+    @on_each(truest)
+    async def _write(self, name: str, rate: Rate | None, key: str | None) -> str:
+        before = await self._limiting.set(name if key is None else f"{name}={key}", rate, self._by)
         await self._limiting.hasten(name)
         return str(stored_rate(before) or "")
 
+    @on_each(joined)
+    async def _states(self) -> KeyList:
+        return [state async for state in self._limiting.states()]
+
     async def _check(self) -> None:
-        if self.stream not in await self._inspecting.streams():
-            raise NotFound(f"there is no stream {self.stream!r}")
+        await self._inspecting.existing(self.stream)
+
+
+def _together(found: Sequence[LimitList]) -> LimitList:
+    """The limits of several partitions; what is set differently is told with where."""
+    names = dict.fromkeys(info.name for infos in found for info in infos)
+    by_partition = [{info.name: info for info in infos} for infos in found]
+    return [_one_limit(name, [infos.get(name) for infos in by_partition]) for name in sorted(names)]
+
+
+def _one_limit(name: str, infos: Sequence[LimitInfo | None]) -> LimitInfo:
+    known = [info for info in infos if info is not None]
+    keys = dict.fromkeys(key for info in known for key in info.keys)
+    return LimitInfo(
+        name,
+        next((info.declared for info in known if info.declared), ""),
+        _differing([info.set if info else "" for info in infos]),
+        {key: _differing([info.keys.get(key, "") if info else "" for info in infos]) for key in keys},
+    )
+
+
+def _differing(values: Sequence[str]) -> str:
+    """One value if all are the same, else each with the partitions that have it."""
+    if len(set(values)) == 1:
+        return values[0]
+    where: dict[str, list[str]] = {}
+    for number, value in enumerate(values):
+        where.setdefault(value or "as declared", []).append(str(number))
+    return ", ".join(f"{value} (partition {' '.join(numbers)})" for value, numbers in where.items())

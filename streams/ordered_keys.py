@@ -14,6 +14,7 @@ from streams.dead_letters import DeadLetters
 from streams.errors import NotFound
 from streams.keys import checked_name
 from streams.lanes import lane_key
+from streams.partitioned import OnPartitions, first, joined, on_each
 
 OrderedKeyList = list["OrderedKey"]
 """Spelled out here: inside the class below ``list`` is a method."""
@@ -41,20 +42,23 @@ class OrderedKey:
     behind: int
 
 
-class OrderedKeys:
-    """The keys of one group with ``order_by``.
+class OrderedKeys(OnPartitions):
+    """The keys of one group with ``order_by``, on all partitions of its stream, or on one.
 
     Args:
         broker: an open broker.
         stream, group: names.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "") -> None:
-        self.stream = broker.keys(stream).stream
+    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
-        self._broker = broker
+
+    def _twin(self, stream: str) -> OrderedKeys:
+        return OrderedKeys(self._broker, stream, self.group, by=self._by)
 
     async def list(self, limit: int = 100, *, state: Literal["working", "held"] | None = "held") -> OrderedKeyList:
         """At most ``limit`` keys with work, those with the most behind them first; walks through all of them.
@@ -62,11 +66,16 @@ class OrderedKeys:
         Raises:
             NotFound: there is no such stream, or the group has no ``order_by``.
         """
-        heads = await self._heads()
-        found = [_read(row) async for row in heads.all(held=state == "held")]
-        chosen = [key for key in found if state is None or key.state == state]
+        chosen = await self._chosen(state)
         return heapq.nlargest(limit, chosen, key=lambda key: (key.behind, -key.since))
 
+    @on_each(joined)
+    async def _chosen(self, state: Literal["working", "held"] | None) -> OrderedKeyList:
+        heads = await self._heads()
+        found = [_read(row) async for row in heads.all(held=state == "held")]
+        return [key for key in found if state is None or key.state == state]
+
+    @on_each(first)
     async def release(self, key: str) -> str:
         """Try a held key's dead event again, before all that waits behind it; returns ``level|entry id`` of its replay.
 
@@ -74,19 +83,20 @@ class OrderedKeys:
             NotFound: the key is not held, or its dead letter was discarded or replayed already.
         """
         held = await self._held(key)
-        letters = DeadLetters(self._broker, self.stream, self.group, by=self._by)
+        letters = DeadLetters(self._broker, self.stream, self.group, by=self._by, partition=0)
         start = f"{max(0, round(held.since * 1000) - _HOUR_MS)}-0"
         async for letter in letters.iterate(Filter(event_id=held.event_id), after=start):
             if f"{letter.level}|{letter.entry_id}" == held.head:
                 moved = (await letters.replay([letter.id])).moved
-                if letter.id not in moved:
-                    break  # Another operator was faster, between the look at it and its replay.
-                return moved[letter.id]
+                if letter.id in moved:
+                    return moved[letter.id]
+                break  # Replayed by somebody else at the same moment.
         raise NotFound(
             f"the event that holds the key has no dead letter (any more): if it was replayed, the key goes on with it; "
             f"if it was discarded, skip it: streams keys skip {self.stream} {self.group} KEY"
         )
 
+    @on_each(first)
     async def skip(self, key: str) -> None:
         """Let a held key go on with what waits behind its dead event, which stays a dead letter.
 
@@ -111,9 +121,7 @@ class OrderedKeys:
 
     async def _heads(self) -> Heads:
         keys = self._broker.keys(self.stream)
-        levels = (await Inspecting(self._broker).streams()).get(self.stream)
-        if levels is None:
-            raise NotFound(f"there is no stream {self.stream!r}")
+        levels = await Inspecting(self._broker).existing(self.stream)
         heads = Heads(self._broker, keys, levels, self.group)
         if not (await heads.rules()).get("order_by"):
             raise NotFound(

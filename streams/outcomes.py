@@ -9,6 +9,7 @@ from streams.broker.inspect import Inspecting
 from streams.broker.listing import Listing
 from streams.dead_letters import DeadLetters
 from streams.keys import member
+from streams.partitioned import partitions_of
 from streams.pipeline import Pipeline
 
 _ACTIONS = ("replay", "edit-and-replay")
@@ -48,20 +49,25 @@ class Outcomes:
         self._pipeline = pipeline
         self._stream = stream
 
-    async def replays(self, group: str, most: int = 10) -> list[ReplayView]:
-        """The latest replays of a group, the latest first. One command each, and at most six more."""
+    async def replays(self, group: str, most: int = 10, partition: int | None = None) -> list[ReplayView]:
+        """The latest replays of a group, the latest first. One command each, and at most six more per partition."""
+        names = await partitions_of(self._pipeline.broker, self._stream, partition)
+        found = [view for name in names for view in await self._on(name, group, most)]
+        return sorted(found, key=lambda view: -view.at)[:most]
+
+    async def _on(self, stream: str, group: str, most: int) -> list[ReplayView]:
         broker = self._pipeline.broker
-        rows = await Listing(broker, broker.keys(self._stream)).audit("", _AUDITED)
+        rows = await Listing(broker, broker.keys(stream)).audit("", _AUDITED)
         rows = [row for row in rows if row[1].get("action") in _ACTIONS and row[1].get("group") == group][:most]
         if not rows:
             return []
-        levels = (await self._pipeline.status().streams()).get(self._stream, [])
-        letters = DeadLetters(broker, self._stream, group).latest(_LETTERS)
+        levels = await self._pipeline.status().levels(stream)
+        letters = DeadLetters(broker, stream, group, partition=0).latest(_LETTERS)
         dead = {member(letter.level, letter.entry_id) async for letter in letters}
         found = []
         for ident, facts in rows:
             places = facts.get("entries", "").split()
-            stand = await Inspecting(broker).whereabouts(self._stream, group, levels, places) if places else []
+            stand = await Inspecting(broker).whereabouts(stream, group, levels, places) if places else []
             view = ReplayView(
                 float(ident.partition("-")[0]) / 1000, facts.get("by", ""), int(facts.get("count", 0)),
                 facts["action"] != "replay",

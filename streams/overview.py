@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streams.broker.figures import HOUR, MINUTE, FigureStore
+from streams.broker.shards import Away, each
 from streams.pipeline import Pipeline
-from streams.status import GroupRow, StreamRow
+from streams.rows import GroupRow, StreamRow, grouped
 
 FRESH = 2.0
 """Seconds for which one look at the server serves every viewer."""
@@ -56,6 +58,7 @@ class Overview:
 
     Attributes:
         looks: how often the server was looked at.
+        away: the shards of a cluster that could not be looked at the last time.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -63,27 +66,35 @@ class Overview:
         self._looking = asyncio.Lock()
         self._seen: tuple[float, list[StreamView]] = (0.0, [])
         self._added: dict[tuple[str, str], deque[tuple[float, int]]] = {}
+        self._known: Mapping[str, Sequence[int]] = {}
         self.looks = 0
+        self.away: list[Away] = []
 
     async def all(self) -> list[StreamView]:
         """Every stream. Its cost grows with the streams, and is shared by all who look within two seconds."""
         async with self._looking:
             at, views = self._seen
             if time.monotonic() - at > FRESH or not at:
-                views = [await self._view(row) for row in await self._pipeline.status().overview()]
+                survey = await self._pipeline.status().survey(self._known)
+                by_name = {row.stream: row for row in survey.rows}
+                views, more = await each(self._pipeline.broker, by_name, lambda name: self._view(by_name[name]))
+                self._known, self.away = survey.streams, survey.away + more
                 there = {(view.row.stream, group.row.group) for view in views for group in view.groups}
                 self._added = {place: seen for place, seen in self._added.items() if place in there}
                 self.looks += 1
                 self._seen = (time.monotonic(), views)
             return views
 
-    async def one(self, name: str) -> StreamView:
-        """One stream.
+    async def one(self, name: str, partition: int | None = None) -> StreamView:
+        """One stream, its partitions together, or one of them.
 
         Raises:
-            NotFound: there is none of that name.
+            NotFound: there is none of that name or number.
         """
-        return await self._view(await self._pipeline.status().stream(name))
+        row = await self._pipeline.status().stream(name, partition=partition)
+        if not row.partitions:
+            return await self._view(row)
+        return _together(row, [await self._view(each) for each in row.partitions])
 
     async def _view(self, row: StreamRow) -> StreamView:
         now = self._pipeline.broker.clock.now()
@@ -121,3 +132,31 @@ class Overview:
             seen.popleft()
         (first, before), (last, after) = seen[0], seen[-1]
         return max(0, after - before) / (last - first) if last > first else None
+
+
+def grouped_views(views: Sequence[StreamView]) -> list[StreamView]:
+    """The views, those of the partitions of a stream together in one."""
+    by_name = {view.row.stream: view for view in views}
+    return [
+        _together(row, [by_name[part.stream] for part in row.partitions]) if row.partitions else by_name[row.stream]
+        for row in grouped([view.row for view in views])
+    ]
+
+
+def _together(row: StreamRow, views: Sequence[StreamView]) -> StreamView:
+    """The views of the partitions of a stream as one."""
+    groups = []
+    for group in row.groups:
+        parts = [each for view in views for each in view.groups if each.row.group == group.group]
+        made = GroupView(group)
+        for part in parts:
+            made.rate += part.rate
+            made.failing += part.failing
+            made.busy += part.busy
+            for name, count in part.hour.items():
+                made.hour[name] = made.hour.get(name, 0) + count
+        incoming = [part.incoming for part in parts if part.incoming is not None]
+        made.incoming = sum(incoming) if len(incoming) == len(parts) else None
+        made.workers = max((part.workers for part in parts), default=0)
+        groups.append(made)
+    return StreamView(row, groups)

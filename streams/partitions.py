@@ -40,6 +40,12 @@ class Partitions:
         if self.by not in ATTRIBUTES:
             raise ConfigurationError(f"partitions are by one of {', '.join(ATTRIBUTES)}, not {self.by!r}")
 
+    @classmethod
+    def parse(cls, stored: bytes | None) -> Partitions:
+        """What is stored of a stream: ``count attribute``; nothing where it is not spread."""
+        count, _, by = (stored or b"1 key").decode().partition(" ")
+        return cls(int(count), by)
+
 
 ONE = Partitions()
 
@@ -53,6 +59,11 @@ def base_of(stream: str) -> str:
     """The stream that a name is a partition of; the name itself if it is none."""
     found = _NAME.fullmatch(stream)
     return found["base"] if found else stream
+
+
+def number_of(stream: str) -> int:
+    """The number of the partition that a name is; 0 if it is none."""
+    return int(stream.rpartition(".p")[2]) if _NAME.fullmatch(stream) else 0
 
 
 def partition_of(value: str, count: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from streams.broker import Broker
@@ -13,6 +14,7 @@ from streams.codec import parse_json
 from streams.errors import ConfigurationError, EventError, NotFound
 from streams.keys import checked_name, parse_scope, scope
 from streams.limit import ATTRIBUTES
+from streams.partitioned import OnPartitions, first, on_each
 
 _MOST_REASON = 500
 _LONGEST_VALUE = 500
@@ -42,6 +44,7 @@ class Pause:
         by: who paused it.
         at: since when; Unix seconds, the server's clock.
         reason: why, as given.
+        partitions: the numbers of the stream's partitions that it holds; empty where it holds all that were asked.
     """
 
     scope: str
@@ -52,6 +55,7 @@ class Pause:
     reason: str
     attribute: str = ""
     value: str = ""
+    partitions: tuple[int, ...] = ()
 
     def covers(self, group: str, level: int) -> bool:
         """Whether every entry of this group on this level is held by it."""
@@ -76,8 +80,8 @@ class Resumption:
     remaining: PauseList
 
 
-class Pauses:
-    """The pauses of one stream.
+class Pauses(OnPartitions):
+    """The pauses of one stream, on all of its partitions, later ones included, or on one.
 
     A scope is the stream, a group, a level, a level of a group, or an attribute of the events with its value (``type``,
     ``tenant``, ``instance``, ``key``, ``subject``, ``source``), of every group or of one.
@@ -89,15 +93,17 @@ class Pauses:
         broker: an open broker.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "") -> None:
-        keys = broker.keys(stream)
-        self.stream = keys.stream
+    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
         self._by = by or "unknown"
-        self._address = broker.address
         self._inspecting = Inspecting(broker)
-        self._store = PauseStore(broker, keys)
+        self._store = PauseStore(broker, broker.keys(stream))
+
+    def _twin(self, stream: str) -> Pauses:
+        return Pauses(self._broker, stream, by=self._by)
 
     async def pause(
         self, *, group: str = "", level: int | None = None, reason: str = "", **attribute: Unpack[PausedAttribute]
@@ -113,9 +119,8 @@ class Pauses:
         if len(reason) > _MOST_REASON:
             raise ConfigurationError(f"reason: at most {_MOST_REASON} characters, not {len(reason)}")
         where = _scope(group, level, attribute)
-        await self._check(group, level)
-        new, value = await self._store.pause(where, self._by, reason)
-        return Pausing(read_pause((where, value)), new)
+        await self._check(group, level)  # One partition that has it is enough: the others may have no worker yet.
+        return await self._pause(where, reason)
 
     async def resume(
         self, *, group: str = "", level: int | None = None, **attribute: Unpack[PausedAttribute]
@@ -129,11 +134,9 @@ class Pauses:
             NotFound: it is not paused, and there is no such stream, group or level.
             ConfigurationError: the scope is none.
         """
-        where = _scope(group, level, attribute)
-        outcome = _resumption(*await self._store.resume((where,), self._by))
+        outcome = await self._resume((_scope(group, level, attribute),))
         if not outcome.resumed:
             await self._check(group, level)
-        await self._bring_back(outcome.resumed)
         return outcome
 
     async def resume_all(self) -> Resumption:
@@ -142,12 +145,27 @@ class Pauses:
         Raises:
             NotFound: nothing is paused, and there is no such stream.
         """
-        outcome = _resumption(*await self._store.resume((), self._by))
+        outcome = await self._resume(())
         if not outcome.resumed:
             await self._check("", None)
+        return outcome
+
+    @on_each(lambda found: Pausing(found[0].pause, any(one.new for one in found)))
+    async def _pause(self, where: str, reason: str) -> Pausing:
+        new, value = await self._store.pause(where, self._by, reason)
+        return Pausing(read_pause((where, value)), new)
+
+    @on_each(
+        lambda found: Resumption(
+            all_pauses([one.resumed for one in found]), all_pauses([one.remaining for one in found])
+        )
+    )
+    async def _resume(self, scopes: tuple[str, ...]) -> Resumption:
+        outcome = _resumption(*await self._store.resume(scopes, self._by))
         await self._bring_back(outcome.resumed)
         return outcome
 
+    @on_each(lambda found: _counted(found))
     async def held(self) -> dict[str, int]:
         """How many events were put aside for which pause of an attribute, by scope. Walks through what waits."""
         found: dict[str, int] = {}
@@ -163,21 +181,17 @@ class Pauses:
                 await self._store.bring_back(group, scopes)
 
     async def _groups(self) -> Iterable[str]:
-        levels = (await self._inspecting.streams()).get(self.stream, ())
+        levels = await self._inspecting.levels(self.stream)
         return [found.group for found in (await self._inspecting.stream(self.stream, levels)).groups]
 
+    @on_each(lambda found: all_pauses(found))
     async def list(self) -> PauseList:
         """Every pause of the stream, in the order of their scopes. One command."""
         return read_pauses(await self._store.all())
 
+    @on_each(first)
     async def _check(self, group: str, level: int | None) -> None:
-        streams = await self._inspecting.streams()
-        levels = streams.get(self.stream)
-        if levels is None:
-            raise NotFound(
-                f"there is no stream {self.stream!r} on {self._address}; there are: {', '.join(streams) or 'none'}. "
-                "A stream exists once something was published on it or a worker serves it"
-            )
+        levels = await self._inspecting.existing(self.stream)
         if level is not None and level not in levels:
             raise NotFound(
                 f"stream {self.stream!r} has no level {level!r}; it has: {', '.join(map(str, reversed(levels)))}"
@@ -229,6 +243,27 @@ def _scope(group: str, level: int | None, attribute: Mapping[str, Any]) -> str:
             raise ConfigurationError(f"{name}: a text of 1 to {_LONGEST_VALUE} characters")
         return scope(group, attribute=(name, value))
     return scope(group, level)
+
+
+def _counted(found: Sequence[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for counts in found:
+        total.update(counts)
+    return dict(total)
+
+
+def all_pauses(found: Sequence[PauseList]) -> PauseList:
+    """The pauses of several partitions, each once; one that does not hold everywhere says where."""
+    where: dict[str, list[int]] = {}
+    pauses: dict[str, Pause] = {}
+    for number, some in enumerate(found):
+        for pause in some:
+            pauses.setdefault(pause.scope, pause)
+            where.setdefault(pause.scope, []).append(number)
+    return [
+        pause if len(where[scope]) == len(found) else replace(pause, partitions=tuple(where[scope]))
+        for scope, pause in sorted(pauses.items())
+    ]
 
 
 def _resumption(ended: Iterable[Stored], others: Iterable[Stored]) -> Resumption:

@@ -28,7 +28,8 @@ from streams.partitions import Partitions
 from streams.pauses import Pauses
 from streams.plans import GroupPlan, ServiceOptions
 from streams.priority import checked_wait, checked_weights
-from streams.producer import Producer, ProducerOptions, Receipt
+from streams.producer import Producer, ProducerOptions
+from streams.receipt import Receipt
 from streams.records import Records
 from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
 from streams.service import Service
@@ -261,37 +262,44 @@ class Pipeline:
         """
         return await self.producer(stream).publish_many(events, type=type, **attributes)
 
-    def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
-        """The dead letters of a group; ``by`` names who acts, for the audit record."""
-        return DeadLetters(self.broker, stream, group, by=by)
+    def dead_letters(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> DeadLetters:
+        """The dead letters of a group; ``by`` names who acts, for the audit record.
 
-    def pauses(self, stream: str, *, by: str = "") -> Pauses:
+        Here and below a stream's name means all of its partitions, ``partition`` one of them.
+        """
+        return DeadLetters(self.broker, stream, group, by=by, partition=partition)
+
+    def pauses(self, stream: str, *, by: str = "", partition: int | None = None) -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
-        return Pauses(self.broker, stream, by=by)
+        return Pauses(self.broker, stream, by=by, partition=partition)
 
-    def limits(self, stream: str, group: str, *, by: str = "") -> Limits:
+    def limits(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> Limits:
         """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
-        return Limits(self.broker, stream, group, by=by)
+        return Limits(self.broker, stream, group, by=by, partition=partition)
 
-    def ordered_keys(self, stream: str, group: str, *, by: str = "") -> OrderedKeys:
+    def ordered_keys(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> OrderedKeys:
         """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
-        return OrderedKeys(self.broker, stream, group, by=by)
+        return OrderedKeys(self.broker, stream, group, by=by, partition=partition)
 
-    def groups(self, stream: str, *, by: str = "") -> Groups:
+    def groups(self, stream: str, *, by: str = "", partition: int | None = None) -> Groups:
         """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
-        return Groups(self.broker, stream, by=by)
+        return Groups(self.broker, stream, by=by, partition=partition)
 
-    async def cancel(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
+    async def cancel(
+        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
+    ) -> EntryState:
         """Cancel an event that is scheduled or waits for a retry; see ``Cancellations.cancel``."""
-        return await self.cancellations(stream, by=by).cancel(id, group)
+        return await self.cancellations(stream, by=by, partition=partition).cancel(id, group)
 
-    async def run_now(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
+    async def run_now(
+        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
+    ) -> EntryState:
         """Let an event run before its time, scheduled or for a retry; see ``Impatience.run_now``."""
-        return await Impatience(self.broker, stream, by=by).run_now(id, group)
+        return await Impatience(self.broker, stream, by=by, partition=partition).run_now(id, group)
 
-    def cancellations(self, stream: str, *, by: str = "") -> Cancellations:
+    def cancellations(self, stream: str, *, by: str = "", partition: int | None = None) -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
-        return Cancellations(self.broker, stream, by=by)
+        return Cancellations(self.broker, stream, by=by, partition=partition)
 
     def tracking(self, stream: str, ranks: Mapping[str, int], retention: float) -> Tracking:
         """Follow single events of a stream through states of one's own."""
@@ -332,16 +340,7 @@ class Pipeline:
 
     def service(self, plans: Sequence[GroupPlan], *, name: str = "") -> Service:
         """The roles that ``run`` runs, for who runs them otherwise; ``name`` is the worker's, made up if empty."""
-        settings = self.settings
-        options = ServiceOptions(
-            settings.levels,
-            settings.max_event_bytes,
-            settings.grace_period,
-            middleware=tuple(self.middleware),
-            name=name,
-            serve=settings.serve_levels,
-        )
-        return Service(self.broker, plans, options)
+        return Service(self.broker, plans, ServiceOptions.of(self.settings, tuple(self.middleware), name))
 
     def _new_broker(self) -> Broker:
         broker = Broker(self.settings.url, namespace=self.settings.namespace, timeout=self.settings.timeout)

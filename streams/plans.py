@@ -11,6 +11,7 @@ from streams.lanes import NO_LANES, Lanes
 from streams.middleware.base import Middleware
 from streams.partitions import ONE, Partitions, partition_name
 from streams.priority import Levels
+from streams.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,18 @@ class ServiceOptions:
     middleware: tuple[Middleware, ...] = ()
     name: str = ""
     serve: Levels | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, middleware: tuple[Middleware, ...], name: str) -> ServiceOptions:
+        """Those that the settings say."""
+        return cls(
+            settings.levels,
+            settings.max_event_bytes,
+            settings.grace_period,
+            middleware=middleware,
+            name=name,
+            serve=settings.serve_levels,
+        )
 
 
 def of_partition(plan: GroupPlan, number: int) -> GroupPlan:

@@ -7,46 +7,34 @@ import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from streams.broker import Backoff, Broker
-from streams.broker.publish import Prepared, Publishing, parts
+from streams.batching import Source, counted
+from streams.broker import Broker
+from streams.broker.publish import Prepared, Publishing, Stored, parts
 from streams.codec import MAX_EVENT_BYTES
 from streams.errors import (
+    BrokerError,
     BrokerUnavailable,
     ConfigurationError,
-    PublishUnknown,
+    OutOfMemory,
     StreamFull,
+    StreamsError,
 )
 from streams.event import EventAttributes
 from streams.partitions import Partitions, partition_name
 from streams.preparing import Preparing
 from streams.priority import Levels
+from streams.receipt import BatchOutcome, Receipt
 from streams.settings import Settings
-from streams.sharing import BATCH_EVENTS, Sharing, attempt
+from streams.sharing import Sharing, attempt, outcome_of, patiently
 from streams.spread import Spread
-
-
-class Receipt(NamedTuple):
-    """What publishing an event returned.
-
-    Attributes:
-        event_id: the event's id; of the first event, if this one is a duplicate.
-        level: the level that it went to; of the first event, if this one is a duplicate.
-        entry_id: its entry id; '' while it is scheduled.
-        duplicate: an event with the same dedup id was stored before inside the window; this one was not.
-    """
-
-    event_id: str
-    level: int
-    entry_id: str
-    duplicate: bool = False
-
 
 if TYPE_CHECKING:
     from streams.broker.wire import Packed
 
+T = TypeVar("T")
 _NO_DUPLICATE = repeat(False)  # noqa: FBT003 - the value of an attribute, not an argument
 _RECEIPT = partial(tuple.__new__, Receipt)
 """A receipt from a tuple of its attributes, without its constructor, which is written in Python."""
@@ -90,15 +78,23 @@ class Producer:
         stream: the stream's name.
         options: limits; see ``ProducerOptions``.
         is_partition: it stores where it is told to, and does not spread events over the stream's partitions.
+        partition: the number of that partition, for receipts.
     """
 
     def __init__(
-        self, broker: Broker, stream: str, options: ProducerOptions | None = None, *, is_partition: bool = False
+        self,
+        broker: Broker,
+        stream: str,
+        options: ProducerOptions | None = None,
+        *,
+        is_partition: bool = False,
+        partition: int = 0,
     ) -> None:
         self.options = options or ProducerOptions()
         self._broker = broker
         self._is_partition = is_partition
-        self._spread: Spread[Receipt] | None = None
+        self._partition = partition
+        self._spread: Spread | None = None
         self.stream = broker.keys(stream).stream
         self._preparing = Preparing(broker.clock, self.options.levels, self.options.max_event_bytes)
         self._publishing = self._make_publishing(broker)
@@ -126,14 +122,22 @@ class Producer:
             return (await self._store_once([event]))[0]
         if not self._registered:
             await self._register()
-        place = self if self._spread is None else self._spread.of(event)
-        return await place.store(event)
+        return await (self.store(event) if self._spread is None else self._spread.store(event))
 
     async def store(self, event: Prepared) -> Receipt:
         """Store one prepared event here, whatever partition it belongs to; for who has seen to that."""
         if event.delay_ms:
             return (await self._schedule([event]))[0]
-        return _RECEIPT((event.event_id, event.level, await self._sharing.store(event), False))
+        entry_id = await self._sharing.store(event)
+        return _RECEIPT((event.event_id, event.level, entry_id, False, self._partition))
+
+    async def reach(self) -> None:
+        """Find out whether the server of this stream or partition is there.
+
+        Raises:
+            BrokerUnavailable: it is not.
+        """
+        await self._publishing.register()
 
     async def publish_many(
         self,
@@ -152,12 +156,18 @@ class Producer:
             attributes: see ``EventAttributes``.
 
         Raises:
-            StreamsError: as ``publish``; ``accepted`` of ``StreamFull`` and ``PublishUnknown`` counts the events that
+            StreamsError: as ``publish``; its ``outcome`` says of each item whether it is stored, with its receipt,
+                surely not stored, or unknown. ``accepted`` of ``StreamFull`` and ``PublishUnknown`` counts those that
                 are surely stored. An event that breaks a rule stops the call; those before it are stored.
         """
         receipts: list[Receipt] = []
-        async for batch in self.publish_batches(events, type=type, **attributes):
-            receipts += batch
+        try:
+            async for batch in self.publish_batches(events, type=type, **attributes):
+                receipts += batch
+        except StreamsError as error:
+            if error.outcome is not None:
+                error.outcome.complete(receipts, events)
+            raise
         return receipts
 
     async def publish_batches(
@@ -167,11 +177,16 @@ class Producer:
         type: str | None = None,
         **attributes: Unpack[EventAttributes],
     ) -> AsyncIterator[list[Receipt]]:
-        """As ``publish_many``, giving the receipts batch by batch: constant memory, and a place to show progress."""
+        """As ``publish_many``, giving the receipts batch by batch: constant memory, and a place to show progress.
+
+        Raises:
+            StreamsError: as ``publish_many``; ``outcome`` tells of the items after those whose receipts were given.
+        """
         if not self._registered:
             with contextlib.suppress(BrokerUnavailable):  # The first trip tries again, and says so.
                 await self._register()
-        parts = self._prepared(events, type, attributes)
+        source = Source(events)
+        parts = self._prepared(source, type, attributes)
         alone = isinstance(events, AsyncIterable)
         under_way: asyncio.Task[list[Receipt]] | None = None
         failure: Exception | None = None
@@ -184,14 +199,14 @@ class Producer:
                 except Exception as error:  # noqa: BLE001 - raised below, after the receipts of what is stored
                     failure, part = error, None
                 if under_way is not None:
-                    receipts, under_way = await _counted(under_way, accepted), None
+                    receipts, under_way = await counted(under_way, accepted, source), None
                     accepted += len(receipts)
                     yield receipts
                 if part is None:
                     break
                 under_way = asyncio.create_task(self._trip(*part))
                 if alone:  # The source may wait for long: nothing of what it gave before may wait with it.
-                    receipts, under_way = await _counted(under_way, accepted), None
+                    receipts, under_way = await counted(under_way, accepted, source), None
                     accepted += len(receipts)
                     yield receipts
                 else:
@@ -201,13 +216,15 @@ class Producer:
                 under_way.cancel()
                 await asyncio.gather(under_way, return_exceptions=True)
         if failure is not None:
+            if isinstance(failure, StreamsError):
+                failure.outcome = source.outcome(None, accepted)
             raise failure
 
     async def _prepared(
-        self, events: Iterable[Any] | AsyncIterable[Any], kind: str | None, attributes: EventAttributes
+        self, source: Source, kind: str | None, attributes: EventAttributes
     ) -> AsyncIterator[tuple[list[Prepared], Packed | None]]:
         """What goes into one trip each, with its command if that is a plain one; a refused event ends it."""
-        async for items in _batches(events):
+        async for items in source.batches():
             prepared, refused = self._preparing.all(items, kind, attributes)
             for part in parts(prepared):
                 is_here = self._spread is None and not any(part[0].way)
@@ -217,19 +234,31 @@ class Producer:
 
     async def _trip(self, events: list[Prepared], adding: Packed | None) -> list[Receipt]:
         if events[0].dedup_id is not None:
-            return await self._store_once(events)
+            return await self.store_all(events)
         if not self._registered:
-            await self._register()
+            try:
+                await self._register()
+            except StreamsError as error:
+                error.outcome = BatchOutcome.of([None] * len(events))
+                raise
         if adding is not None:
             return await self._add(events, adding)
         return await (self.store_all(events) if self._spread is None else self._spread.store_all(events))
 
     async def store_all(self, events: list[Prepared]) -> list[Receipt]:
-        """As ``store``, for prepared events that are stored the same way."""
+        """As ``store``, for prepared events that are stored the same way.
+
+        Raises:
+            StreamsError: with an ``outcome`` of these events.
+        """
         once, later = events[0].way
-        if once:
-            return await self._store_once(events)
-        return await (self._schedule(events) if later else self._add(events, self._publishing.adding(events)))
+        try:
+            if once:
+                return await self._store_once(events)
+            return await (self._schedule(events) if later else self._add(events, self._publishing.adding(events)))
+        except StreamsError as error:
+            error.outcome = error.outcome or outcome_of(error, len(events))
+            raise
 
     def _make_publishing(self, broker: Broker) -> Publishing:
         options = self.options
@@ -241,13 +270,12 @@ class Producer:
             dedup_window=options.dedup_window,
         )
 
-    def _make_spread(self, partitions: Partitions) -> Spread[Receipt]:
-        names = [partition_name(self.stream, number) for number in range(partitions.count)]
-        others = [self._make_partition(name) for name in names[1:]]
-        return Spread(self.stream, partitions, [self._make_partition(self.stream), *others])
+    def _make_spread(self, partitions: Partitions) -> Spread:
+        return Spread(self.stream, partitions, [self._make_partition(number) for number in range(partitions.count)])
 
-    def _make_partition(self, name: str) -> Producer:
-        return Producer(self._broker, name, self.options, is_partition=True)
+    def _make_partition(self, number: int) -> Producer:
+        name = partition_name(self.stream, number)
+        return Producer(self._broker, name, self.options, is_partition=True, partition=number)
 
     async def _register(self) -> None:
         while not self._registered:
@@ -261,7 +289,7 @@ class Producer:
                     self._spread = self._make_spread(partitions)
                 self._registered = True
             except BrokerUnavailable as error:  # Whatever became of this, the event was not sent yet.
-                raise BrokerUnavailable(str(error), sent=False) from error
+                raise BrokerUnavailable(str(error), sent=False, server=error.server) from error
             finally:
                 self._registering = None
                 done.set()
@@ -276,60 +304,38 @@ class Producer:
     def _receipts(
         self, events: list[Prepared], places: list[str], entry_ids: Iterable[str] | None = None
     ) -> list[Receipt]:
-        if "" in places:
-            raise StreamFull(self.stream, self.options.max_len, sum(map(bool, places)))
         ids, _, _, levels, *_ = zip(*events, strict=True)
-        return list(map(_RECEIPT, zip(ids, levels, entry_ids or places, _NO_DUPLICATE, strict=False)))
+        rows = zip(ids, levels, entry_ids or places, _NO_DUPLICATE, repeat(self._partition), strict=False)
+        receipts = list(map(_RECEIPT, rows))
+        if "" in places:
+            stored = [receipt if place else None for receipt, place in zip(receipts, places, strict=True)]
+            raise self._full(stored)
+        return receipts
+
+    def _full(self, receipts: list[Receipt | None]) -> StreamFull:
+        error = StreamFull(self.stream, self.options.max_len, sum(receipt is not None for receipt in receipts))
+        error.outcome = BatchOutcome.of(receipts)
+        return error
 
     async def _store_once(self, events: list[Prepared]) -> list[Receipt]:
         """Store events that have a dedup id; sending again is safe, so a lost answer is asked for again."""
-        backoff = Backoff()
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + self.options.retry_for
-        while True:
-            try:
-                if not self._registered:
-                    await self._register()
-                if self._spread is not None:
-                    return await self._spread.store_all(events)
-                answers = await self._publishing.add_once(events)
-                break
-            except BrokerUnavailable as error:
-                wait = backoff.next()
-                if loop.time() + wait > give_up:
-                    if error.sent:
-                        raise PublishUnknown(self.stream, tuple(e.event_id for e in events)) from error
-                    raise
-                await asyncio.sleep(wait)
-        receipts = []
-        for answer in answers:
-            if answer is not None:
-                entry_id = "" if "|" in answer.place else answer.place
-                receipts.append(Receipt(answer.event_id, answer.level, entry_id, answer.duplicate))
-        if len(receipts) < len(events):
-            raise StreamFull(self.stream, self.options.max_len, len(receipts))
-        return receipts
+        if not self._registered:
+            await patiently(self._register, self.options.retry_for)
+        if self._spread is not None:
+            return await self._spread.store_all(events)  # Each partition is waited for by itself.
+        answers = await attempt(
+            self.stream, events, patiently(partial(self._publishing.add_once, events), self.options.retry_for)
+        )
+        receipts = [self._receipt(answer) if isinstance(answer, Stored) else None for answer in answers]
+        refused = next((answer for answer in answers if isinstance(answer, BrokerError)), None)
+        if refused is not None:
+            refused.outcome = BatchOutcome.of(receipts, is_sure=isinstance(refused, OutOfMemory))
+            raise refused
+        stored = [receipt for receipt in receipts if receipt is not None]
+        if len(stored) < len(receipts):
+            raise self._full(receipts)
+        return stored
 
-
-async def _counted(trip: asyncio.Task[list[Receipt]], accepted: int) -> list[Receipt]:
-    try:
-        return await trip
-    except (StreamFull, PublishUnknown) as error:
-        error.accepted += accepted
-        raise
-
-
-async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
-    if isinstance(events, AsyncIterable):
-        batch: list[Any] = []
-        async for event in events:
-            batch.append(event)
-            if len(batch) == BATCH_EVENTS:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-        return
-    source = iter(events)
-    for first in source:
-        yield [first, *islice(source, BATCH_EVENTS - 1)]
+    def _receipt(self, stored: Stored) -> Receipt:
+        entry_id = "" if "|" in stored.place else stored.place
+        return Receipt(stored.event_id, stored.level, entry_id, stored.duplicate, self._partition)

@@ -15,13 +15,16 @@ from typing import Any
 
 from streams.broker.figures import DAY, HOUR, MINUTE, FigureStore
 from streams.broker.listing import Listed, Listing
+from streams.broker.shards import Away, each
 from streams.codec import decode
 from streams.dead_letter import DeadLetter
 from streams.doctor import Doctor, Finding
 from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
+from streams.letters import order
 from streams.limits import LimitInfo
 from streams.ordered_keys import OrderedKey
-from streams.overview import Overview, StreamView
+from streams.overview import Overview, StreamView, grouped_views
+from streams.partitioned import partitions_of
 from streams.pipeline import Pipeline
 from streams.retry import masked, one_line
 from streams.status import EntryState, dead_state
@@ -95,9 +98,22 @@ class Queries:
         """How often the overview was asked of the server."""
         return self._overview.looks
 
+    @property
+    def away(self) -> list[Away]:
+        """The shards of a cluster that could not be asked at the last look: their streams are missing in it."""
+        return self._overview.away
+
     async def overview(self) -> list[StreamView]:
         """Every stream. Its cost grows with the streams, and is shared by all who look within two seconds."""
         return await self._overview.all()
+
+    async def grouped(self) -> list[StreamView]:
+        """As ``overview``, the partitions of a stream together in one view."""
+        return grouped_views(await self.overview())
+
+    async def names(self) -> list[str]:
+        """The streams that there are, as far as is known while the shard with their list is away."""
+        return [view.row.stream for view in await self.grouped()]
 
     async def findings(self) -> list[Finding]:
         """What the doctor finds, the worst first; looked for at most every ten seconds, whoever asks."""
@@ -108,34 +124,35 @@ class Queries:
                 self._examined = (time.monotonic(), found)
             return found
 
-    async def limits(self, stream: str, group: str) -> list[LimitInfo]:
+    async def limits(self, stream: str, group: str, partition: int | None = None) -> list[LimitInfo]:
         """The limits of a group, as they are declared and as they were set."""
         try:
-            return list(await self._pipeline.limits(stream, group).list())
+            return list(await self._pipeline.limits(stream, group, partition=partition).list())
         except NotFound:
             return []
 
-    async def held(self, stream: str, group: str) -> list[OrderedKey]:
+    async def held(self, stream: str, group: str, partition: int | None = None) -> list[OrderedKey]:
         """Keys that wait for an operator, because an event of theirs died; at most 20."""
         try:
-            return list(await self._pipeline.ordered_keys(stream, group).list(20, state="held"))
+            return list(await self._pipeline.ordered_keys(stream, group, partition=partition).list(20, state="held"))
         except NotFound:  # It keeps no order.
             return []
 
-    async def stream(self, name: str) -> StreamView:
-        """One stream.
+    async def stream(self, name: str, partition: int | None = None) -> StreamView:
+        """One stream, its partitions together, or one of them.
 
         Raises:
-            NotFound: there is none of that name.
+            NotFound: there is none of that name or number.
         """
-        return await self._overview.one(name)
+        return await self._overview.one(name, partition)
 
-    async def chart(self, stream: str, group: str, reach: str = "hour") -> Chart:
-        """What a group did in the last hour, day or 90 days. One round trip."""
+    async def chart(self, stream: str, group: str, reach: str = "hour", partition: int | None = None) -> Chart:
+        """What a group did in the last hour, day or 90 days, on all partitions or one. One round trip for each."""
         span, count = CHARTS[reach]
         last = int(self._now // span)
-        rows = await self._figures(stream, group).read(span, range(last - count + 1, last + 1))
-        return Chart(reach, span, span * (last - count + 1), rows)
+        names = await partitions_of(self._pipeline.broker, stream, partition)
+        found = [await self._figures(name, group).read(span, range(last - count + 1, last + 1)) for name in names]
+        return Chart(reach, span, span * (last - count + 1), [_sum(rows) for rows in zip(*found, strict=True)])
 
     async def items(  # noqa: PLR0913 - what a page is asked for
         self, stream: str, group: str, state: str, level: int, *, after: str = "", first: int = 0, most: int = 50
@@ -152,51 +169,69 @@ class Queries:
             found = await listing.stored(level, after, most)
         return [_item(row) for row in found]
 
-    async def letter(self, stream: str, group: str, letter_id: str) -> EntryState:
-        """Where the event of a dead letter stands. One command.
+    async def letter(self, stream: str, group: str, letter_id: str, partition: int | None = None) -> EntryState:
+        """Where the event of a dead letter stands. One command, one more for each partition.
 
         Raises:
             NotFound: there is no such letter (any more).
         """
-        return dead_state(stream, group, await self._pipeline.dead_letters(stream, group).show(letter_id))
+        letter = await self._pipeline.dead_letters(stream, group, partition=partition).show(letter_id)
+        return dead_state(letter.stream, group, letter)
 
-    async def find(self, stream: str, ident: str) -> list[EntryState]:
+    async def find(self, stream: str, ident: str, partition: int | None = None) -> list[EntryState]:
         """Where an event stands, in every group; empty if nobody knows it.
 
         By event id the first 2,000 entries of each level are searched, and the newest 2,000 dead letters.
         """
         try:
-            return await self._pipeline.status().find(stream, ident, depth=_DEPTH)
+            return await self._pipeline.status().find(stream, ident, depth=_DEPTH, partition=partition)
         except (NotFound, EventError, ConfigurationError):
             return []
 
     async def in_hand(self, stream: str, group: str, consumer: str, most: int = 50) -> list[Item]:
-        """What one worker has in hand, with the age of its lease as ``listed.silent``. Two commands per level."""
-        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
-        levels = (await self._pipeline.status().streams()).get(stream, [])
+        """What one worker has in hand, with the age of its lease as ``listed.silent``. Two commands per level.
+
+        Of a stream with partitions: on each, where the worker has the same name or that of a later start of its own.
+        """
         found: list[Listed] = []
-        for level in sorted(levels, reverse=True):
-            found += await listing.processing(group, level, "", most - len(found), consumer)
-            if len(found) >= most:
-                break
+        for name, levels in (await self._pipeline.status().streams_of(stream)).items():
+            listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(name))
+            for level in sorted(levels, reverse=True):
+                if len(found) < most:
+                    found += await listing.processing(group, level, "", most - len(found), consumer)
         return [_item(row) for row in found]
 
     async def workers(self) -> list[WorkerView]:
-        """Who works, on every group."""
+        """Who works, on every group; of shards that are away nothing is told, and they are in ``away``."""
+        groups = {view.row.stream: [group.group for group in view.row.groups] for view in await self.overview()}
+        found, _ = await each(self._pipeline.broker, groups, lambda stream: self._workers(stream, groups[stream]))
+        return [worker for some in found for worker in some]
+
+    async def _workers(self, stream: str, groups: Sequence[str]) -> list[WorkerView]:
         found = []
-        for view in await self.overview():
-            for group in view.row.groups:
-                if group.group:
-                    said = await self._figures(view.row.stream, group.group).workers()
-                    for name, row in sorted(said.items()):
-                        silent = max(0.0, self._now - float(row.get("at", 0)))
-                        found.append(WorkerView(view.row.stream, group.group, name, row, silent))
+        for group in filter(None, groups):
+            said = await self._figures(stream, group).workers()
+            for name, row in sorted(said.items()):
+                silent = max(0.0, self._now - float(row.get("at", 0)))
+                found.append(WorkerView(stream, group, name, row, silent))
         return found
 
-    async def audit(self, stream: str, before: str, most: int) -> list[tuple[str, dict[str, str]]]:
-        """What operators did on a stream, the latest first."""
-        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
-        return await listing.audit(before, most)
+    async def audit(
+        self, stream: str, before: str, most: int, partition: int | None = None
+    ) -> list[tuple[str, dict[str, str]]]:
+        """What operators did on a stream, the latest first; ``partition`` says where, if it has several.
+
+        Rows of several partitions with the same id are not parted: then there are a few more.
+        """
+        broker = self._pipeline.broker
+        names = await partitions_of(broker, stream, partition)
+        pages = [await Listing(broker, broker.keys(name)).audit(before, most) for name in names]
+        if len(pages) == 1:
+            return pages[0]
+        rows = [(ident, facts | {"partition": str(n)}) for n, page in enumerate(pages) for ident, facts in page]
+        rows.sort(key=lambda row: order(row[0]), reverse=True)
+        last = rows[most - 1][0] if len(rows) > most else ""
+        return [row for row in rows if not last or order(row[0]) >= order(last)]
 
     @property
     def _now(self) -> float:
@@ -204,6 +239,14 @@ class Queries:
 
     def _figures(self, stream: str, group: str) -> FigureStore:
         return FigureStore(self._pipeline.broker, self._pipeline.broker.keys(stream), group)
+
+
+def _sum(rows: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for row in rows:
+        for name, count in row.items():
+            total[name] = total.get(name, 0) + count
+    return total
 
 
 def _item(listed: Listed) -> Item:
@@ -246,6 +289,8 @@ def sign_of(text: str) -> str:
 
 def shown_letter(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter as it may be shown, as plain JSON types."""
-    names = ("id", "reason", "died_at", "level", "entry_id", "event_id", "failures", "stalls", "replays", "size")
+    names = (
+        "id", "stream", "reason", "died_at", "level", "entry_id", "event_id", "failures", "stalls", "replays", "size",
+    )  # fmt: skip
     told = {"type": shown(letter.type), "last_error": shown(letter.last_error), "meta": dict(shown_meta(letter.meta))}
     return {name: getattr(letter, name) for name in names} | told

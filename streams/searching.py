@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.broker.listing import Listing
+from streams.broker.shards import Away, away_index, each
 from streams.codec import decode
-from streams.dead_letters import DeadLetters
-from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
+from streams.errors import BrokerUnavailable, ConfigurationError, EventError, InvalidName, NotFound, StreamsError
+from streams.keys import checked_name
 from streams.pipeline import Pipeline
 from streams.status import EntryState
 
@@ -48,11 +49,13 @@ class Found:
         states: where the event of that id stands.
         matches: events that carry the text, the newest first, at most 50 per stream.
         left_out: streams that were not looked at; name one of them to look there.
+        away: shards of a cluster that could not be asked.
     """
 
     states: list[EntryState] = field(default_factory=list)
     matches: list[Match] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    away: list[Away] = field(default_factory=list)
 
 
 class Search:
@@ -70,22 +73,39 @@ class Search:
 
         Per stream at most 4 commands per level and group more than ``Status.find`` needs for 2,000 entries.
         """
-        names = list(await self._pipeline.status().streams())
-        wanted = [name for name in names if not stream or name == stream]
-        found = Found(left_out=wanted[_STREAMS:])
-        for name in wanted[:_STREAMS]:
-            try:
-                states = await self._pipeline.status().find(name, text, depth=_DEPTH)
-            except (NotFound, EventError, ConfigurationError):
-                states = []  # It cannot be an id there.
-            found.states += [state for state in states if state.state != "done"]
-            known = {state.event_id for state in states}
-            found.matches += [match for match in await self._carried(name, text) if match.event_id not in known]
+        found = Found()
+        try:
+            wanted = await self._wanted(stream)
+        except BrokerUnavailable as error:
+            found.away.append(away_index(error))
+            return found
+        found.left_out = wanted[_STREAMS:]
+        parts, found.away = await each(self._pipeline.broker, wanted[:_STREAMS], lambda name: self._search(name, text))
+        for states, matches in parts:
+            found.states += states
+            found.matches += matches
         return found
 
+    async def _wanted(self, stream: str) -> list[str]:
+        status = self._pipeline.status()
+        if not stream:
+            return list(await status.streams())
+        if not _is_name(stream) or not await status.levels(stream):
+            return []
+        return list(await status.streams_of(stream))
+
+    async def _search(self, stream: str, text: str) -> tuple[list[EntryState], list[Match]]:
+        try:
+            states = await self._pipeline.status().find(stream, text, depth=_DEPTH, partition=0)
+        except (NotFound, EventError, ConfigurationError):
+            states = []  # It cannot be an id there.
+        known = {state.event_id for state in states}
+        matches = [match for match in await self._carried(stream, text) if match.event_id not in known]
+        return [state for state in states if state.state != "done"], matches
+
     async def _carried(self, stream: str, text: str) -> list[Match]:
-        row = await self._pipeline.status().stream(stream)
-        levels = (await self._pipeline.status().streams()).get(stream, [])
+        row = await self._pipeline.status().stream(stream, partition=0)
+        levels = await self._pipeline.status().levels(stream)
         listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
         found: list[Match] = []
         for level in levels:
@@ -99,10 +119,17 @@ class Search:
                     found.append(Match(stream, "", place, event.id or place, event.type, by))
         for group in row.groups:
             if group.group:
-                async for letter in DeadLetters(self._pipeline.broker, stream, group.group).latest(LOOKED_AT):
+                async for letter in self._pipeline.dead_letters(stream, group.group, partition=0).latest(LOOKED_AT):
                     if by := _carries(letter.event_id, letter.meta, text):
                         found.append(Match(stream, group.group, letter.id, letter.event_id, letter.type, by))
         return found[:_MOST]
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return bool(checked_name(text, "stream"))
+    except InvalidName:
+        return False
 
 
 def _carries(event_id: str | None, meta: Mapping[str, Any], text: str) -> str:

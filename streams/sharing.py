@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from streams.broker import Backoff
 from streams.broker.publish import Prepared, Publishing
-from streams.errors import BrokerUnavailable, OutOfMemory, PublishUnknown, StreamFull
+from streams.errors import BrokerUnavailable, OutOfMemory, PublishUnknown, StreamFull, StreamsError
+from streams.receipt import BatchOutcome
 
 BATCH_EVENTS = 500
 """The most events of one request."""
@@ -108,8 +110,39 @@ async def attempt(stream: str, events: list[Prepared], call: Awaitable[T]) -> T:
         return await call
     except BrokerUnavailable as error:
         if error.sent:
-            raise PublishUnknown(stream, tuple(event.event_id for event in events)) from error
+            unknown = PublishUnknown(stream, tuple(event.event_id for event in events))
+            unknown.outcome = outcome_of(unknown, len(events))
+            raise unknown from error
+        error.outcome = outcome_of(error, len(events))
         raise
+    except StreamsError as error:
+        error.outcome = error.outcome or outcome_of(error, len(events))
+        raise
+
+
+async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Do what may be done twice, again and again while the server is away, for so many seconds."""
+    backoff = Backoff()
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + seconds
+    is_sent = False
+    while True:
+        try:
+            return await call()
+        except BrokerUnavailable as error:
+            is_sent |= error.sent  # An earlier try may have been stored although the last one was surely not.
+            wait = backoff.next()
+            if loop.time() + wait > give_up:
+                raise BrokerUnavailable(str(error), sent=is_sent, server=error.server) from error
+            await asyncio.sleep(wait)
+
+
+def outcome_of(error: StreamsError, count: int) -> BatchOutcome:
+    """What became of the events of one request that failed as a whole.
+
+    A server that is away or has no memory did nothing. Other refusals may come half-way through a script.
+    """
+    return BatchOutcome.of([None] * count, is_sure=isinstance(error, (BrokerUnavailable, OutOfMemory)))
 
 
 def _own(error: Exception, event: Prepared) -> Exception:
@@ -117,7 +150,7 @@ def _own(error: Exception, event: Prepared) -> Exception:
     if isinstance(error, PublishUnknown):
         return PublishUnknown(error.stream, (event.event_id,))
     if isinstance(error, BrokerUnavailable):
-        return BrokerUnavailable(str(error), sent=error.sent)
+        return BrokerUnavailable(str(error), sent=error.sent, server=error.server)
     if isinstance(error, OutOfMemory):
         return OutOfMemory(str(error))
     return error

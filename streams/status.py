@@ -2,88 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams.broker import Broker
-from streams.broker.inspect import Found, Inspecting, StreamStatus
+from streams.broker.inspect import Found, Inspecting
+from streams.broker.shards import Away, away_index, each
 from streams.codec import decode
 from streams.dead_letter import DeadLetter
 from streams.dead_letters import DeadLetters
-from streams.errors import EventError, GroupMissing, InvalidName, NotFound
-from streams.keys import checked_name, member, parse_member
-from streams.pauses import Pause, read_pauses
+from streams.errors import BrokerUnavailable, EventError, GroupMissing, InvalidName, NotFound
+from streams.keys import member, parse_member
+from streams.partitioned import partitions_of
 from streams.retry import AttemptRecord
+from streams.rows import GroupRow, LevelRow, StreamRow, Survey, stream_row, total_row
+
+__all__ = ["EntryState", "GroupRow", "LevelRow", "Status", "StreamRow", "Survey", "dead_state", "entry_state"]
 
 _SCAN_MOST = 10_000
 _SCAN_PAGE = 500
-
-
-@dataclass(slots=True)
-class LevelRow:
-    """One level of one group, or of a stream that nobody consumes (``group`` '').
-
-    Attributes:
-        level: the level.
-        waiting: entries that nobody of the group has fetched yet.
-        processing: entries that a consumer holds.
-        retrying: entries that wait for their due time.
-        lag: the server's own figure of what is waiting, None where it has none.
-        oldest_age: age of the oldest unfinished entry, seconds.
-        paused: whether the level is held for the group, by whatever pause.
-        added: entries that ever came onto it, by the server's own count; None where it has none.
-    """
-
-    level: int
-    waiting: int
-    processing: int
-    retrying: int
-    lag: int | None
-    oldest_age: float | None
-    paused: bool = False
-    added: int | None = None
-
-
-@dataclass(slots=True)
-class GroupRow:
-    """One group of a stream.
-
-    Attributes:
-        group: the group's name; '' for a stream that nobody consumes.
-        levels: its levels, the highest first.
-        dead: dead letters.
-        consumers: consumers that the server knows, silent ones included.
-        held: consumer to how many entries it has in hand.
-    """
-
-    group: str
-    levels: list[LevelRow]
-    dead: int
-    consumers: int
-    held: dict[str, int] = field(default_factory=dict)
-
-    def total(self, what: str) -> int:
-        """Sum of waiting, processing or retrying over the levels."""
-        return sum(getattr(level, what) for level in self.levels)
-
-
-@dataclass(slots=True)
-class StreamRow:
-    """One stream.
-
-    Attributes:
-        stream: the stream's name.
-        stored: entries on all levels, whatever their state.
-        scheduled: events that are not due yet.
-        groups: its groups.
-        paused: every pause: who, since when and why.
-    """
-
-    stream: str
-    stored: int
-    scheduled: int
-    groups: list[GroupRow]
-    paused: list[Pause] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -140,19 +78,73 @@ class Status:
         """Names and levels of the streams. One command."""
         return await self._inspecting.streams()
 
-    async def overview(self) -> list[StreamRow]:
-        """Every stream with its groups and levels; see ``stream`` for the cost of each."""
-        return [await self._row(name, levels) for name, levels in (await self.streams()).items()]
+    async def levels(self, stream: str) -> list[int]:
+        """The levels of one stream, none if there is no such stream; also while the list of streams is away."""
+        return await self._inspecting.levels(stream)
 
-    async def stream(self, name: str) -> StreamRow:
-        """One stream. 2 commands, 2 per level, and 3 per level and group; independent of how much is stored.
+    async def streams_of(self, name: str, partition: int | None = None) -> dict[str, list[int]]:
+        """The partitions of a stream that has to be there, with their levels; of one that is not spread itself.
 
         Raises:
-            NotFound: there is no such stream.
+            NotFound: there is no such stream, or no partition of that number.
         """
-        return await self._row(name, await self._levels(name))
+        names = await partitions_of(self._broker, name, partition)
+        found = {each: levels for each in names if (levels := await self.levels(each))}
+        return found or {name: await self.existing(name)}
 
-    async def find(self, stream: str, ident: str, group: str = "", *, depth: int | None = None) -> list[EntryState]:
+    async def existing(self, stream: str) -> list[int]:
+        """The levels of a stream that has to be there; as ``levels``.
+
+        Raises:
+            NotFound: there is no such stream; the message names those that are.
+        """
+        return await self._inspecting.existing(stream)
+
+    async def overview(self) -> list[StreamRow]:
+        """Every stream with its groups and levels; see ``stream`` for the cost of each.
+
+        Raises:
+            BrokerUnavailable: a server that has some of them is away; ``survey`` tells of the others.
+        """
+        return [await self._row(name, levels) for name, levels in (await self.streams()).items()]
+
+    async def survey(self, known: Mapping[str, Sequence[int]] | None = None) -> Survey:
+        """As ``overview``, and of a cluster with shards that are away: what is on the others.
+
+        Args:
+            known: streams with their levels, to go by while the list of streams cannot be read.
+
+        Raises:
+            BrokerUnavailable: there is one server only, and it is away.
+        """
+        away: list[Away] = []
+        streams: Mapping[str, Sequence[int]] = known or {}
+        try:
+            streams = await self.streams()
+        except BrokerUnavailable as error:
+            away.append(away_index(error))
+        rows, more = await each(self._broker, streams, lambda name: self._row(name, streams[name]))
+        return Survey(rows, away + more, streams)
+
+    async def stream(self, name: str, *, partition: int | None = None) -> StreamRow:
+        """One stream: all of its partitions in sum, or one of them.
+
+        4 commands, 2 per level, and 3 per level and group, for each partition; independent of how much is stored.
+
+        Raises:
+            NotFound: there is no such stream, or no partition of that number.
+        """
+        names = await partitions_of(self._broker, name, partition)
+        if len(names) == 1:
+            return await self._row(names[0], await self.existing(names[0]))
+        levels = {each: await self.levels(each) for each in names}
+        if not any(levels.values()):
+            await self.existing(name)
+        return total_row(name, [await self._row(each, levels[each]) for each in names])
+
+    async def find(
+        self, stream: str, ident: str, group: str = "", *, depth: int | None = None, partition: int | None = None
+    ) -> list[EntryState]:
         """Where an event stands, in each group (or in one).
 
         Args:
@@ -161,11 +153,24 @@ class Status:
                 found whatever their number; of the stored entries the first 10,000 of each level are searched.
             group: narrows to one group.
             depth: search by event id the first so many entries of each level, and the newest so many dead letters.
+            partition: the number of one partition; None: all.
 
         Raises:
             NotFound: the stream, the group, or any trace of the event is missing.
         """
-        levels = await self._levels(stream)
+        found: list[EntryState] = []
+        missing: NotFound | None = None
+        for name in await partitions_of(self._broker, stream, partition):
+            try:
+                found += await self._find(name, ident, group, depth)
+            except NotFound as error:
+                missing = missing or error
+        if missing is not None and not found:
+            raise missing
+        return sorted(found, key=lambda state: state.state == "done")
+
+    async def _find(self, stream: str, ident: str, group: str, depth: int | None) -> list[EntryState]:
+        levels = await self.existing(stream)
         groups = await self._groups(stream, levels, group)
         # In the order in which an event moves on, schedule, level, dead letters: none slips by between the looks.
         later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
@@ -194,7 +199,7 @@ class Status:
 
     async def _dead(self, stream: str, group: str, ident: str, depth: int | None) -> list[EntryState]:
         """Dead letters of an event; ``ident`` may be the letter's own id, too."""
-        letters = DeadLetters(self._broker, stream, group)
+        letters = DeadLetters(self._broker, stream, group, partition=0)
         return [
             dead_state(stream, group, letter)
             async for letter in (letters.iterate() if depth is None else letters.latest(depth))
@@ -216,12 +221,6 @@ class Status:
                 if found.state == "done" and len(places) == 1:
                     states.append(entry_state(stream, name, found))
         return states
-
-    async def _levels(self, stream: str) -> list[int]:
-        levels = (await self.streams()).get(checked_name(stream, "stream"))
-        if levels is None:
-            raise NotFound(f"there is no stream {stream!r} on {self._broker.address}")
-        return levels
 
     async def _groups(self, stream: str, levels: list[int], group: str) -> list[str]:
         status = await self._inspecting.stream(stream, levels)
@@ -254,29 +253,8 @@ class Status:
                 after, seen = page[-1][0], seen + len(page)
         return found
 
-    async def _row(self, name: str, levels: list[int]) -> StreamRow:
-        return _stream_row(await self._inspecting.stream(name, levels), self._broker.clock.now())
-
-
-def _stream_row(status: StreamStatus, now: float) -> StreamRow:
-    groups, paused = [], read_pauses(status.paused)
-    for group in status.groups:
-        levels = [
-            LevelRow(
-                row.level,
-                row.waiting,
-                row.processing,
-                row.retrying,
-                row.lag,
-                None if row.oldest is None else round(max(0.0, now - row.oldest), 3),
-                any(pause.covers(group.group, row.level) for pause in paused),
-                row.added,
-            )
-            for row in sorted(group.levels, key=lambda row: -row.level)
-        ]
-        held = {name: count for name, (count, _) in group.consumers.items()}
-        groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers), held))
-    return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups, paused)
+    async def _row(self, name: str, levels: Sequence[int]) -> StreamRow:
+        return stream_row(await self._inspecting.stream(name, levels), self._broker.clock.now())
 
 
 def entry_state(stream: str, group: str, found: Found) -> EntryState:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from streams.broker import Broker
 from streams.broker.cancel import Cancelling
 from streams.broker.inspect import Inspecting
-from streams.errors import GroupMissing, InvalidName, NotFound
+from streams.errors import GroupMissing, InvalidName, NotFound, NotWaiting
 from streams.keys import checked_name, member, parse_member
 from streams.status import EntryState, Status, entry_state
 
@@ -32,11 +32,11 @@ class Waiting:
         Raises:
             NotFound: the stream or the group is missing.
         """
-        row = await self._status.stream(self.stream)
+        row = await self._status.stream(self.stream, partition=0)
         groups = [found.group for found in row.groups]
         if group and group not in groups:
             raise NotFound(f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(groups) or 'none'}")
-        levels = (await self._status.streams())[self.stream]
+        levels = await self._status.levels(self.stream)
         cancelling = Cancelling(self._broker, self._broker.keys(self.stream), levels)
         return Lookup(self.stream, [group] if group else groups, levels, cancelling, self._inspecting)
 
@@ -46,7 +46,7 @@ class Waiting:
         Raises:
             NotFound: there is no trace of it.
         """
-        states = await self._status.find(self.stream, id, group)
+        states = await self._status.find(self.stream, id, group, partition=0)
         return states, "; ".join(
             f"{state.state}"
             + (f" in group {state.group}" if state.group else "")
@@ -85,6 +85,41 @@ class Lookup:
                 if entry.state == "retrying":
                     found.setdefault(id, []).append(entry_state(self.stream, name, entry))
         return found
+
+
+async def holders(
+    waitings: Sequence[Waiting], ids: Sequence[str], group: str
+) -> tuple[dict[str, Waiting], dict[str, NotWaiting]]:
+    """On which partition each id waits for its time, and why it cannot be said of others: it is an id of several.
+
+    Of those that wait nowhere nothing is said.
+
+    Raises:
+        NotFound: the group is on none of them.
+    """
+    where: dict[str, list[tuple[Waiting, EntryState]]] = {}
+    missing: NotFound | None = None
+    looked = 0
+    for waiting in waitings:
+        try:
+            found = await (await waiting.look(group)).find(ids)
+        except NotFound as error:
+            missing = missing or error
+            continue
+        looked += 1
+        for id, states in found.items():
+            where.setdefault(id, []).append((waiting, states[0]))
+    if missing is not None and not looked:
+        raise missing
+    several = {
+        id: NotWaiting(
+            id, some[0][1].state,
+            f"{id} means events on {' and '.join(waiting.stream for waiting, _ in some)}: say which with --partition, "
+            "or partition=",
+        )
+        for id, some in where.items() if len(some) > 1
+    }  # fmt: skip
+    return {id: some[0][0] for id, some in where.items() if len(some) == 1}, several
 
 
 def scheduled_name(id: str, level: int) -> str:

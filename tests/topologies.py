@@ -129,10 +129,11 @@ class Clustered:
     """Three primaries with a replica each; the loss of one is noticed after 1.5 s."""
 
     name = "cluster"
+    size = 6
 
     def __init__(self, binary: str, *options: str) -> None:
         made = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *_QUICK, *options)
-        self.servers = [Server(binary, *made, port=True) for _ in range(6)]
+        self.servers = [Server(binary, *made, port=True) for _ in range(self.size)]
         for server in self.servers:
             server.options += ["--cluster-port", str(free_port())]
 
@@ -153,12 +154,18 @@ class Clustered:
             with self.servers[0].client() as client:
                 bus = server.options[server.options.index("--cluster-port") + 1]
                 client.execute_command("CLUSTER", "MEET", _HOST, server.port, bus)
-        wait_until(lambda: all(len(self._nodes(one)) == 6 for one in self.servers), seconds=30, what="nodes to meet")
+        wait_until(
+            lambda: all(len(self._nodes(one)) == self.size for one in self.servers), seconds=30, what="nodes to meet"
+        )
         for n, replica in enumerate(self.servers[3:]):
             with replica.client() as client:
                 client.execute_command("CLUSTER", "REPLICATE", self.ident(self.servers[n]))
-        wait_until(self._whole, seconds=30, what="the cluster to be whole")
+        self.be_whole()
         return self
+
+    def be_whole(self) -> None:
+        """Wait until every node says that all slots are served."""
+        wait_until(self._whole, seconds=30, what="the cluster to be whole")
 
     def ident(self, server: Server) -> str:
         """The node's own name."""
@@ -182,7 +189,7 @@ class Clustered:
                 link = client.info("replication")
                 if link["role"] == "slave" and link["master_link_status"] != "up":
                     return False
-        return sum(row["role"] == "slave" for row in map(self._role, self.servers)) == 3
+        return sum(row["role"] == "slave" for row in map(self._role, self.servers)) == self.size - 3
 
     def _role(self, server: Server) -> dict[str, str]:
         with server.client() as client:
@@ -221,6 +228,36 @@ class Clustered:
     def close(self) -> None:
         for server in self.servers:
             server.close()
+
+
+class Sharded(Clustered):
+    """Three primaries without a replica, each of which goes on when another one is lost; they keep their data."""
+
+    size = 3
+
+    def __init__(self, binary: str) -> None:
+        super().__init__(binary, "--cluster-require-full-coverage", "no", "--appendonly", "yes")
+
+    @contextlib.contextmanager
+    def without(self, server: Server, how: str) -> Iterator[None]:
+        """While a shard is ``killed`` or ``frozen``; after that all are back."""
+        if how == "killed":
+            server.kill()
+        else:
+            stop(server)
+        try:
+            yield
+        finally:
+            if how == "killed":
+                server.start()
+            else:
+                server.signal(signal.SIGCONT)
+            self.be_whole()
+
+    def named(self, server: Server, stem: str = "s", among: int = 200) -> str:
+        """The first name with this stem whose keys are on a shard."""
+        names = (f"{stem}{n}" for n in range(among))
+        return next(name for name in names if self.of(name) is server)
 
 
 def _rows(text: bytes | dict) -> list[list[str]]:

@@ -43,6 +43,7 @@ class Cluster:
         self._leave = leave
         self._ranges: list[tuple[int, int, Node]] = []
         self._others: tuple[Node, ...] = ()
+        self._answered: Node | None = None
 
     @property
     def user(self) -> str:
@@ -53,6 +54,10 @@ class Cluster:
     def primaries(self) -> list[Node]:
         """The nodes that serve slots."""
         return sorted({node for _, _, node in self._ranges})
+
+    def by_answer(self) -> list[Node]:
+        """The nodes that serve slots, first the one that answered last."""
+        return sorted(self.primaries, key=lambda node: node != self._answered)
 
     def is_primary(self, host: str, port: int) -> bool:
         """Whether this node serves slots."""
@@ -77,8 +82,16 @@ class Cluster:
         self._ranges = sorted([*ranges, (slot, slot, node)])
 
     async def connect(self, within: float, node: Node) -> Any:
-        """A connected connection to a node."""
-        return await self._dial.connect(within, host=node[0], port=node[1])
+        """A connected connection to a node.
+
+        Raises:
+            BrokerUnavailable: that node cannot be reached; the others may well be.
+        """
+        try:
+            return await self._dial.connect(within, host=node[0], port=node[1])
+        except BrokerUnavailable as error:
+            error.server = _named(node)
+            raise
 
     async def look(self, within: float, last: Node | None = None) -> None:
         """Ask the nodes, one after the other, who serves which slot; ``last`` is asked last.
@@ -110,6 +123,7 @@ class Cluster:
             ranges.append((int(first), int(last), _node(primary, asked)))
             others |= {_node(replica, asked) for replica in replicas}
         before, self._ranges, self._others = self._ranges, sorted(ranges), tuple(others)
+        self._answered = asked
         if before and before != self._ranges:
             self._leave(self.is_primary)
 
@@ -131,6 +145,7 @@ class ClusterLink(Link):
     def __init__(
         self, cluster: Cluster, timeout: float, home: str, on_close: Callable[[ClusterLink], None], depth: int = 1
     ) -> None:
+        super().__init__()
         self._cluster = cluster
         self._timeout = timeout
         self._home = key_slot(home.encode())
@@ -159,6 +174,7 @@ class ClusterLink(Link):
     async def close(self) -> None:
         """Close the connections for good. Idempotent."""
         self._closed = True
+        self._errands.close()
         self._on_close(self)
         for link in list(self._links.values()):
             await link.close()
@@ -171,7 +187,28 @@ class ClusterLink(Link):
     async def primaries(self) -> dict[str, Link]:
         """A link to each node that serves slots; they are closed with this one."""
         await self._cluster.look(self._timeout)
-        return {f"{host}:{port}": self._link((host, port)) for host, port in self._cluster.primaries}
+        return {_named(node): self._link(node) for node in self._cluster.primaries}
+
+    async def ask_any(self, *command: bytes | str | float) -> Any:
+        """Ask one primary after the other, first the one that answered last; one that hangs is not waited for long."""
+        if not self._cluster.primaries:
+            await self._cluster.look(self._timeout)
+        patience = min(self._timeout, _PATIENCE)
+        trouble = BrokerUnavailable("no node of the cluster is known")
+        for node in self._cluster.by_answer():
+            try:
+                async with asyncio.timeout(patience):
+                    return await self._link(node).call(*command)
+            except BrokerUnavailable as error:
+                trouble = error
+            except TimeoutError:
+                trouble = BrokerUnavailable(f"{_named(node)}: no answer within {patience:g} s", server=_named(node))
+        raise trouble
+
+    def server_of(self, key: str) -> str:
+        """The primary that serves a key's slot, as far as is known."""
+        node = self._cluster.owner(key_slot(key.encode()))
+        return "" if node is None else _named(node)
 
     async def _again(
         self, commands: Sequence[Command], slots: Sequence[int | None], replies: list[Any], left: list[int],
@@ -230,7 +267,7 @@ class ClusterLink(Link):
         except BrokerUnavailable as error:
             await self._look_again(node)
             if error.sent or all(self._cluster.owner(self._slot(slots[i])) == node for i in part) or any(asking):
-                raise
+                raise _of_node(error, node) from error
             # Nothing was sent, and by now somebody else serves the slots.
             for i in part:
                 replies[i] = TryAgain(str(error))
@@ -265,6 +302,16 @@ class ClusterLink(Link):
             connect = partial(self._cluster.connect, self._timeout, node)
             link = self._links[node] = NodeLink(connect, self._timeout, _nobody, self._depth)
         return link
+
+
+def _named(node: Node) -> str:
+    return f"{node[0]}:{node[1]}"
+
+
+def _of_node(error: BrokerUnavailable, node: Node) -> BrokerUnavailable:
+    """The same, naming the node: the others may well be there."""
+    name, text = _named(node), str(error)
+    return BrokerUnavailable(text if name in text else f"{name}: {text}", sent=error.sent, server=name)
 
 
 def _nobody(_: object) -> None:

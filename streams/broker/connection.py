@@ -136,6 +136,10 @@ class Broker:
         self._links.add(link)
         return link
 
+    def server_of(self, stream: str) -> str:
+        """Which server of several has a stream, as far as is known; '' where there is one only."""
+        return self.control.server_of(self.keys(stream).levels())
+
     async def primaries(self) -> dict[str, Link]:
         """A link to each server that has a part of the keys, by its name, for what must be asked of each.
 
@@ -147,14 +151,14 @@ class Broker:
         return await self.control.primaries()
 
     async def connect(self) -> None:
-        """Reach the server and read its clock.
+        """Reach the server, of a cluster any node, and read its clock.
 
         Raises:
             BrokerUnavailable: it cannot be reached.
             AccessDenied: it refuses the credentials, or the user may not call TIME.
             NoServer: the embedded server has no binary to run, or it did not start.
         """
-        seconds, micros = await self.control.call("TIME")
+        seconds, micros = await self.control.ask_any("TIME")
         self.clock.observe(int(seconds) * 1000 + int(micros) // 1000)
 
     async def close(self) -> None:

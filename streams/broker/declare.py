@@ -50,11 +50,12 @@ class Declaring:
         """
         streams = [self._keys.level(level) for level in self._levels]
         command = _DECLARE.command((self._keys.config(), *streams), self._retention, self._again, *self._groups)
-        index = ("SADD", self._keys.index(), *(f"{self._keys.stream}|{level}" for level in self._levels))
-        reply, indexed = await link.batch([command, index])
-        for refusal in (reply, indexed):
+        reply, noted = await link.batch([command, ("SADD", self._keys.levels(), *self._levels)])
+        for refusal in (reply, noted):
             if isinstance(refusal, BrokerError) and not isinstance(refusal, OutOfMemory):
                 raise refusal
+        # The index may be on another server, whose trouble is not this stream's.
+        await link.see_to("SADD", self._keys.index(), *(f"{self._keys.stream}|{level}" for level in self._levels))
         if isinstance(reply, BrokerError):
             return Declared([], [])
         code, retention, names, created, lost = reply

@@ -65,6 +65,8 @@ class Dial:
             BrokerUnavailable: the server cannot be reached.
             AccessDenied: it refuses the credentials.
         """
+        # Of several servers it is that one, not all that the URL names.
+        where = f"{options['host']}:{options['port']}" if "host" in options else self._address
         options = self.options | options
         options |= {
             "protocol": 2,
@@ -83,14 +85,15 @@ class Dial:
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (redis_errors.RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
-            raise self._unreachable(error) from error
+            raise self._unreachable(error, where) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection
 
-    def _unreachable(self, error: BaseException) -> BrokerError:
+    @staticmethod
+    def _unreachable(error: BaseException, where: str) -> BrokerError:
         cause = failures.loss(error, sent=False)
         if isinstance(cause, BrokerUnavailable) and "loading" not in str(cause):
-            return BrokerUnavailable(f"{self._address} cannot be reached: {cause}", sent=False)
+            return BrokerUnavailable(f"{where} cannot be reached: {cause}", sent=False)
         return cause

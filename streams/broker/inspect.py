@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams.broker.connection import Broker
+from streams.broker.errands import PATIENCE
 from streams.broker.pauses import Stored, stored_pauses
 from streams.broker.scripts import Command, Script
-from streams.errors import BrokerError, CommandRefused, GroupMissing, InvalidName
+from streams.errors import BrokerError, BrokerUnavailable, CommandRefused, GroupMissing, InvalidName, NotFound
 from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, index_key, parse_member
+from streams.partitions import Partitions
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
 _WHEREABOUTS = Script("whereabouts")
@@ -77,13 +79,58 @@ class Inspecting:
         self._link = broker.control
 
     async def streams(self) -> dict[str, list[int]]:
-        """Every stream with its levels. One command."""
-        streams: dict[str, list[int]] = {}
-        for row in await self._link.call("SMEMBERS", index_key(self._broker.namespace)):
-            name, bar, level = row.decode().rpartition("|")
-            if bar:
-                streams.setdefault(name, []).append(int(level))
-        return {name: sorted(levels) for name, levels in sorted(streams.items())}
+        """Every stream with its levels. One command.
+
+        Raises:
+            BrokerUnavailable: the server that has the index is away.
+        """
+        index = index_key(self._broker.namespace)
+        try:
+            return _streams(await self._link.call("SMEMBERS", index))
+        except BrokerUnavailable as error:
+            if server := self._link.server_of(index):
+                raise BrokerUnavailable(
+                    f"the list of streams cannot be read, for shard {server}, which has it, is away: name a stream, "
+                    f"whose own shard may well be there ({error})",
+                    server=server,
+                ) from error
+            raise
+
+    async def levels(self, stream: str) -> list[int]:
+        """The levels of one stream; none if there is no such stream. Two commands, in one trip if on one server.
+
+        They stand beside the stream as well as in the index, so the index may be away.
+        """
+        own, index = self._broker.keys(stream).levels(), index_key(self._broker.namespace)
+        commands: list[Command] = [("SMEMBERS", own), ("SMEMBERS", index)]
+        if self._link.server_of(own) == self._link.server_of(index):
+            beside, listed = await self._replies(commands)
+        else:
+            beside, listed = (await self._replies(commands[:1]))[0], []
+            try:
+                listed = (await self._replies(commands[1:], within=PATIENCE if beside else None))[0]
+            except BrokerUnavailable:
+                if not beside:
+                    raise
+        return sorted({*map(int, beside), *_streams(listed).get(stream, ())})
+
+    async def partitions(self, stream: str) -> Partitions:
+        """How a stream is spread. One command."""
+        return Partitions.parse(await self._link.call("GET", self._broker.keys(stream).partitions()))
+
+    async def existing(self, stream: str) -> list[int]:
+        """The levels of a stream that has to be there; as ``levels``.
+
+        Raises:
+            NotFound: there is no such stream; the message names those that are.
+        """
+        if levels := await self.levels(stream):
+            return levels
+        raise NotFound(
+            f"there is no stream {stream!r} on {self._broker.address}; there are: "
+            f"{', '.join(await self.streams()) or 'none'}. "
+            "A stream exists once something was published on it or a worker serves it"
+        )
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamStatus:
         """The status of one stream. Commands: 2, 2 per level, and 3 per level and group, in three round trips."""
@@ -220,15 +267,31 @@ class Inspecting:
         rows = await self._link.call("XRANGE", self._broker.keys(stream).level(level), start, "+", "COUNT", most)
         return [(entry_id.decode(), fields) for entry_id, fields in rows]
 
-    async def _replies(self, commands: Sequence[Command], tolerated: tuple[type[BrokerError], ...] = ()) -> list[Any]:
+    async def _replies(
+        self,
+        commands: Sequence[Command],
+        tolerated: tuple[type[BrokerError], ...] = (),
+        *,
+        within: float | None = None,
+    ) -> list[Any]:
         """Replies of a batch, None for a refusal of a tolerated kind."""
-        replies = await self._link.batch(commands)
+        replies = await self._link.batch(commands, within=within)
         for i, reply in enumerate(replies):
             if isinstance(reply, tolerated) and tolerated:
                 replies[i] = None
             elif isinstance(reply, BrokerError):
                 raise reply
         return replies
+
+
+def _streams(rows: Iterable[bytes]) -> dict[str, list[int]]:
+    """What the rows of the index name, in order."""
+    streams: dict[str, list[int]] = {}
+    for row in rows:
+        name, bar, level = row.decode().rpartition("|")
+        if bar:
+            streams.setdefault(name, []).append(int(level))
+    return {name: sorted(levels) for name, levels in sorted(streams.items())}
 
 
 def _pairs(row: Sequence[Any]) -> dict[str, Any]:

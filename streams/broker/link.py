@@ -13,6 +13,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
 
 from streams.broker import failures
+from streams.broker.errands import Errands
 from streams.broker.scripts import Command, by_sha
 from streams.broker.wire import Packed, Wire
 from streams.errors import BrokerError, BrokerUnavailable
@@ -28,6 +29,17 @@ class Link(ABC):
     The client library is used below its own client object: no pool, no retries (a retried write can write twice), one
     timeout per round trip instead of one per reply.
     """
+
+    def __init__(self) -> None:
+        self._errands = Errands(self.send)
+
+    async def see_to(self, *command: bytes | str | float) -> None:
+        """Have a command done, though its server may be away: then later, while this link is open.
+
+        Raises:
+            BrokerError: the server refused at once, and trying again cannot help.
+        """
+        await self._errands.do(command)
 
     async def call(self, *command: bytes | str | float, within: float | None = None) -> Any:
         """Send one command and return its reply, ``within`` seconds (the link's timeout if None).
@@ -57,6 +69,19 @@ class Link(ABC):
         Raises:
             BrokerUnavailable: as in ``call``.
         """
+
+    @abstractmethod
+    async def ask_any(self, *command: bytes | str | float) -> Any:
+        """Send a command that every server can answer alike, to whichever answers.
+
+        Raises:
+            BrokerUnavailable: none answers.
+            BrokerError: one refused.
+        """
+
+    @abstractmethod
+    def server_of(self, key: str) -> str:
+        """Which of several servers has a key, as far as is known; '' where there is one only."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -94,6 +119,7 @@ class NodeLink(Link):
         on_close: Callable[[NodeLink], None],
         depth: int = 1,
     ) -> None:
+        super().__init__()
         self._connect = connect
         self._on_close = on_close
         self._timeout = timeout
@@ -130,6 +156,7 @@ class NodeLink(Link):
     async def close(self) -> None:
         """Close the connection for good. Idempotent."""
         self._closed = True
+        self._errands.close()
         self._on_close(self)
         wire = self._wire
         if wire is None:
@@ -144,6 +171,15 @@ class NodeLink(Link):
     async def primaries(self) -> dict[str, Link]:
         """This one: the server has all keys."""
         return {"": self}
+
+    async def ask_any(self, *command: bytes | str | float) -> Any:
+        """Ask the one server that there is."""
+        return await self.call(*command)
+
+    def server_of(self, key: str) -> str:
+        """There is one server only."""
+        del key
+        return ""
 
     def leave(self, stay: Callable[[str, int], bool]) -> None:
         """Drop the connection if its server is no primary any more."""

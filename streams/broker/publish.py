@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
-from streams.errors import BrokerError
+from streams.errors import BrokerError, BrokerUnavailable, OutOfMemory
 from streams.keys import Keys
 from streams.partitions import Partitions
 from streams.priority import Levels
@@ -124,14 +124,18 @@ class Publishing:
         self._stream_of = dict(zip(levels.descending, self._streams, strict=True))
 
     async def register(self) -> Partitions:
-        """Write down that the stream exists, for whoever lists streams; returns how it is spread. Idempotent."""
-        rows = (f"{self._keys.stream}|{n}" for n in self._levels.ascending)
-        replies = await self._link.batch([("SADD", self._keys.index(), *rows), ("GET", self._keys.partitions())])
-        for reply in replies:
-            if isinstance(reply, BrokerError):
+        """Write down that the stream exists; returns how it is spread. Idempotent.
+
+        The index may be on another server than the stream. It is written later if that one is away.
+        """
+        levels: Command = ("SADD", self._keys.levels(), *self._levels.ascending)
+        refused, spread = await self._link.batch([levels, ("GET", self._keys.partitions())])
+        for reply in (refused, spread):
+            if isinstance(reply, BrokerError) and not isinstance(reply, OutOfMemory):
                 raise reply
-        count, _, by = (replies[1] or b"1 key").decode().partition(" ")
-        return Partitions(int(count), by)
+        rows = (f"{self._keys.stream}|{level}" for level in self._levels.ascending)
+        await self._link.see_to("SADD", self._keys.index(), *rows)
+        return Partitions.parse(spread)
 
     async def add_one(self, event: Prepared) -> str:
         """Store one event for now; returns its entry id, '' if the stream is full. One plain command, no script."""
@@ -169,16 +173,16 @@ class Publishing:
         keys = (self._keys.scheduled(), self._keys.scheduled_fields(), *self._streams)
         return [member.decode() for member in await self._link.call(*_SCHEDULE.command(keys, *arguments))]
 
-    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | None]:
-        """Store events that have a dedup id; None where the stream was full. Safe to send again after a lost answer."""
+    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | BrokerError | None]:
+        """Store events that have a dedup id; None where the stream was full, the refusal where one was refused.
+
+        Safe to send again after a lost answer.
+        """
         replies = await self._link.batch([self._once(event) for event in events])
         for reply in replies:
-            if isinstance(reply, BrokerError):
+            if isinstance(reply, BrokerUnavailable):
                 raise reply
-        return [
-            None if code < 0 else Stored(place.decode(), event_id.decode(), int(level), code == 0)
-            for code, event_id, level, place in replies
-        ]
+        return [reply if isinstance(reply, BrokerError) else _stored(*reply) for reply in replies]
 
     def _once(self, event: Prepared) -> Command:
         keys = (
@@ -191,6 +195,10 @@ class Publishing:
         return _PUBLISH_ONCE.command(
             keys, self._max_len, self._window_ms, event.level, event.event_id, event.delay_ms, *event.fields
         )
+
+
+def _stored(code: int, event_id: bytes, level: bytes, place: bytes) -> Stored | None:
+    return None if code < 0 else Stored(place.decode(), event_id.decode(), int(level), code == 0)
 
 
 class Scheduling:

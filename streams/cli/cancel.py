@@ -10,6 +10,7 @@ from streams.cancellations import Cancellation
 from streams.cli.common import (
     AsJson,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     connected,
@@ -37,7 +38,7 @@ HELP = (
 )
 
 
-def cancel(
+def cancel(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     ids: Annotated[
         list[str],
@@ -47,6 +48,7 @@ def cancel(
     group: Annotated[
         str, typer.Option("--group", help="Where it waits for a retry, if it does in several.", show_default=False)
     ] = "",
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -55,7 +57,7 @@ def cancel(
 
     async def main() -> Cancellation:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.cancellations(stream, by=person()).cancel_many(ids, group)
+            return await pipeline.cancellations(stream, by=person(), partition=partition).cancel_many(ids, group)
 
     outcome = run(main)
     if as_json:
@@ -71,8 +73,9 @@ def cancel(
         )
     else:
         for id, state in outcome.cancelled.items():
+            where = place(state.stream, state.group, state.level)
             due = f", due {moment(state.due)}" if state.due is not None else ""
-            say(f"cancelled {one_line(id)} on {place(stream, state.group, state.level)}: it was {state.state}{due}")
+            say(f"cancelled {one_line(id)} on {where}: it was {state.state}{due}")
         for error in outcome.refused.values():
             remark(one_line(f"streams: {error}"))
     if outcome.refused:
@@ -81,5 +84,5 @@ def cancel(
 
 
 def _plain(id: str, state: EntryState) -> dict[str, Any]:
-    names = ("state", "group", "level", "entry_id", "event_id", "type", "due", "failures", "stalls")
+    names = ("stream", "state", "group", "level", "entry_id", "event_id", "type", "due", "failures", "stalls")
     return {"id": id, **{name: getattr(state, name) for name in names}}

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.broker.shards import Away
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError, NotFound
 from streams.pipeline import Pipeline
@@ -49,6 +50,13 @@ Namespace = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for programs.")]
 StreamName = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.", show_default=False)]
+PartitionNumber = Annotated[
+    int | None,
+    typer.Option(
+        "--partition", min=0, help="Only this partition of the stream, by its number. Default: all of them.",
+        show_default=False,
+    ),
+]  # fmt: skip
 GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="The group's name.", show_default=False)]
 
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -95,16 +103,24 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(body())
 
 
-async def check_group(pipeline: Pipeline, stream: str, group: str) -> None:
+async def check_group(pipeline: Pipeline, stream: str, group: str, partition: int | None = None) -> None:
     """Refuse a stream or group that is not there, with the names that are.
 
     Raises:
         NotFound: it is not there, and has no dead letters either.
     """
-    row = await pipeline.status().stream(stream)
+    row = await pipeline.status().stream(stream, partition=partition)
     names = [found.group for found in row.groups]
-    if group not in names and await pipeline.dead_letters(stream, group).count() == 0:
+    if group not in names and await pipeline.dead_letters(stream, group, partition=partition).count() == 0:
         raise NotFound(f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}")
+
+
+def tell_away(away: Sequence[Away]) -> None:
+    """One line for each shard that could not be asked; then the command ends, since not all is shown."""
+    for shard in away:
+        remark(f"streams: {shard}")
+    if away:
+        finish(Exit.UNREACHABLE)
 
 
 def stdout() -> Console:

@@ -13,6 +13,7 @@ from streams.cli.common import (
     AsJson,
     GroupName,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     check_group,
@@ -49,7 +50,6 @@ from streams.cli.dead_output import letter_facts, letters_table, plain_letter
 from streams.cli.exit_codes import Exit
 from streams.cli.show import errors_table
 from streams.dead_letter import DeadLetter, Filter
-from streams.dead_letters import DeadLetters
 from streams.errors import ConfigurationError
 
 app = typer.Typer(
@@ -91,6 +91,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     text: Text = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     after: Annotated[str, typer.Option(help="Go on after this dead letter.", show_default=False)] = "",
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -100,8 +101,8 @@ def ls(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> tuple[list[DeadLetter], int, float]:
         async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group)
-            letters = pipeline.dead_letters(stream, group)
+            await check_group(pipeline, stream, group, partition)
+            letters = pipeline.dead_letters(stream, group, partition=partition)
             return (
                 await letters.page(where, after=after, limit=limit),
                 await letters.count(),
@@ -109,7 +110,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
             )
 
     found, total, now = run(main)
-    more = found[-1].id if len(found) == limit else None
+    more = found[-1].id if len(found) >= limit else None
     if as_json:
         write_json({"total": total, "next": more, "dead_letters": [plain_letter(letter) for letter in found]})
         return
@@ -136,6 +137,7 @@ def show(  # noqa: PLR0913 - each is an option of the command
     ident: LetterId,
     *,
     body: Body = False,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -144,8 +146,8 @@ def show(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> DeadLetter:
         async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group)
-            return await pipeline.dead_letters(stream, group).show(ident)
+            await check_group(pipeline, stream, group, partition)
+            return await pipeline.dead_letters(stream, group, partition=partition).show(ident)
 
     letter = run(main)
     if as_json:
@@ -194,6 +196,7 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default=False)] = None,
     yes: Yes = False,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -205,8 +208,8 @@ def replay(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> tuple[int, int]:
         async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group)
-            letters = pipeline.dead_letters(stream, group, by=person())
+            await check_group(pipeline, stream, group, partition)
+            letters = pipeline.dead_letters(stream, group, by=person(), partition=partition)
             planned = await letters.replay(which, dry_run=True, limit=limit)
             if dry_run or planned.matched == 0:
                 return planned.matched, 0
@@ -252,6 +255,7 @@ def discard(  # noqa: PLR0913 - each is an option of the command
     all_of_them: All = False,
     dry_run: DryRun = False,
     yes: Yes = False,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -263,8 +267,8 @@ def discard(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> int:
         async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group)
-            letters: DeadLetters = pipeline.dead_letters(stream, group, by=person())
+            await check_group(pipeline, stream, group, partition)
+            letters = pipeline.dead_letters(stream, group, by=person(), partition=partition)
             planned = await letters.discard(which, dry_run=True)
             if dry_run or planned == 0:
                 return planned
@@ -304,6 +308,7 @@ def export(  # noqa: PLR0913 - each is an option of the command
     output: Annotated[
         Path | None, typer.Option(dir_okay=False, help="File to write.", show_default="standard output")
     ] = None,
+    partition: PartitionNumber = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -313,8 +318,8 @@ def export(  # noqa: PLR0913 - each is an option of the command
     async def main(target: TextIO) -> int:
         count = 0
         async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group)
-            async for letter in pipeline.dead_letters(stream, group).export(where):
+            await check_group(pipeline, stream, group, partition)
+            async for letter in pipeline.dead_letters(stream, group, partition=partition).export(where):
                 target.write(orjson.dumps(letter).decode() + "\n")
                 count += 1
         return count

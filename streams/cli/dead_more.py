@@ -14,6 +14,7 @@ from streams.cli.common import (
     AsJson,
     GroupName,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     cell,
@@ -51,6 +52,7 @@ def edit(  # noqa: PLR0913 - each is an option of the command
     ident: LetterId,
     *,
     data: Annotated[str | None, typer.Option(metavar="TEXT", help="The body.", show_default="standard input")] = None,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -60,8 +62,8 @@ def edit(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> str:
         async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group)
-            letters = pipeline.dead_letters(stream, group, by=person())
+            await check_group(pipeline, stream, group, partition)
+            letters = pipeline.dead_letters(stream, group, by=person(), partition=partition)
             letter = await letters.show(ident)
             try:
                 body = orjson.loads(text) if letter.is_json else text
@@ -82,11 +84,12 @@ def edit(  # noqa: PLR0913 - each is an option of the command
     "\n\nOne line for each batch of at most 100, the latest first. What ended was handled or cancelled: nothing"
     " of it is kept." + examples("streams dead replays orders billing", "streams dead replays orders billing --json"),
 )
-def replays(
+def replays(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
     *,
     limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many.")] = 10,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -95,8 +98,8 @@ def replays(
 
     async def main() -> list[ReplayView]:
         async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group)
-            return await Outcomes(pipeline, stream).replays(group, limit)
+            await check_group(pipeline, stream, group, partition)
+            return await Outcomes(pipeline, stream).replays(group, limit, partition)
 
     found = run(main)
     if as_json:

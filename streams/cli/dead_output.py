@@ -9,15 +9,19 @@ from rich.table import Table
 from streams.cli.common import cell, moment, shown_meta, span, table
 from streams.cli.show import attempts, facts
 from streams.dead_letter import DeadLetter
+from streams.partitions import number_of
 
 
 def letters_table(letters: list[DeadLetter], now: float) -> Table:
-    """One line per letter."""
-    made = table("ID", "AGE", "REASON", ">LEVEL", "TYPE", ">TRIES", "*LAST ERROR")
-    made.columns[4].max_width = 20
+    """One line per letter; of several partitions with its number."""
+    is_spread = len({letter.stream for letter in letters}) > 1
+    where = (">PARTITION",) if is_spread else ()
+    made = table("ID", *where, "AGE", "REASON", ">LEVEL", "TYPE", ">TRIES", "*LAST ERROR")
+    made.columns[4 + len(where)].max_width = 20
     for letter in letters:
         made.add_row(
             letter.id,
+            *([str(number_of(letter.stream))] if is_spread else []),
             span(now - letter.died_at),
             f"[red]{cell(letter.reason)}[/]",
             str(letter.level),
@@ -41,7 +45,7 @@ def letter_facts(letter: DeadLetter, stream: str, group: str) -> Table:
     """One letter, fact by fact."""
     found: list[tuple[str, object]] = [
         ("dead letter", letter.id),
-        ("where", f"{stream}/{group}, level {letter.level}, entry {letter.entry_id}"),
+        ("where", f"{letter.stream or stream}/{group}, level {letter.level}, entry {letter.entry_id}"),
         ("reason", letter.reason),
         ("died", moment(letter.died_at)),
         ("event id", letter.event_id),

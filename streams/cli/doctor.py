@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from streams.broker.access import ROLES
+from streams.broker.shards import Away
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -23,6 +24,7 @@ from streams.cli.common import (
     run,
     say,
     stdout,
+    tell_away,
     write_json,
 )
 from streams.cli.exit_codes import Exit
@@ -111,15 +113,16 @@ def _repair(stream: str, url: str | None, namespace: str | None, *, yes: bool, a
     if not yes and not sys.stdin.isatty():
         raise ConfigurationError("there is no terminal to ask at: give --yes")
 
-    async def look() -> dict[str, Strays]:
+    async def look() -> tuple[dict[str, Strays], list[Away]]:
         async with connected(url, namespace) as pipeline:
-            return await Repair(pipeline.broker, person()).look(stream)
+            repair = Repair(pipeline.broker, person())
+            return await repair.look(stream), repair.away
 
     async def mend() -> dict[str, Strays]:
         async with connected(url, namespace) as pipeline:
             return await Repair(pipeline.broker, person()).mend(stream)
 
-    plan = run(look)
+    plan, away = run(look)
     work = any(getattr(strays, name) for strays in plan.values() for name in _MENDING)
     if not as_json:
         _tell(plan)
@@ -134,6 +137,7 @@ def _repair(stream: str, url: str | None, namespace: str | None, *, yes: bool, a
         say(f"repaired: {total}; written to the audit record")
     else:
         say(f"nothing to repair, {len(plan)} streams looked at")
+    tell_away(away)
 
 
 def _tell(plan: dict[str, Strays]) -> None:

@@ -12,6 +12,7 @@ from streams.cli.common import (
     AsJson,
     GroupName,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     cell,
@@ -47,12 +48,19 @@ app = typer.Typer(
     " given up, and its dead letters are left."
     + examples("streams groups ls orders", "streams groups ls orders --json"),
 )
-def ls(stream: StreamName, *, as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
+def ls(
+    stream: StreamName,
+    *,
+    partition: PartitionNumber = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
     """Show the groups of a stream."""
 
     async def main() -> list[GroupInfo]:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.groups(stream).list()
+            return await pipeline.groups(stream, partition=partition).list()
 
     groups = run(main)
     retention = groups[0].retention if groups else ""
@@ -92,6 +100,7 @@ def drop(  # noqa: PLR0913 - each is an option of the command
     *,
     force: Annotated[bool, typer.Option("--force", help="Although consumers are alive; their workers end.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -102,11 +111,14 @@ def drop(  # noqa: PLR0913 - each is an option of the command
 
     async def look() -> GroupInfo | None:
         async with connected(url, namespace) as pipeline:
-            return next((info for info in await pipeline.groups(stream).list() if info.group == group), None)
+            return next(
+                (info for info in await pipeline.groups(stream, partition=partition).list() if info.group == group),
+                None,
+            )
 
     async def main() -> Drop:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.groups(stream, by=person()).drop(group, force=force)
+            return await pipeline.groups(stream, by=person(), partition=partition).drop(group, force=force)
 
     if not yes and not _confirmed(stream, group, run(look)):
         remark("nothing was changed")

@@ -11,6 +11,7 @@ from streams.cli.common import (
     AsJson,
     GroupName,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     cell,
@@ -44,6 +45,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     *,
     everything: Annotated[bool, typer.Option("--all", help="Keys at work too.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Keys to show.")] = 100,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -52,7 +54,9 @@ def ls(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> list[OrderedKey]:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.ordered_keys(stream, group).list(limit, state=None if everything else "held")
+            return await pipeline.ordered_keys(stream, group, partition=partition).list(
+                limit, state=None if everything else "held"
+            )
 
     found = [replace(key, key=masked(key.key)) for key in run(main)]
     if as_json:
@@ -73,11 +77,12 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     help="Try the dead event of a held key again; what waits behind it follows in order."
     + examples("streams keys release whatsapp sender 5511999999999"),
 )
-def release(
+def release(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
     key: KeyName,
     *,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -86,7 +91,7 @@ def release(
 
     async def main() -> str:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.ordered_keys(stream, group, by=person()).release(key)
+            return await pipeline.ordered_keys(stream, group, by=person(), partition=partition).release(key)
 
     place = run(main)
     if as_json:
@@ -100,11 +105,12 @@ def release(
     help="Let a held key go on without its dead event, which stays among the dead letters."
     + examples("streams keys skip whatsapp sender 5511999999999"),
 )
-def skip(
+def skip(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
     key: KeyName,
     *,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -113,7 +119,7 @@ def skip(
 
     async def main() -> None:
         async with connected(url, namespace) as pipeline:
-            await pipeline.ordered_keys(stream, group, by=person()).skip(key)
+            await pipeline.ordered_keys(stream, group, by=person(), partition=partition).skip(key)
 
     run(main)
     if as_json:

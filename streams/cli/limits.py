@@ -12,6 +12,7 @@ from streams.cli.common import (
     AsJson,
     GroupName,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     cell,
@@ -44,11 +45,12 @@ Key = Annotated[
     " numbers in keys are masked."
     + examples("streams limits ls whatsapp sender", "streams limits ls whatsapp sender --waiting 20"),
 )
-def ls(
+def ls(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
     *,
     waiting: Annotated[int, typer.Option("--waiting", min=0, max=10_000, help="Keys to show.")] = 0,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -57,7 +59,7 @@ def ls(
 
     async def main() -> tuple[list[LimitInfo], list[KeyState]]:
         async with connected(url, namespace) as pipeline:
-            limits = pipeline.limits(stream, group)
+            limits = pipeline.limits(stream, group, partition=partition)
             return await limits.list(), await limits.waiting(waiting) if waiting else []
 
     infos, states = run(main)
@@ -114,6 +116,7 @@ def set_(  # noqa: PLR0913 - each is an option of the command
         int | None, typer.Option("--burst", help="How many at once after a quiet time.", show_default=False)
     ] = None,
     key: Key = None,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -122,7 +125,9 @@ def set_(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> str:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.limits(stream, group, by=person()).set(name, rate, burst, key=key)
+            return await pipeline.limits(stream, group, by=person(), partition=partition).set(
+                name, rate, burst, key=key
+            )
 
     before = run(main)
     if as_json:
@@ -141,6 +146,7 @@ def reset(  # noqa: PLR0913 - each is an option of the command
     name: LimitName,
     *,
     key: Key = None,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -149,7 +155,7 @@ def reset(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> str:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.limits(stream, group, by=person()).reset(name, key=key)
+            return await pipeline.limits(stream, group, by=person(), partition=partition).reset(name, key=key)
 
     before = run(main)
     if as_json:

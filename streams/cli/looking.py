@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from streams.broker.shards import Away
 from streams.cli.common import (
     AsJson,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     cell,
@@ -21,10 +23,10 @@ from streams.cli.common import (
     span,
     stdout,
     table,
+    tell_away,
     write_json,
 )
 from streams.cli.show import plain_state
-from streams.errors import NotFound
 from streams.queries import Item, Queries, WorkerView, ident, shown, shown_facts
 from streams.searching import Found, Search
 
@@ -67,8 +69,10 @@ def find(
                 "states": states,
                 "matches": [asdict(match) | {"type": shown(match.type)} for match in found.matches],
                 "left_out": found.left_out,
+                "away": [shard.as_plain() for shard in found.away],
             }
         )
+        tell_away(found.away)
         return
     made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
     for state in found.states:
@@ -81,6 +85,7 @@ def find(
     stdout().print(made)
     if found.left_out:
         remark(f"not looked at: {', '.join(found.left_out)}; name one with --stream")
+    tell_away(found.away)
 
 
 def workers(
@@ -92,15 +97,18 @@ def workers(
 ) -> None:
     """Show workers; see WORKERS_HELP."""
 
-    async def main() -> list[tuple[WorkerView, list[Item]]]:
+    async def main() -> tuple[list[tuple[WorkerView, list[Item]]], list[Away]]:
         async with connected(url, namespace) as pipeline:
             queries = Queries(pipeline)
-            found = await queries.workers()
-            return [(w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else []) for w in found]
+            workers = await queries.workers()
+            found = [(w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else []) for w in workers]
+            return found, queries.away
 
-    found = run(main)
+    found, away = run(main)
     if as_json:
-        write_json({"workers": [asdict(worker) | {"in_hand": list(map(_plain, items))} for worker, items in found]})
+        plain = [asdict(worker) | {"in_hand": list(map(_plain, items))} for worker, items in found]
+        write_json({"workers": plain, "away": [shard.as_plain() for shard in away]})
+        tell_away(away)
         return
     made = table("WORKER", "GROUP", "HOST", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">LAST HEARD OF")
     for worker, items in found:
@@ -115,13 +123,15 @@ def workers(
                 "", cell(ident(item.event_id)), cell(shown(item.type)), "", "", "", "", span(item.listed.silent)
             )
     stdout().print(made)
+    tell_away(away)
 
 
-def audit(
+def audit(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     before: Annotated[str, typer.Option(help="Go on before this row.", show_default=False)] = "",
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -130,9 +140,8 @@ def audit(
 
     async def main() -> list[tuple[str, dict[str, str]]]:
         async with connected(url, namespace) as pipeline:
-            if stream not in await pipeline.status().streams():
-                raise NotFound(f"there is no stream {stream!r}")
-            return await Queries(pipeline).audit(stream, before, limit)
+            await pipeline.status().existing(stream)
+            return await Queries(pipeline).audit(stream, before, limit, partition)
 
     rows = run(main)
     if as_json:

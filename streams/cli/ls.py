@@ -12,9 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from streams.broker.shards import Away, each
 from streams.cli.common import (
     AsJson,
     Namespace,
+    PartitionNumber,
     Url,
     cell,
     connected,
@@ -25,10 +27,13 @@ from streams.cli.common import (
     span,
     stdout,
     table,
+    tell_away,
     write_json,
 )
 from streams.cli.pause import named, story
+from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
+from streams.rows import grouped
 from streams.status import GroupRow, StreamRow
 
 HELP = (
@@ -48,6 +53,7 @@ def ls(
     ] = None,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")] = False,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -57,15 +63,19 @@ def ls(
     async def main() -> None:
         async with connected(url, namespace) as pipeline:
             if watch and not as_json:
-                await _watch(pipeline, stream)
+                await _watch(pipeline, stream, partition)
                 return
-            rows = await _rows(pipeline, stream)
+            rows, away = await _rows(pipeline, stream, partition)
         if as_json:
-            write_json({"streams": [as_plain(row) for row in rows]})
+            names = [(row, [part.stream for part in row.partitions]) for row in grouped(rows) if row.partitions]
+            totals = [as_plain(row) | {"partitions": parts} for row, parts in names]
+            plain = {"streams": [as_plain(row) for row in rows], "totals": totals}
+            write_json(plain | {"away": [shard.as_plain() for shard in away]})
         elif rows:
             stdout().print(overview(rows))
-        else:
+        elif not away:
             remark(f"no streams yet on {pipeline.settings.namespace!r}: publish an event, or start a worker")
+        tell_away(away)
 
     run(main)
 
@@ -77,12 +87,13 @@ def as_plain(row: StreamRow) -> dict[str, Any]:
 
 def overview(rows: list[StreamRow]) -> Group:
     """The table, and below it what is paused, by whom, since when and why."""
+    told = grouped(rows)
     lines = [
         Text(f"paused: {named(row.stream, pause)}, {story(pause)}", style="yellow")
-        for row in rows
+        for row in told
         for pause in row.paused
     ]
-    return Group(streams_table(rows), *([Text(), *lines] if lines else []))
+    return Group(streams_table(told), *([Text(), *lines] if lines else []))
 
 
 def streams_table(rows: list[StreamRow]) -> Table:
@@ -100,18 +111,37 @@ def streams_table(rows: list[StreamRow]) -> Table:
         ">CONSUMERS",
         ">SCHEDULED",
     )
-    for name, most in ((0, 22), (1, 18)):
+    for name, most in ((0, 32), (1, 18)):
         made.columns[name].max_width = most
     for at, row in enumerate(rows):
         if at:
             made.add_row()
-        first = (f"[bold]{cell(row.stream)}[/]", number(row.scheduled))
+        count = f" ({len(row.partitions)} partitions)" if row.partitions else ""
+        first = (f"[bold]{cell(row.stream)}[/]{count}", number(row.scheduled))
         if not row.groups:
             made.add_row(first[0], "[dim](no group)[/]", "all", number(row.stored), *[""] * 6, first[1])
         for group in row.groups:
             _add_group(made, group, *first)
             first = ("", "")
+        for number_, part in enumerate(row.partitions):
+            _add_partition(made, number_, part)
     return made
+
+
+def _add_partition(made: Table, partition: int, row: StreamRow) -> None:
+    """One line for each group of a partition, its levels in sum."""
+    first = (f"  [dim]partition {partition}[/]", number(row.scheduled))
+    for group in row.groups:
+        ages = [level.oldest_age for level in group.levels if level.oldest_age is not None]
+        totals = [group.total(what) for what in ("waiting", "processing", "retrying")]
+        held = "[yellow]paused[/]" if group.levels and all(level.paused for level in group.levels) else "all"
+        made.add_row(
+            first[0], cell(group.group), held, *map(number, totals), number(group.dead, style="red"), "",
+            span(max(ages, default=None)) or "[dim]·[/]", number(group.consumers), first[1],
+        )  # fmt: skip
+        first = ("", "")
+    if not row.groups:
+        made.add_row(first[0], "[dim](no group)[/]", "all", number(row.stored), *[""] * 6, first[1])
 
 
 def _add_group(made: Table, group: GroupRow, stream: str, scheduled: str) -> None:
@@ -131,13 +161,23 @@ def _add_group(made: Table, group: GroupRow, stream: str, scheduled: str) -> Non
         )
 
 
-async def _rows(pipeline: Pipeline, stream: str | None) -> list[StreamRow]:
+async def _rows(pipeline: Pipeline, stream: str | None, partition: int | None) -> tuple[list[StreamRow], list[Away]]:
+    """A row for each stream, and for each partition."""
     status = pipeline.status()
-    return await status.overview() if stream is None else [await status.stream(stream)]
+    if stream is not None:
+        names = await status.streams_of(stream, partition)
+        rows, away = await each(pipeline.broker, names, lambda name: status.stream(name, partition=0))
+        return rows, away
+    if partition is not None:
+        raise ConfigurationError("--partition is of one stream: name it, too")
+    survey = await status.survey()
+    return survey.rows, survey.away
 
 
-async def _watch(pipeline: Pipeline, stream: str | None) -> None:
+async def _watch(pipeline: Pipeline, stream: str | None, partition: int | None) -> None:
     with Live(console=stdout(), auto_refresh=False) as live:
         while True:
-            live.update(overview(await _rows(pipeline, stream)), refresh=True)
+            rows, away = await _rows(pipeline, stream, partition)
+            missing = [Text(str(shard), style="red") for shard in away]
+            live.update(Group(overview(rows), *missing), refresh=True)
             await asyncio.sleep(_REFRESH)

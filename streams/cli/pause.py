@@ -10,6 +10,7 @@ import typer
 from streams.cli.common import (
     AsJson,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     connected,
@@ -76,6 +77,7 @@ def pause(  # noqa: PLR0913 - each is an option of the command
         str, typer.Option("--reason", help="Why; whoever looks at the stream will see it.", show_default=False)
     ] = "",
     show: Annotated[bool, typer.Option("--list", help="Only show what is paused.")] = False,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -85,12 +87,12 @@ def pause(  # noqa: PLR0913 - each is an option of the command
     if show:
         if group or level is not None or attribute or reason:
             raise ConfigurationError("--list shows every pause of the stream: give it alone")
-        _list(stream, as_json=as_json, url=url, namespace=namespace)
+        _list(stream, partition, as_json=as_json, url=url, namespace=namespace)
         return
 
     async def main() -> Pausing:
         async with connected(url, namespace) as pipeline:
-            pauses = pipeline.pauses(stream, by=person())
+            pauses = pipeline.pauses(stream, by=person(), partition=partition)
             return await pauses.pause(group=group, level=level, reason=reason, **attribute)
 
     outcome = run(main)
@@ -102,10 +104,10 @@ def pause(  # noqa: PLR0913 - each is an option of the command
         say(f"{named(stream, outcome.pause)} was paused already, {story(outcome.pause)}")
 
 
-def _list(stream: str, *, as_json: bool, url: str | None, namespace: str | None) -> None:
+def _list(stream: str, partition: int | None, *, as_json: bool, url: str | None, namespace: str | None) -> None:
     async def main() -> tuple[list[Pause], dict[str, int]]:
         async with connected(url, namespace) as pipeline:
-            pauses = pipeline.pauses(stream)
+            pauses = pipeline.pauses(stream, partition=partition)
             found = await pauses.list()
             return found, await pauses.held() if any(pause.attribute for pause in found) else {}
 
@@ -131,6 +133,7 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     subject: Subject = None,
     key: Key = None,
     everything: Annotated[bool, typer.Option("--all", help="End every pause of the stream.")] = False,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -144,7 +147,7 @@ def resume(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> Resumption:
         async with connected(url, namespace) as pipeline:
-            pauses = pipeline.pauses(stream, by=person())
+            pauses = pipeline.pauses(stream, by=person(), partition=partition)
             return await (pauses.resume_all() if everything else pauses.resume(group=group, level=level, **attribute))
 
     outcome = run(main)
@@ -171,7 +174,9 @@ def _plain(pause: Pause) -> dict[str, Any]:
 
 
 def named(stream: str, pause: Pause) -> str:
-    """What is paused, e.g. ``orders, group billing, tenant acme``."""
+    """What is paused, e.g. ``orders, group billing, tenant acme``; of partitions those that it holds, if not all."""
+    if pause.partitions:
+        stream = f"{stream}, partition {' '.join(map(str, pause.partitions))}"
     if pause.attribute:
         return f"{place(stream, pause.group, None)}, {pause.attribute} {masked(one_line(pause.value))}"
     if not pause.group and pause.level is None and pause.scope != "stream":

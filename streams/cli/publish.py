@@ -44,11 +44,11 @@ from streams.cli.publish_options import (
     Tenant,
     ToLine,
 )
-from streams.cli.publishing import Outcome, Publisher
+from streams.cli.publishing import Outcome, Publisher, ranges
 from streams.codec import MAX_NESTING, parse_json
 from streams.errors import ConfigurationError, MalformedEvent, PublishUnknown, StreamFull
 from streams.event import Event, EventAttributes
-from streams.producer import Receipt
+from streams.receipt import Receipt
 
 HELP = (
     "Publish one event, or a file of them."
@@ -201,7 +201,8 @@ def _show_receipt(stream: str, event: Event[Any], receipt: Receipt, *, as_json: 
     elif not receipt.entry_id:
         say(f"scheduled {receipt.event_id} for {stream}, level {receipt.level}, in {event.delay:g} s")
     else:
-        say(f"published {receipt.event_id} on {stream}, level {receipt.level}, entry {receipt.entry_id}")
+        where = f"{stream}, partition {receipt.partition}" if receipt.partition else stream
+        say(f"published {receipt.event_id} on {where}, level {receipt.level}, entry {receipt.entry_id}")
 
 
 def _end(outcome: Outcome, *, as_json: bool) -> None:
@@ -224,14 +225,30 @@ def _end(outcome: Outcome, *, as_json: bool) -> None:
 
 
 def _advice(outcome: Outcome) -> str:
-    if isinstance(outcome.error, PublishUnknown) and outcome.in_doubt is not None:
-        first, last = outcome.in_doubt
-        return (
-            f"the answer for lines {first} to {last} was lost: they may be stored or not. {outcome.published:,} events "
-            f"before them are surely stored. --from-line {first} publishes the doubtful lines again (safe if they have "
-            f"a dedup_id), --from-line {last + 1} leaves them out"
+    facts = [f"{outcome.published:,} events are surely stored"]
+    if not outcome.unknown:
+        facts.append(f"go on with --from-line {outcome.resume_line}")
+    if outcome.not_stored:
+        facts.append(f"surely not stored: {_lines(outcome.not_stored)}")
+    if outcome.unknown and outcome.in_doubt is not None:
+        facts.append(
+            f"the answer for {_lines(outcome.unknown)} was lost: they may be stored or not. --from-line "
+            f"{outcome.in_doubt[0]} publishes the doubtful lines again (safe if they have a dedup_id), --from-line "
+            f"{outcome.in_doubt[1] + 1} leaves them out"
         )
     cause = str(outcome.error).rstrip(".")
     if isinstance(outcome.error, StreamFull):
         cause = f"stream {outcome.error.stream!r} is full (max_len {outcome.error.max_len}); nothing was dropped"
-    return f"{cause}. {outcome.published:,} events are surely stored; go on with --from-line {outcome.resume_line}"
+    if isinstance(outcome.error, PublishUnknown):
+        cause = "ended half-way"
+    if outcome.is_mixed:  # With partitions, what is missing lies between what is stored.
+        facts.append("lines behind that are stored, too: publish again what is missing, or give events a dedup_id")
+    return f"{cause}. {'; '.join(facts)}"
+
+
+def _lines(numbers: list[int]) -> str:
+    """``line 7``, ``lines 3 to 9, 12``; the first ten runs of them."""
+    found = ranges(numbers)
+    words = [str(first) if first == last else f"{first} to {last}" for first, last in found[:10]]
+    more = "" if len(found) <= 10 else f" and {len(found) - 10} more runs (see --receipts)"
+    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(words)}{more}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -12,14 +12,19 @@ import orjson
 
 from streams.cli.common import remark
 from streams.cli.lines import Line, LineRefused, Parser
-from streams.errors import PublishUnknown, StreamFull, StreamsError
+from streams.errors import StreamsError
 from streams.event import Event
-from streams.producer import Producer, Receipt
+from streams.producer import Producer
+from streams.receipt import BatchOutcome, Receipt
 
 
 @dataclass
 class Outcome:
-    """What became of the lines. ``resume_line``: the first one not surely stored, if publishing ended early."""
+    """What became of the lines. ``resume_line``: the first one not surely stored, if publishing ended early.
+
+    ``not_stored`` and ``unknown``: the lines that were read and are surely not stored, or may be stored or not.
+    ``is_mixed``: lines behind the first of these are stored.
+    """
 
     lines: int = 0
     published: int = 0
@@ -27,6 +32,9 @@ class Outcome:
     refused: int = 0
     in_doubt: tuple[int, int] | None = None
     resume_line: int | None = None
+    not_stored: list[int] = field(default_factory=list)
+    unknown: list[int] = field(default_factory=list)
+    is_mixed: bool = False
     seconds: float = 0.0
     error: StreamsError | None = field(default=None, repr=False)
 
@@ -35,7 +43,8 @@ class Outcome:
         plain: dict[str, Any] = {
             name: getattr(self, name) for name in ("lines", "published", "duplicates", "refused", "in_doubt")
         }
-        return plain | {"resume_line": self.resume_line, "seconds": round(self.seconds, 3)}
+        plain |= {"resume_line": self.resume_line, "seconds": round(self.seconds, 3)}
+        return plain | {"not_stored": ranges(self.not_stored), "unknown": ranges(self.unknown)}
 
 
 @dataclass
@@ -107,25 +116,41 @@ class Publisher:
                 self._receipt(number, "duplicate", event_id=receipt.event_id)
             else:
                 outcome.published += 1
-                facts = {"event_id": receipt.event_id, "level": receipt.level, "entry_id": receipt.entry_id}
-                self._receipt(number, "published", **facts)
+                self._receipt(number, "published", **_facts(receipt))
         if self.receipts is not None:
             self.receipts.flush()
         self.progress(outcome.lines)
 
     def _interrupted(self, error: StreamsError, through: int) -> None:
-        """Count what is surely stored of the call that failed, and find the line to go on with."""
+        """Count what became of the events of the call that failed, and find the line to go on with."""
         outcome = self.outcome
         outcome.error = error
-        sure = max(0, error.accepted - through) if isinstance(error, (StreamFull, PublishUnknown)) else 0
-        for _ in range(sure):
-            self._receipt(self._next_event(), "published")
-            outcome.published += 1
-        self._book_refused()
+        told = error.outcome or BatchOutcome()
         events = [number for number, refused in self._open if refused is None]
-        outcome.resume_line = events[0] if events else self._last + 1
-        if events and isinstance(error, PublishUnknown):
-            outcome.in_doubt = (events[0], events[min(len(error.event_ids), len(events)) - 1])
+        for at, number in enumerate(events, through):
+            if at in told.receipts:
+                outcome.published += 1
+                outcome.is_mixed |= bool(outcome.unknown or outcome.not_stored)
+                self._receipt(number, "published", **_facts(told.receipts[at]))
+            elif at in told.unknown:
+                outcome.unknown.append(number)
+                self._receipt(number, "unknown")
+            else:
+                outcome.not_stored.append(number)
+                self._receipt(number, "not stored")
+        left = [number for number in events if number in {*outcome.unknown, *outcome.not_stored}]
+        self._end_at(left[0] if left else self._last + 1)
+        if outcome.unknown:
+            outcome.in_doubt = (outcome.unknown[0], outcome.unknown[-1])
+
+    def _end_at(self, line: int) -> None:
+        """What is before that line need not be read again."""
+        self.outcome.resume_line = line
+        while self._open and self._open[0][0] < line:
+            number, refused = self._open.popleft()
+            self.outcome.lines += 1
+            if refused is not None:
+                self._refuse(number, refused)
 
     def _next_event(self) -> int:
         """Take the next event's line; refused lines before it are settled with it."""
@@ -138,10 +163,29 @@ class Publisher:
         while self._open and (refused := self._open[0][1]) is not None:
             number, _ = self._open.popleft()
             self.outcome.lines += 1
-            self.outcome.refused += 1
-            remark(f"line {number}: {refused}")
-            self._receipt(number, "refused", reason=refused.reason)
+            self._refuse(number, refused)
+
+    def _refuse(self, number: int, refused: LineRefused) -> None:
+        self.outcome.refused += 1
+        remark(f"line {number}: {refused}")
+        self._receipt(number, "refused", reason=refused.reason)
 
     def _receipt(self, number: int, outcome: str, **facts: Any) -> None:
         if self.receipts is not None:
             self.receipts.write(orjson.dumps({"line": number, "outcome": outcome, **facts}) + b"\n")
+
+
+def _facts(receipt: Receipt) -> dict[str, Any]:
+    facts = {"event_id": receipt.event_id, "level": receipt.level, "entry_id": receipt.entry_id}
+    return facts | ({"partition": receipt.partition} if receipt.partition else {})
+
+
+def ranges(lines: Sequence[int]) -> list[list[int]]:
+    """Ascending lines as pairs of first and last."""
+    found: list[list[int]] = []
+    for line in lines:
+        if found and line == found[-1][1] + 1:
+            found[-1][1] = line
+        else:
+            found.append([line, line])
+    return found

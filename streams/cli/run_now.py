@@ -9,6 +9,7 @@ import typer
 from streams.cli.common import (
     AsJson,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     connected,
@@ -37,7 +38,7 @@ HELP = (
 )
 
 
-def run_now(
+def run_now(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     ids: Annotated[
         list[str],
@@ -47,6 +48,7 @@ def run_now(
     group: Annotated[
         str, typer.Option("--group", help="Where it waits for a retry, if it does in several.", show_default=False)
     ] = "",
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -59,7 +61,7 @@ def run_now(
         async with connected(url, namespace) as pipeline:
             for id in dict.fromkeys(ids):
                 try:
-                    hurried[id] = await pipeline.run_now(stream, id, group, by=person())
+                    hurried[id] = await pipeline.run_now(stream, id, group, by=person(), partition=partition)
                 except (NotWaiting, NotFound) as error:
                     refused[id] = error
         return hurried, refused
@@ -67,15 +69,23 @@ def run_now(
     hurried, refused = run(main)
     if as_json:
         rows: list[dict[str, Any]] = [
-            {"id": id, "was": state.state, "group": state.group, "level": state.level, "due": state.due}
+            {
+                "id": id,
+                "stream": state.stream,
+                "was": state.state,
+                "group": state.group,
+                "level": state.level,
+                "due": state.due,
+            }
             for id, state in hurried.items()
         ]
         told = [{"id": id, "message": str(error)} for id, error in refused.items()]
         write_json({"stream": stream, "due_now": rows, "refused": told})
     else:
         for id, state in hurried.items():
+            where = place(state.stream, state.group, state.level)
             due = f", due {moment(state.due)}" if state.due is not None else ""
-            say(f"{one_line(id)} on {place(stream, state.group, state.level)} is due now: it was {state.state}{due}")
+            say(f"{one_line(id)} on {where} is due now: it was {state.state}{due}")
         for error in refused.values():
             remark(one_line(f"streams: {error}"))
     if refused:

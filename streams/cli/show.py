@@ -11,6 +11,7 @@ from rich.table import Table
 from streams.cli.common import (
     AsJson,
     Namespace,
+    PartitionNumber,
     StreamName,
     Url,
     cell,
@@ -47,6 +48,7 @@ def show(  # noqa: PLR0913 - each is an option of the command
     *,
     group: Annotated[str, typer.Option(help="Only this group.", show_default=False)] = "",
     body: Annotated[bool, typer.Option("--body", help="Show the body too, unmasked.")] = False,
+    partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -55,7 +57,7 @@ def show(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> list[EntryState]:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.status().find(stream, ident, group)
+            return await pipeline.status().find(stream, ident, group, partition=partition)
 
     states = run(main)
     if as_json:

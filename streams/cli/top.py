@@ -17,11 +17,12 @@ import typer
 from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
-from streams.cli.common import AsJson, Namespace, Url, connected, examples, person, run, stdout, write_json
+from streams.cli.common import AsJson, Namespace, Url, connected, examples, person, run, stdout, tell_away, write_json
 from streams.cli.top_keys import KeyReader
 from streams.cli.top_screen import SORTS, DeedName, Question, Screen
 from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, StreamsError
+from streams.overview import grouped_views
 from streams.pipeline import Pipeline
 from streams.queries import Queries, shown
 
@@ -53,12 +54,15 @@ def top(
         async with connected(url, namespace) as pipeline:
             queries, screen = Queries(pipeline), Screen(sort=sort)
             views = await queries.overview()
-            screen.update(views)
+            screen.update(grouped_views(views), queries.away)
             if as_json:
-                write_json({"streams": [asdict(view) for view in views]})
+                away = [shard.as_plain() for shard in queries.away]
+                write_json({"streams": [asdict(view) for view in views], "away": away})
+                tell_away(queries.away)
             elif not (sys.stdin.isatty() and sys.stdout.isatty()) or stdout().is_dumb_terminal:
                 screen.width = stdout().width
                 stdout().print(screen.draw())
+                tell_away(queries.away)
             else:
                 await _live(pipeline, queries, screen)
 
@@ -81,7 +85,7 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: Screen) -> None:
                 _forget(keys)  # Whatever was pressed meanwhile was meant for the screen before.
             if time.monotonic() - looked >= _EVERY or deed:
                 with contextlib.suppress(StreamsError):
-                    screen.update(await queries.overview())
+                    screen.update(await queries.grouped(), queries.away)
                 looked = time.monotonic()
             if screen.asked is not None and not screen.is_awaited:
                 screen.is_awaited = True

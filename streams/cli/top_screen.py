@@ -15,6 +15,7 @@ from rich.cells import cell_len, chop_cells
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from streams.broker.shards import Away
 from streams.cli.columns import Column, lines_of, shortened
 from streams.cli.common import moment, span
 from streams.dead_letter import DeadLetter
@@ -86,6 +87,7 @@ class Screen:
         asked: what waits for a yes; None for nothing.
         confirmed: what the last yes was about.
         told: what was done last.
+        away: shards of a cluster that could not be asked.
         width, height: of the terminal; 0: no bound.
         is_awaited: what was pressed before the question could be seen is gone.
     """
@@ -100,6 +102,7 @@ class Screen:
     asked: Question | None = None
     confirmed: Question | None = None
     told: str = ""
+    away: list[Away] = field(default_factory=list)
     width: int = 0
     height: int = 0
     is_awaited: bool = False
@@ -107,8 +110,9 @@ class Screen:
     _first_letter: int = 0
     _is_drawn: bool = False
 
-    def update(self, views: Sequence[StreamView]) -> None:
+    def update(self, views: Sequence[StreamView], away: Sequence[Away] = ()) -> None:
         """Take what the server said; the line that was chosen stays chosen, wherever it is now."""
+        self.away = list(away)
         kept = self.line
         self.lines = [
             Line(view.row.stream, group, any(pause.covers(group.row.group, level) for pause in view.row.paused
@@ -167,7 +171,7 @@ class Screen:
             self.asked, self.told = None, TOO_SMALL
         footer = self._footer()[: self.height or None]
         title, heads, rows, chosen = self._letters() if self.letters is not None else self._groups()
-        more = self._details() if self.letters is not None else []
+        more = self._details() if self.letters is not None else self._missing()
         room = len(rows)
         if self.height:
             if self.height - len(footer) - len(more) < 2 + _LEAST_ROWS:
@@ -313,6 +317,10 @@ class Screen:
             self.width or 10**6,
         )  # fmt: skip
         return f"dead letters of {'/'.join(self.opened)}", heads, found, self.at
+
+    def _missing(self) -> list[Text]:
+        """The shards that could not be asked."""
+        return [Text(self._cut(str(shard)), style="red") for shard in self.away]
 
     def _details(self) -> list[Text]:
         """The chosen letter, where its line is too short for it."""

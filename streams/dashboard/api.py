@@ -32,11 +32,13 @@ from streams.errors import (
     NotFound,
     NotWaiting,
     OutOfMemory,
+    PartlyPublished,
     PublishUnknown,
     StreamFull,
     StreamsError,
 )
 from streams.pipeline import Pipeline
+from streams.receipt import BatchOutcome
 from streams.version import __version__
 
 logger = logging.getLogger("streams.dashboard")
@@ -73,6 +75,7 @@ class Api:
         # What has a path after an id stands before the id alone, which takes any path.
         routes.sort(key=lambda route: route.path.endswith("{id:path}"))
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: problem, Exception: _broken})
+        self.app.router.redirect_slashes = False  # A path without a name is none; its answer is a problem, too.
 
     def _answer(self, operations: Mapping[str, Operation]) -> Any:
         async def answer(request: Request) -> Response:
@@ -81,11 +84,12 @@ class Api:
             request.scope["token"] = token
             if operation.publishes and "idempotency-key" in request.headers:
                 _check(KEY, request.headers["idempotency-key"], 400)
+            request.scope["partition"] = _partition(request, operation)
             given = await _read(request, operation)
             try:
                 status, found = await operation.act(request, given)
             except StreamsError as error:
-                raise _failure(error) from None
+                raise _failure(error) from error
             return Response(orjson.dumps(found, default=str), status, media_type="application/json")
 
         return answer
@@ -127,11 +131,23 @@ class Api:
         return Response(orjson.dumps(made), media_type="application/json")
 
 
+def _partition(request: Request, operation: Operation) -> int | None:
+    """The partition that is meant, whatever the method."""
+    found = request.query_params.getlist("partition") if operation.takes_partition else []
+    if not found:
+        return None
+    if len(found) > 1 or not (found[0].isascii() and found[0].isdecimal() and len(found[0]) < 4):
+        raise HTTPException(400, "partition: a number from 0 to 999")
+    return int(found[0])
+
+
 async def _read(request: Request, operation: Operation) -> dict[str, Any]:
     """What was sent, checked: the query for a GET, else the body."""
     if operation.body is None:
         given: dict[str, Any] = {}
         for name, text in request.query_params.multi_items():
+            if name == "partition" and operation.takes_partition:
+                continue
             if name not in operation.query or name in given:
                 raise HTTPException(400, "a parameter is unknown, or there twice")
             given[name] = _value(text, operation.query[name])
@@ -190,6 +206,8 @@ def _failure(error: StreamsError) -> HTTPException:
         return HTTPException(404, "there is none")
     if isinstance(error, NotWaiting):
         return HTTPException(409, f"it is {error.state}")
+    if isinstance(error, PartlyPublished):
+        return HTTPException(503, "some events are stored, others surely not", {"Retry-After": "5"})
     if isinstance(error, PublishUnknown):
         return HTTPException(503, "the answer was lost: it may be stored; repeat it with an idempotency key")
     if isinstance(error, (StreamFull, OutOfMemory)):
@@ -201,11 +219,22 @@ def _failure(error: StreamsError) -> HTTPException:
     return HTTPException(400, "the request is refused")
 
 
+def _told(outcome: BatchOutcome) -> dict[str, Any]:
+    """What became of each event of a batch."""
+    return {
+        "stored": [{"event": item, **receipt._asdict()} for item, receipt in sorted(outcome.receipts.items())],
+        "not_stored": outcome.not_stored,
+        "unknown": outcome.unknown,
+    }
+
+
 async def problem(_: Request, error: Exception) -> Response:
     """What went wrong, as RFC 9457 has it."""
-    if isinstance(error, HTTPException):
-        return problem_of(error.status_code, error.detail, error.headers)
-    return problem_of(500, "")
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = error.detail if isinstance(error, HTTPException) else ""
+    headers = error.headers if isinstance(error, HTTPException) else None
+    outcome = getattr(error.__cause__, "outcome", None)
+    return problem_of(status, detail, headers, _told(outcome) if isinstance(outcome, BatchOutcome) else {})
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -112,8 +112,7 @@ class Deeds:
         stream, reason = name_of(request), str(form.get("reason", ""))[:500]
         group = str(form.get("group", ""))[:100]
         attribute, value = str(form.get("attribute", "")), str(form.get("value", "")).strip()[:500]
-        if stream not in await self._pipeline.status().streams():
-            raise NotFound("no such stream")
+        await self._pipeline.status().existing(stream)
         if group:
             await group_of(self._pipeline, stream, group)
         if attribute == "instance" and form.get("sign"):
@@ -130,8 +129,7 @@ class Deeds:
     async def resume(self, request: Request, form: FormData) -> Deed:
         """Let what is paused go on."""
         stream = name_of(request)
-        if stream not in await self._pipeline.status().streams():
-            raise NotFound("no such stream")
+        await self._pipeline.status().existing(stream)
         pauses = self._pipeline.pauses(stream, by=who(request))
         found = [pause for pause in await pauses.list() if sign_of(pause.scope) == form.get("pause")]
         if not found:

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from streams.dashboard.accounts import Role
 from streams.dashboard.operations import CURSOR, LIMIT, NAME, TEXT, Operation, Schema
 from streams.dashboard.reading import group_of
-from streams.dashboard.tasks import entry_plain, ident_of, stream_of, who
+from streams.dashboard.tasks import entry_plain, ident_of, partition_of, stream_of, who
 from streams.errors import NotFound
+from streams.ordered_keys import OrderedKeys
 from streams.outcomes import Outcomes
 from streams.pipeline import Pipeline
 from streams.queries import Queries, shown
@@ -75,37 +76,49 @@ class Mending:
     async def run_now(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let an event run."""
         state = await self._pipeline.run_now(
-            stream_of(request), ident_of(request), given.get("group", ""), by=who(request)
+            stream_of(request),
+            ident_of(request),
+            given.get("group", ""),
+            by=who(request),
+            partition=partition_of(request),
         )
         return 200, {"was": entry_plain(state)}
 
     async def edit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Put a letter back."""
         stream, group = await self._group(request)
-        letters = self._pipeline.dead_letters(stream, group, by=who(request))
+        letters = self._pipeline.dead_letters(stream, group, by=who(request), partition=partition_of(request))
         return 200, {"entry": await letters.replay_edited(given["letter"], given["data"])}
 
     async def replays(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """What became of replays."""
         stream, group = await self._group(request)
-        found = await Outcomes(self._pipeline, stream).replays(group, given["limit"])
+        found = await Outcomes(self._pipeline, stream).replays(group, given["limit"], partition_of(request))
         return 200, {"replays": [asdict(row) | {"by": shown(row.by), "now": dict(row.now)} for row in found]}
 
     async def release(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let a key go on."""
         stream, group = await self._group(request)
-        await self._pipeline.ordered_keys(stream, group, by=who(request)).release(given["key"])
+        await self._pipeline.ordered_keys(stream, group, by=who(request), partition=partition_of(request)).release(
+            given["key"]
+        )
         return 200, {}
 
     async def skip(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let a key go on."""
         stream, group = await self._group(request)
-        await self._pipeline.ordered_keys(stream, group, by=who(request)).skip(given["key"])
+        await self._pipeline.ordered_keys(stream, group, by=who(request), partition=partition_of(request)).skip(
+            given["key"]
+        )
         return 200, {}
+
+    async def _keys(self, request: Request) -> OrderedKeys:
+        stream, group = await self._group(request)
+        return self._pipeline.ordered_keys(stream, group, by=who(request), partition=partition_of(request))
 
     async def limit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Set a limit."""
-        limits = self._pipeline.limits(*await self._group(request), by=who(request))
+        limits = self._pipeline.limits(*await self._group(request), by=who(request), partition=partition_of(request))
         if given["limit"] not in [limit.name for limit in await limits.list()]:
             raise NotFound("no such limit")
         if "rate" in given:
@@ -131,7 +144,10 @@ class Mending:
         found = await Search(self._pipeline).search(given["q"], given.get("stream", ""))
         matches = [asdict(match) | {"type": shown(match.type)} for match in found.matches]
         states = [entry_plain(state) for state in found.states]
-        return 200, {"states": states, "matches": matches, "left_out": found.left_out}
+        return 200, {
+            "states": states, "matches": matches, "left_out": found.left_out,
+            "away": [shard.as_plain() for shard in found.away],
+        }  # fmt: skip
 
     async def _group(self, request: Request) -> tuple[str, str]:
         stream = stream_of(request)

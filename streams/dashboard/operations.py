@@ -22,6 +22,7 @@ PRINTABLE: Schema = {
 }
 """Ids and types: printable ASCII and Latin letters. The wire format takes more, which no pattern can say."""
 CURSOR: Schema = {"type": "string", "pattern": "^[0-9]{1,19}-[0-9]{1,19}$"}
+PARTITION: Schema = {"type": "integer", "minimum": 0, "maximum": 999}
 KEY: Schema = {"type": "string", "pattern": "^[!-~]{1,400}$"}
 """Of ``Idempotency-Key``."""
 LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
@@ -82,6 +83,11 @@ class Operation:
     body: Schema | None = None
     status: int = 200
 
+    @property
+    def takes_partition(self) -> bool:
+        """Whether it can be about one partition of its stream: all but publishing."""
+        return "{stream}" in self.path and not self.publishes
+
 
 def document(operations: list[Operation], root: str, version: str, *, needs_token: bool) -> dict[str, Any]:
     """The OpenAPI document (3.1)."""
@@ -95,6 +101,8 @@ def document(operations: list[Operation], root: str, version: str, *, needs_toke
             {"name": name, "in": "query", "required": name in operation.needs, "schema": schema}
             for name, schema in operation.query.items()
         ]
+        if operation.takes_partition:
+            parameters.append({"name": "partition", "in": "query", "schema": PARTITION})
         if operation.publishes:
             parameters.append({"name": "Idempotency-Key", "in": "header", "schema": KEY})
         described: dict[str, Any] = {

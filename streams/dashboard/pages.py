@@ -52,7 +52,8 @@ class Pages:
 
     async def workers(self, request: Request) -> Response:
         """Who works for which group."""
-        return self._render(request, "workers.html", workers=await self.queries.workers())
+        workers = await self.queries.workers()
+        return self._render(request, "workers.html", workers=workers, away=self.queries.away)
 
     async def consumer(self, request: Request) -> Response:
         """What one worker has in hand."""
@@ -75,9 +76,11 @@ class Pages:
         return self._render(request, "doctor.html", findings=await self.queries.findings())
 
     async def stream(self, request: Request) -> Response:
-        """One stream, and a page of its entries in one state."""
-        view = await self.queries.stream(name_of(request))
+        """One stream, and a page of its entries in one state; of several partitions their sums, and the way to each."""
+        partition = 0 if text(request, "partition", 4) == "0" else None
+        view = await self.queries.stream(name_of(request), partition)
         name = view.row.stream
+        part = None if view.row.partitions else 0  # Of one that is not spread nobody need ask again.
         groups = [group.row.group for group in view.groups if group.row.group]
         group = choice(request, "group", ["", *groups]) or (groups[0] if groups else "")
         state = choice(request, "state", STATES)
@@ -86,15 +89,18 @@ class Pages:
         after, first = position(request, "after"), number(request, "first", 0, 0, 10_000_000)
         reach = choice(request, "reach", list(CHARTS))
         items, chart, limits, held = await asyncio.gather(
-            self.queries.items(name, group, state, level, after=after, first=first, most=_PAGE),
-            self.queries.chart(name, group, reach) if group else _nothing(),
-            self.queries.limits(name, group) if group else _nothing(),
-            self.queries.held(name, group) if group else _nothing(),
+            # Pages of entries are of one partition each.
+            self.queries.items(name, group, state, level, after=after, first=first, most=_PAGE)
+            if not view.row.partitions
+            else _nothing(),
+            self.queries.chart(name, group, reach, part) if group else _nothing(),
+            self.queries.limits(name, group, part) if group else _nothing(),
+            self.queries.held(name, group, part) if group else _nothing(),
         )
         return self._render(
             request, "stream.html", view=view, group=group, groups=groups, state=state, states=STATES, level=level,
             levels=levels, items=items, chart=chart, limits=limits, held=held, first=first, page=_PAGE, reach=reach,
-            reaches=list(CHARTS), after=items[-1].listed.place if len(items) == _PAGE else "",
+            reaches=list(CHARTS), after=items[-1].listed.place if len(items) == _PAGE else "", partition=partition,
         )  # fmt: skip
 
     async def event(self, request: Request) -> Response:
@@ -110,7 +116,7 @@ class Pages:
         is_text = bool(wanted) and wanted.isprintable()
         found = await Search(self._pipeline).search(wanted, stream) if is_text else None
         message = await self._whatsapp.message(wanted) if is_text else None
-        streams = list(await self._pipeline.status().streams())
+        streams = await self.queries.names()
         return self._render(
             request, "search.html", wanted=wanted, stream=stream, streams=streams, found=found, message=message
         )
@@ -131,10 +137,10 @@ class Pages:
 
     async def audit(self, request: Request) -> Response:
         """What operators did."""
-        known = sorted(await self._pipeline.status().streams())
+        known = await self.queries.names()
         stream = choice(request, "stream", known) if known else ""
         rows = await self.queries.audit(stream, position(request, "before"), _PAGE) if stream else []
-        before = rows[-1][0] if len(rows) == _PAGE else ""
+        before = rows[-1][0] if len(rows) >= _PAGE else ""
         return self._render(request, "audit.html", streams=known, stream=stream, rows=rows, before=before)
 
     async def whatsapp(self, request: Request) -> Response:
@@ -180,7 +186,7 @@ class Pages:
         """Workers, as they change."""
 
         async def workers() -> dict[str, Any]:
-            return {"workers": await self.queries.workers()}
+            return {"workers": await self.queries.workers(), "away": self.queries.away}
 
         return await self._live(request, "workers", workers)
 
@@ -191,19 +197,21 @@ class Pages:
     async def live_stream(self, request: Request) -> Response:
         """The levels of a group, as they change."""
         stream, group = name_of(request), text(request, "group", 100)
-        await self.queries.stream(stream)  # That there is one: who names others makes no part.
+        partition = 0 if text(request, "partition", 4) == "0" else None
+        await self.queries.stream(stream, partition)  # That there is one: who names others makes no part.
 
         async def levels() -> dict[str, Any]:
-            return {"view": await self.queries.stream(stream), "group": group}
+            return {"view": await self.queries.stream(stream, partition), "group": group}
 
-        return await self._live(request, "stream", levels, stream, group)
+        return await self._live(request, "stream", levels, stream, group, str(partition))
 
     async def chart(self, request: Request) -> Response:
         """The chart of a group."""
         stream = name_of(request)
         group = await group_of(self._pipeline, stream, text(request, "group", 100))
         reach = choice(request, "reach", list(CHARTS))
-        chart = await self.queries.chart(stream, group, reach)
+        partition = 0 if text(request, "partition", 4) == "0" else None
+        chart = await self.queries.chart(stream, group, reach, partition)
         return Response(self._fragment(request, "live/chart.html", chart=chart), media_type="text/html")
 
     async def _live(self, request: Request, name: str, values: Callable[[], Any], *key: str) -> Response:
@@ -214,7 +222,7 @@ class Pages:
         return await self.live.answer(request, (name, language, request.scope.get("root_path", ""), *key), render)
 
     async def _overview(self) -> dict[str, Any]:
-        return {"views": await self.queries.overview()}
+        return {"views": await self.queries.grouped(), "away": self.queries.away}
 
 
 def _fullest(view: StreamView, group: str, levels: list[int]) -> int:

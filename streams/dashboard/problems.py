@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -14,7 +15,11 @@ _TITLES = {
 }  # fmt: skip
 
 
-def problem_of(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to a request that is refused, or that failed."""
+def problem_of(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, more: Mapping[str, Any] | None = None
+) -> Response:
+    """The answer to a request that is refused, or that failed; ``more`` is what it says besides."""
     body = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
-    return Response(orjson.dumps(body), status, dict(headers or {}), media_type="application/problem+json")
+    return Response(
+        orjson.dumps({**body, **(more or {})}), status, dict(headers or {}), media_type="application/problem+json"
+    )

@@ -16,16 +16,16 @@ from streams.dashboard.operations import (
     FILTERS,
     LIMIT,
     NAME,
-    PRINTABLE,
-    TEXT,
     Operation,
     Schema,
 )
+from streams.dashboard.schemas import HOLD, MESSAGE, WHICH
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, NotFound
 from streams.event import Event
+from streams.overview import grouped_views
 from streams.pipeline import Pipeline
 from streams.queries import Queries, shown, shown_facts, shown_letter, shown_meta
 from streams.status import EntryState
@@ -34,49 +34,6 @@ from streams.whatsapp.messages import Messages
 from streams.whatsapp.settings import WhatsAppSettings
 
 _MOST_EVENTS = 1000
-_WHICH: Schema = {
-    "type": "object",
-    "properties": {
-        "ids": {"type": "array", "items": CURSOR, "minItems": 1, "maxItems": 1000},
-        "filter": {"type": "object", "properties": FILTERS, "additionalProperties": False},
-        "dry_run": {"type": "boolean"},
-        "rate": {"type": "number", "minimum": 1, "maximum": 10_000},
-        "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
-    },
-    "additionalProperties": False,
-}
-_HOLD: Schema = {
-    "type": "object",
-    "properties": {
-        "group": NAME,
-        "level": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
-        "attribute": {"enum": ["type", "tenant", "instance", "key", "subject", "source"]},
-        "value": TEXT,
-        "reason": TEXT,
-    },
-    "dependentRequired": {"attribute": ["value"], "value": ["attribute"]},
-    "dependentSchemas": {"attribute": {"properties": {"level": False}}},
-    "additionalProperties": False,
-}
-_MESSAGE: Schema = {
-    "type": "object",
-    "properties": {
-        "to": {
-            "type": "string",
-            "pattern": r"^(\+?[1-9]([ ().-]*[0-9]){7,14}|[A-Z]{2}\.[A-Za-z0-9]{1,100})$",
-            "maxLength": 200,
-            "description": "a phone number with country code, 8 to 15 digits, or a user id such as BR.1502",
-        },
-        "text": {"type": "string", "minLength": 1, "maxLength": 4096},
-        "tenant": {**PRINTABLE, "maxLength": 90},
-        "instance": TEXT,
-        "priority": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
-        "delay": {"type": "number", "minimum": 0, "maximum": 31_536_000},
-        "expires": {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000},
-    },
-    "required": ["to", "text"],
-    "additionalProperties": False,
-}
 
 
 class Tasks:
@@ -127,16 +84,16 @@ class Tasks:
                 "POST", "/streams/{stream}/events/{id}/reveal", "revealEvent", "What an event says; written down.",
                 self.reveal, admin, body=nothing,
             ),
-            Operation("POST", "/streams/{stream}/pause", "pause", "Hold back.", self.pause, operator, body=_HOLD),
-            Operation("POST", "/streams/{stream}/resume", "resume", "Let go on.", self.resume, operator, body=_HOLD),
+            Operation("POST", "/streams/{stream}/pause", "pause", "Hold back.", self.pause, operator, body=HOLD),
+            Operation("POST", "/streams/{stream}/resume", "resume", "Let go on.", self.resume, operator, body=HOLD),
             Operation("GET", f"{group}/dead", "listDeadLetters", "Dead letters.", self.dead, query=letters),
             Operation(
                 "POST", f"{group}/dead/replay", "replayDeadLetters", "Put dead letters back.", self.replay, operator,
-                body=_WHICH,
+                body=WHICH,
             ),
             Operation(
                 "POST", f"{group}/dead/discard", "discardDeadLetters", "Delete dead letters.", self.discard, operator,
-                body=_WHICH,
+                body=WHICH,
             ),
             Operation("GET", "/streams/{stream}/audit", "listAudit", "What was done.", self.audit, query=before),
             Operation("GET", f"{group}/limits", "listLimits", "Limits, declared and set.", self.limits),
@@ -145,18 +102,20 @@ class Tasks:
             Operation("GET", "/workers", "listWorkers", "Who works.", self.workers),
             Operation(
                 "POST", "/messages", "sendMessage", "Queue a WhatsApp message.", self.send, publishes=True,
-                body=_MESSAGE, status=201,
+                body=MESSAGE, status=201,
             ),
             Operation("GET", "/messages/{id}", "getMessage", "A message with its timeline.", self.message),
         ]  # fmt: skip
 
     async def streams(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Every stream."""
-        return 200, {"streams": [asdict(view) for view in await self._queries.overview()]}
+        views = await self._queries.overview()
+        totals = [asdict(view) for view in grouped_views(views) if view.row.partitions]
+        return 200, {"streams": [asdict(view) for view in views], "totals": totals, "away": self._away()}
 
     async def stream(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """One stream."""
-        return 200, asdict(await self._queries.stream(stream_of(request)))
+        return 200, asdict(await self._queries.stream(stream_of(request), partition_of(request)))
 
     async def publish(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """One event."""
@@ -184,27 +143,29 @@ class Tasks:
 
     async def reveal(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """What it says."""
-        stream, found = stream_of(request), await self._find(request)
-        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
+        found = await self._find(request)
+        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(found[0].stream))
         await listing.write_audit(action="reveal", by=who(request), event=request.path_params["id"])
         return 200, {"body": found[0].raw.decode("utf-8", "replace"), "meta": found[0].meta}
 
     async def cancel(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Take it out."""
         ident = ident_of(request)
-        state = await self._pipeline.cancel(stream_of(request), ident, given.get("group", ""), by=who(request))
+        state = await self._pipeline.cancel(
+            stream_of(request), ident, given.get("group", ""), by=who(request), partition=partition_of(request)
+        )
         return 200, {"cancelled": entry_plain(state)}
 
     async def pause(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Hold back."""
-        pauses = self._pipeline.pauses(await self._known(request), by=who(request))
+        pauses = self._pipeline.pauses(await self._known(request), by=who(request), partition=partition_of(request))
         where = _where(given)
         made = await pauses.pause(**where, reason=given.get("reason", ""))
         return 200, {"new": made.new}
 
     async def resume(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let go on."""
-        pauses = self._pipeline.pauses(await self._known(request), by=who(request))
+        pauses = self._pipeline.pauses(await self._known(request), by=who(request), partition=partition_of(request))
         await pauses.resume(**_where(given))
         return 200, {}
 
@@ -212,13 +173,15 @@ class Tasks:
         """A page of dead letters."""
         limit = given["limit"]
         where = Filter(**{name: given[name] for name in FILTERS if name in given})
-        letters = self._pipeline.dead_letters(*await self._group(request))
+        letters = self._pipeline.dead_letters(*await self._group(request), partition=partition_of(request))
         page = await letters.look(where, after=given.get("after", ""), limit=limit)
         return 200, {"letters": [shown_letter(letter) for letter in page.letters], "next": page.next or None}
 
     async def replay(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Put dead letters back."""
-        letters = self._pipeline.dead_letters(*await self._group(request), by=who(request))
+        letters = self._pipeline.dead_letters(
+            *await self._group(request), by=who(request), partition=partition_of(request)
+        )
         limit = given.get("limit", 1000)
         outcome = await letters.replay(
             _which(given), dry_run=given.get("dry_run", False), rate=given.get("rate"), limit=limit
@@ -227,24 +190,28 @@ class Tasks:
 
     async def discard(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Delete dead letters."""
-        letters = self._pipeline.dead_letters(*await self._group(request), by=who(request))
+        letters = self._pipeline.dead_letters(
+            *await self._group(request), by=who(request), partition=partition_of(request)
+        )
         count = await letters.discard(_which(given), dry_run=given.get("dry_run", False))
         return 200, {"matched": count} if given.get("dry_run") else {"deleted": count}
 
     async def audit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """What was done."""
-        rows = await self._queries.audit(await self._known(request), given.get("before", ""), given["limit"])
+        rows = await self._queries.audit(
+            await self._known(request), given.get("before", ""), given["limit"], partition_of(request)
+        )
         found = [{"id": ident, **shown_facts(facts)} for ident, facts in rows]
-        return 200, {"rows": found, "next": rows[-1][0] if len(rows) == given["limit"] else None}
+        return 200, {"rows": found, "next": rows[-1][0] if len(rows) >= given["limit"] else None}
 
     async def limits(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Limits of a group."""
-        found = await self._queries.limits(*await self._group(request))
+        found = await self._queries.limits(*await self._group(request), partition_of(request))
         return 200, {"limits": [asdict(limit) for limit in found]}
 
     async def held(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Keys that wait for an operator."""
-        found = await self._queries.held(*await self._group(request))
+        found = await self._queries.held(*await self._group(request), partition_of(request))
         return 200, {"keys": [asdict(row) | {"key": shown(row.key)} for row in found]}
 
     async def doctor(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
@@ -253,7 +220,8 @@ class Tasks:
 
     async def workers(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Who works."""
-        return 200, {"workers": [asdict(worker) for worker in await self._queries.workers()]}
+        workers = await self._queries.workers()
+        return 200, {"workers": [asdict(worker) for worker in workers], "away": self._away()}
 
     async def send(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Queue a message."""
@@ -271,21 +239,24 @@ class Tasks:
             raise NotFound("no such message")
         return 200, asdict(found)
 
+    def _away(self) -> list[dict[str, Any]]:
+        """What could not be asked at this look; a program must be able to tell that from "there is none"."""
+        return [shard.as_plain() for shard in self._queries.away]
+
     async def _known(self, request: Request) -> str:
         name = stream_of(request)
-        if name not in await self._pipeline.status().streams():
-            raise NotFound("no such stream")
+        await self._pipeline.status().existing(name)
         return name
 
     async def _group(self, request: Request) -> tuple[str, str]:
         name, group = stream_of(request), request.path_params["group"]
-        row = await self._pipeline.status().stream(name)
+        row = await self._pipeline.status().stream(name, partition=partition_of(request))
         if group not in [each.group for each in row.groups if each.group]:
             raise NotFound("no such group")
         return name, group
 
     async def _find(self, request: Request) -> list[EntryState]:
-        found = await self._queries.find(stream_of(request), ident_of(request))
+        found = await self._queries.find(stream_of(request), ident_of(request), partition_of(request))
         if not found:
             raise NotFound("no such event")
         return found
@@ -294,6 +265,12 @@ class Tasks:
 def stream_of(request: Request) -> str:
     """The stream in the path."""
     return str(request.path_params["stream"])
+
+
+def partition_of(request: Request) -> int | None:
+    """The partition that is meant; None: all of them."""
+    found: int | None = request.scope.get("partition")
+    return found
 
 
 def ident_of(request: Request) -> str:

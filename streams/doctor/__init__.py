@@ -6,19 +6,24 @@ Examining is read only, and safe on a busy server: the cost does not grow with w
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from streams.broker import Broker
 from streams.broker.access import Accessing
 from streams.broker.connection import EMBEDDED
 from streams.broker.diagnose import Denied, Diagnosing
+from streams.broker.shards import Away, away_index, each
 from streams.broker.watermarks import Marking
 from streams.doctor import servers
 from streams.doctor.finding import ORDER, SERVER_CODES, STREAM_CODES, Bounds, Finding, Severity
 from streams.doctor.leftovers import judge_losses
 from streams.doctor.stream import judge_stream
-from streams.errors import AccessDenied, NotFound
+from streams.errors import AccessDenied, BrokerUnavailable
 from streams.pauses import Pauses
 from streams.status import Status
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 __all__ = ["ORDER", "Bounds", "Doctor", "Finding", "Severity"]
 
@@ -56,25 +61,35 @@ class Doctor:
             NotFound: there is no such stream.
         """
         self.checks = len(SERVER_CODES)
-        findings: list[Finding] = []
-        streams: dict[str, list[int]] = {}
-        try:
-            streams = await Status(self._broker).streams()
-        except AccessDenied:
-            findings.append(_unknown("streams", servers.WHERE, Denied("smembers")))
-        else:
-            if stream and stream not in streams:
-                there = ", ".join(streams)
-                raise NotFound(f"there is no stream {stream!r} on {self._broker.address}; there are: {there}")
+        streams, findings = await self._streams(stream)
         for name, link in (await self._broker.primaries()).items():
-            found = await self._server(Diagnosing(self._broker, link))
-            findings += [replace(each, where=f"{each.where} {name}") if name else each for each in found]
+            findings += await self._primary(name, link)
         findings += await self._access(next((f"{name}|{levels[0]}" for name, levels in streams.items()), ""))
-        for name, levels in streams.items():
-            if stream in ("", name):
-                self.checks += len(STREAM_CODES)
-                findings += await self._stream(name, levels)
+        self.checks += len(STREAM_CODES) * len(streams)
+        found, away = await each(self._broker, streams, lambda name: self._stream(name, streams[name]))
+        findings += [finding for some in found for finding in some]
+        findings += [servers.away_streams(shard) for shard in away]
         return sorted(findings, key=lambda found: (ORDER.index(found.severity), found.where, found.code))
+
+    async def _streams(self, stream: str) -> tuple[dict[str, list[int]], list[Finding]]:
+        """Those that are to be looked at."""
+        status = Status(self._broker)
+        try:
+            return (await status.streams_of(stream) if stream else await status.streams()), []
+        except AccessDenied:
+            return {}, [_unknown("streams", servers.WHERE, Denied("smembers"))]
+        except BrokerUnavailable as error:
+            away = away_index(error)
+            return {}, [servers.away_streams(Away(away.shard, (stream,)) if stream else away)]
+
+    async def _primary(self, name: str, link: Link) -> list[Finding]:
+        try:
+            found = await self._server(Diagnosing(self._broker, link))
+        except BrokerUnavailable as error:
+            if not name:
+                raise
+            return [servers.away(name, str(error))]
+        return [replace(one, where=f"{one.where} {name}") if name else one for one in found]
 
     async def _server(self, diagnosing: Diagnosing) -> list[Finding]:
         findings = list(servers.judge_skew(await diagnosing.skew(), self._bounds))
@@ -101,7 +116,13 @@ class Doctor:
     async def _access(self, member: str) -> list[Finding]:
         if self._broker.url.startswith(EMBEDDED):
             return []  # A server of this user alone, behind a socket that nobody else may open.
-        access = await Accessing(self._broker).access(self._role, member)
+        try:
+            access = await Accessing(self._broker).access(self._role, member)
+        except BrokerUnavailable as error:
+            if not error.server:
+                raise
+            what = f"not looked at: shard {error.server}, which would be asked, is away"
+            return [Finding("permissions", "unknown", servers.WHERE, what, "look again when it is back")]
         return [
             *servers.judge_access(access, self._broker.user, self._role, self._broker.namespace),
             *servers.judge_transport(self._broker.address),
@@ -113,7 +134,7 @@ class Doctor:
             return [_unknown("stream", name, facts)]
         findings: list[Finding] = []
         try:
-            pauses = await Pauses(self._broker, name).list()
+            pauses = await Pauses(self._broker, name, partition=0).list()
         except AccessDenied:
             pauses = []
             findings.append(_unknown("paused", name, Denied("hgetall")))

@@ -11,7 +11,7 @@ ORDER: tuple[Severity, ...] = ("critical", "warning", "unknown", "info", "ok")
 
 SERVER_CODES = (
     "server", "version", "persistence", "aof-failed", "save-failed", "eviction", "memory", "replica", "replication",
-    "clock", "streams", "permissions", "excess", "plain-text", "default-user",
+    "clock", "shard-away", "streams", "permissions", "excess", "plain-text", "default-user",
 )  # fmt: skip
 STREAM_CODES = (
     "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",

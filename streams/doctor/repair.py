@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
+from streams.broker.shards import Away, each
 from streams.broker.strays import SILENCE, Straying, Strays
 from streams.broker.watermarks import Marking
-from streams.errors import AccessDenied, NotFound
+from streams.errors import AccessDenied
+from streams.status import Status
 
 __all__ = ["Repair", "Strays"]
 
@@ -22,12 +24,16 @@ class Repair:
         broker: an open broker.
         by: who acts, for the audit record.
         silence: seconds for which a consumer must have been silent before its entries are touched.
+
+    Attributes:
+        away: the shards of a cluster that could not be looked at the last time.
     """
 
     def __init__(self, broker: Broker, by: str, silence: float = SILENCE) -> None:
         self._broker = broker
         self._by = by
         self._silence = silence
+        self.away: list[Away] = []
 
     async def look(self, stream: str = "") -> dict[str, Strays]:
         """What ``mend`` would do, per stream. Commands: one per 200 entries, rows and records.
@@ -55,19 +61,18 @@ class Repair:
         return await self._walk(stream, self._by)
 
     async def _walk(self, only: str, by: str) -> dict[str, Strays]:
-        inspecting = Inspecting(self._broker)
-        streams = await inspecting.streams()
-        if only and only not in streams:
-            raise NotFound(f"there is no stream {only!r} on {self._broker.address}; there are: {', '.join(streams)}")
-        found: dict[str, Strays] = {}
-        for name, levels in streams.items():
-            if only in ("", name):
-                status = await inspecting.stream(name, levels)
-                places = [(group.group, row.level) for group in status.groups for row in group.levels]
-                straying = Straying(self._broker, self._broker.keys(name), levels, self._silence)
-                found[name] = await straying.walk(places, by)
-                found[name].losses = await self._losses(name, by)
-        return found
+        status = Status(self._broker)
+        streams = await (status.streams_of(only) if only else status.streams())
+        rows, self.away = await each(self._broker, streams, lambda name: self._walk_one(name, streams[name], by))
+        return dict(rows)
+
+    async def _walk_one(self, name: str, levels: list[int], by: str) -> tuple[str, Strays]:
+        status = await Inspecting(self._broker).stream(name, levels)
+        places = [(group.group, row.level) for group in status.groups for row in group.levels]
+        straying = Straying(self._broker, self._broker.keys(name), levels, self._silence)
+        strays = await straying.walk(places, by)
+        strays.losses = await self._losses(name, by)
+        return name, strays
 
     async def _losses(self, name: str, by: str) -> int:
         """Take the losses of a stream off the list, if ``by`` names somebody; how many there are.

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from streams.broker.access import Access
 from streams.broker.diagnose import Denied
+from streams.broker.shards import Away
 from streams.doctor.finding import Bounds, Finding
 
 WHERE = "server"
@@ -18,6 +19,23 @@ _BAD = (
     ("redis", (8, 2, 0), (8, 2, 3), "CVE-2025-62507, stack overflow in XACKDEL"),
 )
 """Product, first bad version, first good one, and why."""
+
+
+def away(name: str, why: str) -> Finding:
+    """A primary that does not answer."""
+    todo = "bring it back, or let a replica of it take over; other shards go on"
+    return Finding("shard-away", "critical", f"{WHERE} {name}", f"it cannot be reached: {why}", todo)
+
+
+def away_streams(shard: Away) -> Finding:
+    """What could not be looked at, since its shard is away."""
+    if shard.has_index:
+        what = "the list of streams cannot be read, so no stream was looked at"
+        todo = "bring the shard back; until then give --stream, for streams on other shards"
+        return Finding("streams", "critical", f"{WHERE} {shard.shard}".rstrip(), what, todo)
+    what = f"these streams are away with it, and were not looked at: {', '.join(shard.streams)}"
+    todo = "bring the shard back: their events wait, those of other streams go on"
+    return Finding("streams", "critical", f"{WHERE} {shard.shard}".rstrip(), what, todo)
 
 
 _DROPS = (

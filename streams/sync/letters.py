@@ -9,6 +9,7 @@ from streams import dead_letters as asynchronous
 from streams.dead_letter import DeadLetter, Filter
 from streams.dead_letters import LetterPage, Replay
 from streams.keys import checked_name
+from streams.pipeline import Pipeline
 from streams.sync.portal import Portal
 
 R = TypeVar("R")
@@ -21,12 +22,14 @@ class DeadLetters:
         portal: into the pipeline.
         stream, group: names.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "") -> None:
+    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
         self.stream = checked_name(stream, "stream")
         self.group = checked_name(group, "group")
         self._by = by
+        self._partition = partition
         self._portal = portal
 
     def count(self) -> int:
@@ -35,9 +38,7 @@ class DeadLetters:
 
     def iterate(self, where: Filter | None = None, *, after: str = "") -> Iterator[DeadLetter]:
         """Dead letters that the filter takes, oldest first, read a page at a time."""
-        return self._portal.iterate(
-            lambda p: p.dead_letters(self.stream, self.group, by=self._by).iterate(where, after=after)
-        )
+        return self._portal.iterate(lambda p: self._of(p).iterate(where, after=after))
 
     def page(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
         """At most ``limit`` of them; ``after`` is the id of the last one seen."""
@@ -53,7 +54,7 @@ class DeadLetters:
 
     def latest(self, most: int) -> Iterator[DeadLetter]:
         """The newest, newest first."""
-        return self._portal.iterate(lambda p: p.dead_letters(self.stream, self.group, by=self._by).latest(most))
+        return self._portal.iterate(lambda p: self._of(p).latest(most))
 
     def show(self, letter_id: str) -> DeadLetter:
         """One of them; see ``streams.DeadLetters.show``."""
@@ -79,11 +80,7 @@ class DeadLetters:
         limit: int | None = None,
     ) -> Iterator[Replay]:
         """As ``replay``, telling of each batch; see ``streams.DeadLetters.replaying``."""
-        return self._portal.iterate(
-            lambda p: p.dead_letters(self.stream, self.group, by=self._by).replaying(
-                which, dry_run=dry_run, rate=rate, limit=limit
-            )
-        )
+        return self._portal.iterate(lambda p: self._of(p).replaying(which, dry_run=dry_run, rate=rate, limit=limit))
 
     def replay_edited(self, letter_id: str, data: Any) -> str:
         """Put one dead letter back with another body; see ``streams.DeadLetters.replay_edited``."""
@@ -95,7 +92,10 @@ class DeadLetters:
 
     def export(self, where: Filter | None = None) -> Iterator[dict[str, Any]]:
         """Every letter with its stored fields, body included, as plain JSON types."""
-        return self._portal.iterate(lambda p: p.dead_letters(self.stream, self.group, by=self._by).export(where))
+        return self._portal.iterate(lambda p: self._of(p).export(where))
+
+    def _of(self, pipeline: Pipeline) -> asynchronous.DeadLetters:
+        return pipeline.dead_letters(self.stream, self.group, by=self._by, partition=self._partition)
 
     def _call(self, function: Callable[[asynchronous.DeadLetters], Awaitable[R]]) -> R:
-        return self._portal.call(lambda p: function(p.dead_letters(self.stream, self.group, by=self._by)))
+        return self._portal.call(lambda p: function(self._of(p)))

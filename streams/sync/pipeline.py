@@ -14,7 +14,7 @@ from streams.handlers import HandlerFunction
 from streams.middleware.base import Middleware
 from streams.partitions import Partitions
 from streams.plans import GroupPlan
-from streams.producer import Receipt
+from streams.receipt import Receipt
 from streams.registry import HandlerOptions
 from streams.settings import Settings
 from streams.status import EntryState
@@ -143,37 +143,41 @@ class Pipeline:
         """Publish many events; see ``streams.Producer.publish_many``."""
         return self.producer(stream).publish_many(events, type=type, **attributes)
 
-    def dead_letters(self, stream: str, group: str, *, by: str = "") -> DeadLetters:
+    def dead_letters(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> DeadLetters:
         """The dead letters of a group; ``by`` names who acts, for the audit record."""
-        return DeadLetters(self._portal, stream, group, by=by)
+        return DeadLetters(self._portal, stream, group, by=by, partition=partition)
 
-    def pauses(self, stream: str, *, by: str = "") -> Pauses:
+    def pauses(self, stream: str, *, by: str = "", partition: int | None = None) -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
-        return Pauses(self._portal, stream, by=by)
+        return Pauses(self._portal, stream, by=by, partition=partition)
 
-    def limits(self, stream: str, group: str, *, by: str = "") -> Limits:
+    def limits(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> Limits:
         """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
-        return Limits(self._portal, stream, group, by=by)
+        return Limits(self._portal, stream, group, by=by, partition=partition)
 
-    def ordered_keys(self, stream: str, group: str, *, by: str = "") -> OrderedKeys:
+    def ordered_keys(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> OrderedKeys:
         """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
-        return OrderedKeys(self._portal, stream, group, by=by)
+        return OrderedKeys(self._portal, stream, group, by=by, partition=partition)
 
-    def groups(self, stream: str, *, by: str = "") -> Groups:
+    def groups(self, stream: str, *, by: str = "", partition: int | None = None) -> Groups:
         """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
-        return Groups(self._portal, stream, by=by)
+        return Groups(self._portal, stream, by=by, partition=partition)
 
-    def cancel(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
+    def cancel(
+        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
+    ) -> EntryState:
         """Cancel an event that is scheduled or waits for a retry; see ``streams.Cancellations.cancel``."""
-        return self.cancellations(stream, by=by).cancel(id, group)
+        return self.cancellations(stream, by=by, partition=partition).cancel(id, group)
 
-    def run_now(self, stream: str, id: str, group: str = "", *, by: str = "") -> EntryState:
+    def run_now(
+        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
+    ) -> EntryState:
         """Let an event run before its time, scheduled or for a retry; see ``streams.Impatience.run_now``."""
-        return self._portal.call(lambda p: p.run_now(stream, id, group, by=by))
+        return self._portal.call(lambda p: p.run_now(stream, id, group, by=by, partition=partition))
 
-    def cancellations(self, stream: str, *, by: str = "") -> Cancellations:
+    def cancellations(self, stream: str, *, by: str = "", partition: int | None = None) -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
-        return Cancellations(self._portal, stream, by=by)
+        return Cancellations(self._portal, stream, by=by, partition=partition)
 
     def tracking(self, stream: str, ranks: Mapping[str, int], retention: float) -> Tracking:
         """Follow single events of a stream through states of one's own; see ``streams.tracking.Tracking``."""

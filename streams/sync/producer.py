@@ -10,7 +10,7 @@ from streams import pipeline as asynchronous
 from streams.errors import ConfigurationError, PublishUnknown, StreamFull, StreamsError
 from streams.event import EventAttributes
 from streams.keys import checked_name
-from streams.producer import Receipt
+from streams.receipt import BatchOutcome, Receipt
 from streams.sharing import BATCH_EVENTS
 from streams.sync.portal import Portal
 
@@ -39,8 +39,13 @@ class Producer:
     ) -> list[Receipt]:
         """Publish every event of an iterable, which is read in this thread; see ``streams.Producer.publish_many``."""
         receipts: list[Receipt] = []
-        for batch in self.publish_batches(events, type=type, **attributes):
-            receipts += batch
+        try:
+            for batch in self.publish_batches(events, type=type, **attributes):
+                receipts += batch
+        except StreamsError as error:
+            if error.outcome is not None:
+                error.outcome.complete(receipts, events)
+            raise
         return receipts
 
     def publish_batches(
@@ -69,6 +74,8 @@ class Producer:
             except StreamsError as error:
                 if isinstance(error, (StreamFull, PublishUnknown)):
                     error.accepted += accepted
+                error.outcome = (error.outcome or BatchOutcome()).behind(accepted)
+                error.outcome.extend(accepted + len(batch))
                 yield from stored
                 raise
             accepted += sum(map(len, stored))

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Unpack
 
+from streams import cancellations as asynchronous_cancellations
+from streams import groups as asynchronous_groups
 from streams import limits as asynchronous_limits
+from streams import ordered_keys as asynchronous_ordered_keys
+from streams import pauses as asynchronous_pauses
 from streams import tracking as asynchronous_tracking
 from streams.cancellations import Cancellation
 from streams.groups import Drop, GroupList
@@ -13,7 +17,8 @@ from streams.keys import checked_name
 from streams.limits import KeyList, LimitList
 from streams.ordered_keys import OrderedKeyList
 from streams.pauses import PausedAttribute, PauseList, Pausing, Resumption
-from streams.status import EntryState, StreamRow
+from streams.pipeline import Pipeline
+from streams.status import EntryState, StreamRow, Survey
 from streams.sync.portal import Portal
 from streams.tracking import Count, Noted, Tracked
 
@@ -27,38 +32,39 @@ class Pauses:
         portal: into the pipeline.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, *, by: str = "") -> None:
+    def __init__(self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None) -> None:
         self.stream = checked_name(stream, "stream")
         self._by = by
+        self._partition = partition
         self._portal = portal
 
     def pause(
         self, *, group: str = "", level: int | None = None, reason: str = "", **attribute: Unpack[PausedAttribute]
     ) -> Pausing:
         """Hold the stream, or a group, a level or an attribute of it; see ``streams.Pauses.pause``."""
-        return self._portal.call(
-            lambda p: p.pauses(self.stream, by=self._by).pause(group=group, level=level, reason=reason, **attribute)
-        )
+        return self._portal.call(lambda p: self._of(p).pause(group=group, level=level, reason=reason, **attribute))
 
     def resume(self, *, group: str = "", level: int | None = None, **attribute: Unpack[PausedAttribute]) -> Resumption:
         """End the pause of exactly this scope; see ``streams.Pauses.resume``."""
-        return self._portal.call(
-            lambda p: p.pauses(self.stream, by=self._by).resume(group=group, level=level, **attribute)
-        )
+        return self._portal.call(lambda p: self._of(p).resume(group=group, level=level, **attribute))
 
     def held(self) -> dict[str, int]:
         """How many events were put aside for which pause of an attribute; see ``streams.Pauses.held``."""
-        return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).held())
+        return self._portal.call(lambda p: self._of(p).held())
 
     def resume_all(self) -> Resumption:
         """End every pause of the stream; see ``streams.Pauses.resume_all``."""
-        return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).resume_all())
+        return self._portal.call(lambda p: self._of(p).resume_all())
 
     def list(self) -> PauseList:
         """Every pause of the stream, in the order of their scopes. One command."""
-        return self._portal.call(lambda p: p.pauses(self.stream, by=self._by).list())
+        return self._portal.call(lambda p: self._of(p).list())
+
+    def _of(self, pipeline: Pipeline) -> asynchronous_pauses.Pauses:
+        return pipeline.pauses(self.stream, by=self._by, partition=self._partition)
 
 
 class Groups:
@@ -68,20 +74,25 @@ class Groups:
         portal: into the pipeline.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, *, by: str = "") -> None:
+    def __init__(self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None) -> None:
         self.stream = checked_name(stream, "stream")
         self._by = by
+        self._partition = partition
         self._portal = portal
 
     def list(self) -> GroupList:
         """Every group that is declared or there, by name; see ``streams.Groups.list``."""
-        return self._portal.call(lambda p: p.groups(self.stream, by=self._by).list())
+        return self._portal.call(lambda p: self._of(p).list())
 
     def drop(self, group: str, *, force: bool = False) -> Drop:
         """Give a group up; see ``streams.Groups.drop``."""
-        return self._portal.call(lambda p: p.groups(self.stream, by=self._by).drop(group, force=force))
+        return self._portal.call(lambda p: self._of(p).drop(group, force=force))
+
+    def _of(self, pipeline: Pipeline) -> asynchronous_groups.Groups:
+        return pipeline.groups(self.stream, by=self._by, partition=self._partition)
 
 
 class Limits:
@@ -91,12 +102,14 @@ class Limits:
         portal: into the pipeline.
         stream, group: names.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "") -> None:
+    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
         self.stream = checked_name(stream, "stream")
         self.group = checked_name(group, "group")
         self._by = by
+        self._partition = partition
         self._portal = portal
 
     def list(self) -> LimitList:
@@ -120,7 +133,10 @@ class Limits:
         return self._call(lambda limits: limits.waiting(limit))
 
     def _call(self, act: Callable[[asynchronous_limits.Limits], Awaitable[R]]) -> R:
-        return self._portal.call(lambda p: act(p.limits(self.stream, self.group, by=self._by)))
+        return self._portal.call(lambda p: act(self._of(p)))
+
+    def _of(self, pipeline: Pipeline) -> asynchronous_limits.Limits:
+        return pipeline.limits(self.stream, self.group, by=self._by, partition=self._partition)
 
 
 class OrderedKeys:
@@ -130,25 +146,30 @@ class OrderedKeys:
         portal: into the pipeline.
         stream, group: names.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "") -> None:
+    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
         self.stream = checked_name(stream, "stream")
         self.group = checked_name(group, "group")
         self._by = by
+        self._partition = partition
         self._portal = portal
 
     def list(self, limit: int = 100, *, state: Literal["working", "held"] | None = "held") -> OrderedKeyList:
         """Keys with work, those with the most behind them first; see ``streams.OrderedKeys.list``."""
-        return self._portal.call(lambda p: p.ordered_keys(self.stream, self.group).list(limit, state=state))
+        return self._portal.call(lambda p: self._of(p).list(limit, state=state))
 
     def release(self, key: str) -> str:
         """Try a held key's dead event again; see ``streams.OrderedKeys.release``."""
-        return self._portal.call(lambda p: p.ordered_keys(self.stream, self.group, by=self._by).release(key))
+        return self._portal.call(lambda p: self._of(p).release(key))
 
     def skip(self, key: str) -> None:
         """Let a held key go on without its dead event; see ``streams.OrderedKeys.skip``."""
-        self._portal.call(lambda p: p.ordered_keys(self.stream, self.group, by=self._by).skip(key))
+        self._portal.call(lambda p: self._of(p).skip(key))
+
+    def _of(self, pipeline: Pipeline) -> asynchronous_ordered_keys.OrderedKeys:
+        return pipeline.ordered_keys(self.stream, self.group, by=self._by, partition=self._partition)
 
 
 class Cancellations:
@@ -158,20 +179,25 @@ class Cancellations:
         portal: into the pipeline.
         stream: the stream's name.
         by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, *, by: str = "") -> None:
+    def __init__(self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None) -> None:
         self.stream = checked_name(stream, "stream")
         self._by = by
+        self._partition = partition
         self._portal = portal
 
     def cancel(self, id: str, group: str = "") -> EntryState:
         """Cancel one event; see ``streams.Cancellations.cancel``."""
-        return self._portal.call(lambda p: p.cancellations(self.stream, by=self._by).cancel(id, group))
+        return self._portal.call(lambda p: self._of(p).cancel(id, group))
 
     def cancel_many(self, ids: Iterable[str], group: str = "") -> Cancellation:
         """Cancel events; see ``streams.Cancellations.cancel_many``."""
-        return self._portal.call(lambda p: p.cancellations(self.stream, by=self._by).cancel_many(ids, group))
+        return self._portal.call(lambda p: self._of(p).cancel_many(ids, group))
+
+    def _of(self, pipeline: Pipeline) -> asynchronous_cancellations.Cancellations:
+        return pipeline.cancellations(self.stream, by=self._by, partition=self._partition)
 
 
 class Tracking:
@@ -255,14 +281,32 @@ class Status:
         """Names and levels of the streams. One command."""
         return self._portal.call(lambda p: p.status().streams())
 
+    def levels(self, stream: str) -> list[int]:
+        """The levels of one stream; see ``streams.Status.levels``."""
+        return self._portal.call(lambda p: p.status().levels(stream))
+
+    def existing(self, stream: str) -> list[int]:
+        """The levels of a stream that has to be there; see ``streams.Status.existing``."""
+        return self._portal.call(lambda p: p.status().existing(stream))
+
     def overview(self) -> list[StreamRow]:
         """Every stream with its groups and levels."""
         return self._portal.call(lambda p: p.status().overview())
 
-    def stream(self, name: str) -> StreamRow:
-        """One stream; see ``streams.Status.stream``."""
-        return self._portal.call(lambda p: p.status().stream(name))
+    def survey(self, known: Mapping[str, Sequence[int]] | None = None) -> Survey:
+        """What of every stream can be told while shards of a cluster are away; see ``streams.Status.survey``."""
+        return self._portal.call(lambda p: p.status().survey(known))
 
-    def find(self, stream: str, ident: str, group: str = "", *, depth: int | None = None) -> list[EntryState]:
+    def streams_of(self, name: str, partition: int | None = None) -> dict[str, list[int]]:
+        """The partitions of a stream, with their levels; see ``streams.Status.streams_of``."""
+        return self._portal.call(lambda p: p.status().streams_of(name, partition))
+
+    def stream(self, name: str, *, partition: int | None = None) -> StreamRow:
+        """One stream; see ``streams.Status.stream``."""
+        return self._portal.call(lambda p: p.status().stream(name, partition=partition))
+
+    def find(
+        self, stream: str, ident: str, group: str = "", *, depth: int | None = None, partition: int | None = None
+    ) -> list[EntryState]:
         """Where an event stands, in each group (or in one); see ``streams.Status.find``."""
-        return self._portal.call(lambda p: p.status().find(stream, ident, group, depth=depth))
+        return self._portal.call(lambda p: p.status().find(stream, ident, group, depth=depth, partition=partition))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from streams.broker import Broker
+from streams.broker.shards import each
 from streams.errors import BrokerError, NotFound
 from streams.status import GroupRow, Status, StreamRow
 from streams.telemetry import names
@@ -72,10 +73,10 @@ class Backlog:
             async with asyncio.timeout(_PATIENCE):
                 status = Status(self._broker)
                 if self._streams is None:
-                    self._rows = await status.overview()
+                    self._rows = (await status.survey()).rows
                 else:
-                    there = await status.streams()
-                    self._rows = [await status.stream(name) for name in self._streams if name in there]
+                    found, _ = await each(self._broker, self._streams, lambda name: _row_of(status, name))
+                    self._rows = [row for row in found if row is not None]
             self._is_up = True
         except (BrokerError, TimeoutError, NotFound):
             # What was is not shown as what is: alerts on it are for streams.connection.up.
@@ -97,6 +98,13 @@ class Backlog:
 
     def _observe_connection(self, _: CallbackOptions) -> Iterable[Observation]:
         yield Observation(int(self._is_up))
+
+
+async def _row_of(status: Status, stream: str) -> StreamRow | None:
+    try:
+        return await status.stream(stream, partition=0)
+    except NotFound:
+        return None
 
 
 def _levels(what: str) -> Value:

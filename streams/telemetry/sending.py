@@ -13,7 +13,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from streams.event import Event, EventAttributes
-from streams.producer import Producer, Receipt
+from streams.producer import Producer
+from streams.receipt import Receipt
 from streams.telemetry import names
 from streams.telemetry.context import injected
 from streams.telemetry.metrics import Metrics

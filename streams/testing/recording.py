@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from streams.broker import Broker
 from streams.broker.publish import Prepared, Publishing, Stored
 from streams.codec import decode
+from streams.errors import BrokerError
 from streams.event import Event
 from streams.middleware import Attempt, Middleware
-from streams.partitions import base_of
+from streams.partitions import base_of, partition_name
 from streams.producer import Producer, ProducerOptions
 
 
@@ -62,13 +63,21 @@ class Record:
 
 class _RecordingProducer(Producer):
     def __init__(
-        self, broker: Broker, stream: str, options: ProducerOptions, record: Record, *, is_partition: bool = False
+        self,
+        broker: Broker,
+        stream: str,
+        options: ProducerOptions,
+        record: Record,
+        *,
+        is_partition: bool = False,
+        partition: int = 0,
     ) -> None:
         self._record = record
-        super().__init__(broker, stream, options, is_partition=is_partition)
+        super().__init__(broker, stream, options, is_partition=is_partition, partition=partition)
 
-    def _make_partition(self, name: str) -> Producer:
-        return _RecordingProducer(self._broker, name, self.options, self._record, is_partition=True)
+    def _make_partition(self, number: int) -> Producer:
+        name = partition_name(self.stream, number)
+        return _RecordingProducer(self._broker, name, self.options, self._record, is_partition=True, partition=number)
 
     def _make_publishing(self, broker: Broker) -> Publishing:
         keys, options = broker.keys(self.stream), self.options
@@ -98,9 +107,9 @@ class _RecordingPublishing(Publishing):
         self.record.add(self.stream, events, places)
         return places
 
-    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | None]:
+    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | BrokerError | None]:
         stored = await super().add_once(events)
-        places = [row.place if row is not None and not row.duplicate else "" for row in stored]
+        places = [row.place if isinstance(row, Stored) and not row.duplicate else "" for row in stored]
         self.record.add(self.stream, events, places)
         return stored
 

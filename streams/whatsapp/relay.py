@@ -113,13 +113,13 @@ class Relay:
         await DedupIds(self._target.broker, self._target.broker.keys(STREAM)).take(rows)
         await self._scheduled()
         await self._statuses()
-        left = await self._source.status().stream(STREAM) if STREAM in await self._source.status().streams() else None
+        left = await self._source.status().stream(STREAM) if await self._source.status().levels(STREAM) else None
         if left is not None and (left.stored or left.scheduled):
             self._busy = time.monotonic()
 
     async def _scheduled(self) -> None:
         source, now = self._source.broker, self._source.broker.clock.now()
-        levels = (await self._source.status().streams()).get(STREAM, [])
+        levels = await self._source.status().levels(STREAM)
         cancelling = Cancelling(source, source.keys(STREAM), levels)
         async for page in ErasingStore(source, source.keys(STREAM)).scheduled():
             found = await Inspecting(source).scheduled_many(STREAM, [name for name, _ in page])

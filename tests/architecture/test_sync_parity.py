@@ -21,6 +21,7 @@ MISSING = {
     ("Pipeline", "is_open"): "it opens by itself",
     ("Producer", "store"): "for the partitions of a stream; the asynchronous one leads there",
     ("Producer", "store_all"): "as store",
+    ("Producer", "reach"): "as store",
     ("Pipeline", "twin"): "for another event loop; a blocking pipeline is used by any thread as it is",
 }
 """What the blocking form does without, each with the reason."""

@@ -268,6 +268,7 @@ def test_the_table_of_keys():
             keys.watermarks(),
             keys.config(),
             keys.audit(),
+            keys.levels(),
             keys.index(),
         ),
     ]
