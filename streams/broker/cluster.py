@@ -20,7 +20,7 @@ from streams.broker.slots import slot_of
 from streams.errors import BrokerError, BrokerUnavailable
 
 Node = tuple[str, int]
-Leave = Callable[[Callable[[str, int], bool]], None]
+Leave = Callable[[Callable[[str, int], bool]], bool]
 
 _REDIRECTS = 16
 _ASKING = ("ASKING",)
@@ -163,10 +163,12 @@ class ClusterLink(Link):
         for link in list(self._links.values()):
             await link.close()
 
-    def leave(self, stay: Callable[[str, int], bool]) -> None:
-        """Drop the connections to nodes that serve no slot any more."""
-        for link in list(self._links.values()):
+    def leave(self, stay: Callable[[str, int], bool]) -> bool:
+        """Drop the connections to nodes that serve no slot any more; returns whether there are any."""
+        links = list(self._links.values())
+        for link in links:
             link.leave(stay)
+        return bool(links)
 
     async def primaries(self) -> dict[str, Link]:
         """A link to each node that serves slots; they are closed with this one."""

@@ -163,6 +163,8 @@ class Broker:
             await link.close()
         self._links.clear()
         self._control = None
+        if self._dial is not None:
+            await self._dial.close()
         if self._embedded is not None:
             # A server that keeps nothing must be gone before somebody opens the next one.
             await asyncio.to_thread(self._embedded.close, wait=self.url == DEFAULT_URL)
@@ -181,16 +183,20 @@ class Broker:
 
             self._cluster = Cluster(dial, read.nodes, self._leave)
         elif read.topology == "sentinel":
+            from streams.broker.following import Sentinels
             from streams.broker.sentinel import SentinelDial
 
-            self._dial = SentinelDial(dial, Dial(self.address, read.sentinel), read.nodes, read.service, self._leave)
+            asked = Sentinels(Dial(self.address, read.sentinel), read.nodes, read.service)
+            self._dial = SentinelDial(dial, asked, self._leave)
         else:
             self._dial = dial
 
-    def _leave(self, stay: Callable[[str, int], bool]) -> None:
-        """After a failover: no link may go on waiting for a server that is cut off, and that nobody writes to."""
+    def _leave(self, stay: Callable[[str, int], bool]) -> bool:
+        """After a failover no link may stay with a server that is no primary any more; returns whether any is open."""
+        is_open = False
         for link in list(self._links):
-            link.leave(stay)
+            is_open |= link.leave(stay)
+        return is_open
 
     async def _open(self) -> AbstractConnection:
         """A connected connection."""

@@ -89,6 +89,9 @@ class Dial:
             raise
         return connection
 
+    async def close(self) -> None:
+        """Nothing is open but what was asked for."""
+
     def _unreachable(self, error: BaseException) -> BrokerError:
         cause = failures.loss(error, sent=False)
         if isinstance(cause, BrokerUnavailable) and "loading" not in str(cause):

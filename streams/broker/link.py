@@ -67,10 +67,11 @@ class Link(ABC):
         """A link to each server that has a part of the keys, by the server's name; one without a name has them all."""
 
     @abstractmethod
-    def leave(self, stay: Callable[[str, int], bool]) -> None:
+    def leave(self, stay: Callable[[str, int], bool]) -> bool:
         """Drop the connections to servers that are no primaries (any more), whatever is awaited from them.
 
-        May be called from any thread. ``stay`` says of a host and port whether it is one.
+        May be called from any thread. ``stay`` says of a host and port whether it is one. Returns whether there is a
+        connection, be it one that is dropped.
         """
 
 
@@ -145,11 +146,12 @@ class NodeLink(Link):
         """This one: the server has all keys."""
         return {"": self}
 
-    def leave(self, stay: Callable[[str, int], bool]) -> None:
-        """Drop the connection if its server is no primary any more."""
+    def leave(self, stay: Callable[[str, int], bool]) -> bool:
+        """Drop the connection if its server is no primary any more; returns whether there is one."""
         wire = self._wire
         if wire is not None and not stay(*wire.peer):
             wire.give_up("another server is the primary now")
+        return wire is not None
 
     async def _exchange(self, commands: Sequence[Command], within: float | None) -> list[Any]:
         wire = await self._ready()
