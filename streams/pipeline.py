@@ -25,14 +25,15 @@ from streams.middleware.chain import Chain
 from streams.middleware.context import Context
 from streams.ordered_keys import OrderedKeys
 from streams.partitions import Partitions
+from streams.patience import opened
 from streams.pauses import Pauses
-from streams.plans import GroupPlan, ServiceOptions
+from streams.plans import GroupPlan, service_options
 from streams.priority import checked_wait, checked_weights
 from streams.producer import Producer, ProducerOptions, Receipt
 from streams.records import Records
 from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
 from streams.service import Service
-from streams.settings import Settings
+from streams.settings import Settings, Wait
 from streams.status import EntryState, Status
 from streams.tracking import Tracking
 from streams.upcasters import Upcasters
@@ -49,6 +50,10 @@ class Pipeline:
         middleware: what wraps every attempt, outermost first; ``[Context()]`` if None. The attribute ``middleware`` is
             that list; what is in it when ``run`` is called counts.
 
+    Attributes:
+        patience: the ``settings.wait`` of ``async with``: what does not keep it from opening; ``never`` unless set.
+        on_reached: called when the server has let a worker in for the first time.
+
     Raises:
         ConfigurationError: the URL cannot be used, or ``middleware`` holds something else.
     """
@@ -62,12 +67,14 @@ class Pipeline:
     ) -> None:
         self.settings = settings or Settings()
         if url is not None:
-            self.settings = dataclasses.replace(self.settings, url=url)
+            self.settings = dataclasses.replace(self.settings, url=url, url_file="")
         self._registry = Registry()
         self._upcasters = Upcasters()
         self.middleware: list[Middleware] = [Context()] if middleware is None else list(middleware)
         Chain(self.middleware)  # Refuses what is none.
         self.make_producer: Callable[[Broker, str, ProducerOptions], Producer] = Producer
+        self.on_reached: Callable[[], None] = lambda: None
+        self.patience: Wait = "never"
         self._be_closed()
         self._new_broker()
 
@@ -181,13 +188,11 @@ class Pipeline:
         return self._registry.plans(self.settings, self._upcasters)
 
     async def __aenter__(self) -> Self:
+        return await self._open(self.patience)
+
+    async def _open(self, wait: Wait) -> Self:
         if self._broker is None:
-            broker = self._new_broker()
-            try:
-                await broker.connect()
-            except BaseException:
-                await broker.close()
-                raise
+            broker = await opened(self._new_broker(), wait)
             if self._broker is None:
                 self._broker = broker
             else:
@@ -311,19 +316,21 @@ class Pipeline:
         Raises:
             ConfigurationError: no handler is declared, or the health address is taken.
             AccessDenied: the credentials or permissions do not suffice.
-            BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
+            BrokerUnavailable: the server cannot be reached at the start, and ``settings.wait`` is ``never``. Any other
+                outage is waited out: the worker is alive and not ready meanwhile.
         """
         if not self._registry:
             raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
         settings = self.settings
         set_up_if_silent(settings.log, settings.log_level)
-        async with self:
+        await self._open(settings.wait)
+        try:
             self._service = service = self.service(self.plans)
-            try:
-                async with served(settings.health, self.broker, lambda: service.vitals):
-                    await service.run()
-            finally:
-                self._service = None
+            async with served(settings.health, self.broker, lambda: service.vitals):
+                await service.run()
+        finally:
+            self._service = None
+            await self.__aexit__()
 
     def stop(self) -> None:
         """Let ``run`` end in order; called again: now. Does nothing when it does not run."""
@@ -332,18 +339,12 @@ class Pipeline:
 
     def service(self, plans: Sequence[GroupPlan], *, name: str = "") -> Service:
         """The roles that ``run`` runs, for who runs them otherwise; ``name`` is the worker's, made up if empty."""
-        settings = self.settings
-        options = ServiceOptions(
-            settings.levels,
-            settings.max_event_bytes,
-            settings.grace_period,
-            middleware=tuple(self.middleware),
-            name=name,
-            serve=settings.serve_levels,
-        )
+        given = service_options(self.settings, self.middleware)
+        options = dataclasses.replace(given, name=name, on_reached=self.on_reached)
         return Service(self.broker, plans, options)
 
     def _new_broker(self) -> Broker:
-        broker = Broker(self.settings.url, namespace=self.settings.namespace, timeout=self.settings.timeout)
+        own = self.settings
+        broker = Broker(own.url, namespace=own.namespace, timeout=own.timeout, url_file=own.url_file)
         broker.observers = tuple(found for found in self.middleware if isinstance(found, Observer))
         return broker

@@ -12,6 +12,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
 
 from streams.broker import failures
+from streams.broker.credentials import Credentials
 from streams.broker.dial import Dial
 from streams.broker.following import Following, Leave, Node, Sentinels
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
@@ -32,6 +33,11 @@ class SentinelDial:
         self._dial = dial
         self._sentinels = sentinels
         self._following = Following(sentinels, leave)
+
+    @property
+    def credentials(self) -> Credentials:
+        """What is known of the server's credentials."""
+        return self._dial.credentials
 
     @property
     def user(self) -> str:
