@@ -30,6 +30,7 @@ from streams.errors import (
     StreamsError,
     Throttle,
     Unavailable,
+    WrongCredentials,
 )
 from streams.event import Event
 from streams.groups import Groups
@@ -105,4 +106,5 @@ __all__ = [
     "Tracked",
     "Tracking",
     "Unavailable",
+    "WrongCredentials",
 ]

@@ -88,7 +88,7 @@ def test_public_names():
         *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Records"),
         *("Reject", "Retry", "Scheduler", "Settings"),
         *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle", "Tracked"),
-        *("Tracking", "Unavailable"),
+        *("Tracking", "Unavailable", "WrongCredentials"),
     }
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams import Broker, BrokerUnavailable, Producer
+from streams import Broker, BrokerUnavailable, Producer, PublishUnknown
+from streams import sync as blocking
 from streams.broker import following
 from tests.conformance.conftest import OURS
 from tests.conformance.test_failover import promoted
 from tests.conftest import eventually
 from tests.process.worker_app import STREAM, Live
-from tests.servers import Server
+from tests.servers import Server, wait_until
 from tests.topologies import SERVICE, Clustered, Watched
 
 SECONDS_AFTER = 4.0
@@ -132,6 +133,25 @@ def test_it_goes_on_when_the_event_loop_that_connected_ends(watched: Watched) ->
     asyncio.run(use(broker))
     assert followers() == [thread]
     asyncio.run(broker.close())
+    assert not followers()
+
+
+def test_the_blocking_form_follows_too(watched: Watched) -> None:
+    with blocking.Pipeline(watched.url) as pipeline:
+        pipeline.publish("elsewhere", 1, type="t")
+        before = watched.primary()
+        watched.ask_for_failover()
+        wait_until(lambda: watched.primary() is not before, what="another primary")
+        with watched.primary().client() as client:
+
+            def lands_there() -> bool:
+                with contextlib.suppress(BrokerUnavailable, PublishUnknown):
+                    return bool(
+                        client.xrange("streams:{elsewhere}:0", pipeline.publish("elsewhere", 1, type="t").entry_id)
+                    )
+                return False
+
+            wait_until(lands_there, seconds=SECONDS_AFTER, what="what is published to be on the new primary")
     assert not followers()
 
 
