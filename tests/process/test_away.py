@@ -251,6 +251,7 @@ def test_a_process_that_is_started_again_during_a_rotation_waits(site: Site) -> 
     with site.worker("--processes", "2", STREAMS_URL=url(site, "old")) as worker:
         wait_for(site.health, READY, ok=True, seconds=20)
         set_password(site, "new")
+        worker.wait_said(AWAY, 2)  # Each, before one of them is killed.
         started = worker.lines("process started")
         pid = int(started[0].partition("pid=")[2].split()[0])
         os.kill(pid, signal.SIGKILL)
