@@ -31,6 +31,7 @@ from streams.errors import (
     StreamsError,
     Throttle,
     Unavailable,
+    WrongCredentials,
 )
 from streams.event import Event
 from streams.groups import Groups
@@ -108,4 +109,5 @@ __all__ = [
     "Tracked",
     "Tracking",
     "Unavailable",
+    "WrongCredentials",
 ]

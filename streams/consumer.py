@@ -132,6 +132,7 @@ class Consumer:
             options.lease,
             options.cancel_grace,
             options.max_event_bytes,
+            broker.outages,
             broker.observers,
         )
         self.stats = desk.stats

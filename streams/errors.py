@@ -18,6 +18,7 @@
     │   ├── OutOfMemory             the server refuses writes that need memory; trying again may help
     │   ├── GroupMissing            the consumer group or the stream behind it is gone
     │   ├── AccessDenied            credentials or permissions: trying again cannot help
+    │   │   └── WrongCredentials    the server does not know the user, or the password is another one
     │   ├── WrongKeyType            a key of ours holds something else
     │   └── CommandRefused          any other refusal by the server
     ├── Unavailable                 raised by handlers: the service behind does not answer; opens a ``Breaker``
@@ -196,6 +197,14 @@ class GroupMissing(BrokerError):
 
 class AccessDenied(BrokerError):
     """Wrong credentials, or the user lacks a permission; the message says which."""
+
+
+class WrongCredentials(AccessDenied):
+    """The server does not know the user, or the password is another one.
+
+    Only for credentials that it never took: those that it took before are being changed, which is a passing trouble
+    (``BrokerUnavailable``).
+    """
 
 
 class WrongKeyType(BrokerError):

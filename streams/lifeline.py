@@ -19,6 +19,8 @@ VARIABLE = "STREAMS_LIFELINE"
 
 READY = "ready"
 """Loaded, and about to connect. ``hold``: URL of the embedded server that has to outlive this process."""
+REACHED = "reached"
+"""The server let this process in."""
 HOPELESS = "hopeless"
 """About to end, for a reason that starting again does not mend."""
 UNREACHABLE = "unreachable"

@@ -8,40 +8,32 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
 from streams.broker import Broker, Observer
-from streams.cancellations import Cancellations
-from streams.dead_letters import DeadLetters
 from streams.declaration import Declaration, Retention, checked_groups
 from streams.errors import ConfigurationError
 from streams.event import EventAttributes
-from streams.groups import Groups
 from streams.handlers import HandlerFunction
 from streams.health import served
-from streams.impatience import Impatience
 from streams.keys import Keys, checked_name
-from streams.limits import Limits
 from streams.logs import set_up_if_silent
 from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
-from streams.ordered_keys import OrderedKeys
+from streams.operating import Operating
 from streams.partitions import Partitions
-from streams.pauses import Pauses
-from streams.plans import GroupPlan, ServiceOptions
+from streams.patience import opened
+from streams.plans import GroupPlan, service_options
 from streams.priority import checked_wait, checked_weights
 from streams.producer import Producer, ProducerOptions
 from streams.receipt import Receipt
-from streams.records import Records
 from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
 from streams.service import Service
-from streams.settings import Settings
-from streams.status import EntryState, Status
-from streams.tracking import Tracking
+from streams.settings import Settings, Wait
 from streams.upcasters import Upcasters
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Pipeline:
+class Pipeline(Operating):
     """Streams on one server, with their handlers.
 
     Args:
@@ -49,6 +41,10 @@ class Pipeline:
         settings: everything else; ``Settings()`` if None.
         middleware: what wraps every attempt, outermost first; ``[Context()]`` if None. The attribute ``middleware`` is
             that list; what is in it when ``run`` is called counts.
+
+    Attributes:
+        patience: the ``settings.wait`` of ``async with``: what does not keep it from opening; ``never`` unless set.
+        on_reached: called when the server has let a worker in for the first time.
 
     Raises:
         ConfigurationError: the URL cannot be used, or ``middleware`` holds something else.
@@ -63,12 +59,14 @@ class Pipeline:
     ) -> None:
         self.settings = settings or Settings()
         if url is not None:
-            self.settings = dataclasses.replace(self.settings, url=url)
+            self.settings = dataclasses.replace(self.settings, url=url, url_file="")
         self._registry = Registry()
         self._upcasters = Upcasters()
         self.middleware: list[Middleware] = [Context()] if middleware is None else list(middleware)
         Chain(self.middleware)  # Refuses what is none.
         self.make_producer: Callable[[Broker, str, ProducerOptions], Producer] = Producer
+        self.on_reached: Callable[[], None] = lambda: None
+        self.patience: Wait = "never"
         self._be_closed()
         self._new_broker()
 
@@ -182,13 +180,11 @@ class Pipeline:
         return self._registry.plans(self.settings, self._upcasters)
 
     async def __aenter__(self) -> Self:
+        return await self._open(self.patience)
+
+    async def _open(self, wait: Wait) -> Self:
         if self._broker is None:
-            broker = self._new_broker()
-            try:
-                await broker.connect()
-            except BaseException:
-                await broker.close()
-                raise
+            broker = await opened(self._new_broker(), wait)
             if self._broker is None:
                 self._broker = broker
             else:
@@ -262,76 +258,27 @@ class Pipeline:
         """
         return await self.producer(stream).publish_many(events, type=type, **attributes)
 
-    def dead_letters(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> DeadLetters:
-        """The dead letters of a group; ``by`` names who acts, for the audit record.
-
-        Here and below a stream's name means all of its partitions, ``partition`` one of them.
-        """
-        return DeadLetters(self.broker, stream, group, by=by, partition=partition)
-
-    def pauses(self, stream: str, *, by: str = "", partition: int | None = None) -> Pauses:
-        """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
-        return Pauses(self.broker, stream, by=by, partition=partition)
-
-    def limits(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> Limits:
-        """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
-        return Limits(self.broker, stream, group, by=by, partition=partition)
-
-    def ordered_keys(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> OrderedKeys:
-        """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
-        return OrderedKeys(self.broker, stream, group, by=by, partition=partition)
-
-    def groups(self, stream: str, *, by: str = "", partition: int | None = None) -> Groups:
-        """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
-        return Groups(self.broker, stream, by=by, partition=partition)
-
-    async def cancel(
-        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
-    ) -> EntryState:
-        """Cancel an event that is scheduled or waits for a retry; see ``Cancellations.cancel``."""
-        return await self.cancellations(stream, by=by, partition=partition).cancel(id, group)
-
-    async def run_now(
-        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
-    ) -> EntryState:
-        """Let an event run before its time, scheduled or for a retry; see ``Impatience.run_now``."""
-        return await Impatience(self.broker, stream, by=by, partition=partition).run_now(id, group)
-
-    def cancellations(self, stream: str, *, by: str = "", partition: int | None = None) -> Cancellations:
-        """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
-        return Cancellations(self.broker, stream, by=by, partition=partition)
-
-    def tracking(self, stream: str, ranks: Mapping[str, int], retention: float) -> Tracking:
-        """Follow single events of a stream through states of one's own."""
-        return Tracking(self.broker, stream, ranks, retention)
-
-    def records(self, stream: str, kind: str) -> Records:
-        """Small JSON objects by name, kept beside a stream."""
-        return Records(self.broker, stream, kind)
-
-    def status(self) -> Status:
-        """Where entries stand."""
-        return Status(self.broker)
-
     async def run(self) -> None:
         """Run every declared group: consumers, reclaimers, schedulers; until ``stop``, SIGTERM, SIGINT or SIGHUP.
 
         Raises:
             ConfigurationError: no handler is declared, or the health address is taken.
             AccessDenied: the credentials or permissions do not suffice.
-            BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
+            BrokerUnavailable: the server cannot be reached at the start, and ``settings.wait`` is ``never``. Any other
+                outage is waited out: the worker is alive and not ready meanwhile.
         """
         if not self._registry:
             raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
         settings = self.settings
         set_up_if_silent(settings.log, settings.log_level)
-        async with self:
+        await self._open(settings.wait)
+        try:
             self._service = service = self.service(self.plans)
-            try:
-                async with served(settings.health, self.broker, lambda: service.vitals):
-                    await service.run()
-            finally:
-                self._service = None
+            async with served(settings.health, self.broker, lambda: service.vitals):
+                await service.run()
+        finally:
+            self._service = None
+            await self.__aexit__()
 
     def stop(self) -> None:
         """Let ``run`` end in order; called again: now. Does nothing when it does not run."""
@@ -340,9 +287,12 @@ class Pipeline:
 
     def service(self, plans: Sequence[GroupPlan], *, name: str = "") -> Service:
         """The roles that ``run`` runs, for who runs them otherwise; ``name`` is the worker's, made up if empty."""
-        return Service(self.broker, plans, ServiceOptions.of(self.settings, tuple(self.middleware), name))
+        given = service_options(self.settings, self.middleware)
+        options = dataclasses.replace(given, name=name, on_reached=self.on_reached)
+        return Service(self.broker, plans, options)
 
     def _new_broker(self) -> Broker:
-        broker = Broker(self.settings.url, namespace=self.settings.namespace, timeout=self.settings.timeout)
+        own = self.settings
+        broker = Broker(own.url, namespace=own.namespace, timeout=own.timeout, url_file=own.url_file)
         broker.observers = tuple(found for found in self.middleware if isinstance(found, Observer))
         return broker

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from streams.declaration import AS_IT_IS, Declaration
@@ -11,7 +11,11 @@ from streams.lanes import NO_LANES, Lanes
 from streams.middleware.base import Middleware
 from streams.partitions import ONE, Partitions, partition_name
 from streams.priority import Levels
-from streams.settings import Settings
+from streams.settings import Settings, Wait
+
+
+def _nothing() -> None:
+    """Nobody needs to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class ServiceOptions:
         cancel_grace: seconds that a cancelled handler gets to end.
         middleware: what wraps every attempt, outermost first.
         name: of the worker; made from host, process and start if empty.
+        wait: for what is waited at the start.
+        on_reached: called when the server has answered for the first time.
     """
 
     levels: Levels = Levels()
@@ -51,18 +57,20 @@ class ServiceOptions:
     middleware: tuple[Middleware, ...] = ()
     name: str = ""
     serve: Levels | None = None
+    wait: Wait = "server"
+    on_reached: Callable[[], None] = _nothing
 
-    @classmethod
-    def of(cls, settings: Settings, middleware: tuple[Middleware, ...], name: str) -> ServiceOptions:
-        """Those that the settings say."""
-        return cls(
-            settings.levels,
-            settings.max_event_bytes,
-            settings.grace_period,
-            middleware=middleware,
-            name=name,
-            serve=settings.serve_levels,
-        )
+
+def service_options(settings: Settings, middleware: Iterable[Middleware]) -> ServiceOptions:
+    """What the settings say."""
+    return ServiceOptions(
+        settings.levels,
+        settings.max_event_bytes,
+        settings.grace_period,
+        middleware=tuple(middleware),
+        serve=settings.serve_levels,
+        wait=settings.wait,
+    )
 
 
 def of_partition(plan: GroupPlan, number: int) -> GroupPlan:

@@ -17,6 +17,7 @@ from streams.consumer import Consumer
 from streams.consumer_name import consumer_name
 from streams.crew import Crew
 from streams.lifeline import is_supervised
+from streams.patience import reach
 from streams.plans import GroupPlan, ServiceOptions
 from streams.reclaimer import Reclaimer
 from streams.scheduler import Scheduler
@@ -41,8 +42,10 @@ class Service:
     period; what is left is cancelled and given back; outcomes are written; connections close. Leases are renewed until
     the last handler ended.
 
+    A server that is away at the start is waited for, as ``options.wait`` says.
+
     Args:
-        broker: an open broker.
+        broker: open, or to be opened when it runs.
         plans: the groups.
         options: see ``ServiceOptions``.
     """
@@ -57,6 +60,7 @@ class Service:
         self._broker = broker
         self._stops = 0
         self._is_asked_to_stop = False
+        self._stop_news = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -81,6 +85,7 @@ class Service:
         """Shut down in order; called again: now."""
         self._stops += 1
         self._is_asked_to_stop = True
+        self._stop_news.set()
         grace = self.options.grace_period
         if self._stops == 1:
             busy = sum(consumer.busy for consumer in self.consumers)
@@ -96,31 +101,54 @@ class Service:
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
+            BrokerUnavailable: the server cannot be reached at the start, and is not to be waited for.
             ConfigurationError: a stream is declared otherwise, e.g. for one group that is not the one to serve.
         """
-        counted = self.consumers
         with self._signals():
-            logger.info("started", extra=self._who())
-            self._tasks = {f"balance {balance.where}": asyncio.create_task(balance.run()) for balance in self.balances}
-            if self._crew.consumers:
-                self._tasks["crew"] = asyncio.create_task(self._crew.run(self.options.grace_period))
-            tasks = list(self._tasks.values())
+            if await self._is_reached():
+                await self._serve()
+
+    async def _is_reached(self) -> bool:
+        """Wait for the server; False if told to stop before it answered."""
+        if not self._broker.was_reached:
+            reaching = asyncio.create_task(reach(self._broker, self.name, self.options.wait))
+            stopping = asyncio.create_task(self._stop_news.wait())
             try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-                failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
-                if failed:
-                    self.stop()
-                    await asyncio.wait(tasks)
-                    failed[0].result()
+                await asyncio.wait((reaching, stopping), return_when=asyncio.FIRST_COMPLETED)
+                if not reaching.done():
+                    logger.info("stopped before the server was there")
+                    return False
+                reaching.result()
             finally:
-                counted += [consumer for consumer in self.consumers if consumer not in counted]
-                for task in tasks:
+                for task in (reaching, stopping):
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-            # Nobody waits for figures: where the server is away they are lost, and the worker looks silent for a while.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FAREWELL):
-                    await self._crew.recorder.record(leaves=True)
+                await asyncio.gather(reaching, stopping, return_exceptions=True)
+        self.options.on_reached()
+        return True
+
+    async def _serve(self) -> None:
+        counted = self.consumers
+        logger.info("started", extra=self._who())
+        self._tasks = {f"balance {balance.where}": asyncio.create_task(balance.run()) for balance in self.balances}
+        if self._crew.consumers:
+            self._tasks["crew"] = asyncio.create_task(self._crew.run(self.options.grace_period))
+        tasks = list(self._tasks.values())
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
+            if failed:
+                self.stop()
+                await asyncio.wait(tasks)
+                failed[0].result()
+        finally:
+            counted += [consumer for consumer in self.consumers if consumer not in counted]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        # Nobody waits for figures: where the server is away they are lost, and the worker looks silent for a while.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                await self._crew.recorder.record(leaves=True)
         totals = {
             name: sum(c.stats.as_dict()[name] for c in counted) for name in ("done", "retried", "dead", "released")
         }

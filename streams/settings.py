@@ -11,18 +11,24 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from streams.address import Address
+from streams.env_file import read_env_file
 from streams.errors import ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, checked_name
 from streams.priority import Levels
+from streams.url_file import URLFile
 
-_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<value>.*)")
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _LOCAL_REDIS = "redis://localhost:6379/0"
 _LONGEST_SHOWN = 40
+_URL_FILE = "STREAMS_URL_FILE"
+
+Wait = Literal["never", "server", "always"]
+"""For what a program waits at its start: nothing; a server that is away; that, or credentials that it never took."""
+WAITS: tuple[Wait, ...] = ("never", "server", "always")
 
 HIDDEN = "***"
 """Stands for what may be a secret."""
@@ -34,6 +40,8 @@ class Settings:
 
     Attributes:
         url: the server; None: an embedded server that keeps nothing (``STREAMS_URL``, else ``REDIS_URL``).
+        url_file: file that holds the URL, read anew for the user and password of each connection
+            (``STREAMS_URL_FILE``).
         namespace: first part of every key (``STREAMS_NAMESPACE``).
         levels: priority levels of the streams (``STREAMS_LEVELS``, e.g. ``0,1,5,10``).
         serve_levels: those of the levels whose events a worker here takes; None: all (``STREAMS_SERVE_LEVELS``).
@@ -43,7 +51,9 @@ class Settings:
         max_event_bytes: the largest body (``STREAMS_MAX_EVENT_BYTES``).
         max_len: the most unfinished events per stream, 0: no limit (``STREAMS_MAX_LEN``).
         dedup_window: seconds for which a dedup id is remembered (``STREAMS_DEDUP_WINDOW``).
-        timeout: seconds for one round trip to the server (``STREAMS_TIMEOUT``).
+        timeout: seconds for one call to the server, waiting for its turn and connecting included (``STREAMS_TIMEOUT``).
+        wait: for what a program that runs waits at its start: ``server``, if that is away; ``always``: also for
+            credentials that it never took; ``never`` (``STREAMS_WAIT``).
         log: ``text`` or ``json`` (``STREAMS_LOG``).
         log_level: ``debug``, ``info``, ``warning`` or ``error`` (``STREAMS_LOG_LEVEL``).
         health: where a worker serves its health, e.g. ``8080``, ``:8080`` or ``unix:/run/streams.sock``; empty: nowhere
@@ -52,6 +62,7 @@ class Settings:
     """
 
     url: str | None = field(default=None, repr=False)
+    url_file: str = ""
     namespace: str = DEFAULT_NAMESPACE
     levels: Levels = Levels()
     serve_levels: Levels | None = None
@@ -62,6 +73,7 @@ class Settings:
     max_len: int = 0
     dedup_window: float = 3600.0
     timeout: float = 5.0
+    wait: Wait = "server"
     log: str = "text"
     log_level: str = "info"
     health: str = ""
@@ -160,38 +172,6 @@ def gather(environ: Mapping[str, str], directory: Path) -> Found:
     return {name: found[name] for name in found if name.startswith("STREAMS_") or name in ("REDIS_URL", "USE_REDIS")}
 
 
-def read_env_file(path: Path) -> dict[str, str]:
-    """The assignments in an env file: ``NAME=value``, ``export`` allowed, quotes removed, ``#`` begins a comment.
-
-    Raises:
-        ConfigurationError: a line is something else; the message has the line's number, not its text.
-    """
-    values: dict[str, str] = {}
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path.name} cannot be read: {type(error).__name__}") from None
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        match = _LINE.fullmatch(text)
-        if match is None:
-            raise ConfigurationError(f"{path.name}, line {number}: expected NAME=value")
-        value = match["value"].lstrip()
-        if value[:1] in ('"', "'"):
-            closing = value.find(value[0], 1)
-            if closing < 0:
-                raise ConfigurationError(f"{path.name}, line {number}: the quote is not closed")
-            if not re.fullmatch(r"\s*(?:#.*)?", value[closing + 1 :]):
-                raise ConfigurationError(f"{path.name}, line {number}: there is something behind the closing quote")
-            value = value[1:closing]
-        else:
-            value = re.split(r"\s#", match["value"], maxsplit=1)[0].strip()
-        values[match["name"]] = value
-    return values
-
-
 def _read_url(found: Found) -> Reading:
     """STREAMS_URL wins; then USE_REDIS decides between REDIS_URL and the embedded server."""
     nothing = Reading("url", "URL", None, None)
@@ -202,6 +182,11 @@ def _read_url(found: Found) -> Reading:
         return nothing._replace(value=url, variable=variable, origin=origin, text=shown_url(url)) if url else nothing
 
     own, shared = named("STREAMS_URL"), named("REDIS_URL")
+    file = found.get(_URL_FILE, ("", ""))[0].strip()
+    if file and own.value:
+        return own._replace(error=f"STREAMS_URL and {_URL_FILE} are both set: set one of them")
+    if file:
+        return nothing._replace(variable=_URL_FILE, origin=found[_URL_FILE][1], **_from_file(file))
     if own.value:
         return own
     if "USE_REDIS" not in found:
@@ -210,6 +195,23 @@ def _read_url(found: Found) -> Reading:
     if wanted.error or not wanted.value:
         return wanted._replace(value=None)
     return shared if shared.value else wanted._replace(value=_LOCAL_REDIS)
+
+
+def _from_file(path: str) -> dict[str, str]:
+    try:
+        url = URLFile(path).read()
+    except ConfigurationError:
+        return {}  # The setting with the path says so.
+    return {"value": url, "text": shown_url(url)}
+
+
+def _url_file(text: str) -> str:
+    if text:
+        try:
+            URLFile(text).read()
+        except ConfigurationError as error:
+            raise ValueError(f"use the path of a file that holds a URL: {error}") from None
+    return text
 
 
 def _boolean(text: str) -> bool:
@@ -312,6 +314,7 @@ def _telemetry(text: str) -> str:
 
 
 _READERS: dict[str, _Reader] = {
+    "url_file": _Reader("path", _url_file),
     "namespace": _Reader("name", _namespace),
     "levels": _Reader("integers", parse_levels),
     "serve_levels": _Reader("integers", _serve_levels),
@@ -322,6 +325,7 @@ _READERS: dict[str, _Reader] = {
     "max_len": _integer(0, 10**15, "events"),
     "dedup_window": _number(0.001, 31_536_000, "seconds"),
     "timeout": _number(0.05, 3600, "seconds"),
+    "wait": _choice(*WAITS),
     "log": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),
     "health": _Reader("address", _health),

@@ -49,6 +49,8 @@ class SupervisorOptions:
         watch: start them again when a file below this folder changes, and only then. None: when they die.
         first_wait: seconds before a process that died is started again; doubled each time up to half a minute.
         health: where the health of all processes together is served; empty: nowhere.
+        once_reached: more options for processes that begin after the server had let one in: its credentials are no
+            mistake then, and a refusal passes.
     """
 
     command: Sequence[str]
@@ -56,6 +58,7 @@ class SupervisorOptions:
     watch: Path | None = None
     first_wait: float = 0.5
     health: str = ""
+    once_reached: Sequence[str] = ()
 
 
 class Child:
@@ -71,6 +74,7 @@ class Child:
         self.is_ready = False
         self.is_replaced = False
         self.last_word = ""
+        self.was_reached = False
         self._hold = hold
         self._ready_at = 0.0
         self._process: asyncio.subprocess.Process | None = None
@@ -139,6 +143,8 @@ class Child:
         while line := await reader.readline():
             message = orjson.loads(line)
             self.last_word = message["word"]
+            if self.last_word == lifeline.REACHED:
+                self.was_reached = True
             if self.last_word == lifeline.READY:
                 self.is_ready, self._ready_at = True, time.monotonic()
             if message.get("hold"):
@@ -177,6 +183,7 @@ class Supervisor:
         self._stops = 0
         self._verdict = 0
         self._version = 0
+        self._was_reached = False
         self._news = asyncio.Event()
         self._family = Family(options.health, options.processes)
 
@@ -220,7 +227,9 @@ class Supervisor:
         while not self._stops:
             version = self._version
             child = self._running[name] = Child(name, self._hold)
-            code = await child.run([*self.options.command, *self._family.options_of(name)])
+            more = self.options.once_reached if self._was_reached else ()
+            code = await child.run([*self.options.command, *self._family.options_of(name), *more])
+            self._was_reached |= child.was_reached
             del self._running[name]
             self._family.ended(name)
             if self._stops:

@@ -64,7 +64,7 @@ def run_worker(pipeline: Pipeline) -> int:
     Raises:
         ConfigurationError: no handler is declared, or a setting cannot be right.
         AccessDenied: the credentials or permissions do not suffice.
-        BrokerUnavailable: the server cannot be reached at the start. Later outages are waited out.
+        BrokerUnavailable: the server cannot be reached at the start, and is not to be waited for.
     """
     asyncio.run(_run(pipeline))
     return 0

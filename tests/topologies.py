@@ -107,6 +107,10 @@ class Watched:
         with self.primary().client() as client:
             client.execute_command("CLIENT", "PAUSE", 10_000, "WRITE")
             client.execute_command("WAIT", 2, 1000)
+        self.ask_for_failover()
+
+    def ask_for_failover(self) -> None:
+        """Make another server the primary, while the old one goes on taking writes."""
         with self._sentinel(self.ports[0]) as client:
             client.execute_command("SENTINEL", "FAILOVER", SERVICE)
 
@@ -211,10 +215,10 @@ class Clustered:
         """A replica of a primary."""
         return next(one for one in self.servers if self._role(one).get("master_port") == server.port)
 
-    def failover(self, stream: str) -> None:
-        """Make the replica the primary of a stream's slots, in good order."""
+    def failover(self, stream: str, *how: str) -> None:
+        """Make the replica the primary of a stream's slots; in good order, unless FORCE or TAKEOVER is asked for."""
         with self.replica_of(self.of(stream)).client() as client:
-            client.execute_command("CLUSTER", "FAILOVER")
+            client.execute_command("CLUSTER", "FAILOVER", *filter(None, how))
 
     @contextlib.contextmanager
     def client(self) -> Iterator[redis.cluster.RedisCluster]:

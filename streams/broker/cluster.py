@@ -6,6 +6,7 @@ Imported when a URL names a cluster. The keys of a stream are in one slot, so a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,17 +14,19 @@ from typing import Any
 
 from redis.crc import key_slot
 
+from streams.broker.credentials import Credentials
 from streams.broker.dial import Dial
-from streams.broker.link import Down, Link, NodeLink, Redirected, TryAgain
+from streams.broker.link import Down, Link, NodeLink, Redirected, TryAgain, plain
 from streams.broker.scripts import Command
 from streams.broker.slots import slot_of
 from streams.errors import BrokerError, BrokerUnavailable
 
 Node = tuple[str, int]
-Leave = Callable[[Callable[[str, int], bool]], None]
+Leave = Callable[[Callable[[str, int], bool]], bool]
 
 _REDIRECTS = 16
 _ASKING = ("ASKING",)
+_SHORTEST = 0.001
 _PATIENCE = 1.0
 """Seconds to wait for one node's word on the slots: a node that hangs must not use up the time of a round trip."""
 
@@ -49,6 +52,11 @@ class Cluster:
     def user(self) -> str:
         """The servers' user."""
         return self._dial.user
+
+    @property
+    def credentials(self) -> Credentials:
+        """What is known of the credentials, which are the same for each node."""
+        return self._dial.credentials
 
     @property
     def primaries(self) -> list[Node]:
@@ -153,6 +161,7 @@ class ClusterLink(Link):
         self._depth = depth
         self._links: dict[Node, NodeLink] = {}
         self._resending = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
     async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
@@ -165,24 +174,30 @@ class ClusterLink(Link):
             raise BrokerUnavailable("the broker is closed")
         slots = [slot_of(command) for command in commands]
         replies: list[Any] = [None] * len(commands)
-        left = await self._round(commands, slots, replies, list(range(len(commands))), within)
+        until = asyncio.get_running_loop().time() + (within or self._timeout)
+        left = await self._round(commands, slots, replies, list(range(len(commands))), until)
         if left:
             async with self._resending:  # In the order of the calls: nodes answer in that order.
-                await self._again(commands, slots, replies, left, within)
-        return replies
+                await self._again(commands, slots, replies, left, until)
+        return plain(replies)
 
     async def close(self) -> None:
         """Close the connections for good. Idempotent."""
         self._closed = True
         self._errands.close()
         self._on_close(self)
+        if self._looking is not None:
+            with contextlib.suppress(RuntimeError):  # Its event loop has ended, and it with that.
+                self._looking.get_loop().call_soon_threadsafe(self._looking.cancel)
         for link in list(self._links.values()):
             await link.close()
 
-    def leave(self, stay: Callable[[str, int], bool]) -> None:
-        """Drop the connections to nodes that serve no slot any more."""
-        for link in list(self._links.values()):
+    def leave(self, stay: Callable[[str, int], bool]) -> bool:
+        """Drop the connections to nodes that serve no slot any more; returns whether there are any."""
+        links = list(self._links.values())
+        for link in links:
             link.leave(stay)
+        return bool(links)
 
     async def primaries(self) -> dict[str, Link]:
         """A link to each node that serves slots; they are closed with this one."""
@@ -212,28 +227,27 @@ class ClusterLink(Link):
 
     async def _again(
         self, commands: Sequence[Command], slots: Sequence[int | None], replies: list[Any], left: list[int],
-        within: float | None,
+        until: float,
     ) -> None:  # fmt: skip
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._timeout
         wait, redirects = 0.005, 0
-        while left and redirects < _REDIRECTS and loop.time() < give_up:
+        while left and redirects < _REDIRECTS and loop.time() < until:
             if any(isinstance(replies[i], TryAgain) for i in left):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, 0.1)
             else:
                 redirects += 1
-            left = await self._round(commands, slots, replies, left, within)
+            left = await self._round(commands, slots, replies, left, until)
 
     async def _round(
         self, commands: Sequence[Command], slots: Sequence[int | None], replies: list[Any], left: list[int],
-        within: float | None,
+        until: float,
     ) -> list[int]:  # fmt: skip
         """Send what is left to where it belongs; returns what has to be sent again."""
         places: dict[Node, list[int]] = {}
         for i in left:
             places.setdefault(await self._place(slots[i], replies[i]), []).append(i)
-        trips = [self._trip(node, commands, slots, replies, part, within) for node, part in places.items()]
+        trips = [self._trip(node, commands, slots, replies, part, until) for node, part in places.items()]
         if len(trips) == 1:
             await trips[0]
         else:
@@ -256,16 +270,17 @@ class ClusterLink(Link):
 
     async def _trip(
         self, node: Node, commands: Sequence[Command], slots: Sequence[int | None], replies: list[Any],
-        part: list[int], within: float | None,
+        part: list[int], until: float,
     ) -> None:  # fmt: skip
         asking = [isinstance(replies[i], Redirected) and replies[i].once for i in part]
         lines: list[Command] = []
         for i, once in zip(part, asking, strict=True):
             lines += (_ASKING, commands[i]) if once else (commands[i],)
         try:
-            answers = await self._link(node).batch(lines, within=within)
+            answers = await self._link(node).trip(lines, max(_SHORTEST, until - asyncio.get_running_loop().time()))
         except BrokerUnavailable as error:
-            await self._look_again(node)
+            error.server = _named(node)
+            await self._look_again(node, until)
             if error.sent or all(self._cluster.owner(self._slot(slots[i])) == node for i in part) or any(asking):
                 raise _of_node(error, node) from error
             # Nothing was sent, and by now somebody else serves the slots.
@@ -278,20 +293,26 @@ class ClusterLink(Link):
             replies[i] = self._read(answers[at], node)
             at += 1
         if any(isinstance(replies[i], Down) for i in part):
-            await self._look_again(node)
+            await self._look_again(node, until)
 
     def _read(self, answer: Any, node: Node) -> Any:
+        if isinstance(answer, BrokerUnavailable):
+            answer.server = _named(node)
         if isinstance(answer, Redirected):
             answer.host = answer.host or node[0]
             if not answer.once:
                 self._cluster.move(answer.slot, (answer.host, answer.port))
         return answer
 
-    async def _look_again(self, lost: Node) -> None:
-        try:
+    async def _look_again(self, lost: Node, until: float) -> None:
+        """Ask who serves the slots now. The call waits for that no longer than its own time; the next one profits."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(lost), name="streams-looking")
+        await asyncio.wait((self._looking,), timeout=max(0.0, until - asyncio.get_running_loop().time()))
+
+    async def _look(self, lost: Node) -> None:
+        with contextlib.suppress(BrokerError):  # What is raised is why the command failed.
             await self._cluster.look(self._timeout, last=lost)
-        except BrokerError:
-            return  # What is raised is why the command failed.
 
     def _slot(self, slot: int | None) -> int:
         return self._home if slot is None else slot
@@ -300,7 +321,8 @@ class ClusterLink(Link):
         link = self._links.get(node)
         if link is None:
             connect = partial(self._cluster.connect, self._timeout, node)
-            link = self._links[node] = NodeLink(connect, self._timeout, _nobody, self._depth)
+            known = self._cluster.credentials
+            link = self._links[node] = NodeLink(connect, self._timeout, _nobody, self._depth, credentials=known)
         return link
 
 

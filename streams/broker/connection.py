@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+from streams.broker.credentials import Credentials, Renew
 from streams.broker.embedded import EmbeddedServer
 from streams.broker.observing import NOBODY
+from streams.broker.outages import Outages
 from streams.broker.url import ServerURL, unreadable
 from streams.errors import BrokerUnavailable
 from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name, index_key
+from streams.url_file import URLFile
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
@@ -57,17 +60,28 @@ class Broker:
         url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://HOSTS/SERVICE``, ``redis+cluster://HOSTS``,
             ``embedded://PATH`` or ``memory://``; see DEFAULT_URL.
         namespace: first part of every key.
-        timeout: seconds for a round trip, and for connecting.
+        timeout: seconds for a call: waiting for its turn, connecting if need be, and the round trip.
+        url_file: file that holds the URL, if ``url`` is None; it is read anew for the credentials of each connection.
 
     Attributes:
         observers: who is told of trips; nobody unless somebody is put in.
+        outages: says once that a server is away, and once that it is back.
+        was_reached: ``connect`` went well once.
 
     Raises:
         ConfigurationError: the URL cannot be used; its password is never part of the message.
     """
 
-    def __init__(self, url: str | None = None, *, namespace: str = DEFAULT_NAMESPACE, timeout: float = 5.0) -> None:
-        self.url = url or DEFAULT_URL
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        timeout: float = 5.0,
+        url_file: str = "",
+    ) -> None:
+        self._file = URLFile(url_file) if url_file else None
+        self.url = url or (self._file.read() if self._file else DEFAULT_URL)
         self.namespace = checked_name(namespace, "namespace")
         self.clock = ServerClock()
         self._timeout = timeout
@@ -77,6 +91,8 @@ class Broker:
         self._links: set[Link] = set()
         self._control: Link | None = None
         self.observers = NOBODY
+        self.outages = Outages(self.address)
+        self.was_reached = False
         if self.url.startswith(EMBEDDED):
             self._embedded = EmbeddedServer.from_url(self.url)
         else:
@@ -132,7 +148,14 @@ class Broker:
         else:
             from streams.broker.link import NodeLink
 
-            link = NodeLink(self._open, self._timeout, self._links.discard, depth)
+            link = NodeLink(
+                self._open,
+                self._timeout,
+                self._links.discard,
+                depth,
+                credentials=self._dial.credentials if self._dial else Credentials(),
+                is_bounded=self._embedded is None,
+            )
         self._links.add(link)
         return link
 
@@ -160,6 +183,7 @@ class Broker:
         """
         seconds, micros = await self.control.ask_any("TIME")
         self.clock.observe(int(seconds) * 1000 + int(micros) // 1000)
+        self.was_reached = True
 
     async def close(self) -> None:
         """Close the connections of this event loop; the last user of an embedded server stops it."""
@@ -167,6 +191,8 @@ class Broker:
             await link.close()
         self._links.clear()
         self._control = None
+        if self._dial is not None:
+            await self._dial.close()
         if self._embedded is not None:
             # A server that keeps nothing must be gone before somebody opens the next one.
             await asyncio.to_thread(self._embedded.close, wait=self.url == DEFAULT_URL)
@@ -176,7 +202,7 @@ class Broker:
         from streams.broker.dial import Dial
 
         try:
-            dial = Dial(self.address, read.server)
+            dial = Dial(self.address, read.server, self._renewing("server"))
         except ValueError:
             # The parser's own message may quote the URL, and with it the password.
             raise unreadable(self.url.partition("://")[0]) from None
@@ -185,16 +211,28 @@ class Broker:
 
             self._cluster = Cluster(dial, read.nodes, self._leave)
         elif read.topology == "sentinel":
+            from streams.broker.following import Sentinels
             from streams.broker.sentinel import SentinelDial
 
-            self._dial = SentinelDial(dial, Dial(self.address, read.sentinel), read.nodes, read.service, self._leave)
+            asking = Dial(self.address, read.sentinel, self._renewing("sentinel"))
+            asked = Sentinels(asking, read.nodes, read.service)
+            self._dial = SentinelDial(dial, asked, self._leave)
         else:
             self._dial = dial
 
-    def _leave(self, stay: Callable[[str, int], bool]) -> None:
-        """After a failover: no link may go on waiting for a server that is cut off, and that nobody writes to."""
+    def _renewing(self, part: str) -> Renew | None:
+        """Reads the file of the URL again, if there is one; ``part``: of ``ServerURL``, whose credentials are meant."""
+        file = self._file
+        if file is None:
+            return None
+        return lambda: str(getattr(ServerURL.parse(file.read()), part))
+
+    def _leave(self, stay: Callable[[str, int], bool]) -> bool:
+        """After a failover no link may stay with a server that is no primary any more; returns whether any is open."""
+        is_open = False
         for link in list(self._links):
-            link.leave(stay)
+            is_open |= link.leave(stay)
+        return is_open
 
     async def _open(self) -> AbstractConnection:
         """A connected connection."""

@@ -15,7 +15,8 @@ from redis.asyncio.retry import Retry as ClientRetry
 from redis.backoff import NoBackoff
 
 from streams.broker import failures
-from streams.errors import BrokerError, BrokerUnavailable
+from streams.broker.credentials import Credentials, Renew
+from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError
 
 
 class Dial:
@@ -25,16 +26,21 @@ class Dial:
         address: of the server, for messages: without credentials.
         url: ``redis://``, ``rediss://`` or ``unix://`` with what the client library knows to read in it; '' for unix
             sockets whose path is told with each connection.
+        renew: see ``Renew``; asked before each connection, and only its user and password count. None: the URL's hold.
 
     Attributes:
         kind, options: the client library's class of connections, and what it is made with.
+        credentials: what is known of them.
 
     Raises:
         ValueError: the URL cannot be read. Not to be shown: the message may quote the URL, and with it a password.
     """
 
-    def __init__(self, address: str, url: str = "") -> None:
+    def __init__(self, address: str, url: str = "", renew: Renew | None = None) -> None:
         self._address = address
+        self._renew = renew
+        self._renewal = ""
+        self.credentials = Credentials()
         self.kind: type[AbstractConnection] = UnixDomainSocketConnection
         self.options: dict[str, Any] = {}
         if url:
@@ -65,8 +71,9 @@ class Dial:
             BrokerUnavailable: the server cannot be reached.
             AccessDenied: it refuses the credentials.
         """
+        self._renew_credentials()
         # Of several servers it is that one, not all that the URL names.
-        where = f"{options['host']}:{options['port']}" if "host" in options else self._address
+        place = f"{options['host']}:{options['port']}" if "host" in options else self._address
         options = self.options | options
         options |= {
             "protocol": 2,
@@ -85,15 +92,36 @@ class Dial:
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (redis_errors.RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
-            raise self._unreachable(error, where) from error
+            raise self._unreachable(error, place) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
+        if options.get("password"):
+            self.credentials.accepted = True
         return connection
 
-    @staticmethod
-    def _unreachable(error: BaseException, where: str) -> BrokerError:
+    async def close(self) -> None:
+        """Nothing is open but what was asked for."""
+
+    def _renew_credentials(self) -> None:
+        if self._renew is None:
+            return
+        try:
+            found = parse_url(self._renew())
+        except (ConfigurationError, ValueError, redis_errors.RedisError) as error:
+            # What was known may still hold. Of other errors than ours the words may quote a password.
+            known = isinstance(error, ConfigurationError)
+            self._renewal = f" ({error if known else 'the file of the URL holds none'})"
+            return
+        self._renewal = ""
+        for name in ("username", "password"):
+            self.options.pop(name, None)
+            if found.get(name):
+                self.options[name] = found[name]
+
+    def _unreachable(self, error: BaseException, place: str) -> BrokerError:
         cause = failures.loss(error, sent=False)
         if isinstance(cause, BrokerUnavailable) and "loading" not in str(cause):
-            return BrokerUnavailable(f"{where} cannot be reached: {cause}", sent=False)
-        return cause
+            return BrokerUnavailable(f"{place} cannot be reached: {cause}", sent=False)
+        judged = self.credentials.judged(cause)
+        return BrokerUnavailable(f"{judged}{self._renewal}") if judged is not cause else judged

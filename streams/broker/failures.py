@@ -14,6 +14,7 @@ from streams.errors import (
     CommandRefused,
     GroupMissing,
     OutOfMemory,
+    WrongCredentials,
     WrongKeyType,
 )
 
@@ -33,13 +34,16 @@ _PASSING = (
     "max number of clients",
     "You can't write against a read only replica",
 )
-_DENIED = (
-    "NOPERM",
+_UNKNOWN_USER = (
     "NOAUTH",
     "WRONGPASS",
+    "Authentication required",
+    "AUTH <password> called without any password",
+)
+_DENIED = (
+    "NOPERM",
     "has no permissions",
     "ACL failure",
-    "Authentication required",
     "The user executing the script can't",
 )
 _IN_SCRIPT = re.compile(r"(?:script: |call to f_)(?P<sha>[0-9a-f]{40})\b.*?@user_script:(?P<line>\d+)")
@@ -49,7 +53,12 @@ _CALL = re.compile(r"redis\.p?call\('(?P<command>\w+)'")
 def refusal(error: redis_errors.RedisError) -> BrokerError:
     """Translate an error reply: the server was reached and refused the command."""
     text = str(error)
-    if isinstance(error, (redis_errors.NoPermissionError, redis_errors.AuthenticationError)) or _has(text, _DENIED):
+    if isinstance(error, redis_errors.AuthenticationError) or _has(text, _UNKNOWN_USER):
+        return WrongCredentials(
+            f"the server refuses the user or the password: {text}. Look at both in the URL (STREAMS_URL, REDIS_URL or "
+            "the file of STREAMS_URL_FILE), and at the users of the server (ACL LIST)"
+        )
+    if isinstance(error, redis_errors.NoPermissionError) or _has(text, _DENIED):
         return AccessDenied(
             f"the server denies access: {text}{_denied_in_script(text)}. "
             "Give the URL's user this permission; docs/operations.md lists them all"

@@ -6,6 +6,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import hiredis
@@ -13,10 +14,11 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
 
 from streams.broker import failures
+from streams.broker.credentials import Credentials
 from streams.broker.errands import Errands
 from streams.broker.scripts import Command, by_sha
 from streams.broker.wire import Packed, Wire
-from streams.errors import BrokerError, BrokerUnavailable
+from streams.errors import BrokerError, BrokerUnavailable, WrongCredentials
 
 _STALE_AFTER = 0.2
 _RELOADS = 20
@@ -43,6 +45,8 @@ class Link(ABC):
 
     async def call(self, *command: bytes | str | float, within: float | None = None) -> Any:
         """Send one command and return its reply, ``within`` seconds (the link's timeout if None).
+
+        The time includes that for connecting, and for waiting until others have their replies.
 
         Raises:
             BrokerUnavailable: the server could not be reached or the answer was lost (``sent`` tells which).
@@ -92,10 +96,11 @@ class Link(ABC):
         """A link to each server that has a part of the keys, by the server's name; one without a name has them all."""
 
     @abstractmethod
-    def leave(self, stay: Callable[[str, int], bool]) -> None:
+    def leave(self, stay: Callable[[str, int], bool]) -> bool:
         """Drop the connections to servers that are no primaries (any more), whatever is awaited from them.
 
-        May be called from any thread. ``stay`` says of a host and port whether it is one.
+        May be called from any thread. ``stay`` says of a host and port whether it is one. Returns whether there is a
+        connection, be it one that is dropped.
         """
 
 
@@ -110,6 +115,8 @@ class NodeLink(Link):
         on_close: told when the link is closed for good.
         depth: how many round trips may be under way at once; the others wait for their turn. They are answered in the
             order of the calls, and when the connection is lost, all of them are.
+        credentials: those of the connections; it is noted when the server takes them.
+        is_bounded: connecting has to be done within the time of a call; a server that is started for it may take more.
     """
 
     def __init__(
@@ -118,6 +125,9 @@ class NodeLink(Link):
         timeout: float,
         on_close: Callable[[NodeLink], None],
         depth: int = 1,
+        *,
+        credentials: Credentials | None = None,
+        is_bounded: bool = True,
     ) -> None:
         super().__init__()
         self._connect = connect
@@ -128,6 +138,8 @@ class NodeLink(Link):
         self._connecting = asyncio.Lock()
         self._used = 0.0
         self._closed = False
+        self._credentials = credentials or Credentials()
+        self._is_bounded = is_bounded
 
     async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
         """Send commands in one write and return their replies; a refusal stands in its reply's place.
@@ -137,21 +149,44 @@ class NodeLink(Link):
         Raises:
             BrokerUnavailable: as in ``call``.
         """
+        return plain(await self.trip(commands, within))
+
+    async def trip(self, commands: Sequence[Command], within: float | None = None) -> list[Any]:
+        """As ``batch``, with each ``Sign`` among the replies as it is."""
         if not commands:
             # From Python 3.12 on a transport that is given nothing to write tries for ever to write it.
             return []
-        async with self._turns:
-            replies = await self._exchange(commands, within)
-            for _ in range(_RELOADS):
-                unknown = [i for i, reply in enumerate(replies) if isinstance(reply, _UnknownScript)]
-                if not unknown:
-                    break
-                shas = dict.fromkeys(str(commands[i][1]) for i in unknown)
-                await self._exchange([("SCRIPT", "LOAD", by_sha[sha].text) for sha in shas], within)
-                again = await self._exchange([commands[i] for i in unknown], within)
-                for i, reply in zip(unknown, again, strict=True):
-                    replies[i] = reply
-            return replies
+        within = within or self._timeout
+        deadline = _Deadline(asyncio.get_running_loop().time() + within, within)
+        await self._turn(deadline)
+        try:
+            return await self._with_scripts(commands, deadline)
+        finally:
+            self._turns.release()
+
+    async def _turn(self, deadline: _Deadline) -> None:
+        """Wait until there is room for one more round trip."""
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise deadline.passed("others waited for their answers") from None
+
+    async def _with_scripts(self, commands: Sequence[Command], deadline: _Deadline) -> list[Any]:
+        replies = await self._exchange(commands, deadline)
+        for _ in range(_RELOADS):
+            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, _UnknownScript)]
+            if not unknown:
+                break
+            shas = dict.fromkeys(str(commands[i][1]) for i in unknown)
+            await self._exchange([("SCRIPT", "LOAD", by_sha[sha].text) for sha in shas], deadline)
+            again = await self._exchange([commands[i] for i in unknown], deadline)
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return replies
 
     async def close(self) -> None:
         """Close the connection for good. Idempotent."""
@@ -181,19 +216,23 @@ class NodeLink(Link):
         del key
         return ""
 
-    def leave(self, stay: Callable[[str, int], bool]) -> None:
-        """Drop the connection if its server is no primary any more."""
+    def leave(self, stay: Callable[[str, int], bool]) -> bool:
+        """Drop the connection if its server is no primary any more; returns whether there is one."""
         wire = self._wire
         if wire is not None and not stay(*wire.peer):
             wire.give_up("another server is the primary now")
+        return wire is not None
 
-    async def _exchange(self, commands: Sequence[Command], within: float | None) -> list[Any]:
-        wire = await self._ready()
+    async def _exchange(self, commands: Sequence[Command], deadline: _Deadline) -> list[Any]:
+        wire = await self._ready(deadline)
+        left = deadline.at - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise deadline.passed("connecting took as long")
         try:
-            replies = await wire.exchange(commands, len(commands), within or self._timeout)
+            replies = await wire.exchange(commands, len(commands), left)
         except TimeoutError as error:
             await self._drop(wire)
-            raise BrokerUnavailable(str(error), sent=True) from error
+            raise BrokerUnavailable(f"no answer within {deadline.within} s", sent=True) from error
         except OSError as error:
             await self._drop(wire)
             raise failures.loss(error, sent=True) from error
@@ -204,14 +243,28 @@ class NodeLink(Link):
                 await self._drop(wire)
             raise
         self._used = time.monotonic()
+        is_welcome = True
         for i, reply in enumerate(replies):
             if type(reply) is hiredis.ReplyError:
-                replies[i] = refused = _refusal(str(reply))
-                if isinstance(refused, NotPrimary):
-                    await self._drop(wire)  # The next call asks anew who is.
+                refused = _refusal(str(reply))
+                if isinstance(refused, (NotPrimary, WrongCredentials)):
+                    await self._drop(wire)  # The next call connects, and logs in, anew.
+                    is_welcome &= not isinstance(refused, WrongCredentials)
+                replies[i] = self._credentials.judged(refused)
+        if is_welcome:
+            self._credentials.accepted = True
         return replies
 
-    async def _ready(self) -> Wire:
+    async def _ready(self, deadline: _Deadline) -> Wire:
+        if not self._is_bounded or (self._wire is not None and not self._connecting.locked()):
+            return await self._connected()
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                return await self._connected()
+        except TimeoutError:
+            raise deadline.passed("there was no connection") from None
+
+    async def _connected(self) -> Wire:
         async with self._connecting:
             wire = self._wire
             if wire is not None and time.monotonic() - self._used > _STALE_AFTER:
@@ -248,23 +301,48 @@ def _refusal(text: str) -> BrokerError:
     return refused
 
 
-class _UnknownScript(BrokerUnavailable):
+@dataclass(frozen=True, slots=True)
+class _Deadline:
+    """When a call has to have ended: on the clock of the event loop, and in seconds from its beginning."""
+
+    at: float
+    within: float
+
+    def passed(self, why: str) -> BrokerUnavailable:
+        """What is raised for a call that was not sent until then."""
+        return BrokerUnavailable(f"nothing was sent within {self.within} s: {why}", sent=False)
+
+
+class Sign(BrokerUnavailable):
+    """A refusal that tells a link what to do. Users see it as what it is for them: ``BrokerUnavailable``."""
+
+
+def plain(replies: list[Any]) -> list[Any]:
+    """The replies, without signs among them."""
+    for i, reply in enumerate(replies):
+        if isinstance(reply, Sign):
+            replies[i] = said = BrokerUnavailable(str(reply), sent=reply.sent)
+            said.server = reply.server
+    return replies
+
+
+class _UnknownScript(Sign):
     """NOSCRIPT: the server has not got the script (any more)."""
 
 
-class NotPrimary(BrokerUnavailable):
+class NotPrimary(Sign):
     """The server is a replica, or a primary without its replicas: another one may be the primary by now."""
 
 
-class Down(BrokerUnavailable):
+class Down(Sign):
     """CLUSTERDOWN: the node is cut off, or nobody serves the slot."""
 
 
-class TryAgain(BrokerUnavailable):
+class TryAgain(Sign):
     """TRYAGAIN: the keys of the command are on their way from one node to another."""
 
 
-class Redirected(BrokerUnavailable):
+class Redirected(Sign):
     """MOVED or ASK: another node serves the slot.
 
     Attributes:

@@ -7,18 +7,16 @@ asked at once and most of them must agree: the first one to answer may be the on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from functools import partial
 
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
 
 from streams.broker import failures
+from streams.broker.credentials import Credentials
 from streams.broker.dial import Dial
-from streams.broker.link import NodeLink
+from streams.broker.following import Following, Leave, Node, Sentinels
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
 
-Leave = Callable[[Callable[[str, int], bool]], None]
 _REPLICA = b"slave"
 
 
@@ -27,21 +25,19 @@ class SentinelDial:
 
     Args:
         dial: how to connect to a server, wherever it is.
-        asking: how to connect to a Sentinel.
-        sentinels: where they are.
-        service: the name under which they know the servers.
-        leave: told, when another server is the primary, to leave all but that.
+        sentinels: who knows which one is the primary.
+        leave: told, while connections are open, to leave every server but the primary.
     """
 
-    def __init__(
-        self, dial: Dial, asking: Dial, sentinels: Sequence[tuple[str, int]], service: str, leave: Leave
-    ) -> None:
+    def __init__(self, dial: Dial, sentinels: Sentinels, leave: Leave) -> None:
         self._dial = dial
-        self._asking = asking
-        self._sentinels = tuple(sentinels)
-        self._service = service
-        self._leave = leave
-        self._primary: tuple[str, int] | None = None
+        self._sentinels = sentinels
+        self._following = Following(sentinels, leave)
+
+    @property
+    def credentials(self) -> Credentials:
+        """What is known of the server's credentials."""
+        return self._dial.credentials
 
     @property
     def user(self) -> str:
@@ -67,16 +63,18 @@ class SentinelDial:
                     await connection.disconnect(nowait=True)
                     raise
         except TimeoutError as error:
-            raise BrokerUnavailable(f"no primary of {self._service} was found within {within} s") from error
-        before, self._primary = self._primary, primary
-        if before not in (None, primary):
-            self._leave(lambda host, port: (host, port) == primary)
+            raise BrokerUnavailable(f"no primary of {self._sentinels.service} was found within {within} s") from error
+        self._following.start()
         return connection
 
-    async def _discover(self, within: float) -> tuple[str, int]:
+    async def close(self) -> None:
+        """Follow the primary no more."""
+        await self._following.close()
+
+    async def _discover(self, within: float) -> Node:
         # Each gets a part of the time: one that hangs must not keep the others from being believed.
-        asked = [asyncio.create_task(self._ask(one, within / 2)) for one in self._sentinels]
-        votes: dict[tuple[str, int], int] = {}
+        asked = [asyncio.create_task(self._ask(place, within / 2)) for place in self._sentinels.places]
+        votes: dict[Node, int] = {}
         troubles: list[BrokerError] = []
         try:
             for answer in asyncio.as_completed(asked):
@@ -95,20 +93,16 @@ class SentinelDial:
         if votes:
             return max(votes, key=lambda primary: votes[primary])
         denied = next((error for error in troubles if isinstance(error, AccessDenied)), None)
-        raise denied or BrokerUnavailable(f"no Sentinel names a primary of {self._service}: {troubles[0]}")
+        raise denied or BrokerUnavailable(f"no Sentinel names a primary of {self._sentinels.service}: {troubles[0]}")
 
-    async def _ask(self, sentinel: tuple[str, int], within: float) -> tuple[str, int]:
-        host, port = sentinel
-        link = NodeLink(partial(self._asking.connect, within, host=host, port=port), within, _nobody)
+    async def _ask(self, place: Node, within: float) -> Node:
+        link = self._sentinels.link(place, within)
         try:
-            found = await link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+            return await self._sentinels.ask(link)
         finally:
             await link.close()
-        if not found:
-            raise BrokerUnavailable(f"{host}:{port} watches no service of this name")
-        return found[0].decode(), int(found[1])
 
-    async def _check(self, connection: AbstractConnection, primary: tuple[str, int]) -> None:
+    async def _check(self, connection: AbstractConnection, primary: Node) -> None:
         try:
             await connection.send_command("ROLE")
             role = (await connection.read_response())[0]
@@ -118,7 +112,3 @@ class SentinelDial:
             raise failures.loss(error, sent=False) from error
         if role == _REPLICA:
             raise BrokerUnavailable(f"{primary[0]}:{primary[1]} is a replica: a failover is under way")
-
-
-def _nobody(_: object) -> None:
-    """Nobody needs to know that it is closed."""

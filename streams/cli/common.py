@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import orjson
 import typer
@@ -44,6 +44,16 @@ Namespace = Annotated[
     typer.Option(
         "--namespace",
         help="First part of every key. Default: STREAMS_NAMESPACE, else 'streams'.",
+        show_default=False,
+        rich_help_panel="Server",
+    ),
+]
+Waiting = Annotated[
+    Literal["never", "server", "always"] | None,
+    typer.Option(
+        "--wait",
+        help="For what to wait at the start: for a server that is away; always: also for credentials that it never "
+        "took; never: end at once. Default: STREAMS_WAIT, else 'server'.",
         show_default=False,
         rich_help_panel="Server",
     ),
@@ -83,7 +93,9 @@ def settings_of(url: str | None, namespace: str | None) -> Settings:
 
 
 def override(settings: Settings, **given: Any) -> Settings:
-    """The settings with those values that are not None."""
+    """The settings with those values that are not None; a URL takes the place of a file that holds one."""
+    if given.get("url") is not None:
+        given["url_file"] = ""
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 

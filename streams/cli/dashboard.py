@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.common import Namespace, Url, examples, remark, say, settings_of
+from streams import logs
+from streams.cli.common import Namespace, Url, Waiting, examples, override, remark, say, settings_of
 from streams.cli.serving import serve
 from streams.errors import ConfigurationError
 
@@ -46,6 +47,7 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     make_token: Annotated[bool, typer.Option("--new-token", help="Make a token for the file, and end.")] = False,
     url: Url = None,
     namespace: Namespace = None,
+    wait: Waiting = None,
 ) -> None:
     """Serve the dashboard."""
     try:
@@ -78,8 +80,10 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     options = DashboardOptions(
         accounts, tokens, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie, behind
     )
-    made = Dashboard(Pipeline(settings=settings_of(url, namespace)), options)
-    serve(made.app, host, port, "the dashboard", note)
+    settings = override(settings_of(url, namespace), wait=wait)
+    logs.set_up(settings.log, settings.log_level)
+    pipeline = Pipeline(settings=settings)
+    serve(Dashboard(pipeline, options).app, host, port, "the dashboard", pipeline, note=note)
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

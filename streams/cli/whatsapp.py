@@ -16,6 +16,7 @@ from streams.cli.common import (
     AsJson,
     Namespace,
     Url,
+    Waiting,
     cell,
     connected,
     examples,
@@ -248,9 +249,11 @@ def webhook(
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8898,
     url: Url = None,
     namespace: Namespace = None,
+    wait: Waiting = None,
 ) -> None:
     """Serve webhooks."""
-    from streams.cli.common import settings_of
+    from streams import logs
+    from streams.cli.common import override, settings_of
     from streams.pipeline import Pipeline
     from streams.whatsapp import WhatsAppSettings
     from streams.whatsapp.webhooks.app import WebhookApp
@@ -258,5 +261,7 @@ def webhook(
     settings = WhatsAppSettings.from_env()
     if not settings.app_secret and not settings.webhook_secret:
         raise ConfigurationError("every call would be refused: set STREAMS_WHATSAPP_APP_SECRET or _WEBHOOK_SECRET")
-    made = WebhookApp(Pipeline(settings=settings_of(url, namespace)), settings)
-    serve(made.app, host, port, "webhooks")
+    own = override(settings_of(url, namespace), wait=wait)
+    logs.set_up(own.log, own.log_level)
+    pipeline = Pipeline(settings=own)
+    serve(WebhookApp(pipeline, settings).app, host, port, "webhooks", pipeline)

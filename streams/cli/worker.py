@@ -13,7 +13,7 @@ import typer
 
 from streams import lifeline, logs
 from streams.broker.connection import DEFAULT_URL, EMBEDDED
-from streams.cli.common import Namespace, Url, examples, override
+from streams.cli.common import Namespace, Url, Waiting, examples, override
 from streams.cli.exit_codes import exit_code
 from streams.errors import ConfigurationError, StreamsError
 from streams.lifeline import Lifeline
@@ -31,6 +31,8 @@ HELP = (
     "\n\nOne process: consumer, reclaimer and scheduler of every group that the pipeline declares. Start as many"
     " as you like, anywhere; they share the work. With --processes this command starts them itself, starts again what"
     " dies, and passes signals on."
+    "\n\nA server that is away is waited for, at the start and later. Credentials that it refuses at the start end the"
+    " worker; those that it took before are waited for, too. --wait says otherwise."
     "\n\nAt SIGTERM a worker stops fetching at once, lets running handlers finish within the grace period, and gives"
     " back the rest at no cost to its attempts. A second signal: now. Log lines go to standard error."
     + examples(
@@ -114,6 +116,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     ] = None,
     url: Url = None,
     namespace: Namespace = None,
+    wait: Waiting = None,
 ) -> None:
     """Run a worker; see HELP."""
     own = {
@@ -124,6 +127,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
         "serve_levels": None if levels is None else _parse_levels(levels),
         "grace_period": grace_period,
         "health": health,
+        "wait": wait,
     }
     logging_ = {"log": log, "log_level": log_level}
     line = Lifeline.take()
@@ -136,7 +140,8 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     folder = folder_of(target) if reload else None
     address = override(settings, health=own.pop("health")).health
     command = [*_front(reload=reload), "worker", target, *_as_options({**own, **logging_})]
-    options = SupervisorOptions(command, processes or 1, folder, health=address)
+    again = () if (wait or settings.wait) == "never" else ("--wait=always",)
+    options = SupervisorOptions(command, processes or 1, folder, health=address, once_reached=again)
     raise typer.Exit(asyncio.run(Supervisor(options).run()))
 
 
@@ -185,6 +190,7 @@ def _run_supervised(line: Lifeline, target: str, own: dict[str, Any], logging_: 
         # Only the supervisor's own option holds: another address would be the same for each of its processes.
         pipeline = _load(target, {**own, "health": own["health"] or ""})
         line.tell(lifeline.READY, hold=_shared_server(pipeline))
+        pipeline.on_reached = lambda: line.tell(lifeline.REACHED)
         with _instrumented(pipeline):
             return run_worker(pipeline)
     except StreamsError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from streams.broker import ServerClock, observing
 from streams.broker.fetch import Delivery
 from streams.broker.observing import NOBODY, Observer
+from streams.broker.outages import Outages
 from streams.consuming.stats import Stats
 from streams.priority import Levels
 
@@ -28,6 +29,7 @@ class Desk:
     lease: float
     cancel_grace: float
     max_event_bytes: int
+    outages: Outages
     observers: tuple[Observer, ...] = NOBODY
     stats: Stats = field(default_factory=Stats)
     held: dict[tuple[int, str], Delivery] = field(default_factory=dict)

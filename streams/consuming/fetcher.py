@@ -57,6 +57,7 @@ class Fetcher:
         self._held = desk.held
         self._levels = desk.levels.descending
         self._where = desk.where
+        self._who = f"{desk.where} {desk.consumer}"
         self._observers = desk.observers
         self._stopping = False
         self._stop_news = asyncio.Event()
@@ -101,6 +102,12 @@ class Fetcher:
             AccessDenied: the credentials or permissions do not suffice.
             GroupMissing: an operator dropped the group.
         """
+        try:
+            await self._fetch()
+        finally:
+            self._desk.outages.leave(self._who)
+
+    async def _fetch(self) -> None:
         backoff = Backoff()
         await self._until_it_works(self._create_group, backoff)
         while not self._stopping:
@@ -127,7 +134,7 @@ class Fetcher:
                 self.trouble = ""
                 if self._away:
                     self._away = False
-                    logger.info("the server is back", extra={"where": self._where})
+                    self._desk.outages.back(self._who)
                 backoff.reset()
         if self._check_at == 0.0:
             # A read failed and may have taken entries. Left alone they would wait for their lease and count as stalled.
@@ -333,15 +340,10 @@ class Fetcher:
                 return
 
     def _say_away(self, error: BrokerUnavailable) -> None:
-        """One line per outage, not one per try."""
         self.trouble = str(error)
         self._is_unknown = True
-        if not self._away:
-            self._away = True
-            logger.warning(
-                "the server is away, trying again until it is back",
-                extra={"where": self._where, "error": str(error)},
-            )
+        self._away = True
+        self._desk.outages.away(self._who, error)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not through a stop."""

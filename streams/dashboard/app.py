@@ -31,7 +31,16 @@ from streams.dashboard.scraping import Scraping
 from streams.dashboard.sessions import COOKIE, LASTS, Sessions
 from streams.dashboard.tokens import Tokens
 from streams.dashboard.words import language_of, translated
-from streams.errors import BrokerError, ConfigurationError, GroupDropped, NotFound, StreamsError
+from streams.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    ConfigurationError,
+    GroupDropped,
+    NotFound,
+    StreamsError,
+    WrongCredentials,
+)
+from streams.patience import Recovering
 from streams.pipeline import Pipeline
 from streams.queries import Chart, ident, shown, shown_facts, sign_of
 
@@ -75,9 +84,11 @@ class Dashboard:
 
     def __init__(self, pipeline: Pipeline, options: DashboardOptions | None = None) -> None:
         self._pipeline = pipeline
+        pipeline.patience = pipeline.settings.wait
         self._options = options or DashboardOptions()
         self._sessions = Sessions(self._options.secret)
         self._jobs = Jobs()
+        self._recovering: Recovering | None = None
         self._scraping = Scraping(pipeline)
         self._pages = Pages(pipeline, self.render, self.fragment, self._jobs)
         self._deeds = Deeds(pipeline, self.render, self._pages.show_event, self._jobs)
@@ -116,11 +127,15 @@ class Dashboard:
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Open the pipeline for as long as the application runs."""
+        """Open the pipeline for as long as the application runs, whether the server is there or not."""
         async with self._pipeline:
+            self._recovering = recovering = Recovering(self._pipeline.broker, "dashboard")
+            if not self._pipeline.broker.was_reached:
+                recovering.start()
             try:
                 yield
             finally:
+                await recovering.close()
                 await self._jobs.close()
                 self._scraping.close()
 
@@ -257,8 +272,14 @@ class Dashboard:
             return self.render(request, "problem.html", 409, problem=str(error))
         elif isinstance(error, NotFound):
             status = 404
+        elif isinstance(error, (BrokerUnavailable, WrongCredentials)):
+            if self._recovering is not None:
+                self._recovering.report(error)
+            status = 503
+            if isinstance(error, WrongCredentials):
+                return self.render(request, "problem.html", status, problem="The server refuses the credentials.")
         elif isinstance(error, BrokerError):
-            logger.warning("the server does not answer", extra={"error": str(error)})
+            logger.warning("the server refuses", extra={"error": str(error)})
             status = 503
         known = {
             403: "You may not do this.",

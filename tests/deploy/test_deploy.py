@@ -44,6 +44,7 @@ WHOLE = (
 KEDA = ("autoscaling.keda.enabled=true", "autoscaling.keda.prometheus=http://p:9090")
 KINDS = {
     "least": LEAST, "whole": WHOLE, "keda": (*LEAST, *KEDA), "hpa": (*LEAST, "autoscaling.hpa.enabled=true"),
+    "url in a file": (*LEAST, "redis.urlFile=true"),
     "worker only": ("worker.app=a:b", "dashboard.enabled=false", "networkPolicy.enabled=false"),
 }  # fmt: skip
 
@@ -223,6 +224,24 @@ async def test_every_query_finds_what_a_worker_says(server, namespace):
         for name, labels in asked:
             assert name in scraped, (where, name)
             assert labels - {"job"} <= scraped[name], (where, name, labels)
+
+
+@needs_helm
+def test_the_url_may_be_a_file_whose_password_changes():
+    """Each role's Secret, at the place that its variable names; else the variable holds the URL itself."""
+    everything = ("dashboard.usersSecret=u", "dashboard.secretKey=k", "webhook.enabled=true")
+    for document in rendered("worker.app=shop:pipeline", "redis.urlFile=true", *everything):
+        if document["kind"] == "Deployment":
+            pod = document["spec"]["template"]["spec"]
+            (container,) = pod["containers"]
+            names = {row["name"]: row.get("value") for row in container["env"]}
+            assert names["STREAMS_URL_FILE"] == "/redis/url"
+            assert "STREAMS_URL" not in names
+            assert {row["name"]: row["mountPath"] for row in container["volumeMounts"]}["url"] == "/redis"
+            (volume,) = [row["secret"] for row in pod["volumes"] if row["name"] == "url"]
+            role = "operator" if container["name"] == "dashboard" else "worker"
+            assert volume["secretName"] == f"streams-redis-{role}"
+    assert "STREAMS_URL_FILE" not in str(rendered("worker.app=shop:pipeline", *everything))
 
 
 @needs_helm

@@ -14,6 +14,7 @@ RECLAIMER = "tests/server/test_reclaimer.py"
 PRODUCER = "tests/server/test_producer.py"
 LANES = "tests/server/test_lanes.py"
 FAILOVER = "tests/conformance/test_failover.py"
+PLANNED = "tests/conformance/test_planned_failover.py"
 SLOTS = "tests/conformance/test_slots.py"
 PARTITIONS = "tests/server/test_partitions.py"
 ATTRIBUTES = "tests/server/test_pauses_by_attribute.py"
@@ -753,13 +754,18 @@ MUTANTS = (
     ),
     Mutant(
         "waits-for-the-dead", "broker/connection.py",
-        "        for link in list(self._links):\n            link.leave(stay)\n", "        del stay\n",
-        (FAILOVER,), "after a failover a read goes on waiting for the primary that hangs",
+        "            is_open |= link.leave(stay)\n", "            is_open |= link.leave(lambda *_: True)\n",
+        (PLANNED,), "after a failover a read goes on waiting for the primary that was",
     ),
     Mutant(
-        "replica-taken-for-primary", "broker/sentinel.py",
-        "        self._leave(lambda host, port: (host, port) == primary)\n", "        pass\n",
-        (FAILOVER,), "whoever is connected stays with a primary that hangs",
+        "replica-taken-for-primary", "broker/following.py",
+        "leave(partial(_is, self._primary) if self._primary is not None else _any)", "leave(_any)",
+        (PLANNED,), "publishers and readers stay with a primary that was replaced",
+    ),
+    Mutant(
+        "believes-the-first", "broker/following.py",
+        "named[0][1] > len(self.places) // 2", "named[0][1] > 0",
+        (PLANNED,), "one Sentinel that is cut off brings everybody back to the old primary",
     ),
     Mutant(
         "asks-without-asking", "broker/cluster.py",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import socket
 import threading
+import time
 
 import pytest
 
 from streams import Broker, BrokerUnavailable, Producer, PublishUnknown
 from streams.broker.scripts import Script
-from streams.errors import AccessDenied, CommandRefused, GroupMissing, WrongKeyType
+from streams.errors import AccessDenied, CommandRefused, GroupMissing, WrongCredentials, WrongKeyType
 from tests.conftest import eventually
 
 ADD = Script("publish")
@@ -266,6 +268,57 @@ async def test_a_server_that_does_not_answer(make_server, binary):
         assert [i for i in ids if i != b"e2"] == [b"e1", b"e3"]
 
 
+async def test_a_call_ends_within_its_time_though_others_wait_before_it(make_server, binary):
+    """It says that it was not sent; a call whose time is longer goes on waiting."""
+    server = make_server(binary)
+    async with Broker(server.url, timeout=0.5) as broker:
+        link = broker.link()
+        await link.call("PING")
+        server.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        first = asyncio.create_task(link.call("PING", within=2.0))
+        await asyncio.sleep(0)
+        calls = [asyncio.create_task(link.call("PING")) for _ in range(3)]
+        longer = asyncio.create_task(link.call("PING", within=30))
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - began < 1.5
+        assert not first.done()
+        for error in errors:
+            assert isinstance(error, BrokerUnavailable)
+            assert error.sent is False
+            assert "nothing was sent within 0.5 s" in str(error)
+        with pytest.raises(BrokerUnavailable, match=r"no answer within 2\.0 s") as caught:
+            await first
+        assert caught.value.sent is True
+        server.signal(signal.SIGCONT)
+        assert await longer == b"PONG"
+
+
+async def test_a_call_that_connects_ends_within_its_time():
+    """Somebody listens and says nothing: connecting is part of the call, for the first one and for those behind it."""
+    listening = socket.create_server(("127.0.0.1", 0), backlog=16)
+    broker = Broker(f"redis://:secret@127.0.0.1:{listening.getsockname()[1]}", timeout=0.5)
+    link = broker.link(depth=3)
+    began = time.monotonic()
+    errors = await asyncio.gather(*(link.call("PING") for _ in range(3)), return_exceptions=True)
+    assert time.monotonic() - began < 0.95
+    assert [(type(error), error.sent) for error in errors] == [(BrokerUnavailable, False)] * 3
+    await broker.close()
+    listening.close()
+
+
+async def test_what_links_tell_each_other_is_not_what_users_see(make_server, binary):
+    """What a replica refuses is plainly an unavailable server, wherever it is found out."""
+    server = make_server(binary)
+    async with Broker(server.url) as broker:
+        await broker.control.call("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(BrokerUnavailable, match="READONLY") as caught:
+            await broker.control.call("SET", "k", "v")
+        assert type(caught.value) is BrokerUnavailable
+        replies = await broker.link().batch([("SET", "k", "v"), ("PING",)])
+        assert type(replies[0]) is BrokerUnavailable
+
+
 async def test_a_call_may_take_longer_than_the_timeout(server, namespace):
     async with Broker(server.url, namespace=namespace, timeout=0.05) as broker:
         assert await broker.link().call("BLPOP", f"{namespace}:none", 0.1, within=5) is None
@@ -310,9 +363,11 @@ async def test_a_server_that_is_not_there(tmp_path):
 @pytest.mark.one_server
 async def test_a_wrong_password_is_fatal_and_not_shown(server):
     broker = Broker(f"unix://nobody:hunter2@{server.socket}")
-    with pytest.raises(AccessDenied) as caught:
+    with pytest.raises(WrongCredentials, match="Look at both in the URL") as caught:
         await broker.connect()
+    assert isinstance(caught.value, AccessDenied)
     assert "hunter2" not in str(caught.value)
+    assert "permission" not in str(caught.value)
     await broker.close()
 
 

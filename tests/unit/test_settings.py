@@ -53,6 +53,8 @@ GOOD = {
     "telemetry": (" OTLP , prometheus ", "otlp,prometheus"),
     "log_level": ("Debug", "debug"),
     "url": ("redis://h:1/2", "redis://h:1/2"),
+    "url_file": (str(PAGE), str(PAGE)),
+    "wait": ("Always", "always"),
 }
 
 
@@ -61,7 +63,8 @@ def test_every_setting_is_read_and_trimmed(name, tmp_path):
     text, value = GOOD[name]
     found = Settings.from_env({f"STREAMS_{name.upper()}": f"  {text} "}, tmp_path)
     assert getattr(found, name) == value
-    assert dataclasses.replace(found, **{name: getattr(Settings(), name)}) == Settings()
+    url = {"url": None} if name == "url_file" else {}
+    assert dataclasses.replace(found, **{name: getattr(Settings(), name)}, **url) == Settings()
 
 
 def test_the_process_environment_and_folder_are_the_default(tmp_path, monkeypatch):
@@ -143,6 +146,17 @@ def test_use_redis_is_true_or_false(garbage, tmp_path):
     assert f"USE_REDIS='{garbage}' (from the environment): use true or false" in message
 
 
+def test_a_url_in_a_file(tmp_path):
+    file = env_file(tmp_path, f"  {SECRET_URL}\n")
+    found = Settings.from_env({"STREAMS_URL_FILE": str(file), "REDIS_URL": "redis://h"}, tmp_path / "none")
+    assert (found.url, found.url_file) == (SECRET_URL, str(file))
+
+
+def test_a_url_and_a_file_with_one_contradict_each_other(tmp_path):
+    message = refusal({"STREAMS_URL_FILE": str(PAGE), "STREAMS_URL": SECRET_URL}, tmp_path)
+    assert message == "STREAMS_URL and STREAMS_URL_FILE are both set: set one of them"
+
+
 # Refusals
 
 MALFORMED = {
@@ -159,6 +173,8 @@ MALFORMED = {
     "log": ["", "xml", "text,json"],
     "log_level": ["", "loud", "10", "critical"],
     "telemetry": ["statsd", "otlp prometheus"],
+    "url_file": ["/does/not/exist", "/dev/null", "/"],
+    "wait": ["", "yes", "server,always"],
     "health": [
         "on",
         "65536",
@@ -343,7 +359,14 @@ ROW = re.compile(
     r"^\| `(?P<name>\w+)` \| (?P<unit>[^|]+) \| (?P<default>[^|]+) \| (?P<effect>[^|]+) \| (?P<variable>[^|]+) \|$",
     re.MULTILINE,
 )
-SHOWN = {"url": "none", "serve_levels": "all", "health": "none", "telemetry": "none", "levels": "`0,1,5,10`"}
+SHOWN = {
+    "url": "none",
+    "url_file": "none",
+    "serve_levels": "all",
+    "health": "none",
+    "telemetry": "none",
+    "levels": "`0,1,5,10`",
+}
 UNITS = {reading.name: reading.unit for reading in read_settings({}, Path("/nowhere"))}
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from streams.broker.declare import Declared
 from streams.broker.fetch import Delivery, DueReply
+from streams.broker.outages import Outages
 from streams.broker.settle import DONE, Buried, Postponed, Settlement
 from streams.consumer import Consumer, ConsumerOptions
 from streams.consuming.leases import LeaseKeeper
@@ -62,6 +63,7 @@ class World:
         """If not 0: the first consumer stops in the moment in which the answer of that trip arrives."""
         self.stop_now = asyncio.Event()
         self.observers = ()
+        self.outages = Outages("world")
         self.clock = SimpleNamespace(now=loop.time, observe=lambda _: None, ahead=0.0)
         self.address = "model"
 

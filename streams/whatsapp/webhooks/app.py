@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from streams.errors import InvalidMessage, StreamsError
+from streams.errors import BrokerUnavailable, InvalidMessage, StreamsError, WrongCredentials
 from streams.event import Event
+from streams.patience import Recovering
 from streams.pipeline import Pipeline
 from streams.producer import Producer, ProducerOptions
 from streams.whatsapp.recipient import Recipient
@@ -54,8 +55,10 @@ class WebhookApp:
 
     def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
         self._pipeline = pipeline
+        pipeline.patience = pipeline.settings.wait
         self._settings = settings
         self._producers: dict[str, Producer] = {}
+        self._recovering: Recovering | None = None
         self.app = Starlette(
             routes=[
                 Route("/meta", self._verify, methods=["GET"]),
@@ -69,12 +72,18 @@ class WebhookApp:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Open the pipeline for as long as the application runs; give it to the one that this is mounted in."""
         async with self._pipeline:
+            self._recovering = recovering = Recovering(self._pipeline.broker, "webhook")
+            if not self._pipeline.broker.was_reached:
+                recovering.start()
             options = ProducerOptions(levels=self._pipeline.settings.levels, dedup_window=REMEMBERED)
             self._producers = {
                 name: Producer(self._pipeline.broker, name, options) for name in (STATUS_STREAM, INBOUND_STREAM)
             }
-            yield
-            self._producers = {}
+            try:
+                yield
+            finally:
+                await recovering.close()
+                self._producers = {}
 
     async def _verify(self, request: Request) -> Response:
         """Answer Meta's question whether this is ours."""
@@ -113,6 +122,10 @@ class WebhookApp:
             await self._publish(STATUS_STREAM, statuses)
             if self._settings.inbound:
                 await self._publish(INBOUND_STREAM, received)
+        except (BrokerUnavailable, WrongCredentials) as error:
+            if self._recovering is not None:
+                self._recovering.report(error)
+            return PlainTextResponse("the server is away: try again", 503)  # The provider does.
         except StreamsError as error:
             logger.error("a webhook cannot be stored", extra={"error": str(error)})  # noqa: TRY400
             return PlainTextResponse("try again", 503)  # The provider does.

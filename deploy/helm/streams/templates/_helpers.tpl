@@ -26,8 +26,12 @@ app.kubernetes.io/component: {{ .role }}
 {{- end -}}
 
 {{- define "streams.env" -}}
+{{- if .root.Values.redis.urlFile }}
+- { name: STREAMS_URL_FILE, value: /redis/url }
+{{- else }}
 - name: STREAMS_URL
   valueFrom: { secretKeyRef: { name: {{ .secret }}, key: url } }
+{{- end }}
 - { name: STREAMS_NAMESPACE, value: {{ .root.Values.namespace | quote }} }
 - { name: STREAMS_LOG, value: {{ .root.Values.log | quote }} }
 {{- with .root.Values.env }}
@@ -60,6 +64,19 @@ capabilities: { drop: [ALL] }
 {{- if .Values.redis.tlsSecret }}
 - { name: tls, mountPath: /tls, readOnly: true }
 {{- end }}
+{{- end -}}
+
+{{/* A mounted Secret is replaced in place, so a password that changes needs no new pod. Nothing else runs in the pod. */}}
+{{- define "streams.urlVolume" -}}
+{{- if .root.Values.redis.urlFile -}}
+- { name: url, secret: { secretName: {{ .secret }}, items: [{ key: url, path: url }], defaultMode: 0444 } }
+{{- end -}}
+{{- end -}}
+
+{{- define "streams.urlMount" -}}
+{{- if .Values.redis.urlFile -}}
+- { name: url, mountPath: /redis, readOnly: true }
+{{- end -}}
 {{- end -}}
 
 {{- define "streams.spread" -}}
