@@ -7,10 +7,10 @@ from typing import Any
 
 from streams.broker import Broker
 from streams.dead_letter import DeadLetter, Filter
-from streams.errors import ConfigurationError, NotFound
+from streams.errors import BrokerUnavailable, ConfigurationError, NotFound
 from streams.keys import checked_name
 from streams.letters import LetterPage, Letters, Replay, checked_id, order
-from streams.partitioned import merged, partitions_of
+from streams.partitioned import ask_each, merged, partitions_of, partly, tolerant
 
 __all__ = ["DeadLetters", "LetterPage", "Replay"]
 
@@ -34,15 +34,26 @@ class DeadLetters:
         self._partition = partition
 
     async def count(self) -> int:
-        """How many there are. One command, one more per partition."""
-        return sum([await part.count() for part in await self._parts()])
+        """How many there are. One command, one more per partition.
+
+        Raises:
+            PartlyAway: some partitions are away; its ``answer`` counts those of the others. So it is of all below.
+        """
+        parts = await self._parts()
+        counts, away = await ask_each(parts, lambda part: part.count())
+        if away:
+            raise partly(self.stream, away, sum(counts))
+        return sum(counts)
 
     async def iterate(self, where: Filter | None = None, *, after: str = "") -> AsyncIterator[DeadLetter]:
         """Dead letters that the filter takes (None: all), oldest first, from behind the id ``after``; page by page."""
         start = checked_id(after) if after else ""
-        parts = [part.iterate(where or Filter(), start) for part in await self._parts()]
+        away: dict[str, BrokerUnavailable] = {}
+        parts = [tolerant(part.stream, part.iterate(where or Filter(), start), away) for part in await self._parts()]
         async for letter in merged(parts, lambda letter: order(letter.id)):
             yield letter
+        if away:
+            raise partly(self.stream, away, None)
 
     async def page(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
         """At most ``limit`` of those that the filter takes, oldest first; ``after`` is the id of the last one seen.
@@ -52,13 +63,16 @@ class DeadLetters:
         found: list[DeadLetter] = []
         if limit <= 0:
             return found
-        is_alone = len(await self._parts()) == 1
-        async for letter in self.iterate(where, after=after):
+        start, away, parts = checked_id(after) if after else "", dict[str, BrokerUnavailable](), await self._parts()
+        sources = [tolerant(part.stream, part.iterate(where or Filter(), start), away) for part in parts]
+        async for letter in merged(sources, lambda letter: order(letter.id)):
             if len(found) >= limit and letter.id != found[-1].id:
                 break
             found.append(letter)
-            if len(found) >= limit and is_alone:
+            if len(found) >= limit and len(parts) == 1:
                 break
+        if away:
+            raise partly(self.stream, away, found)
         return found
 
     async def look(
@@ -69,8 +83,12 @@ class DeadLetters:
         Of several partitions so many are examined on each.
         """
         start = checked_id(after) if after else ""
-        pages = [await part.look(where or Filter(), start, limit, examine) for part in await self._parts()]
-        return pages[0] if len(pages) == 1 else _first_of(pages, limit)
+        parts = await self._parts()
+        pages, away = await ask_each(parts, lambda part: part.look(where or Filter(), start, limit, examine))
+        found = pages[0] if len(pages) == 1 else _first_of(pages, limit)
+        if away:
+            raise partly(self.stream, away, found)
+        return found
 
     async def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
         """How many of the first ``most`` letters the filter takes, and whether there are letters behind them."""

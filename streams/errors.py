@@ -15,6 +15,7 @@
     │       └── PartlyPublished     nothing is in doubt: some partitions have stored theirs, others surely have not
     ├── BrokerError
     │   ├── BrokerUnavailable       passing: connection loss, loading, failover; trying again helps
+    │   │   └── PartlyAway          some partitions of a stream are away; it has the answer of the others
     │   ├── OutOfMemory             the server refuses writes that need memory; trying again may help
     │   ├── GroupMissing            the consumer group or the stream behind it is gone
     │   ├── AccessDenied            credentials or permissions: trying again cannot help
@@ -39,7 +40,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from streams.receipt import BatchOutcome
 
@@ -181,6 +182,18 @@ class BrokerUnavailable(BrokerError):
         super().__init__(message)
         self.sent = sent
         self.server = server
+
+
+class PartlyAway(BrokerUnavailable):
+    """Some partitions of a stream could be asked, others are away.
+
+    ``answer`` is what those say that are there, put together; ``partitions`` names those that are missing in it.
+    """
+
+    def __init__(self, message: str, answer: object, partitions: tuple[str, ...], *, sent: bool, server: str) -> None:
+        super().__init__(message, sent=sent, server=server)
+        self.answer: Any = answer
+        self.partitions = partitions
 
 
 class OutOfMemory(BrokerError):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
-from streams.errors import BrokerUnavailable, NotFound
+from streams.errors import BrokerUnavailable, NotFound, PartlyAway
 from streams.partitions import partition_name
 
 P = ParamSpec("P")
@@ -80,7 +81,8 @@ def on_each(
     """Have a verb that is written for one partition done on each, and its answers merged.
 
     A partition on which there is nothing of the kind is passed over, unless it is so on all. If some are away the verb
-    is done on the others, and what it raises names those that are missing; every verb may be repeated.
+    is done on the others, and what it raises (``PartlyAway``) names those that are missing and has the answer of the
+    others; every verb may be repeated.
     """
 
     def decorate(verb: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Awaitable[R]]:
@@ -89,7 +91,9 @@ def on_each(
             parts = await self._parts()
             if len(parts) == 1:
                 return await verb(parts[0], *args, **named)
-            answers = await _ask(parts, lambda part: verb(part, *args, **named))
+            answers, away = await ask_each(parts, lambda part: verb(part, *args, **named))
+            if away:
+                raise partly(parts[0].stream, away, merge(answers) if answers else None)
             return merge(answers)
 
         return everywhere
@@ -97,7 +101,23 @@ def on_each(
     return decorate
 
 
-async def _ask(parts: Sequence[S], ask: Callable[[S], Awaitable[R]]) -> list[R]:
+class _Part(Protocol):
+    @property
+    def stream(self) -> str:
+        """Its name."""
+
+
+W = TypeVar("W", bound=_Part)
+
+
+async def ask_each(
+    parts: Sequence[W], ask: Callable[[W], Awaitable[R]]
+) -> tuple[list[R], dict[str, BrokerUnavailable]]:
+    """What the partitions say, and why those say nothing that are away, by their names.
+
+    Raises:
+        NotFound: there is nothing of the kind on any of them.
+    """
     answers: list[R] = []
     missing: NotFound | None = None
     away: dict[str, BrokerUnavailable] = {}
@@ -108,17 +128,50 @@ async def _ask(parts: Sequence[S], ask: Callable[[S], Awaitable[R]]) -> list[R]:
             missing = missing or error
         except BrokerUnavailable as error:
             away[part.stream] = error
-    if away:
-        first = next(iter(away.values()))
-        raise BrokerUnavailable(
-            f"the partitions {', '.join(away)} are away ({first}); what was asked for is done on the others of "
-            f"{parts[0].stream!r}: do it again when these are back",
-            sent=any(error.sent for error in away.values()),
-            server=first.server,
-        ) from first
-    if missing is not None and not answers:
+    if missing is not None and not answers and not away:
         raise missing
-    return answers
+    return answers, away
+
+
+def partly(stream: str, away: Mapping[str, BrokerUnavailable], answer: Any) -> BrokerUnavailable:
+    """What is raised when partitions are away: with what the others said, if any did."""
+    cause = next(iter(away.values()))
+    error = PartlyAway(
+        f"the partitions {', '.join(away)} are away ({cause}); what was asked for is done on the others of {stream!r}: "
+        "do it again when these are back",
+        answer,
+        tuple(away),
+        sent=any(error.sent for error in away.values()),
+        server=cause.server,
+    )
+    error.__cause__ = cause
+    return error
+
+
+async def in_part(asked: Awaitable[T]) -> tuple[T, tuple[str, ...]]:
+    """What is there to be shown, and the partitions that are away and missing in it."""
+    try:
+        return await asked, ()
+    except PartlyAway as error:
+        if error.answer is None:
+            raise
+        return error.answer, error.partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A partition, by its name."""
+
+    stream: str
+
+
+async def tolerant(stream: str, source: AsyncIterator[T], away: dict[str, BrokerUnavailable]) -> AsyncIterator[T]:
+    """The items of a partition's source; if it is away, that is written down, and there are none (any more)."""
+    try:
+        async for item in source:
+            yield item
+    except BrokerUnavailable as error:
+        away[stream] = error
 
 
 async def merged(sources: Sequence[AsyncIterator[T]], key: Callable[[T], Any]) -> AsyncIterator[T]:

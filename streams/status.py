@@ -14,7 +14,7 @@ from streams.dead_letter import DeadLetter
 from streams.dead_letters import DeadLetters
 from streams.errors import BrokerUnavailable, EventError, GroupMissing, InvalidName, NotFound
 from streams.keys import member, parse_member
-from streams.partitioned import partitions_of
+from streams.partitioned import Part, ask_each, partitions_of, partly
 from streams.retry import AttemptRecord
 from streams.rows import GroupRow, LevelRow, StreamRow, Survey, stream_row, total_row
 
@@ -133,14 +133,24 @@ class Status:
 
         Raises:
             NotFound: there is no such stream, or no partition of that number.
+            PartlyAway: some partitions are away; its ``answer`` is the sum of the others.
         """
         names = await partitions_of(self._broker, name, partition)
         if len(names) == 1:
             return await self._row(names[0], await self.existing(names[0]))
-        levels = {each: await self.levels(each) for each in names}
-        if not any(levels.values()):
+
+        async def row_of(part: Part) -> StreamRow | None:
+            levels = await self.levels(part.stream)
+            return await self._row(part.stream, levels) if levels else None
+
+        found, away = await ask_each([Part(each) for each in names], row_of)
+        rows = [row for row in found if row is not None]
+        if not rows and not away:
             await self.existing(name)
-        return total_row(name, [await self._row(each, levels[each]) for each in names])
+        total = total_row(name, rows) if rows else None
+        if away:
+            raise partly(name, away, total)
+        return total or await self._row(name, [])
 
     async def find(
         self, stream: str, ident: str, group: str = "", *, depth: int | None = None, partition: int | None = None
@@ -158,15 +168,11 @@ class Status:
         Raises:
             NotFound: the stream, the group, or any trace of the event is missing.
         """
-        found: list[EntryState] = []
-        missing: NotFound | None = None
-        for name in await partitions_of(self._broker, stream, partition):
-            try:
-                found += await self._find(name, ident, group, depth)
-            except NotFound as error:
-                missing = missing or error
-        if missing is not None and not found:
-            raise missing
+        parts = [Part(name) for name in await partitions_of(self._broker, stream, partition)]
+        answers, away = await ask_each(parts, lambda part: self._find(part.stream, ident, group, depth))
+        found = [state for answer in answers for state in answer]
+        if away and not found:
+            raise partly(stream, away, None)  # It may be there.
         return sorted(found, key=lambda state: state.state == "done")
 
     async def _find(self, stream: str, ident: str, group: str, depth: int | None) -> list[EntryState]:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -23,6 +23,7 @@ from rich.table import Table
 from streams.broker.shards import Away
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError, NotFound
+from streams.partitioned import in_part
 from streams.pipeline import Pipeline
 from streams.retry import masked
 from streams.settings import Settings
@@ -121,10 +122,20 @@ async def check_group(pipeline: Pipeline, stream: str, group: str, partition: in
     Raises:
         NotFound: it is not there, and has no dead letters either.
     """
-    row = await pipeline.status().stream(stream, partition=partition)
+    row, away = await in_part(pipeline.status().stream(stream, partition=partition))
     names = [found.group for found in row.groups]
-    if group not in names and await pipeline.dead_letters(stream, group, partition=partition).count() == 0:
+    if away or group in names:
+        return  # Of what is away nothing can be told.
+    if await pipeline.dead_letters(stream, group, partition=partition).count() == 0:
         raise NotFound(f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}")
+
+
+def tell_missing(stream: str, partitions: Iterable[str]) -> None:
+    """One line for the partitions that could not be asked; then the command ends, since not all is shown."""
+    names = sorted(set(partitions))
+    if names:
+        remark(f"streams: not shown, since their servers are away: {', '.join(names)} of {stream}")
+        finish(Exit.UNREACHABLE)
 
 
 def tell_away(away: Sequence[Away]) -> None:

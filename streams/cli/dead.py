@@ -25,6 +25,7 @@ from streams.cli.common import (
     run,
     say,
     stdout,
+    tell_missing,
     write_json,
 )
 from streams.cli.dead_options import (
@@ -51,6 +52,7 @@ from streams.cli.exit_codes import Exit
 from streams.cli.show import errors_table
 from streams.dead_letter import DeadLetter, Filter
 from streams.errors import ConfigurationError
+from streams.partitioned import in_part
 
 app = typer.Typer(
     help="Look at dead letters, replay, discard and export them."
@@ -99,20 +101,20 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     """List dead letters."""
     where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
 
-    async def main() -> tuple[list[DeadLetter], int, float]:
+    async def main() -> tuple[list[DeadLetter], int, float, tuple[str, ...]]:
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
             letters = pipeline.dead_letters(stream, group, partition=partition)
-            return (
-                await letters.page(where, after=after, limit=limit),
-                await letters.count(),
-                pipeline.broker.clock.now(),
-            )
+            found, away = await in_part(letters.page(where, after=after, limit=limit))
+            total, _ = await in_part(letters.count())
+            return found, total, pipeline.broker.clock.now(), away
 
-    found, total, now = run(main)
+    found, total, now, away = run(main)
     more = found[-1].id if len(found) >= limit else None
     if as_json:
-        write_json({"total": total, "next": more, "dead_letters": [plain_letter(letter) for letter in found]})
+        rows = [plain_letter(letter) for letter in found]
+        write_json({"total": total, "next": more, "dead_letters": rows, "away": away})
+        tell_missing(stream, away)
         return
     if found:
         stdout().print(letters_table(found, now))
@@ -120,6 +122,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
         f"{len(found)} shown of {total} dead letters of {stream}/{group}"
         + (f"; go on with --after {more}" if more else "")
     )
+    tell_missing(stream, away)
 
 
 @app.command(

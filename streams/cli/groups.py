@@ -28,11 +28,13 @@ from streams.cli.common import (
     span,
     stdout,
     table,
+    tell_missing,
     write_json,
 )
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError
 from streams.groups import Drop, GroupInfo
+from streams.partitioned import in_part
 
 app = typer.Typer(
     help="Show the groups of a stream, and give up one that nobody needs any more.",
@@ -58,18 +60,20 @@ def ls(
 ) -> None:
     """Show the groups of a stream."""
 
-    async def main() -> list[GroupInfo]:
+    async def main() -> tuple[list[GroupInfo], tuple[str, ...]]:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.groups(stream, partition=partition).list()
+            return await in_part(pipeline.groups(stream, partition=partition).list())
 
-    groups = run(main)
+    groups, away = run(main)
     retention = groups[0].retention if groups else ""
     if as_json:
         rows = [{**asdict(info), "abandoned": info.abandoned, "dropped": info.dropped} for info in groups]
-        write_json({"stream": stream, "retention": retention or None, "groups": rows})
+        write_json({"stream": stream, "retention": retention or None, "groups": rows, "away": away})
+        tell_missing(stream, away)
         return
     say(f"{stream}: retention {retention or 'not declared'}")
     if not groups:
+        tell_missing(stream, away)
         return
     shown = table(
         "GROUP", "STATE", "START", "SINCE", ">WAITING", ">PROCESSING", ">RETRYING", ">DEAD", ">CONSUMERS", "HEARD"
@@ -84,6 +88,7 @@ def ls(
             f"{span(info.silent)} ago" if info.silent is not None else "",
         )
     stdout().print(shown)
+    tell_missing(stream, away)
 
 
 @app.command(

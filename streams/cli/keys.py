@@ -23,9 +23,11 @@ from streams.cli.common import (
     say,
     stdout,
     table,
+    tell_missing,
     write_json,
 )
 from streams.ordered_keys import OrderedKey
+from streams.partitioned import in_part
 from streams.retry import masked
 
 app = typer.Typer(help="Show the keys whose order a group keeps, and let held ones go on.", no_args_is_help=True)
@@ -52,24 +54,27 @@ def ls(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Show ordered keys."""
 
-    async def main() -> list[OrderedKey]:
+    async def main() -> tuple[list[OrderedKey], tuple[str, ...]]:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.ordered_keys(stream, group, partition=partition).list(
-                limit, state=None if everything else "held"
-            )
+            keys = pipeline.ordered_keys(stream, group, partition=partition)
+            return await in_part(keys.list(limit, state=None if everything else "held"))
 
-    found = [replace(key, key=masked(key.key)) for key in run(main)]
+    rows, away = run(main)
+    found = [replace(key, key=masked(key.key)) for key in rows]
     if as_json:
-        write_json({"stream": stream, "group": group, "keys": [asdict(key) for key in found]})
+        write_json({"stream": stream, "group": group, "keys": [asdict(key) for key in found], "away": away})
+        tell_missing(stream, away)
         return
     if not found:
         say(f"no key of {stream}/{group} is " + ("at work or held" if everything else "held"))
+        tell_missing(stream, away)
         return
     shown = table("KEY", "STATE", "BEHIND", "EVENT", "SINCE")
     for key in found:
         since = moment(key.since) if key.since else ""
         shown.add_row(cell(key.key), key.state, str(key.behind), cell(key.event_id or key.head), since)
     stdout().print(shown)
+    tell_missing(stream, away)
 
 
 @app.command(

@@ -24,9 +24,11 @@ from streams.cli.common import (
     say,
     stdout,
     table,
+    tell_missing,
     write_json,
 )
 from streams.limits import LimitInfo
+from streams.partitioned import in_part
 from streams.retry import masked
 
 app = typer.Typer(help="Show the limits of a group and who waits for them, and change them.", no_args_is_help=True)
@@ -57,12 +59,14 @@ def ls(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Show the limits of a group."""
 
-    async def main() -> tuple[list[LimitInfo], list[KeyState]]:
+    async def main() -> tuple[list[LimitInfo], list[KeyState], tuple[str, ...]]:
         async with connected(url, namespace) as pipeline:
             limits = pipeline.limits(stream, group, partition=partition)
-            return await limits.list(), await limits.waiting(waiting) if waiting else []
+            infos, away = await in_part(limits.list())
+            states, _ = await in_part(limits.waiting(waiting)) if waiting else ([], ())
+            return infos, states, away
 
-    infos, states = run(main)
+    infos, states, away = run(main)
     infos = [LimitInfo(i.name, i.declared, i.set, {masked(key): to for key, to in i.keys.items()}) for i in infos]
     states = [state._replace(key=masked(state.key)) for state in states]
     if as_json:
@@ -72,11 +76,14 @@ def ls(  # noqa: PLR0913 - each is an option of the command
                 "group": group,
                 "limits": [asdict(info) for info in infos],
                 "waiting": [state._asdict() for state in states],
+                "away": away,
             }
         )
+        tell_missing(stream, away)
         return
     if not infos:
         say(f"{stream}/{group} has no limits")
+        tell_missing(stream, away)
         return
     shown = table("LIMIT", "KEY", "DECLARED", "SET")
     for info in infos:
@@ -94,6 +101,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
                 moment(state.throttled_until) if state.throttled_until else "",
             )
         stdout().print(shown)
+    tell_missing(stream, away)
 
 
 @app.command(

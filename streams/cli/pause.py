@@ -20,9 +20,11 @@ from streams.cli.common import (
     remark,
     run,
     say,
+    tell_missing,
     write_json,
 )
 from streams.errors import ConfigurationError
+from streams.partitioned import in_part
 from streams.pauses import Pause, PausedAttribute, Pausing, Resumption
 from streams.retry import masked
 
@@ -105,21 +107,25 @@ def pause(  # noqa: PLR0913 - each is an option of the command
 
 
 def _list(stream: str, partition: int | None, *, as_json: bool, url: str | None, namespace: str | None) -> None:
-    async def main() -> tuple[list[Pause], dict[str, int]]:
+    async def main() -> tuple[list[Pause], dict[str, int], tuple[str, ...]]:
         async with connected(url, namespace) as pipeline:
             pauses = pipeline.pauses(stream, partition=partition)
-            found = await pauses.list()
-            return found, await pauses.held() if any(pause.attribute for pause in found) else {}
+            found, away = await in_part(pauses.list())
+            held, _ = await in_part(pauses.held()) if any(pause.attribute for pause in found) else ({}, ())
+            return found, held, away
 
-    found, held = run(main)
+    found, held, away = run(main)
     if as_json:
-        write_json({"stream": stream, "pauses": [{**_plain(p), "held": held.get(p.scope, 0)} for p in found]})
+        rows = [{**_plain(p), "held": held.get(p.scope, 0)} for p in found]
+        write_json({"stream": stream, "pauses": rows, "away": away})
+        tell_missing(stream, away)
         return
     for pause in found:
         count = f", {held.get(pause.scope, 0)} put aside" if pause.attribute else ""
         say(f"paused: {named(stream, pause)}, {story(pause)}{count}")
     if not found:
         say(f"nothing of {stream} is paused")
+    tell_missing(stream, away)
 
 
 def resume(  # noqa: PLR0913 - each is an option of the command

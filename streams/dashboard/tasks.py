@@ -26,6 +26,7 @@ from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, NotFound
 from streams.event import Event
 from streams.overview import grouped_views
+from streams.partitioned import in_part
 from streams.pipeline import Pipeline
 from streams.queries import Queries, shown, shown_facts, shown_letter, shown_meta
 from streams.status import EntryState
@@ -174,8 +175,9 @@ class Tasks:
         limit = given["limit"]
         where = Filter(**{name: given[name] for name in FILTERS if name in given})
         letters = self._pipeline.dead_letters(*await self._group(request), partition=partition_of(request))
-        page = await letters.look(where, after=given.get("after", ""), limit=limit)
-        return 200, {"letters": [shown_letter(letter) for letter in page.letters], "next": page.next or None}
+        page, away = await in_part(letters.look(where, after=given.get("after", ""), limit=limit))
+        rows = [shown_letter(letter) for letter in page.letters]
+        return 200, {"letters": rows, "next": page.next or None, "away": away}
 
     async def replay(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Put dead letters back."""

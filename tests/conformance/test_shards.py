@@ -15,11 +15,11 @@ from unittest.mock import patch
 
 import pytest
 
-from streams import BrokerUnavailable, Event, Pipeline, PublishUnknown, Settings
+from streams import BrokerUnavailable, Event, Pipeline, PublishUnknown, Reject, Settings
 from streams.cli.app import app
 from streams.cli.exit_codes import exit_code
 from streams.doctor import Doctor
-from streams.errors import PartlyPublished, StreamsError
+from streams.errors import PartlyAway, PartlyPublished, StreamsError
 from streams.partitions import partition_name, partition_of
 from streams.queries import Queries
 from streams.receipt import BatchOutcome
@@ -333,3 +333,45 @@ async def test_without_the_list_of_streams_named_ones_are_shown(place: Place, ho
                 return bool(queries.away) and [view.row.stream for view in views] == [place.healthy]
 
             await eventually(is_remembered, what="a viewer who knows the streams to go on seeing those that are there")
+
+
+async def test_what_other_partitions_say_is_shown(place: Place) -> None:
+    """A stream is spread, and a part of it is away: what looks shows the rest, and names what is not there."""
+    stream, numbers = place.spread()
+    await declare(place, stream)
+    pipeline = place.pipeline()
+    pipeline.stream(stream, partitions=4)
+
+    @pipeline.handler(stream, group="g")
+    async def refuse(event: Event) -> None:
+        raise Reject("no")
+
+    async with place.pipeline() as looking:
+        async with worker(pipeline):
+            letters = looking.dead_letters(stream, "g")
+            keys = iter(str(n) for n in range(1000))
+            for number in range(4):
+                key = next(key for key in keys if partition_of(key, 4) == number)
+                await looking.publish(stream, number, type="t", key=key)
+
+            async def all_died() -> bool:
+                return len(await looking.status().streams_of(stream)) == 4 and await letters.count() == 4
+
+            await eventually(all_died, what="the dead letters")
+        await looking.pauses(stream).pause()
+        async with lost(place, "killed"):
+            with pytest.raises(PartlyAway, match="are away") as partly:
+                await looking.dead_letters(stream, "g").page()
+            assert len(partly.value.answer) == len(numbers["there"])
+            assert set(partly.value.partitions) == {partition_name(stream, number) for number in numbers["away"]}
+            for command, wanted in (
+                (("dead", "ls", stream, "g"), f"{len(numbers['there'])} shown of {len(numbers['there'])}"),
+                (("pause", stream, "--list"), "paused: "),
+                (("limits", "ls", stream, "g"), "has no limits"),
+                (("groups", "ls", stream), "declared"),
+            ):
+                ran = await cli(place, *command)
+                assert ran.code == 4, command
+                assert wanted in ran.out + ran.err, command
+                for number in numbers["away"]:
+                    assert partition_name(stream, number) in ran.err, command

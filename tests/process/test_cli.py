@@ -348,7 +348,8 @@ def test_a_server_that_is_away_and_its_password(cli):
         assert "127.0.0.1:1" in sentence
         assert "tops3cret" not in sentence
     (cli.folder / "shop.py").write_text(textwrap.dedent(SHOP))
-    sentence = cli.refused("worker", "shop:pipeline", "--url", url, code=4, process=True)
+    # It would wait for the server.
+    sentence = cli.refused("worker", "shop:pipeline", "--url", url, "--wait", "never", code=4, process=True)
     assert "127.0.0.1:1" in sentence
     assert "tops3cret" not in sentence
 

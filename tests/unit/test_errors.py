@@ -15,6 +15,7 @@ from streams.errors import (
     GroupMissing,
     MalformedEvent,
     OutOfMemory,
+    PartlyAway,
     PublishUnknown,
     Reject,
     Snooze,
@@ -55,7 +56,7 @@ def test_every_class_says_what_it_means():
 
 def test_which_errors_are_worth_another_try():
     retryable = {found for found in CLASSES.values() if found.retryable}
-    assert retryable == {StreamFull, BrokerUnavailable, OutOfMemory, GroupMissing}
+    assert retryable == {StreamFull, BrokerUnavailable, PartlyAway, OutOfMemory, GroupMissing}
 
 
 @pytest.mark.parametrize(
