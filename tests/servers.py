@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -106,10 +107,22 @@ def wait_until(condition, *, seconds: float = 30.0, what: str = "the condition")
         time.sleep(0.01)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that no connection is given by chance before somebody does.
+
+    Below the ports of outgoing connections, each of which could take a port between its being found free and its being
+    bound; and never the same one twice in a process.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def whole_lines(path: Path) -> list[str]:

@@ -57,12 +57,12 @@ local function is_alone(groups, config, group)
       if row[i] == 'name' and row[i + 1] ~= group then return false end
     end
   end
-  local fields, declared = redis.pcall('HKEYS', config), false
+  local fields, declared = redis.pcall('HGETALL', config), false
   if fields.err then return false end
-  for _, field in ipairs(fields) do
-    if field == 'group:' .. group then
+  for i = 1, #fields, 2 do
+    if fields[i] == 'group:' .. group then
       declared = true
-    elseif string.sub(field, 1, 6) == 'group:' then
+    elseif string.sub(fields[i], 1, 6) == 'group:' then
       return false
     end
   end

@@ -38,9 +38,10 @@ end
 
 -- The levels that are paused for a group, as a set, and whether all of it is.
 local function paused_levels(key, group)
-  local found, all, rows = {}, false, redis.pcall('HKEYS', key)
+  local found, all, rows = {}, false, redis.pcall('HGETALL', key)
   if rows.err then return found, all end
-  for _, scope in ipairs(rows) do
+  for i = 1, #rows, 2 do
+    local scope = rows[i]
     local level = string.match(scope, '^level=(%-?%d+)$')
     if not level and string.sub(scope, 1, 6 + #group) == 'group=' .. group then
       level = string.match(string.sub(scope, 7 + #group), '^,level=(%-?%d+)$')

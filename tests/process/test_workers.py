@@ -195,12 +195,11 @@ def test_a_zombie_changes_nothing(site: Site) -> None:
 
 
 def test_sigterm_lets_running_handlers_finish_and_starts_nothing_more(site: Site) -> None:
-    worker = site.worker(concurrency=4, grace=5.0)
+    """It ends when they have ended, and does not wait for the rest of its grace period."""
+    worker = site.worker(concurrency=4, grace=300.0)
     events = site.publish(sleeps(12, 0.8))
     site.started(4)
-    asked = time.monotonic()
-    assert worker.stop(3.0) == 0
-    assert time.monotonic() - asked < 2.5
+    assert worker.stop(30.0) == 0
     assert len(site.of("start", worker.pid)) == 4
     assert len(site.done()) == 4
     assert worker.lines("stopped")

@@ -249,7 +249,7 @@ def test_the_table_of_keys():
         *(keys.level(0), keys.scheduled(), keys.scheduled_fields(), keys.dedup("DEDUP-ID")),
         *(keys.retry(group), keys.attempts(group), keys.dead(group), keys.sweep(group)),
         *(keys.limits(group), keys.limit_prefix(group) + "NAME=KEY", keys.busy_prefix(group) + "NAME=KEY"),
-        keys.queue_prefix(group) + "NAME=KEY",
+        *(keys.queue_prefix(group) + "NAME=KEY", keys.queues(group)),
         *(keys.heads(group), keys.behind(group), keys.rules(group), keys.lane(group, 0), keys.ring(group, 0)),
         keys.breaker(group, "KEY"),
         *(
