@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from streams.broker import Backoff, Broker
-from streams.broker.lanes import Mending
+from streams.broker.lanes import Mending, Ways
 from streams.broker.observing import Desk, Settled
 from streams.broker.reclaim import Reclaiming, Stalled
 from streams.broker.settle import Buried, Postponed, Settling, was_written
@@ -96,8 +96,9 @@ class Reclaimer:
         name = f"{options.name or consumer_name()}{RECLAIMER_SUFFIX}"
         keys = broker.keys(stream)
         self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
-        self._settling = Settling(broker, keys, options.levels, self.group, name, options.lanes)
-        self._mending = Mending(broker, keys, options.levels, self.group, options.lanes) if options.lanes else None
+        ways = Ways(options.lanes)
+        self._settling = Settling(broker, keys, options.levels, self.group, name, ways)
+        self._mending = Mending(broker, keys, options.levels, self.group, ways) if options.lanes else None
         self._seat = Desk(self.stream, self.group, name)
         self._stopping = asyncio.Event()
 
