@@ -13,7 +13,7 @@ from streams.broker.admit import Admitting
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.holding import Holding
-from streams.broker.lanes import FetchingByKey
+from streams.broker.lanes import FetchingByKey, Ways
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
@@ -138,6 +138,7 @@ class Consumer:
         self.stats = desk.stats
         keys = broker.keys(stream)
         declaring = Declaring(keys, options.levels, self.group, options.declaration)
+        self._ways = Ways(options.lanes)
         self._settling = self._make_settling()
         self._settler = Settler(desk, self._settling)
         self._chain = chain = Chain(options.middleware)
@@ -151,7 +152,7 @@ class Consumer:
         self._fetching: Fetching
         self._fetcher: Fetcher
         if options.lanes:
-            reads = (broker, keys, desk.levels, self.group, self.name, declaring, options.lanes, options.levels)
+            reads = (broker, keys, desk.levels, self.group, self.name, declaring, self._ways, options.levels)
             self._fetching = by_key = FetchingByKey(*reads)
             self._fetcher = LaneFetcher(desk, by_key, *roles)
         else:
@@ -312,4 +313,4 @@ class Consumer:
 
     def _make_settling(self) -> Settling:
         keys, options = self._broker.keys(self.stream), self.options
-        return Settling(self._broker, keys, options.levels, self.group, self.name, options.lanes)
+        return Settling(self._broker, keys, options.levels, self.group, self.name, self._ways)

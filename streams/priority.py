@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from streams.errors import ConfigurationError
 
@@ -80,12 +81,20 @@ def checked_wait(seconds: float) -> float:
     return float(seconds)
 
 
+class _OfLevel(Protocol):
+    """Something that belongs to a level."""
+
+    @property
+    def level(self) -> int: ...
+
+
 class Turns:
     """Whose turn it is, for one consumer of a stream with weighted levels or a longest wait.
 
     With weights, every level with work gets its share of the places: credit is kept from read to read, so shares are
     right for single places, too (smooth weighted round robin). What a level leaves goes to the others, highest first.
     Without weights the highest level takes all that the overdue leave. Overdue events get every second place.
+    Due retries count in their levels: within a level, they and new events take turns.
 
     Args:
         weights: of every level, see ``checked_weights``; None: strictly the highest first.
@@ -95,6 +104,8 @@ class Turns:
     def __init__(self, weights: Mapping[int, int] | None = None, max_wait: float | None = None) -> None:
         self._weights = weights
         self.max_wait = max_wait
+        self.retries = 1
+        """Whose is an odd place of a level with due retries and new events: 1 the retries', 0 the new ones'."""
         self._credits: dict[int, float] = {}
         self._turn = 1
 
@@ -114,6 +125,13 @@ class Turns:
         for at in sorted(range(len(levels)), key=lambda at: -rest[at])[: limit - sum(places)]:
             places[at] += 1
         return places
+
+    def took_these(self, planned: Mapping[int, int], taken: Iterable[_OfLevel], late: int) -> None:
+        """As ``took``, from what was planned for each level and what was taken without the overdue."""
+        counts = dict.fromkeys(planned, 0)
+        for one in taken:
+            counts[one.level] = counts.get(one.level, 0) + 1
+        self.took(tuple(planned), tuple(planned.values()), counts, late)
 
     def took(self, levels: Sequence[int], places: Sequence[int], taken: Mapping[int, int], late: int) -> None:
         """Keep the books of a read.

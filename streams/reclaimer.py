@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from streams.broker import Backoff, Broker
 from streams.broker.admit import Admitting
-from streams.broker.lanes import Mending
+from streams.broker.lanes import Mending, Ways
 from streams.broker.observing import Desk, Settled
 from streams.broker.reclaim import Reclaiming, Stalled
 from streams.broker.settle import Buried, Postponed, Settling, was_written
@@ -97,10 +97,11 @@ class Reclaimer:
         name = f"{options.name or consumer_name()}{RECLAIMER_SUFFIX}"
         keys = broker.keys(stream)
         self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
-        self._settling = Settling(broker, keys, options.levels, self.group, name, options.lanes)
+        ways = Ways(options.lanes)
+        self._settling = Settling(broker, keys, options.levels, self.group, name, ways)
         link = self._reclaiming.link
         self._admitting = Admitting(broker, keys, options.levels, self.group, name, options.lease, link=link)
-        self._mending = Mending(broker, keys, options.levels, self.group, options.lanes) if options.lanes else None
+        self._mending = Mending(broker, keys, options.levels, self.group, ways) if options.lanes else None
         self._seat = Desk(self.stream, self.group, name)
         self._stopping = asyncio.Event()
 

@@ -80,7 +80,8 @@ class Delivery:
 class DueReply(NamedTuple):
     """Due retries, the next due time (Unix seconds, None: no retry waits), and how many entries had vanished.
 
-    ``paused``: of the levels, those that are paused for the group; ``scopes``: what is paused by attribute.
+    ``paused``: of the levels, those that are paused for the group; ``scopes``: what is paused by attribute. ``more``:
+    retries are due that nobody looked at yet. ``fresh``: there was something new too, and there may be more of it.
     """
 
     deliveries: list[Delivery]
@@ -88,6 +89,8 @@ class DueReply(NamedTuple):
     vanished: int
     paused: frozenset[int] = frozenset()
     scopes: frozenset[str] = frozenset()
+    more: bool = False
+    fresh: bool = False
 
 
 class Fetching:
@@ -123,7 +126,7 @@ class Fetching:
         self._link = broker.link()
         self._streams = [keys.level(level) for level in self._levels]
         self._open, self._open_streams = self._levels, self._streams
-        self._due_from = 0
+        self._due_from = self._from_the_beginning()
         self.newest: dict[int, bytes] = {}
         """Level to the newest entry id that was given out here, of new entries."""
         self._level_of = {keys.level(level).encode(): level for level in self._levels}
@@ -154,7 +157,10 @@ class Fetching:
         """Read no new entries of these levels, until called again with others."""
         self._open = tuple(level for level in self._levels if level not in paused)
         self._open_streams = [self._keys.level(level) for level in self._open]
-        self._due_from = 0
+        self._due_from = self._from_the_beginning()
+
+    def _from_the_beginning(self) -> list[int]:
+        return [0] * len(self._levels)
 
     async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
         """Block for new entries on the open levels, at most ``count`` of each level, at most ``seconds``.
@@ -231,8 +237,11 @@ class Fetching:
             raise refused
         return taken, len(taken) == rest and taken[0].level == level
 
-    async def take_due(self, limit: int, suspects: int) -> DueReply:
+    async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
         """At most ``limit`` retries whose time has come, of which at most ``suspects`` suspects; never blocks.
+
+        With ``turns``, and while a retry is due, new entries are taken in turn with them, as it
+        divides the places; else none. The highest level goes first, the oldest due time within it.
 
         Says which levels are paused, too; of those it gives nothing. Follow it with ``hold`` when they changed.
         """
@@ -242,18 +251,34 @@ class Fetching:
             self._keys.paused(),
             *self._streams,
         )
+        planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True)) if turns and self._open else {}
+        per_level = zip(self._levels, self._due_from, strict=True)
         command = _FETCH_DUE.command(
-            keys, self._group, self._consumer, PARKED, limit, suspects, self._due_from, *self._levels
+            keys,
+            self._group,
+            self._consumer,
+            PARKED,
+            limit,
+            suspects,
+            turns.retries if turns else -1,
+            round((turns.max_wait or 0) * 1000) if turns else 0,
+            turns.overdue_places(limit) if turns else 0,
+            *(part for level, since in per_level for part in (level, since, planned.get(level, 0))),
         )
-        now, next_due, vanished, entries, paused, self._due_from, scopes = await self._link.call(*command)
+        reply = await self._link.call(*command)
+        now, next_due, vanished, entries, paused, since, scopes, more, odd, late, fresh = reply
         self._clock.observe(now)
+        self._due_from = since or self._from_the_beginning()
         deliveries = [
             Delivery(int(level), entry_id.decode(), fields, count, record)
             for level, entry_id, count, record, fields in entries
         ]
+        if turns and deliveries:
+            turns.retries = odd
+            turns.took_these(planned, deliveries[late:], late)
         due = None if next_due < 0 else next_due / 1000
         held = frozenset(scope.decode("utf-8", "replace") for scope in scopes)
-        return DueReply(deliveries, due, vanished, frozenset(map(int, paused)), held)
+        return DueReply(deliveries, due, vanished, frozenset(map(int, paused)), held, more == 1, fresh > 0)
 
     async def hand_back_unknown(self, held: Iterable[tuple[int, str]]) -> int:
         """Give back what the server says this consumer holds and the consumer does not know of.
@@ -261,7 +286,7 @@ class Fetching:
         To be called while no read is under way. Returns how many were handed back.
         """
         # From the beginning, once in a while: with a clock set back, rows may lie before where the looking begins.
-        self._due_from = 0
+        self._due_from = self._from_the_beginning()
         known: dict[int, list[str]] = {level: [] for level in self._levels}
         for level, entry_id in held:
             known[level].append(entry_id)

@@ -1,12 +1,16 @@
 -- fetch (by key): pending -> processing. Reads what is new, lines it up, and hands out what is next: of the highest level
 -- that has something, in turns among its fair keys, of an order key never more than one. What is read and not handed out
 -- stays pending with the waiting consumer.
--- The first write is an XREADGROUP, which a server without memory still allows, and with it the rest of the script.
+-- Told to look at retries, it hands out those that are due in turn with what is lined up, and what is paused is left alone.
+-- A due retry that is not the head of its key (its row was lost, or the order was declared while it waited) is lined up
+-- behind that. While no retry is due it does nothing else then.
+-- The first write is an XREADGROUP or an XCLAIM, which a server without memory still allows, and with it the rest.
 --
 -- KEYS[1]  heads hash of the group
 -- KEYS[2]  behind ZSET of the group
 -- KEYS[3]  rules hash of the group
--- KEYS[4 ..]  per level, highest first: its stream, its lane and its ring; then the attempts hash of the group
+-- KEYS[4 ..]  per level, highest first: its stream, its lane and its ring; then the attempts hash of the group, its retry
+--             ZSET, and the hash of what is paused
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3]  the waiting consumer
@@ -14,21 +18,51 @@
 -- ARGV[5]  how many to read at most per level
 -- ARGV[6]  attributes that make the order key, with commas; ''
 -- ARGV[7]  attributes that make the fair key, with commas; ''
--- ARGV[8]  how many levels
--- ARGV[9 ..]  the levels; then per level how many places are meant for it first, -1 if it is not read at all
--- Returns  {{{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}, how many were read,
---           1 if there is more to read, how many had vanished, {last id read of each level}: only if nothing was read}
+-- ARGV[8]  the parking consumer
+-- ARGV[9]  how many suspects at most; -1: retries are not looked at
+-- ARGV[10]  whose is an odd place: 1 the retries', 0 what is new
+-- ARGV[11]  how many levels
+-- ARGV[12 ..]  the levels; then per level how many places are meant for it first, -1 if it is not read at all; then per
+--              level from which due time on to look for its retries, in ms, -1 if it is not served
+-- Returns  {{{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}, how many were read or -1 if
+--           nothing was looked for, 1 if there is more to read or to look for, how many had vanished,
+--           {last id read of each level}: only if nothing was read, the ways in which rows may have been made,
+--           how many were new, {now in ms, ms of the next due row or -1, {paused level, ...}, {ms from which on to look of
+--           each level}, {scope of a pause by attribute, ...}, 1 if there are due rows that were not looked at, whose is the
+--           next odd place}: only if retries were looked at}
+
+local taken = {}
 
 -- include: lanes.inc.lua
+-- include: due.inc.lua
 
-local group, consumer, waiting, room, slice = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local order_by, fair_by, count = words(ARGV[6]), words(ARGV[7]), tonumber(ARGV[8])
-know(1, 9, count)
-local attempts_key = KEYS[#KEYS]
-local places = {}
-for i = 1, count do places[i] = tonumber(ARGV[8 + count + i]) end
+local consumer, room, slice = ARGV[2], math.min(tonumber(ARGV[4]), 1000), tonumber(ARGV[5])
+local order_by, fair_by, count = words(ARGV[6]), words(ARGV[7]), tonumber(ARGV[11])
+know(1, 12, count, ARGV[1], ARGV[3])
+key_of.attempts, key_of.retry, key_of.paused = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local who = {group = group, consumer = consumer, parked = ARGV[8], suspects = tonumber(ARGV[9]), turn = tonumber(ARGV[10])}
+local attempts_key = key_of.attempts
+local places, froms, vanished, fresh, more = {}, {}, 0, 0, 0
+for i = 1, count do
+  places[i], froms[i] = tonumber(ARGV[11 + count + i]), tonumber(ARGV[11 + 2 * count + i])
+end
 
-local read, more = 0, 0
+local function about_retries()
+  if who.suspects < 0 and not due.looked then return {} end
+  local next_due, on, unseen = leave()
+  return {due.now, next_due, paused, on, scopes, unseen, who.turn}
+end
+if who.suspects >= 0 then
+  due.looked = true
+  read_pauses(group, froms)
+  look(math.max(room, 50))
+  for i, level in ipairs(level_at) do
+    if not due.lines[level] then places[i] = -1 end
+  end
+  if room == 0 or not any_due() then return {taken, -1, 0, 0, {}, '', 0, about_retries()} end
+end
+
+local read = 0
 for i, level in ipairs(level_at) do
   local key = key_of[level]
   if places[i] >= 0 then
@@ -59,7 +93,8 @@ if read == 0 then
   end
 end
 
-local taken, vanished, weights = {}, 0, nil
+local stored_ways = add_way(ARGV[6], ARGV[7])
+local weights
 local function weight_of(fair)
   if not weights then
     weights = {}
@@ -83,39 +118,68 @@ local function next_row(lane_key, turn, few)
   return row
 end
 
--- Hands out at most `most` of a level, the fair key with the lowest virtual time first.
-local function hand_out(level, most)
-  local key, lane_key, ring_key = key_of[level], key_of['lane' .. level], key_of['ring' .. level]
-  local ring, turns, ids = redis.call('ZRANGE', ring_key, 0, most, 'WITHSCORES'), {}, {}
-  for i = 1, #ring, 2 do
-    turns[#turns + 1] = {fair = ring[i], time = tonumber(ring[i + 1]), rows = {}, at = 1, empty = false}
+-- Into its place among the others: the lowest virtual time first, and of the same the lowest name.
+local function take_place(turns, turn)
+  local place = #turns + 1
+  while place > 1 and (turns[place - 1].time > turn.time
+    or (turns[place - 1].time == turn.time and turns[place - 1].fair > turn.fair)) do
+    place = place - 1
   end
-  local touched, few = {}, math.ceil(most / math.max(1, #turns)) + 1
-  while #ids < most and #turns > 0 do
-    local turn = turns[1]
-    touched[turn.fair] = turn
-    local row = next_row(lane_key, turn, few)
-    table.remove(turns, 1)
-    if not row then
-      turn.gone = true
-    else
+  table.insert(turns, place, turn)
+end
+
+-- Hands out at most `most` of a level, the fair key with the lowest virtual time first. Fair keys that have nothing left are
+-- met on the way, any number of them: no more than LOOKS in one call, which then asks for another and ends here, because
+-- what is lower must not go first.
+local LOOKS, looks, is_cut = 1000, 0, false
+local function choose(lane_key, ring_key, most)
+  local turns, ids, touched, untouched, met, ended = {}, {}, {}, 0, 0, false
+  while #ids < most do
+    if untouched == 0 and not ended then
+      -- As long as one that was not touched yet is at hand, none that follows in the ring can be before it.
+      local wanted = math.max(most - #ids + 1, math.min(met, 100))
+      local ring = redis.call('ZRANGE', ring_key, met, met + wanted - 1, 'WITHSCORES')
+      for i = 1, #ring, 2 do
+        take_place(turns, {fair = ring[i], time = tonumber(ring[i + 1]), rows = {}, at = 1, empty = false})
+      end
+      untouched, met, ended = #ring / 2, met + #ring / 2, #ring < 2 * wanted
+    end
+    local turn = table.remove(turns, 1)
+    if not turn then break end
+    if not touched[turn.fair] then
+      touched[turn.fair], untouched, looks = turn, untouched - 1, looks + 1
+    end
+    local row = next_row(lane_key, turn, math.ceil(most / math.max(1, #turns + 1)) + 1)
+    if row then
       ids[#ids + 1] = plain(string.sub(row, #turn.fair + 2))
       turn.time = turn.time + 1 / weight_of(turn.fair)
-      local place = #turns + 1
-      while place > 1 and (turns[place - 1].time > turn.time
-        or (turns[place - 1].time == turn.time and turns[place - 1].fair > turn.fair)) do
-        place = place - 1
+      take_place(turns, turn)
+    else
+      turn.gone = true
+      if looks >= LOOKS then
+        more, is_cut = 1, true
+        break
       end
-      table.insert(turns, place, turn)
     end
   end
+  return ids, touched
+end
+
+local function hand_out(level, most)
+  local key, lane_key, ring_key = key_of[level], key_of['lane' .. level], key_of['ring' .. level]
+  local ids, touched = choose(lane_key, ring_key, most)
+  local gone = {}
   for fair, turn in pairs(touched) do
     if turn.at > 1 then redis.call('ZREM', lane_key, unpack(turn.rows, 1, turn.at - 1)) end
-    if turn.gone then
-      redis.call('ZREM', ring_key, fair)
-    else
-      redis.call('ZADD', ring_key, turn.time, fair)
-    end
+    if turn.gone then gone[#gone + 1] = fair else redis.call('ZADD', ring_key, turn.time, fair) end
+  end
+  if next(touched) and redis.call('EXISTS', lane_key) == 0 then
+    -- While nothing waits there is no turn to keep.
+    redis.call('UNLINK', ring_key)
+    joined = {}
+  else
+    for n = 1, #gone, 1000 do redis.call('ZREM', ring_key, unpack(gone, n, math.min(n + 999, #gone))) end
+    for _, fair in ipairs(gone) do joined[level .. '|' .. fair] = nil end
   end
   if #ids == 0 then return 0 end
   local fields_of, claimed = {}, redis.call('XCLAIM', key, group, consumer, 0, unpack(ids, 1, #ids))
@@ -136,14 +200,32 @@ local function hand_out(level, most)
       vanished = vanished + 1
     end
   end
+  fresh = fresh + #ids
   return #ids
 end
 
-room = math.min(room, 1000)
+-- Whether a due retry may go on: it is the head of its key, or there is none.
+local function admits(level, id, fields)
+  local values = attributes(fields)
+  local order, member = key_text(values, order_by), level .. '|' .. id
+  if not order then return true end
+  local key, heads_key = key_of[level], key_of.heads
+  local head = redis.call('HGET', heads_key, order)
+  if not head or head == member then
+    if not head then redis.pcall('HSET', heads_key, order, member) end
+    return true
+  end
+  redis.call('XCLAIM', key, group, waiting, 0, id, 'RETRYCOUNT', 1, 'JUSTID')
+  file(level, id, order, key_text(values, fair_by) or '', values.event or member)
+  return false
+end
+
 for i, level in ipairs(level_at) do
-  if places[i] > 0 and room > 0 then room = room - hand_out(level, math.min(room, places[i])) end
+  local most = math.min(places[i], room - #taken)
+  if most > 0 and not is_cut then by_turns(level, most, who, admits, hand_out) end
 end
 for i, level in ipairs(level_at) do
-  if places[i] >= 0 and room > 0 then room = room - hand_out(level, room) end
+  local most = room - #taken
+  if places[i] >= 0 and most > 0 and not is_cut then by_turns(level, most, who, admits, hand_out) end
 end
-return {taken, read, more, vanished, lasts}
+return {taken, read, more, vanished + due.vanished, lasts, stored_ways, fresh, about_retries()}

@@ -20,34 +20,17 @@ local function read(i, count)
   return reply and reply[1] and reply[1][2] or {}
 end
 
+-- include: overdue.inc.lua
+
 local overdue, late = {}, 0
 if wait > 0 and places > 0 then
   local time = redis.call('TIME')
-  local latest = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - wait)
-  local waiting = {}
-  for i = 1, #KEYS do
-    for _, row in ipairs(redis.call('XINFO', 'GROUPS', KEYS[i])) do
-      local name, last
-      for f = 1, #row, 2 do
-        if row[f] == 'name' then name = row[f + 1] elseif row[f] == 'last-delivered-id' then last = row[f + 1] end
-      end
-      if name == group then
-        for _, entry in ipairs(redis.call('XRANGE', KEYS[i], '(' .. last, latest, 'COUNT', places)) do
-          waiting[#waiting + 1] = {tonumber(string.match(entry[1], '^%d+')), i}
-        end
-      end
-    end
-  end
-  -- By age; of the same age the higher level first. The comparison must be total: sort is not stable.
-  table.sort(waiting, function(a, b) if a[1] ~= b[1] then return a[1] < b[1] end return a[2] < b[2] end)
-  local counts = {}
-  for n = 1, math.min(places, room, #waiting) do
-    local i = waiting[n][2]
-    counts[i] = (counts[i] or 0) + 1
-  end
+  local latest, waiting = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - wait, {}
+  for i = 1, #KEYS do add_overdue(waiting, KEYS[i], group, i, latest, places) end
+  local counts = count_oldest(waiting, math.min(places, room))
   for i = 1, #KEYS do
     if counts[i] then
-      local entries = read(i, counts[i])
+      local entries = read(i, counts[i].new)
       overdue[#overdue + 1] = {i, entries}
       late = late + #entries
     end

@@ -7,18 +7,19 @@
 -- KEYS[3]  rules hash of the group
 -- KEYS[4 ..]  per level, highest first: its stream, its lane and its ring
 -- ARGV[1]  group
--- ARGV[2]  how many levels
--- ARGV[3 ..]  the levels; then per head four: order key, level, entry id, and its event id if the key is to be held, else ''
+-- ARGV[2]  the waiting consumer
+-- ARGV[3]  how many levels
+-- ARGV[4 ..]  the levels; then per head four: order key, level, entry id, and its event id if the key is to be held, else ''
 -- Returns  {how many may start now, how many heads are still pending}
 
 -- include: lanes.inc.lua
 
-local group, count, ready, pending = ARGV[1], tonumber(ARGV[2]), 0, 0
-know(1, 3, count)
+local count, ready, pending = tonumber(ARGV[3]), 0, 0
+know(1, 4, count, ARGV[1], ARGV[2])
 local heads_key = KEYS[1]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-for i = 3 + count, #ARGV, 4 do
+for i = 4 + count, #ARGV, 4 do
   local order, level, id, event = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local key, member = key_of[level], level .. '|' .. id
   if redis.call('HGET', heads_key, order) == member then

@@ -5,19 +5,51 @@
 --   heads   HASH: order key -> the one entry of the key that may start, has started or waits for its retry; or
 --           'held MS LEVEL|ENTRY EVENT' if that one died and its key waits for an operator
 --   behind  ZSET, all scores 0: the others of such a key; rows in the order of key, level (highest first), entry id
---   rules   HASH: what is declared, and the weights
+--   rules   HASH: what is declared, and the weights; under `levels` and `ways` what all workers have to agree on
 -- A fair key that has nothing left leaves its ring when it would be its turn: one that comes back at once gains nothing.
+-- When nothing at all is left in a lane, its ring goes.
+--
+-- Workers may be declared differently while a deployment goes on. A row says its level by a rank of two digits, which is a
+-- place in the list under `levels`, the same for every worker; a level that is not in that list is spelled out. Rows of
+-- levels that a worker does not know stay where they are, for one that does. `ways` are the pairs ORDER_BY|FAIR_BY by which
+-- rows may have been made: who settles an entry looks for it under the keys of each.
 
-local key_of, level_at, rank_of = {}, {}, {}
+local key_of, level_at, knows, group, waiting = {}, {}, {}, nil, nil
 
 -- KEYS from `first`: heads, behind, rules, then stream, lane and ring of each of `count` levels, named in ARGV from `at`.
-local function know(first, at, count)
+local function know(first, at, count, of_group, of_waiting)
   key_of.heads, key_of.behind, key_of.rules = KEYS[first], KEYS[first + 1], KEYS[first + 2]
+  group, waiting = of_group, of_waiting
   for i = 1, count do
     local level, k = ARGV[at + i - 1], first + 3 * i
-    level_at[i], rank_of[level] = level, string.format('%02d', i)
+    level_at[i], knows[level] = level, true
     key_of[level], key_of['lane' .. level], key_of['ring' .. level] = KEYS[k], KEYS[k + 1], KEYS[k + 2]
   end
+end
+
+-- The levels that ranks stand for; read when the first is needed. Without a list, rows were written by a version that did
+-- not keep one: then a rank is a place in the writer's list, which is most often the same as ours, and is checked; what is
+-- written spells its level out.
+local ranks
+local function ranked()
+  if not ranks then
+    local rules_key = key_of.rules
+    local list = redis.call('HGET', rules_key, 'levels')
+    ranks = {agreed = list, level = {}, code = {}, all_listed = true}
+    for level in string.gmatch(list or table.concat(level_at, ','), '[^,]+') do
+      local place = #ranks.level + 1
+      ranks.level[place] = level
+      if list then ranks.code[level] = string.format('%02d', place) end
+    end
+    for _, level in ipairs(level_at) do
+      if not ranks.code[level] then
+        -- Highest first; the level itself keeps apart what is too large to be told apart by such a number.
+        local depth = 5e14 - math.max(-4e14, math.min(4e14, tonumber(level)))
+        ranks.code[level], ranks.all_listed = string.format('L%015.0f:%s:', depth, level), false
+      end
+    end
+  end
+  return ranks
 end
 
 -- An entry id as text whose order is that of the ids, and back.
@@ -28,6 +60,18 @@ end
 local function plain(text)
   local ms, seq = string.match(text, '^.(%d+)%-.(%d+)$')
   return ms .. '-' .. seq
+end
+
+-- A row of `behind`, and what it says: level (nil if it is none of ours), entry id, fair key, rank.
+local function behind_row(order, level, id, fair)
+  return order .. '\1' .. ranked().code[level] .. sortable(id) .. '\1' .. fair
+end
+local function read_row(row, order)
+  local text = string.sub(row, #order + 2)
+  local rank, place, fair = string.match(text, '^(%d%d)([^\1]+)\1(.*)$')
+  if rank then return ranked().level[tonumber(rank)], plain(place), fair, rank end
+  local level, spelled, rest = string.match(text, '^L%d+:(%-?%d+):([^\1]+)\1(.*)$')
+  if level then return level, plain(spelled), rest end
 end
 
 local function words(text)
@@ -67,6 +111,28 @@ local function key_text(values, names)
   return text
 end
 
+-- The pairs by which rows may have been made: {{order = {attribute, ...}, fair = {attribute, ...}}, ...}, and as stored.
+local function ways()
+  local rules_key, found = key_of.rules, {}
+  local text = redis.call('HGET', rules_key, 'ways') or ''
+  for order, fair in string.gmatch(text, '([^;|]*)|([^;|]*)') do
+    found[#found + 1] = {order = words(order), fair = words(fair)}
+  end
+  return found, text
+end
+
+-- Writes down that rows are made in this way too. The newest first, and no more than workers of one time can have.
+local function add_way(order_by, fair_by)
+  local rules_key, own = key_of.rules, order_by .. '|' .. fair_by
+  local text, kept, count = redis.call('HGET', rules_key, 'ways') or '', own, 1
+  for way in string.gmatch(text, '[^;]+') do
+    if way == own then return text end
+    if count < 8 then kept, count = kept .. ';' .. way, count + 1 end
+  end
+  redis.call('HSET', rules_key, 'ways', kept)
+  return kept
+end
+
 -- Into the lane of its fair key.
 local joined = {}
 local function push(level, id, fair)
@@ -86,7 +152,7 @@ local function file(level, id, order, fair, event)
     local heads_key, behind_key = key_of.heads, key_of.behind
     local head, member = redis.call('HGET', heads_key, order), level .. '|' .. id
     if head and head ~= member and string.match(head, '^held %d+ %S+ (.*)$') ~= event then
-      redis.call('ZADD', behind_key, 0, order .. '\1' .. rank_of[level] .. sortable(id) .. '\1' .. fair)
+      redis.call('ZADD', behind_key, 0, behind_row(order, level, id, fair))
       return
     end
     redis.call('HSET', heads_key, order, member)
@@ -94,16 +160,56 @@ local function file(level, id, order, fair, event)
   push(level, id, fair)
 end
 
+-- Whether an entry of a level waits, and its fields make this key in one of the ways.
+local function waits(level, id, order)
+  local key = key_of[level]
+  local held = redis.call('XPENDING', key, group, id, id, 1)[1]
+  local stored = held and held[2] == waiting and redis.call('XRANGE', key, id, id)[1]
+  if not stored then return false end
+  local values = attributes(stored[2])
+  for _, way in ipairs(ways()) do
+    if key_text(values, way.order) == order then return true end
+  end
+  return false
+end
+
+-- The level that a row with a rank means although nobody wrote down whose ranks they are.
+local function meant(rank, id, order)
+  local own = ranked().level[tonumber(rank)]
+  if own and waits(own, id, order) then return own end
+  for _, level in ipairs(level_at) do
+    if level ~= own and waits(level, id, order) then return level end
+  end
+  return own
+end
+
+-- The first row behind a head of a level that we know: the row, its level, entry id and fair key.
+local function first_behind(order)
+  local behind_key = key_of.behind
+  local row = redis.call('ZRANGEBYLEX', behind_key, '[' .. order .. '\1', '(' .. order .. '\2', 'LIMIT', 0, 1)[1]
+  if not row then return nil end
+  local level, id, fair, rank = read_row(row, order)
+  if rank and not ranked().agreed then level = meant(rank, id, order) end
+  if level and knows[level] and (ranked().all_listed or not ranked().agreed) then return row, level, id, fair end
+  -- It is of a level that is none of ours, or one of ours is spelled out and sorts behind all that are not.
+  for _, known in ipairs(level_at) do
+    local from = order .. '\1' .. ranked().code[known]
+    row = redis.call('ZRANGEBYLEX', behind_key, '[' .. from, '(' .. from .. '\255', 'LIMIT', 0, 1)[1]
+    if row then
+      level, id, fair = read_row(row, order)
+      return row, level, id, fair
+    end
+  end
+end
+
 -- The head of a key is done with: the next one may start. Returns how many may (0 or 1).
 local function follow(order)
   local heads_key, behind_key = key_of.heads, key_of.behind
-  local row = redis.call('ZRANGEBYLEX', behind_key, '[' .. order .. '\1', '(' .. order .. '\2', 'LIMIT', 0, 1)[1]
+  local row, level, id, fair = first_behind(order)
   if not row then
     redis.call('HDEL', heads_key, order)
     return 0
   end
-  local rank, place, fair = string.match(string.sub(row, #order + 2), '^(%d%d)([^\1]+)\1(.*)$')
-  local level, id = level_at[tonumber(rank)], plain(place)
   redis.call('ZREM', behind_key, row) -- First, because a server without memory lets a removal happen, and then the rest.
   redis.call('HSET', heads_key, order, level .. '|' .. id)
   push(level, id, fair)

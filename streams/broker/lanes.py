@@ -1,4 +1,4 @@
-"""fetch, confirm, follow, mend: entries of a group lined up by key."""
+"""declare, fetch, follow, mend: entries of a group lined up by key."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from streams.broker.connection import Broker
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, DueReply, Fetching
 from streams.broker.scripts import Command, Script
-from streams.keys import WAITING, Keys
+from streams.keys import PARKED, WAITING, Keys
 from streams.lanes import Lanes
 from streams.priority import Levels, Turns
 
 _FETCH_LANES = Script("fetch_lanes")
-_CONFIRM = Script("confirm")
+_DECLARE = Script("declare_lanes")
 _FOLLOW = Script("follow")
 _MEND = Script("mend_lanes")
 _SKIP_HELD = Script("skip_held")
@@ -39,24 +39,57 @@ class Place(NamedTuple):
         )
 
 
-def follow(
-    place: Place, group: str, lanes: Lanes, done: Iterable[Delivery], dead: Iterable[Delivery]
-) -> Command | None:
+class Ways:
+    """How the entries of a group may be lined up: as this worker declares it, or as others do.
+
+    What was lined up under another order goes on by that order, whichever worker settles it.
+    What the scripts know of it comes with every read; reader and settler share this object.
+
+    Args:
+        lanes: as this worker declares it.
+
+    Attributes:
+        lanes: as given.
+        orders: the attributes that may make the order key of an entry.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self.orders: tuple[tuple[str, ...], ...] = (lanes.order_by,) if lanes.order_by else ()
+        self._text = b""
+
+    def learn(self, text: bytes) -> None:
+        """Take over what the scripts answered."""
+        if not text or text == self._text:
+            return
+        self._text = text
+        orders = [tuple(filter(None, way.partition("|")[0].split(","))) for way in text.decode().split(";")]
+        self.orders = tuple(dict.fromkeys(order for order in (self.lanes.order_by, *orders) if order))
+
+    def keys(self, fields: Sequence[bytes]) -> list[str]:
+        """The keys that a stored event may be the head of."""
+        if len(self.orders) == 1 and self.orders[0] == self.lanes.order_by:
+            key = self.lanes.order_key(fields)
+            return [] if key is None else [key]
+        keys = (Lanes(order).order_key(fields) for order in self.orders)
+        return list(dict.fromkeys(key for key in keys if key is not None))
+
+
+def follow(place: Place, group: str, ways: Ways, done: Iterable[Delivery], dead: Iterable[Delivery]) -> Command | None:
     """The command that lets the keys of settled entries go on; None: none of them has one."""
-    if not lanes.order_by:
+    if not ways.orders:
         return None
     arguments: list[Any] = []
     for delivery in done:
-        key = lanes.order_key(delivery.fields)
-        if key is not None:
+        for key in ways.keys(delivery.fields):
             arguments += (key, *delivery.place, "")
     for delivery in dead:
-        key = lanes.order_key(delivery.fields)
-        if key is not None:
-            arguments += (key, *delivery.place, _event_id(delivery) if lanes.on_dead == "hold" else "")
+        event_id = _event_id(delivery) if ways.lanes.on_dead == "hold" else ""
+        for key in ways.keys(delivery.fields):
+            arguments += (key, *delivery.place, event_id)
     if not arguments:
         return None
-    return _FOLLOW.command(place.keys, group, len(place.levels), *place.levels, *arguments)
+    return _FOLLOW.command(place.keys, group, WAITING, len(place.levels), *place.levels, *arguments)
 
 
 def _event_id(delivery: Delivery) -> bytes:
@@ -64,12 +97,21 @@ def _event_id(delivery: Delivery) -> bytes:
     return named.get(b"id") or f"{delivery.level}|{delivery.entry_id}".encode()
 
 
+class _Taken(NamedTuple):
+    """What one read gave; see the script."""
+
+    deliveries: list[Delivery]
+    read: int
+    fresh: int
+    about_retries: list[Any]
+
+
 class FetchingByKey(Fetching):
     """Reads one stream for one consumer of a group whose events are lined up by key.
 
     Args:
         broker, keys, levels, group, consumer, declaring: as ``Fetching``.
-        lanes: how they are lined up.
+        ways: how they are lined up; told what the scripts know of it.
         known: all levels of the stream; ``levels`` are those that are read.
     """
 
@@ -81,11 +123,11 @@ class FetchingByKey(Fetching):
         group: str,
         consumer: str,
         declaring: Declaring,
-        lanes: Lanes,
+        ways: Ways,
         known: Levels,
     ) -> None:
         super().__init__(broker, keys, levels, group, consumer, declaring)
-        self._lanes = lanes
+        self._ways, self._lanes = ways, ways.lanes
         self._place = Place.of(keys, known, group)
         self._lasts: dict[int, str] = {}
         self.vanished = 0
@@ -95,63 +137,101 @@ class FetchingByKey(Fetching):
         self.idle = False
         """The last call found nothing new."""
 
-    async def declare(self) -> None:
-        """Write down how the group is lined up."""
-        lanes, rules = self._lanes, self._keys.rules(self._group)
-        wanted = {"order_by": ",".join(lanes.order_by), "fair_by": ",".join(lanes.fair_by), "on_dead": lanes.on_dead}
-        wanted |= {f"weight:{key}": str(weight) for key, weight in lanes.weights.items()}
-        reply = await self._link.call("HGETALL", rules)
-        stored = {name.decode(): value.decode() for name, value in zip(reply[::2], reply[1::2], strict=True)}
-        gone = [name for name in stored if name.startswith("weight:") and name not in wanted]
-        if gone:
-            await self._link.call("HDEL", rules, *gone)
-        # What stands there already is not written: a worker must be able to start on a server without memory.
-        fields = [part for name, value in wanted.items() if stored.get(name) != value for part in (name, value)]
-        if fields:
-            await self._link.call("HSET", rules, *fields)
+    async def declare(self) -> str:
+        """Write down how the group is lined up; returns the order by which entries wait if that is another, else ''."""
+        lanes, levels = self._lanes, self._place.levels
+        weights = [part for value, weight in lanes.weights.items() for part in (value, weight)]
+        ways, before = await self._link.call(
+            *_DECLARE.command(
+                self._place.keys,
+                self._group,
+                WAITING,
+                ",".join(lanes.order_by),
+                ",".join(lanes.fair_by),
+                lanes.on_dead,
+                len(levels),
+                *levels,
+                *weights,
+            )
+        )
+        self._ways.learn(ways)
+        return str(before, "utf-8")
 
     async def _dissolve(self) -> None:
         """What is lined up stays so."""
 
     async def take(self, limit: int) -> list[Delivery]:
         """Line up what is new, and take at most ``limit`` of what is next; never blocks."""
-        return await self._take(limit, dict.fromkeys(self._open, 0))
+        return (await self._take(limit, dict.fromkeys(self._open, 0))).deliveries
 
     async def take_turns(self, turns: Turns, limit: int) -> list[Delivery]:
         """As ``take``, with the places of the levels as ``turns`` plans them."""
-        planned = turns.plan(self._open, limit)
-        taken = await self._take(limit, dict(zip(self._open, planned, strict=True)))
-        counts = dict.fromkeys(self._open, 0)
-        for delivery in taken:
-            counts[delivery.level] += 1
-        turns.took(self._open, planned, counts, 0)
+        planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True))
+        taken = (await self._take(limit, planned)).deliveries
+        turns.took_these(planned, taken, 0)
         return taken
 
-    async def _take(self, limit: int, planned: dict[int, int]) -> list[Delivery]:
+    async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
+        """As ``Fetching.take_due``; what is next counts as new, and without ``turns`` it comes in turn, too.
+
+        A retry that is not the first of its key is lined up.
+        """
+        turns = turns or Turns()
+        planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True)) if self._open else {}
+        reply = await self._take(limit, planned, (suspects, turns.retries))
+        now, next_due, paused, since, scopes, more, odd = reply.about_retries
+        self._clock.observe(now)
+        served = dict(zip(self._place.levels, since, strict=True))
+        self._due_from = [served[level] for level in self._levels]
+        if reply.deliveries:
+            turns.retries = odd
+            turns.took_these(planned, reply.deliveries, 0)
+        vanished, self.vanished = self.vanished, 0
+        return DueReply(
+            reply.deliveries,
+            None if next_due < 0 else next_due / 1000,
+            vanished,
+            frozenset(map(int, paused)) & frozenset(self._levels),
+            frozenset(scope.decode("utf-8", "replace") for scope in scopes),
+            more == 1,
+            reply.fresh > 0 or reply.read > 0 or self.more,
+        )
+
+    async def _take(self, limit: int, planned: dict[int, int], retries: tuple[int, int] = (-1, 0)) -> _Taken:
+        """``retries``: how many suspects at most, -1 if due retries are not looked at; and whose is an odd place."""
         levels = self._place.levels
-        entries, read, more, vanished, lasts = await self._link.call(
+        since = dict(zip(self._levels, self._due_from, strict=True))
+        keys, group = self._keys, self._group
+        entries, read, more, vanished, lasts, ways, fresh, about_retries = await self._link.call(
             *_FETCH_LANES.command(
-                (*self._place.keys, self._keys.attempts(self._group)),
-                self._group,
+                (*self._place.keys, keys.attempts(group), keys.retry(group), keys.paused()),
+                group,
                 self._consumer,
                 WAITING,
                 limit,
                 SLICE,
                 ",".join(self._lanes.order_by),
                 ",".join(self._lanes.fair_by),
+                PARKED,
+                *retries,
                 len(levels),
                 *levels,
                 *(planned.get(level, -1) for level in levels),
+                *(since.get(level, -1) for level in levels),
             )
         )
-        self.more, self.idle = more == 1, read == 0
+        self.more = more == 1
+        if read >= 0:
+            self.idle = read == 0
         self.vanished += vanished
+        self._ways.learn(ways)
         if lasts:
             self._lasts = {level: last.decode() for level, last in zip(levels, lasts, strict=True)}
-        return [
+        deliveries = [
             Delivery(int(level), entry_id.decode(), fields, count, record)
             for level, entry_id, count, record, fields in entries
         ]
+        return _Taken(deliveries, read, fresh, about_retries)
 
     async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
         """Return when something new was published on an open level, after ``seconds`` at the latest; takes nothing."""
@@ -163,26 +243,6 @@ class FetchingByKey(Fetching):
         )
         return []
 
-    async def take_due(self, limit: int, suspects: int) -> DueReply:
-        """As ``Fetching.take_due``; those that are not the first of their key are lined up instead."""
-        reply = await super().take_due(limit, suspects)
-        ordered = [
-            (key, delivery)
-            for delivery in reply.deliveries
-            if (key := self._lanes.order_key(delivery.fields)) is not None
-        ]
-        if not ordered:
-            return reply
-        levels = self._place.levels
-        arguments = [part for key, delivery in ordered for part in (key, *delivery.place)]
-        confirmed = await self._link.call(
-            *_CONFIRM.command(
-                self._place.keys, self._group, WAITING, ",".join(self._lanes.fair_by), len(levels), *levels, *arguments
-            )
-        )
-        behind = {delivery.place for (_, delivery), goes in zip(ordered, confirmed, strict=True) if not goes}
-        return reply._replace(deliveries=[d for d in reply.deliveries if d.place not in behind])
-
 
 class Mending:
     """Looks after the lanes of a group, a slice at a time.
@@ -192,22 +252,23 @@ class Mending:
         keys: of the stream.
         levels: of the stream.
         group: its name.
-        lanes: how it is lined up.
+        ways: how it is lined up; told what the scripts know of it.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, lanes: Lanes) -> None:
+    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, ways: Ways) -> None:
         self._link = broker.control
         self._group = group
-        self._lanes = lanes
+        self._ways = ways
         self._place = Place.of(keys, levels, group)
 
     async def mend(self) -> tuple[int, int]:
         """Look at one slice; returns how many heads had ended unnoticed, and how many rows were restored."""
-        lanes, levels = self._lanes, self._place.levels
+        lanes, levels = self._ways.lanes, self._place.levels
         order, fair = ",".join(lanes.order_by), ",".join(lanes.fair_by)
-        followed, restored = await self._link.call(
+        followed, restored, ways = await self._link.call(
             *_MEND.command(self._place.keys, self._group, WAITING, order, fair, SLICE, len(levels), *levels)
         )
+        self._ways.learn(ways)
         return followed, restored
 
 
@@ -268,4 +329,5 @@ class Heads:
         """End the hold of a key, if ``head`` still says it: the next of it may start. Written to the audit stream."""
         levels = self._place.levels
         keys = (*self._place.keys, self._keys.audit())
-        return bool(await self._link.call(*_SKIP_HELD.command(keys, self._group, key, head, by, len(levels), *levels)))
+        command = _SKIP_HELD.command(keys, self._group, key, head, by, WAITING, len(levels), *levels)
+        return bool(await self._link.call(*command))

@@ -12,13 +12,13 @@
 -- ARGV[5]  how many heads and how many entries per level to look at, roughly
 -- ARGV[6]  how many levels
 -- ARGV[7 ..]  the levels
--- Returns  {heads followed, rows restored}
+-- Returns  {heads followed, rows restored, the ways in which rows may have been made}
 
 -- include: lanes.inc.lua
 
-local group, waiting, slice, count = ARGV[1], ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[6])
+local slice, count = tonumber(ARGV[5]), tonumber(ARGV[6])
 local order_by, fair_by = words(ARGV[3]), words(ARGV[4])
-know(1, 7, count)
+know(1, 7, count, ARGV[1], ARGV[2])
 local heads_key, behind_key, rules_key = KEYS[1], KEYS[2], KEYS[3]
 local followed, restored = 0, 0
 
@@ -62,7 +62,7 @@ if redis.call('HLEN', heads_key) == 0 and redis.call('ZCARD', behind_key) > 0 th
       local order, fair = order_of(key, id)
       if order and redis.call('HGET', heads_key, order) then
         redis.call('ZREM', lane_key, row)
-        redis.call('ZADD', behind_key, 0, order .. '\1' .. rank_of[level] .. sortable(id) .. '\1' .. fair)
+        redis.call('ZADD', behind_key, 0, behind_row(order, level, id, fair))
       elseif order then
         redis.call('HSET', heads_key, order, level .. '|' .. id)
       end
@@ -71,11 +71,26 @@ if redis.call('HLEN', heads_key) == 0 and redis.call('ZCARD', behind_key) > 0 th
   local row = redis.call('ZRANGE', behind_key, 0, 0)[1]
   while row do
     local order = string.match(row, '^([^\1]*)\1')
-    if not redis.call('HGET', heads_key, order) then follow(order) end
-    restored = restored + 1
+    -- Of a level that this worker does not know: not ours to restore.
+    if redis.call('HEXISTS', heads_key, order) == 1 or follow(order) > 0 then restored = restored + 1 end
     row = redis.call('ZRANGEBYLEX', behind_key, '(' .. order .. '\2', '+', 'LIMIT', 0, 1)[1]
   end
 end
+
+-- Keys with something behind and no head: who followed it last did not know the level of what is left, or the head's row
+-- was deleted.
+local last = redis.call('HGET', rules_key, 'behind') or ''
+local from = last
+for n = 1, slice do
+  local row = redis.call('ZRANGEBYLEX', behind_key, from == '' and '-' or '(' .. from .. '\2', '+', 'LIMIT', 0, 1)[1]
+  if not row then
+    from = ''
+    break
+  end
+  from = string.match(row, '^([^\1]*)\1')
+  if redis.call('HEXISTS', heads_key, from) == 0 then followed = followed + follow(from) end
+end
+if from ~= last then redis.pcall('HSET', rules_key, 'behind', from) end
 
 -- Rings that are gone while their lanes are not.
 for _, level in ipairs(level_at) do
@@ -89,6 +104,23 @@ for _, level in ipairs(level_at) do
       row = redis.call('ZRANGEBYLEX', lane_key, '(' .. fair .. '\2', '+', 'LIMIT', 0, 1)[1]
     end
   end
+end
+
+-- Whether an entry has a row, in whatever way it was made.
+local known_ways = ways()
+known_ways[#known_ways + 1] = {order = order_by, fair = fair_by}
+local function is_lined_up(level, id, values)
+  local lane_key = key_of['lane' .. level]
+  for _, way in ipairs(known_ways) do
+    local order, fair = key_text(values, way.order), key_text(values, way.fair) or ''
+    if redis.call('ZSCORE', lane_key, fair .. '\1' .. sortable(id)) then return true end
+    if order and redis.call('ZSCORE', behind_key, behind_row(order, level, id, fair)) then return true end
+    for rank = 1, order and not ranked().agreed and 32 or 0 do
+      local row = order .. '\1' .. string.format('%02d', rank) .. sortable(id) .. '\1' .. fair
+      if redis.call('ZSCORE', behind_key, row) then return true end
+    end
+  end
+  return false
 end
 
 -- More entries wait than have rows: look for those without.
@@ -113,11 +145,7 @@ if entries > rows then
       else
         local values = attributes(stored[2])
         local order, fair = key_text(values, order_by), key_text(values, fair_by) or ''
-        local lined = redis.call('ZSCORE', lane_key, fair .. '\1' .. sortable(id))
-        if order and not lined then
-          lined = redis.call('ZSCORE', behind_key, order .. '\1' .. rank_of[level] .. sortable(id) .. '\1' .. fair)
-        end
-        if not lined then
+        if not is_lined_up(level, id, values) then
           file(level, id, order, fair, values.event or (level .. '|' .. id))
           restored = restored + 1
         end
@@ -127,4 +155,5 @@ if entries > rows then
     redis.pcall('HSET', rules_key, 'from:' .. level, on)
   end
 end
-return {followed, restored}
+local _, stored_ways = ways()
+return {followed, restored, stored_ways}

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
-from streams.broker.lanes import Place, follow
+from streams.broker.lanes import Place, Ways, follow
 from streams.broker.places import GivingBack
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError
 from streams.keys import PARKED, Keys
-from streams.lanes import NO_LANES, Lanes
+from streams.lanes import NO_LANES
 from streams.priority import Levels
 
 _ACK = Script("ack")
@@ -66,13 +66,13 @@ class Settling:
         keys: of the stream.
         levels: of the stream.
         group, consumer: names.
-        lanes: how the entries of the group are lined up.
+        ways: how the entries of the group are lined up; None: they are not.
     """
 
     def __init__(
-        self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str, lanes: Lanes | None = None
+        self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str, ways: Ways | None = None
     ) -> None:
-        self._lanes = lanes or NO_LANES
+        self._ways = ways or Ways(NO_LANES)
         self._place = Place.of(keys, levels, group)
         self._giving_back = GivingBack(keys, levels, group, consumer)
         self._clock = broker.clock
@@ -111,7 +111,7 @@ class Settling:
             members.append([letter.delivery for letter in letters])
         # In the same write: a worker that is killed now has said both or neither.
         dead = [letter.delivery for letter in buried]
-        following = follow(self._place, self._group, self._lanes, done, dead)
+        following = follow(self._place, self._group, self._ways, done, dead)
         if following is not None:
             commands.append(following)
         shortfall, statuses, refused, ready, unsettled = 0, dict[tuple[int, str], int](), None, 0, 0

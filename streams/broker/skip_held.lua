@@ -8,8 +8,9 @@
 -- ARGV[2]  order key
 -- ARGV[3]  its head, as the operator saw it
 -- ARGV[4]  who
--- ARGV[5]  how many levels
--- ARGV[6 ..]  the levels
+-- ARGV[5]  the waiting consumer
+-- ARGV[6]  how many levels
+-- ARGV[7 ..]  the levels
 -- Returns  1 it goes on, 0 it is not held like that any more
 
 -- include: lanes.inc.lua
@@ -19,7 +20,7 @@ local kind = redis.call('TYPE', audit_key)['ok']
 if kind ~= 'none' and kind ~= 'stream' then
   return redis.error_reply('WRONGTYPE the audit key ' .. audit_key .. ' holds a ' .. kind)
 end
-know(1, 6, tonumber(ARGV[5]))
+know(1, 7, tonumber(ARGV[6]), ARGV[1], ARGV[5])
 if redis.call('HGET', heads_key, ARGV[2]) ~= ARGV[3] then return 0 end
 redis.call('HDEL', heads_key, ARGV[2])
 follow(ARGV[2])

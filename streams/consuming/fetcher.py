@@ -50,6 +50,7 @@ class Fetcher:
         self._gate = gate
         self._holder = holder
         self._turns = turns
+        self._due_turns = turns or Turns()
         self._fetching = fetching
         self._runners = runners
         self._settler = settler
@@ -189,10 +190,10 @@ class Fetcher:
         return taken
 
     async def _take_due(self, free: int) -> bool:
-        """Fetch due retries; True if there were any."""
+        """Fetch due retries, and in turn with them what is new; True if there was anything."""
         began = time.time_ns() if self._observers else 0
         try:
-            reply = await self._fetching.take_due(free, self._runners.suspects_allowed)
+            reply = await self._fetching.take_due(free, self._runners.suspects_allowed, self._due_turns)
         except WrongKeyType as error:
             # Retries have to wait; new entries need not.
             logger.error("cannot fetch retries", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
@@ -203,6 +204,10 @@ class Fetcher:
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
             self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
+        if reply.more:
+            self._due_at = 0.0  # They have their turn at the next free slot, however soon that is.
+        if reply.fresh:
+            self._hungry, self._focus = True, None
         if reply.paused != self._paused:
             self._hold(reply.paused)
         if self._holder is not None and reply.scopes != self._holder.scopes:

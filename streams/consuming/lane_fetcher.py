@@ -39,7 +39,6 @@ class LaneFetcher(Fetcher):
         self._by_key = fetching
         self._ready = asyncio.Event()
         self._is_blocked = False
-        self._retries_had_a_turn = False
         settler.on_ready = self._ready.set
 
     async def follow(self) -> None:
@@ -59,7 +58,7 @@ class LaneFetcher(Fetcher):
         if self._hungry:
             taken = await (self._by_key.take_turns(self._turns, free) if self._turns else self._by_key.take(free))
             self._count_vanished()
-            self._hungry = bool(taken) or not self._by_key.idle
+            self._hungry = bool(taken) or self._by_key.more or not self._by_key.idle
             return taken
         seconds = min(POLL, self._due_at - asyncio.get_running_loop().time())
         self._is_blocked = True
@@ -75,15 +74,6 @@ class LaneFetcher(Fetcher):
             self._is_blocked = False
         return []
 
-    async def _take_due(self, free: int) -> bool:
-        """Due retries, which get every second place while something else is to start."""
-        if not self._hungry:
-            # What is new is looked for next: retries that are due all the time must not keep it from starting.
-            self._hungry = await super()._take_due(free)
-            return self._hungry
-        self._retries_had_a_turn = not self._retries_had_a_turn
-        return self._retries_had_a_turn and await super()._take_due(max(1, free // 2))
-
     async def _wait_for_slot(self) -> None:
         while not self._stopping:
             try:
@@ -98,7 +88,12 @@ class LaneFetcher(Fetcher):
 
     async def _create_group(self) -> None:
         await super()._create_group()
-        await self._by_key.declare()
+        before = await self._by_key.declare()
+        if before:
+            logger.info(
+                "order_by was changed; what is lined up goes on by the order before",
+                extra={"where": self._where, "before": before},
+            )
 
     def _count_vanished(self) -> None:
         self._stats.vanished += self._by_key.vanished

@@ -12,6 +12,8 @@ MACHINE = "tests/server/test_state_machine.py"
 CONSUMER = "tests/server/test_consumer.py"
 RECLAIMER = "tests/server/test_reclaimer.py"
 PRODUCER = "tests/server/test_producer.py"
+TURNS_OF_RETRIES = "tests/server/test_turns_of_retries.py"
+DECLARATIONS = "tests/server/test_declarations.py"
 LANES = "tests/server/test_lanes.py"
 FAILOVER = "tests/conformance/test_failover.py"
 PLANNED = "tests/conformance/test_planned_failover.py"
@@ -179,19 +181,19 @@ MUTANTS = (
         (CONSUMER, MACHINE), "a worker takes more than it can start",
     ),
     Mutant(
-        "retries-before-their-time", "broker/fetch_due.lua",
-        "local first, last = string.format('%.0f', from), string.format('%.0f', now)",
-        "local first, last = string.format('%.0f', from), '+inf'",
+        "retries-before-their-time", "broker/due.inc.lua",
+        "local first, last = string.format('%.0f', start), string.format('%.0f', due.now)",
+        "local first, last = string.format('%.0f', start), '+inf'",
         (MACHINE, CONSUMER), "a retry does not wait",
     ),
     Mutant(
-        "retry-steals-from-a-worker", "broker/fetch_due.lua",
-        "if #held == 0 or held[1][2] ~= ARGV[3] then", "if #held == 0 then",
+        "retry-steals-from-a-worker", "broker/due.inc.lua",
+        "if #held == 0 or held[1][2] ~= who.parked then", "if #held == 0 then",
         (MACHINE, CONSUMER, RECLAIMER), "a row that is out of date takes an entry from the worker that has it",
     ),
     Mutant(
-        "suspects-run-together", "broker/fetch_due.lua",
-        "elseif suspect and suspects <= 0 then", "elseif false then",
+        "suspects-run-together", "broker/due.inc.lua",
+        "elseif suspect and who.suspects <= 0 then", "elseif false then",
         (CONSUMER, "tests/process/test_workers.py"), "one event that kills its worker takes its neighbours with it",
     ),
     Mutant(
@@ -530,23 +532,24 @@ MUTANTS = (
         (GROUPS,), "a worker of a dropped group tries for ever to create it",
     ),
     Mutant(
-        "pause-of-a-group-ignored", "broker/fetch_due.lua",
+        "pause-of-a-group-ignored", "broker/due.inc.lua",
         "if marks[1] or marks[2] or marks[at]", "if marks[1] or marks[at]",
         (MACHINE,), "a group goes on while it is paused",
     ),
     Mutant(
-        "pause-of-one-group-holds-all", "broker/fetch_due.lua",
-        "local group = 'group=' .. ARGV[1]", "local group = 'group=' .. (redis.call('HKEYS', KEYS[3])[1] or '=g'):match('=(%w+)')",
+        "pause-of-one-group-holds-all", "broker/due.inc.lua",
+        "key_of.paused, 'group=' .. name", "key_of.paused, 'group=' .. (redis.call('HKEYS', key_of.paused)[1] or '=g'):match('=(%w+)')",
         (MACHINE,), "a pause of one group stops another",
     ),
     Mutant(
-        "retries-start-in-a-pause", "broker/fetch_due.lua",
-        "    paused[#paused + 1] = ARGV[i]\n  else\n", "    paused[#paused + 1] = ARGV[i]\n  end\n  do\n",
+        "retries-start-in-a-pause", "broker/due.inc.lua",
+        "      paused[#paused + 1] = level\n    elseif froms[i] >= 0 then\n",
+        "      paused[#paused + 1] = level\n    end\n    if froms[i] >= 0 then\n",
         (MACHINE,), "what failed before the pause is tried again in the midst of it",
     ),
     Mutant(
-        "held-retries-hide-others", "broker/fetch_due.lua",
-        "first, last, 'LIMIT', skipped, math.max(limit, 50))", "first, last, 'LIMIT', 0, math.max(limit, 50)) if skipped > 0 then break end",
+        "held-retries-hide-others", "broker/due.inc.lua",
+        "line.offset, line.ended = offset + PAGE, #page < 2 * PAGE", "line.offset, line.ended = offset + PAGE, true",
         (PAUSES,), "retries of open levels wait behind those that are paused",
     ),
     Mutant(
@@ -556,7 +559,7 @@ MUTANTS = (
     ),
     Mutant(
         "held-retries-forgotten", "broker/fetch.py",
-        "        self._open_streams = [self._keys.level(level) for level in self._open]\n        self._due_from = 0\n",
+        "        self._open_streams = [self._keys.level(level) for level in self._open]\n        self._due_from = self._from_the_beginning()\n",
         "        self._open_streams = [self._keys.level(level) for level in self._open]\n",
         (MACHINE, PAUSES), "retries that came due in a pause are not tried after it",
     ),
@@ -692,7 +695,7 @@ MUTANTS = (
     ),
     Mutant(
         "turns-for-nothing", "broker/fetch_lanes.lua",
-        "      redis.call('ZADD', ring_key, turn.time, fair)\n", "      redis.call('ZADD', ring_key, 0, fair)\n",
+        "else redis.call('ZADD', ring_key, turn.time, fair) end", "else redis.call('ZADD', ring_key, 0, fair) end",
         (LANES,), "the tenant whose name sorts first has all the starts",
     ),
     Mutant(
@@ -701,10 +704,70 @@ MUTANTS = (
         (LANES,), "who comes new while every handler is busy stands behind the backlog",
     ),
     Mutant(
-        "retries-first", "consuming/lane_fetcher.py",
-        "        return self._retries_had_a_turn and await super()._take_due(max(1, free // 2))\n",
-        "        return await super()._take_due(free)\n",
-        (LANES,), "one tenant's failing events take all the starts",
+        "retries-first", "broker/due.inc.lua",
+        "math.floor((most + who.turn) / 2)", "most",
+        (TURNS_OF_RETRIES,), "failing events take all the starts, and nothing new is ever tried",
+    ),
+    Mutant(
+        "new-events-first", "broker/due.inc.lua",
+        "math.floor((most + who.turn) / 2)", "0",
+        (TURNS_OF_RETRIES,), "a retry does not start as long as something new comes",
+    ),
+    Mutant(
+        "no-alternation", "broker/due.inc.lua",
+        "if most % 2 == 1 then who.turn = 1 - who.turn end\n", "",
+        (TURNS_OF_RETRIES,), "on a single slot one kind takes all the starts",
+    ),
+    Mutant(
+        "retries-by-time-only", "broker/fetch_due.lua",
+        "  for _, level in ipairs(level_at) do take_due(level, limit - #taken, who, admits) end\n",
+        "  for i = #level_at, 1, -1 do take_due(level_at[i], limit - #taken, who, admits) end\n",
+        (TURNS_OF_RETRIES,), "retries of the highest level wait behind a backlog of lower ones",
+    ),
+    Mutant(
+        "overdue-retries-wait", "broker/fetch_due.lua",
+        "if line.rows[n].at <= latest then", "if false then",
+        (TURNS_OF_RETRIES,), "a retry of a low level waits as long as there is something above it",
+    ),
+    Mutant(
+        "due-retries-wait-for-the-next-look", "consuming/fetcher.py",
+        "        if reply.more:\n            self._due_at = 0.0", "        if False:\n            self._due_at = 0.0",
+        (TURNS_OF_RETRIES,), "retries get fewer starts than new events of their level",
+    ),
+    Mutant(
+        "quiet-tenants-stay", "broker/fetch_lanes.lua",
+        "  if next(touched) and redis.call('EXISTS', lane_key) == 0 then\n", "  if false then\n",
+        (LANES,), "after many tenants the next event of any waits",
+    ),
+    Mutant(
+        "looks-without-end-are-cut-in-silence", "broker/fetch_lanes.lua",
+        "        more, is_cut = 1, true\n", "        is_cut = true\n",
+        (LANES,), "behind a thousand quiet tenants an event waits half a second for each thousand",
+    ),
+    Mutant(
+        "the-order-before-is-forgotten", "broker/lanes.py",
+        "        self.orders = tuple(dict.fromkeys(order for order in (self.lanes.order_by, *orders) if order))\n", "",
+        (DECLARATIONS,), "after order_by was changed each key goes on once per sweep",
+    ),
+    Mutant(
+        "ranks-of-whoever-reads", "broker/lanes.inc.lua",
+        "local list = redis.call('HGET', rules_key, 'levels')\n", "local list = table.concat(level_at, ',')\n",
+        (DECLARATIONS,), "after a level was added what is lined up is looked for on the wrong one",
+    ),
+    Mutant(
+        "unlisted-ranks-believed", "broker/lanes.inc.lua",
+        "  if rank and not ranked().agreed then level = meant(rank, id, order) end\n", "",
+        (DECLARATIONS,), "what a version before has lined up is looked for on the wrong level",
+    ),
+    Mutant(
+        "keys-without-head-stay", "broker/mend_lanes.lua",
+        "  if redis.call('HEXISTS', heads_key, from) == 0 then followed = followed + follow(from) end\n", "",
+        (DECLARATIONS,), "what a worker did not know the level of is left for ever",
+    ),
+    Mutant(
+        "rows-of-another-fair-key-are-lost-rows", "broker/mend_lanes.lua",
+        "local known_ways = ways()\n", "local known_ways = {}\n",
+        (DECLARATIONS,), "an event has two rows, and runs twice",
     ),
     Mutant(
         "nobody-is-woken", "consuming/settler.py",

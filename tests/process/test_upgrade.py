@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import subprocess
+import sys
 import tarfile
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from streams import Broker, Event, Levels, Producer, ProducerOptions
+from tests.conftest import eventually
 from tests.process.worker_app import ROOT, Site, Worker
-from tests.servers import Server, wait_until
+from tests.servers import Server, wait_until, whole_lines
 
 FIRST = "411a44c4208d4aea1240924d7430363af6000185"
 """Stands for the version before, for as long as there is no tag."""
@@ -89,3 +95,141 @@ def test_a_killed_old_worker_is_replaced_by_a_new_one_with_all_that_it_held(site
     site.worker(root=ROOT)
     site.drained(30)
     site.balance(published)
+
+
+# --- what is lined up by key
+
+ORDERED = """
+import asyncio, os
+from streams import Event, Pipeline, Retry
+
+pipeline = Pipeline.from_env()
+log = os.open(os.environ["TEST_LOG"], os.O_WRONLY | os.O_APPEND)
+
+@pipeline.handler("s", group="g", lease=3.0, concurrency=5, retry=Retry(max_retries=30, delay=0.02, jitter=0.0),
+                  order_by="subject", fair_by="tenant")
+async def handle(event: Event) -> None:
+    await asyncio.sleep(0.004)
+    if event.attempt == 1 and event.data % 7 == 0:
+        raise RuntimeError("one in seven")
+    os.write(log, f"{os.getpid()} {event.priority} {event.subject} {event.data}\\n".encode())
+"""
+
+
+class Crew:
+    """Workers of either version with ordered keys, and what they wrote down."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.log, self._app, self._said = folder / "log", folder / "app.py", folder / "said"
+        self.log.touch()
+        self._app.write_text(ORDERED)
+        self._environment = os.environ | {
+            "STREAMS_URL": url,
+            "TEST_LOG": str(self.log),
+            "STREAMS_LOG_LEVEL": "error",
+        }
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, root: Path, levels: str = "0,1") -> subprocess.Popen[bytes]:
+        environment = self._environment | {"PYTHONPATH": str(root), "STREAMS_LEVELS": levels}
+        command = [sys.executable, "-m", "streams", "worker", f"{self._app}:pipeline"]
+        with self._said.open("ab") as out:
+            self.running.append(subprocess.Popen(command, env=environment, cwd=root, stdout=out, stderr=out))
+        return self.running[-1]
+
+    def rows(self) -> list[tuple[str, str, str, int]]:
+        lines = (line.split() for line in whole_lines(self.log))
+        return [(pid, level, key, int(data)) for pid, level, key, data in lines]
+
+    def said(self) -> str:
+        return self._said.read_text("utf-8")
+
+
+@contextlib.contextmanager
+def crew_on(server: Server, folder: Path) -> Iterator[Crew]:
+    crew = Crew(server.url, folder)
+    try:
+        yield crew
+    finally:
+        for worker in crew.running:
+            worker.terminate()
+        for worker in crew.running:
+            worker.wait(30)
+
+
+def in_order(rows: list[tuple[str, str, str, int]]) -> bool:
+    """Of each key and level, in the order of publishing."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for _, level, key, data in rows:
+        found[level, key].append(data)
+    return all(numbers == sorted(numbers) for numbers in found.values())
+
+
+class Feed:
+    """Events of eight keys on some levels, as many as it takes."""
+
+    def __init__(self, broker: Broker, crew: Crew) -> None:
+        self._broker, self._crew = broker, crew
+        self.count = 0
+
+    async def publish(self, levels: tuple[int, ...], count: int) -> None:
+        producer = Producer(self._broker, "s", ProducerOptions(levels=Levels(levels)))
+        numbers = range(self.count, self.count + count)
+        self.count += count
+        await producer.publish_many(
+            Event("t", n, subject=f"k{n % 8}", tenant=f"t{n % 3}", priority=levels[n % len(levels)]) for n in numbers
+        )
+
+    async def until(self, condition: Callable[[], bool], levels: tuple[int, ...], what: str) -> None:
+        """Keep a backlog until the condition holds."""
+
+        async def holds() -> bool:
+            if self.count - len(self._crew.rows()) < 50:
+                await self.publish(levels, 100)
+            return condition()
+
+        await eventually(holds, seconds=40, what=what)
+
+
+@pytest.mark.one_server
+async def test_old_and_new_workers_share_what_is_lined_up(
+    make_server: Callable[..., Server], binary: str, tmp_path: Path, before: Path
+) -> None:
+    """Rows of either are rows of both: no worker refuses any, and none waits for a sweep."""
+    server, levels = make_server(binary), (0, 1)
+    with crew_on(server, tmp_path) as crew:
+        async with Broker(server.url) as broker:
+            feed = Feed(broker, crew)
+            crew.start(before)
+            await feed.until(lambda: len(crew.rows()) > 20, levels, "the old one to have lined some up")
+            for root in (ROOT, before, ROOT):
+                crew.start(root)
+            await feed.until(lambda: len({pid for pid, *_ in crew.rows()}) == 4, levels, "each to have done some")
+            await feed.publish(levels, 100)
+            await eventually(lambda: len(crew.rows()) == feed.count, seconds=40, what="all of it")
+    rows = crew.rows()
+    assert in_order(rows)
+    assert max(Counter((level, key, data) for _, level, key, data in rows).values()) == 1
+    assert not crew.said(), "none complained"
+
+
+@pytest.mark.one_server
+async def test_a_new_version_with_another_level_loses_and_doubles_nothing(
+    make_server: Callable[..., Server], binary: str, tmp_path: Path, before: Path
+) -> None:
+    """Version and levels in one deployment. The old one can not read rows of a level that is new, and changes none."""
+    server, narrow, wide = make_server(binary), (0, 1), (0, 1, 5)
+    with crew_on(server, tmp_path) as crew:
+        async with Broker(server.url) as broker:
+            feed = Feed(broker, crew)
+            old = crew.start(before)
+            await feed.until(lambda: len(crew.rows()) > 20, narrow, "the old one to have lined some up")
+            crew.start(ROOT, "0,1,5")
+            await feed.until(lambda: len({pid for pid, *_ in crew.rows()}) == 2, narrow, "both to have done some")
+            await feed.publish(wide, 100)
+            await eventually(lambda: any(level == "5" for _, level, *_ in crew.rows()), what="the new level to begin")
+            old.terminate()
+            await eventually(lambda: len(crew.rows()) == feed.count, seconds=40, what="all of it")
+    rows = crew.rows()
+    assert in_order(rows)
+    assert max(Counter((level, key, data) for _, level, key, data in rows).values()) == 1

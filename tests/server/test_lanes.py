@@ -39,7 +39,7 @@ from streams import (
     Status,
 )
 from streams.broker.declare import Declaring
-from streams.broker.lanes import FetchingByKey, Mending, Place, follow
+from streams.broker.lanes import FetchingByKey, Mending, Place, Ways, follow
 from streams.declaration import AS_IT_IS
 from streams.handlers import Route, Router
 from streams.keys import WAITING
@@ -108,7 +108,7 @@ async def left(broker: Broker) -> set[str]:
 async def fetching(broker: Broker, lanes: Lanes, consumer: str = "c") -> FetchingByKey:
     levels = Levels()
     declaring = Declaring(broker.keys("s"), levels, "g", AS_IT_IS)
-    made = FetchingByKey(broker, broker.keys("s"), levels, "g", consumer, declaring, lanes, levels)
+    made = FetchingByKey(broker, broker.keys("s"), levels, "g", consumer, declaring, Ways(lanes), levels)
     await made.ensure_group()
     await made.declare()
     return made
@@ -417,6 +417,78 @@ async def test_retries_do_not_take_the_places_of_others(broker):
         assert len(order) - before <= 350
 
 
+async def ring_of(broker: Broker, level: int = 0) -> int:
+    return await broker.control.call("ZCARD", broker.keys("s").ring("g", level))
+
+
+async def test_tenants_that_are_quiet_leave_no_turn_behind(broker):
+    """So the next event of any is the first that is looked at, after however many tenants."""
+    made, producer = await fetching(broker, BY_TENANT), Producer(broker, "s")
+    await producer.publish_many(Event("t", n, tenant=f"t{n}") for n in range(2500))
+    taken: set[str] = set()
+    while len(taken) < 2500:
+        taken |= {delivery.entry_id for delivery in await made.take(100)}
+    assert await ring_of(broker) == 0
+    for name in ("a", "t7", "zz"):
+        await producer.publish(Event("t", 1, tenant=name))
+        assert len(await made.take(5)) == 1
+    assert await ring_of(broker) == 0
+
+
+async def test_turns_that_an_earlier_version_left_behind_hold_nothing_up(broker):
+    """One call looks at a bounded number of them, and says that another is due."""
+    made, producer = await fetching(broker, BY_TENANT), Producer(broker, "s")
+    ring = broker.keys("s").ring("g", 0)
+    for start in range(0, 3500, 500):
+        await broker.control.call("ZADD", ring, *(part for n in range(start, start + 500) for part in (0, f"t{n}")))
+    await producer.publish(Event("t", 1, tenant="zz"))
+    await producer.publish_many(Event("t", n, tenant="zzz", priority=1) for n in range(2))
+    assert [delivery.level for delivery in await made.take(1)] == [1]
+    looks = 0
+    while not (taken := await made.take(2)) or taken[0].level:
+        looks += 1
+        assert made.more or taken
+    assert looks <= 5
+    assert await ring_of(broker) == 0
+
+
+async def test_an_idle_worker_starts_a_new_tenant_with_its_first_look(broker):
+    started: list[str] = []
+
+    async def handle(event: Event) -> None:
+        started.append(event.tenant)
+
+    producer = Producer(broker, "s")
+    ring = broker.keys("s").ring("g", 0)
+    async with consuming(broker, handle, BY_TENANT, concurrency=2):
+        await producer.publish_many(Event("t", n, tenant=f"t{n}") for n in range(60))
+        await eventually(lambda: len(started) == 60)
+        # As many as there can be while another tenant keeps the lane from being empty.
+        await broker.control.call("ZADD", ring, *(part for n in range(2000) for part in (0, f"q{n}")))
+        before = await calls_of_scripts(broker)
+        await producer.publish(Event("t", 1, tenant="zz"))
+        await eventually(lambda: started[-1] == "zz")
+        assert await calls_of_scripts(broker) - before <= 20
+    # Half a second passes between two looks of a worker that believes that there is nothing to do.
+
+
+async def calls_of_scripts(broker: Broker) -> int:
+    info = (await broker.control.call("INFO", "commandstats")).decode()
+    return int(info.partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
+
+
+async def test_a_turn_is_kept_while_others_wait(broker):
+    """One that comes back at once gains nothing."""
+    made, producer = await fetching(broker, BY_TENANT), Producer(broker, "s")
+    await producer.publish_many(Event("t", n, tenant="big") for n in range(50))
+    order: list[bool] = []
+    for _ in range(20):
+        await producer.publish(Event("t", 0, tenant="back"))
+        (delivery,) = await made.take(1)
+        order.append(b'"back"' in b"".join(delivery.fields))
+    assert 9 <= sum(order) <= 11, order
+
+
 async def test_weights_of_levels_and_fairness_go_together(broker):
     order: list[tuple[int, str]] = []
 
@@ -573,7 +645,7 @@ async def test_a_cancelled_head_lets_its_key_go_on(broker):
     async with consuming(broker, handle, BY_SUBJECT, retry=Retry(delay=60.0)) as (consumer,):
         await eventually(lambda: consumer.stats.retried == 1)
         await Cancellations(broker, "s").cancel(receipts[0].event_id)
-        assert await Mending(broker, broker.keys("s"), Levels(), "g", BY_SUBJECT).mend() == (1, 0)
+        assert await Mending(broker, broker.keys("s"), Levels(), "g", Ways(BY_SUBJECT)).mend() == (1, 0)
         await eventually(lambda: len(history.done) == 2)
 
 
@@ -583,7 +655,7 @@ async def test_a_head_that_is_still_pending_is_not_followed(broker):
     await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(2))
     (first,) = await made.take(10)
     place = Place.of(broker.keys("s"), Levels(), "g")
-    command = follow(place, "g", BY_SUBJECT, [first], [])
+    command = follow(place, "g", Ways(BY_SUBJECT), [first], [])
     assert command is not None
     assert await broker.control.send(command) == [0, 1]
     assert await made.take(10) == []
@@ -598,7 +670,7 @@ async def test_lost_rows_are_found_again(broker, lost):
     await Producer(broker, "s").publish_many(Event("t", n, subject=f"k{n % 3}", tenant="a") for n in range(12))
     await made.take(0)
     await broker.control.call("UNLINK", f"{broker.namespace}:{{s}}:g:{lost}")
-    mending = Mending(broker, broker.keys("s"), Levels(), "g", BOTH)
+    mending = Mending(broker, broker.keys("s"), Levels(), "g", Ways(BOTH))
     restored = sum([(await mending.mend())[1] for _ in range(3)])
     assert restored > 0
     assert await mending.mend() == (0, 0)

@@ -6,11 +6,12 @@ Every method is one script or command: it runs to its end with nothing in betwee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streams.broker.fetch import Delivery, DueReply
 from streams.broker.settle import DONE, LOST, VANISHED, Buried, Postponed
 from streams.keys import PARKED
+from streams.priority import Turns
 from streams.retry import AttemptRecord
 
 Entry = tuple[int, str]
@@ -23,6 +24,17 @@ class Held:
     owner: str
     count: int
     since: float
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look for due retries: the rows that are left to look at, and what was found."""
+
+    consumer: str
+    suspects: int
+    rows: list[tuple[Entry, int]]
+    found: list[Delivery] = field(default_factory=list)
+    vanished: int = 0
 
 
 class Model:
@@ -60,34 +72,64 @@ class Model:
             self.pending[level, entry_id] = Held(consumer, 1, self.now())
         return [Delivery(level, entry_id, self.stored[level, entry_id]) for entry_id in ids]
 
-    def take_due(self, levels: Iterable[int], consumer: str, limit: int, suspects: int) -> DueReply:
-        now, served, vanished = self._ms(), set(levels), 0
-        found: list[Delivery] = []
-        for place, due in self._rows():
-            if len(found) >= limit or due > now:
-                break
-            held, record = self.pending.get(place), self.records.get(place, b"")
-            suspect = bool(record) and AttemptRecord.from_json(record).suspect
-            if place[0] not in served:
-                continue
-            if held is None or held.owner != PARKED:
-                del self.retry[place]
-                if held is None:
-                    self.records.pop(place, None)
-            elif suspect and suspects <= 0:
-                continue
+    def take_due(
+        self, levels: Iterable[int], consumer: str, limit: int, suspects: int, turns: Turns | None = None
+    ) -> DueReply:
+        """As the script: strictly by level, and within a level in turn with what is new."""
+        served = sorted(levels, reverse=True)
+        look = _Look(consumer, suspects, [row for row in self._rows() if row[0][0] in served and row[1] <= self._ms()])
+        fresh: list[Delivery] = []
+        mixed = turns is not None and bool(look.rows)
+        for level in served:
+            room = limit - len(look.found) - len(fresh)
+            if turns is None or not mixed:
+                self._take_retries(look, level, room)
             else:
-                del self.retry[place]
-                if place not in self.stored:
-                    self._forget(place)
-                    vanished += 1
-                    continue
-                suspects -= suspect
-                held.owner, held.since = consumer, self.now()
-                held.count += 1
-                found.append(Delivery(*place, self.stored[place], held.count, record))
-        rest = self._rows()
-        return DueReply(found, rest[0][1] / 1000 if rest else None, vanished)
+                fresh += self._by_turns(look, level, room, turns)
+        rest = [row for row in self._rows() if row[0][0] in served]
+        due = rest[0][1] / 1000 if rest else None
+        return DueReply(look.found + fresh, due, look.vanished, more=bool(look.rows), fresh=bool(fresh))
+
+    def _by_turns(self, look: _Look, level: int, room: int, turns: Turns) -> list[Delivery]:
+        if not any(place[0] == level for place, _ in look.rows):
+            return self.take_level(level, look.consumer, room)
+        left = room - self._take_retries(look, level, (room + turns.retries) // 2)
+        fresh = self.take_level(level, look.consumer, left)
+        if left > len(fresh):
+            self._take_retries(look, level, left - len(fresh))
+        elif room % 2:
+            turns.retries = 1 - turns.retries
+        return fresh
+
+    def _take_retries(self, look: _Look, level: int, most: int) -> int:
+        count = 0
+        for row in [row for row in look.rows if row[0][0] == level]:
+            if count >= most:
+                break
+            look.rows.remove(row)
+            count += self._take_retry(look, row[0])
+        return count
+
+    def _take_retry(self, look: _Look, place: Entry) -> bool:
+        held, record = self.pending.get(place), self.records.get(place, b"")
+        suspect = bool(record) and AttemptRecord.from_json(record).suspect
+        if held is None or held.owner != PARKED:
+            del self.retry[place]
+            if held is None:
+                self.records.pop(place, None)
+            return False
+        if suspect and look.suspects <= 0:
+            return False
+        del self.retry[place]
+        if place not in self.stored:
+            self._forget(place)
+            look.vanished += 1
+            return False
+        look.suspects -= suspect
+        held.owner, held.since = look.consumer, self.now()
+        held.count += 1
+        look.found.append(Delivery(*place, self.stored[place], held.count, record))
+        return True
 
     def hand_back(self, levels: Iterable[int], consumer: str, known: Iterable[Entry]) -> int:
         keep, served, back = set(known), set(levels), 0

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from streams.broker.declare import Declared
 from streams.broker.fetch import Delivery, DueReply
+from streams.broker.lanes import Ways
 from streams.broker.outages import Outages
 from streams.broker.settle import DONE, Buried, Postponed, Settlement
 from streams.consumer import Consumer, ConsumerOptions
@@ -22,8 +23,7 @@ from streams.errors import BrokerUnavailable, Reject, Snooze
 from streams.event import Event
 from streams.handlers import Route
 from streams.keys import Keys
-from streams.lanes import NO_LANES, Lanes
-from streams.priority import Levels
+from streams.priority import Levels, Turns
 from streams.retry import Retry
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry, Model
@@ -252,11 +252,11 @@ class ModelFetching:
         taken = await self._read("take_from", read)
         return taken, len(taken) == limit - share * len(above) and taken[0].level == level
 
-    async def take_due(self, limit: int, suspects: int) -> DueReply:
+    async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
         reply: list[DueReply] = []
 
         def read() -> list[Delivery]:
-            reply.append(self._world.model.take_due(self._levels, self._consumer, limit, suspects))
+            reply.append(self._world.model.take_due(self._levels, self._consumer, limit, suspects, turns))
             return reply[0].deliveries
 
         await self._read("take_due", read)
@@ -278,9 +278,9 @@ class ModelSettling:
     """``Settling``, against the model."""
 
     def __init__(
-        self, world: World, keys: Keys, levels: Levels, group: str, consumer: str, lanes: Lanes = NO_LANES
+        self, world: World, keys: Keys, levels: Levels, group: str, consumer: str, ways: Ways | None = None
     ) -> None:
-        del keys, levels, group, lanes
+        del keys, levels, group, ways
         self.world = world
         self._consumer = consumer
 
@@ -328,7 +328,10 @@ class LoopKeeper(LeaseKeeper):
         await self._task
 
 
-def play(seed: int, patch: pytest.MonkeyPatch) -> World:
+Story = Callable[[int, VirtualLoop], Coroutine[Any, Any, "World"]]
+
+
+def play(seed: int, patch: pytest.MonkeyPatch, story: Story | None = None) -> World:
     """Run one seed from its first event to the last one settled; what went wrong is in ``wrong``."""
     random.seed(seed)  # The jitter of waiting times.
     loop = VirtualLoop(seed)
@@ -339,7 +342,7 @@ def play(seed: int, patch: pytest.MonkeyPatch) -> World:
     patch.setattr("streams.consumer.Settling", ModelSettling)
     patch.setattr("streams.consumer.LeaseKeeper", LoopKeeper)
     try:
-        return loop.run_until_complete(_story(seed, loop))
+        return loop.run_until_complete((story or _story)(seed, loop))
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()

@@ -1,0 +1,199 @@
+-- Shared by the scripts that hand out due retries (included as text, still a constant script). Before it stand `key_of`
+-- (level -> its stream; and `retry`, `attempts`, `paused`), `level_at`, the levels, highest first, and `taken`, a list.
+-- Only entries owned by the parking consumer are handed out: a row that is out of date can not steal an entry that
+-- somebody works on. The delivery count goes up, which fences whoever held the entry before.
+-- Of a level the oldest due time goes first. Rows that a consumer may not take (of paused levels, or of levels that it
+-- does not serve) and rows of other levels hide none, however many they are: the answer says for each level from which
+-- due time on to look the next time, so each row is walked over once.
+
+local PAGE, WALK = 200, 2000
+local due = {now = 0, lines = {}, gone = {}, walked = 0, vanished = 0, foreign = false, complete = false, unfinished = false}
+local paused, scopes = {}, {}
+
+-- Learns which levels are paused for the group, and what else is paused that could concern it: by attribute.
+-- Returns how many levels are open; only those have a line.
+local function read_pauses(name, froms)
+  local paused_key, group = key_of.paused, 'group=' .. name
+  -- The scopes that cover a level: the stream, the group, the level, the level of the group.
+  local covers = {'stream', group}
+  for i, level in ipairs(level_at) do
+    covers[#covers + 1] = 'level=' .. level
+    covers[#covers + 1] = group .. ',level=' .. level
+  end
+  local marks = redis.call('HMGET', paused_key, unpack(covers))
+  local open, known = 0, 0
+  for i, level in ipairs(level_at) do
+    local at = 2 * i + 1
+    if marks[1] or marks[2] or marks[at] or marks[at + 1] then
+      paused[#paused + 1] = level
+    elseif froms[i] >= 0 then
+      due.lines[level] = {from = froms[i], seen = froms[i], rows = {}, next = 1, offset = 0, ended = false}
+      open = open + 1
+    end
+  end
+  for i = 1, #covers do
+    if marks[i] then known = known + 1 end
+  end
+  if redis.call('HLEN', paused_key) > known then
+    local rows = redis.call('HGETALL', paused_key)
+    for i = 1, #rows, 2 do
+      local of = string.match(rows[i], '^group=([^,]*)')
+      local rest = string.gsub(rows[i], '^group=[^,]*,?', '')
+      if (not of or of == name) and rest ~= '' and rest ~= 'stream' and not string.find(rest, '^level=') then
+        scopes[#scopes + 1] = rows[i]
+      end
+    end
+  end
+  return open
+end
+
+-- Puts the rows of a page, with their scores, into the lines that `wanted` allows.
+local function sort_in(page, wanted)
+  for j = 1, #page, 2 do
+    local level, id = string.match(page[j], '^(%-?%d+)|(%d+%-%d+)$')
+    local line = level and due.lines[level]
+    if not line then
+      due.foreign = true
+    elseif wanted(line) then
+      line.rows[#line.rows + 1] = {member = page[j], id = id, at = tonumber(page[j + 1])}
+    end
+  end
+end
+
+-- Looks at the first rows that are due. If these are all, each line is complete; else it goes on by itself.
+local function look(few)
+  local time = redis.call('TIME')
+  due.now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local retry_key, start = key_of.retry, due.now
+  for _, line in pairs(due.lines) do
+    if line.from > due.now then line.from, line.seen = 0, 0 end -- The clock was set back.
+    start = math.min(start, line.from)
+  end
+  local first, last = string.format('%.0f', start), string.format('%.0f', due.now)
+  local page = redis.call('ZRANGEBYSCORE', retry_key, first, last, 'WITHSCORES', 'LIMIT', 0, few)
+  due.complete = #page < 2 * few
+  sort_in(page, function(line) return due.complete or line.from == start end)
+  for _, line in pairs(due.lines) do
+    if due.complete then
+      line.ended, line.seen = true, due.now
+    elseif line.from == start then
+      line.offset, line.seen = few, tonumber(page[#page])
+    end
+  end
+end
+
+-- One page further, for all lines that stand at the same place.
+local function walk(from, offset, page)
+  local function is_there(line) return line.from == from and line.offset == offset and not line.ended end
+  sort_in(page, is_there)
+  due.walked = due.walked + PAGE
+  for _, line in pairs(due.lines) do
+    if is_there(line) then
+      line.offset, line.ended = offset + PAGE, #page < 2 * PAGE
+      line.seen = line.ended and due.now or tonumber(page[#page])
+    end
+  end
+end
+
+-- Makes sure that the next `count` due rows of a level are at hand, if there are so many; false if there is none.
+local function at_hand(level, count)
+  local line, retry_key = due.lines[level], key_of.retry
+  if not line then return false end
+  while #line.rows - line.next + 1 < count and not line.ended do
+    if due.walked >= WALK and line.seen ~= line.from then
+      -- Enough for one call, unless all were due in the same millisecond: then the next call would begin with them again.
+      due.unfinished = true
+      break
+    end
+    local first, last = string.format('%.0f', line.from), string.format('%.0f', due.now)
+    local page = redis.call('ZRANGEBYSCORE', retry_key, first, last, 'WITHSCORES', 'LIMIT', line.offset, PAGE)
+    walk(line.from, line.offset, page)
+  end
+  return line.rows[line.next] ~= nil
+end
+
+local function any_due()
+  local found = false
+  for _, level in ipairs(level_at) do
+    if at_hand(level, 1) then found = true end
+  end
+  return found
+end
+
+-- Hands out at most `most` due retries of a level; returns how many. `admits` may refuse one that it put elsewhere.
+local function take_due(level, most, who, admits)
+  local count, line, key, attempts_key = 0, due.lines[level], key_of[level], key_of.attempts
+  while count < most and at_hand(level, 1) do
+    local row = line.rows[line.next]
+    local id, member = row.id, row.member
+    line.next = line.next + 1
+    local held = redis.call('XPENDING', key, who.group, id, id, 1)
+    local record = redis.call('HGET', attempts_key, member) or ''
+    local suspect = string.find(record, '"suspect":true', 1, true)
+    if #held == 0 or held[1][2] ~= who.parked then
+      due.gone[#due.gone + 1] = member
+      if #held == 0 then redis.call('HDEL', attempts_key, member) end
+    elseif suspect and who.suspects <= 0 then
+      line.left = line.left or row.at
+    else
+      local claimed = redis.call('XCLAIM', key, who.group, who.consumer, 0, id)
+      due.gone[#due.gone + 1] = member
+      if not (claimed[1] and claimed[1][2]) then
+        redis.call('XACK', key, who.group, id)
+        redis.call('HDEL', attempts_key, member)
+        due.vanished = due.vanished + 1
+      elseif admits(level, id, claimed[1][2]) then
+        if suspect then who.suspects = who.suspects - 1 end
+        taken[#taken + 1] = {level, id, held[1][4] + 1, record, claimed[1][2]}
+        count = count + 1
+      end
+    end
+  end
+  return count
+end
+
+-- Due retries and what is new of a level take turns: each has half of the places if both have work, and all if the other
+-- has none. `who.turn` is 1 if the odd place is the retries' and 0 if it is not; it changes when both used what was theirs.
+local function by_turns(level, most, who, admits, take_new)
+  if not at_hand(level, 1) then return take_new(level, most) end
+  local count = take_due(level, math.floor((most + who.turn) / 2), who, admits)
+  if most > count then count = count + take_new(level, most - count) end
+  if most > count then return count + take_due(level, most - count, who, admits) end
+  if most % 2 == 1 then who.turn = 1 - who.turn end
+  return count
+end
+
+-- Removes the rows of what was handed out (not before: pages are counted from the front), and says how to go on: ms of
+-- the next due row or -1, per level from where on to look, and 1 if there are due rows that nobody looked at yet.
+local function leave()
+  local retry_key, froms, left, more = key_of.retry, {}, false, 0
+  for n = 1, #due.gone, 1000 do
+    redis.call('ZREM', retry_key, unpack(due.gone, n, math.min(n + 999, #due.gone)))
+  end
+  if due.unfinished then more = 1 end
+  for i, level in ipairs(level_at) do
+    local line = due.lines[level]
+    -- Rows of a level that is paused are walked over; who hears that it is not any more looks from the beginning again.
+    froms[i] = due.now
+    if line then
+      froms[i] = 0
+      local row = line.rows[line.next]
+      if row or not line.ended then more = 1 end
+      if line.left then left = true end
+      if due.foreign or not due.complete or line.from > 0 then
+        froms[i] = math.min(line.left or line.seen, row and row.at or line.seen)
+      end
+    end
+  end
+  if left or more == 1 then return due.now, froms, more end
+  -- None that this consumer will take: it need not come back for them, unless there may be others behind.
+  local ahead = (due.foreign or #paused > 0) and 100 or 1
+  local rows = redis.call('ZRANGEBYSCORE', retry_key, string.format('(%.0f', due.now), '+inf', 'WITHSCORES', 'LIMIT', 0, ahead)
+  local next_due = -1
+  for i = 1, #rows, 2 do
+    next_due = tonumber(rows[i + 1])
+    if due.lines[string.match(rows[i], '^(%-?%d+)|') or ''] then break end
+    if #rows < 2 * ahead then next_due = -1 end
+  end
+  return next_due, froms, more
+end

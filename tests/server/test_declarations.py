@@ -1,0 +1,393 @@
+"""What is declared otherwise from one deployment to the next, one worker after the other.
+
+Nothing is lost, nothing stands still, and no worker waits for a sweep to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Levels, Producer, ProducerOptions, Reject, Retry
+from streams.broker.declare import Declaring
+from streams.broker.lanes import FetchingByKey, Mending, Ways
+from streams.broker.settle import Settling
+from streams.declaration import AS_IT_IS
+from streams.handlers import Route
+from tests.conftest import eventually
+
+BY_KEY, BY_SUBJECT = Lanes(order_by=("key",)), Lanes(order_by=("subject",))
+FAIR, FAIR_BY_KEY = Lanes(fair_by=("tenant",)), Lanes(fair_by=("key",))
+NARROW, WIDE = Levels((0, 1)), Levels((0, 1, 5))
+
+
+class Books:
+    """Who started and who ended, and two of a key that ran at once."""
+
+    def __init__(self) -> None:
+        self.started: list[Event] = []
+        self.done: list[Event] = []
+        self.running: Counter[str] = Counter()
+        self.clashes: list[str] = []
+
+    async def handle(self, event: Event) -> None:
+        key = event.key or ""
+        self.started.append(event)
+        self.running[key] += 1
+        if self.running[key] > 1:
+            self.clashes.append(key)
+        try:
+            await asyncio.sleep(0.001)
+            if event.data == "bad":
+                raise Reject("bad")
+        finally:
+            self.running[key] -= 1
+        self.done.append(event)
+
+    def in_order(self) -> bool:
+        """Of each key and level, in the order of publishing."""
+        found: dict[tuple[str | None, int], list[int]] = defaultdict(list)
+        for event in self.done:
+            found[event.key, event.priority].append(event.data)
+        return all(numbers == sorted(numbers) for numbers in found.values())
+
+
+@asynccontextmanager
+async def consuming(broker: Broker, books: Books, lanes: Lanes, levels: Levels = NARROW, **options):
+    """A worker without a reclaimer: whatever goes on, goes on by itself."""
+    route = Route(books.handle, retry=Retry(delay=0.01, jitter=0.0))
+    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(lanes=lanes, levels=levels, **options))
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await running
+
+
+@asynccontextmanager
+async def reading(broker: Broker, ways: Ways, levels: Levels = NARROW) -> AsyncIterator[FetchingByKey]:
+    declaring = Declaring(broker.keys("s"), levels, "g", AS_IT_IS)
+    made = FetchingByKey(broker, broker.keys("s"), levels, "g", "before", declaring, ways, levels)
+    await made.ensure_group()
+    await made.declare()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def line_up(broker: Broker, lanes: Lanes, levels: Levels = NARROW) -> None:
+    """What a worker that is declared like that read and had no slot for, before it stopped."""
+    async with reading(broker, Ways(lanes), levels) as made:
+        await made.take(0)
+
+
+def events(count: int, **more) -> list[Event]:
+    return [
+        Event("t", n, **({"key": f"k{n % 3}", "subject": f"s{n % 5}", "tenant": f"t{n % 4}"} | more))
+        for n in range(count)
+    ]
+
+
+async def left(broker: Broker) -> set[str]:
+    prefix = f"{broker.namespace}:{{s}}:g:"
+    found = await broker.control.call("KEYS", prefix + "*")
+    return {name.decode().removeprefix(prefix) for name in found} - {"rules", "dead"}
+
+
+async def rules(broker: Broker) -> dict[str, str]:
+    reply = await broker.control.call("HGETALL", broker.keys("s").rules("g"))
+    return {name.decode(): value.decode() for name, value in zip(reply[::2], reply[1::2], strict=True)}
+
+
+# --- order_by
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(BY_SUBJECT, id="another order"),
+        pytest.param(Lanes(order_by=("key", "subject")), id="a finer one"),
+        pytest.param(FAIR, id="none, but turns"),
+        pytest.param(Lanes(order_by=("subject",), fair_by=("tenant",)), id="both"),
+    ],
+)
+async def test_what_is_lined_up_goes_on_after_order_by_is_changed(broker, after):
+    books, producer = Books(), Producer(broker, "s")
+    await producer.publish_many(events(60))
+    await line_up(broker, BY_KEY)
+    await producer.publish_many(Event("t", n, subject="new", tenant="t0") for n in range(20))
+    async with consuming(broker, books, after):
+        await eventually(lambda: len(books.done) == 80, seconds=10, what="all of it, and no sweep")
+    # What was lined up keeps the order in which it was.
+    old = [event for event in books.done if event.key]
+    for key in ("k0", "k1", "k2"):
+        numbers = [event.data for event in old if event.key == key]
+        assert numbers == sorted(numbers)
+    assert not [key for key in books.clashes if key]
+    assert await left(broker) == set()
+
+
+async def test_workers_with_two_orders_side_by_side_leave_nothing_behind(broker):
+    """Each settles what the other has lined up, and each other's keys go on."""
+    books, producer = Books(), Producer(broker, "s")
+    await producer.publish_many(events(40))
+    async with consuming(broker, books, BY_KEY, concurrency=4, name="old"):
+        await eventually(lambda: len(books.done) > 5)
+        async with consuming(broker, books, BY_SUBJECT, concurrency=4, name="new"):
+            for _ in range(5):
+                await producer.publish_many(events(40))
+                await asyncio.sleep(0.01)
+            await eventually(lambda: len(books.done) == 240, seconds=10, what="all of it, and no sweep")
+    assert len({event.entry_id for event in books.done}) == 240
+    assert await left(broker) == set()
+
+
+async def test_a_change_that_comes_back_is_no_change_of_what_is_lined_up(broker):
+    """A deployment that is rolled back in the midst of it."""
+    books, producer = Books(), Producer(broker, "s")
+    await producer.publish_many(events(30))
+    await line_up(broker, BY_KEY)
+    await producer.publish_many(events(30))
+    await line_up(broker, BY_SUBJECT)
+    await producer.publish_many(events(30))
+    async with consuming(broker, books, BY_KEY):
+        await eventually(lambda: len(books.done) == 90, seconds=10, what="all of it, and no sweep")
+    assert await left(broker) == set()
+
+
+async def test_ways_that_nothing_is_left_of_are_forgotten(broker):
+    await Producer(broker, "s").publish_many(events(10))
+    await line_up(broker, BY_KEY)
+    await line_up(broker, BY_SUBJECT)
+    assert set((await rules(broker))["ways"].split(";")) == {"key|", "subject|"}
+    books = Books()
+    async with consuming(broker, books, BY_SUBJECT):
+        await eventually(lambda: len(books.done) == 10)
+    await line_up(broker, BY_SUBJECT)
+    assert (await rules(broker))["ways"] == "subject|"
+
+
+async def test_rules_of_a_version_that_wrote_no_ways_say_what_was_declared(broker):
+    await Producer(broker, "s").publish_many(events(30))
+    await line_up(broker, BY_KEY)
+    await broker.control.call("HDEL", broker.keys("s").rules("g"), "ways", "levels")
+    books = Books()
+    async with consuming(broker, books, BY_SUBJECT):
+        await eventually(lambda: len(books.done) == 30, seconds=10, what="all of it, and no sweep")
+    assert books.in_order()
+
+
+async def test_a_reclaimer_with_another_order_lets_the_keys_of_what_it_buries_go_on(broker):
+    await Producer(broker, "s").publish_many(events(9))
+    async with reading(broker, Ways(BY_KEY)) as made:
+        heads = await made.take(3)
+        keys = broker.keys("s")
+        ways = Ways(BY_SUBJECT)
+        await Mending(broker, keys, NARROW, "g", ways).mend()
+        settling = Settling(broker, keys, NARROW, "g", "before", ways)
+        assert (await settling.settle(heads)).ready == 3
+        await settling.close()
+
+
+async def test_that_order_was_changed_is_said_once(broker, caplog):
+    await Producer(broker, "s").publish_many(events(6))
+    await line_up(broker, BY_KEY)
+    caplog.set_level("INFO", "streams.consumer")
+    books = Books()
+    async with consuming(broker, books, BY_SUBJECT):
+        await eventually(lambda: len(books.done) == 6)
+    said = [record for record in caplog.records if "order_by" in record.message]
+    assert len(said) == 1
+
+
+# --- fair_by, and weights
+
+
+async def test_what_is_lined_up_goes_on_after_fair_by_is_changed(broker):
+    books, producer = Books(), Producer(broker, "s")
+    await producer.publish_many(events(30))
+    await line_up(broker, FAIR)
+    await producer.publish_many(events(30))
+    async with consuming(broker, books, FAIR_BY_KEY, concurrency=4):
+        await eventually(lambda: len(books.done) == 60, seconds=10, what="all of it")
+    assert len({event.entry_id for event in books.done}) == 60
+    assert await left(broker) == set()
+
+
+async def test_rows_of_another_fair_key_are_no_lost_rows(broker):
+    """A sweep that misses one row adds that one, and no second one for what waits under another key."""
+    await Producer(broker, "s").publish_many(events(12))
+    await line_up(broker, FAIR)
+    lane = broker.keys("s").lane("g", 0)
+    (lost,) = await broker.control.call("ZRANGE", lane, 0, 0)
+    await broker.control.call("ZREM", lane, lost)
+    ways = Ways(FAIR_BY_KEY)
+    async with reading(broker, ways):
+        assert await Mending(broker, broker.keys("s"), NARROW, "g", ways).mend() == (0, 1)
+    assert await broker.control.call("ZCARD", lane) == 12
+
+
+async def test_shares_of_fair_keys_are_those_that_were_declared_last(broker):
+    books = Books()
+    await Producer(broker, "s").publish_many(Event("t", n, tenant="ab"[n % 2]) for n in range(200))
+    await line_up(broker, Lanes(fair_by=("tenant",), weights={"b": 9}))
+    async with consuming(broker, books, Lanes(fair_by=("tenant",), weights={"a": 3}), concurrency=1):
+        await eventually(lambda: len(books.done) >= 100)
+    assert 70 <= Counter(event.tenant for event in books.done[:100])["a"] <= 80
+    assert {name for name in await rules(broker) if name.startswith("weight:")} == {"weight:a"}
+
+
+async def test_workers_with_other_weights_of_levels_share_the_work(broker):
+    """Each divides its own slots."""
+    books, producer = Books(), Producer(broker, "s")
+    for level in (1, 0):
+        await producer.publish_many(Event("t", n, priority=level) for n in range(100))
+    async with (
+        consuming(broker, books, Lanes(), name="old", weights={1: 1, 0: 9}, concurrency=2),
+        consuming(broker, books, Lanes(), name="new", weights={1: 9, 0: 1}, concurrency=2),
+    ):
+        await eventually(lambda: len(books.done) == 200, what="all of it")
+    assert len({(event.priority, event.entry_id) for event in books.done}) == 200
+
+
+# --- levels
+
+
+def on_levels(levels: Levels, count: int) -> list[Event]:
+    return [Event("t", n, key=f"k{n % 3}", priority=levels.ascending[n % len(levels.ascending)]) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(NARROW, WIDE, id="a level above"),
+        pytest.param(NARROW, Levels((-3, 0, 1)), id="a level below"),
+        pytest.param(Levels((0, 5)), Levels((0, 1, 5, 10)), id="two between"),
+        pytest.param(WIDE, Levels((0, 5)), id="one less"),
+    ],
+)
+async def test_what_is_lined_up_goes_on_after_levels_are_changed(broker, before, after):
+    books, producer = Books(), Producer(broker, "s", ProducerOptions(levels=before))
+    kept = Levels(set(before.ascending) & set(after.ascending))
+    await producer.publish_many(on_levels(kept, 60))
+    await line_up(broker, BY_KEY, before)
+    async with consuming(broker, books, BY_KEY, after) as consumer:
+        await Producer(broker, "s", ProducerOptions(levels=after)).publish_many(on_levels(after, 60))
+        await eventually(lambda: len(books.done) == 120, seconds=10, what="all of it, and no sweep")
+        assert consumer.stats.vanished == 0
+    assert not books.clashes
+    assert len({(event.priority, event.entry_id) for event in books.done}) == 120
+    assert await left(broker) == set()
+
+
+async def test_order_is_kept_when_a_level_is_added(broker):
+    books, producer = Books(), Producer(broker, "s", ProducerOptions(levels=NARROW))
+    await producer.publish_many(Event("t", n, key=f"k{n % 3}", priority=n % 2) for n in range(30))
+    await line_up(broker, BY_KEY)
+    async with consuming(broker, books, BY_KEY, WIDE):
+        await Producer(broker, "s", ProducerOptions(levels=WIDE)).publish_many(
+            Event("t", n, key=f"k{n % 3}", priority=(0, 1, 5)[n % 3]) for n in range(30, 60)
+        )
+        await eventually(lambda: len(books.done) == 60, seconds=10)
+    assert books.in_order()
+    assert not books.clashes
+
+
+async def test_a_new_level_goes_first_within_a_key_too(broker):
+    """A row whose level is spelled out sorts behind those that have a rank, and is found before them."""
+    books, gate = Books(), asyncio.Event()
+    order: list[int] = []
+
+    async def handle(event: Event) -> None:
+        order.append(event.priority)
+        await gate.wait()
+
+    books.handle = handle
+    producer = Producer(broker, "s", ProducerOptions(levels=WIDE))
+    await producer.publish_many([Event("t", n, key="k") for n in range(2)])
+    await line_up(broker, BY_KEY, NARROW)
+    async with consuming(broker, books, BY_KEY, WIDE):
+        await eventually(lambda: order == [0])
+        await producer.publish_many(Event("t", n, key="k", priority=n) for n in (1, 5, 1, 5))
+        behind = broker.keys("s").behind("g")
+
+        async def lined_up() -> bool:
+            return await broker.control.call("ZCARD", behind) == 5
+
+        await eventually(lined_up)
+        gate.set()
+        await eventually(lambda: len(order) == 6)
+    assert order == [0, 5, 5, 1, 1, 0]
+
+
+async def test_workers_with_other_levels_side_by_side_keep_order_and_lose_nothing(broker):
+    books, producer = Books(), Producer(broker, "s", ProducerOptions(levels=WIDE))
+    await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish_many(on_levels(NARROW, 40))
+    async with consuming(broker, books, BY_KEY, NARROW, concurrency=4, name="old") as old:
+        await eventually(lambda: len(books.done) > 5)
+        async with consuming(broker, books, BY_KEY, WIDE, concurrency=4, name="new") as new:
+            mending = Mending(broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY))
+            for _ in range(5):
+                await producer.publish_many(on_levels(WIDE, 40))
+                await mending.mend()
+            old.stop()
+
+            async def all_done() -> bool:
+                await mending.mend()
+                return len(books.done) == 240
+
+            await eventually(all_done, seconds=15, what="all of it")
+            assert old.stats.vanished + new.stats.vanished == 0
+    assert len({(event.priority, event.entry_id) for event in books.done}) == 240
+    assert not books.clashes
+    assert await left(broker) == set()
+
+
+async def test_what_waits_on_a_level_that_a_worker_does_not_know_stays_for_one_that_does(broker):
+    books, producer = Books(), Producer(broker, "s", ProducerOptions(levels=WIDE))
+    await producer.publish_many(Event("t", n, key="k", priority=0) for n in range(4))
+    await line_up(broker, BY_KEY, WIDE)
+    await producer.publish_many(Event("t", n, key="k", priority=5) for n in range(4))
+    await line_up(broker, BY_KEY, WIDE)
+    async with consuming(broker, books, BY_KEY, NARROW) as narrow:
+        await eventually(lambda: len(books.done) == 4, what="what it knows")
+        await producer.publish(Event("t", 4, key="k"))
+        await eventually(lambda: len(books.done) == 5, what="the key to go on for it")
+        await Mending(broker, broker.keys("s"), NARROW, "g", Ways(BY_KEY)).mend()
+        assert narrow.stats.vanished == 0
+    assert await broker.control.call("ZCARD", broker.keys("s").behind("g")) == 4
+    await producer.publish(Event("t", 0, key="busy"))
+    await line_up(broker, BY_KEY, WIDE)
+    assert await Mending(broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY)).mend() == (1, 0)
+    async with consuming(broker, books, BY_KEY, WIDE):
+        await eventually(lambda: len(books.done) == 10, what="the rest of it")
+    assert books.in_order()
+    assert await left(broker) == set()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "listed"),
+    [(NARROW, NARROW, "1,0"), (NARROW, WIDE, "1,0"), (WIDE, NARROW, None), (WIDE, Levels((0, 5)), None)],
+)
+async def test_ranks_of_a_version_that_wrote_no_list_are_understood(broker, before, after, listed):
+    """The list is made from what rows turn out to mean; where that is not enough, each rank is looked up."""
+    kept = Levels(set(before.ascending) & set(after.ascending))
+    await Producer(broker, "s", ProducerOptions(levels=before)).publish_many(on_levels(kept, 60))
+    await line_up(broker, BY_KEY, before)
+    await broker.control.call("HDEL", broker.keys("s").rules("g"), "levels", "ways")
+    books = Books()
+    async with consuming(broker, books, BY_KEY, after) as consumer:
+        await eventually(lambda: len(books.done) > 3)
+        assert (await rules(broker)).get("levels") == listed
+        await Producer(broker, "s", ProducerOptions(levels=after)).publish_many(on_levels(after, 30))
+        await eventually(lambda: len(books.done) == 90, seconds=10, what="all of it, and no sweep")
+        assert consumer.stats.vanished == 0
+    assert not books.clashes
+    await line_up(broker, BY_KEY, after)
+    assert (await rules(broker))["levels"] == (listed or ",".join(map(str, after.descending)))
