@@ -244,7 +244,7 @@ async def test_the_command(make_server, binary):
     good = await run()
     assert good.exit_code == 0
     assert "no replica" in good.stdout
-    assert good.stdout.endswith("nothing that needs you: 1 info, 15 checks\n")
+    assert good.stdout.endswith("nothing that needs you: 1 info, 16 checks\n")
     async with Broker(server.url) as broker:
         await Pauses(broker, STREAM)._store.pause("stream", "me", "")
         await Producer(broker, STREAM).publish({}, type="job")
