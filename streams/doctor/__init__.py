@@ -54,7 +54,8 @@ class Doctor:
         Commands: 6 for each server that has a part of the keys, 6 more where a restart depends on what its default user
         may do, one per permission of the role and three; per stream
         6, 5 per level, 3 more per level and group, 6 per group, and one per watermark;
-        2, 1 per level, 2 per level and group and 1 per group for what waits for nothing, more only if something waits long.
+        2, 1 per level, 2 per level and group and 1 per group for what waits for nothing, and more only if something
+        waits for long.
 
         Args:
             stream: only this one besides the server; '': all.
