@@ -44,6 +44,7 @@ from streams.pauses import Pause, Pauses
 from streams.pipeline import Pipeline
 from streams.priority import Levels
 from streams.producer import Producer, ProducerOptions
+from streams.reason import Reason
 from streams.receipt import Receipt
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.records import Records
@@ -53,6 +54,7 @@ from streams.settings import Settings
 from streams.status import Status
 from streams.tracking import Tracked, Tracking
 from streams.version import __version__ as __version__
+from streams.why import Reasons
 
 __all__ = [
     "AccessDenied",
@@ -93,6 +95,8 @@ __all__ = [
     "ProducerOptions",
     "PublishError",
     "PublishUnknown",
+    "Reason",
+    "Reasons",
     "Receipt",
     "Reclaimer",
     "ReclaimerOptions",

@@ -178,6 +178,16 @@ class Consumer:
         return self._runners.busy
 
     @property
+    def free(self) -> int:
+        """How many more entries could start at this moment."""
+        return max(0, self._runners.free)
+
+    @property
+    def running(self) -> list[tuple[int, str]]:
+        """Level and entry id of what is with handlers at this moment, the longest first."""
+        return self._runners.running
+
+    @property
     def paused(self) -> frozenset[int]:
         """The levels that are paused for this group; nothing of them is started.
 

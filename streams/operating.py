@@ -16,6 +16,7 @@ from streams.pauses import Pauses
 from streams.records import Records
 from streams.status import EntryState, Status
 from streams.tracking import Tracking
+from streams.why import Reasons, Wanted, Why
 
 
 class Operating(ABC):
@@ -57,6 +58,28 @@ class Operating(ABC):
     ) -> EntryState:
         """Let an event run before its time, scheduled or for a retry; see ``Impatience.run_now``."""
         return await Impatience(self.broker, stream, by=by, partition=partition).run_now(id, group)
+
+    async def why(  # noqa: PLR0913 - which events
+        self,
+        stream: str,
+        event: str | None = None,
+        *,
+        key: str | None = None,
+        tenant: str | None = None,
+        level: int | None = None,
+        group: str = "",
+        partition: int | None = None,
+    ) -> Reasons:
+        """Why an event waits, or those of a key, a tenant or a level, in each group or in one; see ``Why.ask``.
+
+        ``event`` is an event id, an entry id, or ``LEVEL|ENTRY-ID``. Reads only.
+
+        Raises:
+            NotFound: there is no such stream, partition or group.
+            ConfigurationError: not exactly one of event, key, tenant and level is given.
+        """
+        wanted = Wanted(event, key, tenant, level)
+        return await Why(self.broker, stream, partition=partition).ask(wanted, group)
 
     def cancellations(self, stream: str, *, by: str = "", partition: int | None = None) -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""

@@ -26,6 +26,7 @@ from streams.ordered_keys import OrderedKey
 from streams.overview import Overview, StreamView, grouped_views
 from streams.partitioned import partitions_of
 from streams.pipeline import Pipeline
+from streams.reason import Reason
 from streams.retry import masked, one_line
 from streams.status import EntryState, dead_state
 
@@ -187,6 +188,14 @@ class Queries:
             return await self._pipeline.status().find(stream, ident, depth=_DEPTH, partition=partition)
         except (NotFound, EventError, ConfigurationError):
             return []
+
+    async def why(self, stream: str, event: str, partition: int | None = None) -> dict[tuple[str, str], Reason]:
+        """Why an event waits, by stream (of a partition its own name) and group; empty if nobody knows it."""
+        try:
+            found = await self._pipeline.why(stream, event, partition=partition)
+        except (NotFound, EventError, ConfigurationError):
+            return {}
+        return {(reason.stream, reason.group): reason for reason in found.reasons}
 
     async def in_hand(self, stream: str, group: str, consumer: str, most: int = 50) -> list[Item]:
         """What one worker has in hand, with the age of its lease as ``listed.silent``. Two commands per level.

@@ -14,11 +14,14 @@ from streams.broker import Broker
 from streams.broker.figures import FigureStore
 from streams.consumer import Consumer
 from streams.errors import BrokerError
+from streams.keys import member
 from streams.version import __version__
 
 logger = logging.getLogger("streams.worker")
 EVERY = 10.0
 """Seconds between two notes."""
+_MOST_RUNS = 20
+"""Of what runs longest, so much is written down with its time."""
 _COUNTED = ("fetched", "done", "retried", "dead", "snoozed", "limited", "lost")
 
 
@@ -39,6 +42,7 @@ class Recorder:
         self._consumers = consumers
         self._stores = [FigureStore(broker, broker.keys(c.stream), c.group) for c in consumers]
         self._written: list[dict[str, int]] = [{} for _ in consumers]
+        self._seen: list[dict[tuple[int, str], float]] = [{} for _ in consumers]
         self._since = broker.clock.now()
         self._broker = broker
 
@@ -56,7 +60,7 @@ class Recorder:
             before = self._written[at]
             amounts = {name: counted[name] - before.get(name, 0) for name in _COUNTED}
             rate = amounts["done"] / EVERY if before else 0.0
-            said = None if leaves else self._presence(consumer) | {"rate": round(rate, 2)}
+            said = None if leaves else self._presence(at, consumer) | {"rate": round(rate, 2)}
             try:
                 await self._stores[at].count(amounts, self._worker, said)
             except BrokerError as error:
@@ -64,7 +68,7 @@ class Recorder:
                 continue
             self._written[at] = counted
 
-    def _presence(self, consumer: Consumer) -> dict[str, Any]:
+    def _presence(self, at: int, consumer: Consumer) -> dict[str, Any]:
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -74,4 +78,14 @@ class Recorder:
             "concurrency": consumer.options.concurrency,
             "busy": consumer.busy,
             "done": consumer.stats.done,
+            "levels": consumer.vitals.levels,
+            "lease": consumer.options.lease,
+            "free": consumer.free,
+            "runs": self._runs(at, consumer),
         }
+
+    def _runs(self, at: int, consumer: Consumer) -> dict[str, float]:
+        """What runs longest, with when it was first seen here: a run costs nothing more for it than it does."""
+        now, before = round(self._broker.clock.now(), 3), self._seen[at]
+        seen = self._seen[at] = {place: before.get(place, now) for place in consumer.running[:_MOST_RUNS]}
+        return {member(*place): since for place, since in seen.items()}

@@ -180,7 +180,7 @@ class Status:
         groups = await self._groups(stream, levels, group)
         # In the order in which an event moves on, schedule, level, dead letters: none slips by between the looks.
         later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
-        places = await self._places(stream, ident, levels, _SCAN_MOST if depth is None else depth)
+        places = await places_of(self._inspecting, stream, ident, levels, _SCAN_MOST if depth is None else depth)
         states = []
         for name in groups:
             stored = [await self._stored(stream, name, *place) for place in places]
@@ -237,30 +237,33 @@ class Status:
             return [group]
         return names
 
-    async def _places(self, stream: str, ident: str, levels: list[int], most: int) -> list[tuple[int, str]]:
-        """Level and entry id of what ``ident`` may mean."""
-        try:
-            level, rest = parse_member(ident)
-        except InvalidName:
-            pass
-        else:
-            if rest.replace("-", "").isdigit():
-                return [(level, rest)] if level in levels else []
-        milliseconds, dash, sequence = ident.partition("-")
-        if dash and milliseconds.isdigit() and sequence.isdigit() and len(milliseconds) <= 15:
-            return [(level, ident) for level in levels]
-        found = []
-        for level in levels:
-            after, seen = "", 0
-            while seen < most and (page := await self._inspecting.scan(stream, level, after, _SCAN_PAGE)):
-                for entry_id, fields in page:
-                    if dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id") == ident.encode():
-                        found.append((level, entry_id))
-                after, seen = page[-1][0], seen + len(page)
-        return found
-
     async def _row(self, name: str, levels: Sequence[int]) -> StreamRow:
         return stream_row(await self._inspecting.stream(name, levels), self._broker.clock.now())
+
+
+async def places_of(
+    inspecting: Inspecting, stream: str, ident: str, levels: Sequence[int], most: int = _SCAN_MOST
+) -> list[tuple[int, str]]:
+    """Level and entry id of what ``ident`` may mean; the first ``most`` entries of each level are looked at."""
+    try:
+        level, rest = parse_member(ident)
+    except InvalidName:
+        pass
+    else:
+        if rest.replace("-", "").isdigit():
+            return [(level, rest)] if level in levels else []
+    milliseconds, dash, sequence = ident.partition("-")
+    if dash and milliseconds.isdigit() and sequence.isdigit() and len(milliseconds) <= 15:
+        return [(level, ident) for level in levels]
+    found = []
+    for level in levels:
+        after, seen = "", 0
+        while seen < most and (page := await inspecting.scan(stream, level, after, _SCAN_PAGE)):
+            for entry_id, fields in page:
+                if dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id") == ident.encode():
+                    found.append((level, entry_id))
+            after, seen = page[-1][0], seen + len(page)
+    return found
 
 
 def entry_state(stream: str, group: str, found: Found) -> EntryState:

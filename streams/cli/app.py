@@ -25,6 +25,7 @@ from streams.cli import (
     show,
     top,
     whatsapp,
+    why,
     worker,
 )
 from streams.cli.common import examples, finish, say
@@ -78,6 +79,7 @@ app.command("publish", help=publish.HELP)(publish.publish)
 app.command("ls", help=ls.HELP)(ls.ls)
 app.command("top", help=top.HELP)(top.top)
 app.command("show", help=show.HELP)(show.show)
+app.command("why", help=why.HELP)(why.why)
 app.command("find", help=looking.FIND_HELP)(looking.find)
 app.command("workers", help=looking.WORKERS_HELP)(looking.workers)
 app.command("audit", help=looking.AUDIT_HELP)(looking.audit)

@@ -76,6 +76,11 @@ class Runners:
         return len(self._running) + len(self._queue)
 
     @property
+    def running(self) -> list[tuple[int, str]]:
+        """Level and entry id of what handlers have at this moment, the longest first."""
+        return [run.delivery.place for run in self._running.values()]
+
+    @property
     def suspects_allowed(self) -> int:
         """How many more suspects may be fetched: one at a time, so that none takes another with it."""
         return 0 if self._suspects else 1

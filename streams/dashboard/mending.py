@@ -19,6 +19,8 @@ from streams.pipeline import Pipeline
 from streams.queries import Queries, shown
 from streams.searching import Search
 
+_LEVEL: Schema = {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000}
+
 
 class Mending:
     """Does what programs of operators ask for.
@@ -51,7 +53,10 @@ class Mending:
             "dependentRequired": {"burst": ["rate"]},
             "additionalProperties": False,
         }  # fmt: skip
+        which: Mapping[str, Schema] = {"event": TEXT, "key": TEXT, "tenant": TEXT, "level": _LEVEL, "group": NAME}
         return [
+            Operation("GET", "/streams/{stream}/why", "explainWaiting",
+                      "Why an event waits, or those of a key, a tenant or a level; give one.", self.why, query=which),
             Operation(
                 "POST", "/streams/{stream}/events/{id}/run-now", "runEventNow", "Let what waits for its time run now.",
                 self.run_now, operator, body=where,
@@ -72,6 +77,11 @@ class Mending:
             Operation("GET", "/search", "search", "Events by id, key, tenant, instance, subject or source.",
                       self.search, query={"q": TEXT, "stream": NAME}, needs=("q",)),
         ]  # fmt: skip
+
+    async def why(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+        """Why events wait."""
+        found = await self._pipeline.why(stream_of(request), **given, partition=partition_of(request))
+        return 200, found.as_plain()
 
     async def run_now(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let an event run."""

@@ -169,11 +169,12 @@ class Pages:
             found = await self.queries.find(stream, ident) if ident and ident.isprintable() else []
         if not found:
             raise NotFound("no such event")
+        whys = {} if letter else await self.queries.why(stream, ident)
         body = found[0].raw.decode("utf-8", "replace")[:100_000] if revealed else ""
         return self._render(
             request, "event.html", stream=stream, ident=ident, letter=letter, group=group, states=found,
             meta=shown_meta(found[0].meta), revealed=revealed, body=body, rows=timeline(found),
-            trace=trace_of(found[0].meta),
+            trace=trace_of(found[0].meta), whys=whys,
         )  # fmt: skip
 
     # --- live parts

@@ -18,9 +18,10 @@ from streams.doctor import servers
 from streams.doctor.finding import ORDER, SERVER_CODES, STREAM_CODES, Bounds, Finding, Severity
 from streams.doctor.leftovers import judge_losses
 from streams.doctor.stream import judge_stream
-from streams.errors import AccessDenied, BrokerUnavailable
+from streams.errors import AccessDenied, BrokerUnavailable, NotFound, WrongKeyType
 from streams.pauses import Pauses
 from streams.status import Status
+from streams.why import Why
 
 if TYPE_CHECKING:
     from streams.broker.link import Link
@@ -52,7 +53,9 @@ class Doctor:
 
         Commands: 6 for each server that has a part of the keys, 6 more where a restart depends on what its default user
         may do, one per permission of the role and three; per stream
-        6, 5 per level, 3 more per level and group, 6 per group, and one per watermark.
+        6, 5 per level, 3 more per level and group, 6 per group, and one per watermark;
+        2, 1 per level, 2 per level and group and 1 per group for what waits for nothing, and more only if something
+        waits for long.
 
         Args:
             stream: only this one besides the server; '': all.
@@ -142,7 +145,25 @@ class Doctor:
             findings += judge_losses(name, await Marking(self._broker, self._broker.keys(name)).losses())
         except AccessDenied:
             findings.append(_unknown("lost", name, Denied("hgetall, xinfo|stream and xinfo|groups")))
+        findings += await self._runnable(name)
         return [*findings, *judge_stream(facts, pauses, self._broker.clock.now(), self._bounds)]
+
+    async def _runnable(self, name: str) -> list[Finding]:
+        """Events that wait although nothing holds them."""
+        try:
+            reasons = await Why(self._broker, name, patience=self._bounds.runnable).runnable()
+        except AccessDenied:
+            return [_unknown("runnable-but-waiting", name, Denied("get, zrank, zrangebylex and xpending"))]
+        except (NotFound, WrongKeyType):
+            return []  # Gone meanwhile, or told as ``key-type``.
+        return [
+            Finding(
+                "runnable-but-waiting", "warning", f"{name}/{reason.group}",
+                f"{reason.level}|{reason.entry_id} waits: {reason.sentence}",
+                f"streams why {name} '{reason.level}|{reason.entry_id}'; restart the workers, one by one",
+            )
+            for reason in reasons
+        ]  # fmt: skip
 
 
 def _unknown(code: str, where: str, denied: Denied) -> Finding:

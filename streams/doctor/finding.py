@@ -16,7 +16,7 @@ SERVER_CODES = (
 STREAM_CODES = (
     "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",
     "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
-    "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost",
+    "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost", "runnable-but-waiting",
 )  # fmt: skip
 """Every code there is: each is one check, of the server or of each stream."""
 
@@ -70,6 +70,7 @@ class Bounds:
         memory: share of ``maxmemory``.
         lag: seconds that a replica may be behind.
         waste: how many times its content a stream may cost.
+        runnable: seconds that an event may wait although nothing holds it and a worker has a free handler.
         small: bytes up to which a stream's cost is of no interest.
     """
 
@@ -83,4 +84,5 @@ class Bounds:
     memory: float = 0.8
     lag: float = 10.0
     waste: float = 4.0
+    runnable: float = 30.0
     small: int = 2**20

@@ -22,6 +22,7 @@ from streams.sync.letters import DeadLetters
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
 from streams.sync.views import Cancellations, Groups, Limits, OrderedKeys, Pauses, Status, Tracking
+from streams.why import Reasons
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -174,6 +175,22 @@ class Pipeline:
     ) -> EntryState:
         """Let an event run before its time, scheduled or for a retry; see ``streams.Impatience.run_now``."""
         return self._portal.call(lambda p: p.run_now(stream, id, group, by=by, partition=partition))
+
+    def why(  # noqa: PLR0913 - which events
+        self,
+        stream: str,
+        event: str | None = None,
+        *,
+        key: str | None = None,
+        tenant: str | None = None,
+        level: int | None = None,
+        group: str = "",
+        partition: int | None = None,
+    ) -> Reasons:
+        """Why an event waits, or those of a key, a tenant or a level; see ``streams.Pipeline.why``."""
+        return self._portal.call(
+            lambda p: p.why(stream, event, key=key, tenant=tenant, level=level, group=group, partition=partition)
+        )
 
     def cancellations(self, stream: str, *, by: str = "", partition: int | None = None) -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""

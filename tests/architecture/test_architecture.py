@@ -86,7 +86,7 @@ def test_public_names():
             "ProducerOptions",
         ),
         "PublishError",
-        *("PublishUnknown", "Receipt", "Reclaimer", "ReclaimerOptions", "Records"),
+        *("PublishUnknown", "Reason", "Reasons", "Receipt", "Reclaimer", "ReclaimerOptions", "Records"),
         *("Reject", "Retry", "Scheduler", "Settings"),
         *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle", "Tracked"),
         *("Tracking", "Unavailable", "WrongCredentials"),

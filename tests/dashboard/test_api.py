@@ -369,3 +369,16 @@ async def test_operators_mend_by_the_api(server, namespace):
             assert reply.status_code == 404
         reply = await operator.post("/streams/orders/groups/billing/limits", json={"limit": "x", "rate": "1/s"})
         assert reply.status_code == 404
+
+
+async def test_why_an_event_waits(server, namespace):
+    await trouble(server, namespace, [PHONE])
+    async with api(server, namespace) as clients:
+        reply = await clients["viewer"].get("/streams/orders/why", params={"event": "later-0"})
+        (reason,) = reply.json()["reasons"]
+        assert (reply.status_code, reason["state"], reason["group"]) == (200, "scheduled", "")
+        reply = await clients["viewer"].get("/streams/orders/why", params={"tenant": "nobody"})
+        assert reply.json() == {"reasons": [], "more": 0, "is_complete": True}
+        for wrong in ({}, {"event": "x", "level": "5"}):
+            assert (await clients["viewer"].get("/streams/orders/why", params=wrong)).status_code == 422
+        assert (await clients["viewer"].get("/streams/missing/why", params={"event": "x"})).status_code == 404

@@ -79,6 +79,7 @@ async def test_one_event_with_its_errors_and_its_body_for_admins(server, namespa
         viewer, admin = await place.log_in("viewer"), await place.log_in("admin")
         found = (await viewer.get("/search", params={"q": "dies-0 plain"})).text
         assert "/streams/orders/event?group=billing&amp;letter=" in found
+        assert "it is scheduled for" in (await viewer.get("/streams/orders/event", params={"id": "later-0"})).text
         page = (await viewer.get("/streams/orders/event", params={"id": "dies-0 plain"})).text
         assert "OSError" in page
         assert "The body is hidden." in page

@@ -38,7 +38,11 @@ async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(server, name
 
         await eventually(first_failures, what="a retry to be counted")
         (said,) = (await store.workers()).values()
-        assert said.keys() == {"host", "pid", "version", "python", "since", "at", "concurrency", "busy", "done", "rate"}
+        assert said.keys() == {
+            *("host", "pid", "version", "python", "since", "at", "concurrency", "busy", "done", "rate"),
+            *("levels", "lease", "free", "runs"),
+        }
+        assert (said["levels"], said["lease"]) == ([10, 5, 1, 0], 30.0)
         assert said["concurrency"] == 3
         fail = False
 

@@ -1,0 +1,420 @@
+"""waits: what is known of why an entry waits, for whoever judges it. Read only, and bounded whatever is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from streams.broker.connection import Broker
+from streams.broker.inspect import Found
+from streams.broker.pauses import Stored, stored_pauses
+from streams.broker.scripts import Command, Script
+from streams.errors import BrokerError, CommandRefused, GroupMissing
+from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, parse_member
+from streams.lanes import Lanes
+
+_AHEAD = Script("ahead")
+MOST_COUNTED = 1000
+"""Entries ahead of one that are counted at most."""
+_MOST_QUEUES = 200
+_MOST_HOLDERS = 10
+HEARD = 35.0
+"""Seconds after which a worker that said nothing counts as gone: three of its notes are missing."""
+LEASE = 30.0
+"""Seconds of a lease, where a worker does not say how long its own is."""
+_ATTRIBUTES = ("type", "tenant", "instance", "key", "subject", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """One worker of a group, by what it wrote down and by what the server knows of its consumer.
+
+    Attributes:
+        name: of its consumer.
+        is_alive: it was heard of lately.
+        levels: those that it reads.
+        free: how many more handlers could start; None where it does not say.
+        in_hand: entries that are pending with it.
+        concurrency: how many handlers it runs at once; None where it does not say.
+        lease: seconds of its leases.
+        said_at: when it wrote that down; Unix seconds, 0.0 for never.
+        runs: ``level|entry id`` of what runs longest with it, to since when at the latest (Unix seconds).
+        runs_all: ``runs`` is all that ran then.
+    """
+
+    name: str
+    is_alive: bool
+    levels: frozenset[int]
+    free: int | None
+    in_hand: int
+    concurrency: int | None = None
+    lease: float = LEASE
+    said_at: float = 0.0
+    runs: Mapping[str, float] = field(default_factory=dict)
+    runs_all: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Nothing can start with it now, as far as is known."""
+        if self.free is None or self.concurrency is None:
+            return self.in_hand > 0  # One that does not say how many it runs: it has something to do.
+        return self.free <= 0 or self.in_hand >= self.concurrency
+
+
+@dataclass(frozen=True, slots=True)
+class LevelFacts:
+    """One level for one group: what was read last, how much was not read, and how much is lined up by key.
+
+    ``unread`` is None where the server cannot tell.
+    """
+
+    last_read: str
+    unread: int | None
+    lined_up: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is the same for every entry of one group.
+
+    Attributes:
+        stream, group: names.
+        now: the server's Unix time.
+        pauses: all of the stream.
+        workers: of the group.
+        levels: those that the group has.
+        order_by, fair_by: the attributes by which it lines events up; () for none.
+        limits: names of its limits.
+        queues: ``name=key`` to the concurrency, of queues for a slot; 200 of them at most.
+        all_levels: those of the stream, highest first.
+        is_only: no other group reads the stream, and what is handled is deleted.
+    """
+
+    stream: str
+    group: str
+    now: float
+    pauses: Sequence[Stored]
+    workers: Sequence[WorkerFacts]
+    levels: Mapping[int, LevelFacts]
+    order_by: tuple[str, ...]
+    fair_by: tuple[str, ...]
+    limits: tuple[str, ...]
+    queues: Mapping[str, int]
+    all_levels: tuple[int, ...]
+    is_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a slot: the entry, since when (Unix seconds), with which consumer, and how long that is silent."""
+
+    entry: str
+    since: float
+    consumer: str
+    silent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The queue for a slot that an entry stands in; ``rank`` is how many are before it."""
+
+    name: str
+    rank: int
+    concurrency: int
+    taken: int
+    holders: Sequence[Holder] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What is known of one entry.
+
+    Attributes:
+        found: where it stands.
+        order_key: the key whose order is kept, as it is stored; None: it has none.
+        head: the head of that key, as it is stored.
+        behind: how many are before it behind that head; 1,000 are counted at most.
+        ahead: how many of its level start before it; 1,000 are counted at most.
+        turns: how many other keys take turns with its own.
+        queue: that it stands in.
+        has_slot: a slot was given to it.
+        throttled: limits whose key is throttled, ``name=key``, to until when (Unix seconds).
+    """
+
+    found: Found
+    order_key: str | None = None
+    head: str | None = None
+    behind: int = 0
+    ahead: int = 0
+    turns: int = 0
+    queue: Queue | None = None
+    has_slot: bool = False
+    throttled: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def member(self) -> str:
+        """``level|entry id``."""
+        return f"{self.found.level}|{self.found.entry_id}"
+
+
+class Waits:
+    """Asks what is known of entries that wait.
+
+    Args:
+        broker: an open broker.
+        stream: its name; of a stream with partitions that of one of them.
+        levels: of the stream.
+    """
+
+    def __init__(self, broker: Broker, stream: str, levels: Sequence[int]) -> None:
+        self._broker = broker
+        self._link = broker.control
+        self._keys: Keys = broker.keys(stream)
+        self._levels = tuple(sorted(levels, reverse=True))
+
+    async def groups(self) -> dict[str, dict[int, dict[str, Any]]]:
+        """What the server says of each group, by level. One command per level, in one round trip."""
+        replies = await self._replies([("XINFO", "GROUPS", self._keys.level(level)) for level in self._levels])
+        found: dict[str, dict[int, dict[str, Any]]] = {}
+        for level, rows in zip(self._levels, replies, strict=True):
+            for info in map(_pairs, rows or ()):
+                found.setdefault(info["name"].decode(), {})[level] = info
+        return found
+
+    async def scene(self, group: str, groups: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Scene:
+        """What is the same for every entry of a group. Six commands and three per level, in one round trip."""
+        keys = self._keys
+        commands: list[Command] = [
+            ("HGETALL", keys.paused()),
+            ("HGET", keys.config(), "retention"),
+            ("HGETALL", keys.rules(group)),
+            ("HGETALL", keys.workers(group)),
+            ("HGETALL", keys.limits(group)),
+            ("HSCAN", keys.queues(group), 0, "COUNT", _MOST_QUEUES),
+        ]
+        for level in self._levels:
+            commands += [("XINFO", "CONSUMERS", keys.level(level), group), ("ZCARD", keys.lane(group, level))]
+        replies = await self._replies(commands)
+        paused, retention, rules, said, limits, queues = replies[:6]
+        rows = {level: replies[6 + 2 * i : 8 + 2 * i] for i, level in enumerate(self._levels)}
+        now = self._broker.clock.now()
+        ruled = _texts(rules)
+        return Scene(
+            keys.stream,
+            group,
+            now,
+            stored_pauses(paused or []),
+            _workers(_said(said or ()), {level: row[0] or () for level, row in rows.items()}, now),
+            {
+                level: LevelFacts(info["last-delivered-id"].decode(), info.get("lag"), rows[level][1] or 0)
+                for level, info in groups.get(group, {}).items()
+            },
+            tuple(filter(None, ruled.get("order_by", "").split(","))),
+            tuple(filter(None, ruled.get("fair_by", "").split(","))),
+            tuple(dict.fromkeys(name.partition(":")[0].partition("=")[0] for name in _texts(limits))),
+            {name: int(most) for name, most in _texts(queues[1] if queues else ()).items()},
+            self._levels,
+            len(groups) == 1 and retention != b"fanout",
+        )
+
+    async def wait(self, scene: Scene, found: Found) -> Wait:
+        """What is known of one entry. One round trip, and two more for one that waits in a queue for a slot."""
+        if not found.fields or found.level is None or found.state not in ("pending", "retrying"):
+            return Wait(found)
+        place, keys, group = f"{found.level}|{found.entry_id}", self._keys, scene.group
+        order = Lanes(order_by=scene.order_by).order_key(found.fields)
+        names = _candidates(scene, found.fields)
+        commands: list[Command] = [self._ahead(scene, found)]
+        commands += [self._turns(scene, found), *self._before(scene, found, order)]
+        for name in names:
+            commands += [
+                ("ZRANK", keys.queue_prefix(group) + name, place),
+                ("ZSCORE", keys.busy_prefix(group) + name, place),
+                ("GET", keys.limit_prefix(group) + name),
+            ]
+        replies = await self._replies(commands)
+        ahead, turns, head, behind = replies[:4]
+        per_name = {name: replies[4 + 3 * i : 7 + 3 * i] for i, name in enumerate(names)}
+        rank = next(((name, row[0]) for name, row in per_name.items() if row[0] is not None), None)
+        throttled = {name: until for name, row in per_name.items() if (until := _throttled(row[2])) > scene.now}
+        return Wait(
+            found,
+            order,
+            head.decode("utf-8", "replace") if head else None,
+            len(behind or ()),
+            len(ahead) if isinstance(ahead, list) else ahead or 0,
+            max(0, (turns or 0) - 1),
+            await self._queue(scene, *rank) if rank else None,
+            any(row[1] is not None for row in per_name.values()),
+            throttled,
+        )
+
+    async def oldest(self, group: str, infos: Mapping[int, Mapping[str, Any]], before_ms: int) -> list[tuple[int, str]]:
+        """The first of each level that waits, and the first due retry, if they came before a time.
+
+        ``infos``: what ``groups`` says of the group. One command and two per level, in one round trip.
+        """
+        keys = self._keys
+        commands: list[Command] = [("ZRANGEBYSCORE", keys.retry(group), 0, before_ms, "LIMIT", 0, 1)]
+        for level, info in infos.items():
+            key = keys.level(level)
+            commands.append(("XRANGE", key, f"({info['last-delivered-id'].decode()}", str(before_ms), "COUNT", 1))
+            commands.append(("XPENDING", key, group, "-", str(before_ms), 1, WAITING))
+        retry, *rows = await self._replies(commands)
+        found = [parse_member(name.decode()) for name in retry or ()]
+        for i, level in enumerate(infos):
+            found += [(level, row[0][0].decode()) for row in rows[2 * i : 2 * i + 2] if row]
+        return found
+
+    def _ahead(self, scene: Scene, found: Found) -> Command:
+        """How many of its level start before an entry: of its own key, if it is lined up."""
+        assert found.level is not None  # noqa: S101 - for the type checker; ``wait`` looked
+        if _is_lined_up(found):
+            fair = Lanes(order_by=scene.fair_by).order_key(found.fields) or ""
+            row = f"{fair}\1{_sortable(found.entry_id)}"
+            lane = self._keys.lane(scene.group, found.level)
+            return ("ZRANGEBYLEX", lane, f"[{fair}\1", f"({row}", "LIMIT", 0, MOST_COUNTED)
+        level = scene.levels.get(found.level)
+        last = level.last_read if level and found.state == "pending" else found.entry_id
+        return _AHEAD.command((self._keys.level(found.level),), last, found.entry_id, MOST_COUNTED)
+
+    def _turns(self, scene: Scene, found: Found) -> Command:
+        assert found.level is not None  # noqa: S101 - as above
+        return ("ZCARD", self._keys.ring(scene.group, found.level))
+
+    def _before(self, scene: Scene, found: Found, order: str | None) -> tuple[Command, Command]:
+        """The head of its key, and who else is before it behind that."""
+        assert found.level is not None  # noqa: S101 - as above
+        heads, behind = self._keys.heads(scene.group), self._keys.behind(scene.group)
+        key = order or ""
+        rank = self._levels.index(found.level) + 1 if found.level in self._levels else 0
+        row = f"{key}\1{rank:02d}{_sortable(found.entry_id)}"
+        # What was not read yet goes behind all that was.
+        last = f"({row}" if _is_lined_up(found) else f"({key}\2"
+        return ("HGET", heads, key), ("ZRANGEBYLEX", behind, f"[{key}\1", last, "LIMIT", 0, MOST_COUNTED)
+
+    async def _queue(self, scene: Scene, name: str, rank: int) -> Queue:
+        busy = self._keys.busy_prefix(scene.group) + name
+        rows, taken, most = await self._replies(
+            [
+                ("ZRANGE", busy, 0, _MOST_HOLDERS - 1, "WITHSCORES"),
+                ("ZCARD", busy),
+                ("HGET", self._keys.queues(scene.group), name),
+            ]
+        )
+        slots = [(rows[i].decode(), float(rows[i + 1]) / 1e6) for i in range(0, len(rows or ()), 2)]
+        return Queue(name, rank, int(most or 0), taken or 0, await self._holders(scene, slots))
+
+    async def _holders(self, scene: Scene, slots: Sequence[tuple[str, float]]) -> list[Holder]:
+        places = [parse_member(entry) for entry, _ in slots]
+        replies = await self._replies(
+            [("XPENDING", self._keys.level(level), scene.group, ident, ident, 1) for level, ident in places]
+        )
+        return [
+            Holder(entry, since, row[0][1].decode() if row else "", row[0][2] / 1000 if row else 0.0)
+            for (entry, since), row in zip(slots, replies, strict=True)
+        ]
+
+    async def _replies(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies of a batch; None where a group or a level is gone meanwhile."""
+        if not commands:
+            return []
+        replies = await self._link.batch(commands)
+        for i, reply in enumerate(replies):
+            if isinstance(reply, (GroupMissing, CommandRefused)):
+                replies[i] = None
+            elif isinstance(reply, BrokerError):
+                raise reply
+        return replies
+
+
+def attributes(fields: Sequence[bytes]) -> dict[str, str]:
+    """Type and text metadata of a stored event; what cannot be read is left out."""
+    named = dict(zip(fields[::2], fields[1::2], strict=False))
+    try:
+        meta = orjson.loads(named.get(b"meta") or b"{}")
+    except orjson.JSONDecodeError:
+        meta = {}
+    values = {name: value for name, value in meta.items() if isinstance(value, str)} if isinstance(meta, dict) else {}
+    return values | {"type": named.get(b"type", b"").decode("utf-8", "replace")}
+
+
+def _is_lined_up(found: Found) -> bool:
+    """It was read and waits in a lane, or behind the head of its key."""
+    return found.state == "pending" and found.deliveries > 0
+
+
+def _candidates(scene: Scene, fields: Sequence[bytes]) -> list[str]:
+    """``name=key`` of the limits that an event may be under: by its attributes, and of each queue that is known."""
+    if not scene.limits and not scene.queues:
+        return []
+    values = attributes(fields)
+    keys = [values[name] for name in _ATTRIBUTES if values.get(name)]
+    by_attribute = [f"{limit}={key}" for limit in scene.limits[:8] for key in keys]
+    return list(dict.fromkeys([*by_attribute, *scene.queues]))[: _MOST_QUEUES + 48]
+
+
+def _throttled(text: bytes | None) -> float:
+    """Until when a key is throttled, of a limit's state: its fourth time."""
+    parts = (text or b"").split()
+    return int(parts[3]) / 1e6 if len(parts) == 5 else 0.0
+
+
+def _workers(
+    said: Mapping[str, Mapping[str, Any]], consumers: Mapping[int, Iterable[Any]], now: float
+) -> list[WorkerFacts]:
+    read: dict[str, dict[int, tuple[int, float]]] = {name: {} for name in said}
+    for level, rows in consumers.items():
+        for info in map(_pairs, rows):
+            name = info["name"].decode("utf-8", "replace")
+            if name not in (PARKED, WAITING) and not name.endswith(RECLAIMER_SUFFIX):
+                read.setdefault(name, {})[level] = (info["pending"], info["idle"] / 1000)
+    return [_worker(name, said.get(name, {}), rows, now) for name, rows in sorted(read.items())]
+
+
+def _worker(name: str, said: Mapping[str, Any], rows: Mapping[int, tuple[int, float]], now: float) -> WorkerFacts:
+    silent = min((idle for _, idle in rows.values()), default=float("inf"))
+    at = float(said.get("at", 0.0))
+    return WorkerFacts(
+        name,
+        min(now - at, silent) <= HEARD,
+        frozenset(map(int, said["levels"])) if "levels" in said else frozenset(rows),
+        said.get("free"),
+        sum(pending for pending, _ in rows.values()),
+        said.get("concurrency"),
+        float(said.get("lease", LEASE)),
+        at,
+        {str(place): float(since) for place, since in said.get("runs", {}).items()},
+        "runs" in said and len(said["runs"]) >= said.get("busy", 0),
+    )
+
+
+def _said(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for i in range(0, len(reply), 2):
+        try:
+            said = orjson.loads(reply[i + 1])
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(said, dict):
+            found[reply[i].decode("utf-8", "replace")] = said
+    return found
+
+
+def _texts(reply: Sequence[bytes] | None) -> dict[str, str]:
+    rows = reply or ()
+    return {rows[i].decode("utf-8", "replace"): rows[i + 1].decode("utf-8", "replace") for i in range(0, len(rows), 2)}
+
+
+def _pairs(row: Sequence[Any]) -> dict[str, Any]:
+    return {row[i].decode(): row[i + 1] for i in range(0, len(row), 2)}
+
+
+def _sortable(entry_id: str) -> str:
+    """An entry id as the lanes write it, so that the order of texts is that of the ids; see ``lanes.inc.lua``."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    sequence = sequence or "0"
+    return f"{chr(64 + len(milliseconds))}{milliseconds}-{chr(64 + len(sequence))}{sequence}"
