@@ -309,6 +309,8 @@ class Consumer:
             with contextlib.suppress(BrokerError):  # The slots come back with the lease.
                 await self._gate.hand_over(0)
             await self._gate.close()
+        if not self._fetcher.trouble:
+            await self._fetching.leave()
         await self._fetching.close()
         await self._settling.close()
         for task in self._runners.abandoned:

@@ -115,6 +115,12 @@ class Reclaimer:
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
         """
+        try:
+            await self._sweep_on()
+        finally:
+            await self._reclaiming.leave()
+
+    async def _sweep_on(self) -> None:
         backoff = Backoff()
         wait = random.uniform(0, self.options.pause())  # noqa: S311 - no secret
         while not await self._stopped_within(wait):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.declare import Declared, Declaring
+from streams.broker.leaving import leave
 from streams.broker.scripts import Command, Script
 from streams.declaration import AS_IT_IS
 from streams.errors import BrokerError
@@ -296,6 +297,10 @@ class Fetching:
             back += await self._link.call(*_HAND_BACK.command(keys, self._group, self._consumer, PARKED, level, *ids))
         await self._dissolve()
         return back
+
+    async def leave(self) -> None:
+        """Take the consumer off its group, wherever nothing is pending with it. One command."""
+        await leave(self._link, self._streams, self._group, self._consumer)
 
     async def close(self) -> None:
         """Close its connections."""

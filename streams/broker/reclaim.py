@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
+from streams.broker.leaving import leave
 from streams.broker.scripts import Script
 from streams.keys import PARKED, WAITING, Keys
 from streams.priority import Levels
@@ -42,8 +43,9 @@ class Reclaiming:
         self._levels = levels.descending
         self._group = group
         self._consumer = consumer
-        streams = (keys.level(level) for level in self._levels)
-        self._keys = (keys.sweep(group), keys.retry(group), keys.attempts(group), *streams)
+        self._has_taken = False
+        self._streams = tuple(keys.level(level) for level in self._levels)
+        self._keys = (keys.sweep(group), keys.retry(group), keys.attempts(group), *self._streams)
 
     async def sweep(self, *, lease: float, lock: float, silence: float, most: int) -> Sweep:
         """Take over at most ``most`` stalled entries per level.
@@ -58,6 +60,7 @@ class Reclaiming:
         command = _SWEEP.command(self._keys, self._group, self._consumer, PARKED, *milliseconds, WAITING, *self._levels)
         now, mine, vanished, removed, restored, more, found = await self._link.call(*command)
         self._clock.observe(now)
+        self._has_taken = self._has_taken or vanished > 0 or bool(found)
         stalled = [
             Stalled(
                 Delivery(int(level), entry_id.decode(), (b"type", kind, b"id", event, b"meta", meta), count, record),
@@ -68,3 +71,8 @@ class Reclaiming:
             for level, entry_id, count, previous, record, kind, meta, event in found
         ]
         return Sweep(mine == 1, stalled, vanished, removed, restored, more == 1)
+
+    async def leave(self) -> None:
+        """Take its name off the group, if it ever took something over. One command at most."""
+        if self._has_taken:
+            await leave(self._link, self._streams, self._group, self._consumer)

@@ -397,6 +397,59 @@ async def test_a_consumer_that_is_removed_while_it_waits_loses_nothing(broker):
     assert consumer.stats.lost == 0
 
 
+async def test_fifty_restarts_in_order_leave_no_consumer(broker):
+    done = 0
+
+    async def handler(event) -> None:
+        nonlocal done
+        del event
+        done += 1
+
+    producer = Producer(broker, "s")
+    for batch in range(2):
+        made = [Consumer(broker, "s", "g", handler, ConsumerOptions(name=f"c{batch}-{n}")) for n in range(25)]
+        running = [asyncio.create_task(consumer.run()) for consumer in made]
+        await producer.publish_many(range(100), type="t")
+        for level in LEVELS:
+            await producer.publish(level, type="t", priority=level)
+        await eventually(lambda: done == 104 * (batch + 1), what="all events")  # noqa: B023
+        for consumer in made:
+            consumer.stop()
+        await asyncio.gather(*running)
+    assert [await consumers(broker, level) for level in LEVELS] == [set()] * len(LEVELS)
+
+
+async def test_a_consumer_that_leaves_something_behind_keeps_its_name(broker):
+    await Producer(broker, "s").publish(1, type="t")
+    fetching = Fetching(broker, broker.keys("s"), Levels(), "g", "left")
+    await fetching.ensure_group()
+    held = await fetching.take(1)
+    await fetching.leave()
+    assert await consumers(broker) == {"left"}
+    await acknowledge(broker, "left", held)
+    await fetching.leave()
+    assert await consumers(broker) == set()
+    await broker.control.call("XGROUP", "DESTROY", broker.keys("s").level(0), "g")
+    await fetching.leave()  # Nothing to leave: it is no error.
+
+
+async def test_a_reclaimer_that_stops_leaves_no_consumer(broker):
+    await Producer(broker, "s").publish(1, type="t")
+    (lost,) = await stall(broker)
+    sweeper = reclaimer(broker, interval=0.05)
+    running = asyncio.create_task(sweeper.run())
+    await eventually(lambda: sweeper.stalled == 1, what="the entry to be taken over")
+
+    async def parked() -> bool:
+        return (await owners(broker))[lost.place][0] == PARKED
+
+    await eventually(parked, what="the entry to wait for its retry")
+    assert any(name.startswith("r") for name in await consumers(broker))
+    sweeper.stop()
+    await running
+    assert await consumers(broker) == {"crashed", PARKED}
+
+
 async def test_without_a_group_it_waits(broker):
     sweeper = reclaimer(broker, interval=0.02)
     running = asyncio.create_task(sweeper.run())

@@ -267,6 +267,9 @@ class ModelFetching:
             f"{self._consumer} hand_back", lambda: self._world.model.hand_back(self._levels, self._consumer, held)
         )
 
+    async def leave(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

@@ -1,0 +1,25 @@
+"""leave: a consumer that stops in order takes its name off its group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+from streams.broker.link import Link
+from streams.broker.scripts import Script
+from streams.errors import BrokerError
+
+_LEAVE = Script("leave")
+_PATIENCE = 1.0
+"""Seconds that the server gets. A name that stays is removed by a reclaimer after an hour."""
+
+
+async def leave(link: Link, streams: Iterable[str], group: str, consumer: str) -> None:
+    """Take a consumer off a group wherever nothing is pending with it; whatever the server says. One command.
+
+    To be called when nothing that the consumer sent is under way any more.
+    """
+    with contextlib.suppress(BrokerError, TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            await link.call(*_LEAVE.command(streams, group, consumer))
