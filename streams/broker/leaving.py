@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from streams.broker.link import Link
 from streams.broker.scripts import Script
 from streams.errors import BrokerError
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 _LEAVE = Script("leave")
 _PATIENCE = 1.0
