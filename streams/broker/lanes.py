@@ -58,6 +58,11 @@ class Ways:
         self.orders: tuple[tuple[str, ...], ...] = (lanes.order_by,) if lanes.order_by else ()
         self._text = b""
 
+    @classmethod
+    def of(cls, given: Ways | Lanes) -> Ways:
+        """What is given; of lanes alone, those that this worker declares."""
+        return given if isinstance(given, Ways) else cls(given)
+
     def learn(self, text: bytes) -> None:
         """Take over what the scripts answered."""
         if not text or text == self._text:
@@ -75,8 +80,11 @@ class Ways:
         return list(dict.fromkeys(key for key in keys if key is not None))
 
 
-def follow(place: Place, group: str, ways: Ways, done: Iterable[Delivery], dead: Iterable[Delivery]) -> Command | None:
+def follow(
+    place: Place, group: str, given: Ways | Lanes, done: Iterable[Delivery], dead: Iterable[Delivery]
+) -> Command | None:
     """The command that lets the keys of settled entries go on; None: none of them has one."""
+    ways = Ways.of(given)
     if not ways.orders:
         return None
     arguments: list[Any] = []
@@ -123,11 +131,12 @@ class FetchingByKey(Fetching):
         group: str,
         consumer: str,
         declaring: Declaring,
-        ways: Ways,
+        ways: Ways | Lanes,
         known: Levels,
     ) -> None:
         super().__init__(broker, keys, levels, group, consumer, declaring)
-        self._ways, self._lanes = ways, ways.lanes
+        self._ways = Ways.of(ways)
+        self._lanes = self._ways.lanes
         self._place = Place.of(keys, known, group)
         self._lasts: dict[int, str] = {}
         self.vanished = 0
@@ -255,10 +264,10 @@ class Mending:
         ways: how it is lined up; told what the scripts know of it.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, ways: Ways) -> None:
+    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, ways: Ways | Lanes) -> None:
         self._link = broker.control
         self._group = group
-        self._ways = ways
+        self._ways = Ways.of(ways)
         self._place = Place.of(keys, levels, group)
 
     async def mend(self) -> tuple[int, int]:
