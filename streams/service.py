@@ -16,7 +16,6 @@ from streams.broker import Broker
 from streams.consumer import Consumer
 from streams.consumer_name import consumer_name
 from streams.crew import Crew
-from streams.forks import children_without, end_by
 from streams.lifeline import is_supervised
 from streams.patience import reach
 from streams.plans import GroupPlan, ServiceOptions
@@ -189,13 +188,9 @@ class Service:
         last.daemon = True
         # Taken out by the first signal. A second one may come while the first is handled, between any two steps of it.
         unused = [last]
-        ours = os.getpid()
 
         def received(number: int, frame: FrameType | None) -> None:
             del frame
-            if os.getpid() != ours:
-                end_by(number)  # Forked a moment ago, and told to end before it had the defaults back.
-                return
             if not unused and number == signal.SIGTERM and is_supervised():
                 return  # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
             self._is_asked_to_stop = True  # Seen from outside at once, even while a handler blocks the loop.
@@ -207,8 +202,7 @@ class Service:
         numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, received) for number in numbers}
         try:
-            with children_without(numbers):
-                yield
+            yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -166,7 +166,7 @@ class _Partition:
         """One event, wherever it is."""
         states: list[EntryState] = []
         with contextlib.suppress(NotFound):
-            states = await self._status.find(self._stream, name, group, partition=0)
+            states = await self._status.find(self._stream, name, group, depth=_DEPTH, partition=0)
         reasons = [reason for state in states if (reason := await self._state(state)) is not None]
         if reasons:
             return reasons

@@ -32,6 +32,12 @@ class Commanded(Spread):
 
     cli: Cli
 
+    async def begin_a_consumer(self, stream: str, group: str) -> None:
+        """A consumer that the server has just heard of."""
+        async with self.pipeline() as client:
+            key = client.broker.keys(stream).level((await client.status().levels(stream))[0])
+            await client.broker.control.call("XGROUP", "CREATECONSUMER", key, group, "alive")
+
 
 @pytest.fixture
 def spread(server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commanded:
@@ -181,6 +187,7 @@ def test_audit_and_search(spread: Commanded) -> None:
 def test_groups(spread: Commanded) -> None:
     (group,) = spread.cli.json("groups", "ls", "orders")["groups"]
     assert (group["dead"], group["present"], group["waiting"]) == (COUNT, True, COUNT)
+    asyncio.run(spread.begin_a_consumer("orders.p2", "g"))
     assert "is in use" in spread.cli("groups", "drop", "orders", "g", "--yes", code=1).stderr
     assert spread.cli.json("groups", "ls", "orders")["groups"][0]["present"]
     done = spread.cli.json("groups", "drop", "orders", "g", "--yes", "--force")

@@ -285,19 +285,7 @@ def test_no_handler_can_hang_the_stop(make_site: Callable[[], Site]) -> None:
         assert site.attempts()[events[0]] == [1, cases[name][3]], name
 
 
-# Handlers that start processes, raise, block, take long
-
-
-def test_a_child_that_a_handler_forks_ends_when_it_is_told_to(site: Site) -> None:
-    """By the default of the signal, which is no business of the worker's: from the event loop and from a thread."""
-    worker = site.worker()
-    events = site.publish([{"do": "fork"}]) + site.publish([{"do": "fork"}], kind="plain")
-    site.drained(90)
-    site.balance(events)
-    ends = site.of("forked")
-    assert [end["code"] for end in ends] == [-signal.SIGTERM] * 2
-    assert max(end["s"] for end in ends) < 10, "as if the child had been asked to stop in order"
-    assert worker.stop() == 0
+# Handlers that raise, block, take long
 
 
 def test_whatever_a_handler_raises_is_a_failure_and_the_worker_lives_on(site: Site) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -84,16 +83,6 @@ _RAISES: dict[str, Callable[[], BaseException]] = {
 }
 
 
-def _forked_and_ended() -> dict[str, Any]:
-    """How a child of a handler ends that is told to: its exit code, and how long that took."""
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    child.start()
-    began = time.monotonic()
-    child.terminate()
-    child.join(40)
-    return {"code": child.exitcode, "s": time.monotonic() - began}
-
-
 class Handlers:
     """The handlers: type ``job`` runs in the event loop, type ``plain`` in a thread."""
 
@@ -126,8 +115,6 @@ class Handlers:
             time.sleep(order["s"])
         elif do == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        elif do == "fork":
-            self.note("forked", **_forked_and_ended())
         elif do in _RAISES:
             self._end(event, do)
             raise _RAISES[do]()
