@@ -249,6 +249,7 @@ class Sharded(Clustered):
             server.kill()
         else:
             stop(server)
+            wait_until(lambda: _is_stopped(server), what="the server to stand still")
         try:
             yield
         finally:
@@ -262,6 +263,13 @@ class Sharded(Clustered):
         """The first name with this stem whose keys are on a shard."""
         names = (f"{stem}{n}" for n in range(among))
         return next(name for name in names if self.of(name) is server)
+
+
+def _is_stopped(server: Server) -> bool:
+    """Whether the system has stopped the process, all of its threads: it may answer until then."""
+    assert server.process is not None
+    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/stat")
+    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
 
 def _rows(text: bytes | dict) -> list[list[str]]:
