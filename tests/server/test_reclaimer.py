@@ -416,7 +416,9 @@ async def test_fifty_restarts_in_order_leave_no_consumer(broker):
         for consumer in made:
             consumer.stop()
         await asyncio.gather(*running)
-    assert [await consumers(broker, level) for level in LEVELS] == [set()] * len(LEVELS)
+    # What was read by many at once may have been put back; who owns that is no worker.
+    left = [await consumers(broker, level) - {PARKED} for level in LEVELS]
+    assert left == [set()] * len(LEVELS)
 
 
 async def test_a_consumer_that_leaves_something_behind_keeps_its_name(broker):

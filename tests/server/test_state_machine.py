@@ -284,8 +284,9 @@ class Machine(RuleBasedStateMachine):
             self.fail_one(known, later=False)
             if known.state == "dead":
                 return
-            self.call("ZADD", self.keys.retry("g"), 0, f"{known.level}|{known.entry_id}")  # The first of the due.
-            self.taken(consumer, self.run(self.fetching[consumer].take_due(1, 1)).deliveries)
+            self.call("ZADD", self.keys.retry("g"), 0, f"{known.level}|{known.entry_id}")
+            # All that is due: what is due on higher levels goes before it.
+            self.taken(consumer, self.run(self.fetching[consumer].take_due(100, 100)).deliveries)
             assert known.state == "processing"
             # The same worker has it again: what it still knows of the attempt before must not count.
             row = Postponed(known.stale[-1], 0)
