@@ -248,6 +248,18 @@ async def test_a_group_that_was_not_declared_deletes_nothing_of_a_declared_one_t
     assert await stored(broker) == ids
 
 
+async def test_a_declared_group_that_is_missing_deletes_nothing_of_one_that_was_not_declared(broker):
+    """The other way round: its own declaration is the only one, and the group that is there is another's."""
+    await declare(broker, "a", Declaration("work"))
+    ids = await publish(broker, 1)
+    held = await take(broker, "a")
+    for level in (0, 5):
+        await broker.control.call("XGROUP", "DESTROY", broker.keys("s").level(level), "a")
+        await broker.control.call("XGROUP", "CREATE", broker.keys("s").level(level), "foreign", "0")
+    await settling(broker, "a").settle(held)
+    assert await stored(broker) == ids
+
+
 async def test_dead_letters_of_a_dropped_group_are_not_put_back_for_nobody(broker):
     """The groups that are left would acknowledge what is not for them, and the event would be gone."""
     for group in "ab":
