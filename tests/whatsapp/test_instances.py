@@ -100,6 +100,16 @@ async def test_an_outage_leaves_what_was_known(server, namespace, binary):
     assert application.instances.get("7") is not None
 
 
+async def connection_is(connections: Connections, expected: tuple[Connection, str, str]) -> None:
+    """Wait for what the instance p1 is said to be: it is noted after the status of the message, by another write."""
+
+    async def noted() -> bool:
+        seen = (await connections.all()).get("p1")
+        return seen is not None and (seen.state, seen.source, seen.reason) == expected
+
+    await eventually(noted, what=f"the connection that is noted as {expected}")
+
+
 async def test_what_sending_and_webhooks_say_of_a_connection_is_seen(server, namespace, monkeypatch):
     monkeypatch.setattr("streams.whatsapp.sender._PROBE", 600.0)
     settings = replace(QUICK, webhook_secret="s", phone_number_id="p1")
@@ -107,13 +117,11 @@ async def test_what_sending_and_webhooks_say_of_a_connection_is_seen(server, nam
         pipeline = place.application.pipeline.asynchronous
         connections = Connections(pipeline)
         await status_is(place, await place.messages.add(PHONE, Text("x"), instance="p1"), "sent")
-        seen = (await connections.all())["p1"]
-        assert (seen.state, seen.source, seen.reason) == (Connection.OPEN, "sender", "")
+        await connection_is(connections, (Connection.OPEN, "sender", ""))
         place.phone.disconnected.add("p1")
         ident = await place.messages.add(PHONE, Text("x"), instance="p1", max_retries=0)
         await status_is(place, ident, "retrying")
-        seen = (await connections.all())["p1"]
-        assert (seen.state, seen.source, seen.reason) == (Connection.CLOSED, "sender", "not_registered")
+        await connection_is(connections, (Connection.CLOSED, "sender", "not_registered"))
 
         async def held() -> bool:
             return [pause.by for pause in await pipeline.pauses(STREAM).list()] == ["breaker"]
@@ -131,11 +139,7 @@ async def test_what_sending_and_webhooks_say_of_a_connection_is_seen(server, nam
 
             await tell("close")
 
-            async def heard() -> bool:
-                seen = (await connections.all())["p1"]
-                return (seen.source, seen.reason) == ("webhook", "401")
-
-            await eventually(heard, what="the webhook")
+            await connection_is(connections, (Connection.CLOSED, "webhook", "401"))
             await pipeline.pauses(STREAM).pause(instance="other")
             await tell("open")
             await status_is(place, waits, "sent")
