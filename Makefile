@@ -5,7 +5,7 @@ READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 FUZZ_READY := .venv-fuzz/.ready
 
-.PHONY: help demo demo-ui test conformance chaos fuzz api-fuzz test-all check mutants docs bench bench-peers import-time format clean
+.PHONY: help demo demo-ui test flakes conformance chaos fuzz api-fuzz test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ demo-ui: $(READY)  ## a living system with some trouble in it, and the dashboard
 
 test: $(READY)  ## every test, on every server found
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
+
+flakes: $(READY)  ## the suite again and again, every second time beside busy loops; RUNS=10 LOAD=2 TESTS=tests/server
+	@$(BIN)/python -m tests.flakes --runs $(or $(RUNS),10) --load $(or $(LOAD),2) $(TESTS)
 
 conformance: $(READY)  ## the whole server suite behind Sentinels, on a cluster, embedded, by TLS, and as users by role; ON=cluster
 	@set -e; for kind in $(or $(ON),sentinel cluster embedded tls acl); do echo "on: $$kind"; \

@@ -4,10 +4,11 @@ Leases, retries and limits are about time, so their tests are too. On a machine 
 stand still for a second; a lease is lost in that, rightly, and the test of the lease fails. So a process beside the
 tests sleeps, on each processor, and measures how much too late it is woken, and whether the clock of the day, which the
 server goes by, was set meanwhile. When a test fails and the machine stalled, then the result is inconclusive: the test
-is run again, and the other workers pause so long. When it fails on a machine that did not stall, or every time, then it
-has failed. What was repeated is listed at the end of the run.
+is run again in a process of its own, and the other workers pause so long. When it fails on a machine that did not
+stall, or every time, then it has failed. What was repeated is listed at the end of the run.
 
-``STREAMS_TEST_REPEATS=0`` takes every first result.
+Repeats have a budget, so that a suite that becomes nervous is noticed. ``STREAMS_TEST_REPEATS=0`` takes every first
+result; another number is the budget.
 """
 
 from __future__ import annotations
@@ -20,18 +21,23 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import pytest
-from _pytest.runner import runtestprotocol
-from pytest_timeout import _get_item_settings
 
 STALL = 0.1
 """Seconds too late that make a failure inconclusive. A quiet machine wakes a sleeper within a few milliseconds."""
 
-REPEATS = 3
+TRIES = 3
+"""How often one test is repeated at most, while the machine stalls."""
+
+BUDGET = 3
+"""How many tests of a run are repeated at most. A suite that needs more is not calm enough: the next failure counts."""
+
+TIMELESS = ("tests/unit", "tests/virtual", "tests/architecture")
+"""Tests in which no time passes, so a stall excuses nothing."""
 
 _METER = """
 import mmap, os, struct, sys, threading, time
@@ -95,13 +101,14 @@ class Meter:
 class Room:
     """Where the workers of one run are at work, each with its test, or one of them alone.
 
-    Who wants to be alone waits in the door, so that nobody comes in any more while the others finish.
+    A worker that wants to be alone waits in the door, so that no other comes in any more while the rest finishes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, budget: int) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
-        self._door, self._room = ((folder / name).open("w") for name in ("door", "room"))
+        self._budget = budget
+        self._door, self._room, self._used = ((folder / name).open("a+") for name in ("door", "room", "used"))
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -115,13 +122,27 @@ class Room:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Be there without the others."""
-        with _locked(self._door, fcntl.LOCK_EX), _locked(self._room, fcntl.LOCK_EX):
-            yield
+        """Send the others out, for a worker that is there with them; it is with them again afterwards."""
+        fcntl.flock(self._room, fcntl.LOCK_UN)  # Two that want to be alone would wait for each other for ever.
+        with _locked(self._door, fcntl.LOCK_EX):
+            fcntl.flock(self._room, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._room, fcntl.LOCK_SH)
+
+    def spend(self) -> bool:
+        """Take one repeat out of the budget of the run; false if it is used up. Only for a worker that is alone."""
+        self._used.seek(0)
+        if len(self._used.read()) >= self._budget:
+            return False
+        self._used.write("x")
+        self._used.flush()
+        return True
 
     def close(self) -> None:
         """Leave nothing behind."""
-        for file in (self._door, self._room):
+        for file in (self._door, self._room, self._used):
             file.close()
             Path(file.name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -137,44 +158,78 @@ def _locked(file: IO[str], kind: int) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
+class Repeat(NamedTuple):
+    """How the repeats of a test ended. ``stalls``: seconds of the machine's stalls; ``output``: of the last repeat."""
+
+    passed: bool
+    stalls: list[float]
+    output: str
+
+
 class Repeating:
     """The plugin, in each process that runs tests."""
 
-    def __init__(self, run: str, repeats: int) -> None:
-        self._repeats = repeats
+    def __init__(self, run: str, budget: int) -> None:
         self._meter = Meter()
-        self._room = Room(Path(tempfile.gettempdir()) / f"streams-tests-{run}")
+        self._room = Room(Path(tempfile.gettempdir()) / f"streams-tests-{run}", budget)
+        self._environment = {**os.environ, "STREAMS_TEST_REPEATS": "0"}  # Tests take variables out of it.
+        self._repeats: dict[str, Repeat] = {}
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        """Come in before the timer of the test starts: waiting for the others is none of its time."""
+        with self._room.together():
+            self._meter.reset()
+            return (yield)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run it, and run it again while its result says nothing."""
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        cancel_timer = item.config.hook.pytest_timeout_cancel_timer
-        cancel_timer(item=item)  # Waiting for the others is none of the test's time.
-        with self._room.together():
-            reports, stall = self._run(item, nextitem)
-        stalls = []
-        while any(report.failed for report in reports) and stall > STALL and len(stalls) < self._repeats:
-            stalls.append(stall)
-            cancel_timer(item=item)
-            with self._room.alone():
-                item._initrequest()  # type: ignore[attr-defined]  # As plugins do that rerun failures.
-                reports, stall = self._run(item, nextitem)
-        for report in reports:
-            if stalls and report.when == "call":
-                seconds = ", ".join(f"{stall:.2f}" for stall in stalls)
-                report.user_properties.append(("repeated", f"{item.nodeid}: the machine stalled for {seconds} s"))
-            item.ihook.pytest_runtest_logreport(report=report)
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        return True
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Do not run a test whose set-up failed here and that passed when it was repeated."""
+        return True if pyfuncitem.nodeid in self._repeats else None
 
-    def _run(self, item: pytest.Item, nextitem: pytest.Item | None) -> tuple[list[pytest.TestReport], float]:
-        settings = _get_item_settings(item)
-        if settings.timeout:
-            item.config.hook.pytest_timeout_set_timer(item=item, settings=settings)
-        self._meter.reset()
-        reports = runtestprotocol(item, log=False, nextitem=nextitem)
-        return reports, self._meter.worst
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Repeat the test while its result says nothing, and report the last result."""
+        report = yield
+        if report.failed and item.nodeid not in self._repeats and self._meter.worst > STALL and _may_repeat(item):
+            repeat = self._repeat(item)
+            if repeat.stalls:
+                self._repeats[item.nodeid] = repeat
+                seconds = ", ".join(f"{stall:.2f}" for stall in repeat.stalls)
+                text = f"{item.nodeid}: the machine stalled for {seconds} s"
+                report.user_properties.append(("repeated", text))
+        repeat = self._repeats.get(item.nodeid, Repeat(passed=False, stalls=[], output=""))
+        if report.failed and repeat.passed:
+            report.outcome, report.longrepr = "passed", None
+        elif report.failed and repeat.output:
+            report.sections.append(("the last repeat, alone", repeat.output))
+        return report
+
+    def _repeat(self, item: pytest.Item) -> Repeat:
+        """Run the test in a process of its own, while the other workers wait."""
+        item.config.hook.pytest_timeout_cancel_timer(item=item)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", item.nodeid]
+        stalls: list[float] = []
+        passed, output, stall = False, "", self._meter.worst
+        with self._room.alone():
+            while not passed and stall > STALL and len(stalls) < TRIES:
+                if not stalls and not self._room.spend():
+                    break
+                stalls.append(stall)
+                self._meter.reset()
+                done = subprocess.run(
+                    command,
+                    cwd=item.config.rootpath,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                    check=False,
+                )
+                passed, output, stall = done.returncode == 0, done.stdout, self._meter.worst
+        return Repeat(passed, stalls, output)
 
     def pytest_unconfigure(self) -> None:
         """Leave nothing behind."""
@@ -182,19 +237,25 @@ class Repeating:
         self._room.close()
 
 
+def _may_repeat(item: pytest.Item) -> bool:
+    """Whether time has a part in the test. Of pure logic and of virtual time each result counts."""
+    path = item.path.relative_to(item.config.rootpath) if item.path.is_relative_to(item.config.rootpath) else item.path
+    return not any(path.is_relative_to(folder) for folder in TIMELESS)
+
+
 def configure(config: pytest.Config) -> None:
     """Have the tests of this process repeated, unless it only hands them out."""
-    repeats = int(os.environ.get("STREAMS_TEST_REPEATS", REPEATS))
+    budget = int(os.environ.get("STREAMS_TEST_REPEATS", BUDGET))
     hands_out = bool(config.getoption("tx", None)) and not hasattr(config, "workerinput")
-    if repeats and not hands_out:
+    if budget and not hands_out:
         run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
-        config.pluginmanager.register(Repeating(run, repeats), "streams-repeating")
+        config.pluginmanager.register(Repeating(run, budget), "streams-repeating")
 
 
 def summarize(reporter: Any) -> None:
     """List what was repeated."""
     reports = [report for group in reporter.stats.values() for report in group if isinstance(report, pytest.TestReport)]
-    lines = sorted({text for report in reports for name, text in report.user_properties if name == "repeated"})
+    lines = sorted({str(text) for report in reports for name, text in report.user_properties if name == "repeated"})
     if lines:
         reporter.section("repeated alone, since the machine stalled")
         for line in lines:

@@ -18,8 +18,11 @@ ARTEFACTS = Path(__file__).parents[2] / ".artefacts"
 """Where screenshots are kept, to be looked at."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = os.environ.get("STREAMS_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), "")
+REQUIRED = os.environ.get("STREAMS_TEST_BROWSER") == "required"
+"""Whether a missing Chromium fails the tests instead of leaving them out: it does so wherever a change is judged."""
 needs_chromium = pytest.mark.skipif(
-    not CHROMIUM, reason="no Chromium on PATH; the pages' content is tested without, in tests/dashboard"
+    not CHROMIUM and not REQUIRED,
+    reason="no Chromium on PATH; the pages' content is tested without, in tests/dashboard",
 )
 
 
@@ -59,6 +62,7 @@ class Window:
 @asynccontextmanager
 async def window(url: str, **options: Any) -> AsyncIterator[Window]:
     """Open a browser; whoever leaves it made no complaint, and asked nobody else for anything."""
+    assert CHROMIUM, "a browser is required here and there is none on PATH: apt-get install chromium"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:

@@ -14,6 +14,7 @@ CONFTEST = """
     from tests import stalls
 
     stalls.STALL = {stall}
+    stalls.TIMELESS = ("timeless",)
 
     def pytest_configure(config):
         stalls.configure(config)
@@ -40,6 +41,8 @@ ALWAYS, NEVER = -1.0, 1e9
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("PYTEST_XDIST_TESTRUNUID", raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # Most of the time of such a run is imports.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_timeout -p xdist")
     pytester.makeini("[pytest]")
     return pytester
 
@@ -66,7 +69,7 @@ def test_a_failure_on_a_quiet_machine_is_one(project: pytest.Pytester) -> None:
 def test_a_test_that_fails_each_time_fails(project: pytest.Pytester) -> None:
     set_up(project, ALWAYS, FAILS_TWICE.replace("runs >= 2", "runs < 0"))
     project.runpytest_subprocess().assert_outcomes(failed=1)
-    assert (project.path / "runs").read_text() == "xxxx"
+    assert (project.path / "runs").read_text() == "xxxx"  # Once, and three times more.
 
 
 def test_repeats_can_be_refused(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,24 +110,70 @@ def test_a_repeat_is_alone(project: pytest.Pytester) -> None:
     assert all(line.count(", ") == 0 for line in result.outlines if "the machine stalled for" in line)
 
 
-def test_a_fixture_is_set_up_anew(project: pytest.Pytester) -> None:
+FAILS_ONCE_EACH = """
+    from pathlib import Path
+
+    import pytest
+
+    @pytest.mark.parametrize("n", range(4))
+    def test_it(n):
+        path = Path(f"{folder}/failed-{n}")
+        if not path.exists():
+            path.touch()
+            raise AssertionError
+"""
+
+
+def test_repeats_have_a_budget(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMS_TEST_REPEATS", "2")
+    set_up(project, ALWAYS, FAILS_ONCE_EACH)
+    result = project.runpytest_subprocess("-n", "2")
+    result.assert_outcomes(passed=2, failed=2)
+    assert len([line for line in result.outlines if "the machine stalled for" in line]) == 2
+
+
+def test_a_stall_excuses_no_test_in_which_no_time_passes(project: pytest.Pytester) -> None:
+    set_up(project, ALWAYS, FAILS_TWICE)
+    (project.path / "timeless").mkdir()
+    for path in project.path.glob("test_*.py"):
+        path.rename(project.path / "timeless" / path.name)
+    project.runpytest_subprocess().assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("half", ["before", "after"])
+def test_a_fixture_that_fails_has_its_test_repeated_once(project: pytest.Pytester, half: str) -> None:
     test = """
+        from pathlib import Path
+
         import pytest
 
-        made = []
+        def fails_once():
+            path = Path("{folder}/failed")
+            if not path.exists():
+                path.touch()
+                raise AssertionError
 
         @pytest.fixture
-        async def one():
-            made.append(1)
-            yield len(made)
+        def before():
+            fails_once()
 
         @pytest.fixture
-        def anyio_backend():
-            return "asyncio"
+        def after():
+            yield
+            fails_once()
 
-        @pytest.mark.anyio
-        async def test_it(one):
-            assert one == 3
+        def test_it(HALF):
+            with Path("{folder}/ran").open("a") as file:
+                file.write("x")
     """
-    set_up(project, ALWAYS, test)
-    project.runpytest_subprocess().assert_outcomes(passed=1)
+    set_up(project, ALWAYS, test.replace("HALF", half))
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*repeated alone*"])
+    assert (project.path / "ran").read_text() == {"before": "x", "after": "xx"}[half]
+
+
+def test_what_the_last_repeat_printed_is_shown(project: pytest.Pytester) -> None:
+    set_up(project, ALWAYS, 'def test_it():\n    raise AssertionError("its words")')
+    result = project.runpytest_subprocess()
+    result.stdout.fnmatch_lines(["*the last repeat, alone*", "*its words*"])
