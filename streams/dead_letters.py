@@ -8,8 +8,8 @@ from typing import Any
 from streams.broker import Broker
 from streams.dead_letter import DeadLetter, Filter
 from streams.errors import BrokerUnavailable, ConfigurationError, NotFound
-from streams.keys import checked_name
-from streams.letters import LetterPage, Letters, Replay, checked_id, order
+from streams.keys import checked_name, entry_order
+from streams.letters import LetterPage, Letters, Replay, checked_id
 from streams.partitioned import ask_each, merged, partitions_of, partly, tolerant
 
 __all__ = ["DeadLetters", "LetterPage", "Replay"]
@@ -50,7 +50,7 @@ class DeadLetters:
         start = checked_id(after) if after else ""
         away: dict[str, BrokerUnavailable] = {}
         parts = [tolerant(part.stream, part.iterate(where or Filter(), start), away) for part in await self._parts()]
-        async for letter in merged(parts, lambda letter: order(letter.id)):
+        async for letter in merged(parts, lambda letter: entry_order(letter.id)):
             yield letter
         if away:
             raise partly(self.stream, away, None)
@@ -65,7 +65,7 @@ class DeadLetters:
             return found
         start, away, parts = checked_id(after) if after else "", dict[str, BrokerUnavailable](), await self._parts()
         sources = [tolerant(part.stream, part.iterate(where or Filter(), start), away) for part in parts]
-        async for letter in merged(sources, lambda letter: order(letter.id)):
+        async for letter in merged(sources, lambda letter: entry_order(letter.id)):
             if len(found) >= limit and letter.id != found[-1].id:
                 break
             found.append(letter)
@@ -101,7 +101,7 @@ class DeadLetters:
     async def latest(self, most: int) -> AsyncIterator[DeadLetter]:
         """The newest, newest first; one command per 500."""
         parts = [part.latest(most) for part in await self._parts()]
-        async for letter in merged(parts, lambda letter: tuple(-number for number in order(letter.id))):
+        async for letter in merged(parts, lambda letter: tuple(-number for number in entry_order(letter.id))):
             if most <= 0:
                 return
             yield letter
@@ -249,13 +249,14 @@ class DeadLetters:
 
 def _first_of(pages: Sequence[LetterPage], limit: int) -> LetterPage:
     """The first letters of several partitions; where one was not read to its end, not beyond what was read of it."""
-    ends = [order(page.next) for page in pages if page.next]
-    letters = sorted((letter for page in pages for letter in page.letters), key=lambda letter: order(letter.id))
+    ends = [entry_order(page.next) for page in pages if page.next]
+    letters = sorted((letter for page in pages for letter in page.letters), key=lambda letter: entry_order(letter.id))
     if ends:
-        letters = [letter for letter in letters if order(letter.id) <= min(ends)]
+        letters = [letter for letter in letters if entry_order(letter.id) <= min(ends)]
     end = "-".join(map(str, min(ends))) if ends else ""
     if len(letters) > limit:
-        last = order(letters[limit - 1].id)  # Letters of the same id are not parted: the next page begins behind it.
-        kept = [letter for letter in letters if order(letter.id) <= last]
+        # Letters of the same id are not parted: the next page begins behind it.
+        last = entry_order(letters[limit - 1].id)
+        kept = [letter for letter in letters if entry_order(letter.id) <= last]
         return LetterPage(kept, kept[-1].id if len(kept) < len(letters) else end)
     return LetterPage(letters, end)

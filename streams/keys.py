@@ -251,3 +251,9 @@ def parse_member(text: str) -> tuple[int, str]:
     if found is None:
         raise InvalidName(f"{text!r} is not of the form LEVEL|ID")
     return int(found[1]), found[2]
+
+
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """What entry ids are sorted by: as texts they would stand in another order."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds or 0), int(sequence or 0)

@@ -13,6 +13,7 @@ from streams.broker.dead_letters import DeadLetterStore, StoredLetter
 from streams.codec import encode_body
 from streams.dead_letter import DeadLetter, Filter, letter_of
 from streams.errors import NotFound
+from streams.keys import entry_order
 
 _PAGE = 500
 _BATCH = 100
@@ -157,7 +158,7 @@ class Letters:
         after, last = "", await self._store.newest()
         while page := await self._store.page(after, _PAGE):
             for stored in page:
-                if order(stored.letter_id) > order(last):
+                if entry_order(stored.letter_id) > entry_order(last):
                     return
                 if where.takes(self.read(stored)):
                     yield stored
@@ -185,9 +186,3 @@ def checked_id(letter_id: str) -> str:
             f"{letter_id!r} is no id of a dead letter: ids look like 1700000000000-0 (see 'streams dead ls')"
         )
     return letter_id
-
-
-def order(letter_id: str) -> tuple[int, int]:
-    """What ids are sorted by."""
-    milliseconds, _, sequence = letter_id.partition("-")
-    return int(milliseconds or 0), int(sequence or 0)

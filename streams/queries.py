@@ -20,7 +20,7 @@ from streams.codec import decode
 from streams.dead_letter import DeadLetter
 from streams.doctor import Doctor, Finding
 from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
-from streams.letters import order
+from streams.keys import entry_order, member
 from streams.limits import LimitInfo
 from streams.ordered_keys import OrderedKey
 from streams.overview import Overview, StreamView, grouped_views
@@ -72,13 +72,17 @@ class Chart:
 
 @dataclass(slots=True)
 class Item:
-    """One entry of a list, ready to be shown: ``event_id`` and ``type`` are '' where it cannot be read."""
+    """One entry of a list, ready to be shown: ``event_id`` and ``type`` are '' where it cannot be read.
+
+    ``runs``: seconds for which its handler runs at least, as its worker wrote down lately; None where it did not.
+    """
 
     listed: Listed
     event_id: str
     type: str
     meta: Mapping[str, Any]
     size: int
+    runs: float | None = None
 
 
 class Queries:
@@ -165,7 +169,9 @@ class Queries:
         elif state == "retrying":
             found = await listing.retrying(group, first, most)
         elif state == "processing":
-            found = [row for row in await listing.processing(group, level, after, most) if row.consumer]
+            found = await listing.processing(group, level, after, most)
+            runs = await self._runs(stream, group)
+            return [_item(row, runs) for row in found]
         else:
             found = await listing.stored(level, after, most)
         return [_item(row) for row in found]
@@ -198,17 +204,25 @@ class Queries:
         return {(reason.stream, reason.group): reason for reason in found.reasons}
 
     async def in_hand(self, stream: str, group: str, consumer: str, most: int = 50) -> list[Item]:
-        """What one worker has in hand, with the age of its lease as ``listed.silent``. Two commands per level.
+        """What one worker has in hand, what runs longest first. Two commands per level and one.
 
         Of a stream with partitions: on each, where the worker has the same name or that of a later start of its own.
         """
-        found: list[Listed] = []
+        found: list[Item] = []
         for name, levels in (await self._pipeline.status().streams_of(stream)).items():
             listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(name))
+            runs = await self._runs(name, group, consumer)
             for level in sorted(levels, reverse=True):
                 if len(found) < most:
-                    found += await listing.processing(group, level, "", most - len(found), consumer)
-        return [_item(row) for row in found]
+                    rows = await listing.processing(group, level, "", most - len(found), consumer)
+                    found += [_item(row, runs) for row in rows]
+        return sorted(found, key=lambda item: -(item.runs or 0.0))
+
+    async def _runs(self, stream: str, group: str, consumer: str = "") -> dict[str, float]:
+        """Seconds since which at least something runs, by ``level|entry id``: what workers wrote down. One command."""
+        said = await self._figures(stream, group).workers()
+        rows = [row for name, row in said.items() if consumer in ("", name)]
+        return {place: max(0.0, self._now - since) for row in rows for place, since in row.get("runs", {}).items()}
 
     async def workers(self) -> list[WorkerView]:
         """Who works, on every group; of shards that are away nothing is told, and they are in ``away``."""
@@ -238,9 +252,9 @@ class Queries:
         if len(pages) == 1:
             return pages[0]
         rows = [(ident, facts | {"partition": str(n)}) for n, page in enumerate(pages) for ident, facts in page]
-        rows.sort(key=lambda row: order(row[0]), reverse=True)
+        rows.sort(key=lambda row: entry_order(row[0]), reverse=True)
         last = rows[most - 1][0] if len(rows) > most else ""
-        return [row for row in rows if not last or order(row[0]) >= order(last)]
+        return [row for row in rows if not last or entry_order(row[0]) >= entry_order(last)]
 
     @property
     def _now(self) -> float:
@@ -258,12 +272,14 @@ def _sum(rows: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return total
 
 
-def _item(listed: Listed) -> Item:
+def _item(listed: Listed, runs: Mapping[str, float] | None = None) -> Item:
+    place = member(listed.level, listed.place)
+    since = (runs or {}).get(place)
     try:
         event = decode(listed.fields)
     except StreamsError:
-        return Item(listed, "", "", {}, sum(map(len, listed.fields)))
-    return Item(listed, event.id or f"{listed.level}|{listed.place}", event.type, event.meta, len(event.raw))
+        return Item(listed, "", "", {}, sum(map(len, listed.fields)), since)
+    return Item(listed, event.id or place, event.type, event.meta, len(event.raw), since)
 
 
 def shown(value: Any) -> str:

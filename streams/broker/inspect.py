@@ -11,7 +11,7 @@ from streams.broker.errands import PATIENCE
 from streams.broker.pauses import Stored, stored_pauses
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError, BrokerUnavailable, CommandRefused, GroupMissing, InvalidName, NotFound
-from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, index_key, parse_member
+from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, entry_order, index_key, parse_member
 from streams.partitions import Partitions
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
@@ -226,7 +226,7 @@ class Inspecting:
         last = {i["name"].decode(): i["last-delivered-id"].decode() for i in map(_pairs, groups)}.get(group)
         if last is None:
             raise GroupMissing(f"stream {stream!r} has no group {group!r} on level {level}")
-        if _order(entry_id) <= _order(last):
+        if entry_order(entry_id) <= entry_order(last):
             found.state = "done"
         elif stored:
             found.state = "pending"
@@ -298,11 +298,6 @@ def _pairs(row: Sequence[Any]) -> dict[str, Any]:
     return {row[i].decode(): row[i + 1] for i in range(0, len(row), 2)}
 
 
-def _order(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
-
-
 def _next_id(entry_id: str) -> str:
-    milliseconds, sequence = _order(entry_id)
+    milliseconds, sequence = entry_order(entry_id)
     return f"{milliseconds}-{sequence + 1}"

@@ -8,9 +8,17 @@ from typing import Any, NamedTuple
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
 from streams.errors import BrokerError, GroupMissing
-from streams.keys import PARKED, Keys, parse_member
+from streams.keys import PARKED, WAITING, Keys, entry_order, parse_member
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
+_CONSUMERS = 32
+"""So many consumers are asked one by one where what waits stands before what runs."""
+
+
+_RESTING = {PARKED, WAITING}
+"""Consumers that are no workers: theirs is what waits for a retry, a limit or its key."""
+_Pending = tuple[str, str, float, int]
+"""Entry id, consumer, seconds since it was last heard of, and how often it was given out."""
 
 
 class Listed(NamedTuple):
@@ -72,20 +80,41 @@ class Listing:
         ]
 
     async def processing(self, group: str, level: int, after: str, most: int, consumer: str = "") -> list[Listed]:
-        """What is with consumers, or one of them, on one level, the oldest first, from behind the id ``after``."""
-        first = f"({after}" if after else "-"
+        """What is with workers, or one of them, on one level, the oldest first, from behind the id ``after``.
+
+        Retries and what is lined up behind a key are pending as well, and may be many: they hide nothing here. Where
+        they stand before what runs, the consumers are asked one by one; of more than 32 that hold something, those that
+        hold most.
+        """
+        key = self._keys.level(level)
         try:
-            rows = await self._link.call(
-                "XPENDING", self._keys.level(level), group, first, "+", most, *filter(None, [consumer])
-            )
+            page = await self._pending(key, group, after, most, consumer)
+            rows = [row for row in page if row[1] not in _RESTING]
+            if len(page) == most and len(rows) < most:
+                rows = await self._with_workers(key, group, after, most)
         except GroupMissing:
             return []
-        held = [(row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in rows]
-        fields = await self._fields([(level, entry_id) for entry_id, *_ in held])
+        fields = await self._fields([(level, entry_id) for entry_id, *_ in rows])
         return [
-            Listed(level, entry_id, None, "" if consumer == PARKED else consumer, silent, count, stored)
-            for (entry_id, consumer, silent, count), stored in zip(held, fields, strict=True)
+            Listed(level, entry_id, None, consumer, silent, count, stored)
+            for (entry_id, consumer, silent, count), stored in zip(rows, fields, strict=True)
         ]
+
+    async def _pending(self, key: str, group: str, after: str, most: int, consumer: str) -> list[_Pending]:
+        rows = await self._link.call(*_pending_command(key, group, after, most, consumer))
+        return [(row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in rows]
+
+    async def _with_workers(self, key: str, group: str, after: str, most: int) -> list[_Pending]:
+        summary = await self._link.call("XPENDING", key, group)
+        held = {name.decode(): int(count) for name, count in summary[3] or ()}
+        busy = sorted(held.keys() - _RESTING, key=lambda name: -held[name])[:_CONSUMERS]
+        commands = [_pending_command(key, group, after, most, name) for name in busy]
+        found: list[_Pending] = []
+        for reply in await self._link.batch(commands) if commands else ():
+            if isinstance(reply, BrokerError):
+                raise reply
+            found += [(row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in reply]
+        return sorted(found, key=lambda row: entry_order(row[0]))[:most]
 
     async def stored(self, level: int, after: str, most: int) -> list[Listed]:
         """What is stored on one level, whoever has it, the oldest first, from behind the entry id ``after``."""
@@ -127,3 +156,8 @@ def _pairs(fields: Sequence[Any]) -> dict[str, str]:
     return {
         fields[i].decode("utf-8", "replace"): fields[i + 1].decode("utf-8", "replace") for i in range(0, len(fields), 2)
     }
+
+
+def _pending_command(key: str, group: str, after: str, most: int, consumer: str) -> tuple[str | int, ...]:
+    first = f"({after}" if after else "-"
+    return ("XPENDING", key, group, first, "+", most, *filter(None, [consumer]))

@@ -16,7 +16,7 @@ import orjson
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
-from streams.keys import Keys
+from streams.keys import Keys, entry_order
 
 SAME = 60.0
 """Seconds within which what several workers notice at the same place is one loss."""
@@ -41,14 +41,14 @@ class Mark(NamedTuple):
         """The higher of both."""
         if other is None:
             return self
-        return Mark(max(self.last, other.last, key=order), max(self.added, other.added))
+        return Mark(max(self.last, other.last, key=entry_order), max(self.added, other.added))
 
     def loss(self, now: Mark | None) -> Loss | None:
         """What is missing at a place that was here and is at ``now``; None: it has no such place any more."""
         if now is None:
-            return Loss(self.last, "", max(self.added, 0)) if order(self.last) > (0, 0) else None
+            return Loss(self.last, "", max(self.added, 0)) if entry_order(self.last) > (0, 0) else None
         missing = self.added - now.added if min(self.added, now.added) >= 0 else 0
-        if missing > 0 or order(self.last) > order(now.last):
+        if missing > 0 or entry_order(self.last) > entry_order(now.last):
             return Loss(self.last, now.last, max(missing, 0))
         return None
 
@@ -74,12 +74,6 @@ class Loss:
 
 Marks = dict[str, Mark]
 Losses = dict[str, Loss]
-
-
-def order(entry_id: str) -> tuple[int, int]:
-    """Entry ids in their order."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds or 0), int(number or 0)
 
 
 def level_of(level: int) -> str:

@@ -37,8 +37,8 @@ FIND_HELP = (
 )
 WORKERS_HELP = (
     "Show who works for which group, as they said within the last ten seconds."
-    "\n\nWith --in-hand also what each has in hand, and since when nothing was heard of it."
-    + examples("streams workers", "streams workers --in-hand --json")
+    "\n\nWith --in-hand also what each has in hand, what runs longest first: for how long its handler runs at least,"
+    " and when its lease was renewed last." + examples("streams workers", "streams workers --in-hand --json")
 )
 AUDIT_HELP = (
     "Show what operators did on a stream, the latest first."
@@ -110,18 +110,19 @@ def workers(
         write_json({"workers": plain, "away": [shard.as_plain() for shard in away]})
         tell_away(away)
         return
-    made = table("WORKER", "GROUP", "HOST", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">LAST HEARD OF")
+    made = table("WORKER", "GROUP", "HOST", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">RUNS FOR", ">LAST HEARD OF")
     for worker, items in found:
         said = worker.said
         made.add_row(
             cell(worker.name), cell(f"{worker.stream}/{worker.group}"), cell(said.get("host", "")),
             cell(said.get("version", "")), f"{said.get('busy', 0)} / {said.get('concurrency', 0)}",
-            str(said.get("done", 0)), str(said.get("rate", "")), span(worker.silent),
+            str(said.get("done", 0)), str(said.get("rate", "")), "",
+            span(worker.silent),
         )  # fmt: skip
         for item in items:
-            made.add_row(
-                "", cell(ident(item.event_id)), cell(shown(item.type)), "", "", "", "", span(item.listed.silent)
-            )
+            runs = "" if item.runs is None else span(item.runs)
+            what = cell(ident(item.event_id)), cell(shown(item.type))
+            made.add_row("", *what, "", "", "", "", runs, span(item.listed.silent))
     stdout().print(made)
     tell_away(away)
 
@@ -159,6 +160,6 @@ def audit(  # noqa: PLR0913 - each is an option of the command
 def _plain(item: Item) -> dict[str, Any]:
     entry = f"{item.listed.level}|{item.listed.place}"
     return {
-        "entry": entry, "event_id": item.event_id, "type": shown(item.type), "silent": item.listed.silent,
-        "deliveries": item.listed.deliveries,
+        "entry": entry, "event_id": item.event_id, "type": shown(item.type), "runs": item.runs,
+        "silent": item.listed.silent, "deliveries": item.listed.deliveries,
     }  # fmt: skip

@@ -28,7 +28,7 @@ from streams.cli.common import (
 from streams.status import EntryState
 
 HELP = (
-    "Show where one event stands, in each group."
+    "Show where one event stands, in each group, and why it waits; streams why says more of that."
     "\n\nThe id is an event id, an entry id, or LEVEL|ENTRY-ID. States: scheduled, pending, processing, retrying, dead,"
     " done. Of an event that was handled nothing is kept: it is known to be done by its entry id only."
     "\n\nThe body is shown with --body only, and phone numbers and other long numbers are masked everywhere else."
@@ -55,19 +55,24 @@ def show(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Show an event; see HELP."""
 
-    async def main() -> list[EntryState]:
+    async def main() -> list[tuple[EntryState, str]]:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.status().find(stream, ident, group, partition=partition)
+            states = await pipeline.status().find(stream, ident, group, partition=partition)
+            if all(state.state in _ENDED for state in states):
+                return [(state, "") for state in states]
+            reasons = (await pipeline.why(stream, ident, group=group, partition=partition)).reasons
+            told = {(reason.stream, reason.group): reason.sentence for reason in reasons}
+            return [(state, told.get((state.stream, state.group), "")) for state in states]
 
-    states = run(main)
+    found = run(main)
     if as_json:
-        write_json({"states": [plain_state(state, body=body) for state in states]})
+        write_json({"states": [plain_state(state, body=body) | {"why": why} for state, why in found]})
         return
     console = stdout()
-    for at, state in enumerate(states):
+    for at, (state, why) in enumerate(found):
         if at:
             console.print()
-        _print(console, state, body=body)
+        _print(console, state, why, body=body)
 
 
 def plain_state(state: EntryState, *, body: bool) -> dict[str, Any]:
@@ -86,14 +91,15 @@ def _body(state: EntryState) -> str:
     return state.raw.decode(errors="replace")
 
 
+_ENDED = ("done", "dead")
 _STYLES = {"processing": "green", "retrying": "yellow", "dead": "red", "done": "green"}
 
 
-def _print(console: Console, state: EntryState, *, body: bool) -> None:
+def _print(console: Console, state: EntryState, why: str, *, body: bool) -> None:
     style = _STYLES.get(state.state, "bold")
     where = f"{state.stream}/{state.group}" if state.group else state.stream
     console.print(f"[bold]{cell(where)}[/]  [{style}]{state.state}[/]")
-    console.print(facts(list(_facts(state))))
+    console.print(facts([*_facts(state), ("why", "" if state.state in _ENDED else why)]))
     if state.errors:
         console.print()
         console.print(errors_table(state.errors))

@@ -143,7 +143,8 @@ class Mending:
         rows = [
             {
                 "entry": f"{item.listed.level}|{item.listed.place}", "event_id": item.event_id,
-                "type": shown(item.type), "silent": item.listed.silent, "deliveries": item.listed.deliveries,
+                "type": shown(item.type), "runs": item.runs, "silent": item.listed.silent,
+                "deliveries": item.listed.deliveries,
             }
             for item in items
         ]  # fmt: skip

@@ -12,11 +12,13 @@ from streams.broker import Broker
 from streams.broker.access import Accessing
 from streams.broker.connection import EMBEDDED
 from streams.broker.diagnose import Denied, Diagnosing
+from streams.broker.figures import FigureStore
 from streams.broker.shards import Away, away_index, each
 from streams.broker.watermarks import Marking
 from streams.doctor import servers
 from streams.doctor.finding import ORDER, SERVER_CODES, STREAM_CODES, Bounds, Finding, Severity
 from streams.doctor.leftovers import judge_losses
+from streams.doctor.running import judge_runs
 from streams.doctor.stream import judge_stream
 from streams.errors import AccessDenied, BrokerUnavailable, NotFound, WrongKeyType
 from streams.pauses import Pauses
@@ -55,7 +57,7 @@ class Doctor:
         may do, one per permission of the role and three; per stream
         6, 5 per level, 3 more per level and group, 6 per group, and one per watermark;
         2, 1 per level, 2 per level and group and 1 per group for what waits for nothing, and more only if something
-        waits for long.
+        waits for long; 1 per group for what runs.
 
         Args:
             stream: only this one besides the server; '': all.
@@ -146,6 +148,7 @@ class Doctor:
         except AccessDenied:
             findings.append(_unknown("lost", name, Denied("hgetall, xinfo|stream and xinfo|groups")))
         findings += await self._runnable(name)
+        findings += await self._running(name, sorted({row.group for row in facts.groups}))
         return [*findings, *judge_stream(facts, pauses, self._broker.clock.now(), self._bounds)]
 
     async def _runnable(self, name: str) -> list[Finding]:
@@ -164,6 +167,20 @@ class Doctor:
             )
             for reason in reasons
         ]  # fmt: skip
+
+    async def _running(self, name: str, groups: list[str]) -> list[Finding]:
+        """Handlers that run for long."""
+        now, keys = self._broker.clock.now(), self._broker.keys(name)
+        findings: list[Finding] = []
+        try:
+            for group in groups:
+                workers = await FigureStore(self._broker, keys, group).workers()
+                findings += judge_runs(name, group, workers, now, self._bounds)
+        except AccessDenied:
+            findings.append(_unknown("long-running", name, Denied("hgetall")))
+        except WrongKeyType:
+            pass  # Told as ``key-type``.
+        return findings
 
 
 def _unknown(code: str, where: str, denied: Denied) -> Finding:

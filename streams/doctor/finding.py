@@ -17,6 +17,7 @@ STREAM_CODES = (
     "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",
     "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
     "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost", "runnable-but-waiting",
+    "long-running",
 )  # fmt: skip
 """Every code there is: each is one check, of the server or of each stream."""
 
@@ -71,6 +72,7 @@ class Bounds:
         lag: seconds that a replica may be behind.
         waste: how many times its content a stream may cost.
         runnable: seconds that an event may wait although nothing holds it and a worker has a free handler.
+        running: seconds that a handler may run.
         small: bytes up to which a stream's cost is of no interest.
     """
 
@@ -85,4 +87,5 @@ class Bounds:
     lag: float = 10.0
     waste: float = 4.0
     runnable: float = 30.0
+    running: float = 600.0
     small: int = 2**20

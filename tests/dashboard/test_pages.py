@@ -254,10 +254,8 @@ async def test_many_viewers_cost_the_server_no_more_than_one(server, namespace):
         assert place.dashboard._pages.queries.looks <= 3
 
 
-async def test_a_server_that_is_away_is_said(server, namespace, binary):
-    from tests.servers import Server
-
-    other = Server(binary).start()
+async def test_a_server_that_is_away_is_said(make_server, namespace, binary):
+    other = make_server(binary)
     async with board(other, namespace) as place:
         client = await place.log_in("viewer")
         other.kill()
@@ -271,7 +269,6 @@ async def test_a_server_that_is_away_is_said(server, namespace, binary):
             return (await client.get("/", timeout=30.0)).status_code == 200
 
         await eventually(back, seconds=30.0)
-    other.close()
 
 
 async def test_the_pages_speak_portuguese(server, namespace):

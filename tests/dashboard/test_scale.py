@@ -16,7 +16,7 @@ from tests.whatsapp.servers import serving
 
 PENDING, DEAD, STREAMS, CONSUMERS = 1_000_000, 100_000, 200, 500
 PAGES = {
-    "/streams/orders?group=billing": 150, "/streams/orders?group=billing&state=processing": 150,
+    "/streams/orders?group=billing": 150, "/streams/orders?group=billing&state=processing": 190,
     "/streams/orders?group=billing&state=retrying": 150, "/streams/orders?group=billing&reach=quarter": 200,
     "/streams/orders/dead?group=billing": 150, "/streams/orders/dead?group=billing&tenant=nobody": 150,
     "/streams/orders/event?id=0%7C1-1": 130, "/streams/orders/event?id=no-such-event": 100,

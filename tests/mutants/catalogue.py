@@ -858,7 +858,7 @@ MUTANTS = (
     ),
     Mutant(
         "only-the-tail-is-missed", "broker/watermarks.py",
-        "        if missing > 0 or order(self.last) > order(now.last):\n", "        if order(self.last) > order(now.last):\n",
+        "        if missing > 0 or entry_order(self.last) > entry_order(now.last):\n", "        if entry_order(self.last) > entry_order(now.last):\n",
         (LOSSES,), "events that are lost before others that are there are not missed",
     ),
     Mutant(

@@ -195,9 +195,11 @@ def test_publish_one_and_show_it(cli, server):
         client.xgroup_create(f"{cli.env['STREAMS_NAMESPACE']}:{{orders}}:5", "billing", id="0")
     (state,) = cli.json("show", "orders", receipt["entry_id"])["states"]
     assert state["state"] == "pending"
+    assert "no worker" in state["why"]
     assert state["meta"] == {"tenant": "+******67", "region": "eu"}
     assert "body" not in state
     shown = cli("show", "orders", receipt["event_id"])
+    assert "no worker" in shown.stdout
     assert "1234567" not in shown.stdout
     assert "Ada" not in shown.stdout
     assert "Ada" in cli("show", "orders", receipt["event_id"], "--body").stdout

@@ -9,7 +9,9 @@ import orjson
 import pytest
 
 from streams import DeadLetters, Event, EventError, Filter, NotFound, NotWaiting, Pipeline, Producer, Reject, Settings
+from streams.doctor import Bounds, Doctor
 from streams.impatience import Impatience
+from streams.keys import PARKED, WAITING
 from streams.outcomes import Outcomes
 from streams.queries import Queries
 from streams.searching import Search
@@ -196,7 +198,32 @@ async def test_events_are_found_by_what_they_carry(server, namespace):
         assert len((await Search(pipeline).search("acme")).left_out) == 8
 
 
-async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace):
+@pytest.mark.parametrize("consumers", [2, 40])
+async def test_what_waits_before_it_does_not_hide_what_runs(server, namespace, consumers):
+    """Retries, and what is lined up behind a key, are pending as well."""
+    async with pipeline_on(server, namespace) as pipeline:
+        key, call = pipeline.broker.keys("s").level(0), pipeline.broker.control.call
+        await call("XGROUP", "CREATE", key, "g", "0", "MKSTREAM")
+
+        async def hold(name: str, ident: str) -> None:
+            await call("XADD", key, "*", "type", "t", "id", ident, "data", "1")
+            await call("XREADGROUP", "GROUP", "g", name, "STREAMS", key, ">")
+
+        for name in (PARKED, WAITING):
+            for n in range(60):
+                await hold(name, f"{name}{n}")
+        for n in range(consumers):
+            await hold(f"w{n}", f"runs-{n}")
+        queries = Queries(pipeline)
+        first = await queries.items("s", "g", "processing", 0, most=50)
+        assert {item.event_id for item in first} <= {f"runs-{n}" for n in range(consumers)}
+        assert [item.listed.consumer for item in first[:2]] == ["w0", "w1"]
+        second = await queries.items("s", "g", "processing", 0, after=first[0].listed.place, most=50)
+        assert second[0].event_id == "runs-1"
+
+
+async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace, monkeypatch):
+    monkeypatch.setattr("streams.recorder.EVERY", 0.05)
     pipeline, free = pipeline_on(server, namespace), asyncio.Event()
 
     @pipeline.handler("s", group="g", concurrency=2)
@@ -210,13 +237,21 @@ async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace):
 
         async def busy() -> bool:
             found = await queries.workers()
-            return bool(found) and bool(await queries.in_hand("s", "g", found[0].name))
+            held = await queries.in_hand("s", "g", found[0].name) if found else []
+            return bool(held) and held[0].runs is not None
 
-        await eventually(busy, what="a worker with something in hand")
+        await eventually(busy, what="a worker that wrote down what it runs")
         (worker,) = await queries.workers()
         (item,) = await queries.in_hand("s", "g", worker.name)
         assert (item.event_id, item.listed.level) == ("held", 5)
         assert 0 <= item.listed.silent < 60
+        assert 0 <= item.runs < 60
+        (listed,) = await queries.items("s", "g", "processing", 5)
+        assert 0 <= listed.runs < 60
+        found = await Doctor(other.broker, Bounds(running=0.0)).examine("s")
+        (long,) = [finding for finding in found if finding.code == "long-running"]
+        assert f"5|{item.listed.place} runs for 0 min on {worker.name}; 1 of its 2 handlers are free" in long.what
+        assert "long-running" not in {finding.code for finding in await Doctor(other.broker).examine("s")}
         assert await queries.in_hand("s", "g", "somebody-else") == []
         free.set()
     pipeline.stop()

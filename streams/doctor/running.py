@@ -1,0 +1,37 @@
+"""Judging what runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streams.doctor.finding import Bounds, Finding
+
+_ALIVE = 60.0
+"""Seconds since a worker wrote down what it runs, up to which that counts: it does so every ten."""
+
+
+def judge_runs(
+    stream: str, group: str, workers: Mapping[str, Mapping[str, Any]], now: float, bounds: Bounds
+) -> Iterator[Finding]:
+    """Whether a handler hangs. Its lease is renewed all the time, so nothing else shows it.
+
+    Args:
+        stream: of the group.
+        group: whose workers these are.
+        workers: what each wrote down, by name.
+        now: the server's Unix time.
+        bounds: ``running`` says from when on a run is long.
+    """
+    for name, said in sorted(workers.items()):
+        if now - float(said.get("at", 0.0)) > _ALIVE:
+            continue
+        long = {place: now - since for place, since in said.get("runs", {}).items() if now - since > bounds.running}
+        if not long:
+            continue
+        place, seconds = max(long.items(), key=lambda row: row[1])
+        others = f", and {len(long) - 1} more run for long" if len(long) > 1 else ""
+        free = f"; {said['free']} of its {said['concurrency']} handlers are free" if "free" in said else ""
+        what = f"the handler of {place} runs for {round(seconds / 60)} min on {name}{others}{free}"
+        todo = f"streams show {stream} '{place}'; if it hangs, see 'A handler that hangs' in docs/failure-modes.md"
+        yield Finding("long-running", "warning", f"{stream}/{group}", what, todo)
