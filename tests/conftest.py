@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from zlib import crc32
 
 import pytest
 from hypothesis import Phase, settings
@@ -27,12 +28,38 @@ TOPOLOGY = os.environ.get("STREAMS_TEST_TOPOLOGY", "single")
 """What the shared server is: see ``tests.topologies.KINDS``."""
 
 
+IN_TURN = ("process", "docs")
+"""Suites whose tests take one of the servers each, in turn: they are about processes, and what these send is proven on
+every server by ``tests/server``. With ``STREAMS_TEST_EVERY_SERVER=1`` they take all of them."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On other topologies the tests that look at one server from behind say nothing of us, and are left out."""
-    left_out = [item for item in items if item.get_closest_marker("one_server") and _has_several(item)]
+    """Leave out what proves nothing more.
+
+    On other topologies the tests that look at one server from behind say nothing of us.
+    """
+    in_turn = not os.environ.get("STREAMS_TEST_EVERY_SERVER")
+
+    def is_left_out(item: pytest.Item) -> bool:
+        several = item.get_closest_marker("one_server") is not None and _has_several(item)
+        return several or (in_turn and not _has_its_turn(item))
+
+    left_out = {item for item in items if is_left_out(item)}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
+
+
+def _has_its_turn(item: pytest.Item) -> bool:
+    """Whether a test is to run on the server that it was made for: the same one in every run."""
+    chosen = getattr(item, "callspec", None)
+    if item.path.parent.name not in IN_TURN or chosen is None:
+        return True
+    binary = chosen.params.get("server", chosen.params.get("binary"))
+    if binary not in BINARIES:
+        return True
+    name = item.nodeid.replace(server_label(binary), "")
+    return binary == BINARIES[crc32(name.encode()) % len(BINARIES)]
 
 
 def _has_several(item: pytest.Item) -> bool:

@@ -124,7 +124,7 @@ def main() -> int:
         label = [*servers][turn]
         say(f"\n== python {version}, {label} first")
         began = time.monotonic()
-        env = os.environ | {"STREAMS_TEST_SERVERS": os.pathsep.join(order)}
+        env = os.environ | {"STREAMS_TEST_SERVERS": os.pathsep.join(order), "STREAMS_TEST_EVERY_SERVER": "1"}
         tests = shlex.split(os.environ.get("TESTS", ""))
         command = [python, "-m", "pytest", "-n", "3", "--dist", "worksteal", *tests]
         code = subprocess.run(command, env=env, cwd=ROOT).returncode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ BINARIES = list(filter(None, os.environ.get("STREAMS_TEST_SERVERS", "").split(os
 """The servers to test on. STREAMS_TEST_SERVERS names others, in order; what needs one server only takes the first."""
 
 
+@functools.cache
 def server_label(binary: str) -> str:
     """Name and version, e.g. ``valkey-9.1.2``."""
     text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout

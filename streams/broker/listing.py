@@ -107,7 +107,7 @@ class Listing:
     async def _with_workers(self, key: str, group: str, after: str, most: int) -> list[_Pending]:
         summary = await self._link.call("XPENDING", key, group)
         held = {name.decode(): int(count) for name, count in summary[3] or ()}
-        busy = sorted(held.keys() - _RESTING, key=lambda name: -held[name])[:_CONSUMERS]
+        busy = sorted((name for name in held if name not in _RESTING), key=lambda name: -held[name])[:_CONSUMERS]
         commands = [_pending_command(key, group, after, most, name) for name in busy]
         found: list[_Pending] = []
         for reply in await self._link.batch(commands) if commands else ():

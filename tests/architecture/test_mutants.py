@@ -5,6 +5,15 @@ import pytest
 from streams.broker.scripts import Script
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.run import ROOT, applied
+from tests.servers import BINARIES, Server
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One is enough to say whether a script is Lua."""
+    running = Server(BINARIES[0]).start()
+    yield running
+    running.close()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

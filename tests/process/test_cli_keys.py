@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Producer, Reject
 from streams.handlers import Route, Router
+from tests import terminal
 from tests.conftest import eventually
 
 PHONE = "5511999998888"
 
 
 def streams(*arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "streams", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert PHONE not in done.stdout + done.stderr, "a phone number is masked"
-    return done.stdout + done.stderr
+    done = terminal.run(*arguments)
+    assert done.code == code, done.out + done.err
+    assert PHONE not in done.out + done.err, "a phone number is masked"
+    return done.out + done.err
 
 
 async def typed(*arguments: str, code: int = 0) -> str:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 
 from streams import Broker, Event, Limit, Producer
 from streams.consumer import Consumer
 from streams.handlers import Route, Router
+from tests import terminal
 from tests.conftest import eventually
 
 
 def streams(*arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "streams", "limits", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    done = terminal.run("limits", *arguments)
+    assert done.code == code, done.out + done.err
+    return done.out + done.err
 
 
 async def test_look_set_and_reset(make_server, binary):

@@ -40,7 +40,7 @@ def told(address: str, path: str) -> Answer:
     return asyncio.run(ask(Address.parse(address), path))
 
 
-def wait_for(address: str, path: str, *, ok: bool, seconds: float = 10.0) -> None:
+def wait_for(address: str, path: str, *, ok: bool, seconds: float = 60.0) -> None:
     wait_until(lambda: told(address, path).ok is ok, seconds=seconds, what=f"{path} to be {ok}")
 
 

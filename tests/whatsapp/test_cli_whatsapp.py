@@ -18,6 +18,7 @@ import pytest
 from streams.errors import ConfigurationError
 from streams.whatsapp.bulk import Plan, campaign_of, read
 from streams.whatsapp.vault import Vault
+from tests import terminal
 from tests.conftest import eventually
 from tests.servers import Server
 from tests.whatsapp.sandboxes import Sandboxes
@@ -31,14 +32,9 @@ def settings(server: Server, namespace: str, **more: str) -> dict[str, str]:
 
 
 async def typed(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "streams", "whatsapp", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment,
-    )
-    output = (await process.communicate())[0].decode()
-    assert process.returncode == code, output
+    done = await asyncio.to_thread(terminal.run, "whatsapp", *arguments, env=environment)
+    output = done.out + done.err
+    assert done.code == code, output
     assert PHONE not in output
     return output
 

@@ -1,0 +1,18 @@
+"""What commands import, for the process that they are forked from; see ``tests/terminal.py``."""
+
+import contextlib
+import importlib
+import io
+import pkgutil
+
+import streams.cli
+import streams.whatsapp
+from streams.cli.app import app
+
+for package in (streams.cli, streams.whatsapp):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+for arguments in (["--help"], ["ls", "--url", "unix:///nowhere"]):
+    # The terminal's packages import more when they are used first.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(BaseException):
+        app(arguments, prog_name="streams")
