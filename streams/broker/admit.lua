@@ -24,6 +24,7 @@
 --          (from 1), and what was reserved (1 or 2; 0: a place in the queue)
 
 -- include: limits.inc.lua
+-- include: members.inc.lua
 -- include: slots.inc.lua
 
 local time = redis.call('TIME')
@@ -53,12 +54,14 @@ local function state_of(k, number)
   local wanted, many = string.match(text or '', '^(%d+) (%d+)$')
   if wanted then interval, burst = tonumber(wanted), tonumber(many) end
   state.interval, state.tolerance = interval, interval * (burst - 1)
+  local is_same = state.I == interval or state.I == 0
   -- The limit was changed: whoever has a place is brought back, and gets another one.
   if state.I ~= interval then state.R, state.L, state.I = state.S, state.S, interval end
   -- A start never leads further than this: the clock was set back, or the limit was raised. All moves by as much.
   local ahead = state.S - (now + state.tolerance + interval)
   if ahead > 0 then
     state.S, state.R, state.L = state.S - ahead, math.max(0, state.R - ahead), math.max(0, state.L - ahead)
+    if is_same then state.B = math.max(0, state.B - ahead) end -- By the rule it was not: `throttle` left its time in S.
   end
   states[k] = state
   return state

@@ -15,6 +15,8 @@
 -- ARGV[9]  who, for the operator: the breaker's name
 -- Returns  {state, ms}: 0 closed; 1 it is open, and was before; 2 it opened now; 3 it closed now. ms to the probe, or 0
 
+-- include: members.inc.lua
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local scope, member, outcome, well = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -38,7 +40,7 @@ if stored then
 end
 
 local counted = redis.call('HMGET', KEYS[3], 'since', 'ok', 'failed')
-local since, good, bad = tonumber(counted[1] or 0), tonumber(counted[2] or 0), tonumber(counted[3] or 0)
+local since, good, bad = finite(counted[1], 0), finite(counted[2], 0), finite(counted[3], 0)
 if since + window < now or since > now then since, good, bad = now, 0, 0 end
 good = good + well
 if outcome == 'ok' then good = good + 1 else bad = bad + 1 end

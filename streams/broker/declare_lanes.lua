@@ -14,6 +14,7 @@
 -- ARGV[7 ..]  the levels; then two per weight: value of the fair key, weight
 -- Returns  {the ways in which rows may have been made, the order that was declared before if it is another, else ''}
 
+-- include: members.inc.lua
 -- include: lanes.inc.lua
 
 local heads_key, behind_key, rules_key = KEYS[1], KEYS[2], KEYS[3]
@@ -60,10 +61,10 @@ end
 local function list_levels()
   local found, most = {}, 0
   for _, row in ipairs(redis.call('ZRANGE', behind_key, 0, 299)) do
-    local order = string.match(row, '^([^\1]*)\1')
+    local order = key_of_row(row)
     local _, id, _, rank = read_row(row, order or '')
     local level, matches = nil, 0
-    for _, candidate in ipairs(rank and level_at or {}) do
+    for _, candidate in ipairs(id and rank and level_at or {}) do
       if waits(candidate, id, order) then level, matches = candidate, matches + 1 end
     end
     if matches == 1 then
@@ -81,7 +82,7 @@ local function list_levels()
 end
 
 store({ways = list_ways()})
-if not stored.levels then
+if not stored.levels or not is_list(stored.levels) then
   local has_rows = redis.call('EXISTS', behind_key) == 1
   store({levels = has_rows and list_levels() or not has_rows and table.concat(level_at, ',') or nil})
 end

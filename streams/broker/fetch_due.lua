@@ -32,6 +32,7 @@ for i = 1, (#ARGV - 8) / 3 do
   key_of[level] = KEYS[k]
 end
 
+-- include: members.inc.lua
 -- include: due.inc.lua
 -- include: overdue.inc.lua
 

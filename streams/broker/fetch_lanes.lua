@@ -33,6 +33,7 @@
 
 local taken = {}
 
+-- include: members.inc.lua
 -- include: lanes.inc.lua
 -- include: due.inc.lua
 
@@ -100,9 +101,10 @@ local function weight_of(fair)
     weights = {}
     local rules_key = key_of.rules
     local rows = redis.call('HGETALL', rules_key)
-    for i = 1, #rows, 2 do weights[rows[i]] = tonumber(rows[i + 1]) end
+    for i = 1, #rows, 2 do weights[rows[i]] = finite(rows[i + 1]) end
   end
-  return weights['weight:' .. fair] or 1
+  local weight = weights['weight:' .. fair] or 1
+  return weight > 0 and weight or 1
 end
 
 -- The next row of a fair key; they are taken from its lane a few at a time, and removed from there at the end.
@@ -140,7 +142,8 @@ local function choose(lane_key, ring_key, most)
       local wanted = math.max(most - #ids + 1, math.min(met, 100))
       local ring = redis.call('ZRANGE', ring_key, met, met + wanted - 1, 'WITHSCORES')
       for i = 1, #ring, 2 do
-        take_place(turns, {fair = ring[i], time = tonumber(ring[i + 1]), rows = {}, at = 1, empty = false})
+        local time = finite(ring[i + 1], finite(ring[i + 3], 0)) -- One that never or always comes first takes its next one's.
+        take_place(turns, {fair = ring[i], time = time, rows = {}, at = 1, empty = false})
       end
       untouched, met, ended = #ring / 2, met + #ring / 2, #ring < 2 * wanted
     end
@@ -151,7 +154,7 @@ local function choose(lane_key, ring_key, most)
     end
     local row = next_row(lane_key, turn, math.ceil(most / math.max(1, #turns + 1)) + 1)
     if row then
-      ids[#ids + 1] = plain(string.sub(row, #turn.fair + 2))
+      ids[#ids + 1] = plain(string.sub(row, #turn.fair + 2)) -- One that names no entry goes with its row.
       turn.time = turn.time + 1 / weight_of(turn.fair)
       take_place(turns, turn)
     else

@@ -10,13 +10,15 @@
 -- ARGV[4+n ..]    event ids
 -- Returns  {how many rows were looked at, {{event id, level|entry id}, ...}}
 
+-- include: members.inc.lua
+
 local key_of, wanted, n = {}, {}, tonumber(ARGV[3])
 for i = 1, n do key_of[ARGV[3 + i]] = KEYS[1 + i] end
 for i = 4 + n, #ARGV do wanted[ARGV[i]] = true end
 local found = {}
 local rows = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2], 'REV')
 for _, member in ipairs(rows) do
-  local level, id = string.match(member, '^(%-?%d+)|(%d+%-%d+)$')
+  local level, id = read_member(member)
   local key = level and key_of[level]
   local stored = key and redis.call('XRANGE', key, id, id) or {}
   local fields = stored[1] and stored[1][2] or {}

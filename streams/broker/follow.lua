@@ -12,6 +12,7 @@
 -- ARGV[4 ..]  the levels; then per head four: order key, level, entry id, and its event id if the key is to be held, else ''
 -- Returns  {how many may start now, how many heads are still pending}
 
+-- include: members.inc.lua
 -- include: lanes.inc.lua
 
 local count, ready, pending = tonumber(ARGV[3]), 0, 0

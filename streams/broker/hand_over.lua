@@ -18,6 +18,7 @@
 -- ARGV[..] then per key two: its name in the hash of queues, and its concurrency
 -- Returns  {{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}
 
+-- include: members.inc.lua
 -- include: slots.inc.lua
 
 local time = redis.call('TIME')

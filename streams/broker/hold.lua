@@ -17,6 +17,7 @@
 -- Returns  one integer per entry: 1 it may start, 2 it may start as the probe, 0 it is put aside, -1 lease lost
 
 -- include: holds.inc.lua
+-- include: members.inc.lua
 
 local FAR = 3600000 -- ms; whoever ends a pause brings these entries back, and they look by themselves once an hour
 local time = redis.call('TIME')
@@ -26,7 +27,7 @@ for i = 1, levels do key_of[ARGV[4 + i]] = KEYS[4 + i] end
 
 -- Whether the entry that is to probe still can.
 local function waits(member)
-  local level, id = string.match(member or '', '^(%-?%d+)|(.+)$')
+  local level, id = read_member(type(member) == 'string' and member or '')
   local key = level and key_of[level]
   return key and #redis.call('XPENDING', key, group, id, id, 1) == 1
 end
@@ -41,7 +42,7 @@ while i <= #ARGV do
   if stored then
     result = 0
     local ok, pause = pcall(cjson.decode, stored)
-    if ok and type(pause) == 'table' and type(pause.probe) == 'number' then
+    if ok and type(pause) == 'table' and type(pause.probe) == 'number' and type(pause.every) == 'number' then
       if pause.scout ~= member and waits(pause.scout) then
         due = now + FAR
       elseif now >= pause.probe then

@@ -1,4 +1,4 @@
--- Shared by the scripts that line entries up by key (included as text, still a constant script).
+-- Shared by the scripts that line entries up by key (included as text, still a constant script), behind members.inc.lua.
 -- What was read and has not started yet is pending with the waiting consumer and has one row, in a lane or behind a head:
 --   lane    ZSET per level, all scores 0: what may start; rows in the order of fair key, then entry id
 --   ring    ZSET per level: fair key -> its virtual time; the lowest has the next start, which costs it 1 / weight
@@ -13,6 +13,9 @@
 -- place in the list under `levels`, the same for every worker; a level that is not in that list is spelled out. Rows of
 -- levels that a worker does not know stay where they are, for one that does. `ways` are the pairs ORDER_BY|FAIR_BY by which
 -- rows may have been made: who settles an entry looks for it under the keys of each.
+--
+-- A row that is none of these, in no spelling, is walked over: it holds up no other. Rows only say where entries stand, so the
+-- entry of one that is dropped is found again by its being with the waiting consumer.
 
 local key_of, level_at, knows, group, waiting = {}, {}, {}, nil, nil
 
@@ -31,10 +34,18 @@ end
 -- not keep one: then a rank is a place in the writer's list, which is most often the same as ours, and is checked; what is
 -- written spells its level out.
 local ranks
+local function is_list(text)
+  for word in string.gmatch(text, '[^,]+') do
+    if not string.match(word, '^%-?%d+$') then return false end
+  end
+  return text ~= ''
+end
 local function ranked()
   if not ranks then
     local rules_key = key_of.rules
     local list = redis.call('HGET', rules_key, 'levels')
+    -- A list that is none counts as missing, as it does for `declare`.
+    if list and not is_list(list) then list = nil end
     ranks = {agreed = list, level = {}, code = {}, all_listed = true}
     for level in string.gmatch(list or table.concat(level_at, ','), '[^,]+') do
       local place = #ranks.level + 1
@@ -52,17 +63,18 @@ local function ranked()
   return ranks
 end
 
--- An entry id as text whose order is that of the ids, and back.
+-- An entry id as text whose order is that of the ids, and back; nil for what is none.
 local function sortable(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return string.char(64 + #ms) .. ms .. '-' .. string.char(64 + #seq) .. seq
 end
 local function plain(text)
-  local ms, seq = string.match(text, '^.(%d+)%-.(%d+)$')
-  return ms .. '-' .. seq
+  local ms, seq = string.match(text or '', '^.(%d+)%-.(%d+)$')
+  local id = ms and ms .. '-' .. seq
+  if id and is_id(id) and sortable(id) == text then return id end
 end
 
--- A row of `behind`, and what it says: level (nil if it is none of ours), entry id, fair key, rank.
+-- A row of `behind`, and what it says: level (nil if it is none of ours), entry id (nil if the row is none), fair key, rank.
 local function behind_row(order, level, id, fair)
   return order .. '\1' .. ranked().code[level] .. sortable(id) .. '\1' .. fair
 end
@@ -72,6 +84,27 @@ local function read_row(row, order)
   if rank then return ranked().level[tonumber(rank)], plain(place), fair, rank end
   local level, spelled, rest = string.match(text, '^L%d+:(%-?%d+):([^\1]+)\1(.*)$')
   if level then return level, plain(spelled), rest end
+end
+
+-- The key before the first separator of a row; nil: it has none.
+local function key_of_row(row)
+  return string.match(row, '^([^\1]*)\1')
+end
+
+-- The first row within bounds that says what `read_row` reads. Those before it that say nothing are walked over.
+local LOOKS_AT_ROWS = 1000
+local function first_readable(order, low, high)
+  local behind_key = key_of.behind
+  local from, few = 0, 1
+  while from < LOOKS_AT_ROWS do
+    local rows = redis.call('ZRANGEBYLEX', behind_key, low, high, 'LIMIT', from, few)
+    for _, row in ipairs(rows) do
+      local level, id, fair, rank = read_row(row, order)
+      if id then return row, level, id, fair, rank end
+    end
+    if #rows < few then return nil end
+    from, few = from + few, 100
+  end
 end
 
 local function words(text)
@@ -140,9 +173,9 @@ local function push(level, id, fair)
   redis.call('ZADD', lane_key, 0, fair .. '\1' .. sortable(id))
   if joined[level .. '|' .. fair] then return end
   joined[level .. '|' .. fair] = true
-  if not redis.call('ZSCORE', ring_key, fair) then
+  if not finite(redis.call('ZSCORE', ring_key, fair)) then
     local first = redis.call('ZRANGE', ring_key, 0, 0, 'WITHSCORES')
-    redis.call('ZADD', ring_key, first[2] or 0, fair)
+    redis.call('ZADD', ring_key, finite(first[2]) and first[2] or 0, fair)
   end
 end
 
@@ -185,20 +218,15 @@ end
 
 -- The first row behind a head of a level that we know: the row, its level, entry id and fair key.
 local function first_behind(order)
-  local behind_key = key_of.behind
-  local row = redis.call('ZRANGEBYLEX', behind_key, '[' .. order .. '\1', '(' .. order .. '\2', 'LIMIT', 0, 1)[1]
+  local row, level, id, fair, rank = first_readable(order, '[' .. order .. '\1', '(' .. order .. '\2')
   if not row then return nil end
-  local level, id, fair, rank = read_row(row, order)
   if rank and not ranked().agreed then level = meant(rank, id, order) end
   if level and knows[level] and (ranked().all_listed or not ranked().agreed) then return row, level, id, fair end
   -- It is of a level that is none of ours, or one of ours is spelled out and sorts behind all that are not.
   for _, known in ipairs(level_at) do
     local from = order .. '\1' .. ranked().code[known]
-    row = redis.call('ZRANGEBYLEX', behind_key, '[' .. from, '(' .. from .. '\255', 'LIMIT', 0, 1)[1]
-    if row then
-      level, id, fair = read_row(row, order)
-      return row, level, id, fair
-    end
+    row, level, id, fair = first_readable(order, '[' .. from, '(' .. from .. '\255')
+    if row then return row, level, id, fair end
   end
 end
 

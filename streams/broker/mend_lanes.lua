@@ -14,6 +14,7 @@
 -- ARGV[7 ..]  the levels
 -- Returns  {heads followed, rows restored, the ways in which rows may have been made}
 
+-- include: members.inc.lua
 -- include: lanes.inc.lua
 
 local slice, count = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -22,44 +23,70 @@ know(1, 7, count, ARGV[1], ARGV[2])
 local heads_key, behind_key, rules_key = KEYS[1], KEYS[2], KEYS[3]
 local followed, restored = 0, 0
 
--- Heads that are not pending any more.
-local cursor = redis.call('HGET', rules_key, 'cursor') or '0'
-local page = redis.call('HSCAN', heads_key, cursor, 'COUNT', slice)
-if page[1] ~= cursor then redis.pcall('HSET', rules_key, 'cursor', page[1]) end -- Without memory: not yet.
-for i = 1, #page[2], 2 do
-  local level, id = string.match(page[2][i + 1], '^(%-?%d+)|(%d+%-%d+)$')
-  local key = level and key_of[level]
-  if key and #redis.call('XPENDING', key, group, id, id, 1) == 0 then
-    follow(page[2][i])
-    followed = followed + 1
-  end
+-- A key that waits for an operator.
+local function is_held(head)
+  return string.find(head, '^held %d+ %S+ ') ~= nil
 end
 
--- The whole hash of heads is gone. Whatever is with a consumer, waits for a retry or has a row in a lane is a head, one per
--- key; the first of every other key that has something behind becomes one.
+-- From where on to look for the next key of a set: behind all rows of this one.
+local function behind_all(row, name)
+  return name and '(' .. name .. '\2' or '(' .. row
+end
+
+-- Whatever is with a consumer or waits for a retry is a head, one per key.
 local function order_of(key, id)
   local stored = redis.call('XRANGE', key, id, id)[1]
   if not stored then return nil, '' end
   local values = attributes(stored[2])
   return key_text(values, order_by), key_text(values, fair_by) or ''
 end
-if redis.call('HLEN', heads_key) == 0 and redis.call('ZCARD', behind_key) > 0 then
+local living
+local function heads_in_hand()
+  if living then return living end
+  living = {}
   for _, level in ipairs(level_at) do
     local key = key_of[level]
     for _, owner in ipairs(redis.call('XPENDING', key, group)[4] or {}) do
       if owner[1] ~= waiting then
         for _, row in ipairs(redis.call('XPENDING', key, group, '-', '+', 10000, owner[1])) do
           local order = order_of(key, row[1])
-          if order then redis.call('HSET', heads_key, order, level .. '|' .. row[1]) end
+          if order then living[order] = level .. '|' .. row[1] end
         end
       end
     end
   end
+  return living
+end
+
+-- Heads that are not pending any more, and those that name no entry.
+local cursor = redis.call('HGET', rules_key, 'cursor') or '0'
+if not is_part(cursor) then cursor = '0' end
+local page = redis.call('HSCAN', heads_key, cursor, 'COUNT', slice)
+if page[1] ~= cursor then redis.pcall('HSET', rules_key, 'cursor', page[1]) end -- Without memory: not yet.
+for i = 1, #page[2], 2 do
+  local level, id = read_member(page[2][i + 1])
+  local key = level and key_of[level]
+  if not level and not is_held(page[2][i + 1]) then
+    local head = heads_in_hand()[page[2][i]]
+    if head then redis.call('HSET', heads_key, page[2][i], head) else follow(page[2][i]) end
+    followed = followed + 1
+  end
+  if key and #redis.call('XPENDING', key, group, id, id, 1) == 0 then
+    follow(page[2][i])
+    followed = followed + 1
+  end
+end
+
+-- The whole hash of heads is gone. What is in hand and what has a row in a lane are heads, one per key; the first of every
+-- other key that has something behind becomes one.
+if redis.call('HLEN', heads_key) == 0 and redis.call('ZCARD', behind_key) > 0 then
+  for order, head in pairs(heads_in_hand()) do redis.call('HSET', heads_key, order, head) end
   for _, level in ipairs(level_at) do
     local key, lane_key = key_of[level], key_of['lane' .. level]
     for _, row in ipairs(redis.call('ZRANGE', lane_key, 0, 9999)) do
       local id = plain(string.match(row, '^[^\1]*\1(.*)$'))
-      local order, fair = order_of(key, id)
+      local order, fair
+      if id then order, fair = order_of(key, id) end
       if order and redis.call('HGET', heads_key, order) then
         redis.call('ZREM', lane_key, row)
         redis.call('ZADD', behind_key, 0, behind_row(order, level, id, fair))
@@ -70,25 +97,26 @@ if redis.call('HLEN', heads_key) == 0 and redis.call('ZCARD', behind_key) > 0 th
   end
   local row = redis.call('ZRANGE', behind_key, 0, 0)[1]
   while row do
-    local order = string.match(row, '^([^\1]*)\1')
+    local order = key_of_row(row)
     -- Of a level that this worker does not know: not ours to restore.
-    if redis.call('HEXISTS', heads_key, order) == 1 or follow(order) > 0 then restored = restored + 1 end
-    row = redis.call('ZRANGEBYLEX', behind_key, '(' .. order .. '\2', '+', 'LIMIT', 0, 1)[1]
+    if order and (redis.call('HEXISTS', heads_key, order) == 1 or follow(order) > 0) then restored = restored + 1 end
+    row = redis.call('ZRANGEBYLEX', behind_key, behind_all(row, order), '+', 'LIMIT', 0, 1)[1]
   end
 end
 
 -- Keys with something behind and no head: who followed it last did not know the level of what is left, or the head's row
 -- was deleted.
 local last = redis.call('HGET', rules_key, 'behind') or ''
-local from = last
+local from, low = last, last == '' and '-' or '(' .. last .. '\2'
 for n = 1, slice do
-  local row = redis.call('ZRANGEBYLEX', behind_key, from == '' and '-' or '(' .. from .. '\2', '+', 'LIMIT', 0, 1)[1]
+  local row = redis.call('ZRANGEBYLEX', behind_key, low, '+', 'LIMIT', 0, 1)[1]
   if not row then
     from = ''
     break
   end
-  from = string.match(row, '^([^\1]*)\1')
-  if redis.call('HEXISTS', heads_key, from) == 0 then followed = followed + follow(from) end
+  local order = key_of_row(row)
+  from, low = order or row, behind_all(row, order)
+  if order and redis.call('HEXISTS', heads_key, order) == 0 then followed = followed + follow(order) end
 end
 if from ~= last then redis.pcall('HSET', rules_key, 'behind', from) end
 
@@ -98,10 +126,12 @@ for _, level in ipairs(level_at) do
   if redis.call('ZCARD', ring_key) == 0 then
     local row = redis.call('ZRANGE', lane_key, 0, 0)[1]
     while row do
-      local fair = string.match(row, '^([^\1]*)\1')
-      redis.call('ZADD', ring_key, 0, fair)
-      restored = restored + 1
-      row = redis.call('ZRANGEBYLEX', lane_key, '(' .. fair .. '\2', '+', 'LIMIT', 0, 1)[1]
+      local fair = key_of_row(row)
+      if fair then
+        redis.call('ZADD', ring_key, 0, fair)
+        restored = restored + 1
+      end
+      row = redis.call('ZRANGEBYLEX', lane_key, behind_all(row, fair), '+', 'LIMIT', 0, 1)[1]
     end
   end
 end
@@ -136,6 +166,7 @@ if entries > rows then
   for _, level in ipairs(level_at) do
     local key, lane_key = key_of[level], key_of['lane' .. level]
     local from = redis.call('HGET', rules_key, 'from:' .. level) or '-'
+    if not is_id(string.match(from, '^%((.*)$') or '') then from = '-' end
     local held = redis.call('XPENDING', key, group, from, '+', slice, waiting)
     for _, row in ipairs(held) do
       local id = row[1]

@@ -10,6 +10,17 @@
 
 -- include: holds.inc.lua
 
+-- What a refusal says, which is a table or a text, by the server's version.
+local function said(refusal)
+  return type(refusal) == 'table' and refusal.err or tostring(refusal)
+end
+
+-- Refusals that mean that the entry is not there any more. Any other says nothing of it: then nothing is known of any lease.
+local function is_gone(text)
+  return string.find(text, 'NOGROUP', 1, true) or string.find(text, 'no such key', 1, true)
+    or string.find(text, 'WRONGTYPE', 1, true)
+end
+
 local time = redis.call('TIME')
 local result = {tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)}
 local position = 0
@@ -17,6 +28,7 @@ for i = 3, #ARGV, 3 do
   position = position + 1
   local key, id = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
   local ok, held = pcall(holds, key, KEYS[1], ARGV[1], ARGV[2], id, tonumber(ARGV[i + 2]))
+  if not ok and not is_gone(said(held)) then return redis.error_reply(said(held)) end
   local kept = 0
   if ok and held then
     kept = #redis.call('XCLAIM', key, ARGV[1], ARGV[2], 0, id, 'JUSTID')

@@ -13,6 +13,7 @@
 -- ARGV[7 ..]  the levels
 -- Returns  1 it goes on, 0 it is not held like that any more
 
+-- include: members.inc.lua
 -- include: lanes.inc.lua
 
 local heads_key, audit_key = KEYS[1], KEYS[#KEYS]

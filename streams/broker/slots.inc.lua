@@ -1,4 +1,4 @@
--- Shared by the scripts that know limited concurrency (included as text, still a constant script).
+-- Shared by the scripts that know limited concurrency (included as text, still a constant script), behind members.inc.lua.
 -- A slot is a row in a ZSET: the entry that holds it, and when it got it, in microseconds. It is worth nothing once its entry
 -- is not with a living consumer any more, whoever forgot to give it back: a killed worker's slots come back with the lease.
 -- A queue is a ZSET of those who wait for a slot, and since when. The hash of queues has the concurrency of each, by the
@@ -16,9 +16,9 @@ local function stream_of(key_of, level)
   return string.sub(key, 1, #key - #known) .. level
 end
 
--- The row of an entry in its group's pending list; nil: it has ended there.
+-- The row of an entry in its group's pending list; nil: it has ended there, or never was an entry.
 local function pending_row(key_of, group, member)
-  local level, id = string.match(member, '^(%-?%d+)|(%d+%-%d+)$')
+  local level, id = read_member(member)
   if not level then return nil end
   local key = stream_of(key_of, level)
   local rows = redis.pcall('XPENDING', key, group, id, id, 1)
@@ -32,7 +32,8 @@ local function drop_lost_slots(key, key_of, group, parking, lease, now)
   for i = 1, #rows, 2 do
     local held = pending_row(key_of, group, rows[i])
     local alive = held and held[2] ~= parking and held[3] < lease
-    if not alive and (not held or now - tonumber(rows[i + 1]) > GRACE) then redis.call('ZREM', key, rows[i]) end
+    -- A time that is to come: the clock was set back.
+    if not alive and (not held or math.abs(now - tonumber(rows[i + 1])) > GRACE) then redis.call('ZREM', key, rows[i]) end
   end
 end
 

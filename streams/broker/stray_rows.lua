@@ -15,6 +15,8 @@
 -- ARGV[6 ..]  the level of KEYS[4], KEYS[5], ...
 -- Returns  {stray due times, stray records, next rank or -1, next cursor or ''}
 
+-- include: members.inc.lua
+
 local kind = redis.call('TYPE', KEYS[3])['ok']
 if kind ~= 'none' and kind ~= 'stream' then
   return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[3] .. ' holds a ' .. kind)
@@ -23,7 +25,7 @@ local key_of = {}
 for i = 6, #ARGV do key_of[ARGV[i]] = KEYS[i - 2] end
 
 local function stray(member)
-  local level, id = string.match(member, '^(%-?%d+)|(%d+%-%d+)$')
+  local level, id = read_member(member)
   local key = level and key_of[level]
   if not key then return false end
   local held = redis.pcall('XPENDING', key, ARGV[1], id, id, 1)

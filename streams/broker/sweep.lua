@@ -24,13 +24,15 @@
 --           {{level, id, delivery count, previous consumer, attempt record or '', type, meta,
 --            event id or ''}, ...}}
 
+-- include: members.inc.lua
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local group, me, parked, lease, slice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
 
 -- A lock that ends later than any that is taken now was taken before the clock was set back.
 local lock = redis.call('HMGET', KEYS[1], 'owner', 'until', 'seen')
-local ends = tonumber(lock[2] or 0)
+local ends = finite(lock[2], 0)
 if lock[1] and lock[1] ~= me and ends > now and ends <= now + tonumber(ARGV[5]) then return {now, 0, 0, 0, 0, 0, {}} end
 -- pcall: a server without memory refuses the lock; the sweep itself is atomic and still right without it.
 redis.pcall('HSET', KEYS[1], 'owner', me, 'until', string.format('%.0f', now + tonumber(ARGV[5])), 'seen',
@@ -41,8 +43,8 @@ local found, vanished, removed, restored, more, parked_count = {}, 0, 0, 0, 0, 0
 
 -- The server's clock was set back: what was due soon would be due late by as much, and what is with a silent consumer
 -- would look fresh for as long. Due times move with the clock, and leases begin anew.
-local back = tonumber(lock[3] or 0) - now
-if back > 2000 then
+local back = finite(lock[3], 0) - now
+if back > 2000 and back < 1e12 then -- More is no time that a clock ever told.
   local total = redis.call('ZCARD', KEYS[2])
   for from = 0, total - 1, 500 do
     local rows = redis.call('ZRANGE', KEYS[2], from, from + 499, 'WITHSCORES')
@@ -114,7 +116,8 @@ end
 if #found == 0 and parked_count > redis.call('ZCARD', KEYS[2]) then
   for k = 4, #KEYS do
     local key, level = KEYS[k], ARGV[k + 5]
-    local cursor = redis.call('HGET', KEYS[1], 'cursor:' .. level) or '0-0'
+    local cursor = redis.call('HGET', KEYS[1], 'cursor:' .. level)
+    if not cursor or not is_id(cursor) then cursor = '0-0' end
     local reply = redis.call('XAUTOCLAIM', key, group, parked, lease, cursor, 'COUNT', slice, 'JUSTID')
     redis.pcall('HSET', KEYS[1], 'cursor:' .. level, reply[1])
     if reply[1] ~= '0-0' then more = 1 end

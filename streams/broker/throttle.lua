@@ -9,6 +9,11 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local state, wait = read_state(KEYS[1]), tonumber(ARGV[1]) * 1000
-if wait == 0 then state.B = 0 else state.B = math.max(state.B, now + wait) end
+if wait == 0 then
+  state.B = 0
+else
+  -- For a start it is the same whether S is now or earlier. It tells when this was written, should the clock be set back.
+  state.B, state.S = math.max(state.B, now + wait), math.max(state.S, now)
+end
 write_state(KEYS[1], state, now)
 return math.floor(math.max(state.B, now) / 1000)

@@ -16,12 +16,14 @@
 --             moved; an empty value removes the field
 -- Returns  {1 the state moved | 0 it stays, the state before or ''}
 
+-- include: members.inc.lua
+
 local time = redis.call('TIME')
 local at = string.format('%.3f', tonumber(time[1]) + tonumber(time[2]) / 1000000)
 local state, rank = ARGV[1], tonumber(ARGV[2])
 local known = redis.call('HMGET', KEYS[1], 'state', 'rank', 'rows')
-local before, rows = known[1] or '', tonumber(known[3] or 0)
-local moved = not known[2] or rank >= tonumber(known[2]) or ARGV[6] == '1'
+local before, rows = known[1] or '', finite(known[3], 0)
+local moved = not known[2] or rank >= finite(known[2], rank) or ARGV[6] == '1'
 redis.call('HSET', KEYS[1], 'rows', rows + 1, 'row:' .. rows, '{"at":' .. at .. ',"state":"' .. state .. '"' .. ARGV[4] .. '}')
 if rows >= tonumber(ARGV[5]) then redis.call('HDEL', KEYS[1], 'row:' .. (rows - tonumber(ARGV[5]))) end
 if moved then

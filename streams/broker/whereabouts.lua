@@ -10,6 +10,8 @@
 -- ARGV[5+n ..]    members, level|entry id (0 to 1000)
 -- Returns  per member: waiting, processing, retrying or ended
 
+-- include: members.inc.lua
+
 local key_of, last_of, n = {}, {}, tonumber(ARGV[4])
 for i = 1, n do key_of[ARGV[4 + i]] = KEYS[i] end
 
@@ -29,7 +31,7 @@ end
 
 local results = {}
 for a = 5 + n, #ARGV do
-  local level, id = string.match(ARGV[a], '^(%-?%d+)|(%d+%-%d+)$')
+  local level, id = read_member(ARGV[a])
   local key, result = level and key_of[level], 'ended'
   if key then
     local held = redis.pcall('XPENDING', key, ARGV[1], id, id, 1)
