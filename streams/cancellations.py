@@ -18,6 +18,7 @@ _INSTEAD = {
     "processing": "its handler runs; if that fails and the event waits for a retry, it can be cancelled",
     "dead": "it is a dead letter already; 'streams dead discard' deletes it",
     "done": "it was handled already",
+    "orphaned": "no worker has it; 'streams doctor --repair' makes it due, and then it can be cancelled",
 }
 
 

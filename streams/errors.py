@@ -247,7 +247,8 @@ class Unfinished(StreamsError, AssertionError):
 class NotWaiting(StreamsError):
     """An event does not wait for its time, so it cannot start before it; the message says what can be done instead.
 
-    ``id`` is what was asked for; ``state`` is pending, processing, dead or done, or what several of that id are.
+    ``id`` is what was asked for; ``state`` is pending, processing, dead, done or orphaned, or what several of that id
+    are.
     """
 
     def __init__(self, id: str, state: str, message: str) -> None:

@@ -15,6 +15,7 @@ _INSTEAD = {
     "processing": "its handler runs",
     "dead": "it is a dead letter; 'streams dead replay' puts it back",
     "done": "it was handled already",
+    "orphaned": "no worker has it; 'streams doctor --repair' makes it due",
 }
 
 

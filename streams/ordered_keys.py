@@ -9,6 +9,7 @@ from typing import Literal
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.lanes import Heads, HeldKey
+from streams.broker.stored import whole
 from streams.dead_letter import Filter
 from streams.dead_letters import DeadLetters
 from streams.errors import NotFound
@@ -134,5 +135,5 @@ class OrderedKeys(OnPartitions):
 def _read(row: HeldKey) -> OrderedKey:
     if not row.head.startswith("held "):
         return OrderedKey(row.key, "working", row.head, "", 0.0, row.waiting)
-    _, at, head, event_id = row.head.split(" ", 3)
-    return OrderedKey(row.key, "held", head, event_id, int(at) / 1000, row.waiting)
+    _, at, head, event_id, *_ = [*row.head.split(" ", 3), "", "", ""]
+    return OrderedKey(row.key, "held", head, event_id, whole(at) / 1000, row.waiting)

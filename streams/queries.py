@@ -42,6 +42,7 @@ _PLAIN_FACTS = frozenset(
     {
         *("action", "group", "level", "entries", "entry", "events", "event", "letter", "count", "to", "bodies"),
         *("payloads_gone", "due_times_lost", "due_times_stray", "records_stray", "due_times_empty"),
+        *("rows_unreadable", "orphans"),
     }
 )
 """Facts of the audit record that this package writes itself: ids, counts, rates and words."""

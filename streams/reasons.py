@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from streams.broker.stored import entry_place, whole
 from streams.broker.waits import Holder, Queue, WorkerFacts, attributes
 from streams.codec import decode, parse_json
 from streams.errors import EventError
-from streams.keys import RECLAIMER_SUFFIX, Keys
+from streams.keys import RECLAIMER_SUFFIX
 from streams.pauses import Pause, read_pause
 from streams.reason import Case, Reason, count, event_id, ident, moment, most, since_when, span
 from streams.retry import masked
@@ -39,23 +40,21 @@ def head_of(case: Case) -> str:
     """``level|entry id`` of the living event that an entry waits for; '' for none."""
     head = case.wait.head or ""
     waits = case.found.state in ("pending", "retrying") and head and head != case.wait.member
-    return head if waits and not head.startswith("held ") else ""
+    return head if waits and entry_place(head.encode()) else ""
 
 
 # --- what is over, or cannot go on
 
 
 def _orphaned(case: Case) -> Reason | None:
-    found = case.found
-    if found.state != "done" or not found.fields or not case.scene.is_only:
+    if case.found.state != "orphaned":
         return None
-    key = Keys(case.scene.stream, case.namespace).level(found.level or 0)
-    command = f"XCLAIM {key} {case.scene.group} -parked- 0 {found.entry_id} FORCE JUSTID"
+    command = f"streams doctor --repair --stream {case.scene.stream}"
     return Reason(
         "orphaned",
-        "it was given to a worker, is stored, and the server does not know any more with whom it is: a consumer was "
-        "deleted by hand. A worker that still runs it puts it back within a lease; else give the server this command, "
-        f"and a worker takes it up: {command}",
+        "it was given to a worker, is stored, and is with none any more: a consumer was deleted, or the entry "
+        "acknowledged, by hand. A worker that still runs it puts it back within a lease; else this makes it due, once "
+        f"it is older than 90 s: {command}",
         facts={"repair": command},
     )
 
@@ -75,7 +74,9 @@ def _unreadable(case: Case) -> Reason | None:
     found = case.found
     if not found.fields:
         if found.state == "scheduled":
-            what = "its due time is there and its fields are gone: streams doctor --repair removes the due time"
+            what = (
+                "its due time is there, its fields are gone or cannot be read: streams doctor --repair removes it"
+            )
         else:
             what = "somebody deleted its entry from the stream: streams doctor --repair ends it"
         return Reason("unreadable", what, facts={"error": "payload-gone"})
@@ -142,10 +143,10 @@ def _key_held(case: Case) -> Reason | None:
     head = case.wait.head or ""
     if not head.startswith("held "):
         return None
-    _, at, place, dead = head.split(" ", 3)
+    _, at, place, dead, *_ = [*head.split(" ", 3), "", "", ""]
     if dead == (event_id(case.found) or case.wait.member):
         return None  # Its own replay: it goes before all that waits.
-    since = int(at) / 1000
+    since = whole(at) / 1000
     key = masked(case.wait.order_key or "")
     what = f"its key {key} is held since {moment(since)}, because the event {ident(dead)} died"
     todo = f"release or skip it: streams keys ls {case.scene.stream} {case.scene.group}"

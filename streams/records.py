@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,12 @@ import orjson
 
 from streams.broker import Broker
 from streams.broker.records import RecordStore
+from streams.broker.stored import json_object
 from streams.codec import check_id
 from streams.errors import StreamsError
 from streams.keys import checked_name
+
+logger = logging.getLogger("streams.records")
 
 Record = dict[str, Any]
 _TRIES = 20
@@ -29,19 +33,20 @@ class Records:
     """
 
     def __init__(self, broker: Broker, stream: str, kind: str) -> None:
+        self._kind = kind
         self._store = RecordStore(broker, broker.keys(stream), checked_name(kind, "kind"))
 
     async def all(self) -> dict[str, Record]:
-        """Every record by its name. One command."""
-        return {name: orjson.loads(text) for name, text in sorted((await self._store.all()).items())}
+        """Every record by its name, without those that cannot be read. One command."""
+        found = ((name, self._read(name, text)) for name, text in sorted((await self._store.all()).items()))
+        return {name: record for name, record in found if record is not None}
 
     async def get(self, name: str) -> Record | None:
-        """One record; None if there is none."""
-        text = await self._store.get(check_id(name, "name"))
-        return None if text is None else orjson.loads(text)
+        """One record; None if there is none, or it cannot be read."""
+        return self._read(name, await self._store.get(check_id(name, "name")))
 
     async def change(self, name: str, how: Callable[[Record | None], Record | None]) -> Record | None:
-        """Put ``how(record)`` in the place of a record; None stands for no record. Returns what stands there now.
+        """Put ``how(record)`` in the place of a record; None stands for none. Returns what stands there now.
 
         ``how`` may be called several times, if others change the record meanwhile; what it raises is raised.
 
@@ -50,8 +55,14 @@ class Records:
         """
         for _ in range(_TRIES):
             before = await self._store.get(check_id(name, "name"))
-            changed = how(None if before is None else orjson.loads(before))
+            changed = how(self._read(name, before))
             after = None if changed is None else orjson.dumps(changed, option=orjson.OPT_SORT_KEYS)
             if after == before or await self._store.write(name, before, after):
                 return changed
         raise StreamsError(f"record {name!r} is changed by others all the time")
+
+    def _read(self, name: str, text: bytes | None) -> Record | None:
+        record = None if text is None else json_object(text)
+        if text is not None and record is None:
+            logger.warning("a record cannot be read and counts as missing", extra={"kind": self._kind, "record": name})
+        return record

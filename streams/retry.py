@@ -121,7 +121,7 @@ class AttemptRecord:
                 held=str(stored.get("held", "")),
                 reserved={str(name): int(kind) for name, kind in stored.get("reserved", {}).items()},
             )
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return cls()
 
 

@@ -30,7 +30,8 @@ class EntryState:
 
     Attributes:
         stream, group: names; the group of a scheduled event is ''.
-        state: scheduled, pending, processing, retrying, dead, done (acknowledged: nothing is kept) or unknown.
+        state: scheduled, pending, processing, retrying, dead, done (acknowledged: nothing is kept), orphaned (given to
+            a worker, stored, and with none any more) or unknown.
         level, entry_id: where it is.
         event_id, type: of the event; '' where it cannot be read.
         due: Unix seconds, for scheduled and retrying.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from streams.broker import Broker
+from streams.broker.stored import json_object
 from streams.broker.tracking import Count as Count
 from streams.broker.tracking import TrackStore
 from streams.codec import check_id
@@ -103,8 +104,9 @@ class Tracking:
         stored = await self._store.get(check_id(id))
         if "state" not in stored:
             return None
-        numbers = sorted(int(name[4:]) for name in stored if name.startswith("row:"))
-        timeline = [orjson.loads(stored[f"row:{number}"]) for number in numbers]
+        numbers = sorted(int(name[4:]) for name in stored if name.startswith("row:") and name[4:].isdigit())
+        rows = (json_object(stored.get(f"row:{number}")) for number in numbers)
+        timeline = [row for row in rows if row is not None]
         fields = {name: value for name, value in stored.items() if name not in _OWN and not name.startswith("row:")}
         return Tracked(id, stored["state"], fields, timeline)
 

@@ -271,7 +271,8 @@ class _Partition:
     async def _head(self, group: str, head: str) -> Reason | None:
         """The reason of what is first of a key; one step, for that waits for no other of its key."""
         with contextlib.suppress(GroupMissing):
-            found = await self._inspecting.find(self._stream, group, *parse_member(head))
+            level, entry_id = parse_member(head)
+            found = await self._inspecting.find(self._stream, group, level, entry_id)
             return await self._judge(group, found, with_head=False)
         return None
 

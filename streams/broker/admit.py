@@ -10,6 +10,7 @@ from streams.broker.fetch import Delivery
 from streams.broker.limits import rule
 from streams.broker.places import Slot, SlotPlaces
 from streams.broker.scripts import Script
+from streams.broker.stored import pairs, whole
 from streams.keys import PARKED, Keys
 from streams.limit import Limit
 from streams.priority import Levels
@@ -132,7 +133,8 @@ class Admitting:
         cursor = b"0"
         while True:
             cursor, rows = await self._link.call("HSCAN", self._waiting, cursor, "COUNT", _PAGE)
-            queues = {name.decode(): int(most) for name, most in zip(rows[::2], rows[1::2], strict=True)}
+            # One whose concurrency cannot be read is looked after when the next one queues there, who writes it anew.
+            queues = {name: most for name, text in pairs(rows).items() if (most := whole(text)) > 0}
             if queues:
                 await self._hand_over(queues, 0, looks=True)
             if cursor == b"0":

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
-from streams.keys import PARKED, Keys, parse_member
+from streams.broker.stored import entry_place
+from streams.keys import PARKED, Keys
 
 _CANCEL = Script("cancel")
 _CANCEL_SCHEDULED = Script("cancel_scheduled")
@@ -62,4 +63,4 @@ class Cancelling:
             )
             found.update((place, event_id.decode()) for event_id, place in rows)
             first += size
-        return [(event_id, *parse_member(place.decode())) for place, event_id in found.items()]
+        return [(event_id, *named) for row, event_id in found.items() if (named := entry_place(row))]

@@ -5,6 +5,8 @@ What the user may not ask is told as ``Denied`` and never fails the rest: manage
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from streams.broker.access import PROBE
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
-from streams.broker.strays import Straying, Strays
+from streams.broker.strays import Straying, Strays, Unreadable, read_unreadable
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, CommandRefused
 from streams.keys import PARKED, WAITING, Keys
 
@@ -27,7 +29,10 @@ HOUR = 3600.0
 LETTERS = 100
 """Dead letters of the last hour that are looked at, at most."""
 _WEIGHED = 20
-_SCRIPTS = "evalsha, script|load, xpending, xrange, xrevrange, zscore, hexists and hscan"
+_FIRST = 19
+"""The rank up to which a row is looked for that says when something is due."""
+_MEMBER = re.compile(rb"-?[0-9]{1,20}\|.+", re.DOTALL)
+_SCRIPTS = "evalsha, script|load, xpending, xrange, xrevrange, xinfo|groups, zrange, zscore, hget, hexists and hscan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,10 @@ class StreamFacts:
     weights: dict[int, Weight] = field(default_factory=dict)
     strays: dict[str, Strays] = field(default_factory=dict)
     """Group to what the first slices of its rows and pending lists showed; '': of the delayed events."""
+    unreadable: dict[str, list[Unreadable]] = field(default_factory=dict)
+    """Group to its rows that say nothing; '': delayed events whose fields cannot be read."""
+    orphans: dict[str, str] = field(default_factory=dict)
+    """Group to one of its orphans, ``level|entry id``."""
     denied: set[str] = field(default_factory=set)
     """Permissions without which a part was not looked at."""
     missing: list[str] = field(default_factory=list)
@@ -151,7 +160,7 @@ class Diagnosing:
         return int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamFacts | Denied:
-        """One stream: 4 commands, 5 per level, 3 more per level and group, 6 per group, in two round trips.
+        """One stream: 4 commands, 5 per level, 4 more per level and group, 7 per group, in two round trips.
 
         Keys of a wrong kind are named and not asked further.
         """
@@ -182,7 +191,7 @@ class Diagnosing:
     async def _groups(self, facts: StreamFacts, keys: Keys, places: list[tuple[int, dict[str, Any]]]) -> bool:
         names = sorted({info["name"].decode() for _, info in places})
         straying = Straying(self._broker, keys, list(facts.stored))
-        plain: list[Command] = [("ZRANGE", keys.scheduled(), 0, 0, "WITHSCORES"), ("HGETALL", keys.config())]
+        plain: list[Command] = [("ZRANGE", keys.scheduled(), 0, _FIRST, "WITHSCORES"), ("HGETALL", keys.config())]
         scripts: list[Command] = [straying.scheduled()]
         recent = f"{round((self._broker.clock.now() - HOUR) * 1000)}-0"
         for name in names:
@@ -190,9 +199,10 @@ class Diagnosing:
                 ("TYPE", keys.retry(name)),
                 ("TYPE", keys.attempts(name)),
                 ("TYPE", keys.dead(name)),
-                ("ZRANGE", keys.retry(name), 0, 0, "WITHSCORES"),
+                ("ZRANGE", keys.retry(name), 0, _FIRST, "WITHSCORES"),
             ]
             scripts += [_DEAD_FACTS.command((keys.dead(name),), recent, LETTERS), straying.rows(name)]
+            scripts.append(straying.unreadable(name))
         for level, info in places:
             group = info["name"].decode()
             after = _next(info["last-delivered-id"].decode())
@@ -200,7 +210,7 @@ class Diagnosing:
                 ("XINFO", "CONSUMERS", keys.level(level), group),
                 ("XRANGE", keys.level(level), after, "+", "COUNT", 1),
             ]
-            scripts.append(straying.pending(group, level))
+            scripts += [straying.pending(group, level), straying.orphans(group, level)]
         replies = await self._ask([*plain, *scripts])
         answers, told = replies[: len(plain)], replies[len(plain) :]
         if any(isinstance(reply, AccessDenied) for reply in answers):
@@ -267,20 +277,35 @@ def _read_scripts(
     # Another refusal is a key of a wrong kind, which is told as such, or a group that is gone meanwhile.
     found = [None if isinstance(reply, BrokerError) else reply for reply in told]
     if found[0]:
-        facts.strays[""] = Strays(scheduled_empty=found[0][0], scheduled_stranded=found[0][1])
+        empty, stranded, _, _, odd, example = found[0]
+        facts.strays[""] = Strays(scheduled_empty=empty, scheduled_stranded=stranded, scheduled_unreadable=odd)
+        if odd:
+            facts.unreadable[""] = [Unreadable("scheduled-fields", odd, example)]
     for i, name in enumerate(names):
-        dead, rows = found[1 + 2 * i : 3 + 2 * i]
-        if dead and dead[0]:
-            count, oldest, newest, recent, since = dead
-            came = _time_of(since) if since else 0.0
-            facts.dead[name] = DeadFacts(count, _time_of(oldest), _time_of(newest), recent, came)
-        strays = facts.strays.setdefault(name, Strays())
-        if rows:
-            strays.add(Strays(due_times_stray=rows[0], records_stray=rows[1]))
-    for (_, info), pending in zip(places, found[1 + 2 * len(names) :], strict=True):
-        if pending:
-            gone = Strays(payloads_gone=pending[0], due_times_lost=pending[1])
-            facts.strays[info["name"].decode()].add(gone)
+        _read_group(facts, name, *found[1 + 3 * i : 4 + 3 * i])
+    rest = found[1 + 3 * len(names) :]
+    for (level, info), pending, orphans in zip(places, rest[::2], rest[1::2], strict=True):
+        _read_level(facts, info["name"].decode(), level, pending, orphans)
+
+
+def _read_group(facts: StreamFacts, name: str, dead: Any, rows: Any, unreadable: Any) -> None:
+    if dead and dead[0]:
+        count, oldest, newest, recent, since = dead
+        came = _time_of(since) if since else 0.0
+        facts.dead[name] = DeadFacts(count, _time_of(oldest), _time_of(newest), recent, came)
+    strays = facts.strays.setdefault(name, Strays())
+    if rows:
+        strays.add(Strays(due_times_stray=rows[0], records_stray=rows[1]))
+    if unreadable and unreadable[0]:
+        facts.unreadable[name] = read_unreadable(unreadable)
+
+
+def _read_level(facts: StreamFacts, name: str, level: int, pending: Any, orphans: Any) -> None:
+    if pending:
+        facts.strays[name].add(Strays(payloads_gone=pending[0], due_times_lost=pending[1]))
+    if orphans and orphans[0]:
+        facts.strays[name].add(Strays(orphaned=orphans[0]))
+        facts.orphans.setdefault(name, f"{level}|{orphans[1].decode()}")
 
 
 def _text(reply: Any) -> str:
@@ -299,7 +324,11 @@ def _consumers(rows: Sequence[Any]) -> dict[str, tuple[int, float]]:
 
 
 def _first_score(reply: Any) -> float | None:
-    return float(reply[1]) / 1000 if not isinstance(reply, BrokerError) and reply else None
+    """The first due time of rows that say when what is due."""
+    if isinstance(reply, BrokerError):
+        return None
+    rows = zip(reply[::2], reply[1::2], strict=True)
+    return next((at / 1000 for name, due in rows if math.isfinite(at := float(due)) and _MEMBER.fullmatch(name)), None)
 
 
 def _time_of(entry_id: bytes) -> float:

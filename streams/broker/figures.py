@@ -9,6 +9,7 @@ import orjson
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
+from streams.broker.stored import json_object, pairs, whole
 from streams.errors import BrokerError
 from streams.keys import Keys
 
@@ -77,8 +78,8 @@ class FigureStore:
 
 
 def _counts(reply: Sequence[bytes]) -> dict[str, int]:
-    return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
+    return {name: whole(count) for name, count in pairs(reply).items()}
 
 
 def _said(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
-    return {reply[i].decode(): orjson.loads(reply[i + 1]) for i in range(0, len(reply), 2)}
+    return {name: said for name, text in pairs(reply).items() if (said := json_object(text)) is not None}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from streams.broker.connection import Broker
 from streams.broker.errands import PATIENCE
@@ -16,6 +20,9 @@ from streams.partitions import Partitions
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
 _WHEREABOUTS = Script("whereabouts")
+
+_LEVEL = re.compile(rb"-?[0-9]{1,100}")
+_STREAM = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
 @dataclass(slots=True)
@@ -58,7 +65,11 @@ class StreamStatus:
 
 @dataclass(slots=True)
 class Found:
-    """Where an entry stands. ``state`` is scheduled, pending, processing, retrying, dead, done or unknown."""
+    """Where an entry stands.
+
+    ``state`` is scheduled, pending, processing, retrying, dead, done, orphaned (given to a consumer, stored, and with
+    none any more) or unknown.
+    """
 
     state: str
     level: int | None = None
@@ -112,7 +123,8 @@ class Inspecting:
             except BrokerUnavailable:
                 if not beside:
                     raise
-        return sorted({*map(int, beside), *_streams(listed).get(stream, ())})
+        own_levels = {int(row) for row in beside if _LEVEL.fullmatch(row)}
+        return sorted({*own_levels, *_streams(listed).get(stream, ())})
 
     async def partitions(self, stream: str) -> Partitions:
         """How a stream is spread. One command."""
@@ -193,12 +205,18 @@ class Inspecting:
         return status
 
     async def find(self, stream: str, group: str, level: int, entry_id: str) -> Found:
-        """Where one entry stands in one group. Five commands in one round trip; dead letters are not searched.
+        """Where one entry stands in one group; dead letters are not searched.
+
+        Seven commands in one round trip; twice for one that seems to be orphaned, since it may be acknowledged between.
 
         Raises:
             GroupMissing: there is no such group.
             InvalidName: ``entry_id`` is no entry id.
         """
+        found = await self._find(stream, group, level, entry_id)
+        return await self._find(stream, group, level, entry_id) if found.state == "orphaned" else found
+
+    async def _find(self, stream: str, group: str, level: int, entry_id: str) -> Found:
         keys = self._broker.keys(stream)
         key, place = keys.level(level), f"{level}|{entry_id}"
         commands: list[Command] = [
@@ -207,9 +225,10 @@ class Inspecting:
             ("ZSCORE", keys.retry(group), place),
             ("HGET", keys.attempts(group), place),
             ("XINFO", "GROUPS", key),
+            ("HMGET", keys.config(), "retention", f"group:{group}"),
         ]
         try:
-            stored, held, due, record, groups = await self._replies(commands)
+            stored, held, due, record, groups, declared = await self._replies(commands)
         except CommandRefused as error:
             raise InvalidName(f"{entry_id!r} is no entry id: {error}") from None
         found = Found("unknown", level, entry_id, record=record or b"", fields=stored[0][1] if stored else ())
@@ -227,7 +246,9 @@ class Inspecting:
         if last is None:
             raise GroupMissing(f"stream {stream!r} has no group {group!r} on level {level}")
         if entry_order(entry_id) <= entry_order(last):
-            found.state = "done"
+            is_alone = len(groups) == 1 and declared[0] == b"work"
+            is_work = is_alone and read_begin(declared[1]) <= entry_order(entry_id)[0] / 1000
+            found.state = "orphaned" if stored and is_work else "done"
         elif stored:
             found.state = "pending"
         return found
@@ -288,10 +309,19 @@ def _streams(rows: Iterable[bytes]) -> dict[str, list[int]]:
     """What the rows of the index name, in order."""
     streams: dict[str, list[int]] = {}
     for row in rows:
-        name, bar, level = row.decode().rpartition("|")
-        if bar:
-            streams.setdefault(name, []).append(int(level))
+        name, _, level = row.rpartition(b"|")
+        if _LEVEL.fullmatch(level) and _STREAM.fullmatch(name):  # Anything else is no stream of ours.
+            streams.setdefault(name.decode(), []).append(int(level))
     return {name: sorted(levels) for name, levels in sorted(streams.items())}
+
+
+def read_begin(declared: bytes | None) -> float:
+    """From which time on (Unix seconds) events are the work of a group, by its declaration; infinite: not known."""
+    try:
+        facts = orjson.loads(declared or b"")
+        return 0.0 if facts["start"] == "oldest" else float(facts["since"]) + 1
+    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
+        return math.inf
 
 
 def _pairs(row: Sequence[Any]) -> dict[str, Any]:

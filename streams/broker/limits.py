@@ -8,6 +8,7 @@ from typing import NamedTuple
 from streams.broker.connection import Broker
 from streams.broker.holding import bring_back
 from streams.broker.scripts import Script
+from streams.broker.stored import real
 from streams.keys import Keys
 from streams.limit import Rate
 
@@ -91,7 +92,8 @@ class Limiting:
 
     def _state(self, name: str, text: bytes) -> KeyState:
         limit, _, key = name.partition("=")
-        _, reserved, late, until, _ = (int(part) / 1e6 for part in text.split())
+        parts = [real(part) / 1e6 for part in text.split()]
+        _, reserved, late, until, _ = parts if len(parts) == 5 else [0.0] * 5  # As the scripts read it.
         now = self._clock.now()
         waiting = max(reserved, late)
         return KeyState(limit, key, waiting if waiting > now else 0.0, until if until > now else 0.0)

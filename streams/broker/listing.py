@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
+from streams.broker.stored import any_place, entry_place
 from streams.errors import BrokerError, GroupMissing
-from streams.keys import PARKED, WAITING, Keys, entry_order, parse_member
+from streams.keys import PARKED, WAITING, Keys, entry_order
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
 _CONSUMERS = 32
@@ -57,26 +58,26 @@ class Listing:
     async def scheduled(self, first: int, most: int) -> list[Listed]:
         """Delayed events, the next one first."""
         reply = await self._link.call("ZRANGE", self._keys.scheduled(), first, first + most - 1, "WITHSCORES")
-        names = [reply[i].decode() for i in range(0, len(reply), 2)]
+        names = [reply[i] for i in range(0, len(reply), 2)]
         if not names:
             return []
         keys = (self._keys.scheduled(), self._keys.scheduled_fields())
         rows = await self._link.call(*_PEEK_SCHEDULED.command(keys, *names))
         found = []
         for name, row in zip(names, rows, strict=True):
-            if row:
-                level, place = parse_member(name)
-                found.append(Listed(level, place, float(row[0]) / 1000, "", None, 0, row[1]))
+            if row and (named := any_place(name)):
+                found.append(Listed(*named, float(row[0]) / 1000, "", None, 0, row[1]))
         return found
 
     async def retrying(self, group: str, first: int, most: int) -> list[Listed]:
         """What waits for a retry, a limit or the end of a pause; the next one first."""
         reply = await self._link.call("ZRANGE", self._keys.retry(group), first, first + most - 1, "WITHSCORES")
-        places = [(*parse_member(reply[i].decode()), float(reply[i + 1]) / 1000) for i in range(0, len(reply), 2)]
+        rows = ((entry_place(reply[i]), reply[i + 1]) for i in range(0, len(reply), 2))
+        places = [(*named, float(due) / 1000) for named, due in rows if named]
         fields = await self._fields([(level, entry_id) for level, entry_id, _ in places])
         return [
-            Listed(level, entry_id, due, "", None, 0, stored)
-            for (level, entry_id, due), stored in zip(places, fields, strict=True)
+            Listed(level, entry_id, due, "", None, 0, its)
+            for (level, entry_id, due), its in zip(places, fields, strict=True)
         ]
 
     async def processing(self, group: str, level: int, after: str, most: int, consumer: str = "") -> list[Listed]:

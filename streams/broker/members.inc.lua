@@ -5,6 +5,7 @@ local MOST_IN_64_BITS = '18446744073709551615'
 
 -- A number of an entry id, in the one way in which the server writes it.
 local function is_part(digits)
+  if string.find(digits, '%D') or digits == '' then return false end
   if string.sub(digits, 1, 1) == '0' then return digits == '0' end
   return #digits < #MOST_IN_64_BITS or #digits == #MOST_IN_64_BITS and digits <= MOST_IN_64_BITS
 end

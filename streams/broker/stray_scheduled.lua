@@ -1,6 +1,6 @@
 -- stray scheduled (diagnosis and repair): walks a slice of the due times of delayed events for those whose fields are gone,
--- and a slice of the fields for those without a due time. Repair removes the former, as promote would; the latter are
--- events, and what becomes of them is for people to decide.
+-- and a slice of the fields for those without a due time, and those that cannot be read. Repair removes the first, as promote
+-- would, and the last; those without a due time are events, and what becomes of them is for people to decide.
 -- The first write frees memory, so a server without any allows it, and with it the rest.
 --
 -- KEYS[1]  scheduled ZSET
@@ -10,13 +10,16 @@
 -- ARGV[2]  cursor to go on from in the hash; '': not at all
 -- ARGV[3]  how many of each at most, roughly
 -- ARGV[4]  who repairs; '' only looks
--- Returns  {due times without fields, fields without a due time, next rank or -1, next cursor or ''}
+-- Returns  {due times without fields, fields without a due time, next rank or -1, next cursor or '', fields that cannot be
+--           read, one of them or ''}
+
+-- include: packed.inc.lua
 
 local kind = redis.call('TYPE', KEYS[3])['ok']
 if kind ~= 'none' and kind ~= 'stream' then
   return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[3] .. ' holds a ' .. kind)
 end
-local empty, stranded, rank, cursor = {}, 0, -1, ''
+local empty, stranded, unreadable, rank, cursor = {}, 0, {}, -1, ''
 if ARGV[1] ~= '-1' then
   local first = tonumber(ARGV[1])
   local members = redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[3]) - 1)
@@ -31,12 +34,22 @@ end
 if ARGV[2] ~= '' then
   local reply = redis.call('HSCAN', KEYS[2], ARGV[2], 'COUNT', ARGV[3])
   for i = 1, #reply[2], 2 do
-    if not redis.call('ZSCORE', KEYS[1], reply[2][i]) then stranded = stranded + 1 end
+    local due = redis.call('ZSCORE', KEYS[1], reply[2][i])
+    if not read_packed(reply[2][i + 1]) then
+      unreadable[#unreadable + 1] = reply[2][i]
+    elseif not due or due == 'inf' then
+      stranded = stranded + 1
+    end
   end
   if reply[1] ~= '0' then cursor = reply[1] end
 end
-if ARGV[4] ~= '' and #empty > 0 then
+if ARGV[4] ~= '' and #empty + #unreadable > 0 then
   for _, member in ipairs(empty) do redis.call('ZREM', KEYS[1], member) end
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'by', ARGV[4], 'due_times_empty', #empty)
+  for _, member in ipairs(unreadable) do
+    redis.call('HDEL', KEYS[2], member)
+    if redis.call('ZREM', KEYS[1], member) == 1 and rank > 0 then rank = rank - 1 end
+  end
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'by', ARGV[4], 'due_times_empty', #empty,
+    'rows_unreadable', #unreadable)
 end
-return {#empty, stranded, rank, cursor}
+return {#empty, stranded, rank, cursor, #unreadable, unreadable[1] or ''}

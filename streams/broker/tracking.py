@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
+from streams.broker.stored import whole
 from streams.errors import BrokerError
 from streams.keys import Keys
 
@@ -78,7 +79,7 @@ class TrackStore:
         for reply in await self._broker.control.batch(commands):
             if isinstance(reply, BrokerError):
                 raise reply
-            found.append({field: int(value) for field, value in _pairs(reply).items()})
+            found.append({field: whole(value) for field, value in _pairs(reply).items()})
         return found
 
     async def get(self, ident: str) -> dict[str, str]:
@@ -88,7 +89,7 @@ class TrackStore:
     async def totals(self) -> dict[str, int]:
         """How often which state was reached, since ever."""
         found = _pairs(await self._broker.control.call("HGETALL", self._keys.tracked()))
-        return {state: int(count) for state, count in found.items()}
+        return {state: whole(count) for state, count in found.items()}
 
     async def link(self, name: str, ident: str, retention: float) -> None:
         """Let an event be found by another name."""

@@ -12,8 +12,9 @@ from streams.broker.connection import Broker
 from streams.broker.inspect import Found
 from streams.broker.pauses import Stored, stored_pauses
 from streams.broker.scripts import Command, Script
+from streams.broker.stored import entry_place, json_object, pairs, real, whole
 from streams.errors import BrokerError, CommandRefused, GroupMissing
-from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, parse_member
+from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys
 from streams.lanes import Lanes
 
 _AHEAD = Script("ahead")
@@ -215,7 +216,7 @@ class Waits:
             tuple(filter(None, ruled.get("order_by", "").split(","))),
             tuple(filter(None, ruled.get("fair_by", "").split(","))),
             tuple(dict.fromkeys(name.partition(":")[0].partition("=")[0] for name in _texts(limits))),
-            {name: int(most) for name, most in _texts(queues[1] if queues else ()).items()},
+            {name: most for name, text in _texts(queues[1] if queues else ()).items() if (most := whole(text))},
             self._levels,
             len(groups) == 1 and retention != b"fanout",
         )
@@ -264,7 +265,7 @@ class Waits:
             commands.append(("XRANGE", key, f"({info['last-delivered-id'].decode()}", str(before_ms), "COUNT", 1))
             commands.append(("XPENDING", key, group, "-", str(before_ms), 1, WAITING))
         retry, *rows = await self._replies(commands)
-        found = [parse_member(name.decode()) for name in retry or ()]
+        found = [named for name in retry or () if (named := entry_place(name))]
         for i, level in enumerate(infos):
             found += [(level, row[0][0].decode()) for row in rows[2 * i : 2 * i + 2] if row]
         return found
@@ -305,17 +306,17 @@ class Waits:
                 ("HGET", self._keys.queues(scene.group), name),
             ]
         )
-        slots = [(rows[i].decode(), float(rows[i + 1]) / 1e6) for i in range(0, len(rows or ()), 2)]
-        return Queue(name, rank, int(most or 0), taken or 0, await self._holders(scene, slots))
+        held = zip((rows or ())[::2], (rows or ())[1::2], strict=True)
+        slots = [(named, real(at) / 1e6) for row, at in held if (named := entry_place(row))]
+        return Queue(name, rank, whole(most), taken or 0, await self._holders(scene, slots))
 
-    async def _holders(self, scene: Scene, slots: Sequence[tuple[str, float]]) -> list[Holder]:
-        places = [parse_member(entry) for entry, _ in slots]
+    async def _holders(self, scene: Scene, slots: Sequence[tuple[tuple[int, str], float]]) -> list[Holder]:
         replies = await self._replies(
-            [("XPENDING", self._keys.level(level), scene.group, ident, ident, 1) for level, ident in places]
+            [("XPENDING", self._keys.level(level), scene.group, ident, ident, 1) for (level, ident), _ in slots]
         )
         return [
-            Holder(entry, since, row[0][1].decode() if row else "", row[0][2] / 1000 if row else 0.0)
-            for (entry, since), row in zip(slots, replies, strict=True)
+            Holder(f"{level}|{ident}", since, row[0][1].decode() if row else "", row[0][2] / 1000 if row else 0.0)
+            for ((level, ident), since), row in zip(slots, replies, strict=True)
         ]
 
     async def _replies(self, commands: Sequence[Command]) -> list[Any]:
@@ -360,7 +361,7 @@ def _candidates(scene: Scene, fields: Sequence[bytes]) -> list[str]:
 def _throttled(text: bytes | None) -> float:
     """Until when a key is throttled, of a limit's state: its fourth time."""
     parts = (text or b"").split()
-    return int(parts[3]) / 1e6 if len(parts) == 5 else 0.0
+    return real(parts[3]) / 1e6 if len(parts) == 5 else 0.0
 
 
 def _workers(
@@ -377,31 +378,25 @@ def _workers(
 
 def _worker(name: str, said: Mapping[str, Any], rows: Mapping[int, tuple[int, float]], now: float) -> WorkerFacts:
     silent = min((idle for _, idle in rows.values()), default=float("inf"))
-    at = float(said.get("at", 0.0))
+    at, runs, levels = real(said.get("at")), said.get("runs"), said.get("levels")
+    runs = runs if isinstance(runs, dict) else None
+    free, concurrency = said.get("free"), said.get("concurrency")
     return WorkerFacts(
         name,
         min(now - at, silent) <= HEARD,
-        frozenset(map(int, said["levels"])) if "levels" in said else frozenset(rows),
-        said.get("free"),
+        frozenset(map(whole, levels)) if isinstance(levels, list) else frozenset(rows),
+        free if isinstance(free, int) else None,
         sum(pending for pending, _ in rows.values()),
-        said.get("concurrency"),
-        float(said.get("lease", LEASE)),
+        concurrency if isinstance(concurrency, int) else None,
+        real(said.get("lease"), LEASE),
         at,
-        {str(place): float(since) for place, since in said.get("runs", {}).items()},
-        "runs" in said and len(said["runs"]) >= said.get("busy", 0),
+        {str(entry): real(since) for entry, since in (runs or {}).items()},
+        runs is not None and len(runs) >= whole(said.get("busy")),
     )
 
 
 def _said(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
-    found = {}
-    for i in range(0, len(reply), 2):
-        try:
-            said = orjson.loads(reply[i + 1])
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(said, dict):
-            found[reply[i].decode("utf-8", "replace")] = said
-    return found
+    return {name: said for name, text in pairs(reply).items() if (said := json_object(text)) is not None}
 
 
 def _texts(reply: Sequence[bytes] | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ file, and servers that lose data at a start lose transactions first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,12 +16,15 @@ import orjson
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command
+from streams.broker.stored import json_object, pairs, real, whole
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
 from streams.keys import Keys, entry_order
 
 SAME = 60.0
 """Seconds within which what several workers notice at the same place is one loss."""
 _LOST = "lost:"
+_PLACE = re.compile(r"(?:level:-?[0-9]{1,100}|dead:[A-Za-z0-9._-]+|read:[A-Za-z0-9._-]+:-?[0-9]{1,100})")
+_MARK = re.compile(rb"(?P<last>[0-9]{0,20}(?:-[0-9]{1,20})?) (?P<added>-?[0-9]{1,20})")
 _UNKNOWN = -1
 _SOON = 5.0
 """Seconds before its time in which a scheduled event may go: clocks differ."""
@@ -164,7 +168,8 @@ class Marking:
     async def furthest(self) -> Furthest | None:
         """The scheduled event whose time comes last. One command."""
         row = await self._broker.control.call("ZRANGE", self._keys.scheduled(), -1, -1, "WITHSCORES")
-        return Furthest(row[0].decode(), float(row[1]) / 1000) if row else None
+        due = real(row[1], -1.0) if row else -1.0  # A time that is none tells nothing.
+        return Furthest(row[0].decode("utf-8", "replace"), due / 1000) if due >= 0 else None
 
     async def unscheduled(self, event: Furthest | None) -> Losses:
         """The loss of a scheduled event whose time has not come and that is not there. One command."""
@@ -179,12 +184,14 @@ class Marking:
         """The marks and the losses that are written down. One command."""
         marks: Marks = {}
         losses: Losses = {}
-        for name, value in _pairs(await self._broker.control.call("HGETALL", self._keys.watermarks())).items():
+        for name, value in pairs(await self._broker.control.call("HGETALL", self._keys.watermarks())).items():
             if name.startswith(_LOST):
-                losses[name.removeprefix(_LOST)] = Loss(**orjson.loads(value))
-            else:
-                last, _, added = value.decode().partition(" ")
-                marks[name] = Mark(last, int(added))
+                if loss := _read_loss(value):
+                    losses[name.removeprefix(_LOST)] = loss
+            elif _PLACE.fullmatch(name) and (
+                mark := _read_watermark(value)
+            ):  # Others are written anew, or are not ours.
+                marks[name] = mark
         return marks, losses
 
     async def write(self, marks: Mapping[str, Mark], gone: Sequence[str] = ()) -> None:
@@ -260,6 +267,19 @@ def _joined(loss: Loss, known: Loss | None, now: float, by: str) -> Loss:
     if now - known.at <= SAME:
         return replace(known, count=max(known.count, loss.count))
     return replace(told, count=loss.count + known.count)
+
+
+def _read_loss(text: bytes) -> Loss | None:
+    facts = json_object(text) or {}
+    had, has, by = (facts.get(name) for name in ("had", "has", "by"))
+    if not isinstance(had, str) or not isinstance(has, str):
+        return None
+    return Loss(had, has, whole(facts.get("count")), real(facts.get("at")), str(by or ""))
+
+
+def _read_watermark(text: bytes) -> Mark | None:
+    found = _MARK.fullmatch(text)
+    return Mark(found["last"].decode(), int(found["added"])) if found else None
 
 
 def _packed(loss: Loss) -> bytes:

@@ -38,8 +38,8 @@ HELP = (
     " you, 1 warnings, 2 something critical. What the user may not ask (managed servers often refuse CONFIG) is told as"
     " unknown."
     "\n\n--repair mends what needs no decision: it ends pending entries whose payload is gone, makes retries without a"
-    " due time due now, removes due times and attempt records of entries that are gone, and takes losses of the"
-    " server off the list. It says what it will do,"
+    " due time and events that no consumer has due now, removes due times and attempt records of entries that are gone"
+    " and rows that cannot be read, and takes losses of the server off the list. It says what it will do,"
     " and asks on a terminal; elsewhere it needs --yes. What it did is in each stream's audit record."
     + examples(
         "streams doctor",
@@ -55,6 +55,9 @@ _MENDING = {
     "due_times_stray": "due times of entries that are not pending: remove them",
     "records_stray": "attempt records of entries that are not pending: remove them",
     "scheduled_empty": "due times of scheduled events that are gone: remove them",
+    "orphaned": "events that were delivered and are with nobody: make them due now",
+    "unreadable": "rows that cannot be read: drop them",
+    "scheduled_unreadable": "scheduled events that cannot be read: drop them",
     "losses": "losses of the server, as doctor tells them: take them off the list",
 }
 """What is mended, and how; the field of ``Strays`` that counts it."""

@@ -92,7 +92,7 @@ def _body(state: EntryState) -> str:
 
 
 _ENDED = ("done", "dead")
-_STYLES = {"processing": "green", "retrying": "yellow", "dead": "red", "done": "green"}
+_STYLES = {"processing": "green", "retrying": "yellow", "dead": "red", "done": "green", "orphaned": "red"}
 
 
 def _print(console: Console, state: EntryState, why: str, *, body: bool) -> None:

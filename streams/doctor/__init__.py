@@ -55,7 +55,7 @@ class Doctor:
 
         Commands: 6 for each server that has a part of the keys, 6 more where a restart depends on what its default user
         may do, one per permission of the role and three; per stream
-        6, 5 per level, 3 more per level and group, 6 per group, and one per watermark;
+        6, 5 per level, 4 more per level and group, 7 per group, and one per watermark;
         2, 1 per level, 2 per level and group and 1 per group for what waits for nothing, and more only if something
         waits for long; 1 per group for what runs.
 

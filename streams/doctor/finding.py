@@ -17,7 +17,7 @@ STREAM_CODES = (
     "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",
     "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
     "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost", "runnable-but-waiting",
-    "long-running",
+    "long-running", "unreadable-rows", "orphaned",
 )  # fmt: skip
 """Every code there is: each is one check, of the server or of each stream."""
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from streams.broker.diagnose import StreamFacts
-from streams.broker.strays import Strays
+from streams.broker.strays import Strays, Unreadable
 from streams.broker.watermarks import Losses, told
 from streams.doctor.finding import Bounds, Finding
+from streams.retry import masked
 
 _PER_ENTRY = 100
 """Bytes that the server keeps for an entry beside its content, roughly; also for each group that has it pending."""
@@ -20,6 +21,11 @@ def judge_strays(facts: StreamFacts) -> Iterator[Finding]:
     for group, strays in sorted(facts.strays.items()):
         where = f"{facts.stream}/{group}" if group else facts.stream
         yield from _of_entries(strays, where, mend)
+        if rows := facts.unreadable.get(group):
+            yield _of_unreadable(rows, where, mend)
+        if strays.orphaned:
+            example = facts.orphans.get(group, "")
+            yield _of_orphans(strays.orphaned, example, where, mend)
         if strays.scheduled_empty:
             what = f"{_count(strays.scheduled_empty, 'scheduled event')}: the due time is there and the event is gone"
             yield Finding("scheduled-empty", "warning", where, what, f"{mend} removes the due times; publish again")
@@ -43,6 +49,25 @@ def judge_losses(stream: str, losses: Losses) -> Iterator[Finding]:
             f" streams doctor --repair --stream {stream} then takes this off"
         )
         yield Finding("lost", "critical", stream, what, todo)
+
+
+def _of_unreadable(rows: list[Unreadable], where: str, mend: str) -> Finding:
+    """Rows that something else wrote."""
+    said = (f"{row.count} in {row.what} ({masked(row.example.decode(errors='replace'), 40)!r})" for row in rows)
+    number = sum(row.count for row in rows)
+    what = f"{_count(number, 'row')} that cannot be read: {', '.join(said)}"
+    todo = f"find out what writes there; {mend} drops them, and no entry is lost with one; the others go on meanwhile"
+    return Finding("unreadable-rows", "warning", where, what, todo)
+
+
+def _of_orphans(number: int, example: str, where: str, mend: str) -> Finding:
+    """Entries that nobody has."""
+    what = (
+        f"{_count(number, 'event')} delivered and stored, and with no consumer ({example} is one):"
+        " somebody deleted a consumer, acknowledged by hand, or moved the group on"
+    )
+    todo = f"{mend} makes them due now, as long as nobody has handled them elsewhere"
+    return Finding("orphaned", "warning", where, what, todo)
 
 
 def _of_entries(strays: Strays, where: str, mend: str) -> Iterator[Finding]:

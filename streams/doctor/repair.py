@@ -16,9 +16,9 @@ __all__ = ["Repair", "Strays"]
 class Repair:
     """Mends streams.
 
-    Ends pending entries whose payload is gone, makes retries without a due time due now, and removes due times and
-    attempt records of entries that are gone; takes losses of the server off the list, which an operator has seen by
-    then. Never deletes an event.
+    Ends pending entries whose payload is gone, makes retries without a due time and entries that nobody has due now,
+    and removes due times and attempt records of entries that are gone, and rows that say nothing; takes losses of the
+    server off the list, which an operator has seen by then. Never deletes an event that can be read.
 
     Args:
         broker: an open broker.

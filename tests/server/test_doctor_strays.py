@@ -18,9 +18,12 @@ from streams.doctor.repair import Repair
 from streams.doctor.servers import depends_on_default_user
 from streams.errors import NotFound
 from streams.keys import PARKED, Keys
+from streams.retry import AttemptRecord
 from tests.process.test_server_faults import MINIMAL_ACL
 from tests.process.worker_app import GROUP, STREAM
 from tests.server.test_doctor import FIT, acl_user, examine, group
+
+RECORD = AttemptRecord().to_json()
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ async def test_rows_without_an_entry(broker, server, keys):
     (entry,) = await parked(server, broker, keys, 1)
     with server.client() as client:
         client.zadd(keys.retry(GROUP), {f"5|{n}-9": n for n in range(1, 451)} | {f"5|{entry}": 1, "7|1-1": 1})
-        client.hset(keys.attempts(GROUP), mapping={f"5|{n}-8": "{}" for n in range(1, 1001)} | {f"5|{entry}": "{}"})
+        client.hset(keys.attempts(GROUP), mapping={f"5|{n}-8": RECORD for n in range(1, 1001)} | {f"5|{entry}": RECORD})
         assert (await examine(broker))["stray-rows"].severity == "info"
         mended = (await Repair(broker, "me").mend())[STREAM]
         assert (mended.due_times_stray, mended.records_stray) == (450, 1000)
@@ -96,7 +99,7 @@ async def test_scheduled_events_that_lost_one_half(broker, server, keys):
     await Producer(broker, STREAM).publish({}, type="job", delay=1000)
     with server.client() as client:
         client.zadd(keys.scheduled(), {"5|empty": 9e15})
-        client.hset(keys.scheduled_fields(), "5|stranded", "packed")
+        client.hset(keys.scheduled_fields(), "5|stranded", b"\x92\xa4type\xa3job")
         found = await examine(broker)
         assert (found["scheduled-empty"].severity, found["scheduled-stranded"].severity) == ("warning", "warning")
         mended = (await Repair(broker, "me").mend())[STREAM]
@@ -219,14 +222,14 @@ async def test_the_cost_does_not_grow_with_what_is_stored(make_server, binary, n
         few = await cost(server, broker)
         ids += await parked_more(server, broker, keys, 3000)
         with server.client() as client:
-            client.hset(keys.attempts(GROUP), mapping={f"5|{entry}": "{}" for entry in ids})
+            client.hset(keys.attempts(GROUP), mapping={f"5|{entry}": RECORD for entry in ids})
             for _ in range(500):
                 client.xadd(keys.dead(GROUP), {"reason": "failed"})
         many = await cost(server, broker)
     with server.client() as client:
         asks = depends_on_default_user({name: str(value) for name, value in client.info().items()})
     levels = 4
-    documented = 6 + 6 * asks + len(ROLES["worker"]) + 3 + 6 + 5 * levels + 3 * levels + 6
+    documented = 6 + 6 * asks + len(ROLES["worker"]) + 3 + 6 + 5 * levels + 4 * levels + 7
     documented += 2 + levels + 2 * levels + 1  # What waits although nothing holds it.
     documented += 1  # What runs for long.
     assert few[0] == many[0] == documented

@@ -37,6 +37,7 @@ from streams.broker.figures import FigureStore
 from streams.broker.settle import Buried, Postponed, Settling
 from streams.declaration import Declaration, Retention
 from streams.doctor import Doctor
+from streams.doctor.repair import Repair
 from streams.handlers import Route
 from streams.partitions import partition_name
 from streams.producer import ProducerOptions
@@ -444,7 +445,8 @@ async def test_orphaned_with_the_command_that_repairs_it(broker):
     await broker.control.call("XGROUP", "DELCONSUMER", broker.keys("s").level(delivery.level), "g", "w")
     reason = await ask(broker, event)
     assert reason.state == "orphaned"
-    await broker.control.call(*reason.facts["repair"].split())
+    assert reason.facts["repair"] == "streams doctor --repair --stream s"
+    await Repair(broker, "me", silence=0.0).mend("s")
     assert (await ask(broker, event)).state != "orphaned"
     assert (await broker.control.call("XPENDING", broker.keys("s").level(delivery.level), "g"))[0] == 1
 

@@ -1,0 +1,292 @@
+"""Rows that say nothing, in each key of a group: they stop themselves only. The doctor names them, and drops them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Lanes,
+    Levels,
+    Limit,
+    Producer,
+    Reclaimer,
+    ReclaimerOptions,
+    Retry,
+    Scheduler,
+    Status,
+)
+from streams.broker.admit import Admitting, Ask
+from streams.broker.declare import Declaring
+from streams.broker.fetch import Fetching
+from streams.broker.listing import Listing
+from streams.broker.strays import Straying
+from streams.declaration import Declaration
+from streams.doctor import Doctor, Finding
+from streams.doctor.repair import Repair
+from streams.handlers import Route
+from streams.keys import PARKED, Keys
+from streams.lanes import NO_LANES
+from streams.records import Records
+from streams.retry import AttemptRecord
+from streams.why import Wanted, Why
+from tests.conftest import eventually
+
+LEVELS = Levels((0, 5))
+LANES = Lanes(order_by=("subject",), fair_by=("tenant",))
+TOO_LARGE = "0|99999999999999999999-0"
+NAMES = ["hold", "k1 second", "k1 third", "k2", "fails once", "later"]
+
+Command = tuple[object, ...]
+
+
+def of_entries(keys: Keys) -> list[Command]:
+    return [
+        ("ZADD", keys.retry("g"), 1, "0|abc", 2, TOO_LARGE, 3, "junk", "-inf", "0|0", "+inf", "0|1", 4, "0|01-1"),
+        ("HSET", keys.attempts("g"), "0|abc", "{", TOO_LARGE, "[]", "0|1-1", '{"failures":"x"}'),
+        ("HSET", keys.sweep("g"), "owner", "me", "until", "x", "seen", "y", "cursor:0", "z"),
+    ]
+
+
+def of_scheduled(keys: Keys) -> list[Command]:
+    return [
+        ("ZADD", keys.scheduled(), 1, "0|a", 2, "0|b", 3, "0|c", "-inf", "d"),
+        ("HSET", keys.scheduled_fields(), "0|a", b"\xc1", "0|b", b"\x05", "0|c", b"\x91\xa1x", "d", b"\x92\x01\x02"),
+    ]
+
+
+def of_slots(keys: Keys) -> list[Command]:
+    busy, queue = keys.busy_prefix("g") + "tenant=t", keys.queue_prefix("g") + "tenant=t"
+    return [
+        ("ZADD", busy, "9e15", "0|abc", "inf", TOO_LARGE),
+        ("ZADD", queue, 1, "0|abc", 2, TOO_LARGE),
+        ("HSET", keys.queues("g"), "tenant=t", "many", "x", "", "tenant=u", "1e99"),
+    ]
+
+
+def of_keys(keys: Keys) -> list[Command]:
+    rows = ("a", "k1", "k1\1", "k1\1" + "00junk\1t", "k9\1" + "L12:x", "z")
+    return [
+        ("ZADD", keys.behind("g"), *(part for row in rows for part in (0, row))),
+        ("HSET", keys.heads("g"), "k1", "0|abc", "k9", "held by me", "k8", TOO_LARGE),
+    ]
+
+
+def of_turns(keys: Keys) -> list[Command]:
+    return [
+        ("ZADD", keys.lane("g", 0), 0, "a", 0, "t\1junk", 0, "t\1", 0, "z\1M1234567890123-@0"),
+        ("ZADD", keys.ring("g", 0), "-inf", "t", "+inf", "u"),
+        ("HSET", keys.rules("g"), "cursor", "x", "from:0", "y", "levels", "a,b", "weight:t", "nan", "weight:u", "-1"),
+    ]
+
+
+GARBAGE: dict[str, Callable[[Keys], list[Command]]] = {
+    "retry attempts sweep": of_entries,
+    "scheduled-fields": of_scheduled,
+    "busy queue queues": of_slots,
+    "behind heads": of_keys,
+    "lane ring rules": of_turns,
+}
+"""What the doctor calls them, to what writes them."""
+
+
+class Handler:
+    """Keeps its only runner busy until it is let go."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.started: list[str] = []
+        self.done: list[str] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.started.append(event.data)
+        if event.data == "hold":
+            await self.go_on.wait()
+        if self.started.count(event.data) == 1 and event.data == "fails once":
+            raise ValueError(event.data)
+        self.done.append(event.data)
+
+
+def events() -> list[Event]:
+    return [
+        Event("t", "hold", subject="k1", tenant="t"),
+        Event("t", "k1 second", subject="k1", tenant="t"),
+        Event("t", "k1 third", subject="k1", tenant="t", priority=5),
+        Event("t", "k2", subject="k2", tenant="t"),
+        Event("t", "fails once", subject="k3", tenant="u"),
+        Event("t", "later", subject="k4", tenant="u", delay=0.05),
+    ]
+
+
+async def findings(broker: Broker) -> dict[str, Finding]:
+    return {found.code: found for found in await Doctor(broker).examine("s") if found.where != "server"}
+
+
+@pytest.mark.parametrize("what", GARBAGE)
+async def test_rows_that_say_nothing_stop_themselves_only(broker, what):
+    keys, handler = broker.keys("s"), Handler()
+    route = Route(handler, limits=[Limit("tenant", concurrency=1)], retry=Retry(delay=0.01, jitter=0.0))
+    # Of slots somebody has to wait for one.
+    options = ConsumerOptions(levels=LEVELS, lanes=LANES, concurrency=2 if "busy" in what else 1)
+    consumer = Consumer(broker, "s", "g", route, options)
+    reclaimer = Reclaimer(broker, "s", "g", options=ReclaimerOptions(levels=LEVELS, lanes=LANES, interval=0.05))
+    scheduler = Scheduler(broker, "s", LEVELS)
+    running = [asyncio.create_task(consumer.run())]
+    try:
+        producer = Producer(broker, "s")
+        first, *others = events()
+        await producer.publish_many([first])
+        await eventually(lambda: handler.started == ["hold"])
+        await producer.publish_many(others)
+        await eventually(lambda: broker.control.call("ZCARD", keys.behind("g")), what="the rows behind the head")
+        if options.concurrency == 2:
+            await eventually(lambda: broker.control.call("ZCARD", keys.queue_prefix("g") + "tenant=t"))
+        for command in GARBAGE[what](keys):
+            await broker.control.call(*command)
+
+        found = (await findings(broker))["unreadable-rows"]
+        assert (found.severity, "--repair" in found.todo) == ("warning", True)
+        assert all(f" in {name} (" in found.what for name in what.split())
+
+        running += [asyncio.create_task(reclaimer.run()), asyncio.create_task(scheduler.run())]
+        handler.go_on.set()
+        await eventually(lambda: sorted(handler.done) == sorted(NAMES), what=f"all of them, not {handler.done}")
+        order = [name for name in handler.done if name in ("hold", "k1 second", "k1 third")]
+        assert order[0] == "hold"
+
+        await Repair(broker, "me").mend("s")
+        assert "unreadable-rows" not in await findings(broker)
+        await eventually(lambda: is_idle(broker, keys), what="an end without rows")
+    finally:
+        handler.go_on.set()
+        for role in (consumer, reclaimer, scheduler):
+            role.stop()
+        await asyncio.gather(*running)
+
+
+async def is_idle(broker: Broker, keys: Keys) -> bool:
+    names = (keys.retry("g"), keys.behind("g"), keys.lane("g", 0), keys.scheduled(), keys.attempts("g"))
+    heads = await broker.control.call("HLEN", keys.heads("g"))
+    return heads == 0 and await broker.control.call("EXISTS", *names) == 0
+
+
+# --- entries that nobody has
+
+
+async def orphans(broker: Broker) -> int:
+    found = (await findings(broker)).get("orphaned")
+    return int(found.what.split()[0]) if found else 0
+
+
+@pytest.fixture
+def aged(monkeypatch) -> None:
+    """What is young is looked at, too."""
+    monkeypatch.setattr("streams.broker.strays.SILENCE", 0.0)
+    for each in (Straying, Repair):
+        defaults = [0.0 if default == 90.0 else default for default in each.__init__.__defaults__]
+        monkeypatch.setattr(each.__init__, "__defaults__", tuple(defaults))
+
+
+async def declared(broker: Broker, declaration: Declaration, group: str = "g") -> Fetching:
+    keys = broker.keys("s")
+    fetching = Fetching(broker, keys, LEVELS, group, "w", Declaring(keys, LEVELS, group, declaration))
+    await fetching.ensure_group()
+    return fetching
+
+
+@pytest.mark.parametrize("lanes", [NO_LANES, LANES], ids=["plain", "lined up"])
+@pytest.mark.usefixtures("aged")
+async def test_entries_that_nobody_has_any_more_run_after_a_repair(broker, lanes):
+    """250 of them, more than a slice: consumers of ours were deleted by hand, and one was acknowledged."""
+    keys, done = broker.keys("s"), []
+
+    async def handle(event: Event) -> None:
+        done.append(event.data)
+
+    await declared(broker, Declaration("work"))
+    await Producer(broker, "s").publish_many(Event("t", n, subject=f"k{n % 9}", tenant="t") for n in range(250))
+    (((_, rows),)) = await broker.control.call("XREADGROUP", "GROUP", "g", PARKED, "STREAMS", keys.level(0), ">")
+    await broker.control.call("XACK", keys.level(0), "g", rows[0][0])
+    assert await orphans(broker) == 1
+    await broker.control.call("XGROUP", "DELCONSUMER", keys.level(0), "g", PARKED)
+    assert await orphans(broker) == 200, "a slice"
+    (state,) = await Status(broker).find("s", f"0|{rows[7][0].decode()}")
+    assert state.state == "orphaned"
+
+    assert (await Repair(broker, "me").look("s"))["s"].orphaned == 250
+    assert (await Repair(broker, "me").mend("s"))["s"].orphaned == 250
+    assert await orphans(broker) == 0
+    consumer = Consumer(broker, "s", "g", Route(handle), ConsumerOptions(levels=LEVELS, lanes=lanes))
+    running = asyncio.create_task(consumer.run())
+    await eventually(lambda: len(done) == 250)
+    consumer.stop()
+    await running
+    assert sorted(done) == list(range(250))
+    assert (await Repair(broker, "me").mend("s"))["s"].orphaned == 0
+
+
+@pytest.mark.usefixtures("aged")
+async def test_what_may_be_done_is_no_orphan(broker):
+    """What another group needs, what was there before a group that begins with what is new, and what is in hand."""
+    await Producer(broker, "s").publish({}, type="before")
+    await broker.control.call("SADD", broker.keys("s").index(), "s|0")
+    fetching = await declared(broker, Declaration("work", start="new"))
+    await Producer(broker, "s").publish({}, type="in hand")
+    assert len(await fetching.take(10)) == 1
+    assert await orphans(broker) == 0
+    await declared(broker, Declaration("fanout"), "h")
+    await broker.control.call("XGROUP", "DELCONSUMER", broker.keys("s").level(0), "g", "w")
+    assert await orphans(broker) == 0
+    assert (await Repair(broker, "me").mend("s"))["s"].orphaned == 0
+
+
+# --- the clock, and records
+
+
+async def test_a_throttle_moves_with_a_clock_that_is_set_back(broker):
+    keys = broker.keys("s")
+    admitting = Admitting(broker, keys, LEVELS, "g", "w", 30.0)
+    limit = Limit("tenant", "100/s")
+    await admitting.throttle("tenant", "t", 6.0)
+    name = keys.limit_prefix("g") + "tenant=t"
+    times = [int(part) for part in (await broker.control.call("GET", name)).split()]
+    # The same as a clock that is an hour behind from now on.
+    await broker.control.call("SET", name, " ".join(str(at + 3_600_000_000) for at in times[:4]) + " 0")
+    (answer,) = await admitting.admit([Ask((0, "1-1"), [(limit, "t", 0)])])
+    assert 0 < answer.wait < 13
+    await admitting.close()
+
+
+async def test_records_that_cannot_be_read_hide_no_others(broker):
+    keys = broker.keys("s")
+    records = Records(broker, "s", "kind")
+    await records.change("good", lambda _: {"n": 1})
+    await broker.control.call("HSET", keys.records("kind"), "bad", "{", "list", "[1]")
+    assert await records.all() == {"good": {"n": 1}}
+    assert await records.get("bad") is None
+    assert await records.change("bad", lambda before: {"before": before}) == {"before": None}
+
+
+async def test_looks_at_streams_survive_what_others_wrote(broker):
+    keys = broker.keys("s")
+    await declared(broker, Declaration("work"))
+    await Producer(broker, "s").publish({}, type="t")
+    await broker.control.call("SADD", keys.index(), "s|x", "a b|0", b"\xff|0", "junk", "s|0")
+    await broker.control.call("SADD", keys.levels(), "x")
+    await broker.control.call("HSET", keys.workers("g"), "w", "{", "v", "[]", "u", '{"at":"x","runs":3,"levels":4}')
+    await broker.control.call("HSET", keys.queues("g"), "tenant=t", "x")
+    await broker.control.call("HSET", keys.watermarks(), "level:0", "x", "junk", "1-1 1", "lost:level:0", "[]")
+    await broker.control.call("ZADD", keys.retry("g"), "-inf", "junk", "inf", "0|abc")
+    await broker.control.call("ZADD", keys.scheduled(), "-inf", "junk", "inf", b"\xff")
+    assert list(await Status(broker).streams()) == ["s"]
+    assert "retry-late" not in await findings(broker)
+    reasons = await Why(broker, "s").ask(Wanted(level=0))
+    assert [reason.state for reason in reasons.reasons] == ["no-worker"]
+    assert await Listing(broker, keys).retrying("g", 0, 10) == []
+    assert AttemptRecord.from_json(b'{"failures":1e999,"stalls":0,"first":0,"last":0,"errors":[]}').failures == 0
