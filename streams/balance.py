@@ -10,6 +10,7 @@ import logging
 from streams.broker import Backoff, Broker
 from streams.broker.attend import Attending
 from streams.broker.handing import hand_on
+from streams.broker.outages import OUTAGE
 from streams.consumer import Consumer
 from streams.crew import Crew
 from streams.errors import BrokerError, ConfigurationError, StreamsError
@@ -118,7 +119,7 @@ class Balance:
                     await self._look()
                     backoff.reset()
                 except StreamsError as error:
-                    if not error.retryable:
+                    if not error.retryable and not isinstance(error, OUTAGE):
                         self._fail(error)
                     wait = backoff.next()  # What is served goes on being served.
                 await asyncio.wait((stopping, *self._tasks), timeout=wait, return_when=asyncio.FIRST_COMPLETED)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from streams.broker import Backoff, Broker
-from streams.errors import BrokerUnavailable, StreamsError, WrongCredentials
+from streams.broker.outages import OUTAGE
+from streams.errors import CommandRefused, StreamsError, WrongCredentials
 from streams.settings import Wait
 
 
@@ -13,7 +14,9 @@ def is_waited_out(wait: Wait, error: BaseException) -> bool:
     """Whether a program with this setting waits until the trouble has passed."""
     if isinstance(error, WrongCredentials):
         return wait == "always"
-    return wait != "never" and isinstance(error, BrokerUnavailable)
+    if isinstance(error, CommandRefused) and "unknown command" in str(error):
+        return False  # A server that is too old, or none of its kind.
+    return wait != "never" and isinstance(error, OUTAGE)
 
 
 async def opened(broker: Broker, wait: Wait) -> Broker:

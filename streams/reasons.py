@@ -74,9 +74,7 @@ def _unreadable(case: Case) -> Reason | None:
     found = case.found
     if not found.fields:
         if found.state == "scheduled":
-            what = (
-                "its due time is there, its fields are gone or cannot be read: streams doctor --repair removes it"
-            )
+            what = "its due time is there, its fields are gone or cannot be read: streams doctor --repair removes it"
         else:
             what = "somebody deleted its entry from the stream: streams doctor --repair ends it"
         return Reason("unreadable", what, facts={"error": "payload-gone"})

@@ -13,6 +13,7 @@ from streams.broker import Backoff, Broker
 from streams.broker.admit import Admitting
 from streams.broker.lanes import Mending, Ways
 from streams.broker.observing import Desk, Settled
+from streams.broker.outages import OUTAGE
 from streams.broker.reclaim import Reclaiming, Stalled
 from streams.broker.settle import Buried, Postponed, Settling, was_written
 from streams.codec import MAX_NESTING, parse_json
@@ -20,7 +21,7 @@ from streams.consumer_name import consumer_name
 from streams.errors import (
     AccessDenied,
     BrokerError,
-    BrokerUnavailable,
+    CommandRefused,
     ConfigurationError,
     GroupMissing,
     MalformedEvent,
@@ -118,6 +119,7 @@ class Reclaimer:
         try:
             await self._sweep_on()
         finally:
+            self._broker.outages.leave(self._who)
             await self._reclaiming.leave()
 
     async def _sweep_on(self) -> None:
@@ -130,9 +132,11 @@ class Reclaimer:
                         return
             except AccessDenied:
                 raise
-            except BrokerUnavailable:
+            except OUTAGE as error:
                 # The consumer says that the server is away; once is enough. After an outage every lease looks run out,
                 # those of workers in good health too: they get one lease, at most 10 s, to renew what they hold.
+                if isinstance(error, CommandRefused):  # It may be this one only that is refused.
+                    self._broker.outages.away(self._who, error)
                 await self._server_back(backoff)
                 wait = min(10.0, self.options.lease)
             except GroupMissing:
@@ -142,12 +146,13 @@ class Reclaimer:
                 wait = self.options.pause()
             else:
                 backoff.reset()
+                self._broker.outages.back(self._who)
                 wait = self.options.pause()
 
     async def _server_back(self, backoff: Backoff) -> None:
         """Return once the server answers, or ``stop`` is called."""
         while not await self._stopped_within(backoff.next()):
-            with contextlib.suppress(BrokerUnavailable):
+            with contextlib.suppress(*OUTAGE):
                 await self._broker.connect()
                 return
 
@@ -226,6 +231,10 @@ class Reclaimer:
         except TimeoutError:
             return False
         return True
+
+    @property
+    def _who(self) -> str:
+        return f"{self._where} {self._seat.consumer}"
 
     @property
     def _where(self) -> str:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 
 from streams.broker import Backoff, Broker
+from streams.broker.outages import OUTAGE
 from streams.broker.publish import Scheduling
-from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
+from streams.errors import AccessDenied, BrokerError, CommandRefused
 from streams.priority import Levels
 
 logger = logging.getLogger("streams.scheduler")
@@ -36,6 +37,7 @@ class Scheduler:
         self.stream = broker.keys(stream).stream
         self.promoted = 0
         self._clock = broker.clock
+        self._outages = broker.outages
         self._scheduling = Scheduling(broker, broker.keys(stream), levels or Levels())
         self._stopping = asyncio.Event()
 
@@ -49,14 +51,24 @@ class Scheduler:
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
         """
+        who = f"{self.stream} scheduler {id(self)}"
+        try:
+            await self._promote_on(who)
+        finally:
+            self._outages.leave(who)
+
+    async def _promote_on(self, who: str) -> None:
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
                 wait = await self.promote()
                 backoff.reset()
+                self._outages.back(who)
             except AccessDenied:
                 raise
-            except BrokerUnavailable:
+            except OUTAGE as error:
+                if isinstance(error, CommandRefused):  # It may be this one only that is refused.
+                    self._outages.away(who, error)
                 wait = backoff.next()
             except BrokerError as error:
                 logger.error("cannot promote", extra={"where": self.stream, "error": str(error)})  # noqa: TRY400

@@ -8,14 +8,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from streams.broker.outages import OUTAGE
 from streams.broker.scripts import Command
-from streams.errors import BrokerError, BrokerUnavailable, OutOfMemory
+from streams.errors import BrokerError, OutOfMemory
 
 logger = logging.getLogger("streams.broker")
 
 PATIENCE = 0.5
 """Seconds for which the caller waits: a server that hangs must not hold up what does not need it."""
-_PASSING = (BrokerUnavailable, OutOfMemory)
+_PASSING = (*OUTAGE, OutOfMemory)
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 10.0
 

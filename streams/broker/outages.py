@@ -1,4 +1,4 @@
-"""Says once that a server is away, and once that it is back, however many users of it notice."""
+"""Says once that a server is away, or refuses what it is asked, and once that it is back, however many notice."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from streams.errors import StreamsError
+from streams.errors import BrokerUnavailable, CommandRefused, StreamsError
 
 logger = logging.getLogger("streams.broker")
+
+OUTAGE = (BrokerUnavailable, CommandRefused)
+"""What roles wait out: no answer, "not now", and a refusal in unknown words, a proxy's or a newer server's.
+
+Permissions, credentials and keys of a wrong kind are known, and told as what they are.
+"""
 
 
 @dataclass(slots=True)
@@ -43,7 +49,10 @@ class Outages:
             outage.waiting.add(who)
         if known is None:
             facts = {"server": server, "error": str(error)}
-            logger.warning("the server is away, trying again until it is back", extra=facts)
+            if isinstance(error, CommandRefused):
+                logger.error("the server refuses what it is asked, trying again until it does not", extra=facts)
+            else:
+                logger.warning("the server is away, trying again until it is back", extra=facts)
 
     def back(self, who: str) -> None:
         """Somebody goes on; the last one that waited says so for all."""

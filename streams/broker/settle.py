@@ -10,7 +10,7 @@ from streams.broker.fetch import Delivery
 from streams.broker.lanes import Place, Ways, follow
 from streams.broker.places import GivingBack
 from streams.broker.scripts import Command, Script
-from streams.errors import BrokerError
+from streams.errors import BrokerError, CommandRefused
 from streams.keys import PARKED, Keys
 from streams.lanes import NO_LANES
 from streams.priority import Levels
@@ -128,8 +128,16 @@ class Settling:
                 statuses.update((d.place, status) for d, status in zip(members[i], reply, strict=True))
         if unsettled and following is not None and refused is None:
             # A script that the server had forgotten was loaded and sent again, after what it should have come before.
-            ready += (await self._link.send(following))[0]
+            ready += await self._followed(following)
         return Settlement(shortfall, statuses, refused, ready)
+
+    async def _followed(self, following: Command) -> int:
+        """How many may start now."""
+        try:
+            ready: int = (await self._link.send(following))[0]
+        except CommandRefused:
+            return 0  # What was settled is; a sweep finds the heads that nobody followed.
+        return ready
 
     async def _written(self, commands: list[Command], ending: Sequence[Delivery]) -> list[Any]:
         """Send what writes the outcomes of ``ending``, and before it what gives back their slots.

@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable
 
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery, Fetching
+from streams.broker.outages import OUTAGE
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
-from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing, WrongKeyType
+from streams.errors import AccessDenied, BrokerError, GroupMissing, WrongKeyType
 from streams.priority import Turns
 
 logger = logging.getLogger("streams.consumer")
@@ -123,7 +124,7 @@ class Fetcher:
                 await self._until_it_works(self._create_group, backoff)
             except AccessDenied:
                 raise
-            except BrokerUnavailable as error:
+            except OUTAGE as error:
                 self._say_away(error)
                 await self._sleep(backoff.next())
                 self._check_at = 0.0
@@ -334,7 +335,7 @@ class Fetcher:
                 await call()
             except (AccessDenied, GroupMissing):
                 raise  # Missing although it was to be created: an operator dropped it.
-            except BrokerUnavailable as error:
+            except OUTAGE as error:
                 self._say_away(error)
                 await self._sleep(backoff.next())
             except BrokerError as error:
@@ -344,7 +345,7 @@ class Fetcher:
             else:
                 return
 
-    def _say_away(self, error: BrokerUnavailable) -> None:
+    def _say_away(self, error: BrokerError) -> None:
         self.trouble = str(error)
         self._is_unknown = True
         self._away = True

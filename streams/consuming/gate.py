@@ -10,6 +10,7 @@ from typing import Any
 from streams.broker import Backoff
 from streams.broker.admit import Admitting, Answer, Ask
 from streams.broker.fetch import Delivery
+from streams.broker.outages import OUTAGE
 from streams.broker.places import Slot
 from streams.codec import decode
 from streams.consuming.desk import Desk
@@ -56,7 +57,10 @@ class Gate:
             try:
                 await take_over(self.hand_over)
             except BrokerError as error:
-                logger.warning("cannot hand on slots", extra={"where": self._desk.where, "error": str(error)})
+                known = (
+                    logging.DEBUG if isinstance(error, OUTAGE) else logging.WARNING
+                )  # The fetcher tells of an outage.
+                logger.log(known, "cannot hand on slots", extra={"where": self._desk.where, "error": str(error)})
                 await asyncio.sleep(backoff.next())
             else:
                 backoff.reset()

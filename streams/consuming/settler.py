@@ -12,6 +12,7 @@ from typing import Literal
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery
 from streams.broker.observing import Settled
+from streams.broker.outages import OUTAGE
 from streams.broker.settle import DONE, LOST, Buried, Postponed, Settlement, Settling, was_written
 from streams.consuming.desk import Desk
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
@@ -45,6 +46,7 @@ class Settler:
         self._quiet.set()
         self._written = asyncio.Event()
         self._aside = 0
+        self._refused = ""
         self.unsettled = 0
         self.on_settled: Callable[[Delivery], None] = lambda _: None
         """Told of an entry that asked for a slot, once its outcome is written."""
@@ -108,7 +110,7 @@ class Settler:
                 began = time.time_ns()
                 try:
                     settlement = await self._settling.settle(done, postponed, buried)
-                except BrokerUnavailable:
+                except OUTAGE:
                     # Sending again is safe; what the first try did is then seen as lost or as already acknowledged.
                     certain = False
                     await asyncio.sleep(backoff.next())
@@ -125,6 +127,7 @@ class Settler:
                 if refused is None:
                     if not self._aside:
                         backoff.reset()
+                        self._refused = ""
                 elif isinstance(refused, GroupMissing):
                     # The pending list is gone with the group: the entries will be delivered anew.
                     for delivery in [*done, *(p.delivery for p in postponed), *(b.delivery for b in buried)]:
@@ -196,10 +199,20 @@ class Settler:
             self._stats.lost += lost
             logger.warning("lease lost before settling", extra={"where": self._where, "count": lost})
         if settlement.refused is not None and not isinstance(settlement.refused, BrokerUnavailable):
-            logger.error("the server refuses to settle", extra={"where": self._where, "error": str(settlement.refused)})
-            if isinstance(settlement.refused, AccessDenied):
-                raise settlement.refused
+            self._say_refused(settlement.refused)
         return settlement.refused
+
+    def _say_refused(self, refused: BrokerError) -> None:
+        """Once, however often it is tried.
+
+        Raises:
+            AccessDenied: that is what it is.
+        """
+        if str(refused) != self._refused:
+            self._refused = str(refused)
+            logger.error("the server refuses to settle", extra={"where": self._where, "error": self._refused})
+        if isinstance(refused, AccessDenied):
+            raise refused
 
     def _end(self, delivery: Delivery, status: int, outcome: str, *, certain: bool) -> int:
         """Count one outcome; returns 1 if it was a lost lease."""

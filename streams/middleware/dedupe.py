@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from streams.broker import Backoff
 from streams.broker.claims import HANDLED, HELD, NO_MEMORY, Claim, Claiming
-from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError, Skip, Snooze
+from streams.broker.outages import OUTAGE
+from streams.errors import BrokerError, ConfigurationError, Skip, Snooze
 from streams.keys import member
 from streams.middleware.base import Attempt, Middleware, Place
 
@@ -162,7 +163,7 @@ class _Claims:
                 claimed, marked = await self._claiming.exchange(
                     [waiting.claim for waiting in claims], [waiting.claim for waiting in marks], released
                 )
-            except BrokerUnavailable:
+            except OUTAGE:
                 self._to_claim.extendleft(reversed(claims))
                 self._to_mark.extendleft(reversed(marks))
                 self._to_release.extendleft(reversed(released))

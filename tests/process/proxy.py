@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server's unix socket: cuts, drops and refuses on demand, and counts what clients send."""
+"""A TCP proxy in front of a unix socket: cuts, drops, refuses and answers on demand, and counts what clients send."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import hiredis
 from tests.servers import Server
 
 Action = Literal["cut", "drop"]
+_OF_CONNECTING = frozenset({b"HELLO", b"AUTH", b"CLIENT", b"SELECT"})
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +44,10 @@ class Proxy:
         self._hanging_up = False
         self._server: asyncio.Server | None = None
         self.port = 0
+        self.answer = b""
+        """While it is set, commands are answered with this error, and do not reach the server."""
+        self.answered = 0
+        """How many commands were."""
         self.attempts: list[float] = []
         """Monotonic times of connection attempts."""
         self.commands: list[tuple[float, list[Any]]] = []
@@ -128,6 +133,9 @@ class _Pair:
         self._server_reader, self._server_writer = server
         self._fault: Fault | None = None
         self._silent = False
+        self._owed = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
 
     async def run(self) -> None:
         ends = {self._client_writer, self._server_writer}
@@ -149,11 +157,22 @@ class _Pair:
             parser.feed(data)
             while (command := parser.gets()) is not False:
                 self._fault = self._proxy._seen(command) or self._fault
-            self._server_writer.write(data)
+                if self._proxy.answer and bytes(command[0]).upper() not in _OF_CONNECTING:
+                    await self._settled.wait()  # Replies come in the order of the commands.
+                    self._proxy.answered += 1
+                    self._client_writer.write(b"-" + self._proxy.answer + b"\r\n")
+                else:
+                    self._owed += 1
+                    self._settled.clear()
+                    self._server_writer.write(hiredis.pack_command(tuple(command)))
             await self._server_writer.drain()
 
     async def _replies(self) -> None:
+        parser = hiredis.Reader()
         while data := await self._server_reader.read(1 << 20):
+            parser.feed(data)
+            while parser.gets() is not False:
+                self._owed -= 1
             fault = self._fault
             if fault is not None and not fault.fired.is_set() and fault.reply(data):
                 fault.fired.set()
@@ -165,6 +184,8 @@ class _Pair:
             if not self._silent:
                 self._client_writer.write(data)
                 await self._client_writer.drain()
+            if self._owed <= 0:
+                self._settled.set()
 
 
 def is_command(*names: str) -> Callable[[list[Any]], bool]:
