@@ -21,7 +21,7 @@
     │   ├── AccessDenied            credentials or permissions: trying again cannot help
     │   │   └── WrongCredentials    the server does not know the user, or the password is another one
     │   ├── WrongKeyType            a key of ours holds something else
-    │   └── CommandRefused          any other refusal by the server
+    │   └── CommandRefused          any other refusal by the server; roles wait it out as if it were unavailable
     ├── Unavailable                 raised by handlers: the service behind does not answer; opens a ``Breaker``
     ├── Unfinished                  a test's ``drain`` met its deadline
     ├── NotWaiting                  an event that is neither scheduled nor waiting for a retry, or an id of several

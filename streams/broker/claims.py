@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
+from streams.broker.outages import OUTAGE
 from streams.broker.scripts import Script
 from streams.errors import BrokerError
 from streams.keys import Keys
@@ -53,7 +54,7 @@ class Claiming:
             any more), ``TAKEN`` or ``NO_MEMORY``; or the refusal of that part.
 
         Raises:
-            BrokerUnavailable: the connection failed.
+            BrokerUnavailable, CommandRefused: the connection failed, or a part was refused in a way that passes.
         """
         commands: list[Any] = []
         for script, part, first in (
@@ -64,6 +65,8 @@ class Claiming:
             if part:
                 commands.append(self._command(script, part, first))
         replies = await self._link.batch(commands)
+        if passing := next((reply for reply in replies if isinstance(reply, OUTAGE)), None):
+            raise passing
         claimed: list[int] | BrokerError = replies.pop() if claims else []
         return claimed, replies.pop() if done else []
 

@@ -39,6 +39,8 @@ DEDUPE = "tests/server/test_dedupe.py"
 TYPED = "tests/unit/test_typed.py"
 UPCASTERS = "tests/unit/test_upcasters.py"
 LOSSES = "tests/server/test_loss_watch.py"
+UNREADABLE = "tests/server/test_unreadable.py"
+REFUSALS = "tests/process/test_refusals.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -865,5 +867,46 @@ MUTANTS = (
         "trusts-every-server", "doctor/servers.py",
         "    return drops and info.get(\"aof_enabled\") == \"1\"\n", "    return False\n",
         ("tests/unit/test_doctor.py",), "a server that loses data at its next restart looks healthy",
+    ),
+    Mutant(
+        "ids-of-any-length", "broker/members.inc.lua",
+        "  return #digits < #MOST_IN_64_BITS or", "  return true or",
+        (UNREADABLE,), "a row with an id that is too large stops a whole group",
+    ),
+    Mutant(
+        "trusts-what-is-packed", "broker/promote.lua",
+        "packed and read_packed(packed)", "packed and cmsgpack.unpack(packed)",
+        (UNREADABLE,), "one scheduled event that cannot be unpacked stops all others",
+    ),
+    Mutant(
+        "a-head-is-a-head", "broker/mend_lanes.lua",
+        "  if not level and not is_held(page[2][i + 1]) then\n", "  if false then\n",
+        (UNREADABLE,), "a key whose head was overwritten stands still for ever",
+    ),
+    Mutant(
+        "reads-every-row-behind", "broker/lanes.inc.lua",
+        "      if id then return row, level, id, fair, rank end\n    end\n    if #rows < few",
+        "      return row, level, id, fair, rank\n    end\n    if #rows < few",
+        (UNREADABLE,), "a row that says nothing holds up all that is behind it",
+    ),
+    Mutant(
+        "old-work-is-orphaned", "broker/stray_orphans.lua",
+        "and born >= since and", "and",
+        (UNREADABLE,), "a repair gives a group events that it never was to have",
+    ),
+    Mutant(
+        "throttled-by-the-old-clock", "broker/admit.lua",
+        "    if is_same then state.B = math.max(0, state.B - ahead) end", "    if false then state.B = 0 end",
+        (UNREADABLE,), "a throttle of seconds holds its key for as long as the clock was set back",
+    ),
+    Mutant(
+        "a-refusal-is-a-loss", "broker/renew.lua",
+        "  if not ok and not is_gone(said(held)) then", "  if false then",
+        (REFUSALS,), "a refusal of the server cancels handlers whose leases hold",
+    ),
+    Mutant(
+        "no-grace-after-a-refusal", "reclaimer.py",
+        "            except OUTAGE as error:\n", "            except BrokerUnavailable as error:\n",
+        (REFUSALS,), "after a proxy refused for longer than a lease, healthy events run twice",
     ),
 )  # fmt: skip

@@ -119,6 +119,10 @@ class Proxy:
             upstream = await asyncio.open_unix_connection(self._upstream)
             await _Pair(self, (reader, writer), upstream).run()
 
+    def seen_with(self, word: str) -> list[list[Any]]:
+        """The commands that have this word."""
+        return [command for _, command in self.commands if word.encode() in command]
+
     def _seen(self, command: list[Any]) -> Fault | None:
         self.commands.append((time.monotonic(), command))
         return self._fault if self._fault is not None and self._fault.command(command) else None

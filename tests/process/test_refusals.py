@@ -9,13 +9,33 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Limit, Producer, Reclaimer, ReclaimerOptions
+from streams import (
+    AccessDenied,
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Lanes,
+    Levels,
+    Limit,
+    Pipeline,
+    Producer,
+    Reclaimer,
+    ReclaimerOptions,
+    Retry,
+    Scheduler,
+)
+from streams.broker.fetch import Fetching
+from streams.broker.settle import Settling
 from streams.errors import CommandRefused
 from streams.handlers import Route
+from streams.middleware import Dedupe
+from streams.partitions import Partitions, partition_name, partition_of
 from streams.patience import is_waited_out
-from streams.scheduler import Scheduler
+from streams.settings import Settings
 from tests.conftest import eventually
 from tests.process.proxy import Proxy
+from tests.server.test_doctor import FIT, acl_user
 
 TEXTS = (b"UNAVAILABLE the upstream is busy", b"ERR unknown command 'EVALSHA'")
 
@@ -106,7 +126,55 @@ async def test_who_was_refused_for_longer_than_a_lease_has_one_to_come_back(serv
         assert consumer.stats.lost == 0
 
 
+async def test_a_renewal_that_is_refused_inside_its_script_loses_nothing(make_server, binary, namespace):
+    server = make_server(binary, aof=True)
+    async with Broker(server.url, namespace=namespace) as broker:
+        keys = broker.keys("s")
+        fetching = Fetching(broker, keys, Levels(), "g", "w")
+        await fetching.ensure_group()
+        await Producer(broker, "s").publish({}, type="t")
+        held = await fetching.take(1)
+    user = acl_user(server, namespace, *FIT, "-xpending")
+    async with Broker(user, namespace=namespace) as broker:
+        with pytest.raises(AccessDenied):
+            await Settling(broker, keys, Levels(), "g", "w").renew(held)
+
+
+async def test_a_worker_of_partitions_with_dedupe_waits_out_an_unknown_refusal(server, namespace):
+    handler = Handler()
+    async with Proxy(server) as proxy, Broker(server.url, namespace=namespace) as direct:
+        settings = Settings(url=proxy.url, namespace=namespace)
+        pipeline = Pipeline(settings=settings, middleware=[Dedupe()])
+        pipeline.stream("s", partitions=Partitions(2))
+        pipeline.handler("s", group="g", retry=Retry(max_retries=0))(handler)
+        running = asyncio.create_task(pipeline.run())
+        try:
+            await eventually(lambda: bool(pipeline._service and pipeline._service.balances[0].serves))
+            await pipeline.publish("s", "event", type="t", key="k")
+            await eventually(lambda: handler.started == ["event"])
+            members = direct.keys("s").members("g")
+            asked = len(proxy.seen_with(members))
+            proxy.answer = TEXTS[0]
+            handler.go_on.set()
+            # The mark that it is handled, and the worker's word that it is there.
+            await eventually(lambda: proxy.answered > 8 and len(proxy.seen_with(members)) > asked)
+            proxy.answer = b""
+            place = direct.keys(partition_name("s", partition_of("k", 2)))
+            await eventually(lambda: is_empty(direct, place.level(0)))
+            assert not running.done()
+            assert await direct.control.call("EXISTS", place.dead("g")) == 0
+            assert handler.started == ["event"]
+        finally:
+            proxy.answer = b""
+            pipeline.stop()
+            await running
+
+
+async def is_empty(broker: Broker, stream: str) -> bool:
+    return await broker.control.call("XLEN", stream) == 0
+
+
 def test_a_program_waits_for_a_server_that_refuses_but_not_for_one_that_cannot():
-    assert is_waited_out("at-start", CommandRefused("UNAVAILABLE"))
+    assert is_waited_out("server", CommandRefused("UNAVAILABLE"))
     assert not is_waited_out("never", CommandRefused("UNAVAILABLE"))
     assert not is_waited_out("always", CommandRefused("ERR unknown command 'XAUTOCLAIM'"))
