@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from streams.broker.figures import HOUR, MINUTE, FigureStore
 from streams.broker.shards import Away, each
-from streams.broker.stored import real, whole
 from streams.pipeline import Pipeline
 from streams.rows import GroupRow, StreamRow, grouped
 
@@ -114,8 +113,8 @@ class Overview:
                 for hour in figures[HOUR]:
                     for name, count in hour.items():
                         view.hour[name] = view.hour.get(name, 0) + count
-                heard = [said for said in workers.values() if now - real(said.get("at")) < MINUTE]
-                view.workers, view.busy = len(heard), sum(whole(said.get("busy")) for said in heard)
+                heard = [said for said in workers.values() if now - float(said.get("at", 0)) < MINUTE]
+                view.workers, view.busy = len(heard), sum(int(said.get("busy", 0)) for said in heard)
                 view.incoming = self._incoming(row.stream, group)
             groups.append(view)
         return StreamView(row, groups)

@@ -9,7 +9,7 @@ import orjson
 
 from streams.broker.connection import Broker
 from streams.broker.scripts import Script
-from streams.broker.stored import json_object, pairs, whole
+from streams.broker.stored import pairs, said_by_workers, whole
 from streams.errors import BrokerError
 from streams.keys import Keys
 
@@ -51,7 +51,7 @@ class FigureStore:
 
     async def workers(self) -> dict[str, dict[str, Any]]:
         """Who works for the group, by name, as each said last. One command."""
-        return _said(await self._broker.control.call("HGETALL", self._keys.workers(self._group)))
+        return said_by_workers(await self._broker.control.call("HGETALL", self._keys.workers(self._group)))
 
     async def glance(
         self, wanted: Mapping[int, Sequence[int]]
@@ -60,7 +60,7 @@ class FigureStore:
         keys = [self._key(span, number) for span, numbers in wanted.items() for number in numbers]
         replies = iter(await self._hashes([*keys, self._keys.workers(self._group)]))
         figures = {span: [_counts(next(replies)) for _ in numbers] for span, numbers in wanted.items()}
-        return figures, _said(next(replies))
+        return figures, said_by_workers(next(replies))
 
     async def read(self, span: int, numbers: Sequence[int]) -> list[dict[str, int]]:
         """Figures of minutes, hours or days, counted since 1970; empty where nothing was done. One round trip."""
@@ -79,7 +79,3 @@ class FigureStore:
 
 def _counts(reply: Sequence[bytes]) -> dict[str, int]:
     return {name: whole(count) for name, count in pairs(reply).items()}
-
-
-def _said(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
-    return {name: said for name, text in pairs(reply).items() if (said := json_object(text)) is not None}

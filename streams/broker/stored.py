@@ -15,6 +15,12 @@ from streams.errors import InvalidName
 from streams.keys import parse_member
 
 _MOST = 2**64 - 1
+_OF_WORKERS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("at", "since", "lease", "rate"), (int, float)),
+    **dict.fromkeys(("busy", "free", "concurrency", "done"), int),
+    "levels": list,
+    "runs": dict,
+}
 
 
 def entry_place(row: bytes) -> tuple[int, str] | None:
@@ -57,6 +63,21 @@ def json_object(text: bytes | str | None) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def said_by_workers(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
+    """What each worker said of itself last, by its name; whoever said something in other types said nothing."""
+    rows = ((name, json_object(text)) for name, text in pairs(reply).items())
+    return {name: said for name, said in rows if said is not None and _is_said(said)}
+
+
+def _is_said(said: dict[str, Any]) -> bool:
+    if any(name in said and not isinstance(said[name], kinds) for name, kinds in _OF_WORKERS.items()):
+        return False
+    runs = said.get("runs", {}).values()
+    return all(isinstance(since, (int, float)) for since in runs) and all(
+        isinstance(level, int) for level in said.get("levels", ())
+    )
 
 
 def pairs(reply: Sequence[bytes]) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from streams.broker.connection import Broker
 from streams.broker.inspect import Found
 from streams.broker.pauses import Stored, stored_pauses
 from streams.broker.scripts import Command, Script
-from streams.broker.stored import entry_place, json_object, pairs, real, whole
+from streams.broker.stored import entry_place, real, said_by_workers, whole
 from streams.errors import BrokerError, CommandRefused, GroupMissing
 from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys
 from streams.lanes import Lanes
@@ -208,7 +208,7 @@ class Waits:
             group,
             now,
             stored_pauses(paused or []),
-            _workers(_said(said or ()), {level: row[0] or () for level, row in rows.items()}, now),
+            _workers(said_by_workers(said or ()), {level: row[0] or () for level, row in rows.items()}, now),
             {
                 level: LevelFacts(info["last-delivered-id"].decode(), info.get("lag"), rows[level][1] or 0)
                 for level, info in groups.get(group, {}).items()
@@ -378,25 +378,19 @@ def _workers(
 
 def _worker(name: str, said: Mapping[str, Any], rows: Mapping[int, tuple[int, float]], now: float) -> WorkerFacts:
     silent = min((idle for _, idle in rows.values()), default=float("inf"))
-    at, runs, levels = real(said.get("at")), said.get("runs"), said.get("levels")
-    runs = runs if isinstance(runs, dict) else None
-    free, concurrency = said.get("free"), said.get("concurrency")
+    at = float(said.get("at", 0.0))
     return WorkerFacts(
         name,
         min(now - at, silent) <= HEARD,
-        frozenset(map(whole, levels)) if isinstance(levels, list) else frozenset(rows),
-        free if isinstance(free, int) else None,
+        frozenset(said["levels"]) if "levels" in said else frozenset(rows),
+        said.get("free"),
         sum(pending for pending, _ in rows.values()),
-        concurrency if isinstance(concurrency, int) else None,
-        real(said.get("lease"), LEASE),
+        said.get("concurrency"),
+        float(said.get("lease", LEASE)),
         at,
-        {str(entry): real(since) for entry, since in (runs or {}).items()},
-        runs is not None and len(runs) >= whole(said.get("busy")),
+        said.get("runs", {}),
+        "runs" in said and len(said["runs"]) >= said.get("busy", 0),
     )
-
-
-def _said(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
-    return {name: said for name, text in pairs(reply).items() if (said := json_object(text)) is not None}
 
 
 def _texts(reply: Sequence[bytes] | None) -> dict[str, str]:

@@ -31,7 +31,11 @@ def judge_runs(
             continue
         place, seconds = max(long.items(), key=lambda row: row[1])
         others = f", and {len(long) - 1} more run for long" if len(long) > 1 else ""
-        free = f"; {said['free']} of its {said['concurrency']} handlers are free" if "free" in said else ""
+        free = (
+            f"; {said['free']} of its {said['concurrency']} handlers are free"
+            if said.keys() >= {"free", "concurrency"}
+            else ""
+        )
         what = f"the handler of {place} runs for {round(seconds / 60)} min on {name}{others}{free}"
         todo = f"streams show {stream} '{place}'; if it hangs, see 'A handler that hangs' in docs/failure-modes.md"
         yield Finding("long-running", "warning", f"{stream}/{group}", what, todo)
