@@ -184,8 +184,7 @@ MUTANTS = (
     ),
     Mutant(
         "retries-before-their-time", "broker/due.inc.lua",
-        "local first, last = string.format('%.0f', start), string.format('%.0f', due.now)",
-        "local first, last = string.format('%.0f', start), '+inf'",
+        "local first, last = bound(start), bound(due.now)", "local first, last = bound(start), '+inf'",
         (MACHINE, CONSUMER), "a retry does not wait",
     ),
     Mutant(
@@ -763,7 +762,7 @@ MUTANTS = (
     ),
     Mutant(
         "keys-without-head-stay", "broker/mend_lanes.lua",
-        "  if redis.call('HEXISTS', heads_key, from) == 0 then followed = followed + follow(from) end\n", "",
+        "  if order and redis.call('HEXISTS', heads_key, order) == 0 then followed = followed + follow(order) end\n", "",
         (DECLARATIONS,), "what a worker did not know the level of is left for ever",
     ),
     Mutant(
@@ -813,7 +812,8 @@ MUTANTS = (
     ),
     Mutant(
         "breaker-ends-any-pause", "broker/hold.lua",
-        "type(pause) == 'table' and type(pause.probe) == 'number' then", "type(pause) == 'table' then\n"
+        "type(pause) == 'table' and type(pause.probe) == 'number' and type(pause.every) == 'number' then",
+        "type(pause) == 'table' then\n"
         "      pause.probe, pause.every = pause.probe or 0, pause.every or 0",
         (ATTRIBUTES,), "an operator's pause lets events through",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -71,7 +72,7 @@ def of_slots(keys: Keys) -> list[Command]:
 
 
 def of_keys(keys: Keys) -> list[Command]:
-    rows = ("a", "k1", "k1\1", "k1\1" + "00junk\1t", "k9\1" + "L12:x", "z")
+    rows = ("a", "k1", "k1\1", "k1\1" + "00junk\1t", "k1\1" + "01!\1t", "k1\1" + "02!\1t", "k9\1" + "L12:x", "z")
     return [
         ("ZADD", keys.behind("g"), *(part for row in rows for part in (0, row))),
         ("HSET", keys.heads("g"), "k1", "0|abc", "k9", "held by me", "k8", TOO_LARGE),
@@ -129,7 +130,7 @@ async def findings(broker: Broker) -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize("what", GARBAGE)
-async def test_rows_that_say_nothing_stop_themselves_only(broker, what):
+async def test_rows_that_say_nothing_stop_themselves_only(broker, caplog, what):
     keys, handler = broker.keys("s"), Handler()
     route = Route(handler, limits=[Limit("tenant", concurrency=1)], retry=Retry(delay=0.01, jitter=0.0))
     # Of slots somebody has to wait for one.
@@ -162,6 +163,7 @@ async def test_rows_that_say_nothing_stop_themselves_only(broker, what):
 
         await Repair(broker, "me").mend("s")
         assert "unreadable-rows" not in await findings(broker)
+        assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
         await eventually(lambda: is_idle(broker, keys), what="an end without rows")
     finally:
         handler.go_on.set()
