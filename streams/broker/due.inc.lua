@@ -5,7 +5,8 @@
 -- somebody works on. The delivery count goes up, which fences whoever held the entry before.
 -- Of a level the oldest due time goes first. Rows that a consumer may not take (of paused levels, or of levels that it
 -- does not serve) and rows of other levels hide none, however many they are: the answer says for each level from which
--- due time on to look the next time, so each row is walked over once. A row that is no member is left where it is.
+-- due time on to look the next time, so each row is walked over once. A row that is no member is left where it is,
+-- and so is one whose time is none, or is before 1970: the doctor knows of both.
 
 local PAGE, WALK = 200, 2000
 local LATEST = '9007199254740991' -- ms; what is due later is no time
@@ -62,12 +63,6 @@ local function sort_in(page, wanted)
   end
 end
 
--- From a due time on, as a bound. Nothing is due before 0, unless somebody wrote it down by hand.
-local function bound(at)
-  if at <= 0 then return '-inf' end
-  return string.format('%.0f', at)
-end
-
 -- Looks at the first rows that are due. If these are all, each line is complete; else it goes on by itself.
 local function look(few)
   local time = redis.call('TIME')
@@ -77,7 +72,7 @@ local function look(few)
     if line.from > due.now then line.from, line.seen = 0, 0 end -- The clock was set back.
     start = math.min(start, line.from)
   end
-  local first, last = bound(start), bound(due.now)
+  local first, last = string.format('%.0f', start), string.format('%.0f', due.now)
   local page = redis.call('ZRANGEBYSCORE', retry_key, first, last, 'WITHSCORES', 'LIMIT', 0, few)
   due.complete = #page < 2 * few
   sort_in(page, function(line) return due.complete or line.from == start end)
@@ -113,7 +108,7 @@ local function at_hand(level, count)
       due.unfinished = true
       break
     end
-    local first, last = bound(line.from), bound(due.now)
+    local first, last = string.format('%.0f', line.from), string.format('%.0f', due.now)
     local page = redis.call('ZRANGEBYSCORE', retry_key, first, last, 'WITHSCORES', 'LIMIT', line.offset, PAGE)
     walk(line.from, line.offset, page)
   end
@@ -189,14 +184,14 @@ local function leave()
       if row or not line.ended then more = 1 end
       if line.left then left = true end
       if due.foreign or not due.complete or line.from > 0 then
-        froms[i] = math.max(0, math.min(line.left or line.seen, row and row.at or line.seen))
+        froms[i] = math.min(line.left or line.seen, row and row.at or line.seen)
       end
     end
   end
   if left or more == 1 then return due.now, froms, more end
   -- None that this consumer will take: it need not come back for them, unless there may be others behind.
   local ahead = (due.foreign or #paused > 0) and 100 or 1
-  local from = '(' .. bound(due.now)
+  local from = string.format('(%.0f', due.now)
   local rows = redis.call('ZRANGEBYSCORE', retry_key, from, LATEST, 'WITHSCORES', 'LIMIT', 0, ahead)
   local next_due = -1
   for i = 1, #rows, 2 do

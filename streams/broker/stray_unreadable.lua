@@ -43,7 +43,7 @@ local function note(what, row)
 end
 
 -- Every key of another kind than it should be is somebody else's finding.
-local function walk_hash(what, key, is_odd, mend)
+local function walk_hash(what, key, is_odd, is_kept)
   local cursor, page = ARGV[at], nil
   at = at + 1
   if cursor ~= '' then page = redis.pcall('HSCAN', key, cursor, 'COUNT', slice) end
@@ -52,10 +52,7 @@ local function walk_hash(what, key, is_odd, mend)
     local field, value = page[2][i], page[2][i + 1]
     if is_odd(field, value) then
       note(what, field)
-      if by ~= '' and mend then
-        redis.call('HDEL', key, field)
-        mend(field)
-      end
+      if by ~= '' and not is_kept then redis.call('HDEL', key, field) end
     end
   end
 end
@@ -70,14 +67,13 @@ local function walk_zset(what, key, is_odd, mend)
       note(what, rows[i])
       if by ~= '' then
         redis.call('ZREM', key, rows[i])
-        if not (mend and mend(rows[i])) then gone = gone + 1 end
+        gone = gone + 1 -- What is put back stands elsewhere; to look at one twice does no harm.
+        if mend then mend(rows[i]) end
       end
     end
   end
   on[#on + 1] = #rows == 2 * slice and string.format('%.0f', first + slice - gone) or ''
 end
-
-local function dropped() return false end
 
 -- Where the fields of a hash that only help to go on say nothing.
 local function is_odd_rule(field, value)
@@ -128,11 +124,11 @@ local function is_odd_queue(name, most)
 end
 
 local function is_odd_retry(member, score)
-  return not read_member(member) or not finite(score)
+  return not read_member(member) or finite(score, -1) < 0
 end
 local function due_now(member)
   local retry_key = KEYS[7]
-  return read_member(member) and redis.call('ZADD', retry_key, now, member) == 1
+  if read_member(member) then redis.call('ZADD', retry_key, now, member) end
 end
 
 local function is_odd_behind(row)
@@ -145,18 +141,18 @@ local function is_odd_lane(row)
   return not plain(string.match(row, '^[^\1]*\1(.*)$'))
 end
 
-walk_hash('rules', KEYS[2], is_odd_rule, dropped)
-walk_hash('sweep', KEYS[3], is_odd_sweep, dropped)
-walk_hash('attempts', KEYS[4], is_odd_record, dropped)
-walk_hash('heads', KEYS[5], is_odd_head, nil)
-walk_hash('queues', KEYS[6], is_odd_queue, dropped)
+walk_hash('rules', KEYS[2], is_odd_rule)
+walk_hash('sweep', KEYS[3], is_odd_sweep)
+walk_hash('attempts', KEYS[4], is_odd_record)
+walk_hash('heads', KEYS[5], is_odd_head, true)
+walk_hash('queues', KEYS[6], is_odd_queue)
 walk_zset('retry', KEYS[7], is_odd_retry, due_now)
 walk_zset('behind', KEYS[8], is_odd_behind)
 for k = 11, #KEYS, 2 do
   local ring_key = KEYS[k + 1]
   local function of_now(fair)
     local first = redis.call('ZRANGEBYSCORE', ring_key, '(-inf', '(inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    return redis.call('ZADD', ring_key, first[2] or 0, fair)
+    redis.call('ZADD', ring_key, first[2] or 0, fair)
   end
   walk_zset('lane', KEYS[k], is_odd_lane)
   walk_zset('ring', ring_key, function(_, score) return not finite(score) end, of_now)

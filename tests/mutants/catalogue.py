@@ -184,7 +184,8 @@ MUTANTS = (
     ),
     Mutant(
         "retries-before-their-time", "broker/due.inc.lua",
-        "local first, last = bound(start), bound(due.now)", "local first, last = bound(start), '+inf'",
+        "local first, last = string.format('%.0f', start), string.format('%.0f', due.now)",
+        "local first, last = string.format('%.0f', start), '+inf'",
         (MACHINE, CONSUMER), "a retry does not wait",
     ),
     Mutant(

@@ -22,6 +22,7 @@ from streams import (
     Retry,
     Scheduler,
     Status,
+    Unavailable,
 )
 from streams.broker.admit import Admitting, Ask
 from streams.broker.declare import Declaring
@@ -292,3 +293,39 @@ async def test_looks_at_streams_survive_what_others_wrote(broker):
     assert [reason.state for reason in reasons.reasons] == ["no-worker"]
     assert await Listing(broker, keys).retrying("g", 0, 10) == []
     assert AttemptRecord.from_json(b'{"failures":1e999,"stalls":0,"first":0,"last":0,"errors":[]}').failures == 0
+
+
+async def test_thousands_of_rows_that_say_nothing_hide_no_retry(broker):
+    """And an entry whose own row has a time that is none runs after a repair."""
+    keys, started = broker.keys("s"), []
+
+    async def handle(event: Event) -> None:
+        started.append(event.data)
+        if started.count(event.data) == 1:
+            raise Unavailable("not yet", retry_after=0.01 if event.data == "soon" else 600.0)
+
+    for score, count in (("-inf", 2500), (1, 1500), (2, 1500)):
+        rows = [part for n in range(count) for part in (score, f"0|{score}{n}")]
+        await broker.control.call("ZADD", keys.retry("g"), *rows)
+    consumer = Consumer(broker, "s", "g", Route(handle), ConsumerOptions(levels=LEVELS))
+    running = asyncio.create_task(consumer.run())
+    (_, late) = await Producer(broker, "s").publish_many([Event("t", "soon"), Event("t", "late")])
+    await eventually(lambda: started.count("soon") == 2)
+
+    row = f"0|{late.entry_id}"
+    await eventually(lambda: broker.control.call("ZSCORE", keys.retry("g"), row))
+    await broker.control.call("ZADD", keys.retry("g"), "-inf", row)
+    assert (await Repair(broker, "me").mend("s"))["s"].unreadable == 5501
+    await eventually(lambda: started.count("late") == 2)
+    consumer.stop()
+    await running
+    assert await broker.control.call("EXISTS", keys.retry("g")) == 0
+
+
+async def test_a_mark_of_a_dedup_id_that_says_nothing_keeps_no_event_back(broker):
+    keys = broker.keys("s")
+    await broker.control.call("SET", keys.dedup("d"), "junk")
+    first = await Producer(broker, "s").publish({}, type="t", dedup_id="d")
+    again = await Producer(broker, "s").publish({}, type="t", dedup_id="d")
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert again.entry_id == first.entry_id
