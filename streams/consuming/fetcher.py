@@ -172,6 +172,8 @@ class Fetcher:
         try:
             with self._isolation:
                 taken = await self._fetching.take_alone(suspect)
+                if taken:
+                    logger.info("a suspect runs alone", extra={"where": self._where, "entry": suspect})
                 await self.start(taken, alone=True)
         finally:
             self._isolation.open_when_quiet()

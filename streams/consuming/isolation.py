@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
+
+logger = logging.getLogger("streams.consumer")
 
 FIRST_WAIT = 5.0
 """Seconds that the gate is closed at most while others end. Doubled each time that was not enough."""
@@ -112,6 +115,7 @@ class Isolation:
                 while not self._is_quiet and not is_stopping():
                     await self._news()
         except TimeoutError:
+            logger.info("a suspect waits on: what runs did not end in time", extra={"seconds": round(self._wait)})
             self._open()
             return False
         except BaseException:
