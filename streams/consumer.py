@@ -21,6 +21,7 @@ from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
+from streams.consuming.isolation import Isolation
 from streams.consuming.lane_fetcher import LaneFetcher
 from streams.consuming.leases import LeaseKeeper
 from streams.consuming.runners import Runners
@@ -134,6 +135,7 @@ class Consumer:
             options.max_event_bytes,
             broker.outages,
             broker.observers,
+            isolation=Isolation.of(broker),
         )
         self.stats = desk.stats
         keys = broker.keys(stream)
@@ -179,8 +181,8 @@ class Consumer:
 
     @property
     def free(self) -> int:
-        """How many more entries could start at this moment."""
-        return max(0, self._runners.free)
+        """How many more entries could start at this moment; none while the process is kept free for a suspect."""
+        return 0 if self._desk.isolation.is_closed else max(0, self._runners.free)
 
     @property
     def running(self) -> list[tuple[int, str]]:
@@ -258,6 +260,7 @@ class Consumer:
         leases = self._leases = LeaseKeeper(self._desk, self._make_settling, lost)
         leases.start()
         self._runners.start(self.options.concurrency)
+        self._desk.isolation.join(self._desk)
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")
         watching = asyncio.create_task(self._runners.watch(), name="streams-watch")
         fetching = asyncio.create_task(self._fetcher.run(), name="streams-fetcher")
@@ -283,6 +286,7 @@ class Consumer:
                 # A second cancellation must leave no thread that holds entries for ever, and no runner either.
                 leases.stop()
                 self._runners.end()
+                self._desk.isolation.leave(self._desk)
 
     async def _drain(self, settling: asyncio.Task[None]) -> None:
         drain = asyncio.create_task(self._runners.drain(self._grace))

@@ -257,6 +257,19 @@ def _level_unserved(case: Case) -> Reason | None:
     return Reason("level-unserved", f"{what}: {todo}", facts={"levels": served, "workers": [w.name for w in alive]})
 
 
+def _suspect(case: Case) -> Reason | None:
+    record = case.record
+    if case.found.state != "retrying" or not record.suspect:
+        return None
+    since = since_when(case.found)
+    what = (
+        f"{count(record.stalls, 'worker', 'workers')} died or went silent while it was there, and one more is its last"
+    )
+    what += f": a worker runs it when nothing else of its process runs, and it waits for that since {moment(since)}"
+    names = [worker.name for worker in case.serving]
+    return Reason("suspect", what, facts={"since": since, "stalls": record.stalls, "workers": names})
+
+
 def _turn(case: Case) -> Reason | None:
     if case.found.state != "pending":
         return None
@@ -306,7 +319,7 @@ _JUDGES: tuple[Judge, ...] = (
     *(_lost_lease, _in_hand, _handed_a_slot),
     *(_key_held, _key_busy),
     *(_put_aside, _paused, _slot, _throttled, _rate, _not_due),
-    *(_no_worker, _level_unserved, _turn, _busy, _starting, _none),
+    *(_no_worker, _level_unserved, _suspect, _turn, _busy, _starting, _none),
 )
 
 

@@ -210,7 +210,7 @@ class Retry:
         """Decide after a delivery whose consumer went silent; ``record`` already counts it.
 
         The lease was the wait, so the retry is due at once. One stall before the last makes the entry a suspect: if it
-        kills its worker again it dies, so a worker runs at most one suspect at a time and no neighbour dies with it.
+        kills its worker again it dies, and since nothing else of that process runs meanwhile, no neighbour does.
         """
         allowed = self.limit(max_retries)
         if record.attempts > allowed:

@@ -123,36 +123,59 @@ local function any_due()
   return found
 end
 
+-- Hands out one due retry, if it can be; says whether it did, and whether it was left because it is a suspect.
+local function take_row(level, id, member, who, admits)
+  local key, attempts_key = key_of[level], key_of.attempts
+  local held = redis.call('XPENDING', key, who.group, id, id, 1)
+  local record = redis.call('HGET', attempts_key, member) or ''
+  local suspect = string.find(record, '"suspect":true', 1, true)
+  if #held == 0 or held[1][2] ~= who.parked then
+    due.gone[#due.gone + 1] = member
+    if #held == 0 then redis.call('HDEL', attempts_key, member) end
+    return false, false
+  end
+  if suspect and who.suspects <= 0 then return false, true end
+  local claimed = redis.call('XCLAIM', key, who.group, who.consumer, 0, id)
+  due.gone[#due.gone + 1] = member
+  if not (claimed[1] and claimed[1][2]) then
+    redis.call('XACK', key, who.group, id)
+    redis.call('HDEL', attempts_key, member)
+    due.vanished = due.vanished + 1
+    return false, false
+  end
+  if not admits(level, id, claimed[1][2]) then return false, false end
+  if suspect then who.suspects = who.suspects - 1 end
+  taken[#taken + 1] = {level, id, held[1][4] + 1, record, claimed[1][2]}
+  return true, false
+end
+
 -- Hands out at most `most` due retries of a level; returns how many. `admits` may refuse one that it put elsewhere.
+-- A suspect that is left is told as `due.suspect`: it is taken by itself, once nothing else of its process runs.
 local function take_due(level, most, who, admits)
-  local count, line, key, attempts_key = 0, due.lines[level], key_of[level], key_of.attempts
+  local count, line = 0, due.lines[level]
   while count < most and at_hand(level, 1) do
     local row = line.rows[line.next]
-    local id, member = row.id, row.member
     line.next = line.next + 1
-    local held = redis.call('XPENDING', key, who.group, id, id, 1)
-    local record = redis.call('HGET', attempts_key, member) or ''
-    local suspect = string.find(record, '"suspect":true', 1, true)
-    if #held == 0 or held[1][2] ~= who.parked then
-      due.gone[#due.gone + 1] = member
-      if #held == 0 then redis.call('HDEL', attempts_key, member) end
-    elseif suspect and who.suspects <= 0 then
+    local took, left = take_row(level, row.id, row.member, who, admits)
+    if took then count = count + 1 end
+    if left then
       line.left = line.left or row.at
-    else
-      local claimed = redis.call('XCLAIM', key, who.group, who.consumer, 0, id)
-      due.gone[#due.gone + 1] = member
-      if not (claimed[1] and claimed[1][2]) then
-        redis.call('XACK', key, who.group, id)
-        redis.call('HDEL', attempts_key, member)
-        due.vanished = due.vanished + 1
-      elseif admits(level, id, claimed[1][2]) then
-        if suspect then who.suspects = who.suspects - 1 end
-        taken[#taken + 1] = {level, id, held[1][4] + 1, record, claimed[1][2]}
-        count = count + 1
-      end
+      due.suspect = due.suspect or row.member
     end
   end
   return count
+end
+
+-- Hands out one entry and nothing else, if it is due still and its level is not paused.
+local function take_alone(member, who, admits)
+  local level, id = string.match(member, '^(%-?%d+)|(%d+%-%d+)$')
+  local time, retry_key = redis.call('TIME'), key_of.retry
+  due.now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local at = redis.call('ZSCORE', retry_key, member)
+  if not due.lines[level] or not at or tonumber(at) > due.now then return end
+  who.suspects = 1
+  take_row(level, id, member, who, admits)
+  if #due.gone > 0 then redis.call('ZREM', retry_key, member) end
 end
 
 -- Due retries and what is new of a level take turns: each has half of the places if both have work, and all if the other
@@ -169,7 +192,7 @@ end
 -- Removes the rows of what was handed out (not before: pages are counted from the front), and says how to go on: ms of
 -- the next due row or -1, per level from where on to look, and 1 if there are due rows that nobody looked at yet.
 local function leave()
-  local retry_key, froms, left, more = key_of.retry, {}, false, 0
+  local retry_key, froms, more = key_of.retry, {}, 0
   for n = 1, #due.gone, 1000 do
     redis.call('ZREM', retry_key, unpack(due.gone, n, math.min(n + 999, #due.gone)))
   end
@@ -182,14 +205,14 @@ local function leave()
       froms[i] = 0
       local row = line.rows[line.next]
       if row or not line.ended then more = 1 end
-      if line.left then left = true end
       if due.foreign or not due.complete or line.from > 0 then
         froms[i] = math.min(line.left or line.seen, row and row.at or line.seen)
       end
     end
   end
-  if left or more == 1 then return due.now, froms, more end
-  -- None that this consumer will take: it need not come back for them, unless there may be others behind.
+  if more == 1 then return due.now, froms, more end
+  -- None that this consumer will take: it need not come back for them, unless there may be others behind. Suspects that are
+  -- left are looked at again in the next look.
   local ahead = (due.foreign or #paused > 0) and 100 or 1
   local from = string.format('(%.0f', due.now)
   local rows = redis.call('ZRANGEBYSCORE', retry_key, from, LATEST, 'WITHSCORES', 'LIMIT', 0, ahead)

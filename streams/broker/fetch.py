@@ -22,6 +22,8 @@ _FETCH_TURNS = Script("fetch_turns")
 _FETCH_DUE = Script("fetch_due")
 _HAND_BACK = Script("hand_back")
 _NO_KEYS: Mapping[str, str] = {}
+SUSPECT = b'"suspect":true'
+"""In the attempt record of a suspect; the scripts look for it, too."""
 
 
 class Delivery:
@@ -77,12 +79,18 @@ class Delivery:
         self.unlimited: Exception | None = None
         self.probing = ""
 
+    @property
+    def is_suspect(self) -> bool:
+        """Its next stall would be its last, so it runs alone."""
+        return SUSPECT in self.record
+
 
 class DueReply(NamedTuple):
     """Due retries, the next due time (Unix seconds, None: no retry waits), and how many entries had vanished.
 
     ``paused``: of the levels, those that are paused for the group; ``scopes``: what is paused by attribute. ``more``:
     retries are due that nobody looked at yet. ``fresh``: there was something new too, and there may be more of it.
+    ``suspect``: level|id of a suspect that is due and was left; '' if there is none.
     """
 
     deliveries: list[Delivery]
@@ -92,6 +100,7 @@ class DueReply(NamedTuple):
     scopes: frozenset[str] = frozenset()
     more: bool = False
     fresh: bool = False
+    suspect: str = ""
 
 
 class Fetching:
@@ -238,6 +247,10 @@ class Fetching:
             raise refused
         return taken, len(taken) == rest and taken[0].level == level
 
+    async def take_alone(self, suspect: str) -> list[Delivery]:
+        """That suspect, if it is due still, and nothing else; never blocks."""
+        return (await self._take_due(0, 0, None, suspect)).deliveries
+
     async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
         """At most ``limit`` retries whose time has come, of which at most ``suspects`` suspects; never blocks.
 
@@ -246,6 +259,9 @@ class Fetching:
 
         Says which levels are paused, too; of those it gives nothing. Follow it with ``hold`` when they changed.
         """
+        return await self._take_due(limit, suspects, turns)
+
+    async def _take_due(self, limit: int, suspects: int, turns: Turns | None, alone: str = "") -> DueReply:
         keys = (
             self._keys.retry(self._group),
             self._keys.attempts(self._group),
@@ -264,12 +280,14 @@ class Fetching:
             turns.retries if turns else -1,
             round((turns.max_wait or 0) * 1000) if turns else 0,
             turns.overdue_places(limit) if turns else 0,
+            alone,
             *(part for level, since in per_level for part in (level, since, planned.get(level, 0))),
         )
         reply = await self._link.call(*command)
-        now, next_due, vanished, entries, paused, since, scopes, more, odd, late, fresh = reply
+        now, next_due, vanished, entries, paused, since, scopes, more, odd, late, fresh, suspect = reply
         self._clock.observe(now)
-        self._due_from = since or self._from_the_beginning()
+        if not alone:
+            self._due_from = since or self._from_the_beginning()
         deliveries = [
             Delivery(int(level), entry_id.decode(), fields, count, record)
             for level, entry_id, count, record, fields in entries
@@ -279,7 +297,8 @@ class Fetching:
             turns.took_these(planned, deliveries[late:], late)
         due = None if next_due < 0 else next_due / 1000
         held = frozenset(scope.decode("utf-8", "replace") for scope in scopes)
-        return DueReply(deliveries, due, vanished, frozenset(map(int, paused)), held, more == 1, fresh > 0)
+        levels = frozenset(map(int, paused))
+        return DueReply(deliveries, due, vanished, levels, held, more == 1, fresh > 0, suspect.decode())
 
     async def hand_back_unknown(self, held: Iterable[tuple[int, str]]) -> int:
         """Give back what the server says this consumer holds and the consumer does not know of.

@@ -1,5 +1,6 @@
 -- fetch (due retries, in turn with what is new): retrying and pending -> processing. While no retry is due it hands out
 -- nothing: then what is new is read at less cost without it. Never takes more than asked.
+-- A suspect is left where it is, and told: it is taken by a call that names it and takes nothing else.
 -- First the overdue, oldest first, on the places kept for them; then each level's own places; then what is left over, the
 -- highest level first. Of a level, retries and new entries take turns.
 -- Tells on the way which of the levels are paused for the group, and hands out nothing of those.
@@ -17,18 +18,20 @@
 -- ARGV[6]  whose is an odd place: 1 the retries', 0 what is new; -1: only retries are asked for
 -- ARGV[7]  ms after which what waits is overdue; 0: never
 -- ARGV[8]  how many places the overdue may take
--- ARGV[9 ..]  three per level: its name; look for its retries from this due time on, in ms, the last answer's or 0; its
+-- ARGV[9]  level|id of a suspect, to take that and nothing else; ''
+-- ARGV[10 ..]  three per level: its name; look for its retries from this due time on, in ms, the last answer's or 0; its
 --             own places
 -- Returns  {now in ms, ms of the next due row or -1, how many had vanished,
 --           {{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}: the overdue first,
 --           {paused level, ...}, {ms from which on to look the next time: of each level},
 --           {scope of a pause by attribute, ...}, 1 if there are due rows that were not looked at,
---           whose is the next odd place, how many were overdue, how many were new}
+--           whose is the next odd place, how many were overdue, how many were new, level|id of a suspect that is due and
+--           was left or ''}
 
 local key_of, level_at, places, froms, taken = {retry = KEYS[1], attempts = KEYS[2], paused = KEYS[3]}, {}, {}, {}, {}
-for i = 1, (#ARGV - 8) / 3 do
-  local level, k = ARGV[3 * i + 6], 3 + i
-  level_at[i], froms[i], places[i] = level, tonumber(ARGV[3 * i + 7]), tonumber(ARGV[3 * i + 8])
+for i = 1, (#ARGV - 9) / 3 do
+  local level, k = ARGV[3 * i + 7], 3 + i
+  level_at[i], froms[i], places[i] = level, tonumber(ARGV[3 * i + 8]), tonumber(ARGV[3 * i + 9])
   key_of[level] = KEYS[k]
 end
 
@@ -74,7 +77,11 @@ end
 if read_pauses(who.group, froms) == 0 then
   local time = redis.call('TIME')
   local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  return {now, -1, 0, {}, paused, {}, scopes, 0, who.turn, 0, 0}
+  return {now, -1, 0, {}, paused, {}, scopes, 0, who.turn, 0, 0, ''}
+end
+if ARGV[9] ~= '' then
+  take_alone(ARGV[9], who, admits)
+  return {due.now, -1, due.vanished, taken, paused, {}, scopes, 0, who.turn, 0, 0, ''}
 end
 look(math.max(limit, 50))
 if who.turn < 0 then
@@ -91,4 +98,4 @@ elseif limit > 0 and any_due() then
   end
 end
 local next_due, on, more = leave()
-return {due.now, next_due, due.vanished, taken, paused, on, scopes, more, who.turn, late, fresh}
+return {due.now, next_due, due.vanished, taken, paused, on, scopes, more, who.turn, late, fresh, due.suspect or ''}

@@ -21,15 +21,16 @@
 -- ARGV[8]  the parking consumer
 -- ARGV[9]  how many suspects at most; -1: retries are not looked at
 -- ARGV[10]  whose is an odd place: 1 the retries', 0 what is new
--- ARGV[11]  how many levels
--- ARGV[12 ..]  the levels; then per level how many places are meant for it first, -1 if it is not read at all; then per
+-- ARGV[11]  level|id of a suspect, to take that and no other retry; ''
+-- ARGV[12]  how many levels
+-- ARGV[13 ..]  the levels; then per level how many places are meant for it first, -1 if it is not read at all; then per
 --              level from which due time on to look for its retries, in ms, -1 if it is not served
 -- Returns  {{{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}, how many were read or -1 if
 --           nothing was looked for, 1 if there is more to read or to look for, how many had vanished,
 --           {last id read of each level}: only if nothing was read, the ways in which rows may have been made,
 --           how many were new, {now in ms, ms of the next due row or -1, {paused level, ...}, {ms from which on to look of
 --           each level}, {scope of a pause by attribute, ...}, 1 if there are due rows that were not looked at, whose is the
---           next odd place}: only if retries were looked at}
+--           next odd place, level|id of a suspect that is due and was left or ''}: only if retries were looked at}
 
 local taken = {}
 
@@ -38,20 +39,20 @@ local taken = {}
 -- include: due.inc.lua
 
 local consumer, room, slice = ARGV[2], math.min(tonumber(ARGV[4]), 1000), tonumber(ARGV[5])
-local order_by, fair_by, count = words(ARGV[6]), words(ARGV[7]), tonumber(ARGV[11])
-know(1, 12, count, ARGV[1], ARGV[3])
+local order_by, fair_by, count = words(ARGV[6]), words(ARGV[7]), tonumber(ARGV[12])
+know(1, 13, count, ARGV[1], ARGV[3])
 key_of.attempts, key_of.retry, key_of.paused = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
 local who = {group = group, consumer = consumer, parked = ARGV[8], suspects = tonumber(ARGV[9]), turn = tonumber(ARGV[10])}
 local attempts_key = key_of.attempts
 local places, froms, vanished, fresh, more = {}, {}, 0, 0, 0
 for i = 1, count do
-  places[i], froms[i] = tonumber(ARGV[11 + count + i]), tonumber(ARGV[11 + 2 * count + i])
+  places[i], froms[i] = tonumber(ARGV[12 + count + i]), tonumber(ARGV[12 + 2 * count + i])
 end
 
 local function about_retries()
   if who.suspects < 0 and not due.looked then return {} end
   local next_due, on, unseen = leave()
-  return {due.now, next_due, paused, on, scopes, unseen, who.turn}
+  return {due.now, next_due, paused, on, scopes, unseen, who.turn, due.suspect or ''}
 end
 if who.suspects >= 0 then
   due.looked = true
@@ -223,6 +224,7 @@ local function admits(level, id, fields)
   return false
 end
 
+if ARGV[11] ~= '' and read_pauses(group, froms) > 0 then take_alone(ARGV[11], who, admits) end
 for i, level in ipairs(level_at) do
   local most = math.min(places[i], room - #taken)
   if most > 0 and not is_cut then by_turns(level, most, who, admits, hand_out) end

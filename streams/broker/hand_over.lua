@@ -36,9 +36,11 @@ local taken = {}
 local function take(level, id, row, member)
   if #taken >= room then return false end
   local key = stream_of(key_of, level)
+  local record = redis.call('HGET', KEYS[2], member) or ''
+  -- A suspect runs alone: it has its slot, and is fetched when nothing else of a process runs.
+  if string.find(record, '"suspect":true', 1, true) then return false end
   local claimed = redis.call('XCLAIM', key, group, consumer, 0, id)
   if not (claimed[1] and claimed[1][2]) then return false end
-  local record = redis.call('HGET', KEYS[2], member) or ''
   redis.call('ZREM', KEYS[1], member)
   taken[#taken + 1] = {level, id, row[4] + 1, record, claimed[1][2]}
   return true

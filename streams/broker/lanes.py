@@ -180,6 +180,10 @@ class FetchingByKey(Fetching):
         turns.took_these(planned, taken, 0)
         return taken
 
+    async def take_alone(self, suspect: str) -> list[Delivery]:
+        """As ``Fetching.take_alone``; one that is not the first of its key is lined up."""
+        return (await self._take(1, {}, alone=suspect)).deliveries
+
     async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
         """As ``Fetching.take_due``; what is next counts as new, and without ``turns`` it comes in turn, too.
 
@@ -188,7 +192,7 @@ class FetchingByKey(Fetching):
         turns = turns or Turns()
         planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True)) if self._open else {}
         reply = await self._take(limit, planned, (suspects, turns.retries))
-        now, next_due, paused, since, scopes, more, odd = reply.about_retries
+        now, next_due, paused, since, scopes, more, odd, suspect = reply.about_retries
         self._clock.observe(now)
         served = dict(zip(self._place.levels, since, strict=True))
         self._due_from = [served[level] for level in self._levels]
@@ -204,10 +208,16 @@ class FetchingByKey(Fetching):
             frozenset(scope.decode("utf-8", "replace") for scope in scopes),
             more == 1,
             reply.fresh > 0 or reply.read > 0 or self.more,
+            suspect.decode(),
         )
 
-    async def _take(self, limit: int, planned: dict[int, int], retries: tuple[int, int] = (-1, 0)) -> _Taken:
-        """``retries``: how many suspects at most, -1 if due retries are not looked at; and whose is an odd place."""
+    async def _take(
+        self, limit: int, planned: dict[int, int], retries: tuple[int, int] = (-1, 0), alone: str = ""
+    ) -> _Taken:
+        """``retries``: how many suspects at most, -1 if due retries are not looked at; and whose is an odd place.
+
+        ``alone``: a suspect to take; with nothing planned, nothing else is.
+        """
         levels = self._place.levels
         since = dict(zip(self._levels, self._due_from, strict=True))
         keys, group = self._keys, self._group
@@ -223,6 +233,7 @@ class FetchingByKey(Fetching):
                 ",".join(self._lanes.fair_by),
                 PARKED,
                 *retries,
+                alone,
                 len(levels),
                 *levels,
                 *(planned.get(level, -1) for level in levels),

@@ -8,6 +8,7 @@ from streams.broker import ServerClock, observing
 from streams.broker.fetch import Delivery
 from streams.broker.observing import NOBODY, Observer
 from streams.broker.outages import Outages
+from streams.consuming.isolation import Isolation
 from streams.consuming.stats import Stats
 from streams.priority import Levels
 
@@ -35,6 +36,15 @@ class Desk:
     held: dict[tuple[int, str], Delivery] = field(default_factory=dict)
     unstarted: dict[int, tuple[Delivery, float]] = field(default_factory=dict)
     """Entries that wait for a runner, since when (monotonic). Who pops one has it: its runner, or the lease keeper."""
+    isolation: Isolation = field(default_factory=Isolation)
+    """The gate of the process, which is closed while a suspect runs."""
+    unsure: bool = False
+    """The server may have given this consumer entries that it does not know of: an answer was lost."""
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether the consumer has an entry, or may have one without knowing it."""
+        return bool(self.held) or self.unsure
 
     @property
     def seat(self) -> observing.Desk:

@@ -14,6 +14,7 @@ from streams.broker.outages import OUTAGE
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
+from streams.consuming.isolation import Suspects
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import AccessDenied, BrokerError, GroupMissing, WrongKeyType
@@ -61,6 +62,8 @@ class Fetcher:
         self._where = desk.where
         self._who = f"{desk.where} {desk.consumer}"
         self._observers = desk.observers
+        self._isolation = desk.isolation
+        self._suspects = Suspects(desk.isolation)
         self._stopping = False
         self._stop_news = asyncio.Event()
         self._due_at = 0.0
@@ -96,6 +99,7 @@ class Fetcher:
         self._stopping = True
         self._runners.slot_freed.set()
         self._stop_news.set()
+        self._isolation.tell()
 
     async def run(self) -> None:
         """Fetch until stopped.
@@ -117,7 +121,7 @@ class Fetcher:
                 if self._is_unknown and self.on_return is not None:
                     await self.on_return()
                 self._is_unknown = False
-                await self._step()
+                await self._turn()
             except GroupMissing as error:
                 self.trouble = str(error)
                 await self._sleep(backoff.next())
@@ -126,6 +130,7 @@ class Fetcher:
                 raise
             except OUTAGE as error:
                 self._say_away(error)
+                self._desk.unsure = True
                 await self._sleep(backoff.next())
                 self._check_at = 0.0
             except BrokerError as error:
@@ -143,6 +148,36 @@ class Fetcher:
             with contextlib.suppress(BrokerError, TimeoutError):
                 async with asyncio.timeout(_LAST_LOOK):
                     await self._find_lost_reads()
+
+    async def _turn(self) -> None:
+        """One step, while the gate of the process is open; and a suspect, when it is time for one."""
+        if self._isolation.is_closed:
+            if self._desk.unsure:  # Whoever closed it waits for what this consumer may have been given.
+                await self._find_lost_reads()
+            self.is_full = True
+            await self._isolation.wait_open(lambda: self._stopping)
+            self.is_full = False
+            return
+        with self._isolation:
+            await self._step()
+        if self._suspects.is_time and not self._stopping:
+            await self._run_suspect()
+
+    async def _run_suspect(self) -> None:
+        """Have the process do nothing but one suspect; what is in hand ends before."""
+        suspect = self._suspects.waiting
+        self._suspects.saw("")
+        if not await self._isolation.close(lambda: self._stopping):
+            return
+        try:
+            with self._isolation:
+                taken = await self._fetching.take_alone(suspect)
+                if taken:
+                    logger.info("a suspect runs alone", extra={"where": self._where, "entry": suspect})
+                await self.start(taken, alone=True)
+        finally:
+            self._isolation.open_when_quiet()
+        self._due_at = 0.0
 
     async def _step(self) -> None:
         """One read, of the kind that suits what is known."""
@@ -191,10 +226,10 @@ class Fetcher:
         return taken
 
     async def _take_due(self, free: int) -> bool:
-        """Fetch due retries, and in turn with them what is new; True if there was anything."""
+        """Fetch due retries, and in turn with them what is new; True if there was anything, or a suspect is next."""
         began = time.time_ns() if self._observers else 0
         try:
-            reply = await self._fetching.take_due(free, self._runners.suspects_allowed, self._due_turns)
+            reply = await self._fetching.take_due(free, 0, self._due_turns)
         except WrongKeyType as error:
             # Retries have to wait; new entries need not.
             logger.error("cannot fetch retries", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
@@ -202,6 +237,7 @@ class Fetcher:
             return False
         self.read_at = time.monotonic()
         self._stats.vanished += reply.vanished
+        self._suspects.saw(reply.suspect)
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
             self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
@@ -217,7 +253,7 @@ class Fetcher:
         if reply.deliveries and self._observers:
             self._tell(reply.deliveries, began)
         await self.start(reply.deliveries)
-        return bool(reply.deliveries)
+        return bool(reply.deliveries) or self._suspects.is_time
 
     def _tell(self, deliveries: list[Delivery], began: int) -> None:
         for observer in self._observers:
@@ -260,12 +296,16 @@ class Fetcher:
 
     async def take_over(self, hand_over: Callable[[int], Awaitable[list[Delivery]]]) -> None:
         """Begin what ``hand_over`` fetches when it is told how many entries can begin at once."""
-        async with self._taking:
-            room = 0 if self._stopping else max(0, self._runners.free)
-            await self.start(await hand_over(room))
+        with self._isolation:
+            async with self._taking:
+                has_room = not self._stopping and not self._isolation.is_closed
+                await self.start(await hand_over(max(0, self._runners.free) if has_room else 0))
 
-    async def start(self, taken: list[Delivery]) -> None:
-        """Begin what was fetched; what there is no room for, or a limit holds back, is put aside."""
+    async def start(self, taken: list[Delivery], *, alone: bool = False) -> None:
+        """Begin what was fetched; what there is no room for, or a limit holds back, is put aside.
+
+        A suspect begins ``alone`` or not at all.
+        """
         if not taken:
             return
         taken.sort(key=lambda delivery: -delivery.level)
@@ -275,12 +315,16 @@ class Fetcher:
             self._held[delivery.place] = delivery
         if self._gate is not None:
             self._gate.recognise(taken)
-        surplus = taken if self._stopping else taken[free:]
-        for delivery in surplus:
+        # Suspects are not fetched beside others, but what is lined up by key is handed out whatever it is.
+        back = [] if alone else [delivery for delivery in taken if delivery.record and delivery.is_suspect]
+        starting = [delivery for delivery in taken if delivery not in back] if back else taken
+        room = 0 if self._stopping else max(0, free)
+        back += starting[room:]
+        for delivery in back:
             self._settler.postpone(delivery, 0.0, "released")
-        if surplus:
+        if back:
             self._due_at = 0.0
-        starting = [] if self._stopping else await self._admitted(taken[:free])
+        starting = await self._admitted(starting[:room]) if room else []
         if starting:
             self._runners.dispatch(starting)
             self._started = True
@@ -314,6 +358,8 @@ class Fetcher:
         """Give back what the server holds for this consumer without its knowing: the answer to a read was lost."""
         async with self._taking:  # What is just being taken over is not held yet, and not lost either.
             back = await self._fetching.hand_back_unknown(list(self._held))
+        self._desk.unsure = False
+        self._isolation.tell()
         if back:
             logger.warning("entries of a lost read handed back", extra={"where": self._where, "count": back})
             self._due_at = 0.0

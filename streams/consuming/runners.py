@@ -21,7 +21,6 @@ from streams.event import Event
 from streams.handlers import Router
 from streams.middleware.base import Place
 from streams.middleware.chain import Chain, finished
-from streams.retry import AttemptRecord
 
 logger = logging.getLogger("streams.consumer")
 
@@ -51,7 +50,6 @@ class Runners:
         self._parked: deque[asyncio.Future[None]] = deque()
         self._running: dict[int, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._suspects = 0
         self._wanted = 1
         self._most = 0
         self._end = Ending()
@@ -80,11 +78,6 @@ class Runners:
         """Level and entry id of what handlers have at this moment, the longest first."""
         return [run.delivery.place for run in self._running.values()]
 
-    @property
-    def suspects_allowed(self) -> int:
-        """How many more suspects may be fetched: one at a time, so that none takes another with it."""
-        return 0 if self._suspects else 1
-
     async def wait_for(self, slots: int, seconds: float) -> None:
         """Return when so many slots are free, but after ``seconds`` at the latest."""
         self._wanted = max(1, slots)
@@ -109,8 +102,6 @@ class Runners:
         for delivery in deliveries:
             self._desk.unstarted[id(delivery)] = (delivery, now)
             self._queue.append(delivery)
-            if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
-                self._suspects += 1
         self._wake(1)
 
     def lost(self, deliveries: Iterable[Delivery]) -> None:
@@ -235,7 +226,6 @@ class Runners:
             finally:
                 if not run.abandoned:
                     self._running.pop(id(run), None)
-                    self._forget_suspect(delivery)
                     if self._wanted == 1 or self.free >= self._wanted:
                         self.slot_freed.set()
             if run.abandoned:
@@ -250,13 +240,8 @@ class Runners:
             return True
         self._stats.released += 1
         self._settler.drop(delivery)
-        self._forget_suspect(delivery)
         self.slot_freed.set()
         return False
-
-    def _forget_suspect(self, delivery: Delivery) -> None:
-        if delivery.record and AttemptRecord.from_json(delivery.record).suspect:
-            self._suspects -= 1
 
     async def _settle_cancellations(self, task: asyncio.Task[Any]) -> None:
         """Let no request to cancel outlive its attempt.
@@ -319,7 +304,6 @@ class Runners:
         self._log(logging.ERROR, "the handler does not end and is abandoned", run.delivery, run.event, why=run.why)
         self.abandoned.add(run.task)
         self._tasks.discard(run.task)
-        self._forget_suspect(run.delivery)
         if run.why == "timeout":
             self._failing.timed_out(run, run.timed_out(" and did not end when cancelled"))
         elif run.why == "lost":

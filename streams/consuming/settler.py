@@ -33,6 +33,7 @@ class Settler:
     def __init__(self, desk: Desk, settling: Settling) -> None:
         self._settling = settling
         self._held = desk.held
+        self._isolation = desk.isolation
         self._stats = desk.stats
         self._where = desk.where
         self._observers = desk.observers
@@ -73,6 +74,8 @@ class Settler:
         """The lease is lost: nothing may be written about the entry any more."""
         if self._held.get(delivery.place) is delivery:
             del self._held[delivery.place]
+            if not self._held:
+                self._isolation.tell()
         if delivery.slots:
             self.on_settled(delivery)
 

@@ -41,6 +41,8 @@ UPCASTERS = "tests/unit/test_upcasters.py"
 LOSSES = "tests/server/test_loss_watch.py"
 UNREADABLE = "tests/server/test_unreadable.py"
 REFUSALS = "tests/process/test_refusals.py"
+SUSPECTS = "tests/server/test_suspects.py"
+ISOLATION = "tests/virtual/test_isolation.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,44 @@ MUTANTS = (
     ),
     Mutant(
         "suspects-run-together", "broker/due.inc.lua",
-        "elseif suspect and who.suspects <= 0 then", "elseif false then",
-        (CONSUMER, "tests/process/test_workers.py"), "one event that kills its worker takes its neighbours with it",
+        "if suspect and who.suspects <= 0 then return false, true end", "",
+        (SUSPECTS,), "one event that kills its worker takes its neighbours with it",
+    ),
+    Mutant(
+        "suspect-beside-a-read", "consuming/isolation.py",
+        "return not self._steps and self.is_idle", "return self.is_idle",
+        (ISOLATION, VIRTUAL), "what was being fetched when a suspect started dies with it",
+    ),
+    Mutant(
+        "suspect-beside-a-lost-read", "consuming/desk.py",
+        "return bool(self.held) or self.unsure", "return bool(self.held)",
+        (VIRTUAL,), "what was given to a worker in an answer that was lost stalls with the suspect",
+    ),
+    Mutant(
+        "suspect-beside-other-groups", "consuming/isolation.py",
+        "return not any(hand.in_hand for hand in self._hands)",
+        "return not any(hand.in_hand for hand in self._hands[:1])",
+        (SUSPECTS, VIRTUAL), "an event that kills its worker takes those of the other groups with it",
+    ),
+    Mutant(
+        "lined-up-suspect-beside-others", "consuming/fetcher.py",
+        "back = [] if alone else [delivery for delivery in taken if delivery.record and delivery.is_suspect]", "back = []",
+        (SUSPECTS,), "under an order by key, a suspect starts beside others",
+    ),
+    Mutant(
+        "gate-rests-never", "consuming/isolation.py",
+        "self._rest_until = began + (1 + REST) * waited", "self._rest_until = began",
+        (ISOLATION,), "while a handler runs for hours and a suspect waits, its process does nothing else",
+    ),
+    Mutant(
+        "gate-stays-closed-for-a-long-suspect", "consuming/isolation.py",
+        "loop().call_later(LONGEST, self._open)", "loop().call_later(1e9, self._open)",
+        (ISOLATION,), "a suspect that runs for hours, or waits for another event, stops its process",
+    ),
+    Mutant(
+        "handed-over-suspect-beside-others", "broker/hand_over.lua",
+        "if string.find(record, '\"suspect\":true', 1, true) then return false end", "",
+        (SUSPECTS,), "a suspect that got a slot is fetched in vain",
     ),
     Mutant(
         "group-begins-at-the-end", "broker/declare.lua",
@@ -475,7 +513,7 @@ MUTANTS = (
     ),
     Mutant(
         "surplus-forgotten", "consuming/fetcher.py",
-        "        for delivery in surplus:\n            self._settler.postpone(delivery, 0.0, \"released\")\n", "",
+        "        for delivery in back:\n            self._settler.postpone(delivery, 0.0, \"released\")\n", "",
         (VIRTUAL,), "what is read while a worker stops waits until its lease has run out",
     ),
     Mutant(

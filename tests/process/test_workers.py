@@ -11,7 +11,6 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,31 +96,6 @@ def test_sigkill_without_retries_buries_exactly_what_had_started(site: Site) -> 
     for letter in dead.values():
         assert (letter["reason"], letter["stalls"], letter["failures"]) == ("stalled", 1, 0)
     assert set(map(tuple, site.attempts().values())) == {(1,)}
-
-
-@pytest.mark.parametrize("max_retries", [1, 3])
-def test_an_event_that_kills_its_worker_dies_alone(site: Site, max_retries: int) -> None:
-    """A hundred slots, a worker restarted each time as a supervisor would; the neighbours run whenever it strikes."""
-    neighbours = site.publish(sleeps(30, 0.1), level=1)
-    (killer,) = site.publish([{"do": "kill"}])
-    workers = []
-    for _ in range(max_retries + 3):
-        worker = site.worker(lease=1.0, max_retries=max_retries, concurrency=100)
-        workers.append(worker)
-        wait_until(lambda w=worker: w.process.poll() is not None or not site.unfinished(), what="crash or drain")
-        if worker.process.poll() is None:
-            break
-    site.balance([*neighbours, killer])
-    dead = site.dead()
-    assert set(dead) == {killer}
-    assert (dead[killer]["reason"], dead[killer]["stalls"]) == ("stalled", max_retries + 1)
-    assert site.attempts()[killer] == list(range(1, max_retries + 2))
-    shared = [event for event in neighbours if len(site.attempts()[event]) > 1]
-    assert len(shared) >= 20, "most neighbours must have been there at the first crash"
-    # From the stall on that makes the next one the last, one of them runs at a time, in every worker.
-    for worker in workers:
-        last = intervals(site, worker.pid, attempt=max_retries + 1)
-        assert all(end <= start for (_, end), (start, _) in pairwise(last)), "two suspects ran together"
 
 
 def test_after_a_sigkill_the_others_run_as_wide_as_before(site: Site) -> None:

@@ -128,6 +128,9 @@ class Handlers:
             elif do == "sleep-fail":
                 await asyncio.sleep(order["s"])
                 raise RuntimeError("told to fail")
+            elif do == "sleep-kill":
+                await asyncio.sleep(order["s"])
+                os._exit(1)
             elif do == "sleep-snooze":
                 await asyncio.sleep(order["s"])
                 raise Snooze(0.05)

@@ -8,7 +8,7 @@ import itertools
 import logging
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
@@ -19,7 +19,6 @@ from streams import (
     ConsumerOptions,
     DeadLetters,
     Event,
-    Levels,
     Producer,
     Reclaimer,
     ReclaimerOptions,
@@ -27,7 +26,6 @@ from streams import (
     Retry,
     Snooze,
 )
-from streams.broker.fetch import Fetching
 from streams.declaration import Declaration
 from streams.handlers import Route, Router
 from streams.keys import PARKED
@@ -773,42 +771,3 @@ async def test_a_lost_lease_cancels_the_handler_and_writes_nothing(broker):
     assert consumer.stats.lost == 1
     assert [(owner, count) for _, owner, _, count in await pending(broker)] == [("thief", 2)]
     assert await broker.control.call("EXISTS", broker.keys("s").attempts("g"), broker.keys("s").retry("g")) == 0
-
-
-async def test_suspects_run_one_at_a_time(broker):
-    """Entries whose next stall would be their last: one of them with any number of others, never two."""
-    producer = Producer(broker, "s")
-    policy = Retry(max_retries=2, delay=0.0)
-    fetching = Fetching(broker, broker.keys("s"), Levels(), "g", "crashed")
-    reclaimer = Reclaimer(broker, "s", "g", policy, ReclaimerOptions(name="r"))
-    await fetching.ensure_group()
-    await producer.publish_many([f"suspect {n}" for n in range(4)], type="t")
-    for stalls in range(2):
-        taken = (await fetching.take_due(10, 10)).deliveries if stalls else await fetching.take(10)
-        ids = [delivery.entry_id for delivery in taken]
-        assert len(ids) == 4
-        await broker.control.call("XCLAIM", broker.keys("s").level(0), "g", "crashed", 0, *ids, "IDLE", 60000, "JUSTID")
-        await reclaimer.sweep()
-    await producer.publish_many([f"plain {n}" for n in range(5)], type="t")
-    running, most, plain = Counter(), Counter(), asyncio.Event()
-
-    async def handler(event: Event) -> None:
-        kind = event.data.split()[0]
-        running[kind] += 1
-        most[kind] = max(most[kind], running[kind])
-        if kind == "plain":
-            if running["plain"] == 5 and running["suspect"]:
-                plain.set()
-            await plain.wait()
-        else:
-            if running["plain"] == 5:
-                plain.set()
-            assert event.attempt == 3
-            await plain.wait()
-            await asyncio.sleep(0.02)
-        running[kind] -= 1
-
-    async with consuming(broker, Route(handler, retry=policy), concurrency=10) as consumer:
-        await eventually(gone(broker), what="all done")
-    assert most == {"plain": 5, "suspect": 1}
-    assert consumer.stats.done == 9

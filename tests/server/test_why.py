@@ -349,6 +349,16 @@ async def test_no_worker_reads_its_level(broker):
     assert (reason.state, reason.facts["levels"]) == ("level-unserved", [5])
 
 
+async def test_a_suspect_waits_until_nothing_else_runs(broker):
+    entry_id = await old(broker)
+    (delivery,) = await take(broker, 1)
+    record = AttemptRecord(stalls=2, suspect=True).to_json()
+    await settling(broker).settle((), [Postponed(delivery, 0, record)])
+    await speak(broker)
+    reason = await ask(broker, entry_id, patience=0.0)
+    assert (reason.state, reason.facts["stalls"], reason.facts["workers"]) == ("suspect", 2, ["w"])
+
+
 async def test_behind_others_of_its_level_and_of_higher_ones(broker):
     await take(broker, 0)
     await speak(broker)

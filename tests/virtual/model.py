@@ -5,12 +5,13 @@ Every method is one script or command: it runs to its end with nothing in betwee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from streams.broker.fetch import Delivery, DueReply
 from streams.broker.settle import DONE, LOST, VANISHED, Buried, Postponed
-from streams.keys import PARKED
+from streams.keys import PARKED, parse_member
 from streams.priority import Turns
 from streams.retry import AttemptRecord
 
@@ -35,6 +36,7 @@ class _Look:
     rows: list[tuple[Entry, int]]
     found: list[Delivery] = field(default_factory=list)
     vanished: int = 0
+    left: list[Entry] = field(default_factory=list)
 
 
 class Model:
@@ -86,9 +88,19 @@ class Model:
                 self._take_retries(look, level, room)
             else:
                 fresh += self._by_turns(look, level, room, turns)
-        rest = [row for row in self._rows() if row[0][0] in served]
+        rest = [row for row in self._rows() if row[0][0] in served and row[0] not in look.left]
         due = rest[0][1] / 1000 if rest else None
-        return DueReply(look.found + fresh, due, look.vanished, more=bool(look.rows), fresh=bool(fresh))
+        suspect = "{}|{}".format(*look.left[0]) if look.left else ""
+        return DueReply(
+            look.found + fresh, due, look.vanished, more=bool(look.rows), fresh=bool(fresh), suspect=suspect
+        )
+
+    def take_alone(self, levels: Iterable[int], consumer: str, suspect: str) -> list[Delivery]:
+        place = parse_member(suspect)
+        look = _Look(consumer, 1, [])
+        if place[0] in levels and self.retry.get(place, math.inf) <= self._ms():
+            self._take_retry(look, place)
+        return look.found
 
     def _by_turns(self, look: _Look, level: int, room: int, turns: Turns) -> list[Delivery]:
         if not any(place[0] == level for place, _ in look.rows):
@@ -119,6 +131,7 @@ class Model:
                 self.records.pop(place, None)
             return False
         if suspect and look.suspects <= 0:
+            look.left.append(place)
             return False
         del self.retry[place]
         if place not in self.stored:

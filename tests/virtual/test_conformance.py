@@ -35,7 +35,7 @@ class Both:
     async def step(self) -> tuple[str, object, object]:
         name = self.lot.choice("ab")
         what = self.lot.choice(
-            ["publish", "publish", "take", "take", "due", "settle", "settle", "renew", "back", "delete"]
+            ["publish", "publish", "take", "take", "due", "alone", "settle", "settle", "renew", "back", "delete"]
         )
         return (what, *await getattr(self, what)(name))
 
@@ -59,9 +59,17 @@ class Both:
         theirs = await self.fetching[name].take_due(100, suspects)
         self.given[name] += theirs.deliveries
         return (
-            (sorted(_plain(mine.deliveries)), mine.vanished, mine.next_due is None),
-            (sorted(_plain(theirs.deliveries)), theirs.vanished, theirs.next_due is None),
+            (sorted(_plain(mine.deliveries)), mine.vanished, mine.next_due is None, bool(mine.suspect)),
+            (sorted(_plain(theirs.deliveries)), theirs.vanished, theirs.next_due is None, bool(theirs.suspect)),
         )
+
+    async def alone(self, name: str) -> tuple[object, object]:
+        place = self.lot.choice(sorted(self.model.retry) or [(LEVELS.ascending[0], "77-0")])
+        suspect = "{}|{}".format(*place)
+        mine = self.model.take_alone(LEVELS.descending, name, suspect)
+        theirs = await self.fetching[name].take_alone(suspect)
+        self.given[name] += theirs
+        return _plain(mine), _plain(theirs)
 
     async def settle(self, name: str) -> tuple[object, object]:
         given = list({delivery.place: delivery for delivery in self.given[name]}.values())

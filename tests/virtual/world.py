@@ -18,13 +18,14 @@ from streams.broker.lanes import Ways
 from streams.broker.outages import Outages
 from streams.broker.settle import DONE, Buried, Postponed, Settlement
 from streams.consumer import Consumer, ConsumerOptions
+from streams.consuming.isolation import Isolation
 from streams.consuming.leases import LeaseKeeper
 from streams.errors import BrokerUnavailable, Reject, Snooze
 from streams.event import Event
 from streams.handlers import Route
-from streams.keys import Keys
+from streams.keys import PARKED, Keys
 from streams.priority import Levels, Turns
-from streams.retry import Retry
+from streams.retry import AttemptRecord, Retry
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry, Model
 
@@ -55,6 +56,10 @@ class World:
         self.finished: Counter[Entry] = Counter()
         self.failed: Counter[Entry] = Counter()
         self.running: dict[Entry, int] = {}
+        self.alone: Entry | None = None
+        """The suspect that runs."""
+        self.suspects = 0
+        """How many suspects ran."""
         self.stopping: set[str] = set()
         self.unsure: set[Entry] = set()
         """Entries that somebody else may have by right: swept, or their consumer lost an answer."""
@@ -109,6 +114,18 @@ class World:
             if self.lot.random() < 0.3:
                 await asyncio.sleep(self.lot.random() * 0.5)
 
+    def leave_suspects(self, count: int) -> None:
+        """What a worker had that was killed before the story begins: one more stall would be the last of each."""
+        for number in range(count):
+            place = (self.lot.choice(LEVELS.ascending), f"{1000 + number}-0")
+            self.kind[place] = self.lot.choice(("ok", "slow", "fail", "hang"))
+            self.note("suspect", *place, self.kind[place])
+            self.model.publish(*place, [b"type", b"t", b"data", b"1"])
+            self.model.take_level(place[0], PARKED, 1)
+            self.model.retry[place] = 0
+            self.model.records[place] = AttemptRecord(stalls=RETRIES, suspect=True).to_json()
+            self.failed[place] = RETRIES
+
     async def sweep(self) -> None:
         while True:
             await asyncio.sleep(LEASE / 4)
@@ -157,6 +174,7 @@ class World:
         self.running[place] = others + 1
         if place in self.unsure:
             return
+        self._see_alone(name, place)
         held = self.model.pending.get(place)
         if held is None or held.owner != name:
             self.wrong.append(f"{name} starts {place}, which is held by {held and held.owner}")
@@ -164,6 +182,23 @@ class World:
             self.wrong.append(f"{place} runs twice at once")
         if event.attempt != 1 + self.failed[place]:
             self.wrong.append(f"{place}: attempt {event.attempt} after {self.failed[place]} failures")
+
+    def _see_alone(self, name: str, place: Entry) -> None:
+        """All consumers of a world are one process: beside a suspect none of them has anything, started or not."""
+        if self.alone not in (None, place) and self.running.get(self.alone):
+            self.wrong.append(f"{name} starts {place} while the suspect {self.alone} runs")
+        if AttemptRecord.from_json(self.model.records.get(place)).suspect:
+            self.alone = place
+            self.suspects += 1
+            # What one that ended could not give back stalls whatever happens here.
+            there = {hand.consumer for hand in Isolation.of(self)._hands}
+            with_them = {
+                other
+                for other, held in self.model.pending.items()
+                if held.owner in there and other != place and self.kind[other] != "stubborn"
+            }
+            if with_them:
+                self.wrong.append(f"{name} starts the suspect {place} beside {with_them}")
 
     async def _work(self, name: str, place: Entry, event: Event) -> None:
         match self.kind[place]:
@@ -262,6 +297,11 @@ class ModelFetching:
         await self._read("take_due", read)
         return reply[0]
 
+    async def take_alone(self, suspect: str) -> list[Delivery]:
+        return await self._read(
+            "take_alone", lambda: self._world.model.take_alone(self._levels, self._consumer, suspect)
+        )
+
     async def hand_back_unknown(self, held: Sequence[Entry]) -> int:
         return await self._world.trip(
             f"{self._consumer} hand_back", lambda: self._world.model.hand_back(self._levels, self._consumer, held)
@@ -356,6 +396,7 @@ def play(seed: int, patch: pytest.MonkeyPatch, story: Story | None = None) -> Wo
 async def _story(seed: int, loop: VirtualLoop) -> World:
     world = World(seed, loop)
     lot = world.lot
+    world.leave_suspects(lot.choice([0, 0, 1, 5]))
     sweeping = asyncio.create_task(world.sweep())
     publishing = asyncio.create_task(world.publish(lot.randint(5, 25)))
     first, second = (world.consumer(name, lot.choice([1, 2, 5, 40])) for name in ("c1", "c2"))

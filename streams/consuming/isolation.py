@@ -1,0 +1,178 @@
+"""Isolation: while a suspect runs, nothing else of its process does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+logger = logging.getLogger("streams.consumer")
+
+FIRST_WAIT = 5.0
+"""Seconds that the gate is closed at most while others end. Doubled each time that was not enough."""
+LONGEST = 600.0
+"""The longest of these waits, and how long a suspect runs with the gate closed at most."""
+REST = 4
+"""How many times as long as it took others to end, the gate then stays open for what else there is to do."""
+LEAVE = (0.3, 1.5)
+"""Seconds, drawn between these, that a busy process leaves a suspect to idle ones."""
+
+_GATES: WeakKeyDictionary[object, Isolation] = WeakKeyDictionary()
+
+
+class Hand(Protocol):
+    """What one consumer has."""
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether it holds an entry, or may without knowing it."""
+        ...
+
+
+class Isolation:
+    """The gate of a process: closed for a suspect, it lets no consumer fetch until the suspect has its outcome.
+
+    An entry that kills its worker must not take others with it, not even one that was only fetched. So a consumer that
+    is to run a suspect closes the gate, waits until whatever the process has in hand has ended and is written, and only
+    then takes the suspect. One gate serves all consumers of a broker in a process. It is used in one event loop only.
+
+    Neither side may starve: each wait for others is bounded, and followed by a longer time with the gate open; the next
+    is longer. A suspect that runs for very long is no longer alone.
+    """
+
+    def __init__(self) -> None:
+        self._hands: list[Hand] = []
+        self._steps = 0
+        self._waiters: list[asyncio.Future[None]] = []
+        self._opens_itself = False
+        self._last_opening: asyncio.TimerHandle | None = None
+        self._rest_until = 0.0
+        self._wait = FIRST_WAIT
+        self.is_closed = False
+        """Nothing may be fetched, but by the consumer that closed it."""
+
+    @classmethod
+    def of(cls, broker: object) -> Isolation:
+        """The gate of those who share this broker."""
+        return _GATES.setdefault(broker, cls())
+
+    @property
+    def is_idle(self) -> bool:
+        """No consumer has anything in hand."""
+        return not any(hand.in_hand for hand in self._hands)
+
+    @property
+    def _is_quiet(self) -> bool:
+        return not self._steps and self.is_idle
+
+    def join(self, hand: Hand) -> None:
+        """A consumer begins."""
+        self._hands.append(hand)
+
+    def leave(self, hand: Hand) -> None:
+        """A consumer has ended."""
+        self._hands.remove(hand)
+        self.tell()
+
+    def __enter__(self) -> None:
+        """A step begins: whatever may take entries is inside of one, until they are in hand."""
+        self._steps += 1
+
+    def __exit__(self, *_: object) -> None:
+        """The step has ended."""
+        self._steps -= 1
+        self.tell()
+
+    def tell(self) -> None:
+        """Something may have become quiet, or a consumer is to stop: those who wait look again."""
+        if not self.is_closed:
+            return
+        if self._opens_itself and self._is_quiet:
+            self._open()
+        self._wake()
+
+    async def wait_open(self, is_stopping: Callable[[], bool]) -> None:
+        """Return when the gate is open, or the consumer is to stop."""
+        while self.is_closed and not is_stopping():
+            await self._news()
+
+    async def close(self, is_stopping: Callable[[], bool]) -> bool:
+        """Close the gate, and return True once nothing is in hand; then ``open_when_quiet`` must follow.
+
+        False: the gate is closed already or has to stay open for now, others did not end in time, or the consumer is to
+        stop. The gate is then as it was.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if self.is_closed or (began < self._rest_until and not self.is_idle):
+            return False
+        self.is_closed = True
+        try:
+            async with asyncio.timeout(self._wait):
+                while not self._is_quiet and not is_stopping():
+                    await self._news()
+        except TimeoutError:
+            logger.info("a suspect waits on: what runs did not end in time", extra={"seconds": round(self._wait)})
+            self._open()
+            return False
+        except BaseException:
+            self._open()
+            raise
+        finally:
+            waited = loop.time() - began
+            self._wait = min(max(FIRST_WAIT, 2 * waited), LONGEST)
+            self._rest_until = began + (1 + REST) * waited
+        if is_stopping():
+            self._open()
+            return False
+        return True
+
+    def open_when_quiet(self) -> None:
+        """From here on the gate opens by itself: when nothing is in hand, or after a very long time."""
+        self._opens_itself = True
+        self._last_opening = asyncio.get_running_loop().call_later(LONGEST, self._open)
+        self.tell()
+
+    def _open(self) -> None:
+        self.is_closed = self._opens_itself = False
+        if self._last_opening is not None:
+            self._last_opening.cancel()
+            self._last_opening = None
+        self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _news(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+
+class Suspects:
+    """What one consumer knows of suspects that wait, and when it may have its process run one."""
+
+    def __init__(self, isolation: Isolation) -> None:
+        self._isolation = isolation
+        self._not_before = 0.0
+        self.waiting = ""
+        """level|id of one that is due, as of the last look; '' if there is none."""
+
+    def saw(self, suspect: str) -> None:
+        """A look for due retries left this one; '': none."""
+        if suspect and not self.waiting:
+            self._not_before = asyncio.get_running_loop().time() + random.uniform(*LEAVE)  # noqa: S311 - no secret
+        self.waiting = suspect
+
+    @property
+    def is_time(self) -> bool:
+        """Whether to run the one that waits now: at once in an idle process, after a moment in a busy one."""
+        if not self.waiting:
+            return False
+        return self._isolation.is_idle or asyncio.get_running_loop().time() >= self._not_before
