@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 
 from tests.composition import clock, workers
-from tests.composition.reached import OFTEN, SELDOM
+from tests.composition.reached import MANY, OFTEN, SELDOM
 from tests.composition.run import Run
 from tests.servers import BINARIES, Server, server_label
 
@@ -48,7 +48,7 @@ def _on(binary: str, options: argparse.Namespace) -> int:
     print(f"{server_label(binary)}: {options.seeds} seeds, {failed} failed, {took / options.seeds:.3f} s each")
     for name, count in sorted(seen.items()):
         print(f"  {count:7}  {name}")
-    missing = [name for name in (*OFTEN, *SELDOM) if not seen[name]] if options.seeds >= 1000 else []
+    missing = [name for name in (*OFTEN, *SELDOM) if not seen[name]] if options.seeds >= MANY else []
     if missing:
         print(f"no seed came to: {', '.join(missing)}")
     return failed + len(missing)

@@ -48,6 +48,8 @@ class Books:
         self.gone: set[Where] = set()
         """Cancelled, erased, discarded, or of a group that was given up."""
         self.replayed: set[Where] = set()
+        self.paused: list[tuple[dict[str, Any], set[str]]] = []
+        """What operators paused, and the workers that have looked since."""
         self.orders: dict[str, set[str | None]] = defaultdict(set)
         self.most_retries: Counter[str] = Counter()
         self.concurrency: dict[tuple[str, str], int] = {}
@@ -86,6 +88,11 @@ class Books:
 
         return of_group
 
+    def looks(self, worker: str) -> None:
+        """A worker begins to look: from now on it knows of every pause."""
+        for _, known in self.paused:
+            known.add(worker)
+
     def parked(self, worker: str, group: str) -> int:
         """How many handlers of a consumer wait for the run to let them go on."""
         return sum(run.parked and (run.worker, run.where[0]) == (worker, group) for run in self.running.values())
@@ -115,6 +122,10 @@ class Books:
                 self.wrong.append(f"{run.where} runs twice at once: {other.worker} and {run.worker}")
             elif other.where[0] == group and self._same_order(run, other):
                 self.wrong.append(f"{run.where} starts beside {other.where} of its order key")
+        facts = {"group": group, "level": run.event.priority} | run.event.meta
+        for scope, known in self.paused:
+            if run.worker in known and all(facts.get(name) == value for name, value in scope.items()):
+                self.wrong.append(f"{run.where} starts, and {scope} is paused")
         self.running[id(run)] = run
         self.starts.append(run.where)
         self.started[run.where] += 1

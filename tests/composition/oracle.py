@@ -139,17 +139,21 @@ class Oracle:
             if kind not in ("busy", "queue") or limit.partition("=")[0] not in limits.get(group, set()):
                 continue  # Of a limit that is gone: see ``leftovers``.
             for entry in await self._call("ZRANGE", name, 0, -1):
-                if stray := await self._stray(group, kind, entry.decode(), workers, dead):
+                if stray := await self._stray(name.decode(), entry.decode(), workers, dead):
                     found.append(f"{key} {stray}")
         return found
 
-    async def _stray(self, group: str, kind: str, entry: str, workers: Sequence[Worker], dead: Sequence[str]) -> str:
+    async def _stray(self, name: str, entry: str, workers: Sequence[Worker], dead: Sequence[str]) -> str:
+        group, kind = name.removeprefix(f"{self._broker.namespace}:{{{STREAM}}}:").split(":")[:2]
         level, ident = parse_member(entry)
         keys = self._broker.keys(STREAM)
         rows = await self._call("XPENDING", keys.level(level), group, ident, ident, 1)
+        if not rows and kind == "queue":
+            # It is taken out when it is its turn.
+            return "" if await self._call("ZCARD", name.replace(":queue:", ":busy:", 1)) else f"{entry} has ended"
         if not rows:
             runs = [run for run in self._books.running.values() if run.where[0] == group]
-            # Of what was erased nobody knows the key any more; it leaves a queue when it is its turn.
+            # Of what was erased nobody knows the key any more.
             return (
                 "" if self._books.erased or any(run.event.entry_id == ident for run in runs) else f"{entry} has ended"
             )

@@ -205,19 +205,29 @@ class Run:
         scope = self._scope()
         self.books.tell("  ", scope)
         self.books.seen["pause-" + ("-".join(scope) or "stream")] += 1
-        await self._tried(self.ops.pauses(STREAM, by="run").pause(**scope))  # A level that nobody declared is refused.
+        try:
+            outcome = await self.ops.pauses(STREAM, by="run").pause(**scope)
+        except NotFound:
+            return  # A level that nobody declared yet.
+        if outcome.new:  # Else it is that of a breaker, which lets its probes through.
+            self.books.paused.append((scope, set()))
 
     async def resume(self) -> None:
         pauses = await self.ops.pauses(STREAM).list()
         if pauses and self.lot.random() < 0.3:
-            await self.ops.pauses(STREAM, by="run").resume_all()
+            await self._resume_all()
         elif pauses:
             pause = self.lot.choice(sorted(pauses, key=lambda pause: pause.scope))
-            scope = {pause.attribute: pause.value} if pause.attribute else {}
+            scope: dict[str, Any] = {pause.attribute: pause.value} if pause.attribute else {}
             scope |= {"group": pause.group} if pause.group else {}
             scope |= {} if pause.level is None else {"level": pause.level}
             self.books.tell("  ", scope)
             await self.ops.pauses(STREAM, by="run").resume(**scope)
+            self.books.paused = [row for row in self.books.paused if row[0] != scope]
+
+    async def _resume_all(self) -> None:
+        await self.ops.pauses(STREAM, by="run").resume_all()
+        self.books.paused.clear()
 
     def _scope(self) -> dict[str, Any]:
         lot = self.lot
@@ -385,6 +395,7 @@ class Run:
         self.declared = replace(self.declared, groups={"a": self.declared.groups["a"]})
         await self._all_anew()
         await self.ops.groups(STREAM, by="run").drop("b", force=True)
+        self.books.paused = [row for row in self.books.paused if row[0].get("group") != "b"]
         self.books.gone |= {("b", name) for name in self.books.facts}
 
     async def _all_anew(self) -> None:
@@ -421,7 +432,7 @@ class Run:
     async def _drain(self) -> None:
         reasons: list[Reason] = []
         for _ in range(_LAST):
-            await self.ops.pauses(STREAM, by="run").resume_all()
+            await self._resume_all()
             await self.look()
             while any(run.parked for run in self.books.running.values()):
                 await self.finish()
@@ -432,7 +443,7 @@ class Run:
             await self._skip_held()
             reasons = await self.oracle.reasons(self.levels)
             if not reasons and not self.books.running:
-                await self.ops.pauses(STREAM, by="run").resume_all()  # A breaker may have opened once more.
+                await self._resume_all()  # A breaker may have opened once more.
                 return
             await self.pass_time(30)
         self.books.wrong += [f"it never ends: {_told(reason)}" for reason in reasons]

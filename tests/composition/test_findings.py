@@ -110,17 +110,18 @@ async def test_what_was_erased_while_it_ran_leaves_no_record(stage: Stage):
         assert await left(run, "attempts") == []
 
 
-async def test_every_slot_expires(stage: Stage):
+@pytest.mark.parametrize("is_handed_on", [False, True])
+async def test_every_slot_expires(stage: Stage, is_handed_on: bool):
     """Of an event that was erased, and of a limit that is gone, nobody knows the key any more."""
     async with stage(limits=SLOTS) as run:
         await run.add_worker()
         await accept(run, "e1", "slow")
         await accept(run, "e2", "slow")
         await run.look()
-        for _ in range(2):
-            (busy,) = await left(run, "busy")
-            assert 0 < await run.ops.broker.control.call("PTTL", busy) <= 30 * 86_400_000
-            await run.finish()  # The slot is handed on.
+        if is_handed_on:
+            await run.stop_worker()
+        (busy,) = await left(run, "busy")
+        assert 0 < await run.ops.broker.control.call("PTTL", busy) <= 30 * 86_400_000
 
 
 async def test_a_slot_of_what_is_lined_up_since_a_deploy_comes_back(stage: Stage):
@@ -157,24 +158,24 @@ async def test_why_names_the_order_by_which_an_event_was_lined_up(stage: Stage):
 
 async def test_two_orders_side_by_side_wait_for_each_other_for_ever_no_more(stage: Stage):
     """Each is the first of a key by one order, and was put behind the other by the other order."""
-    async with stage(order_by="subject", limits=SLOTS) as run:
+    async with stage(order_by="subject") as run:
         by_subject = await run.start_worker(run.declared)
         by_key = await run.start_worker(ordered(run, "key"))
         await by_subject.look()
         await by_key.look()
         await accept(run, "e1", "slow", "ok", subject="s", key="k")
         await by_key.look()  # First of the key.
-        await accept(run, "e2", "ok", subject="s", key="k")
-        await by_subject.look()  # First of the subject; its tenant has no slot.
+        await accept(run, "e2", "snooze", "ok", subject="s", key="k")
+        await by_subject.look()  # First of the subject.
         run.workers.remove(by_key)
         await by_key.stop()
-        await by_subject.look()
+        await by_subject.look()  # The first of the key waits for the first of the subject.
         await run.stop_worker()
         run.declared = ordered(run, "key")
         await run.add_worker()
         for _ in range(3):
+            await run.pass_time(11)
             await run.look()
-            await run.pass_time(31)
         assert run.books.done == {("a", "e1"), ("a", "e2")}
 
 
@@ -213,3 +214,49 @@ async def test_a_key_that_was_held_goes_on_though_the_order_was_taken_away(stage
         await keys.skip("k")
         await run.look()
         assert run.books.done == {("a", "e2")}
+
+
+async def test_an_erased_event_that_waits_for_a_slot_lets_its_key_go_on(stage: Stage):
+    """It looks by itself once an hour."""
+    async with stage(order_by="key", limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow", key="k1")
+        await accept(run, "e2", "ok", key="k2")
+        await accept(run, "e3", "ok", key="k2", tenant="t2")
+        await run.look()
+        await Erasure(run.ops.broker, STREAM, by="run").erase("tenant", "t1")
+        await run.look()
+        await run.look()
+        assert ("a", "e3") in run.books.done
+
+
+async def test_the_probe_of_a_breaker_starts_in_no_other_pause(stage: Stage):
+    async with stage() as run:
+        run.declared = replace(run.declared, breaker=True)
+        await run.add_worker()
+        await accept(run, "e1", "unavailable", "unavailable", "ok", instance="i1")
+        await run.look()  # The breaker opens.
+        await run.ops.pauses(STREAM, by="run").pause(key="k")
+        await accept(run, "e2", "ok", instance="i1", key="k")
+        await run.look()  # It comes to the breaker first.
+        for _ in range(3):
+            await run.pass_time(21)
+            await run.look()
+        assert run.books.started["a", "e1"] == 3
+        assert not run.books.started["a", "e2"]
+        await run.ops.pauses(STREAM, by="run").resume(key="k")
+        await run.pass_time(21)
+        await run.look()
+        assert ("a", "e2") in run.books.done
+
+
+async def test_a_dropped_group_leaves_nobody_in_a_queue(stage: Stage):
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow")
+        await accept(run, "e2", "ok")
+        await run.look()
+        assert await left(run, "queue")
+        await run.kill_worker()
+        await run.ops.groups(STREAM, by="run").drop("a", force=True)
+        assert await left(run, "queue") == []

@@ -142,6 +142,7 @@ class Worker:
 
     async def look(self) -> None:
         """Everything that it does by itself within its poll. A handler may kill it meanwhile."""
+        self._books.looks(self.name)
         for scheduler in self.crew.schedulers:
             before = -1
             while scheduler.promoted != before:
