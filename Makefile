@@ -5,7 +5,7 @@ READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 FUZZ_READY := .venv-fuzz/.ready
 
-.PHONY: help demo demo-ui test flakes conformance chaos fuzz api-fuzz test-all check mutants docs bench bench-peers import-time format clean
+.PHONY: help demo demo-ui test flakes conformance chaos fuzz composition api-fuzz test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ chaos: $(READY)  ## minutes of seeded trouble on every topology, and the books; 
 
 fuzz: $(READY)  ## bent entries against everything that reads what is stored; SECONDS=60 SEED=7
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+composition: $(READY)  ## thousands of seeds of everything at once, and what they came to; SEEDS=5000 FIRST=0
+	@$(BIN)/python -m tests.composition --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0)
 
 api-fuzz: $(FUZZ_READY)  ## schemathesis against the HTTP API; EXAMPLES=200
 	@.venv-fuzz/bin/python -m tests.api_fuzz --max-examples $(or $(EXAMPLES),100)

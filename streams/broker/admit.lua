@@ -145,6 +145,7 @@ while at <= #ARGV do
       state.changed = true
       if b > 0 then
         redis.call('ZADD', KEYS[b], string.format('%.0f', now), member)
+        redis.call('PEXPIRE', KEYS[b], KEPT)
         redis.call('ZREM', KEYS[tonumber(ARGV[p + 4])], member)
       end
     end

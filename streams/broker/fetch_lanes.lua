@@ -201,6 +201,7 @@ local function hand_out(level, most)
       taken[#taken + 1] = {level, id, 2, records[i] or '', fields_of[id]}
     else
       redis.call('XACK', key, group, id)
+      redis.call('HDEL', attempts_key, level .. '|' .. id)
       vanished = vanished + 1
     end
   end
@@ -208,7 +209,26 @@ local function hand_out(level, most)
   return #ids
 end
 
--- Whether a due retry may go on: it is the head of its key, or there is none.
+-- Whether an entry is the first of a key by any order by which rows may have been made.
+local function is_first(values, member)
+  local heads_key = key_of.heads
+  for _, way in ipairs((ways())) do
+    local order = key_text(values, way.order)
+    if order and redis.call('HGET', heads_key, order) == member then return true end
+  end
+  return false
+end
+
+-- Whether the head of a key is lined up itself.
+local function is_lined_up(head)
+  local level, id = string.match(head, '^(%-?%d+)|(%d+%-%d+)$')
+  local key = level and key_of[level]
+  local row = key and redis.call('XPENDING', key, group, id, id, 1)[1]
+  return row and row[2] == waiting
+end
+
+-- Whether a due retry may go on: it is the head of its key, or there is none. While workers of two orders are there, the
+-- first by the one may wait for the first by the other, and that for this one: neither would ever go on.
 local function admits(level, id, fields)
   local values = attributes(fields)
   local order, member = key_text(values, order_by), level .. '|' .. id
@@ -219,6 +239,7 @@ local function admits(level, id, fields)
     if not head then redis.pcall('HSET', heads_key, order, member) end
     return true
   end
+  if is_lined_up(head) and is_first(values, member) then return true end
   redis.call('XCLAIM', key, group, waiting, 0, id, 'RETRYCOUNT', 1, 'JUSTID')
   file(level, id, order, key_text(values, fair_by) or '', values.event or member)
   return false

@@ -82,7 +82,20 @@ class Dropping:
         if dropped:
             # That nobody looks for it any more is no loss.
             await self._marking.forget(group, self._levels)
+            await self._forget_queues(group)
         return bool(dropped), [name.decode() for name in names]
+
+    async def _forget_queues(self, group: str) -> None:
+        """Delete who waited for slots. A call that is cut short leaves the hash, for the next one."""
+        queues, cursor, found = self._keys.queues(group), b"0", list[str]()
+        while True:
+            cursor, rows = await self._link.call("HSCAN", queues, cursor, "COUNT", _SLICE)
+            found += [self._keys.queue_prefix(group) + name.decode() for name in rows[::2]]
+            if cursor == b"0":
+                break
+        for at in range(0, len(found), _SLICE):
+            await self._link.call("UNLINK", *found[at : at + _SLICE])
+        await self._link.call("UNLINK", queues)
 
     async def trim(self) -> AsyncIterator[int]:
         """Delete what no group needs any more; gives the count of every slice of 200 entries."""

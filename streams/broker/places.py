@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from streams.broker.scripts import Command, Script
-from streams.keys import Keys
+from streams.keys import PARKED, Keys
 from streams.limit import Limit
 from streams.priority import Levels
 
@@ -47,7 +47,7 @@ class GivingBack:
 
     def __init__(self, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
         self._levels = levels.descending
-        self._streams = (keys.config(), *(keys.level(level) for level in self._levels))
+        self._streams = (keys.config(), keys.retry(group), *(keys.level(level) for level in self._levels))
         self._group = group
         self._consumer = consumer
         self._places = SlotPlaces(keys, group)
@@ -63,7 +63,8 @@ class GivingBack:
         if not arguments:
             return None
         places = (*self._streams, *keys)
-        return _GIVE_BACK.command(places, self._group, self._consumer, len(self._levels), *self._levels, *arguments)
+        owners = (self._group, self._consumer, PARKED)
+        return _GIVE_BACK.command(places, *owners, len(self._levels), *self._levels, *arguments)
 
     def indexes(self, delivery: Delivery, keys: dict[str, int], first: int) -> list[int]:
         """The indexes in KEYS, the first of them ``first``, of an entry's slots and queues; adds to ``keys``."""

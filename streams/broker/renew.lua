@@ -2,7 +2,7 @@
 -- Never changes an owner, never raises a delivery count: whoever lost an entry learns it here and changes nothing.
 --
 -- KEYS[1]  config hash of the stream
--- KEYS[2 ..]  streams of the levels
+-- KEYS[2 ..]  streams of the levels; then the attempts hash of the group
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3 ..]  three per entry: index of its key, entry id, delivery count that must match
@@ -38,6 +38,10 @@ for i = 3, #ARGV, 3 do
       redis.call('XACK', key, ARGV[1], id)
       kept = 0
     end
+  end
+  if ok and held and kept == 0 then
+    -- It was deleted, and the server took it off the pending list: of its attempts nobody else would hear.
+    redis.pcall('HDEL', KEYS[#KEYS], string.match(key, ':(-?%d+)$') .. '|' .. id)
   end
   if kept == 0 then
     result[#result + 1] = position

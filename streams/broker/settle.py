@@ -82,7 +82,7 @@ class Settling:
         self._consumer = consumer
         self._link = broker.link()
         self._config = keys.config()
-        self._renewed = [self._config, *(keys.level(level) for level in self._levels)]
+        self._renewed = [self._config, *(keys.level(level) for level in self._levels), keys.attempts(group)]
         self._index = {level: i + 2 for i, level in enumerate(self._levels)}
 
     async def settle(

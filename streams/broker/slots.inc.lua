@@ -6,6 +6,7 @@
 
 local FAR = 3600000 -- ms; who waits in a queue is told when it is its turn, and looks by itself once an hour
 local GRACE = 5000000 -- microseconds for which a slot is kept for who was just given it
+local KEPT = 2592000000 -- ms; a slot of which nobody knows any more (its event was erased, its limit is gone) goes by then
 local MOST_LOOKED_AT = 100 -- of a queue in one call: whoever gives back the next slot goes on
 
 -- The stream of a level. Workers of before or after a deploy may know other levels, and what these hold is theirs: such a
@@ -31,6 +32,8 @@ local function drop_lost_slots(key, key_of, group, parking, lease, now)
   local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   for i = 1, #rows, 2 do
     local held = pending_row(key_of, group, rows[i])
+    -- It was lined up by key, as a deploy declares it since it was given the slot.
+    if held and held[2] == '-waiting-' then held = nil end
     local alive = held and held[2] ~= parking and held[3] < lease
     -- A time that is to come: the clock was set back.
     if not alive and (not held or math.abs(now - tonumber(rows[i + 1])) > GRACE) then redis.call('ZREM', key, rows[i]) end
@@ -76,6 +79,7 @@ local function hand_on(busy_key, queue_key, retry_key, free, there)
           redis.call('ZADD', retry_key, 'XX', 'LT', there.soon, member)
         else
           redis.call('ZADD', busy_key, string.format('%.0f', there.now), member)
+          redis.call('PEXPIRE', busy_key, KEPT)
           free = free - 1
           if not there.take(level, id, row, member) then redis.call('ZADD', retry_key, 'XX', 'LT', there.soon, member) end
         end

@@ -88,6 +88,8 @@ class Scene:
         workers: of the group.
         levels: those that the group has.
         order_by, fair_by: the attributes by which it lines events up; () for none.
+        orders: the orders by which events may be lined up: the declared one, and those of before a deploy.
+        ranked: the levels that ranks in such rows stand for.
         limits: names of its limits.
         queues: ``name=key`` to the concurrency, of queues for a slot; 200 of them at most.
         all_levels: those of the stream, highest first.
@@ -106,6 +108,8 @@ class Scene:
     queues: Mapping[str, int]
     all_levels: tuple[int, ...]
     is_only: bool
+    orders: tuple[tuple[str, ...], ...] = ()
+    ranked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,8 @@ class Waits:
             {name: most for name, text in _texts(queues[1] if queues else ()).items() if (most := whole(text))},
             self._levels,
             len(groups) == 1 and retention != b"fanout",
+            _orders(ruled),
+            tuple(filter(None, ruled.get("levels", "").split(","))),
         )
 
     async def wait(self, scene: Scene, found: Found) -> Wait:
@@ -226,10 +232,12 @@ class Waits:
         if not found.fields or found.level is None or found.state not in ("pending", "retrying"):
             return Wait(found)
         place, keys, group = f"{found.level}|{found.entry_id}", self._keys, scene.group
-        order = Lanes(order_by=scene.order_by).order_key(found.fields)
+        orders = _order_keys(scene, found)
         names = _candidates(scene, found.fields)
-        commands: list[Command] = [self._ahead(scene, found)]
-        commands += [self._turns(scene, found), *self._before(scene, found, order)]
+        commands: list[Command] = [self._ahead(scene, found), self._turns(scene, found)]
+        for order in orders:
+            commands += self._before(found, scene.group, order)
+        first = len(commands)
         for name in names:
             commands += [
                 ("ZRANK", keys.queue_prefix(group) + name, place),
@@ -237,15 +245,16 @@ class Waits:
                 ("GET", keys.limit_prefix(group) + name),
             ]
         replies = await self._replies(commands)
-        ahead, turns, head, behind = replies[:4]
-        per_name = {name: replies[4 + 3 * i : 7 + 3 * i] for i, name in enumerate(names)}
+        ahead, turns = replies[:2]
+        order, head, behind = _line(scene, found, orders, replies[2:first])
+        per_name = {name: replies[first + 3 * i : first + 3 + 3 * i] for i, name in enumerate(names)}
         rank = next(((name, row[0]) for name, row in per_name.items() if row[0] is not None), None)
         throttled = {name: until for name, row in per_name.items() if (until := _throttled(row[2])) > scene.now}
         return Wait(
             found,
             order,
-            head.decode("utf-8", "replace") if head else None,
-            len(behind or ()),
+            head,
+            behind,
             len(ahead) if isinstance(ahead, list) else ahead or 0,
             max(0, (turns or 0) - 1),
             await self._queue(scene, *rank) if rank else None,
@@ -286,16 +295,13 @@ class Waits:
         assert found.level is not None  # noqa: S101 - as above
         return ("ZCARD", self._keys.ring(scene.group, found.level))
 
-    def _before(self, scene: Scene, found: Found, order: str | None) -> tuple[Command, Command]:
-        """The head of its key, and who else is before it behind that."""
-        assert found.level is not None  # noqa: S101 - as above
-        heads, behind = self._keys.heads(scene.group), self._keys.behind(scene.group)
-        key = order or ""
-        rank = self._levels.index(found.level) + 1 if found.level in self._levels else 0
-        row = f"{key}\1{rank:02d}{_sortable(found.entry_id)}"
-        # What was not read yet goes behind all that was.
-        last = f"({row}" if _is_lined_up(found) else f"({key}\2"
-        return ("HGET", heads, key), ("ZRANGEBYLEX", behind, f"[{key}\1", last, "LIMIT", 0, MOST_COUNTED)
+    def _before(self, found: Found, group: str, order: str | None) -> tuple[Command, Command]:
+        """The head of a key that may be its own, and who is behind that."""
+        key, behind = order or "", self._keys.behind(group)
+        return (
+            ("HGET", self._keys.heads(group), key),
+            ("ZRANGEBYLEX", behind, f"[{key}\1", f"({key}\2", "LIMIT", 0, MOST_COUNTED),
+        )
 
     async def _queue(self, scene: Scene, name: str, rank: int) -> Queue:
         busy = self._keys.busy_prefix(scene.group) + name
@@ -341,6 +347,42 @@ def attributes(fields: Sequence[bytes]) -> dict[str, str]:
         meta = {}
     values = {name: value for name, value in meta.items() if isinstance(value, str)} if isinstance(meta, dict) else {}
     return values | {"type": named.get(b"type", b"").decode("utf-8", "replace")}
+
+
+def _orders(ruled: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """The declared order first, then those by which events were lined up before."""
+    texts = [ruled.get("order_by", "")]
+    texts += [way.partition("|")[0] for way in ruled.get("ways", "").split(";")]
+    return tuple(dict.fromkeys(tuple(filter(None, text.split(","))) for text in texts))
+
+
+def _order_keys(scene: Scene, found: Found) -> list[str | None]:
+    """The keys behind whose heads an entry may be; what was not lined up yet will be as is declared now."""
+    orders = scene.orders if _is_lined_up(found) else (scene.order_by,)
+    keys = (Lanes(order_by=order).order_key(found.fields) for order in orders or ((),))
+    return list(dict.fromkeys(keys))
+
+
+def _line(
+    scene: Scene, found: Found, orders: Sequence[str | None], replies: Sequence[Any]
+) -> tuple[str | None, str | None, int]:
+    """The key of an entry, its head, and how many are before the entry behind that."""
+    for i, order in enumerate(orders):
+        rows = replies[2 * i + 1] or ()
+        head = replies[2 * i].decode("utf-8", "replace") if replies[2 * i] else None
+        if not _is_lined_up(found):
+            return order, head, len(rows)  # What was not read yet goes behind all that was.
+        own = f"{_rank(scene, found)}{_sortable(found.entry_id)}\1".encode()
+        ahead = next((at for at, row in enumerate(rows) if own in row), None)
+        if ahead is not None or len(rows) == MOST_COUNTED:
+            return order, head, len(rows) if ahead is None else ahead
+    return orders[0], None, 0
+
+
+def _rank(scene: Scene, found: Found) -> str:
+    """How rows behind the heads say the level of an entry; see ``lanes.inc.lua``."""
+    level = str(found.level)
+    return f"\1{scene.ranked.index(level) + 1:02d}" if level in scene.ranked else f":{level}:"
 
 
 def _is_lined_up(found: Found) -> bool:

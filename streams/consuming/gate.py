@@ -167,22 +167,7 @@ class Gate:
                 continue
             event.priority = delivery.level
             delivery.event = event
-            self._find_keys(delivery, event, route)
-
-    @staticmethod
-    def _find_keys(delivery: Delivery, event: Event[Any], route: Route) -> None:
-        keys: dict[str, str] = {}
-        slots: list[Slot] = []
-        for limit in route.limits:
-            try:
-                key = limit.key_of(event)
-            except Exception as error:  # noqa: BLE001 - the user's function
-                delivery.unlimited = error
-                break
-            if key is not None:
-                keys[limit.name] = key
-                slots += [(limit, key)] if limit.concurrency else []
-        delivery.limit_keys, delivery.slots = keys, tuple(slots)
+            find_keys(delivery, event, route)
 
     def _ask(self, delivery: Delivery) -> Ask | None:
         """None: nothing limits it, or it will not start. Without limits: it was refused."""
@@ -200,3 +185,19 @@ class Gate:
             if limit.name in delivery.limit_keys
         ]
         return Ask(delivery.place, limits) if limits else None
+
+
+def find_keys(delivery: Delivery, event: Event[Any], route: Route) -> None:
+    """Write down its key under each limit of its handler, and which slots it may have by that."""
+    keys: dict[str, str] = {}
+    slots: list[Slot] = []
+    for limit in route.limits:
+        try:
+            key = limit.key_of(event)
+        except Exception as error:  # noqa: BLE001 - the user's function
+            delivery.unlimited = error
+            break
+        if key is not None:
+            keys[limit.name] = key
+            slots += [(limit, key)] if limit.concurrency else []
+    delivery.limit_keys, delivery.slots = keys, tuple(slots)

@@ -72,6 +72,10 @@ class Settler:
 
     def drop(self, delivery: Delivery) -> None:
         """The lease is lost: nothing may be written about the entry any more."""
+        delivery.in_doubt = True  # Its slots are its next holder's, or nobody's if it has ended.
+        self._let_go(delivery)
+
+    def _let_go(self, delivery: Delivery) -> None:
         if self._held.get(delivery.place) is delivery:
             del self._held[delivery.place]
             if not self._held:
@@ -175,7 +179,7 @@ class Settler:
         asyncio.get_running_loop().call_later(seconds, again)
 
     def _forget(self, delivery: Delivery) -> None:
-        self.drop(delivery)
+        self._let_go(delivery)
         self._why.pop(id(delivery), None)
         self.unsettled -= 1
 

@@ -43,6 +43,8 @@ UNREADABLE = "tests/server/test_unreadable.py"
 REFUSALS = "tests/process/test_refusals.py"
 SUSPECTS = "tests/server/test_suspects.py"
 ISOLATION = "tests/virtual/test_isolation.py"
+COMPOSITION = "tests/composition/test_composition.py"
+FINDINGS = "tests/composition/test_findings.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,7 +402,8 @@ MUTANTS = (
     ),
     Mutant(
         "slots-taken-from-the-next-holder", "broker/give_back.lua",
-        "  if ok and held or not rows.err and #rows == 0 then\n", "  if true then\n",
+        "  if ok and held or not rows.err and (#rows == 0 or is_later(rows[1], level .. '|' .. id)) then\n",
+        "  if true then\n",
         (LIMIT_SLOTS,), "a late outcome takes the slot of who runs the entry now",
     ),
     Mutant(
@@ -947,5 +950,115 @@ MUTANTS = (
         "no-grace-after-a-refusal", "reclaimer.py",
         "            except OUTAGE as error:\n", "            except BrokerUnavailable as error:\n",
         (REFUSALS,), "after a proxy refused for longer than a lease, healthy events run twice",
+    # --- two features together
+    Mutant(
+        "slots-of-what-died-with-its-worker", "reclaimer.py",
+        "            self._recognise(entry)\n", "            pass\n",
+        (FINDINGS,), "the slot of an event that died with its worker is gone until somebody asks",
+    ),
+    Mutant(
+        "slots-of-a-forgotten-script", "broker/give_back.lua",
+        "(#rows == 0 or is_later(rows[1], level .. '|' .. id))", "#rows == 0",
+        (FINDINGS,), "after a restart of the server a tenant's next event waits for a lease",
+    ),
+    Mutant(
+        "slots-of-a-lost-lease", "consuming/settler.py",
+        "        delivery.in_doubt = True  # Its slots are its next holder's, or nobody's if it has ended.\n", "",
+        (FINDINGS,), "the slot of an event that was erased while it ran is gone until somebody asks",
+    ),
+    Mutant(
+        "slots-of-what-is-lined-up", "broker/slots.inc.lua",
+        "    if held and held[2] == '-waiting-' then held = nil end\n", "",
+        (FINDINGS,), "after a deploy that declares an order, a slot stays with who may not start",
+    ),
+    Mutant(
+        "slots-for-ever", "broker/admit.lua",
+        "        redis.call('PEXPIRE', KEYS[b], KEPT)\n", "",
+        (FINDINGS,), "rows of erased events and of limits that are gone stay for ever",
+    ),
+    Mutant(
+        "slots-handed-on-for-ever", "broker/slots.inc.lua",
+        "          redis.call('PEXPIRE', busy_key, KEPT)\n", "",
+        (FINDINGS,), "the same of a slot that was handed on",
+    ),
+    Mutant(
+        "slots-of-who-waits-for-another-limit", "broker/admit.lua",
+        "      if b > 0 then redis.call('ZREM', KEYS[b], member) end\n", "",
+        (COMPOSITION,), "who waits for a rate holds a slot that others could use",
+    ),
+    Mutant(
+        "places-of-what-ended", "broker/slots.inc.lua",
+        "      if not row then\n        redis.call('ZREM', queue_key, member)\n", "      if not row then\n",
+        (COMPOSITION,), "who was cancelled stands first in a queue for ever",
+    ),
+    Mutant(
+        "slots-handed-on-in-a-pause", "broker/hand_over.lua",
+        "if all then return {} end\n", "",
+        (COMPOSITION,), "what waits for a slot starts although its whole group is paused",
+    ),
+    Mutant(
+        "two-orders-wait-for-each-other", "broker/fetch_lanes.lua",
+        "  if is_lined_up(head) and is_first(values, member) then return true end\n", "",
+        (FINDINGS,), "while a deploy changes the order, events wait for each other for ever",
+    ),
+    Mutant(
+        "held-keys-locked-away", "ordered_keys.py",
+        """ and not any(way.partition("|")[0] for way in rules.get("ways", "").split(";"))""", "",
+        (FINDINGS,), "keys that were held when the order was taken away wait for ever",
+    ),
+    Mutant(
+        "queues-of-a-dropped-group", "broker/groups.py",
+        "            await self._forget_queues(group)\n", "",
+        (FINDINGS,), "who waited for slots in a group that was given up stays for ever",
+    ),
+    Mutant(
+        "probes-in-a-pause", "consuming/holder.py",
+        "        return sorted(found, key=lambda scope: bool(parse_scope(scope)[0]))\n", "        return found[:1]\n",
+        (FINDINGS,), "the probe of a breaker starts although somebody paused its key",
+    ),
+    Mutant(
+        "heads-that-were-erased", "broker/mend_lanes.lua",
+        "    redis.call('XACK', key, group, id)\n    row = nil\n", "",
+        (FINDINGS,), "a key whose first event was erased while it waited for a slot stands still for an hour",
+    ),
+    Mutant(
+        "records-of-the-erased", "broker/renew.lua",
+        "    redis.pcall('HDEL', KEYS[#KEYS], string.match(key, ':(-?%d+)$') .. '|' .. id)\n", "",
+        (FINDINGS,), "attempt records of erased events stay for ever",
+    ),
+    Mutant(
+        "records-of-erased-retries", "broker/fetch_lanes.lua",
+        "      redis.call('HDEL', attempts_key, level .. '|' .. id)\n      vanished", "      vanished",
+        (FINDINGS,), "the same of retries that were lined up",
+    ),
+    Mutant(
+        "records-of-what-is-done", "broker/ack.lua",
+        "  redis.pcall('HDEL', KEYS[2], unpack(ids))\n", "",
+        (COMPOSITION,), "attempt records of events that succeeded at last stay for ever",
+    ),
+    Mutant(
+        "fields-of-what-was-cancelled", "broker/cancel_scheduled.lua",
+        "  redis.call('HDEL', KEYS[2], ARGV[i])\n", "",
+        (COMPOSITION,), "the bodies of delayed events that were cancelled stay for ever",
+    ),
+    Mutant(
+        "reason-of-another-order", "broker/waits.py",
+        "    orders = scene.orders if _is_lined_up(found) else (scene.order_by,)\n", "    orders = (scene.order_by,)\n",
+        (FINDINGS,), "why says of what an order of before holds that it starts at any moment",
+    ),
+    Mutant(
+        "reason-forgotten-pause", "reasons.py",
+        "    *(_put_aside, _paused, _slot,", "    *(_put_aside, _slot,",
+        (COMPOSITION,), "why says nothing of a pause",
+    ),
+    Mutant(
+        "reason-forgotten-slot", "reasons.py",
+        "    *(_put_aside, _paused, _slot,", "    *(_put_aside, _paused,",
+        (COMPOSITION,), "why says nothing of the slots of a limit",
+    ),
+    Mutant(
+        "reason-forgotten-key", "reasons.py",
+        "    *(_key_held, _key_busy),\n", "    *(_key_held,),\n",
+        (COMPOSITION,), "why says nothing of the event that another one of its key waits for",
     ),
 )  # fmt: skip

@@ -1,0 +1,190 @@
+"""The oracle: whatever has no reason to wait starts, a reason that is given is true, and nothing is left behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams.keys import RECLAIMER_SUFFIX, parse_member
+from streams.reason import Reason
+from streams.retry import AttemptRecord
+from streams.why import MOST, Wanted, Why
+from tests.composition.books import Books
+from tests.composition.declared import STREAM
+from tests.composition.workers import Worker
+
+Name = tuple[str, str, str]
+"""Group, ``level|entry id`` and event id."""
+_ENDED = ("done", "unknown", "dead", "orphaned", "unreadable")
+_NOW = ("none", "starting", "reserved")
+"""States of what must have started once every worker has looked."""
+LASTING = re.compile(
+    r"\{s\}:(-?\d+|levels|config|audit|watermarks|partitions|[ab]:(rules|limits|dead)|"
+    r"dedup:.*|[ab]:(limit:.*|minute:\d+|hour:\d+|day:\d+|workers|sweep|breaker:.*))$|index$|ahead$"
+)
+"""What docs/wire-format.md names as lasting, or as expiring by itself, once nothing is unfinished."""
+EXPIRING = re.compile(r"\{s\}:(dedup:.*|[ab]:(limit:.*|minute:\d+|hour:\d+|day:\d+|workers|sweep|breaker:.*))$")
+
+
+@dataclass
+class Seen:
+    """What was seen at one moment: reasons, and what should not be there any more by the next look, or sweep."""
+
+    reasons: list[Reason]
+    waiting: dict[Name, Reason]
+    suspects: list[Name]
+    strays: list[str]
+    stale: list[str]
+
+    def still(self, later: Seen, begun: set[tuple[str, str]]) -> Seen:
+        """What is there still, later; ``begun`` (group and event id) started meanwhile."""
+        waiting = {
+            name: reason
+            for name, reason in later.waiting.items()
+            if name in self.waiting and (name[0], name[2]) not in begun
+        }
+        strays = [stray for stray in later.strays if stray in self.strays]
+        return Seen(
+            later.reasons, waiting, later.suspects, strays, [what for what in later.stale if what in self.stale]
+        )
+
+
+class Oracle:
+    """Judges one run by what is on the server and by its books."""
+
+    def __init__(self, broker: Any, books: Books) -> None:
+        self._broker = broker
+        self._call = broker.control.call
+        self._books = books
+
+    async def reasons(self, levels: Sequence[int]) -> list[Reason]:
+        """Why everything waits that is unfinished."""
+        # As ``ask`` does for each level, with one look at the stream for all of them.
+        part = Why(self._broker, STREAM)._of(STREAM, MOST)
+        await part._look()
+        found = [await part._several(Wanted(level=level), list(part._groups)) for level in levels]
+        return [reason for several in found for reason in several.reasons]
+
+    def due_now(self, reasons: Sequence[Reason], workers: Sequence[Worker]) -> dict[Name, Reason]:
+        """Those that should have started by now: nothing holds them, and somebody serves them who has room."""
+        found = {}
+        for reason in reasons:
+            is_next = reason.state in _NOW or (reason.state == "turn" and not reason.facts["busy"])
+            # Until its lease is over nobody knows that its worker was killed.
+            is_next &= reason.facts.get("worker", "").removesuffix(RECLAIMER_SUFFIX) not in self._books.dead
+            if is_next and self._is_served(reason, workers):
+                found[reason.group, f"{reason.level}|{reason.entry_id}", reason.event_id] = reason
+        return found
+
+    @staticmethod
+    def _is_served(reason: Reason, workers: Sequence[Worker]) -> bool:
+        """A worker that lives reads its level, and has a free handler."""
+        return any(
+            consumer.free
+            for worker in workers
+            for consumer in worker.crew.consumers
+            if consumer.group in (reason.group, reason.group or consumer.group)
+            and reason.level in (consumer.options.serve or consumer.options.levels).ascending
+        )
+
+    async def suspects(self, names: Iterable[Reason]) -> list[Name]:
+        """Those that killed a worker, and whose next stall would be their last."""
+        found = []
+        for reason in names:
+            place = f"{reason.level}|{reason.entry_id}"
+            record = await self._call("HGET", self._broker.keys(STREAM).attempts(reason.group), place)
+            if record and AttemptRecord.from_json(record).suspect:
+                found.append((reason.group, place, reason.event_id))
+        return found
+
+    def stale(self, reasons: Sequence[Reason], workers: Sequence[Worker]) -> list[str]:
+        """Those that wait for another one of their key, which has ended; a worker with room finds it out."""
+        return [
+            f"{reason.group} {reason.event_id} is behind {reason.facts['by']}, which has ended"
+            for reason in reasons
+            if reason.state == "key-busy"
+            and (reason.because is None or reason.because.state in _ENDED)
+            and self._is_served(reason, workers)
+        ]
+
+    async def check_reasons(self, reasons: Sequence[Reason], now: float) -> None:
+        """What a reason says is so."""
+        wrong = self._books.wrong
+        paused = await self._call("HLEN", self._broker.keys(STREAM).paused())
+        for reason in reasons:
+            self._books.seen[f"why-{reason.state}"] += 1
+            what = f"{reason.group} {reason.event_id} {reason.state} {dict(reason.facts)}"
+            if reason.state == "paused" and not paused:
+                wrong.append(f"nothing is paused: {what}")
+            if (
+                reason.state in ("retry", "snoozed", "rate", "throttled", "scheduled")
+                and reason.facts["until"] < now - 1
+            ):
+                wrong.append(f"its time has come: {what}")
+            is_first = reason.state == "limit" and not reason.facts["behind"]
+            if is_first and len(reason.facts["holders"]) < reason.facts["concurrency"]:
+                wrong.append(f"a slot is free: {what}")
+            if reason.state in ("orphaned", "unreadable", "unknown"):
+                wrong.append(f"it can go on no more: {what}")
+
+    async def strays(self, workers: Sequence[Worker], dead: Sequence[str], limits: dict[str, set[str]]) -> list[str]:
+        """Slots and places in queues that belong to nothing that is in hand or lined up."""
+        root = f"{self._broker.namespace}:{{{STREAM}}}:"
+        found = []
+        for name in await self._call("KEYS", f"{self._broker.namespace}:*"):
+            key = name.decode().removeprefix(root)
+            group, kind, limit = ([*key.split(":", 2), "", ""])[:3]
+            if kind not in ("busy", "queue") or limit.partition("=")[0] not in limits.get(group, set()):
+                continue  # Of a limit that is gone: see ``leftovers``.
+            for entry in await self._call("ZRANGE", name, 0, -1):
+                if stray := await self._stray(name.decode(), entry.decode(), workers, dead):
+                    found.append(f"{key} {stray}")
+        return found
+
+    async def _stray(self, name: str, entry: str, workers: Sequence[Worker], dead: Sequence[str]) -> str:
+        group, kind = name.removeprefix(f"{self._broker.namespace}:{{{STREAM}}}:").split(":")[:2]
+        level, ident = parse_member(entry)
+        keys = self._broker.keys(STREAM)
+        rows = await self._call("XPENDING", keys.level(level), group, ident, ident, 1)
+        if not rows and kind == "queue":
+            # It is taken out when it is its turn.
+            return "" if await self._call("ZCARD", name.replace(":queue:", ":busy:", 1)) else f"{entry} has ended"
+        if not rows:
+            runs = [run for run in self._books.running.values() if run.where[0] == group]
+            # Of what was erased nobody knows the key any more.
+            return (
+                "" if self._books.erased or any(run.event.entry_id == ident for run in runs) else f"{entry} has ended"
+            )
+        owner = rows[0][1].decode()
+        if kind == "queue":
+            return ""
+        if not owner.startswith("-"):
+            # Of one that was killed until its lease is over, and until somebody looks after that.
+            return (
+                "" if owner in dead or any(owner == worker.name for worker in workers) else f"{entry} is with {owner}"
+            )
+        is_full = not any(c.free for worker in workers for c in worker.crew.consumers if c.group == group)
+        return "" if is_full else f"{entry} is with nobody"
+
+    async def leftovers(self, limits: dict[str, set[str]]) -> list[str]:
+        """Keys that are left although nothing is unfinished; ``limits``: by group, those that are declared.
+
+        A slot of an event that was erased, or of a limit that a deploy took away, stays until somebody asks for one, or
+        until it expires: nobody knows any more which key the event was under.
+        """
+        found = []
+        for name in await self._call("KEYS", f"{self._broker.namespace}:*"):
+            key = name.decode().removeprefix(f"{self._broker.namespace}:")
+            slot = re.fullmatch(r"\{s\}:([ab]):busy:([a-z]+)=.*", key)
+            if slot and (slot[2] not in limits.get(slot[1], set()) or self._books.erased):
+                self._books.seen["slot-that-expires"] += 1
+                found += [f"{key}, which does not expire"] if await self._call("PTTL", name) < 0 else []
+            elif not LASTING.fullmatch(key):
+                found.append(key)
+            elif EXPIRING.fullmatch(key) and await self._call("PTTL", name) < 0:
+                found.append(f"{key}, which does not expire")
+            elif re.fullmatch(r"\{s\}:-?\d+", key) and await self._call("XLEN", name):
+                found.append(f"{key} with {await self._call('XLEN', name)} entries")
+        return found

@@ -1,0 +1,262 @@
+"""What seeds found, each as the shortest story of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from streams import Limit
+from streams.erasure import Erasure
+from streams.why import Wanted, Why
+from tests.composition import clock, workers
+from tests.composition.declared import STREAM, Declared, Group
+from tests.composition.run import Run
+
+pytestmark = pytest.mark.one_server
+SLOTS = (Limit("tenant", name="slots", concurrency=1),)
+Stage = Callable[..., Any]
+
+
+@pytest.fixture
+def stage(server, namespace, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    clock.install(monkeypatch)
+    workers.install(monkeypatch)
+
+    @asynccontextmanager
+    async def opened(**options: Any) -> AsyncIterator[Run]:
+        run = Run(0, server.url, namespace)
+        group = replace(Group(concurrency=8, max_retries=2, lease=30.0), **options)
+        run.declared, run.levels = Declared((0,), {"a": group}), (0,)
+        async with run:
+            yield run
+            assert run.books.wrong == []
+
+    return opened
+
+
+def ordered(run: Run, order_by: str | None) -> Declared:
+    """The same declaration with another order."""
+    group = replace(run.declared.groups["a"], order_by=order_by)
+    return replace(run.declared, groups={"a": group if order_by else replace(group, on_dead="continue")})
+
+
+async def accept(run: Run, name: str, *do: str, **attributes: Any) -> None:
+    await run.accept(do, {"id": name, "tenant": "t1", **attributes})
+
+
+async def left(run: Run, kind: str) -> list[str]:
+    """The keys of a kind that are there."""
+    return [name.decode() for name in await run.ops.broker.control.call("KEYS", f"{run.namespace}:*:a:{kind}*")]
+
+
+async def erase(run: Run, tenant: str) -> None:
+    run.books.erased |= {("a", name) for name, fact in run.books.facts.items() if fact.attributes["tenant"] == tenant}
+    await Erasure(run.ops.broker, STREAM, by="run").erase("tenant", tenant)
+
+
+async def test_what_died_with_its_worker_gives_back_its_slot(stage: Stage):
+    async with stage(limits=SLOTS, max_retries=0) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow")
+        await run.look()
+        assert await left(run, "busy")
+        await run.kill_worker()
+        await run.pass_time(31)
+        await run.add_worker()
+        await run.look()
+        assert [letter.event_id async for letter in run.ops.dead_letters(STREAM, "a").iterate()] == ["e1"]
+        assert await left(run, "busy") == []
+
+
+@pytest.mark.parametrize("do", ["snooze", "fail"])
+async def test_a_server_that_forgot_its_scripts_keeps_no_slot(stage: Stage, do: str):
+    """What gives the slot back is loaded and sent again, and comes after what puts its event aside."""
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        await run.look()
+        await accept(run, "e1", do, "ok")
+        await accept(run, "e2", "ok")
+        await run.flush()
+        await run.look()
+        assert ("a", "e2") in run.books.done
+        assert await left(run, "busy") == []
+
+
+async def test_what_was_erased_while_it_ran_gives_back_its_slot(stage: Stage):
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow")
+        await run.look()
+        await erase(run, "t1")
+        await run.pass_time(1)
+        await run.look()
+        assert await left(run, "busy") == []
+
+
+async def test_what_was_erased_while_it_ran_leaves_no_record(stage: Stage):
+    async with stage() as run:
+        await run.add_worker()
+        await accept(run, "e1", "fail", "slow")
+        await run.look()
+        await run.pass_time(6)
+        await run.look()
+        assert await left(run, "attempts")
+        await erase(run, "t1")
+        await run.pass_time(1)
+        assert await left(run, "attempts") == []
+
+
+@pytest.mark.parametrize("is_handed_on", [False, True])
+async def test_every_slot_expires(stage: Stage, is_handed_on: bool):
+    """Of an event that was erased, and of a limit that is gone, nobody knows the key any more."""
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow")
+        await accept(run, "e2", "slow")
+        await run.look()
+        if is_handed_on:
+            await run.stop_worker()
+        (busy,) = await left(run, "busy")
+        assert 0 < await run.ops.broker.control.call("PTTL", busy) <= 30 * 86_400_000
+
+
+async def test_a_slot_of_what_is_lined_up_since_a_deploy_comes_back(stage: Stage):
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        for name in ("e1", "e2", "e3"):
+            await accept(run, name, "slow" if name == "e1" else "ok", "ok", key="k")
+        await run.look()
+        await run.stop_worker()  # The slot is handed to the second, which is not the first of its key.
+        run.declared = ordered(run, "key")
+        await run.add_worker()
+        for _ in range(4):
+            await run.look()
+            await run.pass_time(11)
+        assert run.books.done == {("a", "e1"), ("a", "e2"), ("a", "e3")}
+
+
+async def test_why_names_the_order_by_which_an_event_was_lined_up(stage: Stage):
+    async with stage(order_by="subject") as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow", subject="s", key="k1")
+        await accept(run, "e2", "ok", subject="s", key="k2")
+        await accept(run, "e3", "ok", subject="s", key="k3")
+        await run.look()
+        await run.start_worker(ordered(run, "key"))
+        await run.look()
+        why = Why(run.ops.broker, STREAM)
+        for name, behind in (("e2", 1), ("e3", 2)):
+            (reason,) = (await why.ask(Wanted(name))).reasons
+            assert (reason.state, reason.facts["behind"]) == ("key-busy", behind)
+            assert reason.because is not None
+            assert reason.because.event_id == "e1"
+
+
+async def test_two_orders_side_by_side_wait_for_each_other_for_ever_no_more(stage: Stage):
+    """Each is the first of a key by one order, and was put behind the other by the other order."""
+    async with stage(order_by="subject") as run:
+        by_subject = await run.start_worker(run.declared)
+        by_key = await run.start_worker(ordered(run, "key"))
+        await by_subject.look()
+        await by_key.look()
+        await accept(run, "e1", "slow", "ok", subject="s", key="k")
+        await by_key.look()  # First of the key.
+        await accept(run, "e2", "snooze", "ok", subject="s", key="k")
+        await by_subject.look()  # First of the subject.
+        run.workers.remove(by_key)
+        await by_key.stop()
+        await by_subject.look()  # The first of the key waits for the first of the subject.
+        await run.stop_worker()
+        run.declared = ordered(run, "key")
+        await run.add_worker()
+        for _ in range(3):
+            await run.pass_time(11)
+            await run.look()
+        assert run.books.done == {("a", "e1"), ("a", "e2")}
+
+
+async def test_a_retry_that_was_lined_up_and_erased_leaves_no_record(stage: Stage):
+    async with stage() as run:
+        await run.add_worker()
+        await accept(run, "e1", "fail", key="k", tenant="t2")
+        await accept(run, "e2", "slow", "slow", key="k")
+        await run.look()
+        await run.stop_worker()
+        run.declared = ordered(run, "key")
+        await run.add_worker()
+        await run.look()  # The second is the first of its key now.
+        await run.pass_time(6)
+        await run.look()  # The retry is lined up behind it.
+        assert await left(run, "attempts")
+        await erase(run, "t2")
+        await run.finish()
+        await run.look()
+        assert ("a", "e2") in run.books.done
+        assert await left(run, "attempts") == []
+
+
+async def test_a_key_that_was_held_goes_on_though_the_order_was_taken_away(stage: Stage):
+    async with stage(order_by="key", fair_by="tenant", on_dead="hold") as run:
+        await run.add_worker()
+        await accept(run, "e1", "reject", key="k")
+        await accept(run, "e2", "ok", key="k")
+        await run.look()
+        await run.stop_worker()
+        run.declared = ordered(run, None)
+        await run.add_worker()
+        await run.look()
+        keys = run.ops.ordered_keys(STREAM, "a", by="run")
+        assert [key.event_id for key in await keys.list()] == ["e1"]
+        await keys.skip("k")
+        await run.look()
+        assert run.books.done == {("a", "e2")}
+
+
+async def test_an_erased_event_that_waits_for_a_slot_lets_its_key_go_on(stage: Stage):
+    """It looks by itself once an hour."""
+    async with stage(order_by="key", limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow", key="k1")
+        await accept(run, "e2", "ok", key="k2")
+        await accept(run, "e3", "ok", key="k2", tenant="t2")
+        await run.look()
+        await Erasure(run.ops.broker, STREAM, by="run").erase("tenant", "t1")
+        await run.look()
+        await run.look()
+        assert ("a", "e3") in run.books.done
+
+
+async def test_the_probe_of_a_breaker_starts_in_no_other_pause(stage: Stage):
+    async with stage() as run:
+        run.declared = replace(run.declared, breaker=True)
+        await run.add_worker()
+        await accept(run, "e1", "unavailable", "unavailable", "ok", instance="i1")
+        await run.look()  # The breaker opens.
+        await run.ops.pauses(STREAM, by="run").pause(key="k")
+        await accept(run, "e2", "ok", instance="i1", key="k")
+        await run.look()  # It comes to the breaker first.
+        for _ in range(3):
+            await run.pass_time(21)
+            await run.look()
+        assert run.books.started["a", "e1"] == 3
+        assert not run.books.started["a", "e2"]
+        await run.ops.pauses(STREAM, by="run").resume(key="k")
+        await run.pass_time(21)
+        await run.look()
+        assert ("a", "e2") in run.books.done
+
+
+async def test_a_dropped_group_leaves_nobody_in_a_queue(stage: Stage):
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow")
+        await accept(run, "e2", "ok")
+        await run.look()
+        assert await left(run, "queue")
+        await run.kill_worker()
+        await run.ops.groups(STREAM, by="run").drop("a", force=True)
+        assert await left(run, "queue") == []
