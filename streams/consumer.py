@@ -153,10 +153,10 @@ class Consumer:
         self._fetcher: Fetcher
         if options.lanes:
             reads = (broker, keys, desk.levels, self.group, self.name, declaring, self._ways, options.levels)
-            self._fetching = by_key = FetchingByKey(*reads)
+            self._fetching = by_key = FetchingByKey(*reads, options.lease)
             self._fetcher = LaneFetcher(desk, by_key, *roles)
         else:
-            self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring)
+            self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring, options.lease)
             self._fetcher = Fetcher(desk, self._fetching, *roles)
         self._hurry = asyncio.Event()
         self._grace = 0.0

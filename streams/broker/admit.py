@@ -49,7 +49,7 @@ class Admitting:
         levels: of the stream, all of them.
         group: its name.
         consumer: its name.
-        lease: seconds after which a silent consumer has lost its slots.
+        lease: seconds of the consumer's own leases.
         serve: the levels that the consumer reads; None: all of them.
         link: the connection to use; None: one of its own.
     """
@@ -77,6 +77,7 @@ class Admitting:
         self._attempts = keys.attempts(group)
         self._paused = keys.paused()
         self._waiting = keys.queues(group)
+        self._leases = (keys.leases(group), keys.workers(group))
         self._states = keys.limit_prefix(group)
         self._places = SlotPlaces(keys, group)
 
@@ -86,7 +87,7 @@ class Admitting:
         numbers: dict[str, int] = {}
         declared: list[str | int] = []
         rows: list[str | int] = []
-        first = 5 + len(self._streams)
+        first = 7 + len(self._streams)
         for ask in asks:
             rows += (*ask.place, len(ask.limits))
             for limit, key, reserved in ask.limits:
@@ -103,7 +104,7 @@ class Admitting:
                 )
         reply = await self._link.call(
             *_ADMIT.command(
-                (self._hash, self._retry, self._paused, self._waiting, *self._streams, *places),
+                (self._hash, self._retry, self._paused, self._waiting, *self._leases, *self._streams, *places),
                 self._group,
                 PARKED,
                 self._lease_ms,
@@ -148,7 +149,7 @@ class Admitting:
             arguments += (name, most)
         reply = await self._link.call(
             *_HAND_OVER.command(
-                (self._retry, self._attempts, self._paused, self._waiting, *self._streams, *keys),
+                (self._retry, self._attempts, self._paused, self._waiting, *self._leases, *self._streams, *keys),
                 self._group,
                 self._consumer,
                 PARKED,

@@ -314,6 +314,7 @@ class Fetcher:
         """Give back what the server holds for this consumer without its knowing: the answer to a read was lost."""
         async with self._taking:  # What is just being taken over is not held yet, and not lost either.
             back = await self._fetching.hand_back_unknown(list(self._held))
+            await self._fetching.announce()  # For its row may have been lost with others.
         if back:
             logger.warning("entries of a lost read handed back", extra={"where": self._where, "count": back})
             self._due_at = 0.0

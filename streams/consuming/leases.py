@@ -27,11 +27,13 @@ from streams.errors import BrokerError
 logger = logging.getLogger("streams.consumer")
 
 _TICK = 0.05
+_LONGEST = 10.0
+"""Seconds between renewals, however long the lease: whoever does not know it judges by 30 s and more."""
 _PATIENCE = 0.1
 
 
 class LeaseKeeper:
-    """Renews every third of a lease.
+    """Renews every third of a lease, or every ten seconds if that is more often.
 
     Args:
         desk: the consumer's; what it holds is read, and what waits for a runner is taken if it waits too long.
@@ -47,7 +49,7 @@ class LeaseKeeper:
     ) -> None:
         self._make_settling = make_settling
         self._desk = desk
-        self._interval = desk.lease / 3
+        self._interval = min(desk.lease / 3, _LONGEST)
         self._late: list[Delivery] = []
         self._on_lost = on_lost
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -41,6 +41,7 @@ UPCASTERS = "tests/unit/test_upcasters.py"
 LOSSES = "tests/server/test_loss_watch.py"
 UNREADABLE = "tests/server/test_unreadable.py"
 REFUSALS = "tests/process/test_refusals.py"
+LEASES = "tests/server/test_leases.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ MUTANTS = (
     ),
     Mutant(
         "sweep-too-early", "broker/sweep.lua",
-        "'IDLE', lease, '-', '+', slice, name)", "'IDLE', 0, '-', '+', slice, name) lease = 0",
+        "'IDLE', silence, '-', '+', slice, name)", "'IDLE', 0, '-', '+', slice, name) silence = 0",
         (MACHINE, RECLAIMER), "entries are taken from workers in good health",
     ),
     Mutant(
@@ -366,7 +367,7 @@ MUTANTS = (
     ),
     Mutant(
         "slots-of-the-dead-stay", "broker/admit.lua",
-        "    drop_lost_slots(KEYS[b], key_of, group, parking, lease, now)\n", "",
+        "    drop_lost_slots(KEYS[b], key_of, group, parking, lease_of, now)\n", "",
         (LIMITS,), "a killed worker keeps its slots for ever",
     ),
     Mutant(
@@ -908,5 +909,30 @@ MUTANTS = (
         "no-grace-after-a-refusal", "reclaimer.py",
         "            except OUTAGE as error:\n", "            except BrokerUnavailable as error:\n",
         (REFUSALS,), "after a proxy refused for longer than a lease, healthy events run twice",
+    ),
+    Mutant(
+        "sweeps-by-its-own-lease", "broker/sweep.lua",
+        "local silence = lease_of(name)\n", "local silence = lease\n",
+        (LEASES,), "a deployment with a shorter lease takes their events from healthy workers",
+    ),
+    Mutant(
+        "slots-by-the-askers-lease", "broker/slots.inc.lua",
+        "held[3] < lease_of(held[2])\n", "held[3] < lease_of('')\n",
+        (LEASES,), "more of a key run at once than its limit allows, while a deployment shortens the lease",
+    ),
+    Mutant(
+        "unknown-is-short", "broker/leases.inc.lua",
+        "longest = math.max(own, UNKNOWN)\n", "longest = own\n",
+        (LEASES,), "a worker whose lease is not known loses what it runs",
+    ),
+    Mutant(
+        "announces-once", "consuming/fetcher.py",
+        "            await self._fetching.announce()  # For its row may have been lost with others.\n", "",
+        (LEASES,), "what a worker with a short lease held comes back late, once its row was lost",
+    ),
+    Mutant(
+        "leases-stay", "broker/sweep.lua",
+        "    redis.call('HDEL', KEYS[4], rows[i])\n", "",
+        (LEASES,), "each killed worker leaves its lease behind for ever",
     ),
 )  # fmt: skip

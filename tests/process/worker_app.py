@@ -282,6 +282,15 @@ class Site:
         wait_until(up, what="the worker to be up")
         return worker
 
+    def pass_time(self, seconds: float) -> None:
+        """Let what workers hold have been silent for longer."""
+        with self.server.client() as client:
+            for key in client.keys(f"{self.namespace}:{{{STREAM}}}:[0-9]*"):
+                for row in client.xpending_range(key, GROUP, "-", "+", 10_000):
+                    idle = row["time_since_delivered"] + round(seconds * 1000)
+                    if not row["consumer"].startswith(b"-"):
+                        client.xclaim(key, GROUP, row["consumer"], 0, [row["message_id"]], idle=idle, justid=True)
+
     def close(self) -> None:
         """End the workers; nothing that they wrote may show what must be masked."""
         for worker in self._workers:

@@ -255,6 +255,7 @@ def test_the_table_of_keys():
         *(
             *(keys.minute(group, "NUMBER"), keys.hour(group, "NUMBER"), keys.day(group, "NUMBER")),
             keys.workers(group),
+            keys.leases(group),
             keys.handled(group, "EVENT-ID"),
             keys.message("ID"),
             keys.records("KIND"),
@@ -306,7 +307,8 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await limits.admit([Ask((1, entry_id.decode()), [(limit, "KEY", 0)]) for entry_id, _ in found])
         lanes, levels, places = Lanes(("subject",), ("tenant",)), Levels(), Keys("orders", namespace)
         declaring = Declaring(places, levels, "billing", AS_IT_IS)
-        by_key = FetchingByKey(broker, places, levels, "billing", "c", declaring, lanes, levels)
+        by_key = FetchingByKey(broker, places, levels, "billing", "c", declaring, lanes, levels, 30.0)
+        await by_key.ensure_group()
         await by_key.declare()
         await producer.publish_many([1, 2], type="ordered", subject="s", tenant="t")
         await by_key.take(0)
@@ -337,7 +339,13 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         assert config.pop(b"retention") == b"work"
         assert orjson.loads(config.pop(b"group:billing")).keys() == {"start", "since"}
         assert not config
-        for key in ("dedup:DEDUP-ID", "billing:sweep", "billing:handled:EVENT-ID", "billing:limit:NAME=KEY"):
+        for key in (
+            "dedup:DEDUP-ID",
+            "billing:sweep",
+            "billing:leases",
+            "billing:handled:EVENT-ID",
+            "billing:limit:NAME=KEY",
+        ):
             assert client.pttl(f"{namespace}:{{orders}}:{key}") > 0
 
 
