@@ -14,6 +14,7 @@ from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.holding import Holding
 from streams.broker.lanes import FetchingByKey, Ways
+from streams.broker.redeclare import Redeclaring
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
@@ -158,6 +159,8 @@ class Consumer:
         else:
             self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring, options.lease)
             self._fetcher = Fetcher(desk, self._fetching, *roles)
+        self._redeclaring = Redeclaring(broker, keys, options.levels, self.group, router.limits())
+        self._fetcher.on_declare = self._declare_limits
         self._hurry = asyncio.Event()
         self._grace = 0.0
         self._leases: LeaseKeeper | None = None
@@ -322,6 +325,11 @@ class Consumer:
         serve, lease = options.serve, options.lease
         admitting = Admitting(self._broker, keys, options.levels, self.group, self.name, lease, serve)
         return Gate(self._desk, router, admitting, self._settler)
+
+    async def _declare_limits(self) -> None:
+        if changed := await self._redeclaring.declare():
+            facts = {"where": f"{self.stream}/{self.group}", "limits": changed}
+            logger.info("limits were changed; what waits for them is looked at anew", extra=facts)
 
     def _make_settling(self) -> Settling:
         keys, options = self._broker.keys(self.stream), self.options

@@ -92,6 +92,9 @@ class Reclaimer:
         self.group = checked_name(group, "group")
         self.stalled = 0
         self._retry = retry or Retry()
+        self._slotted: frozenset[str] | None = None
+        if isinstance(retry, Router):
+            self._slotted = frozenset(limit.name for limit in retry.limits() if limit.concurrency)
         self._broker = broker
         self._clock = broker.clock
         # A name of its own: what it takes over must not look like something that a consumer holds.
@@ -172,7 +175,7 @@ class Reclaimer:
         if sweep.stalled:
             await self._decide(sweep.stalled)
         if sweep.mine:
-            await self._admitting.look_after_queues()
+            await self._admitting.look_after_queues(self._slotted)
         if sweep.mine and self._mending is not None:
             followed, restored = await self._mending.mend()
             if followed or restored:

@@ -42,6 +42,7 @@ LOSSES = "tests/server/test_loss_watch.py"
 UNREADABLE = "tests/server/test_unreadable.py"
 REFUSALS = "tests/process/test_refusals.py"
 LEASES = "tests/server/test_leases.py"
+CHANGED_LIMITS = "tests/server/test_changed_limits.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +353,7 @@ MUTANTS = (
     ),
     Mutant(
         "queues-nobody-looks-after", "reclaimer.py",
-        "            await self._admitting.look_after_queues()\n", "            pass\n",
+        "            await self._admitting.look_after_queues(self._slotted)\n", "            pass\n",
         (LIMIT_SLOTS,), "after a crash events wait an hour for a slot that is free",
     ),
     Mutant(
@@ -934,5 +935,20 @@ MUTANTS = (
         "leases-stay", "broker/sweep.lua",
         "    redis.call('HDEL', KEYS[4], rows[i])\n", "",
         (LEASES,), "each killed worker leaves its lease behind for ever",
+    ),
+    Mutant(
+        "queues-of-before-stay", "broker/redeclare.py",
+        "if name.partition(\"=\")[0] in changed:\n", "if False:\n",
+        (CHANGED_LIMITS,), "after a limit was changed, what waits for a slot goes on one event per sweep, or in an hour",
+    ),
+    Mutant(
+        "places-of-before-stay", "broker/redeclare.py",
+        "not changed.isdisjoint(record.reserved)", "False",
+        (CHANGED_LIMITS,), "after a rate was raised, what waits goes on at the old one",
+    ),
+    Mutant(
+        "queues-of-others-stay", "broker/admit.py",
+        "known is not None and name.partition(\"=\")[0] not in known]", "False]",
+        (CHANGED_LIMITS,), "what old workers put into a queue stays there when they are gone",
     ),
 )  # fmt: skip

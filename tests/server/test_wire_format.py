@@ -33,6 +33,7 @@ from streams.broker.declare import Declaring
 from streams.broker.figures import FigureStore
 from streams.broker.holding import Breaking
 from streams.broker.lanes import FetchingByKey
+from streams.broker.redeclare import Redeclaring
 from streams.broker.watermarks import Mark, Marking
 from streams.cloudevents import from_cloudevent, to_cloudevent
 from streams.declaration import AS_IT_IS
@@ -301,7 +302,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await Pauses(broker, "orders", by="tester").pause(level=10, reason="a test")
         limit = Limit("tenant", rate="1/h", burst=2, concurrency=1, name="NAME")
         limits = Admitting(broker, Keys("orders", namespace), Levels(), "billing", "c", 30.0)
-        await limits.declare([limit])
+        await Redeclaring(broker, Keys("orders", namespace), Levels(), "billing", [limit]).declare()
         await producer.publish_many([1, 2], type="limited", priority=1)
         ((_, found),) = client.xreadgroup("billing", "c", {Keys("orders", namespace).level(1): ">"})
         await limits.admit([Ask((1, entry_id.decode()), [(limit, "KEY", 0)]) for entry_id, _ in found])
