@@ -18,6 +18,7 @@ from streams.broker.redeclare import Redeclaring
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
+from streams.consuming.declared import in_words
 from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
@@ -144,7 +145,7 @@ class Consumer:
         self._settler = Settler(desk, self._settling)
         self._chain = chain = Chain(options.middleware)
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
-        router = as_router(handler).with_timeouts(chain.timeouts())
+        self._router = router = as_router(handler).with_timeouts(chain.timeouts())
         self._gate = gate = self._make_gate(router) if router.limits() else None
         self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
         holding = Holding(broker, keys, options.levels, self.group, self.name)
@@ -197,6 +198,12 @@ class Consumer:
         As of the last look for work: half a second ago at most, unless every place is taken.
         """
         return self._fetcher.paused
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """What it should have in common with other workers of its group, in words."""
+        options = self.options
+        return in_words(options.levels, options.lease, options.lanes, self._router, options.weights, options.max_wait)
 
     @property
     def vitals(self) -> ConsumerVitals:
