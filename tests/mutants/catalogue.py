@@ -42,6 +42,7 @@ LOSSES = "tests/server/test_loss_watch.py"
 UNREADABLE = "tests/server/test_unreadable.py"
 REFUSALS = "tests/process/test_refusals.py"
 LEASES = "tests/server/test_leases.py"
+WORKERS = "tests/process/test_workers.py"
 CHANGED_LIMITS = "tests/server/test_changed_limits.py"
 
 
@@ -935,6 +936,16 @@ MUTANTS = (
         "leases-stay", "broker/sweep.lua",
         "    redis.call('HDEL', KEYS[4], rows[i])\n", "",
         (LEASES,), "each killed worker leaves its lease behind for ever",
+    ),
+    Mutant(
+        "children-keep-the-handlers", "service.py",
+        "            with children_without(numbers):\n", "            with contextlib.nullcontext():\n",
+        (WORKERS + "::test_a_child_that_a_handler_forks_ends_when_it_is_told_to",), "Process.terminate() takes 25 s",
+    ),
+    Mutant(
+        "children-miss-early-signals", "forks.py",
+        "        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _ours)\n", "        pass\n",
+        (WORKERS + "::test_a_child_that_a_handler_forks_ends_when_it_is_told_to",), "Process.terminate() now and then does nothing",
     ),
     Mutant(
         "queues-of-before-stay", "broker/redeclare.py",

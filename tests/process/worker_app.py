@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -83,6 +84,21 @@ _RAISES: dict[str, Callable[[], BaseException]] = {
 }
 
 
+def _forked_and_ended(times: int) -> Counter[int | None]:
+    """How children of a handler end that are told to at once; None: one that did not."""
+    codes: Counter[int | None] = Counter()
+    for _ in range(times):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join(40)
+        codes[child.exitcode] += 1
+        if child.exitcode is None:
+            child.kill()
+            break
+    return codes
+
+
 class Handlers:
     """The handlers: type ``job`` runs in the event loop, type ``plain`` in a thread."""
 
@@ -113,6 +129,8 @@ class Handlers:
         do = order["do"]
         if do == "block":
             time.sleep(order["s"])
+        elif do == "fork":
+            self.note("forked", codes=list(_forked_and_ended(order["times"]).items()))
         elif do == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif do in _RAISES:
