@@ -938,6 +938,11 @@ MUTANTS = (
         (LEASES,), "each killed worker leaves its lease behind for ever",
     ),
     Mutant(
+        "stands-still-in-silence", "consuming/leases.py",
+        "        if seconds < _STILL or not self._desk.held:\n", "        if True:\n",
+        (LEASES,), "a handler that keeps the GIL loses its lease, and nothing says why",
+    ),
+    Mutant(
         "children-keep-the-handlers", "service.py",
         "            with children_without(numbers):\n", "            with contextlib.nullcontext():\n",
         (WORKERS + "::test_a_child_that_a_handler_forks_ends_when_it_is_told_to",), "Process.terminate() takes 25 s",

@@ -6,6 +6,7 @@ Silence is arranged with ``XCLAIM ... IDLE``, so nothing sleeps.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 
 import pytest
 
@@ -216,6 +217,24 @@ async def test_a_server_that_refuses_the_row_is_read_all_the_same(broker, monkey
     await fetching.ensure_group()
     assert len(await fetching.take(1)) == 1
     assert await leases(broker) == {}
+
+
+async def test_a_handler_that_keeps_the_interpreter_is_said_with_its_event(broker, caplog, monkeypatch):
+    """Not even the thread that renews runs meanwhile; ``PyDLL`` calls without letting the GIL go."""
+    monkeypatch.setattr("streams.consuming.leases._STILL", 0.2)
+
+    def handler(event: Event) -> None:
+        ctypes.PyDLL(None).usleep(400_000)
+
+    consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(levels=LEVELS, lease=9.0))
+    running = asyncio.create_task(consumer.run())
+    receipt = await Producer(broker, "s").publish(Event("t", 1))
+    await eventually(lambda: consumer.stats.done == 1)
+    consumer.stop()
+    await running
+    said = [record for record in caplog.records if "keeps the GIL" in record.message]
+    assert said
+    assert (said[0].where, said[0].lease, said[0].entries) == ("s/g", 9.0, [f"0|{receipt.entry_id}"])
 
 
 async def test_a_long_lease_is_renewed_so_often_that_who_does_not_know_it_can_wait(broker):
