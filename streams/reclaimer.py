@@ -174,8 +174,9 @@ class Reclaimer:
             logger.info("silent consumers removed", extra={"where": self._where, "count": sweep.consumers_removed})
         if sweep.stalled:
             await self._decide(sweep.stalled)
-        if sweep.mine:
-            await self._admitting.look_after_queues(self._slotted)
+        if sweep.mine or self._slotted is not None:
+            # A worker of before may be the sweeper for as long as it lives, and know limits that are no more.
+            await self._admitting.look_after_queues(self._slotted, only_release=not sweep.mine)
         if sweep.mine and self._mending is not None:
             followed, restored = await self._mending.mend()
             if followed or restored:

@@ -129,11 +129,12 @@ class Admitting:
         queues = {f"{limit.name}={key}": limit.concurrency or 0 for limit, key in slots}
         return await self._hand_over(queues, room, looks=looks)
 
-    async def look_after_queues(self, known: Container[str] | None = None) -> None:
+    async def look_after_queues(self, known: Container[str] | None = None, *, only_release: bool = False) -> None:
         """Hand on what nobody has: slots of workers that were lost, and of which nothing waits to be told any more.
 
         ``known``: names of the limits with slots, as the handlers declare them. What waits for others, which workers of
-        before know, would never be told by those of now: it asks anew. None: they are not known.
+        before know, would never be told by those of now: it asks anew. None: they are not known. ``only_release``: do
+        nothing but that.
         """
         queues = Queues(self._link, self._keys, self._all_levels, self._group)
         async for page in queues.pages():
@@ -141,7 +142,8 @@ class Admitting:
             for name in foreign:
                 await queues.release(name)
             # One whose concurrency cannot be read is looked after when the next one queues there, who writes it anew.
-            if kept := {name: most for name, most in page.items() if name not in foreign and most > 0}:
+            kept = {name: most for name, most in page.items() if name not in foreign and most > 0}
+            if kept and not only_release:
                 await self._hand_over(kept, 0, looks=True)
 
     async def _hand_over(self, queues: Mapping[str, int], room: int, *, looks: bool) -> list[Delivery]:

@@ -60,7 +60,8 @@ while at <= #ARGV do
   local first = redis.call('ZRANGE', queue_key, 0, 0)[1]
   if first then
     redis.call('ZADD', KEYS[1], 'XX', 'LT', later, first)
-  else
+  elseif redis.call('ZCARD', busy_key) == 0 then
+    -- Until then it is looked after: who has a slot may not know the limit, and give nothing back.
     redis.call('HDEL', KEYS[4], ARGV[at])
   end
   at, k = at + 2, k + 2

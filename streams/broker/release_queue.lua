@@ -36,5 +36,5 @@ end
 for _, member in ipairs(redis.call('ZRANGE', KEYS[4], 0, tonumber(ARGV[4]) - 1)) do
   if not pending_row(key_of, ARGV[1], member) then redis.call('ZREM', KEYS[4], member) end
 end
-if redis.call('ZCARD', KEYS[3]) == 0 then redis.call('HDEL', KEYS[2], ARGV[2]) end
+if redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4]) == 0 then redis.call('HDEL', KEYS[2], ARGV[2]) end
 return {went, left}

@@ -43,6 +43,7 @@ UNREADABLE = "tests/server/test_unreadable.py"
 REFUSALS = "tests/process/test_refusals.py"
 LEASES = "tests/server/test_leases.py"
 WORKERS = "tests/process/test_workers.py"
+RELEASED = "tests/server/test_changed_limits.py::test_a_worker_lets_go_what_waits_for_limits_that_it_does_not_have"
 CHANGED_LIMITS = "tests/server/test_changed_limits.py"
 
 
@@ -354,7 +355,7 @@ MUTANTS = (
     ),
     Mutant(
         "queues-nobody-looks-after", "reclaimer.py",
-        "            await self._admitting.look_after_queues(self._slotted)\n", "            pass\n",
+        "            await self._admitting.look_after_queues(self._slotted, only_release=not sweep.mine)\n", "            pass\n",
         (LIMIT_SLOTS,), "after a crash events wait an hour for a slot that is free",
     ),
     Mutant(
@@ -951,6 +952,11 @@ MUTANTS = (
         "children-miss-early-signals", "forks.py",
         "        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _ours)\n", "        pass\n",
         (WORKERS + "::test_a_child_that_a_handler_forks_ends_when_it_is_told_to",), "Process.terminate() now and then does nothing",
+    ),
+    Mutant(
+        "only-the-sweeper-releases", "reclaimer.py",
+        "        if sweep.mine or self._slotted is not None:\n", "        if sweep.mine:\n",
+        (RELEASED,), "while an old worker sweeps, what waits for its limits goes on one event per sweep",
     ),
     Mutant(
         "queues-of-before-stay", "broker/redeclare.py",

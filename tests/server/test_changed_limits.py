@@ -102,6 +102,25 @@ async def test_workers_with_other_limits_side_by_side_leave_nothing_behind(broke
     await eventually(lambda: no_slots(broker), what="the slots to be gone")
 
 
+async def test_a_worker_lets_go_what_waits_for_limits_that_it_does_not_have(broker):
+    """Though an old worker sweeps, and for as long as it does."""
+    handler = Handler()
+    options = ReclaimerOptions(levels=LEVELS, lease=30.0, interval=20.0)
+    knows = Reclaimer(broker, "s", "g", Router([Route(handler.__call__, limits=[ONE])]), options)
+    does_not = Reclaimer(broker, "s", "g", Router([Route(handler.__call__)]), options)
+    async with working(broker, handler, [ONE]) as old:
+        await Producer(broker, "s").publish_many(events(3))
+        await eventually(lambda: parked(broker, 2), what="two to wait")
+        await knows.sweep()
+        await does_not.sweep()
+        await eventually(lambda: old.stats.limited == 4, seconds=10, what="the two to ask anew")
+        handler.go_on.set()
+        await eventually(lambda: old.stats.done == 3)
+    await does_not.sweep()
+    assert await broker.control.call("EXISTS", broker.keys("s").queues("g")) == 0
+    assert await no_slots(broker)
+
+
 async def test_what_was_declared_otherwise_is_looked_at_once(broker):
     """Each worker of a deployment writes down the same; the first one finds it changed."""
     handler = Handler()
