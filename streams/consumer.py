@@ -14,9 +14,11 @@ from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.holding import Holding
 from streams.broker.lanes import FetchingByKey, Ways
+from streams.broker.redeclare import Redeclaring
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
+from streams.consuming.declared import in_words
 from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
@@ -145,7 +147,7 @@ class Consumer:
         self._settler = Settler(desk, self._settling)
         self._chain = chain = Chain(options.middleware)
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
-        router = as_router(handler).with_timeouts(chain.timeouts())
+        self._router = router = as_router(handler).with_timeouts(chain.timeouts())
         self._gate = gate = self._make_gate(router) if router.limits() else None
         self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
         holding = Holding(broker, keys, options.levels, self.group, self.name)
@@ -155,11 +157,13 @@ class Consumer:
         self._fetcher: Fetcher
         if options.lanes:
             reads = (broker, keys, desk.levels, self.group, self.name, declaring, self._ways, options.levels)
-            self._fetching = by_key = FetchingByKey(*reads)
+            self._fetching = by_key = FetchingByKey(*reads, options.lease)
             self._fetcher = LaneFetcher(desk, by_key, *roles)
         else:
-            self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring)
+            self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring, options.lease)
             self._fetcher = Fetcher(desk, self._fetching, *roles)
+        self._redeclaring = Redeclaring(broker, keys, options.levels, self.group, router.limits())
+        self._fetcher.on_declare = self._declare_limits
         self._hurry = asyncio.Event()
         self._grace = 0.0
         self._leases: LeaseKeeper | None = None
@@ -196,6 +200,12 @@ class Consumer:
         As of the last look for work: half a second ago at most, unless every place is taken.
         """
         return self._fetcher.paused
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """What it should have in common with other workers of its group, in words."""
+        options = self.options
+        return in_words(options.levels, options.lease, options.lanes, self._router, options.weights, options.max_wait)
 
     @property
     def vitals(self) -> ConsumerVitals:
@@ -326,6 +336,11 @@ class Consumer:
         serve, lease = options.serve, options.lease
         admitting = Admitting(self._broker, keys, options.levels, self.group, self.name, lease, serve)
         return Gate(self._desk, router, admitting, self._settler)
+
+    async def _declare_limits(self) -> None:
+        if changed := await self._redeclaring.declare():
+            facts = {"where": f"{self.stream}/{self.group}", "limits": changed}
+            logger.info("limits were changed; what waits for them is looked at anew", extra=facts)
 
     def _make_settling(self) -> Settling:
         keys, options = self._broker.keys(self.stream), self.options

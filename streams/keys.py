@@ -174,6 +174,10 @@ class Keys:
         """HASH, expiring: worker to what it said of itself last (JSON)."""
         return f"{self._root}:{group}:workers"
 
+    def leases(self, group: str) -> str:
+        """HASH, expiring: consumer to ``LEASE AT`` (ms): how long its leases are, and when it said so last."""
+        return f"{self._root}:{group}:leases"
+
     def sweep(self, group: str) -> str:
         """HASH, expiring: who sweeps, until when, and the cursors."""
         return f"{self._root}:{group}:sweep"

@@ -94,6 +94,9 @@ class Reclaimer:
         self.group = checked_name(group, "group")
         self.stalled = 0
         self._retry = retry or Retry()
+        self._slotted: frozenset[str] | None = None
+        if isinstance(retry, Router):
+            self._slotted = frozenset(limit.name for limit in retry.limits() if limit.concurrency)
         self._broker = broker
         self._clock = broker.clock
         # A name of its own: what it takes over must not look like something that a consumer holds.
@@ -173,8 +176,9 @@ class Reclaimer:
             logger.info("silent consumers removed", extra={"where": self._where, "count": sweep.consumers_removed})
         if sweep.stalled:
             await self._decide(sweep.stalled)
-        if sweep.mine:
-            await self._admitting.look_after_queues()
+        if sweep.mine or self._slotted is not None:
+            # A worker of before may be the sweeper for as long as it lives, and know limits that are no more.
+            await self._admitting.look_after_queues(self._slotted, only_release=not sweep.mine)
         if sweep.mine and self._mending is not None:
             followed, restored = await self._mending.mend()
             if followed or restored:

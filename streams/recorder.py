@@ -81,6 +81,7 @@ class Recorder:
             "levels": consumer.vitals.levels,
             "lease": consumer.options.lease,
             "free": consumer.free,
+            "declared": consumer.declared,
             "runs": self._runs(at, consumer),
         }
 

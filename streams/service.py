@@ -16,6 +16,7 @@ from streams.broker import Broker
 from streams.consumer import Consumer
 from streams.consumer_name import consumer_name
 from streams.crew import Crew
+from streams.forks import children_without
 from streams.lifeline import is_supervised
 from streams.patience import reach
 from streams.plans import GroupPlan, ServiceOptions
@@ -202,7 +203,8 @@ class Service:
         numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, received) for number in numbers}
         try:
-            yield
+            with children_without(numbers):
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

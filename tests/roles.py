@@ -22,7 +22,7 @@ PLAYS |= {"streams.broker.publish": "producer"} | {
     f"streams.broker.{module}": "worker"
     for module in (
         "admit", "attend", "claims", "declare", "dedup", "fetch", "figures", "holding", "probe", "reclaim", "records",
-        "settle", "tracking", "watermarks",
+        "redeclare", "settle", "tracking", "watermarks",
     )
 }  # fmt: skip
 """Every other module of the package is an operator, and everybody else a tester."""

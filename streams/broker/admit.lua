@@ -2,13 +2,15 @@
 -- to wait reserves its place in the limit that lets it start last, so one that waits for one limit holds up no other.
 -- Decided by the server's clock at the start itself, so a rate holds exactly, however late a worker comes back.
 -- A slot of a limited concurrency is held by the entry itself, for as long as it is pending with a consumer that was heard
--- of within a lease. Whoever finds none goes to the end of the key's queue; who gives one back hands it on (hand_over).
+-- of within its lease. Whoever finds none goes to the end of the key's queue; who gives one back hands it on (hand_over).
 --
 -- KEYS[1]     hash of the limits that were set at run time
 -- KEYS[2]     retry ZSET of the group
 -- KEYS[3]     hash of what is paused
 -- KEYS[4]     hash of the group's queues
--- KEYS[5 ..]  the streams of all levels; then, by the indexes below, states of limits for keys of events, named
+-- KEYS[5]     leases of the group
+-- KEYS[6]     workers of the group
+-- KEYS[7 ..]  the streams of all levels; then, by the indexes below, states of limits for keys of events, named
 --             PREFIX .. limit .. '=' .. key, their taken slots (ZSET), and their queues (ZSET)
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
@@ -23,6 +25,7 @@
 -- Returns  three integers per entry: -1 and two zeros if it may start, else ms to wait, which of its limits lets it wait
 --          (from 1), and what was reserved (1 or 2; 0: a place in the queue)
 
+-- include: leases.inc.lua
 -- include: limits.inc.lua
 -- include: members.inc.lua
 -- include: slots.inc.lua
@@ -31,8 +34,8 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local group, parking, lease, prefix = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local key_of, at = {}, 6 + tonumber(ARGV[5])
-for i = 1, tonumber(ARGV[5]) do key_of[ARGV[5 + i]] = KEYS[4 + i] end
-local known = tonumber(ARGV[at])
+for i = 1, tonumber(ARGV[5]) do key_of[ARGV[5 + i]] = KEYS[6 + i] end
+local known, lease_of = tonumber(ARGV[at]), lease_reader(KEYS[5], KEYS[6], lease)
 at = at + 1
 local set, stored = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #stored, 2 do set[stored[i]] = stored[i + 1] end
@@ -102,7 +105,7 @@ local function has_slot(p, member)
   local free = most - redis.call('ZCARD', KEYS[b])
   if free <= 0 and not looked[b] then
     looked[b] = true
-    drop_lost_slots(KEYS[b], key_of, group, parking, lease, now)
+    drop_lost_slots(KEYS[b], key_of, group, parking, lease_of, now)
     free = most - redis.call('ZCARD', KEYS[b])
   end
   local before = redis.call('ZRANK', KEYS[q], member) or redis.call('ZCARD', KEYS[q])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
 from streams.broker.limits import rule
 from streams.broker.places import Slot, SlotPlaces
+from streams.broker.redeclare import Queues
 from streams.broker.scripts import Script
-from streams.broker.stored import pairs, whole
 from streams.keys import PARKED, Keys
 from streams.limit import Limit
 from streams.priority import Levels
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _ADMIT = Script("admit")
 _HAND_OVER = Script("hand_over")
 _THROTTLE = Script("throttle")
-DECLARED = ":declared"
-_PAGE = 100
 
 
 class Ask(NamedTuple):
@@ -49,7 +47,7 @@ class Admitting:
         levels: of the stream, all of them.
         group: its name.
         consumer: its name.
-        lease: seconds after which a silent consumer has lost its slots.
+        lease: seconds of the consumer's own leases.
         serve: the levels that the consumer reads; None: all of them.
         link: the connection to use; None: one of its own.
     """
@@ -66,6 +64,8 @@ class Admitting:
         link: Link | None = None,
     ) -> None:
         self._link = link or broker.link()
+        self._keys = keys
+        self._all_levels = levels
         self._levels = levels.descending
         self._serve = (serve or levels).descending
         self._streams = [keys.level(level) for level in self._levels]
@@ -77,6 +77,7 @@ class Admitting:
         self._attempts = keys.attempts(group)
         self._paused = keys.paused()
         self._waiting = keys.queues(group)
+        self._leases = (keys.leases(group), keys.workers(group))
         self._states = keys.limit_prefix(group)
         self._places = SlotPlaces(keys, group)
 
@@ -86,7 +87,7 @@ class Admitting:
         numbers: dict[str, int] = {}
         declared: list[str | int] = []
         rows: list[str | int] = []
-        first = 5 + len(self._streams)
+        first = 7 + len(self._streams)
         for ask in asks:
             rows += (*ask.place, len(ask.limits))
             for limit, key, reserved in ask.limits:
@@ -103,7 +104,7 @@ class Admitting:
                 )
         reply = await self._link.call(
             *_ADMIT.command(
-                (self._hash, self._retry, self._paused, self._waiting, *self._streams, *places),
+                (self._hash, self._retry, self._paused, self._waiting, *self._leases, *self._streams, *places),
                 self._group,
                 PARKED,
                 self._lease_ms,
@@ -128,17 +129,22 @@ class Admitting:
         queues = {f"{limit.name}={key}": limit.concurrency or 0 for limit, key in slots}
         return await self._hand_over(queues, room, looks=looks)
 
-    async def look_after_queues(self) -> None:
-        """Hand on what nobody has: slots of workers that were lost, and of which nothing waits to be told any more."""
-        cursor = b"0"
-        while True:
-            cursor, rows = await self._link.call("HSCAN", self._waiting, cursor, "COUNT", _PAGE)
+    async def look_after_queues(self, known: Container[str] | None = None, *, only_release: bool = False) -> None:
+        """Hand on what nobody has: slots of workers that were lost, and of which nothing waits to be told any more.
+
+        ``known``: names of the limits with slots, as the handlers declare them. What waits for others, which workers of
+        before know, would never be told by those of now: it asks anew. None: they are not known. ``only_release``: do
+        nothing but that.
+        """
+        queues = Queues(self._link, self._keys, self._all_levels, self._group)
+        async for page in queues.pages():
+            foreign = [name for name in page if known is not None and name.partition("=")[0] not in known]
+            for name in foreign:
+                await queues.release(name)
             # One whose concurrency cannot be read is looked after when the next one queues there, who writes it anew.
-            queues = {name: most for name, text in pairs(rows).items() if (most := whole(text)) > 0}
-            if queues:
-                await self._hand_over(queues, 0, looks=True)
-            if cursor == b"0":
-                return
+            kept = {name: most for name, most in page.items() if name not in foreign and most > 0}
+            if kept and not only_release:
+                await self._hand_over(kept, 0, looks=True)
 
     async def _hand_over(self, queues: Mapping[str, int], room: int, *, looks: bool) -> list[Delivery]:
         keys: list[str] = []
@@ -148,7 +154,7 @@ class Admitting:
             arguments += (name, most)
         reply = await self._link.call(
             *_HAND_OVER.command(
-                (self._retry, self._attempts, self._paused, self._waiting, *self._streams, *keys),
+                (self._retry, self._attempts, self._paused, self._waiting, *self._leases, *self._streams, *keys),
                 self._group,
                 self._consumer,
                 PARKED,
@@ -170,12 +176,6 @@ class Admitting:
     async def throttle(self, limit: str, key: str, seconds: float) -> None:
         """Let nothing of this key start for ``seconds``."""
         await self._link.call(*_THROTTLE.command((f"{self._states}{limit}={key}",), round(seconds * 1000)))
-
-    async def declare(self, limits: Sequence[Limit]) -> None:
-        """Write down what the handlers declare, for whoever looks."""
-        fields = [part for limit in limits for part in (limit.name + DECLARED, limit.text)]
-        if fields:
-            await self._link.call("HSET", self._hash, *fields)
 
     async def close(self) -> None:
         """Close its connection."""

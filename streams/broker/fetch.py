@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from streams.broker.declare import Declared, Declaring
 from streams.broker.leaving import leave
 from streams.broker.scripts import Command, Script
 from streams.declaration import AS_IT_IS
-from streams.errors import BrokerError
+from streams.errors import BrokerError, OutOfMemory, WrongKeyType
 from streams.event import Event
 from streams.keys import PARKED, WAITING, Keys
 from streams.limit import Limit
@@ -21,6 +22,9 @@ _FETCH = Script("fetch")
 _FETCH_TURNS = Script("fetch_turns")
 _FETCH_DUE = Script("fetch_due")
 _HAND_BACK = Script("hand_back")
+_ANNOUNCE = Script("announce")
+_LEASES_KEPT = 172_800_000
+"""Milliseconds for which leases are kept, at least, after the last consumer announced its own."""
 _NO_KEYS: Mapping[str, str] = {}
 SUSPECT = b'"suspect":true'
 """In the attempt record of a suspect; the scripts look for it, too."""
@@ -115,9 +119,10 @@ class Fetching:
         group: that is read for.
         consumer: its name.
         declaring: declares the group on the levels of the stream; None: as the stream is, on the levels that are read.
+        lease: seconds of its leases; 0.0: it does not say.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where it reads, and for whom
         self,
         broker: Broker,
         keys: Keys,
@@ -125,6 +130,7 @@ class Fetching:
         group: str,
         consumer: str,
         declaring: Declaring | None = None,
+        lease: float = 0.0,
     ) -> None:
         self._clock = broker.clock
         self._keys = keys
@@ -132,6 +138,7 @@ class Fetching:
         self._levels = levels.descending
         self._group = group
         self._consumer = consumer
+        self._lease = round(lease * 1000)
         self._blocking = broker.link()
         self._link = broker.link()
         self._streams = [keys.level(level) for level in self._levels]
@@ -143,8 +150,22 @@ class Fetching:
         self._head = ("XREADGROUP", "GROUP", group, consumer, "COUNT")
 
     async def ensure_group(self) -> Declared:
-        """Declare the group and create it on every level where it is missing; see ``Declaring.declare``."""
-        return await self._declaring.declare(self._link)
+        """Declare the group and create it on every level where it is missing; see ``Declaring.declare``.
+
+        Announces the lease, too: whatever is read from now on is judged by it.
+        """
+        declared = await self._declaring.declare(self._link)
+        await self.announce()
+        return declared
+
+    async def announce(self) -> None:
+        """Say how long the consumer's leases are. To be repeated, for the row may get lost. One command."""
+        if self._lease:
+            kept = max(_LEASES_KEPT, 4 * self._lease)
+            # A server without memory refuses a new row. Nothing is taken from a worker of whose lease nothing is known.
+            with contextlib.suppress(OutOfMemory, WrongKeyType):
+                key = self._keys.leases(self._group)
+                await self._link.call(*_ANNOUNCE.command((key,), self._consumer, self._lease, kept))
 
     async def _dissolve(self) -> None:
         """Give back what is lined up by key: this group is not (any more), so nobody would take it."""
@@ -319,7 +340,7 @@ class Fetching:
 
     async def leave(self) -> None:
         """Take the consumer off its group, wherever nothing is pending with it. One command."""
-        await leave(self._link, self._streams, self._group, self._consumer)
+        await leave(self._link, self._keys.leases(self._group), self._streams, self._group, self._consumer)
 
     async def close(self) -> None:
         """Close its connections."""

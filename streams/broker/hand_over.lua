@@ -6,7 +6,9 @@
 -- KEYS[2]  attempts hash of the group
 -- KEYS[3]  hash of what is paused
 -- KEYS[4]  hash of the group's queues
--- KEYS[5 ..]  the streams of all levels, then per key two: its taken slots (ZSET) and its queue (ZSET)
+-- KEYS[5]  leases of the group
+-- KEYS[6]  workers of the group
+-- KEYS[7 ..]  the streams of all levels, then per key two: its taken slots (ZSET) and its queue (ZSET)
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3]  the parking consumer
@@ -18,6 +20,7 @@
 -- ARGV[..] then per key two: its name in the hash of queues, and its concurrency
 -- Returns  {{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}
 
+-- include: leases.inc.lua
 -- include: members.inc.lua
 -- include: slots.inc.lua
 
@@ -25,7 +28,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local group, consumer, parking, lease, room = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local levels, key_of, serves = tonumber(ARGV[7]), {}, {}
-for i = 1, levels do key_of[ARGV[7 + i]] = KEYS[4 + i] end
+for i = 1, levels do key_of[ARGV[7 + i]] = KEYS[6 + i] end
 local at = 8 + levels
 for i = 1, tonumber(ARGV[at]) do serves[ARGV[at + i]] = true end
 at = at + 1 + tonumber(ARGV[at])
@@ -51,15 +54,16 @@ local there = {
   soon = string.format('%.0f', math.floor(now / 1000)), take = take,
 }
 local later = string.format('%.0f', math.floor(now / 1000) + lease)
-local k = 5 + levels
+local k, lease_of = 7 + levels, lease_reader(KEYS[5], KEYS[6], lease)
 while at <= #ARGV do
   local busy_key, queue_key, most = KEYS[k], KEYS[k + 1], tonumber(ARGV[at + 1])
-  if ARGV[6] == '1' then drop_lost_slots(busy_key, key_of, group, parking, lease, now) end
+  if ARGV[6] == '1' then drop_lost_slots(busy_key, key_of, group, parking, lease_of, now) end
   hand_on(busy_key, queue_key, KEYS[1], most - redis.call('ZCARD', busy_key), there)
   local first = redis.call('ZRANGE', queue_key, 0, 0)[1]
   if first then
     redis.call('ZADD', KEYS[1], 'XX', 'LT', later, first)
-  else
+  elseif redis.call('ZCARD', busy_key) == 0 then
+    -- Until then it is looked after: who has a slot may not know the limit, and give nothing back.
     redis.call('HDEL', KEYS[4], ARGV[at])
   end
   at, k = at + 2, k + 2

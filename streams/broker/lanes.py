@@ -121,6 +121,7 @@ class FetchingByKey(Fetching):
         broker, keys, levels, group, consumer, declaring: as ``Fetching``.
         ways: how they are lined up; told what the scripts know of it.
         known: all levels of the stream; ``levels`` are those that are read.
+        lease: as ``Fetching``.
     """
 
     def __init__(  # noqa: PLR0913 - as its base, and how the events are lined up
@@ -133,8 +134,9 @@ class FetchingByKey(Fetching):
         declaring: Declaring,
         ways: Ways | Lanes,
         known: Levels,
+        lease: float = 0.0,
     ) -> None:
-        super().__init__(broker, keys, levels, group, consumer, declaring)
+        super().__init__(broker, keys, levels, group, consumer, declaring, lease)
         self._ways = Ways.of(ways)
         self._lanes = self._ways.lanes
         self._place = Place.of(keys, known, group)

@@ -2,13 +2,14 @@
 -- script: the server forgets what a consumer holds with it. What is pending keeps the name, and the reclaimer finds it.
 -- It only removes, which a server without memory allows.
 --
--- KEYS[1 ..]  streams of the levels
+-- KEYS[1]  leases of the group
+-- KEYS[2 ..]  streams of the levels
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- Returns  on how many levels it is gone
 
 local gone = 0
-for i = 1, #KEYS do
+for i = 2, #KEYS do
   local held = redis.pcall('XPENDING', KEYS[i], ARGV[1], '-', '+', 1, ARGV[2])
   -- An error: the group is gone, or the key holds something else.
   if not held.err and #held == 0 then
@@ -16,4 +17,6 @@ for i = 1, #KEYS do
     gone = gone + 1
   end
 end
+-- What is pending with it still has its lease. Another kind of key is the trouble of who reads it.
+if gone == #KEYS - 1 then redis.pcall('HDEL', KEYS[1], ARGV[2]) end
 return gone

@@ -18,11 +18,11 @@ _PATIENCE = 1.0
 """Seconds that the server gets. A name that stays is removed by a reclaimer after an hour."""
 
 
-async def leave(link: Link, streams: Iterable[str], group: str, consumer: str) -> None:
+async def leave(link: Link, leases: str, streams: Iterable[str], group: str, consumer: str) -> None:
     """Take a consumer off a group wherever nothing is pending with it; whatever the server says. One command.
 
     To be called when nothing that the consumer sent is under way any more.
     """
     with contextlib.suppress(BrokerError, TimeoutError):
         async with asyncio.timeout(_PATIENCE):
-            await link.call(*_LEAVE.command(streams, group, consumer))
+            await link.call(*_LEAVE.command((leases, *streams), group, consumer))

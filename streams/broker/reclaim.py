@@ -45,13 +45,15 @@ class Reclaiming:
         self._consumer = consumer
         self._has_taken = False
         self._streams = tuple(keys.level(level) for level in self._levels)
-        self._keys = (keys.sweep(group), keys.retry(group), keys.attempts(group), *self._streams)
+        self._leases = keys.leases(group)
+        places = (keys.sweep(group), keys.retry(group), keys.attempts(group), self._leases, keys.workers(group))
+        self._keys = (*places, *self._streams)
 
     async def sweep(self, *, lease: float, lock: float, silence: float, most: int) -> Sweep:
         """Take over at most ``most`` stalled entries per level.
 
         Args:
-            lease: seconds of silence after which an entry counts as stalled.
+            lease: seconds; of what no consumer holds. What one holds is judged by the lease that it announced.
             lock: seconds for which this reclaimer stays the only one.
             silence: seconds after which a consumer with nothing pending is removed.
             most: slice size.
@@ -75,4 +77,4 @@ class Reclaiming:
     async def leave(self) -> None:
         """Take its name off the group, if it ever took something over. One command at most."""
         if self._has_taken:
-            await leave(self._link, self._streams, self._group, self._consumer)
+            await leave(self._link, self._leases, self._streams, self._group, self._consumer)

@@ -27,14 +27,14 @@ local function pending_row(key_of, group, member)
   return rows[1], level, id
 end
 
--- drop_lost_slots(key, key_of, group, parking, lease, now)
-local function drop_lost_slots(key, key_of, group, parking, lease, now)
+-- drop_lost_slots(key, key_of, group, parking, lease_of, now)
+local function drop_lost_slots(key, key_of, group, parking, lease_of, now)
   local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   for i = 1, #rows, 2 do
     local held = pending_row(key_of, group, rows[i])
     -- It was lined up by key, as a deploy declares it since it was given the slot.
     if held and held[2] == '-waiting-' then held = nil end
-    local alive = held and held[2] ~= parking and held[3] < lease
+    local alive = held and held[2] ~= parking and held[3] < lease_of(held[2])
     -- A time that is to come: the clock was set back.
     if not alive and (not held or math.abs(now - tonumber(rows[i + 1])) > GRACE) then redis.call('ZREM', key, rows[i]) end
   end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,8 @@ _MOST_HOLDERS = 10
 HEARD = 35.0
 """Seconds after which a worker that said nothing counts as gone: three of its notes are missing."""
 LEASE = 30.0
-"""Seconds of a lease, where a worker does not say how long its own is."""
+"""Seconds of a lease at least, where nothing is known of it; as the scripts have it (``leases.inc.lua``)."""
+_ANNOUNCED = re.compile(r"([0-9]{1,12}) [0-9]{1,20}")
 _ATTRIBUTES = ("type", "tenant", "instance", "key", "subject", "source")
 
 
@@ -190,21 +192,22 @@ class Waits:
         return found
 
     async def scene(self, group: str, groups: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Scene:
-        """What is the same for every entry of a group. Six commands and three per level, in one round trip."""
+        """What is the same for every entry of a group. Seven commands and three per level, in one round trip."""
         keys = self._keys
         commands: list[Command] = [
             ("HGETALL", keys.paused()),
             ("HGET", keys.config(), "retention"),
             ("HGETALL", keys.rules(group)),
             ("HGETALL", keys.workers(group)),
+            ("HGETALL", keys.leases(group)),
             ("HGETALL", keys.limits(group)),
             ("HSCAN", keys.queues(group), 0, "COUNT", _MOST_QUEUES),
         ]
         for level in self._levels:
             commands += [("XINFO", "CONSUMERS", keys.level(level), group), ("ZCARD", keys.lane(group, level))]
         replies = await self._replies(commands)
-        paused, retention, rules, said, limits, queues = replies[:6]
-        rows = {level: replies[6 + 2 * i : 8 + 2 * i] for i, level in enumerate(self._levels)}
+        paused, retention, rules, said, leases, limits, queues = replies[:7]
+        rows = {level: replies[7 + 2 * i : 9 + 2 * i] for i, level in enumerate(self._levels)}
         now = self._broker.clock.now()
         ruled = _texts(rules)
         return Scene(
@@ -212,7 +215,12 @@ class Waits:
             group,
             now,
             stored_pauses(paused or []),
-            _workers(said_by_workers(said or ()), {level: row[0] or () for level, row in rows.items()}, now),
+            _workers(
+                said_by_workers(said or ()),
+                {level: row[0] or () for level, row in rows.items()},
+                leases_of(leases or ()),
+                now,
+            ),
             {
                 level: LevelFacts(info["last-delivered-id"].decode(), info.get("lag"), rows[level][1] or 0)
                 for level, info in groups.get(group, {}).items()
@@ -407,7 +415,10 @@ def _throttled(text: bytes | None) -> float:
 
 
 def _workers(
-    said: Mapping[str, Mapping[str, Any]], consumers: Mapping[int, Iterable[Any]], now: float
+    said: Mapping[str, Mapping[str, Any]],
+    consumers: Mapping[int, Iterable[Any]],
+    leases: Mapping[str, float],
+    now: float,
 ) -> list[WorkerFacts]:
     read: dict[str, dict[int, tuple[int, float]]] = {name: {} for name in said}
     for level, rows in consumers.items():
@@ -415,10 +426,20 @@ def _workers(
             name = info["name"].decode("utf-8", "replace")
             if name not in (PARKED, WAITING) and not name.endswith(RECLAIMER_SUFFIX):
                 read.setdefault(name, {})[level] = (info["pending"], info["idle"] / 1000)
-    return [_worker(name, said.get(name, {}), rows, now) for name, rows in sorted(read.items())]
+    longest = max(LEASE, *leases.values()) if leases else LEASE
+    lease = {name: leases.get(name, float(said.get(name, {}).get("lease", longest))) for name in read}
+    return [_worker(name, said.get(name, {}), rows, lease[name], now) for name, rows in sorted(read.items())]
 
 
-def _worker(name: str, said: Mapping[str, Any], rows: Mapping[int, tuple[int, float]], now: float) -> WorkerFacts:
+def leases_of(reply: Sequence[bytes]) -> dict[str, float]:
+    """Consumer to the seconds of its leases, as it announced them; rows of another form count for nothing."""
+    rows = _texts(reply).items()
+    return {name: int(found[1]) / 1000 for name, text in rows if (found := _ANNOUNCED.fullmatch(text))}
+
+
+def _worker(
+    name: str, said: Mapping[str, Any], rows: Mapping[int, tuple[int, float]], lease: float, now: float
+) -> WorkerFacts:
     silent = min((idle for _, idle in rows.values()), default=float("inf"))
     at = float(said.get("at", 0.0))
     return WorkerFacts(
@@ -428,7 +449,7 @@ def _worker(name: str, said: Mapping[str, Any], rows: Mapping[int, tuple[int, fl
         said.get("free"),
         sum(pending for pending, _ in rows.values()),
         said.get("concurrency"),
-        float(said.get("lease", LEASE)),
+        lease,
         at,
         said.get("runs", {}),
         "runs" in said and len(said["runs"]) >= said.get("busy", 0),

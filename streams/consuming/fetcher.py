@@ -75,6 +75,8 @@ class Fetcher:
         self._is_unknown = True
         self.on_return: Callable[[], Awaitable[None]] | None = None
         """What is done at the start, and when the server is back, before anything is read from it."""
+        self.on_declare: Callable[[], Awaitable[None]] | None = None
+        """What is declared besides the group, whenever that is."""
         self._started = False
         self._taking = asyncio.Lock()
         self.read_at = 0.0
@@ -358,6 +360,7 @@ class Fetcher:
         """Give back what the server holds for this consumer without its knowing: the answer to a read was lost."""
         async with self._taking:  # What is just being taken over is not held yet, and not lost either.
             back = await self._fetching.hand_back_unknown(list(self._held))
+            await self._fetching.announce()  # For its row may have been lost with others.
         self._desk.unsure = False
         self._isolation.tell()
         if back:
@@ -371,8 +374,8 @@ class Fetcher:
                 "the group was gone and is created again, reading from the beginning",
                 extra={"where": self._where, "levels": created},
             )
-        if self._gate is not None:
-            await self._gate.declare()
+        if self.on_declare is not None:
+            await self.on_declare()
         self._hungry, self._focus = True, None
 
     async def _until_it_works(self, call: Callable[[], Awaitable[None]], backoff: Backoff) -> None:

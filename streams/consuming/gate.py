@@ -90,10 +90,6 @@ class Gate:
         self._looks |= delivery.in_doubt
         self._news.set()
 
-    async def declare(self) -> None:
-        """Write down which limits there are."""
-        await self._admitting.declare(self._router.limits())
-
     async def admit(self, deliveries: list[Delivery]) -> tuple[list[Delivery], float | None]:
         """Those that may start, and after how many seconds the first of the others may.
 

@@ -5,8 +5,8 @@ lose every lease of the worker. The thread runs its own event loop and its own c
 For the same reason the thread gives back entries that wait for a runner while the loop is blocked: their handlers have
 not started, so if the process is killed now they must not count as stalled.
 
-If even the thread cannot run (the process is stopped), leases are lost; the checks of owner and delivery count in every
-script make sure that nothing is then written in the name of the old holder.
+If even the thread cannot run (the process is stopped, or a handler keeps the GIL), leases are lost; the checks of owner
+and delivery count in every script make sure that nothing is then written in the name of the old holder.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ from streams.errors import BrokerError
 logger = logging.getLogger("streams.consumer")
 
 _TICK = 0.05
+_LONGEST = 10.0
+"""Seconds between renewals, however long the lease: whoever does not know it judges by 30 s and more."""
 _PATIENCE = 0.1
+_STILL = 1.0
+"""Seconds that the thread was not run, from which on that is said."""
+_NAMED = 3
 
 
 class LeaseKeeper:
-    """Renews every third of a lease.
+    """Renews every third of a lease, or every ten seconds if that is more often.
 
     Args:
         desk: the consumer's; what it holds is read, and what waits for a runner is taken if it waits too long.
@@ -47,7 +52,7 @@ class LeaseKeeper:
     ) -> None:
         self._make_settling = make_settling
         self._desk = desk
-        self._interval = desk.lease / 3
+        self._interval = min(desk.lease / 3, _LONGEST)
         self._late: list[Delivery] = []
         self._on_lost = on_lost
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -95,12 +100,13 @@ class LeaseKeeper:
         backoff = Backoff(limit=min(1.0, self._interval))
         renew_at = time.monotonic() + self._interval
         while not stop.is_set():
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(min(_TICK, self._interval)):
                     await stop.wait()
                 break
             except TimeoutError:
-                pass
+                self._say_still(time.monotonic() - began - _TICK)
             try:
                 await self._give_back(settling)
                 if time.monotonic() < renew_at:
@@ -111,6 +117,22 @@ class LeaseKeeper:
             else:
                 backoff.reset()
                 renew_at = time.monotonic() + self._interval
+
+    def _say_still(self, seconds: float) -> None:
+        """Say that no thread of the process ran for a while, and what was with handlers then."""
+        if seconds < _STILL or not self._desk.held:
+            return
+        running = [f"{level}|{entry_id}" for level, entry_id in list(self._desk.held)[:_NAMED]]
+        logger.warning(
+            "the process stood still and could not renew leases: a handler keeps the GIL, or it was stopped",
+            extra={
+                "where": self._desk.where,
+                "seconds": round(seconds, 1),
+                "lease": self._desk.lease,
+                "in_hand": len(self._desk.held),
+                "entries": running,
+            },
+        )
 
     async def _renew(self, settling: Settling) -> None:
         now = time.monotonic()

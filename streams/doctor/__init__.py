@@ -16,6 +16,7 @@ from streams.broker.figures import FigureStore
 from streams.broker.shards import Away, away_index, each
 from streams.broker.watermarks import Marking
 from streams.doctor import servers
+from streams.doctor.agreement import judge_agreement
 from streams.doctor.finding import ORDER, SERVER_CODES, STREAM_CODES, Bounds, Finding, Severity
 from streams.doctor.leftovers import judge_losses
 from streams.doctor.running import judge_runs
@@ -57,7 +58,7 @@ class Doctor:
         may do, one per permission of the role and three; per stream
         6, 5 per level, 4 more per level and group, 7 per group, and one per watermark;
         2, 1 per level, 2 per level and group and 1 per group for what waits for nothing, and more only if something
-        waits for long; 1 per group for what runs.
+        waits for long; 1 per group for what workers say.
 
         Args:
             stream: only this one besides the server; '': all.
@@ -169,13 +170,14 @@ class Doctor:
         ]  # fmt: skip
 
     async def _running(self, name: str, groups: list[str]) -> list[Finding]:
-        """Handlers that run for long."""
+        """Handlers that run for long, and workers that are not declared alike."""
         now, keys = self._broker.clock.now(), self._broker.keys(name)
         findings: list[Finding] = []
         try:
             for group in groups:
                 workers = await FigureStore(self._broker, keys, group).workers()
                 findings += judge_runs(name, group, workers, now, self._bounds)
+                findings += judge_agreement(name, group, workers, now, self._bounds)
         except AccessDenied:
             findings.append(_unknown("long-running", name, Denied("hgetall")))
         except WrongKeyType:

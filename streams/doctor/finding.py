@@ -17,7 +17,7 @@ STREAM_CODES = (
     "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",
     "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
     "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost", "runnable-but-waiting",
-    "long-running", "unreadable-rows", "orphaned",
+    "long-running", "unreadable-rows", "orphaned", "workers-disagree",
 )  # fmt: skip
 """Every code there is: each is one check, of the server or of each stream."""
 
@@ -73,6 +73,7 @@ class Bounds:
         waste: how many times its content a stream may cost.
         runnable: seconds that an event may wait although nothing holds it and a worker has a free handler.
         running: seconds that a handler may run.
+        deployment: seconds since the last start of a worker, for which those of a group may be declared differently.
         small: bytes up to which a stream's cost is of no interest.
     """
 
@@ -88,4 +89,5 @@ class Bounds:
     waste: float = 4.0
     runnable: float = 30.0
     running: float = 600.0
+    deployment: float = 900.0
     small: int = 2**20

@@ -87,6 +87,18 @@ def test_the_picture_of_the_states_is_what_its_script_draws() -> None:
     assert module.TARGET.read_text("utf-8") == module.draw(), f"run python {script.relative_to(ROOT)}"
 
 
+def test_each_change_that_a_deployment_may_make_has_tests() -> None:
+    text = (ROOT / "docs" / "workers.md").read_text("utf-8").split("## What may change in a rolling deployment")[1]
+    there = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    rows = [line.split("|")[1:-1] for line in text.split("\n## ")[0].splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 10
+    for what, how, _, tests in rows:
+        named = re.findall(r"`(test_\w+)`", tests)
+        assert named or how.strip().startswith("stop first"), what
+        for name in named:
+            assert f"def {name}(" in there, f"{what} names {name}"
+
+
 def test_the_tests_that_pages_name_exist() -> None:
     there = set(
         re.findall(r"def (test_\w+)", "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")))

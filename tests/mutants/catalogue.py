@@ -45,6 +45,10 @@ SUSPECTS = "tests/server/test_suspects.py"
 ISOLATION = "tests/virtual/test_isolation.py"
 COMPOSITION = "tests/composition/test_composition.py"
 FINDINGS = "tests/composition/test_findings.py"
+LEASES = "tests/server/test_leases.py"
+WORKERS = "tests/process/test_workers.py"
+RELEASED = "tests/server/test_changed_limits.py::test_a_worker_lets_go_what_waits_for_limits_that_it_does_not_have"
+CHANGED_LIMITS = "tests/server/test_changed_limits.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ MUTANTS = (
     ),
     Mutant(
         "sweep-too-early", "broker/sweep.lua",
-        "'IDLE', lease, '-', '+', slice, name)", "'IDLE', 0, '-', '+', slice, name) lease = 0",
+        "'IDLE', silence, '-', '+', slice, name)", "'IDLE', 0, '-', '+', slice, name) silence = 0",
         (MACHINE, RECLAIMER), "entries are taken from workers in good health",
     ),
     Mutant(
@@ -392,7 +396,7 @@ MUTANTS = (
     ),
     Mutant(
         "queues-nobody-looks-after", "reclaimer.py",
-        "            await self._admitting.look_after_queues()\n", "            pass\n",
+        "            await self._admitting.look_after_queues(self._slotted, only_release=not sweep.mine)\n", "            pass\n",
         (LIMIT_SLOTS,), "after a crash events wait an hour for a slot that is free",
     ),
     Mutant(
@@ -408,7 +412,7 @@ MUTANTS = (
     ),
     Mutant(
         "slots-of-the-dead-stay", "broker/admit.lua",
-        "    drop_lost_slots(KEYS[b], key_of, group, parking, lease, now)\n", "",
+        "    drop_lost_slots(KEYS[b], key_of, group, parking, lease_of, now)\n", "",
         (LIMITS,), "a killed worker keeps its slots for ever",
     ),
     Mutant(
@@ -1060,5 +1064,65 @@ MUTANTS = (
         "reason-forgotten-key", "reasons.py",
         "    *(_key_held, _key_busy),\n", "    *(_key_held,),\n",
         (COMPOSITION,), "why says nothing of the event that another one of its key waits for",
+    ),
+    Mutant(
+        "sweeps-by-its-own-lease", "broker/sweep.lua",
+        "local silence = lease_of(name)\n", "local silence = lease\n",
+        (LEASES,), "a deployment with a shorter lease takes their events from healthy workers",
+    ),
+    Mutant(
+        "slots-by-the-askers-lease", "broker/slots.inc.lua",
+        "held[3] < lease_of(held[2])\n", "held[3] < lease_of('')\n",
+        (LEASES,), "more of a key run at once than its limit allows, while a deployment shortens the lease",
+    ),
+    Mutant(
+        "unknown-is-short", "broker/leases.inc.lua",
+        "longest = math.max(own, UNKNOWN)\n", "longest = own\n",
+        (LEASES,), "a worker whose lease is not known loses what it runs",
+    ),
+    Mutant(
+        "announces-once", "consuming/fetcher.py",
+        "            await self._fetching.announce()  # For its row may have been lost with others.\n", "",
+        (LEASES,), "what a worker with a short lease held comes back late, once its row was lost",
+    ),
+    Mutant(
+        "leases-stay", "broker/sweep.lua",
+        "    redis.call('HDEL', KEYS[4], rows[i])\n", "",
+        (LEASES,), "each killed worker leaves its lease behind for ever",
+    ),
+    Mutant(
+        "stands-still-in-silence", "consuming/leases.py",
+        "        if seconds < _STILL or not self._desk.held:\n", "        if True:\n",
+        (LEASES,), "a handler that keeps the GIL loses its lease, and nothing says why",
+    ),
+    Mutant(
+        "children-keep-the-handlers", "service.py",
+        "            with children_without(numbers):\n", "            with contextlib.nullcontext():\n",
+        (WORKERS + "::test_a_child_that_a_handler_forks_ends_when_it_is_told_to",), "Process.terminate() takes 25 s",
+    ),
+    Mutant(
+        "children-miss-early-signals", "forks.py",
+        "        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _ours)\n", "        pass\n",
+        (WORKERS + "::test_a_child_that_a_handler_forks_ends_when_it_is_told_to",), "Process.terminate() now and then does nothing",
+    ),
+    Mutant(
+        "only-the-sweeper-releases", "reclaimer.py",
+        "        if sweep.mine or self._slotted is not None:\n", "        if sweep.mine:\n",
+        (RELEASED,), "while an old worker sweeps, what waits for its limits goes on one event per sweep",
+    ),
+    Mutant(
+        "queues-of-before-stay", "broker/redeclare.py",
+        "if name.partition(\"=\")[0] in changed:\n", "if False:\n",
+        (CHANGED_LIMITS,), "after a limit was changed, what waits for a slot goes on one event per sweep, or in an hour",
+    ),
+    Mutant(
+        "places-of-before-stay", "broker/redeclare.py",
+        "not changed.isdisjoint(record.reserved)", "False",
+        (CHANGED_LIMITS,), "after a rate was raised, what waits goes on at the old one",
+    ),
+    Mutant(
+        "queues-of-others-stay", "broker/admit.py",
+        "known is not None and name.partition(\"=\")[0] not in known]", "False]",
+        (CHANGED_LIMITS,), "what old workers put into a queue stays there when they are gone",
     ),
 )  # fmt: skip

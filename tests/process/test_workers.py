@@ -259,7 +259,21 @@ def test_no_handler_can_hang_the_stop(make_site: Callable[[], Site]) -> None:
         assert site.attempts()[events[0]] == [1, cases[name][3]], name
 
 
-# Handlers that raise, block, take long
+# Handlers that start processes, raise, block, take long
+
+
+def test_a_child_that_a_handler_forks_ends_when_it_is_told_to(site: Site) -> None:
+    """By the default of the signal, which is no business of the worker's: from the event loop and from a thread.
+
+    Many times, for a signal that comes before the child has the defaults was lost now and then.
+    """
+    worker = site.worker()
+    order = {"do": "fork", "times": 150}
+    events = site.publish([order]) + site.publish([order], kind="plain")
+    site.drained(90)
+    site.balance(events)
+    assert [end["codes"] for end in site.of("forked")] == [[[-signal.SIGTERM, 150]]] * 2
+    assert worker.stop() == 0
 
 
 def test_whatever_a_handler_raises_is_a_failure_and_the_worker_lives_on(site: Site) -> None:

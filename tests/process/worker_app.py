@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -83,6 +84,21 @@ _RAISES: dict[str, Callable[[], BaseException]] = {
 }
 
 
+def _forked_and_ended(times: int) -> Counter[int | None]:
+    """How children of a handler end that are told to at once; None: one that did not."""
+    codes: Counter[int | None] = Counter()
+    for _ in range(times):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join(40)
+        codes[child.exitcode] += 1
+        if child.exitcode is None:
+            child.kill()
+            break
+    return codes
+
+
 class Handlers:
     """The handlers: type ``job`` runs in the event loop, type ``plain`` in a thread."""
 
@@ -113,6 +129,8 @@ class Handlers:
         do = order["do"]
         if do == "block":
             time.sleep(order["s"])
+        elif do == "fork":
+            self.note("forked", codes=list(_forked_and_ended(order["times"]).items()))
         elif do == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif do in _RAISES:
@@ -284,6 +302,15 @@ class Site:
 
         wait_until(up, what="the worker to be up")
         return worker
+
+    def pass_time(self, seconds: float) -> None:
+        """Let what workers hold have been silent for longer."""
+        with self.server.client() as client:
+            for key in client.keys(f"{self.namespace}:{{{STREAM}}}:[0-9]*"):
+                for row in client.xpending_range(key, GROUP, "-", "+", 10_000):
+                    idle = row["time_since_delivered"] + round(seconds * 1000)
+                    if not row["consumer"].startswith(b"-"):
+                        client.xclaim(key, GROUP, row["consumer"], 0, [row["message_id"]], idle=idle, justid=True)
 
     def close(self) -> None:
         """End the workers; nothing that they wrote may show what must be masked."""

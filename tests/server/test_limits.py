@@ -30,7 +30,7 @@ from streams import (
     Throttle,
 )
 from streams.broker.admit import Admitting, Ask
-from streams.broker.fetch import Delivery
+from streams.broker.fetch import Delivery, Fetching
 from streams.handlers import Route, Router
 from streams.keys import member
 from streams.limit import Rate
@@ -403,6 +403,7 @@ async def test_slots_of_a_consumer_that_is_gone_come_back_with_its_lease(broker)
     await broker.control.call("XGROUP", "CREATE", keys.level(0), "g", "0")
     rows = await broker.control.call("XREADGROUP", "GROUP", "g", "dead", "COUNT", 2, "STREAMS", keys.level(0), ">")
     places = [(0, entry_id.decode()) for entry_id, _ in rows[0][1]]
+    await Fetching(broker, keys, Levels(), "g", "dead", lease=1.0).announce()
     dead = Admitting(broker, keys, Levels(), "g", "dead", 1.0)
     assert [a.wait for a in await dead.admit([Ask(place, [(limit, "a", 0)]) for place in places])] == [None, None]
     handler = Running(0.0)

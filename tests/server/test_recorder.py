@@ -40,7 +40,7 @@ async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(server, name
         (said,) = (await store.workers()).values()
         assert said.keys() == {
             *("host", "pid", "version", "python", "since", "at", "concurrency", "busy", "done", "rate"),
-            *("levels", "lease", "free", "runs"),
+            *("levels", "lease", "free", "runs", "declared"),
         }
         assert (said["levels"], said["lease"]) == ([10, 5, 1, 0], 30.0)
         assert said["concurrency"] == 3

@@ -33,6 +33,7 @@ from streams.broker.declare import Declaring
 from streams.broker.figures import FigureStore
 from streams.broker.holding import Breaking
 from streams.broker.lanes import FetchingByKey
+from streams.broker.redeclare import Redeclaring
 from streams.broker.watermarks import Mark, Marking
 from streams.cloudevents import from_cloudevent, to_cloudevent
 from streams.declaration import AS_IT_IS
@@ -255,6 +256,7 @@ def test_the_table_of_keys():
         *(
             *(keys.minute(group, "NUMBER"), keys.hour(group, "NUMBER"), keys.day(group, "NUMBER")),
             keys.workers(group),
+            keys.leases(group),
             keys.handled(group, "EVENT-ID"),
             keys.message("ID"),
             keys.records("KIND"),
@@ -300,13 +302,14 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await Pauses(broker, "orders", by="tester").pause(level=10, reason="a test")
         limit = Limit("tenant", rate="1/h", burst=2, concurrency=1, name="NAME")
         limits = Admitting(broker, Keys("orders", namespace), Levels(), "billing", "c", 30.0)
-        await limits.declare([limit])
+        await Redeclaring(broker, Keys("orders", namespace), Levels(), "billing", [limit]).declare()
         await producer.publish_many([1, 2], type="limited", priority=1)
         ((_, found),) = client.xreadgroup("billing", "c", {Keys("orders", namespace).level(1): ">"})
         await limits.admit([Ask((1, entry_id.decode()), [(limit, "KEY", 0)]) for entry_id, _ in found])
         lanes, levels, places = Lanes(("subject",), ("tenant",)), Levels(), Keys("orders", namespace)
         declaring = Declaring(places, levels, "billing", AS_IT_IS)
-        by_key = FetchingByKey(broker, places, levels, "billing", "c", declaring, lanes, levels)
+        by_key = FetchingByKey(broker, places, levels, "billing", "c", declaring, lanes, levels, 30.0)
+        await by_key.ensure_group()
         await by_key.declare()
         await producer.publish_many([1, 2], type="ordered", subject="s", tenant="t")
         await by_key.take(0)
@@ -337,7 +340,13 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         assert config.pop(b"retention") == b"work"
         assert orjson.loads(config.pop(b"group:billing")).keys() == {"start", "since"}
         assert not config
-        for key in ("dedup:DEDUP-ID", "billing:sweep", "billing:handled:EVENT-ID", "billing:limit:NAME=KEY"):
+        for key in (
+            "dedup:DEDUP-ID",
+            "billing:sweep",
+            "billing:leases",
+            "billing:handled:EVENT-ID",
+            "billing:limit:NAME=KEY",
+        ):
             assert client.pttl(f"{namespace}:{{orders}}:{key}") > 0
 
 
