@@ -106,11 +106,11 @@ def install(patch: pytest.MonkeyPatch) -> None:
 def _silent(told: Any) -> Any:
     """A consumer that was killed has been silent for as long as the run has travelled since."""
 
-    def worker(name: str, said: Any, rows: dict[int, tuple[int, float]], now: float) -> Any:
+    def worker(name: str, said: Any, rows: dict[int, tuple[int, float]], lease: float | None, now: float) -> Any:
         clock = _Now.clock
         if clock is not None and name in clock.dead:
             longer = clock.ahead - clock.dead[name]
             rows = {level: (pending, idle + longer) for level, (pending, idle) in rows.items()}
-        return told(name, said, rows, now)
+        return told(name, said, rows, lease, now)
 
     return worker

@@ -954,6 +954,7 @@ MUTANTS = (
         "no-grace-after-a-refusal", "reclaimer.py",
         "            except OUTAGE as error:\n", "            except BrokerUnavailable as error:\n",
         (REFUSALS,), "after a proxy refused for longer than a lease, healthy events run twice",
+    ),
     # --- two features together
     Mutant(
         "slots-of-what-died-with-its-worker", "reclaimer.py",
