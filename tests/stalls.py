@@ -33,6 +33,9 @@ STALL = 0.1
 TRIES = 3
 """How often one test is repeated at most, while the machine stalls."""
 
+PATIENCE = 300.0
+"""Seconds that a repeat may take."""
+
 BUDGET = 3
 """How many tests of a run are repeated at most. A suite that needs more is not calm enough: the next failure counts."""
 
@@ -217,19 +220,28 @@ class Repeating:
                     break
                 stalls.append(stall)
                 self._meter.reset()
-                done = subprocess.run(
-                    command,
-                    cwd=item.config.rootpath,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    errors="replace",
-                    check=False,
-                )
-                passed, output, stall = done.returncode == 0, done.stdout, self._meter.worst
+                passed, output = self._run(command, item.config.rootpath)
+                stall = self._meter.worst
         return Repeat(passed, stalls, output)
+
+    def _run(self, command: list[str], folder: Path) -> tuple[bool, str]:
+        """Run a command; whether it ended well in time, and what it printed."""
+        with subprocess.Popen(
+            command,
+            cwd=folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return False, f"no end within {PATIENCE} s"
+            return process.returncode == 0, output
 
     def pytest_unconfigure(self) -> None:
         """Leave nothing behind."""

@@ -106,7 +106,7 @@ def install(patch: pytest.MonkeyPatch) -> None:
 def _silent(told: Any) -> Any:
     """A consumer that was killed has been silent for as long as the run has travelled since."""
 
-    def worker(name: str, said: Any, rows: dict[int, tuple[int, float]], lease: float | None, now: float) -> Any:
+    def worker(name: str, said: Any, rows: dict[int, tuple[int, float]], lease: float, now: float) -> Any:
         clock = _Now.clock
         if clock is not None and name in clock.dead:
             longer = clock.ahead - clock.dead[name]

@@ -22,10 +22,10 @@ _NOW = ("none", "starting", "reserved")
 """States of what must have started once every worker has looked."""
 LASTING = re.compile(
     r"\{s\}:(-?\d+|levels|config|audit|watermarks|partitions|[ab]:(rules|limits|dead)|"
-    r"dedup:.*|[ab]:(limit:.*|minute:\d+|hour:\d+|day:\d+|workers|sweep|breaker:.*))$|index$|ahead$"
+    r"dedup:.*|[ab]:(limit:.*|minute:\d+|hour:\d+|day:\d+|workers|leases|sweep|breaker:.*))$|index$|ahead$"
 )
 """What docs/wire-format.md names as lasting, or as expiring by itself, once nothing is unfinished."""
-EXPIRING = re.compile(r"\{s\}:(dedup:.*|[ab]:(limit:.*|minute:\d+|hour:\d+|day:\d+|workers|sweep|breaker:.*))$")
+EXPIRING = re.compile(r"\{s\}:(dedup:.*|[ab]:(limit:.*|minute:\d+|hour:\d+|day:\d+|workers|leases|sweep|breaker:.*))$")
 
 
 @dataclass

@@ -62,6 +62,9 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("streams.consumer.LeaseKeeper", NoKeeper)
     patch.setattr("streams.consuming.fetcher.POLL", 0.002)
     patch.setattr("streams.consuming.lane_fetcher.POLL", 0.002)
+    # A suspect waits for handlers that end when the run travels, not by themselves.
+    patch.setattr("streams.consuming.isolation.FIRST_WAIT", 0.002)
+    patch.setattr("streams.consuming.isolation.LEAVE", (0.0, 0.0))
     patch.setattr(Fetching, "wait", _wait)
     patch.setattr(FetchingByKey, "wait", _wait_by_key)
 
