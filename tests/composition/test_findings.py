@@ -260,3 +260,35 @@ async def test_a_dropped_group_leaves_nobody_in_a_queue(stage: Stage):
         await run.kill_worker()
         await run.ops.groups(STREAM, by="run").drop("a", force=True)
         assert await left(run, "queue") == []
+
+
+async def test_who_is_handed_a_slot_and_waits_for_a_rate_hands_it_on(stage: Stage):
+    rate = Limit("instance", name="rate", rate="1/m", burst=1)
+    async with stage(limits=(*SLOTS, rate)) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow", instance="i1")
+        await accept(run, "e2", "ok", instance="i2")
+        await run.look()
+        await accept(run, "e3", "ok", instance="i2", tenant="t2")  # Takes what the rate allows.
+        await accept(run, "e4", "ok", instance="i3")
+        await run.look()
+        await run.finish()
+        await run.look()
+        assert run.books.done == {("a", "e1"), ("a", "e3"), ("a", "e4")}
+        assert await left(run, "busy") == []
+
+
+@pytest.mark.parametrize("scope", [{}, {"group": "a"}, {"level": 0}], ids=["stream", "group", "level"])
+async def test_no_slot_is_handed_on_in_a_pause(stage: Stage, scope: dict[str, Any]):
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow")
+        await accept(run, "e2", "ok")
+        await run.look()
+        await run.ops.pauses(STREAM, by="run").pause(**scope)
+        await run.finish()  # It has not looked since.
+        assert run.books.done == {("a", "e1")}
+        await run.ops.pauses(STREAM, by="run").resume(**scope)
+        await run.pass_time(31)
+        await run.look()
+        assert run.books.done == {("a", "e1"), ("a", "e2")}

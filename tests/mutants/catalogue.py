@@ -785,7 +785,7 @@ MUTANTS = (
     ),
     Mutant(
         "ended-heads-stay", "broker/mend_lanes.lua",
-        "  if key and #redis.call('XPENDING', key, group, id, id, 1) == 0 then\n", "  if false then\n",
+        "  if key and not row then\n", "  if false then\n",
         (LANES,), "a key whose first event was cancelled stops for ever",
     ),
     Mutant(
@@ -911,6 +911,7 @@ MUTANTS = (
         "no-grace-after-a-refusal", "reclaimer.py",
         "            except OUTAGE as error:\n", "            except BrokerUnavailable as error:\n",
         (REFUSALS,), "after a proxy refused for longer than a lease, healthy events run twice",
+    ),
     # --- two features together
     Mutant(
         "slots-of-what-died-with-its-worker", "reclaimer.py",
@@ -945,7 +946,7 @@ MUTANTS = (
     Mutant(
         "slots-of-who-waits-for-another-limit", "broker/admit.lua",
         "      if b > 0 then redis.call('ZREM', KEYS[b], member) end\n", "",
-        (COMPOSITION,), "who waits for a rate holds a slot that others could use",
+        (FINDINGS,), "who waits for a rate holds a slot that others could use",
     ),
     Mutant(
         "places-of-what-ended", "broker/slots.inc.lua",
@@ -955,7 +956,7 @@ MUTANTS = (
     Mutant(
         "slots-handed-on-in-a-pause", "broker/hand_over.lua",
         "if all then return {} end\n", "",
-        (COMPOSITION,), "what waits for a slot starts although its whole group is paused",
+        (FINDINGS,), "what waits for a slot starts although its whole group is paused",
     ),
     Mutant(
         "two-orders-wait-for-each-other", "broker/fetch_lanes.lua",
