@@ -262,20 +262,23 @@ async def test_a_dropped_group_leaves_nobody_in_a_queue(stage: Stage):
         assert await left(run, "queue") == []
 
 
-async def test_who_is_handed_a_slot_and_waits_for_a_rate_hands_it_on(stage: Stage):
-    rate = Limit("instance", name="rate", rate="1/m", burst=1)
-    async with stage(limits=(*SLOTS, rate)) as run:
+@pytest.mark.parametrize(
+    "other", [Limit("instance", name="other", rate="1/m", burst=1), Limit("instance", name="other", concurrency=1)]
+)
+async def test_who_is_handed_a_slot_and_waits_for_another_limit_hands_it_on(stage: Stage, other: Limit):
+    async with stage(limits=(*SLOTS, other)) as run:
         await run.add_worker()
         await accept(run, "e1", "slow", instance="i1")
         await accept(run, "e2", "ok", instance="i2")
         await run.look()
-        await accept(run, "e3", "ok", instance="i2", tenant="t2")  # Takes what the rate allows.
+        await accept(run, "e3", "slow", instance="i2", tenant="t2")  # Takes what the other limit allows.
         await accept(run, "e4", "ok", instance="i3")
         await run.look()
-        await run.finish()
+        first = next(one for one in run.books.running.values() if one.where == ("a", "e1"))
+        first.parked = False
+        first.go_on.set()
         await run.look()
-        assert run.books.done == {("a", "e1"), ("a", "e3"), ("a", "e4")}
-        assert await left(run, "busy") == []
+        assert run.books.done == {("a", "e1"), ("a", "e4")}
 
 
 @pytest.mark.parametrize("scope", [{}, {"group": "a"}, {"level": 0}], ids=["stream", "group", "level"])
