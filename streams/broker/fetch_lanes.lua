@@ -221,7 +221,7 @@ end
 
 -- Whether the head of a key is lined up itself.
 local function is_lined_up(head)
-  local level, id = string.match(head, '^(%-?%d+)|(%d+%-%d+)$')
+  local level, id = read_member(head)
   local key = level and key_of[level]
   local row = key and redis.call('XPENDING', key, group, id, id, 1)[1]
   return row and row[2] == waiting

@@ -260,3 +260,38 @@ async def test_a_dropped_group_leaves_nobody_in_a_queue(stage: Stage):
         await run.kill_worker()
         await run.ops.groups(STREAM, by="run").drop("a", force=True)
         assert await left(run, "queue") == []
+
+
+@pytest.mark.parametrize(
+    "other", [Limit("instance", name="other", rate="1/m", burst=1), Limit("instance", name="other", concurrency=1)]
+)
+async def test_who_is_handed_a_slot_and_waits_for_another_limit_hands_it_on(stage: Stage, other: Limit):
+    async with stage(limits=(*SLOTS, other)) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow", instance="i1")
+        await accept(run, "e2", "ok", instance="i2")
+        await run.look()
+        await accept(run, "e3", "slow", instance="i2", tenant="t2")  # Takes what the other limit allows.
+        await accept(run, "e4", "ok", instance="i3")
+        await run.look()
+        first = next(one for one in run.books.running.values() if one.where == ("a", "e1"))
+        first.parked = False
+        first.go_on.set()
+        await run.look()
+        assert run.books.done == {("a", "e1"), ("a", "e4")}
+
+
+@pytest.mark.parametrize("scope", [{}, {"group": "a"}, {"level": 0}], ids=["stream", "group", "level"])
+async def test_no_slot_is_handed_on_in_a_pause(stage: Stage, scope: dict[str, Any]):
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow")
+        await accept(run, "e2", "ok")
+        await run.look()
+        await run.ops.pauses(STREAM, by="run").pause(**scope)
+        await run.finish()  # It has not looked since.
+        assert run.books.done == {("a", "e1")}
+        await run.ops.pauses(STREAM, by="run").resume(**scope)
+        await run.pass_time(31)
+        await run.look()
+        assert run.books.done == {("a", "e1"), ("a", "e2")}

@@ -989,7 +989,7 @@ MUTANTS = (
     Mutant(
         "slots-of-who-waits-for-another-limit", "broker/admit.lua",
         "      if b > 0 then redis.call('ZREM', KEYS[b], member) end\n", "",
-        (COMPOSITION,), "who waits for a rate holds a slot that others could use",
+        (FINDINGS,), "who waits for a rate holds a slot that others could use",
     ),
     Mutant(
         "places-of-what-ended", "broker/slots.inc.lua",
@@ -999,7 +999,7 @@ MUTANTS = (
     Mutant(
         "slots-handed-on-in-a-pause", "broker/hand_over.lua",
         "if all then return {} end\n", "",
-        (COMPOSITION,), "what waits for a slot starts although its whole group is paused",
+        (FINDINGS,), "what waits for a slot starts although its whole group is paused",
     ),
     Mutant(
         "two-orders-wait-for-each-other", "broker/fetch_lanes.lua",
