@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streams.broker import Broker
 from streams.broker.admit import Admitting
@@ -22,6 +23,7 @@ from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
 from streams.consuming.lane_fetcher import LaneFetcher
+from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
@@ -34,6 +36,9 @@ from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
 from streams.priority import Levels, Turns, checked_wait, checked_weights
 from streams.vitals import ConsumerVitals
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 logger = logging.getLogger("streams.consumer")
 
@@ -255,7 +260,7 @@ class Consumer:
                 loop.call_soon_threadsafe(self._runners.lost, deliveries)
 
         await self._chain.start(self._place)
-        leases = self._leases = LeaseKeeper(self._desk, self._make_settling, lost)
+        leases = self._leases = LeaseKeeper(self._desk, LeaseThread.of(self._broker), self._make_settling, lost)
         leases.start()
         self._runners.start(self.options.concurrency)
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")
@@ -323,6 +328,6 @@ class Consumer:
         admitting = Admitting(self._broker, keys, options.levels, self.group, self.name, lease, serve)
         return Gate(self._desk, router, admitting, self._settler)
 
-    def _make_settling(self) -> Settling:
+    def _make_settling(self, link: Link | None = None) -> Settling:
         keys, options = self._broker.keys(self.stream), self.options
-        return Settling(self._broker, keys, options.levels, self.group, self.name, self._ways)
+        return Settling(self._broker, keys, options.levels, self.group, self.name, self._ways, link)

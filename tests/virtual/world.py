@@ -18,6 +18,7 @@ from streams.broker.lanes import Ways
 from streams.broker.outages import Outages
 from streams.broker.settle import DONE, Buried, Postponed, Settlement
 from streams.consumer import Consumer, ConsumerOptions
+from streams.consuming.lease_thread import TICK
 from streams.consuming.leases import LeaseKeeper
 from streams.errors import BrokerUnavailable, Reject, Snooze
 from streams.event import Event
@@ -281,9 +282,16 @@ class ModelSettling:
     """``Settling``, against the model."""
 
     def __init__(
-        self, world: World, keys: Keys, levels: Levels, group: str, consumer: str, ways: Ways | None = None
+        self,
+        world: World,
+        keys: Keys,
+        levels: Levels,
+        group: str,
+        consumer: str,
+        ways: Ways | None = None,
+        link: object = None,
     ) -> None:
-        del keys, levels, group, ways
+        del keys, levels, group, ways, link
         self.world = world
         self._consumer = consumer
 
@@ -312,7 +320,13 @@ class LoopKeeper(LeaseKeeper):
     """The lease keeper as a task of the same loop instead of a thread."""
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        self._task = asyncio.get_running_loop().create_task(self.keep(None))
+        self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.look(asyncio.get_running_loop().time())
 
     @property
     def alive(self) -> bool:
@@ -325,9 +339,11 @@ class LoopKeeper(LeaseKeeper):
         await super()._give_back(settling)
 
     async def close(self) -> None:
-        while self._stop is None:
+        while self._news is None:
             await asyncio.sleep(0)
-        self._stop.set()
+        self._ticking.cancel()
+        self._stopped.set()
+        self._news.set()
         await self._task
 
 
