@@ -15,6 +15,7 @@ from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.holding import Holding
 from streams.broker.lanes import FetchingByKey, Ways
+from streams.broker.lookout import Lookout
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
 from streams.consumer_name import consumer_name
@@ -22,6 +23,7 @@ from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
+from streams.consuming.idle import Idling
 from streams.consuming.lane_fetcher import LaneFetcher
 from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper
@@ -153,15 +155,19 @@ class Consumer:
         self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
         holding = Holding(broker, keys, options.levels, self.group, self.name)
         holder = Holder(desk, holding, self._settler)
-        roles = (self._runners, self._settler, options.turns(), gate, holder)
+        lookout = Lookout.of(broker)
         self._fetching: Fetching
         self._fetcher: Fetcher
         if options.lanes:
             reads = (broker, keys, desk.levels, self.group, self.name, declaring, self._ways, options.levels)
             self._fetching = by_key = FetchingByKey(*reads)
+            self._idling = Idling(desk, by_key, self._settler, lookout, skips_looks=False)
+            roles = (self._runners, self._settler, self._idling, options.turns(), gate, holder)
             self._fetcher = LaneFetcher(desk, by_key, *roles)
         else:
             self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring)
+            self._idling = Idling(desk, self._fetching, self._settler, lookout, skips_looks=gate is None)
+            roles = (self._runners, self._settler, self._idling, options.turns(), gate, holder)
             self._fetcher = Fetcher(desk, self._fetching, *roles)
         self._hurry = asyncio.Event()
         self._grace = 0.0
@@ -213,7 +219,7 @@ class Consumer:
             self.stream,
             self.group,
             self._desk.levels.descending,
-            fetcher.read_at,
+            max(fetcher.read_at, self._idling.heard_at),
             fetcher.is_full,
             fetcher.trouble,
             self.busy,
@@ -253,6 +259,10 @@ class Consumer:
             AccessDenied: the credentials or permissions do not suffice.
             ConfigurationError: the stream is declared otherwise, e.g. for one group that is not this one.
         """
+        async with self._idling:
+            await self._run()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
 
         def lost(deliveries: list[Delivery]) -> None:

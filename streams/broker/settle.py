@@ -191,6 +191,11 @@ class Settling:
             lost += [part[position - 1] for position in reply[1:]]
         return lost
 
+    async def rest(self) -> None:
+        """Do without a connection until there is something to write."""
+        if self._own:
+            await self._link.rest()
+
     async def close(self) -> None:
         """Close its connection, if it is its own."""
         if self._own:

@@ -14,6 +14,7 @@ from streams.broker.outages import OUTAGE
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
+from streams.consuming.idle import Idling
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import AccessDenied, BrokerError, GroupMissing, WrongKeyType
@@ -43,11 +44,13 @@ class Fetcher:
         fetching: Fetching,
         runners: Runners,
         settler: Settler,
+        idling: Idling,
         turns: Turns | None = None,
         gate: Gate | None = None,
         holder: Holder | None = None,
     ) -> None:
         self._desk = desk
+        self._idling = idling
         self._gate = gate
         self._holder = holder
         self._turns = turns
@@ -96,6 +99,7 @@ class Fetcher:
         self._stopping = True
         self._runners.slot_freed.set()
         self._stop_news.set()
+        self._idling.stop()
 
     async def run(self) -> None:
         """Fetch until stopped.
@@ -111,6 +115,7 @@ class Fetcher:
 
     async def _fetch(self) -> None:
         backoff = Backoff()
+        await self._idling.begin()
         await self._until_it_works(self._create_group, backoff)
         while not self._stopping:
             try:
@@ -126,7 +131,7 @@ class Fetcher:
                 raise
             except OUTAGE as error:
                 self._say_away(error)
-                await self._sleep(backoff.next())
+                await self._until_back(backoff)
                 self._check_at = 0.0
             except BrokerError as error:
                 self.trouble = str(error)
@@ -160,9 +165,10 @@ class Fetcher:
             free = self._runners.free
         now = time.monotonic()
         if now >= self._check_at:
-            self._check_at = now + self._desk.lease / 2
+            self._check_at = now + self._idling.check_again_in(self._desk.lease / 2)
             await self._find_lost_reads()
-        if now >= self._due_at and await self._take_due(free):
+            self._hungry |= self._idling.is_resting  # Once in a while by itself, whatever was heard.
+        if now >= self._due_at and not self._idling.sees_to_retries and await self._take_due(free):
             return
         if self._paused and not self._fetching.open_levels:
             await self._sleep(self._due_at - time.monotonic())
@@ -202,6 +208,7 @@ class Fetcher:
             return False
         self.read_at = time.monotonic()
         self._stats.vanished += reply.vanished
+        self._idling.looked(reply)
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
             self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
@@ -227,6 +234,7 @@ class Fetcher:
         """Read from other levels from now on: somebody paused or resumed some."""
         before, self._paused = self._paused, paused
         self._fetching.hold(paused)
+        self._idling.changed()
         self._hungry, self._focus = True, None
         if before - paused:
             # Their due retries were walked over until now.
@@ -237,7 +245,12 @@ class Fetcher:
 
     async def _block(self, free: int) -> list[Delivery]:
         """Wait for new entries, no longer than to the next due retry."""
-        seconds = min(POLL, self._due_at - time.monotonic())
+        now = time.monotonic()
+        seconds = min(POLL, self._due_at - now)
+        news = await self._idling.wait(seconds, self._check_at - now)
+        if news is not None:
+            self._hungry = news
+            return []
         if seconds <= 0.001:
             await asyncio.sleep(seconds)  # Too short for a blocking read; not to be spun through either.
             return []
@@ -268,6 +281,7 @@ class Fetcher:
         """Begin what was fetched; what there is no room for, or a limit holds back, is put aside."""
         if not taken:
             return
+        self._idling.work()
         taken.sort(key=lambda delivery: -delivery.level)
         free = self._runners.free
         self._stats.fetched += len(taken)
@@ -337,7 +351,7 @@ class Fetcher:
                 raise  # Missing although it was to be created: an operator dropped it.
             except OUTAGE as error:
                 self._say_away(error)
-                await self._sleep(backoff.next())
+                await self._until_back(backoff)
             except BrokerError as error:
                 self.trouble = str(error)
                 logger.error("cannot create the group", extra={"where": self._where, "error": self.trouble})  # noqa: TRY400
@@ -350,6 +364,12 @@ class Fetcher:
         self._is_unknown = True
         self._away = True
         self._desk.outages.away(self._who, error)
+
+    async def _until_back(self, backoff: Backoff) -> None:
+        """Wait before the next try; where many wait, until the one that tries for all of them had an answer."""
+        await self._sleep(backoff.next())
+        while self._idling.is_away and not self._stopping:
+            await self._sleep(backoff.next())
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not through a stop."""

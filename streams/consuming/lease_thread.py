@@ -7,15 +7,18 @@ a second for nothing. This one looks at all of them in one go, and wakes only th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from streams.broker import Broker
-from streams.broker.link import Link
 from streams.broker.settle import link_for_leases
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 logger = logging.getLogger("streams.consumer")
 
@@ -79,26 +82,31 @@ class LeaseThread:
     async def _run(self, broker: Broker) -> None:
         link = link_for_leases(broker)
         running: dict[Keeper, asyncio.Task[None]] = {}
+        ended = asyncio.Event()
         try:
-            while self._start_new(running, link):
+            while self._start_new(running, link, ended):
                 now = time.monotonic()
                 for keeper in running:
                     keeper.look(now)
-                # Whoever stops is waited for by its consumer, which need not wait for a tick.
-                await asyncio.wait(running.values(), timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK):
+                        # Whoever stops is waited for by its consumer, which need not wait for a tick.
+                        await ended.wait()
+                ended.clear()
                 for keeper in [keeper for keeper, task in running.items() if task.done()]:
                     self._remove(keeper, running.pop(keeper))
         finally:
             await link.close()
 
-    def _start_new(self, running: dict[Keeper, asyncio.Task[None]], link: Link) -> bool:
+    def _start_new(self, running: dict[Keeper, asyncio.Task[None]], link: Link, ended: asyncio.Event) -> bool:
         """Start those that were added; False: there is none left, and this thread is not the one any more."""
         with self._lock:
             if not self._keepers:
                 self._thread = None
                 return False
             for keeper in self._keepers - running.keys():
-                running[keeper] = asyncio.create_task(keeper.keep(link), name="streams-leases")
+                task = running[keeper] = asyncio.create_task(keeper.keep(link), name="streams-leases")
+                task.add_done_callback(lambda _: ended.set())
             return True
 
     def _remove(self, keeper: Keeper, task: asyncio.Task[None]) -> None:

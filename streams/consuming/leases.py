@@ -18,14 +18,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery
-from streams.broker.link import Link
 from streams.broker.settle import Postponed, Settling
 from streams.consuming.desk import Desk
 from streams.consuming.lease_thread import LeaseThread
 from streams.errors import BrokerError
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 logger = logging.getLogger("streams.consumer")
 

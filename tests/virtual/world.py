@@ -67,6 +67,7 @@ class World:
         self.outages = Outages("world")
         self.clock = SimpleNamespace(now=loop.time, observe=lambda _: None, ahead=0.0)
         self.address = "model"
+        self.is_spread = False
 
     def keys(self, stream: str) -> Keys:
         return Keys(stream)
