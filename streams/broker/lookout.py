@@ -34,6 +34,8 @@ CROWD = 24
 POLL = 0.5
 """Seconds between two looks for what nobody announces: retries and pauses, and that the streams are there."""
 _KEYS_PER_CALL = 1000
+_STARTS = 16
+"""So many groups of a process are declared at once."""
 
 
 class Watch:
@@ -88,6 +90,8 @@ class Lookout:
         broker: an open broker.
 
     Attributes:
+        starting: held while a group is declared, or looks for losses, so that hundreds do not wait for each other's
+            answers until their time is over.
         heard_at: when the server last said that there is no retry and no pause (monotonic seconds; 0.0: never).
     """
 
@@ -102,6 +106,7 @@ class Lookout:
         self._news = asyncio.Event()
         self._here = asyncio.Event()
         self._here.set()
+        self.starting = asyncio.Semaphore(_STARTS)
         self.heard_at = 0.0
 
     @classmethod
@@ -126,15 +131,17 @@ class Lookout:
         """Somebody will not any more; the last one closes the connections."""
         self._inside -= 1
         self._consumers -= consumes
-        if self._inside or self._looking is None or self._ears is None:
+        if self._inside:
+            return
+        # Who enters next may do so in another event loop.
+        self._news, self._here, self.starting = asyncio.Event(), asyncio.Event(), asyncio.Semaphore(_STARTS)
+        self._here.set()
+        if self._looking is None or self._ears is None:
             return
         looking, ears, self._looking, self._ears = self._looking, self._ears, None, None
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
         await ears.close()
-        # Who enters next may do so in another event loop.
-        self._news, self._here = asyncio.Event(), asyncio.Event()
-        self._here.set()
 
     def watch(self, positions: Mapping[str, bytes], absent: Iterable[str] = ()) -> Watch:
         """Begin to watch. Whoever entered calls this, and ``forget`` in the end."""

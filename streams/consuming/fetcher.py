@@ -120,7 +120,7 @@ class Fetcher:
         while not self._stopping:
             try:
                 if self._is_unknown and self.on_return is not None:
-                    await self.on_return()
+                    await self._in_turn(self.on_return)
                 self._is_unknown = False
                 await self._step()
             except GroupMissing as error:
@@ -346,7 +346,7 @@ class Fetcher:
     async def _until_it_works(self, call: Callable[[], Awaitable[None]], backoff: Backoff) -> None:
         while not self._stopping:
             try:
-                await call()
+                await self._in_turn(call)
             except (AccessDenied, GroupMissing):
                 raise  # Missing although it was to be created: an operator dropped it.
             except OUTAGE as error:
@@ -358,6 +358,12 @@ class Fetcher:
                 await self._sleep(_WRONG_TYPE_WAIT)
             else:
                 return
+
+    async def _in_turn(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Call, when not too many groups of this process do; not any more if it is to stop by then."""
+        async with self._idling.starting:
+            if not self._stopping:
+                await call()
 
     def _say_away(self, error: BrokerError) -> None:
         self.trouble = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Self
 
@@ -54,6 +55,11 @@ class Idling:
         """Start at rest where there are many: a group without events then opens no connection."""
         if self._may_rest:
             await self._rest()
+
+    @property
+    def starting(self) -> asyncio.Semaphore:
+        """To be held while the group is declared, or looks for losses: not all groups of a process do at once."""
+        return self._lookout.starting
 
     @property
     def heard_at(self) -> float:

@@ -932,6 +932,11 @@ MUTANTS = (
         (MANY,), "a busy group of many shares its connection with the sweeps of all others",
     ),
     Mutant(
+        "all-start-at-once", "consuming/fetcher.py",
+        "        async with self._idling.starting:\n            if not self._stopping:\n                await call()\n", "        await call()\n",
+        (MANY,), "where the server is slow, hundreds of groups wait for each other's answers until their time is over",
+    ),
+    Mutant(
         "lookout-never-back", "broker/lookout.py",
         "                    self._here.set()\n                    self.heard_at", "                    self.heard_at",
         (MANY,), "after an outage the groups of a large process do nothing any more",

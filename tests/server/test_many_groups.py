@@ -123,6 +123,24 @@ async def test_an_idle_group_is_woken_works_by_itself_and_rests_again(broker):
         assert len(many.handled) == 3
 
 
+async def test_not_all_start_at_once(broker, monkeypatch):
+    """The answers to hundreds of first calls on one connection would come too late for the last ones."""
+    ensure, under_way, most = Fetching.ensure_group, 0, 0
+
+    async def counted(self):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await ensure(self)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Fetching, "ensure_group", counted)
+    async with crowd(broker, count=40):
+        assert 1 < most <= 16
+
+
 async def test_what_comes_between_where_a_group_is_and_waiting_is_heard(broker, monkeypatch):
     positions, missed = Fetching.positions, asyncio.Event()
 
