@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streams.broker import Broker
 from streams.broker.admit import Admitting
@@ -14,6 +15,7 @@ from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.holding import Holding
 from streams.broker.lanes import FetchingByKey, Ways
+from streams.broker.lookout import Lookout
 from streams.broker.redeclare import Redeclaring
 from streams.broker.settle import Settling
 from streams.codec import MAX_EVENT_BYTES
@@ -23,8 +25,10 @@ from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
+from streams.consuming.idle import Idling
 from streams.consuming.isolation import Isolation
 from streams.consuming.lane_fetcher import LaneFetcher
+from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
@@ -37,6 +41,9 @@ from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
 from streams.priority import Levels, Turns, checked_wait, checked_weights
 from streams.vitals import ConsumerVitals
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 logger = logging.getLogger("streams.consumer")
 
@@ -152,15 +159,19 @@ class Consumer:
         self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
         holding = Holding(broker, keys, options.levels, self.group, self.name)
         holder = Holder(desk, holding, self._settler)
-        roles = (self._runners, self._settler, options.turns(), gate, holder)
+        lookout = Lookout.of(broker)
         self._fetching: Fetching
         self._fetcher: Fetcher
         if options.lanes:
             reads = (broker, keys, desk.levels, self.group, self.name, declaring, self._ways, options.levels)
             self._fetching = by_key = FetchingByKey(*reads, options.lease)
+            self._idling = Idling(desk, by_key, self._settler, lookout, skips_looks=False)
+            roles = (self._runners, self._settler, self._idling, options.turns(), gate, holder)
             self._fetcher = LaneFetcher(desk, by_key, *roles)
         else:
             self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring, options.lease)
+            self._idling = Idling(desk, self._fetching, self._settler, lookout, skips_looks=gate is None)
+            roles = (self._runners, self._settler, self._idling, options.turns(), gate, holder)
             self._fetcher = Fetcher(desk, self._fetching, *roles)
         self._redeclaring = Redeclaring(broker, keys, options.levels, self.group, router.limits())
         self._fetcher.on_declare = self._declare_limits
@@ -220,7 +231,7 @@ class Consumer:
             self.stream,
             self.group,
             self._desk.levels.descending,
-            fetcher.read_at,
+            max(fetcher.read_at, self._idling.heard_at),
             fetcher.is_full,
             fetcher.trouble,
             self.busy,
@@ -260,6 +271,10 @@ class Consumer:
             AccessDenied: the credentials or permissions do not suffice.
             ConfigurationError: the stream is declared otherwise, e.g. for one group that is not this one.
         """
+        async with self._idling:
+            await self._run()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
 
         def lost(deliveries: list[Delivery]) -> None:
@@ -267,7 +282,7 @@ class Consumer:
                 loop.call_soon_threadsafe(self._runners.lost, deliveries)
 
         await self._chain.start(self._place)
-        leases = self._leases = LeaseKeeper(self._desk, self._make_settling, lost)
+        leases = self._leases = LeaseKeeper(self._desk, LeaseThread.of(self._broker), self._make_settling, lost)
         leases.start()
         self._runners.start(self.options.concurrency)
         self._desk.isolation.join(self._desk)
@@ -342,6 +357,6 @@ class Consumer:
             facts = {"where": f"{self.stream}/{self.group}", "limits": changed}
             logger.info("limits were changed; what waits for them is looked at anew", extra=facts)
 
-    def _make_settling(self) -> Settling:
+    def _make_settling(self, link: Link | None = None) -> Settling:
         keys, options = self._broker.keys(self.stream), self.options
-        return Settling(self._broker, keys, options.levels, self.group, self.name, self._ways)
+        return Settling(self._broker, keys, options.levels, self.group, self.name, self._ways, link)

@@ -59,7 +59,7 @@ class LossWatch:
             *(dead_of(consumer.group) for consumer in consumers),
             *(read_of(consumer.group, level) for consumer in consumers for level in levels),
         ]
-        self._marking = Marking(broker, broker.keys(self._stream))
+        self._marking = Marking(broker, broker.keys(self._stream), shared=True)
         self._marks: Marks = {}
         self._written: Marks | None = None
         self._looking = asyncio.Lock()

@@ -104,8 +104,8 @@ class Reclaimer:
         keys = broker.keys(stream)
         self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
         ways = Ways(options.lanes)
-        self._settling = Settling(broker, keys, options.levels, self.group, name, ways)
         link = self._reclaiming.link
+        self._settling = Settling(broker, keys, options.levels, self.group, name, ways, link)
         self._admitting = Admitting(broker, keys, options.levels, self.group, name, options.lease, link=link)
         self._mending = Mending(broker, keys, options.levels, self.group, ways) if options.lanes else None
         self._seat = Desk(self.stream, self.group, name)

@@ -20,6 +20,8 @@ from streams.version import __version__
 logger = logging.getLogger("streams.worker")
 EVERY = 10.0
 """Seconds between two notes."""
+_AT_ONCE = 32
+"""So many groups are noted in one go."""
 _MOST_RUNS = 20
 """Of what runs longest, so much is written down with its time."""
 _COUNTED = ("fetched", "done", "retried", "dead", "snoozed", "limited", "lost")
@@ -55,17 +57,22 @@ class Recorder:
 
     async def record(self, *, leaves: bool = False) -> None:
         """Write down what was done since the last time. ``leaves``: the worker ends, and is there no more."""
-        for at, consumer in enumerate(self._consumers):
-            counted = consumer.stats.as_dict()
-            before = self._written[at]
-            amounts = {name: counted[name] - before.get(name, 0) for name in _COUNTED}
-            rate = amounts["done"] / EVERY if before else 0.0
-            said = None if leaves else self._presence(at, consumer) | {"rate": round(rate, 2)}
-            try:
-                await self._stores[at].count(amounts, self._worker, said)
-            except BrokerError as error:
-                logger.debug("figures wait", extra={"error": str(error)})
-                continue
+        for first in range(0, len(self._consumers), _AT_ONCE):
+            some = range(first, min(first + _AT_ONCE, len(self._consumers)))
+            await asyncio.gather(*(self._note(at, leaves=leaves) for at in some))
+
+    async def _note(self, at: int, *, leaves: bool) -> None:
+        consumer = self._consumers[at]
+        counted = consumer.stats.as_dict()
+        before = self._written[at]
+        amounts = {name: counted[name] - before.get(name, 0) for name in _COUNTED}
+        rate = amounts["done"] / EVERY if before else 0.0
+        said = None if leaves else self._presence(at, consumer) | {"rate": round(rate, 2)}
+        try:
+            await self._stores[at].count(amounts, self._worker, said)
+        except BrokerError as error:
+            logger.debug("figures wait", extra={"error": str(error)})
+        else:
             self._written[at] = counted
 
     def _presence(self, at: int, consumer: Consumer) -> dict[str, Any]:

@@ -21,8 +21,8 @@ PLAYS = {f"streams.broker.{module}": TESTER for module in ("access", "connection
 PLAYS |= {"streams.broker.publish": "producer"} | {
     f"streams.broker.{module}": "worker"
     for module in (
-        "admit", "attend", "claims", "declare", "dedup", "fetch", "figures", "holding", "probe", "reclaim", "records",
-        "redeclare", "settle", "tracking", "watermarks",
+        "admit", "attend", "claims", "declare", "dedup", "ears", "fetch", "figures", "holding", "lookout", "probe",
+        "reclaim", "records", "redeclare", "settle", "tracking", "watermarks",
     )
 }  # fmt: skip
 """Every other module of the package is an operator, and everybody else a tester."""
@@ -36,7 +36,7 @@ def role_of(module: str) -> str:
 def play_roles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every connection be that of the role that its module plays."""
     plain_link = Broker.link
-    controls: dict[tuple[int, str], Link] = {}
+    controls: dict[tuple[int, str, int], Link] = {}
 
     def link_of(broker: Broker, role: str, depth: int) -> Link:
         if not broker.url.startswith(f"redis://{TESTER}:secret@"):
@@ -50,16 +50,22 @@ def play_roles(monkeypatch: pytest.MonkeyPatch) -> None:
     def link(self: Broker, depth: int = 1) -> Link:
         module = sys._getframe(1).f_globals["__name__"]
         role = role_of(module)
-        if module == "streams.broker.publish" and depth == 1:
-            role = "worker"  # The scheduler.
         return link_of(self, role, depth)
 
-    def control(self: Broker) -> Link:
-        role = role_of(sys._getframe(1).f_globals["__name__"])
-        found = controls.get((id(self), role))
+    def for_all(self: Broker, depth: int) -> Link:
+        module = sys._getframe(2).f_globals["__name__"]
+        role = "worker" if module == "streams.broker.publish" else role_of(module)  # The scheduler.
+        found = controls.get((id(self), role, depth))
         if found is None or found not in self._links:
-            found = controls[id(self), role] = link_of(self, role, 1)
+            found = controls[id(self), role, depth] = link_of(self, role, depth)
         return found
+
+    def control(self: Broker) -> Link:
+        return for_all(self, 1)
+
+    def shared(self: Broker) -> Link:
+        return for_all(self, 32)
 
     monkeypatch.setattr(Broker, "link", link)
     monkeypatch.setattr(Broker, "control", property(control))
+    monkeypatch.setattr(Broker, "shared", property(shared))

@@ -192,6 +192,11 @@ class ClusterLink(Link):
         for link in list(self._links.values()):
             await link.close()
 
+    async def rest(self) -> None:
+        """Close the connections until they are needed again, those that are not in use."""
+        for link in list(self._links.values()):
+            await link.rest()
+
     def leave(self, stay: Callable[[str, int], bool]) -> bool:
         """Drop the connections to nodes that serve no slot any more; returns whether there are any."""
         links = list(self._links.values())

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "memory://"
 EMBEDDED = ("embedded://", "memory://")
+_AT_ONCE = 32
+"""Round trips under way at once on the connection that the roles of a worker share."""
 
 
 class ServerClock:
@@ -90,6 +92,7 @@ class Broker:
         self._cluster: Cluster | None = None
         self._links: set[Link] = set()
         self._control: Link | None = None
+        self._shared: Link | None = None
         self.observers = NOBODY
         self.outages = Outages(self.address)
         self.was_reached = False
@@ -130,6 +133,21 @@ class Broker:
         if self._control is None:
             self._control = self.link()
         return self._control
+
+    @property
+    def shared(self) -> Link:
+        """The connection that the roles of a worker share for what is not on a hot path.
+
+        When it is lost, all that is under way is; each role tries again. What somebody calls goes by ``control``.
+        """
+        if self._shared is None:
+            self._shared = self.link(_AT_ONCE)
+        return self._shared
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether its keys are on several servers, so that one command reaches some of them only."""
+        return self._cluster is not None
 
     def keys(self, stream: str) -> Keys:
         """The keys of a stream on this broker."""
@@ -190,7 +208,7 @@ class Broker:
         for link in list(self._links):
             await link.close()
         self._links.clear()
-        self._control = None
+        self._control = self._shared = None
         if self._dial is not None:
             await self._dial.close()
         if self._embedded is not None:

@@ -12,7 +12,7 @@ from streams.broker.declare import Declared, Declaring
 from streams.broker.leaving import leave
 from streams.broker.scripts import Command, Script
 from streams.declaration import AS_IT_IS
-from streams.errors import BrokerError, OutOfMemory, WrongKeyType
+from streams.errors import BrokerError, GroupMissing, OutOfMemory, WrongKeyType
 from streams.event import Event
 from streams.keys import PARKED, WAITING, Keys
 from streams.limit import Limit
@@ -140,7 +140,8 @@ class Fetching:
         self._consumer = consumer
         self._lease = round(lease * 1000)
         self._blocking = broker.link()
-        self._link = broker.link()
+        self._link = self._own = broker.link()
+        self._shared = broker.shared
         self._streams = [keys.level(level) for level in self._levels]
         self._open, self._open_streams = self._levels, self._streams
         self._due_from = self._from_the_beginning()
@@ -148,6 +149,39 @@ class Fetching:
         """Level to the newest entry id that was given out here, of new entries."""
         self._level_of = {keys.level(level).encode(): level for level in self._levels}
         self._head = ("XREADGROUP", "GROUP", group, consumer, "COUNT")
+
+    @property
+    def waits_for(self) -> tuple[str, str]:
+        """Keys that exist only while a retry of the group waits, or something of its stream is paused."""
+        return self._keys.retry(self._group), self._keys.paused()
+
+    async def positions(self) -> dict[str, bytes]:
+        """How far the group is on each open level: stream key and the id of the last entry that it was given.
+
+        Raises:
+            GroupMissing: it does not exist on one of them.
+        """
+        found: dict[str, bytes] = {}
+        replies = await self._link.batch([("XINFO", "GROUPS", key) for key in self._open_streams])
+        for key, reply in zip(self._open_streams, replies, strict=True):
+            if isinstance(reply, BrokerError):
+                raise reply
+            rows = [{row[i]: row[i + 1] for i in range(0, len(row), 2)} for row in reply]
+            mine = [row for row in rows if row[b"name"] == self._group.encode()]
+            if not mine:
+                raise GroupMissing(f"there is no group {self._group} on {key}")
+            found[key] = mine[0][b"last-delivered-id"]
+        return found
+
+    async def rest(self) -> None:
+        """Do without connections of its own until ``rise``; what is asked goes along the one that all share."""
+        self._link = self._shared
+        await self._own.rest()
+        await self._blocking.rest()
+
+    def rise(self) -> None:
+        """Have connections of its own again, with the next command."""
+        self._link = self._own
 
     async def ensure_group(self) -> Declared:
         """Declare the group and create it on every level where it is missing; see ``Declaring.declare``.
@@ -345,7 +379,7 @@ class Fetching:
     async def close(self) -> None:
         """Close its connections."""
         await self._blocking.close()
-        await self._link.close()
+        await self._own.close()
 
     def _deliveries(self, reply: Any) -> list[Delivery]:
         found: list[Delivery] = []

@@ -47,7 +47,7 @@ class FigureStore:
         said = b"" if presence is None else orjson.dumps({**presence, "at": round(now, 3)})
         kept = (*(1000 * KEPT[span] for span in (MINUTE, HOUR, DAY)), 1000 * _WORKERS_KEPT)
         pairs = [part for pair in amounts.items() if pair[1] for part in pair]
-        await self._broker.control.call(*_COUNT.command(keys, *kept, worker, said, *pairs))
+        await self._broker.shared.call(*_COUNT.command(keys, *kept, worker, said, *pairs))
 
     async def workers(self) -> dict[str, dict[str, Any]]:
         """Who works for the group, by name, as each said last. One command."""

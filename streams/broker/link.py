@@ -92,6 +92,10 @@ class Link(ABC):
         """Close it for good. Idempotent. From another event loop than its own: make it of no use to who has it."""
 
     @abstractmethod
+    async def rest(self) -> None:
+        """Close the connection until it is needed again, unless it is in use."""
+
+    @abstractmethod
     async def primaries(self) -> dict[str, Link]:
         """A link to each server that has a part of the keys, by the server's name; one without a name has them all."""
 
@@ -202,6 +206,12 @@ class NodeLink(Link):
             return
         self._wire = None
         await wire.close(wait=True)
+
+    async def rest(self) -> None:
+        """Close the connection until it is needed again, unless it is in use."""
+        wire = self._wire
+        if wire is not None and not wire.awaited and not self._connecting.locked():
+            await self._drop(wire)
 
     async def primaries(self) -> dict[str, Link]:
         """This one: the server has all keys."""

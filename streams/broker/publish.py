@@ -206,7 +206,9 @@ class Scheduling:
 
     def __init__(self, broker: Broker, keys: Keys, levels: Levels) -> None:
         self._clock = broker.clock
-        self._link = broker.link()
+        self._link = broker.shared
+        self.waits_for = keys.scheduled()
+        """The key that exists only while something is scheduled."""
         streams = (keys.level(level) for level in levels.descending)
         self._keys = (keys.scheduled(), keys.scheduled_fields(), *streams)
         self._levels = levels.descending

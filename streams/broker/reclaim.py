@@ -39,7 +39,7 @@ class Reclaiming:
 
     def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
         self._clock = broker.clock
-        self.link = self._link = broker.link()
+        self.link = self._link = broker.shared
         self._levels = levels.descending
         self._group = group
         self._consumer = consumer

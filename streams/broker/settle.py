@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
@@ -15,6 +15,9 @@ from streams.keys import PARKED, Keys
 from streams.lanes import NO_LANES
 from streams.priority import Levels
 
+if TYPE_CHECKING:
+    from streams.broker.link import Link
+
 _ACK = Script("ack")
 _POSTPONE = Script("postpone")
 _DEAD_LETTER = Script("dead_letter")
@@ -22,6 +25,8 @@ _RENEW = Script("renew")
 
 DONE, LOST, VANISHED = 1, 0, -1
 _MOST = 500
+_AT_ONCE = 32
+"""Round trips under way at once on a connection that many share."""
 
 
 class Postponed(NamedTuple):
@@ -52,6 +57,11 @@ class Settlement(NamedTuple):
     ready: int = 0
 
 
+def link_for_leases(broker: Broker) -> Link:
+    """The connection on which the lease keepers of a process write."""
+    return broker.link(_AT_ONCE)
+
+
 def was_written(statuses: Mapping[tuple[int, str], int], delivery: Delivery, *, certain: bool) -> bool:
     """Whether an outcome was written: it is said so, or it is lost to a trip before, whose answer never came."""
     status = statuses.get(delivery.place)
@@ -67,10 +77,18 @@ class Settling:
         levels: of the stream.
         group, consumer: names.
         ways: how the entries of the group are lined up; None: they are not.
+        link: somebody's connection to write on; None: one of its own.
     """
 
-    def __init__(
-        self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str, ways: Ways | None = None
+    def __init__(  # noqa: PLR0913 - of what, for whom, and by which way
+        self,
+        broker: Broker,
+        keys: Keys,
+        levels: Levels,
+        group: str,
+        consumer: str,
+        ways: Ways | None = None,
+        link: Link | None = None,
     ) -> None:
         self._ways = ways or Ways(NO_LANES)
         self._place = Place.of(keys, levels, group)
@@ -80,7 +98,8 @@ class Settling:
         self._levels = levels.descending
         self._group = group
         self._consumer = consumer
-        self._link = broker.link()
+        self._own = link is None
+        self._link = link or broker.link()
         self._config = keys.config()
         self._renewed = [self._config, *(keys.level(level) for level in self._levels), keys.attempts(group)]
         self._index = {level: i + 2 for i, level in enumerate(self._levels)}
@@ -172,9 +191,15 @@ class Settling:
             lost += [part[position - 1] for position in reply[1:]]
         return lost
 
+    async def rest(self) -> None:
+        """Do without a connection until there is something to write."""
+        if self._own:
+            await self._link.rest()
+
     async def close(self) -> None:
-        """Close its connection."""
-        await self._link.close()
+        """Close its connection, if it is its own."""
+        if self._own:
+            await self._link.close()
 
     def _ack(self, level: int, deliveries: Sequence[Delivery]) -> Command:
         ids = [delivery.entry_id for delivery in deliveries]

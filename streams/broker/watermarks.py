@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -19,6 +19,9 @@ from streams.broker.scripts import Command
 from streams.broker.stored import json_object, pairs, real, whole
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
 from streams.keys import Keys, entry_order
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 SAME = 60.0
 """Seconds within which what several workers notice at the same place is one loss."""
@@ -136,11 +139,17 @@ class Marking:
     Args:
         broker: an open broker.
         keys: of the stream.
+        shared: it is a worker's, and uses the connection that all roles of the worker share.
     """
 
-    def __init__(self, broker: Broker, keys: Keys) -> None:
+    def __init__(self, broker: Broker, keys: Keys, *, shared: bool = False) -> None:
         self._broker = broker
         self._keys = keys
+        self._is_shared = shared
+
+    @property
+    def _link(self) -> Link:
+        return self._broker.shared if self._is_shared else self._broker.control
 
     async def look(self, places: Iterable[str]) -> dict[str, Mark | None]:
         """How far each place is now; None: it is not there. One command per place, one round trip.
@@ -167,7 +176,7 @@ class Marking:
 
     async def furthest(self) -> Furthest | None:
         """The scheduled event whose time comes last. One command."""
-        row = await self._broker.control.call("ZRANGE", self._keys.scheduled(), -1, -1, "WITHSCORES")
+        row = await self._link.call("ZRANGE", self._keys.scheduled(), -1, -1, "WITHSCORES")
         due = real(row[1], -1.0) if row else -1.0  # A time that is none tells nothing.
         return Furthest(row[0].decode("utf-8", "replace"), due / 1000) if due >= 0 else None
 
@@ -175,7 +184,7 @@ class Marking:
         """The loss of a scheduled event whose time has not come and that is not there. One command."""
         if event is None or event.due <= self._broker.clock.now() + _SOON:
             return {}
-        if await self._broker.control.call("ZSCORE", self._keys.scheduled(), event.member) is not None:
+        if await self._link.call("ZSCORE", self._keys.scheduled(), event.member) is not None:
             return {}
         due = datetime.fromtimestamp(event.due, UTC)
         return {SCHEDULED: Loss(f"{due:%Y-%m-%d %H:%M:%S} UTC", "", 1)}
@@ -184,7 +193,7 @@ class Marking:
         """The marks and the losses that are written down. One command."""
         marks: Marks = {}
         losses: Losses = {}
-        for name, value in pairs(await self._broker.control.call("HGETALL", self._keys.watermarks())).items():
+        for name, value in pairs(await self._link.call("HGETALL", self._keys.watermarks())).items():
             if name.startswith(_LOST):
                 if loss := _read_loss(value):
                     losses[name.removeprefix(_LOST)] = loss
@@ -202,7 +211,7 @@ class Marking:
             commands.append(("HSET", self._keys.watermarks(), *pairs))
         if gone:
             commands.append(("HDEL", self._keys.watermarks(), *gone))
-        _raise_first(await self._broker.control.batch(commands))
+        _raise_first(await self._link.batch(commands))
 
     async def report(self, losses: Mapping[str, Loss], by: str) -> Losses:
         """Write losses down until an operator takes them off; returns those that nobody has written down before.
@@ -213,7 +222,7 @@ class Marking:
         now = self._broker.clock.now()
         told = {place: _joined(loss, known.get(place), now, by) for place, loss in losses.items()}
         commands = [("HSET", self._keys.watermarks(), _LOST + place, _packed(loss)) for place, loss in told.items()]
-        replies = await self._broker.control.batch(commands)
+        replies = await self._link.batch(commands)
         _raise_first(replies)
         return {
             place: losses[place]
@@ -238,12 +247,12 @@ class Marking:
                 [*(_LOST + place for place in told), *(place for place in fresh if now[place] is None)],
             )
             row = ("action", "repair", "what", "losses", "count", count, "by", by)
-            await self._broker.control.call("XADD", self._keys.audit(), "MAXLEN", "~", 10_000, "*", *row)
+            await self._link.call("XADD", self._keys.audit(), "MAXLEN", "~", 10_000, "*", *row)
         return count
 
     async def forget(self, group: str, levels: Iterable[int]) -> None:
         """Nobody expects anything of a group any more."""
-        await self._broker.control.call("HDEL", self._keys.watermarks(), *(read_of(group, level) for level in levels))
+        await self._link.call("HDEL", self._keys.watermarks(), *(read_of(group, level) for level in levels))
 
     def _question(self, place: str) -> Command:
         kind, _, rest = place.partition(":")
@@ -252,7 +261,7 @@ class Marking:
         return ("XINFO", "STREAM", self._keys.dead(rest) if kind == "dead" else self._keys.level(int(rest)))
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._broker.control.batch(commands)
+        replies = await self._link.batch(commands)
         for reply in replies:
             if isinstance(reply, (AccessDenied, BrokerUnavailable)):
                 raise reply

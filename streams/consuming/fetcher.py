@@ -14,6 +14,7 @@ from streams.broker.outages import OUTAGE
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
+from streams.consuming.idle import Idling
 from streams.consuming.isolation import Suspects
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
@@ -44,11 +45,13 @@ class Fetcher:
         fetching: Fetching,
         runners: Runners,
         settler: Settler,
+        idling: Idling,
         turns: Turns | None = None,
         gate: Gate | None = None,
         holder: Holder | None = None,
     ) -> None:
         self._desk = desk
+        self._idling = idling
         self._gate = gate
         self._holder = holder
         self._turns = turns
@@ -102,6 +105,7 @@ class Fetcher:
         self._runners.slot_freed.set()
         self._stop_news.set()
         self._isolation.tell()
+        self._idling.stop()
 
     async def run(self) -> None:
         """Fetch until stopped.
@@ -117,11 +121,12 @@ class Fetcher:
 
     async def _fetch(self) -> None:
         backoff = Backoff()
+        await self._idling.begin()
         await self._until_it_works(self._create_group, backoff)
         while not self._stopping:
             try:
                 if self._is_unknown and self.on_return is not None:
-                    await self.on_return()
+                    await self._in_turn(self.on_return)
                 self._is_unknown = False
                 await self._turn()
             except GroupMissing as error:
@@ -133,7 +138,7 @@ class Fetcher:
             except OUTAGE as error:
                 self._say_away(error)
                 self._desk.unsure = True
-                await self._sleep(backoff.next())
+                await self._until_back(backoff)
                 self._check_at = 0.0
             except BrokerError as error:
                 self.trouble = str(error)
@@ -197,9 +202,10 @@ class Fetcher:
             free = self._runners.free
         now = time.monotonic()
         if now >= self._check_at:
-            self._check_at = now + self._desk.lease / 2
+            self._check_at = now + self._idling.check_again_in(self._desk.lease / 2)
             await self._find_lost_reads()
-        if now >= self._due_at and await self._take_due(free):
+            self._hungry |= self._idling.is_resting  # Once in a while by itself, whatever was heard.
+        if now >= self._due_at and not self._idling.sees_to_retries and await self._take_due(free):
             return
         if self._paused and not self._fetching.open_levels:
             await self._sleep(self._due_at - time.monotonic())
@@ -240,6 +246,7 @@ class Fetcher:
         self.read_at = time.monotonic()
         self._stats.vanished += reply.vanished
         self._suspects.saw(reply.suspect)
+        self._idling.looked(reply)
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
             self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
@@ -265,6 +272,7 @@ class Fetcher:
         """Read from other levels from now on: somebody paused or resumed some."""
         before, self._paused = self._paused, paused
         self._fetching.hold(paused)
+        self._idling.changed()
         self._hungry, self._focus = True, None
         if before - paused:
             # Their due retries were walked over until now.
@@ -275,7 +283,12 @@ class Fetcher:
 
     async def _block(self, free: int) -> list[Delivery]:
         """Wait for new entries, no longer than to the next due retry."""
-        seconds = min(POLL, self._due_at - time.monotonic())
+        now = time.monotonic()
+        seconds = min(POLL, self._due_at - now)
+        news = await self._idling.wait(seconds, self._check_at - now)
+        if news is not None:
+            self._hungry = news
+            return []
         if seconds <= 0.001:
             await asyncio.sleep(seconds)  # Too short for a blocking read; not to be spun through either.
             return []
@@ -310,6 +323,7 @@ class Fetcher:
         """
         if not taken:
             return
+        self._idling.work()
         taken.sort(key=lambda delivery: -delivery.level)
         free = self._runners.free
         self._stats.fetched += len(taken)
@@ -381,12 +395,12 @@ class Fetcher:
     async def _until_it_works(self, call: Callable[[], Awaitable[None]], backoff: Backoff) -> None:
         while not self._stopping:
             try:
-                await call()
+                await self._in_turn(call)
             except (AccessDenied, GroupMissing):
                 raise  # Missing although it was to be created: an operator dropped it.
             except OUTAGE as error:
                 self._say_away(error)
-                await self._sleep(backoff.next())
+                await self._until_back(backoff)
             except BrokerError as error:
                 self.trouble = str(error)
                 logger.error("cannot create the group", extra={"where": self._where, "error": self.trouble})  # noqa: TRY400
@@ -394,11 +408,23 @@ class Fetcher:
             else:
                 return
 
+    async def _in_turn(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Call, when not too many groups of this process do; not any more if it is to stop by then."""
+        async with self._idling.starting:
+            if not self._stopping:
+                await call()
+
     def _say_away(self, error: BrokerError) -> None:
         self.trouble = str(error)
         self._is_unknown = True
         self._away = True
         self._desk.outages.away(self._who, error)
+
+    async def _until_back(self, backoff: Backoff) -> None:
+        """Wait before the next try; where many wait, until the one that tries for all of them had an answer."""
+        await self._sleep(backoff.next())
+        while self._idling.is_away and not self._stopping:
+            await self._sleep(backoff.next())
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not through a stop."""

@@ -11,6 +11,7 @@ from streams.consuming.desk import Desk
 from streams.consuming.fetcher import POLL, Fetcher
 from streams.consuming.gate import Gate
 from streams.consuming.holder import Holder
+from streams.consuming.idle import Idling
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import BrokerError
@@ -31,11 +32,12 @@ class LaneFetcher(Fetcher):
         fetching: FetchingByKey,
         runners: Runners,
         settler: Settler,
+        idling: Idling,
         turns: Turns | None = None,
         gate: Gate | None = None,
         holder: Holder | None = None,
     ) -> None:
-        super().__init__(desk, fetching, runners, settler, turns, gate, holder)
+        super().__init__(desk, fetching, runners, settler, idling, turns, gate, holder)
         self._by_key = fetching
         self._ready = asyncio.Event()
         self._is_blocked = False
@@ -65,7 +67,9 @@ class LaneFetcher(Fetcher):
         try:
             if self._ready.is_set():
                 return []
-            if seconds <= 0.001:
+            if (news := await self._idling.wait(seconds, seconds)) is not None:
+                self._hungry = news
+            elif seconds <= 0.001:
                 await asyncio.sleep(max(0.0, seconds))
             else:
                 await self._fetching.wait(free, seconds, min(10.0, max(1.0, self._desk.lease / 3)))

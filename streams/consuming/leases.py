@@ -1,7 +1,8 @@
-"""The lease keeper: renews what a consumer holds, from a thread of its own.
+"""The lease keeper: renews what a consumer holds, from another thread.
 
 A handler that blocks the event loop (a plain ``time.sleep``, a long computation) would otherwise stop the renewals and
-lose every lease of the worker. The thread runs its own event loop and its own connection, so it uses the same code.
+lose every lease of the worker. The thread runs its own event loop and its own connection, so it uses the same code; all
+keepers of a process share it.
 For the same reason the thread gives back entries that wait for a runner while the loop is blocked: their handlers have
 not started, so if the process is killed now they must not count as stalled.
 
@@ -14,25 +15,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery
 from streams.broker.settle import Postponed, Settling
 from streams.consuming.desk import Desk
+from streams.consuming.lease_thread import TICK, LeaseThread
 from streams.errors import BrokerError
+
+if TYPE_CHECKING:
+    from streams.broker.link import Link
 
 logger = logging.getLogger("streams.consumer")
 
-_TICK = 0.05
 _LONGEST = 10.0
 """Seconds between renewals, however long the lease: whoever does not know it judges by 30 s and more."""
-_PATIENCE = 0.1
 _STILL = 1.0
 """Seconds that the thread was not run, from which on that is said."""
 _NAMED = 3
+_PATIENCE = 0.1
+_LAST_TRIP = 5.0
+"""Seconds that a trip which is under way gets when the consumer ends."""
 
 
 class LeaseKeeper:
@@ -40,83 +48,98 @@ class LeaseKeeper:
 
     Args:
         desk: the consumer's; what it holds is read, and what waits for a runner is taken if it waits too long.
-        make_settling: makes the broker's writer; called in the thread.
+        thread: that it runs in.
+        make_settling: makes the broker's writer, which uses the thread's connection; called in the thread.
         on_lost: told, in the thread, about leases that are lost.
     """
 
     def __init__(
         self,
         desk: Desk,
-        make_settling: Callable[[], Settling],
+        thread: LeaseThread,
+        make_settling: Callable[[Link], Settling],
         on_lost: Callable[[list[Delivery]], None],
     ) -> None:
         self._make_settling = make_settling
         self._desk = desk
         self._interval = min(desk.lease / 3, _LONGEST)
+        self._renew_at = 0.0
+        self._looked_at = math.inf
         self._late: list[Delivery] = []
         self._on_lost = on_lost
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._news: asyncio.Event | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="streams-leases", daemon=True)
+        self._thread = thread
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._end = asyncio.Event()
+        self._has_ended = False
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Run in the thread from now on."""
+        self._home = asyncio.get_running_loop()
+        self._thread.add(self)
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether leases are renewed."""
+        return not self._has_ended and self._thread.alive
 
     def stop(self) -> None:
-        """Let the thread renew nothing any more and end. Idempotent, and waits for nothing."""
+        """Renew nothing any more. Idempotent, and waits for nothing. May be called in any thread."""
         self._stopped.set()
-        loop, stop = self._loop, self._stop
-        if loop is not None and stop is not None:
+        loop, news = self._loop, self._news
+        if loop is not None and news is not None:
             with contextlib.suppress(RuntimeError):  # It has ended.
-                loop.call_soon_threadsafe(stop.set)
+                loop.call_soon_threadsafe(news.set)
 
     async def close(self) -> None:
-        """Stop the thread and wait for it."""
+        """Stop, and wait until nothing is under way any more."""
         self.stop()
-        await asyncio.to_thread(self._thread.join, 5.0)
-
-    def _main(self) -> None:
-        asyncio.run(self._keep())
-
-    async def _keep(self) -> None:
-        self._stop = stop = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        if self._stopped.is_set():
+        if not self.alive:
             return
-        settling = self._make_settling()
-        try:
-            await self._renew_until(stop, settling)
-        finally:
-            await settling.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_TRIP):
+                await self._end.wait()
 
-    async def _renew_until(self, stop: asyncio.Event, settling: Settling) -> None:
+    def ended(self) -> None:
+        """Called in the thread when ``keep`` has returned."""
+        self._has_ended = True
+        if self._home is not None:
+            with contextlib.suppress(RuntimeError):  # The consumer's loop has ended.
+                self._home.call_soon_threadsafe(self._end.set)
+
+    def look(self, now: float) -> None:
+        """Wake ``keep`` if something is to be renewed, or may have to be given back. Called in the thread."""
+        self._say_still(now - self._looked_at - TICK)
+        self._looked_at = now
+        if now >= self._renew_at and not self._desk.held:
+            self._renew_at = now + self._interval
+        if self._news is not None and (now >= self._renew_at or self._desk.unstarted or self._late):
+            self._news.set()
+
+    async def keep(self, link: Link) -> None:
+        """Renew until stopped. Runs in the thread."""
+        self._news = news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._renew_at = time.monotonic() + self._interval
+        settling = self._make_settling(link)
         backoff = Backoff(limit=min(1.0, self._interval))
-        renew_at = time.monotonic() + self._interval
-        while not stop.is_set():
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(min(_TICK, self._interval)):
-                    await stop.wait()
-                break
-            except TimeoutError:
-                self._say_still(time.monotonic() - began - _TICK)
+        while not self._stopped.is_set():
+            await news.wait()
+            news.clear()
+            if self._stopped.is_set():
+                return
             try:
                 await self._give_back(settling)
-                if time.monotonic() < renew_at:
+                if time.monotonic() < self._renew_at:
                     continue
                 await self._renew(settling)
             except BrokerError:
-                renew_at = time.monotonic() + backoff.next()
+                self._renew_at = time.monotonic() + backoff.next()
             else:
                 backoff.reset()
-                renew_at = time.monotonic() + self._interval
+                self._renew_at = time.monotonic() + self._interval
 
     def _say_still(self, seconds: float) -> None:
         """Say that no thread of the process ran for a while, and what was with handlers then."""

@@ -28,7 +28,9 @@ _TICK = 0.1
 
 
 class Runners:
-    """Starts handlers from a fixed number of tasks over one queue; no task and no timer per event.
+    """Starts handlers from a pool of tasks over one queue; no task and no timer per event.
+
+    A runner is made when there is work for it for the first time, and kept: a group without events has none.
 
     Whatever a handler does ends in an outcome: a return, any exception (SystemExit and a CancelledError of its own
     included), a timeout. A handler that does not end within ``cancel_grace`` after it was cancelled is abandoned: its
@@ -52,6 +54,9 @@ class Runners:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wanted = 1
         self._most = 0
+        self._made = 0
+        self._at_work = asyncio.Event()
+        self._at_work_since = 0.0
         self._end = Ending()
         self.slot_freed = asyncio.Event()
         self.abandoned: set[asyncio.Task[None]] = set()
@@ -61,7 +66,7 @@ class Runners:
     @property
     def missing(self) -> int:
         """How many runners are missing, so that fewer handlers can run at once than there are slots."""
-        return 0 if self._end.is_near else max(0, self._most - len(self._tasks))
+        return 0 if self._end.is_near else max(0, self._made - len(self._tasks))
 
     @property
     def free(self) -> int:
@@ -91,10 +96,8 @@ class Runners:
             self._wanted = 1
 
     def start(self, most: int) -> None:
-        """Start the pool: as many runners as there can ever be handlers at once."""
+        """Open the pool, for at most so many runners: as many as there can ever be handlers at once."""
         self._most = most
-        for _ in range(most):
-            self._add_runner()
 
     def dispatch(self, deliveries: Iterable[Delivery]) -> None:
         """Queue entries for the runners, highest level first."""
@@ -102,6 +105,9 @@ class Runners:
         for delivery in deliveries:
             self._desk.unstarted[id(delivery)] = (delivery, now)
             self._queue.append(delivery)
+        if not self._at_work.is_set():
+            self._at_work_since = now
+            self._at_work.set()
         self._wake(1)
 
     def lost(self, deliveries: Iterable[Delivery]) -> None:
@@ -116,9 +122,16 @@ class Runners:
                 self._cancel(run, "lost")
 
     async def watch(self) -> None:
-        """Enforce timeouts, abandon what does not end, and notice a blocked event loop. Runs until cancelled."""
+        """Enforce timeouts, abandon what does not end, and notice a blocked event loop. Runs until cancelled.
+
+        It sleeps while no handler runs: there is nothing to watch, and no handler to name for a loop that is blocked.
+        """
         last = time.monotonic()
         while True:
+            if not self.busy:
+                self._at_work.clear()
+                await self._at_work.wait()
+                last = self._at_work_since
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             if now - last > 1.0 + _TICK:
@@ -192,23 +205,30 @@ class Runners:
         self._wake(1)
 
     def _wake(self, most: int) -> None:
-        """Wake parked runners; each that finds work wakes two more.
+        """Wake parked runners, or make some; each that finds work wakes two more.
 
         Handlers that never wait are thus all run by the first one, without a task switch per event, and handlers that
         do wait are all started after a few turns of the loop.
         """
-        while most and self._queue and self._parked:
-            parked = self._parked.popleft()
-            if not parked.done():
+        while most and self._queue:
+            if self._parked:
+                parked = self._parked.popleft()
+                if parked.done():
+                    continue
                 parked.set_result(None)
-                most -= 1
+            elif self._made < self._most:
+                self._made += 1
+                self._add_runner()
+            else:
+                return
+            most -= 1
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker; a coroutine of a task has one
+        woken = True  # It was made because there is work.
         while not self._end.is_near:
-            woken = False
             while not self._queue:
                 parked = loop.create_future()
                 self._parked.append(parked)
@@ -216,6 +236,7 @@ class Runners:
                 woken = True
             delivery = self._queue.popleft()
             if woken:
+                woken = False
                 self._wake(2)
             if not self._claimed(delivery):
                 continue

@@ -88,6 +88,11 @@ class Settler:
         self._news.set()
         self._quiet.clear()
 
+    async def rest(self) -> None:
+        """Do without a connection until there is something to write."""
+        if not self.unsettled:
+            await self._settling.rest()
+
     async def wait_quiet(self) -> None:
         """Return once everything given so far is settled."""
         await self._quiet.wait()

@@ -49,6 +49,7 @@ LEASES = "tests/server/test_leases.py"
 WORKERS = "tests/process/test_workers.py"
 RELEASED = "tests/server/test_changed_limits.py::test_a_worker_lets_go_what_waits_for_limits_that_it_does_not_have"
 CHANGED_LIMITS = "tests/server/test_changed_limits.py"
+MANY = "tests/server/test_many_groups.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,8 +526,9 @@ MUTANTS = (
     ),
     Mutant(
         "lost-reads-not-found", "consuming/fetcher.py",
-        "            self._check_at = now + self._desk.lease / 2\n            await self._find_lost_reads()\n",
-        "            self._check_at = now + self._desk.lease / 2\n",
+        "            self._check_at = now + self._idling.check_again_in(self._desk.lease / 2)\n"
+        "            await self._find_lost_reads()\n",
+        "            self._check_at = now + self._idling.check_again_in(self._desk.lease / 2)\n",
         (VIRTUAL, EDGES), "events of a read whose answer was lost stay with a consumer that does not know of them",
     ),
     Mutant(
@@ -1125,5 +1127,45 @@ MUTANTS = (
         "queues-of-others-stay", "broker/admit.py",
         "known is not None and name.partition(\"=\")[0] not in known]", "False]",
         (CHANGED_LIMITS,), "what old workers put into a queue stays there when they are gone",
+    ),
+    Mutant(
+        "rests-from-now-on", "broker/fetch.py",
+        "found[key] = mine[0][b\"last-delivered-id\"]", "found[key] = b\"$\"",
+        (MANY,), "an event that comes just before an idle group waits with the others is not heard",
+    ),
+    Mutant(
+        "retries-of-who-rests-unseen", "broker/lookout.py",
+        "            if counts[2 * at : 2 * at + 2] != _expected(part):\n", "            if not part:\n",
+        (MANY,), "retries and pauses reach an idle group among many a minute late",
+    ),
+    Mutant(
+        "one-odd-stream-deafens-all", "broker/ears.py",
+        "            await self._find_odd(link, whose)\n            return\n", "            return\n",
+        (MANY,), "the groups that share a read with a broken stream hear of nothing",
+    ),
+    Mutant(
+        "works-without-connections", "consuming/idle.py",
+        "            self._is_resting = False\n            self._fetching.rise()\n", "            self._is_resting = False\n",
+        (MANY,), "a busy group of many shares its connection with the sweeps of all others",
+    ),
+    Mutant(
+        "all-start-at-once", "consuming/fetcher.py",
+        "        async with self._idling.starting:\n            if not self._stopping:\n                await call()\n", "        await call()\n",
+        (MANY,), "where the server is slow, hundreds of groups wait for each other's answers until their time is over",
+    ),
+    Mutant(
+        "lookout-never-back", "broker/lookout.py",
+        "                    self._here.set()\n                    self.heard_at", "                    self.heard_at",
+        (MANY,), "after an outage the groups of a large process do nothing any more",
+    ),
+    Mutant(
+        "lease-thread-looks-at-nobody", "consuming/lease_thread.py",
+        "                    keeper.look(now)\n", "                    pass\n",
+        (MANY,), "no lease is renewed",
+    ),
+    Mutant(
+        "blames-who-never-ran", "consuming/runners.py",
+        "            if not self.busy:\n                self._at_work.clear()\n                await self._at_work.wait()\n                last = self._at_work_since\n", "",
+        (MANY,), "a warning names handlers that have not run when the event loop was blocked",
     ),
 )  # fmt: skip

@@ -173,11 +173,11 @@ async def test_without_memory_a_worker_stays_ready_for_it_can_still_drain(make_s
 async def test_a_lease_keeper_that_died_is_noticed(broker, monkeypatch):
     dies = asyncio.Event()
 
-    async def keep(self) -> None:
+    async def keep(self, link) -> None:
         while not dies.is_set():
             await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(LeaseKeeper, "_keep", keep)
+    monkeypatch.setattr(LeaseKeeper, "keep", keep)
     async with running(broker) as run:
         assert (await run.live()).ok
         dies.set()

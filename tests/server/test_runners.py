@@ -198,7 +198,11 @@ async def test_a_runner_that_ends_is_replaced_counted_and_logged(broker, caplog)
     """Somebody cancels every task of the loop: what runs fails, what waits for work is replaced."""
     done: list[Any] = []
 
+    three = asyncio.Barrier(3)
+
     async def handler(event: Event) -> None:
+        if event.data == "three":
+            await three.wait()
         if event.data == "all":
             for task in asyncio.all_tasks():
                 if task.get_name() == "streams-runner" and task is not asyncio.current_task():
@@ -207,18 +211,21 @@ async def test_a_runner_that_ends_is_replaced_counted_and_logged(broker, caplog)
 
     async with consuming(broker, handler, concurrency=3) as consumer:
         producer = Producer(broker, "s")
+        await producer.publish_many(["three"] * 3, type="t")
+        await eventually(lambda: len(done) == 3, what="all runners to have had work")
         await producer.publish("all", type="t")
         await eventually(lambda: consumer._runners.replaced == 2, what="two runners to be replaced")
         assert consumer.vitals.missing == ()
         await producer.publish_many(range(6), type="t")
-        await eventually(lambda: len(done) == 7, what="the other events")
+        await eventually(lambda: len(done) == 10, what="the other events")
     assert sum("is replaced" in line.message for line in caplog.records) == 2
 
 
 async def test_a_missing_runner_fails_the_health(broker, monkeypatch):
     consumer = Consumer(broker, "s", "g", lambda event: None, ConsumerOptions(concurrency=4))
     running = asyncio.create_task(consumer.run())
-    await eventually(lambda: consumer.vitals.read_at, what="a first read")
+    await Producer(broker, "s").publish(1, type="t")
+    await eventually(lambda: consumer.stats.done, what="a runner to have had work")
     monkeypatch.setattr(consumer._runners, "_add_runner", lambda: None)
     next(iter(consumer._runners._tasks)).cancel()
     await eventually(lambda: consumer.vitals.missing == ("1 of 4 runners",), what="the health to tell")

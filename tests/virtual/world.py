@@ -19,6 +19,7 @@ from streams.broker.outages import Outages
 from streams.broker.settle import DONE, Buried, Postponed, Settlement
 from streams.consumer import Consumer, ConsumerOptions
 from streams.consuming.isolation import Isolation
+from streams.consuming.lease_thread import TICK
 from streams.consuming.leases import LeaseKeeper
 from streams.errors import BrokerUnavailable, Reject, Snooze
 from streams.event import Event
@@ -71,6 +72,7 @@ class World:
         self.outages = Outages("world")
         self.clock = SimpleNamespace(now=loop.time, observe=lambda _: None, ahead=0.0)
         self.address = "model"
+        self.is_spread = False
 
     def keys(self, stream: str) -> Keys:
         return Keys(stream)
@@ -321,9 +323,16 @@ class ModelSettling:
     """``Settling``, against the model."""
 
     def __init__(
-        self, world: World, keys: Keys, levels: Levels, group: str, consumer: str, ways: Ways | None = None
+        self,
+        world: World,
+        keys: Keys,
+        levels: Levels,
+        group: str,
+        consumer: str,
+        ways: Ways | None = None,
+        link: object = None,
     ) -> None:
-        del keys, levels, group, ways
+        del keys, levels, group, ways, link
         self.world = world
         self._consumer = consumer
 
@@ -352,7 +361,13 @@ class LoopKeeper(LeaseKeeper):
     """The lease keeper as a task of the same loop instead of a thread."""
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        self._task = asyncio.get_running_loop().create_task(self.keep(None))
+        self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.look(asyncio.get_running_loop().time())
 
     @property
     def alive(self) -> bool:
@@ -365,9 +380,11 @@ class LoopKeeper(LeaseKeeper):
         await super()._give_back(settling)
 
     async def close(self) -> None:
-        while self._stop is None:
+        while self._news is None:
             await asyncio.sleep(0)
-        self._stop.set()
+        self._ticking.cancel()
+        self._stopped.set()
+        self._news.set()
         await self._task
 
 
