@@ -15,6 +15,7 @@ from streams.broker.admit import Admitting, Ask
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.figures import FigureStore
 from streams.broker.reclaim import Reclaiming
+from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper
 from streams.errors import OutOfMemory
 from streams.why import Wanted, Why
@@ -239,5 +240,5 @@ async def test_a_handler_that_keeps_the_interpreter_is_said_with_its_event(broke
 
 async def test_a_long_lease_is_renewed_so_often_that_who_does_not_know_it_can_wait(broker):
     consumer = Consumer(broker, "s", "g", lambda _: None, ConsumerOptions(lease=600.0))
-    keeper = LeaseKeeper(consumer._desk, consumer._make_settling, lambda _: None)
+    keeper = LeaseKeeper(consumer._desk, LeaseThread.of(broker), consumer._make_settling, lambda _: None)
     assert keeper._interval == 10.0

@@ -249,8 +249,17 @@ def _short(result: object) -> str:
 class ModelFetching:
     """``Fetching``, against the model."""
 
-    def __init__(self, world: World, keys: Keys, levels: Levels, group: str, consumer: str, declaring: object) -> None:
-        del keys, group, declaring
+    def __init__(
+        self,
+        world: World,
+        keys: Keys,
+        levels: Levels,
+        group: str,
+        consumer: str,
+        declaring: object,
+        lease: float,
+    ) -> None:
+        del keys, group, declaring, lease
         self._world = world
         self._levels = levels.descending
         self._consumer = consumer
@@ -261,6 +270,9 @@ class ModelFetching:
 
     async def ensure_group(self) -> Declared:
         return await self._world.trip("ensure", lambda: Declared([], []))
+
+    async def announce(self) -> None:
+        pass
 
     async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
         del patience
@@ -357,6 +369,16 @@ class ModelSettling:
         pass
 
 
+class ModelRedeclaring:
+    """``Redeclaring``: in this world nothing is limited."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    async def declare(self) -> list[str]:
+        return []
+
+
 class LoopKeeper(LeaseKeeper):
     """The lease keeper as a task of the same loop instead of a thread."""
 
@@ -400,6 +422,7 @@ def play(seed: int, patch: pytest.MonkeyPatch, story: Story | None = None) -> Wo
         patch.setattr(f"streams.consuming.{module}.time", clock)
     patch.setattr("streams.consumer.Fetching", ModelFetching)
     patch.setattr("streams.consumer.Settling", ModelSettling)
+    patch.setattr("streams.consumer.Redeclaring", ModelRedeclaring)
     patch.setattr("streams.consumer.LeaseKeeper", LoopKeeper)
     try:
         return loop.run_until_complete((story or _story)(seed, loop))
