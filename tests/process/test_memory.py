@@ -54,7 +54,14 @@ async def test_memory_is_back_at_its_base_when_everything_is_done(
             assert {level: client.xlen(keys.level(level)) for level in LEVELS} == dict.fromkeys(LEVELS, 0)
             left = {key.decode() for key in client.keys("*")}
         # Streams and groups stay, empty; what is declared, who sweeps and the list of streams are small and constant.
-        assert left <= {*map(keys.level, LEVELS), keys.index(), keys.levels(), keys.config(), keys.sweep(GROUP)}
+        assert left <= {
+            *map(keys.level, LEVELS),
+            keys.index(),
+            keys.levels(),
+            keys.config(),
+            keys.sweep(GROUP),
+            keys.leases(GROUP),
+        }
         for before, now in zip(base_used, used, strict=True):
             assert now <= before + 512, "a stream keeps memory of what is gone"
         assert after - base < 256 * 1024, f"{after - base} bytes stay of 8,000 events"

@@ -77,7 +77,7 @@ async def test_order_holds_through_kills_and_stops(make_server, binary, tmp_path
             async def quiet() -> bool:
                 found = await broker.control.call("KEYS", "streams:{s}:g:*")
                 kinds = {name.rpartition(b":g:")[2].partition(b":")[0] for name in found}
-                return kinds <= {b"rules", b"sweep", b"minute", b"hour", b"workers"}
+                return kinds <= {b"rules", b"sweep", b"minute", b"hour", b"workers", b"leases"}
 
             await eventually(quiet, what="the lanes' state to be gone")
     finally:
