@@ -264,6 +264,13 @@ class Fetcher:
         await self.start(reply.deliveries)
         return bool(reply.deliveries) or self._suspects.is_time
 
+    async def _wait_with_others(self, until_due: float, until_check: float) -> bool | None:
+        """Wait as ``Idling.wait`` does, which takes nothing, and may be for long: a suspect need not wait for it."""
+        if not self._idling.may_rest:
+            return await self._idling.wait(until_due, until_check)  # It says at once that it does not.
+        with self._isolation.aside():
+            return await self._idling.wait(until_due, until_check) or False
+
     def _tell(self, deliveries: list[Delivery], began: int) -> None:
         for observer in self._observers:
             observer.received(self._desk.seat, deliveries, began)
@@ -285,8 +292,7 @@ class Fetcher:
         """Wait for new entries, no longer than to the next due retry."""
         now = time.monotonic()
         seconds = min(POLL, self._due_at - now)
-        news = await self._idling.wait(seconds, self._check_at - now)
-        if news is not None:
+        if (news := await self._wait_with_others(seconds, self._check_at - now)) is not None:
             self._hungry = news
             return []
         if seconds <= 0.001:

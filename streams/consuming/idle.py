@@ -53,7 +53,7 @@ class Idling:
 
     async def begin(self) -> None:
         """Start at rest where there are many: a group without events then opens no connection."""
-        if self._may_rest:
+        if self.may_rest:
             await self._rest()
 
     @property
@@ -120,7 +120,7 @@ class Idling:
         Raises:
             BrokerError: the server is away, or the group is.
         """
-        if not self._may_rest:
+        if not self.may_rest:
             if self._is_resting:
                 self.work()
             return None
@@ -148,7 +148,8 @@ class Idling:
         return self._watch is not None and not self._watch.is_over
 
     @property
-    def _may_rest(self) -> bool:
+    def may_rest(self) -> bool:
+        """Whether it would wait with the others now."""
         is_quiet = time.monotonic() - self._quiet_since >= QUIET
         return is_quiet and self._lookout.is_crowded and not self._desk.held
 

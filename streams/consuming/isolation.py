@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -85,6 +86,19 @@ class Isolation:
         """The step has ended."""
         self._steps -= 1
         self.tell()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """A part of a step that may be long and takes nothing: a gate that closes need not wait for it.
+
+        The step must not take anything afterwards, for the gate may be closed by then.
+        """
+        self._steps -= 1
+        self.tell()
+        try:
+            yield
+        finally:
+            self._steps += 1
 
     def tell(self) -> None:
         """Something may have become quiet, or a consumer is to stop: those who wait look again."""

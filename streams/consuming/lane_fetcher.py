@@ -67,7 +67,7 @@ class LaneFetcher(Fetcher):
         try:
             if self._ready.is_set():
                 return []
-            if (news := await self._idling.wait(seconds, seconds)) is not None:
+            if (news := await self._wait_with_others(seconds, seconds)) is not None:
                 self._hungry = news
             elif seconds <= 0.001:
                 await asyncio.sleep(max(0.0, seconds))

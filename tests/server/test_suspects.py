@@ -234,3 +234,21 @@ async def test_a_suspect_that_waits_holds_up_no_stop_and_is_told(broker, monkeyp
     assert len(started) == 1
     rows = await broker.control.call("XPENDING", broker.keys("s").level(0), "g", "-", "+", 10)
     assert [(row[0].decode(), row[1]) for row in rows] == [(later[0].entry_id, b"-parked-")]
+
+
+async def test_idle_groups_that_wait_together_hold_up_no_suspect(broker, caplog, monkeypatch):
+    """They wait for up to a minute, and have nothing in hand meanwhile."""
+    monkeypatch.setattr("streams.broker.lookout.CROWD", 4)
+    monkeypatch.setattr("streams.consuming.idle.QUIET", 0.05)
+    caplog.set_level("INFO", "streams.consumer")
+    books = Books()
+    waiting = await suspects(broker, "s", events("suspect", 2), 3_600_000)
+    consumers = [books.consumer(broker, name) for name in ("s", "t", "u", "v")]
+    async with consuming(*consumers):
+        await eventually(lambda: all(one._idling.is_resting for one in consumers), what="all to rest")
+        await make_due(broker, *map(member, waiting))
+        await eventually(lambda: len(books.done) == 2, what="the suspects to be done")
+        await Producer(broker, "t").publish_many(events("plain", 2))
+        await eventually(lambda: len(books.done) == 4, what="the others to go on")
+    assert books.beside == []
+    assert not [record for record in caplog.records if "waits on" in record.message]
