@@ -21,8 +21,11 @@ by_sha: dict[str, Script] = {}
 """Every loaded script; a connection that is told NOSCRIPT finds the text here."""
 
 
+_by_name: dict[str, Script] = {}
+
+
 class Script:
-    """A constant script of the server.
+    """A constant script of the server; the same one wherever its name is given.
 
     Args:
         name: the file ``NAME.lua`` beside this module.
@@ -33,14 +36,20 @@ class Script:
 
     __slots__ = ("name", "sha", "text")
 
+    def __new__(cls, name: str) -> Script:
+        """The script of that name, if it was made already."""
+        return _by_name.get(name) or super().__new__(cls)
+
     def __init__(self, name: str) -> None:
+        if name in _by_name:
+            return
         self.name = name
         self.text = _INCLUDE.sub(lambda found: _read(found["name"]), _read(f"{name}.lua"))
         missing = [mark for mark in _CONTRACT if mark not in self.text]
         if missing:
             raise ValueError(f"{name}.lua: the header does not say {', '.join(missing)}")
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        by_sha[self.sha] = self
+        by_sha[self.sha] = _by_name[name] = self
 
     def command(self, keys: Iterable[str], *arguments: bytes | str | float) -> tuple[bytes | str | float, ...]:
         """The command that runs the script."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import streams
+from streams.broker.scripts import Script
 from tests.architecture.lua_contract import check_all, check_python, check_script
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +107,11 @@ def test_import_is_light(module):
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert set(loaded.split()) & FORBIDDEN == set()
     assert "orjson" in loaded  # the list is not empty for another reason
+
+
+def test_a_script_is_the_same_one_wherever_its_name_is_given():
+    """A second one of the same text would stand for the first where the server has forgotten it."""
+    assert Script("publish") is Script("publish")
 
 
 def test_files_stay_small():

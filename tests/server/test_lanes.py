@@ -105,10 +105,10 @@ async def left(broker: Broker) -> set[str]:
     return {name.decode().removeprefix(prefix) for name in found}
 
 
-async def fetching(broker: Broker, lanes: Lanes, consumer: str = "c") -> FetchingByKey:
+async def fetching(broker: Broker, lanes: Lanes, consumer: str = "c", lease: float = 0.0) -> FetchingByKey:
     levels = Levels()
     declaring = Declaring(broker.keys("s"), levels, "g", AS_IT_IS)
-    made = FetchingByKey(broker, broker.keys("s"), levels, "g", consumer, declaring, Ways(lanes), levels)
+    made = FetchingByKey(broker, broker.keys("s"), levels, "g", consumer, declaring, Ways(lanes), levels, lease)
     await made.ensure_group()
     await made.declare()
     return made
@@ -601,7 +601,7 @@ async def test_an_idle_worker_asks_as_seldom_as_any(broker):
 
 async def test_a_killed_worker_keeps_the_place_of_what_it_held(broker):
     """Its entry stalls, is retried, and only then the next of the key starts."""
-    made = await fetching(broker, BY_SUBJECT, "killed")
+    made = await fetching(broker, BY_SUBJECT, "killed", 0.3)
     await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(3))
     (first,) = await made.take(10)
     done: list[object] = []
@@ -621,7 +621,7 @@ async def test_a_killed_worker_keeps_the_place_of_what_it_held(broker):
 
 
 async def test_a_head_that_dies_of_stalls_lets_its_key_go_on(broker):
-    made = await fetching(broker, BY_SUBJECT, "killed")
+    made = await fetching(broker, BY_SUBJECT, "killed", 0.3)
     await Producer(broker, "s").publish_many(Event("t", n, subject="k", max_retries=0) for n in range(2))
     await made.take(10)
     await asyncio.sleep(0.35)
