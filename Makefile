@@ -36,7 +36,7 @@ demo-ui: $(READY)  ## a living system with some trouble in it, and the dashboard
 	@$(BIN)/python examples/living.py
 
 test: $(READY)  ## every test, on every server found
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 flakes: $(READY)  ## the suite again and again, every second time beside busy loops; RUNS=10 LOAD=2 TESTS=tests/server
 	@$(BIN)/python -m tests.flakes --runs $(or $(RUNS),10) --load $(or $(LOAD),2) $(TESTS)

@@ -126,7 +126,7 @@ def main() -> int:
         began = time.monotonic()
         env = os.environ | {"STREAMS_TEST_SERVERS": os.pathsep.join(order), "STREAMS_TEST_EVERY_SERVER": "1"}
         tests = shlex.split(os.environ.get("TESTS", ""))
-        command = [python, "-m", "pytest", "-n", "3", "--dist", "worksteal", *tests]
+        command = [python, "-m", "pytest", "-n", "4", "--dist", "worksteal", *tests]
         code = subprocess.run(command, env=env, cwd=ROOT).returncode
         results.append((version, label, code, time.monotonic() - began))
     missing = [version for version, (path, _) in pythons.items() if not path]
