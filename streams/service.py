@@ -187,16 +187,20 @@ class Service:
         wait = self.options.grace_period + self.options.cancel_grace + _LAST_RESORT
         last = threading.Timer(wait, os._exit, (EXIT_FORCED,))
         last.daemon = True
-        # Taken out by the first signal. A second one may come while the first is handled, between any two steps of it.
+        # Taken out by the first signal. A second one may come while the first is handled, between any two steps of it:
+        # which of them is the first is decided in one step, or both would count, and what runs would be cancelled.
         unused = [last]
 
         def received(number: int, frame: FrameType | None) -> None:
             del frame
-            if not unused and number == signal.SIGTERM and is_supervised():
-                return  # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
+            try:
+                timer = unused.pop()
+            except IndexError:
+                if number == signal.SIGTERM and is_supervised():
+                    return  # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
+            else:
+                timer.start()
             self._is_asked_to_stop = True  # Seen from outside at once, even while a handler blocks the loop.
-            with contextlib.suppress(IndexError):
-                unused.pop().start()
             loop.call_soon_threadsafe(self.stop)
 
         # What is ignored stays ignored: that is how nohup keeps a worker running when its terminal goes.
