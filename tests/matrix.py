@@ -130,7 +130,7 @@ def main() -> int:
         code = subprocess.run(command, env=env, cwd=ROOT).returncode
         results.append((version, label, code, time.monotonic() - began))
     missing = [version for version, (path, _) in pythons.items() if not path]
-    # Who names Pythons has asked for these; each must be there, and one may be enough.
+    # Pythons that are named were asked for: each must be there, and one may be enough.
     complete = not missing if chosen else len(results) > 1 and len(servers) > 1
     return summed_up(results, missing, complete=complete)
 

@@ -37,7 +37,7 @@ class Listener(Protocol):
 
 
 class Ears:
-    """As many ears as are needed for who waits, and one for newcomers.
+    """As many ears as the waiting groups need, and one for newcomers.
 
     Args:
         broker: an open broker.
@@ -71,7 +71,7 @@ class Ears:
         self._tasks.append(asyncio.create_task(self._hear_on(hear), name="streams-ear"))
 
     async def _hear_on(self, hear: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Begin again after a defect: groups that nobody hears for would stand still, and nothing would tell."""
+        """Begin again after a defect: its groups would stand still, and nothing would tell."""
         while True:
             try:
                 await hear()

@@ -87,7 +87,7 @@ class Dropping:
         return bool(dropped), [name.decode() for name in names]
 
     async def _forget_queues(self, group: str) -> None:
-        """Delete who waited for slots. A call that is cut short leaves the hash, for the next one."""
+        """Delete the queues for slots. A call that is cut short leaves the hash, for the next one."""
         queues, cursor, found = self._keys.queues(group), b"0", list[str]()
         while True:
             cursor, rows = await self._link.call("HSCAN", queues, cursor, "COUNT", _SLICE)

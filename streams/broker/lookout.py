@@ -32,7 +32,7 @@ logger = logging.getLogger("streams.broker")
 CROWD = 24
 """So many consumers of one process wait together; fewer wait each by itself, which wakes one worker per event."""
 POLL = 0.5
-"""Seconds between two looks for what nobody announces: retries and pauses, and that the streams are there."""
+"""Seconds between two looks for what no read announces: retries and pauses, and that the streams are there."""
 _KEYS_PER_CALL = 1000
 _STARTS = 16
 """So many groups of a process are declared at once."""
@@ -46,7 +46,7 @@ class Watch:
         absent: keys that do not exist; that one does is news.
 
     Attributes:
-        is_over: there is news; who waits has to look, and to begin a new watch afterwards.
+        is_over: there is news; the waiting group has to look, and to begin a new watch afterwards.
     """
 
     def __init__(self, positions: Mapping[str, bytes], absent: Iterable[str]) -> None:
@@ -63,7 +63,7 @@ class Watch:
         self._news.set()
 
     def nudge(self) -> None:
-        """Let who waits look up, though there is no news."""
+        """Let the waiting group look up, though there is no news."""
         self._news.set()
 
     async def news(self, seconds: float) -> bool:
@@ -84,7 +84,7 @@ class Watch:
 
 
 class Lookout:
-    """Keeps the watches of one broker. It belongs to the event loop of who enters it.
+    """Keeps the watches of one broker. It belongs to the event loop in which it is entered.
 
     Args:
         broker: an open broker.
@@ -123,12 +123,12 @@ class Lookout:
         return self._is_possible and self._consumers >= CROWD
 
     def enter(self, *, consumes: bool) -> None:
-        """Somebody will wait here."""
+        """A consumer or a scheduler will wait here."""
         self._inside += 1
         self._consumers += consumes
 
     async def leave(self, *, consumes: bool) -> None:
-        """Somebody will not any more; the last one closes the connections."""
+        """It will not wait any more; the last one closes the connections."""
         self._inside -= 1
         self._consumers -= consumes
         if self._inside:

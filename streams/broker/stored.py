@@ -66,7 +66,7 @@ def json_object(text: bytes | str | None) -> dict[str, Any] | None:
 
 
 def said_by_workers(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
-    """What each worker said of itself last, by its name; whoever said something in other types said nothing."""
+    """What each worker said of itself last, by its name. Words of other types are left out."""
     rows = ((name, json_object(text)) for name, text in pairs(reply).items())
     return {name: said for name, said in rows if said is not None and _is_said(said)}
 

@@ -25,7 +25,7 @@ class Idling:
         fetching: of the group.
         settler: of the group.
         lookout: of the process.
-        skips_looks: a retry or a pause leaves a key on the server, so nobody has to look while there is none. Not so
+        skips_looks: a retry or a pause leaves a key on the server, so no look is needed while there is none. Not so
             where events are lined up, by key or for a slot.
     """
 

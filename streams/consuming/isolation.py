@@ -57,7 +57,7 @@ class Isolation:
 
     @classmethod
     def of(cls, broker: object) -> Isolation:
-        """The gate of those who share this broker."""
+        """The gate of all consumers of this broker."""
         return _GATES.setdefault(broker, cls())
 
     @property
@@ -101,7 +101,7 @@ class Isolation:
             self._steps += 1
 
     def tell(self) -> None:
-        """Something may have become quiet, or a consumer is to stop: those who wait look again."""
+        """Something may have become quiet, or a consumer is to stop: the waiting consumers look again."""
         if not self.is_closed:
             return
         if self._opens_itself and self._is_quiet:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("streams.consumer")
 
 _LONGEST = 10.0
-"""Seconds between renewals, however long the lease: whoever does not know it judges by 30 s and more."""
+"""Seconds between renewals, however long the lease: a reclaimer that does not know it judges by 30 s and more."""
 _STILL = 1.0
 """Seconds that the thread was not run, from which on that is said."""
 _NAMED = 3
