@@ -20,7 +20,7 @@ import orjson
 import redis.asyncio
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Pipeline, Settings
-from streams.broker.link import Link
+from streams.broker.link import NodeLink
 from streams.sync import Pipeline as SyncPipeline
 
 BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
@@ -301,14 +301,14 @@ async def _over(client: Any, clock: float, cpu: float) -> Facts:
 def _count_commands() -> list[int]:
     """Count what is sent from now on: commands, and round trips that carry them."""
     counts = [0, 0]
-    exchange = Link._exchange
+    exchange = NodeLink._exchange
 
-    async def counted(self: Link, commands: Any, within: float | None) -> Any:
+    async def counted(self: NodeLink, commands: Any, deadline: Any) -> Any:
         counts[0] += len(commands)
         counts[1] += 1
-        return await exchange(self, commands, within)
+        return await exchange(self, commands, deadline)
 
-    Link._exchange = counted  # type: ignore[method-assign]
+    NodeLink._exchange = counted  # type: ignore[method-assign]
     return counts
 
 
