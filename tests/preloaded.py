@@ -1,4 +1,4 @@
-"""What commands import, for the process that they are forked from; see ``tests/terminal.py``."""
+"""What commands and workers import, for the process that they are forked from; see ``tests/terminal.py``."""
 
 import contextlib
 import importlib
@@ -7,6 +7,7 @@ import pkgutil
 
 import streams.cli
 import streams.whatsapp
+import tests.process.worker_app  # noqa: F401 - what its workers need
 from streams.cli.app import app
 
 for package in (streams.cli, streams.whatsapp):

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from streams.health import LIVE, READY
+from tests import terminal
 from tests.process.test_health_process import told, wait_for
 from tests.servers import BINARIES, Server, clean_environment, free_port, wait_until, whole_lines
 
@@ -58,8 +58,8 @@ class Site:
         file = self.folder / f"errors{self._errors}"
         with (
             file.open("wb") as errors,
-            subprocess.Popen(
-                [sys.executable, "-m", "streams", *arguments],
+            terminal.streams(
+                *arguments,
                 stdin=subprocess.DEVNULL,
                 stderr=errors,
                 cwd=self.folder,

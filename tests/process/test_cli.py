@@ -22,6 +22,7 @@ from streams import ConfigurationError, Pipeline
 from streams.cli import main
 from streams.cli.app import app
 from streams.worker import load
+from tests import terminal
 from tests.servers import BINARIES, Server, clean_environment, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ class Cli:
     """The command line against one server and namespace.
 
     Calling it runs the program's ``main`` inside the test process, which saves half a second of imports per command;
-    ``process`` and ``start`` run ``python -m streams``. All of them see the same environment and folder.
+    ``process`` runs ``python -m streams``, ``start`` forks. All of them see the same environment and folder.
     """
 
     def __init__(self, server: Server, namespace: str, folder: Path) -> None:
@@ -106,8 +107,8 @@ class Cli:
 
     @contextlib.contextmanager
     def start(self, *arguments: str, **env: str) -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(
-            [sys.executable, "-m", "streams", *arguments],
+        with terminal.streams(
+            *arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

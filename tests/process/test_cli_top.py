@@ -11,7 +11,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import sys
 import termios
 from collections.abc import AsyncIterator
@@ -28,6 +27,7 @@ from streams.cli.top_screen import SORTS, TOO_SMALL, Question, Screen
 from streams.overview import GroupView, StreamView
 from streams.queries import Queries
 from streams.status import GroupRow, LevelRow, StreamRow
+from tests import terminal
 from tests.conftest import eventually
 from tests.dashboard.board import trouble
 from tests.servers import clean_environment
@@ -181,14 +181,14 @@ def test_an_escape_that_nothing_follows_is_that_key():
 async def test_without_a_terminal_it_tells_once(server, namespace):
     await trouble(server, namespace)
     environment = clean_environment() | {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace, "COLUMNS": "120"}
-    command = (sys.executable, "-m", "streams", "top")
-    told = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=True).stdout
-    assert re.search(r"orders\s+billing\s+·?0?\s", told)
-    found = json.loads(subprocess.run([*command, "--json"], capture_output=True, env=environment, check=True).stdout)
+    told = terminal.run("top", env=environment)
+    assert told.code == 0
+    assert re.search(r"orders\s+billing\s+·?0?\s", told.out)
+    found = json.loads(terminal.run("top", "--json", env=environment).out)
     assert found["streams"][0]["row"]["groups"][0]["dead"] == 2
-    wrong = subprocess.run([*command, "--sort", "x"], capture_output=True, text=True, env=environment, check=False)
-    assert wrong.returncode == 2
-    assert "--sort is one of" in wrong.stderr
+    wrong = terminal.run("top", "--sort", "x", env=environment)
+    assert wrong.code == 2
+    assert "--sort is one of" in wrong.err
 
 
 class Terminal:
@@ -231,7 +231,7 @@ class Terminal:
 
 
 @contextlib.asynccontextmanager
-async def terminal(server, namespace, *options: str, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Terminal]:
+async def screen(server, namespace, *options: str, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Terminal]:
     """Run it until its ``q``."""
     leader, follower = pty.openpty()
     made = Terminal(leader)
@@ -261,7 +261,7 @@ async def terminal(server, namespace, *options: str, size: tuple[int, int] = (80
 
 async def test_letters_are_replayed_and_a_group_is_paused_by_keys(server, namespace, broker):
     await trouble(server, namespace)
-    async with terminal(server, namespace, size=(140, 40)) as shown:
+    async with screen(server, namespace, size=(140, 40)) as shown:
         await shown.press("s", "sorted by waiting")
         await shown.press("p", "pause orders/billing? (y)")
         await shown.press("y", "paused orders/billing")
@@ -281,7 +281,7 @@ async def test_nothing_is_asked_or_done_out_of_sight(server, namespace, broker):
     ])  # fmt: skip
     await broker.control.call("SADD", f"{namespace}:index", *(f"{name}|0" for name in names))
     await with_dead_letters(server, namespace, 60)
-    async with terminal(server, namespace, "--sort", "dead") as shown:
+    async with screen(server, namespace, "--sort", "dead") as shown:
         assert shown.chosen.startswith("dying")
         assert [column for column in COLUMNS if column not in shown.lines[1]] == []
         await shown.press("\x1b[B" * 40, "s39-")

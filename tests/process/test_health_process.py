@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from streams.address import Address
 from streams.health import LIVE, READY, Answer, ask
+from tests import terminal
 from tests.process.worker_app import ROOT, Site
 from tests.servers import BINARIES, Server, clean_environment, wait_until, whole_lines
 
@@ -136,8 +136,8 @@ def test_the_commands(site: Site, tmp_path: Path) -> None:
 
 def streams(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = clean_environment() | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "streams", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    code, out, err = terminal.run(*arguments, env=environment)
+    return subprocess.CompletedProcess(arguments, code, out, err)
 
 
 def shop(folder: Path) -> None:
@@ -150,9 +150,9 @@ def shop(folder: Path) -> None:
 @contextlib.contextmanager
 def worker(folder: Path, site: Site, *options: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     environment = clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_LOG": "json"} | environ
-    command = [sys.executable, "-m", "streams", "worker", f"{folder}/shop.py:pipeline", "--url", site.server.url]
+    command = ("worker", f"{folder}/shop.py:pipeline", "--url", site.server.url)
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, *options], cwd=folder, env=environment, stderr=log)
+        process = terminal.streams(*command, *options, cwd=folder, env=environment, stderr=log)
     try:
         yield process
     finally:

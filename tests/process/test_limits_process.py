@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
 from streams import Broker, Event, Producer
 from streams.limit import Rate
+from tests import terminal
 from tests.conftest import eventually
 from tests.server.test_limits import most_at_once
 from tests.servers import whole_lines
@@ -46,7 +46,7 @@ async def test_a_killed_worker_leaves_no_slot_behind_and_no_limit_is_broken(
     environment = os.environ | {"STREAMS_URL": server.url, "TEST_LOG": str(log), "STREAMS_LOG_LEVEL": "error"}
 
     def worker() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "streams", "worker", f"{app}:pipeline"], env=environment)
+        return terminal.streams("worker", f"{app}:pipeline", env=environment)
 
     def rows() -> list[list[str]]:
         return [line.split() for line in whole_lines(log)]

@@ -6,12 +6,12 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from streams import Broker, Event, Producer
+from tests import terminal
 from tests.conftest import eventually
 from tests.servers import whole_lines
 
@@ -45,7 +45,7 @@ async def test_order_holds_through_kills_and_stops(make_server, binary, tmp_path
     environment = os.environ | {"STREAMS_URL": server.url, "TEST_LOG": str(log), "STREAMS_LOG_LEVEL": "error"}
 
     def worker() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "streams", "worker", f"{app}:pipeline"], env=environment)
+        return terminal.streams("worker", f"{app}:pipeline", env=environment)
 
     def rows() -> list[list[str]]:
         return [line.split() for line in whole_lines(log)]

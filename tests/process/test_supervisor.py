@@ -19,6 +19,7 @@ import pytest
 from streams.cli.exit_codes import Exit
 from streams.service import EXIT_FORCED
 from streams.supervisor import EXIT_CRASHING, Supervisor, SupervisorOptions
+from tests import terminal
 from tests.conftest import eventually
 from tests.process.test_cli import Cli
 from tests.servers import BINARIES, Server, wait_until, whole_lines
@@ -169,8 +170,8 @@ class Shop:
     def worker(self, *arguments: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
         with (
             self.log_file.open("wb") as log,
-            subprocess.Popen(
-                [sys.executable, "-m", "streams", "worker", "shop:pipeline", "--lease", "0.6", *arguments],
+            terminal.streams(
+                *("worker", "shop:pipeline", "--lease", "0.6", *arguments),
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 cwd=self.cli.folder,

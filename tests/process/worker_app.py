@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -47,6 +48,7 @@ from streams.plans import ServiceOptions
 from streams.service import Service
 from tests.canaries import shown
 from tests.servers import Server, clean_environment, wait_until, whole_lines
+from tests.terminal import Program
 
 ROOT = Path(__file__).parents[2]
 STREAM, GROUP = "jobs", "work"
@@ -218,9 +220,10 @@ async def run(config: Config) -> None:
     handlers.note("stats", **service.consumers[0].stats.as_dict(), stalled=stalled)
 
 
-def main() -> None:
+def main(config: Config) -> None:
+    warnings.simplefilter("default")
     set_up("json", "info")
-    asyncio.run(run(Config(**json.loads(sys.argv[1]))))
+    asyncio.run(run(config))
 
 
 # The other side: what tests use.
@@ -231,10 +234,14 @@ class Worker:
 
     def __init__(self, config: Config, log: Path, root: Path = ROOT) -> None:
         self.log = log
-        command = [sys.executable, "-m", "tests.process.worker_app", json.dumps(dataclasses.asdict(config))]
+        self.process: subprocess.Popen[Any]
         with log.open("ab") as out:
-            environment = clean_environment() | {"PYTHONPATH": str(root), "PYTHONWARNINGS": "default"}
-            self.process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=out)
+            environment = clean_environment() | {"PYTHONPATH": str(root)}
+            if root == ROOT:
+                self.process = Program(main, [config], cwd=root, env=environment, stdout=out, stderr=out)
+            else:
+                command = [sys.executable, "-m", "tests.process.worker_app", json.dumps(dataclasses.asdict(config))]
+                self.process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=out)
         self.pid = self.process.pid
 
     def signal(self, number: int) -> None:
@@ -493,4 +500,4 @@ class Live:
 
 
 if __name__ == "__main__":
-    main()
+    main(Config(**json.loads(sys.argv[1])))
