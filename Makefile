@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 FUZZ_READY := .venv-fuzz/.ready
+# Some machines say that Python shall keep no compiled modules; each of a thousand processes would compile all of them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-ui test flakes conformance chaos fuzz composition api-fuzz test-all check mutants docs bench bench-peers import-time format clean
 

@@ -53,7 +53,7 @@ def judge(mutant: Mutant) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder)
         for name in ("streams", "tests", "examples", "docs"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, copy / name)  # With the compiled modules: they are most of a start.
         shutil.copy(ROOT / "pyproject.toml", copy)
         (copy / "streams" / mutant.file).write_text(applied(mutant, ROOT), "utf-8")
         command = (sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider")
