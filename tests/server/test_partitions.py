@@ -32,6 +32,7 @@ class Site:
         self.settings = Settings(url=server.url, namespace=namespace, lease=2.0, concurrency=10)
         self.partitions = partitions
         self.options = options
+        self.started: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self.by_worker: dict[int, Counter[str]] = defaultdict(Counter)
         self.order: dict[str, list[int]] = defaultdict(list)
@@ -43,6 +44,7 @@ class Site:
         pipeline.stream("orders", partitions=self.partitions)
 
         async def handle(event: Event) -> None:
+            self.started[event.id] += 1
             await self.gate.wait()
             self.seen[event.id] += 1
             self.by_worker[number][event.stream] += 1
@@ -154,6 +156,21 @@ async def test_workers_come_and_go_under_load(server, namespace):
         await eventually(lambda: set(site.seen) == sent, what="every event")
     assert max(site.seen.values()) == 1, "who leaves a partition ends in peace"
     assert len(site.by_worker) == 3
+
+
+async def test_what_runs_ends_where_it_began_though_its_partition_goes_to_another_worker(server, namespace):
+    site = Site(server, namespace)
+    site.gate.clear()
+    async with site.worker(0) as first, site.pipeline() as pipeline:
+        sent = {(await pipeline.publish("orders", n, type="t")).event_id for n in range(8)}
+        await eventually(lambda: set(site.started) == sent, what="all of it to run")
+        async with site.worker(1) as second:
+            await eventually(lambda: len(serves(first)) == len(serves(second)) == 2, what="halves")
+            late = {(await pipeline.publish("orders", n, type="t")).event_id for n in range(8)}
+            await eventually(lambda: set(site.started) == sent | late, what="what comes later to run as well")
+            site.gate.set()
+            await eventually(lambda: set(site.seen) == sent | late, what="every event")
+    assert set(site.started.values()) == {1}, "nothing was cancelled"
 
 
 async def test_more_workers_than_partitions_share_them(server, namespace):
