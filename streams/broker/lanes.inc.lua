@@ -113,7 +113,8 @@ local function words(text)
   return found
 end
 
--- What the fields of an entry say: attributes, and under 'event' its event id.
+-- What the fields of an entry say: attributes, and under 'event' its event id. A replay for another group has no attributes:
+-- this one passes it by, so it neither waits for others of its key nor holds them up, and ends no hold.
 local function attributes(fields)
   local values, kind, event = {}, nil, nil
   for i = 1, #fields, 2 do
@@ -124,6 +125,8 @@ local function attributes(fields)
     elseif fields[i] == 'meta' then
       local ok, meta = pcall(cjson.decode, fields[i + 1])
       values = ok and type(meta) == 'table' and meta or {}
+    elseif fields[i] == 'group' and fields[i + 1] ~= '' and fields[i + 1] ~= group then
+      return {event = event}
     end
   end
   values.type, values.event = kind, event

@@ -291,7 +291,7 @@ class Waits:
         """How many of its level start before an entry: of its own key, if it is lined up."""
         assert found.level is not None  # noqa: S101 - for the type checker; ``wait`` looked
         if _is_lined_up(found):
-            fair = Lanes(order_by=scene.fair_by).order_key(found.fields) or ""
+            fair = "" if _is_elsewhere(scene, found) else Lanes(order_by=scene.fair_by).order_key(found.fields) or ""
             row = f"{fair}\1{_sortable(found.entry_id)}"
             lane = self._keys.lane(scene.group, found.level)
             return ("ZRANGEBYLEX", lane, f"[{fair}\1", f"({row}", "LIMIT", 0, MOST_COUNTED)
@@ -366,6 +366,8 @@ def _orders(ruled: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
 
 def _order_keys(scene: Scene, found: Found) -> list[str | None]:
     """The keys behind whose heads an entry may be; what was not lined up yet will be as is declared now."""
+    if _is_elsewhere(scene, found):
+        return [None]
     orders = scene.orders if _is_lined_up(found) else (scene.order_by,)
     keys = (Lanes(order_by=order).order_key(found.fields) for order in orders or ((),))
     return list(dict.fromkeys(keys))
@@ -396,6 +398,12 @@ def _rank(scene: Scene, found: Found) -> str:
 def _is_lined_up(found: Found) -> bool:
     """It was read and waits in a lane, or behind the head of its key."""
     return found.state == "pending" and found.deliveries > 0
+
+
+def _is_elsewhere(scene: Scene, found: Found) -> bool:
+    """It is a replay for another group: this one passes it by, whatever its key."""
+    named = dict(zip(found.fields[::2], found.fields[1::2], strict=False))
+    return named.get(b"group", b"").decode("utf-8", "replace") not in ("", scene.group)
 
 
 def _candidates(scene: Scene, fields: Sequence[bytes]) -> list[str]:

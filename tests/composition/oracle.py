@@ -74,10 +74,6 @@ class Oracle:
             is_next = reason.state in _NOW or (reason.state == "turn" and not reason.facts["busy"])
             # Until its lease is over nobody knows that its worker was killed.
             is_next &= reason.facts.get("worker", "").removesuffix(RECLAIMER_SUFFIX) not in self._books.dead
-            # A replay belongs to one group. In the others it may wait behind the same event, whose death holds the key:
-            # ``why`` takes it for the replay that ends the hold, and names no reason. Nobody waits for it.
-            elsewhere = [where for where in self._books.replayed if where[1] == reason.event_id]
-            is_next &= all(group == reason.group for group, _ in elsewhere)
             if is_next and self._is_served(reason, workers):
                 found[reason.group, f"{reason.level}|{reason.entry_id}", reason.event_id] = reason
         return found

@@ -295,3 +295,60 @@ async def test_no_slot_is_handed_on_in_a_pause(stage: Stage, scope: dict[str, An
         await run.pass_time(31)
         await run.look()
         assert run.books.done == {("a", "e1"), ("a", "e2")}
+
+
+@asynccontextmanager
+async def died_in_b(stage: Stage) -> AsyncIterator[Run]:
+    """Group a keeps the order and holds a key whose event died; in group b the first one died and was replayed."""
+    async with stage(order_by="key", on_dead="hold") as run:
+        other = replace(run.declared.groups["a"], order_by=None, on_dead="continue")
+        run.declared = replace(run.declared, groups={"a": run.declared.groups["a"], "b": other})
+        yield run
+
+
+async def replay(run: Run, group: str) -> None:
+    letters = run.ops.dead_letters(STREAM, group, by="run")
+    run.books.replayed |= {(group, letter.event_id) async for letter in letters.iterate()}
+    await letters.replay([letter.id async for letter in letters.iterate()])
+
+
+async def test_a_replay_for_another_group_waits_for_no_key(stage: Stage):
+    async with died_in_b(stage) as run:
+        await run.add_worker()
+        await run.look()
+        await run.ops.pauses(STREAM, by="run").pause(group="a")
+        await accept(run, "e1", "reject", "ok", key="k")
+        await run.look()
+        await replay(run, "b")
+        await run.ops.pauses(STREAM, by="run").resume(group="a")
+        await run.look()  # Group a reads both at once: the first dies, and its key is held.
+        await run.judge()
+        assert run.books.done == {("b", "e1")}
+        assert [reason.group for reason in await run.oracle.reasons(run.levels)] == []
+
+
+async def test_a_replay_for_another_group_ends_no_hold(stage: Stage):
+    async with died_in_b(stage) as run:
+        await run.add_worker()
+        await accept(run, "e1", "reject", "ok", key="k")
+        await accept(run, "e2", "ok", key="k")
+        await run.look()
+        await replay(run, "b")
+        await run.look()
+        await run.judge()
+        assert run.books.done == {("b", "e1"), ("b", "e2")}
+        keys = await run.ops.ordered_keys(STREAM, "a", by="run").list()
+        assert [key.event_id for key in keys] == ["e1"]
+
+
+async def test_why_knows_that_a_replay_for_another_group_is_behind_no_key(stage: Stage):
+    async with died_in_b(stage) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow", key="k")
+        await accept(run, "e2", "reject", "ok", key="k")
+        await run.look()
+        await run.ops.pauses(STREAM, by="run").pause(group="a")
+        await replay(run, "b")
+        await run.look()
+        states = [reason.state for reason in await run.oracle.reasons(run.levels) if reason.event_id == "e2"]
+        assert states == ["key-busy", "paused"]
