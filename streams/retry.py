@@ -49,7 +49,7 @@ class AttemptRecord:
         first, last: Unix time (seconds, server clock) of the first and of the latest failure or stall.
         errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``,
             and ``traceback`` of the latest.
-        suspect: whether its next stall would be its last, so that it runs alone.
+        suspect: whether its next stall is its last, so that it runs alone.
         reserved: limit to what is reserved there: 1 a place, 2 one of those who came late.
         held: scope of the pause that it waits for; '' if none.
     """
@@ -130,7 +130,8 @@ class Retry:
     """When a failed event is tried again.
 
     Args:
-        max_retries: retries after the first attempt; 0: none. An entry is dead when failures + stalls exceed it.
+        max_retries: retries after the first attempt; 0: none. An entry is dead when failures + stalls exceed it; of one
+            that stalled, when it has stalled in an attempt alone as well.
         delay: seconds before the first retry.
         backoff: ``exponential`` doubles the delay each time, ``linear`` adds it, ``fixed`` keeps it.
         max_delay: seconds; no computed delay is longer.
@@ -210,12 +211,13 @@ class Retry:
         """Decide after a delivery whose consumer went silent; ``record`` already counts it.
 
         The lease was the wait, so the retry is due at once. One stall before the last makes the entry a suspect: if it
-        kills its worker again it dies, and since nothing else of that process runs meanwhile, no neighbour does.
+        kills its worker again it dies, and since nothing else of that process runs meanwhile, no neighbour does. What
+        was no suspect yet may only have stood beside the killer: it has one attempt alone, whatever its retries.
         """
-        allowed = self.limit(max_retries)
-        if record.attempts > allowed:
+        allowed, was_alone = self.limit(max_retries), record.suspect
+        if record.attempts > allowed and was_alone:
             return Bury("stalled")
-        record.suspect = record.stalls > 0 and record.attempts >= allowed
+        record.suspect = record.attempts >= allowed
         return RetryIn(0.0)
 
 

@@ -169,6 +169,14 @@ local function choose(lane_key, ring_key, most)
   return ids, touched
 end
 
+-- A suspect runs alone, so it is not handed out among others: it becomes a retry that is due, which the next look tells of.
+local function set_due(key, level, id)
+  local time, retry_key = redis.call('TIME'), key_of.retry
+  local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+  redis.call('XCLAIM', key, group, who.parked, 0, id, 'JUSTID')
+  redis.call('ZADD', retry_key, now, level .. '|' .. id)
+end
+
 local function hand_out(level, most)
   local key, lane_key, ring_key = key_of[level], key_of['lane' .. level], key_of['ring' .. level]
   local ids, touched = choose(lane_key, ring_key, most)
@@ -196,17 +204,21 @@ local function hand_out(level, most)
     for i, id in ipairs(ids) do members[i] = level .. '|' .. id end
     records = redis.call('HMGET', attempts_key, unpack(members))
   end
+  local count = 0
   for i, id in ipairs(ids) do
-    if fields_of[id] then
-      taken[#taken + 1] = {level, id, 2, records[i] or '', fields_of[id]}
-    else
+    local record = records[i] or ''
+    if not fields_of[id] then
       redis.call('XACK', key, group, id)
       redis.call('HDEL', attempts_key, level .. '|' .. id)
       vanished = vanished + 1
+    elseif string.find(record, '"suspect":true', 1, true) then
+      set_due(key, level, id)
+    else
+      taken[#taken + 1], count = {level, id, 2, record, fields_of[id]}, count + 1
     end
   end
-  fresh = fresh + #ids
-  return #ids
+  fresh = fresh + count
+  return count
 end
 
 -- Whether an entry is the first of a key by any order by which rows may have been made.

@@ -54,6 +54,10 @@ class Books:
         self.most_retries: Counter[str] = Counter()
         self.concurrency: dict[tuple[str, str], int] = {}
         """Group and limit to the most that any declaration of this run allows."""
+        self.stalled: set[Where] = set()
+        """Those that were with a worker when that was killed."""
+        self.alone: set[Where] = set()
+        """Those of which one attempt began while nothing else of its worker ran."""
         self.crashed: set[str] = set()
         self.dead: set[str] = set()
         self.erased: set[Where] = set()
@@ -97,6 +101,11 @@ class Books:
         """How many handlers of a consumer wait for the run to let them go on."""
         return sum(run.parked and (run.worker, run.where[0]) == (worker, group) for run in self.running.values())
 
+    def killed(self, worker: str, held: set[Where]) -> None:
+        """What a worker has stalls, also if it had ended and that was not written; what ran burns an attempt."""
+        self.burnt.update(run.where for run in self.running.values() if run.worker == worker)
+        self.stalled |= held
+
     async def _run(self, run: Running) -> None:
         if run.worker in self.crashed:
             await asyncio.Event().wait()  # Its process is dead.
@@ -126,6 +135,8 @@ class Books:
         for scope, known in self.paused:
             if run.worker in known and all(facts.get(name) == value for name, value in scope.items()):
                 self.wrong.append(f"{run.where} starts, and {scope} is paused")
+        if all(other.worker != run.worker for other in self.running.values()):
+            self.alone.add(run.where)
         self.running[id(run)] = run
         self.starts.append(run.where)
         self.started[run.where] += 1
@@ -166,7 +177,6 @@ class Books:
                 run.parked = True
                 if what == "crash":
                     self.crashed.add(run.worker)
-                    self.burnt[run.where] += 1
                 await run.go_on.wait()
             case _:
                 await asyncio.sleep(0)

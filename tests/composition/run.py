@@ -107,6 +107,7 @@ class Run:
         for worker in [worker for worker in self.workers if worker.is_crashed]:
             self.books.tell("  killed", worker.name)
             self.workers.remove(worker)
+            self.books.killed(worker.name, worker.held)
             await worker.kill()
 
     async def judge(self) -> None:
@@ -360,9 +361,7 @@ class Run:
         if self.workers:
             worker = self.workers.pop(self.lot.randrange(len(self.workers)))
             self.books.tell("  killed", worker.name)
-            for run in self.books.running.values():
-                if run.worker == worker.name:
-                    self.books.burnt[run.where] += 1
+            self.books.killed(worker.name, worker.held)
             await worker.kill()
 
     async def deploy(self) -> None:
@@ -460,11 +459,14 @@ class Run:
             async for letter in self.ops.dead_letters(STREAM, group).iterate():
                 dead.add((group, letter.event_id))
                 books.seen[f"dead-{letter.reason}"] += 1
+                if letter.reason == "stalled" and (group, letter.event_id) not in books.alone:
+                    books.wrong.append(f"{group} {letter.event_id} was buried as stalled, and never ran alone")
         for name, fact in books.facts.items():
             for where in ((group, name) for group in fact.groups):
                 if where not in books.done | dead | books.gone:
                     books.wrong.append(f"{where} {fact.do} is gone, and nothing ended it")
-                most = books.most_retries[where[0]] + 1
+                # One that was beside others when they were killed has one attempt alone, whatever its retries.
+                most = books.most_retries[where[0]] + 1 + (where in books.stalled)
                 if where not in books.replayed and not books.breaks and books.burnt[where] > most:
                     books.wrong.append(f"{where} burnt {books.burnt[where]} attempts, and has {most}")
         books.wrong += [f"left at the end: {key}" for key in await self.oracle.leftovers(self._limits())]

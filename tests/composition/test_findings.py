@@ -62,14 +62,40 @@ async def test_what_died_with_its_worker_gives_back_its_slot(stage: Stage):
     async with stage(limits=SLOTS, max_retries=0) as run:
         await run.add_worker()
         await accept(run, "e1", "slow")
-        await run.look()
-        assert await left(run, "busy")
-        await run.kill_worker()
-        await run.pass_time(31)
-        await run.add_worker()
+        for _ in range(2):
+            await run.look()
+            assert await left(run, "busy")
+            await run.kill_worker()
+            await run.pass_time(31)
+            await run.add_worker()
         await run.look()
         assert [letter.event_id async for letter in run.ops.dead_letters(STREAM, "a").iterate()] == ["e1"]
         assert await left(run, "busy") == []
+
+
+@pytest.mark.parametrize("order_by", [None, "key"])
+@pytest.mark.parametrize("before", [(), ("fail",)], ids=["first", "used-up"])
+async def test_what_was_beside_a_killer_is_not_buried_before_it_ran_alone(stage: Stage, before: Any, order_by: Any):
+    """Without a retry that is left, and with none at all."""
+    async with stage(max_retries=len(before), order_by=order_by) as run:
+        await run.add_worker()
+        await accept(run, "e1", *before, "slow", "ok", key="k1")
+        await accept(run, "e2", *before, "slow", "crash", key="k2")
+        await run.look()
+        await run.pass_time(6)
+        await run.look()
+        assert len(run.books.running) == 2
+        await run.kill_worker()
+        await run.pass_time(31)
+        await run.add_worker()
+        for _ in range(3):
+            await run.look()
+            if not run.workers:
+                await run.pass_time(31)
+                await run.add_worker()
+        letters = [letter async for letter in run.ops.dead_letters(STREAM, "a").iterate()]
+        assert [(letter.event_id, letter.reason) for letter in letters] == [("e2", "stalled")]
+        assert run.books.done == {("a", "e1")}
 
 
 @pytest.mark.parametrize("do", ["snooze", "fail"])

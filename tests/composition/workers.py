@@ -15,7 +15,7 @@ from streams.consumer import Consumer
 from streams.crew import Crew
 from streams.errors import BrokerError, BrokerUnavailable, GroupMissing
 from streams.plans import service_options
-from tests.composition.books import Books
+from tests.composition.books import Books, Where
 from tests.composition.clock import Clock
 from tests.composition.declared import STREAM, Declared
 
@@ -121,6 +121,10 @@ class Turn:
         self._permits.release()
 
 
+def _event_id(delivery: Delivery) -> str:
+    return dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))[b"id"].decode()
+
+
 class Worker:
     """One process: consumers, reclaimers, a scheduler and a recorder, on connections of its own."""
 
@@ -217,9 +221,14 @@ class Worker:
                 theirs = [delivery.place for delivery in lost if not self._is_erased(delivery)]
                 self._books.wrong += [f"{self.name} lost the lease of {place}" for place in theirs]
 
+    @property
+    def held(self) -> set[Where]:
+        """What it has in hand: the server has no outcome of it yet."""
+        consumers = self.crew.consumers
+        return {(c.group, _event_id(delivery)) for c in consumers for delivery in c._desk.held.values()}
+
     def _is_erased(self, delivery: Delivery) -> bool:
-        named = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
-        return any(name == named[b"id"].decode() for _, name in self._books.erased)
+        return any(name == _event_id(delivery) for _, name in self._books.erased)
 
     async def stop(self) -> None:
         """In order; what runs is cancelled and given back."""

@@ -271,8 +271,7 @@ MUTANTS = (
     ),
     Mutant(
         "off-by-one-after-stalls", "retry.py",
-        '        if record.attempts > allowed:\n            return Bury("stalled")',
-        '        if record.attempts > allowed + 1:\n            return Bury("stalled")',
+        "if record.attempts > allowed and was_alone:", "if record.attempts > allowed + 1 and was_alone:",
         (RETRY,), "an event that kills its worker gets one more",
     ),
     Mutant(

@@ -81,21 +81,23 @@ def test_sigkill_of_one_of_two_workers_loses_nothing_and_burns_only_what_had_sta
             assert attempts == [1], event
 
 
-def test_sigkill_without_retries_buries_exactly_what_had_started(site: Site) -> None:
+def test_sigkill_without_retries_runs_what_had_started_once_more_and_alone(site: Site) -> None:
     victim = site.worker(lease=0.5, max_retries=0, concurrency=4)
     events = site.publish(sleeps(14, 0.4))
     site.started(4, victim.pid)
     victim.kill()
     running = in_flight(site, victim.pid)
-    site.worker(lease=0.5, max_retries=0, concurrency=4)
+    other = site.worker(lease=0.5, max_retries=0, concurrency=4)
     site.drained()
     site.balance(events)
-    dead = site.dead()
-    assert set(dead) == running
+    assert site.dead() == {}
     assert running
-    for letter in dead.values():
-        assert (letter["reason"], letter["stalls"], letter["failures"]) == ("stalled", 1, 0)
-    assert set(map(tuple, site.attempts().values())) == {(1,)}
+    again = {event for event, attempts in site.attempts().items() if attempts == [1, 2]}
+    assert again == running
+    starts = [(line["at"], line["event"]) for line in site.of("start", other.pid) if line["event"] in running]
+    ends = [(line["at"], line["event"]) for line in site.of("end", other.pid) if line["event"] in running]
+    alone = [event for _, event in sorted(starts + ends)]
+    assert alone[::2] == alone[1::2], "two ran beside each other"
 
 
 def test_after_a_sigkill_the_others_run_as_wide_as_before(site: Site) -> None:
@@ -144,7 +146,7 @@ def test_a_zombie_changes_nothing(site: Site) -> None:
     site.started(5, zombie.pid)
     zombie.signal(signal.SIGSTOP)
     other = site.worker(lease=0.6, concurrency=8, delay=0.02)
-    # `buried` has no retry left and goes to the dead letters; the others run again elsewhere.
+    # `buried` has no retry left and runs once more, alone; the others run again elsewhere.
     site.started(4, other.pid)
     zombie.signal(signal.SIGCONT)
     site.drained()
@@ -156,7 +158,7 @@ def test_a_zombie_changes_nothing(site: Site) -> None:
     assert site.attempts()[rejected] == [1, 2]
     dead = site.dead()
     assert {event: (d["reason"], d["failures"], d["stalls"]) for event, d in dead.items()} == {
-        buried: ("stalled", 0, 1),
+        buried: ("retries-used-up", 1, 1),
         rejected: ("retries-used-up", 1, 1),
     }
     assert (zombie.stop(), other.stop()) == (0, 0)
@@ -363,4 +365,4 @@ def test_a_blocked_loop_does_not_burn_its_neighbours(site: Site) -> None:
     victim.kill()
     site.worker(lease=0.5, max_retries=0, concurrency=4)
     site.drained()
-    assert set(site.dead()) == {blocked}
+    assert [event for event, attempts in site.attempts().items() if attempts != [1]] == [blocked]

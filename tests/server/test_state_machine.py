@@ -339,7 +339,8 @@ class Machine(RuleBasedStateMachine):
             known.stalls += 1
             known.stale.append(known.delivery)
             known.crashed = False
-            if known.failures + known.stalls > self.max_retries:
+            was_alone = AttemptRecord.from_json(known.delivery.record).suspect
+            if known.failures + known.stalls > self.max_retries and was_alone:
                 known.state = "dead"
             else:
                 known.state, known.due, known.owner = "retrying", True, PARKED

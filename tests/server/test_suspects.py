@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Levels, Limit, Producer, Retry, Snooze
+from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
+from streams.broker.lanes import FetchingByKey, Ways
 from streams.broker.settle import Postponed, Settling
 from streams.consuming.isolation import Isolation
+from streams.declaration import AS_IT_IS
 from streams.handlers import Route
 from streams.lanes import Lanes
 from streams.retry import AttemptRecord
@@ -252,3 +255,20 @@ async def test_idle_groups_that_wait_together_hold_up_no_suspect(broker, caplog,
         await eventually(lambda: len(books.done) == 4, what="the others to go on")
     assert books.beside == []
     assert not [record for record in caplog.records if "waits on" in record.message]
+
+
+async def test_one_that_is_lined_up_is_not_handed_out_among_others(broker):
+    """Its worker may be killed before it gave it back: that stall would be its last, and it never ran alone."""
+    keys, levels, by_key = broker.keys("s"), Levels((0,)), Lanes(order_by=("key",))
+    declaring = Declaring(keys, levels, "g", AS_IT_IS)
+    made = FetchingByKey(broker, keys, levels, "g", "c", declaring, by_key, levels)
+    await made.ensure_group()
+    receipts = await Producer(broker, "s").publish_many(Event("t", n, key=f"k{n % 2}") for n in range(4))
+    await broker.control.call("HSET", keys.attempts("g"), f"0|{receipts[2].entry_id}", RECORD)
+    first = await made.take(10)
+    await Settling(broker, keys, levels, "g", "c", Ways(by_key)).settle(first)
+    assert [delivery.entry_id for delivery in await made.take(10)] == [receipts[3].entry_id]
+    suspect = (await made.take_due(10, 0)).suspect
+    assert suspect == f"0|{receipts[2].entry_id}"
+    (alone,) = await made.take_alone(suspect)
+    assert (alone.entry_id, alone.record) == (receipts[2].entry_id, RECORD)

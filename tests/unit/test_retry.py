@@ -96,16 +96,30 @@ def test_an_event_has_so_many_retries(limit):
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
 def test_an_event_has_so_many_stalls(limit):
-    retry = dataclasses.replace(EXACT, max_retries=limit)
-    decisions = [retry.after_stall(failed(0, n)) for n in range(1, limit + 2)]
-    assert decisions == [RetryIn(0.0)] * limit + [Bury("stalled")]
+    retry, record = dataclasses.replace(EXACT, max_retries=limit), AttemptRecord()
+    decisions = []
+    for _ in range(max(limit, 1) + 1):
+        record.add("stall", {}, at=1.0)
+        decisions.append(retry.after_stall(record))
+    assert decisions == [RetryIn(0.0)] * max(limit, 1) + [Bury("stalled")]
+
+
+@pytest.mark.parametrize(("failures", "stalls", "limit"), [(0, 1, 0), (3, 1, 3), (1, 1, 1), (0, 3, 2), (7, 1, 0)])
+def test_what_was_only_beside_a_killer_has_one_attempt_alone(failures, stalls, limit):
+    """The first stall may come when no retry is left: it was never seen alone."""
+    retry, record = dataclasses.replace(EXACT, max_retries=limit), failed(failures, stalls)
+    assert retry.after_stall(record) == RetryIn(0.0)
+    assert record.suspect
+    record.add("stall", {}, at=1.0)
+    assert retry.after_stall(record) == Bury("stalled")
 
 
 @pytest.mark.parametrize("own", [0, 1, 5])
 def test_the_events_own_limit_wins(own):
     assert isinstance(EXACT.after_failure(OSError(), failed(own), max_retries=own), RetryIn) or own == 0
     assert EXACT.after_failure(OSError(), failed(own + 1), max_retries=own) == Bury("retries-used-up")
-    assert EXACT.after_stall(failed(0, own + 1), max_retries=own) == Bury("stalled")
+    alone = dataclasses.replace(failed(0, own + 1), suspect=True)
+    assert EXACT.after_stall(alone, max_retries=own) == Bury("stalled")
     assert EXACT.limit(own) == own
     assert EXACT.limit(None) == 3
 
@@ -117,7 +131,8 @@ def test_dead_when_failures_and_stalls_exceed_the_limit(failures, stalls, limit)
     assume(failures + stalls > 0)
     dead = failures + stalls > limit
     assert isinstance(retry.after_failure(OSError(), failed(failures, stalls)), Bury) is dead
-    assert isinstance(retry.after_stall(failed(failures, stalls)), Bury) is dead
+    alone = dataclasses.replace(failed(failures, stalls), suspect=True)
+    assert isinstance(retry.after_stall(alone), Bury) is dead
 
 
 def test_the_wait_grows_with_failures_and_not_with_stalls():
@@ -141,7 +156,8 @@ def test_the_wait_grows_with_failures_and_not_with_stalls():
 )
 def test_a_suspect_is_one_whose_next_stall_would_be_its_last(failures, stalls, limit, suspect):
     retry = dataclasses.replace(EXACT, max_retries=limit)
-    for decide in (retry.after_stall, lambda record: retry.after_failure(OSError(), record)):
+    decisions = (retry.after_stall, lambda record: retry.after_failure(OSError(), record))
+    for decide in decisions if stalls else decisions[1:]:
         for before in (False, True):
             record = failed(failures, stalls)
             record.suspect = before
