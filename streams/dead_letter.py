@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 from streams.broker.dead_letters import StoredLetter
@@ -108,6 +110,14 @@ class Filter:
     def __bool__(self) -> bool:
         return any(value is not None for value in asdict(self).values())
 
+    def in_words(self) -> str:
+        """What is meant, in one line: ``all``, or what a letter has to have; times in UTC."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        for name in ("since", "until"):
+            if name in given:
+                given[name] = _moment(given[name])
+        return ", ".join(f"{name} {value}" for name, value in given.items()) or "all"
+
     def takes(self, letter: DeadLetter) -> bool:
         """Whether the letter is meant."""
         return (
@@ -121,6 +131,14 @@ class Filter:
             and (self.until is None or letter.died_at <= self.until)
             and (self.text is None or self.text.lower() in _shown(letter))
         )
+
+
+def _moment(at: float) -> str:
+    try:
+        # Not ISO 8601: its digits would be masked like those of a phone number.
+        return format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)
+    except (ValueError, OverflowError, OSError):
+        return str(at)
 
 
 def _text(value: bytes) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from streams.broker import Broker
-from streams.broker.dead_letters import DeadLetterStore, StoredLetter
+from streams.broker.dead_letters import DeadLetterStore, LetterDeed, StoredLetter
 from streams.codec import encode_body
 from streams.dead_letter import DeadLetter, Filter, letter_of
 from streams.errors import NotFound
@@ -104,10 +104,11 @@ class Letters:
     ) -> AsyncIterator[Replay]:
         """Put them back, batch by batch."""
         size = _BATCH if rate is None else max(1, min(_BATCH, int(rate / 10)))
+        deed = LetterDeed(self._by, _in_words(which), rate)
         async for batch in self._batches(which, size, limit):
             outcome = Replay(len(batch))
             if not dry_run:
-                places = await self._store.replay(batch, self._by)
+                places = await self._store.replay(batch, deed)
                 for observer in self._observers:
                     observer.replayed(self.stream, self.group, batch, places)
                 outcome.moved = {s.letter_id: place for s, place in zip(batch, places, strict=True) if place}
@@ -128,12 +129,12 @@ class Letters:
 
     async def discard(self, which: Filter | Sequence[str], *, dry_run: bool) -> int:
         """Delete them; returns how many."""
-        count = 0
+        count, deed = 0, LetterDeed(self._by, _in_words(which))
         async for batch in self._batches(which, _BATCH, None):
             if dry_run:
                 count += len(batch)
             else:
-                count += await self._store.discard([stored.letter_id for stored in batch], self._by)
+                count += await self._store.discard([stored.letter_id for stored in batch], deed)
         return count
 
     async def _batches(
@@ -177,6 +178,11 @@ class Letters:
 async def _each(items: Iterable[StoredLetter]) -> AsyncIterator[StoredLetter]:
     for item in items:
         yield item
+
+
+def _in_words(which: Filter | Sequence[str]) -> str:
+    """What was asked for, for the audit record; '' for letters that were named."""
+    return which.in_words() if isinstance(which, Filter) else ""
 
 
 def checked_id(letter_id: str) -> str:

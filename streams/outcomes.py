@@ -19,15 +19,16 @@ _LETTERS = 2000
 
 @dataclass(slots=True)
 class ReplayView:
-    """One replay: of at most 100 events, as they are put back in batches.
+    """One replay on one partition, however many steps it took.
 
     Attributes:
-        at: Unix seconds.
+        at: Unix seconds of its last step.
         by: who.
-        count: events that were put back.
+        count: events that were put back so far.
         edited: with another body.
         now: where they stand: ``waiting``, ``processing``, ``retrying``, ``dead`` (again), or ``ended``: handled or
-            cancelled, of which nothing is kept. Their sum is less than ``count`` if it is not known any more.
+            cancelled, of which nothing is kept. Of the first 500; so their sum may be less than ``count``.
+        where: the filter, in words; '' if its letters were named.
     """
 
     at: float
@@ -35,6 +36,7 @@ class ReplayView:
     count: int
     edited: bool
     now: Counter[str] = field(default_factory=Counter)
+    where: str = ""
 
 
 class Outcomes:
@@ -70,7 +72,7 @@ class Outcomes:
             stand = await Inspecting(broker).whereabouts(stream, group, levels, places) if places else []
             view = ReplayView(
                 float(ident.partition("-")[0]) / 1000, facts.get("by", ""), int(facts.get("count", 0)),
-                facts["action"] != "replay",
+                facts["action"] != "replay", where=facts.get("filter", ""),
             )  # fmt: skip
             for place, state in zip(places, stand, strict=True):
                 view.now["dead" if state == "ended" and place in dead else state] += 1

@@ -31,6 +31,23 @@ class StoredLetter:
     fields_in_all: int
 
 
+@dataclass(slots=True)
+class LetterDeed:
+    """A replay or discard, step by step: one row of the audit stream, however many steps it takes.
+
+    Attributes:
+        by: who does it.
+        where: the filter, in words; '' for letters that were named.
+        rate: letters per second; None: as fast as it goes.
+        row: id of its row in the audit stream; '' before the first step.
+    """
+
+    by: str
+    where: str = ""
+    rate: float | None = None
+    row: str = ""
+
+
 class DeadLetterStore:
     """The dead-letter stream of one group."""
 
@@ -66,8 +83,8 @@ class DeadLetterStore:
         rows = await self._link.call("XRANGE", self._keys.dead(self._group), letter_id, letter_id)
         return _letter(*rows[0]) if rows else None
 
-    async def replay(self, letters: Sequence[StoredLetter], by: str) -> list[str]:
-        """Put letters back; per letter ``level|entry id`` of the new entry, '' if it was gone already.
+    async def replay(self, letters: Sequence[StoredLetter], deed: LetterDeed) -> list[str]:
+        """One step of a replay; per letter ``level|entry id`` of the new entry, '' if it was gone already.
 
         Raises:
             GroupDropped: nothing would take them.
@@ -80,8 +97,12 @@ class DeadLetterStore:
             *(self._keys.level(level) for level in levels),
         )
         ids = [letter.letter_id for letter in letters]
-        command = _REPLAY.command(keys, self._group, by, len(levels), *levels, *ids)
-        return [place.decode() for place in await self._replayed(command)]
+        rate = "" if deed.rate is None else f"{deed.rate:g}"
+        asked = (deed.by, deed.where, rate, deed.row)
+        command = _REPLAY.command(keys, self._group, *asked, len(levels), *levels, *ids)
+        row, *places = await self._replayed(command)
+        deed.row = row.decode()
+        return [place.decode() for place in places]
 
     async def replay_edited(self, letter: StoredLetter, body: bytes, by: str) -> str:
         """Put one letter back with another body; ``level|entry id`` of the new entry, '' if it was gone already.
@@ -109,10 +130,13 @@ class DeadLetterStore:
                 f"export the letters ('streams dead export {self._keys.stream} {self._group}') and discard them"
             ) from error
 
-    async def discard(self, letter_ids: Sequence[str], by: str) -> int:
-        """Delete letters (at most 1,000); returns how many there were."""
+    async def discard(self, letter_ids: Sequence[str], deed: LetterDeed) -> int:
+        """One step of a discard: delete letters (at most 1,000); returns how many there were."""
         keys = (self._keys.dead(self._group), self._keys.audit())
-        return int(await self._link.call(*_DISCARD.command(keys, self._group, by, *letter_ids)))
+        asked = (self._group, deed.by, deed.where, deed.row)
+        count, row = await self._link.call(*_DISCARD.command(keys, *asked, *letter_ids))
+        deed.row = row.decode()
+        return int(count)
 
 
 def _letter(letter_id: bytes, stored: Sequence[bytes]) -> StoredLetter:

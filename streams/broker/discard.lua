@@ -4,11 +4,17 @@
 -- KEYS[2]  audit stream
 -- ARGV[1]  group
 -- ARGV[2]  who discards
--- ARGV[3 ..]  ids of dead letters (at most 1000)
--- Returns  how many were deleted
+-- ARGV[3]  the filter, in words; '' for ids
+-- ARGV[4]  id of the audit row of the step before; '' for the first step
+-- ARGV[5 ..]  ids of dead letters (at most 1000)
+-- Returns  how many were deleted, and the id of the audit row ('' if there is none yet)
 
-local count = redis.call('XDEL', KEYS[1], unpack(ARGV, 3))
-if count > 0 then
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'action', 'discard', 'group', ARGV[1], 'by', ARGV[2], 'count', count)
-end
-return count
+-- include: deed.inc.lua
+
+local row, refused = row_before(KEYS[2], ARGV[4])
+if refused then return refused end
+local count = redis.call('XDEL', KEYS[1], unpack(ARGV, 5))
+if count == 0 then return {0, ARGV[4]} end
+local facts = {'action', 'discard', 'group', ARGV[1], 'by', ARGV[2]}
+if ARGV[3] ~= '' then facts[7], facts[8] = 'filter', ARGV[3] end
+return {count, write_row(KEYS[2], ARGV[4], row, facts, count)}

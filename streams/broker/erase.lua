@@ -5,15 +5,14 @@
 -- KEYS[1]  stream of one level
 -- KEYS[2]  audit stream
 -- ARGV[1]  who erases
--- ARGV[2 ..]  entry ids (1 to 500)
--- Returns  how many were deleted
+-- ARGV[2]  id of the audit row of the step before; '' for the first step
+-- ARGV[3 ..]  entry ids (1 to 500)
+-- Returns  how many were deleted, and the id of the audit row ('' if there is none yet)
 
-local kind = redis.call('TYPE', KEYS[2])['ok']
-if kind ~= 'none' and kind ~= 'stream' then
-  return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[2] .. ' holds a ' .. kind)
-end
-local count = redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-if count > 0 then
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'action', 'erase', 'by', ARGV[1], 'count', count)
-end
-return count
+-- include: deed.inc.lua
+
+local row, refused = row_before(KEYS[2], ARGV[2])
+if refused then return refused end
+local count = redis.call('XDEL', KEYS[1], unpack(ARGV, 3))
+if count == 0 then return {0, ARGV[2]} end
+return {count, write_row(KEYS[2], ARGV[2], row, {'action', 'erase', 'by', ARGV[1]}, count)}

@@ -24,6 +24,7 @@ class ErasingStore:
     def __init__(self, broker: Broker, keys: Keys) -> None:
         self._link = broker.control
         self._keys = keys
+        self._row = ""
 
     async def scheduled(self) -> AsyncIterator[list[tuple[str, Sequence[bytes]]]]:
         """Members and fields of the scheduled events, a page at a time; one that is added meanwhile may be missed."""
@@ -40,9 +41,10 @@ class ErasingStore:
                 return
 
     async def erase(self, level: int, entry_ids: Sequence[str], by: str) -> int:
-        """Delete entries of a level; returns how many were there."""
+        """Delete entries of a level; returns how many were there. All that one store erases has one audit row."""
         erased = 0
         for at in range(0, len(entry_ids), _PAGE):
             keys = (self._keys.level(level), self._keys.audit())
-            erased += await self._link.call(*_ERASE.command(keys, by, *entry_ids[at : at + _PAGE]))
+            count, written = await self._link.call(*_ERASE.command(keys, by, self._row, *entry_ids[at : at + _PAGE]))
+            erased, self._row = erased + int(count), written.decode()
         return erased

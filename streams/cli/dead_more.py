@@ -81,8 +81,9 @@ def edit(  # noqa: PLR0913 - each is an option of the command
 @app.command(
     "replays",
     help="Show what became of the dead letters that were put back."
-    "\n\nOne line for each batch of at most 100, the latest first. What ended was handled or cancelled: nothing"
-    " of it is kept." + examples("streams dead replays orders billing", "streams dead replays orders billing --json"),
+    "\n\nOne line for each replay, the latest first. What ended was handled or cancelled: nothing of it is kept."
+    " Of one with more than 500 events, what became of the first 500 is told."
+    + examples("streams dead replays orders billing", "streams dead replays orders billing --json"),
 )
 def replays(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,

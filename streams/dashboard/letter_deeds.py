@@ -99,6 +99,7 @@ class LetterDeeds:
         async def do() -> Response:
             if not self._jobs.stop(ident):
                 raise HTTPException(409)
+            await audit(self._pipeline, letters.stream, action="stop-replay", group=letters.group, by=who(request))
             return RedirectResponse(_dead_page(request, letters), 303)
 
         return Deed("Stop", f"{letters.stream}/{letters.group}", "What is not put back yet stays a dead letter.", do)

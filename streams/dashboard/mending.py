@@ -104,7 +104,11 @@ class Mending:
         """What became of replays."""
         stream, group = await self._group(request)
         found = await Outcomes(self._pipeline, stream).replays(group, given["limit"], partition_of(request))
-        return 200, {"replays": [asdict(row) | {"by": shown(row.by), "now": dict(row.now)} for row in found]}
+        return 200, {
+            "replays": [
+                asdict(row) | {"by": shown(row.by), "where": shown(row.where), "now": dict(row.now)} for row in found
+            ]
+        }
 
     async def release(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let a key go on."""

@@ -100,6 +100,8 @@ async def test_all_that_match_are_replayed_at_a_rate_watched_and_stopped(server,
         await eventually(all_moved, what="the others to be put back")
         assert 37 <= left <= 39
         rows = await place.dashboard._pages.queries.audit("orders", "", 200)
+        acts = [(facts["action"], facts.get("rate")) for _, facts in rows if "replay" in facts["action"]]
+        assert acts == [("replay", "1000"), ("stop-replay", None), ("replay", "1")]
         assert sum(int(facts["count"]) for _, facts in rows if facts["action"] == "replay") == 20
 
 

@@ -326,7 +326,7 @@ async def test_discard_deletes_and_says_who(broker):
     assert await stored(broker) == []
     assert await audit(broker) == [
         {"action": "discard", "group": "g", "by": "ops", "count": "1"},
-        {"action": "discard", "group": "g", "by": "ops", "count": "3"},
+        {"action": "discard", "group": "g", "by": "ops", "filter": "all", "count": "3"},
     ]
 
 

@@ -9,10 +9,12 @@ import orjson
 import pytest
 
 from streams import DeadLetters, Event, EventError, Filter, NotFound, NotWaiting, Pipeline, Producer, Reject, Settings
+from streams.broker.listing import Listing
 from streams.doctor import Bounds, Doctor
 from streams.impatience import Impatience
 from streams.keys import PARKED, WAITING
 from streams.outcomes import Outcomes
+from streams.pauses import Pauses
 from streams.queries import Queries
 from streams.searching import Search
 from tests.conftest import eventually
@@ -129,6 +131,34 @@ async def test_a_look_examines_no_more_than_it_says(broker):
     newest = [letter.id async for letter in letters.latest(700)]
     assert len(newest) == 700
     assert newest == sorted(newest, key=lambda i: tuple(map(int, i.split("-"))), reverse=True)
+
+
+async def test_a_replay_or_discard_is_one_row_of_the_audit_however_many_steps_it_takes(broker):
+    letters = await with_letters(broker, 730)
+    pauses = Pauses(broker, "s", by="ana")
+    await pauses.pause(reason="legal hold")
+    queries = Listing(broker, broker.keys("s"))
+    last = ""
+    async for _ in letters.replaying(Filter(type="t", since=1.0), rate=10_000, limit=620):
+        ident, facts = (await queries.audit("", 1))[0]
+        assert facts["action"] == "replay"  # While it runs, too.
+        assert ident > last
+        last = ident
+    await letters.discard(Filter())
+    discarded, replayed, paused = [facts for _, facts in await queries.audit("", 10)]
+    assert (paused["action"], paused["reason"]) == ("pause", "legal hold")
+    assert (replayed["count"], replayed["rate"], len(replayed["entries"].split())) == ("620", "10000", 500)
+    assert replayed["filter"] == "type t, since Thu, 01 Jan 1970 00:00:01 GMT"
+    assert (discarded["action"], discarded["count"], discarded["filter"]) == ("discard", "110", "all")
+
+
+async def test_a_replay_whose_row_was_trimmed_meanwhile_goes_on_with_a_new_one(broker):
+    letters = await with_letters(broker, 250)
+    async for step in letters.replaying(Filter()):
+        if len(step.moved) == 100:
+            await broker.control.call("XTRIM", broker.keys("s").audit(), "MAXLEN", 0)
+    (row,) = await Listing(broker, broker.keys("s")).audit("", 10)
+    assert (row[1]["action"], row[1]["count"]) == ("replay", "50")
 
 
 async def test_a_replay_tells_of_each_batch_and_can_be_left(broker):
