@@ -211,13 +211,18 @@ class Keys:
         return f"{self._root}:levels"
 
     def index(self) -> str:
-        """SET of ``stream|level``: which streams exist. The one key without the stream's tag."""
+        """SET of ``stream|level``: which streams exist. It has no stream's tag."""
         return index_key(self.namespace)
 
 
 def index_key(namespace: str) -> str:
     """The key of the set that names every stream of a namespace."""
     return f"{namespace}:index"
+
+
+def ended_session_key(namespace: str, ident: str) -> str:
+    """STRING, expiring: the session of a dashboard with this id is over. It has no stream's tag."""
+    return f"{namespace}:ended-session:{ident}"
 
 
 def member(level: int, entry_id: str) -> str:

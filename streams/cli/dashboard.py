@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,13 +22,23 @@ HELP = (
     " or admin), and [tokens.NAME] tables for programs; with tokens alone there are no pages. STREAMS_DASHBOARD_SECRET"
     " keeps people logged in when it is started again, and over several processes. With --proxy a proxy before it says"
     " who is logged in, in the headers X-Forwarded-User and X-Forwarded-Groups: it must take these out of what browsers"
-    " send."
+    " send. Somebody with groups of several roles does not get in, as a proxy that appends makes such lists, too; with"
+    " --proxy-groups highest their highest role counts."
     + examples(
         "streams dashboard --url redis://localhost:6379/0",
         "streams dashboard --hash-password",
         "streams dashboard --host 0.0.0.0 --users users.toml --secure-cookie",
     )
 )
+
+
+class SeveralGroups(StrEnum):
+    """What happens to somebody whose groups mean several roles."""
+
+    REFUSE = "refuse"
+    HIGHEST = "highest"
+
+
 _NOBODY = "without --users every program on this machine may do everything there: put no proxy before it"
 _TOKENS_ONLY = "the file has tokens only: the API answers programs, and there are no pages"
 
@@ -43,6 +54,10 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         list[str] | None,
         typer.Option("--proxy", help="Network of the proxy, e.g. 10.0.0.0/8; repeatable.", show_default=False),
     ] = None,
+    proxy_groups: Annotated[
+        SeveralGroups,
+        typer.Option("--proxy-groups", help="What happens to somebody whose groups mean several roles."),
+    ] = SeveralGroups.REFUSE,
     hash_it: Annotated[bool, typer.Option("--hash-password", help="Hash a password for the file, and end.")] = False,
     make_token: Annotated[bool, typer.Option("--new-token", help="Make a token for the file, and end.")] = False,
     url: Url = None,
@@ -69,7 +84,7 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         return
     accounts = Accounts.read(users) if users is not None else Accounts({})
     tokens = Tokens.read(users) if users is not None else Tokens({})
-    behind = Proxy(tuple(_network(text) for text in proxy)) if proxy else None
+    behind = Proxy(tuple(map(_network, proxy)), several=proxy_groups.value) if proxy else None
     note = ""
     if not accounts and behind is None:
         note = _TOKENS_ONLY if tokens else _NOBODY

@@ -1,9 +1,10 @@
 """The dashboard: what operators see of a server, and what they may do, in a browser. Needs the extra ``web``."""
 
 from streams.dashboard.accounts import Accounts, Role, hash_password
-from streams.dashboard.app import Dashboard, DashboardOptions
-from streams.dashboard.guard import Proxy
+from streams.dashboard.app import Dashboard
+from streams.dashboard.options import DashboardOptions
 from streams.dashboard.tokens import Token, Tokens, new_token
+from streams.dashboard.viewer import Proxy
 
 __all__ = [
     "Accounts",

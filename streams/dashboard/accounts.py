@@ -1,4 +1,4 @@
-"""Who may use the dashboard: names with hashed passwords and roles, and how often one may guess."""
+"""Who may use the dashboard: names with hashed passwords and roles."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import binascii
 import hashlib
 import hmac
 import os
-import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -20,8 +19,6 @@ from streams.errors import ConfigurationError
 _N, _R, _P = 2**14, 8, 1
 """Cost of scrypt: 16 MiB and some 50 ms per guess (RFC 7914's figures for interactive logins)."""
 _SCHEME = "scrypt"
-_FREE, _LOCK, _LONGEST = 5, 2.0, 300.0
-_MOST_PLACES = 10_000
 
 
 class Role(IntEnum):
@@ -90,13 +87,10 @@ class Accounts:
 
     Args:
         accounts: by name.
-        clock: monotonic seconds.
     """
 
-    def __init__(self, accounts: Mapping[str, Account], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, accounts: Mapping[str, Account]) -> None:
         self._accounts = dict(accounts)
-        self._clock = clock
-        self._failures: dict[str, tuple[int, float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._accounts)
@@ -119,35 +113,19 @@ class Accounts:
         found = self._accounts.get(name)
         return None if found is None else found.role
 
-    def log_in(self, name: str, password: str, place: str) -> Role | None:
-        """The role of who gives name and password; None if they are wrong. ``place`` is where from.
+    def password_of(self, name: str) -> str:
+        """The password hash of an account; '' if there is no such account (any more)."""
+        found = self._accounts.get(name)
+        return "" if found is None else found.password
+
+    def log_in(self, name: str, password: str) -> Role | None:
+        """The role of who gives name and password; None if they are wrong.
 
         A name that is unknown costs the same time as a wrong password.
         """
         found = self._accounts.get(name)
         right = is_password(password[:1000], found.password if found is not None else _NOBODY)
-        if found is None or not right:
-            for key in (f"place {place}", f"name {name[:100]}"):
-                count, _ = self._failures.pop(key, (0, 0.0))
-                self._failures[key] = (count + 1, self._clock())
-            while len(self._failures) > _MOST_PLACES:
-                self._failures.pop(next(iter(self._failures)))
-            return None
-        self._failures.pop(f"name {name[:100]}", None)
-        return found.role
-
-    def wait(self, name: str, place: str) -> float:
-        """Seconds until the next guess for a name, or from a place, is listened to; 0.0: now.
-
-        Five are free, then each doubles the wait, up to five minutes.
-        """
-        longest = 0.0
-        for key in (f"place {place}", f"name {name[:100]}"):
-            count, at = self._failures.get(key, (0, 0.0))
-            if count >= _FREE:
-                held = min(_LONGEST, _LOCK * 2 ** min(20, count - _FREE))
-                longest = max(longest, at + held - self._clock())
-        return max(0.0, longest)
+        return found.role if found is not None and right else None
 
 
 def read_file(path: Path) -> dict[str, Any]:

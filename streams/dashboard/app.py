@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,12 +23,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streams.dashboard.accounts import Accounts, Role
 from streams.dashboard.api import Api, problem
 from streams.dashboard.deeds import Deeds
-from streams.dashboard.guard import Guard, Proxy, Viewer, has_token
+from streams.dashboard.guard import Guard, has_token
 from streams.dashboard.jobs import Jobs
+from streams.dashboard.login import LogIn
+from streams.dashboard.options import DashboardOptions
 from streams.dashboard.pages import Pages
 from streams.dashboard.scraping import Scraping
-from streams.dashboard.sessions import COOKIE, LASTS, Sessions
-from streams.dashboard.tokens import Tokens
+from streams.dashboard.sessions import Sessions
+from streams.dashboard.viewer import Viewer
 from streams.dashboard.words import language_of, translated
 from streams.errors import (
     BrokerError,
@@ -48,28 +49,6 @@ logger = logging.getLogger("streams.dashboard")
 Page = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
-class DashboardOptions:
-    """How a dashboard is served.
-
-    Attributes:
-        accounts: who may log in. Without any, and without tokens and a proxy, requests that this machine sends directly
-            may do everything, and all others are refused.
-        tokens: of programs that use the API. With tokens alone there are no pages.
-        secret: that cookies are signed with, the same in every process that serves it; made up if empty.
-        read_only: nobody may change anything.
-        secure_cookie: the cookie goes over https only.
-        proxy: who is logged in is known by a proxy before it, which says so in headers.
-    """
-
-    accounts: Accounts = field(default_factory=lambda: Accounts({}))
-    tokens: Tokens = field(default_factory=lambda: Tokens({}))
-    secret: str = field(default="", repr=False)
-    read_only: bool = False
-    secure_cookie: bool = False
-    proxy: Proxy | None = None
-
-
 class Dashboard:
     """Serves the pages of one server.
 
@@ -86,7 +65,9 @@ class Dashboard:
         self._pipeline = pipeline
         pipeline.patience = pipeline.settings.wait
         self._options = options or DashboardOptions()
-        self._sessions = Sessions(self._options.secret)
+        known = self._options.accounts if self._options.proxy is None else Accounts({})
+        sessions = Sessions(self._options.secret, known.password_of, pipeline)
+        self._log_in = LogIn(known, sessions, self.render, secure=self._options.secure_cookie)
         self._jobs = Jobs()
         self._recovering: Recovering | None = None
         self._scraping = Scraping(pipeline)
@@ -122,7 +103,7 @@ class Dashboard:
                 BrokerError: self._failed,
             },
         )
-        guard = Guard(inner, options.accounts, options.tokens, self._sessions, options.proxy)
+        guard = Guard(inner, options, sessions, self._failed)
         self.app: ASGIApp = _Outermost(guard, Starlette(lifespan=self.lifespan))
 
     @asynccontextmanager
@@ -175,8 +156,8 @@ class Dashboard:
         stream = "/streams/{stream}"
         static = StaticFiles(directory=Path(__file__).parent / "static")
         return [
-            Route("/login", self._login, methods=["GET", "POST"]),
-            Route("/logout", self._logout, methods=["POST"]),
+            Route("/login", self._log_in.enter, methods=["GET", "POST"]),
+            Route("/logout", self._log_in.leave, methods=["POST"]),
             Route("/health", self._health),
             Route("/metrics", self._metrics),
             Mount("/static", static),
@@ -213,38 +194,6 @@ class Dashboard:
             return await self._deeds.answer(request, name)
 
         return guarded
-
-    async def _login(self, request: Request) -> Response:
-        accounts, root = self._options.accounts, request.scope.get("root_path", "")
-        if not accounts or self._options.proxy is not None:
-            return RedirectResponse(f"{root}/", 303)
-        if request.method == "GET":
-            return self.render(request, "login.html", problem="")
-        form = await request.form()
-        name, password = str(form.get("name", "")), str(form.get("password", ""))
-        place = request.client.host if request.client is not None else ""
-        if accounts.wait(name, place) > 0:
-            return self.render(request, "login.html", 429, problem="Too many attempts. Wait a moment.")
-        if accounts.log_in(name, password, place) is None:
-            logger.warning("a log-in was refused", extra={"place": place})
-            return self.render(request, "login.html", 401, problem="Name or password is wrong.")
-        response = RedirectResponse(f"{root}/", 303)
-        response.set_cookie(
-            COOKIE,
-            self._sessions.make(name),
-            max_age=int(LASTS),
-            path=f"{root}/",
-            secure=self._options.secure_cookie or request.url.scheme == "https",
-            httponly=True,
-            samesite="strict",
-        )
-        return response
-
-    async def _logout(self, request: Request) -> Response:
-        root = request.scope.get("root_path", "")
-        response = RedirectResponse(f"{root}/login", 303)
-        response.delete_cookie(COOKIE, path=f"{root}/")
-        return response
 
     async def _metrics(self, request: Request) -> Response:
         """For Prometheus; it shows a token, as programs do."""

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from streams.broker.listing import Listing
 from streams.dashboard.accounts import Role
-from streams.dashboard.guard import Viewer
+from streams.dashboard.viewer import Viewer
 from streams.errors import GroupDropped, NotFound
 from streams.pipeline import Pipeline
 

@@ -78,11 +78,12 @@ async def board(
     accounts: dict[str, Account] | None = None,
     read_only: bool = False,
     proxy: Proxy | None = None,
+    secret: str = "",
 ) -> AsyncIterator[Board]:
     """Serve a dashboard."""
     settings = Settings(url=server.url, namespace=namespace)
     known = Accounts(ACCOUNTS if accounts is None else accounts)
-    options = DashboardOptions(known, read_only=read_only, proxy=proxy)
+    options = DashboardOptions(known, secret=secret, read_only=read_only, proxy=proxy)
     dashboard = Dashboard(Pipeline(settings=settings), options)
     async with serving(dashboard.app) as url, Pipeline(settings=settings) as pipeline:
         made = Board(dashboard, url, pipeline)

@@ -30,6 +30,7 @@ from streams import (
 from streams.broker.admit import Admitting, Ask
 from streams.broker.attend import Attending
 from streams.broker.declare import Declaring
+from streams.broker.ended import EndedSessions
 from streams.broker.figures import FigureStore
 from streams.broker.holding import Breaking
 from streams.broker.lanes import FetchingByKey
@@ -39,7 +40,7 @@ from streams.cloudevents import from_cloudevent, to_cloudevent
 from streams.declaration import AS_IT_IS
 from streams.event import CLOUD_NAMES, META_NAMES
 from streams.handlers import Route
-from streams.keys import Keys
+from streams.keys import Keys, ended_session_key
 from streams.lanes import Lanes
 from streams.middleware import Dedupe
 from streams.middleware.base import Middleware
@@ -272,11 +273,12 @@ def test_the_table_of_keys():
             keys.audit(),
             keys.levels(),
             keys.index(),
+            ended_session_key("streams", "ID"),
         ),
     ]
     assert [quoted(row[0]) for row in rows("Keys", "key")] == expected
     public = [name for name in vars(Keys) if not name.startswith("_") and callable(getattr(Keys, name))]
-    assert len(expected) == len(public)
+    assert len(expected) == len(public) + 1  # That of sessions is no stream's.
 
 
 async def test_the_kinds_of_the_keys(server, broker, namespace):
@@ -329,11 +331,18 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
             (name,) = client.keys(f"{namespace}:*:billing:{span}:*")
             assert client.pttl(name) > 0
             client.rename(name, name.rpartition(b":")[0] + b":NUMBER")
+        await EndedSessions(broker).end("ID", 60.0)
         for row in rows("Keys", "key"):
             key = quoted(row[0]).replace("streams:", f"{namespace}:", 1)
             assert client.type(key).decode().upper() == row[1], key
         [(_, audited), _] = client.xrange(f"{namespace}:{{orders}}:audit")
-        assert audited == {b"action": b"discard", b"group": b"billing", b"by": b"tester", b"count": b"1"}
+        assert audited == {
+            b"action": b"discard",
+            b"group": b"billing",
+            b"by": b"tester",
+            b"filter": b"all",
+            b"count": b"1",
+        }
         assert {b"owner", b"until"} <= set(client.hgetall(f"{namespace}:{{orders}}:billing:sweep"))
         assert orjson.loads(client.hget(f"{namespace}:{{orders}}:paused", "level=10")).keys() == {"by", "at", "reason"}
         config = client.hgetall(f"{namespace}:{{orders}}:config")

@@ -1,0 +1,31 @@
+"""How a dashboard is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streams.dashboard.accounts import Accounts
+from streams.dashboard.tokens import Tokens
+from streams.dashboard.viewer import Proxy
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardOptions:
+    """How a dashboard is served.
+
+    Attributes:
+        accounts: who may log in. Without any, and without tokens and a proxy, requests that this machine sends directly
+            may do everything, and all others are refused.
+        tokens: of programs that use the API. With tokens alone there are no pages.
+        secret: that cookies are signed with, the same in every process that serves it; made up if empty.
+        read_only: nobody may change anything.
+        secure_cookie: the cookie goes over https only.
+        proxy: who is logged in is known by a proxy before it, which says so in headers.
+    """
+
+    accounts: Accounts = field(default_factory=lambda: Accounts({}))
+    tokens: Tokens = field(default_factory=lambda: Tokens({}))
+    secret: str = field(default="", repr=False)
+    read_only: bool = False
+    secure_cookie: bool = False
+    proxy: Proxy | None = None
