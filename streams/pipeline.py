@@ -258,8 +258,12 @@ class Pipeline(Operating):
         """
         return await self.producer(stream).publish_many(events, type=type, **attributes)
 
-    async def run(self) -> None:
+    async def run(self, *, signals: bool = True) -> None:
         """Run every declared group: consumers, reclaimers, schedulers; until ``stop``, SIGTERM, SIGINT or SIGHUP.
+
+        Args:
+            signals: whether these signals end it; whatever handled them before is told as well. False: only ``stop``
+                does, for a worker inside of a program that has the signals, e.g. a web server.
 
         Raises:
             ConfigurationError: no handler is declared, or the health address is taken.
@@ -275,7 +279,7 @@ class Pipeline(Operating):
         try:
             self._service = service = self.service(self.plans)
             async with served(settings.health, self.broker, lambda: service.vitals):
-                await service.run()
+                await service.run(signals=signals)
         finally:
             self._service = None
             await self.__aexit__()

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from streams.balance import Balance
@@ -30,6 +30,7 @@ EXIT_FORCED = 70
 """Exit code when the process had to be ended because a handler did not let go (sysexits: internal software error)."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What asks a worker to stop in order: its orchestrator, its user, or the terminal that goes away."""
+SignalHandler = Callable[[int, FrameType | None], object] | int | None
 _LAST_RESORT = 10.0
 _FAREWELL = 1.0
 
@@ -59,6 +60,7 @@ class Service:
         self.balances = [Balance(broker, plan, options, self.name) for plan in spread]
         self._plans = plans
         self._broker = broker
+        self._orders = {"call": 0, "signal": 0}
         self._stops = 0
         self._is_asked_to_stop = False
         self._stop_news = asyncio.Event()
@@ -83,9 +85,18 @@ class Service:
         return [crew for balance in self.balances for crew in balance.crews]
 
     def stop(self) -> None:
-        """Shut down in order; called again: now."""
-        self._stops += 1
+        """Shut down in order; called again: now.
+
+        A signal and a call are one order: a web server that is told to end ends what runs in it, too.
+        """
+        self._take("call")
+
+    def _take(self, way: str) -> None:
+        self._orders[way] += 1
         self._is_asked_to_stop = True
+        if self._orders[way] <= self._stops:
+            return
+        self._stops = self._orders[way]
         self._stop_news.set()
         grace = self.options.grace_period
         if self._stops == 1:
@@ -97,15 +108,19 @@ class Service:
         for balance in self.balances:
             balance.stop(grace)
 
-    async def run(self) -> None:
+    async def run(self, *, signals: bool = True) -> None:
         """Run until ``stop`` is called or a signal (SIGTERM, SIGINT, SIGHUP) arrives; a second signal ends it now.
+
+        Args:
+            signals: whether signals end it. They do so in the main thread only, and whatever handled them before is
+                told as well.
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
             BrokerUnavailable: the server cannot be reached at the start, and is not to be waited for.
             ConfigurationError: a stream is declared otherwise, e.g. for one group that is not the one to serve.
         """
-        with self._signals():
+        with self._signals() if signals else contextlib.nullcontext():
             if await self._is_reached():
                 await self._serve()
 
@@ -191,8 +206,9 @@ class Service:
         # which of them is the first is decided in one step, or both would count, and what runs would be cancelled.
         unused = [last]
 
+        before: dict[int, SignalHandler] = {}
+
         def received(number: int, frame: FrameType | None) -> None:
-            del frame
             try:
                 timer = unused.pop()
             except IndexError:
@@ -201,15 +217,30 @@ class Service:
             else:
                 timer.start()
             self._is_asked_to_stop = True  # Seen from outside at once, even while a handler blocks the loop.
-            loop.call_soon_threadsafe(self.stop)
+            loop.call_soon_threadsafe(self._take, "signal")
+            pass_on(before.get(number), number, frame)
 
-        # What is ignored stays ignored: that is how nohup keeps a worker running when its terminal goes.
-        numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, received) for number in numbers}
+        # What is ignored stays ignored: that is how nohup keeps a worker running when its terminal goes. And what is
+        # handled outside of Python (None) could not be given back.
+        numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        for number in numbers:
+            before[number] = signal.getsignal(number)
+            signal.signal(number, received)
         try:
             with children_without(numbers):
                 yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for taken, handler in before.items():
+                if signal.getsignal(taken) is received:  # Else somebody has taken it over since.
+                    signal.signal(taken, handler)
             last.cancel()
+
+
+def pass_on(handler: SignalHandler, number: int, frame: FrameType | None) -> None:
+    """Tell whatever handled a signal before: a web server that has a worker in it waits for it, too.
+
+    Left out are Python's own handler of Ctrl-C and that of ``asyncio.run``: they would cancel the worker amid its end.
+    """
+    owner = getattr(getattr(handler, "func", None), "__self__", None)
+    if callable(handler) and handler is not signal.default_int_handler and not isinstance(owner, asyncio.Runner):
+        handler(number, frame)

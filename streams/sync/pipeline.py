@@ -204,10 +204,10 @@ class Pipeline:
         """Where entries stand."""
         return Status(self._portal)
 
-    def run(self) -> None:
+    def run(self, *, signals: bool = True) -> None:
         """Run every declared group until ``stop`` or SIGTERM or SIGINT; see ``streams.Pipeline.run``."""
         refuse_in_event_loop()
-        asyncio.run(self._run())
+        asyncio.run(self._run(signals))
 
     def stop(self) -> None:
         """Let ``run`` end in order; called again: now. May be called by any thread."""
@@ -216,9 +216,9 @@ class Pipeline:
             with contextlib.suppress(RuntimeError):  # It has ended in the meantime.
                 loop.call_soon_threadsafe(self.asynchronous.stop)
 
-    async def _run(self) -> None:
+    async def _run(self, signals: bool) -> None:  # noqa: FBT001 - of this class
         self._running = asyncio.get_running_loop()
         try:
-            await self.asynchronous.run()
+            await self.asynchronous.run(signals=signals)
         finally:
             self._running = None

@@ -59,13 +59,13 @@ async def test_two_orders_of_an_init_system_and_a_supervisor_are_one(broker, mon
     monkeypatch.setattr("streams.service.is_supervised", lambda: True)
     service = Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)])
     stops, steps = [], iter(range(100))
-    stop = service.stop
+    take = service._take
 
-    def counted() -> None:
+    def counted(way: str) -> None:
         stops.append(1)
-        stop()
+        take(way)
 
-    monkeypatch.setattr(service, "stop", counted)
+    monkeypatch.setattr(service, "_take", counted)
 
     def trace(frame: FrameType, what: str, _: object) -> Any:
         if what == "line" and next(steps) == step:
@@ -83,3 +83,78 @@ async def test_two_orders_of_an_init_system_and_a_supervisor_are_one(broker, mon
     signal.raise_signal(signal.SIGTERM)
     await asyncio.wait_for(task, 10)
     assert stops == [1]
+
+
+async def test_a_signal_is_told_to_what_handled_it_before(broker):
+    told = []
+
+    def before(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    original = signal.signal(signal.SIGTERM, before)
+    try:
+        running = asyncio.create_task(Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)]).run())
+        await eventually(lambda: signal.getsignal(signal.SIGTERM) is not before)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(running, 10)
+        assert told == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, original)
+
+
+async def test_a_service_takes_back_no_signal_that_others_have_taken_since(broker):
+    def since(number: int, frame: FrameType | None) -> None: ...
+
+    service = Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)])
+    original = signal.getsignal(signal.SIGTERM)
+    try:
+        running = asyncio.create_task(service.run())
+        await eventually(lambda: signal.getsignal(signal.SIGTERM) is not original)
+        signal.signal(signal.SIGTERM, since)
+        service.stop()
+        await asyncio.wait_for(running, 10)
+        assert signal.getsignal(signal.SIGTERM) is since
+    finally:
+        signal.signal(signal.SIGTERM, original)
+
+
+async def test_without_signals_the_handlers_stay_as_they_are(broker):
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    service = Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)])
+    running = asyncio.create_task(service.run(signals=False))
+    await eventually(lambda: bool(service.consumers) and service.consumers[0].vitals is not None)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == handlers
+    service.stop()
+    await asyncio.wait_for(running, 10)
+
+
+async def test_a_signal_and_a_call_are_one_order_and_two_of_either_are_two(broker):
+    handling, go_on, ended = asyncio.Event(), asyncio.Event(), []
+
+    async def handler(event: Event) -> None:
+        handling.set()
+        try:
+            await go_on.wait()
+        finally:
+            ended.append("ended" if go_on.is_set() else "cancelled")
+
+    router = Router()
+    router.add(Route(handler))
+    for orders, how in ((("signal", "call"), "ended"), (("signal", "call", "call"), "cancelled")):
+        handling.clear()
+        go_on.clear()
+        await Producer(broker, "orders").publish(1, type="t")
+        service = Service(broker, [GroupPlan("orders", "billing", router, 2.0, 4)])
+        running = asyncio.create_task(service.run())
+        await asyncio.wait_for(handling.wait(), 10)
+        for order in orders:
+            if order == "signal":
+                signal.raise_signal(signal.SIGTERM)
+                await eventually(lambda service=service: service._stops == 1)
+            else:
+                service.stop()
+        if how == "ended":
+            go_on.set()
+        await asyncio.wait_for(running, 10)
+        assert ended.pop() == how

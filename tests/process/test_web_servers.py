@@ -1,0 +1,90 @@
+"""A worker inside a web server: real servers, told to end once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.servers import BINARIES, clean_environment, free_port, wait_until, whole_lines
+
+ROOT = Path(__file__).parents[2]
+APP = """
+import asyncio, contextlib
+from fastapi import FastAPI
+from streams import Pipeline
+
+pipeline = Pipeline.from_env()
+
+
+@pipeline.handler("orders", group="billing")
+async def charge(event):
+    with open("handled", "a") as file:
+        file.write(f"{event.data}\\n")
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    async with pipeline:
+        worker = asyncio.create_task(pipeline.run(RUN))
+        yield
+        pipeline.stop()
+        await worker
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/orders")
+async def create():
+    await pipeline.publish("orders", "order", type="t")
+"""
+SERVERS = {
+    "uvicorn": ["uvicorn", "app:app", "--port", "PORT"],
+    "uvicorn on uvloop": ["uvicorn", "app:app", "--port", "PORT", "--loop", "uvloop"],
+    "gunicorn": ["gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:PORT", "app:app"],
+    "hypercorn": ["hypercorn", "-b", "127.0.0.1:PORT", "app:app"],
+}
+
+
+@pytest.mark.parametrize("run", ["", "signals=False"], ids=["with signals", "without signals"])
+@pytest.mark.parametrize("name", SERVERS)
+def test_one_signal_ends_a_web_server_with_a_worker_in_it(make_server, tmp_path, name, run):
+    server = make_server(BINARIES[0], port=True)
+    (tmp_path / "app.py").write_text(textwrap.dedent(APP).replace("RUN", run))
+    port = free_port()
+    command = [part.replace("PORT", str(port)) for part in SERVERS[name]]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path,
+            env=clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: posted(port), what="the web server to answer")
+        wait_until(lambda: "order" in whole_lines(tmp_path / "handled"), what="the event to be handled")
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    finally:
+        process.kill()
+        process.wait(10)
+    said = (tmp_path / "log").read_text()
+    assert "stopped" in said, "the worker has ended in order"
+    assert "stopping now" not in said, "the signal and the call of the web server are one order"
+    assert "Traceback" not in said
+
+
+def posted(port: int) -> bool:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/orders", method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
