@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -28,9 +29,10 @@ TOPOLOGY = os.environ.get("STREAMS_TEST_TOPOLOGY", "single")
 """What the shared server is: see ``tests.topologies.KINDS``."""
 
 
-IN_TURN = ("process", "docs")
-"""Suites whose tests take one of the servers each, in turn: they are about processes, and what these send is proven on
-every server by ``tests/server``. With ``STREAMS_TEST_EVERY_SERVER=1`` they take all of them."""
+IN_TURN = ("process", "docs", "composition")
+"""Suites whose tests take one of the servers each, in turn: they are about processes and about everything at once, and
+what these send is proven on every server by ``tests/server``. So do the files there that have the marker ``in_turn``:
+they are about the conduct of a worker or a publisher. With ``STREAMS_TEST_EVERY_SERVER=1`` they take all of them."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -50,10 +52,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays to the end: the modules and six thousand tests.
+
+    It would go through all of them again and again, and be most of what a test that asks for it costs.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _has_its_turn(item: pytest.Item) -> bool:
     """Whether a test is to run on the server that it was made for: the same one in every run."""
     chosen = getattr(item, "callspec", None)
-    if item.path.parent.name not in IN_TURN or chosen is None:
+    takes_turns = item.path.parent.name in IN_TURN or item.get_closest_marker("in_turn") is not None
+    if not takes_turns or chosen is None:
         return True
     binary = chosen.params.get("server", chosen.params.get("binary"))
     if binary not in BINARIES:
@@ -68,6 +80,7 @@ def _has_several(item: pytest.Item) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_server: looks at a single server, its figures, its memory or its socket")
+    config.addinivalue_line("markers", "in_turn: takes one of the servers, as what it shows is the same on each")
     # Shells start background jobs with SIGINT ignored, and what is ignored is inherited; many tests are about Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

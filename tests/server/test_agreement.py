@@ -13,6 +13,8 @@ from streams.doctor.finding import Finding
 from streams.handlers import Route, Router
 from streams.recorder import Recorder
 
+pytestmark = pytest.mark.in_turn
+
 NOW = 10_000.0
 OLD = {"at": NOW, "since": 0.0, "version": "1.0", "declared": {"lease": "30 s", "order_by": ""}}
 

@@ -14,6 +14,8 @@ from streams.handlers import Route, Router
 from tests.conftest import eventually
 from tests.server.test_limits import no_slots, parked
 
+pytestmark = pytest.mark.in_turn
+
 LEVELS = Levels((0,))
 HOURLY = Limit("tenant", rate="1/h", burst=1)
 ONE = Limit("tenant", concurrency=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import pytest
+
 from streams import Consumer, ConsumerOptions, DeadLetters, Event, Levels, Producer, Retry
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Fetching
@@ -13,6 +15,8 @@ from streams.declaration import Declaration
 from streams.handlers import Route
 from streams.keys import PARKED
 from tests.conftest import eventually
+
+pytestmark = pytest.mark.in_turn
 
 
 async def owners(broker) -> list[str]:

@@ -18,6 +18,8 @@ from streams import Broker, Consumer, ConsumerOptions, Event, Producer
 from streams.broker.wire import Wire
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
 KIND = "message.queued"
 COUNT = 5_000

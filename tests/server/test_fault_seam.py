@@ -42,6 +42,8 @@ from streams.broker.fetch import Fetching
 from streams.broker.link import NodeLink
 from streams.handlers import Route
 
+pytestmark = pytest.mark.in_turn
+
 LEVELS = Levels([0, 5])
 LEASE = 2.0
 AT_ONCE = 40

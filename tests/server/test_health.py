@@ -18,6 +18,8 @@ from streams.plans import GroupPlan, ServiceOptions
 from streams.service import Service
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 STREAM, GROUP = "jobs", "work"
 
 

@@ -21,6 +21,8 @@ from streams.errors import OutOfMemory
 from streams.why import Wanted, Why
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 LEVELS = Levels((0,))
 
 

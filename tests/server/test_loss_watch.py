@@ -22,6 +22,8 @@ from tests.deploy.restarts import BEFORE
 from tests.servers import Server
 from tests.shipped import Shipped, everybody
 
+pytestmark = pytest.mark.in_turn
+
 LOST = "the server has lost what it had acknowledged"
 
 

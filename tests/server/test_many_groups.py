@@ -73,7 +73,7 @@ def open_connections(broker: Broker) -> int:
     return sum(link._wire is not None for link in broker._links)  # type: ignore[attr-defined]
 
 
-pytestmark = pytest.mark.one_server
+pytestmark = [pytest.mark.one_server, pytest.mark.in_turn]
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,8 @@ from streams.handlers import Route, Router
 from streams.middleware import Attempt, Context, ErrorRules, Middleware, Place, Skip, Timeout, current_event
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 AT_ONCE = Retry(max_retries=3, delay=0.0)
 
 

@@ -13,6 +13,8 @@ from streams.receipt import BatchOutcome, Receipt
 from streams.settings import Settings
 from tests.process.proxy import Proxy, is_command
 
+pytestmark = pytest.mark.in_turn
+
 
 def told(error: StreamsError) -> BatchOutcome:
     assert error.outcome is not None

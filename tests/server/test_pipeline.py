@@ -29,6 +29,8 @@ from streams import (
 from streams.keys import PARKED
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 
 @contextlib.asynccontextmanager
 async def serving(pipeline: Pipeline):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from streams import Event, Pipeline, Settings
 from streams.broker.figures import HOUR, MINUTE, FigureStore
 from streams.recorder import Recorder
 from tests.conftest import eventually
+
+pytestmark = pytest.mark.in_turn
 
 
 async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(server, namespace, monkeypatch):

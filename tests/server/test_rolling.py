@@ -30,6 +30,8 @@ from streams import (
 from streams.handlers import Route, Router
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 LEVELS = Levels((0,))
 QUICK = {"delay": 0.02, "jitter": 0.0}
 CHANGES = {

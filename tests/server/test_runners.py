@@ -25,6 +25,8 @@ from streams.retry import AttemptRecord, Decision
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming
 
+pytestmark = pytest.mark.in_turn
+
 ONCE = Retry(max_retries=1, delay=0.0)
 
 

@@ -19,6 +19,8 @@ from streams.producer import Producer
 from streams.service import Service
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 
 async def test_a_second_signal_in_the_midst_of_the_first_is_counted(broker, monkeypatch):
     class Interrupted(threading.Timer):

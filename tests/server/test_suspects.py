@@ -22,6 +22,8 @@ from streams.lanes import Lanes
 from streams.retry import AttemptRecord
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 RETRY = Retry(max_retries=2, delay=0.0)
 RECORD = AttemptRecord(stalls=2, suspect=True).to_json()
 

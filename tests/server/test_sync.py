@@ -25,6 +25,8 @@ from streams import (
 from streams.sync import Pipeline
 from tests.servers import wait_until
 
+pytestmark = pytest.mark.in_turn
+
 
 @pytest.fixture
 def pipeline(server, namespace):

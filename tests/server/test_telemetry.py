@@ -30,6 +30,8 @@ from streams.testing import Harness
 from tests.conftest import eventually
 from tests.whatsapp.servers import serving
 
+pytestmark = pytest.mark.in_turn
+
 SECRET = "5511999998888"
 
 

@@ -17,6 +17,8 @@ from streams import Event, Pipeline, Retry, Settings
 from streams.cli.app import app
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 
 @dataclasses.dataclass
 class Line:

@@ -40,6 +40,8 @@ from streams.retry import AttemptRecord
 from streams.why import Wanted, Why
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.in_turn
+
 LEVELS = Levels((0, 5))
 LANES = Lanes(order_by=("subject",), fair_by=("tenant",))
 TOO_LARGE = "0|99999999999999999999-0"
