@@ -53,8 +53,9 @@ chaos: $(READY)  ## minutes of seeded trouble on every topology, and the books; 
 fuzz: $(READY)  ## bent entries against everything that reads what is stored; SECONDS=60 SEED=7
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
-composition: $(READY)  ## thousands of seeds of everything at once, and what they came to; SEEDS=5000 FIRST=0
-	@$(BIN)/python -m tests.composition --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0)
+composition: $(READY)  ## thousands of seeds of everything at once, and what they came to; SEEDS=5000 FIRST=0 MINUTES=30 ON=redis
+	@$(BIN)/python -m tests.composition --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(ON),--on $(ON))
 
 api-fuzz: $(FUZZ_READY)  ## schemathesis against the HTTP API; EXAMPLES=200
 	@.venv-fuzz/bin/python -m tests.api_fuzz --max-examples $(or $(EXAMPLES),100)

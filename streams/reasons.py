@@ -142,8 +142,8 @@ def _key_held(case: Case) -> Reason | None:
     if not head.startswith("held "):
         return None
     _, at, place, dead, *_ = [*head.split(" ", 3), "", "", ""]
-    if dead == (event_id(case.found) or case.wait.member):
-        return None  # Its own replay: it goes before all that waits.
+    if dead == (event_id(case.found) or case.wait.member) and not case.found.deliveries:
+        return None  # Its own replay: it goes before all that waits. What was lined up before the death waits with the rest.
     since = whole(at) / 1000
     key = masked(case.wait.order_key or "")
     what = f"its key {key} is held since {moment(since)}, because the event {ident(dead)} died"

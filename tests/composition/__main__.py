@@ -22,18 +22,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.composition")
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long on each server, seeds or not")
+    parser.add_argument("--on", default="", help="only servers of this name: redis, valkey")
     parser.add_argument("--story", action="store_true", help="print the story of each seed that failed")
     options = parser.parse_args()
     logging.getLogger("streams").setLevel(logging.CRITICAL + 1)
     failed = 0
     for binary in BINARIES:
-        failed += _on(binary, options)
+        if server_label(binary).startswith(options.on):
+            failed += _on(binary, options)
     return min(failed, 1)
 
 
 def _on(binary: str, options: argparse.Namespace) -> int:
     seen: Counter[str] = Counter()
-    failed, began = 0, time.monotonic()
+    failed, played, began = 0, 0, time.monotonic()
+    until = began + 60 * options.minutes if options.minutes else float("inf")
     server = Server(binary)
     with pytest.MonkeyPatch.context() as patch:
         clock.install(patch)
@@ -41,14 +45,17 @@ def _on(binary: str, options: argparse.Namespace) -> int:
         server.start()
         try:
             for seed in range(options.first, options.first + options.seeds):
+                if time.monotonic() > until:
+                    break
                 failed += _play(seed, server.url, seen, options)
+                played += 1
         finally:
             server.close()
     took = time.monotonic() - began
-    print(f"{server_label(binary)}: {options.seeds} seeds, {failed} failed, {took / options.seeds:.3f} s each")
+    print(f"{server_label(binary)}: {played} seeds, {failed} failed, {took / max(1, played):.3f} s each")
     for name, count in sorted(seen.items()):
         print(f"  {count:7}  {name}")
-    missing = [name for name in (*OFTEN, *SELDOM) if not seen[name]] if options.seeds >= MANY else []
+    missing = [name for name in (*OFTEN, *SELDOM) if not seen[name]] if played >= MANY else []
     if missing:
         print(f"no seed came to: {', '.join(missing)}")
     return failed + len(missing)

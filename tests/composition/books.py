@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams import Event, Reject, Snooze, Throttle, Unavailable
-from tests.composition.declared import Declared, Group
+from tests.composition.declared import WINDOW, Declared, Group
 
 Where = tuple[str, str]
 """Group and event id."""
@@ -52,12 +53,22 @@ class Books:
         """What operators paused, and the workers that have looked since."""
         self.orders: dict[str, set[str | None]] = defaultdict(set)
         self.most_retries: Counter[str] = Counter()
+        self.limited: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+        """Group to the limits that it was declared with."""
         self.concurrency: dict[tuple[str, str], int] = {}
         """Group and limit to the most that any declaration of this run allows."""
         self.stalled: set[Where] = set()
         """Those that were with a worker when that was killed."""
         self.alone: set[Where] = set()
         """Those of which one attempt began while nothing else of its worker ran."""
+        self.accepted: dict[tuple[int, str], float] = {}
+        """Partition and dedup id to when it was used, by the clock of the run."""
+        self.dedupes = False
+        self.copies: Counter[str] = Counter()
+        """How often an event id was published again."""
+        self.done_at: dict[Where, float] = {}
+        self.now: Callable[[], float] = float
+        """How far the run has travelled."""
         self.crashed: set[str] = set()
         self.dead: set[str] = set()
         self.erased: set[Where] = set()
@@ -73,9 +84,11 @@ class Books:
     def declare(self, declared: Declared) -> None:
         self.seen.update(declared.features())
         self.breaks |= declared.breaker
+        self.dedupes |= declared.dedupe
         for name, group in declared.groups.items():
             self.orders[name].add(group.order_by)
             self.most_retries[name] = max(self.most_retries[name], group.max_retries)
+            self.limited[name].add(tuple(limit.name for limit in group.limits))
             for limit in group.limits:
                 if limit.concurrency:
                     place = (name, limit.name)
@@ -92,14 +105,27 @@ class Books:
 
         return of_group
 
+    def deduped(self, place: tuple[int, str], is_duplicate: bool) -> None:
+        """A dedup id is accepted once within its window."""
+        since = self.now() - self.accepted.get(place, float("-inf"))
+        if is_duplicate and since > WINDOW + 10:
+            self.wrong.append(f"{place} is a duplicate of what was used {since:.0f} s ago, and may be forgotten")
+        if not is_duplicate and since < WINDOW - 10:
+            self.wrong.append(f"{place} was accepted twice, the first time {since:.0f} s ago")
+        if not is_duplicate:
+            self.accepted[place] = self.now()
+
     def looks(self, worker: str) -> None:
         """A worker begins to look: from now on it knows of every pause."""
         for _, known in self.paused:
             known.add(worker)
 
-    def parked(self, worker: str, group: str) -> int:
+    def parked(self, worker: str, stream: str, group: str) -> int:
         """How many handlers of a consumer wait for the run to let them go on."""
-        return sum(run.parked and (run.worker, run.where[0]) == (worker, group) for run in self.running.values())
+        place = (worker, stream, group)
+        return sum(
+            run.parked and (run.worker, run.event.stream, run.where[0]) == place for run in self.running.values()
+        )
 
     def killed(self, worker: str, held: set[Where]) -> None:
         """What a worker has stalls, also if it had ended and that was not written; what ran burns an attempt."""
@@ -115,6 +141,7 @@ class Books:
         try:
             await self._do(run, what)
             self.done.add(run.where)
+            self.done_at[run.where] = self.now()
         except (ValueError, Reject):
             self.burnt[run.where] += 1
             raise
@@ -131,6 +158,7 @@ class Books:
                 self.wrong.append(f"{run.where} runs twice at once: {other.worker} and {run.worker}")
             elif other.where[0] == group and self._same_order(run, other):
                 self.wrong.append(f"{run.where} starts beside {other.where} of its order key")
+        self._check_once(run)
         facts = {"group": group, "level": run.event.priority} | run.event.meta
         for scope, known in self.paused:
             if run.worker in known and all(facts.get(name) == value for name, value in scope.items()):
@@ -141,6 +169,13 @@ class Books:
         self.starts.append(run.where)
         self.started[run.where] += 1
         self._check_limits(group)
+
+    def _check_once(self, run: Running) -> None:
+        """An event id that was handled is not handled again, unless its worker was killed before that was written."""
+        if not self.dedupes or run.where not in self.done_at or run.where in self.stalled:
+            return
+        if self.now() - self.done_at[run.where] < WINDOW - 10:
+            self.wrong.append(f"{run.where} was handled, and is handled again")
 
     def _same_order(self, run: Running, other: Running) -> bool:
         by = run.rules.order_by

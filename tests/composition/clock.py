@@ -7,6 +7,7 @@ travelled besides. What the server itself counts (leases, keys that expire) is a
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -44,12 +45,18 @@ class Clock:
     def now(self) -> float:
         return time.time() + self.ahead
 
-    async def travel(self, broker: Broker, stream: str, levels: Iterable[int], seconds: int) -> None:
-        """Let time pass. Workers that live renew what they hold; those that are dead do not."""
+    async def travel(
+        self, broker: Broker, streams: Iterable[str], levels: Iterable[int], seconds: int, extended: Iterable[str] = ()
+    ) -> None:
+        """Let time pass. Workers that live renew what they hold, keys that they extend included; the dead do not."""
         self.ahead += seconds
         await broker.control.call("SET", self.key, round(self.ahead))
+        for key in extended:
+            left = await broker.control.call("PTTL", key)
+            if left > 0:
+                await broker.control.call("PEXPIRE", key, left + 1000 * seconds)
         await Rehearsing(broker).age_keys(seconds)
-        for level in levels:
+        for stream, level in itertools.product(streams, levels):
             await self._age(broker, stream, level, seconds)
 
     async def _age(self, broker: Broker, stream: str, level: int, seconds: int) -> None:

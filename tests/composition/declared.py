@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streams import Levels, Limit, Pipeline, Retry
-from streams.middleware import Breaker
+from streams.middleware import Breaker, Dedupe
+from streams.partitions import ONE, Partitions, partition_name
 from streams.settings import Settings
 
 STREAM = "s"
+WINDOW = 3600.0
 LEVELS = ((0,), (0, 5), (0, 5, 10))
 
 
@@ -36,16 +38,27 @@ class Declared:
     weights: dict[int, int] | None = None
     max_wait: float | None = None
     breaker: bool = False
+    dedupe: bool = False
+    """An event id is handled once within ``WINDOW``; the same for all of a run."""
+    spread: Partitions = ONE
+    """The same for all of a run."""
     serve: tuple[int, ...] | None = None
+
+    @property
+    def streams(self) -> list[str]:
+        """The partitions of the stream."""
+        return [partition_name(STREAM, number) for number in range(self.spread.count)]
 
     def pipeline(self, url: str, namespace: str, handle: Any) -> Pipeline:
         """A program that declares it; ``handle`` is told the group and the event."""
         serve = Levels(self.serve) if self.serve else None
         settings = Settings(url=url, namespace=namespace, levels=Levels(self.levels), serve_levels=serve)
-        middleware = [Breaker("instance", failures=0.5, minimum=2, open_for=20.0)] if self.breaker else []
+        middleware: list[Any] = [Dedupe(WINDOW, busy=5.0)] if self.dedupe else []
+        middleware += [Breaker("instance", failures=0.5, minimum=2, open_for=20.0)] if self.breaker else []
         pipeline = Pipeline(settings=settings, middleware=middleware)
         retention = "fanout" if len(self.groups) > 1 else None
-        pipeline.stream(STREAM, retention=retention, weights=self.weights, max_wait=self.max_wait)
+        ruled: dict[str, Any] = {"weights": self.weights, "max_wait": self.max_wait}
+        pipeline.stream(STREAM, retention=retention, partitions=self.spread, **ruled)
         for name, group in self.groups.items():
             pipeline.handler(
                 STREAM,
@@ -63,7 +76,8 @@ class Declared:
     def features(self) -> set[str]:
         """What is used of what there is, for the count of what the seeds reached."""
         found = {f"levels-{len(self.levels)}", f"groups-{len(self.groups)}"}
-        found |= {name for name in ("weights", "max_wait", "breaker", "serve") if getattr(self, name)}
+        found |= {name for name in ("weights", "max_wait", "breaker", "dedupe", "serve") if getattr(self, name)}
+        found |= {f"partitions-by-{self.spread.by}"} if self.spread.count > 1 else set()
         for group in self.groups.values():
             found |= {name for name in ("order_by", "fair_by") if getattr(group, name)}
             found |= {"hold"} if group.on_dead == "hold" else set()
@@ -74,13 +88,33 @@ class Declared:
 def draw(lot: random.Random) -> Declared:
     """Anything at all."""
     levels, by_key = lot.choice(LEVELS), lot.random() < 0.7
-    return Declared(
+    spread = Partitions(lot.randint(2, 3), lot.choice(["key", "tenant"])) if lot.random() < 0.25 else ONE
+    drawn = Declared(
         levels,
         {name: _group(lot, by_key=by_key) for name in (["a", "b"] if lot.random() < 0.25 else ["a"])},
         weights={level: lot.randint(1, 4) for level in levels} if lot.random() < 0.25 else None,
         max_wait=lot.choice([5.0, 60.0]) if not by_key and lot.random() < 0.5 else None,
         breaker=lot.random() < 0.3,
+        dedupe=lot.random() < 0.25,
+        spread=spread,
     )
+    return _fitting(drawn)
+
+
+def _fitting(declared: Declared) -> Declared:
+    """Orders and limits that hold for the whole stream: by what it is spread by."""
+    if declared.spread.count == 1:
+        return declared
+    by = declared.spread.by
+    groups = {
+        name: replace(
+            group,
+            order_by=group.order_by and by,
+            limits=tuple(limit for limit in group.limits if limit.by == by),
+        )
+        for name, group in declared.groups.items()
+    }
+    return replace(declared, groups=groups)
 
 
 def _group(lot: random.Random, *, by_key: bool) -> Group:
@@ -108,7 +142,7 @@ def redraw(lot: random.Random, before: Declared) -> Declared:
     declared = before
     for _ in range(lot.randint(1, 2)):
         declared = lot.choice(_CHANGES)(lot, declared)
-    return declared
+    return _fitting(declared)
 
 
 def _of_group(lot: random.Random, declared: Declared, **changes: Any) -> Declared:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams.consumer import Consumer
 from streams.keys import RECLAIMER_SUFFIX, parse_member
 from streams.reason import Reason
 from streams.retry import AttemptRecord
 from streams.why import MOST, Wanted, Why
 from tests.composition.books import Books
-from tests.composition.declared import STREAM
 from tests.composition.workers import Worker
 
 Name = tuple[str, str, str]
@@ -21,11 +21,13 @@ _ENDED = ("done", "unknown", "dead", "orphaned", "unreadable")
 _NOW = ("none", "starting", "reserved")
 """States of what must have started once every worker has looked."""
 LASTING = re.compile(
-    r"\{s\}:(-?\d+|levels|config|audit|watermarks|partitions|[ab]:(rules|limits|dead)|"
-    r"dedup:.*|[ab]:(limit:.*|minute:\d+|hour:\d+|day:\d+|workers|leases|sweep|breaker:.*))$|index$|ahead$"
+    r"\{s(\.p\d)?\}:(-?\d+|levels|config|audit|watermarks|partitions|[ab]:(rules|limits|dead)|"
+    r"dedup:.*|[ab]:(limit:.*|handled:.*|minute:\d+|hour:\d+|day:\d+|workers|leases|sweep|breaker:.*))$|index$|ahead$"
 )
 """What docs/wire-format.md names as lasting, or as expiring by itself, once nothing is unfinished."""
-EXPIRING = re.compile(r"\{s\}:(dedup:.*|[ab]:(limit:.*|minute:\d+|hour:\d+|day:\d+|workers|leases|sweep|breaker:.*))$")
+EXPIRING = re.compile(
+    r"\{s(\.p\d)?\}:(dedup:.*|[ab]:(limit:.*|handled:.*|minute:\d+|hour:\d+|day:\d+|workers|leases|sweep|breaker:.*))$"
+)
 
 
 @dataclass
@@ -51,21 +53,33 @@ class Seen:
         )
 
 
+def _of(worker: Worker, stream: str, group: str) -> list[Consumer]:
+    return [c for c in worker.crew.consumers if (c.stream, c.group) == (stream, group)]
+
+
 class Oracle:
     """Judges one run by what is on the server and by its books."""
 
-    def __init__(self, broker: Any, books: Books) -> None:
+    def __init__(self, broker: Any, books: Books, streams: Sequence[str]) -> None:
         self._broker = broker
+        self._streams = streams
         self._call = broker.control.call
         self._books = books
 
     async def reasons(self, levels: Sequence[int]) -> list[Reason]:
         """Why everything waits that is unfinished."""
-        # As ``ask`` does for each level, with one look at the stream for all of them.
-        part = Why(self._broker, STREAM)._of(STREAM, MOST)
-        await part._look()
-        found = [await part._several(Wanted(level=level), list(part._groups)) for level in levels]
-        return [reason for several in found for reason in several.reasons]
+        found: list[Reason] = []
+        for stream in self._streams:
+            # As ``ask`` does for each level, with one look at the stream for all of them.
+            part = Why(self._broker, stream)._of(stream, MOST)
+            await part._look()
+            for level in levels:
+                found += (await part._several(Wanted(level=level), list(part._groups))).reasons
+        return found
+
+    async def paused(self, stream: str) -> bool:
+        """Whether anything of a partition is paused."""
+        return bool(await self._call("HLEN", self._broker.keys(stream).paused()))
 
     def due_now(self, reasons: Sequence[Reason], workers: Sequence[Worker]) -> dict[Name, Reason]:
         """Those that should have started by now: nothing holds them, and somebody serves them who has room."""
@@ -85,7 +99,8 @@ class Oracle:
             consumer.free
             for worker in workers
             for consumer in worker.crew.consumers
-            if consumer.group in (reason.group, reason.group or consumer.group)
+            if consumer.stream == reason.stream
+            and consumer.group in (reason.group, reason.group or consumer.group)
             and reason.level in (consumer.options.serve or consumer.options.levels).ascending
         )
 
@@ -94,7 +109,7 @@ class Oracle:
         found = []
         for reason in names:
             place = f"{reason.level}|{reason.entry_id}"
-            record = await self._call("HGET", self._broker.keys(STREAM).attempts(reason.group), place)
+            record = await self._call("HGET", self._broker.keys(reason.stream).attempts(reason.group), place)
             if record and AttemptRecord.from_json(record).suspect:
                 found.append((reason.group, place, reason.event_id))
         return found
@@ -112,11 +127,11 @@ class Oracle:
     async def check_reasons(self, reasons: Sequence[Reason], now: float) -> None:
         """What a reason says is so."""
         wrong = self._books.wrong
-        paused = await self._call("HLEN", self._broker.keys(STREAM).paused())
+        paused = {stream: await self.paused(stream) for stream in self._streams}
         for reason in reasons:
             self._books.seen[f"why-{reason.state}"] += 1
             what = f"{reason.group} {reason.event_id} {reason.state} {dict(reason.facts)}"
-            if reason.state == "paused" and not paused:
+            if reason.state == "paused" and not paused[reason.stream]:
                 wrong.append(f"nothing is paused: {what}")
             if (
                 reason.state in ("retry", "snoozed", "rate", "throttled", "scheduled")
@@ -131,22 +146,21 @@ class Oracle:
 
     async def strays(self, workers: Sequence[Worker], dead: Sequence[str], limits: dict[str, set[str]]) -> list[str]:
         """Slots and places in queues that belong to nothing that is in hand or lined up."""
-        root = f"{self._broker.namespace}:{{{STREAM}}}:"
         found = []
         for name in await self._call("KEYS", f"{self._broker.namespace}:*"):
-            key = name.decode().removeprefix(root)
+            stream, _, key = name.decode().partition("{")[2].partition("}:")
             group, kind, limit = ([*key.split(":", 2), "", ""])[:3]
             if kind not in ("busy", "queue") or limit.partition("=")[0] not in limits.get(group, set()):
                 continue  # Of a limit that is gone: see ``leftovers``.
             for entry in await self._call("ZRANGE", name, 0, -1):
-                if stray := await self._stray(name.decode(), entry.decode(), workers, dead):
+                if stray := await self._stray(stream, name.decode(), entry.decode(), workers, dead):
                     found.append(f"{key} {stray}")
         return found
 
-    async def _stray(self, name: str, entry: str, workers: Sequence[Worker], dead: Sequence[str]) -> str:
-        group, kind = name.removeprefix(f"{self._broker.namespace}:{{{STREAM}}}:").split(":")[:2]
+    async def _stray(self, stream: str, name: str, entry: str, workers: Sequence[Worker], dead: Sequence[str]) -> str:
+        group, kind = name.partition("}:")[2].split(":")[:2]
         level, ident = parse_member(entry)
-        keys = self._broker.keys(STREAM)
+        keys = self._broker.keys(stream)
         rows = await self._call("XPENDING", keys.level(level), group, ident, ident, 1)
         if not rows and kind == "queue":
             # It is taken out when it is its turn.
@@ -165,26 +179,28 @@ class Oracle:
             return (
                 "" if owner in dead or any(owner == worker.name for worker in workers) else f"{entry} is with {owner}"
             )
-        is_full = not any(c.free for worker in workers for c in worker.crew.consumers if c.group == group)
+        is_full = not any(c.free for worker in workers for c in _of(worker, stream, group))
         return "" if is_full else f"{entry} is with nobody"
 
     async def leftovers(self, limits: dict[str, set[str]]) -> list[str]:
         """Keys that are left although nothing is unfinished; ``limits``: by group, those that are declared.
 
         A slot of an event that was erased, or of a limit that a deploy took away, stays until somebody asks for one, or
-        until it expires: nobody knows any more which key the event was under.
+        until it expires: nobody knows any more which key the event was under. So does one of a worker that was killed,
+        where a worker that does not know the limit swept up its event.
         """
         found = []
         for name in await self._call("KEYS", f"{self._broker.namespace}:*"):
             key = name.decode().removeprefix(f"{self._broker.namespace}:")
-            slot = re.fullmatch(r"\{s\}:([ab]):busy:([a-z]+)=.*", key)
-            if slot and (slot[2] not in limits.get(slot[1], set()) or self._books.erased):
+            slot = re.fullmatch(r"\{s(?:\.p\d)?\}:([ab]):busy:([a-z]+)=.*", key)
+            is_new = slot and self._books.dead and len(self._books.limited[slot[1]]) > 1
+            if slot and (slot[2] not in limits.get(slot[1], set()) or self._books.erased or is_new):
                 self._books.seen["slot-that-expires"] += 1
                 found += [f"{key}, which does not expire"] if await self._call("PTTL", name) < 0 else []
             elif not LASTING.fullmatch(key):
                 found.append(key)
             elif EXPIRING.fullmatch(key) and await self._call("PTTL", name) < 0:
                 found.append(f"{key}, which does not expire")
-            elif re.fullmatch(r"\{s\}:-?\d+", key) and await self._call("XLEN", name):
+            elif re.fullmatch(r"\{s(\.p\d)?\}:-?\d+", key) and await self._call("XLEN", name):
                 found.append(f"{key} with {await self._call('XLEN', name)} entries")
         return found

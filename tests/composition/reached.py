@@ -4,6 +4,7 @@ from __future__ import annotations
 
 OFTEN = (
     *("levels-1", "levels-2", "levels-3", "groups-1", "groups-2", "weights", "max_wait", "breaker"),
+    *("dedupe", "published-again", "partitions-by-key", "partitions-by-tenant"),
     *("order_by", "fair_by", "hold", "limit-slots", "limit-rate", "limit-both", "duplicate"),
     *("do-ok", "do-slow", "do-fail", "do-reject", "do-snooze", "do-throttle", "do-unavailable", "do-crash"),
     *("why-key-busy", "why-paused", "why-rate", "why-retry", "why-running", "why-scheduled", "why-snoozed"),

@@ -13,6 +13,7 @@ from streams.erasure import Erasure
 from streams.errors import NotCancelled, NotFound, StreamsError
 from streams.event import Event
 from streams.ordered_keys import OrderedKey
+from streams.partitions import partition_of
 from streams.reason import Reason
 from streams.settings import Settings
 from tests.composition import clock as clocks
@@ -42,6 +43,7 @@ class Run:
         self.namespace = namespace
         self.books = Books()
         self.clock = Clock(namespace)
+        self.books.now = lambda: self.clock.ahead
         self.declared = draw(self.lot)
         self.levels = self.declared.levels
         self.workers: list[Worker] = []
@@ -61,7 +63,11 @@ class Run:
         self.ops = Pipeline(settings=self._settings())
         await self.ops.__aenter__()
         self.ops.broker.clock = self.clock  # type: ignore[assignment]
-        self.oracle = Oracle(self.ops.broker, self.books)
+        spread = self.declared.spread
+        if spread.count > 1:  # As a worker declares it; here a publisher may come first.
+            place = self.ops.broker.keys(STREAM).partitions()
+            await self.ops.broker.control.call("SET", place, f"{spread.count} {spread.by}")
+        self.oracle = Oracle(self.ops.broker, self.books, self.declared.streams)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -135,7 +141,7 @@ class Run:
         reasons = await self.oracle.reasons(self.levels)
         waiting = self.oracle.due_now(reasons, self.workers)
         # A whole stream that is paused looks for nothing, and finds no head that was erased.
-        is_paused = await self.ops.broker.control.call("HLEN", self.ops.broker.keys(STREAM).paused())
+        is_paused = any([await self.oracle.paused(stream) for stream in self.declared.streams])
         return Seen(
             reasons,
             waiting,
@@ -169,7 +175,10 @@ class Run:
                 attributes["expires"] = lot.choice([10.0, 60.0])
             if lot.random() < 0.1:
                 attributes["dedup_id"] = lot.choice("xy")
-            await self.accept(lot.choice(_DO), attributes)
+            if self.declared.dedupe and (known := self._placed()) and lot.random() < 0.3:
+                await self.publish_again(lot.choice(known))
+            else:
+                await self.accept(lot.choice(_DO), attributes)
 
     async def accept(self, do: tuple[str, ...], attributes: dict[str, Any]) -> None:
         """Publish one event, whose handler does this, attempt by attempt."""
@@ -177,9 +186,26 @@ class Run:
         books.facts[name] = Fact(do, attributes, frozenset(self.declared.groups))
         receipt = await self.ops.publish(STREAM, Event("t", 1, **attributes))
         books.tell("  ", attributes, do, "duplicate" if receipt.duplicate else receipt.entry_id)
+        if "dedup_id" in attributes:
+            value = attributes.get(self.declared.spread.by) or attributes["dedup_id"]
+            books.deduped((partition_of(value, self.declared.spread.count), attributes["dedup_id"]), receipt.duplicate)
         if receipt.duplicate:
             books.seen["duplicate"] += 1
             del books.facts[name]
+
+    def _placed(self) -> list[str]:
+        """Events whose copies go where they went: ids are known to a partition (docs/middleware.md)."""
+        spread = self.declared.spread
+        facts = sorted(self.books.facts.items())
+        return [name for name, fact in facts if spread.count == 1 or fact.attributes.get(spread.by)]
+
+    async def publish_again(self, name: str) -> None:
+        """The same event id once more, as by a publisher that knows of no answer: it is handled once."""
+        attributes = {key: value for key, value in self.books.facts[name].attributes.items() if key != "dedup_id"}
+        receipt = await self.ops.publish(STREAM, Event("t", 1, **attributes))
+        self.books.tell("  ", name, "again", receipt.entry_id)
+        self.books.seen["published-again"] += 1
+        self.books.copies[name] += 1
 
     async def travel(self) -> None:
         seconds = self.lot.choice([1, 5, 5, 11, 30, 61, 300])
@@ -187,7 +213,8 @@ class Run:
         await self.pass_time(seconds)
 
     async def pass_time(self, seconds: int) -> None:
-        await self.clock.travel(self.ops.broker, STREAM, self.levels, seconds)
+        claims = [key for worker in self.workers for key in worker.claims] if self.books.dedupes else []
+        await self.clock.travel(self.ops.broker, self.declared.streams, self.levels, seconds, claims)
         for worker in self.workers:
             await worker.renew()
 
@@ -467,6 +494,7 @@ class Run:
                     books.wrong.append(f"{where} {fact.do} is gone, and nothing ended it")
                 # One that was beside others when they were killed has one attempt alone, whatever its retries.
                 most = books.most_retries[where[0]] + 1 + (where in books.stalled)
+                most *= 1 + books.copies[name]
                 if where not in books.replayed and not books.breaks and books.burnt[where] > most:
                     books.wrong.append(f"{where} burnt {books.burnt[where]} attempts, and has {most}")
         books.wrong += [f"left at the end: {key}" for key in await self.oracle.leftovers(self._limits())]

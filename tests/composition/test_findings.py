@@ -378,3 +378,16 @@ async def test_why_knows_that_a_replay_for_another_group_is_behind_no_key(stage:
         await run.look()
         states = [reason.state for reason in await run.oracle.reasons(run.levels) if reason.event_id == "e2"]
         assert states == ["key-busy", "paused"]
+
+
+async def test_an_event_that_was_published_twice_waits_for_the_hold_of_its_first_copy(stage: Stage):
+    async with stage(order_by="key", on_dead="hold") as run:
+        await run.add_worker()
+        await accept(run, "e1", "reject", "ok", key="k")
+        await run.publish_again("e1")
+        await run.look()
+        await run.judge()
+        assert [reason.state for reason in await run.oracle.reasons(run.levels)] == ["key-held"]
+        await run.ops.ordered_keys(STREAM, "a", by="run").skip("k")
+        await run.look()
+        assert run.books.done == {("a", "e1")}

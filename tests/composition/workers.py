@@ -14,7 +14,7 @@ from streams.broker.lanes import FetchingByKey
 from streams.consumer import Consumer
 from streams.crew import Crew
 from streams.errors import BrokerError, BrokerUnavailable, GroupMissing
-from streams.plans import service_options
+from streams.plans import every_partition, service_options
 from tests.composition.books import Books, Where
 from tests.composition.clock import Clock
 from tests.composition.declared import STREAM, Declared
@@ -62,6 +62,8 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("streams.consumer.LeaseKeeper", NoKeeper)
     patch.setattr("streams.consuming.fetcher.POLL", 0.002)
     patch.setattr("streams.consuming.lane_fetcher.POLL", 0.002)
+    # What a killed worker would say to nobody is not waited for.
+    patch.setattr("streams.middleware.dedupe._PATIENCE", 0.05)
     # A suspect waits for handlers that end when the run travels, not by themselves.
     patch.setattr("streams.consuming.isolation.FIRST_WAIT", 0.002)
     patch.setattr("streams.consuming.isolation.LEAVE", (0.0, 0.0))
@@ -137,13 +139,15 @@ class Worker:
         self.broker = Mortal(url, namespace=namespace)
         self.broker.clock = clock  # type: ignore[assignment]
         options = service_options(pipeline.settings, pipeline.middleware)
-        self.crew = Crew(self.broker, pipeline.plans, options, name)
+        self.crew = Crew(self.broker, every_partition(pipeline.plans), options, name)
         self._turns = {consumer: Turn(consumer) for consumer in self.crew.consumers}
         self._tasks: dict[Consumer, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         await self.broker.connect()
-        self._tasks = {c: asyncio.create_task(c.run(), name=f"{self.name}/{c.group}") for c in self.crew.consumers}
+        self._tasks = {
+            c: asyncio.create_task(c.run(), name=f"{self.name}/{c.stream}/{c.group}") for c in self.crew.consumers
+        }
         for turn in self._turns.values():
             await turn.reached.wait()  # All of it is declared.
 
@@ -199,7 +203,7 @@ class Worker:
         return (
             self._turns[consumer].is_over
             and not consumer._settler.unsettled
-            and consumer.busy == self._books.parked(self.name, consumer.group)
+            and consumer.busy == self._books.parked(self.name, consumer.stream, consumer.group)
             and not fetcher._taking.locked()
             and not (gate is not None and gate._news.is_set())
             and not (ready is not None and ready.is_set())
@@ -226,6 +230,12 @@ class Worker:
         """What it has in hand: the server has no outcome of it yet."""
         consumers = self.crew.consumers
         return {(c.group, _event_id(delivery)) for c in consumers for delivery in c._desk.held.values()}
+
+    @property
+    def claims(self) -> list[str]:
+        """Keys of the claims that its handlers extend while they run."""
+        runs = [run for run in self._books.running.values() if run.worker == self.name]
+        return [self.broker.keys(run.event.stream).handled(*run.where) for run in runs]
 
     def _is_erased(self, delivery: Delivery) -> bool:
         return any(name == _event_id(delivery) for _, name in self._books.erased)
