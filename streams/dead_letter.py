@@ -13,7 +13,8 @@ from streams.broker.dead_letters import StoredLetter
 from streams.codec import decode, is_json
 from streams.errors import EventError
 from streams.keys import member
-from streams.retry import AttemptRecord, masked
+from streams.masking import masked
+from streams.retry import AttemptRecord
 
 
 @dataclass(slots=True)

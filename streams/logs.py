@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -11,12 +12,23 @@ from typing import Any
 import orjson
 
 from streams.current import current_facts
-from streams.retry import masked, one_line
+from streams.exception_text import NOWHERE, Setting, message_of, traceback_of, where_of
+from streams.masking import masked, one_line
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "streams_facts"}
+_logger = logging.getLogger("streams")
+_TRACEBACK = "traceback"
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "streams_facts",
+    _TRACEBACK,
+}
 _EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt", "trace_id", "span_id")
 _SAFE_FACTS = frozenset({"stream", "group", "entry", "attempt", "trace_id", "span_id"})
 
+_LONGEST_FACT = 500
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
 # What this package says of itself: an operator needs the ids as they are, and counts are no phone numbers.
 _OWN = frozenset(
@@ -32,21 +44,86 @@ def _shown(record: logging.LogRecord, name: str, value: Any) -> str:
     text = str(value)
     if name in _SAFE_FACTS and name in getattr(record, "streams_facts", ()):
         return one_line(text)  # Not the program's own words: they came from the event that is handled.
-    if (name in _OWN and record.name.startswith("streams.")) or _EVENT_ID.fullmatch(text):
-        return one_line(text)
+    if record.name.startswith("streams."):
+        if name in _OWN:
+            return one_line(text)
+        if name == "error_message":
+            return masked(text, _LONGEST_FACT)  # It was bounded when it was made.
+    if _EVENT_ID.fullmatch(text) or (isinstance(value, float) and not value.is_integer()):
+        return one_line(text)  # A number with a fraction is no phone number.
     return masked(text)
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD and value not in ("", None)}
+    own = _STANDARD if record.name.startswith("streams.") else _STANDARD - {_TRACEBACK}
+    return {name: value for name, value in vars(record).items() if name not in own and value not in ("", None)}
 
 
-def _cause(record: logging.LogRecord) -> str:
-    """The exception of a record as class and masked message; its traceback could quote payloads."""
+def _traceback(record: logging.LogRecord) -> list[str]:
+    """The lines of a traceback: that of a failed attempt, or of the exception that is logged."""
+    given = record.__dict__.get(_TRACEBACK)
+    if given and record.name.startswith("streams."):
+        return list(given)
+    return tracebacks.of(record.exc_info[1]) if record.exc_info and record.exc_info[1] is not None else []
+
+
+def _cause(record: logging.LogRecord) -> dict[str, str]:
+    """The exception of a record as class and masked message, and where in the program it came from."""
     if not record.exc_info or record.exc_info[1] is None:
-        return ""
+        return {}
     error = record.exc_info[1]
-    return f"{type(error).__name__}: {masked(str(error))}"
+    said = message_of(error)
+    place = where_of(error)
+    found = {"cause": f"{type(error).__name__}: {said}"}
+    return found | {"cause_at": place} if place else found
+
+
+class Tracebacks:
+    """Whether log lines of failed attempts have a traceback.
+
+    Attributes:
+        wanted: as ``Settings.log_tracebacks``; None: as the environment says, else on a terminal and at ``debug``.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: bool | None = None
+
+    def of(self, error: BaseException, setting: Setting = NOWHERE) -> list[str]:
+        """The lines of an exception's traceback; none where none is wanted."""
+        wanted = _of_environment() if self.wanted is None else self.wanted
+        if wanted is None:
+            wanted = _is_terminal() or _logger.isEnabledFor(logging.DEBUG)
+        return traceback_of(error, setting) if wanted else []
+
+
+tracebacks = Tracebacks()
+"""Of this process."""
+
+
+def failure_facts(error: BaseException, setting: Setting = NOWHERE) -> dict[str, Any]:
+    """What a log line says of an attempt that failed: class, message, place in the program, and the traceback.
+
+    The traceback is text, not the exception's own, so that a program's own formatters and queues can do with it.
+    """
+    facts: dict[str, Any] = {"error": type(error).__name__}
+    facts["error_message"] = message_of(error, setting)
+    facts["error_at"] = where_of(error, setting)
+    if lines := tracebacks.of(error, setting):
+        facts[_TRACEBACK] = lines
+    return facts
+
+
+def _of_environment() -> bool | None:
+    """What the variable says, for a program that takes its other settings from code."""
+    text = os.environ.get("STREAMS_LOG_TRACEBACKS", "").strip().lower()
+    return True if text in _YES else False if text in _NO else None
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # There is none, or it is closed.
+        return False
 
 
 class EventFilter(logging.Filter):
@@ -73,7 +150,7 @@ class EventFilter(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:01.250 WARNING consumer  retry  where=orders/billing attempt=1 …``.
+    """``12:00:01.250 WARNING consumer  retry  where=orders/billing attempt=1 …``; a traceback, where wanted, below it.
 
     Args:
         child: which of several processes of a worker writes; it stands behind the time.
@@ -84,14 +161,14 @@ class TextFormatter(logging.Formatter):
         self._child = f" [{child}]" if child else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One printable line."""
+        """One printable line, and those of a traceback where one is wanted."""
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        facts = _facts(record)
-        if cause := _cause(record):
-            facts["cause"] = cause
+        facts = _facts(record) | _cause(record)
         tail = " ".join(f"{name}={_shown(record, name, value)}" for name, value in facts.items())
         head = f"{time}{self._child} {record.levelname:<7} {record.name.removeprefix('streams.'):<9}"
-        return f"{head} {masked(record.getMessage())}{'  ' + tail if tail else ''}"
+        return f"{head} {masked(record.getMessage())}{'  ' + tail if tail else ''}" + "".join(
+            f"\n    {line}" for line in _traceback(record)
+        )
 
 
 class JsonFormatter(logging.Formatter):
@@ -120,8 +197,9 @@ class JsonFormatter(logging.Formatter):
                 isinstance(value, (int, float)) and shown == str(value) and abs(value) < 2**63
             )
             line.setdefault(name, value if plain else shown)
-        if cause := _cause(record):
-            line["cause"] = cause
+        line |= _cause(record)
+        if lines := _traceback(record):
+            line[_TRACEBACK] = lines
         return orjson.dumps(line).decode()
 
 

@@ -14,7 +14,7 @@ from streams.event import EventAttributes
 from streams.handlers import HandlerFunction
 from streams.health import served
 from streams.keys import Keys, checked_name
-from streams.logs import set_up_if_silent
+from streams.logs import set_up_if_silent, tracebacks
 from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
@@ -275,6 +275,8 @@ class Pipeline(Operating):
             raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
         settings = self.settings
         set_up_if_silent(settings.log, settings.log_level)
+        if settings.log_tracebacks is not None:
+            tracebacks.wanted = settings.log_tracebacks
         await self._open(settings.wait)
         try:
             self._service = service = self.service(self.plans)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from streams.doctor import Doctor, Finding
 from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
 from streams.keys import entry_order, member
 from streams.limits import LimitInfo
+from streams.masking import masked, one_line
 from streams.ordered_keys import OrderedKey
 from streams.overview import Overview, StreamView, grouped_views
 from streams.partitioned import partitions_of
 from streams.pipeline import Pipeline
 from streams.reason import Reason
-from streams.retry import masked, one_line
 from streams.status import EntryState, dead_state
 
 CHARTS = {"hour": (MINUTE, 60), "day": (HOUR, 24), "quarter": (DAY, 90)}
@@ -35,7 +34,6 @@ CHARTS = {"hour": (MINUTE, 60), "day": (HOUR, 24), "quarter": (DAY, 90)}
 _EXAMINED = 10.0
 _DEPTH = 2000
 _LONGEST_ID = 500
-_ENTRY_ID = re.compile(r"(?<![\w.|+-])((?:-?[0-9]{1,7}\|)?1[5-9][0-9]{11}-[0-9]{1,6})(?![\w-])")
 """An entry's id, with its level or without: milliseconds from 2017 to 2033 and a number. No phone number has 13 digits
 and begins like that: those of the country code 1 have 11."""
 _PLAIN_FACTS = frozenset(
@@ -284,10 +282,8 @@ def _item(listed: Listed, runs: Mapping[str, float] | None = None) -> Item:
 
 
 def shown(value: Any) -> str:
-    """A text as it may be shown to anybody: numbers that could be somebody's are masked, ids of entries are not."""
-    texts = _ENTRY_ID.split(value if isinstance(value, str) else str(value))
-    # Every second one is an id.
-    return one_line("".join(text if at % 2 else masked(text) for at, text in enumerate(texts)))
+    """A text as it may be shown to anybody."""
+    return masked(value if isinstance(value, str) else str(value))
 
 
 def ident(value: Any) -> str:

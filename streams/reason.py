@@ -9,7 +9,8 @@ from typing import Any
 
 from streams.broker.inspect import Found
 from streams.broker.waits import MOST_COUNTED, Scene, Wait, WorkerFacts
-from streams.retry import AttemptRecord, one_line
+from streams.masking import one_line
+from streams.retry import AttemptRecord
 
 PATIENCE = 5.0
 """Seconds for which an event that could run may wait without anything being wrong."""

@@ -15,9 +15,9 @@ from streams.broker.waits import Holder, Queue, WorkerFacts, attributes
 from streams.codec import decode, parse_json
 from streams.errors import EventError
 from streams.keys import RECLAIMER_SUFFIX
+from streams.masking import masked
 from streams.pauses import Pause, read_pause
 from streams.reason import Case, Reason, count, event_id, ident, moment, most, since_when, span
-from streams.retry import masked
 
 Judge = Callable[[Case], Reason | None]
 

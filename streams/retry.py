@@ -6,8 +6,6 @@ Consumer and reclaimer use the same decision; neither the clock nor the server i
 from __future__ import annotations
 
 import random
-import re
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,10 +14,6 @@ import orjson
 from streams.errors import ConfigurationError, MalformedEvent, Reject
 
 MAX_ERRORS_KEPT = 5
-_MAX_MESSAGE = 300
-_FRAMES = 8
-_LONG_NUMBER = re.compile(r"\d(?:[\s().\u2010-\u2015\u2212-]{0,3}\d){7,}")
-_NUMBER_AT_END = re.compile(r"[\d\s().\u2010-\u2015\u2212-]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,41 +228,3 @@ def _retry_after(error: BaseException) -> float | None:
     except (ValueError, OverflowError):
         return None
     return seconds if 0 <= seconds < 1e9 else None
-
-
-def masked(text: str, limit: int = _MAX_MESSAGE) -> str:
-    """One printable line of at most ``limit`` characters in which every number of eight digits or more is masked.
-
-    Phone numbers and the like reach exception texts easily; these texts are stored, logged and shown.
-    """
-    line = one_line(text, 4 * limit)
-    if len(text) > 4 * limit:
-        line = _NUMBER_AT_END.sub("", line[:-1])  # The start of a number that is cut here would not look like one.
-    return one_line(_LONG_NUMBER.sub(lambda found: "*" * 6 + found.group()[-2:], line), limit)
-
-
-def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
-    """One printable line of at most ``limit`` characters."""
-    line = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def describe_error(error: BaseException, consumer: str) -> dict[str, Any]:
-    """What an attempt record keeps of an exception: class, masked message, and where in the code it came from.
-
-    ``where`` is the innermost place, ``traceback`` the innermost eight, outermost first; no values and no source lines.
-    """
-    trace, frames = error.__traceback__, deque[str](maxlen=_FRAMES)
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        frames.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno} in {code.co_name}")
-        trace = trace.tb_next
-    try:
-        message = str(error)
-    except BaseException:  # noqa: BLE001 - somebody else's class; its failure must not take the worker's place
-        message = "(the exception has no readable text)"
-    kind = type(error)
-    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    where = frames[-1] if frames else ""
-    found: dict[str, Any] = {"type": name, "message": masked(message), "where": where, "consumer": consumer}
-    return found | {"traceback": list(frames)} if frames else found

@@ -56,6 +56,8 @@ class Settings:
             credentials that it never took; ``never`` (``STREAMS_WAIT``).
         log: ``text`` or ``json`` (``STREAMS_LOG``).
         log_level: ``debug``, ``info``, ``warning`` or ``error`` (``STREAMS_LOG_LEVEL``).
+        log_tracebacks: whether the line of a failed attempt has its traceback; None: on a terminal, and at level
+            ``debug`` (``STREAMS_LOG_TRACEBACKS``: ``1``, ``0`` or ``auto``).
         health: where a worker serves its health, e.g. ``8080``, ``:8080`` or ``unix:/run/streams.sock``; empty: nowhere
             (``STREAMS_HEALTH``).
         telemetry: where a worker's spans and metrics go: ``otlp``, ``prometheus``, or both (``STREAMS_TELEMETRY``).
@@ -76,6 +78,7 @@ class Settings:
     wait: Wait = "server"
     log: str = "text"
     log_level: str = "info"
+    log_tracebacks: bool | None = None
     health: str = ""
     telemetry: str = ""
 
@@ -214,6 +217,20 @@ def _url_file(text: str) -> str:
     return text
 
 
+def parse_tracebacks(text: str) -> bool | None:
+    """Read whether tracebacks are logged, as a variable has it.
+
+    Raises:
+        ValueError: it is neither 1, 0 nor auto, nor another word for one of them.
+    """
+    if text.lower() in ("auto", ""):
+        return None
+    try:
+        return _boolean(text)
+    except ValueError:
+        raise ValueError("use 1, 0 or auto") from None
+
+
 def _boolean(text: str) -> bool:
     if text.lower() in _TRUE:
         return True
@@ -328,6 +345,7 @@ _READERS: dict[str, _Reader] = {
     "wait": _choice(*WAITS),
     "log": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),
+    "log_tracebacks": _Reader("word", parse_tracebacks),
     "health": _Reader("address", _health),
     "telemetry": _Reader("words", _telemetry),
 }

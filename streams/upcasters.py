@@ -10,7 +10,7 @@ from typing import Any
 from streams.codec import check_type
 from streams.errors import ConfigurationError, EventError, InvalidData
 from streams.event import Event
-from streams.retry import masked
+from streams.masking import masked
 
 Upcaster = Callable[[Any], Any]
 _Steps = dict[str | None, tuple[str, Upcaster]]

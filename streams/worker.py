@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from streams.errors import ConfigurationError, StreamsError
+from streams.exception_text import describe_error
 from streams.pipeline import Pipeline
-from streams.retry import describe_error
 from streams.service import EXIT_FORCED
 from streams.sync import Pipeline as BlockingPipeline
 

@@ -23,9 +23,9 @@ from rich.table import Table
 from streams.broker.shards import Away
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError, NotFound
+from streams.masking import masked
 from streams.partitioned import in_part
 from streams.pipeline import Pipeline
-from streams.retry import masked
 from streams.settings import Settings
 
 T = TypeVar("T")

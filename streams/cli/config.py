@@ -97,7 +97,9 @@ def config(
 def shown(name: str, value: Any) -> str:
     """A setting's value as text: as an environment variable would have it, but without secrets."""
     if value is None or value == "":
-        return "all" if name == "serve_levels" else "none"
+        return {"serve_levels": "all", "log_tracebacks": "auto"}.get(name, "none")
+    if isinstance(value, bool):
+        return str(int(value))
     if name == "url":
         return shown_url(value)
     if isinstance(value, Levels):

@@ -22,7 +22,7 @@ from streams.cli.common import (
     table,
     write_json,
 )
-from streams.retry import masked
+from streams.masking import masked
 
 app = typer.Typer(help="Show, check, add, remove, pause and resume instances.", no_args_is_help=True)
 

@@ -26,9 +26,9 @@ from streams.cli.common import (
     tell_missing,
     write_json,
 )
+from streams.masking import masked
 from streams.ordered_keys import OrderedKey
 from streams.partitioned import in_part
-from streams.retry import masked
 
 app = typer.Typer(help="Show the keys whose order a group keeps, and let held ones go on.", no_args_is_help=True)
 

@@ -28,8 +28,8 @@ from streams.cli.common import (
     write_json,
 )
 from streams.limits import LimitInfo
+from streams.masking import masked
 from streams.partitioned import in_part
-from streams.retry import masked
 
 app = typer.Typer(help="Show the limits of a group and who waits for them, and change them.", no_args_is_help=True)
 

@@ -24,9 +24,9 @@ from streams.cli.common import (
     write_json,
 )
 from streams.errors import ConfigurationError
+from streams.masking import masked
 from streams.partitioned import in_part
 from streams.pauses import Pause, PausedAttribute, Pausing, Resumption
-from streams.retry import masked
 
 PAUSE_HELP = (
     "Hold back a stream, a group, a level, or what has a type, tenant, instance, subject or key."

@@ -13,10 +13,12 @@ from streams.broker.fetch import Delivery
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.intake import log_entry
-from streams.consuming.run import Run
+from streams.consuming.run import Run, setting_of
 from streams.consuming.settler import Settler
 from streams.errors import Skip, Snooze, Throttle
-from streams.retry import AttemptRecord, Bury, Decision, Retry, RetryIn, describe_error
+from streams.exception_text import NOWHERE, Setting, describe_error
+from streams.logs import failure_facts
+from streams.retry import AttemptRecord, Bury, Decision, Retry, RetryIn
 
 logger = logging.getLogger("streams.consumer")
 
@@ -94,9 +96,10 @@ class Failing:
 
     def _fail(self, run: Run, error: BaseException) -> None:
         delivery, event = run.delivery, run.event
-        record = self._record(delivery, error)
+        setting = setting_of(run)
+        record = self._record(delivery, error, setting)
         decision = self._decision(run, error, record)
-        facts = {"error": type(error).__name__}
+        facts = failure_facts(error, setting)
         if isinstance(decision, Bury):
             log_entry(self._desk, logging.ERROR, "dead letter", delivery, event, reason=decision.reason, **facts)
             self._settler.bury(delivery, decision.reason, record.to_json())
@@ -127,12 +130,13 @@ class Failing:
             )
             return DEFAULT.after_failure(_UnreadableError(), record)
 
-    def _record(self, delivery: Delivery, error: BaseException) -> AttemptRecord:
+    def _record(self, delivery: Delivery, error: BaseException, setting: Setting = NOWHERE) -> AttemptRecord:
         """The attempt record, with this failure counted."""
         record = AttemptRecord.from_json(delivery.record)
         record.reserved.clear()
         record.held = ""
-        record.add("failure", describe_error(error, self._desk.consumer), at=round(self._desk.clock.now(), 3))
+        described = describe_error(error, self._desk.consumer, setting)
+        record.add("failure", described, at=round(self._desk.clock.now(), 3))
         return record
 
     def _throttle(self, run: Run, error: Throttle) -> None:

@@ -13,9 +13,11 @@ from streams.consuming.settler import Settler
 from streams.current import trace_id_of
 from streams.errors import EventTooLarge, InvalidData, MalformedEvent
 from streams.event import Event
+from streams.exception_text import describe_error
 from streams.handlers import Prepare, Router
 from streams.keys import member
-from streams.retry import AttemptRecord, describe_error
+from streams.logs import failure_facts
+from streams.retry import AttemptRecord
 
 logger = logging.getLogger("streams.consumer")
 
@@ -73,7 +75,9 @@ class Intake:
         """To the dead letters without an attempt: the handler never saw the event."""
         record = AttemptRecord.from_json(delivery.record)
         record.note(describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
-        log_entry(self._desk, logging.ERROR, "dead letter", delivery, event, reason=reason)
+        facts = failure_facts(error)
+        facts.pop("error_at", None)  # The place is ours: no handler has seen the event.
+        log_entry(self._desk, logging.ERROR, "dead letter", delivery, event, reason=reason, **facts)
         self._settler.bury(delivery, reason, record.to_json())
         return False
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from streams.broker.fetch import Delivery
+from streams.exception_text import Setting
 from streams.handlers import Route
 from streams.middleware.base import Attempt
 
@@ -58,7 +59,8 @@ class Run(Attempt):
         if self.is_ending(error):
             raise error
         if isinstance(error, asyncio.CancelledError) and self.why == "timeout":
-            return self.timed_out()
+            # Where it was cancelled is where it waited for too long.
+            return self.timed_out().with_traceback(error.__traceback__)
         return error
 
     def is_ending(self, error: BaseException) -> bool:
@@ -74,3 +76,12 @@ class Run(Attempt):
     def timed_out(self, more: str = "") -> TimeoutError:
         """The error of an attempt that took too long."""
         return TimeoutError(f"the handler exceeded its timeout of {self.route.timeout} s{more}")
+
+
+def setting_of(run: Run) -> Setting:
+    """What the text of an attempt's failure depends on; what a handler has made unreadable is left out."""
+    try:
+        raw = run.event.raw
+    except Exception:  # noqa: BLE001 - an event is its handler's to change
+        raw = b""
+    return Setting(run.route.function, raw if isinstance(raw, bytes) else b"")

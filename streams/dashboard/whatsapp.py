@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streams.errors import EventError, NotFound
+from streams.masking import masked
 from streams.pipeline import Pipeline
-from streams.retry import masked
 from streams.whatsapp.analytics import Analytics, Figures
 from streams.whatsapp.connections import Connections
 from streams.whatsapp.messages import Messages

@@ -9,7 +9,7 @@ from streams.broker.diagnose import StreamFacts
 from streams.broker.strays import Strays, Unreadable
 from streams.broker.watermarks import Losses, told
 from streams.doctor.finding import Bounds, Finding
-from streams.retry import masked
+from streams.masking import masked
 
 _PER_ENTRY = 100
 """Bytes that the server keeps for an entry beside its content, roughly; also for each group that has it pending."""

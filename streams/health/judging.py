@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from streams.retry import masked
+from streams.masking import masked
 from streams.vitals import ConsumerVitals, Vitals
 
 LOOP_BOUND = 5.0

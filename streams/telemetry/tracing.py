@@ -14,8 +14,9 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from streams.broker.observing import Desk, Observer, Settled
 from streams.errors import HandlerSignal
 from streams.keys import member
+from streams.masking import masked
 from streams.middleware.base import Attempt, Middleware
-from streams.retry import AttemptRecord, masked
+from streams.retry import AttemptRecord
 from streams.telemetry import names
 from streams.telemetry.context import carried, extracted, link
 from streams.version import __version__

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streams.errors import ConfigurationError
 from streams.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes, meta_of, new_event_id, random_hex
-from streams.retry import masked
+from streams.masking import masked
 
 CANARY = "canary-7f3a"
 quick = settings(deadline=None, database=None, max_examples=50)

@@ -20,8 +20,8 @@ from typing_extensions import TypedDict
 from streams.codec import decode, encode_body
 from streams.errors import ConfigurationError, EventError, InvalidData
 from streams.event import Event
+from streams.exception_text import describe_error
 from streams.handlers import Route
-from streams.retry import describe_error
 from tests.unit import typed_samples as samples
 
 T = TypeVar("T")
