@@ -143,7 +143,8 @@ def _key_held(case: Case) -> Reason | None:
         return None
     _, at, place, dead, *_ = [*head.split(" ", 3), "", "", ""]
     if dead == (event_id(case.found) or case.wait.member) and not case.found.deliveries:
-        return None  # Its own replay: it goes before all that waits. What was lined up before the death waits with the rest.
+        # Its own replay: it goes before all that waits. What was lined up before the death waits with the rest.
+        return None
     since = whole(at) / 1000
     key = masked(case.wait.order_key or "")
     what = f"its key {key} is held since {moment(since)}, because the event {ident(dead)} died"
