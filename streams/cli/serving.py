@@ -18,6 +18,8 @@ def serve(served: Any, host: str, port: int, what: str, pipeline: Pipeline | Non
     """
     import uvicorn
 
+    from streams.cli.bounded import bounded
+
     if pipeline is not None:
         pipeline.patience = pipeline.settings.wait
 
@@ -26,6 +28,7 @@ def serve(served: Any, host: str, port: int, what: str, pipeline: Pipeline | Non
         host=host,
         port=port,
         log_level="warning",
+        http=bounded(),
         ws="none",
         server_header=False,
         proxy_headers=False,

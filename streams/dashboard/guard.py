@@ -6,13 +6,14 @@ import hmac
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streams.dashboard.accounts import Role
 from streams.dashboard.direct import is_direct
 from streams.dashboard.options import DashboardOptions
+from streams.dashboard.patience import NotRead, receiving, sending
 from streams.dashboard.problems import problem_of
 from streams.dashboard.sessions import COOKIE, Sessions
 from streams.dashboard.viewer import Viewer
@@ -89,15 +90,19 @@ class Guard:
                     *message["headers"],
                     *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
                 ]
-            await send(message)
+            await deliver(message)
 
+        receive, deliver = receiving(receive), sending(send, scope)
         request = Request(scope, receive)
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         try:
             refusal = await self._refusal(request, path)
         except StreamsError as error:
             refusal = await self._failed(request, error)
-        await (refusal or self._app)(scope, receive, send_with_headers)
+        try:
+            await (refusal or self._app)(scope, receive, send_with_headers)
+        except* (NotRead, ClientDisconnect):
+            pass  # Nobody is there to be answered.
 
     async def _refusal(self, request: Request, path: str) -> Response | None:
         is_api = path.startswith(_API) or path == _METRICS

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
+from streams.dashboard.viewer import Viewer
 from streams.errors import StreamsError
 from streams.overview import FRESH
 
@@ -20,6 +22,8 @@ _LASTS = 300.0
 _SILENT = 15.0
 _MOST = 500
 """Streams that are open at once; who comes later asks every few seconds instead."""
+_MOST_EACH = 100
+"""Of these, those of one name."""
 
 
 class _Part:
@@ -64,12 +68,13 @@ class Live:
     """Serves live parts, as server-sent events or, to who cannot have these, one at a time.
 
     Each part is rendered every two seconds while anybody looks, once for all of them, whoever reads slowly gets the
-    latest and nothing in between.
+    latest and nothing in between. Those who ask for one at a time share what was rendered in the last two seconds.
     """
 
     def __init__(self) -> None:
         self._parts: dict[Hashable, _Part] = {}
-        self._open = 0
+        self._open: Counter[str] = Counter()
+        self._asked: dict[Hashable, tuple[float, asyncio.Future[str]]] = {}
 
     @property
     def parts(self) -> int:
@@ -79,17 +84,29 @@ class Live:
     async def answer(self, request: Request, key: Hashable, render: Render) -> Response:
         """The part that ``key`` names, as the request asks for it."""
         if "text/event-stream" not in request.headers.get("accept", ""):
-            return HTMLResponse(await render())
-        if self._open >= _MOST:
+            return HTMLResponse(await self.rendered(key, render))
+        viewer: Viewer | None = request.scope.get("viewer")
+        name = viewer.name if viewer is not None else ""
+        if self._open.total() >= _MOST or (name and self._open[name] >= _MOST_EACH):
             return Response("too many viewers", 503)
-        return StreamingResponse(self._events(key, render), media_type="text/event-stream")
+        return StreamingResponse(self._events(key, render, name), media_type="text/event-stream")
 
-    async def _events(self, key: Hashable, render: Render) -> AsyncIterator[bytes]:
+    async def rendered(self, key: Hashable, render: Render) -> str:
+        """The part as it was in the last two seconds, rendered anew if nobody asked for it then."""
+        now = time.monotonic()
+        for old in [name for name, (at, _) in self._asked.items() if now - at > FRESH]:
+            del self._asked[old]
+        if key not in self._asked:
+            self._asked[key] = (now, asyncio.ensure_future(render()))
+        # Who leaves meanwhile ends it for nobody else.
+        return await asyncio.shield(self._asked[key][1])
+
+    async def _events(self, key: Hashable, render: Render, name: str = "") -> AsyncIterator[bytes]:
         part = self._parts.get(key)
         if part is None:
             part = self._parts[key] = _Part(render)
         part.viewers += 1
-        self._open += 1
+        self._open[name] += 1
         try:
             seen, end = 0, time.monotonic() + _LASTS
             yield b"retry: 3000\n\n"
@@ -103,7 +120,9 @@ class Live:
                 seen = part.version
                 yield _event("stale", "") if part.is_stale else _event("view", part.text)
         finally:
-            self._open -= 1
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
             part.viewers -= 1
             if not part.viewers:
                 del self._parts[key]

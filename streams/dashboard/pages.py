@@ -14,6 +14,7 @@ from streams.dashboard.live import Live
 from streams.dashboard.reading import choice, filter_of, group_of, name_of, number, position, text
 from streams.dashboard.timeline import timeline, trace_of
 from streams.dashboard.whatsapp import WhatsAppQueries
+from streams.dashboard.words import language_of
 from streams.errors import NotFound
 from streams.outcomes import Outcomes
 from streams.overview import StreamView
@@ -199,7 +200,7 @@ class Pages:
         """The levels of a group, as they change."""
         stream, group = name_of(request), text(request, "group", 100)
         partition = 0 if text(request, "partition", 4) == "0" else None
-        await self.queries.stream(stream, partition)  # That there is one: who names others makes no part.
+        await self._known(stream, group)
 
         async def levels() -> dict[str, Any]:
             return {"view": await self.queries.stream(stream, partition), "group": group}
@@ -208,18 +209,42 @@ class Pages:
 
     async def chart(self, request: Request) -> Response:
         """The chart of a group."""
-        stream = name_of(request)
-        group = await group_of(self._pipeline, stream, text(request, "group", 100))
+        stream, wanted = name_of(request), text(request, "group", 100)
+        group = wanted or next(iter(await self._known(stream)), "")
+        if not group:
+            raise NotFound("no group")
+        await self._known(stream, group)
         reach = choice(request, "reach", list(CHARTS))
         partition = 0 if text(request, "partition", 4) == "0" else None
-        chart = await self.queries.chart(stream, group, reach, partition)
-        return Response(self._fragment(request, "live/chart.html", chart=chart), media_type="text/html")
+
+        async def drawn() -> str:
+            chart = await self.queries.chart(stream, group, reach, partition)
+            return self._fragment(request, "live/chart.html", chart=chart)
+
+        language = language_of(request.headers.get("accept-language", ""))
+        key = ("chart", language, request.scope.get("root_path", ""), stream, group, reach, str(partition))
+        return Response(await self.live.rendered(key, drawn), media_type="text/html")
+
+    async def _known(self, stream: str, group: str = "") -> list[str]:
+        """The groups of a stream, as the last look at all of them knows: who makes up names makes no load.
+
+        Raises:
+            NotFound: there is no such stream or group.
+        """
+        views = [*await self.queries.grouped(), *await self.queries.overview()]
+        found = next((view for view in views if view.row.stream == stream), None)
+        if found is None:
+            raise NotFound("no such stream")
+        groups = [row.row.group for row in found.groups if row.row.group]
+        if group and group not in groups:
+            raise NotFound("no such group")
+        return groups
 
     async def _live(self, request: Request, name: str, values: Callable[[], Any], *key: str) -> Response:
         async def render() -> str:
             return self._fragment(request, f"live/{name}.html", **await values())
 
-        language = request.headers.get("accept-language", "")[:2].lower()
+        language = language_of(request.headers.get("accept-language", ""))
         return await self.live.answer(request, (name, language, request.scope.get("root_path", ""), *key), render)
 
     async def _overview(self) -> dict[str, Any]:
