@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from streams.broker.stored import entry_place, whole
-from streams.broker.waits import Holder, Queue, WorkerFacts, attributes
+from streams.broker.waits import HEARD, Holder, Queue, WorkerFacts, attributes
 from streams.codec import decode, parse_json
 from streams.errors import EventError
 from streams.keys import RECLAIMER_SUFFIX
@@ -20,6 +20,7 @@ from streams.pauses import Pause, read_pause
 from streams.reason import Case, Reason, count, event_id, ident, moment, most, since_when, span
 
 Judge = Callable[[Case], Reason | None]
+_DEFECT = "this is a defect of the pipeline; please report it with this output"
 
 
 def judge(case: Case) -> Reason:
@@ -131,6 +132,8 @@ def _in_hand(case: Case) -> Reason | None:
 def _handed_a_slot(case: Case) -> Reason | None:
     if case.found.state != "retrying" or not case.wait.has_slot or not case.is_due:
         return None
+    if case.scene.now - since_when(case.found) > case.patience:
+        return None  # Nobody came for it: it is judged as any other.
     return Reason("reserved", "a slot was handed to it, and the next worker that looks starts it")
 
 
@@ -143,7 +146,7 @@ def _key_held(case: Case) -> Reason | None:
         return None
     _, at, place, dead, *_ = [*head.split(" ", 3), "", "", ""]
     if dead == (event_id(case.found) or case.wait.member) and not case.found.deliveries:
-        # Its own replay: it goes before all that waits. What was lined up before the death waits with the rest.
+        # Its own replay goes before all that waits; what was lined up before the death does not.
         return None
     since = whole(at) / 1000
     key = masked(case.wait.order_key or "")
@@ -300,6 +303,19 @@ def _busy(case: Case) -> Reason | None:
     return Reason("busy", what, facts=facts | {"since": since})
 
 
+def _next_in_queue(case: Case) -> Reason | None:
+    """First of its queue, with a slot that is free: a sweep hands it over, if there are sweeps."""
+    queue, now = case.wait.queue, case.scene.now
+    if queue is None or case.is_due:
+        return None  # Due, it asks by itself.
+    looked = max(case.scene.swept_at, queue.joined)
+    if now - looked <= HEARD:
+        what = "a slot of its limit is free, and it is the first of the queue: the next sweep hands it over"
+        return Reason("starting", what, facts={"until": round(looked + HEARD, 3)})
+    what = f"a slot of its limit is free, it is the first of the queue, and no worker swept since {moment(looked)}"
+    return Reason("none", f"{what}: {_DEFECT}", facts=_waits_since(case, looked))
+
+
 def _starting(case: Case) -> Reason | None:
     waited = case.scene.now - since_when(case.found)
     if waited > case.patience:
@@ -311,8 +327,11 @@ def _none(case: Case) -> Reason:
     since = since_when(case.found)
     who = ", ".join(worker.name for worker in case.serving) or "the scheduler of a worker"
     what = f"nothing holds it, {who} could take it, and it waits since {moment(since)}"
-    facts = {"since": since, "workers": [worker.name for worker in case.serving]}
-    return Reason("none", f"{what}: this is a defect of the pipeline; please report it with this output", facts=facts)
+    return Reason("none", f"{what}: {_DEFECT}", facts=_waits_since(case, since))
+
+
+def _waits_since(case: Case, since: float) -> dict[str, Any]:
+    return {"since": since, "workers": [worker.name for worker in case.serving]}
 
 
 _JUDGES: tuple[Judge, ...] = (
@@ -320,7 +339,7 @@ _JUDGES: tuple[Judge, ...] = (
     *(_lost_lease, _in_hand, _handed_a_slot),
     *(_key_held, _key_busy),
     *(_put_aside, _paused, _slot, _throttled, _rate, _not_due),
-    *(_no_worker, _level_unserved, _suspect, _turn, _busy, _starting, _none),
+    *(_no_worker, _level_unserved, _suspect, _turn, _busy, _next_in_queue, _starting, _none),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from asyncio import sleep
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from streams.broker import Broker
 from streams.broker.inspect import Found, Inspecting
 from streams.broker.listing import Listing
+from streams.broker.oldest import Oldest
 from streams.broker.waits import Scene, Wait, Waits, attributes
 from streams.errors import ConfigurationError, GroupMissing, NotFound
 from streams.keys import parse_member
@@ -20,6 +22,8 @@ from streams.status import EntryState, Status, places_of
 
 __all__ = ["MOST", "Reason", "Reasons", "Why"]
 
+LOOK = 1.0
+"""Seconds within which a worker that has room looks for work twice."""
 MOST = 100
 """Events that are judged at most in one call."""
 _DEPTH = 2000
@@ -84,15 +88,24 @@ class Why:
         stream: the stream's name.
         partition: the number of one partition; None: all.
         patience: seconds from which on it is a defect that an event waits for nothing.
+        look: seconds within which a worker looks for work. What waits for nothing is looked at again after that: only
+            what is there still does, and the rest was about to start.
     """
 
     def __init__(
-        self, broker: Broker, stream: str, *, partition: int | None = None, patience: float = PATIENCE
+        self,
+        broker: Broker,
+        stream: str,
+        *,
+        partition: int | None = None,
+        patience: float = PATIENCE,
+        look: float = LOOK,
     ) -> None:
         self._broker = broker
         self.stream = stream
         self._partition = partition
         self._patience = patience
+        self._look = look
 
     async def ask(self, wanted: Wanted, group: str = "") -> Reasons:
         """Why each of the events waits, in each group or in one.
@@ -109,15 +122,34 @@ class Why:
                 missing = missing or error
         if missing is not None and not found:
             raise missing
-        return _together(found)
+        together = _together(found)
+        return replace(together, reasons=tuple(await self._surely(together.reasons)))
 
     async def runnable(self) -> list[Reason]:
         """Of the oldest waiting event of each level, in each group, those that wait for nothing; for the doctor.
 
         Of a stream with partitions ``stream`` is one of them. Two round trips and one per group while nothing waits for
-        longer than ``patience``; then as ``ask``, for one event per level and group, and one due retry per group.
+        longer than ``patience``; then as ``ask``, for one event per level and group, ten due retries and ten events
+        that are the first of a queue per group.
         """
-        return await self._of(self.stream, MOST).runnable()
+        found = await self._surely(await self._of(self.stream, MOST).runnable())
+        return [reason for reason in found if reason.state == "none"]
+
+    async def _surely(self, reasons: Sequence[Reason]) -> list[Reason]:
+        """The same; those that waited for nothing are looked at again, one look later."""
+        if all(reason.state != "none" for reason in reasons):
+            return list(reasons)
+        await sleep(self._look)
+        parts: dict[str, _Partition] = {}
+        found = []
+        for reason in reasons:
+            if reason.state == "none":
+                if reason.stream not in parts:
+                    parts[reason.stream] = self._of(reason.stream, MOST)
+                    await parts[reason.stream].begin()
+                reason = await parts[reason.stream].again(reason)
+            found.append(reason)
+        return found
 
     def _of(self, stream: str, most: int) -> _Partition:
         return _Partition(self._broker, stream, max(0, most), self._patience)
@@ -148,12 +180,25 @@ class _Partition:
             return Reasons(tuple(await self._event(wanted.event, groups, group)))
         return await self._several(wanted, groups)
 
+    async def begin(self) -> None:
+        """Look at what is the same for all events."""
+        await self._look()
+
+    async def again(self, reason: Reason) -> Reason:
+        """The same event as of now."""
+        level = reason.level or 0
+        if not reason.group:
+            found = await self._scheduled(level, reason.entry_id)
+        else:
+            found = await self._judged(reason.group, (level, reason.entry_id))
+        return found or replace(reason, state="unknown", sentence="it is gone since it was looked at", facts={})
+
     async def runnable(self) -> list[Reason]:
         await self._look()
         before = round((self._broker.clock.now() - self._patience) * 1000)
-        reasons: list[Reason | None] = []
+        oldest, reasons = Oldest(self._broker, self._stream), list[Reason | None]()
         for group, infos in self._groups.items():
-            places = await self._waits.oldest(group, infos, before)
+            places = await oldest.of(group, infos, before)
             reasons += [await self._judged(group, place) for place in places]
         return [reason for reason in reasons if reason is not None and reason.state == "none"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -18,10 +18,14 @@ from streams.errors import BrokerError, CommandRefused, GroupMissing
 from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys
 from streams.lanes import Lanes
 
+if TYPE_CHECKING:
+    from streams.broker.link import Link
+
 _AHEAD = Script("ahead")
 MOST_COUNTED = 1000
 """Entries ahead of one that are counted at most."""
-_MOST_QUEUES = 200
+MOST_QUEUES = 200
+"""Queues of a group that are looked at."""
 _MOST_HOLDERS = 10
 HEARD = 35.0
 """Seconds after which a worker that said nothing counts as gone: three of its notes are missing."""
@@ -96,6 +100,7 @@ class Scene:
         queues: ``name=key`` to the concurrency, of queues for a slot; 200 of them at most.
         all_levels: those of the stream, highest first.
         is_only: no other group reads the stream, and what is handled is deleted.
+        swept_at: when a reclaimer swept last (Unix seconds; 0.0: not for a minute or so).
     """
 
     stream: str
@@ -112,6 +117,7 @@ class Scene:
     is_only: bool
     orders: tuple[tuple[str, ...], ...] = ()
     ranked: tuple[str, ...] = ()
+    swept_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +132,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The queue for a slot that an entry stands in; ``rank`` is how many are before it."""
+    """The queue for a slot that an entry stands in since ``joined`` (Unix seconds), behind ``rank`` others."""
 
     name: str
     rank: int
     concurrency: int
     taken: int
     holders: Sequence[Holder] = ()
+    joined: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +199,7 @@ class Waits:
         return found
 
     async def scene(self, group: str, groups: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Scene:
-        """What is the same for every entry of a group. Seven commands and three per level, in one round trip."""
+        """What is the same for every entry of a group. Eight commands and three per level, in one round trip."""
         keys = self._keys
         commands: list[Command] = [
             ("HGETALL", keys.paused()),
@@ -201,15 +208,16 @@ class Waits:
             ("HGETALL", keys.workers(group)),
             ("HGETALL", keys.leases(group)),
             ("HGETALL", keys.limits(group)),
-            ("HSCAN", keys.queues(group), 0, "COUNT", _MOST_QUEUES),
+            ("HSCAN", keys.queues(group), 0, "COUNT", MOST_QUEUES),
+            ("HGET", keys.sweep(group), "seen"),
         ]
         for level in self._levels:
             commands += [("XINFO", "CONSUMERS", keys.level(level), group), ("ZCARD", keys.lane(group, level))]
         replies = await self._replies(commands)
-        paused, retention, rules, said, leases, limits, queues = replies[:7]
-        rows = {level: replies[7 + 2 * i : 9 + 2 * i] for i, level in enumerate(self._levels)}
+        paused, retention, rules, said, leases, limits, queues, swept = replies[:8]
+        rows = {level: replies[8 + 2 * i : 10 + 2 * i] for i, level in enumerate(self._levels)}
         now = self._broker.clock.now()
-        ruled = _texts(rules)
+        ruled = texts_of(rules)
         return Scene(
             keys.stream,
             group,
@@ -227,12 +235,13 @@ class Waits:
             },
             tuple(filter(None, ruled.get("order_by", "").split(","))),
             tuple(filter(None, ruled.get("fair_by", "").split(","))),
-            tuple(dict.fromkeys(name.partition(":")[0].partition("=")[0] for name in _texts(limits))),
-            {name: most for name, text in _texts(queues[1] if queues else ()).items() if (most := whole(text))},
+            tuple(dict.fromkeys(name.partition(":")[0].partition("=")[0] for name in texts_of(limits))),
+            {name: most for name, text in texts_of(queues[1] if queues else ()).items() if (most := whole(text))},
             self._levels,
             len(groups) == 1 and retention != b"fanout",
             _orders(ruled),
             tuple(filter(None, ruled.get("levels", "").split(","))),
+            whole(swept) / 1000,
         )
 
     async def wait(self, scene: Scene, found: Found) -> Wait:
@@ -265,27 +274,10 @@ class Waits:
             behind,
             len(ahead) if isinstance(ahead, list) else ahead or 0,
             max(0, (turns or 0) - 1),
-            await self._queue(scene, *rank) if rank else None,
+            await self._queue(scene, *rank, place) if rank else None,
             any(row[1] is not None for row in per_name.values()),
             throttled,
         )
-
-    async def oldest(self, group: str, infos: Mapping[int, Mapping[str, Any]], before_ms: int) -> list[tuple[int, str]]:
-        """The first of each level that waits, and the first due retry, if they came before a time.
-
-        ``infos``: what ``groups`` says of the group. One command and two per level, in one round trip.
-        """
-        keys = self._keys
-        commands: list[Command] = [("ZRANGEBYSCORE", keys.retry(group), 0, before_ms, "LIMIT", 0, 1)]
-        for level, info in infos.items():
-            key = keys.level(level)
-            commands.append(("XRANGE", key, f"({info['last-delivered-id'].decode()}", str(before_ms), "COUNT", 1))
-            commands.append(("XPENDING", key, group, "-", str(before_ms), 1, WAITING))
-        retry, *rows = await self._replies(commands)
-        found = [named for name in retry or () if (named := entry_place(name))]
-        for i, level in enumerate(infos):
-            found += [(level, row[0][0].decode()) for row in rows[2 * i : 2 * i + 2] if row]
-        return found
 
     def _ahead(self, scene: Scene, found: Found) -> Command:
         """How many of its level start before an entry: of its own key, if it is lined up."""
@@ -311,18 +303,19 @@ class Waits:
             ("ZRANGEBYLEX", behind, f"[{key}\1", f"({key}\2", "LIMIT", 0, MOST_COUNTED),
         )
 
-    async def _queue(self, scene: Scene, name: str, rank: int) -> Queue:
+    async def _queue(self, scene: Scene, name: str, rank: int, place: str) -> Queue:
         busy = self._keys.busy_prefix(scene.group) + name
-        rows, taken, most = await self._replies(
+        rows, taken, most, joined = await self._replies(
             [
                 ("ZRANGE", busy, 0, _MOST_HOLDERS - 1, "WITHSCORES"),
                 ("ZCARD", busy),
                 ("HGET", self._keys.queues(scene.group), name),
+                ("ZSCORE", self._keys.queue_prefix(scene.group) + name, place),
             ]
         )
         held = zip((rows or ())[::2], (rows or ())[1::2], strict=True)
         slots = [(named, real(at) / 1e6) for row, at in held if (named := entry_place(row))]
-        return Queue(name, rank, whole(most), taken or 0, await self._holders(scene, slots))
+        return Queue(name, rank, whole(most), taken or 0, await self._holders(scene, slots), real(joined) / 1e6)
 
     async def _holders(self, scene: Scene, slots: Sequence[tuple[tuple[int, str], float]]) -> list[Holder]:
         replies = await self._replies(
@@ -334,16 +327,20 @@ class Waits:
         ]
 
     async def _replies(self, commands: Sequence[Command]) -> list[Any]:
-        """Replies of a batch; None where a group or a level is gone meanwhile."""
-        if not commands:
-            return []
-        replies = await self._link.batch(commands)
-        for i, reply in enumerate(replies):
-            if isinstance(reply, (GroupMissing, CommandRefused)):
-                replies[i] = None
-            elif isinstance(reply, BrokerError):
-                raise reply
-        return replies
+        return await replies_of(self._link, commands)
+
+
+async def replies_of(link: Link, commands: Sequence[Command]) -> list[Any]:
+    """Replies of a batch; None where a group or a level is gone meanwhile."""
+    if not commands:
+        return []
+    replies = await link.batch(commands)
+    for i, reply in enumerate(replies):
+        if isinstance(reply, (GroupMissing, CommandRefused)):
+            replies[i] = None
+        elif isinstance(reply, BrokerError):
+            raise reply
+    return replies
 
 
 def attributes(fields: Sequence[bytes]) -> dict[str, str]:
@@ -413,7 +410,7 @@ def _candidates(scene: Scene, fields: Sequence[bytes]) -> list[str]:
     values = attributes(fields)
     keys = [values[name] for name in _ATTRIBUTES if values.get(name)]
     by_attribute = [f"{limit}={key}" for limit in scene.limits[:8] for key in keys]
-    return list(dict.fromkeys([*by_attribute, *scene.queues]))[: _MOST_QUEUES + 48]
+    return list(dict.fromkeys([*by_attribute, *scene.queues]))[: MOST_QUEUES + 48]
 
 
 def _throttled(text: bytes | None) -> float:
@@ -441,7 +438,7 @@ def _workers(
 
 def leases_of(reply: Sequence[bytes]) -> dict[str, float]:
     """Consumer to the seconds of its leases, as it announced them; rows of another form count for nothing."""
-    rows = _texts(reply).items()
+    rows = texts_of(reply).items()
     return {name: int(found[1]) / 1000 for name, text in rows if (found := _ANNOUNCED.fullmatch(text))}
 
 
@@ -464,7 +461,8 @@ def _worker(
     )
 
 
-def _texts(reply: Sequence[bytes] | None) -> dict[str, str]:
+def texts_of(reply: Sequence[bytes] | None) -> dict[str, str]:
+    """A reply of names and values, as a mapping of texts."""
     rows = reply or ()
     return {rows[i].decode("utf-8", "replace"): rows[i + 1].decode("utf-8", "replace") for i in range(0, len(rows), 2)}
 
