@@ -13,7 +13,7 @@ OURS = BINARIES[:1]
 """Topologies are tried on one server: what servers word differently is tried on single ones."""
 
 
-SEVERAL = ("sentinel", "cluster", "embedded")
+SEVERAL = ("sentinel", "cluster")
 
 
 @pytest.fixture(scope="session", params=SEVERAL)
@@ -29,9 +29,19 @@ def server(request: pytest.FixtureRequest) -> Iterator[Topology]:
 HAS_TLS = any(map(speaks_tls, BINARIES))
 
 
-@pytest.fixture(scope="session", params=["acl", "tls"] if HAS_TLS else ["acl"])
-def guarded(request: pytest.FixtureRequest) -> Iterator[Topology]:
-    """One server with a user per role, and one that speaks TLS."""
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[Topology]:
+    """One server with a user per role."""
+    running = KINDS["acl"](OURS[0])
+    try:
+        yield running.start()
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session", params=["embedded", "tls"] if HAS_TLS else ["embedded"])
+def reached(request: pytest.FixtureRequest) -> Iterator[Topology]:
+    """One server that is reached in another way than by its socket."""
     running = KINDS[request.param](OURS[0])
     try:
         yield running.start()

@@ -1,4 +1,4 @@
-"""Tests of the server suite, on every other topology: the same code must say the same there.
+"""Tests of the server suite, where there are several servers: the same code must say the same there.
 
 ``make conformance`` runs all of that suite there; these are the quick ones, that every change passes.
 """

@@ -271,7 +271,7 @@ async def test_lost_connections_are_waited_out(server, broker):
 
     async with consuming(broker, handler, Dedupe(busy=0.02)) as consumer:
         await Producer(broker, "s").publish_many(same(1, 2) + same(3, event_id="y"))
-        await eventually(lambda: consumer.stats.skipped == 1, what="every event")
+        await eventually(lambda: consumer.stats.skipped == 1 and len(ran) > 1, what="every event")
     assert len(ran) == 2
     assert (consumer.stats.retried, consumer.stats.dead) == (0, 0)
 
