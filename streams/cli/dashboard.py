@@ -28,6 +28,7 @@ HELP = (
         "streams dashboard --url redis://localhost:6379/0",
         "streams dashboard --hash-password",
         "streams dashboard --host 0.0.0.0 --users users.toml --secure-cookie",
+        "streams dashboard --openapi > streams.json",
     )
 )
 
@@ -60,13 +61,24 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     ] = SeveralGroups.REFUSE,
     hash_it: Annotated[bool, typer.Option("--hash-password", help="Hash a password for the file, and end.")] = False,
     make_token: Annotated[bool, typer.Option("--new-token", help="Make a token for the file, and end.")] = False,
+    openapi: Annotated[bool, typer.Option("--openapi", help="Print the document of the API, and end.")] = False,
     url: Url = None,
     namespace: Namespace = None,
     wait: Waiting = None,
 ) -> None:
     """Serve the dashboard."""
     try:
-        from streams.dashboard import Accounts, Dashboard, DashboardOptions, Proxy, Tokens, hash_password, new_token
+        from streams.dashboard import (
+            Accounts,
+            Dashboard,
+            DashboardOptions,
+            Proxy,
+            Role,
+            Token,
+            Tokens,
+            hash_password,
+            new_token,
+        )
     except ImportError as error:
         raise ConfigurationError(
             f"the dashboard needs the extra web: pip install 'streams[web]' ({error.name})"
@@ -81,6 +93,11 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         token, hashed = new_token()
         remark(f"for the program: {token}")
         say(f'sha256 = "{hashed}"')
+        return
+    if openapi:
+        # Nothing is asked of the server: it need not be there.
+        programs = DashboardOptions(tokens=Tokens({"": Token("", Role.VIEWER)}))
+        say(Dashboard(Pipeline("redis://127.0.0.1/0"), programs).api.document().decode())
         return
     accounts = Accounts.read(users) if users is not None else Accounts({})
     tokens = Tokens.read(users) if users is not None else Tokens({})

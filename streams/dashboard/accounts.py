@@ -84,6 +84,7 @@ class Accounts:
         sha256 = "..."              # streams dashboard --new-token
         role = "viewer"
         publish = true
+        streams = ["orders"]        # all, if it is not given
 
     Args:
         accounts: by name.

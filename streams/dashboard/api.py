@@ -20,7 +20,8 @@ from streams.dashboard.accounts import Role
 from streams.dashboard.direct import is_direct
 from streams.dashboard.guard import NEEDS_ACCOUNTS
 from streams.dashboard.mending import Mending
-from streams.dashboard.operations import KEY, Operation, Schema, document
+from streams.dashboard.openapi import document
+from streams.dashboard.operations import KEY, Operation, Schema
 from streams.dashboard.problems import problem_of
 from streams.dashboard.tasks import Tasks
 from streams.dashboard.tokens import Token, Tokens
@@ -38,8 +39,10 @@ from streams.errors import (
     StreamsError,
 )
 from streams.pipeline import Pipeline
+from streams.queries import shown
 from streams.receipt import BatchOutcome
 from streams.version import __version__
+from streams.whatsapp.status import STREAM as MESSAGES
 
 logger = logging.getLogger("streams.dashboard")
 _LARGEST = 4 * 1024 * 1024
@@ -90,7 +93,7 @@ class Api:
                 status, found = await operation.act(request, given)
             except StreamsError as error:
                 raise _failure(error) from error
-            return Response(orjson.dumps(found, default=str), status, media_type="application/json")
+            return answered(operation, status, orjson.dumps(found, default=str))
 
         return answer
 
@@ -116,6 +119,7 @@ class Api:
 
     def _allowed(self, request: Request, operation: Operation) -> Token:
         token = self.check_token(request)
+        _check_scope(token, request, operation)
         if operation.method != "GET" and self._read_only:
             raise HTTPException(403, "nothing may be changed here")
         if operation.publishes:
@@ -126,9 +130,30 @@ class Api:
         return token
 
     async def _document(self, request: Request) -> Response:
+        self.check_token(request)
         root = request.scope.get("root_path", "").removesuffix("/api/v1")
-        made = document(self.operations, root, __version__, needs_token=not self._is_local)
-        return Response(orjson.dumps(made), media_type="application/json")
+        return Response(self.document(root), media_type="application/json")
+
+    def document(self, root: str = "") -> bytes:
+        """The OpenAPI document; ``root`` is the path that the dashboard is mounted under."""
+        return orjson.dumps(document(self.operations, root, __version__, needs_token=not self._is_local))
+
+
+def _check_scope(token: Token, request: Request, operation: Operation) -> None:
+    """Refuse what is about other streams than those of the token."""
+    stream = request.path_params.get("stream", "")
+    if operation.name in ("sendMessage", "getMessage"):
+        stream = MESSAGES
+    elif operation.name == "search":
+        stream = request.query_params.get("stream", "")
+    if not token.reaches(stream):
+        what = f"the stream {shown(stream)!r}" if stream else "what is about all streams"
+        raise HTTPException(403, f"this token is not for {what}: it is for {', '.join(token.streams)}")
+
+
+def answered(operation: Operation, status: int, body: bytes) -> Response:
+    """The answer of an operation."""
+    return Response(body, status, media_type="application/json")
 
 
 def _partition(request: Request, operation: Operation) -> int | None:
@@ -148,8 +173,11 @@ async def _read(request: Request, operation: Operation) -> dict[str, Any]:
         for name, text in request.query_params.multi_items():
             if name == "partition" and operation.takes_partition:
                 continue
-            if name not in operation.query or name in given:
-                raise HTTPException(400, "a parameter is unknown, or there twice")
+            if name not in operation.query:
+                known = ", ".join(sorted(operation.query)) or "none"
+                raise HTTPException(400, f"unknown parameter {shown(name[:60])!r}: known are {known}")
+            if name in given:
+                raise HTTPException(400, f"the parameter {name!r} is there twice")
             given[name] = _value(text, operation.query[name])
         _check({"type": "object", "properties": operation.query, "required": list(operation.needs)}, given, 400)
         return {name: schema["default"] for name, schema in operation.query.items() if "default" in schema} | given
@@ -181,12 +209,29 @@ def _whole(schema: Schema, value: Any) -> Any:
 
 
 def _check(schema: Schema, given: Any, status: int) -> None:
-    for error in Draft202012Validator(schema).iter_errors(given):
+    errors = list(Draft202012Validator(schema).iter_errors(given))
+    if errors:
+        # A name that is spelled wrongly is why others are missing, so it goes first.
+        error = min(errors, key=lambda each: each.validator != "additionalProperties")
         # Where and what rule, not what was sent: that may be somebody's.
-        where = "/".join(map(str, error.absolute_path)) or "the whole"
-        rule = error.schema.get("description") if isinstance(error.schema, dict) else None
-        rule = rule or f"breaks the rule {error.validator}: {str(error.validator_value)[:200]}"
-        raise HTTPException(status, f"{where}: {rule}")
+        where = "/".join(str(part)[:60] for part in error.absolute_path)
+        said = f"{shown(where)}: {_rule(error)}" if where else _rule(error)
+        raise HTTPException(status, said)
+
+
+def _rule(error: Any) -> str:
+    """What a value has to be, in words."""
+    if error.validator == "additionalProperties" and not error.validator_value:
+        known = sorted(error.schema.get("properties", {}))
+        more = sorted(shown(str(name)[:60]) for name in set(error.instance) - set(known))
+        return f"unknown field {more[0]!r}: known are {', '.join(known) or 'none'}"
+    if error.validator == "required":
+        return f"the field {next(name for name in error.validator_value if name not in error.instance)!r} is missing"
+    if error.validator == "oneOf":
+        return str(error.validator_value[0].get("description", "give one of them"))
+    if isinstance(error.schema, Mapping) and "description" in error.schema:
+        return f"it is {error.schema['description']} ({error.validator} {str(error.validator_value)[:200]})"
+    return f"breaks the rule {error.validator}: {str(error.validator_value)[:200]}"
 
 
 def _value(text: str, schema: Schema) -> Any:
@@ -199,24 +244,39 @@ def _value(text: str, schema: Schema) -> Any:
     return text
 
 
-def _failure(error: StreamsError) -> HTTPException:
-    if isinstance(error, GroupDropped):
-        return HTTPException(409, str(error))
-    if isinstance(error, NotFound):
-        return HTTPException(404, "there is none")
+class Failed(HTTPException):
+    """What a call failed with, as it is answered; ``code`` is a word for programs."""
+
+    def __init__(self, status: int, detail: str, code: str, retry_after: int = 0) -> None:
+        super().__init__(status, detail, {"Retry-After": str(retry_after)} if retry_after else None)
+        self.code = code
+
+
+_FAILURES: tuple[tuple[type[StreamsError], int, str, int], ...] = (
+    (GroupDropped, 409, "", 0),
+    (NotFound, 404, "there is none", 0),
+    (PartlyPublished, 503, "some events are stored, others surely not", 5),
+    (PublishUnknown, 503, "the answer was lost: it may be stored; repeat it with an idempotency key", 0),
+    (StreamFull, 503, "the stream is full: it holds as many events as it may; slow down, or raise max_len", 5),
+    (OutOfMemory, 503, "the server has no memory left (maxmemory), so nothing was stored", 5),
+    (EventError, 422, "", 0),
+    (ConfigurationError, 422, "", 0),
+    (BrokerError, 503, "the server does not answer", 2),
+)
+"""Status, detail ('' for that of the error) and Retry-After, by the first class that fits."""
+_WORD = re.compile("(?<=[a-z])(?=[A-Z])")
+
+
+def _failure(error: StreamsError) -> Failed:
+    code = _WORD.sub("-", type(error).__name__).lower()
     if isinstance(error, NotWaiting):
-        return HTTPException(409, f"it is {error.state}")
-    if isinstance(error, PartlyPublished):
-        return HTTPException(503, "some events are stored, others surely not", {"Retry-After": "5"})
-    if isinstance(error, PublishUnknown):
-        return HTTPException(503, "the answer was lost: it may be stored; repeat it with an idempotency key")
-    if isinstance(error, (StreamFull, OutOfMemory)):
-        return HTTPException(503, "the stream is full", {"Retry-After": "5"})
-    if isinstance(error, (EventError, ConfigurationError)):
-        return HTTPException(422, str(error))
-    if isinstance(error, BrokerError):
-        return HTTPException(503, "the server does not answer", {"Retry-After": "2"})
-    return HTTPException(400, "the request is refused")
+        return Failed(409, f"it is {error.state}", code)
+    for kind, status, detail, retry_after in _FAILURES:
+        if isinstance(error, kind):
+            own = str(error)
+            is_ours = isinstance(error, NotFound) and own.startswith("no such ") and len(own) < 30
+            return Failed(status, own if is_ours or not detail else detail, code, retry_after)
+    return Failed(400, "the request is refused", code)
 
 
 def _told(outcome: BatchOutcome) -> dict[str, Any]:
@@ -234,7 +294,8 @@ async def problem(_: Request, error: Exception) -> Response:
     detail = error.detail if isinstance(error, HTTPException) else ""
     headers = error.headers if isinstance(error, HTTPException) else None
     outcome = getattr(error.__cause__, "outcome", None)
-    return problem_of(status, detail, headers, _told(outcome) if isinstance(outcome, BatchOutcome) else {})
+    more: dict[str, Any] = {"code": error.code} if isinstance(error, Failed) else {}
+    return problem_of(status, detail, headers, more | (_told(outcome) if isinstance(outcome, BatchOutcome) else {}))
 
 
 async def _broken(request: Request, error: Exception) -> Response:

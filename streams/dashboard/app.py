@@ -198,9 +198,11 @@ class Dashboard:
     async def _metrics(self, request: Request) -> Response:
         """For Prometheus; it shows a token, as programs do."""
         try:
-            self.api.check_token(request)
+            token = self.api.check_token(request)
         except HTTPException as refused:
             return PlainTextResponse(refused.detail, refused.status_code, refused.headers)
+        if not token.reaches(""):
+            return PlainTextResponse("this token is for some streams only, and figures are of all", 403)
         text = await self._scraping.text()
         if not text:
             return PlainTextResponse("this needs the extra prometheus: pip install 'streams[prometheus]'", 404)

@@ -2,7 +2,135 @@
 
 from __future__ import annotations
 
-from streams.dashboard.operations import CURSOR, FILTERS, NAME, PRINTABLE, TEXT, Schema
+from collections.abc import Mapping
+
+from streams.dashboard.answers import described_as, schema_of
+from streams.dashboard.operations import (
+    CURSOR,
+    DELAY,
+    EXPIRES,
+    FILTERS,
+    NAME,
+    PRINTABLE,
+    PRIORITY,
+    TEXT,
+    Schema,
+)
+from streams.event import CLOUD_NAMES, META_NAMES
+from streams.receipt import Receipt
+
+_JSON = r"^application/([A-Za-z0-9.+-]+\+)?json$"
+ATTRIBUTES: Mapping[str, Schema] = {
+    "id": described_as("of the event, unique; made up if it is not given", PRINTABLE),
+    "type": described_as("what happened, e.g. order.created", {**PRINTABLE, "maxLength": 200}),
+    "data": {"description": "the body: any JSON, or text where datacontenttype is not JSON"},
+    "data_base64": {
+        "type": "string",
+        "contentEncoding": "base64",
+        "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+        "description": "the body as bytes, in place of data",
+    },
+    "priority": described_as("served on the highest level that is not above it", PRIORITY),
+    "delay": described_as("seconds until it enters the stream", DELAY),
+    "expires": described_as("seconds after which it must not be handled any more", EXPIRES),
+    "key": described_as("what it is about, for order and limits", TEXT),
+    "tenant": described_as("whose it is", TEXT),
+    "instance": described_as("sender, device or account of the tenant", TEXT),
+    "subject": described_as("CloudEvents subject", TEXT),
+    "source": described_as("CloudEvents source: who publishes", TEXT),
+    "time": {
+        "type": "string",
+        "format": "date-time",
+        "pattern": r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
+        "description": "when it happened, RFC 3339",
+    },
+    "datacontenttype": {
+        "type": "string",
+        "pattern": r"^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(; ?[ -~]{1,200})?$",
+        "description": "media type of the body; application/json if it is not given",
+    },
+    "dataschema": described_as("URI of the body's schema", TEXT),
+    "version": described_as("version of the type's schema, for upcasters", TEXT),
+    "traceparent": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        "description": "W3C trace context: the handler's span is its child",
+    },
+    "tracestate": described_as("W3C trace context", TEXT),
+    "headers": {
+        "type": "object",
+        "propertyNames": {
+            "pattern": "^[a-z0-9]{1,100}$",
+            "not": {"enum": sorted(META_NAMES | CLOUD_NAMES)},
+            "description": "a header's name has lower-case letters and digits, and is none of the wire format's",
+        },
+        "additionalProperties": {
+            "anyOf": [
+                {"type": "string", "maxLength": 500},
+                {"type": "number", "minimum": -(2**53), "maximum": 2**53},
+                {"type": "boolean"},
+            ]
+        },
+        "maxProperties": 100,
+        "description": "further attributes, as CloudEvents extensions",
+    },
+    "dedup_id": described_as("a second event with it is not stored within the dedup window", PRINTABLE),
+    "max_retries": {
+        "type": "integer", "minimum": 0, "maximum": 1000, "description": "in place of the handler's",
+    },
+    "retry_delay": {
+        "type": "number", "minimum": 0, "maximum": 86_400, "description": "seconds, in place of the handler's",
+    },
+}  # fmt: skip
+EVENT: Schema = {
+    "type": "object",
+    "properties": ATTRIBUTES,
+    "required": ["type"],
+    "additionalProperties": False,
+    "oneOf": [
+        {"required": ["data"], "description": "give data, or data_base64"},
+        {"required": ["data_base64"], "description": "give data, or data_base64"},
+    ],
+    "if": {"properties": {"datacontenttype": {"not": {"pattern": _JSON}}}, "required": ["datacontenttype"]},
+    "then": {"properties": {"data": {"type": "string", "description": "text, as datacontenttype is not JSON"}}},
+}
+PROBLEM: Schema = {
+    "type": "object",
+    "description": "What went wrong, as RFC 9457 has it; it never repeats what was sent.",
+    "properties": {
+        "type": {"type": "string", "description": "about:blank"},
+        "title": {"type": "string", "description": "what kind of fault it is"},
+        "status": {"type": "integer", "description": "the status of the answer"},
+        "detail": {"type": "string", "description": "what to do, in a sentence"},
+        "code": {
+            "type": "string",
+            "description": "a stable word, where the status alone does not say it: stream-full, out-of-memory,"
+            " publish-unknown, partly-published, broker-unavailable, not-waiting, group-dropped and so on",
+        },
+    },
+    "required": ["title", "status"],
+}
+_NUMBERS: Schema = {"type": "array", "items": {"type": "integer"}}
+PARTLY: Schema = {
+    "type": "object",
+    "description": "What became of each event of a batch that failed; events are counted from 0.",
+    "properties": {
+        **PROBLEM["properties"],
+        "stored": {
+            "type": "array",
+            "items": {
+                "allOf": [schema_of(Receipt)],
+                "type": "object",
+                "properties": {"event": {"type": "integer"}},
+                "required": ["event"],
+            },
+            "description": "receipts of the events that are surely stored",
+        },
+        "not_stored": {**_NUMBERS, "description": "events that are surely not stored: publish these again"},
+        "unknown": {**_NUMBERS, "description": "events of which it is not known"},
+    },
+    "required": ["title", "status", "stored", "not_stored", "unknown"],
+}
 
 WHICH: Schema = {
     "type": "object",

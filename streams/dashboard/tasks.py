@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -10,16 +11,8 @@ from starlette.requests import Request
 
 from streams.broker.listing import Listing
 from streams.dashboard.accounts import Role
-from streams.dashboard.operations import (
-    CURSOR,
-    EVENT,
-    FILTERS,
-    LIMIT,
-    NAME,
-    Operation,
-    Schema,
-)
-from streams.dashboard.schemas import HOLD, MESSAGE, WHICH
+from streams.dashboard.operations import CURSOR, FILTERS, LIMIT, NAME, Operation, Schema
+from streams.dashboard.schemas import EVENT, HOLD, MESSAGE, WHICH
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letter import Filter
@@ -123,8 +116,7 @@ class Tasks:
         attributes = dict(given)
         if (key := request.headers.get("idempotency-key", "")) and "dedup_id" not in attributes:
             attributes["dedup_id"] = key
-        kind, data = attributes.pop("type"), attributes.pop("data")
-        receipt = await self._pipeline.publish(stream_of(request), data, type=kind, **attributes)
+        receipt = await self._pipeline.publish(stream_of(request), _event(attributes))
         return 200 if receipt.duplicate else 201, receipt._asdict()
 
     async def publish_many(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
@@ -134,7 +126,7 @@ class Tasks:
             attributes = dict(each)
             if key and "dedup_id" not in attributes:
                 attributes["dedup_id"] = f"{key}/{number}"
-            events.append(Event(attributes.pop("type"), attributes.pop("data"), **attributes))
+            events.append(_event(attributes))
         receipts = await self._pipeline.publish_many(stream_of(request), events)
         return 201, {"receipts": [receipt._asdict() for receipt in receipts]}
 
@@ -247,7 +239,10 @@ class Tasks:
 
     async def _known(self, request: Request) -> str:
         name = stream_of(request)
-        await self._pipeline.status().existing(name)
+        try:
+            await self._pipeline.status().existing(name)
+        except NotFound:
+            raise NotFound("no such stream") from None
         return name
 
     async def _group(self, request: Request) -> tuple[str, str]:
@@ -262,6 +257,17 @@ class Tasks:
         if not found:
             raise NotFound("no such event")
         return found
+
+
+def _event(attributes: dict[str, Any]) -> Event[Any]:
+    """The event that was sent.
+
+    Raises:
+        StreamsError: it cannot be one.
+    """
+    kind, packed = attributes.pop("type"), attributes.pop("data_base64", None)
+    data = attributes.pop("data") if packed is None else base64.b64decode(packed)
+    return Event(kind, data, **attributes)
 
 
 def stream_of(request: Request) -> str:

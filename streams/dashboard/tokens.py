@@ -8,13 +8,16 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from streams.dashboard.accounts import Role, read_file, role_of
 from streams.errors import ConfigurationError
 
 PREFIX = "st_"
 _HASH = re.compile(r"[0-9a-f]{64}")
+_STREAMS = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._*-]{0,99}")
 _RATE, _BURST = 50.0, 100.0
 """Requests per second and at once, of each token."""
 
@@ -27,11 +30,17 @@ class Token:
         name: who.
         role: what it may look at and do.
         publishes: whether it may publish events and queue messages.
+        streams: names of streams that it is for, with ``*`` for any characters; empty: all of them.
     """
 
     name: str
     role: Role
     publishes: bool = False
+    streams: tuple[str, ...] = ()
+
+    def reaches(self, stream: str) -> bool:
+        """Whether it is for a stream; '' is what is about all of them."""
+        return not self.streams or (bool(stream) and any(fnmatchcase(stream, name) for name in self.streams))
 
 
 def new_token() -> tuple[str, str]:
@@ -68,13 +77,13 @@ class Tokens:
         found: dict[str, Token] = {}
         for name, row in read_file(path).get("tokens", {}).items():
             where = f"{path}, token {name}"
-            if not isinstance(row, dict) or set(row) - {"sha256", "role", "publish"}:
-                raise ConfigurationError(f"{where}: give sha256, role and publish, and nothing else")
+            if not isinstance(row, dict) or set(row) - {"sha256", "role", "publish", "streams"}:
+                raise ConfigurationError(f"{where}: give sha256, role, publish and streams, and nothing else")
             if not isinstance(row.get("sha256"), str) or not _HASH.fullmatch(row["sha256"]):
                 raise ConfigurationError(f"{where}: sha256 has 64 hexadecimal digits; '--new-token' makes one")
             if not isinstance(row.get("publish", False), bool):
                 raise ConfigurationError(f"{where}: publish is true or false")
-            found[row["sha256"]] = Token(name, role_of(where, row), row.get("publish", False))
+            found[row["sha256"]] = Token(name, role_of(where, row), row.get("publish", False), _streams(where, row))
         return cls(found)
 
     def __bool__(self) -> bool:
@@ -94,3 +103,15 @@ class Tokens:
             return (1.0 - left) / _RATE
         self._left[token.name] = (left - 1.0, now)
         return 0.0
+
+
+def _streams(where: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The streams that a token is for.
+
+    Raises:
+        ConfigurationError: they are no list of names.
+    """
+    found = row.get("streams", ["*"])
+    if not isinstance(found, list) or not found or not all(isinstance(n, str) and _STREAMS.fullmatch(n) for n in found):
+        raise ConfigurationError(f'{where}: streams is a list of names, such as ["orders", "invoices-*"]')
+    return () if "streams" not in row else tuple(found)

@@ -37,11 +37,12 @@ DEAD = "/streams/orders/groups/billing/dead"
 
 @asynccontextmanager
 async def api(
-    server, namespace, clock: Callable[[], float] = time.monotonic, **options: Any
+    server, namespace, clock: Callable[[], float] = time.monotonic, max_len: int = 0, **options: Any
 ) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
     """Clients of the API by their tokens; '' has none. ``clock``: what rates are measured with."""
     made = DashboardOptions(Accounts(ACCOUNTS), Tokens(KNOWN._tokens, clock), **options)
-    dashboard = Dashboard(Pipeline(settings=Settings(url=server.url, namespace=namespace)), made)
+    settings = Settings(url=server.url, namespace=namespace, max_len=max_len)
+    dashboard = Dashboard(Pipeline(settings=settings), made)
     async with serving(dashboard.app) as url:
         clients = {
             name: httpx.AsyncClient(
@@ -208,8 +209,9 @@ async def test_what_is_asked_wrongly_is_told_without_repeating_it(server, namesp
 async def test_each_token_has_its_rate(server, namespace):
     now = 0.0
     async with api(server, namespace, lambda: now) as clients:
-        replies = await asyncio.gather(*(clients["viewer"].get("/openapi.json") for _ in range(5)))
-        assert {reply.status_code for reply in replies} == {200}  # The document needs no token.
+        replies = await asyncio.gather(*(clients["admin"].get("/openapi.json") for _ in range(5)))
+        assert {reply.status_code for reply in replies} == {200}
+        assert (await clients[""].get("/openapi.json")).status_code == 401
         replies = [await clients["viewer"].get("/messages/x") for _ in range(102)]
         assert [reply.status_code for reply in replies] == [404] * 100 + [429] * 2
         assert replies[-1].headers["retry-after"] == "1"
@@ -241,7 +243,7 @@ async def test_the_document_says_what_is_answered(server, namespace):
     await trouble(server, namespace)
     chance = random.Random(7)
     async with api(server, namespace) as clients:
-        told = (await clients[""].get("/openapi.json")).json()
+        told = (await clients["viewer"].get("/openapi.json")).json()
         assert told["openapi"] == "3.1.0"
         found = [(path, method, row) for path, rows in told["paths"].items() for method, row in rows.items()]
         assert len(found) == len(OPERATIONS)

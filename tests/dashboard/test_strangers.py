@@ -86,8 +86,13 @@ def scope_of(
 async def ask(app: Any, scope: dict[str, Any], body: bytes = b"") -> Answer:
     """What an application answers to a request."""
     sent: list[dict[str, Any]] = []
+    is_read = False
 
     async def receive() -> dict[str, Any]:
+        nonlocal is_read
+        if is_read:
+            await asyncio.Event().wait()  # Nobody leaves.
+        is_read = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:

@@ -1,0 +1,218 @@
+"""What the API answers: each operation as its document says, each field of an event, and errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from streams import Pipeline, Settings
+from streams.cli.app import app
+from streams.dashboard import Role, Token, Tokens
+from streams.dashboard.schemas import ATTRIBUTES
+from streams.dashboard.tokens import hashed
+from streams.dashboard.told import TAGS, TOLD
+from streams.errors import ConfigurationError
+from streams.event import EventAttributes
+from tests.conftest import eventually
+from tests.dashboard import conftest
+from tests.dashboard.board import trouble
+from tests.dashboard.test_api import OPERATIONS, api
+from tests.whatsapp.stage import PHONE, stage
+
+GROUP = "/streams/orders/groups/billing"
+
+
+def test_every_operation_says_what_it_is_and_what_it_answers():
+    assert set(TOLD) == {operation.name for operation in OPERATIONS}
+    for name, told in TOLD.items():
+        assert told.tag in TAGS, name
+        assert told.text.endswith("."), name
+        assert told.answer, name
+
+
+def test_every_answer_with_a_property_that_nobody_told_of_is_found():
+    for told in TOLD.values():
+        assert list(conftest.closed(told.answer).iter_errors({"more": 1}))
+    row = {"stream": "s", "stored": 1, "scheduled": 0, "groups": [], "paused": [], "partitions": []}
+    view: dict[str, Any] = {"row": row, "groups": []}
+    assert not list(conftest.closed(TOLD["getStream"].answer).iter_errors(view))
+    view["row"]["more"] = 1  # Inside, too.
+    assert list(conftest.closed(TOLD["getStream"].answer).iter_errors(view))
+
+
+async def test_every_operation_answers_as_its_document_says(server, namespace):
+    """The fixture of this directory compares each answer with the document; here is one of each."""
+    await trouble(server, namespace, ["one", "two"])
+    conftest.seen.clear()
+    async with stage(server, namespace), api(server, namespace) as clients:
+        viewer, operator, admin, shop = (clients[name] for name in ("viewer", "operator", "admin", "shop"))
+        event = {"type": "works", "data": 1}
+        sent = [
+            await shop.post("/streams/orders/events", json=event),
+            await shop.post("/streams/orders/batches", json={"events": [event, event]}),
+            await shop.post("/messages", json={"to": PHONE, "text": "Olá!"}),
+        ]
+        assert [reply.status_code for reply in sent] == [201] * 3
+        letters = (await viewer.get(f"{GROUP}/dead")).json()["letters"]
+        replies = [
+            await viewer.get(path)
+            for path in (
+                "/streams", "/streams/orders", "/streams/orders/events/waits-0 one",
+                "/streams/orders/why?event=later-0", "/streams/orders/audit", f"{GROUP}/limits",
+                f"{GROUP}/held", f"{GROUP}/workers/worker-1", "/doctor", "/workers", "/search?q=one",
+                f"/messages/{sent[2].json()['message_id']}",
+            )
+        ]  # fmt: skip
+        replies += [
+            await client.post(path, json=body)
+            for client, path, body in (
+                (admin, "/streams/orders/events/dies-0 one/reveal", {}),
+                (operator, "/streams/orders/events/later-0/run-now", {}),
+                (operator, "/streams/orders/events/later-1/cancel", {}),
+                (operator, "/streams/orders/pause", {"attribute": "tenant", "value": "x", "reason": "why"}),
+                (operator, "/streams/orders/resume", {"attribute": "tenant", "value": "x"}),
+                (operator, f"{GROUP}/dead/replay", {"ids": [letters[0]["id"]]}),
+                (admin, f"{GROUP}/dead/edit", {"letter": letters[1]["id"], "data": 1}),
+                (operator, f"{GROUP}/dead/discard", {"filter": {}, "dry_run": True}),
+                (operator, f"{GROUP}/dead/discard", {"filter": {}}),
+            )
+        ]
+        replies.append(await viewer.get(f"{GROUP}/replays"))
+        assert [reply.status_code for reply in replies] == [200] * len(replies), [reply.text for reply in replies]
+    # A key that is held, and a limit, have tests of their own.
+    assert set(TOLD) - conftest.seen == {"releaseKey", "skipKey", "setLimit"}
+
+
+def test_the_document_is_printed_without_a_server():
+    printed = CliRunner().invoke(app, ["dashboard", "--openapi"])
+    told = orjson.loads(printed.output)
+    assert (printed.exit_code, told["security"]) == (0, [{"token": []}])
+    assert len([row for rows in told["paths"].values() for row in rows]) == len(OPERATIONS)
+
+
+def test_every_attribute_of_an_event_can_be_published():
+    assert set(ATTRIBUTES) == {*EventAttributes.__annotations__, "type", "data", "data_base64"}
+
+
+async def test_an_event_arrives_with_all_that_was_sent(server, namespace):
+    pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
+    given = {
+        "id": "e-1", "priority": 5, "key": "k", "tenant": "acme", "instance": "i", "source": "/shop", "subject": "s",
+        "time": "2026-11-30T10:00:00Z", "datacontenttype": "application/vnd.shop+json", "dataschema": "https://x/y",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=b",
+        "max_retries": 2, "retry_delay": 1.5, "version": "2", "headers": {"region": "br", "weight": 1.5, "vip": True},
+    }  # fmt: skip
+    seen: list[Any] = []
+
+    @pipeline.handler("orders", group="billing")
+    async def work(event: Any) -> None:
+        seen.append(event)
+
+    async with api(server, namespace) as clients:
+        for body in (
+            {"type": "t", "data": {"n": 1}, **given, "dedup_id": "d", "expires": 600, "delay": 0},
+            {"type": "t", "data_base64": base64.b64encode(b"\x00\xff").decode()},
+            {"type": "t", "data": "Olá", "datacontenttype": "text/plain"},
+        ):
+            reply = await clients["shop"].post("/streams/orders/events", json=body)
+            assert reply.status_code == 201, reply.text
+        running = asyncio.create_task(pipeline.run())
+        await eventually(lambda: len(seen) == 3, what="the events")
+        pipeline.stop()
+        await running
+    found = next(event for event in seen if event.id == "e-1")
+    assert (found.data, found.priority, found.headers) == ({"n": 1}, 5, given["headers"])
+    assert {name: found.meta[name] for name in given if name in found.meta} == {
+        name: value for name, value in given.items() if name not in ("id", "priority", "headers")
+    }
+    assert found.expires is not None
+    assert sorted(str(event.data) for event in seen if event.id != "e-1") == ["Olá", "b'\\x00\\xff'"]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"type": "t", "data": 1, "dealy": 5}, "unknown field 'dealy': known are data, data_base64, datacontenttype"),
+        ({"data": 1}, "the field 'type' is missing"),
+        ({"type": "t"}, "give data, or data_base64"),
+        ({"type": "t", "data": 1, "data_base64": "AA=="}, "give data, or data_base64"),
+        ({"type": "t", "data": 1, "headers": {"Bad-Name": 1}}, "lower-case letters and digits"),
+        ({"type": "t", "data": 1, "headers": {"tenant": "x"}}, "none of the wire format's"),
+        ({"type": "t", "data": {}, "datacontenttype": "text/plain"}, "text, as datacontenttype is not JSON"),
+        ({"type": "t", "data": 1, "time": "yesterday"}, "time: it is when it happened, RFC 3339"),
+        ({"type": "t", "data": 1, "5511999990000": 1}, "unknown field '******00'"),
+    ],
+    ids=str,
+)
+async def test_what_is_wrong_with_an_event_is_said(server, namespace, body, detail):
+    async with api(server, namespace) as clients:
+        for path, sent in (("events", body), ("batches", {"events": [{"type": "t", "data": 1}, body]})):
+            reply = await clients["shop"].post(f"/streams/orders/{path}", json=sent)
+            assert (reply.status_code, detail in reply.json()["detail"]) == (422, True), reply.text
+            assert path == "events" or "events/1" in reply.json()["detail"]
+
+
+async def test_parameters_that_are_unknown_are_named(server, namespace):
+    async with api(server, namespace) as clients:
+        reply = await clients["viewer"].get(f"{GROUP}/dead?tenent=x")
+        assert reply.json()["detail"].startswith("unknown parameter 'tenent': known are after, error,")
+        reply = await clients["viewer"].get("/streams?x=1")
+        assert reply.json()["detail"] == "unknown parameter 'x': known are none"
+
+
+async def test_a_full_stream_and_a_server_without_memory_are_told_apart(make_server, binary, namespace):
+    running = make_server(binary)
+    event = {"type": "t", "data": "x" * 1000}
+    async with api(running, namespace, max_len=3) as clients:
+        shop = clients["shop"]
+        replies = [await shop.post("/streams/orders/events", json=event) for _ in range(4)]
+        assert [reply.status_code for reply in replies] == [201, 201, 201, 503]
+        full = replies[-1].json()
+        assert (full["code"], "the stream is full" in full["detail"]) == ("stream-full", True)
+        many = {"events": [event] * 5}
+        reply = (await shop.post("/streams/others/batches", json=many)).json()
+        assert (reply["code"], [row["event"] for row in reply["stored"]]) == ("stream-full", [0, 1, 2])
+        with running.client() as client:
+            client.config_set("maxmemory", 1)
+        reply = await shop.post("/streams/new/events", json=event)
+        assert (reply.status_code, reply.json()["code"]) == (503, "out-of-memory")
+        assert "no memory left" in reply.json()["detail"]
+        assert reply.headers["retry-after"] == "5"
+
+
+def test_a_token_is_for_its_streams(tmp_path):
+    path = tmp_path / "users.toml"
+    digest = f'sha256 = "{hashed("st_x")}"'
+    path.write_text(f'[tokens.shop]\n{digest}\nrole = "operator"\npublish = true\nstreams = ["orders", "invoices-*"]\n')
+    token = Tokens.read(path).find("Bearer st_x")
+    assert token == Token("shop", Role.OPERATOR, publishes=True, streams=("orders", "invoices-*"))
+    names = ("orders", "invoices-br", "orders2", "orders.p1", "invoices", "")
+    assert [token.reaches(name) for name in names] == [True, True, False, False, False, False]
+    assert Token("all", Role.VIEWER).reaches("")
+    for wrong in ('"orders"', "[]", '["a b"]', "[1]", '["[ab]"]'):
+        path.write_text(f'[tokens.shop]\n{digest}\nrole = "viewer"\nstreams = {wrong}\n')
+        with pytest.raises(ConfigurationError, match="a list of names"):
+            Tokens.read(path)
+
+
+async def test_the_document_makes_a_client_whose_answers_have_types(server, namespace):
+    """What generators need: a name for each schema, and no answer without one."""
+    async with api(server, namespace) as clients:
+        told = (await clients["viewer"].get("/openapi.json")).json()
+    names = set(told["components"]["schemas"])
+    for path, rows in told["paths"].items():
+        for method, row in rows.items():
+            assert row["tags"], (method, path)
+            assert row["description"], (method, path)
+            assert all(parameter["description"] for parameter in row["parameters"]), (method, path)
+            for status, answer in row["responses"].items():
+                assert answer["description"], (method, path)
+                (content,) = answer["content"].values()
+                assert content["schema"], (method, path, status)
+    referred = {part.split('"')[0] for part in orjson.dumps(told).decode().split("#/components/schemas/")[1:]}
+    assert referred <= names
