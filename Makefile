@@ -6,8 +6,10 @@ DOCS_READY := .venv/.docs-ready
 FUZZ_READY := .venv-fuzz/.ready
 # Some machines say that Python shall keep no compiled modules; each of a thousand processes would compile all of them anew.
 unexport PYTHONDONTWRITEBYTECODE
+OLDEST := $(shell sed -n 's/.*"redis\[hiredis\]>=\([0-9.]*\),.*/\1/p' pyproject.toml)
+OLDEST_READY := .venv-oldest/.ready
 
-.PHONY: help demo demo-ui test flakes conformance chaos fuzz composition api-fuzz test-all check mutants docs bench bench-peers import-time format clean
+.PHONY: help demo demo-ui test flakes conformance oldest-client chaos fuzz composition api-fuzz test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +32,11 @@ $(FUZZ_READY): pyproject.toml
 	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'schemathesis>=4'
 	@touch $(FUZZ_READY)
 
+$(OLDEST_READY): pyproject.toml
+	@$(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --editable '.[dev]' 'redis==$(OLDEST)'
+	@touch $(OLDEST_READY)
+
 demo: $(READY)  ## the main job, from an input file to balanced books, on the embedded server
 	@$(BIN)/streams demo
 	@echo "To look around in a browser, on a system that goes on: make demo-ui"
@@ -46,6 +53,12 @@ flakes: $(READY)  ## the suite again and again, every second time beside busy lo
 conformance: $(READY)  ## the whole server suite behind Sentinels, on a cluster, embedded, by TLS, and as users by role; ON=cluster
 	@set -e; for kind in $(or $(ON),sentinel cluster embedded tls acl); do echo "on: $$kind"; \
 		STREAMS_TEST_TOPOLOGY=$$kind $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/server; done
+
+oldest-client: $(OLDEST_READY)  ## the server suite with the oldest client library, and its tests of Sentinels, clusters and TLS
+	@.venv-oldest/bin/python -c "import redis; print('client library', redis.__version__)"
+	@.venv-oldest/bin/python -m pytest -q -n 2 --dist worksteal tests/unit/test_urls.py tests/server tests/conformance
+	@set -e; for kind in sentinel cluster tls; do echo "on: $$kind"; STREAMS_TEST_TOPOLOGY=$$kind .venv-oldest/bin/python -m pytest \
+		-q -n 2 --dist worksteal tests/server/test_link.py tests/server/test_pipeline.py tests/server/test_producer.py; done
 
 chaos: $(READY)  ## minutes of seeded trouble on every topology, and the books; SECONDS=60 SEED=7 ON=single,cluster
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(ON),--on $(ON))

@@ -68,9 +68,11 @@ class Server:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "log").read_text()
         try:
+            with socket.socket(socket.AF_UNIX) as probe:  # The oldest client library forgets to close what fails.
+                probe.connect(self.socket)
             with self.client() as client:
                 return bool(client.ping())
-        except (redis.ConnectionError, redis.BusyLoadingError):
+        except (OSError, redis.ConnectionError, redis.BusyLoadingError):
             return False
 
     @contextlib.contextmanager

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from redis.crc import key_slot
-
+from streams.broker.client import key_slot
 from streams.broker.credentials import Credentials
 from streams.broker.dial import Dial
 from streams.broker.link import Down, Link, NodeLink, Redirected, TryAgain, plain

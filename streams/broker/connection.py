@@ -21,8 +21,7 @@ from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name, index_key
 from streams.url_file import URLFile
 
 if TYPE_CHECKING:
-    from redis.asyncio.connection import AbstractConnection
-
+    from streams.broker.client import AbstractConnection
     from streams.broker.cluster import Cluster
     from streams.broker.dial import Dial
     from streams.broker.link import Link

@@ -9,12 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from redis import exceptions as redis_errors
-from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection, parse_url
-from redis.asyncio.retry import Retry as ClientRetry
-from redis.backoff import NoBackoff
-
-from streams.broker import failures
+from streams.broker import client, failures
+from streams.broker.client import AbstractConnection, UnixDomainSocketConnection
 from streams.broker.credentials import Credentials, Renew
 from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError
 
@@ -44,17 +40,7 @@ class Dial:
         self.kind: type[AbstractConnection] = UnixDomainSocketConnection
         self.options: dict[str, Any] = {}
         if url:
-            self._read(url)
-
-    def _read(self, url: str) -> None:
-        try:
-            options: dict[str, Any] = dict(parse_url(url))
-            kind = options.pop("connection_class", Connection)
-            self.kind = kind if isinstance(kind, type) else Connection
-            self.options = options
-            self.kind(**options)
-        except (ValueError, TypeError, redis_errors.RedisError) as error:
-            raise ValueError(str(error)) from None
+            self.kind, self.options = client.read_url(url)
 
     @property
     def user(self) -> str:
@@ -64,9 +50,6 @@ class Dial:
     async def connect(self, within: float, **options: Any) -> AbstractConnection:
         """A connected connection, ``within`` that many seconds.
 
-        RESP2, no retries and no per-reply timeout of the client library: with its defaults one publish can store two
-        entries, and a blocking read fails after five seconds.
-
         Raises:
             BrokerUnavailable: the server cannot be reached.
             AccessDenied: it refuses the credentials.
@@ -75,22 +58,11 @@ class Dial:
         # Of several servers it is that one, not all that the URL names.
         place = f"{options['host']}:{options['port']}" if "host" in options else self._address
         options = self.options | options
-        options |= {
-            "protocol": 2,
-            "retry": ClientRetry(NoBackoff(), 0),
-            "retry_on_timeout": False,
-            "socket_timeout": None,
-            "health_check_interval": 0,
-            "driver_info": None,
-            "decode_responses": False,
-        }
-        if self.kind is not UnixDomainSocketConnection:
-            options.setdefault("socket_connect_timeout", within)
-        connection = self.kind(**options)
+        connection = client.made(self.kind, options, within)
         try:
             async with asyncio.timeout(within):
                 await connection.connect()  # type: ignore[no-untyped-call]
-        except (redis_errors.RedisError, OSError, TimeoutError) as error:
+        except (client.errors.RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
             raise self._unreachable(error, place) from error
         except BaseException:
@@ -107,8 +79,8 @@ class Dial:
         if self._renew is None:
             return
         try:
-            found = parse_url(self._renew())
-        except (ConfigurationError, ValueError, redis_errors.RedisError) as error:
+            found = client.credentials_of(self._renew())
+        except (ConfigurationError, ValueError) as error:
             # What was known may still hold. Of other errors than ours the words may quote a password.
             known = isinstance(error, ConfigurationError)
             self._renewal = f" ({error if known else 'the file of the URL holds none'})"
@@ -116,8 +88,7 @@ class Dial:
         self._renewal = ""
         for name in ("username", "password"):
             self.options.pop(name, None)
-            if found.get(name):
-                self.options[name] = found[name]
+        self.options |= found
 
     def _unreachable(self, error: BaseException, place: str) -> BrokerError:
         cause = failures.loss(error, sent=False)

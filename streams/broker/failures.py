@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from redis import exceptions as redis_errors
-
+from streams.broker.client import errors as redis_errors
 from streams.broker.scripts import by_sha
 from streams.errors import (
     AccessDenied,

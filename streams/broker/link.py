@@ -9,11 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import hiredis
-from redis import exceptions as redis_errors
-from redis.asyncio.connection import AbstractConnection
-
 from streams.broker import failures
+from streams.broker.client import AbstractConnection, ReplyError, errors
 from streams.broker.credentials import Credentials
 from streams.broker.errands import Errands
 from streams.broker.scripts import Command, by_sha
@@ -255,7 +252,7 @@ class NodeLink(Link):
         self._used = time.monotonic()
         is_welcome = True
         for i, reply in enumerate(replies):
-            if type(reply) is hiredis.ReplyError:
+            if type(reply) is ReplyError:
                 refused = _refusal(str(reply))
                 if isinstance(refused, (NotPrimary, WrongCredentials)):
                     await self._drop(wire)  # The next call connects, and logs in, anew.
@@ -300,7 +297,7 @@ def _refusal(text: str) -> BrokerError:
         return _UnknownScript(text)
     if text.startswith(("MOVED ", "ASK ")):
         return Redirected(text)
-    refused = failures.refusal(redis_errors.ResponseError(text))
+    refused = failures.refusal(errors.ResponseError(text))
     if isinstance(refused, BrokerUnavailable):
         if text.startswith("TRYAGAIN"):
             return TryAgain(str(refused))

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from redis import exceptions as redis_errors
-from redis.asyncio.connection import AbstractConnection
-
 from streams.broker import failures
+from streams.broker.client import AbstractConnection, ask, errors
 from streams.broker.credentials import Credentials
 from streams.broker.dial import Dial
 from streams.broker.following import Following, Leave, Node, Sentinels
@@ -104,11 +102,10 @@ class SentinelDial:
 
     async def _check(self, connection: AbstractConnection, primary: Node) -> None:
         try:
-            await connection.send_command("ROLE")
-            role = (await connection.read_response())[0]
-        except redis_errors.NoPermissionError:
+            role = (await ask(connection, "ROLE"))[0]
+        except errors.NoPermissionError:
             return  # Then its refusal of the first write tells.
-        except (redis_errors.RedisError, OSError) as error:
+        except (errors.RedisError, OSError) as error:
             raise failures.loss(error, sent=False) from error
         if role == _REPLICA:
             raise BrokerUnavailable(f"{primary[0]}:{primary[1]} is a replica: a failover is under way")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from redis.crc import key_slot
-
+from streams.broker.client import key_slot
 from streams.broker.scripts import Command
 
 _KEYLESS = frozenset({"ACL", "ASKING", "CLIENT", "CLUSTER", "CONFIG", "INFO", "PING", "SCRIPT", "SLOWLOG", "TIME"})

@@ -8,9 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
-import hiredis
-from redis.asyncio.connection import AbstractConnection
-
+from streams.broker.client import AbstractConnection, ProtocolError, Reader, pack, transport_of
 from streams.broker.scripts import Command
 
 _NOTHING = object()
@@ -28,13 +26,12 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
-        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._reader = Reader(notEnoughData=_NOTHING)
         self._replies: list[Any] = []
         self._awaited: deque[tuple[int, asyncio.Future[list[Any]]]] = deque()
         self._loss: Exception | None = None
         self._loop = asyncio.get_running_loop()
-        # The library offers no public way to what it opened; an upgrade that renames it fails every test at once.
-        self._transport = cast(asyncio.Transport, connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001
+        self._transport = transport_of(connection)
         self._before = cast(asyncio.Protocol, self._transport.get_protocol())
         self._transport.set_protocol(self)
 
@@ -103,7 +100,7 @@ class Wire(asyncio.Protocol):
             reader.feed(data)
             while (reply := reader.gets()) is not _NOTHING:
                 self._replies.append(reply)
-        except hiredis.ProtocolError as error:
+        except ProtocolError as error:
             self._fail(ConnectionError(f"what the server sends cannot be read: {error}"))
             return
         replies, awaited = self._replies, self._awaited
@@ -142,5 +139,4 @@ class Packed(tuple[bytes | str | float, ...]):
 def _pack(command: Command) -> bytes:
     if isinstance(command, Packed):
         return command.packed
-    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub forgets longer tuples
-    return packed
+    return pack(tuple(command))
