@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
+from streams import native
 from streams.broker import Broker, Observer
 from streams.declaration import Declaration, Retention, checked_groups
 from streams.errors import ConfigurationError
@@ -273,6 +274,7 @@ class Pipeline(Operating):
         """
         if not self._registry:
             raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
+        native.refuse_greenlets()
         settings = self.settings
         set_up_if_silent(settings.log, settings.log_level)
         if settings.log_tracebacks is not None:

@@ -265,7 +265,10 @@ class Broker:
         if self._embedded is not None:
             from streams.broker.dial import Dial
 
-            path = await asyncio.to_thread(self._embedded.acquire)
+            try:
+                path = await asyncio.to_thread(self._embedded.acquire)
+            except RuntimeError as error:  # An interpreter that is ending starts no threads.
+                raise BrokerUnavailable(f"the embedded server cannot be started: {error}", sent=False) from None
             return await Dial(self.address).connect(self._timeout, path=path)
         assert self._dial is not None  # noqa: S101 - for the type checker: the constructor has seen to one of the two
         return await self._dial.connect(self._timeout)

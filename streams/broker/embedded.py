@@ -15,15 +15,15 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from streams import native
 from streams.broker import keeper
 from streams.errors import ConfigurationError, NoServer
 
@@ -80,12 +80,19 @@ def _flaw(path: str) -> str:
 @functools.lru_cache(maxsize=16)
 def _version(path: str, _changed: int) -> tuple[int, int] | None:
     try:
-        # The path comes from the user's own PATH, environment or installed packages.
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5)  # noqa: S603
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        said = _said([path, "--version"])
+    except OSError:
         return None
-    match = re.search(r"\bv=(\d+)\.(\d+)", said.stdout)
+    match = re.search(r"\bv=(\d+)\.(\d+)", said)
     return (int(match[1]), int(match[2])) if match else None
+
+
+def _said(command: Sequence[str]) -> str:
+    """What a program writes to its standard output; in a session of its own, where Ctrl-C does not end it."""
+    with tempfile.TemporaryFile() as file:
+        native.spawned(command, file.fileno(), 5.0)
+        file.seek(0)
+        return file.read().decode(errors="replace")
 
 
 def _make(folder: Path, *, private: bool) -> None:
@@ -223,12 +230,10 @@ class _Use:
         try:
             with file.open("ab") as log:
                 # This interpreter, the script beside this file, and the binary of find_server().
-                starter = subprocess.Popen(  # noqa: S603
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
-                )
+                code = native.spawned(command, log.fileno(), 3 * START_SECONDS)
         except OSError as error:
             raise self._failure(f"could not be started: {error}") from error
-        self._launches += starter.wait() != keeper.BUSY
+        self._launches += code != keeper.BUSY
 
     def _failure(self, what: str) -> NoServer:
         file = self._folder / keeper.LOG

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from streams import native
 from streams.broker.dial import Dial
 from streams.broker.link import NodeLink
 from streams.errors import BrokerError, BrokerUnavailable
@@ -111,10 +112,10 @@ class _Run:
         self._primary: Node | None = None
         self._used_at = time.monotonic()
         self._is_over = False
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._main, name="streams-primary", daemon=True)
-        self._thread.start()
+        self._is_closed = False
+        self._thread = native.start(self._main, "streams-primary")
 
     def goes_on(self) -> bool:
         """Whether it goes on, which it then does for a while. False in a child of the process that started it."""
@@ -125,17 +126,21 @@ class _Run:
 
     async def close(self) -> None:
         """End, and wait for the end."""
-        with contextlib.suppress(RuntimeError):  # It ended by itself.
-            self._loop.call_soon_threadsafe(self._stop.set)
+        self._is_closed = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # It ended by itself.
+                self._loop.call_soon_threadsafe(self._stop.set)
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, 2 * EVERY)
 
     def _main(self) -> None:
+        self._loop = loop = native.new_event_loop()
         try:
-            self._loop.run_until_complete(self._follow())
+            if not self._is_closed:  # Told before it had a loop to be told by.
+                loop.run_until_complete(self._follow())
         finally:
             self._is_over = True
-            self._loop.close()
+            loop.close()
 
     async def _follow(self) -> None:
         links = [self._sentinels.link(place, EVERY) for place in self._sentinels.places]

@@ -327,6 +327,7 @@ class Keeper:
 def main(arguments: list[str]) -> int:
     """Take the locks, leave a keeper of ``FOLDER DATA aof|memory BINARY`` behind, and end."""
     folder, data, mode, binary = arguments
+    os.chdir("/")  # It keeps no folder of the starter's in use.
     # Signals that the starter blocks stay blocked through exec: the server could not be asked to stop.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o077)

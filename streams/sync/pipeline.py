@@ -206,7 +206,7 @@ class Pipeline:
 
     def run(self, *, signals: bool = True) -> None:
         """Run every declared group until ``stop`` or SIGTERM or SIGINT; see ``streams.Pipeline.run``."""
-        refuse_in_event_loop()
+        refuse_in_event_loop(even_in_notebook=True)
         asyncio.run(self._run(signals))
 
     def stop(self) -> None:

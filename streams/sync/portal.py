@@ -1,20 +1,23 @@
 """The portal: a thread with an event loop, into which the threads of a blocking program call.
 
-The standard library's ``run_coroutine_threadsafe`` carries the calls; see ADR 13 for what was weighed against it.
+The standard library carries the calls; see ADR 13 for what was weighed against it. Under gevent the thread is one of
+the operating system, and greenlets wait for it as greenlets do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
 import contextlib
 import os
+import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from functools import partial
+from typing import Generic, TypeVar
 
+from streams import native
 from streams.errors import BrokerUnavailable, ConfigurationError, StreamsError
 from streams.pipeline import Pipeline
 
@@ -27,6 +30,53 @@ _PATIENCE_AT_EXIT = 1.0
 """The same at the end of the interpreter, when only daemon threads can have any."""
 
 
+class _Call(Generic[R]):
+    """A call that one thread makes and another one answers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._bell = native.new_bell()
+        self._task: asyncio.Task[R] | None = None
+        self._is_cancelled = False
+        self._result: R | None = None
+        self._error: BaseException | None = None
+
+    def begin(self, make: Callable[[], Coroutine[None, None, R]]) -> None:
+        """Start it; in the loop's thread, so that nothing is made that would never be awaited."""
+        if self._is_cancelled:
+            return
+        self._task = self._loop.create_task(make())
+        self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        self._is_cancelled = True
+        with contextlib.suppress(RuntimeError):  # The loop has ended, and the call with it.
+            self._loop.call_soon_threadsafe(self._drop)
+
+    def result(self) -> R:
+        """Wait for the end; raises what the call raised."""
+        self._bell.wait()
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._result  # type: ignore[return-value]  # there is one, if there is no error
+        finally:
+            self._error = None  # Its traceback holds this frame.
+
+    def _drop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[R]) -> None:
+        # Read in any case: of an error that nobody asks for, the interpreter would tell.
+        self._error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if self._error is None:
+            self._result = task.result()
+        self._task = None
+        self._bell.ring()
+
+
 class _Session:
     """One event loop in one thread, and the pipeline that is open in it. Serves until ``close``; then it is used up."""
 
@@ -36,20 +86,22 @@ class _Session:
         self._lock = threading.RLock()
         self._closing = False
         self._patience = _PATIENCE
-        self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         self._opening = asyncio.Lock()
         self._is_open = False
-        self._thread = threading.Thread(target=self._main, name="streams-sync", daemon=True)
-        self._thread.start()
+        self._loop: asyncio.AbstractEventLoop
+        has_loop = native.new_bell()
+        self._thread = native.start(partial(self._main, has_loop), "streams-sync")
+        has_loop.wait()
 
-    def submit(self, function: Callable[[Pipeline], Awaitable[R]]) -> concurrent.futures.Future[R] | None:
+    def submit(self, function: Callable[[Pipeline], Awaitable[R]]) -> _Call[R] | None:
         """Start a call in the thread; None if the session takes no more calls."""
         with self._lock:
             if self._closing:
                 return None
-            # Not started here: the coroutine belongs to the loop's thread from its first instruction on.
-            return asyncio.run_coroutine_threadsafe(self._call(function), self._loop)
+            call: _Call[R] = _Call(self._loop)
+            self._loop.call_soon_threadsafe(call.begin, partial(self._call, function))
+            return call
 
     def close(self, patience: float) -> None:
         """End the session: calls under way get ``patience`` seconds, then the connections are closed."""
@@ -60,7 +112,7 @@ class _Session:
             self._patience = patience
         # After everything submitted: the loop keeps the order.
         self._loop.call_soon_threadsafe(self._end.set)
-        if threading.current_thread() is not self._thread:
+        if not self._thread.is_current():
             self._thread.join(patience + _PATIENCE_AT_EXIT)
 
     async def _call(self, function: Callable[[Pipeline], Awaitable[R]]) -> R:
@@ -71,8 +123,10 @@ class _Session:
                     self._is_open = True
         return await function(self.pipeline)
 
-    def _main(self) -> None:
+    def _main(self, has_loop: native.Bell) -> None:
         # Not asyncio.run: at its end it starts a thread, which an interpreter that is ending refuses.
+        self._loop = native.new_event_loop()
+        has_loop.ring()
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())
@@ -132,20 +186,19 @@ class Portal:
         Whatever interrupts the waiting thread (Ctrl-C, an exception of a signal handler) cancels the call.
 
         Raises:
-            ConfigurationError: an event loop runs in this thread.
+            ConfigurationError: an event loop runs in this thread, or eventlet has replaced threads.
             BrokerUnavailable: the pipeline was closed during the call.
         """
         refuse_in_event_loop()
-        future = self._submit(function)
+        native.refuse_eventlet()
+        call = self._submit(function)
         try:
-            return future.result()
-        except concurrent.futures.CancelledError:
+            return call.result()
+        except asyncio.CancelledError:
             raise BrokerUnavailable("the pipeline was closed during the call", sent=True) from None
         except BaseException:
-            future.cancel()
+            call.cancel()
             raise
-        finally:
-            del future  # It holds the exception, whose traceback holds this frame.
 
     def iterate(self, make: Callable[[Pipeline], AsyncIterator[R]]) -> Iterator[R]:
         """The items of an asynchronous iterator, moved over in batches that grow: 1, 2, 4 … at a time.
@@ -191,15 +244,15 @@ class Portal:
         if session is not None:
             session.close(patience)
 
-    def _submit(self, function: Callable[[Pipeline], Awaitable[R]]) -> concurrent.futures.Future[R]:
+    def _submit(self, function: Callable[[Pipeline], Awaitable[R]]) -> _Call[R]:
         while True:
             with self._lock:
                 session = self._session
                 if session is None:
                     session = self._session = _Session(self.make())
-            future = session.submit(function)
-            if future is not None:
-                return future
+            call = session.submit(function)
+            if call is not None:
+                return call
             with self._lock:
                 if self._session is session:
                     self._session = None
@@ -216,20 +269,28 @@ async def _nothing(_: Pipeline) -> None:
     """Open, and no more."""
 
 
-def refuse_in_event_loop() -> None:
-    """Blocking here would stop the loop, and everything that runs in it.
+def refuse_in_event_loop(*, even_in_notebook: bool = False) -> None:
+    """Blocking here would stop the loop, and everything that runs in it; a cell of a notebook does so anyway.
 
     Raises:
-        ConfigurationError: an event loop runs in this thread.
+        ConfigurationError: an event loop runs in this thread, and it is not a notebook's.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
+    if _is_notebook() and not even_in_notebook:
+        return
     raise ConfigurationError(
         "streams.sync blocks, which would stop the event loop that runs in this thread: "
         "use streams.Pipeline here and await its methods"
     )
+
+
+def _is_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, whose event loop waits for each cell."""
+    shell = sys.modules.get("IPython")
+    return "ipykernel" in sys.modules and shell is not None and hasattr(shell.get_ipython(), "kernel")
 
 
 _portals: weakref.WeakSet[Portal] = weakref.WeakSet()

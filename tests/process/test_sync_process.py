@@ -160,6 +160,28 @@ def test_ctrl_c_ends_a_call(make_server):
     server.signal(signal.SIGCONT)
 
 
+STARTING = """
+import sys
+from streams.sync import Pipeline
+pipeline = Pipeline(sys.argv[1])
+print("calling", flush=True)
+pipeline.publish("orders", 1, type="t")
+"""
+
+
+def test_ctrl_c_while_the_server_starts_says_no_more_than_that(tmp_path):
+    slow = tmp_path / "slow-server"
+    slow.write_text(f'#!/bin/sh\n[ "$1" = --version ] || sleep 3\nexec {BINARIES[0]} "$@"\n')
+    slow.chmod(0o755)
+    process = start(STARTING, f"embedded://{tmp_path / 'data'}", STREAMS_SERVER_BINARY=str(slow), TMPDIR="/tmp")
+    assert process.stdout.readline() == "calling\n"
+    # From here on it calls, or is about to: at each moment it says the same.
+    process.send_signal(signal.SIGINT)
+    _, _, err = ended(process)
+    assert err.count("Traceback") == err.count("KeyboardInterrupt") == 1, err
+    assert "never" not in err
+
+
 WORKING = """
 from streams.sync import Pipeline
 pipeline = Pipeline()
