@@ -588,7 +588,7 @@ async def test_an_outage_is_one_line_and_few_reconnects(
     """While every slot is busy, and more than the settler's queue is finished during the outage."""
     server, proxy = proxied
     caplog.set_level(logging.INFO, "streams")
-    async with Broker(proxy.url, timeout=1.0) as broker:
+    async with Broker(proxy.url) as broker:
         producer = Producer(broker, STREAM)
         async with Live(broker, lease=1.0, concurrency=120) as live:
             events = {(await producer.publish({"sleep": 0.3 + n / 100}, type="job")).event_id for n in range(120)}

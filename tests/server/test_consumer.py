@@ -216,9 +216,11 @@ async def test_a_flood_is_settled_in_batches(server, broker):
         client.config_resetstat()
         async with consuming(broker, handler) as consumer:
             await eventually(lambda: consumer.stats.done == 5_000, what="all done")
-            commands = sum(found["calls"] for found in client.info("commandstats").values())
+            found = client.info("commandstats")
         assert client.xlen(broker.keys("s").level(0)) == 0
-    assert commands / 5_000 <= 0.12
+    # Not all commands: how often a worker renews and looks beside that depends on how long it takes.
+    settled = sum(found[f"cmdstat_{name}"]["calls"] for name in ("xack", "xdel", "xreadgroup"))
+    assert settled / 5_000 <= 0.06
 
 
 # --- handlers and routes
