@@ -10,7 +10,7 @@ import pytest
 
 from streams import DeadLetters, Event, EventError, Filter, NotFound, NotWaiting, Pipeline, Producer, Reject, Settings
 from streams.broker.listing import Listing
-from streams.doctor import Bounds, Doctor
+from streams.doctor import Bounds, Doctor, Finding
 from streams.impatience import Impatience
 from streams.keys import PARKED, WAITING
 from streams.outcomes import Outcomes
@@ -278,8 +278,13 @@ async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace, mon
         assert 0 <= item.runs < 60
         (listed,) = await queries.items("s", "g", "processing", 5)
         assert 0 <= listed.runs < 60
-        found = await Doctor(other.broker, Bounds(running=0.0)).examine("s")
-        (long,) = [finding for finding in found if finding.code == "long-running"]
+
+        async def said() -> list[Finding]:
+            found = await Doctor(other.broker, Bounds(running=0.0)).examine("s")
+            return [finding for finding in found if finding.code == "long-running"]
+
+        await eventually(said, what="it to run for longer than the two clocks differ")
+        (long,) = await said()
         assert f"5|{item.listed.place} runs for 0 min on {worker.name}; 1 of its 2 handlers are free" in long.what
         assert "long-running" not in {finding.code for finding in await Doctor(other.broker).examine("s")}
         assert await queries.in_hand("s", "g", "somebody-else") == []
