@@ -28,6 +28,7 @@ _EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt",
 _SAFE_FACTS = frozenset({"stream", "group", "entry", "attempt", "trace_id", "span_id"})
 
 _LONGEST_FACT = 500
+_LONGEST_MESSAGE = 1000
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
 # What this package says of itself: an operator needs the ids as they are, and counts are no phone numbers.
@@ -166,7 +167,7 @@ class TextFormatter(logging.Formatter):
         facts = _facts(record) | _cause(record)
         tail = " ".join(f"{name}={_shown(record, name, value)}" for name, value in facts.items())
         head = f"{time}{self._child} {record.levelname:<7} {record.name.removeprefix('streams.'):<9}"
-        return f"{head} {masked(record.getMessage())}{'  ' + tail if tail else ''}" + "".join(
+        return f"{head} {masked(record.getMessage(), _LONGEST_MESSAGE)}{'  ' + tail if tail else ''}" + "".join(
             f"\n    {line}" for line in _traceback(record)
         )
 
@@ -188,7 +189,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": masked(record.getMessage()),
+            "message": masked(record.getMessage(), _LONGEST_MESSAGE),
             **self._child,
         }
         for name, value in _facts(record).items():

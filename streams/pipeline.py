@@ -12,6 +12,7 @@ from streams.broker import Broker, Observer
 from streams.declaration import Declaration, Retention, checked_groups
 from streams.errors import ConfigurationError
 from streams.event import EventAttributes
+from streams.fallback import accept_memory
 from streams.handlers import HandlerFunction
 from streams.health import served
 from streams.keys import Keys, checked_name
@@ -45,6 +46,7 @@ class Pipeline(Operating):
 
     Attributes:
         patience: the ``settings.wait`` of ``async with``: what does not keep it from opening; ``never`` unless set.
+        is_from_env: its settings came from the environment, so that without a URL nobody chose its server.
         on_reached: called when the server has let a worker in for the first time.
 
     Raises:
@@ -68,6 +70,7 @@ class Pipeline(Operating):
         self.make_producer: Callable[[Broker, str, ProducerOptions], Producer] = Producer
         self.on_reached: Callable[[], None] = lambda: None
         self.patience: Wait = "never"
+        self.is_from_env = False
         self._be_closed()
         self._new_broker()
 
@@ -88,8 +91,14 @@ class Pipeline(Operating):
 
     @classmethod
     def from_env(cls) -> Self:
-        """A pipeline with the settings of the environment, ``.env.local`` and ``.env``."""
-        return cls(settings=Settings.from_env())
+        """A pipeline with the settings of the environment, ``.env.local`` and ``.env``.
+
+        Without a URL it uses ``memory://``, and warns of that when it is opened. Opening it is refused where nobody
+        sees the warning: in production (``STREAMS_ENV``), or without a terminal.
+        """
+        pipeline = cls(settings=Settings.from_env())
+        pipeline.is_from_env = True
+        return pipeline
 
     def __repr__(self) -> str:
         """Show the server without credentials."""
@@ -185,6 +194,8 @@ class Pipeline(Operating):
 
     async def _open(self, wait: Wait) -> Self:
         if self._broker is None:
+            if self.is_from_env and self.settings.url is None:
+                accept_memory()
             broker = await opened(self._new_broker(), wait)
             if self._broker is None:
                 self._broker = broker

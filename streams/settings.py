@@ -34,6 +34,10 @@ HIDDEN = "***"
 """Stands for what may be a secret."""
 
 
+class Unsaid(int):
+    """A number that nobody has set, so that what is known better may take its place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be configured, with its default.
@@ -45,7 +49,8 @@ class Settings:
         namespace: first part of every key (``STREAMS_NAMESPACE``).
         levels: priority levels of the streams (``STREAMS_LEVELS``, e.g. ``0,1,5,10``).
         serve_levels: those of the levels whose events a worker here takes; None: all (``STREAMS_SERVE_LEVELS``).
-        concurrency: the most handlers at once per group (``STREAMS_CONCURRENCY``).
+        concurrency: the most handlers at once per group; 32 for a group with a ``def`` handler, unless it is set
+            (``STREAMS_CONCURRENCY``).
         lease: seconds of silence after which an entry counts as stalled (``STREAMS_LEASE``).
         grace_period: seconds that running handlers get to finish at shutdown (``STREAMS_GRACE_PERIOD``).
         max_event_bytes: the largest body (``STREAMS_MAX_EVENT_BYTES``).
@@ -68,7 +73,7 @@ class Settings:
     namespace: str = DEFAULT_NAMESPACE
     levels: Levels = Levels()
     serve_levels: Levels | None = None
-    concurrency: int = 100
+    concurrency: int = Unsaid(100)
     lease: float = 30.0
     grace_period: float = 10.0
     max_event_bytes: int = 1024 * 1024
@@ -173,6 +178,16 @@ def gather(environ: Mapping[str, str], directory: Path) -> Found:
             found |= {name: (value, file) for name, value in read_env_file(path).items()}
     found |= {name: (value, "the environment") for name, value in environ.items()}
     return {name: found[name] for name in found if name.startswith("STREAMS_") or name in ("REDIS_URL", "USE_REDIS")}
+
+
+def said_slots(concurrency: int, otherwise: int) -> int:
+    """The number that was set; ``otherwise`` where none was."""
+    return otherwise if isinstance(concurrency, Unsaid) else concurrency
+
+
+def in_production(found: Found) -> bool:
+    """Whether ``STREAMS_ENV`` says so."""
+    return found.get("STREAMS_ENV", ("", ""))[0].strip().lower() == "production"
 
 
 def _read_url(found: Found) -> Reading:

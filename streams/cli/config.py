@@ -31,7 +31,7 @@ HELP = (
         "streams config --json | jq '.settings[] | select(.source != \"default\")'",
     )
 )
-_OTHERS = {"STREAMS_SERVER_BINARY"}
+_OTHERS = {"STREAMS_ENV", "STREAMS_SERVER_BINARY"}
 """Variables of ours that are no settings."""
 
 

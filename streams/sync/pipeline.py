@@ -59,8 +59,10 @@ class Pipeline:
 
     @classmethod
     def from_env(cls) -> Self:
-        """A pipeline with the settings of the environment, ``.env.local`` and ``.env``."""
-        return cls(settings=Settings.from_env())
+        """A pipeline with the settings of the environment; see ``streams.Pipeline.from_env``."""
+        pipeline = cls(settings=Settings.from_env())
+        pipeline.asynchronous.is_from_env = True
+        return pipeline
 
     def __repr__(self) -> str:
         """Show the server without credentials."""

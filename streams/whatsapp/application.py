@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streams import sync
 from streams.errors import BrokerUnavailable, ConfigurationError
-from streams.settings import Settings, gather
+from streams.settings import Settings, gather, in_production
 from streams.whatsapp.closing import Closing
 from streams.whatsapp.instances import Instances, Providers
 from streams.whatsapp.outbox.deliverer import Deliverer
@@ -111,11 +111,6 @@ def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -
         )
         return Application(fallback_url(made.pipeline.settings, environ), made.settings, environ)
     return made
-
-
-def in_production(found: Mapping[str, tuple[str, str]]) -> bool:
-    """Whether ``STREAMS_ENV`` says so."""
-    return found.get("STREAMS_ENV", ("", ""))[0].lower() == "production"
 
 
 def data_folder(environ: Mapping[str, str]) -> Path:
