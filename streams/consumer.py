@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streams.broker import Broker
@@ -39,7 +39,9 @@ from streams.keys import checked_name
 from streams.lanes import NO_LANES, Lanes
 from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
+from streams.middleware.django_connections import found
 from streams.priority import Levels, Turns, checked_wait, checked_weights
+from streams.settings import Unsaid, said_slots
 from streams.vitals import ConsumerVitals
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class ConsumerOptions:
 
     Attributes:
         levels: of the stream; must be the same on its producers.
-        concurrency: the most handlers at once.
+        concurrency: the most handlers at once; 32 where one is a plain function, unless it is set.
         lease: seconds that an entry may stay silent before it counts as stalled; renewed every third of it while held.
             Handlers may run longer than that.
         cancel_grace: seconds that a cancelled handler gets to end before it is abandoned.
@@ -69,7 +71,7 @@ class ConsumerOptions:
     """
 
     levels: Levels = Levels()
-    concurrency: int = 100
+    concurrency: int = Unsaid(100)
     lease: float = 30.0
     cancel_grace: float = 5.0
     max_event_bytes: int = MAX_EVENT_BYTES
@@ -127,7 +129,9 @@ class Consumer:
         handler: Router | Route | HandlerFunction,
         options: ConsumerOptions | None = None,
     ) -> None:
-        self.options = options = options or ConsumerOptions()
+        options = options or ConsumerOptions()
+        slots = said_slots(options.concurrency, as_router(handler).slots)
+        self.options = options = replace(options, concurrency=slots)
         self.stream = broker.keys(stream).stream
         self.group = checked_name(group, "group")
         self.name = checked_name(options.name or consumer_name(), "consumer")
@@ -152,7 +156,7 @@ class Consumer:
         self._ways = Ways(options.lanes)
         self._settling = self._make_settling()
         self._settler = Settler(desk, self._settling)
-        self._chain = chain = Chain(options.middleware)
+        self._chain = chain = Chain([*options.middleware, *found(options.middleware)])
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
         self._router = router = as_router(handler).with_timeouts(chain.timeouts())
         self._gate = gate = self._make_gate(router) if router.limits() else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,10 @@ from streams.upcasters import Upcasters
 HandlerFunction = Callable[[Event[Any]], Awaitable[Any]] | Callable[[Event[Any]], Any]
 AsyncHandler = Callable[[Event[Any]], Awaitable[Any]]
 Prepare = Callable[[Event[Any]], None]
+
+ASYNC_SLOTS = 100
+PLAIN_SLOTS = 32
+"""Each takes a thread, and mostly a connection of a database that has a hundred for everybody."""
 
 _threads = Threads()
 
@@ -69,7 +74,7 @@ class Route:
         self.retry = retry or Retry()
         self.timeout = timeout
         self.limits = checked_limits(limits)
-        self.call: AsyncHandler = function if _is_async(function) else _in_thread(function)
+        self.call: AsyncHandler = function if _is_async(function) else ThreadCall(function)
         self._body = body = body_of(function)
         self.prepare: Prepare | None = None
         if body is not None:
@@ -175,6 +180,11 @@ class Router:
         router._default = None if self._default is None else self._default.limited(others)
         return router
 
+    @property
+    def slots(self) -> int:
+        """How many handlers run at once where nobody says a number: fewer, if one of them takes a thread each time."""
+        return PLAIN_SLOTS if any(isinstance(route.call, ThreadCall) for route in self.routes()) else ASYNC_SLOTS
+
     def routes(self) -> list[Route]:
         """Every route once."""
         found = list(dict.fromkeys(self._by_type.values()))
@@ -194,13 +204,35 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def _in_thread(function: Callable[[Event[Any]], Any]) -> AsyncHandler:
-    async def call(event: Event[Any]) -> Any:
-        result = await _threads.run(function, event)
-        # A callable object or partial around an async function is only seen by what it returns.
-        return await result if inspect.isawaitable(result) else result
+class ThreadCall:
+    """The call of a plain function, in a thread."""
 
-    return call
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[Event[Any]], Any]) -> None:
+        self._function = function
+
+    async def __call__(self, event: Event[Any]) -> Any:
+        """Call it."""
+        return await _finished(await _threads.run(self._function, event))
+
+    async def surrounded(self, event: Event[Any], arounds: Sequence[Callable[[], Any]]) -> Any:
+        """Call it with context managers around it, made and entered in its thread; outermost first."""
+
+        def inside() -> Any:
+            with ExitStack() as stack:
+                for around in arounds:
+                    entered = around()
+                    if entered is not None:
+                        stack.enter_context(entered)
+                return self._function(event)
+
+        return await _finished(await _threads.run(inside))
+
+
+async def _finished(result: Any) -> Any:
+    # A callable object or partial around an async function is only seen by what it returns.
+    return await result if inspect.isawaitable(result) else result
 
 
 def _check_timeout(seconds: Any) -> None:

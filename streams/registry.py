@@ -14,7 +14,7 @@ from streams.limit import Limit
 from streams.partitions import ONE, Partitions
 from streams.plans import GroupPlan
 from streams.retry import Retry
-from streams.settings import Settings
+from streams.settings import Settings, said_slots
 from streams.upcasters import Upcasters
 
 
@@ -30,7 +30,7 @@ class HandlerOptions(TypedDict, total=False):
     lease: float
     """Seconds of silence after which an entry of this group counts as stalled. Default: the settings' (30)."""
     concurrency: int
-    """The most handlers of this group at once, in one process. Default: the settings' (100)."""
+    """The most handlers of this group at once, in one process. Default: the settings' (100; 32 with a ``def``)."""
     limits: Iterable[Limit]
     """How often events of one key may start; see ``Limit``."""
     order_by: Attributes
@@ -140,7 +140,7 @@ class Registry:
                     group,
                     found.router.with_upcasters(upcasters),
                     found.lease or settings.lease,
-                    found.concurrency or settings.concurrency,
+                    found.concurrency or said_slots(settings.concurrency, found.router.slots),
                     self._declaration(stream, found),
                     declared.weights,
                     declared.max_wait,

@@ -14,6 +14,7 @@ from streams.middleware.context import Context
 if TYPE_CHECKING:
     from streams.middleware.breaker import Breaker
     from streams.middleware.dedupe import Dedupe
+    from streams.middleware.django_connections import DjangoConnections
     from streams.middleware.error_rules import ErrorRules
     from streams.middleware.timeout import Timeout
 
@@ -23,6 +24,7 @@ __all__ = [
     "Chain",
     "Context",
     "Dedupe",
+    "DjangoConnections",
     "ErrorRules",
     "Middleware",
     "Place",
@@ -31,7 +33,13 @@ __all__ = [
     "current_event",
 ]
 
-_ON_DEMAND = {"Breaker": "breaker", "Dedupe": "dedupe", "ErrorRules": "error_rules", "Timeout": "timeout"}
+_ON_DEMAND = {
+    "Breaker": "breaker",
+    "Dedupe": "dedupe",
+    "DjangoConnections": "django_connections",
+    "ErrorRules": "error_rules",
+    "Timeout": "timeout",
+}
 
 
 def __getattr__(name: str) -> Any:

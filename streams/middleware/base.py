@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,13 +85,17 @@ class Attempt:
         return error
 
 
+Around = AbstractContextManager[Any, bool | None] | AbstractAsyncContextManager[Any, bool | None]
+
+
 class Middleware:
     """Base of what wraps every attempt of a group.
 
     Override what you need; a hook that is not overridden costs nothing. Every hook may be ``def`` or ``async def`` and
-    runs in the event loop: a plain one must not wait. ``before`` hooks run in the order of the list, ``after`` and
-    ``failed`` in reverse. One object may serve several groups at once: what belongs to an attempt goes into
-    ``attempt.state``, what belongs to a group is found by ``attempt.place``.
+    runs in the event loop: a plain one must not wait. Only what ``around`` returns is entered where the handler runs.
+    ``before`` hooks run in the order of the list, ``after`` and ``failed`` in reverse. One object may serve several
+    groups at once: what belongs to an attempt goes into ``attempt.state``, what belongs to a group is found by
+    ``attempt.place``.
     """
 
     def before(self, attempt: Attempt) -> Awaitable[None] | None:
@@ -104,6 +109,14 @@ class Middleware:
 
         A timeout is a ``TimeoutError``. When ``attempt.cancelled`` is ``lost`` or ``shutdown``, the outcome of a
         ``CancelledError`` is decided: this is for cleaning up, and what it returns is ignored.
+        """
+
+    def around(self, attempt: Attempt) -> Around | None:
+        """What is entered around the call of the handler alone, where the handler runs; None: nothing.
+
+        A context manager. That of a ``def`` handler is entered and left in the handler's own thread, and may wait
+        there; that of an ``async def`` handler in the event loop, where it must not wait, or it is an asynchronous
+        one. What is both is entered as what fits.
         """
 
     def start(self, place: Place) -> Awaitable[None] | None:

@@ -6,10 +6,13 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any
 
 from streams.errors import ConfigurationError, HandlerSignal, Skip
 from streams.event import Event
+from streams.handlers import ThreadCall
 from streams.middleware.base import Attempt, Middleware, Place
 
 logger = logging.getLogger("streams.middleware")
@@ -29,7 +32,7 @@ class Chain:
 
     Attributes:
         entering: the ``before`` hooks, where nothing else is overridden: they can be called without a chain.
-        wraps: whether there is any ``after`` or ``failed`` hook, so that attempts must go through ``run``.
+        wraps: whether there is any other hook of attempts, so that they must go through ``run``.
     """
 
     def __init__(self, middleware: Sequence[Middleware]) -> None:
@@ -47,7 +50,8 @@ class Chain:
             for at, m in reversed(list(enumerate(self._middleware)))
             if _overrides(m, "after") or _overrides(m, "failed")
         ]
-        self.wraps = bool(self._endings)
+        self._arounds = tuple(m.around for m in self._middleware if _overrides(m, "around"))
+        self.wraps = bool(self._endings or self._arounds)
         self.entering: tuple[Before, ...] = () if self.wraps else tuple(before for _, before in self._befores)
 
     def timeouts(self) -> dict[str | None, float]:
@@ -113,12 +117,29 @@ class Chain:
                 if result is not None:
                     await finished(result)
             entered = self._count
-            await call(attempt.event)
+            if self._arounds:
+                await self._surrounded(attempt, call)
+            else:
+                await call(attempt.event)
         except Skip:
             attempt.skipped = True
         except BaseException as error:  # noqa: BLE001 - whatever it is, the hooks are told and it goes on
             return entered, attempt.explained(error)
         return entered, None
+
+    async def _surrounded(self, attempt: Attempt, call: Call) -> None:
+        """Call the handler with what surrounds it, in the thread where it runs."""
+        if isinstance(call, ThreadCall):
+            await call.surrounded(attempt.event, [partial(around, attempt) for around in self._arounds])
+            return
+        async with AsyncExitStack() as stack:
+            for around in self._arounds:
+                entered = around(attempt)
+                if isinstance(entered, AbstractAsyncContextManager):
+                    await stack.enter_async_context(entered)
+                elif entered is not None:
+                    stack.enter_context(entered)
+            await call(attempt.event)
 
     async def _told(self, at: int, attempt: Attempt, failure: BaseException) -> BaseException:
         """Call one ``failed`` hook; returns what the attempt fails with from here on."""

@@ -1,0 +1,101 @@
+"""Handlers that use Django's database live through its restart, and hold no connection that they do not need."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams import Broker, DeadLetters, Event, Producer
+from tests import terminal
+from tests.conftest import eventually
+from tests.postgres import Postgres, binaries
+from tests.servers import whole_lines
+
+APP = """
+import os
+from pathlib import Path
+import django
+from django.conf import settings
+
+settings.configure(
+    DATABASES={"default": {
+        "ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "tests",
+        "HOST": os.environ["TEST_DATABASE"], "CONN_MAX_AGE": None if os.environ["TEST_AGE"] == "none" else 0,
+    }},
+)
+django.setup()
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from streams import Event, Pipeline, Retry
+
+pipeline = Pipeline.from_env()
+log = os.open(os.environ["TEST_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def query(event):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(0.05), count(*) FROM pg_stat_activity WHERE usename = 'tests' AND query <> ''")
+        count = cursor.fetchone()[1]
+    os.write(log, f"{event.stream} {event.data} {count}\\n".encode())
+
+@pipeline.handler("plain", group="g", concurrency=8, retry=Retry(max_retries=1, delay=0.0))
+def plain(event: Event) -> None:
+    query(event)
+
+@pipeline.handler("awaited", group="g", concurrency=8, retry=Retry(max_retries=1, delay=0.0))
+async def awaited(event: Event) -> None:
+    await sync_to_async(query)(event)
+"""
+pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
+
+
+@pytest.fixture(scope="module")
+def database():
+    running = Postgres().start()
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("age", ["none", "0"])
+async def test_no_event_dies_of_a_restart_of_the_database(server, namespace, database, tmp_path: Path, age) -> None:
+    log, app = tmp_path / "log", tmp_path / "app.py"
+    log.touch()
+    app.write_text(APP)
+    environment = os.environ | {
+        "STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace, "STREAMS_LOG_LEVEL": "error",
+        "TEST_LOG": str(log), "TEST_DATABASE": str(database.folder), "TEST_AGE": age,
+    }  # fmt: skip
+
+    def done(stream: str) -> list[list[str]]:
+        return [row for row in (line.split() for line in whole_lines(log)) if row[0] == stream]
+
+    async with Broker(server.url, namespace=namespace) as broker:
+        worker = terminal.streams("worker", f"{app}:pipeline", env=environment)
+        try:
+            for round_ in (1, 2, 3):
+                for stream in ("plain", "awaited"):
+                    await Producer(broker, stream).publish_many(Event("t", n) for n in range(16))
+                for stream in ("plain", "awaited"):
+                    await eventually(
+                        lambda s=stream, n=16 * round_: len(done(s)) == n, what=f"round {round_} of {stream}"
+                    )
+                if round_ < 3:
+                    database.restart()
+            for stream in ("plain", "awaited"):
+                assert await DeadLetters(broker, stream, "g").count() == 0
+        finally:
+            worker.terminate()
+            worker.wait(30)
+    if age == "0":
+        most = max(int(count) for *_, count in (*done("plain"), *done("awaited")))
+        assert most <= 9, "as many connections as handlers run: eight, and the thread of the asynchronous ones"
+
+
+def test_what_is_no_django_program_has_no_part_in_it():
+    assert "django.conf" not in sys.modules or not sys.modules["django.conf"].settings.configured
+    from streams.middleware.django_connections import found
+
+    assert found([]) == ()
