@@ -240,7 +240,9 @@ def pass_on(handler: SignalHandler, number: int, frame: FrameType | None) -> Non
     """Tell whatever handled a signal before: a web server that has a worker in it waits for it, too.
 
     Left out are Python's own handler of Ctrl-C and that of ``asyncio.run``: they would cancel the worker amid its end.
+    So would one that exits by raising: the program goes on to its end once the worker has come to its own.
     """
     owner = getattr(getattr(handler, "func", None), "__self__", None)
     if callable(handler) and handler is not signal.default_int_handler and not isinstance(owner, asyncio.Runner):
-        handler(number, frame)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            handler(number, frame)

@@ -105,6 +105,33 @@ async def test_a_signal_is_told_to_what_handled_it_before(broker):
         signal.signal(signal.SIGTERM, original)
 
 
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit])
+async def test_what_handled_a_signal_before_cannot_interrupt_the_end(broker, raised):
+    """The command line's own handler of Ctrl-C does, and so do programs that call ``sys.exit`` in theirs."""
+    done, handled = [], asyncio.Event()
+
+    def before(number: int, frame: FrameType | None) -> None:
+        raise raised
+
+    async def handler(event: Event) -> None:
+        handled.set()
+        await asyncio.sleep(0.3)
+        done.append(event.data)
+
+    router = Router()
+    router.add(Route(handler))
+    await Producer(broker, "orders").publish(1, type="t")
+    original = signal.signal(signal.SIGINT, before)
+    try:
+        running = asyncio.create_task(Service(broker, [GroupPlan("orders", "billing", router, 2.0, 4)]).run())
+        await asyncio.wait_for(handled.wait(), 30)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.wait_for(running, 30)
+    finally:
+        signal.signal(signal.SIGINT, original)
+    assert done == [1]
+
+
 async def test_a_service_takes_back_no_signal_that_others_have_taken_since(broker):
     def since(number: int, frame: FrameType | None) -> None: ...
 
