@@ -160,7 +160,7 @@ async def test_calls_of_python_functions_per_event(broker: Broker) -> None:
         await asyncio.gather(*(publisher() for _ in range(100)))
     assert many[0] / COUNT <= 5
     assert drain[0] / COUNT <= 30
-    assert shared[0] / COUNT <= 26
+    assert shared[0] / COUNT <= 26 + broker.is_spread, "a cluster's link looks for the server of each key"
 
 
 async def test_objects_that_a_consumer_holds_per_event(broker: Broker) -> None:
