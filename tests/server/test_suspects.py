@@ -241,6 +241,7 @@ async def test_a_suspect_that_waits_holds_up_no_stop_and_is_told(broker, monkeyp
     assert [(row[0].decode(), row[1]) for row in rows] == [(later[0].entry_id, b"-parked-")]
 
 
+@pytest.mark.one_server  # Groups do not wait together on a cluster: they are on several servers.
 async def test_idle_groups_that_wait_together_hold_up_no_suspect(broker, caplog, monkeypatch):
     """They wait for up to a minute, and have nothing in hand meanwhile."""
     monkeypatch.setattr("streams.broker.lookout.CROWD", 4)
