@@ -13,7 +13,7 @@ from streams.broker.fetch import Delivery, DueReply
 from streams.broker.settle import DONE, LOST, VANISHED, Buried, Postponed
 from streams.keys import PARKED, parse_member
 from streams.priority import Turns
-from streams.retry import AttemptRecord
+from streams.retry import AttemptRecord, Bury, Retry
 
 Entry = tuple[int, str]
 
@@ -51,6 +51,8 @@ class Model:
         self.retry: dict[Entry, int] = {}
         self.records: dict[Entry, bytes] = {}
         self.dead: dict[Entry, str] = {}
+        self.paused: set[int] = set()
+        """Levels; whoever reads new entries learns of it with a look for retries."""
 
     def publish(self, level: int, entry_id: str, fields: list[bytes]) -> None:
         self.stored[level, entry_id] = fields
@@ -78,7 +80,10 @@ class Model:
         self, levels: Iterable[int], consumer: str, limit: int, suspects: int, turns: Turns | None = None
     ) -> DueReply:
         """As the script: strictly by level, and within a level in turn with what is new."""
-        served = sorted(levels, reverse=True)
+        paused = frozenset(self.paused & set(levels))
+        served = sorted(set(levels) - paused, reverse=True)
+        if not served:
+            return DueReply([], None, 0, paused)
         look = _Look(consumer, suspects, [row for row in self._rows() if row[0][0] in served and row[1] <= self._ms()])
         fresh: list[Delivery] = []
         mixed = turns is not None and bool(look.rows)
@@ -92,13 +97,13 @@ class Model:
         due = rest[0][1] / 1000 if rest else None
         suspect = "{}|{}".format(*look.left[0]) if look.left else ""
         return DueReply(
-            look.found + fresh, due, look.vanished, more=bool(look.rows), fresh=bool(fresh), suspect=suspect
+            look.found + fresh, due, look.vanished, paused, more=bool(look.rows), fresh=bool(fresh), suspect=suspect
         )
 
     def take_alone(self, levels: Iterable[int], consumer: str, suspect: str) -> list[Delivery]:
         place = parse_member(suspect)
         look = _Look(consumer, 1, [])
-        if place[0] in levels and self.retry.get(place, math.inf) <= self._ms():
+        if place[0] in levels and place[0] not in self.paused and self.retry.get(place, math.inf) <= self._ms():
             self._take_retry(look, place)
         return look.found
 
@@ -146,10 +151,12 @@ class Model:
 
     def hand_back(self, levels: Iterable[int], consumer: str, known: Iterable[Entry]) -> int:
         keep, served, back = set(known), set(levels), 0
-        for place, held in self.pending.items():
+        for place, held in list(self.pending.items()):
             if held.owner == consumer and place not in keep and place[0] in served:
                 self._park(place, 0)
                 back += 1
+                if place not in self.stored:  # XCLAIM drops it; its row goes with the next look.
+                    del self.pending[place]
         return back
 
     def ack(self, places: Iterable[Entry]) -> int:
@@ -209,6 +216,38 @@ class Model:
             self._park(place, 0)
             stalled.append(place)
         return stalled
+
+    def sweep_by(self, retry: Retry, lease: float) -> list[tuple[Entry, str]]:
+        """What the reclaimer of workers does, who know the policy: who stalled, and from whom."""
+        stalled = []
+        for place, held in list(self.pending.items()):
+            if held.owner == PARKED or self.now() - held.since < lease:
+                continue
+            if place not in self.stored:
+                self._forget(place)
+                continue
+            record = AttemptRecord.from_json(self.records.get(place, b""))
+            record.add("stall", {"consumer": held.owner}, at=round(self.now(), 3))
+            decision = retry.after_stall(record)
+            stalled.append((place, held.owner))
+            if isinstance(decision, Bury):
+                self._forget(place)
+                del self.stored[place]
+                self.dead[place] = decision.reason
+            else:
+                self.records[place] = record.to_json()
+                self._park(place, 0)
+        return stalled
+
+    def cancel(self, place: Entry) -> bool:
+        """What waits is gone; what runs is not."""
+        held = self.pending.get(place)
+        if place not in self.stored or (held is not None and held.owner != PARKED):
+            return False
+        self.delete(place)
+        self.retry.pop(place, None)
+        self._forget(place)
+        return True
 
     def _holds(self, consumer: str, delivery: Delivery) -> bool:
         held = self.pending.get(delivery.place)

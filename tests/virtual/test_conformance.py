@@ -10,6 +10,7 @@ import pytest
 from streams import Broker, Levels
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.settle import Buried, Postponed, Settling
+from streams.pauses import Pauses
 from streams.retry import AttemptRecord
 from tests.virtual.model import Entry, Model
 
@@ -25,6 +26,7 @@ class Both:
         self.lot = lot
         self.link = broker.control
         self.keys = keys
+        self.pauses = Pauses(broker, "s")
         self.model = Model(LEVELS.ascending, time.time)
         self.fetching = {name: Fetching(broker, keys, LEVELS, "g", name) for name in ("a", "b")}
         self.settling = {name: Settling(broker, keys, LEVELS, "g", name) for name in ("a", "b")}
@@ -35,7 +37,20 @@ class Both:
     async def step(self) -> tuple[str, object, object]:
         name = self.lot.choice("ab")
         what = self.lot.choice(
-            ["publish", "publish", "take", "take", "due", "alone", "settle", "settle", "renew", "back", "delete"]
+            [
+                "publish",
+                "publish",
+                "take",
+                "take",
+                "due",
+                "alone",
+                "settle",
+                "settle",
+                "renew",
+                "back",
+                "delete",
+                "pause",
+            ]
         )
         return (what, *await getattr(self, what)(name))
 
@@ -53,14 +68,31 @@ class Both:
         self.given[name] += theirs
         return _plain(mine), _plain(theirs)
 
+    async def pause(self, name: str) -> tuple[object, object]:
+        del name
+        level = self.lot.choice(LEVELS.ascending)
+        if level in self.model.paused:
+            self.model.paused.discard(level)
+            await self.pauses.resume(level=level)
+        else:
+            self.model.paused.add(level)
+            await self.pauses.pause(level=level)
+        return None, None
+
     async def due(self, name: str) -> tuple[object, object]:
         suspects = self.lot.choice([0, 100])
         mine = self.model.take_due(LEVELS.descending, name, 100, suspects)
         theirs = await self.fetching[name].take_due(100, suspects)
         self.given[name] += theirs.deliveries
         return (
-            (sorted(_plain(mine.deliveries)), mine.vanished, mine.next_due is None, bool(mine.suspect)),
-            (sorted(_plain(theirs.deliveries)), theirs.vanished, theirs.next_due is None, bool(theirs.suspect)),
+            (sorted(_plain(mine.deliveries)), mine.vanished, mine.next_due is None, bool(mine.suspect), mine.paused),
+            (
+                sorted(_plain(theirs.deliveries)),
+                theirs.vanished,
+                theirs.next_due is None,
+                bool(theirs.suspect),
+                theirs.paused,
+            ),
         )
 
     async def alone(self, name: str) -> tuple[object, object]:

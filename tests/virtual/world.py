@@ -261,12 +261,15 @@ class ModelFetching:
     ) -> None:
         del keys, group, declaring, lease
         self._world = world
-        self._levels = levels.descending
+        self._served = self._levels = levels.descending
         self._consumer = consumer
 
     @property
     def open_levels(self) -> tuple[int, ...]:
         return self._levels
+
+    def hold(self, paused: frozenset[int]) -> None:
+        self._levels = tuple(level for level in self._served if level not in paused)
 
     async def ensure_group(self) -> Declared:
         return await self._world.trip("ensure", lambda: Declared([], []))
@@ -277,7 +280,7 @@ class ModelFetching:
     async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
         del patience
         world, until = self._world, self._world.loop.time() + seconds
-        while not any(world.model.waiting.values()) and (left := until - world.loop.time()) > 0:
+        while not any(world.model.waiting[level] for level in self._levels) and (left := until - world.loop.time()) > 0:
             world.news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
@@ -305,7 +308,7 @@ class ModelFetching:
         reply: list[DueReply] = []
 
         def read() -> list[Delivery]:
-            reply.append(self._world.model.take_due(self._levels, self._consumer, limit, suspects, turns))
+            reply.append(self._world.model.take_due(self._served, self._consumer, limit, suspects, turns))
             return reply[0].deliveries
 
         await self._read("take_due", read)
@@ -313,12 +316,12 @@ class ModelFetching:
 
     async def take_alone(self, suspect: str) -> list[Delivery]:
         return await self._read(
-            "take_alone", lambda: self._world.model.take_alone(self._levels, self._consumer, suspect)
+            "take_alone", lambda: self._world.model.take_alone(self._served, self._consumer, suspect)
         )
 
     async def hand_back_unknown(self, held: Sequence[Entry]) -> int:
         return await self._world.trip(
-            f"{self._consumer} hand_back", lambda: self._world.model.hand_back(self._levels, self._consumer, held)
+            f"{self._consumer} hand_back", lambda: self._world.model.hand_back(self._served, self._consumer, held)
         )
 
     async def leave(self) -> None:
