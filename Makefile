@@ -4,12 +4,13 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 FUZZ_READY := .venv-fuzz/.ready
+SCAN_READY := .venv-scan/.ready
 # Some machines say that Python shall keep no compiled modules; each of a thousand processes would compile all of them anew.
 unexport PYTHONDONTWRITEBYTECODE
 OLDEST := $(shell sed -n 's/.*"redis\[hiredis\]>=\([0-9.]*\),.*/\1/p' pyproject.toml)
 OLDEST_READY := .venv-oldest/.ready
 
-.PHONY: help demo demo-ui test flakes conformance oldest-client chaos fuzz composition api-fuzz test-all check mutants docs bench bench-peers import-time format clean
+.PHONY: help demo demo-ui test flakes conformance oldest-client chaos fuzz composition api-fuzz scan test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +37,11 @@ $(OLDEST_READY): pyproject.toml
 	@$(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install --quiet --editable '.[dev]' 'redis==$(OLDEST)'
 	@touch $(OLDEST_READY)
+
+$(SCAN_READY): pyproject.toml
+	@$(PYTHON) -m venv .venv-scan
+	@.venv-scan/bin/python -m pip install --quiet --disable-pip-version-check 'wapiti3>=3.2'
+	@touch $(SCAN_READY)
 
 demo: $(READY)  ## the main job, from an input file to balanced books, on the embedded server
 	@$(BIN)/streams demo
@@ -72,6 +78,9 @@ composition: $(READY)  ## thousands of seeds of everything at once, and what the
 
 api-fuzz: $(FUZZ_READY)  ## schemathesis against the HTTP API; EXAMPLES=200
 	@.venv-fuzz/bin/python -m tests.api_fuzz --max-examples $(or $(EXAMPLES),100)
+
+scan: $(READY) $(SCAN_READY)  ## wapiti against the dashboard, logged in as an admin; OPTIONS="-m all"
+	@$(BIN)/python -m tests.scan .venv-scan/bin/wapiti $(OPTIONS)
 
 test-all:  ## every test, on every Python and every server found; PYTHONS='3.12 3.13' and TESTS='tests/unit' choose
 	@PYTHONS='$(PYTHONS)' TESTS='$(TESTS)' $(PYTHON) tests/matrix.py

@@ -30,7 +30,9 @@ async def main() -> int:
         options = DashboardOptions(Accounts(ACCOUNTS), tokens)
         app = Dashboard(Pipeline(settings=Settings(url=server.url, namespace="fuzz")), options).app
         async with serving(app) as url:
-            command = (str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}/api/v1/openapi.json")
+            settings = Path(__file__).with_name("schemathesis.toml")
+            program = str(Path(sys.executable).parent / "schemathesis")
+            command = (program, "--config-file", str(settings), "run", f"{url}/api/v1/openapi.json")
             header = ("--header", f"Authorization: Bearer {token}")
             process = await asyncio.create_subprocess_exec(*command, *header, *sys.argv[1:])
             return await process.wait()

@@ -141,6 +141,10 @@ WHICH: Schema = {
         "rate": {"type": "number", "minimum": 1, "maximum": 10_000},
         "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
     },
+    "oneOf": [
+        {"required": ["ids"], "description": "give ids or a filter; the filter {} means all"},
+        {"required": ["filter"], "description": "give ids or a filter; the filter {} means all"},
+    ],
     "additionalProperties": False,
 }
 HOLD: Schema = {

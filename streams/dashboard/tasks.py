@@ -16,7 +16,7 @@ from streams.dashboard.schemas import EVENT, HOLD, MESSAGE, WHICH
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letter import Filter
-from streams.errors import ConfigurationError, NotFound
+from streams.errors import NotFound
 from streams.event import Event
 from streams.overview import grouped_views
 from streams.partitioned import in_part
@@ -307,8 +307,6 @@ def _where(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _which(given: Mapping[str, Any]) -> Filter | list[str]:
-    if ("ids" in given) == ("filter" in given):
-        raise ConfigurationError("give ids or a filter; the filter {} means all")
     return list(given["ids"]) if "ids" in given else Filter(**given["filter"])
 
 

@@ -145,6 +145,7 @@ async def test_an_event_arrives_with_all_that_was_sent(server, namespace):
         ({"type": "t", "data": 1, "headers": {"tenant": "x"}}, "none of the wire format's"),
         ({"type": "t", "data": {}, "datacontenttype": "text/plain"}, "text, as datacontenttype is not JSON"),
         ({"type": "t", "data": 1, "time": "yesterday"}, "time: it is when it happened, RFC 3339"),
+        ({"type": "t", "data": 1, "time": "2026-02-30T00:00:00Z"}, "time: it is when it happened, RFC 3339"),
         ({"type": "t", "data": 1, "5511999990000": 1}, "unknown field '******00'"),
     ],
     ids=str,

@@ -49,6 +49,7 @@ LEASES = "tests/server/test_leases.py"
 WORKERS = "tests/process/test_workers.py"
 RELEASED = "tests/server/test_changed_limits.py::test_a_worker_lets_go_what_waits_for_limits_that_it_does_not_have"
 CHANGED_LIMITS = "tests/server/test_changed_limits.py"
+SESSIONS = "tests/dashboard/test_sessions.py"
 MANY = "tests/server/test_many_groups.py"
 
 
@@ -1166,5 +1167,45 @@ MUTANTS = (
         "blames-who-never-ran", "consuming/runners.py",
         "            if not self.busy:\n                self._at_work.clear()\n                await self._at_work.wait()\n                last = self._at_work_since\n", "",
         (MANY,), "a warning names handlers that have not run when the event loop was blocked",
+    ),
+    Mutant(
+        "row-for-each-step-of-a-replay", "broker/deed.inc.lua",
+        "  if id ~= '' then redis.call('XDEL', key, id) end\n", "",
+        ("tests/server/test_mending.py",), "a long replay pushes everything else out of the audit record",
+    ),
+    Mutant(
+        "log-out-ends-nothing", "dashboard/sessions.py",
+        "            await EndedSessions(self._pipeline.broker).end(session.id, session.left)\n", "",
+        (SESSIONS,), "a cookie that was taken goes on after its owner logged out",
+    ),
+    Mutant(
+        "cookie-of-the-old-password", "dashboard/sessions.py",
+        'f"{kind} {body} {self._password_of(name)}"', 'f"{kind} {body}"',
+        (SESSIONS,), "a session goes on after the password was changed",
+    ),
+    Mutant(
+        "known-browsers-wait-with-strangers", "dashboard/login.py",
+        "        if browser:\n", "        if browser == name:\n",
+        (SESSIONS,), "strangers who guess keep out whoever works there",
+    ),
+    Mutant(
+        "believes-what-is-there-twice", "dashboard/guard.py",
+        "        if plain in seen:\n", "        if plain in ():\n",
+        (SESSIONS,), "a browser says who it is, behind a proxy that appends",
+    ),
+    Mutant(
+        "parts-of-made-up-groups", "dashboard/pages.py",
+        "        if group and group not in groups:\n", "        if group == '?':\n",
+        ("tests/dashboard/test_slow_clients.py",), "a viewer makes the dashboard ask for hundreds of parts",
+    ),
+    Mutant(
+        "half-a-request-for-ever", "cli/bounded.py",
+        "        self._drop(f\"the {self._part} of a request did not come in time\")\n", "",
+        ("tests/dashboard/test_slow_clients.py",), "half requests hold their connections for ever",
+    ),
+    Mutant(
+        "token-of-all-streams", "dashboard/api.py",
+        "    if not token.reaches(stream):\n", "    if not token.reaches(stream or 'x') and not stream:\n",
+        ("tests/dashboard/test_routes.py",), "a token for one stream publishes onto all",
     ),
 )  # fmt: skip
