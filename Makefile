@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 OLDEST := $(shell sed -n 's/.*"redis\[hiredis\]>=\([0-9.]*\),.*/\1/p' pyproject.toml)
 OLDEST_READY := .venv-oldest/.ready
 
-.PHONY: help demo demo-ui test flakes conformance oldest-client chaos fuzz composition api-fuzz scan test-all check mutants docs bench bench-peers import-time format clean
+.PHONY: help demo demo-ui test flakes conformance oldest-client chaos fuzz composition api-fuzz api-client scan test-all check mutants docs bench bench-peers import-time format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,7 +30,7 @@ $(DOCS_READY): $(READY)
 
 $(FUZZ_READY): pyproject.toml
 	@$(PYTHON) -m venv .venv-fuzz
-	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'schemathesis>=4'
+	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'schemathesis>=4' 'openapi-python-client>=0.25'
 	@touch $(FUZZ_READY)
 
 $(OLDEST_READY): pyproject.toml
@@ -78,6 +78,9 @@ composition: $(READY)  ## thousands of seeds of everything at once, and what the
 
 api-fuzz: $(FUZZ_READY)  ## schemathesis against the HTTP API; EXAMPLES=200
 	@.venv-fuzz/bin/python -m tests.api_fuzz --max-examples $(or $(EXAMPLES),100)
+
+api-client: $(FUZZ_READY)  ## a client that is generated of the API's document, against a real server
+	@.venv-fuzz/bin/python -m tests.api_client
 
 scan: $(READY) $(SCAN_READY)  ## wapiti against the dashboard, logged in as an admin; OPTIONS="-m all"
 	@$(BIN)/python -m tests.scan .venv-scan/bin/wapiti $(OPTIONS)

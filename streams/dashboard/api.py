@@ -242,8 +242,8 @@ def _rule(error: Any) -> str:
         return f"unknown field {more[0]!r}: known are {', '.join(known) or 'none'}"
     if error.validator == "required":
         return f"the field {next(name for name in error.validator_value if name not in error.instance)!r} is missing"
-    if error.validator == "oneOf":
-        return str(error.validator_value[0].get("description", "give one of them"))
+    if error.validator == "not" and "description" in error.schema:
+        return str(error.schema["description"])
     if isinstance(error.schema, Mapping) and "description" in error.schema:
         return f"it is {error.schema['description']} ({error.validator} {str(error.validator_value)[:200]})"
     return f"breaks the rule {error.validator}: {str(error.validator_value)[:200]}"

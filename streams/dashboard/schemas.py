@@ -19,6 +19,16 @@ from streams.dashboard.operations import (
 from streams.event import CLOUD_NAMES, META_NAMES
 from streams.receipt import Receipt
 
+
+def _either(one: str, other: str) -> Schema:
+    """The rule that one of two properties is there, in words that generators of clients pass over."""
+    return {
+        "if": {"required": [one]},
+        "then": {"not": {"required": [other]}, "description": f"give {other} or {one}, and not both"},
+        "else": {"required": [other]},
+    }
+
+
 _JSON = r"^application/([A-Za-z0-9.+-]+\+)?json$"
 ATTRIBUTES: Mapping[str, Schema] = {
     "id": described_as("of the event, unique; made up if it is not given", PRINTABLE),
@@ -87,12 +97,13 @@ EVENT: Schema = {
     "properties": ATTRIBUTES,
     "required": ["type"],
     "additionalProperties": False,
-    "oneOf": [
-        {"required": ["data"], "description": "give data, or data_base64"},
-        {"required": ["data_base64"], "description": "give data, or data_base64"},
-    ],
-    "if": {"properties": {"datacontenttype": {"not": {"pattern": _JSON}}}, "required": ["datacontenttype"]},
-    "then": {"properties": {"data": {"type": "string", "description": "text, as datacontenttype is not JSON"}}},
+    **_either("data_base64", "data"),
+    "dependentSchemas": {
+        "datacontenttype": {
+            "if": {"properties": {"datacontenttype": {"not": {"pattern": _JSON}}}},
+            "then": {"properties": {"data": {"type": "string", "description": "text, as datacontenttype is not JSON"}}},
+        }
+    },
 }
 PROBLEM: Schema = {
     "type": "object",
@@ -141,10 +152,7 @@ WHICH: Schema = {
         "rate": {"type": "number", "minimum": 1, "maximum": 10_000},
         "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
     },
-    "oneOf": [
-        {"required": ["ids"], "description": "give ids or a filter; the filter {} means all"},
-        {"required": ["filter"], "description": "give ids or a filter; the filter {} means all"},
-    ],
+    **_either("ids", "filter"),
     "additionalProperties": False,
 }
 HOLD: Schema = {

@@ -103,7 +103,7 @@ _ROW = named(
 )
 _WHICH = "Give `ids`, or a `filter`; the filter `{}` means all. With `dry_run` nothing is changed."
 _STATES = record(states=described_as("one for each group", listed(_STATE)))
-TOLD: Mapping[str, Told] = {
+_TOLD: Mapping[str, Told] = {
     "listStreams": Told(
         "streams", "A row for each stream or partition, with its groups and levels; at most two seconds old.",
         record(
@@ -171,4 +171,10 @@ TOLD: Mapping[str, Told] = {
     "sendMessage": Told("messages", "201 when it is queued, 200 if it was before.", record(message_id=str)),
     "getMessage": Told("messages", "By its id, or the provider's.", schema_of(MessageRecord)),
 }  # fmt: skip
-"""By ``operationId``."""
+TOLD: Mapping[str, Told] = {
+    name: told
+    if "$ref" in told.answer
+    else told._replace(answer=named(f"{name[0].upper()}{name[1:]}Answer", told.answer))
+    for name, told in _TOLD.items()
+}
+"""By ``operationId``. Each answer has a name, so that the same one has one type in a generated client."""

@@ -139,8 +139,8 @@ async def test_an_event_arrives_with_all_that_was_sent(server, namespace):
     [
         ({"type": "t", "data": 1, "dealy": 5}, "unknown field 'dealy': known are data, data_base64, datacontenttype"),
         ({"data": 1}, "the field 'type' is missing"),
-        ({"type": "t"}, "give data, or data_base64"),
-        ({"type": "t", "data": 1, "data_base64": "AA=="}, "give data, or data_base64"),
+        ({"type": "t"}, "the field 'data' is missing"),
+        ({"type": "t", "data": 1, "data_base64": "AA=="}, "give data or data_base64, and not both"),
         ({"type": "t", "data": 1, "headers": {"Bad-Name": 1}}, "lower-case letters and digits"),
         ({"type": "t", "data": 1, "headers": {"tenant": "x"}}, "none of the wire format's"),
         ({"type": "t", "data": {}, "datacontenttype": "text/plain"}, "text, as datacontenttype is not JSON"),
