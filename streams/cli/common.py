@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import orjson
@@ -103,8 +104,20 @@ def override(settings: Settings, **given: Any) -> Settings:
 @contextlib.asynccontextmanager
 async def connected(url: str | None, namespace: str | None) -> AsyncIterator[Pipeline]:
     """An open pipeline without handlers, for asking and publishing."""
-    async with Pipeline(settings=settings_of(url, namespace)) as pipeline:
+    settings = settings_of(url, namespace)
+    if (folder := missing_folder(settings)) is not None:
+        remark(f"streams: the folder {folder} is new: no embedded server has kept anything there yet")
+    async with Pipeline(settings=settings) as pipeline:
         yield pipeline
+
+
+def missing_folder(settings: Settings) -> Path | None:
+    """The folder of an embedded server, in full, if it is not there: mostly another working directory was meant."""
+    scheme, _, path = (settings.url or "").partition("://")
+    if scheme != "embedded" or not path:
+        return None
+    folder = Path(path).expanduser().resolve()
+    return None if folder.exists() else folder
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:

@@ -21,9 +21,11 @@ from streams.cli.common import (
     cell,
     connected,
     examples,
+    missing_folder,
     number,
     remark,
     run,
+    settings_of,
     span,
     stdout,
     table,
@@ -61,6 +63,13 @@ def ls(
     """List streams; see HELP."""
 
     async def main() -> None:
+        folder = missing_folder(settings_of(url, namespace))
+        if folder is not None and stream is None and not watch:
+            # To look is no reason to make it: it is mostly that of another working directory that was meant.
+            if as_json:
+                write_json({"streams": [], "totals": [], "away": []})
+            remark(f"no streams yet: the folder {folder} does not exist; a worker or publishing makes it")
+            return
         async with connected(url, namespace) as pipeline:
             if watch and not as_json:
                 await _watch(pipeline, stream, partition)

@@ -20,7 +20,8 @@ import pytest
 import redis
 
 from streams.broker import embedded, keeper
-from streams.broker.embedded import EmbeddedServer, find_server, find_servers
+from streams.broker.binaries import find_server, find_servers
+from streams.broker.embedded import EmbeddedServer
 from streams.errors import ConfigurationError, NoServer
 
 PS = shutil.which("ps") or "ps"
