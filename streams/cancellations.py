@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from streams.annotated import holds_to_annotations
 from streams.broker import Broker
 from streams.broker.cancel import MOST, Cancelling
 from streams.errors import NotCancelled, NotFound
@@ -30,6 +31,7 @@ class Cancellation:
     refused: dict[str, NotCancelled | NotFound] = field(default_factory=dict)
 
 
+@holds_to_annotations
 class Cancellations(OnPartitions):
     """Cancels events of one stream that are scheduled, or that wait for a retry in a group.
 

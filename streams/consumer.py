@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from streams.broker import Broker
+from streams.arguments import checked_number, checked_options, checked_seconds
+from streams.broker import Broker, checked_broker
 from streams.broker.admit import Admitting
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
@@ -40,7 +41,7 @@ from streams.lanes import NO_LANES, Lanes
 from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
 from streams.middleware.django_connections import found
-from streams.priority import Levels, Turns, checked_wait, checked_weights
+from streams.priority import Levels, Turns, checked_levels, checked_wait, checked_weights
 from streams.settings import Unsaid, said_slots
 from streams.vitals import ConsumerVitals
 
@@ -84,15 +85,14 @@ class ConsumerOptions:
     lanes: Lanes = NO_LANES
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", checked_levels(self.levels))
+        checked_levels(self.serve, "serve")
         if self.serve is not None and not set(self.serve.ascending) <= set(self.levels.ascending):
             wanted, known = (",".join(map(str, levels.ascending)) for levels in (self.serve, self.levels))
             raise ConfigurationError(f"levels to serve {wanted}: give some of the streams' levels, which are {known}")
-        if not 1 <= self.concurrency <= 100_000:
-            raise ConfigurationError(f"concurrency is from 1 to 100000, not {self.concurrency!r}")
-        if not 0.3 <= self.lease <= 86_400:
-            raise ConfigurationError(f"lease is from 0.3 to 86400 seconds, not {self.lease!r}")
-        if not 0 <= self.cancel_grace <= 3600:
-            raise ConfigurationError(f"cancel_grace is from 0 to 3600 seconds, not {self.cancel_grace!r}")
+        checked_number("concurrency", self.concurrency, 1, 100_000)
+        checked_seconds("lease", self.lease, 0.3, 86_400)
+        checked_seconds("cancel_grace", self.cancel_grace, 0, 3600)
         if self.weights is not None:
             checked_weights(self.weights, self.levels)
         if self.max_wait is not None:
@@ -129,10 +129,10 @@ class Consumer:
         handler: Router | Route | HandlerFunction,
         options: ConsumerOptions | None = None,
     ) -> None:
-        options = options or ConsumerOptions()
+        options = checked_options(options, ConsumerOptions)
         slots = said_slots(options.concurrency, as_router(handler).slots)
         self.options = options = replace(options, concurrency=slots)
-        self.stream = broker.keys(stream).stream
+        self.stream = checked_broker(broker).keys(stream).stream
         self.group = checked_name(group, "group")
         self.name = checked_name(options.name or consumer_name(), "consumer")
         self._broker = broker

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from streams.broker import Broker
+from streams.annotated import holds_to_annotations
+from streams.broker import Broker, checked_broker
 from streams.dead_letter import DeadLetter, Filter
 from streams.errors import BrokerUnavailable, ConfigurationError, NotFound
 from streams.keys import checked_name, entry_order
@@ -15,6 +16,7 @@ from streams.partitioned import ask_each, merged, partitions_of, partly, toleran
 __all__ = ["DeadLetters", "LetterPage", "Replay"]
 
 
+@holds_to_annotations
 class DeadLetters:
     """The dead letters of one group, on all partitions of its stream, or on one.
 
@@ -27,7 +29,7 @@ class DeadLetters:
     """
 
     def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
-        self.stream = broker.keys(stream).stream
+        self.stream = checked_broker(broker).keys(stream).stream
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
         self._broker = broker

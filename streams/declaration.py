@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from streams.arguments import checked_items
 from streams.errors import ConfigurationError
 from streams.keys import checked_name
 
@@ -67,9 +68,9 @@ def checked_groups(groups: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: it is one text instead of a list, or a name is refused.
     """
-    if isinstance(groups, str):
-        raise ConfigurationError(f"groups is a list of names, e.g. groups=[{groups!r}]")
-    return tuple(dict.fromkeys(checked_name(group, "group") for group in groups))
+    example = groups if isinstance(groups, str) else "billing"
+    names = checked_items("groups", groups, f"groups=[{example!r}]")
+    return tuple(dict.fromkeys(checked_name(group, "group") for group in names))
 
 
 AS_IT_IS = Declaration()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams.annotated import holds_to_annotations
 from streams.broker import Broker
 from streams.broker.cancel import MOST, Cancelling
 from streams.broker.erase import ErasingStore
@@ -38,6 +39,7 @@ class Erased:
         return self.stored + self.scheduled + self.dead
 
 
+@holds_to_annotations
 class Erasure(OnPartitions):
     """Deletes events of one stream by an attribute, for every group: for people who ask to be forgotten.
 

@@ -40,9 +40,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar
 
 from streams.receipt import BatchOutcome
+from streams.spans import Seconds, When, seconds_of, spoken
 
 
 class StreamsError(Exception):
@@ -268,13 +270,14 @@ class Unavailable(StreamsError):
 
     Args:
         message: what does not work.
-        retry_after: seconds after which the event is tried again; None: as its handler's ``Retry`` says.
+        retry_after: when the event is tried again: seconds, a ``timedelta`` or a ``datetime`` with a zone; None: as its
+            handler's ``Retry`` says.
     """
 
-    def __init__(self, message: str = "unavailable", retry_after: float | None = None) -> None:
+    def __init__(self, message: str = "unavailable", retry_after: When | None = None) -> None:
         super().__init__(message)
         if retry_after is not None:
-            self.retry_after = retry_after
+            self.retry_after = _from_now("Unavailable: retry_after", retry_after, 1e9)
 
 
 class HandlerSignal(StreamsError):
@@ -301,13 +304,16 @@ class Skip(HandlerSignal):
 
 
 class Snooze(HandlerSignal):
-    """Raised by a handler: not now. The event comes back after ``seconds`` and no attempt is burnt."""
+    """Raised by a handler: not now. The event comes back and no attempt is burnt.
 
-    def __init__(self, seconds: float, reason: str = "") -> None:
-        if not 0 <= seconds < float("inf"):
-            raise ConfigurationError(f"Snooze takes seconds of 0 or more, not {seconds!r}")
-        super().__init__(f"snoozed for {seconds} s" + (f": {reason}" if reason else ""))
-        self.seconds = float(seconds)
+    Args:
+        seconds: when: seconds, a ``timedelta``, or a ``datetime`` with a zone, by this machine's clock.
+        reason: why, as logs and ``streams why`` tell it.
+    """
+
+    def __init__(self, seconds: When, reason: str = "") -> None:
+        self.seconds = _from_now("Snooze", seconds, 1e10)
+        super().__init__(f"snoozed for {self.seconds:.12g} s" + (f": {reason}" if reason else ""))
         self.reason = reason
 
 
@@ -318,13 +324,23 @@ class Throttle(Snooze):
 
     Args:
         limit: the name of one of the handler's limits.
-        seconds: for how long, at most a day.
+        seconds: for how long, at most a day: seconds or a ``timedelta``.
         key: the key under that limit; None: that of the event.
     """
 
-    def __init__(self, limit: str, seconds: float, key: str | None = None) -> None:
-        if not 0 <= seconds <= 86_400:
-            raise ConfigurationError(f"Throttle takes seconds from 0 to 86400, not {seconds!r}")
+    def __init__(self, limit: str, seconds: Seconds, key: str | None = None) -> None:
+        if not isinstance(limit, str) or not limit:
+            raise ConfigurationError(f"Throttle takes the name of a limit, e.g. Throttle('tenant', 30), not {limit!r}")
+        found = seconds_of(seconds)
+        if found is None or not 0 <= found <= 86_400:
+            raise ConfigurationError(f"Throttle takes seconds from 0 to 86400, not {spoken(seconds)}")
         super().__init__(seconds, f"limit {limit} throttled")
         self.limit = limit
         self.key = key
+
+
+def _from_now(what: str, when: When, most: float) -> float:
+    seconds = seconds_of(when, time.time)
+    if seconds is None or not 0 <= seconds <= most:
+        raise ConfigurationError(f"{what} takes seconds of 0 or more, not {spoken(when)}")
+    return float(seconds)

@@ -10,11 +10,23 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack
 
+from streams.arguments import checked_mapping, checked_seconds
 from streams.errors import ConfigurationError
+from streams.spans import Seconds, When, spoken
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    # Type checkers know the default of a type variable before Python 3.13 does: ``event: Event`` is ``Event[Any]``.
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 _EIGHT_DIGITS = re.compile(r"[0-9]{8}")
 
 META_NAMES = frozenset(
@@ -45,12 +57,14 @@ class EventAttributes(TypedDict, total=False):
     """Event id; unique per event. Made by the producer if absent."""
     priority: int
     """Any integer; it is served on the highest level that is not above it. Default 0."""
-    delay: float
-    """Seconds until the event enters its stream. Default 0: at once."""
+    delay: When
+    """Seconds until the event enters its stream, a ``timedelta``, or the moment itself as a ``datetime`` with a zone.
+    Default 0: at once."""
     dedup_id: str
     """A second event with the same value inside the producer's dedup window is not stored."""
-    expires: float
-    """Seconds from publishing after which the event must not be handled any more."""
+    expires: When
+    """Seconds from publishing after which the event must not be handled any more; a ``timedelta`` or ``datetime``, as
+    for ``delay``."""
     key: str
     """What the event is about, for order and limits: CloudEvents' ``partitionkey``."""
     tenant: str
@@ -59,8 +73,8 @@ class EventAttributes(TypedDict, total=False):
     """Sender, device or account of the tenant."""
     source: str
     """CloudEvents ``source``: who publishes."""
-    time: str
-    """RFC 3339 time of the occurrence; the time of the entry id if absent."""
+    time: str | datetime
+    """Time of the occurrence, RFC 3339 or a ``datetime`` with a zone; the time of the entry id if absent."""
     subject: str
     """CloudEvents ``subject``."""
     datacontenttype: str
@@ -73,8 +87,8 @@ class EventAttributes(TypedDict, total=False):
     """W3C trace context."""
     max_retries: int
     """Overrides the handler's ``Retry.max_retries`` for this event."""
-    retry_delay: float
-    """Overrides the handler's ``Retry.delay`` (seconds) for this event."""
+    retry_delay: Seconds
+    """Overrides the handler's ``Retry.delay`` for this event: seconds or a ``timedelta``."""
     version: str
     """Version of the type's schema, for upcasters."""
     headers: Mapping[str, str | int | float | bool]
@@ -98,8 +112,9 @@ _TAKEN = META_NAMES | CLOUD_NAMES
 class Event(Generic[T]):
     """An event with its body and metadata.
 
-    To publish, build one with ``Event("order.created", {"id": 1}, key="42", priority=5)``. A handler receives one with
-    the delivery's facts filled in: ``stream``, ``group``, ``entry_id``, ``attempt`` (counts from 1) and ``replays``.
+    To publish, build one with ``Event("order.created", {"id": 1}, key="42", priority=5)``, or by the names ``type`` and
+    ``data``. In annotations ``Event`` is ``Event[Any]``; ``Event[Order]`` has its body validated. A handler receives
+    one with the facts of the delivery: ``stream``, ``group``, ``entry_id``, ``attempt`` (from 1 on) and ``replays``.
 
     Attributes:
         type: what happened, e.g. ``order.created``.
@@ -108,9 +123,9 @@ class Event(Generic[T]):
         id: event id; stays the same through retries and replays. Empty until published, if not given.
         priority: as published; on a received event, the level that it was read from.
         meta: the metadata as a plain dictionary, wire names.
-        delay: seconds until it enters its stream, to publish with.
+        delay: when it enters its stream, to publish with.
         dedup_id: to publish with; not stored with the event.
-        expires_in: seconds after publishing, to publish with; a received event has ``expires``.
+        expires_in: when it is too late for it, to publish with; a received event has ``expires``.
     """
 
     __slots__ = (
@@ -130,13 +145,13 @@ class Event(Generic[T]):
         "type",
     )
 
-    def __init__(self, type: str, data: T, /, **attributes: Unpack[EventAttributes]) -> None:
+    def __init__(self, type: str, data: T, **attributes: Unpack[EventAttributes]) -> None:
         self.type = type
         self.data: T = data
         self.raw = b""
         self.id = attributes.get("id", "")
         self.priority = attributes.get("priority", 0)
-        self.delay = attributes.get("delay", 0.0)
+        self.delay: When = attributes.get("delay", 0.0)
         self.dedup_id = attributes.get("dedup_id")
         self.expires_in = attributes.get("expires")
         self.meta = meta_of(attributes) if attributes else {}
@@ -209,13 +224,13 @@ def meta_of(attributes: EventAttributes) -> dict[str, Any]:
     for name, value in attributes.items():
         if name in _META_FROM_ATTRIBUTES:
             if value is not None:
-                meta[name] = value
+                meta[name] = _plain(name, value)
         elif name not in _OTHER_ATTRIBUTES:
             raise ConfigurationError(
                 f"an event has no attribute {name!r}; it has {', '.join(sorted(EventAttributes.__annotations__))}"
             )
-    for name, value in (attributes.get("headers") or {}).items():
-        if name in _TAKEN or not (name.isascii() and name.isalnum() and name == name.lower()):
+    for name, value in checked_mapping("headers", attributes.get("headers"), "headers={'trial': True}").items():
+        if name in _TAKEN or not (isinstance(name, str) and name.isascii() and name.isalnum() and name == name.lower()):
             raise ConfigurationError(
                 f"header {name!r}: a header's name has lower-case letters and digits only and is none of "
                 f"{', '.join(sorted(_TAKEN))}"
@@ -226,6 +241,17 @@ def meta_of(attributes: EventAttributes) -> dict[str, Any]:
             )
         meta[name] = value
     return meta
+
+
+def _plain(name: str, value: object) -> object:
+    """An attribute as it travels."""
+    if name == "retry_delay":
+        return checked_seconds(name, value, 0, 1e9)
+    if name == "time" and isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError(f"time is a text or a datetime with a zone, not {spoken(value)}")
+        return value.isoformat()
+    return value
 
 
 def random_hex(count: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from streams.annotated import holds_to_annotations
 from streams.broker import Broker
 from streams.broker.dead_letters import DeadLetterStore
 from streams.broker.groups import Config, Dropping
@@ -89,6 +90,7 @@ class Drop:
     dead: int
 
 
+@holds_to_annotations
 class Groups(OnPartitions):
     """The groups of one stream, on all of its partitions, or on one.
 

@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+from streams.arguments import checked_items, checked_seconds
 from streams.errors import ConfigurationError
 from streams.event import Event
 from streams.limit import Limit, checked_limits
 from streams.retry import Retry
+from streams.spans import Seconds
 from streams.threads import Threads
 from streams.typed import body_of
 from streams.upcasters import Upcasters
@@ -39,8 +41,8 @@ class Route:
             ``Event[T]``; then the body is validated.
         types: event types that it serves; None: every type without a handler of its own.
         retry: when a failed event is tried again.
-        timeout: seconds after which an attempt is cancelled and counts as failed; None: no limit. A plain function
-            cannot be cancelled: its thread runs on, its result is dropped.
+        timeout: seconds, or a ``timedelta``, after which an attempt is cancelled and counts as failed; None: no limit.
+            A plain function cannot be cancelled: its thread runs on, its result is dropped.
         limits: how often events of one key may start.
 
     Raises:
@@ -56,23 +58,20 @@ class Route:
         *,
         types: Iterable[str] | None = None,
         retry: Retry | None = None,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         limits: Iterable[Limit] = (),
     ) -> None:
-        if isinstance(types, str):
-            raise ConfigurationError(f"types is a list of event types, e.g. types=[{types!r}]")
-        served = None if types is None else frozenset(types)
-        if served is not None and not (served and all(isinstance(kind, str) for kind in served)):
+        listed = None if types is None else checked_items("types", types, f"types=[{_example(types)!r}]")
+        if listed is not None and not (listed and all(isinstance(kind, str) for kind in listed)):
             raise ConfigurationError("types is a list of one or more event types, or None for every type")
-        if timeout is not None:
-            _check_timeout(timeout)
+        seconds = None if timeout is None else _checked_timeout(timeout)
         if retry is not None and not isinstance(retry, Retry):
             raise ConfigurationError(f"retry is a Retry, e.g. retry=Retry(max_retries=5), not {retry!r}")
         _check_callable(function)
         self.function = function
-        self.types = served
+        self.types = None if listed is None else frozenset(listed)
         self.retry = retry or Retry()
-        self.timeout = timeout
+        self.timeout = seconds
         self.limits = checked_limits(limits)
         self.call: AsyncHandler = function if _is_async(function) else ThreadCall(function)
         self._body = body = body_of(function)
@@ -89,9 +88,8 @@ class Route:
         """The same route with a timeout; itself if it has one of its own, or none is given."""
         if seconds is None or self.timeout is not None:
             return self
-        _check_timeout(seconds)
         route = copy.copy(self)
-        route.timeout = seconds
+        route.timeout = _checked_timeout(seconds)
         return route
 
     def after(self, upcast: Callable[[Event[Any]], bool]) -> Route:
@@ -198,6 +196,10 @@ def as_router(handler: Router | Route | HandlerFunction) -> Router:
     return Router([handler if isinstance(handler, Route) else Route(handler)])
 
 
+def _example(types: object) -> str:
+    return types if isinstance(types, str) else "order.created"
+
+
 def _is_async(function: Callable[..., Any]) -> bool:
     while isinstance(function, partial):
         function = function.func
@@ -235,9 +237,8 @@ async def _finished(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-def _check_timeout(seconds: Any) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 1e9:
-        raise ConfigurationError(f"timeout is a number of seconds above 0, or None, not {seconds!r}")
+def _checked_timeout(seconds: object) -> float:
+    return checked_seconds("timeout", seconds, 0, 999_999_999, above=True)
 
 
 def _check_callable(function: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import orjson
 
+from streams.arguments import checked_mapping
 from streams.errors import ConfigurationError
 from streams.limit import ATTRIBUTES
 
@@ -83,9 +84,9 @@ def checked_lanes(
         raise ConfigurationError(f"on_dead is 'continue' or 'hold', not {on_dead!r}")
     if on_dead == "hold" and not order:
         raise ConfigurationError("on_dead='hold' holds a key whose order is kept: give order_by too")
-    if weights and not fair:
+    shares = checked_mapping("fair_weights", weights, "fair_weights={'acme': 3}")
+    if shares and not fair:
         raise ConfigurationError("fair_weights are shares of the values of fair_by: give fair_by too")
-    shares = dict(weights or {})
     for value, weight in shares.items():
         if not isinstance(value, str) or isinstance(weight, bool) or not isinstance(weight, int):
             raise ConfigurationError(f"fair_weights are texts to integers, not {value!r} to {weight!r}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from streams.arguments import checked_items
 from streams.errors import ConfigurationError
 from streams.event import Event
 
@@ -113,7 +114,7 @@ class Limit:
             object.__setattr__(self, "name", self.name or "-".join(names))
         elif not callable(names):
             raise ConfigurationError(f"a limit is by an attribute's name or a function of the event, not {self.by!r}")
-        if self.name and not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or (self.name and not _NAME.fullmatch(self.name)):
             raise ConfigurationError(
                 f"name of a limit: use 1 to 64 letters, digits, dots, underscores and hyphens, not {self.name!r}"
             )
@@ -160,10 +161,8 @@ def checked_limits(limits: Iterable[Limit]) -> tuple[Limit, ...]:
     Raises:
         ConfigurationError: one is no limit, two have the same name, or there are more than 8.
     """
-    if isinstance(limits, Limit):
-        raise ConfigurationError("limits is a list, e.g. limits=[Limit('tenant', rate='10/s')]")
     named: dict[str, Limit] = {}
-    for position, limit in enumerate(limits, 1):
+    for position, limit in enumerate(checked_items("limits", limits, "limits=[Limit('tenant', rate='10/s')]"), 1):
         if not isinstance(limit, Limit):
             raise ConfigurationError(f"limits is a list of Limit(...), not of {type(limit).__name__}")
         name = limit.name or f"limit{position}"

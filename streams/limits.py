@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streams.annotated import holds_to_annotations
+from streams.arguments import checked_seconds
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.limits import KeyState, Limiting, stored_rate
@@ -13,6 +15,7 @@ from streams.errors import NotFound
 from streams.keys import checked_name
 from streams.limit import Rate, key_text
 from streams.partitioned import OnPartitions, joined, on_each, truest
+from streams.spans import Seconds
 
 _DECLARED = ":declared"
 LimitList = list["LimitInfo"]
@@ -37,6 +40,7 @@ class LimitInfo:
     keys: dict[str, str]
 
 
+@holds_to_annotations
 class Limits(OnPartitions):
     """The limits of one group, on all partitions of its stream, or on one.
 
@@ -107,10 +111,17 @@ class Limits(OnPartitions):
         """
         return await self._set(name, None, key)
 
+    async def throttle(self, name: str, key: object, seconds: Seconds) -> float:
+        """Let nothing of a key start for ``seconds`` (or a ``timedelta``), at most a day; 0 ends it.
+
+        Returns:
+            Until when (Unix seconds).
+        """
+        return await self._throttle(name, key_text(key) or "", checked_seconds("seconds", seconds, 0, 86_400))
+
     @on_each(max)
-    async def throttle(self, name: str, key: object, seconds: float) -> float:
-        """Let nothing of a key start for ``seconds``; 0 ends it. Returns until when (Unix seconds)."""
-        return await self._limiting.throttle(name, key_text(key) or "", seconds)
+    async def _throttle(self, name: str, key: str, seconds: float) -> float:
+        return await self._limiting.throttle(name, key, seconds)
 
     async def waiting(self, limit: int = 20) -> KeyList:
         """The keys that have the longest to wait, at most ``limit``. Walks through the keys of the server."""

@@ -14,6 +14,7 @@ from streams.limits import Limits
 from streams.ordered_keys import OrderedKeys
 from streams.pauses import Pauses
 from streams.records import Records
+from streams.spans import Seconds
 from streams.status import EntryState, Status
 from streams.tracking import Tracking
 from streams.why import Reasons, Wanted, Why
@@ -85,7 +86,7 @@ class Operating(ABC):
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
         return Cancellations(self.broker, stream, by=by, partition=partition)
 
-    def tracking(self, stream: str, ranks: Mapping[str, int], retention: float) -> Tracking:
+    def tracking(self, stream: str, ranks: Mapping[str, int], retention: Seconds) -> Tracking:
         """Follow single events of a stream through states of one's own."""
         return Tracking(self.broker, stream, ranks, retention)
 

@@ -6,6 +6,7 @@ import heapq
 from dataclasses import dataclass
 from typing import Literal
 
+from streams.annotated import holds_to_annotations
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.lanes import Heads, HeldKey
@@ -43,6 +44,7 @@ class OrderedKey:
     behind: int
 
 
+@holds_to_annotations
 class OrderedKeys(OnPartitions):
     """The keys of one group with ``order_by``, on all partitions of its stream, or on one.
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
-from streams.broker import Broker
+from streams.broker import Broker, checked_broker
 from streams.broker.inspect import Inspecting
 from streams.errors import BrokerUnavailable, NotFound, PartlyAway
 from streams.partitions import partition_name
@@ -33,7 +33,7 @@ class OnPartitions:
     """
 
     def __init__(self, broker: Broker, stream: str, partition: int | None = None) -> None:
-        self.stream = broker.keys(stream).stream
+        self.stream = checked_broker(broker).keys(stream).stream
         self._broker = broker
         self._partition = partition
         self._is_one = False

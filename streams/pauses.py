@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypedDict, Unpack
 
+from streams.annotated import holds_to_annotations
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.pauses import PauseStore, Stored
@@ -80,6 +81,7 @@ class Resumption:
     remaining: PauseList
 
 
+@holds_to_annotations
 class Pauses(OnPartitions):
     """The pauses of one stream, on all of its partitions, later ones included, or on one.
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
 from streams import native
+from streams.arguments import checked_items, checked_kind
+from streams.blocks import Awaited
 from streams.broker import Broker, Observer
 from streams.declaration import Declaration, Retention, checked_groups
 from streams.errors import ConfigurationError
@@ -30,12 +32,13 @@ from streams.receipt import Receipt
 from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
 from streams.service import Service
 from streams.settings import Settings, Wait
+from streams.spans import Seconds
 from streams.upcasters import Upcasters
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Pipeline(Operating):
+class Pipeline(Awaited, Operating):
     """Streams on one server, with their handlers.
 
     Args:
@@ -60,12 +63,16 @@ class Pipeline(Operating):
         settings: Settings | None = None,
         middleware: Iterable[Middleware] | None = None,
     ) -> None:
+        if settings is not None:
+            checked_kind("settings", settings, Settings, "a Settings, e.g. Settings(url='redis://localhost:6379/0')")
         self.settings = settings or Settings()
         if url is not None:
             self.settings = dataclasses.replace(self.settings, url=url, url_file="")
         self._registry = Registry()
         self._upcasters = Upcasters()
-        self.middleware: list[Middleware] = [Context()] if middleware is None else list(middleware)
+        self.middleware: list[Middleware] = (
+            [Context()] if middleware is None else checked_items("middleware", middleware, "middleware=[Context()]")
+        )
         Chain(self.middleware)  # Refuses what is none.
         self.make_producer: Callable[[Broker, str, ProducerOptions], Producer] = Producer
         self.on_reached: Callable[[], None] = lambda: None
@@ -138,7 +145,7 @@ class Pipeline(Operating):
         retention: Retention | None = None,
         groups: Iterable[str] = (),
         weights: Mapping[int, int] | None = None,
-        max_wait: float | None = None,
+        max_wait: Seconds | None = None,
         partitions: int | Partitions = 1,
     ) -> None:
         """Declare a stream; before or after its handlers, in every program that has handlers of it.
@@ -152,8 +159,8 @@ class Pipeline(Operating):
             groups: groups that have no handler here, whose workers may start later: events wait for them.
             weights: shares of the levels in the slots of every worker, one for each level, e.g. ``{10: 8, 5: 4, 1: 2,
                 0: 1}``. None: strictly the highest level first.
-            max_wait: seconds after which a waiting event is overdue; the overdue get every second slot, the oldest
-                first, whatever their level. None: never.
+            max_wait: seconds, or a ``timedelta``, after which a waiting event is overdue; the overdue get every second
+                slot, the oldest first, whatever their level. None: never.
             partitions: over how many places the stream is spread, by ``key``, or ``Partitions(8, by="tenant")``. The
                 number only ever grows; see ``docs/scale.md``.
 

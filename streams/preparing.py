@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
+from streams.arguments import checked_seconds
 from streams.broker import ServerClock
 from streams.broker.publish import Prepared
 from streams.codec import BYTES_TYPE, check_id, check_type, encode_all, encode_body, encode_meta, is_json
 from streams.errors import ConfigurationError, EventError, EventTooLarge, StreamsError
 from streams.event import Event, EventAttributes, meta_of, new_event_id
 from streams.priority import Levels
+from streams.spans import When
 
 _BINARY = (bytes, bytearray, memoryview)
 _NO_PLAIN_BODY = (Event, *_BINARY)
@@ -93,7 +96,7 @@ class Preparing:
         return _PREPARED((new_event_id(), body, kind, level, meta, delay_ms, None))
 
     def _plain(self, kind: str) -> _Shape:
-        shape = self._shapes.get(kind)
+        shape = self._shapes.get(kind) if isinstance(kind, str) else None
         if shape is None:
             shape = self._shape(kind, {})
             if len(self._shapes) < _MOST_SHAPES:
@@ -106,7 +109,7 @@ class Preparing:
             check_type(kind),
             self._levels.level_for(attributes.get("priority", 0)),
             self._meta(meta),
-            _milliseconds(attributes.get("delay", 0.0)),
+            self._milliseconds(attributes.get("delay", 0.0)),
             meta.get("datacontenttype"),
         )
 
@@ -120,11 +123,11 @@ class Preparing:
         if event.expires_in is not None or (binary and "datacontenttype" not in meta):
             meta = dict(meta)
             if event.expires_in is not None:
-                meta["expires"] = round(self._clock.now() + event.expires_in, 3)
+                meta["expires"] = self._expiry(event.expires_in)
             if binary:
                 meta.setdefault("datacontenttype", BYTES_TYPE)
         level = self._levels.level_for(event.priority)
-        delay_ms = _milliseconds(event.delay)
+        delay_ms = self._milliseconds(event.delay)
         return Prepared(event_id, body, check_type(event.type), level, self._meta(meta), delay_ms, event.dedup_id)
 
     def _meta(self, meta: dict[str, Any]) -> bytes:
@@ -135,11 +138,17 @@ class Preparing:
             raise EventTooLarge(len(encoded), self._limit)
         return encoded
 
+    def _milliseconds(self, delay: When) -> int:
+        if delay in (0, None):
+            return 0
+        return round(checked_seconds("delay", delay, 0, 1e10, now=self._clock.now) * 1000)
 
-def _milliseconds(delay: float) -> int:
-    if not 0 <= delay < 1e10:
-        raise ConfigurationError(f"delay is a number of seconds, 0 or more, not {delay!r}")
-    return round(delay * 1000)
+    def _expiry(self, expires: When) -> float:
+        """The Unix time after which the event must not be handled."""
+        if isinstance(expires, datetime) and expires.tzinfo is not None:
+            return round(expires.timestamp(), 3)
+        seconds = checked_seconds("expires", expires, 0, 1e11, now=self._clock.now)
+        return round(self._clock.now() + seconds, 3)
 
 
 def _missing_type() -> str:

@@ -6,7 +6,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from streams.arguments import checked_items, checked_kind, checked_mapping, checked_seconds
 from streams.errors import ConfigurationError
+from streams.spans import Seconds
 
 DEFAULT_LEVELS = (0, 1, 5, 10)
 MAX_LEVELS = 32
@@ -28,12 +30,12 @@ class Levels:
     __slots__ = ("ascending", "descending")
 
     def __init__(self, levels: Iterable[int] = DEFAULT_LEVELS) -> None:
-        given = list(levels)
+        given = checked_items("levels", levels, "Levels([0, 1, 5, 10])")
         if any(isinstance(level, bool) or not isinstance(level, int) for level in given):
             raise ConfigurationError(f"levels are integers, not {given!r}")
         if not given or len(set(given)) != len(given) or len(given) > MAX_LEVELS:
             raise ConfigurationError(f"levels: give 1 to {MAX_LEVELS} different integers, not {given!r}")
-        self.ascending = tuple(sorted(given))
+        self.ascending: tuple[int, ...] = tuple(sorted(given))
         self.descending = self.ascending[::-1]
 
     def __eq__(self, other: object) -> bool:
@@ -56,13 +58,24 @@ class Levels:
         return self.ascending[max(0, bisect_right(self.ascending, priority) - 1)]
 
 
+def checked_levels(levels: Levels | None, what: str = "levels") -> Levels:
+    """The levels, or the usual ones for None.
+
+    Raises:
+        ConfigurationError: they are something else.
+    """
+    if levels is not None:
+        checked_kind(what, levels, Levels, "a Levels, e.g. Levels([0, 10])")
+    return levels or Levels()
+
+
 def checked_weights(weights: Mapping[int, int], levels: Levels) -> dict[int, int]:
     """The weight of every level.
 
     Raises:
         ConfigurationError: a level is missing or unknown, or a weight is not an integer from 1 to 1000.
     """
-    if set(weights) != set(levels.ascending):
+    if set(checked_mapping("weights", weights, "weights={10: 8, 0: 1}")) != set(levels.ascending):
         raise ConfigurationError(f"weights: give one for each of the levels {', '.join(map(str, levels.descending))}")
     for level, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= 1000:
@@ -70,15 +83,13 @@ def checked_weights(weights: Mapping[int, int], levels: Levels) -> dict[int, int
     return dict(weights)
 
 
-def checked_wait(seconds: float) -> float:
+def checked_wait(seconds: Seconds) -> float:
     """The longest wait, in seconds.
 
     Raises:
-        ConfigurationError: it is no number from 0.01 to a year.
+        ConfigurationError: it is no span from 0.01 seconds to a year.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.01 <= seconds <= 31_536_000:
-        raise ConfigurationError(f"max_wait is a number of seconds from 0.01 to 31536000, not {seconds!r}")
-    return float(seconds)
+    return float(checked_seconds("max_wait", seconds, 0.01, 31_536_000))
 
 
 class _OfLevel(Protocol):

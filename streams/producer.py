@@ -10,14 +10,14 @@ from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
+from streams.arguments import checked_number, checked_options, checked_seconds
 from streams.batching import Source, counted
-from streams.broker import Broker
+from streams.broker import Broker, checked_broker
 from streams.broker.publish import Prepared, Publishing, Stored, parts
 from streams.codec import MAX_EVENT_BYTES
 from streams.errors import (
     BrokerError,
     BrokerUnavailable,
-    ConfigurationError,
     OutOfMemory,
     StreamFull,
     StreamsError,
@@ -25,7 +25,7 @@ from streams.errors import (
 from streams.event import EventAttributes
 from streams.partitions import Partitions, partition_name
 from streams.preparing import Preparing
-from streams.priority import Levels
+from streams.priority import Levels, checked_levels
 from streams.receipt import BatchOutcome, Receipt
 from streams.settings import Settings
 from streams.sharing import Sharing, attempt, outcome_of, patiently
@@ -65,9 +65,11 @@ class ProducerOptions:
         return cls(**{name: getattr(settings, name) for name in names})
 
     def __post_init__(self) -> None:
-        for name in ("max_len", "max_event_bytes", "dedup_window", "retry_for"):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(f"{name} is 0 or more, not {getattr(self, name)!r}")
+        object.__setattr__(self, "levels", checked_levels(self.levels))
+        for name in ("max_len", "max_event_bytes"):
+            checked_number(name, getattr(self, name), 0, 10**15)
+        for name in ("dedup_window", "retry_for"):
+            checked_seconds(name, getattr(self, name), 0, 1e9)
 
 
 class Producer:
@@ -90,12 +92,12 @@ class Producer:
         is_partition: bool = False,
         partition: int = 0,
     ) -> None:
-        self.options = options or ProducerOptions()
+        self.options = checked_options(options, ProducerOptions)
         self._broker = broker
         self._is_partition = is_partition
         self._partition = partition
         self._spread: Spread | None = None
-        self.stream = broker.keys(stream).stream
+        self.stream = checked_broker(broker).keys(stream).stream
         self._preparing = Preparing(broker.clock, self.options.levels, self.options.max_event_bytes)
         self._publishing = self._make_publishing(broker)
         self._registered = False

@@ -9,7 +9,8 @@ import random
 import time
 from dataclasses import dataclass
 
-from streams.broker import Backoff, Broker
+from streams.arguments import checked_options, checked_seconds
+from streams.broker import Backoff, Broker, checked_broker
 from streams.broker.admit import Admitting
 from streams.broker.lanes import Mending, Ways
 from streams.broker.observing import Desk, Settled
@@ -23,7 +24,6 @@ from streams.errors import (
     AccessDenied,
     BrokerError,
     CommandRefused,
-    ConfigurationError,
     EventError,
     GroupMissing,
     MalformedEvent,
@@ -31,7 +31,7 @@ from streams.errors import (
 from streams.handlers import Router
 from streams.keys import RECLAIMER_SUFFIX, checked_name
 from streams.lanes import NO_LANES, Lanes
-from streams.priority import Levels
+from streams.priority import Levels, checked_levels
 from streams.retry import AttemptRecord, Bury, Retry
 
 logger = logging.getLogger("streams.reclaimer")
@@ -60,10 +60,10 @@ class ReclaimerOptions:
     lanes: Lanes = NO_LANES
 
     def __post_init__(self) -> None:
-        if not 0.3 <= self.lease <= 86_400:
-            raise ConfigurationError(f"lease is from 0.3 to 86400 seconds, not {self.lease!r}")
-        if self.interval < 0 or self.silence < self.lease:
-            raise ConfigurationError("interval is 0 or more, and silence at least one lease")
+        object.__setattr__(self, "levels", checked_levels(self.levels))
+        checked_seconds("lease", self.lease, 0.3, 86_400)
+        checked_seconds("interval", self.interval, 0, 1e9)
+        checked_seconds("silence, at least one lease,", self.silence, self.lease, 1e9)
 
     def pause(self) -> float:
         """Seconds between sweeps, varied by a tenth so that workers do not move in step."""
@@ -89,8 +89,8 @@ class Reclaimer:
         retry: Retry | Router | None = None,
         options: ReclaimerOptions | None = None,
     ) -> None:
-        self.options = options = options or ReclaimerOptions()
-        self.stream = broker.keys(stream).stream
+        self.options = options = checked_options(options, ReclaimerOptions)
+        self.stream = checked_broker(broker).keys(stream).stream
         self.group = checked_name(group, "group")
         self.stalled = 0
         self._retry = retry or Retry()

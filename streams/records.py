@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from streams.broker import Broker
+from streams.annotated import holds_to_annotations
+from streams.broker import Broker, checked_broker
 from streams.broker.records import RecordStore
 from streams.broker.stored import json_object
 from streams.codec import check_id
@@ -21,6 +22,7 @@ Record = dict[str, Any]
 _TRIES = 20
 
 
+@holds_to_annotations
 class Records:
     """The records of one kind.
 
@@ -34,7 +36,7 @@ class Records:
 
     def __init__(self, broker: Broker, stream: str, kind: str) -> None:
         self._kind = kind
-        self._store = RecordStore(broker, broker.keys(stream), checked_name(kind, "kind"))
+        self._store = RecordStore(broker, checked_broker(broker).keys(stream), checked_name(kind, "kind"))
 
     async def all(self) -> dict[str, Record]:
         """Every record by its name, without those that cannot be read. One command."""

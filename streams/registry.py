@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
+from streams.arguments import checked_number, checked_seconds
 from streams.declaration import AS_IT_IS, Declaration, Start, checked_start
 from streams.errors import ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router
@@ -15,6 +16,7 @@ from streams.partitions import ONE, Partitions
 from streams.plans import GroupPlan
 from streams.retry import Retry
 from streams.settings import Settings, said_slots
+from streams.spans import Seconds
 from streams.upcasters import Upcasters
 
 
@@ -25,10 +27,11 @@ class HandlerOptions(TypedDict, total=False):
     """Event types that this handler serves; several handlers may share a group. None: every other type."""
     retry: Retry
     """When a failed event is tried again."""
-    timeout: float | None
-    """Seconds after which an attempt is cancelled and counts as failed."""
-    lease: float
-    """Seconds of silence after which an entry of this group counts as stalled. Default: the settings' (30)."""
+    timeout: Seconds | None
+    """Seconds, or a ``timedelta``, after which an attempt is cancelled and counts as failed."""
+    lease: Seconds
+    """Seconds of silence, or a ``timedelta``, after which an entry of this group counts as stalled. Default: the
+    settings' (30)."""
     concurrency: int
     """The most handlers of this group at once, in one process. Default: the settings' (100; 32 with a ``def``)."""
     limits: Iterable[Limit]
@@ -94,6 +97,7 @@ class Registry:
             options.get("on_dead", "continue"),
             options.get("fair_weights"),
         )
+        own = self._own(options)
         known = self._groups.get(place) or _Group(Router())
         if known.lanes is not None and known.lanes != lanes:
             raise ConfigurationError(
@@ -101,17 +105,29 @@ class Registry:
                 "give every handler of it the same"
             )
         for name in ("lease", "concurrency", "start"):
-            wanted, present = options.get(name), getattr(known, name)
+            wanted, present = own.get(name), getattr(known, name)
             if wanted is not None and present is not None and wanted != present:
                 raise ConfigurationError(
                     f"group {place[1]!r} of stream {place[0]!r} has {name}={present} already: it belongs to the group"
                 )
         known.router.add(route)
         known.lanes = lanes
-        known.lease = options.get("lease", known.lease)
-        known.concurrency = options.get("concurrency", known.concurrency)
-        known.start = options.get("start", known.start)
+        known.lease = own.get("lease", known.lease)
+        known.concurrency = own.get("concurrency", known.concurrency)
+        known.start = own.get("start", known.start)
         self._groups[place] = known
+
+    @staticmethod
+    def _own(options: HandlerOptions) -> dict[str, Any]:
+        """What belongs to the group as a whole; None is as if it were not given."""
+        found: dict[str, Any] = {}
+        if options.get("lease") is not None:
+            found["lease"] = checked_seconds("lease", options["lease"], 0.3, 86_400)
+        if options.get("concurrency") is not None:
+            found["concurrency"] = checked_number("concurrency", options["concurrency"], 1, 100_000)
+        if options.get("start") is not None:
+            found["start"] = options["start"]
+        return found
 
     def add_stream(self, name: str, plan: StreamPlan) -> None:
         """Add what is declared of a stream.

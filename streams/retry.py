@@ -6,12 +6,15 @@ Consumer and reclaimer use the same decision; neither the clock nor the server i
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from streams.arguments import checked_seconds
 from streams.errors import ConfigurationError, MalformedEvent, Reject
+from streams.spans import Seconds, seconds_of
 
 MAX_ERRORS_KEPT = 5
 
@@ -126,9 +129,9 @@ class Retry:
     Args:
         max_retries: retries after the first attempt; 0: none. An entry is dead when failures + stalls exceed it; of one
             that stalled, when it has stalled in an attempt alone as well.
-        delay: seconds before the first retry.
+        delay: seconds, or a ``timedelta``, before the first retry.
         backoff: ``exponential`` doubles the delay each time, ``linear`` adds it, ``fixed`` keeps it.
-        max_delay: seconds; no computed delay is longer.
+        max_delay: seconds or a ``timedelta``; no computed delay is longer.
         jitter: share by which a computed delay is varied up and down, 0 to 1.
         retry_on: only these exceptions are retried; empty: all.
         reject_on: these go to the dead letters at once; wins over ``retry_on``.
@@ -145,6 +148,19 @@ class Retry:
     retry_on: tuple[type[BaseException], ...] = ()
     reject_on: tuple[type[BaseException], ...] = ()
 
+    if TYPE_CHECKING:  # What may be given is wider than what is kept: spans become seconds.
+
+        def __init__(  # noqa: PLR0913 - a field each
+            self,
+            max_retries: int = 3,
+            delay: Seconds = 5.0,
+            backoff: Literal["exponential", "linear", "fixed"] = "exponential",
+            max_delay: Seconds = 3600.0,
+            jitter: float = 0.1,
+            retry_on: tuple[type[BaseException], ...] = (),
+            reject_on: tuple[type[BaseException], ...] = (),
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
             raise ConfigurationError(f"Retry.max_retries is an integer of 0 or more, not {self.max_retries!r}")
@@ -152,7 +168,9 @@ class Retry:
             raise ConfigurationError(f"Retry.backoff is exponential, linear or fixed, not {self.backoff!r}")
         for name, low, high in (("delay", 0.0, 1e9), ("max_delay", 0.0, 1e9), ("jitter", 0.0, 1.0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            if name != "jitter":
+                object.__setattr__(self, name, checked_seconds(f"Retry.{name}", value, low, high))
+            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise ConfigurationError(f"Retry.{name} is a number from {low:g} to {high:g}, not {value!r}")
         for name in ("retry_on", "reject_on"):
             kinds = getattr(self, name)
@@ -216,15 +234,13 @@ class Retry:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    """Seconds asked for by the exception's own ``retry_after``, if it is a number (or its text) of 0 or more."""
+    """Seconds asked for by the exception's own ``retry_after``: a number of 0 or more, its text, or another span."""
     try:
         asked = getattr(error, "retry_after", None)
     except BaseException:  # noqa: BLE001 - a property of somebody else's class; the retry must not depend on it
         return None
-    if asked is None or isinstance(asked, bool) or not isinstance(asked, (int, float, str)):
-        return None
     try:
-        seconds = float(asked)
+        seconds = float(asked) if isinstance(asked, str) else seconds_of(asked, time.time)
     except (ValueError, OverflowError):
         return None
-    return seconds if 0 <= seconds < 1e9 else None
+    return float(seconds) if seconds is not None and 0 <= seconds < 1e9 else None

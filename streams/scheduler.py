@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from streams.broker import Backoff, Broker
+from streams.broker import Backoff, Broker, checked_broker
 from streams.broker.lookout import Lookout, Watch
 from streams.broker.outages import OUTAGE
 from streams.broker.publish import Scheduling
 from streams.errors import AccessDenied, BrokerError, CommandRefused
-from streams.priority import Levels
+from streams.priority import Levels, checked_levels
 
 logger = logging.getLogger("streams.scheduler")
 
@@ -36,11 +36,11 @@ class Scheduler:
     """
 
     def __init__(self, broker: Broker, stream: str, levels: Levels | None = None) -> None:
-        self.stream = broker.keys(stream).stream
+        self.stream = checked_broker(broker).keys(stream).stream
         self.promoted = 0
         self._clock = broker.clock
         self._outages = broker.outages
-        self._scheduling = Scheduling(broker, broker.keys(stream), levels or Levels())
+        self._scheduling = Scheduling(broker, broker.keys(stream), checked_levels(levels))
         self._lookout = Lookout.of(broker)
         self._watch: Watch | None = None
         self._is_empty = False

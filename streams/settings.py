@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from streams.address import Address
+from streams.arguments import checked_kind, checked_number, checked_seconds
 from streams.env_file import read_env_file
 from streams.errors import ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, checked_name
-from streams.priority import Levels
+from streams.priority import Levels, checked_levels
 from streams.url_file import URLFile
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -86,6 +87,10 @@ class Settings:
     log_tracebacks: bool | None = None
     health: str = ""
     telemetry: str = ""
+
+    def __post_init__(self) -> None:
+        for name, reader in _READERS.items():
+            object.__setattr__(self, name, reader.check(name, getattr(self, name)))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Self:
@@ -254,11 +259,18 @@ def _boolean(text: str) -> bool:
     raise ValueError("use true or false")
 
 
+def _is_text(name: str, value: Any) -> Any:
+    checked_kind(name, value, str, "a text")
+    return value
+
+
 class _Reader(NamedTuple):
     """How the text of a setting is read: its unit or kind, and the function, which raises ValueError."""
 
     unit: str
     read: Callable[[str], Any]
+    check: Callable[[str, Any], Any] = _is_text
+    """What the value is kept as that a program gives for this name; raises ConfigurationError."""
 
 
 def _number(low: float, high: float, unit: str) -> _Reader:
@@ -271,7 +283,7 @@ def _number(low: float, high: float, unit: str) -> _Reader:
             raise ValueError(f"use a number of {unit} from {low:g} to {high:g}")
         return value
 
-    return _Reader(unit, read)
+    return _Reader(unit, read, lambda name, value: checked_seconds(name, value, low, high))
 
 
 def _integer(low: int, high: int, what: str) -> _Reader:
@@ -280,7 +292,7 @@ def _integer(low: int, high: int, what: str) -> _Reader:
             raise ValueError(f"use a whole number of {what} from {low} to {high}")
         return int(text)
 
-    return _Reader(what, read)
+    return _Reader(what, read, lambda name, value: checked_number(name, value, low, high))
 
 
 def parse_levels(text: str) -> Levels:
@@ -305,7 +317,12 @@ def _choice(*allowed: str) -> _Reader:
             raise ValueError(f"use one of {', '.join(allowed)}")
         return text.lower()
 
-    return _Reader("word", read)
+    def check(name: str, value: Any) -> Any:
+        if value not in allowed:
+            raise ConfigurationError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+        return value
+
+    return _Reader("word", read, check)
 
 
 def _shown(text: str) -> str:
@@ -348,8 +365,8 @@ def _telemetry(text: str) -> str:
 _READERS: dict[str, _Reader] = {
     "url_file": _Reader("path", _url_file),
     "namespace": _Reader("name", _namespace),
-    "levels": _Reader("integers", parse_levels),
-    "serve_levels": _Reader("integers", _serve_levels),
+    "levels": _Reader("integers", parse_levels, lambda name, value: checked_levels(value, name)),
+    "serve_levels": _Reader("integers", _serve_levels, lambda name, value: value and checked_levels(value, name)),
     "concurrency": _integer(1, 100_000, "handlers"),
     "lease": _number(0.3, 86_400, "seconds"),
     "grace_period": _number(0, 86_400, "seconds"),

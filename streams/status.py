@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.broker import Broker
+from streams.annotated import holds_to_annotations
+from streams.broker import Broker, checked_broker
 from streams.broker.inspect import Found, Inspecting
 from streams.broker.shards import Away, away_index, each
 from streams.codec import decode
@@ -64,6 +65,7 @@ class EntryState:
     raw: bytes = field(default=b"", repr=False)
 
 
+@holds_to_annotations
 class Status:
     """Queries over every stream of a broker.
 
@@ -73,7 +75,7 @@ class Status:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._inspecting = Inspecting(broker)
+        self._inspecting = Inspecting(checked_broker(broker))
 
     async def streams(self) -> dict[str, list[int]]:
         """Names and levels of the streams. One command."""

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from streams.broker import Broker
+from streams.annotated import holds_to_annotations
+from streams.arguments import checked_mapping, checked_seconds
+from streams.broker import Broker, checked_broker
 from streams.broker.stored import json_object
 from streams.broker.tracking import Count as Count
 from streams.broker.tracking import TrackStore
 from streams.codec import check_id
 from streams.errors import ConfigurationError
+from streams.spans import Seconds
 
 _OWN = frozenset({"state", "rank", "rows"})
 
@@ -42,6 +45,7 @@ class Tracked:
     timeline: list[dict[str, Any]]
 
 
+@holds_to_annotations
 class Tracking:
     """Follows events of one stream. Each note is one command; what is tracked is forgotten after ``retention``.
 
@@ -49,20 +53,18 @@ class Tracking:
         broker: an open broker.
         stream: the stream's name.
         ranks: the states, with their ranks: a state moves to one of the same rank or a higher one.
-        retention: seconds after the latest note.
+        retention: seconds, or a ``timedelta``, after the latest note.
 
     Raises:
         ConfigurationError: a value is refused.
     """
 
-    def __init__(self, broker: Broker, stream: str, ranks: Mapping[str, int], retention: float) -> None:
-        if not ranks or not all(state.isidentifier() and isinstance(rank, int) for state, rank in ranks.items()):
+    def __init__(self, broker: Broker, stream: str, ranks: Mapping[str, int], retention: Seconds) -> None:
+        self._ranks = checked_mapping("ranks", ranks, "ranks={'pending': 0, 'sent': 1}")
+        if not self._ranks or not all(str(s).isidentifier() and isinstance(rank, int) for s, rank in ranks.items()):
             raise ConfigurationError("ranks are names of states to integers, e.g. {'pending': 0, 'sent': 1}")
-        if isinstance(retention, bool) or not 1 <= retention <= 400 * 86_400:
-            raise ConfigurationError(f"retention is from 1 second to 400 days, not {retention!r}")
-        self._ranks = dict(ranks)
-        self._retention = float(retention)
-        self._store = TrackStore(broker, broker.keys(stream))
+        self._retention = float(checked_seconds("retention", retention, 1, 400 * 86_400))
+        self._store = TrackStore(broker, checked_broker(broker).keys(stream))
 
     async def note(
         self,

@@ -16,7 +16,7 @@ from streams.broker.embedded import EmbeddedServer
 from streams.broker.observing import NOBODY
 from streams.broker.outages import Outages
 from streams.broker.url import ServerURL, unreadable
-from streams.errors import BrokerUnavailable
+from streams.errors import BrokerUnavailable, ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name, index_key
 from streams.url_file import URLFile
 
@@ -31,6 +31,17 @@ DEFAULT_URL = "memory://"
 EMBEDDED = ("embedded://", "memory://")
 _AT_ONCE = 32
 """Round trips under way at once on the connection that the roles of a worker share."""
+
+
+def checked_broker(broker: Broker) -> Broker:
+    """Let a broker pass.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not hasattr(broker, "clock"):  # Whatever behaves like one may stand for it.
+        raise ConfigurationError(f"broker is a Broker, e.g. Broker('redis://localhost:6379/0'), not {broker!r}")
+    return broker
 
 
 class ServerClock:
@@ -81,6 +92,8 @@ class Broker:
         timeout: float = 5.0,
         url_file: str = "",
     ) -> None:
+        if url is not None and not isinstance(url, str):
+            raise ConfigurationError(f"url is a text, e.g. redis://localhost:6379/0, not {type(url).__name__}")
         self._file = URLFile(url_file) if url_file else None
         self.url = url or (self._file.read() if self._file else DEFAULT_URL)
         self.namespace = checked_name(namespace, "namespace")

@@ -49,6 +49,7 @@ from streams.codec import MAX_NESTING, parse_json
 from streams.errors import ConfigurationError, MalformedEvent, PublishUnknown, StreamFull
 from streams.event import Event, EventAttributes
 from streams.receipt import Receipt
+from streams.spans import seconds_of
 
 HELP = (
     "Publish one event, or a file of them."
@@ -199,7 +200,7 @@ def _show_receipt(stream: str, event: Event[Any], receipt: Receipt, *, as_json: 
     elif receipt.duplicate:
         say(f"duplicate: {receipt.event_id} is stored already, this one is not")
     elif not receipt.entry_id:
-        say(f"scheduled {receipt.event_id} for {stream}, level {receipt.level}, in {event.delay:g} s")
+        say(f"scheduled {receipt.event_id} for {stream}, level {receipt.level}, in {seconds_of(event.delay):g} s")
     else:
         where = f"{stream}, partition {receipt.partition}" if receipt.partition else stream
         say(f"published {receipt.event_id} on {where}, level {receipt.level}, entry {receipt.entry_id}")

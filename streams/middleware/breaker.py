@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 
+from streams.arguments import checked_seconds
 from streams.broker.holding import CLOSES, IS_OPEN, OPENED, Breaking
 from streams.errors import BrokerError, ConfigurationError, HandlerSignal, Snooze, Unavailable
 from streams.event import Event
@@ -14,6 +15,7 @@ from streams.keys import member, scope
 from streams.lanes import lane_key
 from streams.limit import ATTRIBUTES
 from streams.middleware.base import Attempt, Middleware, Place
+from streams.spans import Seconds
 
 logger = logging.getLogger("streams.middleware")
 _MOST_KEYS = 100_000
@@ -35,8 +37,8 @@ class Breaker(Middleware):
         by: the attribute of the event whose value is the key, e.g. ``instance``; an event without it is not counted.
         failures: share of failed attempts from which on it opens, above 0 and up to 1.
         minimum: attempts within the window from which on the share counts.
-        window: seconds for which attempts are counted.
-        open_for: seconds from opening to the probe, and from probe to probe.
+        window: seconds, or a ``timedelta``, for which attempts are counted.
+        open_for: seconds or a ``timedelta`` from opening to the probe, and from probe to probe.
 
     Raises:
         ConfigurationError: a value is refused.
@@ -45,20 +47,20 @@ class Breaker(Middleware):
     """
 
     def __init__(
-        self, by: str, *, failures: float = 0.5, minimum: int = 10, window: float = 60.0, open_for: float = 30.0
+        self, by: str, *, failures: float = 0.5, minimum: int = 10, window: Seconds = 60.0, open_for: Seconds = 30.0
     ) -> None:
         if by not in ATTRIBUTES:
             raise ConfigurationError(f"Breaker: by is one of {', '.join(ATTRIBUTES)}, not {by!r}")
         for name, value, low, high in (
             ("failures", failures, 0.01, 1),
             ("minimum", minimum, 1, 1_000_000),
-            ("window", window, 0.1, 86_400),
-            ("open_for", open_for, 0.1, 86_400),
         ):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise ConfigurationError(f"Breaker: {name} is from {low} to {high}, not {value!r}")
+        quiet = checked_seconds("Breaker: window", window, 0.1, 86_400)
+        probe = checked_seconds("Breaker: open_for", open_for, 0.1, 86_400)
         self._by = by
-        self._rule = (round(window * 1000), int(minimum), float(failures), round(open_for * 1000), "breaker")
+        self._rule = (round(quiet * 1000), int(minimum), float(failures), round(probe * 1000), "breaker")
         self._breaking: dict[Place, Breaking] = {}
         self._well: dict[tuple[Place, str], int] = {}
         self._opened: dict[tuple[Place, str], float] = {}

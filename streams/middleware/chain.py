@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Any
 
+from streams.arguments import checked_items
 from streams.errors import ConfigurationError, HandlerSignal, Skip
 from streams.event import Event
 from streams.handlers import ThreadCall
@@ -36,7 +37,7 @@ class Chain:
     """
 
     def __init__(self, middleware: Sequence[Middleware]) -> None:
-        for item in middleware:
+        for item in checked_items("middleware", middleware, "middleware=[Context()]"):
             if not isinstance(item, Middleware):
                 hint = f"; write {item.__name__}()" if inspect.isclass(item) and issubclass(item, Middleware) else ""
                 raise ConfigurationError(

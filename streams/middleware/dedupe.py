@@ -9,12 +9,14 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from streams.arguments import checked_seconds
 from streams.broker import Backoff
 from streams.broker.claims import HANDLED, HELD, NO_MEMORY, Claim, Claiming
 from streams.broker.outages import OUTAGE
-from streams.errors import BrokerError, ConfigurationError, Skip, Snooze
+from streams.errors import BrokerError, Skip, Snooze
 from streams.keys import member
 from streams.middleware.base import Attempt, Middleware, Place
+from streams.spans import Seconds
 
 logger = logging.getLogger("streams.middleware")
 
@@ -38,12 +40,9 @@ class Dedupe(Middleware):
         ConfigurationError: a value is out of range.
     """
 
-    def __init__(self, window: float = 3600.0, *, busy: float = 1.0) -> None:
-        for name, value, most in (("window", window, 31_536_000), ("busy", busy, 3600)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.001 <= value <= most:
-                raise ConfigurationError(f"Dedupe: {name} is from 0.001 to {most} seconds, not {value!r}")
-        self.window = float(window)
-        self.busy = float(busy)
+    def __init__(self, window: Seconds = 3600.0, *, busy: Seconds = 1.0) -> None:
+        self.window = float(checked_seconds("Dedupe: window", window, 0.001, 31_536_000))
+        self.busy = float(checked_seconds("Dedupe: busy", busy, 0.001, 3600))
         self._claims: dict[Place, _Claims] = {}
 
     def start(self, place: Place) -> None:

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from streams.arguments import checked_items, checked_mapping, checked_seconds
 from streams.errors import ConfigurationError, HandlerSignal, Reject, Snooze
 from streams.middleware.base import Attempt, Middleware
+from streams.spans import Seconds
 
 _Rule = tuple[Literal["retry", "reject", "snooze", "retry_after"], float]
 Errors = Iterable[type[BaseException]]
@@ -19,8 +21,8 @@ class ErrorRules(Middleware):
     Args:
         retry: by the handler's ``Retry``; for exceptions to a wider rule, e.g. ``KeyError`` below ``LookupError``.
         reject: dead letter at once, with reason ``rejected``.
-        snooze: put back for these seconds, without burning an attempt.
-        retry_after: a retry after exactly these seconds; it counts as a failure.
+        snooze: put back for these seconds (or a ``timedelta``), without burning an attempt.
+        retry_after: a retry after exactly these seconds (or a ``timedelta``); it counts as a failure.
 
     Raises:
         ConfigurationError: what is given is no class of exceptions or no number of seconds, or a class is given twice.
@@ -34,28 +36,29 @@ class ErrorRules(Middleware):
         *,
         retry: Errors = (),
         reject: Errors = (),
-        snooze: Mapping[type[BaseException], float] | None = None,
-        retry_after: Mapping[type[BaseException], float] | None = None,
+        snooze: Mapping[type[BaseException], Seconds] | None = None,
+        retry_after: Mapping[type[BaseException], Seconds] | None = None,
     ) -> None:
         self._rules: dict[type[BaseException], _Rule] = {}
-        for kind in retry:
+        for kind in _classes("retry", retry):
             self._add(kind, ("retry", 0.0))
-        for kind in reject:
+        for kind in _classes("reject", reject):
             self._add(kind, ("reject", 0.0))
-        for kind, seconds in (snooze or {}).items():
+        for kind, seconds in checked_mapping("ErrorRules: snooze", snooze, "snooze={TimeoutError: 30}").items():
             self._add(kind, ("snooze", seconds))
-        for kind, seconds in (retry_after or {}).items():
+        for kind, seconds in checked_mapping(
+            "ErrorRules: retry_after", retry_after, "retry_after={TimeoutError: 30}"
+        ).items():
             self._add(kind, ("retry_after", seconds))
 
-    def _add(self, kind: Any, rule: _Rule) -> None:
-        what, seconds = rule
+    def _add(self, kind: Any, rule: tuple[Literal["retry", "reject", "snooze", "retry_after"], Seconds]) -> None:
+        what, span = rule
         if not isinstance(kind, type) or not issubclass(kind, BaseException):
             raise ConfigurationError(f"ErrorRules: {what} takes classes of exceptions, not {kind!r}")
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:
-            raise ConfigurationError(f"ErrorRules: {what} of {kind.__name__} is a number of seconds, not {seconds!r}")
+        seconds = checked_seconds(f"ErrorRules: {what} of {kind.__name__}", span, 0, 1e9)
         if kind in self._rules:
             raise ConfigurationError(f"ErrorRules: {kind.__name__} is in {self._rules[kind][0]} already")
-        self._rules[kind] = rule
+        self._rules[kind] = (what, seconds)
 
     def failed(self, attempt: Attempt, error: BaseException) -> BaseException | None:
         """Apply the rule, if there is one."""
@@ -70,6 +73,10 @@ class ErrorRules(Middleware):
         if what == "reject":
             return _instead(Reject(_told(error)), error)
         return _asking(error, seconds)
+
+
+def _classes(what: str, given: object) -> list[Any]:
+    return checked_items(f"ErrorRules: {what}", given, f"{what}=[ValueError]")
 
 
 class RetryLater(Exception):  # noqa: N818 - a word of the field

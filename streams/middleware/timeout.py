@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from streams.arguments import checked_mapping, checked_seconds
 from streams.errors import ConfigurationError
 from streams.middleware.base import Middleware
+from streams.spans import Seconds
 
 
 class Timeout(Middleware):
@@ -14,25 +16,28 @@ class Timeout(Middleware):
     Enforced by the runners' deadlines, so it costs no timer and no hook. A handler's own ``timeout`` wins.
 
     Args:
-        seconds: for every type; None: no limit for types that are not in ``types``.
+        seconds: for every type, or a ``timedelta``; None: no limit for types that are not in ``types``.
         types: seconds by event type.
 
     Raises:
         ConfigurationError: a limit is not a number of seconds above 0, or there is none at all.
     """
 
-    def __init__(self, seconds: float | None = None, *, types: Mapping[str, float] | None = None) -> None:
-        limits: dict[str | None, float] = {kind: limit for kind, limit in (types or {}).items()}  # noqa: C416
+    def __init__(self, seconds: Seconds | None = None, *, types: Mapping[str, Seconds] | None = None) -> None:
+        limits: dict[str | None, Seconds] = checked_mapping("Timeout: types", types, "types={'order.paid': 5.0}")
         if seconds is not None:
             limits[None] = seconds
         if not limits:
             raise ConfigurationError("Timeout takes seconds, e.g. Timeout(30.0) or Timeout(types={'order.paid': 5.0})")
-        for kind, limit in limits.items():
-            if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < 1e9:
-                where = "seconds" if kind is None else f"types[{kind!r}]"
-                raise ConfigurationError(f"Timeout: {where} is a number of seconds above 0, not {limit!r}")
-        self._limits = limits
+        self._limits = {
+            kind: checked_seconds(f"Timeout: {_where(kind)}", limit, 0, 999_999_999, above=True)
+            for kind, limit in limits.items()
+        }
 
     def timeouts(self) -> Mapping[str | None, float]:
         """The limits."""
         return self._limits
+
+
+def _where(kind: str | None) -> str:
+    return "seconds" if kind is None else f"types[{kind!r}]"

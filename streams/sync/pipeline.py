@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeVar, Unpack
 
 from streams import pipeline as asynchronous
+from streams.blocks import Blocking
 from streams.declaration import Retention
 from streams.event import EventAttributes
 from streams.handlers import HandlerFunction
@@ -17,6 +18,7 @@ from streams.plans import GroupPlan
 from streams.receipt import Receipt
 from streams.registry import HandlerOptions
 from streams.settings import Settings
+from streams.spans import Seconds
 from streams.status import EntryState
 from streams.sync.letters import DeadLetters
 from streams.sync.portal import Portal, refuse_in_event_loop
@@ -27,7 +29,7 @@ from streams.why import Reasons
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Pipeline:
+class Pipeline(Blocking):
     """Streams on one server, with their handlers, for programs that block; see ``streams.Pipeline``.
 
     Every method does what its namesake there does, and returns when that is done. Connections open with the first
@@ -102,7 +104,7 @@ class Pipeline:
         retention: Retention | None = None,
         groups: Iterable[str] = (),
         weights: Mapping[int, int] | None = None,
-        max_wait: float | None = None,
+        max_wait: Seconds | None = None,
         partitions: int | Partitions = 1,
     ) -> None:
         """Declare a stream; see ``streams.Pipeline.stream``."""
@@ -198,7 +200,7 @@ class Pipeline:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
         return Cancellations(self._portal, stream, by=by, partition=partition)
 
-    def tracking(self, stream: str, ranks: Mapping[str, int], retention: float) -> Tracking:
+    def tracking(self, stream: str, ranks: Mapping[str, int], retention: Seconds) -> Tracking:
         """Follow single events of a stream through states of one's own; see ``streams.tracking.Tracking``."""
         return Tracking(self._portal, stream, ranks, retention)
 

@@ -18,6 +18,7 @@ from streams.limits import KeyList, LimitList
 from streams.ordered_keys import OrderedKeyList
 from streams.pauses import PausedAttribute, PauseList, Pausing, Resumption
 from streams.pipeline import Pipeline
+from streams.spans import Seconds
 from streams.status import EntryState, StreamRow, Survey
 from streams.sync.portal import Portal
 from streams.tracking import Count, Noted, Tracked
@@ -124,7 +125,7 @@ class Limits:
         """Back to what is declared; see ``streams.Limits.reset``."""
         return self._call(lambda limits: limits.reset(name, key=key))
 
-    def throttle(self, name: str, key: object, seconds: float) -> float:
+    def throttle(self, name: str, key: object, seconds: Seconds) -> float:
         """Let nothing of a key start for ``seconds``; see ``streams.Limits.throttle``."""
         return self._call(lambda limits: limits.throttle(name, key, seconds))
 
@@ -210,7 +211,7 @@ class Tracking:
         retention: seconds after the latest note.
     """
 
-    def __init__(self, portal: Portal, stream: str, ranks: Mapping[str, int], retention: float) -> None:
+    def __init__(self, portal: Portal, stream: str, ranks: Mapping[str, int], retention: Seconds) -> None:
         self._portal = portal
         self._made = (checked_name(stream, "stream"), ranks, retention)
 

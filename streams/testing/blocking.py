@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 from streams import sync
+from streams.arguments import checked_kind
+from streams.blocks import Blocking
 from streams.dead_letter import DeadLetter
 from streams.event import Event
 from streams.testing.harness import Harness, Left
@@ -14,7 +16,7 @@ from streams.testing.recording import Failure
 R = TypeVar("R")
 
 
-class BlockingHarness:
+class BlockingHarness(Blocking):
     """Binds a blocking pipeline to a test: ``with BlockingHarness(pipeline) as harness:``. See ``Harness``.
 
     Handlers run in the thread that also serves the pipeline's blocking calls: ``def`` handlers in threads of their own,
@@ -28,6 +30,7 @@ class BlockingHarness:
     def __init__(
         self, pipeline: sync.Pipeline, *, url: str | None = None, namespace: str = "", raise_errors: bool = False
     ) -> None:
+        checked_kind("pipeline", pipeline, sync.Pipeline, "a streams.sync.Pipeline")
         self.pipeline = pipeline
         self._harness = Harness(pipeline.asynchronous, url=url, namespace=namespace, raise_errors=raise_errors)
 

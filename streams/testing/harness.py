@@ -9,6 +9,8 @@ import os
 import time
 from typing import Any, NamedTuple, Self
 
+from streams.arguments import checked_kind
+from streams.blocks import Awaited
 from streams.broker.testing import Rehearsing, Work
 from streams.consumer import Consumer
 from streams.dead_letter import DeadLetter
@@ -55,7 +57,7 @@ class Left(NamedTuple):
         return f"{self.stream}/{self.group}: {', '.join(parts)}{later}"
 
 
-class Harness:
+class Harness(Awaited):
     """Binds a pipeline to a test: ``async with Harness(pipeline) as harness:``.
 
     While it is open, the pipeline uses the test server and a namespace of its own, and is open itself. Nothing runs by
@@ -76,6 +78,7 @@ class Harness:
     def __init__(
         self, pipeline: Pipeline, *, url: str | None = None, namespace: str = "", raise_errors: bool = False
     ) -> None:
+        checked_kind("pipeline", pipeline, Pipeline, "a streams.Pipeline; BlockingHarness takes that of streams.sync")
         self.pipeline = pipeline
         self.namespace = namespace or f"test-{os.getpid()}-{next(_count)}"
         self.raise_errors = raise_errors

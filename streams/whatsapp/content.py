@@ -53,6 +53,8 @@ class Template(Content):
     def __post_init__(self) -> None:
         _text("name of the template", self.name, 512)
         _text("language of the template", self.language, 20)
+        if isinstance(self.components, (str, bytes, Mapping)) or not isinstance(self.components, Sequence):
+            raise InvalidMessage("components of a template are a list")
         for component in self.components:
             if not isinstance(component, Mapping) or component.get("type") not in ("header", "body", "button"):
                 raise InvalidMessage("components of a template are objects of type header, body or button")
@@ -170,7 +172,7 @@ class Contacts(Content):
     kind: ClassVar[str] = "contacts"
 
     def __post_init__(self) -> None:
-        if not self.contacts or len(self.contacts) > 257:
+        if not isinstance(self.contacts, Sequence) or not self.contacts or len(self.contacts) > 257:
             raise InvalidMessage("contacts: 1 to 257 cards")
         for card in self.contacts:
             name = card.get("name") if isinstance(card, Mapping) else None
@@ -243,7 +245,11 @@ class Choices(Content):
         _text("text", self.text, 4096)
         _text("button", self.button, 20)
         _text("footer", self.footer, 60, least=0)
+        if not isinstance(self.sections, Mapping) or not all(isinstance(s, Sequence) for s in self.sections.values()):
+            raise InvalidMessage("sections of a list are a dictionary: titles to lists of Row(...)")
         rows = [row for section in self.sections.values() for row in section]
+        if not all(isinstance(row, Row) for row in rows):
+            raise InvalidMessage("sections of a list hold Row(...) only")
         if not 1 <= len(rows) <= 10 or len(self.sections) > 10 or not all(self.sections.values()):
             raise InvalidMessage("a list has one to ten rows in all, and none of its sections is empty")
         for title in self.sections:

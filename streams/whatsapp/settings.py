@@ -103,7 +103,7 @@ class WhatsAppSettings:
             ("dead_retention", 60, 400 * DAY),
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise ConfigurationError(f"{_PREFIX}{name.upper()} is from {low} to {high}, not {value!r}")
 
         if self.encryption_keys:

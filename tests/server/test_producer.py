@@ -445,7 +445,7 @@ REFUSED = {
     "dedup id": ({"dedup_id": ""}, EventError),
     "key": ({"key": 7}, EventError),
     "retries": ({"max_retries": -1}, EventError),
-    "expires": ({"expires": float("nan")}, EventError),
+    "expires": ({"expires": float("nan")}, ConfigurationError),
 }
 
 

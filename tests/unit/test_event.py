@@ -54,7 +54,7 @@ def test_every_attribute_is_either_an_event_field_or_in_meta():
     assert set(EventAttributes.__annotations__) == (META_NAMES | others)
 
 
-@pytest.mark.parametrize("name", ["prority", "Key", "type_", "retries", "data"])
+@pytest.mark.parametrize("name", ["prority", "Key", "type_", "retries", "body"])
 def test_an_unknown_attribute_is_refused_by_name(name):
     with pytest.raises(ConfigurationError, match=f"no attribute '{name}'"):
         Event("a", CANARY, **{name: 1})

@@ -1,0 +1,43 @@
+"""``with`` where ``async with`` is meant, and the other way round: a sentence instead of Python's own. Pure.
+
+Type checkers do not see these methods, so they refuse such a program before it runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from streams.errors import ConfigurationError
+
+
+class Awaited:
+    """Something that is opened with ``async with`` only."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> NoReturn:
+            kind = type(self).__name__
+            raise ConfigurationError(
+                f"this {kind} belongs to an event loop: open it with 'async with', not with 'with'; "
+                "programs that block use streams.sync.Pipeline"
+            )
+
+        def __exit__(self, *_: object) -> None: ...
+
+
+class Blocking:
+    """Something that is opened with ``with`` only."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        async def __aenter__(self) -> NoReturn:
+            kind = type(self).__name__
+            raise ConfigurationError(
+                f"this {kind} blocks: open it with 'with', not with 'async with'; event loops use streams.Pipeline"
+            )
+
+        async def __aexit__(self, *_: object) -> None: ...

@@ -1,0 +1,35 @@
+"""Spans of time as callers give them: seconds, a ``timedelta``, and where a moment makes sense a ``datetime``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+Seconds = float | timedelta
+"""A span of time: a number of seconds, or a ``timedelta``."""
+When = float | timedelta | datetime
+"""How long from now: a number of seconds, a ``timedelta``, or the moment itself as a ``datetime`` with a zone."""
+
+
+def seconds_of(value: object, now: Callable[[], float] | None = None) -> float | None:
+    """The seconds that a value stands for; None where it stands for none.
+
+    Args:
+        value: what a caller gave.
+        now: tells the Unix time from which a ``datetime`` is counted; a moment that is over is 0 seconds away. None: a
+            ``datetime`` is refused.
+    """
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, datetime):
+        return None if now is None or value.tzinfo is None else max(0.0, value.timestamp() - now())
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value
+
+
+def spoken(value: object) -> str:
+    """A value that is refused, as an error names it; of a ``datetime`` also what it lacks."""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return f"{value!r}, which has no zone (e.g. datetime.now(UTC) has one)"
+    return repr(value)

@@ -1,0 +1,67 @@
+"""Programs of the pages, as a type checker reads them: what is written there passes mypy's strictest settings."""
+
+from __future__ import annotations
+
+import pytest
+from mypy import api as mypy_api
+
+from tests.docs.blocks import ROOT, blocks_of
+
+PROGRAMS = {
+    "README.md": ("shop.py",),
+    "docs/quickstart.md": (),
+    "docs/workers.md": (),
+    "docs/middleware.md": (),
+}
+"""Page to the titles of its programs; none: every one that declares a handler."""
+
+
+def programs():
+    for page, titles in PROGRAMS.items():
+        for block in blocks_of(ROOT / page):
+            declares = "@pipeline.handler" in block.text and "import" in block.text
+            if block.language == "python" and (block.title in titles if titles else declares and not block.not_run):
+                yield block
+
+
+@pytest.mark.timeout(240)
+def test_programs_of_the_pages_pass_a_strict_type_checker(tmp_path):
+    """``event: Event`` needs no type argument, spans are taken, and nothing that a page calls is unknown."""
+    made = {}
+    for number, block in enumerate(programs()):
+        made[f"page{number}.py"] = block
+        (tmp_path / f"page{number}.py").write_text(block.text)
+    assert len(made) > 3
+    (tmp_path / "spans.py").write_text(SPANS)
+    paths = [str(path) for path in sorted(tmp_path.glob("*.py"))]
+    out, _, _ = mypy_api.run(["--strict", "--python-version", "3.11", *paths])
+    ours = [line for line in out.splitlines() if "error:" in line and not line.endswith(FOREIGN)]
+    assert ours == [], [block.where for block in made.values()]
+
+
+FOREIGN = ("[import-untyped]", "[import-not-found]")
+"""What other packages' types do."""
+SPANS = """
+from datetime import UTC, datetime, timedelta
+
+from streams import Event, Pipeline, Retry, Snooze, sync
+
+pipeline = Pipeline.from_env()
+
+
+@pipeline.handler("orders", group="billing", retry=Retry(delay=timedelta(seconds=1)), timeout=timedelta(minutes=1))
+async def charge(event: Event) -> None:
+    order: int = event.data["id"]
+    if order:
+        raise Snooze(timedelta(minutes=5))
+
+
+async def main() -> None:
+    hour = timedelta(hours=1)
+    await pipeline.publish("orders", {"id": 1}, type="order.created", delay=hour, expires=datetime.now(UTC) + hour)
+    await pipeline.publish_many("orders", [Event(type="order.created", data={"id": 1}, delay=datetime.now(UTC))])
+    sync.Pipeline().publish("orders", {"id": 1}, type="order.created", delay=hour)
+    typed: Event[dict[str, int]] = Event("order.created", {"id": 1})
+    delay: float = Retry(delay=hour).delay
+    print(typed.data["id"], delay)
+"""

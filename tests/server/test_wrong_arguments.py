@@ -1,0 +1,106 @@
+"""The methods of an open pipeline with wrong arguments: the answer is of our own tree, and the pipeline goes on."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from streams import ConfigurationError, Event, Filter, Settings
+from streams.event import EventAttributes
+from streams.sync import Pipeline
+from tests.unit.test_wrong_arguments import EVENT
+from tests.wrong import walk
+
+
+@pytest.fixture
+def pipeline(server, namespace):
+    with Pipeline(server.url, settings=Settings(namespace=namespace)) as pipeline:
+        pipeline.publish("orders", {"id": 1}, type="order.created")
+        yield pipeline
+
+
+def methods(pipeline):
+    """Methods that take arguments, with some that they take; those that come last change the most."""
+    status, pauses, limits = pipeline.status(), pipeline.pauses("orders"), pipeline.limits("orders", "billing")
+    letters, cancellations = pipeline.dead_letters("orders", "billing"), pipeline.cancellations("orders")
+    keys, tracking = pipeline.ordered_keys("orders", "billing"), pipeline.tracking("orders", {"sent": 1}, 60)
+    yield pipeline.publish, {"stream": "orders", "data": {"id": 1}, "type": "t"}
+    yield pipeline.publish_many, {"stream": "orders", "events": [1], "type": "t"}
+    yield pipeline.dead_letters, {"stream": "orders", "group": "billing", "by": "a", "partition": 0}
+    yield pipeline.tracking, {"stream": "orders", "ranks": {"sent": 1}, "retention": 60}
+    yield pipeline.why, {"stream": "orders", "event": None, "level": None, "group": "", "partition": None}
+    yield pipeline.why, {"stream": "orders", "key": "a"}
+    yield pipeline.why, {"stream": "orders", "tenant": "a"}
+    yield status.stream, {"name": "orders", "partition": None}
+    yield status.existing, {"stream": "orders"}
+    yield status.levels, {"stream": "orders"}
+    yield status.find, {"stream": "orders", "ident": "nothing", "group": "", "depth": 10, "partition": None}
+    yield pauses.pause, {"group": "billing", "level": 0, "reason": "a"}
+    yield pauses.pause, {"tenant": "a"}
+    yield pauses.resume, {"group": "billing", "level": 0}
+    yield limits.set, {"name": "tenant", "rate": "1/s", "burst": 1, "key": "a"}
+    yield limits.throttle, {"name": "tenant", "key": "a", "seconds": 1}
+    yield limits.reset, {"name": "tenant", "key": "a"}
+    yield limits.waiting, {"limit": 5}
+    yield letters.page, {"where": None, "after": "", "limit": 5}
+    yield letters.look, {"where": None, "after": "", "limit": 5, "examine": 5}
+    yield letters.show, {"letter_id": "1-0"}
+    yield letters.count_matching, {"where": Filter(), "most": 5}
+    yield letters.replay, {"which": ["1-0"], "dry_run": True, "rate": None, "limit": 1}
+    yield letters.discard, {"which": ["1-0"], "dry_run": True}
+    yield letters.replay_edited, {"letter_id": "1-0", "data": 1}
+    yield lambda **given: list(letters.iterate(**given)), {"where": None, "after": ""}
+    yield lambda **given: list(letters.export(**given)), {"where": None}
+    yield lambda **given: list(letters.latest(**given)), {"most": 5}
+    yield cancellations.cancel, {"id": "nothing", "group": ""}
+    yield cancellations.cancel_many, {"ids": ["nothing"], "group": ""}
+    yield keys.list, {"limit": 5, "state": "held"}
+    yield keys.release, {"key": "a"}
+    yield keys.skip, {"key": "a"}
+    yield tracking.note, {"id": "a", "state": "sent", "facts": {"a": 1}, "fields": {"a": "b"}}
+    yield tracking.get, {"id": "a"}
+    yield tracking.link, {"name": "a", "id": "b"}
+    yield tracking.linked, {"name": "a"}
+    yield tracking.file, {"name": "a", "id": "b"}
+    yield tracking.filed, {"name": "a", "most": 5}
+    yield tracking.counted, {"names": ["a"]}
+    yield tracking.forget, {"ids": ["a"], "links": ["a"], "files": ["a"]}
+    yield pipeline.groups("orders").drop, {"group": "nothing", "force": False}
+
+
+def test_a_wrong_argument_gets_a_sentence(pipeline):
+    said = [f"{method.__qualname__}: {line}" for method, valid in methods(pipeline) for line in walk(method, valid)]
+    assert said == []
+
+
+def test_a_wrong_attribute_gets_a_sentence(pipeline):
+    for name in EventAttributes.__annotations__:
+        own = {"id": "a"} if name == "id" else {name: EVENT[name]}
+        assert list(walk(lambda **given: pipeline.publish("orders", 1, type="t", **given), own)) == []
+        assert list(walk(lambda **given: pipeline.publish_many("orders", [1, 2], type="t", **given), own)) == []
+        assert list(walk(lambda **given: pipeline.publish("orders", Event("t", 1, **given)), own)) == []
+
+
+def test_when_an_event_enters_its_stream_is_a_number_a_span_or_a_moment(pipeline):
+    hour = timedelta(hours=1)
+    for when in (3600, hour, datetime.now(UTC) + hour):
+        for receipt in (
+            pipeline.publish("later", 1, type="t", delay=when, expires=when),
+            *pipeline.publish_many("later", [1], type="t", delay=when),
+            *pipeline.publish_many("later", [Event("t", 1, delay=when)]),
+            pipeline.publish("later", Event("t", 1, delay=when), ),
+            pipeline.publish("later", 1, type="t", delay=when, dedup_id=repr(when)),
+        ):  # fmt: skip
+            assert receipt.entry_id == ""
+            [found] = pipeline.status().find("later", receipt.event_id)
+            assert (found.state, 3500 < found.due - datetime.now(UTC).timestamp() <= 3600.5) == ("scheduled", True)
+    over = datetime(2020, 1, 1, tzinfo=UTC)
+    assert pipeline.publish("later", 1, type="t", delay=over).entry_id
+    refused = "delay is a number of seconds from 0 to 1e+10, or a timedelta or a datetime with a zone"
+    for wrong in (datetime(2030, 1, 1), "5", True, -1):  # noqa: DTZ001 - that is what is refused
+        with pytest.raises(ConfigurationError, match=re.escape(refused)):
+            pipeline.publish("later", 1, type="t", delay=wrong)
+        with pytest.raises(ConfigurationError, match="expires is a number of seconds"):
+            pipeline.publish("later", 1, type="t", expires=wrong)
