@@ -15,6 +15,8 @@ from streams.rows import GroupRow, StreamRow, grouped
 
 FRESH = 2.0
 """Seconds for which one look at the server serves every viewer."""
+HEARD = 30.0
+"""Seconds without a word after which a worker counts as silent: three of its words are missing."""
 _REMEMBERED = 60.0
 
 
@@ -113,7 +115,7 @@ class Overview:
                 for hour in figures[HOUR]:
                     for name, count in hour.items():
                         view.hour[name] = view.hour.get(name, 0) + count
-                heard = [said for said in workers.values() if now - float(said.get("at", 0)) < MINUTE]
+                heard = [said for said in workers.values() if now - float(said.get("at", 0)) < HEARD]
                 view.workers, view.busy = len(heard), sum(int(said.get("busy", 0)) for said in heard)
                 view.incoming = self._incoming(row.stream, group)
             groups.append(view)

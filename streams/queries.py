@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from streams.broker.figures import DAY, HOUR, MINUTE, FigureStore
 from streams.broker.listing import Listed, Listing
@@ -23,7 +23,7 @@ from streams.keys import entry_order, member
 from streams.limits import LimitInfo
 from streams.masking import masked, one_line
 from streams.ordered_keys import OrderedKey
-from streams.overview import Overview, StreamView, grouped_views
+from streams.overview import HEARD, Overview, StreamView, grouped_views
 from streams.partitioned import partitions_of
 from streams.pipeline import Pipeline
 from streams.reason import Reason
@@ -32,6 +32,8 @@ from streams.status import EntryState, dead_state
 CHARTS = {"hour": (MINUTE, 60), "day": (HOUR, 24), "quarter": (DAY, 90)}
 """Charts: the span of one column, and how many there are."""
 _EXAMINED = 10.0
+_FORGOTTEN = 3600.0
+"""Seconds of silence after which a worker is shown no more; its consumers leave their groups about then, too."""
 _DEPTH = 2000
 _LONGEST_ID = 500
 """An entry's id, with its level or without: milliseconds from 2017 to 2033 and a number. No phone number has 13 digits
@@ -50,13 +52,22 @@ STATES = ("stored", "processing", "retrying", "scheduled")
 
 @dataclass(slots=True)
 class WorkerView:
-    """One worker of one group, as it said last; ``silent`` is seconds since then."""
+    """One worker of one group, as it said last.
+
+    Attributes:
+        stream, group, name: of the worker.
+        said: what it said; see ``docs/wire-format.md``.
+        silent: seconds since then. Workers speak every ten seconds.
+        state: ``alive``, or ``silent`` after 30 seconds: killed, cut off, or stopped with its machine. One that was
+            silent for an hour is left out.
+    """
 
     stream: str
     group: str
     name: str
     said: Mapping[str, Any]
     silent: float
+    state: Literal["alive", "silent"] = "alive"
 
 
 @dataclass(slots=True)
@@ -224,7 +235,10 @@ class Queries:
         return {place: max(0.0, self._now - since) for row in rows for place, since in row.get("runs", {}).items()}
 
     async def workers(self) -> list[WorkerView]:
-        """Who works, on every group; of shards that are away nothing is told, and they are in ``away``."""
+        """Who works, on every group; of shards that are away nothing is told, and they are in ``away``.
+
+        Those that went without a word are among them for an hour, the living first.
+        """
         groups = {view.row.stream: [group.group for group in view.row.groups] for view in await self.overview()}
         found, _ = await each(self._pipeline.broker, groups, lambda stream: self._workers(stream, groups[stream]))
         return [worker for some in found for worker in some]
@@ -232,11 +246,18 @@ class Queries:
     async def _workers(self, stream: str, groups: Sequence[str]) -> list[WorkerView]:
         found = []
         for group in filter(None, groups):
-            said = await self._figures(stream, group).workers()
-            for name, row in sorted(said.items()):
-                silent = max(0.0, self._now - float(row.get("at", 0)))
-                found.append(WorkerView(stream, group, name, row, silent))
+            found += await self.workers_of(stream, group)
         return found
+
+    async def workers_of(self, stream: str, group: str) -> list[WorkerView]:
+        """The same of one group. One command."""
+        found = []
+        for name, row in sorted((await self._figures(stream, group).workers()).items()):
+            silent = max(0.0, self._now - float(row.get("at", 0)))
+            state: Literal["alive", "silent"] = "alive" if silent < HEARD else "silent"
+            if silent < _FORGOTTEN:
+                found.append(WorkerView(stream, group, name, row, silent, state))
+        return sorted(found, key=lambda worker: worker.state)
 
     async def audit(
         self, stream: str, before: str, most: int, partition: int | None = None

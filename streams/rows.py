@@ -71,6 +71,8 @@ class StreamRow:
         groups: its groups.
         paused: every pause: who, since when and why.
         partitions: its partitions, each with its own figures; empty where it is not spread.
+        undeclared: levels that no producer or worker of this package declared, from -10 to 100, to how many events
+            another program put there; nothing reads them.
     """
 
     stream: str
@@ -79,6 +81,7 @@ class StreamRow:
     groups: list[GroupRow]
     paused: list[Pause] = field(default_factory=list)
     partitions: list[StreamRow] = field(default_factory=list)
+    undeclared: dict[int, int] = field(default_factory=dict)
 
 
 class Survey(NamedTuple):
@@ -114,7 +117,8 @@ def stream_row(status: StreamStatus, now: float) -> StreamRow:
         ]
         held = {name: count for name, (count, _) in group.consumers.items()}
         groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers), held))
-    return StreamRow(status.stream, sum(status.stored.values()), status.scheduled, groups, paused)
+    stored = sum(status.stored.values())
+    return StreamRow(status.stream, stored, status.scheduled, groups, paused, undeclared=status.undeclared)
 
 
 def total_row(stream: str, rows: Sequence[StreamRow]) -> StreamRow:
@@ -130,7 +134,13 @@ def total_row(stream: str, rows: Sequence[StreamRow]) -> StreamRow:
         [_total_group(name, some) for name, some in sorted(groups.items())],
         all_pauses([row.paused for row in rows]),
         list(rows),
+        _sums([row.undeclared for row in rows]),
     )
+
+
+def _sums(counts: Sequence[Mapping[int, int]]) -> dict[int, int]:
+    levels = sorted({level for count in counts for level in count})
+    return {level: sum(count.get(level, 0) for count in counts) for level in levels}
 
 
 def grouped(rows: Sequence[StreamRow]) -> list[StreamRow]:

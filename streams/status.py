@@ -132,7 +132,7 @@ class Status:
     async def stream(self, name: str, *, partition: int | None = None) -> StreamRow:
         """One stream: all of its partitions in sum, or one of them.
 
-        4 commands, 2 per level, and 3 per level and group, for each partition; independent of how much is stored.
+        5 commands, 2 per level, and 3 per level and group, for each partition; independent of how much is stored.
 
         Raises:
             NotFound: there is no such stream, or no partition of that number.

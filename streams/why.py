@@ -166,6 +166,7 @@ class _Partition:
         self._inspecting = Inspecting(broker)
         self._status = Status(broker)
         self._levels: list[int] = []
+        self._undeclared: Mapping[int, int] = {}
         self._waits: Waits
         self._groups: Mapping[str, Mapping[int, Mapping[str, Any]]] = {}
         self._scenes: dict[str, Scene] = {}
@@ -176,6 +177,7 @@ class _Partition:
             names = ", ".join(self._groups) or "none"
             raise NotFound(f"stream {self._stream!r} has no group {group!r}; it has: {names}")
         groups = [group] if group else list(self._groups)
+        self._undeclared = await self._inspecting.undeclared(self._stream, self._levels)
         if wanted.event:
             return Reasons(tuple(await self._event(wanted.event, groups, group)))
         return await self._several(wanted, groups)
@@ -219,6 +221,9 @@ class _Partition:
             for place in await places_of(self._inspecting, self._stream, name, self._levels):
                 if reason := await self._ungrouped(place):
                     return [reason]
+        for level, entry_id in await places_of(self._inspecting, self._stream, name, list(self._undeclared), _DEPTH):
+            if await self._inspecting.entry(self._stream, level, entry_id) is not None:
+                return [self._unread(level, entry_id)]
         return [await self._judge("", Found("unknown", None, name))]
 
     async def _state(self, state: EntryState) -> Reason | None:
@@ -240,6 +245,8 @@ class _Partition:
                 looked = False
             elif len(reasons) >= self._most:
                 more += 1
+            elif place[0] in self._undeclared and not place[2]:
+                reasons.append(self._unread(*place[:2]))
             else:
                 reasons += await self._in_groups(place, groups)
         return Reasons(tuple(reasons[: self._most]), more, looked)
@@ -256,7 +263,7 @@ class _Partition:
 
     async def _matching(self, wanted: Wanted) -> AsyncIterator[tuple[int, str, bool] | None]:
         """Level, id and whether it is scheduled, of each event that is wanted; None: not all were looked at."""
-        for level in sorted(self._levels, reverse=True):
+        for level in sorted({*self._levels, *self._undeclared}, reverse=True):
             if wanted.level in (None, level):
                 async for place in self._stored(wanted, level):
                     yield place
@@ -288,12 +295,21 @@ class _Partition:
         reason = judge(Case(scene, Wait(found), self._patience, self._broker.namespace))
         return replace(reason, event_id=ident(event_id(found) or name))
 
+    def _unread(self, level: int, entry_id: str) -> Reason:
+        """An event on a level that nobody declared."""
+        declared = ", ".join(map(str, self._levels))
+        wanted = ",".join(map(str, sorted({*self._levels, level})))
+        sentence = (
+            f"no worker looks at level {level}, which no program of this package declared: the levels are {declared}; "
+            f"workers started with STREAMS_LEVELS={wanted} handle what is there"
+        )
+        facts = {"levels": self._levels, "workers": []}
+        return Reason("level-unserved", sentence, self._stream, "", level, entry_id, facts=facts)
+
     async def _ungrouped(self, place: tuple[int, str]) -> Reason | None:
         level, entry_id = place
-        rows = await self._broker.control.call(
-            "XRANGE", self._broker.keys(self._stream).level(level), entry_id, entry_id
-        )
-        return await self._judge("", Found("pending", level, entry_id, fields=rows[0][1])) if rows else None
+        fields = await self._inspecting.entry(self._stream, level, entry_id)
+        return await self._judge("", Found("pending", level, entry_id, fields=fields)) if fields is not None else None
 
     async def _judged(self, group: str, place: tuple[int, str]) -> Reason | None:
         """One entry in one group; None: the group is not there on its level."""

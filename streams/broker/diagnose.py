@@ -16,6 +16,7 @@ from streams.broker.access import PROBE
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command, Script
 from streams.broker.strays import Straying, Strays, Unreadable, read_unreadable
+from streams.broker.undeclared import probe, stored_there
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, CommandRefused
 from streams.keys import PARKED, WAITING, Keys
 
@@ -101,6 +102,8 @@ class StreamFacts:
     """Permissions without which a part was not looked at."""
     missing: list[str] = field(default_factory=list)
     """Groups that are declared and exist on no level."""
+    undeclared: dict[int, int] = field(default_factory=dict)
+    """Levels that nobody declared, to how many entries are there."""
 
 
 class Diagnosing:
@@ -160,7 +163,7 @@ class Diagnosing:
         return int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamFacts | Denied:
-        """One stream: 4 commands, 5 per level, 4 more per level and group, 7 per group, in two round trips.
+        """One stream: 5 commands, 5 per level, 4 more per level and group, 7 per group, in two round trips.
 
         Keys of a wrong kind are named and not asked further.
         """
@@ -184,6 +187,8 @@ class Diagnosing:
             if not isinstance(groups, BrokerError):
                 places += [(level, _pairs(row)) for row in groups]
             _weigh(facts, level, memory, weighed)
+        probed = (await self._ask([probe(keys, levels)]))[0]
+        facts.undeclared = await stored_there(self._ask, keys, levels, probed)
         if not await self._groups(facts, keys, places):
             return Denied("xinfo|consumers, xrange, zrange and hgetall")
         return facts

@@ -14,7 +14,16 @@ from streams.broker.connection import Broker
 from streams.broker.errands import PATIENCE
 from streams.broker.pauses import Stored, stored_pauses
 from streams.broker.scripts import Command, Script
-from streams.errors import BrokerError, BrokerUnavailable, CommandRefused, GroupMissing, InvalidName, NotFound
+from streams.broker.undeclared import probe, stored_there
+from streams.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    CommandRefused,
+    GroupMissing,
+    InvalidName,
+    NotFound,
+    WrongKeyType,
+)
 from streams.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, entry_order, index_key, parse_member
 from streams.partitions import Partitions
 
@@ -61,6 +70,8 @@ class StreamStatus:
     scheduled: int
     groups: list[GroupStatus]
     paused: list[Stored]
+    undeclared: dict[int, int] = field(default_factory=dict)
+    """Levels that nobody declared, to how many entries are there."""
 
 
 @dataclass(slots=True)
@@ -145,11 +156,12 @@ class Inspecting:
         )
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamStatus:
-        """The status of one stream. Commands: 2, 2 per level, and 3 per level and group, in three round trips."""
+        """The status of one stream. Commands: 3, 2 per level, and 3 per level and group, in three round trips."""
         keys = self._broker.keys(name)
         commands: list[Command] = [("ZCARD", keys.scheduled()), ("HGETALL", keys.paused())]
         for level in levels:
             commands += [("XLEN", keys.level(level)), ("XINFO", "GROUPS", keys.level(level))]
+        commands.append(probe(keys, levels))
         replies = await self._replies(commands, (GroupMissing, CommandRefused))
         stored = {level: replies[2 + 2 * i] or 0 for i, level in enumerate(levels)}
         rows: dict[str, dict[int, dict[str, Any]]] = {}
@@ -158,7 +170,17 @@ class Inspecting:
                 info = _pairs(row)
                 rows.setdefault(info["name"].decode(), {})[level] = info
         groups = [await self._group(keys, group, found, stored, len(rows)) for group, found in sorted(rows.items())]
-        return StreamStatus(name, stored, replies[0] or 0, groups, stored_pauses(replies[1] or []))
+        undeclared = await stored_there(self._tolerantly, keys, levels, replies[-1])
+        return StreamStatus(name, stored, replies[0] or 0, groups, stored_pauses(replies[1] or []), undeclared)
+
+    async def undeclared(self, name: str, levels: Sequence[int]) -> dict[int, int]:
+        """Levels of a stream that nobody declared, to how many entries are there. One command, more where there are."""
+        keys = self._broker.keys(name)
+        answer = (await self._tolerantly([probe(keys, levels)]))[0]
+        return await stored_there(self._tolerantly, keys, levels, answer)
+
+    async def _tolerantly(self, commands: list[Command]) -> list[Any]:
+        return await self._replies(commands, (WrongKeyType, CommandRefused))
 
     async def _group(
         self, keys: Keys, group: str, found: dict[int, dict[str, Any]], stored: dict[int, int], groups: int
@@ -281,6 +303,11 @@ class Inspecting:
             )
             found += [word.decode() for word in await self._link.call(*command)]
         return found
+
+    async def entry(self, stream: str, level: int, entry_id: str) -> Sequence[bytes] | None:
+        """The fields of one stored entry; None: it is not there. One command."""
+        rows = await self._link.call("XRANGE", self._broker.keys(stream).level(level), entry_id, entry_id)
+        return rows[0][1] if rows else None
 
     async def scan(self, stream: str, level: int, after: str, most: int) -> list[tuple[str, Sequence[bytes]]]:
         """Entries of a level with ids above ``after`` ('' for the beginning). One command, ``most`` entries."""

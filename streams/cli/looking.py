@@ -36,7 +36,9 @@ FIND_HELP = (
     " most 20 streams." + examples("streams find 7d3e5f0a1b2c3d4e-1", "streams find acme --stream orders --json")
 )
 WORKERS_HELP = (
-    "Show who works for which group, as they said within the last ten seconds."
+    "Show who works for which group, as they said last; they speak every ten seconds."
+    "\n\nA worker that has said nothing for 30 seconds is marked silent: it was killed, cut off, or stopped with its"
+    " machine. After an hour it is shown no more."
     "\n\nWith --in-hand also what each has in hand, what runs longest first: for how long its handler runs at least,"
     " and when its lease was renewed last." + examples("streams workers", "streams workers --in-hand --json")
 )
@@ -113,8 +115,9 @@ def workers(
     made = table("WORKER", "GROUP", "HOST", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">RUNS FOR", ">LAST HEARD OF")
     for worker, items in found:
         said = worker.said
+        mark = "[red]silent[/] " if worker.state == "silent" else ""
         made.add_row(
-            cell(worker.name), cell(f"{worker.stream}/{worker.group}"), cell(said.get("host", "")),
+            mark + cell(worker.name), cell(f"{worker.stream}/{worker.group}"), cell(said.get("host", "")),
             cell(said.get("version", "")), f"{said.get('busy', 0)} / {said.get('concurrency', 0)}",
             str(said.get("done", 0)), str(said.get("rate", "")), "",
             span(worker.silent),

@@ -42,7 +42,8 @@ HELP = (
     "Show every stream: what waits, runs, is retried and died."
     "\n\nOne line per level of each group. OLDEST is the age of the oldest unfinished event; LAG is the server's own"
     " count of events that the group has not read. SCHEDULED belongs to the stream, DEAD and CONSUMERS to the group."
-    " Levels that are paused say so, and below stands by whom, since when and why."
+    " Levels that are paused say so, and below stands by whom, since when and why. Below stands, too, what another"
+    " program put on a level that no worker reads."
     " The cost does not grow with what is stored."
     + examples("streams ls", "streams ls orders --watch", "streams ls --json | jq '.streams[].groups[].dead'")
 )
@@ -95,14 +96,24 @@ def as_plain(row: StreamRow) -> dict[str, Any]:
 
 
 def overview(rows: list[StreamRow]) -> Group:
-    """The table, and below it what is paused, by whom, since when and why."""
+    """The table, and below it what is paused, by whom, since when and why, and what nobody reads."""
     told = grouped(rows)
     lines = [
         Text(f"paused: {named(row.stream, pause)}, {story(pause)}", style="yellow")
         for row in told
         for pause in row.paused
     ]
+    lines += [Text(nobody_reads(row), style="red") for row in told if row.undeclared]
     return Group(streams_table(told), *([Text(), *lines] if lines else []))
+
+
+def nobody_reads(row: StreamRow) -> str:
+    """What another program put where no worker looks, and what to do."""
+    there = ", ".join(f"{count:,} on level {level}" for level, count in row.undeclared.items())
+    levels = sorted({level.level for group in row.groups for level in group.levels})
+    todo = f"publish on {', '.join(map(str, levels))}" if levels else "publish on a level that is declared"
+    wanted = ",".join(map(str, sorted({*levels, *row.undeclared})))
+    return f"nobody reads: {row.stream}, {there}; {todo}, or start the workers with STREAMS_LEVELS={wanted}"
 
 
 def streams_table(rows: list[StreamRow]) -> Table:

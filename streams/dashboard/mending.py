@@ -143,7 +143,10 @@ class Mending:
 
     async def worker(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """What a worker has in hand."""
-        items = await self._queries.in_hand(*await self._group(request), ident_of(request))
+        stream, group = await self._group(request)
+        name = ident_of(request)
+        items = await self._queries.in_hand(stream, group, name)
+        known = {worker.name: worker for worker in await self._queries.workers_of(stream, group)}
         rows = [
             {
                 "entry": f"{item.listed.level}|{item.listed.place}", "event_id": item.event_id,
@@ -152,7 +155,9 @@ class Mending:
             }
             for item in items
         ]  # fmt: skip
-        return 200, {"in_hand": rows}
+        worker = known.get(name)
+        state, silent = (worker.state, round(worker.silent, 1)) if worker else ("unknown", None)
+        return 200, {"in_hand": rows, "state": state, "silent": silent}
 
     async def search(self, _: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Find events."""

@@ -14,7 +14,8 @@ SERVER_CODES = (
     "clock", "shard-away", "streams", "permissions", "excess", "plain-text", "default-user",
 )  # fmt: skip
 STREAM_CODES = (
-    "stream", "key-type", "level-unserved", "level-gone", "group-missing", "abandoned", "stuck", "dead-consumer",
+    "stream", "key-type", "level-unserved", "level-undeclared", "level-gone", "group-missing", "abandoned", "stuck",
+    "dead-consumer",
     "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
     "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost", "runnable-but-waiting",
     "long-running", "unreadable-rows", "orphaned", "workers-disagree",

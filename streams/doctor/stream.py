@@ -57,6 +57,14 @@ def _levels(facts: StreamFacts) -> Iterator[Finding]:
             what = f"{stored} events wait on level {level}, and no group reads it"
             todo = "give workers and producers the same STREAMS_LEVELS, or start a worker"
             yield Finding("level-unserved", "critical", facts.stream, what, todo)
+    for level, count in sorted(facts.undeclared.items(), reverse=True):
+        what = f"{count} events were put on level {level}, which no producer or worker of this package declared"
+        wanted = ",".join(map(str, sorted({*facts.stored, level})))
+        declared = ", ".join(map(str, sorted(facts.stored)))
+        todo = (
+            f"let that program use one of {declared}; workers started with STREAMS_LEVELS={wanted} handle what is there"
+        )
+        yield Finding("level-undeclared", "critical", facts.stream, what, todo)
 
 
 def _group(

@@ -229,7 +229,7 @@ async def test_the_cost_does_not_grow_with_what_is_stored(make_server, binary, n
     with server.client() as client:
         asks = depends_on_default_user({name: str(value) for name, value in client.info().items()})
     levels = 4
-    documented = 6 + 6 * asks + len(ROLES["worker"]) + 3 + 6 + 5 * levels + 4 * levels + 7
+    documented = 6 + 6 * asks + len(ROLES["worker"]) + 3 + 7 + 5 * levels + 4 * levels + 7
     documented += 2 + levels + 2 * levels + 2  # What waits although nothing holds it.
     documented += 1  # What workers say.
     assert few[0] == many[0] == documented

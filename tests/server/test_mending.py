@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 from streams import DeadLetters, Event, EventError, Filter, NotFound, NotWaiting, Pipeline, Producer, Reject, Settings
 from streams.broker.listing import Listing
+from streams.cli.app import app
 from streams.doctor import Bounds, Doctor, Finding
 from streams.impatience import Impatience
 from streams.keys import PARKED, WAITING
@@ -310,3 +313,19 @@ async def test_incoming_is_counted_between_looks(server, namespace, monkeypatch)
         assert await incoming() == 5.0
         now[0] += 10.0
         assert await incoming() == 2.5
+
+
+async def test_workers_that_went_without_a_word_are_marked_and_then_left_out(server, namespace):
+    async with pipeline_on(server, namespace) as pipeline:
+        await pipeline.publish("s", 1, type="t")
+        call, keys, now = pipeline.broker.control.call, pipeline.broker.keys("s"), pipeline.broker.clock.now()
+        await call("XGROUP", "CREATE", keys.level(0), "g", "0")
+        for name, silent in (("killed", 64), ("lives", 1), ("forgotten", 3601)):
+            await call("HSET", keys.workers("g"), name, orjson.dumps({"at": now - silent, "concurrency": 3}))
+        found = await Queries(pipeline).workers()
+        assert [(worker.name, worker.state) for worker in found] == [("lives", "alive"), ("killed", "silent")]
+    environ = {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace}
+    told = await asyncio.to_thread(CliRunner().invoke, app, ["workers"], env=environ)
+    assert re.search(r"^lives +s/g", told.stdout, re.MULTILINE)
+    assert re.search(r"^silent killed +s/g", told.stdout, re.MULTILINE)
+    assert "forgotten" not in told.stdout

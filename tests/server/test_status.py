@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
 from streams import Broker, DeadLetters, Event, Filter, Levels, NotFound, Producer, Scheduler, Status
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.settle import Buried, Postponed, Settling
+from streams.cli.ls import overview
 from streams.declaration import Declaration, Retention
+from streams.doctor import Doctor
 from streams.errors import InvalidName
 from streams.retry import AttemptRecord
 from streams.status import EntryState
+from streams.why import Wanted, Why
 from tests.conftest import eventually
 
 LEVELS = Levels()
@@ -286,3 +290,28 @@ async def test_looking_costs_the_same_however_much_is_stored(server, broker):
         await Producer(broker, "s").publish_many(range(3_000), type="t")
         await fetch(broker, 2_000)
         assert await commands() == few
+
+
+async def test_what_another_program_put_on_a_level_of_its_own_is_shown(broker, server):
+    await Producer(broker, "s").publish({}, type="t")
+    await fetch(broker, 0)
+    with server.client() as client:
+        entry = client.xadd(broker.keys("s").level(3), {"type": "t", "data": "{}", "id": "foreign-1"}).decode()
+        client.xadd(broker.keys("s").level(-2), {"type": "t", "data": "{}"}, id="1-1")
+        client.set(broker.keys("s").level(4), "no stream")
+    row = await Status(broker).stream("s")
+    assert row.undeclared == {-2: 1, 3: 1}
+    shown = Console(width=200)
+    with shown.capture() as captured:
+        shown.print(overview([row]))
+    assert "nobody reads: s, 1 on level -2, 1 on level 3" in captured.get()
+    assert "STREAMS_LEVELS=-2,0,1,3,5,10" in captured.get()
+    found = [finding for finding in await Doctor(broker).examine("s") if finding.code == "level-undeclared"]
+    assert [(finding.severity, finding.what.split(",")[0]) for finding in found] == [
+        ("critical", "1 events were put on level 3"),
+        ("critical", "1 events were put on level -2"),
+    ]
+    for wanted in (Wanted(level=3), Wanted(event=entry), Wanted(event="foreign-1")):
+        [reason] = (await Why(broker, "s").ask(wanted)).reasons
+        assert (reason.state, reason.level, reason.entry_id) == ("level-unserved", 3, entry)
+        assert "no worker looks at level 3" in reason.sentence
