@@ -85,6 +85,20 @@ class DeadLetter:
         return plain
 
 
+REASONS = (
+    "retries-used-up",
+    "stalled",
+    "rejected",
+    "not-retryable",
+    "malformed",
+    "too-large",
+    "expired",
+    "invalid",
+    "no-handler",
+)
+"""Why letters die; a retry policy of an application may have words of its own besides."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which dead letters are meant; what is not given does not narrow.

@@ -3,6 +3,7 @@
     StreamsError
     ├── ConfigurationError          a setting, URL or argument that cannot be right
     │   ├── InvalidName             a stream, group or consumer name outside the allowed alphabet
+    │   ├── AddressTaken            an address cannot be listened on: another program does, or it is not ours
     │   └── NoServer                no server binary for the embedded server, or it did not start
     ├── EventError
     │   ├── MalformedEvent          a stored entry that cannot be read as an event
@@ -65,6 +66,10 @@ class ConfigurationError(StreamsError, ValueError):
 
 class InvalidName(ConfigurationError):
     """A name does not match ``[A-Za-z0-9][A-Za-z0-9._-]{0,99}``."""
+
+
+class AddressTaken(ConfigurationError):
+    """An address cannot be listened on: another program serves there, or this one may not."""
 
 
 class NoServer(ConfigurationError):

@@ -7,6 +7,7 @@ import signal
 import sys
 from types import FrameType
 
+from streams.cli.encoding import take_what_there_is
 from streams.cli.exit_codes import Exit, exit_code
 from streams.errors import StreamsError
 
@@ -24,6 +25,7 @@ def main() -> None:
         sys.exit(Exit.USAGE)
     # Not Python's own handler: asyncio would replace that one, and Ctrl-C would not end a wait for standard input.
     signal.signal(signal.SIGINT, _interrupt)
+    take_what_there_is()
     try:
         app(prog_name="streams")
     except SystemExit as end:

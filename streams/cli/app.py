@@ -48,7 +48,6 @@ app = typer.Typer(
     epilog=f"[bold]Exit codes[/]\n\n{_CODES}",
     rich_markup_mode="rich",
     no_args_is_help=True,
-    add_completion=False,
     # A traceback with local variables would show what was published.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

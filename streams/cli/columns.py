@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
+from rich.table import Column as RichColumn
+from rich.table import Table
+from rich.text import Text
 
 _GAP = " "
 
@@ -84,3 +87,59 @@ def _fitting(columns: list[Column], width: int) -> list[tuple[Column, int]]:
         if over <= 0 or least.rank == 0:
             return list(zip(columns, sizes, strict=True))
         columns = [column for column in columns if column is not least]
+
+
+def fitted(made: Table, width: int, *, names: Mapping[str, int], spare: Sequence[str]) -> Table:
+    """A table in a terminal of so many cells: numbers are never cut, names in the middle, and columns are left out.
+
+    Args:
+        made: the table, of cells with markup.
+        width: of the terminal.
+        names: titles of columns that may be shortened, to the cells that each keeps. What comes last in its row is
+            shortened at its end, for it is a sentence.
+        spare: titles of columns that may be left out, the first of them first.
+
+    Returns:
+        The table itself if it fits; else another one, whose caption says what is left out.
+    """
+    rows = {_title(column): [Text.from_markup(str(cell)) for cell in column.cells] for column in made.columns}
+    sizes = {name: max(map(cell_len, (name, *(cell.plain for cell in cells)))) for name, cells in rows.items()}
+    if sum(sizes.values()) + 2 * (len(sizes) - 1) <= width:
+        return made
+    left_out: list[str] = []
+    for name in (*spare, ""):
+        kept = [title for title in sizes if title not in left_out]
+        least = sum(min(sizes[title], names.get(title, sizes[title])) for title in kept) + len(kept) - 1
+        if least <= width or not name:
+            break
+        left_out.append(name)
+    over = sum(sizes[title] for title in kept) + len(kept) - 1 - width
+    while over > 0 and (loose := [name for name in kept if name in names and sizes[name] > names[name]]):
+        widest = max(loose, key=lambda name: sizes[name] - names[name])
+        sizes[widest] -= 1
+        over -= 1
+    narrow = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", title=made.title)
+    narrow.title_justify, narrow.title_style = made.title_justify, made.title_style
+    for column in made.columns:
+        if _title(column) in kept:
+            narrow.add_column(_title(column), justify=column.justify, no_wrap=True)
+    cells = [[_cut(cell, sizes[name], keeps_end=name != kept[-1]) for cell in rows[name]] for name in kept]
+    for row in zip(*cells, strict=True):
+        narrow.add_row(*row)
+    if left_out:
+        narrow.caption = f"[dim]no room for: {', '.join(left_out)}[/]"
+        narrow.caption_justify = "left"
+    return narrow
+
+
+def _title(column: RichColumn) -> str:
+    return str(column.header)
+
+
+def _cut(text: Text, width: int, *, keeps_end: bool) -> Text:
+    if cell_len(text.plain) <= width:
+        return text
+    if cell_len(text.plain) != len(text.plain):  # Of wide characters the style is worth less than the width.
+        return Text(shortened(text.plain, width, keeps_end=keeps_end))
+    tail = (width - 1) // 2 if keeps_end else 0
+    return Text.assemble(text[: width - 1 - tail], "…", text[len(text) - tail :] if tail else "")

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -22,6 +22,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from streams.broker.shards import Away
+from streams.cli import completing
+from streams.cli.columns import fitted
+from streams.cli.encoding import as_written
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError, NotFound
 from streams.masking import masked
@@ -61,7 +64,10 @@ Waiting = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for programs.")]
-StreamName = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.", show_default=False)]
+StreamName = Annotated[
+    str,
+    typer.Argument(metavar="STREAM", help="The stream's name.", show_default=False, autocompletion=completing.streams),
+]
 PartitionNumber = Annotated[
     int | None,
     typer.Option(
@@ -69,8 +75,13 @@ PartitionNumber = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
-GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="The group's name.", show_default=False)]
+GroupName = Annotated[
+    str,
+    typer.Argument(metavar="GROUP", help="The group's name.", show_default=False, autocompletion=completing.groups),
+]
 
+_NO_EDGE = 100_000
+"""Width of what is no terminal: nothing is shortened for it."""
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _PUBLIC = frozenset(
     {"time", "datacontenttype", "dataschema", "traceparent", "tracestate", "max_retries", "retry_delay", "expires",
@@ -161,7 +172,13 @@ def tell_away(away: Sequence[Away]) -> None:
 
 def stdout() -> Console:
     """The console for results. Into a pipe or file lines are as long as they need to be."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 200, emoji=False)
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _NO_EDGE, emoji=False)
+
+
+def show_table(made: Table, *, names: Mapping[str, int], spare: Sequence[str]) -> None:
+    """A table on standard output: whole in a pipe; in a terminal as much of it as there is room for; see ``fitted``."""
+    console = stdout()
+    console.print(fitted(made, console.width, names=names, spare=spare))
 
 
 def stderr() -> Console:
@@ -182,7 +199,8 @@ def remark(text: str) -> None:
 def write_json(value: Any, *, pretty: bool = True) -> None:
     """One JSON document, or one line of JSON lines."""
     option = orjson.OPT_INDENT_2 if pretty else 0
-    sys.stdout.write(orjson.dumps(value, option=option | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+    text = orjson.dumps(value, option=option | orjson.OPT_NON_STR_KEYS).decode()
+    sys.stdout.write(as_written(text, sys.stdout) + "\n")
 
 
 def table(*columns: str, title: str = "") -> Table:

@@ -24,6 +24,7 @@ from streams.cli.common import (
     remark,
     run,
     say,
+    show_table,
     stdout,
     tell_missing,
     write_json,
@@ -44,10 +45,12 @@ from streams.cli.dead_options import (
     Type,
     Until,
     Yes,
+    check_reason,
     choice,
     filter_of,
 )
 from streams.cli.dead_output import letter_facts, letters_table, plain_letter
+from streams.cli.encoding import as_written
 from streams.cli.exit_codes import Exit
 from streams.cli.show import errors_table
 from streams.dead_letter import DeadLetter, Filter
@@ -105,6 +108,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
             letters = pipeline.dead_letters(stream, group, partition=partition)
+            await check_reason(letters, where)
             found, away = await in_part(letters.page(where, after=after, limit=limit))
             total, _ = await in_part(letters.count())
             return found, total, pipeline.broker.clock.now(), away
@@ -117,7 +121,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
         tell_missing(stream, away)
         return
     if found:
-        stdout().print(letters_table(found, now))
+        show_table(letters_table(found, now), names={"TYPE": 8, "LAST ERROR": 16}, spare=("LEVEL", "TRIES"))
     remark(
         f"{len(found)} shown of {total} dead letters of {stream}/{group}"
         + (f"; go on with --after {more}" if more else "")
@@ -213,6 +217,7 @@ def replay(  # noqa: PLR0913 - each is an option of the command
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
             letters = pipeline.dead_letters(stream, group, by=person(), partition=partition)
+            await check_reason(letters, where)
             planned = await letters.replay(which, dry_run=True, limit=limit)
             if dry_run or planned.matched == 0:
                 return planned.matched, 0
@@ -272,6 +277,7 @@ def discard(  # noqa: PLR0913 - each is an option of the command
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
             letters = pipeline.dead_letters(stream, group, by=person(), partition=partition)
+            await check_reason(letters, where)
             planned = await letters.discard(which, dry_run=True)
             if dry_run or planned == 0:
                 return planned
@@ -322,8 +328,10 @@ def export(  # noqa: PLR0913 - each is an option of the command
         count = 0
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
-            async for letter in pipeline.dead_letters(stream, group, partition=partition).export(where):
-                target.write(orjson.dumps(letter).decode() + "\n")
+            letters = pipeline.dead_letters(stream, group, partition=partition)
+            await check_reason(letters, where)
+            async for letter in letters.export(where):
+                target.write(as_written(orjson.dumps(letter).decode(), target) + "\n")
                 count += 1
         return count
 

@@ -17,7 +17,6 @@ def letters_table(letters: list[DeadLetter], now: float) -> Table:
     is_spread = len({letter.stream for letter in letters}) > 1
     where = (">PARTITION",) if is_spread else ()
     made = table("ID", *where, "AGE", "REASON", ">LEVEL", "TYPE", ">TRIES", "*LAST ERROR")
-    made.columns[4 + len(where)].max_width = 20
     for letter in letters:
         made.add_row(
             letter.id,

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from streams.errors import (
     AccessDenied,
+    AddressTaken,
     BrokerUnavailable,
     ConfigurationError,
     GroupMissing,
@@ -29,6 +30,7 @@ class Exit(IntEnum):
     UNREACHABLE = 4
     FULL = 5
     UNKNOWN = 6
+    TAKEN = 7
     FORCED = 70
     CRASHING = 71
     INTERRUPTED = 130
@@ -42,6 +44,7 @@ MEANINGS = {
     Exit.UNREACHABLE: "the server, or a shard, cannot be reached (the rest is shown), or it denies access",
     Exit.FULL: "the stream or the server is full; nothing was dropped",
     Exit.UNKNOWN: "an answer was lost: events may be stored or not",
+    Exit.TAKEN: "the port or address to serve on is in use, or may not be used",
     Exit.FORCED: "a worker ended without a handler that did not let go",
     Exit.CRASHING: "a process of a worker ended again and again before it began",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
@@ -49,6 +52,7 @@ MEANINGS = {
 
 _BY_ERROR: tuple[tuple[type[StreamsError], Exit], ...] = (
     (NoServer, Exit.UNREACHABLE),
+    (AddressTaken, Exit.TAKEN),
     (ConfigurationError, Exit.USAGE),
     (NotFound, Exit.NOT_FOUND),
     (GroupMissing, Exit.NOT_FOUND),

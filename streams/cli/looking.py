@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from streams.broker.shards import Away
 from streams.cli.common import (
@@ -20,6 +21,7 @@ from streams.cli.common import (
     moment,
     remark,
     run,
+    show_table,
     span,
     stdout,
     table,
@@ -47,6 +49,10 @@ AUDIT_HELP = (
     "\n\nWho put events back, cancelled, paused or looked at a body: in terminals, on the dashboard and by the API."
     + examples("streams audit orders", "streams audit orders --limit 200 --json")
 )
+
+
+_UNUSED = {True: (), False: ("RUNS FOR",)}
+"""Columns that say nothing without what is in hand."""
 
 
 def find(
@@ -112,6 +118,13 @@ def workers(
         write_json({"workers": plain, "away": [shard.as_plain() for shard in away]})
         tell_away(away)
         return
+    names = {"WORKER": 14, "GROUP": 10, "HOST": 6}
+    show_table(workers_table(found), names=names, spare=("VERSION", "HOST", *_UNUSED[in_hand], "DONE", "DONE/S"))
+    tell_away(away)
+
+
+def workers_table(found: list[tuple[WorkerView, list[Item]]]) -> Table:
+    """One line for each worker, and one for each event that it has in hand."""
     made = table("WORKER", "GROUP", "HOST", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">RUNS FOR", ">LAST HEARD OF")
     for worker, items in found:
         said = worker.said
@@ -126,8 +139,7 @@ def workers(
             runs = "" if item.runs is None else span(item.runs)
             what = cell(ident(item.event_id)), cell(shown(item.type))
             made.add_row("", *what, "", "", "", "", runs, span(item.listed.silent))
-    stdout().print(made)
-    tell_away(away)
+    return made
 
 
 def audit(  # noqa: PLR0913 - each is an option of the command

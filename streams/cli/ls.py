@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.broker.shards import Away, each
+from streams.cli import completing
+from streams.cli.columns import fitted
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -48,11 +50,16 @@ HELP = (
     + examples("streams ls", "streams ls orders --watch", "streams ls --json | jq '.streams[].groups[].dead'")
 )
 _REFRESH = 1.0
+_NAMES = {"STREAM": 8, "GROUP": 8}
+_SPARE = ("LAG", "SCHEDULED", "CONSUMERS", "OLDEST")
 
 
 def ls(
     stream: Annotated[
-        str | None, typer.Argument(metavar="[STREAM]", help="One stream only.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[STREAM]", help="One stream only.", show_default=False, autocompletion=completing.streams
+        ),
     ] = None,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")] = False,
@@ -82,7 +89,7 @@ def ls(
             plain = {"streams": [as_plain(row) for row in rows], "totals": totals}
             write_json(plain | {"away": [shard.as_plain() for shard in away]})
         elif rows:
-            stdout().print(overview(rows))
+            stdout().print(overview(rows, stdout().width))
         elif not away:
             remark(f"no streams yet on {pipeline.settings.namespace!r}: publish an event, or start a worker")
         tell_away(away)
@@ -95,7 +102,7 @@ def as_plain(row: StreamRow) -> dict[str, Any]:
     return asdict(row)
 
 
-def overview(rows: list[StreamRow]) -> Group:
+def overview(rows: list[StreamRow], width: int) -> Group:
     """The table, and below it what is paused, by whom, since when and why, and what nobody reads."""
     told = grouped(rows)
     lines = [
@@ -104,7 +111,8 @@ def overview(rows: list[StreamRow]) -> Group:
         for pause in row.paused
     ]
     lines += [Text(nobody_reads(row), style="red") for row in told if row.undeclared]
-    return Group(streams_table(told), *([Text(), *lines] if lines else []))
+    made = fitted(streams_table(told), width, names=_NAMES, spare=_SPARE)
+    return Group(made, *([Text(), *lines] if lines else []))
 
 
 def nobody_reads(row: StreamRow) -> str:
@@ -131,8 +139,6 @@ def streams_table(rows: list[StreamRow]) -> Table:
         ">CONSUMERS",
         ">SCHEDULED",
     )
-    for name, most in ((0, 32), (1, 18)):
-        made.columns[name].max_width = most
     for at, row in enumerate(rows):
         if at:
             made.add_row()
@@ -199,5 +205,5 @@ async def _watch(pipeline: Pipeline, stream: str | None, partition: int | None) 
         while True:
             rows, away = await _rows(pipeline, stream, partition)
             missing = [Text(str(shard), style="red") for shard in away]
-            live.update(Group(overview(rows), *missing), refresh=True)
+            live.update(Group(overview(rows, live.console.width), *missing), refresh=True)
             await asyncio.sleep(_REFRESH)

@@ -33,6 +33,8 @@ HELP = (
     " does not fit on the screen, nothing is done. Without a terminal, or with --json, it tells once and ends."
     + examples("streams top", "streams top --sort dead", "streams top --json")
 )
+_NO_TERMINAL = 200
+"""Width of the screen where there is none."""
 _EVERY = 2.0
 _LETTERS = 200
 _ESCAPE = 0.1
@@ -60,7 +62,7 @@ def top(
                 write_json({"streams": [asdict(view) for view in views], "away": away})
                 tell_away(queries.away)
             elif not (sys.stdin.isatty() and sys.stdout.isatty()) or stdout().is_dumb_terminal:
-                screen.width = stdout().width
+                screen.width = _NO_TERMINAL
                 stdout().print(screen.draw())
                 tell_away(queries.away)
             else:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from streams.address import Address
-from streams.errors import ConfigurationError
+from streams.errors import AddressTaken
 from streams.health.judging import Report
 
 logger = logging.getLogger("streams.health")
@@ -178,7 +178,7 @@ def _bind(address: Address) -> socket.socket:
     """A listening socket.
 
     Raises:
-        ConfigurationError: it cannot be had; the message says why and what to do.
+        AddressTaken: it cannot be had; the message says why and what to do.
     """
     last: OSError | None = None
     for attempt in _attempts(address):
@@ -191,7 +191,7 @@ def _bind(address: Address) -> socket.socket:
             )
         except OSError as error:
             last = error
-    raise ConfigurationError(
+    raise AddressTaken(
         f"health cannot be served on {address}: {last.strerror if last else 'no such address'}; "
         "give another address (--health or STREAMS_HEALTH), or an empty one to serve none"
     )

@@ -117,7 +117,7 @@ def test_the_commands(site: Site, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
         taken = streams("worker", f"{tmp_path}/shop.py:pipeline", "--url", site.server.url, "--health", str(port))
-        assert taken.returncode == 2
+        assert taken.returncode == 7
         assert f"health cannot be served on 127.0.0.1:{port}" in taken.stderr
     with worker(tmp_path, site, STREAMS_HEALTH=str(port)) as process:
         wait_for(str(port), READY, ok=True)
