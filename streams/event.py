@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack
 
 from streams.arguments import checked_mapping, checked_seconds
 from streams.errors import ConfigurationError
+from streams.forking import at_fork
 from streams.spans import Seconds, When, spoken
 
 if TYPE_CHECKING:
@@ -270,8 +271,7 @@ class _Ids:
 
     def __init__(self) -> None:
         self._renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
+        at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
         self._prefix = random_hex(8)

@@ -12,10 +12,11 @@ kernel, and ends the child once the defaults stand.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+
+from streams.forking import at_fork
 
 _ours: dict[int, object] = {}
 """Signals that are handled at the moment, and what handles them. Empty: no worker runs."""
@@ -55,4 +56,4 @@ def _forked() -> None:
     _unblock()
 
 
-os.register_at_fork(before=_forks, after_in_parent=_unblock, after_in_child=_forked)
+at_fork(before=_forks, after_in_parent=_unblock, after_in_child=_forked)

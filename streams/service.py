@@ -28,7 +28,7 @@ logger = logging.getLogger("streams.worker")
 
 EXIT_FORCED = 70
 """Exit code when the process had to be ended because a handler did not let go (sysexits: internal software error)."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 """What asks a worker to stop in order: its orchestrator, its user, or the terminal that goes away."""
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
 _LAST_RESORT = 10.0

@@ -35,7 +35,8 @@ EXIT_CRASHING = 71
 _STARTS = 5
 _STEADY = 10.0
 _LONGEST_WAIT = 30.0
-_REPLACE = ((signal.SIGTERM, 1.0), (signal.SIGINT, 8.0), (signal.SIGKILL, 5.0))
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+_REPLACE = ((signal.SIGTERM, 1.0), (signal.SIGINT, 8.0), (_KILL, 5.0))
 """How a process ends that a reload replaces: signals, and seconds to the next. Between them lies its hand-back."""
 
 
@@ -195,7 +196,7 @@ class Supervisor:
         self._news.set()
         logger.info(("stopping", "stopping now", "killing")[at], extra={"running": len(self._running)})
         for child in self._running.values():
-            child.signal((signal.SIGTERM, signal.SIGINT, signal.SIGKILL)[at])
+            child.signal((signal.SIGTERM, signal.SIGINT, _KILL)[at])
 
     async def run(self) -> int:
         """Run until stopped, or until no process is left; returns the exit code.

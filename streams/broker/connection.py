@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from streams.broker.credentials import Credentials, Renew
-from streams.broker.embedded import EmbeddedServer
+from streams.broker.embedding import embedded_server
 from streams.broker.observing import NOBODY
 from streams.broker.outages import Outages
 from streams.broker.url import ServerURL, unreadable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from streams.broker.client import AbstractConnection
     from streams.broker.cluster import Cluster
     from streams.broker.dial import Dial
+    from streams.broker.embedded import EmbeddedServer
     from streams.broker.link import Link
     from streams.broker.sentinel import SentinelDial
 
@@ -109,7 +110,7 @@ class Broker:
         self.outages = Outages(self.address)
         self.was_reached = False
         if self.url.startswith(EMBEDDED):
-            self._embedded = EmbeddedServer.from_url(self.url)
+            self._embedded = embedded_server(self.url)
         else:
             self._read_url()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 import weakref
@@ -20,6 +19,7 @@ from streams import native
 from streams.broker.dial import Dial
 from streams.broker.link import NodeLink
 from streams.errors import BrokerError, BrokerUnavailable
+from streams.forking import at_fork
 
 Node = tuple[str, int]
 Leave = Callable[[Callable[[str, int], bool]], bool]
@@ -32,7 +32,7 @@ _IDLE = 5.0
 
 _guard = threading.Lock()
 # A child that is forked while another thread holds the lock would wait for it for ever.
-os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
+at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 
 
 class Sentinels:

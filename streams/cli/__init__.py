@@ -11,6 +11,8 @@ from streams.cli.encoding import take_what_there_is
 from streams.cli.exit_codes import Exit, exit_code
 from streams.errors import StreamsError
 
+_BROKEN_PIPE = 128 + 13
+"""As shells tell of SIGPIPE."""
 _OF_THE_EXTRA = ("typer", "rich", "click", "shellingham", "markdown_it", "pygments")
 
 
@@ -35,7 +37,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _end("", Exit.INTERRUPTED)
     except BrokenPipeError:
-        _end("", 128 + signal.SIGPIPE)
+        _end("", _BROKEN_PIPE)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

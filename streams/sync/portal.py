@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import os
 import sys
 import threading
 import weakref
@@ -19,6 +18,7 @@ from typing import Generic, TypeVar
 
 from streams import native
 from streams.errors import BrokerUnavailable, ConfigurationError, StreamsError
+from streams.forking import at_fork
 from streams.pipeline import Pipeline
 
 R = TypeVar("R")
@@ -307,5 +307,5 @@ def _at_exit() -> None:
         portal.close(_PATIENCE_AT_EXIT)
 
 
-os.register_at_fork(after_in_child=_in_child)
+at_fork(after_in_child=_in_child)
 atexit.register(_at_exit)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
-from streams.broker.embedded import EmbeddedServer
+from streams.broker.embedding import embedded_server
+
+if TYPE_CHECKING:
+    from streams.broker.embedded import EmbeddedServer
 
 _lock = threading.Lock()
 _servers: dict[int, EmbeddedServer] = {}
@@ -22,7 +26,7 @@ def server_url() -> str:
     url = f"memory://testing-{pid}-{_token}"
     with _lock:
         if pid not in _servers:
-            server = EmbeddedServer.from_url(url)
+            server = embedded_server(url)
             server.acquire()  # Held, so that it does not end between two tests.
             _servers[pid] = server
     return url
