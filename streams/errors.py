@@ -290,7 +290,11 @@ class HandlerSignal(StreamsError):
 
 
 class Reject(HandlerSignal):
-    """Raised by a handler: this event can never succeed. It goes to the dead letters at once."""
+    """Raised by a handler: this event can never succeed. It goes to the dead letters at once.
+
+    Args:
+        reason: why, as the dead letter tells it.
+    """
 
     def __init__(self, reason: str = "rejected by the handler") -> None:
         super().__init__(reason)

@@ -181,6 +181,11 @@ class Pipeline(Awaited, Operating):
         chained until none is left; handlers see the version reached in ``event.version``. One that raises sends the
         event to the dead letters with reason ``invalid``.
 
+        Args:
+            type: the event's type.
+            from_version: the version that it takes; None: events that say none.
+            to_version: the version that its result has.
+
         Raises:
             ConfigurationError: a value is refused, the version has an upcaster already, or the versions form a cycle.
         """

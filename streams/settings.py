@@ -264,6 +264,11 @@ def _is_text(name: str, value: Any) -> Any:
     return value
 
 
+def _is_switch(name: str, value: Any) -> Any:
+    checked_kind(name, value, (bool, type(None)), "True, False or None")
+    return value
+
+
 class _Reader(NamedTuple):
     """How the text of a setting is read: its unit or kind, and the function, which raises ValueError."""
 
@@ -377,7 +382,7 @@ _READERS: dict[str, _Reader] = {
     "wait": _choice(*WAITS),
     "log": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),
-    "log_tracebacks": _Reader("word", parse_tracebacks),
+    "log_tracebacks": _Reader("word", parse_tracebacks, _is_switch),
     "health": _Reader("address", _health),
     "telemetry": _Reader("words", _telemetry),
 }
