@@ -167,7 +167,14 @@ _TOLD: Mapping[str, Told] = {
     "skipKey": Told("operating", "Its dead event stays a dead letter.", _NOTHING),
     "examine": Told("operating", "The worst first; at most ten seconds old.", record(findings=list[Finding])),
     "listWorkers": Told("streams", "What each said last.", record(workers=list[WorkerView], away=_AWAY)),
-    "getWorker": Told("streams", "What runs longest first; at most 50.", record(in_hand=listed(_IN_HAND))),
+    "getWorker": Told(
+        "streams", "What runs longest first; at most 50.",
+        record(
+            in_hand=listed(_IN_HAND),
+            state=described_as("alive, silent after 30 seconds without a word, or unknown", str),
+            silent=described_as("seconds since it said something; null where it is unknown", float | None),
+        ),
+    ),
     "sendMessage": Told("messages", "201 when it is queued, 200 if it was before.", record(message_id=str)),
     "getMessage": Told("messages", "By its id, or the provider's.", schema_of(MessageRecord)),
 }  # fmt: skip

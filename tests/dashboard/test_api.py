@@ -365,7 +365,7 @@ async def test_operators_mend_by_the_api(server, namespace):
         (row,) = (await viewer.get("/streams/orders/groups/billing/replays")).json()["replays"]
         assert (row["edited"], row["count"], row["by"]) == (True, 1, "api: admin")
         reply = await viewer.get("/streams/orders/groups/billing/workers/nobody")
-        assert reply.json() == {"in_hand": []}
+        assert reply.json() == {"in_hand": [], "state": "unknown", "silent": None}
         for path in ("held/release", "held/skip"):
             reply = await operator.post(f"/streams/orders/groups/billing/{path}", json={"key": "x"})
             assert reply.status_code == 404

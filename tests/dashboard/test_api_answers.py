@@ -38,7 +38,7 @@ def test_every_operation_says_what_it_is_and_what_it_answers():
 def test_every_answer_with_a_property_that_nobody_told_of_is_found():
     for told in TOLD.values():
         assert list(conftest.closed(told.answer).iter_errors({"more": 1}))
-    row = {"stream": "s", "stored": 1, "scheduled": 0, "groups": [], "paused": [], "partitions": []}
+    row = {"stream": "s", "stored": 1, "scheduled": 0, "groups": [], "paused": [], "partitions": [], "undeclared": {}}
     view: dict[str, Any] = {"row": row, "groups": []}
     assert not list(conftest.closed(TOLD["getStream"].answer).iter_errors(view))
     view["row"]["more"] = 1  # Inside, too.
