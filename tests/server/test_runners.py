@@ -110,7 +110,7 @@ TROUBLE: tuple[Callable[[Event], Awaitable[None]], ...] = (
 
 
 @pytest.mark.parametrize("trouble", TROUBLE, ids=[handler.__name__.strip("_") for handler in TROUBLE])
-async def test_trouble_of_a_handler_costs_no_slot_and_no_event(broker, trouble):
+async def test_trouble_of_a_handler_costs_no_slot_and_no_event(broker, caplog, trouble):
     """The one runner goes through the trouble, twice each, and through plain events between them."""
     seen: list[Any] = []
 
@@ -129,6 +129,7 @@ async def test_trouble_of_a_handler_costs_no_slot_and_no_event(broker, trouble):
         await eventually(lambda: consumer.busy == 0, what="the runner to be free")
         assert consumer.vitals.missing == ()
     assert consumer.stats.lost == consumer.stats.vanished == consumer.stats.abandoned == 0
+    assert not [line for line in caplog.messages if "is replaced" in line], "it is the same runner still"
 
 
 class Broken(Retry):
@@ -156,6 +157,7 @@ async def test_the_default_policy_decides_where_a_policy_fails(broker, caplog, p
     (line,) = [line for line in caplog.records if "the retry policy failed" in line.message]
     assert line.levelno == logging.ERROR
     assert line.exc_info is not None, "where it failed is in the log"
+    assert not [line for line in caplog.messages if "brought to its end" in line], "it is no defect of ours"
     record = await broker.control.call("HVALS", broker.keys("s").attempts("g"))
     assert AttemptRecord.from_json(record[0]).failures == 1
 
