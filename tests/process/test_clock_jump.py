@@ -66,10 +66,9 @@ async def test_a_jump_of_the_clock_heals(make_server, binary, shim, tmp_path, mo
         await moved(broker, offset, 500)
         await moved(broker, offset, 0)
         levels, keys = Levels(), broker.keys("s")
-        silent = Fetching(broker, keys, levels, "g", "silent", Declaring(keys, levels, "g", AS_IT_IS))
+        silent = Fetching(broker, keys, levels, "g", "silent", Declaring(keys, levels, "g", AS_IT_IS), lease=1.0)
         await silent.ensure_group()
-        began = round(broker.clock.now() * 1000)
-        await broker.control.call("HSET", keys.leases("g"), "silent", f"1000 {began}")  # Else it would have 30 s.
+        await silent.announce()  # Else it would be taken for one with a lease of 30 s.
         producer = Producer(broker, "s")
         await producer.publish(Event("t", "of a dead worker", tenant="d"))
         assert len(await silent.take(1)) == 1

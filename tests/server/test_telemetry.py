@@ -263,8 +263,9 @@ async def test_what_a_lost_worker_leaves_is_counted_by_the_reclaimer(server, nam
         await pipeline.publish("orders", 1, type="t")
         keys = pipeline.broker.keys("orders")
         declaring = Declaring(keys, Levels(), "billing", Declaration("fanout"))
-        fetching = Fetching(pipeline.broker, keys, Levels(), "billing", "lost", declaring)
+        fetching = Fetching(pipeline.broker, keys, Levels(), "billing", "lost", declaring, lease=0.3)
         await fetching.ensure_group()
+        await fetching.announce()  # Else it would be taken for one with a lease of 30 s.
         assert len(await fetching.take(1)) == 1
         reclaimer = Reclaimer(pipeline.broker, "orders", "billing", Retry(), ReclaimerOptions(lease=0.3))
 
