@@ -32,6 +32,7 @@ from streams.errors import (
     Throttle,
     Unavailable,
     WrongCredentials,
+    WrongServer,
 )
 from streams.event import Event
 from streams.groups import Groups
@@ -114,4 +115,5 @@ __all__ = [
     "Tracking",
     "Unavailable",
     "WrongCredentials",
+    "WrongServer",
 ]

@@ -21,6 +21,7 @@
     │   ├── GroupMissing            the consumer group or the stream behind it is gone
     │   ├── AccessDenied            credentials or permissions: trying again cannot help
     │   │   └── WrongCredentials    the server does not know the user, or the password is another one
+    │   ├── WrongServer             another kind of server than the URL says; the message says what to write
     │   ├── WrongKeyType            a key of ours holds something else
     │   └── CommandRefused          any other refusal by the server; roles wait it out as if it were unavailable
     ├── Unavailable                 raised by handlers: the service behind does not answer; opens a ``Breaker``
@@ -224,6 +225,13 @@ class WrongCredentials(AccessDenied):
 
     Only for credentials that it never took: those that it took before are being changed, which is a passing trouble
     (``BrokerUnavailable``).
+    """
+
+
+class WrongServer(BrokerError):
+    """What answers is of another kind than the URL says: a node of a cluster, a Sentinel, TLS or none, too old.
+
+    Nothing but a person mends that; the message says what to write instead.
     """
 
 

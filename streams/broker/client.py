@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode
 
 import hiredis
 from redis import exceptions as errors
@@ -25,8 +27,8 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
 __all__ = [
-    "AbstractConnection", "ProtocolError", "Reader", "ReplyError", "UnixDomainSocketConnection", "ask",
-    "credentials_of", "errors", "key_slot", "made", "pack", "read_url", "transport_of",
+    "FILES", "AbstractConnection", "ProtocolError", "Reader", "ReplyError", "UnixDomainSocketConnection", "ask",
+    "credentials_of", "errors", "flawed_option", "key_slot", "made", "pack", "read_url", "transport_of",
 ]  # fmt: skip
 
 ProtocolError = hiredis.ProtocolError
@@ -35,6 +37,9 @@ ReplyError = hiredis.ReplyError
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 """A command as the server reads it."""
 
+FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path")
+"""Options that name files."""
+_OPTION = re.compile(r"[a-z][a-z_]{1,40}")
 _OURS: Mapping[str, Any] = {
     "protocol": 2,
     "retry_on_timeout": False,
@@ -60,10 +65,25 @@ def read_url(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
         options: dict[str, Any] = dict(parse_url(url))
         kind = options.pop("connection_class", Connection)
         kind = kind if isinstance(kind, type) else Connection
+        if str(options.get("ssl_cert_reqs", "")).startswith("CERT_"):  # As Celery and the ssl module write it.
+            options["ssl_cert_reqs"] = options["ssl_cert_reqs"][5:].lower()
         kind(**options)
     except (ValueError, TypeError, errors.RedisError) as error:
         raise ValueError(str(error)) from None
     return kind, options
+
+
+def flawed_option(url: str) -> str:
+    """Which option of a URL cannot be read; '' if it is none, or its name may be a part of a password."""
+    before, _, query = url.partition("?")
+    if "@" in query or "#" in url:
+        return ""
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        try:
+            read_url(f"{before.partition('://')[0].partition('+')[0]}://localhost?{urlencode({name: value})}")
+        except ValueError:
+            return name if _OPTION.fullmatch(name) else ""
+    return ""
 
 
 def credentials_of(url: str) -> dict[str, str]:

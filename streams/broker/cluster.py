@@ -15,10 +15,11 @@ from typing import Any
 from streams.broker.client import key_slot
 from streams.broker.credentials import Credentials
 from streams.broker.dial import Dial
+from streams.broker.kinds import no_node
 from streams.broker.link import Down, Link, NodeLink, Redirected, TryAgain, plain
 from streams.broker.scripts import Command
 from streams.broker.slots import slot_of
-from streams.errors import BrokerError, BrokerUnavailable
+from streams.errors import BrokerError, BrokerUnavailable, CommandRefused
 
 Node = tuple[str, int]
 Leave = Callable[[Callable[[str, int], bool]], bool]
@@ -97,8 +98,9 @@ class Cluster:
         try:
             return await self._dial.connect(within, host=node[0], port=node[1])
         except BrokerUnavailable as error:
+            error = self._announced(error, node)
             error.server = _named(node)
-            raise
+            raise error from error.__cause__
 
     async def look(self, within: float, last: Node | None = None) -> None:
         """Ask the nodes, one after the other, who serves which slot; ``last`` is asked last.
@@ -116,6 +118,8 @@ class Cluster:
             except BrokerUnavailable as error:
                 trouble = error
                 continue
+            except CommandRefused as error:
+                raise no_node(node, error) from error
             finally:
                 await link.close()
             if reply:
@@ -123,6 +127,15 @@ class Cluster:
                 return
             trouble = BrokerUnavailable(f"{node[0]}:{node[1]} serves no slot: the cluster has not been made yet")
         raise trouble
+
+    def _announced(self, error: BrokerUnavailable, node: Node) -> BrokerUnavailable:
+        """The same, saying where the address is from, if it is not from the URL."""
+        if node in self._seeds or error.sent:
+            return error
+        said = (
+            f"{error} (an address that the cluster announces: cluster-announce-ip, if it is not to be used from here)"
+        )
+        return BrokerUnavailable(said, sent=error.sent, server=error.server)
 
     def _adopt(self, reply: Sequence[Any], asked: Node) -> None:
         ranges, others = [], set()

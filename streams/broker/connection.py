@@ -16,7 +16,7 @@ from streams.broker.embedding import embedded_server
 from streams.broker.observing import NOBODY
 from streams.broker.outages import Outages
 from streams.broker.url import ServerURL, unreadable
-from streams.errors import BrokerUnavailable, ConfigurationError
+from streams.errors import BrokerError, BrokerUnavailable, CommandRefused, ConfigurationError, WrongServer
 from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name, index_key
 from streams.url_file import URLFile
 
@@ -103,6 +103,7 @@ class Broker:
         self._embedded: EmbeddedServer | None = None
         self._dial: Dial | SentinelDial | None = None
         self._cluster: Cluster | None = None
+        self._read: ServerURL | None = None
         self._links: set[Link] = set()
         self._control: Link | None = None
         self._shared: Link | None = None
@@ -212,9 +213,42 @@ class Broker:
             AccessDenied: it refuses the credentials, or the user may not call TIME.
             NoServer: the embedded server has no binary to run, or it did not start.
         """
-        seconds, micros = await self.control.ask_any("TIME")
+        try:
+            seconds, micros = await self.control.ask_any("TIME")
+        except (BrokerUnavailable, CommandRefused) as error:
+            if not self.was_reached and (other := await self._other_kind(error)) is not None:
+                raise other from error
+            raise
         self.clock.observe(int(seconds) * 1000 + int(micros) // 1000)
+        if not self.was_reached and (other := await self._judged()) is not None:
+            raise other
         self.was_reached = True
+
+    async def _other_kind(self, error: BrokerError) -> WrongServer | None:
+        """What is there in the place of what the URL says; None: that cannot be told, or it is just away."""
+        if isinstance(error, CommandRefused):
+            return await self._judged()
+        if self._read is None or self.url.startswith("unix"):
+            return None
+        from streams.broker import kinds
+
+        if "certificate required" in str(error).lower().replace("_", " "):
+            return WrongServer(
+                f"{self.address} asks for a certificate: add ?ssl_certfile=FILE&ssl_keyfile=FILE to the URL"
+            )
+        places = self._read.nodes or tuple(filter(None, (getattr(self._dial, "place", None),)))
+        return await kinds.wrong_transport(self._read, places)
+
+    async def _judged(self) -> WrongServer | None:
+        """What the server says of itself, judged by the URL; None: nothing is wrong, or it does not say."""
+        if self._read is None or self._read.topology:
+            return None
+        from streams.broker import kinds
+
+        try:
+            return kinds.judged(kinds.told(await self.control.ask_any("HELLO")), self.address)
+        except BrokerError:
+            return None
 
     async def close(self) -> None:
         """Close the connections of this event loop; the last user of an embedded server stops it."""
@@ -229,14 +263,15 @@ class Broker:
             await asyncio.to_thread(self._embedded.close, wait=self.url == DEFAULT_URL)
 
     def _read_url(self) -> None:
-        read = ServerURL.parse(self.url)
+        self._read = read = ServerURL.parse(self.url)
+        from streams.broker import client
         from streams.broker.dial import Dial
 
         try:
             dial = Dial(self.address, read.server, self._renewing("server"))
         except ValueError:
             # The parser's own message may quote the URL, and with it the password.
-            raise unreadable(self.url.partition("://")[0]) from None
+            raise unreadable(self.url, client.flawed_option(self.url)) from None
         if read.topology == "cluster":
             from streams.broker.cluster import Cluster
 

@@ -7,12 +7,13 @@ this package.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from streams.broker import client, failures
 from streams.broker.client import AbstractConnection, UnixDomainSocketConnection
 from streams.broker.credentials import Credentials, Renew
-from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError
+from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError, WrongServer
 
 
 class Dial:
@@ -41,6 +42,11 @@ class Dial:
         self.options: dict[str, Any] = {}
         if url:
             self.kind, self.options = client.read_url(url)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port of the URL."""
+        return str(self.options.get("host") or "localhost"), int(self.options.get("port") or 6379)
 
     @property
     def user(self) -> str:
@@ -90,8 +96,23 @@ class Dial:
             self.options.pop(name, None)
         self.options |= found
 
+    def _flaw(self, text: str, place: str) -> WrongServer | None:
+        """What is wrong with what the URL says of TLS; asked as long as no server has taken it."""
+        for name in client.FILES:
+            file = self.options.get(name)
+            if file and not Path(file).exists():
+                return WrongServer(f"{name} of the URL names a file that is not there: {file}")
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "it cannot be verified"
+            return WrongServer(
+                f"the certificate of {place} is not trusted ({why}): add ?ssl_ca_certs=FILE of its authority to the URL"
+            )
+        return None
+
     def _unreachable(self, error: BaseException, place: str) -> BrokerError:
         cause = failures.loss(error, sent=False)
+        if not self.credentials.accepted and (flaw := self._flaw(str(cause), place)) is not None:
+            return flaw
         if isinstance(cause, BrokerUnavailable) and "loading" not in str(cause):
             return BrokerUnavailable(f"{place} cannot be reached: {cause}", sent=False)
         judged = self.credentials.judged(cause)

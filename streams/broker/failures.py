@@ -17,6 +17,9 @@ from streams.errors import (
     WrongKeyType,
 )
 
+BREAKS_OFF = "ERR Protocol error"
+"""How the reply begins after which the server closes the connection."""
+
 # Replies that say "not now": the command did nothing, and the same command works once the server is back to normal.
 _PASSING = (
     "LOADING",
@@ -33,12 +36,9 @@ _PASSING = (
     "max number of clients",
     "You can't write against a read only replica",
 )
-_UNKNOWN_USER = (
-    "NOAUTH",
-    "WRONGPASS",
-    "Authentication required",
-    "AUTH <password> called without any password",
-)
+_WANTS_PASSWORD = ("NOAUTH", "Authentication required")
+_HAS_NO_PASSWORD = ("AUTH <password> called without any password", "no password is set")
+_NO_ROOM = "max number of clients"
 _DENIED = (
     "NOPERM",
     "has no permissions",
@@ -52,14 +52,11 @@ _CALL = re.compile(r"redis\.p?call\('(?P<command>\w+)'")
 def refusal(error: redis_errors.RedisError) -> BrokerError:
     """Translate an error reply: the server was reached and refused the command."""
     text = str(error)
-    if isinstance(error, redis_errors.AuthenticationError) or _has(text, _UNKNOWN_USER):
-        return WrongCredentials(
-            f"the server refuses the user or the password: {text}. Look at both in the URL (STREAMS_URL, REDIS_URL or "
-            "the file of STREAMS_URL_FILE), and at the users of the server (ACL LIST)"
-        )
+    if found := _of_credentials(error, text):
+        return WrongCredentials(found)
     if isinstance(error, redis_errors.NoPermissionError) or _has(text, _DENIED):
         return AccessDenied(
-            f"the server denies access: {text}{_denied_in_script(text)}. "
+            f"the server denies access: {text.rstrip('.')}{_denied_in_script(text)}. "
             "Give the URL's user this permission; docs/operations.md lists them all"
         )
     if isinstance(error, redis_errors.OutOfMemoryError) or "OOM " in text or "used memory > 'maxmemory'" in text:
@@ -69,7 +66,13 @@ def refusal(error: redis_errors.RedisError) -> BrokerError:
     if "WRONGTYPE" in text:
         return WrongKeyType(f"a key of this stream holds another kind of value: {text}")
     if isinstance(error, (redis_errors.ReadOnlyError, redis_errors.ClusterError)) or _has(text, _PASSING):
-        return BrokerUnavailable(f"the server cannot serve this now: {text}")
+        full = " (its maxclients; look at CLIENT LIST, or raise it)" if _NO_ROOM in text else ""
+        return BrokerUnavailable(f"the server cannot serve this now: {text}{full}")
+    if text.startswith(BREAKS_OFF):
+        return CommandRefused(
+            f"the request is larger than the server takes ({text}): it was not done. Publish smaller events, or fewer "
+            "at once, or raise proto-max-bulk-len"
+        )
     return CommandRefused(text)
 
 
@@ -81,12 +84,29 @@ def loss(error: BaseException, *, sent: bool) -> BrokerError:
         return refusal(error)
     if isinstance(error, redis_errors.AuthorizationError):
         return AccessDenied(f"the server denies access: {error}")
+    if isinstance(error, ConnectionError) and (_NO_ROOM in str(error) or str(error).startswith(BREAKS_OFF)):
+        return refusal(redis_errors.ResponseError(str(error)))  # It said so unasked, before it closed.
     if isinstance(error, redis_errors.BusyLoadingError):
         return BrokerUnavailable("the server is loading its data", sent=False)
     if isinstance(error, redis_errors.ResponseError):
         return refusal(error)
     text = str(error) or type(error).__name__
     return BrokerUnavailable(f"the connection to the server failed: {text}", sent=sent)
+
+
+def _of_credentials(error: redis_errors.RedisError, text: str) -> str:
+    """What is wrong with user and password, and what to write; '' if nothing is."""
+    if _has(text, _WANTS_PASSWORD):
+        return "the server wants a password: write redis://:PASSWORD@HOST:PORT, or redis://USER:PASSWORD@HOST:PORT"
+    if _has(text, _HAS_NO_PASSWORD):
+        return "the server has no password for its default user: write redis://HOST:PORT, without one"
+    if isinstance(error, redis_errors.AuthenticationError) or "WRONGPASS" in text:
+        return (
+            "the server refuses the user or the password: look at both in the URL (STREAMS_URL, REDIS_URL or the file "
+            "of STREAMS_URL_FILE), where / ? # @ : % are written %2F %3F %23 %40 %3A %25, and at the users of the "
+            "server (ACL LIST)"
+        )
+    return ""
 
 
 def _has(text: str, marks: tuple[str, ...]) -> bool:

@@ -17,8 +17,9 @@ from functools import partial
 
 from streams import native
 from streams.broker.dial import Dial
+from streams.broker.kinds import no_sentinel
 from streams.broker.link import NodeLink
-from streams.errors import BrokerError, BrokerUnavailable
+from streams.errors import BrokerError, BrokerUnavailable, CommandRefused
 from streams.forking import at_fork
 
 Node = tuple[str, int]
@@ -61,7 +62,10 @@ class Sentinels:
             BrokerUnavailable: it cannot be reached, or watches no service of this name.
             AccessDenied: it refuses the credentials.
         """
-        found = await link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
+        try:
+            found = await link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
+        except CommandRefused as error:
+            raise no_sentinel(link.peer, error) from error
         if not found:
             raise BrokerUnavailable(f"a Sentinel watches no service {self.service}")
         return found[0].decode(), int(found[1])

@@ -13,6 +13,7 @@ from streams.broker import failures
 from streams.broker.client import AbstractConnection, ReplyError, errors
 from streams.broker.credentials import Credentials
 from streams.broker.errands import Errands
+from streams.broker.kinds import node_of_cluster
 from streams.broker.scripts import Command, by_sha
 from streams.broker.wire import Packed, Wire
 from streams.errors import BrokerError, BrokerUnavailable, WrongCredentials
@@ -139,8 +140,14 @@ class NodeLink(Link):
         self._connecting = asyncio.Lock()
         self._used = 0.0
         self._closed = False
+        self._peer = ("", 0)
         self._credentials = credentials or Credentials()
         self._is_bounded = is_bounded
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Host and port of the server that it was connected to last; '' and 0 on a unix socket, and before."""
+        return self._peer
 
     async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
         """Send commands in one write and return their replies; a refusal stands in its reply's place.
@@ -150,7 +157,11 @@ class NodeLink(Link):
         Raises:
             BrokerUnavailable: as in ``call``.
         """
-        return plain(await self.trip(commands, within))
+        replies = await self.trip(commands, within)
+        for i, reply in enumerate(replies):
+            if isinstance(reply, Redirected):  # Whoever follows redirections makes trips of its own.
+                replies[i] = node_of_cluster(self._peer)
+        return plain(replies)
 
     async def trip(self, commands: Sequence[Command], within: float | None = None) -> list[Any]:
         """As ``batch``, with each ``Sign`` among the replies as it is."""
@@ -284,6 +295,7 @@ class NodeLink(Link):
                 if self._closed:
                     raise BrokerUnavailable("the broker is closed")
                 wire = self._wire = Wire(await self._connect())
+                self._peer = wire.peer
             return wire
 
     async def _drop(self, wire: Wire) -> None:

@@ -13,7 +13,7 @@ from streams.broker.client import AbstractConnection, ask, errors
 from streams.broker.credentials import Credentials
 from streams.broker.dial import Dial
 from streams.broker.following import Following, Leave, Node, Sentinels
-from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
+from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, WrongServer
 
 _REPLICA = b"slave"
 
@@ -54,7 +54,7 @@ class SentinelDial:
         try:
             async with asyncio.timeout(within):
                 primary = await self._discover(within)
-                connection = await self._dial.connect(within, host=primary[0], port=primary[1])
+                connection = await self._connect(within, primary)
                 try:
                     await self._check(connection, primary)
                 except BaseException:
@@ -68,6 +68,15 @@ class SentinelDial:
     async def close(self) -> None:
         """Follow the primary no more."""
         await self._following.close()
+
+    async def _connect(self, within: float, primary: Node) -> AbstractConnection:
+        try:
+            return await self._dial.connect(within, host=primary[0], port=primary[1])
+        except BrokerUnavailable as error:
+            said = (
+                f"{error} (the primary that the Sentinels name: replica-announce-ip, if it is not to be used from here)"
+            )
+            raise BrokerUnavailable(said, sent=error.sent) from error.__cause__
 
     async def _discover(self, within: float) -> Node:
         # Each gets a part of the time: one that hangs must not keep the others from being believed.
@@ -90,7 +99,7 @@ class SentinelDial:
             await asyncio.gather(*asked, return_exceptions=True)
         if votes:
             return max(votes, key=lambda primary: votes[primary])
-        denied = next((error for error in troubles if isinstance(error, AccessDenied)), None)
+        denied = next((error for error in troubles if isinstance(error, (AccessDenied, WrongServer))), None)
         raise denied or BrokerUnavailable(f"no Sentinel names a primary of {self._sentinels.service}: {troubles[0]}")
 
     async def _ask(self, place: Node, within: float) -> Node:

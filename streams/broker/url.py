@@ -59,7 +59,9 @@ class ServerURL:
         if not found["topology"]:
             database = rest.rpartition("@")[2].partition("?")[0].partition("/")[2]
             if not _DATABASE.fullmatch(database):
-                raise unreadable(name)  # The parser would take database 0 without a word.
+                raise unreadable(url)  # The parser would take database 0 without a word.
+            if "#" in rest:
+                raise unreadable(url)  # The parser would drop what follows, be it half of a password.
             return cls("", scheme + rest)
         return cls._several(name, scheme, found["topology"], rest)
 
@@ -76,11 +78,11 @@ class ServerURL:
         elif database not in ("", "0"):
             raise ConfigurationError("a cluster has database 0 only: leave the number out of the URL")
         if not _DATABASE.fullmatch(database):
-            raise unreadable(name)
+            raise unreadable(f"{name}://{rest}")
         try:
             nodes = tuple(_node(host, _PORTS[topology]) for host in hosts.split(","))
         except ValueError:
-            raise unreadable(name) from None
+            raise unreadable(f"{name}://{rest}") from None
         pairs = parse_qsl(query, keep_blank_values=True)
         own = {key: value for key, value in pairs if key in _OF_SENTINELS}
         options = urlencode([pair for pair in pairs if pair[0] not in own])
@@ -92,9 +94,34 @@ class ServerURL:
         )
 
 
-def unreadable(scheme: str) -> ConfigurationError:
-    """What is said of a URL that cannot be read; its own words may hold a password."""
-    return ConfigurationError(f"the {scheme}:// URL cannot be read: check host, port, database and query")
+def unreadable(url: str, option: str = "") -> ConfigurationError:
+    """What is said of a URL that cannot be read: which part, and none of its words, which may be of a password.
+
+    Args:
+        url: as it was given.
+        option: the name of the one after the ``?`` that is wrong.
+    """
+    scheme, _, rest = url.partition("://")
+    return ConfigurationError(f"the {scheme}:// URL cannot be read: {_flaw(rest, option)}")
+
+
+def _flaw(rest: str, option: str) -> str:
+    before, _, query = rest.partition("?")
+    users, _, place = before.rpartition("@")
+    if "#" in rest or "/" in users or ("@" in query and "=" not in query.partition("@")[0]):
+        return "in a user or a password / ? # @ : % are written %2F %3F %23 %40 %3A %25"
+    host, _, database = place.partition("/")
+    port = host.rpartition("]")[2].rpartition(":")[2] if ":" in host.rpartition("]")[2] else ""
+    if port and not (port.isdigit() and int(port) < 65536):
+        return (
+            "the port is a number up to 65535, behind host and colon; with a password the URL is "
+            "redis://USER:PASSWORD@HOST:PORT, in which / ? # @ : % of the password are written %2F %3F %23 %40 %3A %25"
+        )
+    if not _DATABASE.fullmatch(database):
+        return "the database is a number: redis://HOST:PORT/0"
+    if option:
+        return f"there is no option {option}, or its value is none that it takes (write options behind a ?)"
+    return "check host, port, database and query"
 
 
 def _node(text: str, port: int) -> tuple[str, int]:

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
-from streams.broker.client import AbstractConnection, ProtocolError, Reader, pack, transport_of
+from streams.broker.client import AbstractConnection, ProtocolError, Reader, ReplyError, pack, transport_of
+from streams.broker.failures import BREAKS_OFF
 from streams.broker.scripts import Command
 
 _NOTHING = object()
@@ -104,12 +105,15 @@ class Wire(asyncio.Protocol):
             self._fail(ConnectionError(f"what the server sends cannot be read: {error}"))
             return
         replies, awaited = self._replies, self._awaited
+        last = replies[-1] if replies else None
         while awaited and len(replies) >= awaited[0][0]:
             count, answer = awaited.popleft()
             if not answer.done():
                 answer.set_result(replies[:count])
             del replies[:count]
-        if replies and not awaited:
+        if type(last) is ReplyError and (not awaited or str(last).startswith(BREAKS_OFF)):
+            self._fail(ConnectionError(str(last)))  # The last word of a server that closes the connection.
+        elif replies and not awaited:
             self._fail(ConnectionError("the server sent more than it was asked for"))
 
     def connection_lost(self, exc: Exception | None) -> None:

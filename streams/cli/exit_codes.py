@@ -17,6 +17,7 @@ from streams.errors import (
     PublishUnknown,
     StreamFull,
     StreamsError,
+    WrongServer,
 )
 
 
@@ -54,6 +55,7 @@ _BY_ERROR: tuple[tuple[type[StreamsError], Exit], ...] = (
     (NoServer, Exit.UNREACHABLE),
     (AddressTaken, Exit.TAKEN),
     (ConfigurationError, Exit.USAGE),
+    (WrongServer, Exit.USAGE),
     (NotFound, Exit.NOT_FOUND),
     (GroupMissing, Exit.NOT_FOUND),
     (BrokerUnavailable, Exit.UNREACHABLE),

@@ -18,7 +18,7 @@ from streams.consuming.idle import Idling
 from streams.consuming.isolation import Suspects
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
-from streams.errors import AccessDenied, BrokerError, GroupMissing, WrongKeyType
+from streams.errors import AccessDenied, BrokerError, GroupMissing, WrongKeyType, WrongServer
 from streams.priority import Turns
 
 logger = logging.getLogger("streams.consumer")
@@ -133,7 +133,7 @@ class Fetcher:
                 self.trouble = str(error)
                 await self._sleep(backoff.next())
                 await self._until_it_works(self._create_group, backoff)
-            except AccessDenied:
+            except (AccessDenied, WrongServer):
                 raise
             except OUTAGE as error:
                 self._say_away(error)
@@ -402,7 +402,7 @@ class Fetcher:
         while not self._stopping:
             try:
                 await self._in_turn(call)
-            except (AccessDenied, GroupMissing):
+            except (AccessDenied, WrongServer, GroupMissing):
                 raise  # Missing although it was to be created: an operator dropped it.
             except OUTAGE as error:
                 self._say_away(error)

@@ -90,7 +90,7 @@ def test_public_names():
         *("PublishUnknown", "Reason", "Reasons", "Receipt", "Reclaimer", "ReclaimerOptions", "Records"),
         *("Reject", "Retry", "Scheduler", "Settings"),
         *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle", "Tracked"),
-        *("Tracking", "Unavailable", "WrongCredentials"),
+        *("Tracking", "Unavailable", "WrongCredentials", "WrongServer"),
     }
 
 

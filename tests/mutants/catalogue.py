@@ -577,7 +577,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropped-group-comes-back", "consuming/fetcher.py",
-        "            except (AccessDenied, GroupMissing):\n", "            except AccessDenied:\n",
+        "            except (AccessDenied, WrongServer, GroupMissing):\n", "            except AccessDenied:\n",
         (GROUPS,), "a worker of a dropped group tries for ever to create it",
     ),
     Mutant(

@@ -364,7 +364,7 @@ async def test_a_server_that_is_not_there(tmp_path):
 @pytest.mark.one_server
 async def test_a_wrong_password_is_fatal_and_not_shown(server):
     broker = Broker(f"unix://nobody:hunter2@{server.socket}")
-    with pytest.raises(WrongCredentials, match="Look at both in the URL") as caught:
+    with pytest.raises(WrongCredentials, match="look at both in the URL") as caught:
         await broker.connect()
     assert isinstance(caught.value, AccessDenied)
     assert "hunter2" not in str(caught.value)

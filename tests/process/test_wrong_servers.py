@@ -1,0 +1,139 @@
+"""URLs that do not fit the server: one sentence each, which says what to write instead, and the worker ends."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from streams import Pipeline, Settings
+from streams.broker import kinds
+from streams.cli.exit_codes import Exit, exit_code
+from streams.errors import BrokerUnavailable, CommandRefused, StreamsError, WrongCredentials, WrongServer
+from streams.patience import is_waited_out
+from tests.servers import BINARIES, Server, clean_environment
+from tests.topologies import Encrypted, Sharded, Watched
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[dict[str, str]]:
+    """Host and port of a server of each kind."""
+    with contextlib.ExitStack() as stack:
+
+        def started(server):
+            stack.callback(server.close)
+            return server.start()
+
+        plain, guarded = (started(Server(BINARIES[0], port=True)) for _ in range(2))
+        with guarded.client() as client:
+            client.config_set("requirepass", "secret")
+        secure = started(Encrypted(BINARIES[0]))
+        ports = {
+            "plain": plain.port,
+            "guarded": guarded.port,
+            "secure": secure.tls,
+            "node": started(Sharded(BINARIES[0])).servers[0].port,
+            "sentinel": started(Watched(BINARIES[0])).ports[0],
+        }
+        yield {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+
+
+CASES = {
+    "redis://{node}": "{node} is a node of a cluster: write redis+cluster://{node}",
+    "redis://{sentinel}/0": "{sentinel} is a Sentinel, and knows the servers by a name: "
+    "write redis+sentinel://{sentinel}/SERVICE/0",
+    "redis+cluster://{plain}": "{plain} is one server and no node of a cluster: write redis://{plain}",
+    "redis+cluster://{sentinel}": "{sentinel} is no node of a cluster, maybe a Sentinel",
+    "redis+sentinel://{plain}/mymaster": "{plain} is no Sentinel",
+    "redis://{secure}": "{secure} speaks TLS: write rediss instead of redis",
+    "redis://:secret@{secure}": "{secure} speaks TLS: write rediss instead of redis",
+    "rediss://{plain}": "{plain} does not speak TLS: write redis instead of rediss",
+    "rediss://{secure}": "is not trusted",
+    "rediss://{secure}?ssl_ca_certs=/nonexistent/ca.pem": "ssl_ca_certs of the URL names a file that is not there: "
+    "/nonexistent/ca.pem",
+    "redis://{guarded}": "the server wants a password: write redis://:PASSWORD@HOST:PORT",
+    "redis://:wrong@{guarded}": "the server refuses the user or the password: look at both in the URL",
+    "redis://:secret@{plain}": "the server has no password for its default user: write redis://HOST:PORT",
+}
+
+
+@pytest.mark.parametrize("url", CASES)
+async def test_a_wrong_url_is_told_in_a_sentence_that_says_what_to_write(places, url):
+    with pytest.raises(StreamsError, match=re.escape(CASES[url].format(**places))) as caught:
+        await publish_to(url.format(**places))
+    error = caught.value
+    assert isinstance(error, (WrongServer, WrongCredentials))
+    assert not re.search(r"[.?:]\.", str(error)), "no mark stands twice"
+    assert exit_code(error) == (Exit.UNREACHABLE if isinstance(error, WrongCredentials) else Exit.USAGE)
+    assert not is_waited_out("server", error), "it cannot heal"
+
+
+async def publish_to(url: str) -> None:
+    async with Pipeline(settings=Settings(url=url, timeout=2.0)) as pipeline:
+        for n in range(4):  # Each in a slot of its own.
+            await pipeline.publish(f"orders{n}", 1, type="t")
+
+
+@pytest.mark.parametrize("url", ["redis://{node}", "redis://{sentinel}"])
+def test_a_worker_ends_that_has_a_wrong_url(places, tmp_path, url):
+    (tmp_path / "shop.py").write_text(
+        "from streams import Pipeline\npipeline = Pipeline.from_env()\n"
+        "for n in range(4):\n    pipeline.handler(f'orders{n}', group='g')(print)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams", "worker", "shop:pipeline"],
+        cwd=tmp_path,
+        env=clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_URL": url.format(**places)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == Exit.USAGE
+    assert CASES.get(url, "is a Sentinel").format(**places) in ended.stderr.splitlines()[-1]
+
+
+async def test_a_request_that_is_too_large_spoils_none_that_come_after_it(make_server, namespace):
+    server = make_server(BINARIES[0])
+    with server.client() as client:
+        client.config_set("proto-max-bulk-len", 1 << 20)
+    settings = Settings(url=server.url, namespace=namespace, max_event_bytes=10_000_000)
+    async with Pipeline(settings=settings) as pipeline:
+        for n in range(5):
+            with contextlib.suppress(BrokerUnavailable, StreamsError):
+                await pipeline.publish("orders", "x" * 3_000_000, type="t")
+            await pipeline.publish("orders", n, type="t")
+        assert (await pipeline.status().stream("orders")).stored == 5
+
+
+async def test_a_server_without_room_says_so(make_server):
+    server = make_server(BINARIES[0], port=True)
+    with redis.Redis(unix_socket_path=server.socket) as client:
+        client.config_set("maxclients", 1)
+        client.ping()
+        with pytest.raises(BrokerUnavailable, match="its maxclients; look at CLIENT LIST, or raise it"):
+            async with Pipeline(server.url):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ([b"server", b"redis", b"version", b"5.0.14", b"mode", b"standalone"], "Redis 5.0.14, which is too old"),
+        ([b"server", b"redis", b"version", b"6.2.14", b"mode", b"standalone"], None),
+        ([b"server", b"valkey", b"version", b"8.0.1", b"mode", b"cluster"], None),
+        ([b"server", b"redis", b"version", b"7.0.1", b"mode", b"sentinel"], "is a Sentinel"),
+        ([b"odd"], None),
+        (CommandRefused("ERR unknown command"), None),
+    ],
+)
+def test_what_a_server_says_of_itself_is_judged(reply, said):
+    found = kinds.judged(kinds.told(reply), "redis://h:1/0")
+    assert (said in str(found)) if said else found is None
