@@ -222,6 +222,22 @@ def set_up_if_silent(form: str = "text", level: str = "info") -> None:
         logger.setLevel(level.upper())
 
 
+def be_heard() -> None:
+    """Switch this package's loggers on again that the program has switched off unawares, and say so once.
+
+    ``logging.config`` does so with every logger that exists and that it does not name, unless it is told otherwise.
+    """
+    own = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    off = [logger for logger in own if logger.disabled and f"{logger.name}.".startswith("streams.")]
+    for logger in off:
+        logger.disabled = False
+    if off:
+        _logger.warning(
+            "logging was configured with disable_existing_loggers, which switched the log of streams off; it is on"
+            " again. Set disable_existing_loggers to False, and a level of the logger 'streams' for less of it"
+        )
+
+
 def _handler(form: str, child: str = "") -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(EventFilter())

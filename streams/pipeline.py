@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
 import dataclasses
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -18,7 +20,7 @@ from streams.fallback import accept_memory
 from streams.handlers import HandlerFunction
 from streams.health import served
 from streams.keys import Keys, checked_name
-from streams.logs import set_up_if_silent, tracebacks
+from streams.logs import be_heard, set_up_if_silent, tracebacks
 from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
@@ -84,6 +86,7 @@ class Pipeline(Awaited, Operating):
     def _be_closed(self) -> None:
         self._producers: dict[str, Producer] = {}
         self._broker: Broker | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._service: Service | None = None
 
@@ -210,9 +213,10 @@ class Pipeline(Awaited, Operating):
                 accept_memory()
             broker = await opened(self._new_broker(), wait)
             if self._broker is None:
-                self._broker = broker
+                self._broker, self._loop = broker, asyncio.get_running_loop()
             else:
                 await broker.close()  # Somebody else opened the pipeline meanwhile.
+        self._check_loop()
         self._users += 1
         return self
 
@@ -235,14 +239,25 @@ class Pipeline(Awaited, Operating):
         """The open broker.
 
         Raises:
-            ConfigurationError: the pipeline is not open.
+            ConfigurationError: the pipeline is not open, or it was opened in another event loop.
         """
         if self._broker is None:
             raise ConfigurationError("the pipeline is not open: use it inside 'async with pipeline:'")
+        self._check_loop()
         return self._broker
+
+    def _check_loop(self) -> None:
+        """Connections belong to the event loop that opened them; elsewhere they fail in asyncio's words."""
+        with contextlib.suppress(RuntimeError):  # No loop runs: nothing is awaited here.
+            if self._broker is not None and asyncio.get_running_loop() is not self._loop:
+                raise ConfigurationError(
+                    "this pipeline was opened in another event loop: open and use it inside of one asyncio.run(), or "
+                    "open a twin here: async with pipeline.twin() as pipeline:"
+                )
 
     def producer(self, stream: str) -> Producer:
         """The producer of a stream."""
+        self._check_loop()
         producer = self._producers.get(stream)
         if producer is None:
             options = ProducerOptions.of(self.settings)
@@ -299,6 +314,7 @@ class Pipeline(Awaited, Operating):
             raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
         native.refuse_greenlets()
         settings = self.settings
+        be_heard()
         set_up_if_silent(settings.log, settings.log_level)
         if settings.log_tracebacks is not None:
             tracebacks.wanted = settings.log_tracebacks

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 
 from streams.service import EXIT_FORCED
 from tests.process.worker_app import Site
-from tests.servers import BINARIES, Server, wait_until
+from tests.servers import BINARIES, Server, clean_environment, wait_until
 
 OK = {"do": "ok"}
 
@@ -366,3 +368,31 @@ def test_a_blocked_loop_does_not_burn_its_neighbours(site: Site) -> None:
     site.worker(lease=0.5, max_retries=0, concurrency=4)
     site.drained()
     assert [event for event, attempts in site.attempts().items() if attempts != [1]] == [blocked]
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        "logging.config.dictConfig({'version': 1})",
+        "logging.config.dictConfig({'version': 1, 'root': {'level': 'INFO', 'handlers': ['h']},"
+        " 'handlers': {'h': {'class': 'logging.StreamHandler'}}})",
+        "logging.basicConfig(level='DEBUG', format='%(message)s')",
+        "logging.basicConfig(force=True)",
+    ],
+)
+def test_a_worker_is_heard_whatever_its_module_does_to_logging(tmp_path, configured):
+    (tmp_path / "shop.py").write_text(
+        f"import logging.config\nfrom streams import Pipeline\npipeline = Pipeline('redis://127.0.0.1:1')\n"
+        f"pipeline.handler('orders', group='g')(print)\n{configured}\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams", "worker", "shop:pipeline", "--wait", "never"],
+        cwd=tmp_path,
+        env=clean_environment() | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 4
+    assert "the worker ends" in ended.stderr.splitlines()[-1]
+    assert ("disable_existing_loggers" in ended.stderr) == ("dictConfig" in configured)

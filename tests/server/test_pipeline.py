@@ -485,3 +485,24 @@ async def test_operators_act_through_the_pipeline(server, namespace):
         ((_, fields),) = await pipeline.broker.control.call("XRANGE", f"{namespace}:{{s}}:audit", "-", "+")
     assert seen == [(receipt.event_id, 0), (receipt.event_id, 1)]
     assert b"ops" in fields
+
+
+def test_a_pipeline_belongs_to_the_event_loop_that_opened_it(server, namespace):
+    pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
+
+    async def publish() -> None:
+        await pipeline.publish("orders", 1, type="t")
+
+    async def both() -> None:
+        async with pipeline:
+            await publish()
+
+    for _ in range(2):
+        asyncio.run(both())
+    with asyncio.Runner() as first:
+        first.run(pipeline.__aenter__())
+        first.run(publish())
+        for use in (publish, both):
+            with asyncio.Runner() as second, pytest.raises(ConfigurationError, match="opened in another event loop"):
+                second.run(use())
+        first.run(pipeline.__aexit__())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from streams.current import handling
 from streams.event import Event, new_event_id
-from streams.logs import EventFilter, JsonFormatter, TextFormatter, set_up
+from streams.logs import EventFilter, JsonFormatter, TextFormatter, be_heard, set_up
 
 PHONE = "+55 (11) 99999-9999"
 quick = settings(deadline=None, database=None, max_examples=50)
@@ -251,3 +251,18 @@ def test_outside_of_a_handler_nothing_is_added_and_formats_that_name_it_work():
 
 def test_lines_of_this_package_have_their_own_facts():
     assert "event_id" not in json.loads(logged("json", name="streams.consumer", event=handled()))
+
+
+def test_a_configuration_that_switches_loggers_off_does_not_silence_the_package(caplog):
+    quiet, other = logging.getLogger("streams.worker"), logging.getLogger("other.library")
+    quiet.disabled = other.disabled = True
+    try:
+        be_heard()
+        assert not quiet.disabled
+        assert other.disabled
+        assert "disable_existing_loggers" in caplog.text
+        caplog.clear()
+        be_heard()
+        assert not caplog.messages, "once"
+    finally:
+        quiet.disabled = other.disabled = False
