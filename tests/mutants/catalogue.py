@@ -1207,5 +1207,33 @@ MUTANTS = (
         "token-of-all-streams", "dashboard/api.py",
         "    if not token.reaches(stream):\n", "    if not token.reaches(stream or 'x') and not stream:\n",
         ("tests/dashboard/test_routes.py",), "a token for one stream publishes onto all",
+        "moment-without-zone", "spans.py",
+        "return None if now is None or value.tzinfo is None else", "return None if now is None else",
+        ("tests/unit/test_wrong_arguments.py",), "a datetime without a zone delays an event by the offset of whatever machine publishes it",
+    ),
+    Mutant(
+        "annotations-hold-nobody", "annotated.py",
+        "        if name in hints and not _fits(value, hints[name]):", "        if False:",
+        ("tests/server/test_wrong_arguments.py",), "a wrong argument of what operators use is a TypeError from somewhere inside",
+    ),
+    Mutant(
+        "foreign-level-unseen", "broker/undeclared.py",
+        "if not isinstance(answer, int) or answer <= 0:", "if not isinstance(answer, int) or answer <= 3:",
+        ("tests/server/test_status.py",), "what another program adds on a level of its own is shown by no command",
+    ),
+    Mutant(
+        "dead-among-the-living", "queries.py",
+        'state: Literal["alive", "silent"] = "alive" if silent < HEARD else "silent"', 'state: Literal["alive", "silent"] = "alive"',
+        ("tests/server/test_mending.py",), "workers that crashed are listed as if they worked",
+    ),
+    Mutant(
+        "numbers-cut", "cli/columns.py",
+        "loose := [name for name in kept if name in names and sizes[name] > names[name]]", "loose := [name for name in kept if sizes[name] > 4]",
+        ("tests/unit/test_cli_columns.py",), "the count of dead letters cannot be read in 80 columns",
+    ),
+    Mutant(
+        "ascii-crashes", "cli/encoding.py",
+        "                stream.reconfigure(errors=_HANDLER)", "                pass",
+        ("tests/server/test_cli_manners.py",), "a terminal without UTF-8 gets a traceback instead of a list",
     ),
 )  # fmt: skip
