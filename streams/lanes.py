@@ -47,11 +47,7 @@ class Lanes:
         if not self.order_by:
             return None
         named = dict(zip(fields[::2], fields[1::2], strict=False))
-        try:
-            meta = orjson.loads(named.get(b"meta") or b"{}")
-            values = meta if isinstance(meta, dict) else {}
-        except orjson.JSONDecodeError:
-            values = {}
+        values = _values(named) or {}
         parts: list[bytes] = []
         for name in self.order_by:
             value = named.get(b"type", b"") if name == "type" else values.get(name)
@@ -62,6 +58,27 @@ class Lanes:
 
 
 NO_LANES = Lanes()
+
+
+def unread_key(fields: Sequence[bytes]) -> bytes | None:
+    """What the scripts can make the key of, where the meta of a stored event can not be read here; None: it can.
+
+    The server's reader of JSON takes more than ours does (NaN, bytes that are no UTF-8), so an event that is malformed
+    may be lined up.
+    """
+    named = dict(zip(fields[::2], fields[1::2], strict=False))
+    if _values(named) is not None:
+        return None
+    return b"\1" + named.get(b"type", b"").replace(b"\1", b"") + b"\1" + named[b"meta"]
+
+
+def _values(named: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+    """The meta of a stored event; None: it can not be read."""
+    try:
+        meta = orjson.loads(named.get(b"meta") or b"{}")
+    except orjson.JSONDecodeError:
+        return None
+    return meta if isinstance(meta, dict) else {}
 
 
 def lane_key(text: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -112,8 +113,10 @@ class Limit:
             if not names:
                 raise ConfigurationError("a limit is by one attribute or more")
             object.__setattr__(self, "name", self.name or "-".join(names))
-        elif not callable(names):
-            raise ConfigurationError(f"a limit is by an attribute's name or a function of the event, not {self.by!r}")
+        elif not callable(names) or inspect.iscoroutinefunction(names):
+            raise ConfigurationError(
+                f"a limit is by an attribute's name or a plain function of the event, not {self.by!r}"
+            )
         if not isinstance(self.name, str) or (self.name and not _NAME.fullmatch(self.name)):
             raise ConfigurationError(
                 f"name of a limit: use 1 to 64 letters, digits, dots, underscores and hyphens, not {self.name!r}"
@@ -145,14 +148,19 @@ class Limit:
 
 
 def key_text(value: Any) -> str | None:
-    """A key as text, at most 200 characters; None for what is None or empty, or has such a part."""
+    """A key as text that can be stored, at most 200 characters; None for what is None or empty, or has such a part."""
     parts = value if isinstance(value, (tuple, list)) else (value,)
     if not parts or any(part is None or part == "" for part in parts):
         return None
     text = ",".join(map(str, parts))
-    if len(text) <= _LONGEST_KEY:
+    if len(text) <= _LONGEST_KEY and (text.isascii() or _can_be_sent(text)):
         return text
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _can_be_sent(text: str) -> bool:
+    """Whether text has no half of a pair of surrogates, which has no bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def checked_limits(limits: Iterable[Limit]) -> tuple[Limit, ...]:

@@ -32,7 +32,7 @@ from streams.handlers import Router
 from streams.keys import RECLAIMER_SUFFIX, checked_name
 from streams.lanes import NO_LANES, Lanes
 from streams.priority import Levels, checked_levels
-from streams.retry import AttemptRecord, Bury, Retry
+from streams.retry import AttemptRecord, Bury, Decision, Retry, checked_decision
 
 logger = logging.getLogger("streams.reclaimer")
 
@@ -192,19 +192,11 @@ class Reclaimer:
         now = round(self._clock.now(), 3)
         for entry in stalled:
             self.stalled += 1
-            record = AttemptRecord.from_json(entry.delivery.record)
-            cause = {
-                "type": "Stalled",
-                "message": "the consumer went silent",
-                "where": "",
-                "consumer": entry.previous,
-            }
-            record.add("stall", cause, at=now)
-            decision = self._policy(entry).after_stall(record, max_retries=_own_limit(entry.meta))
+            decision, record = self._judge(entry, now)
             if isinstance(decision, Bury):
-                buried.append(Buried(entry.delivery, decision.reason, record.to_json()))
+                buried.append(Buried(entry.delivery, decision.reason, record))
             else:
-                postponed.append(Postponed(entry.delivery, round(decision.delay * 1000), record.to_json()))
+                postponed.append(Postponed(entry.delivery, round(decision.delay * 1000), record))
             logger.warning(
                 "stalled entry reclaimed",
                 extra={
@@ -226,6 +218,22 @@ class Reclaimer:
             observer.settled(self._seat, Settled(began, [], rows, letters))
         if settlement.refused is not None:
             raise settlement.refused
+
+    def _judge(self, entry: Stalled, now: float) -> tuple[Decision, bytes]:
+        """What becomes of a stalled entry, with its attempt record. A policy that fails does not end the sweep."""
+        own = _own_limit(entry.meta)
+        record = _with_stall(entry, now)
+        try:
+            decision = checked_decision(self._policy(entry).after_stall(record, max_retries=own))
+            return decision, record.to_json()
+        except BaseException:  # A policy of the user's, which may raise SystemExit; nothing is cancelled in here.
+            delivery = entry.delivery
+            logger.exception(
+                "the retry policy failed, the default policy decides",
+                extra={"where": self._where, "level_of_stream": delivery.level, "entry": delivery.entry_id},
+            )
+        record = _with_stall(entry, now)
+        return Retry().after_stall(record, max_retries=own), record.to_json()
 
     def _recognise(self, entry: Stalled) -> None:
         """Find out which slots its worker had for it: they are given back with what is decided here.
@@ -263,6 +271,13 @@ class Reclaimer:
     @property
     def _where(self) -> str:
         return f"{self.stream}/{self.group}"
+
+
+def _with_stall(entry: Stalled, now: float) -> AttemptRecord:
+    record = AttemptRecord.from_json(entry.delivery.record)
+    cause = {"type": "Stalled", "message": "the consumer went silent", "where": "", "consumer": entry.previous}
+    record.add("stall", cause, at=now)
+    return record
 
 
 def _own_limit(meta: bytes) -> int | None:

@@ -28,12 +28,32 @@ class RetryIn:
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Decision: move to the dead letters; ``reason`` is a stable word (see ``docs/dead-letters.md``)."""
+    """Decision: move to the dead letters; ``reason`` is a stable word (see ``docs/dead-letters.md``).
+
+    At most 100 printable characters.
+    """
 
     reason: str
 
 
 Decision = RetryIn | Bury
+
+
+def checked_decision(decision: object) -> Decision:
+    """What a policy decided, if it can be done. A policy may be the user's.
+
+    Raises:
+        TypeError: it is no decision, has no number of seconds from 0 on, or gives no short text as the reason.
+    """
+    if isinstance(decision, RetryIn) and 0 <= decision.delay < 1e9:
+        return decision
+    reason = decision.reason if isinstance(decision, Bury) else None
+    if isinstance(decision, Bury) and isinstance(reason, str) and reason.isprintable() and 0 < len(reason) <= 100:
+        return decision
+    raise TypeError(
+        "a retry policy decides for RetryIn with seconds from 0 on, or for Bury with a reason of 1 to 100 "
+        f"printable characters, not for {decision!r:.100}"
+    )
 
 
 @dataclass(slots=True)

@@ -80,7 +80,7 @@ class Delivery:
         self.slots: tuple[tuple[Limit, str], ...] = ()
         self.in_queue = False
         self.in_doubt = False
-        self.unlimited: Exception | None = None
+        self.unlimited: BaseException | None = None
         self.probing = ""
 
     @property

@@ -9,7 +9,8 @@
 -- ARGV[1]  group
 -- ARGV[2]  the waiting consumer
 -- ARGV[3]  how many levels
--- ARGV[4 ..]  the levels; then per head four: order key, level, entry id, and its event id if the key is to be held, else ''
+-- ARGV[4 ..]  the levels; then per head four: order key, level, entry id, and its event id if the key is to be held, else ''.
+--             Of an entry whose meta only a script can read: \1, its type, \1 and its meta, in place of the key
 -- Returns  {how many may start now, how many heads are still pending}
 
 -- include: members.inc.lua
@@ -20,10 +21,23 @@ know(1, 4, count, ARGV[1], ARGV[2])
 local heads_key = KEYS[1]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- The key that an entry is the head of; no stored key has a control character.
+local function headed(order, member)
+  local kind, meta = string.match(order, '^\1(.-)\1(.*)$')
+  if not kind then return redis.call('HGET', heads_key, order) == member and order end
+  local values = attributes({'type', kind, 'meta', meta})
+  for _, way in ipairs(ways()) do
+    local found = key_text(values, way.order)
+    if found and redis.call('HGET', heads_key, found) == member then return found end
+  end
+end
+
 for i = 4 + count, #ARGV, 4 do
-  local order, level, id, event = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local level, id, event = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local key, member = key_of[level], level .. '|' .. id
-  if redis.call('HGET', heads_key, order) == member then
+  local order = headed(ARGV[i], member)
+  if order then
     if #redis.call('XPENDING', key, group, id, id, 1) > 0 then
       pending = pending + 1
     elseif event ~= '' then

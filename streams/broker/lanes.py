@@ -10,7 +10,7 @@ from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, DueReply, Fetching
 from streams.broker.scripts import Command, Script
 from streams.keys import PARKED, WAITING, Keys
-from streams.lanes import Lanes
+from streams.lanes import Lanes, unread_key
 from streams.priority import Levels, Turns
 
 _FETCH_LANES = Script("fetch_lanes")
@@ -71,13 +71,17 @@ class Ways:
         orders = [tuple(filter(None, way.partition("|")[0].split(","))) for way in text.decode().split(";")]
         self.orders = tuple(dict.fromkeys(order for order in (self.lanes.order_by, *orders) if order))
 
-    def keys(self, fields: Sequence[bytes]) -> list[str]:
-        """The keys that a stored event may be the head of."""
+    def keys(self, fields: Sequence[bytes]) -> list[str] | list[bytes]:
+        """The keys that a stored event may be the head of; or what the scripts make them of, if only they can."""
         if len(self.orders) == 1 and self.orders[0] == self.lanes.order_by:
             key = self.lanes.order_key(fields)
-            return [] if key is None else [key]
-        keys = (Lanes(order).order_key(fields) for order in self.orders)
-        return list(dict.fromkeys(key for key in keys if key is not None))
+            found = [] if key is None else [key]
+        else:
+            keys = (Lanes(order).order_key(fields) for order in self.orders)
+            found = list(dict.fromkeys(key for key in keys if key is not None))
+        if not found and (unread := unread_key(fields)) is not None:
+            return [unread]
+        return found
 
 
 def follow(
@@ -329,23 +333,23 @@ class Heads:
         while True:
             cursor, rows = await self._link.call("HSCAN", self._keys.heads(self._group), cursor, "COUNT", _PAGE)
             found = [
-                (rows[i].decode(), rows[i + 1].decode())
+                (rows[i], rows[i + 1].decode("utf-8", "replace"))
                 for i in range(0, len(rows), 2)
                 if not held or rows[i + 1].startswith(b"held ")
             ]
             behind = self._keys.behind(self._group)
             commands: list[Command] = [
-                ("ZRANGEBYLEX", behind, f"[{key}\1", f"({key}\2", "LIMIT", 0, 1000) for key, _ in found
+                ("ZRANGEBYLEX", behind, b"[" + key + b"\1", b"(" + key + b"\2", "LIMIT", 0, 1000) for key, _ in found
             ]
             for (key, head), waiting in zip(found, await self._link.batch(commands), strict=True):
-                yield HeldKey(key, head, len(waiting) if isinstance(waiting, list) else 0)
+                yield HeldKey(key.decode("utf-8", "replace"), head, len(waiting) if isinstance(waiting, list) else 0)
             if cursor == b"0":
                 return
 
     async def get(self, key: str) -> str | None:
         """The head of a key, as stored; None: the key is idle."""
         reply = await self._link.call("HGET", self._keys.heads(self._group), key)
-        return None if reply is None else reply.decode()
+        return None if reply is None else reply.decode("utf-8", "replace")
 
     async def skip(self, key: str, head: str, by: str) -> bool:
         """End the hold of a key, if ``head`` still says it: the next of it may start. Written to the audit stream."""

@@ -17,8 +17,9 @@ from streams.consuming.run import Run, setting_of
 from streams.consuming.settler import Settler
 from streams.errors import Skip, Snooze, Throttle
 from streams.exception_text import NOWHERE, Setting, describe_error
+from streams.limit import key_text
 from streams.logs import failure_facts
-from streams.retry import AttemptRecord, Bury, Decision, Retry, RetryIn
+from streams.retry import AttemptRecord, Bury, Decision, Retry, checked_decision
 
 logger = logging.getLogger("streams.consumer")
 
@@ -112,12 +113,11 @@ class Failing:
         """What the route's policy says; what the default one says, if that fails or says nothing that can be done."""
         try:
             meta = run.event.meta
-            decision = run.route.retry.after_failure(
-                error, record, max_retries=meta.get("max_retries"), retry_delay=meta.get("retry_delay")
+            return checked_decision(
+                run.route.retry.after_failure(
+                    error, record, max_retries=meta.get("max_retries"), retry_delay=meta.get("retry_delay")
+                )
             )
-            if isinstance(decision, Bury) or (isinstance(decision, RetryIn) and 0 <= decision.delay < 1e9):
-                return decision
-            raise TypeError(f"a retry policy decides for Bury or for RetryIn with seconds, not for {decision!r:.100}")
         except Exception as defect:  # noqa: BLE001 - a policy of the user's, or what a handler made of its event
             log_entry(
                 self._desk,
@@ -142,7 +142,7 @@ class Failing:
     def _throttle(self, run: Run, error: Throttle) -> None:
         limit = next((limit for limit in run.route.limits if limit.name == error.limit), None)
         # As the gate saw it: since then the handler may have changed what the key is made of.
-        key = error.key if error.key is not None else run.delivery.limit_keys.get(error.limit)
+        key = key_text(error.key) if error.key is not None else run.delivery.limit_keys.get(error.limit)
         if limit is None or key is None or self._gate is None:
             why = "its handler has no limit of this name" if limit is None else "the event has no key under it"
             facts = {"limit": error.limit, "error": why}

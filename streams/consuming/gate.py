@@ -190,7 +190,7 @@ def find_keys(delivery: Delivery, event: Event[Any], route: Route) -> None:
     for limit in route.limits:
         try:
             key = limit.key_of(event)
-        except Exception as error:  # noqa: BLE001 - the user's function
+        except BaseException as error:  # noqa: BLE001 - the user's function, which is no coroutine
             delivery.unlimited = error
             break
         if key is not None:

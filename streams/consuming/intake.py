@@ -70,7 +70,7 @@ class Intake:
         return True
 
     def refuse(
-        self, delivery: Delivery, reason: str, error: Exception, event: Event[Any] | None = None
+        self, delivery: Delivery, reason: str, error: BaseException, event: Event[Any] | None = None
     ) -> Literal[False]:
         """To the dead letters without an attempt: the handler never saw the event."""
         record = AttemptRecord.from_json(delivery.record)

@@ -18,6 +18,7 @@ from streams.consuming.intake import Intake, log_entry
 from streams.consuming.run import Ending, Run
 from streams.consuming.settler import Settler
 from streams.event import Event
+from streams.forks import Origin, end_copy, keep_loop
 from streams.handlers import Router
 from streams.middleware.base import Place
 from streams.middleware.chain import Chain, finished
@@ -58,6 +59,7 @@ class Runners:
         self._at_work = asyncio.Event()
         self._at_work_since = 0.0
         self._end = Ending()
+        self._origin = Origin()
         self.slot_freed = asyncio.Event()
         self.abandoned: set[asyncio.Task[None]] = set()
         self.replaced = 0
@@ -98,6 +100,8 @@ class Runners:
     def start(self, most: int) -> None:
         """Open the pool, for at most so many runners: as many as there can ever be handlers at once."""
         self._most = most
+        self._origin = Origin()
+        keep_loop(asyncio.get_running_loop())
 
     def dispatch(self, deliveries: Iterable[Delivery]) -> None:
         """Queue entries for the runners, highest level first."""
@@ -307,10 +311,14 @@ class Runners:
                         await finished(waiting)
                 await route.call(run.event)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
+            if not self._origin.is_here:
+                end_copy(error)  # A child that the handler forked: the outcome is its parent's.
             error = run.explained(error)
             if not run.abandoned:
                 self._failing.failed(run, error)
             return False
+        if not self._origin.is_here:
+            end_copy()
         return not run.abandoned
 
     def _cancel(self, run: Run, why: str) -> None:

@@ -245,6 +245,51 @@ async def test_a_dead_head_lets_its_key_go_on(broker, end):
     assert await left(broker) == {"rules", "dead"}
 
 
+@pytest.mark.parametrize("order_by", [("subject",), ("type", "subject")])
+@pytest.mark.parametrize(
+    "meta",
+    [b'{"subject":"k","share":NaN}', b'{"subject":"k","tenant":"caf\xe9"}', b'{"subject":"k","tenant":"\\udc00"}'],
+    ids=["nan", "latin-1", "surrogate"],
+)
+async def test_a_head_whose_meta_only_the_server_can_read_lets_its_key_go_on(broker, meta, order_by):
+    """It is malformed for us, and lined up all the same: the key went on with the next sweep, one such event each."""
+    history = History()
+
+    async def handle(event: Event) -> None:
+        async with history.attempt(event):
+            pass
+
+    for _ in range(3):
+        await broker.control.call("XADD", broker.keys("s").level(0), "*", "type", "t", "data", "0", "meta", meta)
+    await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(3))
+    async with consuming(broker, handle, Lanes(order_by=order_by)) as (consumer,):
+        await eventually(lambda: len(history.done) == 3)
+        await eventually(lambda: consumer.stats.dead == 3)
+    assert [event.data for event in history.done] == [0, 1, 2]
+    assert await left(broker) == {"rules", "dead"}
+
+
+async def test_a_key_that_is_no_text_can_be_seen_and_goes_on(broker):
+    history, gate = History(), asyncio.Event()
+
+    async def handle(event: Event) -> None:
+        async with history.attempt(event):
+            await gate.wait()
+
+    row = ("type", "t", "data", "0", "meta", b'{"subject":"caf\xe9"}')
+    await Producer(broker, "s").publish(Event("t", 0, subject="k"))
+    made = await fetching(broker, BY_SUBJECT)
+    for _ in range(3):
+        await broker.control.call("XADD", broker.keys("s").level(0), "*", *row)
+    await made.take(0)
+    (key,) = [key for key in await OrderedKeys(broker, "s", "g").list(state=None) if key.key != "k"]
+    assert (key.key, key.behind) == ("caf\ufffd", 2)
+    gate.set()
+    async with consuming(broker, handle, BY_SUBJECT) as (consumer,):
+        await eventually(lambda: consumer.stats.dead == 3)
+    assert await left(broker) == {"rules", "dead"}
+
+
 # --- a key that is held
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ from streams.broker.settle import Postponed, Settling
 from streams.errors import GroupMissing
 from streams.handlers import Route, Router
 from streams.keys import PARKED
-from streams.retry import AttemptRecord
+from streams.retry import AttemptRecord, Bury, Decision, RetryIn
 from tests.conftest import eventually
 
 LEVELS = (0, 1, 5, 10)
@@ -202,6 +204,60 @@ async def test_the_policy_is_that_of_the_events_handler(broker):
         await reclaimer(broker, router).sweep()
     assert [letter.type for letter in await DeadLetters(broker, "s", "g").page()] == ["fragile"]
     assert await owners(broker) == {sturdy.place: (PARKED, 2)}
+
+
+class Odd(Retry):
+    """A policy of the user's, with a defect."""
+
+    __slots__ = ("_decides",)
+
+    def __init__(self, decides: Callable[[AttemptRecord], Any]) -> None:
+        super().__init__(max_retries=1)
+        object.__setattr__(self, "_decides", decides)
+
+    def after_stall(self, record: AttemptRecord, **options: Any) -> Decision:
+        return self._decides(record)
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+def _spoil(record: AttemptRecord) -> Decision:
+    record.errors.append({"what": object()})
+    return RetryIn(0.0)
+
+
+@pytest.mark.parametrize(
+    "decides",
+    [
+        lambda _: _raise(KeyError("no such tier")),
+        lambda _: _raise(SystemExit(3)),
+        lambda _: _raise(asyncio.CancelledError()),
+        lambda _: None,
+        lambda _: RetryIn(float("nan")),
+        lambda _: RetryIn("soon"),
+        lambda _: Bury(None),
+        _spoil,
+    ],
+    ids=["raises", "exits", "cancels", "nothing", "nan", "text", "no-reason", "spoils"],
+)
+async def test_a_policy_that_fails_ends_no_sweep(broker, caplog, decides):
+    """Its entry is retried by the default policy, its neighbours by their own."""
+
+    async def handler(event) -> None: ...
+
+    router = Router([Route(handler, types=["odd"], retry=Odd(decides)), Route(handler, retry=Retry(max_retries=0))])
+    producer = Producer(broker, "s")
+    await producer.publish(1, type="odd")
+    await producer.publish(2, type="plain")
+    odd, _ = await stall(broker)
+    await reclaimer(broker, router).sweep()
+    assert [letter.type for letter in await DeadLetters(broker, "s", "g").page()] == ["plain"]
+    assert await owners(broker) == {odd.place: (PARKED, 1)}
+    assert (await record(broker, odd)).stalls == 1
+    (line,) = [line for line in caplog.records if "the retry policy failed" in line.message]
+    assert line.exc_info is not None, "where it failed is in the log"
 
 
 async def test_an_entry_deleted_meanwhile_is_let_go(broker):

@@ -21,7 +21,7 @@ from streams import (
     Throttle,
 )
 from streams.handlers import Route, Router
-from streams.retry import AttemptRecord, Decision
+from streams.retry import AttemptRecord, Bury, Decision, RetryIn
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming
 
@@ -146,7 +146,33 @@ class Vague(Retry):
         return None  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("policy", [Broken(), Vague()], ids=["raises", "says nothing"])
+class Saying(Retry):
+    """A policy that says what it is told to."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self, said: Any) -> None:
+        super().__init__()
+        object.__setattr__(self, "_said", said)
+
+    def after_failure(self, error: BaseException, record: AttemptRecord, **options: Any) -> Decision:
+        return self._said()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Broken(),
+        Vague(),
+        Saying(lambda: RetryIn(float("nan"))),
+        Saying(lambda: Bury(None)),  # type: ignore[arg-type]
+        Saying(lambda: Bury("")),
+        Saying(lambda: Bury("no\0text")),
+        Saying(lambda: Bury("no\ud800text")),
+        Saying(lambda: Bury("long" * 100)),
+    ],
+    ids=["raises", "nothing", "nan", "no-reason", "empty", "nul", "surrogate", "long"],
+)
 async def test_the_default_policy_decides_where_a_policy_fails(broker, caplog, policy):
     async def handler(event: Event) -> None:
         raise ValueError("bad")
@@ -177,6 +203,43 @@ async def test_a_throttle_counts_for_the_key_that_the_gate_saw(broker):
         await Producer(broker, "s").publish({"shop": "a"}, type="t")
         await eventually(lambda: consumer.stats.done == 1, what="the second try")
         assert consumer.vitals.missing == ()
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+async def test_the_key_of_a_limit_ends_no_more_than_its_event(broker, error):
+    """The key is asked for while the worker fetches: what it raises must not end the fetcher, or the process."""
+    done: list[object] = []
+
+    async def handler(event: Event) -> None:
+        done.append(event.data)
+
+    def key(event: Event) -> str:
+        if event.data == "odd":
+            raise error
+        return "a"
+
+    limit = Limit(key, name="shop", concurrency=1)
+    async with consuming(broker, Router([Route(handler, limits=[limit])]), concurrency=1) as consumer:
+        await Producer(broker, "s").publish_many(["odd", "plain"], type="t")
+        await eventually(lambda: consumer.stats.dead == 1, what="the dead letter")
+        await eventually(lambda: done == ["plain"], what="the plain one")
+        assert consumer.vitals.missing == ()
+
+
+async def test_keys_of_a_limit_that_have_no_bytes_are_keys_like_others(broker):
+    """Half of a pair of surrogates, from a body or from a handler, ended the whole worker when it was to be sent."""
+    seen: list[object] = []
+
+    async def handler(event: Event) -> None:
+        seen.append(event.data)
+        if len(seen) == 1:
+            raise Throttle("shop", 0.05, key="no\ud800bytes")
+
+    limit = Limit(lambda event: "no\ud800bytes", name="shop", concurrency=1, rate="1000/s")
+    async with consuming(broker, Router([Route(handler, limits=[limit])])) as consumer:
+        await Producer(broker, "s").publish_many(["a", "b"], type="t")
+        await eventually(lambda: consumer.stats.done == 2, what="both")
+    assert sorted(map(str, seen)) == ["a", "a", "b"] or sorted(map(str, seen)) == ["a", "b", "b"]
 
 
 async def test_what_comes_before_the_handler_costs_no_event_either(broker):

@@ -121,3 +121,11 @@ def test_keys():
 def test_throttle_takes_at_most_a_day(seconds):
     with pytest.raises(ConfigurationError, match="Throttle takes seconds"):
         Throttle("tenant", seconds)
+
+
+def test_a_key_function_that_has_to_be_awaited_is_refused():
+    async def key(event: object) -> str:
+        return "a"
+
+    with pytest.raises(ConfigurationError, match="plain function"):
+        Limit(key, rate="1/s")

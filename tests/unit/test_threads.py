@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -188,3 +189,18 @@ asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
     assert done.stdout == "gave up\n"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+async def test_a_forked_process_has_threads_of_its_own(pool):
+    """Idle threads stay with the parent: a child that counted on them would wait for ever."""
+    await pool.run(lambda: None)
+    await settled(pool, 1)
+
+    def in_child() -> None:
+        assert asyncio.run(asyncio.wait_for(pool.run(lambda: 7), 5)) == 7
+
+    child = multiprocessing.get_context("fork").Process(target=in_child)
+    child.start()
+    await asyncio.to_thread(child.join)
+    assert child.exitcode == 0
