@@ -115,7 +115,7 @@ class Limit:
             object.__setattr__(self, "name", self.name or "-".join(names))
         elif not callable(names) or inspect.iscoroutinefunction(names):
             raise ConfigurationError(
-                f"a limit is by an attribute's name or a plain function of the event, not {self.by!r}"
+                f"a limit is by an attribute's name or a function of the event, which is not awaited, not {self.by!r}"
             )
         if not isinstance(self.name, str) or (self.name and not _NAME.fullmatch(self.name)):
             raise ConfigurationError(

@@ -127,5 +127,5 @@ def test_a_key_function_that_has_to_be_awaited_is_refused():
     async def key(event: object) -> str:
         return "a"
 
-    with pytest.raises(ConfigurationError, match="plain function"):
+    with pytest.raises(ConfigurationError, match="not awaited"):
         Limit(key, rate="1/s")
