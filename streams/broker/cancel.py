@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from streams.broker.connection import Broker
+from streams.broker.lanes import Place
 from streams.broker.scripts import Script
 from streams.broker.stored import entry_place
-from streams.keys import PARKED, Keys
+from streams.keys import PARKED, WAITING, Keys
 
 _CANCEL = Script("cancel")
 _CANCEL_SCHEDULED = Script("cancel_scheduled")
@@ -40,7 +41,9 @@ class Cancelling:
             self._keys.audit(),
             self._keys.config(),
         )
-        command = _CANCEL.command(keys, group, PARKED, by, level, *entry_ids)
+        place = Place.of(self._keys, self._levels, group)
+        levels = (WAITING, len(place.levels), *place.levels)
+        command = _CANCEL.command((*keys, *place.keys), group, PARKED, by, level, *levels, *entry_ids)
         return list(map(bool, await self._link.call(*command)))
 
     async def run_now(self, group: str, name: str, by: str) -> bool:

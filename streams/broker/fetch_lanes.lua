@@ -109,10 +109,15 @@ local function weight_of(fair)
 end
 
 -- The next row of a fair key; they are taken from its lane a few at a time, and removed from there at the end.
-local function next_row(lane_key, turn, few)
+local function next_row(level, turn, few)
+  local lane_key = key_of['lane' .. level]
   if turn.at > #turn.rows and not turn.empty then
     local low, high = '[' .. turn.fair .. '\1', '(' .. turn.fair .. '\2'
     local rows = redis.call('ZRANGEBYLEX', lane_key, low, high, 'LIMIT', #turn.rows, few)
+    if #rows == 0 and #turn.rows == 0 and not evened[level] then
+      evened[level] = true
+      if even_out('lane' .. level) > 0 then rows = redis.call('ZRANGEBYLEX', lane_key, low, high, 'LIMIT', 0, few) end
+    end
     for _, row in ipairs(rows) do turn.rows[#turn.rows + 1] = row end
     turn.empty = #rows < few
   end
@@ -135,7 +140,8 @@ end
 -- met on the way, any number of them: no more than LOOKS in one call, which then asks for another and ends here, because
 -- what is lower must not go first.
 local LOOKS, looks, is_cut = 1000, 0, false
-local function choose(lane_key, ring_key, most)
+local function choose(level, most)
+  local ring_key = key_of['ring' .. level]
   local turns, ids, touched, untouched, met, ended = {}, {}, {}, 0, 0, false
   while #ids < most do
     if untouched == 0 and not ended then
@@ -153,7 +159,7 @@ local function choose(lane_key, ring_key, most)
     if not touched[turn.fair] then
       touched[turn.fair], untouched, looks = turn, untouched - 1, looks + 1
     end
-    local row = next_row(lane_key, turn, math.ceil(most / math.max(1, #turns + 1)) + 1)
+    local row = next_row(level, turn, math.ceil(most / math.max(1, #turns + 1)) + 1)
     if row then
       ids[#ids + 1] = plain(string.sub(row, #turn.fair + 2)) -- One that names no entry goes with its row.
       turn.time = turn.time + 1 / weight_of(turn.fair)
@@ -179,7 +185,7 @@ end
 
 local function hand_out(level, most)
   local key, lane_key, ring_key = key_of[level], key_of['lane' .. level], key_of['ring' .. level]
-  local ids, touched = choose(lane_key, ring_key, most)
+  local ids, touched = choose(level, most)
   local gone = {}
   for fair, turn in pairs(touched) do
     if turn.at > 1 then redis.call('ZREM', lane_key, unpack(turn.rows, 1, turn.at - 1)) end
@@ -221,16 +227,6 @@ local function hand_out(level, most)
   return count
 end
 
--- Whether an entry is the first of a key by any order by which rows may have been made.
-local function is_first(values, member)
-  local heads_key = key_of.heads
-  for _, way in ipairs((ways())) do
-    local order = key_text(values, way.order)
-    if order and redis.call('HGET', heads_key, order) == member then return true end
-  end
-  return false
-end
-
 -- Whether the head of a key is lined up itself.
 local function is_lined_up(head)
   local level, id = read_member(head)
@@ -251,7 +247,7 @@ local function admits(level, id, fields)
     if not head then redis.pcall('HSET', heads_key, order, member) end
     return true
   end
-  if is_lined_up(head) and is_first(values, member) then return true end
+  if is_lined_up(head) and key_headed(values, member) then return true end
   redis.call('XCLAIM', key, group, waiting, 0, id, 'RETRYCOUNT', 1, 'JUSTID')
   file(level, id, order, key_text(values, fair_by) or '', values.event or member)
   return false

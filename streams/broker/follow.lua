@@ -26,11 +26,7 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local function headed(order, member)
   local kind, meta = string.match(order, '^\1(.-)\1(.*)$')
   if not kind then return redis.call('HGET', heads_key, order) == member and order end
-  local values = attributes({'type', kind, 'meta', meta})
-  for _, way in ipairs(ways()) do
-    local found = key_text(values, way.order)
-    if found and redis.call('HGET', heads_key, found) == member then return found end
-  end
+  return key_headed(attributes({'type', kind, 'meta', meta}), member)
 end
 
 for i = 4 + count, #ARGV, 4 do

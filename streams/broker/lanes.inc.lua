@@ -91,13 +91,30 @@ local function key_of_row(row)
   return string.match(row, '^([^\1]*)\1')
 end
 
+-- Rows are found by their text, which works only while all of a set have the same score: one with another hides the others.
+-- Gives those the score of the others, and says how many there were. A set by its name in `key_of`.
+local function even_out(name)
+  local rows_key, count = key_of[name], 0
+  for _, range in ipairs({{'-inf', '(0'}, {'(0', '+inf'}}) do
+    local odd = redis.call('ZRANGEBYSCORE', rows_key, range[1], range[2], 'LIMIT', 0, 1000)
+    for _, row in ipairs(odd) do redis.pcall('ZADD', rows_key, 0, row) end -- Without memory: not yet.
+    count = count + #odd
+  end
+  return count
+end
+
 -- The first row within bounds that says what `read_row` reads. Those before it that say nothing are walked over.
 local LOOKS_AT_ROWS = 1000
+local evened = {}
 local function first_readable(order, low, high)
   local behind_key = key_of.behind
   local from, few = 0, 1
   while from < LOOKS_AT_ROWS do
     local rows = redis.call('ZRANGEBYLEX', behind_key, low, high, 'LIMIT', from, few)
+    if #rows == 0 and from == 0 and not evened.behind then
+      evened.behind = true
+      if even_out('behind') > 0 then rows = redis.call('ZRANGEBYLEX', behind_key, low, high, 'LIMIT', from, few) end
+    end
     for _, row in ipairs(rows) do
       local level, id, fair, rank = read_row(row, order)
       if id then return row, level, id, fair, rank end
@@ -155,6 +172,15 @@ local function ways()
     found[#found + 1] = {order = words(order), fair = words(fair)}
   end
   return found, text
+end
+
+-- The key that an entry with these attributes is the first of, by any order by which rows may have been made; else nil.
+local function key_headed(values, member)
+  local heads_key = key_of.heads
+  for _, way in ipairs((ways())) do
+    local order = key_text(values, way.order)
+    if order and redis.call('HGET', heads_key, order) == member then return order end
+  end
 end
 
 -- Writes down that rows are made in this way too. The newest first, and no more than workers of one time can have.
@@ -233,16 +259,30 @@ local function first_behind(order)
   end
 end
 
--- The head of a key is done with: the next one may start. Returns how many may (0 or 1).
+-- Whether an entry is there and pending. Somebody may have deleted or acknowledged it by hand.
+local function is_stored(level, id)
+  local key = key_of[level]
+  if #redis.call('XRANGE', key, id, id) > 0 then return #redis.call('XPENDING', key, group, id, id, 1) > 0 end
+  redis.call('XACK', key, group, id)
+  return false
+end
+
+-- The head of a key is done with: the next one may start. Returns how many may (0 or 1). Those that are gone are walked over;
+-- of very many the next sweep walks on.
 local function follow(order)
   local heads_key, behind_key = key_of.heads, key_of.behind
-  local row, level, id, fair = first_behind(order)
-  if not row then
-    redis.call('HDEL', heads_key, order)
-    return 0
+  for _ = 1, LOOKS_AT_ROWS do
+    local row, level, id, fair = first_behind(order)
+    if not row then
+      redis.call('HDEL', heads_key, order)
+      return 0
+    end
+    redis.call('ZREM', behind_key, row) -- First, because a server without memory lets a removal happen, and then the rest.
+    if is_stored(level, id) then
+      redis.call('HSET', heads_key, order, level .. '|' .. id)
+      push(level, id, fair)
+      return 1
+    end
   end
-  redis.call('ZREM', behind_key, row) -- First, because a server without memory lets a removal happen, and then the rest.
-  redis.call('HSET', heads_key, order, level .. '|' .. id)
-  push(level, id, fair)
-  return 1
+  return 0
 end

@@ -30,12 +30,13 @@ class Place(NamedTuple):
     levels: tuple[int, ...]
 
     @classmethod
-    def of(cls, keys: Keys, levels: Levels, group: str) -> Place:
+    def of(cls, keys: Keys, levels: Levels | Iterable[int], group: str) -> Place:
         """Of all levels of a stream."""
-        per_level = ((keys.level(at), keys.lane(group, at), keys.ring(group, at)) for at in levels.descending)
+        highest_first = levels.descending if isinstance(levels, Levels) else tuple(sorted(levels, reverse=True))
+        per_level = ((keys.level(at), keys.lane(group, at), keys.ring(group, at)) for at in highest_first)
         return cls(
             (keys.heads(group), keys.behind(group), keys.rules(group), *(key for three in per_level for key in three)),
-            levels.descending,
+            highest_first,
         )
 
 
@@ -68,7 +69,8 @@ class Ways:
         if not text or text == self._text:
             return
         self._text = text
-        orders = [tuple(filter(None, way.partition("|")[0].split(","))) for way in text.decode().split(";")]
+        ways = text.decode("utf-8", "replace").split(";")
+        orders = [tuple(filter(None, way.partition("|")[0].split(","))) for way in ways]
         self.orders = tuple(dict.fromkeys(order for order in (self.lanes.order_by, *orders) if order))
 
     def keys(self, fields: Sequence[bytes]) -> list[str] | list[bytes]:
@@ -325,7 +327,8 @@ class Heads:
     async def rules(self) -> dict[str, str]:
         """What is declared; empty if the group is not lined up by key."""
         reply = await self._link.call("HGETALL", self._keys.rules(self._group))
-        return {reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)}
+        texts = [text.decode("utf-8", "replace") for text in reply]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
 
     async def all(self, *, held: bool) -> AsyncIterator[HeldKey]:
         """Every key with work, or only those that are held; page by page, in no order."""

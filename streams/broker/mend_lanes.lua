@@ -22,6 +22,8 @@ local order_by, fair_by = words(ARGV[3]), words(ARGV[4])
 know(1, 7, count, ARGV[1], ARGV[2])
 local heads_key, behind_key, rules_key = KEYS[1], KEYS[2], KEYS[3]
 local followed, restored = 0, 0
+even_out('behind')
+for _, level in ipairs(level_at) do even_out('lane' .. level) end
 
 -- A key that waits for an operator.
 local function is_held(head)

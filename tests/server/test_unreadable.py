@@ -77,16 +77,17 @@ def of_slots(keys: Keys) -> list[Command]:
 def of_keys(keys: Keys) -> list[Command]:
     rows = ("a", "k1", "k1\1", "k1\1" + "00junk\1t", "k1\1" + "01!\1t", "k1\1" + "02!\1t", "k9\1" + "L12:x", "z")
     return [
-        ("ZADD", keys.behind("g"), *(part for row in rows for part in (0, row))),
+        ("ZADD", keys.behind("g"), *(part for row in rows for part in (0, row)), "-inf", "zz", "inf", "", 5, "k5\1"),
         ("HSET", keys.heads("g"), "k1", "0|abc", "k9", "held by me", "k8", TOO_LARGE),
     ]
 
 
 def of_turns(keys: Keys) -> list[Command]:
     return [
-        ("ZADD", keys.lane("g", 0), 0, "a", 0, "t\1junk", 0, "t\1", 0, "z\1M1234567890123-@0"),
+        ("ZADD", keys.lane("g", 0), 0, "a", 0, "t\1junk", 0, "t\1", 0, "z\1M1234567890123-@0", "inf", "", "-inf", "zz"),
         ("ZADD", keys.ring("g", 0), "-inf", "t", "+inf", "u"),
         ("HSET", keys.rules("g"), "cursor", "x", "from:0", "y", "levels", "a,b", "weight:t", "nan", "weight:u", "-1"),
+        ("HSET", keys.rules("g"), "ways", b"\xff|;\0"),
     ]
 
 
