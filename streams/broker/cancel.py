@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from streams.broker.connection import Broker
 from streams.broker.lanes import Place
-from streams.broker.scripts import Script
+from streams.broker.scripts import Command, Script
 from streams.broker.stored import entry_place
 from streams.keys import PARKED, WAITING, Keys
 
@@ -42,7 +42,7 @@ class Cancelling:
             self._keys.config(),
         )
         place = Place.of(self._keys, self._levels, group)
-        levels = (WAITING, len(place.levels), *place.levels)
+        levels: Command = (WAITING, len(place.levels), *place.levels)
         command = _CANCEL.command((*keys, *place.keys), group, PARKED, by, level, *levels, *entry_ids)
         return list(map(bool, await self._link.call(*command)))
 
