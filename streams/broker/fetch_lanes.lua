@@ -28,8 +28,8 @@
 -- Returns  {{{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}, how many were read or -1 if
 --           nothing was looked for, 1 if there is more to read or to look for, how many had vanished,
 --           {last id read of each level}: only if nothing was read, the ways in which rows may have been made,
---           how many were new, {now in ms, ms of the next due row or -1, {paused level, ...}, {ms from which on to look of
---           each level}, {scope of a pause by attribute, ...}, 1 if there are due rows that were not looked at, whose is the
+--           how many were new, or 1 if some may start and were not looked at, {now in ms, ms of the next due row or -1,
+--           {paused level, ...}, {ms from which on to look of each level}, {scope of a pause by attribute, ...}, 1 if there are due rows that were not looked at, whose is the
 --           next odd place, level|id of a suspect that is due and was left or ''}: only if retries were looked at}
 
 local taken = {}
@@ -61,7 +61,16 @@ if who.suspects >= 0 then
   for i, level in ipairs(level_at) do
     if not due.lines[level] then places[i] = -1 end
   end
-  if room == 0 or not any_due() then return {taken, -1, 0, 0, {}, '', 0, about_retries()} end
+  if room == 0 or not any_due() then
+    -- Who rests with others hears of what is published, and looks for retries; that something of a lane may start, because
+    -- its key was let go by an operator or by a sweep, is told here.
+    local ready = 0
+    for i, level in ipairs(level_at) do
+      local lane_key = key_of['lane' .. level]
+      if places[i] >= 0 and ready == 0 then ready = redis.call('EXISTS', lane_key) end
+    end
+    return {taken, -1, 0, 0, {}, '', ready, about_retries()}
+  end
 end
 
 local read = 0

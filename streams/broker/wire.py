@@ -57,7 +57,7 @@ class Wire(asyncio.Protocol):
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._awaited.append((count, answer))
         self._transport.write(packed)
-        give_up = self._loop.call_later(within, self._fail, TimeoutError(f"no answer within {within} s"))
+        give_up = self._loop.call_later(within, self._fail, TimeoutError(f"no answer within {within:.1f} s"))
         try:
             return await answer
         finally:

@@ -52,11 +52,11 @@ class Intake:
         event.attempt = AttemptRecord.from_json(delivery.record).attempts + 1 if delivery.record else 1
         run.event = event
         if event.meta and event.expires is not None and event.expires <= self._clock.now():
-            return self.refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"))
+            return self.refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"), event)
         route = self._router.find(event.type)
         if route is None:
             cause = LookupError("no handler of this group serves the event's type")
-            return self.refuse(delivery, "no-handler", cause)
+            return self.refuse(delivery, "no-handler", cause, event)
         run.route = route
         if route.prepare is not None:
             return self._prepare(delivery, event, route.prepare)

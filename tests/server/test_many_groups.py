@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Pauses, Producer, Retry, Scheduler
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    OrderedKeys,
+    Pauses,
+    Producer,
+    Reject,
+    Retry,
+    Scheduler,
+)
 from streams.broker.fetch import Fetching
 from streams.broker.lookout import Lookout
 from streams.broker.settle import Postponed, Settling
@@ -41,6 +52,8 @@ class Crowd:
         self.last = self.consumers[-1]
 
     async def _handle(self, event: Event) -> None:
+        if event.data == "bad":
+            raise Reject("bad")
         self.handled.append((event.stream, event.data))
 
     async def publish(self, data: object, stream: str = LAST) -> None:
@@ -166,6 +179,16 @@ async def test_a_retry_of_another_worker_wakes_a_group_that_rests(broker):
         settling = Settling(broker, broker.keys(LAST), Levels(), "g", "other")
         await settling.settle((), [Postponed(taken, 0)])
         await eventually(lambda: many.handled == [(LAST, "again")], what="the retry")
+
+
+async def test_a_key_that_an_operator_lets_go_wakes_a_group_that_rests(broker):
+    """What may start then was published long ago: nothing new is heard, and no retry is due."""
+    async with crowd(broker, lanes=Lanes(order_by=("key",), on_dead="hold")) as many:
+        await Producer(broker, LAST).publish_many(Event("t", data, key="k") for data in ("bad", "next"))
+        await eventually(lambda: many.last.stats.dead == 1, what="the head to die")
+        await many.rests()
+        await OrderedKeys(broker, LAST, "g").skip("k")
+        await eventually(lambda: many.handled == [(LAST, "next")], what="the next of the key")
 
 
 async def test_pauses_and_what_is_scheduled_reach_those_who_rest(broker):
