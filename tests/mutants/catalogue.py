@@ -1005,7 +1005,7 @@ MUTANTS = (
     ),
     Mutant(
         "two-orders-wait-for-each-other", "broker/fetch_lanes.lua",
-        "  if is_lined_up(head) and is_first(values, member) then return true end\n", "",
+        "  if is_lined_up(head) and key_headed(values, member) then return true end\n", "",
         (FINDINGS,), "while a deploy changes the order, events wait for each other for ever",
     ),
     Mutant(
@@ -1235,5 +1235,20 @@ MUTANTS = (
         "ascii-crashes", "cli/encoding.py",
         "                stream.reconfigure(errors=_HANDLER)", "                pass",
         ("tests/server/test_cli_manners.py",), "a terminal without UTF-8 gets a traceback instead of a list",
+    ),
+    Mutant(
+        "forked-child-goes-on", "consuming/runners.py",
+        "        if not self._origin.is_here:\n            end_copy()\n", "",
+        ("tests/server/test_forks.py",), "a child that a handler forks goes on as a second worker over the same connections",
+    ),
+    Mutant(
+        "lane-is-not-told", "broker/fetch_lanes.lua",
+        "      if places[i] >= 0 and ready == 0 then ready = redis.call('EXISTS', lane_key) end\n", "",
+        (MANY,), "a key that an operator lets go stands still in a large process for a minute",
+    ),
+    Mutant(
+        "gone-rows-become-heads", "broker/lanes.inc.lua",
+        "    if is_stored(level, id) then\n", "    if true then\n",
+        ("tests/server/test_lanes.py",), "each entry that was deleted by hand behind a head holds its key up for a sweep",
     ),
 )  # fmt: skip
