@@ -534,7 +534,7 @@ MUTANTS = (
     Mutant(
         "lost-read-left-at-shutdown", "consuming/fetcher.py",
         "        if self._check_at == 0.0:\n", "        if False:\n",
-        (VIRTUAL,), "events of a read whose answer was lost wait for their lease after an orderly stop, and count as stalled",
+        (EDGES,), "events of a read whose answer was lost wait for their lease after an orderly stop, and count as stalled",
     ),
     Mutant(
         "outcomes-of-an-outage-forgotten", "consuming/settler.py",

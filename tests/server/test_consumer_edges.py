@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from streams import Consumer, ConsumerOptions, DeadLetters, Event, Levels, Producer, Retry
+from streams import BrokerUnavailable, Consumer, ConsumerOptions, DeadLetters, Event, Levels, Producer, Retry
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Fetching
 from streams.broker.settle import LOST, Buried, Postponed, Settling
@@ -87,3 +87,27 @@ async def test_who_lost_an_entry_to_another_name_at_the_same_count_may_write_not
     rows = await broker.control.call("XPENDING", keys.level(0), "g", "-", "+", 10)
     assert {(row[1], row[3]) for row in rows} == {(b"new", 1)}
     assert await broker.control.call("XLEN", keys.dead("g")) == 0
+
+
+async def test_what_a_lost_read_took_is_handed_back_before_the_end(broker, monkeypatch):
+    """Else it would wait for the lease of a worker that is gone, and count as stalled."""
+    consumer = Consumer(broker, "s", "g", lambda _: None, ConsumerOptions(name="me", lease=60.0))
+    lost = []
+
+    def without_an_answer(read):
+        async def ask(*given, **options):
+            taken = await read(*given, **options)
+            if not taken:
+                return taken
+            lost.append(taken)
+            consumer.stop(5.0)
+            raise BrokerUnavailable("the answer was lost")
+
+        return ask
+
+    for name in ("take", "wait"):
+        monkeypatch.setattr(Fetching, name, without_an_answer(getattr(Fetching, name)))
+    await Producer(broker, "s").publish(1, type="t")
+    await asyncio.wait_for(consumer.run(), 30)
+    assert len(lost) == 1
+    assert await owners(broker) == [PARKED]
