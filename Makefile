@@ -69,7 +69,7 @@ oldest-client: $(OLDEST_READY)  ## the server suite with the oldest client libra
 chaos: $(READY)  ## minutes of seeded trouble on every topology, and the books; SECONDS=60 SEED=7 ON=single,cluster
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(ON),--on $(ON))
 
-fuzz: $(READY)  ## bent entries against everything that reads what is stored; SECONDS=60 SEED=7
+fuzz: $(READY)  ## bent entries and rows against everything that reads what is stored; SECONDS=60 SEED=7
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 composition: $(READY)  ## thousands of seeds of everything at once, and what they came to; SEEDS=5000 FIRST=0 MINUTES=30 ON=redis

@@ -10,7 +10,7 @@ from streams.annotated import holds_to_annotations
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.lanes import Heads, HeldKey
-from streams.broker.stored import whole
+from streams.broker.stored import real
 from streams.dead_letter import Filter
 from streams.dead_letters import DeadLetters
 from streams.errors import NotFound
@@ -140,4 +140,4 @@ def _read(row: HeldKey) -> OrderedKey:
     if not row.head.startswith("held "):
         return OrderedKey(row.key, "working", row.head, "", 0.0, row.waiting)
     _, at, head, event_id, *_ = [*row.head.split(" ", 3), "", "", ""]
-    return OrderedKey(row.key, "held", head, event_id, whole(at) / 1000, row.waiting)
+    return OrderedKey(row.key, "held", head, event_id, real(at) / 1000, row.waiting)

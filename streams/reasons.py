@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from streams.broker.stored import entry_place, whole
+from streams.broker.stored import entry_place, real
 from streams.broker.waits import HEARD, Holder, Queue, WorkerFacts, attributes
 from streams.codec import decode, parse_json
 from streams.errors import EventError
@@ -148,7 +148,7 @@ def _key_held(case: Case) -> Reason | None:
     if dead == (event_id(case.found) or case.wait.member) and not case.found.deliveries:
         # Its own replay goes before all that waits; what was lined up before the death does not.
         return None
-    since = whole(at) / 1000
+    since = real(at) / 1000
     key = masked(case.wait.order_key or "")
     what = f"its key {key} is held since {moment(since)}, because the event {ident(dead)} died"
     todo = f"release or skip it: streams keys ls {case.scene.stream} {case.scene.group}"

@@ -130,8 +130,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**9))
     options = parser.parse_args()
-    count, found = run(options.seconds, options.seed)
+    from tests.fuzz_rows import run_rows
+
+    count, found = run(options.seconds / 2, options.seed)
     print(f"seed {options.seed}: {count:,} read, {len(found)} findings")
+    groups, rows = run_rows(options.seconds / 2, options.seed)
+    print(f"seed {options.seed}: rows in {groups:,} groups, {len(rows)} findings")
+    found += rows
     for each in found:
         print(each[:2000])
     return 1 if found else 0

@@ -21,6 +21,8 @@ _RELEASE = Script("release_queue")
 DECLARED = ":declared"
 _SLICE = 500
 _PAGE = 100
+_LARGEST = 1000
+"""A concurrency above that was never declared: the row says nothing."""
 
 
 class Queues:
@@ -51,7 +53,8 @@ class Queues:
         while True:
             cursor, rows = await self._link.call("HSCAN", self._waiting, cursor, "COUNT", _PAGE)
             if rows:
-                yield {name: whole(text) for name, text in pairs(rows).items()}
+                numbers = {name: whole(text) for name, text in pairs(rows).items()}
+                yield {name: number if 0 < number <= _LARGEST else 0 for name, number in numbers.items()}
             if cursor == b"0":
                 return
 

@@ -241,7 +241,7 @@ class Waits:
             len(groups) == 1 and retention != b"fanout",
             _orders(ruled),
             tuple(filter(None, ruled.get("levels", "").split(","))),
-            whole(swept) / 1000,
+            real(swept) / 1000,
         )
 
     async def wait(self, scene: Scene, found: Found) -> Wait:

@@ -45,6 +45,8 @@ SUSPECTS = "tests/server/test_suspects.py"
 ISOLATION = "tests/virtual/test_isolation.py"
 COMPOSITION = "tests/composition/test_composition.py"
 FINDINGS = "tests/composition/test_findings.py"
+STUCK = "tests/composition/test_stuck.py"
+VIRTUAL_COMPOSITION = "tests/virtual/test_composition.py"
 LEASES = "tests/server/test_leases.py"
 WORKERS = "tests/process/test_workers.py"
 RELEASED = "tests/server/test_changed_limits.py::test_a_worker_lets_go_what_waits_for_limits_that_it_does_not_have"
@@ -1250,5 +1252,65 @@ MUTANTS = (
         "gone-rows-become-heads", "broker/lanes.inc.lua",
         "    if is_stored(level, id) then\n", "    if true then\n",
         ("tests/server/test_lanes.py",), "each entry that was deleted by hand behind a head holds its key up for a sweep",
+    ),
+    Mutant(
+        "buried-beside-a-killer", "retry.py",
+        "if record.attempts > allowed and was_alone:", "if record.attempts > allowed:",
+        (RETRY, VIRTUAL_COMPOSITION), "an event without retries that only stood beside a killer is buried",
+    ),
+    Mutant(
+        "replay-of-others-is-lined-up", "broker/lanes.inc.lua",
+        "fields[i + 1] ~= '' and fields[i + 1] ~= group then", "false then",
+        (FINDINGS,), "a replay for one group ends the hold of a key in another",
+    ),
+    Mutant(
+        "why-lines-up-replays-of-others", "broker/waits.py",
+        'not in ("", scene.group)', 'in ("\\0",)',
+        (FINDINGS,), "why names a key behind which the replay of another group does not wait",
+    ),
+    Mutant(
+        "copy-behind-its-own-hold", "reasons.py",
+        "or case.wait.member) and not case.found.deliveries:", "or case.wait.member):",
+        (FINDINGS,), "an event that was published twice waits for the hold of its first copy, and for no reason",
+    ),
+    Mutant(
+        "suspect-handed-out-of-a-lane", "broker/fetch_lanes.lua",
+        "      set_due(key, level, id)\n", "      taken[#taken + 1], count = {level, id, 2, record, fields_of[id]}, count + 1\n",
+        (SUSPECTS,), "a suspect that is lined up may stall among others, and is buried",
+    ),
+    Mutant(
+        "reserved-for-ever", "reasons.py",
+        "if case.scene.now - since_when(case.found) > case.patience:", "if False:",
+        (STUCK,), "an event has a slot, and nobody says that no worker comes for it",
+    ),
+    Mutant(
+        "first-of-a-queue-for-ever", "reasons.py",
+        "    if now - looked <= HEARD:", "    if True:",
+        (STUCK,), "nobody says that no sweep hands a free slot over",
+    ),
+    Mutant(
+        "no-second-look", "why.py",
+        'if all(reason.state != "none" for reason in reasons):', "if True:",
+        (STUCK,), "an event that starts at that moment is told as a defect",
+    ),
+    Mutant(
+        "doctor-sees-one-retry", "broker/oldest.py",
+        'before_ms, "LIMIT", 0, _MOST)', 'before_ms, "LIMIT", 0, 1)',
+        (STUCK,), "a due retry that nobody fetches is hidden by one that is paused",
+    ),
+    Mutant(
+        "doctor-sees-no-queue", "broker/oldest.py",
+        "found += await self._first_in_queues(", "await self._first_in_queues(",
+        (STUCK,), "the doctor does not find a queue that nobody hands its free slot",
+    ),
+    Mutant(
+        "retries-looked-for-once", "consuming/fetcher.py",
+        "        self._due_at = time.monotonic() + POLL\n        if reply.next_due", "        self._due_at = time.monotonic() + 60\n        if reply.next_due",
+        (VIRTUAL_COMPOSITION,), "a retry that another worker set waits for a minute",
+    ),
+    Mutant(
+        "resumed-level-is-not-read", "consuming/fetcher.py",
+        "        self._fetching.hold(paused)\n", "        self._fetching.hold(before | paused)\n",
+        (VIRTUAL_COMPOSITION, PAUSES), "a level that was paused and resumed is not read any more",
     ),
 )  # fmt: skip
