@@ -198,7 +198,7 @@ def test_a_password_that_was_never_taken_ends_a_worker_and_says_where_to_look(si
     with site.worker(STREAMS_URL=url(site, "wrong")) as worker:
         assert worker.ends() == 4
         (line,) = worker.lines("the worker ends")
-        assert "Look at both in the URL" in line
+        assert "look at both in the URL" in line
         assert "permission" not in line
         assert "wrong@" not in worker.said
 
