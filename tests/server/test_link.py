@@ -321,8 +321,8 @@ async def test_what_links_tell_each_other_is_not_what_users_see(make_server, bin
 
 
 async def test_a_call_may_take_longer_than_the_timeout(server, namespace):
-    async with Broker(server.url, namespace=namespace, timeout=0.05) as broker:
-        assert await broker.link().call("BLPOP", f"{namespace}:none", 0.1, within=5) is None
+    async with Broker(server.url, namespace=namespace, timeout=0.4) as broker:
+        assert await broker.link().call("BLPOP", f"{namespace}:none", 0.5, within=5) is None
 
 
 async def test_a_connection_closed_while_idle_is_noticed_before_the_next_write(broker):
