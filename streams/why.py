@@ -177,9 +177,9 @@ class _Partition:
             names = ", ".join(self._groups) or "none"
             raise NotFound(f"stream {self._stream!r} has no group {group!r}; it has: {names}")
         groups = [group] if group else list(self._groups)
-        self._undeclared = await self._inspecting.undeclared(self._stream, self._levels)
         if wanted.event:
             return Reasons(tuple(await self._event(wanted.event, groups, group)))
+        self._undeclared = await self._inspecting.undeclared(self._stream, self._levels)
         return await self._several(wanted, groups)
 
     async def begin(self) -> None:
@@ -221,6 +221,7 @@ class _Partition:
             for place in await places_of(self._inspecting, self._stream, name, self._levels):
                 if reason := await self._ungrouped(place):
                     return [reason]
+        self._undeclared = await self._inspecting.undeclared(self._stream, self._levels)
         for level, entry_id in await places_of(self._inspecting, self._stream, name, list(self._undeclared), _DEPTH):
             if await self._inspecting.entry(self._stream, level, entry_id) is not None:
                 return [self._unread(level, entry_id)]
