@@ -275,3 +275,26 @@ async def test_one_that_is_lined_up_is_not_handed_out_among_others(broker):
     assert suspect == f"0|{receipts[2].entry_id}"
     (alone,) = await made.take_alone(suspect)
     assert (alone.entry_id, alone.record) == (receipts[2].entry_id, RECORD)
+
+
+async def test_a_suspect_that_comes_among_others_is_given_back(broker, monkeypatch: pytest.MonkeyPatch):
+    """The second line: no script hands one out, and if one did it would not start beside what runs."""
+    taking, books, gate = Fetching.take_due, Books(), asyncio.Event()
+
+    async def take_all(self: Fetching, limit: int, suspects: int, turns: Any = None) -> Any:
+        return await taking(self, limit, suspects + 100, turns)
+
+    async def handle(event: Event[Any]) -> None:
+        books.begin(event)
+        await gate.wait()
+
+    monkeypatch.setattr(Fetching, "take_due", take_all)
+    (suspect,) = await suspects(broker, "s", events("suspect", 1), 3_600_000)
+    consumer = books.consumer(broker, "s", handle)
+    async with consuming(consumer):
+        await Producer(broker, "s").publish(Event("t", 1, id="plain"))
+        await eventually(lambda: consumer.busy, what="another one to run")
+        await make_due(broker, member(suspect))
+        await eventually(lambda: consumer.stats.fetched >= 3, what="the suspect to be handed out")
+        assert books.running == {"plain"}
+        gate.set()
