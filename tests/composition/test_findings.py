@@ -391,3 +391,17 @@ async def test_an_event_that_was_published_twice_waits_for_the_hold_of_its_first
         await run.ops.ordered_keys(STREAM, "a", by="run").skip("k")
         await run.look()
         assert run.books.done == {("a", "e1")}
+
+
+async def test_what_was_cancelled_leaves_no_place_in_a_queue(stage: Stage):
+    async with stage(limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow")
+        await accept(run, "e2", "ok")
+        await accept(run, "e3", "ok")
+        await run.look()
+        await run.ops.cancel(STREAM, "e2", by="run")
+        await run.finish()
+        await run.look()
+        assert run.books.done == {("a", "e1"), ("a", "e3")}
+        assert await left(run, "queue") == []

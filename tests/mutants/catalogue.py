@@ -998,7 +998,7 @@ MUTANTS = (
     Mutant(
         "places-of-what-ended", "broker/slots.inc.lua",
         "      if not row then\n        redis.call('ZREM', queue_key, member)\n", "      if not row then\n",
-        (COMPOSITION,), "who was cancelled stands first in a queue for ever",
+        (FINDINGS,), "who was cancelled stands first in a queue for ever",
     ),
     Mutant(
         "slots-handed-on-in-a-pause", "broker/hand_over.lua",
@@ -1209,6 +1209,8 @@ MUTANTS = (
         "token-of-all-streams", "dashboard/api.py",
         "    if not token.reaches(stream):\n", "    if not token.reaches(stream or 'x') and not stream:\n",
         ("tests/dashboard/test_routes.py",), "a token for one stream publishes onto all",
+    ),
+    Mutant(
         "moment-without-zone", "spans.py",
         "return None if now is None or value.tzinfo is None else", "return None if now is None else",
         ("tests/unit/test_wrong_arguments.py",), "a datetime without a zone delays an event by the offset of whatever machine publishes it",
