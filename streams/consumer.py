@@ -14,7 +14,6 @@ from streams.broker import Broker, checked_broker
 from streams.broker.admit import Admitting
 from streams.broker.declare import Declaring
 from streams.broker.fetch import Delivery, Fetching
-from streams.broker.holding import Holding
 from streams.broker.lanes import FetchingByKey, Ways
 from streams.broker.lookout import Lookout
 from streams.broker.redeclare import Redeclaring
@@ -25,7 +24,6 @@ from streams.consuming.declared import in_words
 from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
-from streams.consuming.holder import Holder
 from streams.consuming.idle import Idling
 from streams.consuming.isolation import Isolation
 from streams.consuming.lane_fetcher import LaneFetcher
@@ -159,10 +157,8 @@ class Consumer:
         self._chain = chain = Chain([*options.middleware, *found(options.middleware)])
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
         self._router = router = as_router(handler).with_timeouts(chain.timeouts())
-        self._gate = gate = self._make_gate(router) if router.limits() else None
+        self._gate = gate = self._make_gate(router)
         self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
-        holding = Holding(broker, keys, options.levels, self.group, self.name)
-        holder = Holder(desk, holding, self._settler)
         lookout = Lookout.of(broker)
         self._fetching: Fetching
         self._fetcher: Fetcher
@@ -170,12 +166,12 @@ class Consumer:
             reads = (broker, keys, desk.levels, self.group, self.name, declaring, self._ways, options.levels)
             self._fetching = by_key = FetchingByKey(*reads, options.lease)
             self._idling = Idling(desk, by_key, self._settler, lookout, skips_looks=False)
-            roles = (self._runners, self._settler, self._idling, options.turns(), gate, holder)
+            roles = (self._runners, self._settler, self._idling, gate, options.turns())
             self._fetcher = LaneFetcher(desk, by_key, *roles)
         else:
             self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring, options.lease)
-            self._idling = Idling(desk, self._fetching, self._settler, lookout, skips_looks=gate is None)
-            roles = (self._runners, self._settler, self._idling, options.turns(), gate, holder)
+            self._idling = Idling(desk, self._fetching, self._settler, lookout, skips_looks=not router.limits())
+            roles = (self._runners, self._settler, self._idling, gate, options.turns())
             self._fetcher = Fetcher(desk, self._fetching, *roles)
         self._redeclaring = Redeclaring(broker, keys, options.levels, self.group, router.limits())
         self._fetcher.on_declare = self._declare_limits
@@ -294,7 +290,7 @@ class Consumer:
         watching = asyncio.create_task(self._runners.watch(), name="streams-watch")
         fetching = asyncio.create_task(self._fetcher.run(), name="streams-fetcher")
         self._tasks = {"fetcher": fetching, "settler": settling, "watch": watching}
-        if self._gate is not None:
+        if self._router.limits():
             handing = self._gate.run(self._fetcher.take_over)
             self._tasks["gate"] = asyncio.create_task(handing, name="streams-gate")
         if isinstance(self._fetcher, LaneFetcher):
@@ -338,10 +334,9 @@ class Consumer:
         await self._runners.close()
         await self._chain.stop(self._place)
         await leases.close()
-        if self._gate is not None:
-            with contextlib.suppress(BrokerError):  # The slots come back with the lease.
-                await self._gate.hand_over(0)
-            await self._gate.close()
+        with contextlib.suppress(BrokerError):  # Who waits for the slots looks by itself, a little later.
+            await self._gate.hand_over(0)
+        await self._gate.close()
         if not self._fetcher.trouble:
             await self._fetching.leave()
         await self._fetching.close()
@@ -353,7 +348,9 @@ class Consumer:
     def _make_gate(self, router: Router) -> Gate:
         keys, options = self._broker.keys(self.stream), self.options
         serve, lease = options.serve, options.lease
-        admitting = Admitting(self._broker, keys, options.levels, self.group, self.name, lease, serve)
+        # Without limits it is asked only while something is paused by attribute: no connection of its own for that.
+        where = (self._broker, keys, options.levels, self.group, self.name)
+        admitting = Admitting(*where, lease, serve, shares=not router.limits())
         return Gate(self._desk, router, admitting, self._settler)
 
     async def _declare_limits(self) -> None:

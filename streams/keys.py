@@ -106,6 +106,10 @@ class Keys:
         """What the keys of those who wait for a slot begin with; then ``name=key``. ZSET: entry to since when (µs)."""
         return f"{self._root}:{group}:queue:"
 
+    def admissions(self, group: str) -> str:
+        """HASH: ``level|entry id`` of what waits for a limit or a pause by attribute, or has slots, to that (JSON)."""
+        return f"{self._root}:{group}:admissions"
+
     def queues(self, group: str) -> str:
         """HASH: ``name=key`` of each queue that is not empty, to the concurrency of its limit."""
         return f"{self._root}:{group}:queues"

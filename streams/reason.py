@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from streams.admission import Admission
 from streams.broker.inspect import Found
 from streams.broker.waits import MOST_COUNTED, Scene, Wait, WorkerFacts
 from streams.masking import one_line
@@ -81,6 +82,11 @@ class Case:
     def record(self) -> AttemptRecord:
         """Its attempts so far."""
         return AttemptRecord.from_json(self.found.record)
+
+    @property
+    def admission(self) -> Admission | None:
+        """What was decided when it was to start last: what it waits for; None if nothing is kept of that."""
+        return self.found.admission
 
     @property
     def is_due(self) -> bool:

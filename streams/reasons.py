@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from streams.admission import Kind
 from streams.broker.stored import entry_place, real
 from streams.broker.waits import HEARD, Holder, Queue, WorkerFacts, attributes
 from streams.codec import decode, parse_json
@@ -171,8 +172,8 @@ def _key_busy(case: Case) -> Reason | None:
 
 def _put_aside(case: Case) -> Reason | None:
     """Put aside for a pause of an attribute, or of a circuit breaker, that goes on."""
-    held = case.record.held
-    return next((_of_pause(case, *row) for row in _pauses(case) if held and row[0].scope == held), None)
+    scope = case.admission.scope if case.admission is not None else ""
+    return next((_of_pause(case, *row) for row in _pauses(case) if scope and row[0].scope == scope), None)
 
 
 def _paused(case: Case) -> Reason | None:
@@ -200,9 +201,9 @@ def _slot(case: Case) -> Reason | None:
 
 
 def _throttled(case: Case) -> Reason | None:
-    if case.found.state != "retrying" or case.is_due:
+    if case.found.state != "retrying" or case.is_due or case.admission is None:
         return None
-    reserved = case.record.reserved
+    reserved = case.admission.limits
     under = {name: until for name, until in case.wait.throttled.items() if name.partition("=")[0] in reserved}
     if not under:
         return None
@@ -214,12 +215,13 @@ def _throttled(case: Case) -> Reason | None:
 
 
 def _rate(case: Case) -> Reason | None:
-    reserved, due = case.record.reserved, case.found.due
-    if case.found.state != "retrying" or case.is_due or not reserved or due is None:
+    said, due = case.admission, case.found.due
+    if case.found.state != "retrying" or case.is_due or due is None or said is None or said.kind is not Kind.RATE:
         return None
-    limits = [masked(name) for name in reserved]
-    what = f"the rate of the limit {', '.join(limits)} lets it start at {moment(due)}"
-    return Reason("rate", what, facts={"limit": limits[0], "until": due})
+    limit = masked(said.by.partition("=")[0])
+    return Reason(
+        "rate", f"the rate of the limit {limit} lets it start at {moment(due)}", facts={"limit": limit, "until": due}
+    )
 
 
 def _not_due(case: Case) -> Reason | None:

@@ -17,14 +17,12 @@ from streams.broker.observing import Desk, Settled
 from streams.broker.outages import OUTAGE
 from streams.broker.reclaim import Reclaiming, Stalled
 from streams.broker.settle import Buried, Postponed, Settling, was_written
-from streams.codec import MAX_NESTING, decode, parse_json
+from streams.codec import MAX_NESTING, parse_json
 from streams.consumer_name import consumer_name
-from streams.consuming.gate import find_keys
 from streams.errors import (
     AccessDenied,
     BrokerError,
     CommandRefused,
-    EventError,
     GroupMissing,
     MalformedEvent,
 )
@@ -207,8 +205,6 @@ class Reclaimer:
                     "outcome": "dead" if isinstance(decision, Bury) else "retry",
                 },
             )
-        for entry in stalled:
-            self._recognise(entry)
         began = time.time_ns()
         settlement = await self._settling.settle((), postponed, buried)
         for observer in self._broker.observers:
@@ -234,22 +230,6 @@ class Reclaimer:
             )
         record = _with_stall(entry, now)
         return Retry().after_stall(record, max_retries=own), record.to_json()
-
-    def _recognise(self, entry: Stalled) -> None:
-        """Find out which slots its worker had for it: they are given back with what is decided here.
-
-        A key of a limit that only the body tells is none of these.
-        """
-        if not isinstance(self._retry, Router):
-            return
-        try:
-            event = decode((b"type", entry.kind, b"data", b"null", b"meta", entry.meta or b"{}"))
-        except EventError:
-            return
-        route = self._retry.find(event.type)
-        if route is not None and route.limits:
-            event.priority = entry.delivery.level
-            find_keys(entry.delivery, event, route)
 
     def _policy(self, entry: Stalled) -> Retry:
         if isinstance(self._retry, Retry):

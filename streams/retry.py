@@ -67,8 +67,8 @@ class AttemptRecord:
         errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``,
             and ``traceback`` of the latest.
         suspect: whether its next stall is its last, so that it runs alone.
-        reserved: limit to what is reserved there: 1 a place, 2 one of those who came late.
-        held: scope of the pause that it waits for; '' if none.
+        reserved: what an older version wrote here: limit to what is reserved there. Read, and never written.
+        held: what an older version wrote here: scope of the pause that it waits for; '' if none. Never written.
     """
 
     failures: int = 0
@@ -115,10 +115,6 @@ class AttemptRecord:
         }
         if self.suspect:
             record["suspect"] = True
-        if self.reserved:
-            record["reserved"] = self.reserved
-        if self.held:
-            record["held"] = self.held
         return orjson.dumps(record)
 
     @classmethod

@@ -1,6 +1,10 @@
--- admit: who of the entries that were fetched may start now. All limits of an entry are taken at once or none is; who has
--- to wait reserves its place in the limit that lets it start last, so one that waits for one limit holds up no other.
--- Decided by the server's clock at the start itself, so a rate holds exactly, however late a worker comes back.
+-- admit: who of the entries that were fetched may start now. Asked once for all of them, after each was read as an event and
+-- before any starts: a pause by attribute first, then its limits. Who may not start is put aside in the same step, and what it
+-- waits for, and what it has at limits, stands in its row of admissions.
+-- The pause of a circuit breaker lets one entry through when it is time to try: its probe.
+-- All limits of an entry are taken at once or none is; who has to wait reserves its place in the limit that lets it start
+-- last, so one that waits for one limit holds up no other. Decided by the server's clock at the start itself, so a rate holds
+-- exactly, however late a worker comes back.
 -- A slot of a limited concurrency is held by the entry itself, for as long as it is pending with a consumer that was heard
 -- of within its lease. Whoever finds none goes to the end of the key's queue; who gives one back hands it on (hand_over).
 --
@@ -10,40 +14,89 @@
 -- KEYS[4]     hash of the group's queues
 -- KEYS[5]     leases of the group
 -- KEYS[6]     workers of the group
--- KEYS[7 ..]  the streams of all levels; then, by the indexes below, states of limits for keys of events, named
+-- KEYS[7]     admissions hash of the group
+-- KEYS[8]     config hash of the stream
+-- KEYS[9]     attempts hash of the group
+-- KEYS[10 ..]  the streams of all levels; then, by the indexes below, states of limits for keys of events, named
 --             PREFIX .. limit .. '=' .. key, their taken slots (ZSET), and their queues (ZSET)
 -- ARGV[1]  group
--- ARGV[2]  the parking consumer
--- ARGV[3]  lease in ms
--- ARGV[4]  length of PREFIX
--- ARGV[5]  how many levels follow, in the order of their streams
+-- ARGV[2]  consumer that must own the entries
+-- ARGV[3]  the parking consumer
+-- ARGV[4]  lease in ms
+-- ARGV[5]  length of PREFIX
+-- ARGV[6]  how many levels follow, in the order of their streams
 -- ARGV[..] then how many limits follow; four of each: name, interval in microseconds (0: no rate), burst, concurrency
 --          (0: any)
--- ARGV[..] then per entry: level, entry id, how many limits, and five of each: index of its state's key, number of the
---          limit, what is reserved there (0 nothing, 1 a place, 2 a place of those who came late), indexes of its slots
---          and of its queue (0: none)
--- Returns  three integers per entry: -1 and two zeros if it may start, else ms to wait, which of its limits lets it wait
---          (from 1), and what was reserved (1 or 2; 0: a place in the queue)
+-- ARGV[..] then per entry: level, entry id, delivery count that must match, how many scopes of pauses by attribute cover it,
+--          and these; how many limits, and five of each: index of its state's key, number of the limit, what an older
+--          version says is reserved there (0 nothing, 1 a place, 2 a place of those who came late), indexes of its slots and
+--          of its queue (0: none)
+-- Returns  four integers per entry: what was decided (1 it may start, 2 a pause, 3 a circuit breaker, 4 a rate, 5 no slot
+--          is free, 0 lease lost, -1 the entry itself is gone), ms to wait, by which of its scopes or limits (from 1), and
+--          which of its scopes lets it through as the probe (0: none)
 
+-- include: holds.inc.lua
 -- include: leases.inc.lua
 -- include: limits.inc.lua
 -- include: members.inc.lua
+-- include: admissions.inc.lua
 -- include: slots.inc.lua
 
+local START, PAUSED, BREAKER, RATE, SLOT, LOST, GONE = 1, 2, 3, 4, 5, 0, -1
+-- Looked at before anything is written: a script that fails half way leaves what it did.
+for k, wanted in pairs({[2] = 'zset', [7] = 'hash'}) do
+  local kind = redis.call('TYPE', KEYS[k])['ok']
+  if kind ~= 'none' and kind ~= wanted then
+    return redis.error_reply('WRONGTYPE the key ' .. KEYS[k] .. ' holds a ' .. kind)
+  end
+end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local group, parking, lease, prefix = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local key_of, at = {}, 6 + tonumber(ARGV[5])
-for i = 1, tonumber(ARGV[5]) do key_of[ARGV[5 + i]] = KEYS[6 + i] end
+local now_ms = math.floor(now / 1000)
+local group, consumer, parking, lease, prefix = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local key_of, at = {}, 7 + tonumber(ARGV[6])
+for i = 1, tonumber(ARGV[6]) do key_of[ARGV[6 + i]] = KEYS[9 + i] end
 local known, lease_of = tonumber(ARGV[at]), lease_reader(KEYS[5], KEYS[6], lease)
 at = at + 1
-local set, stored = {}, redis.call('HGETALL', KEYS[1])
-for i = 1, #stored, 2 do set[stored[i]] = stored[i + 1] end
-
-local declared = {}
+local set, declared = {}, {}
+if known > 0 then
+  local stored = redis.call('HGETALL', KEYS[1])
+  for i = 1, #stored, 2 do set[stored[i]] = stored[i + 1] end
+end
 for i = 1, known do
   declared[i] = {ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])}
   at = at + 4
+end
+
+-- The next entry that is asked for: its place, the scopes that cover it, and its limits.
+local function next_entry()
+  local entry = {level = ARGV[at], id = ARGV[at + 1], count = tonumber(ARGV[at + 2]), scopes = {}, limits = {}}
+  entry.member = entry.level .. '|' .. entry.id
+  local scopes = tonumber(ARGV[at + 3])
+  for i = 1, scopes do entry.scopes[i] = ARGV[at + 3 + i] end
+  at = at + 4 + scopes
+  local limits = tonumber(ARGV[at])
+  for i = 1, limits do
+    local p = at + 1 + 5 * (i - 1)
+    entry.limits[i] = {
+      state = tonumber(ARGV[p]), number = tonumber(ARGV[p + 1]), reserved = tonumber(ARGV[p + 2]),
+      busy = tonumber(ARGV[p + 3]), queue = tonumber(ARGV[p + 4]),
+    }
+  end
+  at = at + 1 + 5 * limits
+  return entry
+end
+
+-- name=key of a limit's state.
+local function name_of(k) return string.sub(KEYS[k], prefix + 1) end
+
+-- Whether an entry is still this consumer's; looked up once, and only where something is to be written about it.
+local function is_mine(entry)
+  if entry.mine == nil then
+    local key = key_of[entry.level]
+    entry.mine = holds(key, KEYS[8], group, consumer, entry.id, entry.count)
+  end
+  return entry.mine
 end
 
 -- State and rule of a key, read once per call.
@@ -53,7 +106,7 @@ local function state_of(k, number)
   if state then return state end
   state = read_state(KEYS[k])
   local name, interval, burst = declared[number][1], declared[number][2], declared[number][3]
-  local text = set[string.sub(KEYS[k], prefix + 1)] or set[name]
+  local text = set[name_of(k)] or set[name]
   local wanted, many = string.match(text or '', '^(%d+) (%d+)$')
   if wanted then interval, burst = tonumber(wanted), tonumber(many) end
   state.interval, state.tolerance = interval, interval * (burst - 1)
@@ -90,8 +143,8 @@ local function pass_on(b, q, free)
   if not there then
     local paused, all = paused_levels(KEYS[3], group)
     there = {
-      key_of = key_of, group = group, parking = parking, paused = paused, now = now, all = all,
-      soon = string.format('%.0f', math.floor(now / 1000)), take = function() return false end,
+      key_of = key_of, admissions = KEYS[7], group = group, parking = parking, paused = paused, now = now, all = all,
+      soon = string.format('%.0f', now_ms), take = function() return false end,
     }
   end
   if not there.all then hand_on(KEYS[b], KEYS[q], KEYS[2], free, there) end
@@ -99,8 +152,8 @@ end
 
 -- Whether a slot is free for an entry, those before it in the queue considered.
 local looked, nth = {}, 0
-local function has_slot(p, member)
-  local b, q, most = tonumber(ARGV[p + 3]), tonumber(ARGV[p + 4]), declared[tonumber(ARGV[p + 1])][4]
+local function has_slot(limit, member)
+  local b, q, most = limit.busy, limit.queue, declared[limit.number][4]
   if b == 0 or redis.call('ZSCORE', KEYS[b], member) then return true end
   local free = most - redis.call('ZCARD', KEYS[b])
   if free <= 0 and not looked[b] then
@@ -118,69 +171,165 @@ local function has_slot(p, member)
   return free > 0 and before < free
 end
 
--- The limit of an entry that makes it wait longest for its rate, else the first one without a free slot.
-local function what_holds(count, member)
-  local latest, which, frontier = 0, 0, nil
-  for i = 1, count do
-    local p = at + 3 + 5 * (i - 1)
-    local start, moved = earliest(state_of(tonumber(ARGV[p]), tonumber(ARGV[p + 1])), tonumber(ARGV[p + 2]))
-    if start > latest then latest, which, frontier = start, i, moved end
+-- The pause that holds an entry, by its number, and until when (ms); the pauses of circuit breakers may let it through.
+local function what_pauses(entry)
+  for n, scope in ipairs(entry.scopes) do
+    local stored = redis.call('HGET', KEYS[3], scope)
+    if stored then
+      local ok, pause = pcall(cjson.decode, stored)
+      if not (ok and type(pause) == 'table' and type(pause.probe) == 'number' and type(pause.every) == 'number') then
+        return PAUSED, n, now_ms + FAR
+      end
+      if not is_mine(entry) then return LOST, n end
+      -- Whoever is to probe still can.
+      if pause.scout ~= entry.member and type(pause.scout) == 'string' and pending_row(key_of, group, pause.scout) then
+        return BREAKER, n, now_ms + FAR
+      end
+      local due = pause.probe
+      if now_ms >= pause.probe then
+        due, entry.probes, pause.probe = nil, n, now_ms + pause.every
+      end
+      pause.scout = entry.member
+      redis.call('HSET', KEYS[3], scope, cjson.encode(pause))
+      if due then return BREAKER, n, due end
+    end
   end
-  if which > 0 then return which, frontier, latest end
-  for i = 1, count do
-    if not has_slot(at + 3 + 5 * (i - 1), member) then return i end
-  end
-  return 0
 end
 
-local results = {}
-while at <= #ARGV do
-  local member, count = ARGV[at] .. '|' .. ARGV[at + 1], tonumber(ARGV[at + 2])
-  local which, frontier, latest = what_holds(count, member)
-  local n = #results
-  nth = nth + 1
-  if which == 0 then
-    for i = 1, count do
-      local p = at + 3 + 5 * (i - 1)
-      local state, b = states[tonumber(ARGV[p])], tonumber(ARGV[p + 3])
-      state.S = math.max(state.S, now) + state.interval
-      if ARGV[p + 2] == '0' then state.R = math.max(state.R, now) + state.interval end
-      state.changed = true
-      if b > 0 then
-        redis.call('ZADD', KEYS[b], string.format('%.0f', now), member)
-        redis.call('PEXPIRE', KEYS[b], KEPT)
-        redis.call('ZREM', KEYS[tonumber(ARGV[p + 4])], member)
+-- The limit of an entry that makes it wait longest for its rate, else the first one without a free slot.
+local function what_limits(entry)
+  local latest, which, frontier = 0, nil, nil
+  for i, limit in ipairs(entry.limits) do
+    local start, moved = earliest(state_of(limit.state, limit.number), limit.reserved)
+    if start > latest then latest, which, frontier = start, i, moved end
+  end
+  if which then return RATE, which, latest, frontier end
+  for i, limit in ipairs(entry.limits) do
+    if not has_slot(limit, entry.member) then return SLOT, i end
+  end
+end
+
+-- Gives back what an entry had at limits that its handler has no more, as a deploy declares them.
+local function leave_others(entry, kept)
+  for _, name in ipairs(entry.row and entry.row.slots or {}) do
+    if not kept[name] then free_slots(KEYS[7], KEYS[2], entry.member, {slots = {name}}, true) end
+  end
+end
+
+local function take_part(entry)
+  local slots, kept = {}, {}
+  for _, limit in ipairs(entry.limits) do
+    local state, b, q = states[limit.state], limit.busy, limit.queue
+    state.S = math.max(state.S, now) + state.interval
+    if limit.reserved == 0 then state.R = math.max(state.R, now) + state.interval end
+    state.changed = true
+    if b > 0 then
+      redis.call('ZADD', KEYS[b], string.format('%.0f', now), entry.member)
+      redis.call('PEXPIRE', KEYS[b], KEPT)
+      slots[#slots + 1] = name_of(limit.state)
+      kept[slots[#slots]] = true
+      if redis.call('ZREM', KEYS[q], entry.member) == 1 then
+        -- More than one slot may have become free since somebody was told.
+        local free = declared[limit.number][4] - redis.call('ZCARD', KEYS[b])
+        if free > 0 then pass_on(b, q, free) end
       end
     end
-    results[n + 1], results[n + 2], results[n + 3] = -1, 0, 0
+  end
+  leave_others(entry, kept)
+  if #slots > 0 then
+    write_admission(KEYS[7], entry.member, {kind = 'start', slots = slots, count = entry.count})
+  elseif entry.row then
+    redis.call('HDEL', KEYS[7], entry.member)
+  end
+end
+
+-- Reserves the place of an entry at a rate: how long it waits, in ms.
+local function reserve(entry, limit, latest, frontier)
+  local state = states[limit.state]
+  local from = math.max(state.S, state.L, frontier == 'R' and state.R or 0, state.B)
+  if state.B > now then from = math.max(from, state.B + state.tolerance) end
+  state[frontier] = from + state.interval
+  state.changed = true
+  limit.reserved = frontier == 'R' and 1 or 2
+  return math.max(1, math.ceil((latest - now) / 1000))
+end
+
+-- Lines an entry up for a slot. One microsecond apart, so that the order of the call is the order of the queue. The first
+-- in the queue looks whether slots were lost; the others are told.
+local function line_up(entry, limit)
+  local q = limit.queue
+  redis.call('ZADD', KEYS[q], 'NX', string.format('%.0f', now + nth), entry.member)
+  redis.call('HSET', KEYS[4], name_of(limit.state), declared[limit.number][4])
+  return redis.call('ZRANK', KEYS[q], entry.member) == 0 and lease or FAR
+end
+
+-- Puts an entry aside until `due` (ms), with what it waits for. It has no slot from here on, not even one that was handed
+-- over a moment ago, and stands in no queue but the one it waits in.
+local function put_aside(entry, due, kind, by, waits_in)
+  local key = key_of[entry.level]
+  local claimed = redis.call('XCLAIM', key, group, parking, 0, entry.id, 'JUSTID')
+  if #claimed == 0 or #redis.call('XRANGE', key, entry.id, entry.id) == 0 then
+    redis.call('XACK', key, group, entry.id)
+    redis.call('HDEL', KEYS[9], entry.member)
+    let_go(KEYS[7], KEYS[2], entry.member)
+    for _, limit in ipairs(entry.limits) do
+      if limit.busy > 0 then take_slot(KEYS[limit.busy], KEYS[limit.queue], KEYS[2], entry.member, true) end
+    end
+    return GONE
+  end
+  redis.call('ZADD', KEYS[2], string.format('%.0f', due), entry.member)
+  local row = {kind = kind, by = by, count = entry.count, places = {}, slots = {waits_in}}
+  for _, limit in ipairs(entry.limits) do
+    local b, q, name = limit.busy, limit.queue, name_of(limit.state)
+    if limit.reserved > 0 then row.places[name] = limit.reserved end
+    if b > 0 then take_slot(KEYS[b], KEYS[q], KEYS[2], entry.member, name ~= waits_in) end
+  end
+  leave_others(entry, {[waits_in or ''] = true})
+  write_admission(KEYS[7], entry.member, row)
+end
+
+-- Decides on one entry, and writes that down.
+local function decide(entry)
+  local kind, n, due, frontier = what_pauses(entry)
+  if kind then
+    if not is_mine(entry) then return LOST, 0, 0 end
+    local gone = put_aside(entry, due, kind == PAUSED and 'paused' or 'breaker', entry.scopes[n])
+    return gone or kind, due - now_ms, n
+  end
+  kind, n, due, frontier = what_limits(entry)
+  if not kind then
+    local holds_some = entry.row
+    for _, limit in ipairs(entry.limits) do holds_some = holds_some or limit.busy > 0 end
+    if holds_some and not is_mine(entry) then return LOST, 0, 0 end
+    take_part(entry)
+    return START, 0, 0
+  end
+  if not is_mine(entry) then return LOST, 0, 0 end
+  local limit, wait, gone = entry.limits[n]
+  if kind == RATE then
+    wait = reserve(entry, limit, due, frontier)
+    gone = put_aside(entry, now_ms + wait, 'rate', name_of(limit.state))
   else
-    -- Who waits holds no slot, not even one that was handed over a moment ago. Taken back here and not when it is put
-    -- aside: by then it may be due, and have a slot again.
-    for i = 1, count do
-      local b = tonumber(ARGV[at + 3 + 5 * (i - 1) + 3])
-      if b > 0 then redis.call('ZREM', KEYS[b], member) end
+    wait = line_up(entry, limit)
+    gone = put_aside(entry, now_ms + wait, 'slot', name_of(limit.state), name_of(limit.state))
+  end
+  return gone or kind, wait, n
+end
+
+local results, admitted = {}, redis.call('EXISTS', KEYS[7]) == 1
+while at <= #ARGV do
+  local entry = next_entry()
+  nth = nth + 1
+  if admitted then
+    entry.row = admission_of(KEYS[7], entry.member)
+    for _, limit in ipairs(entry.row and entry.limits or {}) do
+      local place = entry.row.places[name_of(limit.state)]
+      if place == 1 or place == 2 then limit.reserved = place end
     end
   end
-  if which > 0 and frontier then
-    local state = states[tonumber(ARGV[at + 3 + 5 * (which - 1)])]
-    local from = math.max(state.S, state.L, frontier == 'R' and state.R or 0, state.B)
-    if state.B > now then from = math.max(from, state.B + state.tolerance) end
-    state[frontier] = from + state.interval
-    state.changed = true
-    results[n + 1], results[n + 2] = math.max(1, math.ceil((latest - now) / 1000)), which
-    results[n + 3] = frontier == 'R' and 1 or 2
-  elseif which > 0 then
-    -- One microsecond apart, so that the order of the call is the order of the queue.
-    local queue = KEYS[tonumber(ARGV[at + 3 + 5 * (which - 1) + 4])]
-    redis.call('ZADD', queue, 'NX', string.format('%.0f', now + nth), member)
-    local state_key = KEYS[tonumber(ARGV[at + 3 + 5 * (which - 1)])]
-    local most = declared[tonumber(ARGV[at + 3 + 5 * (which - 1) + 1])][4]
-    redis.call('HSET', KEYS[4], string.sub(state_key, prefix + 1), most)
-    -- The first in the queue looks whether slots were lost; the others are told.
-    local first = redis.call('ZRANK', queue, member) == 0
-    results[n + 1], results[n + 2], results[n + 3] = first and lease or FAR, which, 0
-  end
-  at = at + 3 + 5 * count
+  local n = #results
+  results[n + 1], results[n + 2], results[n + 3] = decide(entry)
+  results[n + 4] = entry.probes or 0
 end
 for k, state in pairs(states) do
   if state.changed then write_state(KEYS[k], state, now) end

@@ -1,10 +1,11 @@
-"""admit, hand over, throttle: who of the fetched may start now, and who follows."""
+"""admit, hand over, throttle: who of the fetched may start now, what the others wait for, and who follows."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from streams.admission import START, Admission, Kind
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
 from streams.broker.limits import rule
@@ -12,8 +13,8 @@ from streams.broker.places import Slot, SlotPlaces
 from streams.broker.redeclare import Queues
 from streams.broker.scripts import Script
 from streams.keys import PARKED, Keys
-from streams.limit import Limit
 from streams.priority import Levels
+from streams.retry import AttemptRecord
 
 if TYPE_CHECKING:
     from streams.broker.link import Link
@@ -21,25 +22,26 @@ if TYPE_CHECKING:
 _ADMIT = Script("admit")
 _HAND_OVER = Script("hand_over")
 _THROTTLE = Script("throttle")
+_TEND = Script("tend_admissions")
+
+
+_KINDS = {2: Kind.PAUSED, 3: Kind.BREAKER, 4: Kind.RATE, 5: Kind.SLOT, 0: Kind.LOST, -1: Kind.GONE}
+_STARTS = 1
+_OLD = b'"reserved"'
+_SLICE = 200
+_SLICES = 10
 
 
 class Ask(NamedTuple):
-    """One entry's question: its limits with its key under each, and what it has reserved (0 nothing, 1, 2) there."""
+    """One entry's question: its limits with its key under each, and the pauses by attribute that cover it."""
 
-    place: tuple[int, str]
-    limits: Sequence[tuple[Limit, str, int]]
-
-
-class Answer(NamedTuple):
-    """May it start (``wait`` None), or in how many seconds; under which limit it waits, and what it reserved there."""
-
-    wait: float | None
-    limit: str = ""
-    reserved: int = 0
+    delivery: Delivery
+    limits: Sequence[Slot] = ()
+    scopes: Sequence[str] = ()
 
 
 class Admitting:
-    """What a consumer asks of the limits of its group.
+    """What a consumer asks before its entries start.
 
     Args:
         broker: an open broker.
@@ -49,7 +51,7 @@ class Admitting:
         consumer: its name.
         lease: seconds of the consumer's own leases.
         serve: the levels that the consumer reads; None: all of them.
-        link: the connection to use; None: one of its own.
+        link: the connection to use; None: one of its own, or if it ``shares`` that of all who ask now and then.
     """
 
     def __init__(  # noqa: PLR0913 - where it asks, and for whom
@@ -62,8 +64,12 @@ class Admitting:
         lease: float,
         serve: Levels | None = None,
         link: Link | None = None,
+        *,
+        shares: bool = False,
     ) -> None:
-        self._link = link or broker.link()
+        self._broker = broker
+        self._given = link
+        self._own = broker.link() if link is None and not shares else None
         self._keys = keys
         self._all_levels = levels
         self._levels = levels.descending
@@ -75,22 +81,34 @@ class Admitting:
         self._hash = keys.limits(group)
         self._retry = keys.retry(group)
         self._attempts = keys.attempts(group)
+        self._admissions = keys.admissions(group)
+        self._config = keys.config()
         self._paused = keys.paused()
         self._waiting = keys.queues(group)
         self._leases = (keys.leases(group), keys.workers(group))
         self._states = keys.limit_prefix(group)
         self._places = SlotPlaces(keys, group)
+        self._tended = b"0"
 
-    async def admit(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Who may start now. What may start has taken its part of every limit; what may not has a place."""
+    @property
+    def _link(self) -> Link:
+        return self._given or self._own or self._broker.control
+
+    async def admit(self, asks: Sequence[Ask]) -> list[Admission]:
+        """Who may start now. One round trip.
+
+        What may start has taken its part of every limit; what may not is put aside, and has a place.
+        """
         places: dict[str, int] = {}
         numbers: dict[str, int] = {}
         declared: list[str | int] = []
         rows: list[str | int] = []
-        first = 7 + len(self._streams)
-        for ask in asks:
-            rows += (*ask.place, len(ask.limits))
-            for limit, key, reserved in ask.limits:
+        first = 10 + len(self._streams)
+        for delivery, limits, scopes in asks:
+            # As an older version wrote it; what is reserved since then stands in the row of admissions.
+            before = AttemptRecord.from_json(delivery.record).reserved if _OLD in delivery.record else {}
+            rows += (*delivery.place, delivery.count, len(scopes), *scopes, len(limits))
+            for limit, key in limits:
                 if limit.name not in numbers:
                     numbers[limit.name] = len(numbers) + 1
                     declared += (limit.name, *rule(limit.parsed), limit.concurrency or 0)
@@ -98,14 +116,17 @@ class Admitting:
                 rows += (
                     places.setdefault(f"{self._states}{limit.name}={key}", len(places) + first),
                     numbers[limit.name],
-                    reserved,
+                    before.get(limit.name, 0),
                     places.setdefault(busy, len(places) + first) if limit.concurrency else 0,
                     places.setdefault(queue, len(places) + first) if limit.concurrency else 0,
                 )
+        what = (self._hash, self._retry, self._paused, self._waiting, *self._leases)
+        where = (self._admissions, self._config, self._attempts, *self._streams)
         reply = await self._link.call(
             *_ADMIT.command(
-                (self._hash, self._retry, self._paused, self._waiting, *self._leases, *self._streams, *places),
+                (*what, *where, *places),
                 self._group,
+                self._consumer,
                 PARKED,
                 self._lease_ms,
                 len(self._states.encode()),
@@ -116,10 +137,8 @@ class Admitting:
                 *rows,
             )
         )
-        return [
-            Answer(None) if wait < 0 else Answer(wait / 1000, ask.limits[which - 1][0].name, reserved)
-            for ask, wait, which, reserved in zip(asks, reply[::3], reply[1::3], reply[2::3], strict=True)
-        ]
+        answers = zip(asks, reply[::4], reply[1::4], reply[2::4], reply[3::4], strict=True)
+        return [_admission(*answer) for answer in answers]
 
     async def hand_over(self, slots: Iterable[Slot], room: int, *, looks: bool = False) -> list[Delivery]:
         """Give the free slots of these keys to those who wait for them; at most ``room`` of these are taken here.
@@ -136,6 +155,8 @@ class Admitting:
         before know, would never be told by those of now: it asks anew. None: they are not known. ``only_release``: do
         nothing but that.
         """
+        if not only_release and not await self._tend():
+            return
         queues = Queues(self._link, self._keys, self._all_levels, self._group)
         async for page in queues.pages():
             foreign = [name for name in page if known is not None and name.partition("=")[0] not in known]
@@ -146,15 +167,27 @@ class Admitting:
             if kept and not only_release:
                 await self._hand_over(kept, 0, looks=True)
 
+    async def _tend(self) -> int:
+        """Look through some rows of admissions, and tell what nobody else tells; returns how many queues there are."""
+        places = (self._admissions, self._retry, self._paused, self._waiting, *self._streams)
+        queues = 0
+        for _ in range(_SLICES):
+            command = _TEND.command(places, self._group, self._tended, _SLICE, *self._levels)
+            self._tended, _, _, queues = await self._link.call(*command)
+            if self._tended == b"0":
+                break
+        return queues
+
     async def _hand_over(self, queues: Mapping[str, int], room: int, *, looks: bool) -> list[Delivery]:
         keys: list[str] = []
         arguments: list[Any] = []
         for name, most in queues.items():
             keys += self._places.named(name)
             arguments += (name, most)
+        places = (self._retry, self._attempts, self._paused, self._waiting, *self._leases, self._admissions)
         reply = await self._link.call(
             *_HAND_OVER.command(
-                (self._retry, self._attempts, self._paused, self._waiting, *self._leases, *self._streams, *keys),
+                (*places, *self._streams, *keys),
                 self._group,
                 self._consumer,
                 PARKED,
@@ -178,5 +211,20 @@ class Admitting:
         await self._link.call(*_THROTTLE.command((f"{self._states}{limit}={key}",), round(seconds * 1000)))
 
     async def close(self) -> None:
-        """Close its connection."""
-        await self._link.close()
+        """Close its connection, if it is its own."""
+        if self._own is not None:
+            await self._own.close()
+
+
+def _admission(ask: Ask, decided: int, wait: int, number: int, probe: int) -> Admission:
+    """What the script answered on one entry."""
+    probing = ask.scopes[probe - 1] if probe else ""
+    if decided == _STARTS:
+        return Admission(Kind.START, probing=probing) if probing else START
+    kind, by = _KINDS[decided], ""
+    if kind in (Kind.PAUSED, Kind.BREAKER):
+        by = ask.scopes[number - 1]
+    elif kind in (Kind.RATE, Kind.SLOT):
+        limit, key = ask.limits[number - 1]
+        by = f"{limit.name}={key}"
+    return Admission(kind, by, wait / 1000, probing)

@@ -10,7 +10,7 @@
 -- KEYS[6]  heads hash of the group
 -- KEYS[7]  behind ZSET of the group
 -- KEYS[8]  rules hash of the group
--- KEYS[9 ..]  per level, highest first: its stream, its lane and its ring
+-- KEYS[9 ..]  per level, highest first: its stream, its lane and its ring; then the admissions hash of the group
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
 -- ARGV[3]  who cancels
@@ -23,6 +23,7 @@
 -- include: finish.inc.lua
 -- include: members.inc.lua
 -- include: lanes.inc.lua
+-- include: admissions.inc.lua
 
 local kind = redis.call('TYPE', KEYS[4])['ok']
 if kind ~= 'none' and kind ~= 'stream' then
@@ -48,6 +49,7 @@ if #ids == 0 then return results end
 delete_finished(KEYS[1], KEYS[5], ARGV[1], ids)
 redis.call('HDEL', KEYS[3], unpack(members))
 redis.call('ZREM', KEYS[2], unpack(members))
+for _, member in ipairs(members) do let_go(KEYS[#KEYS], KEYS[2], member) end
 for _, order in ipairs(ended) do follow(order) end -- The key goes on without its first event.
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'action', 'cancel', 'group', ARGV[1], 'by', ARGV[3],
   'count', #ids, 'entries', table.concat(members, ' '))

@@ -41,9 +41,9 @@ class Cancelling:
             self._keys.audit(),
             self._keys.config(),
         )
-        place = Place.of(self._keys, self._levels, group)
+        place, admissions = Place.of(self._keys, self._levels, group), self._keys.admissions(group)
         levels: Command = (WAITING, len(place.levels), *place.levels)
-        command = _CANCEL.command((*keys, *place.keys), group, PARKED, by, level, *levels, *entry_ids)
+        command = _CANCEL.command((*keys, *place.keys, admissions), group, PARKED, by, level, *levels, *entry_ids)
         return list(map(bool, await self._link.call(*command)))
 
     async def run_now(self, group: str, name: str, by: str) -> bool:

@@ -7,6 +7,7 @@
 -- KEYS[3]  attempts hash of the group
 -- KEYS[4]  retry ZSET of the group
 -- KEYS[5]  config hash of the stream
+-- KEYS[6]  admissions hash of the group
 -- ARGV[1]  group
 -- ARGV[2]  consumer that must own the entries
 -- ARGV[3]  level
@@ -16,6 +17,7 @@
 
 -- include: finish.inc.lua
 -- include: holds.inc.lua
+-- include: admissions.inc.lua
 
 local kind = redis.call('TYPE', KEYS[2])['ok']
 if kind ~= 'none' and kind ~= 'stream' then
@@ -44,6 +46,7 @@ for i = 5, #ARGV, 4 do
     delete_finished(KEYS[1], KEYS[5], ARGV[1], {id})
     redis.call('HDEL', KEYS[3], member)
     redis.call('ZREM', KEYS[4], member)
+    let_go(KEYS[6], KEYS[4], member)
   end
   results[#results + 1] = result
 end

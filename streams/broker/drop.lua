@@ -1,5 +1,5 @@
--- drop: ends a group: its declaration, its groups with what they have pending, its retries, attempt records, lanes and
--- pauses.
+-- drop: ends a group: its declaration, its groups with what they have pending, its retries, attempt records, admissions,
+-- lanes and pauses.
 -- Its dead letters and the marks of Dedupe stay; that there are such letters is written down in the config hash, so that
 -- whoever looks for all of them (an erasure, say) knows of them. Entries that only this group still needed are left to trim.
 -- Refused while a consumer is alive: it would go on handling what nobody is told of any more.

@@ -1,6 +1,6 @@
 -- Shared by the scripts that hand out due retries (included as text, still a constant script). Before it stand `key_of`
--- (level -> its stream; and `retry`, `attempts`, `paused`), `level_at`, the levels, highest first, `taken`, a list, and
--- members.inc.lua.
+-- (level -> its stream; and `retry`, `attempts`, `admissions`, `paused`), `level_at`, the levels, highest first, `taken`, a list, and
+-- members.inc.lua and admissions.inc.lua.
 -- Only entries owned by the parking consumer are handed out: a row that is out of date can not steal an entry that
 -- somebody works on. The delivery count goes up, which fences whoever held the entry before.
 -- Of a level the oldest due time goes first. Rows that a consumer may not take (of paused levels, or of levels that it
@@ -125,13 +125,16 @@ end
 
 -- Hands out one due retry, if it can be; says whether it did, and whether it was left because it is a suspect.
 local function take_row(level, id, member, who, admits)
-  local key, attempts_key = key_of[level], key_of.attempts
+  local key, attempts_key, admissions_key, retry_key = key_of[level], key_of.attempts, key_of.admissions, key_of.retry
   local held = redis.call('XPENDING', key, who.group, id, id, 1)
   local record = redis.call('HGET', attempts_key, member) or ''
   local suspect = string.find(record, '"suspect":true', 1, true)
   if #held == 0 or held[1][2] ~= who.parked then
     due.gone[#due.gone + 1] = member
-    if #held == 0 then redis.call('HDEL', attempts_key, member) end
+    if #held == 0 then
+      redis.call('HDEL', attempts_key, member)
+      let_go(admissions_key, retry_key, member)
+    end
     return false, false
   end
   if suspect and who.suspects <= 0 then return false, true end
@@ -140,10 +143,14 @@ local function take_row(level, id, member, who, admits)
   if not (claimed[1] and claimed[1][2]) then
     redis.call('XACK', key, who.group, id)
     redis.call('HDEL', attempts_key, member)
+    let_go(admissions_key, retry_key, member)
     due.vanished = due.vanished + 1
     return false, false
   end
-  if not admits(level, id, claimed[1][2]) then return false, false end
+  if not admits(level, id, claimed[1][2]) then
+    put_off(admissions_key, retry_key, member) -- It is lined up by key, and has no slot while it waits there.
+    return false, false
+  end
   if suspect then who.suspects = who.suspects - 1 end
   taken[#taken + 1] = {level, id, held[1][4] + 1, record, claimed[1][2]}
   return true, false

@@ -41,10 +41,7 @@ class Delivery:
         count: the server's delivery count, the token that fences it.
         record: its attempt record (JSON); empty before the first failure.
         limit_keys: its key under each limit of its handler, by the limit's name.
-        in_queue: it is put aside with its place in a queue for a slot, which is not given back.
-        in_doubt: whether it gave back its slots cannot be told.
-        unlimited: why its key under a limit cannot be told; None: it can.
-        slots: limits with a concurrency, with its key under each. What it holds of them is given back with its outcome.
+        slots: limits with a concurrency, with its key under each; others may have them when it has ended.
         event: what the fields say, once somebody has read them.
         probing: scope of the pause of a circuit breaker that lets it through; '' otherwise.
         renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
@@ -55,8 +52,6 @@ class Delivery:
         "entry_id",
         "event",
         "fields",
-        "in_doubt",
-        "in_queue",
         "level",
         "limit_keys",
         "place",
@@ -64,7 +59,6 @@ class Delivery:
         "record",
         "renew_until",
         "slots",
-        "unlimited",
     )
 
     def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
@@ -78,9 +72,6 @@ class Delivery:
         self.event: Event[Any] | None = None
         self.limit_keys: Mapping[str, str] = _NO_KEYS
         self.slots: tuple[tuple[Limit, str], ...] = ()
-        self.in_queue = False
-        self.in_doubt = False
-        self.unlimited: BaseException | None = None
         self.probing = ""
 
     @property
@@ -321,6 +312,7 @@ class Fetching:
             self._keys.retry(self._group),
             self._keys.attempts(self._group),
             self._keys.paused(),
+            self._keys.admissions(self._group),
             *self._streams,
         )
         planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True)) if turns and self._open else {}
@@ -367,7 +359,7 @@ class Fetching:
             known[level].append(entry_id)
         back = 0
         for level, ids in known.items():
-            keys = (self._keys.level(level), self._keys.retry(self._group))
+            keys = (self._keys.level(level), self._keys.retry(self._group), self._keys.admissions(self._group))
             back += await self._link.call(*_HAND_BACK.command(keys, self._group, self._consumer, PARKED, level, *ids))
         await self._dissolve()
         return back

@@ -9,7 +9,8 @@
 -- KEYS[1]  retry ZSET of the group
 -- KEYS[2]  attempts hash of the group
 -- KEYS[3]  hash of what is paused
--- KEYS[4 ..]  streams of the levels, highest first
+-- KEYS[4]  admissions hash of the group
+-- KEYS[5 ..]  streams of the levels, highest first
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3]  the parking consumer
@@ -28,14 +29,16 @@
 --           whose is the next odd place, how many were overdue, how many were new, level|id of a suspect that is due and
 --           was left or ''}
 
-local key_of, level_at, places, froms, taken = {retry = KEYS[1], attempts = KEYS[2], paused = KEYS[3]}, {}, {}, {}, {}
+local key_of = {retry = KEYS[1], attempts = KEYS[2], paused = KEYS[3], admissions = KEYS[4]}
+local level_at, places, froms, taken = {}, {}, {}, {}
 for i = 1, (#ARGV - 9) / 3 do
-  local level, k = ARGV[3 * i + 7], 3 + i
+  local level, k = ARGV[3 * i + 7], 4 + i
   level_at[i], froms[i], places[i] = level, tonumber(ARGV[3 * i + 8]), tonumber(ARGV[3 * i + 9])
   key_of[level] = KEYS[k]
 end
 
 -- include: members.inc.lua
+-- include: admissions.inc.lua
 -- include: due.inc.lua
 -- include: overdue.inc.lua
 

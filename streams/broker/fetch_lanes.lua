@@ -10,7 +10,7 @@
 -- KEYS[2]  behind ZSET of the group
 -- KEYS[3]  rules hash of the group
 -- KEYS[4 ..]  per level, highest first: its stream, its lane and its ring; then the attempts hash of the group, its retry
---             ZSET, and the hash of what is paused
+--             ZSET, the hash of what is paused, and the admissions hash of the group
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3]  the waiting consumer
@@ -36,12 +36,14 @@ local taken = {}
 
 -- include: members.inc.lua
 -- include: lanes.inc.lua
+-- include: admissions.inc.lua
 -- include: due.inc.lua
 
 local consumer, room, slice = ARGV[2], math.min(tonumber(ARGV[4]), 1000), tonumber(ARGV[5])
 local order_by, fair_by, count = words(ARGV[6]), words(ARGV[7]), tonumber(ARGV[12])
 know(1, 13, count, ARGV[1], ARGV[3])
-key_of.attempts, key_of.retry, key_of.paused = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+key_of.attempts, key_of.retry, key_of.paused = KEYS[#KEYS - 3], KEYS[#KEYS - 2], KEYS[#KEYS - 1]
+key_of.admissions = KEYS[#KEYS]
 local who = {group = group, consumer = consumer, parked = ARGV[8], suspects = tonumber(ARGV[9]), turn = tonumber(ARGV[10])}
 local attempts_key = key_of.attempts
 local places, froms, vanished, fresh, more = {}, {}, 0, 0, 0
@@ -226,6 +228,7 @@ local function hand_out(level, most)
       redis.call('XACK', key, group, id)
       redis.call('HDEL', attempts_key, level .. '|' .. id)
       vanished = vanished + 1
+      let_go(key_of.admissions, key_of.retry, level .. '|' .. id)
     elseif string.find(record, '"suspect":true', 1, true) then
       set_due(key, level, id)
     else

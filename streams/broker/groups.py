@@ -76,6 +76,7 @@ class Dropping:
             keys.behind(group),
             keys.rules(group),
             keys.leases(group),
+            keys.admissions(group),
             *(key for level in self._levels for key in (keys.lane(group, level), keys.ring(group, level))),
         )
         command = _DROP.command(places, group, by, len(self._levels), round(alive * 1000))

@@ -8,7 +8,8 @@
 -- KEYS[4]  hash of the group's queues
 -- KEYS[5]  leases of the group
 -- KEYS[6]  workers of the group
--- KEYS[7 ..]  the streams of all levels, then per key two: its taken slots (ZSET) and its queue (ZSET)
+-- KEYS[7]  admissions hash of the group
+-- KEYS[8 ..]  the streams of all levels, then per key two: its taken slots (ZSET) and its queue (ZSET)
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3]  the parking consumer
@@ -22,13 +23,14 @@
 
 -- include: leases.inc.lua
 -- include: members.inc.lua
+-- include: admissions.inc.lua
 -- include: slots.inc.lua
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local group, consumer, parking, lease, room = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local levels, key_of, serves = tonumber(ARGV[7]), {}, {}
-for i = 1, levels do key_of[ARGV[7 + i]] = KEYS[6 + i] end
+for i = 1, levels do key_of[ARGV[7 + i]] = KEYS[7 + i] end
 local at = 8 + levels
 for i = 1, tonumber(ARGV[at]) do serves[ARGV[at + i]] = true end
 at = at + 1 + tonumber(ARGV[at])
@@ -50,11 +52,11 @@ local function take(level, id, row, member)
 end
 
 local there = {
-  key_of = key_of, group = group, parking = parking, paused = paused, serves = serves, now = now,
+  key_of = key_of, admissions = KEYS[7], group = group, parking = parking, paused = paused, serves = serves, now = now,
   soon = string.format('%.0f', math.floor(now / 1000)), take = take,
 }
 local later = string.format('%.0f', math.floor(now / 1000) + lease)
-local k, lease_of = 7 + levels, lease_reader(KEYS[5], KEYS[6], lease)
+local k, lease_of = 8 + levels, lease_reader(KEYS[5], KEYS[6], lease)
 while at <= #ARGV do
   local busy_key, queue_key, most = KEYS[k], KEYS[k + 1], tonumber(ARGV[at + 1])
   if ARGV[6] == '1' then drop_lost_slots(busy_key, key_of, group, parking, lease_of, now) end

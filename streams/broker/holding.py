@@ -1,112 +1,72 @@
-"""hold, and what comes back when a pause of an attribute ends."""
+"""What comes back when a pause by attribute ends or a limit is changed, and the counts of circuit breakers."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
+from streams.admission import Admission
 from streams.broker.connection import Broker
-from streams.broker.fetch import Delivery
-from streams.broker.places import GivingBack
 from streams.broker.scripts import Script
-from streams.keys import PARKED, Keys
-from streams.priority import Levels
-from streams.retry import AttemptRecord
+from streams.keys import Keys
 
 if TYPE_CHECKING:
     from streams.broker.link import Link
 
-_HOLD = Script("hold")
 _HASTEN = Script("hasten")
 _BREAKER = Script("breaker")
 _PAGE = 500
-MAY_START, PROBES, HELD, LOST = 1, 2, 0, -1
+_OLD = (b'"held"', b'"reserved"')
+"""What records of an older version have, whose entries wait for a pause or a limit."""
 CLOSED, IS_OPEN, OPENED, CLOSES = 0, 1, 2, 3
 
 
-class Hold(NamedTuple):
-    """An entry that a pause covers; ``record`` says so in its attempt record."""
-
-    delivery: Delivery
-    scope: str
-    record: bytes
-
-
-class Holding:
-    """What a consumer puts aside for pauses of attributes.
-
-    Args:
-        broker: an open broker.
-        keys: of the stream.
-        levels: of the stream, all of them.
-        group, consumer: names.
-    """
-
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
-        self._broker = broker
-        self._group = group
-        self._consumer = consumer
-        self._levels = levels.descending
-        self._giving_back = GivingBack(keys, levels, group, consumer)
-        self._keys = (
-            keys.paused(),
-            keys.retry(group),
-            keys.attempts(group),
-            keys.config(),
-            *map(keys.level, self._levels),
-        )
-
-    async def hold(self, rows: Sequence[Hold]) -> list[int]:
-        """Put entries aside until their pauses end; per entry MAY_START if that is over, PROBES, HELD, or LOST."""
-        slots: dict[str, int] = {}
-        arguments: list[Any] = []
-        for delivery, scope, record in rows:
-            arguments += (*delivery.place, delivery.count, scope, record, len(delivery.slots))
-            arguments += self._giving_back.indexes(delivery, slots, 1 + len(self._keys))
-        command = _HOLD.command(
-            (*self._keys, *slots), self._group, self._consumer, PARKED, len(self._levels), *self._levels, *arguments
-        )
-        return list(await self._broker.control.call(*command))
-
-
-async def bring_back(link: Link, keys: Keys, group: str, wanted: Callable[[AttemptRecord], bool], mark: bytes) -> int:
-    """Let waiting entries whose record is ``wanted`` be looked at now; ``mark`` is a text that such records have.
-
-    Returns how many. Walks through what waits.
-    """
+async def bring_back(link: Link, keys: Keys, group: str, wanted: Callable[[Admission], bool]) -> int:
+    """Let what waits and is ``wanted`` be looked at now; returns how many. Walks through what waits."""
     found = 0
-    async for members in _marked(link, keys, group, wanted, mark):
+    async for members in _waiting(link, keys, group, wanted):
         found += await link.call(*_HASTEN.command((keys.retry(group),), *members))
     return found
 
 
 async def held_by_scope(link: Link, keys: Keys, group: str) -> dict[str, int]:
     """How many entries of a group wait for which pause. Walks through what waits."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
 
-    def count(record: AttemptRecord) -> bool:
-        counts[record.held] = counts.get(record.held, 0) + bool(record.held)
+    def count(admission: Admission) -> bool:
+        counts[admission.scope] += 1
         return False
 
-    async for _ in _marked(link, keys, group, count, b'"held"'):
+    async for _ in _waiting(link, keys, group, count):
         pass
     counts.pop("", None)
-    return counts
+    return dict(counts)
 
 
-async def _marked(
-    link: Link, keys: Keys, group: str, wanted: Callable[[AttemptRecord], bool], mark: bytes
+async def _waiting(
+    link: Link, keys: Keys, group: str, wanted: Callable[[Admission], bool]
 ) -> AsyncIterator[list[bytes]]:
+    """What waits for a limit or a pause and is ``wanted``; last what an older version wrote into attempt records."""
+    async for page in _pages(link, keys.admissions(group)):
+        rows = ((member, Admission.stored(row)) for member, row in page)
+        if members := [member for member, admission in rows if admission is not None and wanted(admission)]:
+            yield members
+    async for page in _pages(link, keys.attempts(group)):
+        records = ((member, record) for member, record in page if any(mark in record for mark in _OLD))
+        rows = ((member, Admission.stored(None, record)) for member, record in records)
+        if members := [member for member, admission in rows if admission is not None and wanted(admission)]:
+            yield members
+
+
+async def _pages(link: Link, place: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    """The rows of a hash, in parts that a script can take."""
     cursor = b"0"
     while True:
-        cursor, rows = await link.call("HSCAN", keys.attempts(group), cursor, "COUNT", _PAGE)
-        members = [
-            member
-            for member, record in zip(rows[::2], rows[1::2], strict=True)
-            if mark in record and wanted(AttemptRecord.from_json(record))
-        ]
-        for at in range(0, len(members), _PAGE):
-            yield members[at : at + _PAGE]
+        cursor, rows = await link.call("HSCAN", place, cursor, "COUNT", _PAGE)
+        found = list(zip(rows[::2], rows[1::2], strict=True))
+        for at in range(0, len(found), _PAGE):
+            yield found[at : at + _PAGE]
         if cursor == b"0":
             return
 
@@ -137,7 +97,7 @@ class Breaking:
 
     async def bring_back(self, scope: str) -> int:
         """Let what waits for this scope be looked at now."""
-        return await bring_back(self._link, self._keys, self._group, lambda record: record.held == scope, b'"held"')
+        return await bring_back(self._link, self._keys, self._group, lambda admission: admission.scope == scope)
 
     async def close(self) -> None:
         """Close its connection."""

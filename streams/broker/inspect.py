@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from streams.admission import Admission
 from streams.broker.connection import Broker
 from streams.broker.errands import PATIENCE
 from streams.broker.pauses import Stored, stored_pauses
@@ -91,6 +92,8 @@ class Found:
     deliveries: int = 0
     record: bytes = b""
     fields: Sequence[bytes] = ()
+    admission: Admission | None = None
+    """What was decided when it was to start last, if that is still so: what it waits for."""
 
 
 class Inspecting:
@@ -229,7 +232,7 @@ class Inspecting:
     async def find(self, stream: str, group: str, level: int, entry_id: str) -> Found:
         """Where one entry stands in one group; dead letters are not searched.
 
-        Seven commands in one round trip; twice for one that seems to be orphaned, since it may be acknowledged between.
+        Eight commands in one round trip; twice for one that seems to be orphaned, since it may be acknowledged between.
 
         Raises:
             GroupMissing: there is no such group.
@@ -248,15 +251,17 @@ class Inspecting:
             ("HGET", keys.attempts(group), place),
             ("XINFO", "GROUPS", key),
             ("HMGET", keys.config(), "retention", f"group:{group}"),
+            ("HGET", keys.admissions(group), place),
         ]
         try:
-            stored, held, due, record, groups, declared = await self._replies(commands)
+            stored, held, due, record, groups, declared, row = await self._replies(commands)
         except CommandRefused as error:
             raise InvalidName(f"{entry_id!r} is no entry id: {error}") from None
         found = Found("unknown", level, entry_id, record=record or b"", fields=stored[0][1] if stored else ())
         if held:
             _, consumer, silent, deliveries = held[0]
             found.deliveries = deliveries
+            found.admission = Admission.stored(row, record, deliveries)
             if consumer.decode() == PARKED:
                 found.state, found.due = "retrying", float(due) / 1000 if due else None
             elif consumer.decode() == WAITING:

@@ -231,7 +231,7 @@ class FetchingByKey(Fetching):
         keys, group = self._keys, self._group
         entries, read, more, vanished, lasts, ways, fresh, about_retries = await self._link.call(
             *_FETCH_LANES.command(
-                (*self._place.keys, keys.attempts(group), keys.retry(group), keys.paused()),
+                (*self._place.keys, keys.attempts(group), keys.retry(group), keys.paused(), keys.admissions(group)),
                 group,
                 self._consumer,
                 WAITING,

@@ -73,9 +73,7 @@ class Limiting:
 
     async def hasten(self, name: str) -> int:
         """Bring back all that waits for a limit, to be looked at anew; returns how many. Walks through what waits."""
-        return await bring_back(
-            self._link, self._keys, self._group, lambda record: name in record.reserved, b'"reserved"'
-        )
+        return await bring_back(self._link, self._keys, self._group, lambda admission: name in admission.limits)
 
     async def states(self) -> AsyncIterator[KeyState]:
         """The keys that are not idle, in no order; walks through the server's keys page by page."""

@@ -40,7 +40,7 @@ class PauseStore:
 
     async def bring_back(self, group: str, scopes: set[str]) -> int:
         """Let what waits for these scopes be looked at now."""
-        return await bring_back(self._link, self._keys, group, lambda record: record.held in scopes, b'"held"')
+        return await bring_back(self._link, self._keys, group, lambda admission: admission.scope in scopes)
 
     async def held(self, group: str) -> dict[str, int]:
         """How many entries wait for which scope."""

@@ -47,7 +47,7 @@ class Reclaiming:
         self._streams = tuple(keys.level(level) for level in self._levels)
         self._leases = keys.leases(group)
         places = (keys.sweep(group), keys.retry(group), keys.attempts(group), self._leases, keys.workers(group))
-        self._keys = (*places, *self._streams)
+        self._keys = (*places, keys.admissions(group), *self._streams)
 
     async def sweep(self, *, lease: float, lock: float, silence: float, most: int) -> Sweep:
         """Take over at most ``most`` stalled entries per level.

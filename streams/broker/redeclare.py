@@ -41,6 +41,7 @@ class Queues:
         self._streams = [keys.level(level) for level in self._levels]
         self._retry = keys.retry(group)
         self._waiting = keys.queues(group)
+        self._admissions = keys.admissions(group)
         self._places = SlotPlaces(keys, group)
         self._group = group
 
@@ -61,7 +62,7 @@ class Queues:
     async def release(self, name: str) -> None:
         """Let everything that waits in a queue ask anew."""
         busy, queue = self._places.named(name)
-        places, left = (self._retry, self._waiting, queue, busy, *self._streams), 0
+        places, left = (self._retry, self._waiting, queue, busy, self._admissions, *self._streams), 0
         while True:
             command = _RELEASE.command(places, self._group, name, left, _SLICE, *self._levels)
             went, stay = await self._link.call(*command)
@@ -120,6 +121,4 @@ class Redeclaring:
             for name in page:
                 if name.partition("=")[0] in changed:
                     await queues.release(name)
-        await bring_back(
-            link, self._keys, self._group, lambda record: not changed.isdisjoint(record.reserved), b'"reserved"'
-        )
+        await bring_back(link, self._keys, self._group, lambda admission: not changed.isdisjoint(admission.limits))

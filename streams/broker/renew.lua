@@ -2,13 +2,14 @@
 -- Never changes an owner, never raises a delivery count: whoever lost an entry learns it here and changes nothing.
 --
 -- KEYS[1]  config hash of the stream
--- KEYS[2 ..]  streams of the levels; then the attempts hash of the group
+-- KEYS[2 ..]  streams of the levels; then the attempts hash of the group, its retry ZSET, and its admissions hash
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3 ..]  three per entry: index of its key, entry id, delivery count that must match
 -- Returns  {now in ms, position (from 1) of each entry whose lease is lost, ...}
 
 -- include: holds.inc.lua
+-- include: admissions.inc.lua
 
 -- What a refusal says, which is a table or a text, by the server's version.
 local function said(refusal)
@@ -41,7 +42,9 @@ for i = 3, #ARGV, 3 do
   end
   if ok and held and kept == 0 then
     -- It was deleted, and the server took it off the pending list: of its attempts nobody else would hear.
-    redis.pcall('HDEL', KEYS[#KEYS], string.match(key, ':(-?%d+)$') .. '|' .. id)
+    local member = string.match(key, ':(-?%d+)$') .. '|' .. id
+    redis.pcall('HDEL', KEYS[#KEYS - 2], member)
+    let_go(KEYS[#KEYS], KEYS[#KEYS - 1], member)
   end
   if kept == 0 then
     result[#result + 1] = position

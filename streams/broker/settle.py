@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streams.broker.connection import Broker
 from streams.broker.fetch import Delivery
 from streams.broker.lanes import Place, Ways, follow
-from streams.broker.places import GivingBack
 from streams.broker.scripts import Command, Script
 from streams.errors import BrokerError, CommandRefused
 from streams.keys import PARKED, Keys
@@ -92,7 +91,6 @@ class Settling:
     ) -> None:
         self._ways = ways or Ways(NO_LANES)
         self._place = Place.of(keys, levels, group)
-        self._giving_back = GivingBack(keys, levels, group, consumer)
         self._clock = broker.clock
         self._keys = keys
         self._levels = levels.descending
@@ -101,7 +99,9 @@ class Settling:
         self._own = link is None
         self._link = link or broker.link()
         self._config = keys.config()
-        self._renewed = [self._config, *(keys.level(level) for level in self._levels), keys.attempts(group)]
+        self._admissions = keys.admissions(group)
+        whereabouts = (keys.attempts(group), keys.retry(group), self._admissions)
+        self._renewed = [self._config, *(keys.level(level) for level in self._levels), *whereabouts]
         self._index = {level: i + 2 for i, level in enumerate(self._levels)}
 
     async def settle(
@@ -134,8 +134,7 @@ class Settling:
         if following is not None:
             commands.append(following)
         shortfall, statuses, refused, ready, unsettled = 0, dict[tuple[int, str], int](), None, 0, 0
-        ending = (*done, *(row.delivery for row in postponed), *(letter.delivery for letter in buried))
-        for i, reply in enumerate(await self._written(commands, ending)):
+        for i, reply in enumerate(await self._link.batch(commands)):
             if isinstance(reply, BrokerError):
                 refused = reply
             elif i == len(members):
@@ -157,22 +156,6 @@ class Settling:
         except CommandRefused:
             return 0  # What was settled is; a sweep finds the heads that nobody followed.
         return ready
-
-    async def _written(self, commands: list[Command], ending: Sequence[Delivery]) -> list[Any]:
-        """Send what writes the outcomes of ``ending``, and before it what gives back their slots.
-
-        Before: once an outcome is written, the entry may be with another consumer, and have a slot again. What becomes
-        of the slots changes no outcome: at the latest they come back with the lease.
-        """
-        giving_back = self._giving_back.command(ending)
-        if giving_back is None:
-            return await self._link.batch(commands)
-        given, *replies = await self._link.batch([giving_back, *commands])
-        asked = sum(1 for delivery in ending if delivery.slots and not delivery.in_queue)
-        if given != asked:
-            for delivery in ending:
-                delivery.in_doubt = True
-        return replies
 
     async def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
         """Keep the leases of ``held``; returns those that are lost.
@@ -203,15 +186,17 @@ class Settling:
 
     def _ack(self, level: int, deliveries: Sequence[Delivery]) -> Command:
         ids = [delivery.entry_id for delivery in deliveries]
-        keys = (self._keys.level(level), self._keys.attempts(self._group), self._config)
-        return _ACK.command(keys, self._group, level, *ids)
+        keys, group = self._keys, self._group
+        places = (keys.level(level), keys.attempts(group), self._config, self._admissions, keys.retry(group))
+        return _ACK.command(places, group, self._consumer, level, *ids)
 
     def _postpone(self, level: int, rows: Sequence[Postponed]) -> Command:
-        keys = (self._keys.level(level), self._keys.retry(self._group), self._keys.attempts(self._group), self._config)
+        keys, group = self._keys, self._group
+        places = (keys.level(level), keys.retry(group), keys.attempts(group), self._config, self._admissions)
         arguments: list[Any] = []
         for delivery, delay_ms, record in rows:
             arguments += (delivery.entry_id, delivery.count, delay_ms, record)
-        return _POSTPONE.command(keys, self._group, self._consumer, PARKED, level, *arguments)
+        return _POSTPONE.command(places, self._group, self._consumer, PARKED, level, *arguments)
 
     def _bury(self, level: int, letters: Sequence[Buried]) -> Command:
         group = self._group
@@ -221,6 +206,7 @@ class Settling:
             self._keys.attempts(group),
             self._keys.retry(group),
             self._config,
+            self._admissions,
         )
         arguments: list[Any] = []
         for delivery, reason, record in letters:

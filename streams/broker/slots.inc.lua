@@ -1,4 +1,5 @@
--- Shared by the scripts that know limited concurrency (included as text, still a constant script), behind members.inc.lua.
+-- Shared by the scripts that know limited concurrency (included as text, still a constant script), behind members.inc.lua
+-- and admissions.inc.lua.
 -- A slot is a row in a ZSET: the entry that holds it, and when it got it, in microseconds. It is worth nothing once its entry
 -- is not with a living consumer any more, whoever forgot to give it back: a killed worker's slots come back with the lease.
 -- A queue is a ZSET of those who wait for a slot, and since when. The hash of queues has the concurrency of each, by the
@@ -56,12 +57,23 @@ local function paused_levels(key, group)
   return found, all
 end
 
+-- Writes into the row of an entry that it has, or is to have, a slot: an older version lined it up without.
+local function note_slot(admissions_key, member, name)
+  local row = admission_of(admissions_key, member) or {kind = 'slot', by = name, slots = {}}
+  for _, known in ipairs(row.slots) do
+    if known == name then return end
+  end
+  row.slots[#row.slots + 1] = name
+  write_admission(admissions_key, member, row)
+end
+
 -- Gives the free slots of one key to those who wait for them, in their order. What ended is taken out of the queue. What is
 -- paused or cannot be taken here is taken out, too, and due: it asks again, and holds up nobody until then.
--- `there` has: key_of, group, parking, paused (set), serves (set or nil: any), soon (ms, text), now
+-- `there` has: key_of, group, parking, admissions (the key of that hash), paused (set), serves (set or nil: any), soon (ms, text), now
 -- (microseconds), and `take`, a function of level, id and row that begins an entry here and says whether it did.
 local function hand_on(busy_key, queue_key, retry_key, free, there)
-  local looked = 0
+  local looked, admissions_key = 0, there.admissions
+  local name = string.sub(queue_key, #admissions_key - #'admissions' + #'queue:' + 1)
   while free > 0 and looked < MOST_LOOKED_AT do
     local members = redis.call('ZRANGE', queue_key, 0, free - 1)
     if #members == 0 then return end
@@ -71,6 +83,7 @@ local function hand_on(busy_key, queue_key, retry_key, free, there)
       local row, level, id = pending_row(there.key_of, there.group, member)
       if not row then
         redis.call('ZREM', queue_key, member)
+        let_go(admissions_key, retry_key, member)
         moved = true
       elseif row[2] == there.parking and redis.call('ZSCORE', retry_key, member) then
         redis.call('ZREM', queue_key, member)
@@ -80,6 +93,7 @@ local function hand_on(busy_key, queue_key, retry_key, free, there)
         else
           redis.call('ZADD', busy_key, string.format('%.0f', there.now), member)
           redis.call('PEXPIRE', busy_key, KEPT)
+          note_slot(admissions_key, member, name)
           free = free - 1
           if not there.take(level, id, row, member) then redis.call('ZADD', retry_key, 'XX', 'LT', there.soon, member) end
         end

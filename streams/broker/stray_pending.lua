@@ -7,6 +7,7 @@
 -- KEYS[2]  retry ZSET of the group
 -- KEYS[3]  attempts hash of the group
 -- KEYS[4]  audit stream
+-- KEYS[5]  admissions hash of the group
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
 -- ARGV[3]  level
@@ -15,6 +16,8 @@
 -- ARGV[6]  how many entries at most
 -- ARGV[7]  who repairs; '' only looks
 -- Returns  {payloads gone, due times lost, id to go on behind or ''}
+
+-- include: admissions.inc.lua
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -41,6 +44,7 @@ if ARGV[7] ~= '' and #gone + #lost > 0 then
     redis.call('XACK', KEYS[1], ARGV[1], id)
     redis.call('HDEL', KEYS[3], ARGV[3] .. '|' .. id)
     redis.call('ZREM', KEYS[2], ARGV[3] .. '|' .. id)
+    let_go(KEYS[5], KEYS[2], ARGV[3] .. '|' .. id)
   end
   for _, id in ipairs(lost) do redis.call('ZADD', KEYS[2], string.format('%.0f', now), ARGV[3] .. '|' .. id) end
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'group', ARGV[1], 'by', ARGV[7],

@@ -98,7 +98,8 @@ class Straying:
     def pending(self, group: str, level: int, after: str = "", by: str = "") -> Command:
         """Look at a slice of a pending list behind the id ``after``; repair it if ``by`` names somebody."""
         keys = self._keys
-        places = (keys.level(level), keys.retry(group), keys.attempts(group), keys.audit())
+        rows = (keys.retry(group), keys.attempts(group), keys.audit(), keys.admissions(group))
+        places = (keys.level(level), *rows)
         start = f"({after}" if after else "-"
         return _PENDING.command(places, group, PARKED, level, self._silence, start, SLICE, by)
 

@@ -12,7 +12,8 @@
 -- KEYS[3]  attempts hash of the group
 -- KEYS[4]  leases of the group
 -- KEYS[5]  workers of the group
--- KEYS[6 ..]  streams of the levels
+-- KEYS[6]  admissions hash of the group
+-- KEYS[7 ..]  streams of the levels
 -- ARGV[1]  group
 -- ARGV[2]  consumer of the reclaimer
 -- ARGV[3]  the parking consumer
@@ -21,7 +22,7 @@
 -- ARGV[6]  how many entries at most per level and call
 -- ARGV[7]  ms of silence after which a consumer with nothing pending is removed
 -- ARGV[8]  the waiting consumer, whose entries have no lease
--- ARGV[9 ..]  the level of KEYS[6], KEYS[7], ...
+-- ARGV[9 ..]  the level of KEYS[7], KEYS[8], ...
 -- Returns  {now in ms, 1 swept | 0 another sweeper holds the lock, how many had vanished, consumers removed, rows restored,
 --           1 if more may be found at once,
 --           {{level, id, delivery count, previous consumer, attempt record or '', type, meta,
@@ -29,6 +30,7 @@
 
 -- include: leases.inc.lua
 -- include: members.inc.lua
+-- include: admissions.inc.lua
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -56,7 +58,7 @@ if back > 2000 and back < 1e12 then -- More is no time that a clock ever told.
       redis.call('ZADD', KEYS[2], 'XX', string.format('%.0f', tonumber(rows[i + 1]) - back), rows[i])
     end
   end
-  for k = 6, #KEYS do
+  for k = 7, #KEYS do
     local key = KEYS[k]
     for _, owner in ipairs(redis.call('XPENDING', key, group)[4] or {}) do
       if string.sub(owner[1], 1, 1) ~= '-' then
@@ -71,6 +73,7 @@ end
 local function forget(key, level, id)
   redis.call('XACK', key, group, id)
   redis.call('HDEL', KEYS[3], level .. '|' .. id)
+  let_go(KEYS[6], KEYS[2], level .. '|' .. id)
   vanished = vanished + 1
 end
 
@@ -96,8 +99,8 @@ local function take(key, level, row, silence)
   found[#found + 1] = {level, id, row[4], row[2], record, kind, meta, event}
 end
 
-for k = 6, #KEYS do
-  local key, level = KEYS[k], ARGV[k + 3]
+for k = 7, #KEYS do
+  local key, level = KEYS[k], ARGV[k + 2]
   for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
     local name, pending, idle
     for i = 1, #row, 2 do
@@ -130,8 +133,8 @@ for i = 1, #rows, 2 do
 end
 
 if #found == 0 and parked_count > redis.call('ZCARD', KEYS[2]) then
-  for k = 6, #KEYS do
-    local key, level = KEYS[k], ARGV[k + 3]
+  for k = 7, #KEYS do
+    local key, level = KEYS[k], ARGV[k + 2]
     local cursor = redis.call('HGET', KEYS[1], 'cursor:' .. level)
     if not cursor or not is_id(cursor) then cursor = '0-0' end
     local reply = redis.call('XAUTOCLAIM', key, group, parked, lease, cursor, 'COUNT', slice, 'JUSTID')

@@ -250,7 +250,7 @@ class Waits:
             return Wait(found)
         place, keys, group = f"{found.level}|{found.entry_id}", self._keys, scene.group
         orders = _order_keys(scene, found)
-        names = _candidates(scene, found.fields)
+        names = _candidates(scene, found)
         commands: list[Command] = [self._ahead(scene, found), self._turns(scene, found)]
         for order in orders:
             commands += self._before(found, scene.group, order)
@@ -403,14 +403,20 @@ def _is_elsewhere(scene: Scene, found: Found) -> bool:
     return named.get(b"group", b"").decode("utf-8", "replace") not in ("", scene.group)
 
 
-def _candidates(scene: Scene, fields: Sequence[bytes]) -> list[str]:
-    """``name=key`` of the limits that an event may be under: by its attributes, and of each queue that is known."""
+def _candidates(scene: Scene, found: Found) -> list[str]:
+    """``name=key`` of the limits that an event may be under.
+
+    First those that its admission names; then by its attributes, and of each queue that is known, for what an older
+    version put aside.
+    """
+    said = found.admission
+    named = [*said.slots, *(name for name in said.places if "=" in name)] if said is not None else []
     if not scene.limits and not scene.queues:
-        return []
-    values = attributes(fields)
+        return named
+    values = attributes(found.fields)
     keys = [values[name] for name in _ATTRIBUTES if values.get(name)]
     by_attribute = [f"{limit}={key}" for limit in scene.limits[:8] for key in keys]
-    return list(dict.fromkeys([*by_attribute, *scene.queues]))[: MOST_QUEUES + 48]
+    return list(dict.fromkeys([*named, *by_attribute, *scene.queues]))[: MOST_QUEUES + 48]
 
 
 def _throttled(text: bytes | None) -> float:

@@ -33,10 +33,10 @@ class Failing:
     Args:
         desk: what the parts of the consumer share.
         settler: takes the outcomes.
-        gate: of the group's limits; None: it has none.
+        gate: of the group.
     """
 
-    def __init__(self, desk: Desk, settler: Settler, gate: Gate | None) -> None:
+    def __init__(self, desk: Desk, settler: Settler, gate: Gate) -> None:
         self._desk = desk
         self._settler = settler
         self._gate = gate
@@ -87,7 +87,7 @@ class Failing:
         elif isinstance(error, Snooze):
             if isinstance(error, Throttle):
                 self._throttle(run, error)
-            # With its record: what it had reserved at its limits is used up.
+            # With its record: what an older version says that it waits for is over.
             self._settler.postpone(delivery, error.seconds, "snoozed", delivery.record)
         elif isinstance(error, Skip):
             self._stats.skipped += 1
@@ -133,8 +133,6 @@ class Failing:
     def _record(self, delivery: Delivery, error: BaseException, setting: Setting = NOWHERE) -> AttemptRecord:
         """The attempt record, with this failure counted."""
         record = AttemptRecord.from_json(delivery.record)
-        record.reserved.clear()
-        record.held = ""
         described = describe_error(error, self._desk.consumer, setting)
         record.add("failure", described, at=round(self._desk.clock.now(), 3))
         return record
@@ -143,7 +141,7 @@ class Failing:
         limit = next((limit for limit in run.route.limits if limit.name == error.limit), None)
         # As the gate saw it: since then the handler may have changed what the key is made of.
         key = key_text(error.key) if error.key is not None else run.delivery.limit_keys.get(error.limit)
-        if limit is None or key is None or self._gate is None:
+        if limit is None or key is None:
             why = "its handler has no limit of this name" if limit is None else "the event has no key under it"
             facts = {"limit": error.limit, "error": why}
             log_entry(self._desk, logging.ERROR, "cannot throttle", run.delivery, run.event, **facts)

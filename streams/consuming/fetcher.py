@@ -13,7 +13,6 @@ from streams.broker.fetch import Delivery, Fetching
 from streams.broker.outages import OUTAGE
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
-from streams.consuming.holder import Holder
 from streams.consuming.idle import Idling
 from streams.consuming.isolation import Suspects
 from streams.consuming.runners import Runners
@@ -46,14 +45,12 @@ class Fetcher:
         runners: Runners,
         settler: Settler,
         idling: Idling,
+        gate: Gate,
         turns: Turns | None = None,
-        gate: Gate | None = None,
-        holder: Holder | None = None,
     ) -> None:
         self._desk = desk
         self._idling = idling
         self._gate = gate
-        self._holder = holder
         self._turns = turns
         self._due_turns = turns or Turns()
         self._fetching = fetching
@@ -256,9 +253,9 @@ class Fetcher:
             self._hungry, self._focus = True, None
         if reply.paused != self._paused:
             self._hold(reply.paused)
-        if self._holder is not None and reply.scopes != self._holder.scopes:
+        if reply.scopes != self._gate.scopes:
             logger.info("pauses by attribute", extra={"where": self._where, "count": len(reply.scopes)})
-            self._holder.hold(reply.scopes)
+            self._gate.hold(reply.scopes)
         if reply.deliveries and self._observers:
             self._tell(reply.deliveries, began)
         await self.start(reply.deliveries)
@@ -323,7 +320,7 @@ class Fetcher:
                 await self.start(await hand_over(max(0, self._runners.free) if has_room else 0))
 
     async def start(self, taken: list[Delivery], *, alone: bool = False) -> None:
-        """Begin what was fetched; what there is no room for, or a limit holds back, is put aside.
+        """Begin what was fetched and may start: each is read, admitted, and given to the runners.
 
         A suspect begins ``alone`` or not at all.
         """
@@ -331,40 +328,19 @@ class Fetcher:
             return
         self._idling.work()
         taken.sort(key=lambda delivery: -delivery.level)
-        free = self._runners.free
         self._stats.fetched += len(taken)
         for delivery in taken:
             self._held[delivery.place] = delivery
-        if self._gate is not None:
-            self._gate.recognise(taken)
-        # Suspects are not fetched beside others, but what is lined up by key is handed out whatever it is.
-        back = [] if alone else [delivery for delivery in taken if delivery.record and delivery.is_suspect]
-        starting = [delivery for delivery in taken if delivery not in back] if back else taken
-        room = 0 if self._stopping else max(0, free)
-        back += starting[room:]
-        for delivery in back:
-            self._settler.postpone(delivery, 0.0, "released")
-        if back:
-            self._due_at = 0.0
-        starting = await self._admitted(starting[:room]) if room else []
-        if starting:
-            self._runners.dispatch(starting)
-            self._started = True
-
-    async def _admitted(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Those that no pause and no limit holds back."""
-        if self._holder is not None and self._holder.scopes:
-            deliveries = await self._holder.admit(deliveries)
-        if self._gate is None:
-            return deliveries
-        admitted, soonest = await self._gate.admit(deliveries)
+        room = 0 if self._stopping else max(0, self._runners.free)
+        starting, soonest = await self._gate.admit(taken, room, alone=alone)
         if soonest is not None:
             self._due_at = min(self._due_at, time.monotonic() + soonest)
-        if self._stopping:
-            for delivery in admitted:
+        if self._stopping:  # Since it was asked.
+            for delivery in starting:
                 self._settler.postpone(delivery, 0.0, "released")
-            return []
-        return admitted
+        elif starting:
+            self._runners.dispatch(starting)
+            self._started = True
 
     async def _wait_for_slot(self) -> None:
         if self._runners.free > 0 and self._settler.unsettled:

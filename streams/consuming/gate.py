@@ -1,24 +1,25 @@
-"""The gate: what was fetched and is over a limit goes to its reserved time, before it holds a slot."""
+"""The gate: one step between what was fetched and what runs, in which each entry is told whether it may start."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from streams.admission import BUSY, EXPIRED, START, SUSPECT, Admission, Kind
 from streams.broker import Backoff
-from streams.broker.admit import Admitting, Answer, Ask
+from streams.broker.admit import Admitting, Ask
 from streams.broker.fetch import Delivery
 from streams.broker.outages import OUTAGE
 from streams.broker.places import Slot
-from streams.codec import decode
 from streams.consuming.desk import Desk
 from streams.consuming.intake import Intake
 from streams.consuming.settler import Settler
-from streams.errors import BrokerError, EventTooLarge, MalformedEvent
+from streams.errors import BrokerError
 from streams.event import Event
 from streams.handlers import Route, Router
+from streams.keys import parse_scope
 from streams.retry import AttemptRecord
 
 logger = logging.getLogger("streams.consumer")
@@ -26,28 +27,149 @@ logger = logging.getLogger("streams.consumer")
 
 HandOver = Callable[[int], Awaitable[list[Delivery]]]
 """Hands on slots, and returns at most so many entries that have one now."""
+_OF_BEFORE = (b'"reserved"', b'"held"')
 
 
 class Gate:
-    """Asks the server, once for all that was fetched in one read, which entries may start.
+    """Asks, once for all that was fetched in one read, which entries may start.
+
+    What nothing limits and no pause covers is told here; the server is asked only for the others. It puts aside what
+    has to wait, in the step in which it says so. What may not start for another reason gets its outcome here.
 
     Args:
         desk: what the parts of the consumer share.
         router: whose routes have the limits.
         admitting: of the group.
-        settler: takes what has to wait.
+        settler: takes what does not start.
     """
 
     def __init__(self, desk: Desk, router: Router, admitting: Admitting, settler: Settler) -> None:
         self._desk = desk
         self._router = router
+        self._has_limits = bool(router.limits())
         self._admitting = admitting
         self._settler = settler
         self._intake = Intake(desk, router, settler)
+        self._covering: dict[str, dict[str, list[str]]] = {}
+        self.scopes: frozenset[str] = frozenset()
+        """What is paused by attribute, as of the last look."""
         self._freed: set[Slot] = set()
-        self._looks = False
         self._news = asyncio.Event()
         settler.on_settled = self._settled
+
+    def hold(self, scopes: frozenset[str]) -> None:
+        """Hold back what these scopes of pauses by attribute cover, from now on."""
+        self.scopes, self._covering = scopes, {}
+        for scope in sorted(scopes):
+            _, _, attribute, value = parse_scope(scope)
+            self._covering.setdefault(attribute, {}).setdefault(value, []).append(scope)
+
+    async def admit(
+        self, deliveries: Sequence[Delivery], room: int, *, alone: bool = False
+    ) -> tuple[list[Delivery], float | None]:
+        """Those that may start, and after how many seconds the first of the others may; None if that is not known.
+
+        At most ``room`` of them, the first ones. A suspect starts ``alone`` or not at all. All others have their
+        outcome, or are put aside.
+
+        Raises:
+            BrokerError: the server could not be asked; then nothing is decided, and all are given back.
+        """
+        decided, asks = self._told_here(deliveries, room, alone=alone)
+        if asks:
+            try:
+                answers = await self._admitting.admit(asks)
+            except BaseException:
+                for delivery in (*(row[0] for row in decided), *(ask.delivery for ask in asks)):
+                    self._settler.postpone(delivery, 0.0, "released")
+                raise
+            for ask, answer in zip(asks, answers, strict=True):
+                is_late = answer.kind is Kind.START and self._is_over(ask.delivery)
+                decided.append((ask.delivery, EXPIRED if is_late else answer))
+        return self._act(decided)
+
+    def _told_here(
+        self, deliveries: Sequence[Delivery], room: int, *, alone: bool
+    ) -> tuple[list[tuple[Delivery, Admission]], list[Ask]]:
+        """What can be told without the server; and what it is asked about the others."""
+        decided: list[tuple[Delivery, Admission]] = []
+        asks: list[Ask] = []
+        may_ask = self._has_limits or self.scopes
+        for delivery in deliveries:
+            if delivery.record and not alone and delivery.is_suspect:
+                # Suspects are not fetched beside others, but what is lined up by key is handed out whatever it is.
+                decided.append((delivery, SUSPECT))
+                continue
+            if room <= 0:
+                decided.append((delivery, BUSY))
+                continue
+            room -= 1
+            if not self._intake.decode(delivery):
+                continue
+            ask = self._question(delivery) if may_ask else None
+            if ask is None:
+                decided.append((delivery, EXPIRED if self._is_over(delivery) else START))
+            elif ask.limits or ask.scopes:
+                asks.append(ask)
+        return decided, asks
+
+    def _act(self, decided: Sequence[tuple[Delivery, Admission]]) -> tuple[list[Delivery], float | None]:
+        """Give each entry that may not start its outcome."""
+        starting: list[Delivery] = []
+        soonest: float | None = None
+        for delivery, admission in decided:
+            kind = admission.kind
+            if kind is Kind.START:
+                if admission.probing:
+                    delivery.probing = admission.probing
+                if delivery.record:
+                    _forget_what_it_waited_for(delivery)
+                starting.append(delivery)
+            elif kind is Kind.EXPIRED:
+                error = TimeoutError("the event expired before it could be handled")
+                self._intake.refuse(delivery, "expired", error, delivery.event)
+            elif kind in (Kind.SUSPECT, Kind.BUSY):
+                self._settler.postpone(delivery, 0.0, "released")
+                soonest = 0.0
+            else:
+                self._settler.put_aside(delivery, admission)
+                if kind in (Kind.RATE, Kind.SLOT):
+                    soonest = admission.wait if soonest is None else min(soonest, admission.wait)
+        return starting, soonest
+
+    def _is_over(self, delivery: Delivery) -> bool:
+        """Whether its event has expired."""
+        event = delivery.event
+        if event is None or not event.meta:
+            return False
+        expires = event.meta.get("expires")
+        return expires is not None and bool(expires <= self._desk.clock.now())
+
+    def _question(self, delivery: Delivery) -> Ask | None:
+        """What the server is asked about an entry; None: nothing. Without a limit and a scope: it was refused."""
+        event = delivery.event
+        assert event is not None  # noqa: S101 - for the type checker; the intake has read it
+        scopes = self._scopes_of(event) if self._covering else []
+        limits: list[Slot] = []
+        route = self._router.find(event.type) if self._has_limits else None
+        if route is not None and route.limits and not self._is_over(delivery):
+            try:
+                limits = find_keys(delivery, event, route)
+            except BaseException as error:  # noqa: BLE001 - the user's function, which is no coroutine
+                self._intake.refuse(delivery, "invalid", error, event)
+                return Ask(delivery)
+        return Ask(delivery, limits, scopes) if limits or scopes else None
+
+    def _scopes_of(self, event: Event[Any]) -> list[str]:
+        """The pauses that cover an event; last those of one group, for a circuit breaker's may let it through."""
+        found: list[str] = []
+        for attribute, scopes in self._covering.items():
+            value = event.type if attribute == "type" else event.meta.get(attribute)
+            if isinstance(value, str):
+                found += scopes.get(value, ())
+        return sorted(found, key=lambda scope: bool(parse_scope(scope)[0]))
+
+    # --- slots that became free go to those who wait for them: the server has told the first, this is only faster
 
     async def run(self, take_over: Callable[[HandOver], Awaitable[None]]) -> None:
         """Hand on the slots of what is settled, until cancelled; ``take_over`` begins entries that waited for one."""
@@ -72,69 +194,20 @@ class Gate:
             BrokerError: the server could not be told; it is told the next time.
         """
         freed, self._freed = self._freed, set()
-        looks, self._looks = self._looks, False
         self._news.clear()
         if not freed:
             return []
         try:
-            return await self._admitting.hand_over(freed, room, looks=looks)
+            return await self._admitting.hand_over(freed, room)
         except BaseException:
             self._freed |= freed
-            self._looks |= looks
             self._news.set()
             raise
 
     def _settled(self, delivery: Delivery) -> None:
-        """Its slots were given back with its outcome. What was put aside asks, too: until now it could have none."""
+        """Its slots were given back with its outcome."""
         self._freed.update(delivery.slots)
-        self._looks |= delivery.in_doubt
         self._news.set()
-
-    async def admit(self, deliveries: list[Delivery]) -> tuple[list[Delivery], float | None]:
-        """Those that may start, and after how many seconds the first of the others may.
-
-        Raises:
-            BrokerError: the server could not be asked; then nothing is decided, and all are given back.
-        """
-        admitted: list[Delivery] = []
-        asking: list[Delivery] = []
-        asks: list[Ask] = []
-        for delivery in deliveries:
-            ask = self._ask(delivery)
-            if ask is None:
-                admitted.append(delivery)
-            elif ask.limits:
-                asking.append(delivery)
-                asks.append(ask)
-        if not asks:
-            return admitted, None
-        try:
-            answers = await self._admitting.admit(asks)
-        except BaseException:
-            for delivery in (*admitted, *asking):
-                self._settler.postpone(delivery, 0.0, "released")
-            raise
-        soonest: float | None = None
-        for delivery, answer in zip(asking, answers, strict=True):
-            if self._may_start(delivery, answer):
-                admitted.append(delivery)
-            elif answer.wait is not None:
-                soonest = answer.wait if soonest is None else min(soonest, answer.wait)
-        return admitted, soonest
-
-    def _may_start(self, delivery: Delivery, answer: Answer) -> bool:
-        """Act on an answer: what has to wait is put aside."""
-        record = AttemptRecord.from_json(delivery.record)
-        if answer.wait is not None:
-            delivery.in_queue = not answer.reserved
-            if answer.reserved:
-                record.reserved[answer.limit] = answer.reserved
-            self._settler.postpone(delivery, answer.wait, "limited", record.to_json() if answer.reserved else b"")
-            return False
-        if record.reserved:
-            record.reserved.clear()
-            delivery.record = record.to_json()
-        return True
 
     async def throttle(self, limit: str, key: str, seconds: float) -> None:
         """Let nothing of a key start for some time. If the server cannot be told, that is logged."""
@@ -147,53 +220,20 @@ class Gate:
         """Close its connection."""
         await self._admitting.close()
 
-    def recognise(self, deliveries: Iterable[Delivery]) -> None:
-        """Find out which limits the entries are under, before anything else is decided on them.
 
-        An entry has a slot that was handed on from then on, whatever becomes of the entry: paused, expired, or given
-        back for want of room. Its outcome gives the slot back, and must know of it.
-        """
-        for delivery in deliveries:
-            try:
-                event = decode(delivery.fields, self._desk.max_event_bytes)
-            except (MalformedEvent, EventTooLarge):
-                continue  # The intake says so.
-            route = self._router.find(event.type)
-            if route is None or not route.limits or (event.group and event.group != self._desk.group):
-                continue
-            event.priority = delivery.level
-            delivery.event = event
-            find_keys(delivery, event, route)
+def find_keys(delivery: Delivery, event: Event[Any], route: Route) -> list[Slot]:
+    """The limits that an entry is under, with its key under each; the entry is told of them.
 
-    def _ask(self, delivery: Delivery) -> Ask | None:
-        """None: nothing limits it, or it will not start. Without limits: it was refused."""
-        event = delivery.event
-        if event is None or (event.meta and event.expires is not None and event.expires <= self._desk.clock.now()):
-            return None
-        if delivery.unlimited is not None:
-            self._intake.refuse(delivery, "invalid", delivery.unlimited, event)
-            return Ask(delivery.place, ())
-        route = self._router.find(event.type)
-        reserved = AttemptRecord.from_json(delivery.record).reserved if delivery.record else {}
-        limits = [
-            (limit, delivery.limit_keys[limit.name], reserved.get(limit.name, 0))
-            for limit in (route.limits if route is not None else ())
-            if limit.name in delivery.limit_keys
-        ]
-        return Ask(delivery.place, limits) if limits else None
+    Raises:
+        BaseException: what a function of the user that makes a key raises.
+    """
+    found = [(limit, key) for limit in route.limits if (key := limit.key_of(event)) is not None]
+    delivery.limit_keys = {limit.name: key for limit, key in found}
+    delivery.slots = tuple((limit, key) for limit, key in found if limit.concurrency)
+    return found
 
 
-def find_keys(delivery: Delivery, event: Event[Any], route: Route) -> None:
-    """Write down its key under each limit of its handler, and which slots it may have by that."""
-    keys: dict[str, str] = {}
-    slots: list[Slot] = []
-    for limit in route.limits:
-        try:
-            key = limit.key_of(event)
-        except BaseException as error:  # noqa: BLE001 - the user's function, which is no coroutine
-            delivery.unlimited = error
-            break
-        if key is not None:
-            keys[limit.name] = key
-            slots += [(limit, key)] if limit.concurrency else []
-    delivery.limit_keys, delivery.slots = keys, tuple(slots)
+def _forget_what_it_waited_for(delivery: Delivery) -> None:
+    """An older version wrote that into the attempt record; it starts now, so that is over."""
+    if any(mark in delivery.record for mark in _OF_BEFORE):
+        delivery.record = AttemptRecord.from_json(delivery.record).to_json()

@@ -34,11 +34,10 @@ class Intake:
         self._max_event_bytes = desk.max_event_bytes
         self._clock = desk.clock
 
-    def open(self, run: Run) -> bool:
-        """Fill in the event and the route of an attempt; False: there is nothing to start, the entry is settled."""
-        delivery = run.delivery
+    def decode(self, delivery: Delivery) -> bool:
+        """Read an entry as an event; False: it is none, or none of this group's, and has its outcome."""
         try:
-            event = delivery.event or decode(delivery.fields, self._max_event_bytes)
+            event = decode(delivery.fields, self._max_event_bytes)
         except (MalformedEvent, EventTooLarge) as error:
             return self.refuse(delivery, "too-large" if isinstance(error, EventTooLarge) else "malformed", error)
         if event.group and event.group != self._group:
@@ -50,9 +49,15 @@ class Intake:
         event.entry_id = delivery.entry_id
         event.id = event.id or member(delivery.level, delivery.entry_id)
         event.attempt = AttemptRecord.from_json(delivery.record).attempts + 1 if delivery.record else 1
+        delivery.event = event
+        return True
+
+    def open(self, run: Run) -> bool:
+        """Fill in the event and the route of an attempt; False: there is nothing to start, the entry is settled."""
+        delivery = run.delivery
+        event = delivery.event
+        assert event is not None  # noqa: S101 - for the type checker; nothing starts that was not read
         run.event = event
-        if event.meta and event.expires is not None and event.expires <= self._clock.now():
-            return self.refuse(delivery, "expired", TimeoutError("the event expired before it could be handled"), event)
         route = self._router.find(event.type)
         if route is None:
             cause = LookupError("no handler of this group serves the event's type")

@@ -10,7 +10,6 @@ from streams.broker.lanes import FetchingByKey
 from streams.consuming.desk import Desk
 from streams.consuming.fetcher import POLL, Fetcher
 from streams.consuming.gate import Gate
-from streams.consuming.holder import Holder
 from streams.consuming.idle import Idling
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
@@ -33,11 +32,10 @@ class LaneFetcher(Fetcher):
         runners: Runners,
         settler: Settler,
         idling: Idling,
+        gate: Gate,
         turns: Turns | None = None,
-        gate: Gate | None = None,
-        holder: Holder | None = None,
     ) -> None:
-        super().__init__(desk, fetching, runners, settler, idling, turns, gate, holder)
+        super().__init__(desk, fetching, runners, settler, idling, gate, turns)
         self._by_key = fetching
         self._ready = asyncio.Event()
         self._is_blocked = False

@@ -38,9 +38,7 @@ class Runners:
     entry is settled without it, its place is taken by a new runner, its late result is dropped.
     """
 
-    def __init__(
-        self, desk: Desk, router: Router, settler: Settler, chain: Chain, place: Place, gate: Gate | None = None
-    ) -> None:
+    def __init__(self, desk: Desk, router: Router, settler: Settler, chain: Chain, place: Place, gate: Gate) -> None:
         self._desk = desk
         self._failing = Failing(desk, settler, gate)
         self._chain = chain if chain.wraps else None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from streams.admission import Admission, Kind
 from streams.broker import Backoff
 from streams.broker.fetch import Delivery
 from streams.broker.observing import Settled
@@ -19,7 +20,7 @@ from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMi
 
 logger = logging.getLogger("streams.consumer")
 
-Why = Literal["retried", "snoozed", "limited", "released"]
+Why = Literal["retried", "snoozed", "released"]
 _Given = tuple[list[Delivery], list[Postponed], list[Buried]]
 
 
@@ -50,7 +51,7 @@ class Settler:
         self._refused = ""
         self.unsettled = 0
         self.on_settled: Callable[[Delivery], None] = lambda _: None
-        """Told of an entry that asked for a slot, once its outcome is written."""
+        """Told of an entry that asked for a slot, once its outcome is written: others may have the slot now."""
         self.on_ready: Callable[[], None] = lambda: None
         """Told that entries may start which were behind settled ones of their keys."""
 
@@ -70,9 +71,25 @@ class Settler:
         self._buried.append(Buried(delivery, reason, record))
         self._announce()
 
+    def put_aside(self, delivery: Delivery, admission: Admission) -> None:
+        """It may not start, and the server has put it aside, or says that it is not this consumer's any more."""
+        self._let_go(delivery)
+        if admission.kind is Kind.LOST:
+            self._stats.lost += 1
+        elif admission.kind is Kind.GONE:
+            self._stats.vanished += 1
+        elif admission.scope:
+            self._stats.held += 1
+        else:
+            self._stats.limited += 1
+            if self._observers:
+                waits = Postponed(delivery, round(admission.wait * 1000))
+                settled = Settled(time.time_ns(), [], [(waits, "limited")], [])
+                for observer in self._observers:
+                    observer.settled(self._seat, settled)
+
     def drop(self, delivery: Delivery) -> None:
         """The lease is lost: nothing may be written about the entry any more."""
-        delivery.in_doubt = True  # Its slots are its next holder's, or nobody's if it has ended.
         self._let_go(delivery)
 
     def _let_go(self, delivery: Delivery) -> None:
@@ -80,8 +97,6 @@ class Settler:
             del self._held[delivery.place]
             if not self._held:
                 self._isolation.tell()
-        if delivery.slots:
-            self.on_settled(delivery)
 
     def _announce(self) -> None:
         self.unsettled += 1
@@ -185,6 +200,8 @@ class Settler:
 
     def _forget(self, delivery: Delivery) -> None:
         self._let_go(delivery)
+        if delivery.slots:
+            self.on_settled(delivery)  # They were given back with its outcome.
         self._why.pop(id(delivery), None)
         self.unsettled -= 1
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "streams"
 _CALL = re.compile(r"redis\.p?call\(")
 _KEYLESS = {"TIME"}
 _SUBCOMMAND = {"XGROUP", "XINFO"}
-_KEY_PARAMETERS = {"key", "config", "busy_key", "queue_key", "retry_key", "leases_key", "workers_key"}
+_KEY_PARAMETERS = {"key", "config", "busy_key", "queue_key", "retry_key", "admissions_key", "leases_key", "workers_key"}
 """Parameters of functions in scripts that are keys."""
 _FROM_KEYS = re.compile(r"^\s*local\s+(?P<names>[\w, ]+?)\s*=\s*(?P<value>.*\b(?:KEYS|key_of)\b.*)$", re.MULTILINE)
 _PARAMETER = re.compile(r"function\s+\w+\((?P<names>[^)]*)\)")

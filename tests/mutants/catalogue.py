@@ -22,6 +22,8 @@ PARTITIONS = "tests/server/test_partitions.py"
 ATTRIBUTES = "tests/server/test_pauses_by_attribute.py"
 LIMITS = "tests/server/test_limits.py"
 LIMIT_SLOTS = "tests/server/test_slots.py"
+ADMISSION = "tests/server/test_admission.py"
+WHY = "tests/server/test_why.py"
 SCHEDULER = "tests/server/test_scheduler.py"
 DEAD = "tests/server/test_dead_letters.py"
 FANOUT = "tests/server/test_fanout.py"
@@ -227,8 +229,8 @@ MUTANTS = (
         (SUSPECTS, VIRTUAL), "an event that kills its worker takes those of the other groups with it",
     ),
     Mutant(
-        "lined-up-suspect-beside-others", "consuming/fetcher.py",
-        "back = [] if alone else [delivery for delivery in taken if delivery.record and delivery.is_suspect]", "back = []",
+        "lined-up-suspect-beside-others", "consuming/gate.py",
+        "            if delivery.record and not alone and delivery.is_suspect:\n", "            if False:\n",
         (SUSPECTS,), "under an order by key, a suspect starts beside others",
     ),
     Mutant(
@@ -340,10 +342,10 @@ MUTANTS = (
     ),
     Mutant(
         "every-limit-reserved", "broker/admit.lua",
-        "    state[frontier] = from + state.interval\n",
-        "    for i = 1, count do\n      local other = states[tonumber(ARGV[at + 1 + 3 * (i - 1)])]\n"
-        "      other.R = math.max(other.R, other.S, now) + other.interval\n      other.changed = true\n    end\n"
-        "    state[frontier] = from + state.interval\n",
+        "  state[frontier] = from + state.interval\n",
+        "  for _, one in ipairs(entry.limits) do\n    local other = states[one.state]\n"
+        "    other.R = math.max(other.R, other.S, now) + other.interval\n    other.changed = true\n  end\n"
+        "  state[frontier] = from + state.interval\n",
         (LIMITS,), "a recipient with a long queue uses up the rate of its instance",
     ),
     Mutant(
@@ -367,19 +369,21 @@ MUTANTS = (
     ),
     Mutant(
         "slots-not-handed-on", "consuming/settler.py",
-        "        if delivery.slots:\n            self.on_settled(delivery)\n", "",
-        (LIMITS,), "who waits for a slot waits until somebody's lease has run out",
+        "        if delivery.slots:\n            self.on_settled(delivery)  # They were given back with its outcome.\n",
+        "",
+        (LIMITS,), "who waits for a slot waits until a worker looks for what is due",
     ),
     Mutant(
-        "slots-kept-by-who-ends", "broker/settle.py",
-        "        if giving_back is None:\n            return await self._link.batch(commands)\n",
-        "        return await self._link.batch(commands)\n",
-        (LIMITS, LIMIT_SLOTS), "a slot is free again only when somebody looks for the dead",
+        "slots-kept-by-who-ends", "broker/ack.lua",
+        "for _, member in ipairs(ended) do let_go(KEYS[4], KEYS[5], member) end\n",
+        "",
+        (ADMISSION, LIMIT_SLOTS), "a slot is free again only when somebody looks for the dead",
     ),
     Mutant(
-        "slots-kept-by-what-is-paused", "broker/hold.lua",
-        "        for p = i + 6, i + 5 + 2 * slots do redis.call('ZREM', KEYS[tonumber(ARGV[p])], member) end\n", "",
-        (LIMIT_SLOTS,), "what is paused by an attribute keeps the slot that it was handed",
+        "slots-kept-by-what-is-paused", "broker/admit.lua",
+        "    if b > 0 then take_slot(KEYS[b], KEYS[q], KEYS[2], entry.member, name ~= waits_in) end\n",
+        "",
+        (ADMISSION, LIMITS), "what has to wait keeps the slot that it was handed",
     ),
     Mutant(
         "slots-handed-to-what-is-paused", "broker/slots.inc.lua",
@@ -392,10 +396,10 @@ MUTANTS = (
         (LIMIT_SLOTS,), "a worker runs events of levels that it does not serve",
     ),
     Mutant(
-        "slots-unknown-to-what-expired", "consuming/fetcher.py",
-        "            self._gate.recognise(taken)\n",
-        "            self._gate.recognise([d for d in taken if not d.record])\n            taken[0].event = None\n",
-        (LIMIT_SLOTS,), "an expired event keeps the slot that it was handed",
+        "slots-kept-by-what-is-buried", "broker/dead_letter.lua",
+        "    let_go(KEYS[6], KEYS[4], member)\n",
+        "",
+        (ADMISSION,), "an expired event keeps the slot that it was handed",
     ),
     Mutant(
         "queues-nobody-looks-after", "reclaimer.py",
@@ -408,10 +412,10 @@ MUTANTS = (
         (LIMIT_SLOTS,), "a deploy that adds a level has two run at once where one may",
     ),
     Mutant(
-        "slots-taken-from-the-next-holder", "broker/give_back.lua",
-        "  if ok and held or not rows.err and (#rows == 0 or is_later(rows[1], level .. '|' .. id)) then\n",
-        "  if true then\n",
-        (LIMIT_SLOTS,), "a late outcome takes the slot of who runs the entry now",
+        "slots-taken-from-the-next-holder", "broker/ack.lua",
+        "if not rows[1] or rows[1][2] == ARGV[2] then",
+        "if true then",
+        (LIMIT_SLOTS,), "a late acknowledgement takes the slot of who runs the entry now",
     ),
     Mutant(
         "slots-of-the-dead-stay", "broker/admit.lua",
@@ -441,10 +445,10 @@ MUTANTS = (
         (LIMITS,), "a throttled key is not held back",
     ),
     Mutant(
-        "limited-burns-an-attempt", "consuming/gate.py",
-        "            record.reserved[answer.limit] = answer.reserved\n",
-        "            record.reserved[answer.limit] = answer.reserved\n            record.failures += 1\n",
-        (LIMITS,), "waiting for a limit uses up the retries",
+        "places-lost-by-who-waits", "broker/admit.lua",
+        "      if place == 1 or place == 2 then limit.reserved = place end\n",
+        "",
+        (LIMITS,), "who comes at its reserved time goes behind all others again",
     ),
     Mutant(
         "snooze-burns-an-attempt", "consuming/failing.py",
@@ -510,8 +514,8 @@ MUTANTS = (
         (CONSUMER,), "entries wait in memory although other workers are free",
     ),
     Mutant(
-        "expired-events-handled", "consuming/intake.py",
-        "event.expires <= self._clock.now()", "event.expires <= 0",
+        "expired-events-handled", "consuming/gate.py",
+        "bool(expires <= self._desk.clock.now())", "bool(expires <= 0)",
         (CONSUMER,), "a one-time password arrives after its time",
     ),
     Mutant(
@@ -522,8 +526,8 @@ MUTANTS = (
         (FAULTS + "::test_publish_whose_answer_is_lost",), "one publish stores two events",
     ),
     Mutant(
-        "surplus-forgotten", "consuming/fetcher.py",
-        "        for delivery in back:\n            self._settler.postpone(delivery, 0.0, \"released\")\n", "",
+        "surplus-forgotten", "consuming/gate.py",
+        "                self._settler.postpone(delivery, 0.0, \"released\")\n                soonest = 0.0\n", "                pass\n",
         (VIRTUAL,), "what is read while a worker stops waits until its lease has run out",
     ),
     Mutant(
@@ -836,8 +840,9 @@ MUTANTS = (
         (LANES,), "a key whose first event was cancelled stops for ever",
     ),
     Mutant(
-        "held-for-nothing", "broker/hold.lua",
-        "  if stored then\n    result = 0\n", "  if true then\n    result = 0\n    stored = stored or '{}'\n",
+        "held-for-nothing", "broker/admit.lua",
+        "    local stored = redis.call('HGET', KEYS[3], scope)\n",
+        "    local stored = redis.call('HGET', KEYS[3], scope) or '{}'\n",
         (ATTRIBUTES,), "an event that is put aside just as the pause ends waits for an hour",
     ),
     Mutant(
@@ -846,8 +851,9 @@ MUTANTS = (
         (ATTRIBUTES,), "what a pause put aside comes back an hour after its end",
     ),
     Mutant(
-        "everybody-probes", "broker/hold.lua",
-        "      if pause.scout ~= member and waits(pause.scout) then\n", "      if false then\n",
+        "everybody-probes", "broker/admit.lua",
+        "      if pause.scout ~= entry.member and type(pause.scout) == 'string' and pending_row(key_of, group, pause.scout) then\n",
+        "      if false then\n",
         (ATTRIBUTES,), "a service that is down is asked by every event that waits for it",
     ),
     Mutant(
@@ -861,10 +867,9 @@ MUTANTS = (
         (ATTRIBUTES,), "for half a second after it opened everything of the key still starts",
     ),
     Mutant(
-        "breaker-ends-any-pause", "broker/hold.lua",
-        "type(pause) == 'table' and type(pause.probe) == 'number' and type(pause.every) == 'number' then",
-        "type(pause) == 'table' then\n"
-        "      pause.probe, pause.every = pause.probe or 0, pause.every or 0",
+        "breaker-ends-any-pause", "broker/admit.lua",
+        "type(pause) == 'table' and type(pause.probe) == 'number' and type(pause.every) == 'number') then",
+        "type(pause) == 'table') then pause = {} end\n      pause.probe, pause.every = pause.probe or 0, pause.every or 0\n      if false then",
         (ATTRIBUTES,), "an operator's pause lets events through",
     ),
     Mutant(
@@ -961,19 +966,22 @@ MUTANTS = (
     ),
     # --- two features together
     Mutant(
-        "slots-of-what-died-with-its-worker", "reclaimer.py",
-        "            self._recognise(entry)\n", "            pass\n",
-        (FINDINGS,), "the slot of an event that died with its worker is gone until somebody asks",
+        "slots-kept-by-what-is-put-back", "broker/postpone.lua",
+        "      if admitted then put_off(KEYS[5], KEYS[2], member) end\n",
+        "",
+        (ADMISSION,), "what waits for its retry keeps its slot",
     ),
     Mutant(
-        "slots-of-a-forgotten-script", "broker/give_back.lua",
-        "(#rows == 0 or is_later(rows[1], level .. '|' .. id))", "#rows == 0",
-        (FINDINGS,), "after a restart of the server a tenant's next event waits for a lease",
+        "slots-kept-by-a-lost-read", "broker/hand_back.lua",
+        "    put_off(KEYS[3], KEYS[2], ARGV[4] .. '|' .. row[1])\n",
+        "",
+        (ADMISSION,), "an entry that is handed back keeps the slot that it was handed",
     ),
     Mutant(
-        "slots-of-a-lost-lease", "consuming/settler.py",
-        "        delivery.in_doubt = True  # Its slots are its next holder's, or nobody's if it has ended.\n", "",
-        (FINDINGS,), "the slot of an event that was erased while it ran is gone until somebody asks",
+        "slots-of-what-was-erased", "broker/renew.lua",
+        "    let_go(KEYS[#KEYS], KEYS[#KEYS - 1], member)\n",
+        "",
+        (ADMISSION,), "the slot of an event that was erased while it ran is gone until somebody asks",
     ),
     Mutant(
         "slots-of-what-is-lined-up", "broker/slots.inc.lua",
@@ -982,7 +990,7 @@ MUTANTS = (
     ),
     Mutant(
         "slots-for-ever", "broker/admit.lua",
-        "        redis.call('PEXPIRE', KEYS[b], KEPT)\n", "",
+        "      redis.call('PEXPIRE', KEYS[b], KEPT)\n", "",
         (FINDINGS,), "rows of erased events and of limits that are gone stay for ever",
     ),
     Mutant(
@@ -991,9 +999,10 @@ MUTANTS = (
         (FINDINGS,), "the same of a slot that was handed on",
     ),
     Mutant(
-        "slots-of-who-waits-for-another-limit", "broker/admit.lua",
-        "      if b > 0 then redis.call('ZREM', KEYS[b], member) end\n", "",
-        (FINDINGS,), "who waits for a rate holds a slot that others could use",
+        "slots-kept-by-what-is-cancelled", "broker/cancel.lua",
+        "for _, member in ipairs(members) do let_go(KEYS[6], KEYS[2], member) end\n",
+        "",
+        (ADMISSION,), "who is cancelled keeps its slot and its place",
     ),
     Mutant(
         "places-of-what-ended", "broker/slots.inc.lua",
@@ -1021,7 +1030,7 @@ MUTANTS = (
         (FINDINGS,), "who waited for slots in a group that was given up stays for ever",
     ),
     Mutant(
-        "probes-in-a-pause", "consuming/holder.py",
+        "probes-in-a-pause", "consuming/gate.py",
         "        return sorted(found, key=lambda scope: bool(parse_scope(scope)[0]))\n", "        return found[:1]\n",
         (FINDINGS,), "the probe of a breaker starts although somebody paused its key",
     ),
@@ -1032,7 +1041,7 @@ MUTANTS = (
     ),
     Mutant(
         "records-of-the-erased", "broker/renew.lua",
-        "    redis.pcall('HDEL', KEYS[#KEYS], string.match(key, ':(-?%d+)$') .. '|' .. id)\n", "",
+        "    redis.pcall('HDEL', KEYS[#KEYS - 2], member)\n", "",
         (FINDINGS,), "attempt records of erased events stay for ever",
     ),
     Mutant(
@@ -1122,7 +1131,7 @@ MUTANTS = (
     ),
     Mutant(
         "places-of-before-stay", "broker/redeclare.py",
-        "not changed.isdisjoint(record.reserved)", "False",
+        "not changed.isdisjoint(admission.limits)", "False",
         (CHANGED_LIMITS,), "after a rate was raised, what waits goes on at the old one",
     ),
     Mutant(
@@ -1314,5 +1323,95 @@ MUTANTS = (
         "resumed-level-is-not-read", "consuming/fetcher.py",
         "        self._fetching.hold(paused)\n", "        self._fetching.hold(before | paused)\n",
         (VIRTUAL_COMPOSITION, PAUSES), "a level that was paused and resumed is not read any more",
+    ),
+    Mutant(
+        "turn-not-passed-on", "broker/admissions.inc.lua",
+        " and not was_first then return end",
+        " then return end",
+        (LIMIT_SLOTS,), "behind an event that expired in the queue others wait for an hour",
+    ),
+    Mutant(
+        "slots-of-the-vanished", "broker/due.inc.lua",
+        "    redis.call('HDEL', attempts_key, member)\n    let_go(admissions_key, retry_key, member)\n    due.vanished",
+        "    redis.call('HDEL', attempts_key, member)\n    due.vanished",
+        (ADMISSION,), "an event that was erased while it waited keeps the slot that it was handed",
+    ),
+    Mutant(
+        "slots-of-the-swept", "broker/sweep.lua",
+        "  let_go(KEYS[6], KEYS[2], level .. '|' .. id)\n",
+        "",
+        (ADMISSION,), "an event that was erased while its worker died keeps its slot",
+    ),
+    Mutant(
+        "slots-of-limits-that-are-gone", "broker/admit.lua",
+        "  leave_others(entry, kept)\n",
+        "",
+        (ADMISSION,), "after a deploy an event keeps a slot of a limit that its handler has no more",
+    ),
+    Mutant(
+        "slots-of-the-repaired", "broker/stray_pending.lua",
+        "    let_go(KEYS[5], KEYS[2], ARGV[3] .. '|' .. id)\n",
+        "",
+        (ADMISSION,), "what the doctor ends keeps its slot",
+    ),
+    Mutant(
+        "slots-without-a-row", "broker/slots.inc.lua",
+        "          note_slot(admissions_key, member, name)\n",
+        "",
+        (ADMISSION,), "a slot that is handed to what an older version lined up is given back by nobody",
+    ),
+    Mutant(
+        "rows-of-older-versions-stay", "broker/tend_admissions.lua",
+        "    let_go(KEYS[1], KEYS[2], member)\n",
+        "",
+        (ADMISSION,), "rows of what an older version ended stay for a month",
+    ),
+    Mutant(
+        "pauses-ended-by-older-versions", "broker/tend_admissions.lua",
+        "redis.call('HEXISTS', KEYS[3], row.by) == 0",
+        "false",
+        (ADMISSION,), "what waits for a pause that an older version ended comes back in an hour",
+    ),
+    Mutant(
+        "places-lost-by-who-is-put-back", "broker/admissions.inc.lua",
+        "  if row.kind == 'start' then redis.call('HDEL', admissions_key, member) end\n",
+        "  redis.call('HDEL', admissions_key, member)\n",
+        (ADMISSION,), "who comes at its reserved time and finds no handler free goes behind all others again",
+    ),
+    Mutant(
+        "records-of-older-versions-unread", "broker/holding.py",
+        "if any(mark in record for mark in _OLD))",
+        "if False)",
+        (ADMISSION,), "what an older version put aside for a pause waits on for an hour",
+    ),
+    Mutant(
+        "places-of-older-versions-unread", "broker/admit.py",
+        "if _OLD in delivery.record else {}",
+        "if False else {}",
+        (ADMISSION,), "what an older version put aside for a rate goes behind all others",
+    ),
+    Mutant(
+        "expiry-not-asked", "consuming/gate.py",
+        "decided.append((delivery, EXPIRED if self._is_over(delivery) else START))",
+        "decided.append((delivery, START))",
+        (CONSUMER,), "expired events are handled",
+    ),
+    Mutant(
+        "expiry-beside-a-limit", "consuming/gate.py",
+        "is_late = answer.kind is Kind.START and self._is_over(ask.delivery)",
+        "is_late = False",
+        (ADMISSION,), "an expired event that a pause covered starts when that is over",
+    ),
+    Mutant(
+        "reason-forgotten-rate", "reasons.py",
+        "_throttled, _rate, _not_due)",
+        "_throttled, _not_due)",
+        (WHY,), "why says of what waits for a rate that somebody snoozed it",
+    ),
+    Mutant(
+        "reason-of-another-delivery", "admission.py",
+        "deliveries is not None and said.get(\"count\", deliveries) != deliveries",
+        "False",
+        (ADMISSION,), "why says of a retry of an older version that it waits for a limit",
     ),
 )  # fmt: skip

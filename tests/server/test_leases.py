@@ -11,6 +11,7 @@ import ctypes
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Levels, Limit, Producer, Reclaimer, ReclaimerOptions
+from streams.admission import Kind
 from streams.broker.admit import Admitting, Ask
 from streams.broker.fetch import Delivery, Fetching
 from streams.broker.figures import FigureStore
@@ -107,14 +108,18 @@ async def test_what_a_reclaimer_took_over_is_judged_by_the_reclaimer_that_finds_
 async def test_a_slot_is_lost_with_the_lease_of_who_holds_it(broker, way, lease, own):
     keys, limit = broker.keys("s"), Limit("tenant", concurrency=1)
     delivery = await hold(broker, "old", lease)
-    assert [a.wait for a in await slots(broker, "old", lease).admit([ask(delivery, limit)])] == [None]
+    assert [a.kind for a in await slots(broker, "old", lease).admit([ask(delivery, limit)])] == [Kind.START]
     await broker.control.call("ZADD", keys.busy_prefix("g") + "tenant=acme", "XX", 1, f"0|{delivery.entry_id}")
     other = await hold(broker, "new", own)
     asking = slots(broker, "new", own)
     for seconds, starts in ((lease - 1, False), (lease + 1, True)):
         await silent_for(broker, "old", seconds, delivery.entry_id)
         if way == "asked":
-            assert ((await asking.admit([ask(other, limit)]))[0].wait is None) == starts
+            (answer,) = await asking.admit([ask(other, limit)])
+            assert answer.kind is (Kind.START if starts else Kind.SLOT)
+            if not starts:
+                await broker.control.call("ZADD", keys.retry("g"), "XX", 0, f"0|{other.entry_id}")
+                (other,) = (await reading(broker, "new", own).take_due(1, 0)).deliveries
         else:
             await broker.control.call("HSET", keys.queues("g"), "tenant=acme", 1)
             await asking.look_after_queues()
@@ -126,7 +131,7 @@ def slots(broker: Broker, consumer: str, lease: float) -> Admitting:
 
 
 def ask(delivery: Delivery, limit: Limit) -> Ask:
-    return Ask(delivery.place, [(limit, "acme", 0)])
+    return Ask(delivery, [(limit, "acme")])
 
 
 async def test_a_handler_of_an_old_worker_goes_on_beside_new_ones_with_a_shorter_lease(broker):

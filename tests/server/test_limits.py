@@ -29,14 +29,16 @@ from streams import (
     Snooze,
     Throttle,
 )
+from streams.admission import Admission, Kind
 from streams.broker.admit import Admitting, Ask
 from streams.broker.fetch import Delivery, Fetching
+from streams.codec import decode
 from streams.handlers import Route, Router
 from streams.keys import member
 from streams.limit import Rate
 from tests.conftest import eventually
+from tests.server.asking import Hands, held
 
-PLACE = (0, "1-1")
 SLACK = 0.002
 """Seconds between the server's decision and the handler's clock, which the comparison must not count."""
 
@@ -58,10 +60,6 @@ async def consuming(
         await asyncio.gather(*running)
 
 
-def asking(broker: Broker) -> Admitting:
-    return Admitting(broker, broker.keys("s"), Levels(), "g", "c", 30.0)
-
-
 async def states(broker: Broker) -> list[bytes]:
     return await broker.control.call("KEYS", f"{broker.namespace}:{{s}}:g:limit:*")
 
@@ -77,38 +75,16 @@ def most_at_once(starts: list[float], rate: Rate) -> float:
     return worst
 
 
-async def test_what_is_put_aside_gives_back_no_slot_that_it_was_given_since(broker):
-    """An entry waits for its rate, comes back to another worker and runs there; only then the first one says that it
-    was put aside.
-    """
-    limit = Limit("tenant", rate="1000/s", concurrency=1)
-
-    async def handler(event: Event) -> None:
-        pass
-
-    gate = Consumer(broker, "s", "g", Router([Route(handler, limits=[limit])]))._gate
-    assert gate is not None
-    (answer,) = await asking(broker).admit([Ask(PLACE, [(limit, "a", 0)])])
-    assert answer.wait is None
-    late = Delivery(*PLACE, [])
-    late.slots = ((limit, "a"),)
-    gate._settled(late)
-    await gate.hand_over(0)
-    busy = broker.keys("s").busy_prefix("g") + "tenant=a"
-    assert await broker.control.call("ZCARD", busy) == 1
-    await gate.close()
-
-
 async def test_who_has_to_wait_keeps_no_slot(broker):
     """One that was handed over, and is over its rate when it wants to start."""
     limit = Limit("tenant", rate="1/h", burst=1, concurrency=2)
-    admitting = asking(broker)
-    (first,) = await admitting.admit([Ask(PLACE, [(limit, "a", 0)])])
-    busy = broker.keys("s").busy_prefix("g") + "tenant=a"
-    await broker.control.call("ZADD", busy, 1, "0|2-2")
-    (second,) = await admitting.admit([Ask((0, "2-2"), [(limit, "a", 0)])])
-    assert (first.wait, second.wait is None) == (None, False)
-    assert await broker.control.call("ZRANGE", busy, 0, -1) == [b"0|1-1"]
+    hands = Hands(broker)
+    one, other = await hands.take_plain(2)
+    (first,) = await hands.ask([one], (limit, "a"))
+    await broker.control.call("ZADD", broker.keys("s").busy_prefix("g") + "tenant=a", 1, f"0|{other.entry_id}")
+    (second,) = await hands.ask([other], (limit, "a"))
+    assert (first.kind, second.kind, second.by) == (Kind.START, Kind.RATE, "tenant=a")
+    assert (await held(broker))["busy:tenant=a"] == [f"0|{one.entry_id}"]
 
 
 # --- the script against a model
@@ -126,61 +102,65 @@ async def test_starts_conform_whatever_comes(server, interval, burst, keys):
     limit = Limit("tenant", rate="1/s")
     object.__setattr__(limit, "parsed", rate)
     async with Broker(server.url, namespace=f"n{time.monotonic_ns()}") as broker:
-        limiting = asking(broker)
+        hands = Hands(broker)
         started: defaultdict[str, list[float]] = defaultdict(list)
-        waiting = [(0.0, key, 0) for key in keys]
-        visits = 0
-        while waiting:
-            waiting.sort()
-            due = waiting[0][0]
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            now = time.monotonic()
-            batch = [row for row in waiting if row[0] <= now]
-            waiting = [row for row in waiting if row[0] > now]
+        batch = await hands.take(*(Event("t", None, tenant=key) for key in keys))
+        visits = left = len(keys)
+        while left:
+            asks = [Ask(delivery, [(limit, decode(delivery.fields).tenant)]) for delivery in batch]
             before = await server_now(broker)
-            answers = await limiting.admit([Ask(PLACE, [(limit, key, kind)]) for _, key, kind in batch])
+            answers = await hands.admitting.admit(asks)
             after = await server_now(broker)
-            visits += len(batch)
-            for (_, key, _), answer in zip(batch, answers, strict=True):
-                if answer.wait is None:
+            for ask, answer in zip(asks, answers, strict=True):
+                if answer.kind is Kind.START:
                     # It started between the two readings. Those before it no earlier, this one no later: what is over
                     # the rate then is over it, however long a round trip took.
+                    ((_, key),) = ask.limits
                     assert most_at_once([*started[key], after], rate) <= 0.01
                     started[key].append(before)
-                else:
-                    waiting.append((time.monotonic() + answer.wait, key, answer.reserved))
+            left -= sum(answer.kind is Kind.START for answer in answers)
+            batch = []
+            while left and not batch:
+                reply = await hands.fetching.take_due(1000, 0)
+                batch = reply.deliveries
+                if not batch and reply.next_due is not None:
+                    await asyncio.sleep(max(0.0, reply.next_due - broker.clock.now()))
+            visits += len(batch)
         assert Counter(keys) == Counter({key: len(rows) for key, rows in started.items()})
         assert visits <= 4 * len(keys), "who waits comes back at its time, not again and again"
         await eventually(lambda: no_states(broker), what="the idle keys to be gone")
 
 
 async def test_each_gets_a_time_of_its_own_and_who_comes_later_a_later_one(broker):
-    limiting = asking(broker)
-    limit = Limit("tenant", rate="1/10s", burst=3)
-    first = await limiting.admit([Ask(PLACE, [(limit, "a", 0)])] * 8)
-    assert [answer.wait for answer in first[:3]] == [None] * 3
-    assert [round(answer.wait or 0) for answer in first[3:]] == [10, 20, 30, 40, 50]
-    assert {answer.reserved for answer in first[3:]} == {1}
-    (later,) = await limiting.admit([Ask(PLACE, [(limit, "a", 0)])])
-    assert round(later.wait or 0) == 60
-    (early,) = await limiting.admit([Ask(PLACE, [(limit, "a", 1)])])
-    assert early.reserved == 2, "back before its time, as after a change of the limit: behind those who came late"
-    (other,) = await limiting.admit([Ask(PLACE, [(limit, "b", 0)])])
-    assert other.wait is None
+    hands, slow = Hands(broker), (Limit("tenant", rate="1/10s", burst=3), "a")
+    eight = await hands.take_plain(8)
+    first = await hands.ask(eight, slow)
+    assert [answer.kind for answer in first] == [Kind.START] * 3 + [Kind.RATE] * 5
+    assert [round(answer.wait) for answer in first[3:]] == [10, 20, 30, 40, 50]
+    (later,) = await hands.ask(await hands.take_plain(1), slow)
+    assert round(later.wait) == 60
+    (early,) = await hands.ask(await hands.hasten(eight[3]), slow)
+    assert early.kind is Kind.RATE, "back before its time, as after a change of the limit: behind those who came late"
+    place = member(0, eight[3].entry_id)
+    assert Admission.stored(await broker.control.call("HGET", broker.keys("s").admissions("g"), place)) == Admission(
+        Kind.RATE, "tenant=a", places={"tenant=a": 2}
+    )
+    (other,) = await hands.ask(await hands.take_plain(1), (slow[0], "b"))
+    assert other.kind is Kind.START
 
 
 async def test_all_limits_or_none(broker):
     """What one limit refuses takes nothing from the other; it is reserved where it waits longest."""
-    limiting = asking(broker)
+    hands = Hands(broker)
     wide, narrow = Limit("instance", rate="1/10s", burst=2), Limit("subject", rate="1/40s")
-    one = Ask(PLACE, [(wide, "i", 0), (narrow, "r1", 0)])
-    first, second, third = await limiting.admit([one, one, one])
-    assert first.wait is None
-    assert (second.limit, round(second.wait or 0)) == ("subject", 40)
-    assert (third.limit, round(third.wait or 0)) == ("subject", 80)
-    other, late = await limiting.admit([Ask(PLACE, [(wide, "i", 0), (narrow, r, 0)]) for r in ("r2", "r3")])
-    assert other.wait is None, "the two that wait for a recipient took nothing from the instance"
-    assert (late.limit, round(late.wait or 0)) == ("instance", 10)
+    first, second, third = await hands.ask(await hands.take_plain(3), (wide, "i"), (narrow, "r1"))
+    assert first.kind is Kind.START
+    assert (second.by, round(second.wait)) == ("subject=r1", 40)
+    assert (third.by, round(third.wait)) == ("subject=r1", 80)
+    (other,) = await hands.ask(await hands.take_plain(1), (wide, "i"), (narrow, "r2"))
+    assert other.kind is Kind.START, "the two that wait for a recipient took nothing from the instance"
+    (late,) = await hands.ask(await hands.take_plain(1), (wide, "i"), (narrow, "r3"))
+    assert (late.by, round(late.wait)) == ("instance=i", 10)
 
 
 async def server_now(broker: Broker) -> float:
@@ -338,7 +318,8 @@ class Running:
 async def no_slots(broker: Broker) -> bool:
     busy = await broker.control.call("KEYS", f"{broker.namespace}:{{s}}:g:busy:*")
     queued = await broker.control.call("KEYS", f"{broker.namespace}:{{s}}:g:queue:*")
-    return not busy and not queued
+    rows = await broker.control.call("EXISTS", broker.keys("s").admissions("g"))
+    return not busy and not queued and not rows
 
 
 @pytest.mark.parametrize(("most", "count", "consumers"), [(1, 40, 1), (1, 40, 3), (3, 90, 2)])
@@ -405,7 +386,8 @@ async def test_slots_of_a_consumer_that_is_gone_come_back_with_its_lease(broker)
     places = [(0, entry_id.decode()) for entry_id, _ in rows[0][1]]
     await Fetching(broker, keys, Levels(), "g", "dead", lease=1.0).announce()
     dead = Admitting(broker, keys, Levels(), "g", "dead", 1.0)
-    assert [a.wait for a in await dead.admit([Ask(place, [(limit, "a", 0)]) for place in places])] == [None, None]
+    asks = [Ask(Delivery(*place, []), [(limit, "a")]) for place in places]
+    assert [answer.kind for answer in await dead.admit(asks)] == [Kind.START] * 2
     handler = Running(0.0)
     async with consuming(broker, handler.__call__, limit, lease=1.0):
         await eventually(lambda: parked(broker, 4), what="four to wait")
@@ -440,23 +422,14 @@ async def test_cancelled_while_waiting_for_a_slot(broker):
         await eventually(lambda: no_slots(broker), what="the slots to be gone")
 
 
-async def read_by(broker: Broker, count: int) -> list[Delivery]:
-    """That many entries, in the hands of consumer ``c``."""
-    level = broker.keys("s").level(0)
-    await Producer(broker, "s").publish_many(range(count), type="t")
-    await broker.control.call("XGROUP", "CREATE", level, "g", "0", "MKSTREAM")
-    ((_, rows),) = await broker.control.call("XREADGROUP", "GROUP", "g", "c", "COUNT", count, "STREAMS", level, ">")
-    return [Delivery(0, entry_id.decode(), fields) for entry_id, fields in rows]
-
-
 async def test_nobody_goes_before_those_in_the_queue(broker):
     """Even where a slot is free that nobody has handed on yet, as after the loss of its holder."""
-    limit, admitting = Limit("tenant", concurrency=1), asking(broker)
-    first, second, third = (Ask(d.place, [(limit, "a", 0)]) for d in await read_by(broker, 3))
-    assert [answer.wait is None for answer in await admitting.admit([first, second])] == [True, False]
+    hands, slot = Hands(broker), (Limit("tenant", concurrency=1), "a")
+    first, second, third = await hands.take_plain(3)
+    assert [answer.kind for answer in await hands.ask([first, second], slot)] == [Kind.START, Kind.SLOT]
     await broker.control.call("ZREM", broker.keys("s").busy_prefix("g") + "tenant=a", member(*first.place))
-    assert [answer.wait is None for answer in await admitting.admit([third])] == [False]
-    assert [answer.wait is None for answer in await admitting.admit([second])] == [True]
+    assert [answer.kind for answer in await hands.ask([third], slot)] == [Kind.SLOT]
+    assert [answer.kind for answer in await hands.ask(await hands.hasten(second), slot)] == [Kind.START]
 
 
 async def test_what_is_being_taken_over_is_not_taken_for_a_lost_read(broker):
@@ -612,13 +585,11 @@ async def test_a_limit_that_is_not_there_is_named(broker):
 
 async def test_a_clock_that_was_set_back_heals(broker):
     """State from a time that has not come yet holds nothing back for longer than the limit itself."""
-    limiting = asking(broker)
-    limit = Limit("tenant", rate="10/s", burst=2)
+    hands, limit = Hands(broker), Limit("tenant", rate="10/s", burst=2)
     ahead = (await server_now(broker) + 3600) * 1e6
     key = broker.keys("s").limit_prefix("g") + "tenant=a"
     await broker.control.call("SET", key, f"{ahead:.0f} {ahead:.0f} 0 0 100000")
-    (answer,) = await limiting.admit([Ask(PLACE, [(limit, "a", 0)])])
-    assert answer.wait is not None
+    (answer,) = await hands.ask(await hands.take_plain(1), (limit, "a"))
     assert answer.wait <= 0.21
 
 
@@ -631,4 +602,5 @@ async def test_a_stream_without_limits_asks_nothing(server, broker):
         async with consuming(broker, handler) as consumers:
             await eventually(lambda: consumers[0].stats.done == 200, what="all")
         assert not client.exists(broker.keys("s").limits("g"))
-        assert consumers[0]._gate is None
+        assert "gate" not in consumers[0]._tasks
+        assert not consumers[0]._gate._admitting._own, "it has no connection for what it never asks"

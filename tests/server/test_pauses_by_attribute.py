@@ -179,7 +179,7 @@ async def test_an_entry_that_is_put_aside_just_as_the_pause_ends_is_not_forgotte
     await pauses.pause(tenant="a")
     async with worker.running():
         await eventually(lambda: len(worker.started) == 1)
-        holder = worker.consumers[0]._fetcher._holder
+        holder = worker.consumers[0]._fetcher._gate
         await eventually(lambda: holder.scopes == {"tenant=a"})
         await pauses.resume_all()
         holder.hold(frozenset({"tenant=a"}))
@@ -321,7 +321,7 @@ async def test_an_operators_pause_is_not_the_breakers_to_end(broker):
     async with worker.running():
         await eventually(lambda: len(worker.started) == 1)
         await pauses.pause(group="g", instance="i")
-        holder = worker.consumers[0]._fetcher._holder
+        holder = worker.consumers[0]._fetcher._gate
         await eventually(lambda: holder.scopes)
         await producer.publish(Event("t", 1, instance="i"))
         await eventually(lambda: worker.total("held") == 1)

@@ -20,11 +20,14 @@ from streams import (
     Reclaimer,
     ReclaimerOptions,
 )
+from streams.admission import Kind
 from streams.broker.admit import Admitting, Ask
 from streams.broker.fetch import Delivery
+from streams.broker.settle import Buried, Postponed
 from streams.handlers import Route
 from streams.producer import ProducerOptions
 from tests.conftest import eventually
+from tests.server.asking import Hands, held
 from tests.server.test_limits import no_slots, parked
 
 ONE = Limit("tenant", concurrency=1)
@@ -109,7 +112,7 @@ async def test_a_pause_holds_up_nobody_but_those_that_it_covers(broker, where):
             await producer.publish(event(f"c{n}"))
         await eventually(lambda: consumer.stats.limited == 6, what="the others to wait behind them")
         await Pauses(broker, "s").pause(**where)
-        await eventually(lambda: consumer.paused or consumer._fetcher._holder.scopes, what="the pause to be known")
+        await eventually(lambda: consumer.paused or consumer._fetcher._gate.scopes, what="the pause to be known")
         handler.go_on.set()
         await eventually(lambda: handler.seen == ["first", "c0", "c1", "c2"], what="those that are not paused")
         await producer.publish(event("new"))
@@ -143,14 +146,11 @@ async def test_queues_are_looked_after_when_nobody_hands_on(broker):
     ((_, rows),) = await broker.control.call("XREADGROUP", "GROUP", "g", "c", "COUNT", 3, "STREAMS", level, ">")
     places = [(0, entry_id.decode()) for entry_id, _ in rows]
     admitting = Admitting(broker, keys, Levels(), "g", "c", 30.0)
-    answers = await admitting.admit([Ask(place, [(ONE, "acme", 0)]) for place in places])
-    assert [answer.wait is None for answer in answers] == [True, False, False]
+    answers = await admitting.admit([Ask(Delivery(*place, []), [(ONE, "acme")]) for place in places])
+    assert [answer.kind for answer in answers] == [Kind.START, Kind.SLOT, Kind.SLOT]
     assert await broker.control.call("HGETALL", keys.queues("g")) == [b"tenant=acme", b"1"]
-    for number, entry_id in places[
-        1:
-    ]:  # Put aside, as the worker would; then the first of them is gone, and the worker.
-        await broker.control.call("XCLAIM", level, "g", "-parked-", 0, entry_id, "JUSTID")
-        await broker.control.call("ZADD", keys.retry("g"), 9e15, f"{number}|{entry_id}")
+    await broker.control.call("ZADD", keys.retry("g"), 9e15, f"0|{places[2][1]}")
+    # As if by hand: the first of them is gone, and what the worker had.
     await broker.control.call("XACK", level, "g", places[0][1], places[1][1])
     reclaimer = Reclaimer(broker, "s", "g", options=ReclaimerOptions(levels=Levels((0,)), interval=0.01))
     sweeping = asyncio.create_task(reclaimer.run())
@@ -184,11 +184,10 @@ async def test_levels_that_a_worker_does_not_know_keep_their_slots(broker):
         places.append((level, rows[-1][0].decode()))
     new = Admitting(broker, keys, LEVELS, "g", "c5", 30.0)
     old = Admitting(broker, keys, Levels((0,)), "g", "c0", 30.0)
-    (answer,) = await new.admit([Ask(places[0], [(ONE, "acme", 0)])])
-    assert answer.wait is None
-    for _ in range(2):
-        (answer,) = await old.admit([Ask(places[1], [(ONE, "acme", 0)])])
-        assert answer.wait is not None, "two at once"
+    (answer,) = await new.admit([Ask(Delivery(*places[0], []), [(ONE, "acme")])])
+    assert answer.kind is Kind.START
+    (answer,) = await old.admit([Ask(Delivery(*places[1], []), [(ONE, "acme")])])
+    assert answer.kind is Kind.SLOT, "two at once"
     await old.hand_over([(ONE, "acme")], 1, looks=True)
     assert await broker.control.call("ZCARD", keys.busy_prefix("g") + "tenant=acme") == 1
 
@@ -210,25 +209,20 @@ async def test_a_worker_is_handed_nothing_of_levels_that_it_does_not_serve(broke
 
 async def test_a_slot_is_given_back_before_another_can_have_the_entry(broker):
     """What is put back, due at once, may start elsewhere before anybody hears of it: that has the slot then."""
-    keys = broker.keys("s")
-    await Producer(broker, "s").publish(event("x"))
-    consumer = Consumer(broker, "s", "g", Route(Handler().__call__, limits=[ONE]))
-    await consumer._fetching.ensure_group()
-    (delivery,) = await consumer._fetching.take(1)
-    gate = consumer._gate
-    assert gate is not None
-    gate.recognise([delivery])
-    assert delivery.slots == ((ONE, "acme"),)
-    admitting = Admitting(broker, keys, Levels(), "g", consumer.name, 30.0)
-    busy, member = keys.busy_prefix("g") + "tenant=acme", f"0|{delivery.entry_id}"
-    await admitting.admit([Ask(delivery.place, [(ONE, "acme", 0)])])
-    from streams.broker.settle import Postponed
-
-    await consumer._settling.settle((), [Postponed(delivery, 0)])
-    assert await broker.control.call("ZCARD", busy) == 0, "with the outcome, in one write"
-    (again,) = (await consumer._fetching.take_due(1, 1)).deliveries
-    await admitting.admit([Ask(again.place, [(ONE, "acme", 0)])])
+    hands, other = Hands(broker), Hands(broker, "other")
+    (delivery,) = await hands.take(event("x"))
+    await hands.ask([delivery], (ONE, "acme"))
+    member = f"0|{delivery.entry_id}"
+    assert await held(broker) == {"busy:tenant=acme": [member], "admissions": [member]}
+    await hands.settling.settle((), [Postponed(delivery, 0)])
+    assert await held(broker) == {}, "with the outcome, in one step"
+    (again,) = await other.take_due()
+    await other.ask([again], (ONE, "acme"))
     late = Delivery(0, delivery.entry_id, [], delivery.count)
-    late.slots = delivery.slots
-    await consumer._settling.settle((), [Postponed(late, 0)])
-    assert await broker.control.call("ZRANGE", busy, 0, -1) == [member.encode()], "a lost lease gives back nothing"
+    for outcome in ({"postponed": [Postponed(late, 0)]}, {"buried": [Buried(late, "rejected", b"")]}):
+        await hands.settling.settle((), **outcome)
+        assert (await held(broker))["busy:tenant=acme"] == [member], "a lost lease gives back nothing"
+    await hands.settling.settle([late])
+    assert (await held(broker))["busy:tenant=acme"] == [member], "it runs there still, whoever acknowledges it"
+    await other.settling.settle([again])
+    assert await held(broker) == {}

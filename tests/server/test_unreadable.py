@@ -39,6 +39,7 @@ from streams.records import Records
 from streams.retry import AttemptRecord
 from streams.why import Wanted, Why
 from tests.conftest import eventually
+from tests.server.asking import Hands
 
 pytestmark = pytest.mark.in_turn
 
@@ -71,6 +72,18 @@ def of_slots(keys: Keys) -> list[Command]:
         ("ZADD", busy, "9e15", "0|abc", "inf", TOO_LARGE),
         ("ZADD", queue, 1, "0|abc", 2, TOO_LARGE),
         ("HSET", keys.queues("g"), "tenant=t", "many", "x", "", "tenant=u", "1e99"),
+        (
+            "HSET",
+            keys.admissions("g"),
+            "0|abc",
+            "{",
+            TOO_LARGE,
+            '{"slots":[1,{}]}',
+            "x",
+            "[]",
+            "0|1-1",
+            '{"slots":{"a":1}}',
+        ),
     ]
 
 
@@ -264,7 +277,9 @@ async def test_a_throttle_moves_with_a_clock_that_is_set_back(broker):
     times = [int(part) for part in (await broker.control.call("GET", name)).split()]
     # The same as a clock that is an hour behind from now on.
     await broker.control.call("SET", name, " ".join(str(at + 3_600_000_000) for at in times[:4]) + " 0")
-    (answer,) = await admitting.admit([Ask((0, "1-1"), [(limit, "t", 0)])])
+    hands = Hands(broker, "w", LEVELS)
+    (delivery,) = await hands.take(Event("t", 1))
+    (answer,) = await admitting.admit([Ask(delivery, [(limit, "t")])])
     assert 0 < answer.wait < 13
     await admitting.close()
 

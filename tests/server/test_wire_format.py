@@ -31,6 +31,7 @@ from streams.broker.admit import Admitting, Ask
 from streams.broker.attend import Attending
 from streams.broker.declare import Declaring
 from streams.broker.ended import EndedSessions
+from streams.broker.fetch import Delivery
 from streams.broker.figures import FigureStore
 from streams.broker.holding import Breaking
 from streams.broker.lanes import FetchingByKey
@@ -50,6 +51,7 @@ from streams.records import Records
 from streams.retry import AttemptRecord
 from streams.tracking import Count, Tracking
 from tests.conftest import eventually
+from tests.server.asking import Hands
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
 COMMANDS = [
@@ -251,7 +253,7 @@ def test_the_table_of_keys():
         *(keys.level(0), keys.scheduled(), keys.scheduled_fields(), keys.dedup("DEDUP-ID")),
         *(keys.retry(group), keys.attempts(group), keys.dead(group), keys.sweep(group)),
         *(keys.limits(group), keys.limit_prefix(group) + "NAME=KEY", keys.busy_prefix(group) + "NAME=KEY"),
-        *(keys.queue_prefix(group) + "NAME=KEY", keys.queues(group)),
+        *(keys.queue_prefix(group) + "NAME=KEY", keys.admissions(group), keys.queues(group)),
         *(keys.heads(group), keys.behind(group), keys.rules(group), keys.lane(group, 0), keys.ring(group, 0)),
         keys.breaker(group, "KEY"),
         *(
@@ -307,7 +309,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await Redeclaring(broker, Keys("orders", namespace), Levels(), "billing", [limit]).declare()
         await producer.publish_many([1, 2], type="limited", priority=1)
         ((_, found),) = client.xreadgroup("billing", "c", {Keys("orders", namespace).level(1): ">"})
-        await limits.admit([Ask((1, entry_id.decode()), [(limit, "KEY", 0)]) for entry_id, _ in found])
+        await limits.admit([Ask(Delivery(1, entry_id.decode(), []), [(limit, "KEY")]) for entry_id, _ in found])
         lanes, levels, places = Lanes(("subject",), ("tenant",)), Levels(), Keys("orders", namespace)
         declaring = Declaring(places, levels, "billing", AS_IT_IS)
         by_key = FetchingByKey(broker, places, levels, "billing", "c", declaring, lanes, levels, 30.0)
@@ -374,12 +376,21 @@ def test_the_table_of_refusals():
 
 
 def test_the_tables_of_the_attempt_record():
-    record = AttemptRecord(suspect=True, reserved={"NAME": 1})
+    record = AttemptRecord(suspect=True)
     record.add("failure", {"type": "E", "message": "m", "where": "w", "consumer": "c", "traceback": ["w"]}, at=1.0)
     stored = orjson.loads(record.to_json())
     assert {quoted(row[0]) for row in rows("Attempt record", "name")} == set(stored)
     errors = section("Attempt record").partition("Each of the errors")[2]
     assert re.findall(r"^\| `(\w+)` \|", errors, re.MULTILINE) == list(stored["errors"][0])
+
+
+async def test_the_table_of_admissions(broker):
+    """One that has a slot, and one that waits for a rate, has all names of the table between them."""
+    hands, limit = Hands(broker), Limit("tenant", rate="1/h", burst=1, concurrency=1)
+    await hands.ask(await hands.take_plain(2), (limit, "KEY"))
+    stored = await broker.control.call("HVALS", broker.keys("s").admissions("g"))
+    named = {name for row in stored for name in orjson.loads(row)}
+    assert {quoted(row[0]) for row in rows("Admission", "name")} == named
 
 
 async def test_the_table_of_dead_letters(server, broker, namespace):
