@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from streams import Broker, Event, Levels, Producer, ProducerOptions
+from streams import Broker, Event, Levels, Pauses, Producer, ProducerOptions
 from tests.conftest import eventually
 from tests.process.worker_app import ROOT, Site, Worker
 from tests.servers import Server, wait_until, whole_lines
 
 FIRST = "411a44c4208d4aea1240924d7430363af6000185"
 """Stands for the version before, for as long as there is no tag."""
+IN_RECORDS = "0f8cc014f24fa839b5c2788a69d689a355946d68"
+"""A version that wrote into attempt records what an entry waits for, and gave back slots ahead of outcomes."""
 ORDERS = [
     *({"do": "ok"},) * 20,
     *({"do": "sleep", "s": 0.1},) * 8,
@@ -37,12 +39,21 @@ def _git(*words: str) -> bytes:
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree of the version before."""
+    return _tree(tmp_path_factory.mktemp("before"), FIRST)
+
+
+@pytest.fixture(scope="module")
+def in_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of the last version that wrote into attempt records what an entry waits for."""
+    return _tree(tmp_path_factory.mktemp("in-records"), IN_RECORDS)
+
+
+def _tree(folder: Path, commit: str) -> Path:
     try:
         tags = _git("tag", "--sort=-v:refname", "--no-contains", "HEAD").decode().split()
-        archive = _git("archive", tags[0] if tags else FIRST)
+        archive = _git("archive", tags[0] if tags else commit)
     except (subprocess.CalledProcessError, OSError) as error:
         pytest.skip(f"the version before cannot be had from here: no git, or a clone without history ({error})")
-    folder = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
         tree.extractall(folder, filter="data")
     return folder
@@ -120,10 +131,10 @@ async def handle(event: Event) -> None:
 class Crew:
     """Workers of either version with ordered keys, and what they wrote down."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, app: str) -> None:
         self.log, self._app, self._said = folder / "log", folder / "app.py", folder / "said"
         self.log.touch()
-        self._app.write_text(ORDERED)
+        self._app.write_text(app)
         self._environment = os.environ | {
             "STREAMS_URL": url,
             "TEST_LOG": str(self.log),
@@ -147,8 +158,8 @@ class Crew:
 
 
 @contextlib.contextmanager
-def crew_on(server: Server, folder: Path) -> Iterator[Crew]:
-    crew = Crew(server.url, folder)
+def crew_on(server: Server, folder: Path, app: str = ORDERED) -> Iterator[Crew]:
+    crew = Crew(server.url, folder, app)
     try:
         yield crew
     finally:
@@ -234,3 +245,90 @@ async def test_a_new_version_with_another_level_loses_and_doubles_nothing(
     rows = crew.rows()
     assert in_order(rows)
     assert max(Counter((level, key, data) for _, level, key, data in rows).values()) == 1
+
+
+# --- what waits for limits and pauses
+
+LIMITED = """
+import asyncio, os
+from streams import Event, Limit, Pipeline, Retry
+
+pipeline = Pipeline.from_env()
+log = os.open(os.environ["TEST_LOG"], os.O_WRONLY | os.O_APPEND)
+LIMITS = [Limit("tenant", concurrency=2), Limit("instance", rate="80/s", burst=2)]
+
+@pipeline.handler("s", group="g", lease=3.0, concurrency=5, retry=Retry(max_retries=30, delay=0.02, jitter=0.0),
+                  limits=LIMITS)
+async def handle(event: Event) -> None:
+    os.write(log, f"{os.getpid()} begins {event.tenant} {event.data}\\n".encode())
+    await asyncio.sleep(0.01)
+    fails = event.attempt == 1 and event.data % 7 == 0
+    os.write(log, f"{os.getpid()} {'fails' if fails else 'ends'} {event.tenant} {event.data}\\n".encode())
+    if fails:
+        raise RuntimeError("one in seven")
+"""
+
+
+@pytest.mark.one_server
+@pytest.mark.parametrize("forward", [True, False], ids=["upgrade", "way back"])
+async def test_what_waits_for_limits_and_pauses_is_lost_and_doubled_by_no_change_of_version(
+    make_server: Callable[..., Server], binary: str, tmp_path: Path, in_records: Path, forward: bool
+) -> None:
+    """Either version finds what the other put aside; slots are counted by both, and nobody's in the end."""
+    server, (old, new) = make_server(binary), (in_records, ROOT) if forward else (ROOT, in_records)
+    with crew_on(server, tmp_path, LIMITED) as crew:
+        async with Broker(server.url) as broker:
+            producer, pauses = Producer(broker, "s"), Pauses(broker, "s")
+
+            count = 0
+
+            def ended() -> list[tuple[str, int]]:
+                lines = (line.split() for line in whole_lines(crew.log))
+                return [(pid, int(data)) for pid, word, _, data in lines if word == "ends"]
+
+            async def feed(until: Callable[[], bool], what: str) -> None:
+                """Keep a backlog of what is not paused until something holds."""
+
+                async def holds() -> bool:
+                    nonlocal count
+                    if count * 2 // 3 - sum(data % 3 > 0 for _, data in ended()) < 20:
+                        numbers = range(count, count + 30)
+                        events = [Event("t", n, tenant=f"t{n % 3}", instance=f"i{n % 2}") for n in numbers]
+                        await producer.publish_many(events)
+                        count += 30
+                    return until()
+
+                await eventually(holds, seconds=40, what=what)
+
+            def workers(number: int) -> Callable[[], bool]:
+                return lambda: len({pid for pid, _ in ended()}) == number
+
+            crew.start(old, "0")
+            await feed(lambda: len(ended()) > 10, "the old one to have done some")
+            await pauses.pause(tenant="t0")
+            crew.start(new, "0")
+            await feed(workers(2), "the new one to do some")
+            held = await pauses.held()
+            crew.running[0].terminate()
+            crew.start(old, "0")
+            await feed(workers(3), "another old one to do some")
+            crew.running[2].terminate()
+            await pauses.resume(tenant="t0")
+            await eventually(lambda: len(ended()) == count, seconds=40, what="all of it")
+            lines = [line.split() for line in whole_lines(crew.log)]
+            await eventually(lambda: _nobody_has_anything(broker, forward), seconds=40, what="the slots to be gone")
+    assert held["tenant=t0"] > 0
+    assert max(Counter(data for _, word, _, data in lines if word == "ends").values()) == 1
+    running: Counter[str] = Counter()
+    for _, word, tenant, _ in lines:
+        running[tenant] += 1 if word == "begins" else -1
+        assert running[tenant] <= 2, "more of a tenant at once than its limit says"
+    assert not crew.said(), "none complained"
+
+
+async def _nobody_has_anything(broker: Broker, knows_rows: bool) -> bool:
+    """Of the rows of admissions an older version knows nothing: they expire, or go with the next sweep of a new one."""
+    keys, call = broker.keys("s"), broker.control.call
+    left = [await call("KEYS", f"{broker.namespace}:{{s}}:g:{kind}:*") for kind in ("busy", "queue")]
+    rows = await call("EXISTS", keys.admissions("g")) if knows_rows else 0
+    return not any(left) and not rows and not await call("EXISTS", keys.attempts("g"))

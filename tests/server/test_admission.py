@@ -5,7 +5,6 @@ Each story begins alike: one entry has the only slot, and another waits for it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,11 +19,9 @@ from streams.broker.fetch import Delivery
 from streams.broker.holding import held_by_scope
 from streams.broker.settle import Buried, Postponed
 from streams.doctor.repair import Repair
-from streams.handlers import Route
 from streams.keys import member
 from streams.retry import AttemptRecord
 from streams.why import Wanted, Why
-from tests.conftest import eventually
 from tests.server.asking import ZERO, Hands, held
 
 ONE = (Limit("tenant", concurrency=1), "a")
@@ -293,41 +290,20 @@ async def test_one_call_for_what_is_paused_and_for_what_is_limited(broker, monke
 # --- expiry
 
 
-class Seen:
-    """A handler that writes down what it was given."""
-
-    def __init__(self) -> None:
-        self.data: list[Any] = []
-
-    async def __call__(self, event: Event) -> None:
-        self.data.append(event.data)
-
-
 async def test_what_expires_while_it_is_paused_is_told_so_when_that_is_over(broker):
-    seen, hands = Seen(), Hands(broker)
-    await hands.settling.settle(await hands.take_plain(1))
-    await Pauses(broker, "s").pause(tenant="a")
-    route = Route(seen.__call__, limits=[Limit("key", concurrency=1)])
-    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(levels=ZERO))
-    running = asyncio.create_task(consumer.run())
-    try:
-        await eventually(lambda: consumer._gate.scopes, what="the pause to be known")
-        await hands.producer.publish(Event("t", "late", tenant="a", expires=3600.0, key="k"))
-        await eventually(lambda: consumer.stats.held == 1, what="it to be put aside")
-        broker.clock.ahead = 7200.0
-        await broker.control.call("DEL", broker.keys("s").paused())  # It is over, and not known here yet.
-        await broker.control.call("ZADD", broker.keys("s").retry("g"), 0, "0|" + await the_entry(broker))
-        await eventually(lambda: consumer.stats.dead == 1, what="it to be refused")
-    finally:
-        consumer.stop()
-        await running
-    assert seen.data == []
-    assert await held(broker) == {}
+    """Its consumer has not heard that the pause is over, and asks: it may start, and is too late for that."""
 
+    async def handler(event: Event) -> None:
+        pass
 
-async def the_entry(broker: Broker) -> str:
-    ((entry_id, _),) = await broker.control.call("XRANGE", broker.keys("s").level(0), "-", "+")
-    return entry_id.decode()
+    hands = Hands(broker)
+    consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(levels=ZERO))
+    taken = await hands.take(Event("t", "late", tenant="a", expires=3600.0), Event("t", "in time", tenant="a"))
+    consumer._gate.hold(frozenset({"tenant=a"}))
+    broker.clock.ahead = 7200.0
+    starting, _ = await consumer._gate.admit(taken, 2)
+    assert [delivery.event.data for delivery in starting] == ["in time"]
+    assert [letter.reason for letter in consumer._settler._buried] == ["expired"]
 
 
 # --- what an older version wrote, or ended
