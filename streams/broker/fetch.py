@@ -200,7 +200,8 @@ class Fetching:
         lanes = [key for level in self._levels for key in (keys.lane(group, level), keys.ring(group, level))]
         await self._link.call("UNLINK", keys.rules(group), keys.heads(group), keys.behind(group), *lanes)
         for level in self._levels:
-            command = _HAND_BACK.command((keys.level(level), keys.retry(group)), group, WAITING, PARKED, level)
+            places = (keys.level(level), keys.retry(group), keys.admissions(group))
+            command = _HAND_BACK.command(places, group, WAITING, PARKED, level)
             while await self._link.call(*command):
                 pass
 
