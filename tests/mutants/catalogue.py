@@ -231,7 +231,7 @@ MUTANTS = (
     Mutant(
         "lined-up-suspect-beside-others", "consuming/gate.py",
         "            if delivery.record and not alone and delivery.is_suspect:\n", "            if False:\n",
-        (SUSPECTS,), "under an order by key, a suspect starts beside others",
+        (ADMISSION,), "under an order by key, a suspect starts beside others",
     ),
     Mutant(
         "gate-rests-never", "consuming/isolation.py",
@@ -854,7 +854,7 @@ MUTANTS = (
         "everybody-probes", "broker/admit.lua",
         "      if pause.scout ~= entry.member and type(pause.scout) == 'string' and pending_row(key_of, group, pause.scout) then\n",
         "      if false then\n",
-        (ATTRIBUTES,), "a service that is down is asked by every event that waits for it",
+        (ADMISSION,), "a service that is down is asked by every event that waits for it",
     ),
     Mutant(
         "breaker-burns-attempts", "middleware/breaker.py",

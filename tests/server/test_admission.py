@@ -287,6 +287,40 @@ async def test_one_call_for_what_is_paused_and_for_what_is_limited(broker, monke
     assert await broker.control.call("ZCARD", broker.keys("s").retry("g")) == 2, "they are put aside by the same call"
 
 
+async def test_a_suspect_starts_alone_or_not_at_all(broker):
+    """Where it comes from is not asked: neither a look for retries nor a lane hands one out beside others."""
+
+    async def handler(event: Event) -> None:
+        pass
+
+    consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(levels=ZERO))
+    suspect, plain = await Hands(broker).take_plain(2)
+    suspect.record = AttemptRecord(stalls=3, suspect=True).to_json()
+    starting, soonest = await consumer._gate.admit([suspect, plain], 2)
+    assert (starting, soonest) == ([plain], 0.0)
+    assert [row.delivery for row in consumer._settler._postponed] == [suspect]
+    starting, _ = await consumer._gate.admit([suspect], 1, alone=True)
+    assert starting == [suspect]
+
+
+async def test_one_of_those_that_wait_for_a_breaker_comes_back_to_probe(broker):
+    hands, scope = Hands(broker), "tenant=a"
+    deliveries = await hands.take_plain(3)
+    seconds, _ = await broker.control.call("TIME")
+    pause = {"by": "b", "at": 1.0, "reason": "r", "probe": (int(seconds) + 60) * 1000, "every": 60_000}
+    await broker.control.call("HSET", broker.keys("s").paused(), scope, orjson.dumps(pause))
+    answers = await hands.admitting.admit([Ask(delivery, (), [scope]) for delivery in deliveries])
+    assert {answer.kind for answer in answers} == {Kind.BREAKER}
+    assert [round(answer.wait, -2) for answer in answers] == [100, 3600, 3600]
+    scout = member(*deliveries[0].place)
+    pause |= {"probe": 1, "scout": scout}
+    await broker.control.call("HSET", broker.keys("s").paused(), scope, orjson.dumps(pause))
+    back = sorted(await hands.hasten(*deliveries), key=lambda delivery: delivery.place, reverse=True)
+    answers = await hands.admitting.admit([Ask(delivery, (), [scope]) for delivery in back])
+    assert [answer.kind for answer in answers] == [Kind.BREAKER, Kind.BREAKER, Kind.START]
+    assert [answer.probing for answer in answers] == ["", "", scope]
+
+
 # --- expiry
 
 
