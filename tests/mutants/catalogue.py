@@ -1000,7 +1000,7 @@ MUTANTS = (
     ),
     Mutant(
         "slots-kept-by-what-is-cancelled", "broker/cancel.lua",
-        "for _, member in ipairs(members) do let_go(KEYS[6], KEYS[2], member) end\n",
+        "for _, member in ipairs(members) do let_go(KEYS[#KEYS], KEYS[2], member) end\n",
         "",
         (ADMISSION,), "who is cancelled keeps its slot and its place",
     ),
