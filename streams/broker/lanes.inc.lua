@@ -263,7 +263,9 @@ end
 local function is_stored(level, id)
   local key = key_of[level]
   if #redis.call('XRANGE', key, id, id) > 0 then return #redis.call('XPENDING', key, group, id, id, 1) > 0 end
+  local attempts_key = string.sub(key_of.heads, 1, -6) .. 'attempts' -- Of the same group, and so in the same slot.
   redis.call('XACK', key, group, id)
+  redis.call('HDEL', attempts_key, level .. '|' .. id)
   return false
 end
 
