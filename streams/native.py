@@ -81,6 +81,16 @@ class Thread(Protocol):
         """Wait for its end, at most so long."""
 
 
+def new_lock() -> threading.Lock:
+    """A lock between threads of the operating system, for short work: who waits for it stops its whole thread.
+
+    What gevent puts in the place of ``threading.Lock`` is for greenlets. Where two native threads meet at one, the
+    second may sleep for ever after the first has left.
+    """
+    lock: threading.Lock = _original("_thread", "allocate_lock")() if is_under_gevent() else threading.Lock()
+    return lock
+
+
 def new_bell() -> Bell:
     """A bell that the calling thread, or greenlet, waits for."""
     return _GreenBell() if is_under_gevent() else _PlainBell()
@@ -195,7 +205,7 @@ class _PlainThread(threading.Thread):
 class _NativeThread:
     def __init__(self, target: Callable[[], None]) -> None:
         self._target = target
-        self._lock = _original("_thread", "allocate_lock")()
+        self._lock = new_lock()
         self._bells: list[Bell] = []
         self._has_ended = False
         self._process = os.getpid()

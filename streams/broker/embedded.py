@@ -14,7 +14,6 @@ import os
 import re
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ class _Use:
 
     def __post_init__(self) -> None:
         self._folder = self.home
-        self._lock = threading.Lock()
+        self._lock = native.new_lock()
         self._users: keeper.LockFile | None = None
         self._launches = 0
         self._launched = ""
@@ -184,7 +183,7 @@ class _Use:
         return NoServer(f"the embedded server of {self.url} {what}.{wrote} Its log: {said[-1500:] or 'empty'}")
 
 
-_lock = threading.Lock()
+_lock = native.new_lock()
 _uses: dict[Path, _Use] = {}
 _token = os.urandom(8).hex()
 
@@ -192,7 +191,7 @@ _token = os.urandom(8).hex()
 def _in_child() -> None:
     # The uses are the parent's, and the lock may be held by a thread that is not here.
     global _lock
-    _lock = threading.Lock()
+    _lock = native.new_lock()
     for use in _uses.values():
         use.is_over = True
     _uses.clear()

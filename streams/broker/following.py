@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 import weakref
 from collections import Counter
@@ -31,7 +30,7 @@ EVERY = 0.5
 _IDLE = 5.0
 """Seconds without an open connection after which nothing is followed any more."""
 
-_guard = threading.Lock()
+_guard = native.new_lock()
 # A child that is forked while another thread holds the lock would wait for it for ever.
 at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from dataclasses import dataclass, field
 
+from streams import native
 from streams.errors import BrokerUnavailable, CommandRefused, StreamsError
 
 logger = logging.getLogger("streams.broker")
@@ -36,7 +36,7 @@ class Outages:
     def __init__(self, address: str) -> None:
         self._address = address
         self._going_on: dict[str, _Outage] = {}
-        self._lock = threading.Lock()
+        self._lock = native.new_lock()
 
     def away(self, who: str, error: StreamsError) -> None:
         """Somebody cannot go on for want of a server, and tries again; told as often as one likes."""
