@@ -102,10 +102,10 @@ def unreadable(url: str, option: str = "") -> ConfigurationError:
         option: the name of the one after the ``?`` that is wrong.
     """
     scheme, _, rest = url.partition("://")
-    return ConfigurationError(f"the {scheme}:// URL cannot be read: {_flaw(rest, option)}")
+    return ConfigurationError(f"the {scheme}:// URL cannot be read: {_flaw(scheme, rest, option)}")
 
 
-def _flaw(rest: str, option: str) -> str:
+def _flaw(scheme: str, rest: str, option: str) -> str:
     before, _, query = rest.partition("?")
     users, _, place = before.rpartition("@")
     if "#" in rest or "/" in users or ("@" in query and "=" not in query.partition("@")[0]):
@@ -117,6 +117,10 @@ def _flaw(rest: str, option: str) -> str:
             "the port is a number up to 65535, behind host and colon; with a password the URL is "
             "redis://USER:PASSWORD@HOST:PORT, in which / ? # @ : % of the password are written %2F %3F %23 %40 %3A %25"
         )
+    if "," in host and "" in host.split(","):
+        return "a host is missing: write HOST:PORT,HOST:PORT"
+    if "sentinel" in scheme:
+        database = database.partition("/")[2]  # The name of the service stands before it.
     if not _DATABASE.fullmatch(database):
         return "the database is a number: redis://HOST:PORT/0"
     if option:

@@ -19,7 +19,7 @@ PAGES = {
     "/streams/orders?group=billing": 150, "/streams/orders?group=billing&state=processing": 190,
     "/streams/orders?group=billing&state=retrying": 150, "/streams/orders?group=billing&reach=quarter": 200,
     "/streams/orders/dead?group=billing": 150, "/streams/orders/dead?group=billing&tenant=nobody": 150,
-    "/streams/orders/event?id=0%7C1-1": 135, "/streams/orders/event?id=no-such-event": 100,
+    "/streams/orders/event?id=0%7C1-1": 138, "/streams/orders/event?id=no-such-event": 100,
     "/streams/orders/consumer?group=billing&name=c7": 150, "/audit?stream=orders": 10,
     "/search?q=nothing&stream=orders": 100,
 }  # fmt: skip

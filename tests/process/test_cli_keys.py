@@ -70,7 +70,7 @@ async def test_a_tenant_is_paused_shown_and_resumed(make_server, binary):
         await eventually(lambda: consumer.stats.done == 1)
         assert "paused s, group g, subject " in await typed("pause", "s", "--group", "g", "--subject", PHONE, *url)
         assert "was paused already" in await typed("pause", "s", "--group", "g", "--subject", PHONE, *url)
-        await eventually(lambda: consumer._fetcher._holder.scopes)
+        await eventually(lambda: consumer._fetcher._gate.scopes)
         await producer.publish_many(Event("t", n, subject=PHONE) for n in range(3))
         await eventually(lambda: consumer.stats.held == 3)
         assert "3 put aside" in await typed("pause", "s", "--list", *url)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from streams import NotFound
-from streams.errors import ConfigurationError
+from streams.errors import BrokerError, ConfigurationError
 from streams.settings import Settings
 from streams.whatsapp import Application, Text, WhatsAppSettings
 from streams.whatsapp.connections import Connections
@@ -81,22 +81,21 @@ async def test_what_cannot_be_right_is_refused(server, namespace, row, complaint
         assert await Registry(pipeline).all() == {}
 
 
-async def test_an_outage_leaves_what_was_known(server, namespace, binary):
+async def test_an_outage_leaves_what_was_known(server, namespace, make_server, binary):
     application = Application(Settings(url=server.url, namespace=namespace), WhatsAppSettings(), {})
     async with application.pipeline.asynchronous as pipeline:
         await Registry(pipeline).add("7", {"provider": "sandbox"})
         await application.instances.refresh(pipeline)
     gone = Instances(WhatsAppSettings(), {})
-    away = Application(Settings(url="redis://127.0.0.1:1/0", timeout=0.2), WhatsAppSettings(), {})
-    from streams.broker import Broker
-    from streams.errors import BrokerError
-
-    pipeline = away.pipeline.asynchronous
-    pipeline._broker = Broker("redis://127.0.0.1:1/0", timeout=0.2)
-    with pytest.raises(BrokerError):
-        await gone.refresh(pipeline)
-    application.instances._asked = -100.0
-    await application.instances.refresh(pipeline)
+    away = make_server(binary)
+    async with Application(
+        Settings(url=away.url, timeout=0.2), WhatsAppSettings(), {}
+    ).pipeline.asynchronous as pipeline:
+        away.close()
+        with pytest.raises(BrokerError):
+            await gone.refresh(pipeline)
+        application.instances._asked = -100.0
+        await application.instances.refresh(pipeline)
     assert application.instances.get("7") is not None
 
 
