@@ -300,6 +300,7 @@ class Consumer:
             if not fetching.done():
                 self._fetcher.stop()
                 await asyncio.wait((fetching,))
+            await self._fetcher.wait_taken()
             await self._drain(settling)
             for task in (settling, fetching):
                 if task.done():
@@ -338,7 +339,7 @@ class Consumer:
             await self._gate.hand_over(0)
         await self._gate.close()
         if not self._fetcher.trouble:
-            await self._fetching.leave()
+            await self._fetching.leave(list(self._desk.held))
         await self._fetching.close()
         await self._settling.close()
         for task in self._runners.abandoned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
 from streams.broker.declare import Declared, Declaring
-from streams.broker.leaving import leave
+from streams.broker.leaving import PATIENCE, leave
 from streams.broker.scripts import Command, Script
 from streams.declaration import AS_IT_IS
 from streams.errors import BrokerError, GroupMissing, OutOfMemory, WrongKeyType
@@ -21,6 +22,7 @@ from streams.priority import Levels, Turns
 _FETCH = Script("fetch")
 _FETCH_TURNS = Script("fetch_turns")
 _FETCH_DUE = Script("fetch_due")
+_DISSOLVE = Script("dissolve")
 _HAND_BACK = Script("hand_back")
 _ANNOUNCE = Script("announce")
 _LEASES_KEPT = 172_800_000
@@ -197,13 +199,15 @@ class Fetching:
         keys, group = self._keys, self._group
         if not await self._link.call("EXISTS", keys.rules(group)):
             return
-        lanes = [key for level in self._levels for key in (keys.lane(group, level), keys.ring(group, level))]
-        await self._link.call("UNLINK", keys.rules(group), keys.heads(group), keys.behind(group), *lanes)
-        for level in self._levels:
-            places = (keys.level(level), keys.retry(group), keys.admissions(group))
-            command = _HAND_BACK.command(places, group, WAITING, PARKED, level)
-            while await self._link.call(*command):
-                pass
+        rows = (keys.rules(group), keys.heads(group), keys.behind(group), keys.retry(group), keys.admissions(group))
+        places = (
+            key
+            for level in self._levels
+            for key in (keys.level(level), keys.lane(group, level), keys.ring(group, level))
+        )
+        command = _DISSOLVE.command((*rows, *places), group, WAITING, PARKED, *self._levels)
+        while await self._link.call(*command):
+            pass
 
     @property
     def open_levels(self) -> tuple[int, ...]:
@@ -365,9 +369,18 @@ class Fetching:
         await self._dissolve()
         return back
 
-    async def leave(self) -> None:
-        """Take the consumer off its group, wherever nothing is pending with it. One command."""
-        await leave(self._link, self._keys.leases(self._group), self._streams, self._group, self._consumer)
+    async def leave(self, held: Iterable[tuple[int, str]]) -> None:
+        """Take the consumer off its group, wherever nothing is pending with it. One command, as a rule.
+
+        What is pending with it and not ``held`` came with an answer that nobody waited for any more, as everything ends
+        at once. It is given back first: left alone it would wait for its lease, and count as stalled.
+        """
+        me = (self._link, self._keys.leases(self._group), self._streams, self._group, self._consumer)
+        if await leave(*me):
+            with contextlib.suppress(BrokerError, TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    if await self.hand_back_unknown(held):
+                        await leave(*me)
 
     async def close(self) -> None:
         """Close its connections."""

@@ -319,6 +319,12 @@ class Fetcher:
                 has_room = not self._stopping and not self._isolation.is_closed
                 await self.start(await hand_over(max(0, self._runners.free) if has_room else 0))
 
+    async def wait_taken(self) -> None:
+        """Wait for what is just being taken over: it begins, or is given back. To be called after ``stop``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_LOOK), self._taking:
+                return
+
     async def start(self, taken: list[Delivery], *, alone: bool = False) -> None:
         """Begin what was fetched and may start: each is read, admitted, and given to the runners.
 

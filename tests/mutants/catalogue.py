@@ -1414,4 +1414,14 @@ MUTANTS = (
         "False",
         (ADMISSION,), "why says of a retry of an older version that it waits for a limit",
     ),
+    Mutant(
+        "rows-outlive-what-they-are-of", "broker/dissolve.lua",
+        "  redis.call('UNLINK', KEYS[at + 1], KEYS[at + 2])\n", "",
+        ("tests/server/test_declarations.py",), "a worker takes an entry from the hands of another one when order or fairness is turned off",
+    ),
+    Mutant(
+        "too-late-is-left-behind", "broker/fetch.py",
+        "                    if await self.hand_back_unknown(held):\n", "                    if False:\n",
+        ("tests/server/test_declarations.py",), "an event that a stopping worker was handed waits for its lease and counts as stalled",
+    ),
 )  # fmt: skip

@@ -12,12 +12,26 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Levels, Producer, ProducerOptions, Reject, Retry
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Lanes,
+    Levels,
+    Limit,
+    Producer,
+    ProducerOptions,
+    Reject,
+    Retry,
+)
 from streams.broker.declare import Declaring
+from streams.broker.fetch import Fetching
 from streams.broker.lanes import FetchingByKey, Mending, Ways
 from streams.broker.settle import Settling
 from streams.declaration import AS_IT_IS
 from streams.handlers import Route
+from streams.keys import PARKED
 from tests.conftest import eventually
 
 BY_KEY, BY_SUBJECT = Lanes(order_by=("key",)), Lanes(order_by=("subject",))
@@ -391,3 +405,68 @@ async def test_ranks_of_a_version_that_wrote_no_list_are_understood(broker, befo
     assert not books.clashes
     await line_up(broker, BY_KEY, after)
     assert (await rules(broker))["levels"] == (listed or ",".join(map(str, after.descending)))
+
+
+async def test_what_a_worker_of_before_lines_up_while_all_of_it_is_given_back_is_nobodys_twice(broker):
+    """Every row is of an entry that waits in line: from another's hands, a worker would take it a second time."""
+    keys, levels = broker.keys("s"), NARROW
+    publish = Producer(broker, "s", ProducerOptions(levels=levels)).publish_many
+    after = Fetching(broker, keys, levels, "g", "after", Declaring(keys, levels, "g", AS_IT_IS))
+    async with reading(broker, Ways(FAIR)) as before:
+        await publish(events(9))
+        await before.take(0)
+        call, calls = after._link.call, []
+
+        async def beside(*command, **more):
+            reply = await call(*command, **more)
+            calls.append(reply)
+            if len(calls) < 5:
+                await publish(events(3))
+                await before.take(0)
+            return reply
+
+        after._link.call = beside
+        await after.hand_back_unknown([])
+        after._link.call = call
+        mine = (await after.take_due(99, 0)).deliveries
+        theirs = await before.take(99)
+        assert mine
+        assert theirs
+        assert not {one.entry_id for one in mine} & {one.entry_id for one in theirs}
+    await after.close()
+
+
+async def test_what_is_taken_over_while_a_worker_stops_is_given_back(broker):
+    """A slot is handed on to the worker that stops: its entry is due at once, though its answer came too late."""
+    free = asyncio.Event()
+
+    async def handle(event: Event) -> None:
+        await free.wait()
+
+    route = Route(handle, limits=(Limit("tenant", concurrency=1),))
+    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(levels=NARROW, lease=60.0))
+    running = asyncio.create_task(consumer.run())
+    await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish_many(
+        Event("t", n, tenant="x") for n in range(2)
+    )
+    await eventually(lambda: consumer.busy == 1 and consumer.stats.limited == 1)
+    hand_over = consumer._gate._admitting.hand_over
+    told = asyncio.Event()
+
+    async def slow(freed, room):
+        taken = await hand_over(freed, room)
+        if room:
+            consumer.stop()
+            told.set()
+            await asyncio.sleep(60.0)
+        return taken
+
+    consumer._gate._admitting.hand_over = slow
+    free.set()
+    await asyncio.wait_for(told.wait(), 20)
+    await asyncio.wait_for(running, 20)
+    keys = broker.keys("s")
+    assert await broker.control.call("ZCARD", keys.retry("g")) == 1
+    pending = await broker.control.call("XPENDING", keys.level(0), "g", "-", "+", 9)
+    assert [row[1] for row in pending] == [PARKED.encode()]
+    assert await broker.control.call("HLEN", keys.leases("g")) == 0

@@ -324,7 +324,7 @@ class ModelFetching:
             f"{self._consumer} hand_back", lambda: self._world.model.hand_back(self._served, self._consumer, held)
         )
 
-    async def leave(self) -> None:
+    async def leave(self, held: Sequence[Entry]) -> None:
         pass
 
     async def close(self) -> None:
