@@ -325,6 +325,17 @@ def _starting(case: Case) -> Reason | None:
     return Reason("starting", f"it can run since {span(waited)}: a worker takes it at any moment")
 
 
+def _unheard(case: Case) -> Reason | None:
+    """No worker was heard of since it could run: it may be gone, which counts only after a while."""
+    last = min(case.serving, key=lambda worker: worker.heard, default=None)
+    if last is None or last.heard <= case.scene.now - since_when(case.found):
+        return None
+    what = f"{last.name} could take it, and was last heard of {span(last.heard)} ago, before it could run: it may have "
+    what += f"ended (a worker that is silent for {HEARD:g} s counts as gone)"
+    facts = {"worker": last.name, "since": round(case.scene.now - last.heard, 3)}
+    return Reason("no-worker", what, facts=facts)
+
+
 def _none(case: Case) -> Reason:
     since = since_when(case.found)
     who = ", ".join(worker.name for worker in case.serving) or "the scheduler of a worker"
@@ -341,7 +352,7 @@ _JUDGES: tuple[Judge, ...] = (
     *(_lost_lease, _in_hand, _handed_a_slot),
     *(_key_held, _key_busy),
     *(_put_aside, _paused, _slot, _throttled, _rate, _not_due),
-    *(_no_worker, _level_unserved, _suspect, _turn, _busy, _next_in_queue, _starting, _none),
+    *(_no_worker, _level_unserved, _suspect, _turn, _busy, _next_in_queue, _starting, _unheard, _none),
 )
 
 

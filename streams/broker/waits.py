@@ -50,6 +50,7 @@ class WorkerFacts:
         said_at: when it wrote that down; Unix seconds, 0.0 for never.
         runs: ``level|entry id`` of what runs longest with it, to since when at the latest (Unix seconds).
         runs_all: ``runs`` is all that ran then.
+        heard: seconds since it was heard of.
     """
 
     name: str
@@ -62,6 +63,7 @@ class WorkerFacts:
     said_at: float = 0.0
     runs: Mapping[str, float] = field(default_factory=dict)
     runs_all: bool = False
+    heard: float = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -453,9 +455,10 @@ def _worker(
 ) -> WorkerFacts:
     silent = min((idle for _, idle in rows.values()), default=float("inf"))
     at = float(said.get("at", 0.0))
+    heard = max(0.0, min(now - at, silent))
     return WorkerFacts(
         name,
-        min(now - at, silent) <= HEARD,
+        heard <= HEARD,
         frozenset(said["levels"]) if "levels" in said else frozenset(rows),
         said.get("free"),
         sum(pending for pending, _ in rows.values()),
@@ -464,6 +467,7 @@ def _worker(
         at,
         said.get("runs", {}),
         "runs" in said and len(said["runs"]) >= said.get("busy", 0),
+        heard,
     )
 
 

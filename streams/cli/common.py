@@ -97,7 +97,12 @@ def settings_of(url: str | None, namespace: str | None) -> Settings:
         ConfigurationError: a value is malformed, or there is no server that outlives this command.
     """
     settings = override(Settings.from_env(), url=url, namespace=namespace)
-    if settings.url in (None, "memory://"):
+    if settings.url == "memory://":
+        raise ConfigurationError(
+            "memory:// is a server of this command alone, which ends with it: give the URL of a server that stays, "
+            "e.g. redis://localhost:6379/0"
+        )
+    if settings.url is None:
         raise ConfigurationError(
             "which server? Give --url or set STREAMS_URL, e.g. redis://localhost:6379/0, or embedded://./data for an "
             "embedded server that keeps its data in ./data"
@@ -106,9 +111,14 @@ def settings_of(url: str | None, namespace: str | None) -> Settings:
 
 
 def override(settings: Settings, **given: Any) -> Settings:
-    """The settings with those values that are not None; a URL takes the place of a file that holds one."""
-    if given.get("url") is not None:
+    """The settings with those values that are not None; a URL takes the place of a file that holds one.
+
+    An empty URL is an unset variable of a script. As with an empty STREAMS_URL, it says nothing.
+    """
+    if given.get("url"):
         given["url_file"] = ""
+    else:
+        given.pop("url", None)
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from shlex import quote
 
 from streams.broker.diagnose import HOUR, LETTERS, DeadFacts, GroupFacts, StreamFacts
 from streams.doctor.finding import Bounds, Finding, Severity
 from streams.doctor.leftovers import judge_strays, judge_weights
 from streams.keys import RECLAIMER_SUFFIX
+from streams.masking import masked
 from streams.pauses import Pause
+
+
+def _resuming(stream: str, pause: Pause) -> str:
+    """The command that ends a pause."""
+    options = [f"--group {quote(pause.group)}"] if pause.group else []
+    options += [f"--level {pause.level}"] if pause.level is not None else []
+    # The value may be a telephone number, which no page shows; it stands with the pause in ``streams pause --list``.
+    options += [f"--{pause.attribute} {quote(masked(pause.value))}"] if pause.attribute else []
+    return " ".join(["streams resume", quote(stream), *options])
 
 
 def judge_stream(facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds: Bounds) -> Iterator[Finding]:
@@ -21,7 +32,7 @@ def judge_stream(facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds
     for pause in pauses:
         age = now - pause.at
         reason = f": {pause.reason}" if pause.reason else ""
-        todo = f"streams resume {name}, when it may go on"
+        todo = f"{_resuming(name, pause)}, when it may go on"
         severity: Severity = "warning" if age > bounds.paused else "info"
         yield Finding("paused", severity, name, f"{pause.scope} is paused for {_span(age)}{reason}", todo)
 

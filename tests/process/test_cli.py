@@ -359,6 +359,8 @@ def test_a_server_that_is_away_and_its_password(cli):
 
 def test_no_server_at_all_and_malformed_settings(cli):
     assert "which server" in cli.refused("ls", code=2, STREAMS_URL="")
+    assert "which server" in cli.refused("publish", "s", "--type=t", "--data=1", "--url=", code=2, STREAMS_URL="")
+    assert "a server of this command alone" in cli.refused("ls", "--url", "memory://", code=2)
     assert "STREAMS_LEASE" in cli.refused("ls", code=2, STREAMS_LEASE="long")
     assert "scheme" in cli.refused("ls", "--url", "http://x", code=2)
 

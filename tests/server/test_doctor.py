@@ -179,6 +179,13 @@ async def test_dead_letters(broker):
     assert (await examine(broker, Bounds(dead=0.0)))["dead-letters"].severity == "info"
 
 
+async def test_the_advice_ends_the_very_pause(broker, server, keys):
+    group(server, keys)
+    await Pauses(broker, STREAM).pause(group=GROUP, tenant="a b")
+    found = (await examine(broker))["paused"]
+    assert found.todo == f"streams resume {STREAM} --group {GROUP} --tenant 'a b', when it may go on"
+
+
 async def test_a_pause_is_told_and_one_that_lasts_is_a_warning(broker, server, keys):
     group(server, keys)
     await Pauses(broker, STREAM).pause(level=5, reason="maintenance")
@@ -186,6 +193,7 @@ async def test_a_pause_is_told_and_one_that_lasts_is_a_warning(broker, server, k
     assert found.severity == "info"
     assert "level=5 is paused for" in found.what
     assert found.what.endswith(": maintenance")
+    assert found.todo == f"streams resume {STREAM} --level 5, when it may go on"
 
     async def lasts() -> bool:
         await broker.connect()  # Reads the server's clock.

@@ -341,6 +341,21 @@ async def test_a_worker_that_was_heard_of_last_is_named(broker):
     assert (reason.state, reason.facts) == ("no-worker", {"worker": "lost", "since": 1000.0})
 
 
+async def test_a_worker_that_may_have_been_killed_is_no_defect(broker):
+    """It was heard of, and then the event was published: whether it still lives says nothing of the pipeline."""
+    await take(broker, 0)
+    for level in LEVELS.descending:
+        await broker.control.call("XGROUP", "DELCONSUMER", broker.keys("s").level(level), "g", "w")
+    seconds, _ = await broker.control.call("TIME")
+    await speak(broker, at=int(seconds) - 20)
+    (event,) = await publish(broker)
+    reason = await ask(broker, event, patience=0.0)
+    assert (reason.state, reason.facts.get("worker")) == ("no-worker", "w")
+    assert "it may have ended" in reason.sentence
+    await speak(broker, at=int(seconds) + 2)
+    assert (await ask(broker, event, patience=0.0)).state == "none"
+
+
 async def test_no_worker_reads_its_level(broker):
     await take(broker, 0)
     await speak(broker, levels=[5])
