@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams.admission import Admission, Kind
 from streams.consumer import Consumer
 from streams.keys import RECLAIMER_SUFFIX, parse_member
 from streams.reason import Reason
@@ -103,6 +104,27 @@ class Oracle:
             and consumer.group in (reason.group, reason.group or consumer.group)
             and reason.level in (consumer.options.serve or consumer.options.levels).ascending
         )
+
+    async def disputed(self, waiting: dict[Name, Reason], workers: Sequence[Worker]) -> list[Name]:
+        """Those that wait for a slot of a limit that only some of the workers declare.
+
+        They are lined up by who declares it, and made due by each sweep of who does not: at any moment either may be
+        seen, whatever a look before said (docs/workers.md, on limits in a rolling deployment).
+        """
+        found = []
+        for name, reason in waiting.items():
+            group, place, _ = name
+            known = [worker.declared.groups[group].limits for worker in workers if group in worker.declared.groups]
+            row = await self._call("HGET", self._broker.keys(reason.stream).admissions(group), place) if group else None
+            waits = Admission.stored(row)
+            if waits is None or waits.kind is not Kind.SLOT:
+                continue
+            limit = waits.by.partition("=")[0]
+            declaring = sum(any(one.concurrency and one.name == limit for one in limits) for limits in known)
+            if 0 < declaring < len(known):
+                self._books.seen["limit-disputed"] += 1
+                found.append(name)
+        return found
 
     async def suspects(self, names: Iterable[Reason]) -> list[Name]:
         """Those that killed a worker, and whose next stall would be their last."""

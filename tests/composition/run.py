@@ -122,7 +122,8 @@ class Run:
             return
         before = len(self.books.starts)
         seen = await self._seen()
-        looks = 1 + len(seen.suspects)  # They run one at a time; and what one worker did, another sees later.
+        # They run one at a time, and nothing else of their process does; and what one worker did, another sees later.
+        looks = 1 + len(seen.suspects)
         while (seen.waiting or seen.strays) and looks:
             looks -= 1
             await self.look()
@@ -140,12 +141,15 @@ class Run:
     async def _seen(self) -> Seen:
         reasons = await self.oracle.reasons(self.levels)
         waiting = self.oracle.due_now(reasons, self.workers)
+        for name in await self.oracle.disputed(waiting, self.workers):
+            del waiting[name]
+        suspects = [reason for reason in reasons if reason.state == "suspect"]
         # A whole stream that is paused looks for nothing, and finds no head that was erased.
         is_paused = any([await self.oracle.paused(stream) for stream in self.declared.streams])
         return Seen(
             reasons,
             waiting,
-            await self.oracle.suspects(waiting.values()),
+            await self.oracle.suspects([*waiting.values(), *suspects]),
             await self.oracle.strays(self.workers, list(self.clock.dead), self._limits()),
             [] if is_paused else self.oracle.stale(reasons, self.workers),
         )

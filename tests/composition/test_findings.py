@@ -27,10 +27,10 @@ def stage(server, namespace, monkeypatch: pytest.MonkeyPatch) -> Stage:
     workers.install(monkeypatch)
 
     @asynccontextmanager
-    async def opened(**options: Any) -> AsyncIterator[Run]:
+    async def opened(*, levels: tuple[int, ...] = (0,), **options: Any) -> AsyncIterator[Run]:
         run = Run(0, server.url, namespace)
         group = replace(Group(concurrency=8, max_retries=2, lease=30.0), **options)
-        run.declared, run.levels = Declared((0,), {"a": group}), (0,)
+        run.declared, run.levels = Declared(levels, {"a": group}), levels
         async with run:
             yield run
             assert run.books.wrong == []
@@ -405,3 +405,42 @@ async def test_what_was_cancelled_leaves_no_place_in_a_queue(stage: Stage):
         await run.look()
         assert run.books.done == {("a", "e1"), ("a", "e3")}
         assert await left(run, "queue") == []
+
+
+async def test_what_waits_for_a_limit_that_a_new_worker_does_not_have_may_be_due(stage: Stage):
+    """The old worker lines it up, and a sweep of the new one, which serves other levels, has it ask anew."""
+    async with stage(levels=(0, 5), limits=SLOTS) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow", priority=5)
+        await accept(run, "e2", "ok", priority=5)
+        await run.look()
+        group = replace(run.declared.groups["a"], limits=())
+        new = await run.start_worker(replace(run.declared, groups={"a": group}, serve=(0,)))
+        old = next(worker for worker in run.workers if worker is not new)
+        for worker in (old, new):
+            await worker.look()
+        states = {reason.event_id: reason.state for reason in await run.oracle.reasons(run.levels)}
+        assert states == {"e1": "running", "e2": "starting"}
+        seen = await run._seen()
+        assert seen.waiting == {}
+        await run.kill_worker()
+        await run.pass_time(31)
+
+
+async def test_the_judge_waits_a_look_for_each_suspect_that_is_due(stage: Stage):
+    """While one runs, no other group of its process is given anything: what waits there starts a look later."""
+    async with stage(max_retries=0) as run:
+        await run.add_worker()
+        await accept(run, "e1", "slow", "ok")
+        await accept(run, "e2", "slow", "ok")
+        await run.look()
+        await run.kill_worker()
+        await run.pass_time(31)
+        await run.add_worker()
+        for reclaimer in run.workers[0].crew.reclaimers:
+            await reclaimer.sweep()
+        await run.pass_time(31)
+        await run.workers[0].crew.recorder.record()
+        seen = await run._seen()
+        assert {reason.event_id: reason.state for reason in seen.reasons} == {"e1": "suspect", "e2": "suspect"}
+        assert sorted(event for _, _, event in seen.suspects) == ["e1", "e2"]
