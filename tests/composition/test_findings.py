@@ -444,3 +444,25 @@ async def test_the_judge_waits_a_look_for_each_suspect_that_is_due(stage: Stage)
         seen = await run._seen()
         assert {reason.event_id: reason.state for reason in seen.reasons} == {"e1": "suspect", "e2": "suspect"}
         assert sorted(event for _, _, event in seen.suspects) == ["e1", "e2"]
+
+
+async def test_a_suspect_waits_for_no_group_that_has_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Each wait would be twice as long as the one before."""
+    caplog.set_level("INFO", "streams.consumer")
+    monkeypatch.setattr("streams.consuming.isolation.FIRST_WAIT", 0.5)
+    async with stage(max_retries=0) as run:
+        run.declared = replace(run.declared, groups=dict.fromkeys("ab", run.declared.groups["a"]))
+        await run.add_worker()
+        await accept(run, "e1", "slow", "ok")
+        await run.look()
+        while run.workers:
+            await run.kill_worker()
+        await run.pass_time(31)
+        await run.add_worker()
+        for _ in range(2):
+            await run.look()
+            await run.pass_time(31)
+        assert "a suspect waits on" not in caplog.text
+        assert {where for where, count in run.books.started.items() if count == 2} == {("a", "e1"), ("b", "e1")}
