@@ -232,6 +232,14 @@ class ThreadCall:
         return await _finished(await _threads.run(inside))
 
 
+async def end_threads() -> None:
+    """End the threads of plain handlers, and what they keep open; those of handlers that run yet after them.
+
+    Another worker of this process gets new ones.
+    """
+    await _threads.end()
+
+
 async def _finished(result: Any) -> Any:
     # A callable object or partial around an async function is only seen by what it returns.
     return await result if inspect.isawaitable(result) else result

@@ -17,7 +17,9 @@ from streams.consumer import Consumer
 from streams.consumer_name import consumer_name
 from streams.crew import Crew
 from streams.forks import children_without
+from streams.handlers import end_threads
 from streams.lifeline import is_supervised
+from streams.middleware.django_connections import let_go
 from streams.patience import reach
 from streams.plans import GroupPlan, ServiceOptions
 from streams.reclaimer import Reclaimer
@@ -33,6 +35,7 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SI
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
 _LAST_RESORT = 10.0
 _FAREWELL = 1.0
+_LETTING_GO = 3.0
 
 
 class Service:
@@ -122,7 +125,10 @@ class Service:
         """
         with self._signals() if signals else contextlib.nullcontext():
             if await self._is_reached():
-                await self._serve()
+                try:
+                    await self._serve()
+                finally:
+                    await end_handlers()
 
     async def _is_reached(self) -> bool:
         """Wait for the server; False if told to stop before it answered."""
@@ -234,6 +240,17 @@ class Service:
                 if signal.getsignal(taken) is received:  # Else somebody has taken it over since.
                     signal.signal(taken, handler)
             last.cancel()
+
+
+async def end_handlers() -> None:
+    """End the threads that handlers have left, and close the database connections in them; for some seconds at most.
+
+    Where the process goes on, such as a test's, nobody else would: a database with connections cannot be dropped.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LETTING_GO):
+            await end_threads()
+            await let_go()
 
 
 def pass_on(handler: SignalHandler, number: int, frame: FrameType | None) -> None:

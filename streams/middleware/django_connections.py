@@ -6,17 +6,22 @@ a connection that a restart of the database has ended, and fail with it for ever
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 from streams.middleware.base import Attempt, Middleware
+from streams.threads import at_thread_end
 
 _UNASKED_SECONDS = 1.0
 """How old the last look at a thread's connections may be; looking costs one round trip to each database."""
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+"""Event loops whose ``async def`` handlers may have left connections in the thread of their queries."""
 
 
 class DjangoConnections(Middleware):
@@ -24,7 +29,8 @@ class DjangoConnections(Middleware):
 
     After an attempt a connection is closed when it is older than ``CONN_MAX_AGE`` or broken, as after a request. Before
     one, a connection that was idle is asked whether it still works, so that no attempt fails because the database was
-    restarted meanwhile; where one was found broken, every thread asks before its next attempt.
+    restarted meanwhile; where one was found broken, every thread asks before its next attempt. When a handler's thread
+    ends, its connections are closed.
 
     It is found by itself where Django is loaded and configured when the worker starts.
     """
@@ -41,6 +47,7 @@ class DjangoConnections(Middleware):
 
     def before_attempt(self) -> None:
         """In the handler's thread: no connection that it will find here is broken."""
+        at_thread_end(_close_all)
         now, broken = time.monotonic(), self._broken
         asks = now - getattr(self._own, "at", 0.0) > _UNASKED_SECONDS or getattr(self._own, "broken", 0) != broken
         for connection in _connections():
@@ -85,6 +92,7 @@ class _Looked:
         self._keeper.after_attempt()
 
     async def __aenter__(self) -> None:
+        _loops.add(asyncio.get_running_loop())
         if self._keeper.wants_look:
             await _in_its_thread(self._keeper.before_attempt)
 
@@ -101,6 +109,28 @@ def found(given: Iterable[Middleware]) -> tuple[Middleware, ...]:
     if settings is None or not settings.configured or not settings.DATABASES:
         return ()
     return () if any(isinstance(one, DjangoConnections) for one in given) else (DjangoConnections(),)
+
+
+async def let_go() -> None:
+    """Close what ``async def`` handlers of this event loop have left in the thread of their queries.
+
+    That thread is Django's, and may be the program's own: what is amid a transaction there is no handler's, and stays.
+    """
+    loop = asyncio.get_running_loop()
+    if loop in _loops:
+        _loops.discard(loop)
+        await _in_its_thread(_close_unused)
+
+
+def _close_all() -> None:
+    for connection in _connections():
+        connection.close()
+
+
+def _close_unused() -> None:
+    for connection in _connections():
+        if not connection.in_atomic_block:
+            connection.close()
 
 
 def _connections() -> list[Any]:

@@ -20,7 +20,7 @@ from streams.partitions import base_of
 from streams.pipeline import Pipeline
 from streams.plans import every_partition
 from streams.producer import Producer
-from streams.service import Service
+from streams.service import Service, end_handlers
 from streams.testing.recording import Failure, Record, Recorder
 from streams.testing.server import server_url
 
@@ -127,8 +127,9 @@ class Harness(Awaited):
         self._rehearsing = Rehearsing(self.pipeline.broker)
 
     async def close(self) -> None:
-        """Erase the namespace and close the pipeline; ``async with`` does it."""
+        """End the handlers' threads, erase the namespace and close the pipeline; ``async with`` does it."""
         try:
+            await end_handlers()
             await self._rehearsing.erase()
         finally:
             await self.pipeline.__aexit__(None, None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,6 +49,46 @@ def plain(event: Event) -> None:
 @pipeline.handler("awaited", group="g", concurrency=8, retry=Retry(max_retries=1, delay=0.0))
 async def awaited(event: Event) -> None:
     await sync_to_async(query)(event)
+"""
+SHORT_LIVES = """
+from streams import threads
+threads._IDLE_SECONDS = 0.2
+"""
+IN_TESTS = """
+import os
+from django.conf import settings
+
+settings.configure(
+    DATABASES={"default": {
+        "ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "tests",
+        "HOST": os.environ["TEST_DATABASE"], "CONN_MAX_AGE": 60,
+    }},
+)
+import django
+django.setup()
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.test.utils import setup_databases, teardown_databases
+from streams.sync import Pipeline
+from streams.testing import BlockingHarness
+
+pipeline = Pipeline()
+
+def query(event):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+if os.environ["TEST_FORM"] == "plain":
+    pipeline.handler("orders", group="g")(query)
+else:
+    pipeline.handler("orders", group="g")(sync_to_async(query))
+
+before = setup_databases(verbosity=0, interactive=False)
+with BlockingHarness(pipeline, url=os.environ["TEST_SERVER"], raise_errors=True) as harness:
+    pipeline.publish_many("orders", range(16), type="t")
+    assert harness.drain(within=60) == 16
+teardown_databases(before, verbosity=0)
 """
 pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
 
@@ -101,6 +142,38 @@ async def test_no_event_dies_of_a_restart_of_the_database(server, namespace, dat
         finally:
             worker.terminate()
             worker.wait(30)
+
+
+async def test_connections_that_may_grow_old_are_closed_with_the_thread(server, namespace, database, tmp_path) -> None:
+    """Else each burst after a pause opens as many again, until the database has no more for anybody."""
+    log, app = tmp_path / "log", tmp_path / "app.py"
+    log.touch()
+    app.write_text(APP + SHORT_LIVES)
+    environment = os.environ | {
+        "STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace, "STREAMS_LOG_LEVEL": "error",
+        "TEST_LOG": str(log), "TEST_DATABASE": str(database.folder), "TEST_AGE": "none",
+    }  # fmt: skip
+    async with Broker(server.url, namespace=namespace) as broker:
+        worker = terminal.streams("worker", f"{app}:pipeline", env=environment)
+        try:
+            for burst in (1, 2):
+                await Producer(broker, "plain").publish_many(Event("t", n) for n in range(16))
+                await eventually(lambda n=16 * burst: len(whole_lines(log)) == n, what=f"burst {burst}")
+                await eventually(lambda: connections(database) == 0, what=f"no connection after burst {burst}")
+        finally:
+            worker.terminate()
+            worker.wait(30)
+
+
+@pytest.mark.parametrize("form", ["plain", "awaited"])
+def test_a_database_of_tests_can_be_dropped_once_the_harness_is_closed(server, database, tmp_path, form) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(IN_TESTS)
+    environment = os.environ | {
+        "TEST_SERVER": server.url, "TEST_DATABASE": str(database.folder), "TEST_FORM": form,
+    }  # fmt: skip
+    ran = subprocess.run([sys.executable, str(app)], env=environment, capture_output=True, text=True, timeout=90)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_what_is_no_django_program_has_no_part_in_it():

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from streams import threads
-from streams.threads import Threads
+from streams.threads import Threads, at_thread_end
 from tests.conftest import eventually
 
 name_of_tenant = contextvars.ContextVar("name_of_tenant", default="nobody")
@@ -150,6 +150,94 @@ async def test_idle_threads_end_by_themselves_and_new_ones_come(pool, monkeypatc
     assert pool._idle == 0
     for _ in range(20):
         assert await pool.run(lambda: 5) == 5
+
+
+class Endings:
+    """Which threads have called ``close`` at their end."""
+
+    def __init__(self):
+        self.seen = []
+
+    def close(self):
+        self.seen.append(threading.current_thread())
+
+    def work(self):
+        at_thread_end(self.close)
+        return threading.current_thread()
+
+
+async def test_an_idle_thread_does_at_its_end_what_it_was_given_once(pool, monkeypatch):
+    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.02)
+    endings = Endings()
+    used = {await pool.run(endings.work) for _ in range(5)}
+    await eventually(lambda: not any(thread.is_alive() for thread in used), what="idle threads to end")
+    assert sorted(endings.seen, key=id) == sorted(used, key=id)
+
+
+async def test_an_end_that_fails_is_told_and_keeps_no_other_from_its_own(pool, caplog):
+    endings = Endings()
+
+    def fail():
+        raise ValueError("secret")
+
+    def work():
+        at_thread_end(fail)
+        return endings.work()
+
+    thread = await pool.run(work)
+    await pool.end()
+    assert endings.seen == [thread]
+    assert [record.error for record in caplog.records] == ["ValueError"]
+    assert "secret" not in caplog.text
+
+
+async def test_a_pool_that_ends_has_its_idle_threads_done_and_gets_new_ones(pool):
+    endings, together = Endings(), threading.Barrier(8)
+
+    def meet():
+        together.wait(10)
+        return endings.work()
+
+    used = await asyncio.gather(*(pool.run(meet) for _ in range(8)))
+    await pool.end()
+    assert set(endings.seen) == set(used)
+    assert await pool.run(threading.current_thread) not in used
+    await pool.end()
+    await pool.end()
+
+
+async def test_a_thread_at_work_ends_after_its_call_where_the_pool_has_ended(pool):
+    endings, entered, leave = Endings(), threading.Event(), threading.Event()
+
+    def stuck():
+        entered.set()
+        leave.wait(10)
+        return endings.work()
+
+    call = asyncio.create_task(pool.run(stuck))
+    await asyncio.to_thread(entered.wait, 10)
+    await pool.end()
+    assert await pool.run(lambda: "another") == "another"
+    assert endings.seen == []
+    leave.set()
+    thread = await call
+    await eventually(lambda: endings.seen == [thread], what="the thread to end")
+
+
+async def test_calls_and_ends_at_once_all_come_back(pool):
+    async def end():
+        for _ in range(50):
+            await pool.end()
+            await asyncio.sleep(0)
+
+    _, *squares = await asyncio.gather(end(), *(pool.run(lambda n=n: n * n) for n in range(500)))
+    assert squares == [n * n for n in range(500)]
+
+
+def test_the_end_of_a_thread_of_no_pool_is_not_seen():
+    endings = Endings()
+    endings.work()
+    assert endings.seen == []
 
 
 def test_a_loop_that_is_closed_does_not_end_the_thread():
