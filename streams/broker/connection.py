@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from streams.broker.credentials import Credentials, Renew
@@ -241,14 +241,27 @@ class Broker:
 
     async def _judged(self) -> WrongServer | None:
         """What the server says of itself, judged by the URL; None: nothing is wrong, or it does not say."""
-        if self._read is None or self._read.topology:
+        if self._read is None:
             return None
         from streams.broker import kinds
 
+        facts = await self._facts()
+        return kinds.too_old(facts) if self._read.topology else kinds.judged(facts, self.address)
+
+    async def _facts(self) -> Mapping[str, str]:
+        """What the server says of itself; nothing if it may not be asked."""
+        from streams.broker import kinds
+
         try:
-            return kinds.judged(kinds.told(await self.control.ask_any("HELLO")), self.address)
+            return kinds.told(await self.control.ask_any("HELLO"))
+        except CommandRefused:
+            pass  # Before Redis 6 there was no such command, and some proxies have none.
         except BrokerError:
-            return None
+            return {}
+        try:
+            return kinds.informed(await self.control.ask_any("INFO", "server"))
+        except BrokerError:
+            return {}
 
     async def close(self) -> None:
         """Close the connections of this event loop; the last user of an embedded server stops it."""

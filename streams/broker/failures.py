@@ -15,6 +15,7 @@ from streams.errors import (
     OutOfMemory,
     WrongCredentials,
     WrongKeyType,
+    WrongServer,
 )
 
 BREAKS_OFF = "ERR Protocol error"
@@ -39,6 +40,7 @@ _PASSING = (
 _WANTS_PASSWORD = ("NOAUTH", "Authentication required")
 _HAS_NO_PASSWORD = ("AUTH <password> called without any password", "no password is set")
 _NO_ROOM = "max number of clients"
+_NOT_IN_SCRIPTS = "command is not allowed from script"
 _DENIED = (
     "NOPERM",
     "has no permissions",
@@ -72,6 +74,11 @@ def refusal(error: redis_errors.RedisError) -> BrokerError:
         return CommandRefused(
             f"the request is larger than the server takes ({text}): it was not done. Publish smaller events, or fewer "
             "at once, or raise proto-max-bulk-len"
+        )
+    if _NOT_IN_SCRIPTS in text:
+        return WrongServer(
+            f"the server does not do in a script what Redis does since 6.2 ({text}): it is too old, use Redis 6.2 or "
+            "later, or Valkey"
         )
     return CommandRefused(text)
 

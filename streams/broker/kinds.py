@@ -23,6 +23,28 @@ def told(reply: Any) -> Mapping[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
+def informed(reply: Any) -> Mapping[str, str]:
+    """The same from its answer to INFO, which a server before Redis 6 knows in place of HELLO."""
+    text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+    lines = dict(line.partition(":")[::2] for line in text.splitlines())
+    if "redis_version" not in lines:
+        return {}
+    return {"server": "redis", "version": lines["redis_version"], "mode": lines.get("redis_mode", "")}
+
+
+def too_old(facts: Mapping[str, str]) -> WrongServer | None:
+    """Whether a server lacks commands that the scripts call; None: not by what it says.
+
+    Args:
+        facts: see ``told``.
+    """
+    version = facts.get("version", "")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if facts.get("server") == "redis" and len(numbers) == 2 and numbers < _OLDEST:
+        return WrongServer(f"the server is Redis {version}, which is too old: use Redis 6.2 or later, or Valkey")
+    return None
+
+
 def judged(facts: Mapping[str, str], address: str) -> WrongServer | None:
     """What is wrong with a server for one that the URL calls a single one; None: nothing that it says.
 
@@ -34,11 +56,7 @@ def judged(facts: Mapping[str, str], address: str) -> WrongServer | None:
     if facts.get("mode") == "sentinel":
         host = place.partition("/")[0]
         return WrongServer(f"{host} is a Sentinel, and knows the servers by a name: write {_as(address, 'sentinel')}")
-    version = facts.get("version", "")
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if facts.get("server") == "redis" and len(numbers) == 2 and numbers < _OLDEST:
-        return WrongServer(f"the server is Redis {version}, which is too old: use Redis 6.2 or later, or Valkey")
-    return None
+    return too_old(facts)
 
 
 def node_of_cluster(place: tuple[str, int]) -> WrongServer:

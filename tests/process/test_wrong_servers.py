@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from streams import Pipeline, Settings
-from streams.broker import kinds
+from streams.broker import failures, kinds
 from streams.cli.exit_codes import Exit, exit_code
 from streams.errors import BrokerUnavailable, CommandRefused, StreamsError, WrongCredentials, WrongServer
 from streams.patience import is_waited_out
@@ -137,3 +137,29 @@ async def test_a_server_without_room_says_so(make_server):
 def test_what_a_server_says_of_itself_is_judged(reply, said):
     found = kinds.judged(kinds.told(reply), "redis://h:1/0")
     assert (said in str(found)) if said else found is None
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [("5.0.6", "Redis 5.0.6, which is too old"), ("6.0.20", "too old"), ("6.2.14", None)]
+)
+def test_a_server_without_hello_is_judged_by_its_info(version, said):
+    text = f"# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n"
+    found = kinds.judged(kinds.informed(text.encode()), "redis://h:1/0")
+    assert (said in str(found)) if said else found is None
+
+
+async def test_connecting_refuses_a_server_that_knows_no_hello_and_is_too_old(make_server, monkeypatch):
+    server = make_server(BINARIES[0], "--rename-command", "HELLO", "")
+    async with Pipeline(server.url):
+        pass  # Without HELLO, but new enough.
+    monkeypatch.setattr(kinds, "_OLDEST", (99, 0))
+    with pytest.raises(WrongServer, match=r"which is too old: use Redis 6\.2 or later"):
+        async with Pipeline(server.url):
+            pass
+
+
+def test_what_no_script_may_call_tells_a_server_that_is_too_old():
+    reply = "ERR Error running script (call to f_1): @user_script:9: This Redis command is not allowed from scripts"
+    error = failures.refusal(redis.ResponseError(reply))
+    assert isinstance(error, WrongServer)
+    assert "use Redis 6.2 or later" in str(error)
