@@ -15,6 +15,9 @@ from streams.broker.client import AbstractConnection, UnixDomainSocketConnection
 from streams.broker.credentials import Credentials, Renew
 from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError, WrongServer
 
+_NO_DATABASE = "DB index"
+"""How the server refuses a database that it does not have: the index is out of range, or invalid."""
+
 
 class Dial:
     """How to connect to one server.
@@ -97,11 +100,15 @@ class Dial:
         self.options |= found
 
     def _flaw(self, text: str, place: str) -> WrongServer | None:
-        """What is wrong with what the URL says of TLS; asked as long as no server has taken it."""
+        """What is wrong with what the URL says of TLS or the database; asked as long as no server has taken it."""
         for name in client.FILES:
             file = self.options.get(name)
             if file and not Path(file).exists():
                 return WrongServer(f"{name} of the URL names a file that is not there: {file}")
+        if _NO_DATABASE in text:
+            number = self.options.get("db", 0)
+            first = "?db=0" if self.kind is UnixDomainSocketConnection else "/0"
+            return WrongServer(f"the server has no database {number}: use {first}, or raise `databases` in redis.conf")
         if "CERTIFICATE_VERIFY_FAILED" in text:
             why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "it cannot be verified"
             return WrongServer(

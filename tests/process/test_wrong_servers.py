@@ -59,6 +59,7 @@ CASES = {
     "rediss://{secure}": "is not trusted",
     "rediss://{secure}?ssl_ca_certs=/nonexistent/ca.pem": "ssl_ca_certs of the URL names a file that is not there: "
     "/nonexistent/ca.pem",
+    "redis://{plain}/99": "the server has no database 99: use /0, or raise `databases` in redis.conf",
     "redis://{guarded}": "the server wants a password: write redis://:PASSWORD@HOST:PORT",
     "redis://:wrong@{guarded}": "the server refuses the user or the password: look at both in the URL",
     "redis://:secret@{plain}": "the server has no password for its default user: write redis://HOST:PORT",
@@ -82,7 +83,7 @@ async def publish_to(url: str) -> None:
             await pipeline.publish(f"orders{n}", 1, type="t")
 
 
-@pytest.mark.parametrize("url", ["redis://{node}", "redis://{sentinel}"])
+@pytest.mark.parametrize("url", ["redis://{node}", "redis://{sentinel}", "redis://{plain}/99"])
 def test_a_worker_ends_that_has_a_wrong_url(places, tmp_path, url):
     (tmp_path / "shop.py").write_text(
         "from streams import Pipeline\npipeline = Pipeline.from_env()\n"
