@@ -246,7 +246,13 @@ class Broker:
         from streams.broker import kinds
 
         facts = await self._facts()
-        return kinds.too_old(facts) if self._read.topology else kinds.judged(facts, self.address)
+        return kinds.too_old(facts) if self._read.topology else kinds.judged(facts, self.address, self._here)
+
+    @property
+    def _here(self) -> tuple[str, int]:
+        """Host and port of the URL; '' and 0 of a unix socket."""
+        place = getattr(self._dial, "place", None)
+        return ("", 0) if place is None or self.url.startswith("unix") else place
 
     async def _facts(self) -> Mapping[str, str]:
         """What the server says of itself; nothing if it may not be asked."""

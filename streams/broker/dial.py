@@ -13,10 +13,12 @@ from typing import Any
 from streams.broker import client, failures
 from streams.broker.client import AbstractConnection, UnixDomainSocketConnection
 from streams.broker.credentials import Credentials, Renew
+from streams.broker.kinds import node_of_cluster
 from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError, WrongServer
 
 _NO_DATABASE = "DB index"
 """How the server refuses a database that it does not have: the index is out of range, or invalid."""
+_ONE_DATABASE = "SELECT is not allowed in cluster mode"
 
 
 class Dial:
@@ -105,6 +107,8 @@ class Dial:
             file = self.options.get(name)
             if file and not Path(file).exists():
                 return WrongServer(f"{name} of the URL names a file that is not there: {file}")
+        if _ONE_DATABASE in text:
+            return node_of_cluster(self.place)
         if _NO_DATABASE in text:
             number = self.options.get("db", 0)
             first = "?db=0" if self.kind is UnixDomainSocketConnection else "/0"

@@ -45,17 +45,20 @@ def too_old(facts: Mapping[str, str]) -> WrongServer | None:
     return None
 
 
-def judged(facts: Mapping[str, str], address: str) -> WrongServer | None:
+def judged(facts: Mapping[str, str], address: str, here: tuple[str, int] = ("", 0)) -> WrongServer | None:
     """What is wrong with a server for one that the URL calls a single one; None: nothing that it says.
 
     Args:
         facts: see ``told``.
         address: the URL without credentials.
+        here: host and port of the server, '' and 0 on a unix socket.
     """
     _, _, place = address.partition("://")
     if facts.get("mode") == "sentinel":
         host = place.partition("/")[0]
         return WrongServer(f"{host} is a Sentinel, and knows the servers by a name: write {_as(address, 'sentinel')}")
+    if facts.get("mode") == "cluster":  # Of one node, or of slots that happen to be here, nothing else would tell.
+        return node_of_cluster(here)
     return too_old(facts)
 
 

@@ -17,7 +17,7 @@ from streams.broker import failures, kinds
 from streams.cli.exit_codes import Exit, exit_code
 from streams.errors import BrokerUnavailable, CommandRefused, StreamsError, WrongCredentials, WrongServer
 from streams.patience import is_waited_out
-from tests.servers import BINARIES, Server, clean_environment
+from tests.servers import BINARIES, Server, clean_environment, free_port
 from tests.topologies import Encrypted, Sharded, Watched
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,7 @@ def places() -> Iterator[dict[str, str]]:
 
 CASES = {
     "redis://{node}": "{node} is a node of a cluster: write redis+cluster://{node}",
+    "redis://{node}/1": "{node} is a node of a cluster: write redis+cluster://{node}",
     "redis://{sentinel}/0": "{sentinel} is a Sentinel, and knows the servers by a name: "
     "write redis+sentinel://{sentinel}/SERVICE/0",
     "redis+cluster://{plain}": "{plain} is one server and no node of a cluster: write redis://{plain}",
@@ -129,7 +130,7 @@ async def test_a_server_without_room_says_so(make_server):
     [
         ([b"server", b"redis", b"version", b"5.0.14", b"mode", b"standalone"], "Redis 5.0.14, which is too old"),
         ([b"server", b"redis", b"version", b"6.2.14", b"mode", b"standalone"], None),
-        ([b"server", b"valkey", b"version", b"8.0.1", b"mode", b"cluster"], None),
+        ([b"server", b"valkey", b"version", b"8.0.1", b"mode", b"cluster"], "is a node of a cluster"),
         ([b"server", b"redis", b"version", b"7.0.1", b"mode", b"sentinel"], "is a Sentinel"),
         ([b"odd"], None),
         (CommandRefused("ERR unknown command"), None),
@@ -164,3 +165,15 @@ def test_what_no_script_may_call_tells_a_server_that_is_too_old():
     error = failures.refusal(redis.ResponseError(reply))
     assert isinstance(error, WrongServer)
     assert "use Redis 6.2 or later" in str(error)
+
+
+async def test_a_cluster_of_one_node_is_told_before_anything_is_written(make_server):
+    server = make_server(BINARIES[0], "--cluster-enabled", "yes", "--cluster-port", str(free_port()), port=True)
+    with server.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        place = f"127.0.0.1:{server.port}"
+        with pytest.raises(WrongServer, match=f"{place} is a node of a cluster: write redis.cluster://{place}"):
+            await publish_to(f"redis://{place}")
+        with pytest.raises(WrongServer, match="HOST:6379 is a node of a cluster"):
+            await publish_to(f"unix://{server.socket}")
+        assert client.dbsize() == 0
