@@ -24,7 +24,6 @@ BREAKS_OFF = "ERR Protocol error"
 # Replies that say "not now": the command did nothing, and the same command works once the server is back to normal.
 _PASSING = (
     "LOADING",
-    "READONLY",
     "MASTERDOWN",
     "CLUSTERDOWN",
     "TRYAGAIN",
@@ -35,8 +34,8 @@ _PASSING = (
     "MISCONF",
     "NOREPLICAS",
     "max number of clients",
-    "You can't write against a read only replica",
 )
+_OF_REPLICA = ("READONLY", "You can't write against a read only replica")
 _WANTS_PASSWORD = ("NOAUTH", "Authentication required")
 _HAS_NO_PASSWORD = ("AUTH <password> called without any password", "no password is set")
 _NO_ROOM = "max number of clients"
@@ -67,7 +66,12 @@ def refusal(error: redis_errors.RedisError) -> BrokerError:
         return GroupMissing(text)
     if "WRONGTYPE" in text:
         return WrongKeyType(f"a key of this stream holds another kind of value: {text}")
-    if isinstance(error, (redis_errors.ReadOnlyError, redis_errors.ClusterError)) or _has(text, _PASSING):
+    if isinstance(error, redis_errors.ReadOnlyError) or _has(text, _OF_REPLICA):
+        return BrokerUnavailable(
+            "the server is a replica, which takes no writes: name its primary in the URL, unless a failover is under "
+            f"way ({text})"
+        )
+    if isinstance(error, redis_errors.ClusterError) or _has(text, _PASSING):
         full = " (its maxclients; look at CLIENT LIST, or raise it)" if _NO_ROOM in text else ""
         return BrokerUnavailable(f"the server cannot serve this now: {text}{full}")
     if text.startswith(BREAKS_OFF):

@@ -177,3 +177,10 @@ async def test_a_cluster_of_one_node_is_told_before_anything_is_written(make_ser
         with pytest.raises(WrongServer, match="HOST:6379 is a node of a cluster"):
             await publish_to(f"unix://{server.socket}")
         assert client.dbsize() == 0
+
+
+async def test_a_replica_is_called_one_while_it_is_waited_for(make_server):
+    server = make_server(BINARIES[0], "--replicaof", "127.0.0.1", str(free_port()))
+    with pytest.raises(BrokerUnavailable, match="the server is a replica, which takes no writes") as caught:
+        await publish_to(server.url)
+    assert is_waited_out("server", caught.value), "it may become a primary"
