@@ -115,6 +115,11 @@ class Dial:
             return WrongServer(f"the server has no database {number}: use {first}, or raise `databases` in redis.conf")
         if "CERTIFICATE_VERIFY_FAILED" in text:
             why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "it cannot be verified"
+            if "mismatch" in why:  # It says which name or address it is not valid for.
+                return WrongServer(
+                    f"the certificate of {place} is for another name ({why.rstrip('.')}): use the name in the "
+                    "certificate as host of the URL"
+                )
             return WrongServer(
                 f"the certificate of {place} is not trusted ({why}): add ?ssl_ca_certs=FILE of its authority to the URL"
             )

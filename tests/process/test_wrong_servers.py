@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def places() -> Iterator[dict[str, str]]:
-    """Host and port of a server of each kind."""
+    """Host and port of a server of each kind, and the file of the authority of the one that speaks TLS."""
     with contextlib.ExitStack() as stack:
 
         def started(server):
@@ -43,7 +43,8 @@ def places() -> Iterator[dict[str, str]]:
             "node": started(Sharded(BINARIES[0])).servers[0].port,
             "sentinel": started(Watched(BINARIES[0])).ports[0],
         }
-        yield {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+        named = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+        yield named | {"misnamed": f"localhost:{secure.tls}", "authority": str(secure.certificates.client[2])}
 
 
 CASES = {
@@ -58,6 +59,8 @@ CASES = {
     "redis://:secret@{secure}": "{secure} speaks TLS: write rediss instead of redis",
     "rediss://{plain}": "{plain} does not speak TLS: write redis instead of rediss",
     "rediss://{secure}": "is not trusted",
+    "rediss://{misnamed}?ssl_ca_certs={authority}": "is for another name (Hostname mismatch, certificate is not valid "
+    "for 'localhost'): use the name in the certificate as host of the URL",
     "rediss://{secure}?ssl_ca_certs=/nonexistent/ca.pem": "ssl_ca_certs of the URL names a file that is not there: "
     "/nonexistent/ca.pem",
     "redis://{plain}/99": "the server has no database 99: use /0, or raise `databases` in redis.conf",
