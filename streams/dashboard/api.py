@@ -167,21 +167,29 @@ def _partition(request: Request, operation: Operation) -> int | None:
     return int(found[0])
 
 
+def _parameters(request: Request, operation: Operation) -> dict[str, Any]:
+    """The query, checked, whatever the method: a ``dry_run`` that counts nowhere must not look as if it did."""
+    given: dict[str, Any] = {}
+    for name, text in request.query_params.multi_items():
+        if name == "partition" and operation.takes_partition:
+            continue
+        if name not in operation.query:
+            known = ", ".join(sorted(operation.query)) or "none"
+            is_field = name in (operation.body or {}).get("properties", {})
+            hint = f"; {name} is a field of the body" if is_field else ""
+            raise HTTPException(400, f"unknown parameter {shown(name[:60])!r}: known are {known}{hint}")
+        if name in given:
+            raise HTTPException(400, f"the parameter {name!r} is there twice")
+        given[name] = _value(text, operation.query[name])
+    _check({"type": "object", "properties": operation.query, "required": list(operation.needs)}, given, 400)
+    return {name: schema["default"] for name, schema in operation.query.items() if "default" in schema} | given
+
+
 async def _read(request: Request, operation: Operation) -> dict[str, Any]:
-    """What was sent, checked: the query for a GET, else the body."""
+    """What was sent, checked: the query, and the body if there is one."""
+    given = _parameters(request, operation)
     if operation.body is None:
-        given: dict[str, Any] = {}
-        for name, text in request.query_params.multi_items():
-            if name == "partition" and operation.takes_partition:
-                continue
-            if name not in operation.query:
-                known = ", ".join(sorted(operation.query)) or "none"
-                raise HTTPException(400, f"unknown parameter {shown(name[:60])!r}: known are {known}")
-            if name in given:
-                raise HTTPException(400, f"the parameter {name!r} is there twice")
-            given[name] = _value(text, operation.query[name])
-        _check({"type": "object", "properties": operation.query, "required": list(operation.needs)}, given, 400)
-        return {name: schema["default"] for name, schema in operation.query.items() if "default" in schema} | given
+        return given
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "the body is application/json")
     parts, size = [], 0
@@ -195,7 +203,7 @@ async def _read(request: Request, operation: Operation) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         raise HTTPException(400, "the body is no JSON") from None
     _check(operation.body, body, 422)
-    return dict(_whole(operation.body, body))
+    return given | dict(_whole(operation.body, body))
 
 
 def _whole(schema: Schema, value: Any) -> Any:

@@ -21,7 +21,7 @@ from streams.event import EventAttributes
 from tests.conftest import eventually
 from tests.dashboard import conftest
 from tests.dashboard.board import trouble
-from tests.dashboard.test_api import OPERATIONS, api
+from tests.dashboard.test_api import OPERATIONS, api, filled
 from tests.whatsapp.stage import PHONE, stage
 
 GROUP = "/streams/orders/groups/billing"
@@ -164,6 +164,25 @@ async def test_parameters_that_are_unknown_are_named(server, namespace):
         assert reply.json()["detail"].startswith("unknown parameter 'tenent': known are after, error,")
         reply = await clients["viewer"].get("/streams?x=1")
         assert reply.json()["detail"] == "unknown parameter 'x': known are none"
+
+
+async def test_an_unknown_parameter_is_refused_whatever_the_method(server, namespace):
+    async with api(server, namespace) as clients:
+        for operation in OPERATIONS:
+            client = clients["shop" if operation.publishes else "admin"]
+            reply = await client.request(operation.method, filled(operation.path), params={"colour": "red"}, json={})
+            said = f"unknown parameter 'colour': known are {', '.join(sorted(operation.query)) or 'none'}"
+            assert (reply.status_code, reply.json().get("detail")) == (400, said), operation.name
+
+
+async def test_a_dry_run_beside_the_body_deletes_nothing(server, namespace):
+    await trouble(server, namespace, ["one", "two"])
+    async with api(server, namespace) as clients:
+        before = (await clients["viewer"].get(f"{GROUP}/dead")).json()["letters"]
+        reply = await clients["operator"].post(f"{GROUP}/dead/discard?dry_run=true", json={"filter": {}})
+        said = "unknown parameter 'dry_run': known are none; dry_run is a field of the body"
+        assert (reply.status_code, reply.json()["detail"]) == (400, said)
+        assert (await clients["viewer"].get(f"{GROUP}/dead")).json()["letters"] == before != []
 
 
 async def test_a_full_stream_and_a_server_without_memory_are_told_apart(make_server, binary, namespace):
