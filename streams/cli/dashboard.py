@@ -100,7 +100,7 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         say(Dashboard(Pipeline("redis://127.0.0.1/0"), programs).api.document().decode())
         return
     accounts = Accounts.read(users) if users is not None else Accounts({})
-    tokens = Tokens.read(users) if users is not None else Tokens({})
+    tokens = accounts.tokens
     behind = Proxy(tuple(map(_network, proxy)), several=proxy_groups.value) if proxy else None
     note = ""
     if not accounts and behind is None:

@@ -1,8 +1,9 @@
 """The dashboard: what operators see of a server, and what they may do, in a browser. Needs the extra ``web``."""
 
-from streams.dashboard.accounts import Accounts, Role, hash_password
+from streams.dashboard.accounts import Accounts, hash_password
 from streams.dashboard.app import Dashboard
 from streams.dashboard.options import DashboardOptions
+from streams.dashboard.roles import Role
 from streams.dashboard.tokens import Token, Tokens, new_token
 from streams.dashboard.viewer import Proxy
 

@@ -7,29 +7,18 @@ import binascii
 import hashlib
 import hmac
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from streams.dashboard.roles import Role, read_file, role_of
+from streams.dashboard.tokens import Tokens
 from streams.errors import ConfigurationError
 
 _N, _R, _P = 2**14, 8, 1
 """Cost of scrypt: 16 MiB and some 50 ms per guess (RFC 7914's figures for interactive logins)."""
 _SCHEME = "scrypt"
-
-
-class Role(IntEnum):
-    """What somebody may do; each may do what the ones before may."""
-
-    VIEWER = 1
-    """Look, with personal data masked."""
-    OPERATOR = 2
-    """Replay, discard, cancel, pause and resume."""
-    ADMIN = 3
-    """See what events say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +61,7 @@ _NOBODY = hash_password(base64.b64encode(os.urandom(12)).decode())
 
 
 class Accounts:
-    """The accounts of a dashboard.
+    """The accounts of a dashboard, with the tokens of the same file; it is true if there is an account.
 
     A file is TOML::
 
@@ -88,17 +77,23 @@ class Accounts:
 
     Args:
         accounts: by name.
+        tokens: those of the same file. A file with tokens alone must not look like one with nothing in it, for where
+            nothing is known, this machine may do everything.
+
+    Attributes:
+        tokens: of programs.
     """
 
-    def __init__(self, accounts: Mapping[str, Account]) -> None:
+    def __init__(self, accounts: Mapping[str, Account], tokens: Tokens | None = None) -> None:
         self._accounts = dict(accounts)
+        self.tokens = tokens if tokens is not None else Tokens({})
 
     def __bool__(self) -> bool:
         return bool(self._accounts)
 
     @classmethod
     def read(cls, path: Path) -> Accounts:
-        """Read a file.
+        """Read a file, its tokens too.
 
         Raises:
             ConfigurationError: it cannot be read, or says something that cannot be right; no hash is repeated.
@@ -107,7 +102,7 @@ class Accounts:
         rows = stored.get("users", {})
         if not isinstance(rows, dict) or not (rows or stored.get("tokens")):
             raise ConfigurationError(f"{path} names no users: write [users.NAME] with password and role")
-        return cls({name: _account(f"{path}, user {name}", name, row) for name, row in rows.items()})
+        return cls({name: _account(f"{path}, user {name}", name, row) for name, row in rows.items()}, Tokens.read(path))
 
     def role_of(self, name: str) -> Role | None:
         """What somebody may do now; None if there is no such account (any more)."""
@@ -127,32 +122,6 @@ class Accounts:
         found = self._accounts.get(name)
         right = is_password(password[:1000], found.password if found is not None else _NOBODY)
         return found.role if found is not None and right else None
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """The file of accounts and tokens.
-
-    Raises:
-        ConfigurationError: it cannot be read, or is no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"the file of accounts cannot be read: {error.strerror}: {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the file of accounts {path} is no TOML: {type(error).__name__}") from None
-
-
-def role_of(where: str, row: dict[str, Any]) -> Role:
-    """The role in a row of the file.
-
-    Raises:
-        ConfigurationError: it is none.
-    """
-    role = row.get("role")
-    if not isinstance(role, str) or role.upper() not in Role.__members__:
-        raise ConfigurationError(f"{where}: role is viewer, operator or admin")
-    return Role[role.upper()]
 
 
 def _account(where: str, name: str, row: Any) -> Account:

@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streams.dashboard.accounts import Role
 from streams.dashboard.direct import is_direct
 from streams.dashboard.guard import NEEDS_ACCOUNTS
 from streams.dashboard.mending import Mending
 from streams.dashboard.openapi import document
 from streams.dashboard.operations import KEY, Operation, Schema
 from streams.dashboard.problems import problem_of
+from streams.dashboard.roles import Role
 from streams.dashboard.tasks import Tasks
 from streams.dashboard.tokens import Token, Tokens
 from streams.errors import (

@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streams.dashboard.accounts import Accounts, Role
+from streams.dashboard.accounts import Accounts
 from streams.dashboard.api import Api, problem
 from streams.dashboard.deeds import Deeds
 from streams.dashboard.guard import Guard, has_token
@@ -28,6 +28,7 @@ from streams.dashboard.jobs import Jobs
 from streams.dashboard.login import LogIn
 from streams.dashboard.options import DashboardOptions
 from streams.dashboard.pages import Pages
+from streams.dashboard.roles import Role
 from streams.dashboard.scraping import Scraping
 from streams.dashboard.sessions import Sessions
 from streams.dashboard.viewer import Viewer

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from streams.broker.listing import Listing
-from streams.dashboard.accounts import Role
+from streams.dashboard.roles import Role
 from streams.dashboard.viewer import Viewer
 from streams.errors import GroupDropped, NotFound
 from streams.pipeline import Pipeline

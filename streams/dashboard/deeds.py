@@ -10,11 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from streams.dashboard.accounts import Role
 from streams.dashboard.deed import Deed, Table, audit, who
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.letter_deeds import DEFAULT_RATE, LetterDeeds
 from streams.dashboard.reading import group_of, name_of
+from streams.dashboard.roles import Role
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.errors import NotFound, NotWaiting
 from streams.limit import Rate

@@ -10,11 +10,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streams.dashboard.accounts import Role
 from streams.dashboard.direct import is_direct
 from streams.dashboard.options import DashboardOptions
 from streams.dashboard.patience import NotRead, receiving, sending
 from streams.dashboard.problems import problem_of
+from streams.dashboard.roles import Role
 from streams.dashboard.sessions import COOKIE, Sessions
 from streams.dashboard.viewer import Viewer
 from streams.errors import StreamsError

@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from streams.dashboard.accounts import Role
 from streams.dashboard.deed import Deed, Table, audit, still_there, who
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.reading import filter_of, group_of, name_of
+from streams.dashboard.roles import Role
 from streams.dashboard.viewer import Viewer
 from streams.dead_letters import DeadLetters
 from streams.errors import EventError

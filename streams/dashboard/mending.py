@@ -8,9 +8,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from streams.dashboard.accounts import Role
 from streams.dashboard.operations import CURSOR, LIMIT, NAME, TEXT, Operation, Schema
 from streams.dashboard.reading import group_of
+from streams.dashboard.roles import Role
 from streams.dashboard.tasks import entry_plain, ident_of, partition_of, stream_of, who
 from streams.errors import NotFound
 from streams.ordered_keys import OrderedKeys

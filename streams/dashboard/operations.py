@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from streams.dashboard.accounts import Role
+from streams.dashboard.roles import Role
 
 Schema = Mapping[str, Any]
 Act = Callable[[Request, Mapping[str, Any]], Awaitable[tuple[int, Any]]]

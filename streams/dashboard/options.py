@@ -16,7 +16,8 @@ class DashboardOptions:
     Attributes:
         accounts: who may log in. Without any, and without tokens and a proxy, requests that this machine sends directly
             may do everything, and all others are refused.
-        tokens: of programs that use the API. With tokens alone there are no pages.
+        tokens: of programs that use the API; those of ``accounts`` if none are given. With tokens alone there are no
+            pages.
         secret: that cookies are signed with, the same in every process that serves it; made up if empty.
         read_only: nobody may change anything.
         secure_cookie: the cookie goes over https only.
@@ -29,3 +30,8 @@ class DashboardOptions:
     read_only: bool = False
     secure_cookie: bool = False
     proxy: Proxy | None = None
+
+    def __post_init__(self) -> None:
+        """Take the tokens of the file: an application that reads it means that tokens are asked for."""
+        if not self.tokens:
+            object.__setattr__(self, "tokens", self.accounts.tokens)

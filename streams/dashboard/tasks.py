@@ -10,8 +10,8 @@ from typing import Any
 from starlette.requests import Request
 
 from streams.broker.listing import Listing
-from streams.dashboard.accounts import Role
 from streams.dashboard.operations import CURSOR, FILTERS, LIMIT, NAME, Operation, Schema
+from streams.dashboard.roles import Role
 from streams.dashboard.schemas import EVENT, HOLD, MESSAGE, WHICH
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries

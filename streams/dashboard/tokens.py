@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from streams.dashboard.accounts import Role, read_file, role_of
+from streams.dashboard.roles import Role, read_file, role_of
 from streams.errors import ConfigurationError
 
 PREFIX = "st_"
@@ -75,7 +75,10 @@ class Tokens:
             ConfigurationError: it cannot be read, or says something that cannot be right; no hash is repeated.
         """
         found: dict[str, Token] = {}
-        for name, row in read_file(path).get("tokens", {}).items():
+        rows = read_file(path).get("tokens", {})
+        if not isinstance(rows, dict):
+            raise ConfigurationError(f"{path}: write [tokens.NAME] with sha256 and role")
+        for name, row in rows.items():
             where = f"{path}, token {name}"
             if not isinstance(row, dict) or set(row) - {"sha256", "role", "publish", "streams"}:
                 raise ConfigurationError(f"{where}: give sha256, role, publish and streams, and nothing else")

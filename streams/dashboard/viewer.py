@@ -9,7 +9,7 @@ from typing import Literal
 
 from starlette.requests import Request
 
-from streams.dashboard.accounts import Role
+from streams.dashboard.roles import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,6 +301,7 @@ def made(schema: dict[str, Any], chance: random.Random) -> Any:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
+        ("tokens = 1", "NAME"),
         ("[tokens.a]\nsha256 = 'x'\nrole = 'viewer'", "64 hexadecimal"),
         ("[tokens.a]\nsha256 = 'x'\nrole = 'viewer'\nmore = 1", "nothing else"),
         (f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'king'", "viewer, operator or admin"),
@@ -321,6 +322,7 @@ def test_tokens_are_read(tmp_path):
     assert Tokens.read(path).find(f"Bearer {token}") == Token("shop", Role.VIEWER, publishes=True)
     assert Tokens.read(path).find(f"Bearer {token}x") is None
     assert not Accounts.read(path)
+    assert Accounts.read(path).tokens.find(f"Bearer {token}") is not None
 
 
 async def test_what_a_fuzzer_found_is_answered_as_the_document_says(server, namespace):

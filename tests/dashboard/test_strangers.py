@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterable
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import orjson
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -62,6 +65,7 @@ FORWARDING = [
     "X-Amz-Cf-Id", "CloudFront-Viewer-Address", "X-MS-Client-Principal", "X-Scheme", "Client-IP", "FORWARDED",
 ]  # fmt: skip
 ROOT_PATHS = ["", "/streams"]
+EXAMPLE = {each.__name__: each for each in (Accounts, Dashboard, DashboardOptions, Path, Pipeline)}
 
 
 class Answer(NamedTuple):
@@ -260,6 +264,29 @@ async def test_the_example_of_the_docs_is_safe_as_it_stands(server, namespace, m
                 assert (await ask(app, scope_of("/streams/", **where))).status == 403
                 assert (await ask(app, pause_of("/streams", **where), b"{}")).status == 403
         assert (await ask(app, scope_of("/streams/"))).status == 200
+
+
+@pytest.mark.parametrize("has_people", [False, True], ids=["tokens-alone", "people-and-tokens"])
+async def test_the_file_in_the_example_of_the_docs_is_heeded_whole(
+    server, namespace, monkeypatch, tmp_path, has_people
+):
+    monkeypatch.setenv("STREAMS_URL", server.url)
+    monkeypatch.setenv("STREAMS_NAMESPACE", namespace)
+    monkeypatch.chdir(tmp_path)
+    people = f"[users.ana]\nrole = 'viewer'\npassword = '{ACCOUNTS['viewer'].password}'\n" if has_people else ""
+    (tmp_path / "users.toml").write_text(f"{people}[tokens.shop]\nsha256 = '{HASHED}'\nrole = 'admin'\n")
+    page = (ROOT / "docs" / "dashboard.md").read_text("utf-8")
+    (example,) = re.findall(r"`(Dashboard\(Pipeline\.from_env\(\), DashboardOptions\(.+\))`", page)
+    dashboard = eval(example, dict(EXAMPLE))
+    app = FastAPI(lifespan=dashboard.lifespan)
+    app.mount("/streams", dashboard.app)
+    async with dashboard.lifespan(Starlette()):
+        api = "/streams/api/v1/streams"
+        assert (await ask(app, scope_of("/streams/"))).status == (303 if has_people else 404)
+        for peer in (HERE[0], ELSEWHERE[0]):
+            assert (await ask(app, scope_of(api, peer=peer))).status == 401
+            assert (await ask(app, pause_of("/streams", peer=peer), b"{}")).status == 401
+            assert (await ask(app, scope_of(api, peer=peer, Authorization=f"Bearer {TOKEN}"))).status == 200
 
 
 async def test_a_server_that_believes_forwarded_addresses_changes_nothing(server, namespace):
