@@ -20,6 +20,7 @@ from streams.errors import NotFound
 from streams.event import Event
 from streams.overview import grouped_views
 from streams.partitioned import in_part
+from streams.pauses import Pause
 from streams.pipeline import Pipeline
 from streams.queries import Queries, shown, shown_facts, shown_letter, shown_meta
 from streams.status import EntryState
@@ -159,8 +160,11 @@ class Tasks:
     async def resume(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let go on."""
         pauses = self._pipeline.pauses(await self._known(request), by=who(request), partition=partition_of(request))
-        await pauses.resume(**_where(given))
-        return 200, {}
+        outcome = await pauses.resume(**_where(given))
+        return 200, {
+            "resumed": [_pause_plain(pause) for pause in outcome.resumed],
+            "remaining": [_pause_plain(pause) for pause in outcome.remaining],
+        }
 
     async def dead(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """A page of dead letters."""
@@ -304,6 +308,12 @@ def _where(given: Mapping[str, Any]) -> dict[str, Any]:
     if "attribute" in given:
         where[given["attribute"]] = given["value"]
     return where
+
+
+def _pause_plain(pause: Pause) -> dict[str, Any]:
+    """A pause as it may be shown."""
+    masked = {name: shown(getattr(pause, name)) for name in ("scope", "value", "by", "reason")}
+    return asdict(pause) | masked
 
 
 def _which(given: Mapping[str, Any]) -> Filter | list[str]:

@@ -12,6 +12,7 @@ from streams.limits import LimitInfo
 from streams.ordered_keys import OrderedKey
 from streams.outcomes import ReplayView
 from streams.overview import StreamView
+from streams.pauses import Pause
 from streams.queries import WorkerView
 from streams.receipt import Receipt
 from streams.searching import Match
@@ -158,7 +159,13 @@ _TOLD: Mapping[str, Told] = {
         "operating", "What runs goes on. Without more it holds the whole stream.",
         record(new=described_as("whether it was not paused so before", bool)),
     ),
-    "resume": Told("operating", "Exactly the pause that is named.", _NOTHING),
+    "resume": Told(
+        "operating", "Exactly the pause that is named.",
+        record(
+            resumed=described_as("the pauses that it ended; none, if what is named was not paused", list[Pause]),
+            remaining=described_as("the pauses of the stream that go on", list[Pause]),
+        ),
+    ),
     "listAudit": Told("operating", "The latest first.", record(rows=listed(_ROW), next=_NEXT)),
     "listLimits": Told("operating", "What handlers declare, and what was set instead.", record(limits=list[LimitInfo])),
     "setLimit": Told("operating", "For all workers at once.", record(before=described_as("'' for nothing", str))),

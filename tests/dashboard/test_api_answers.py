@@ -166,6 +166,30 @@ async def test_parameters_that_are_unknown_are_named(server, namespace):
         assert reply.json()["detail"] == "unknown parameter 'x': known are none"
 
 
+async def test_resuming_says_what_was_resumed_and_what_remains(server, namespace):
+    await trouble(server, namespace, ["one"])
+    async with api(server, namespace) as clients:
+        operator = clients["operator"]
+
+        async def resumed(**named: Any) -> tuple[list[str], list[str]]:
+            reply = await operator.post("/streams/orders/resume", json=named)
+            assert reply.status_code == 200
+            ended, remaining = reply.json()["resumed"], reply.json()["remaining"]
+            return [each["scope"] for each in ended], [each["scope"] for each in remaining]
+
+        tenant = {"attribute": "tenant", "value": PHONE}
+        await operator.post("/streams/orders/resume", json={})
+        for held in ({"level": 5}, tenant):
+            await operator.post("/streams/orders/pause", json={**held, "reason": f"asked by {PHONE}"})
+        ended, remaining = await resumed()
+        assert (ended, "level=5" in remaining) == ([], True)
+        ended, remaining = await resumed(level=5)
+        assert (ended, "level=5" in remaining) == (["level=5"], False)
+        reply = await operator.post("/streams/orders/resume", json=tenant)
+        assert len(reply.json()["resumed"]) == 1
+        assert PHONE not in reply.text
+
+
 async def test_an_unknown_parameter_is_refused_whatever_the_method(server, namespace):
     async with api(server, namespace) as clients:
         for operation in OPERATIONS:
