@@ -129,7 +129,8 @@ class Tasks:
                 attributes["dedup_id"] = f"{key}/{number}"
             events.append(_event(attributes))
         receipts = await self._pipeline.publish_many(stream_of(request), events)
-        return 201, {"receipts": [receipt._asdict() for receipt in receipts]}
+        is_repeated = all(receipt.duplicate for receipt in receipts)
+        return 200 if is_repeated else 201, {"receipts": [receipt._asdict() for receipt in receipts]}
 
     async def event(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Where one event stands."""

@@ -117,7 +117,9 @@ _TOLD: Mapping[str, Told] = {
         schema_of(Receipt),
     ),
     "publishMany": Told(
-        "events", "All are checked before the first is sent. Receipts are in the order of the events.",
+        "events",
+        "201 when an event of it is stored, 200 when all are duplicates of some that were. All are checked before the"
+        " first is sent. Receipts are in the order of the events.",
         record(receipts=list[Receipt]),
     ),
     "getEvent": Told("events", "By its event id, or by LEVEL|ENTRY-ID. No body.", _STATES),
