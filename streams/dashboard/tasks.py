@@ -336,6 +336,22 @@ def entry_plain(state: EntryState) -> dict[str, Any]:
         "failures",
         "stalls",
     )
-    errors = [{name: shown(value) for name, value in error.items()} for error in state.errors]
+    errors = [_error_plain(error) for error in state.errors]
     told = {"type": shown(state.type), "errors": errors, "meta": dict(shown_meta(state.meta))}
     return {name: getattr(state, name) for name in names} | told
+
+
+def _error_plain(error: Mapping[str, Any]) -> dict[str, Any]:
+    """An error of an attempt record as it may be shown: numbers as they are, texts masked.
+
+    Records come from the server, where other programs can write: what is of another type than it should be is left out.
+    """
+    told: dict[str, Any] = {name: error[name] for name, kind in _ERROR_NUMBERS.items() if type(error.get(name)) in kind}
+    told |= {name: shown(error[name]) for name in _ERROR_TEXTS if isinstance(error.get(name), str)}
+    if isinstance(frames := error.get("traceback"), list):
+        told["traceback"] = [shown(frame) for frame in frames]
+    return told
+
+
+_ERROR_NUMBERS: Mapping[str, tuple[type, ...]] = {"at": (float, int), "attempt": (int,)}
+_ERROR_TEXTS = ("kind", "type", "message", "where", "consumer")

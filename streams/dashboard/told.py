@@ -47,6 +47,23 @@ _NEXT = described_as("the cursor of the page that follows; null at the end", str
 _AWAY = described_as("the shards of a cluster that could not be asked, with what is missing in this answer", list[Away])
 _NOTHING = {"type": "object", "description": "nothing", "additionalProperties": False}
 _COUNT = {"type": "integer", "minimum": 0}
+_ERROR = named(
+    "AttemptError",
+    {
+        "type": "object",
+        "description": "What one attempt ended with; texts are masked.",
+        "properties": {
+            "at": described_as("Unix seconds", float),
+            "attempt": described_as("how many attempts there were by then", int),
+            "kind": described_as("failure, stall (its consumer went silent) or refused (no attempt was made)", str),
+            "type": described_as("class of the exception, or Stalled", str),
+            "message": described_as("what it says, in one line", str),
+            "where": described_as("the innermost place in the program; '' if there is none", str),
+            "consumer": described_as("who tried", str),
+            "traceback": described_as("the innermost eight places, outermost first; of the latest error", list[str]),
+        },
+    },
+)
 _STATE = named(
     "EntryState",
     record(
@@ -62,7 +79,7 @@ _STATE = named(
         consumer=described_as("who holds it, for processing", str),
         failures=described_as("attempts that raised", int),
         stalls=described_as("deliveries whose consumer went silent", int),
-        errors=described_as("the latest errors, oldest first; masked", listed(_TEXTS)),
+        errors=described_as("the latest errors, oldest first; masked", listed(_ERROR)),
         meta=described_as("the metadata, masked", _TEXTS),
     ),
 )

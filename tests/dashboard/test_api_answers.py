@@ -14,10 +14,12 @@ from streams import Pipeline, Settings
 from streams.cli.app import app
 from streams.dashboard import Role, Token, Tokens
 from streams.dashboard.schemas import ATTRIBUTES
+from streams.dashboard.tasks import entry_plain
 from streams.dashboard.tokens import hashed
 from streams.dashboard.told import TAGS, TOLD
 from streams.errors import ConfigurationError
 from streams.event import EventAttributes
+from streams.status import EntryState
 from tests.conftest import eventually
 from tests.dashboard import conftest
 from tests.dashboard.board import trouble
@@ -164,6 +166,24 @@ async def test_parameters_that_are_unknown_are_named(server, namespace):
         assert reply.json()["detail"].startswith("unknown parameter 'tenent': known are after, error,")
         reply = await clients["viewer"].get("/streams?x=1")
         assert reply.json()["detail"] == "unknown parameter 'x': known are none"
+
+
+async def test_the_errors_of_an_event_have_numbers_and_a_list(server, namespace):
+    await trouble(server, namespace, [PHONE])
+    async with api(server, namespace) as clients:
+        for event, kind in (("waits-0 ", "ValueError"), ("dies-0 ", "OSError")):
+            found = await clients["viewer"].get(f"/streams/orders/events/{event}")
+            assert PHONE not in found.text
+            (error,) = found.json()["states"][0]["errors"]
+            assert (error["attempt"], error["kind"], error["type"]) == (1, "failure", kind)
+            assert error["at"] > 1e9
+            assert error["traceback"][-1] == error["where"] != ""
+
+
+def test_an_error_that_another_program_wrote_is_told_as_far_as_it_is_one():
+    strange = {"at": "soon", "attempt": True, "kind": "failure", "message": None, "traceback": "x", "more": PHONE}
+    state = EntryState("orders", "billing", "retrying", errors=[strange])
+    assert entry_plain(state)["errors"] == [{"kind": "failure"}]
 
 
 async def test_resuming_says_what_was_resumed_and_what_remains(server, namespace):
