@@ -271,7 +271,8 @@ class Pipeline(Awaited, Operating):
 
         Args:
             stream: the stream's name.
-            data: an ``Event``, or the body; see ``Producer.publish``.
+            data: an ``Event``, beside which keywords are refused since what describes it stands in the ``Event``
+                itself, or the body; see ``Producer.publish``.
             type: the event's type; required unless ``data`` is an ``Event``.
             attributes: see ``EventAttributes``.
 
@@ -290,7 +291,7 @@ class Pipeline(Awaited, Operating):
     ) -> list[Receipt]:
         """Publish every event of an iterable, in batches; the receipts are in its order.
 
-        The items are ``Event``s, or bodies that share the keywords; ``type`` is that of bodies.
+        The items are ``Event``s, beside which keywords are refused, or bodies, which share the keywords.
 
         Raises:
             StreamsError: as ``Producer.publish_many``.

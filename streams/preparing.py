@@ -21,6 +21,7 @@ _BINARY = (bytes, bytearray, memoryview)
 _NO_PLAIN_BODY = (Event, *_BINARY)
 _OWN = frozenset({"id", "dedup_id", "expires"})
 """Attributes that differ from event to event, so events that have one are prepared each for itself."""
+_TRACE = frozenset({"traceparent", "tracestate"})
 _MOST_SHAPES = 1000
 _PREPARED = partial(tuple.__new__, Prepared)
 """From a tuple of its attributes, without the constructor, which is written in Python."""
@@ -59,7 +60,10 @@ class Preparing:
         """
         if not attributes and kind is not None and not isinstance(data, _NO_PLAIN_BODY):
             return self._like(self._plain(kind), data)
-        return self._event(data if isinstance(data, Event) else Event(kind or _missing_type(), data, **attributes))
+        if isinstance(data, Event):
+            _refuse_keywords(kind, attributes)
+            return self._event(data)
+        return self._event(Event(kind or _missing_type(), data, **attributes))
 
     def all(
         self, items: Sequence[Any], kind: str | None, attributes: EventAttributes
@@ -153,3 +157,17 @@ class Preparing:
 
 def _missing_type() -> str:
     raise ConfigurationError("publish needs type=..., e.g. type='order.created'")
+
+
+def _refuse_keywords(kind: str | None, attributes: EventAttributes) -> None:
+    """An ``Event`` says everything itself; keywords beside it would be lost, a delay or a ``dedup_id`` among them."""
+    meta_of(attributes)  # An unknown name has its own sentence.
+    given = [name for name, value in {"type": kind, **attributes}.items() if value is not None]
+    # Where calls are traced, the producer may have added the trace to the keywords of bodies.
+    names = [name for name in given if name not in _TRACE] or given
+    if names:
+        example = next((name for name in names if name != "type"), "key")
+        raise ConfigurationError(
+            f"{', '.join(f'{name}=' for name in names)} cannot be given beside an Event: what describes an event "
+            f"stands in the Event itself, e.g. Event('order.created', data, {example}=...)"
+        )

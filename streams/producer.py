@@ -110,9 +110,10 @@ class Producer:
         Args:
             data: an ``Event``, or the body: anything JSON, or ``bytes`` as they are.
             type: the event's type; required unless ``data`` is an ``Event``.
-            attributes: see ``EventAttributes``.
+            attributes: see ``EventAttributes``. An ``Event`` has them itself.
 
         Raises:
+            ConfigurationError: keywords stand beside an ``Event``, which would be lost, or a value is refused.
             EventError: the event breaks a limit or the wire format; nothing was sent.
             StreamFull: the stream is at ``max_len``.
             BrokerUnavailable: the server is away; the event was surely not stored.
@@ -153,7 +154,7 @@ class Producer:
         The order within a level is kept.
 
         Args:
-            events: ``Event``s, or bodies that share the keywords.
+            events: ``Event``s without keywords, or bodies that share the keywords.
             type: the type of bodies.
             attributes: see ``EventAttributes``.
 

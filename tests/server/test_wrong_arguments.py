@@ -104,3 +104,41 @@ def test_when_an_event_enters_its_stream_is_a_number_a_span_or_a_moment(pipeline
             pipeline.publish("later", 1, type="t", delay=wrong)
         with pytest.raises(ConfigurationError, match="expires is a number of seconds"):
             pipeline.publish("later", 1, type="t", expires=wrong)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"delay": 60.0},
+        {"dedup_id": "d"},
+        {"priority": 5, "tenant": "acme"},
+        {"key": "k", "headers": {"trial": True}},
+        {"type": "order.created"},
+    ],
+    ids=",".join,
+)
+def test_keywords_beside_an_event_are_refused_and_not_lost(pipeline, keywords):
+    """Without a sentence the event would be stored without its delay, and twice without its ``dedup_id``."""
+    event = Event("order.created", {"id": 2})
+    named = ", ".join(f"{name}=" for name in keywords) + r" cannot be given beside an Event: .* in the Event itself"
+    with pytest.raises(ConfigurationError, match=named):
+        pipeline.publish("orders", event, **keywords)
+    with pytest.raises(ConfigurationError, match=named):
+        pipeline.publish_many("orders", [event, event], **keywords)
+    asynchronous = pipeline.portal.call
+    with pytest.raises(ConfigurationError, match=named):
+        asynchronous(lambda open_: open_.publish("orders", event, **keywords))
+    with pytest.raises(ConfigurationError, match=named):
+        asynchronous(lambda open_: open_.publish_many("orders", iter([event]), **keywords))
+    assert pipeline.status().stream("orders").stored == 1
+
+
+def test_an_event_among_bodies_is_refused_beside_their_keywords(pipeline):
+    with pytest.raises(ConfigurationError, match="delay= cannot be given beside an Event") as caught:
+        pipeline.publish_many("orders", [{"id": 2}, Event("order.created", {"id": 3})], type="t", delay=60.0)
+    assert list(caught.value.outcome.receipts) == [0]
+
+
+def test_an_unknown_keyword_beside_an_event_is_called_unknown(pipeline):
+    with pytest.raises(ConfigurationError, match="no attribute 'delayed'"):
+        pipeline.publish("orders", Event("order.created", {"id": 2}), delayed=60.0)
