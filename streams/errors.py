@@ -55,10 +55,12 @@ class StreamsError(Exception):
     Attributes:
         retryable: whether the same call may succeed later without anybody changing anything.
         outcome: what became of each item, where ``publish_many`` or ``publish_batches`` raised this; None elsewhere.
+        is_logged: whether the log has a line of it already, since a worker ended by it.
     """
 
     retryable: ClassVar[bool] = False
     outcome: BatchOutcome | None = None
+    is_logged: bool = False
 
 
 class ConfigurationError(StreamsError, ValueError):

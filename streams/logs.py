@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from streams.current import current_facts
+from streams.errors import StreamsError
 from streams.exception_text import NOWHERE, Setting, message_of, traceback_of, where_of
 from streams.masking import masked, one_line
 
@@ -26,6 +27,8 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
 }
 _EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt", "trace_id", "span_id")
 _SAFE_FACTS = frozenset({"stream", "group", "entry", "attempt", "trace_id", "span_id"})
+
+_AFTER_END = "it handles nothing until it is run again"
 
 _LONGEST_FACT = 500
 _LONGEST_MESSAGE = 1000
@@ -112,6 +115,16 @@ def failure_facts(error: BaseException, setting: Setting = NOWHERE) -> dict[str,
     if lines := tracebacks.of(error, setting):
         facts[_TRACEBACK] = lines
     return facts
+
+
+def tell_end(logger: logging.Logger, error: Exception) -> None:
+    """Say in one line that a worker has ended by an exception; nobody may await it, e.g. as a task of a web app."""
+    facts = failure_facts(error)
+    said = f"{facts['error']}: {facts.pop('error_message')}"
+    if isinstance(error, StreamsError):
+        said, error.is_logged = str(error), True
+        facts.pop(_TRACEBACK, None)  # Its sentence says what to do.
+    logger.error("the worker ends: %s", said, extra={**facts, "next": _AFTER_END})
 
 
 def _of_environment() -> bool | None:

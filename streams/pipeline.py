@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+import logging
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
@@ -20,7 +21,7 @@ from streams.fallback import accept_memory
 from streams.handlers import HandlerFunction
 from streams.health import served
 from streams.keys import Keys, checked_name
-from streams.logs import be_heard, set_up_if_silent, tracebacks
+from streams.logs import be_heard, set_up_if_silent, tell_end, tracebacks
 from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
@@ -36,6 +37,8 @@ from streams.service import Service
 from streams.settings import Settings, Wait
 from streams.spans import Seconds
 from streams.upcasters import Upcasters
+
+logger = logging.getLogger("streams.worker")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -310,15 +313,25 @@ class Pipeline(Awaited, Operating):
             AccessDenied: the credentials or permissions do not suffice.
             BrokerUnavailable: the server cannot be reached at the start, and ``settings.wait`` is ``never``. Any other
                 outage is waited out: the worker is alive and not ready meanwhile.
+            Exception: a middleware cannot start. Whatever is raised is logged as well, in one line: where ``run`` is a
+                task of another program, that may await it late or never.
         """
-        if not self._registry:
-            raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
-        native.refuse_greenlets()
         settings = self.settings
         be_heard()
         set_up_if_silent(settings.log, settings.log_level)
         if settings.log_tracebacks is not None:
             tracebacks.wanted = settings.log_tracebacks
+        try:
+            await self._run(signals)
+        except Exception as error:
+            tell_end(logger, error)
+            raise
+
+    async def _run(self, signals: bool) -> None:  # noqa: FBT001 - of this class
+        if not self._registry:
+            raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
+        native.refuse_greenlets()
+        settings = self.settings
         await self._open(settings.wait)
         try:
             self._service = service = self.service(self.plans)

@@ -200,8 +200,9 @@ def _run_supervised(line: Lifeline, target: str, own: dict[str, Any], logging_: 
 
 def _told(error: StreamsError) -> int:
     # By now the log is what is read, so the end is told there, in its form.
-    logs.be_heard()
-    logger.error("the worker ends: %s", error)
+    if not error.is_logged:
+        logs.be_heard()
+        logs.tell_end(logger, error)
     return int(exit_code(error))
 
 

@@ -1,0 +1,94 @@
+"""How ``pipeline.run`` begins and ends where it is a task of another program, e.g. of a web app."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from streams import ConfigurationError, Event, Pipeline, Settings
+from streams.middleware import Middleware, Place
+from tests.conftest import eventually
+
+pytestmark = pytest.mark.in_turn
+
+
+async def handle(event: Event) -> None:
+    del event
+
+
+@pytest.fixture
+def pipeline(server, namespace):
+    pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
+    pipeline.handler("orders", group="billing")(handle)
+    return pipeline
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def serves(pipeline: Pipeline) -> None:
+    """Wait until a worker has handled something."""
+    await pipeline.publish("orders", 1, type="t")
+
+    async def is_done() -> bool:
+        return (await pipeline.status().stream("orders")).stored == 0
+
+    await eventually(is_done, what="a worker that serves")
+
+
+class Broken(Middleware):
+    """A pool that cannot be opened."""
+
+    async def start(self, place: Place) -> None:
+        del place
+        raise RuntimeError("no route to the database")
+
+
+# --- an end by an exception
+
+
+async def test_a_worker_that_nobody_awaits_says_that_it_has_ended(pipeline, caplog):
+    pipeline.middleware[:] = [Broken()]
+    async with pipeline:
+        worker = asyncio.create_task(pipeline.run(signals=False))
+        await asyncio.wait([worker])
+        (line,) = told(caplog)
+    assert line.getMessage() == "the worker ends: RuntimeError: no route to the database"
+    assert line.error == "RuntimeError"
+    assert "test_run.py" in line.error_at
+    assert line.next == "it handles nothing until it is run again"
+    with pytest.raises(RuntimeError):
+        worker.result()
+
+
+async def test_a_declaration_that_the_server_refuses_is_told(pipeline, server, namespace, caplog):
+    other = Pipeline(settings=Settings(url=server.url, namespace=namespace))
+    other.handler("orders", group="shipping")(handle)
+    async with pipeline, other:
+        first = asyncio.create_task(pipeline.run(signals=False))
+        await serves(pipeline)
+        second = asyncio.create_task(other.run(signals=False))
+        await asyncio.wait([second], timeout=10)
+        pipeline.stop()
+        await first
+    (line,) = told(caplog)
+    assert line.getMessage() == f"the worker ends: {second.exception()}"
+    assert "cannot join stream" in line.getMessage()
+
+
+async def test_a_pipeline_without_handlers_says_so_in_the_log(server, caplog):
+    with pytest.raises(ConfigurationError):
+        await Pipeline(server.url).run()
+    assert [line.getMessage()[:40] for line in told(caplog)] == ["the worker ends: this pipeline has no ha"]
+
+
+async def test_an_end_by_order_or_by_cancellation_is_no_error(pipeline, caplog):
+    async with pipeline:
+        worker = asyncio.create_task(pipeline.run(signals=False))
+        await serves(pipeline)
+        worker.cancel()
+        await asyncio.wait([worker])
+    assert told(caplog) == []
