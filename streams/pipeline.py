@@ -7,7 +7,8 @@ import contextlib
 import copy
 import dataclasses
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+import weakref
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
 from streams import native
@@ -33,12 +34,17 @@ from streams.priority import checked_wait, checked_weights
 from streams.producer import Producer, ProducerOptions
 from streams.receipt import Receipt
 from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
+from streams.running import Run
 from streams.service import Service
 from streams.settings import Settings, Wait
 from streams.spans import Seconds
 from streams.upcasters import Upcasters
 
 logger = logging.getLogger("streams.worker")
+_TWICE = (
+    "this pipeline is run already, and goes on: one run() at a time. For more events at once raise concurrency=, or "
+    "start another process"
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,6 +98,7 @@ class Pipeline(Awaited, Operating):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._service: Service | None = None
+        self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
 
     def twin(self) -> Self:
         """A pipeline with the same declarations, later ones included, and connections of its own.
@@ -301,50 +308,70 @@ class Pipeline(Awaited, Operating):
         """
         return await self.producer(stream).publish_many(events, type=type, **attributes)
 
-    async def run(self, *, signals: bool = True) -> None:
+    def run(self, *, signals: bool = True) -> Coroutine[Any, Any, None]:
         """Run every declared group: consumers, reclaimers, schedulers; until ``stop``, SIGTERM, SIGINT or SIGHUP.
+
+        To be awaited, or given to ``asyncio.create_task``. ``stop`` counts from the call on.
 
         Args:
             signals: whether these signals end it; whatever handled them before is told as well. False: only ``stop``
                 does, for a worker inside of a program that has the signals, e.g. a web server.
 
         Raises:
-            ConfigurationError: no handler is declared, or the health address is taken.
+            ConfigurationError: no handler is declared, the health address is taken, or the pipeline is run already.
             AccessDenied: the credentials or permissions do not suffice.
             BrokerUnavailable: the server cannot be reached at the start, and ``settings.wait`` is ``never``. Any other
                 outage is waited out: the worker is alive and not ready meanwhile.
             Exception: a middleware cannot start. Whatever is raised is logged as well, in one line: where ``run`` is a
                 task of another program, that may await it late or never.
         """
+        # Not a coroutine function: a task that was made of it may be stopped before it begins.
+        run = Run()
+        self._runs.add(run)
+        return self._told(run, signals)
+
+    async def _told(self, run: Run, signals: bool) -> None:  # noqa: FBT001 - of this class
         settings = self.settings
         be_heard()
         set_up_if_silent(settings.log, settings.log_level)
         if settings.log_tracebacks is not None:
             tracebacks.wanted = settings.log_tracebacks
+        if any(other.is_begun for other in self._runs):
+            self._runs.discard(run)
+            logger.error(_TWICE)
+            raise ConfigurationError(_TWICE)
+        run.is_begun = True
         try:
-            await self._run(signals)
+            await self._run(run, signals)
         except Exception as error:
             tell_end(logger, error)
             raise
+        finally:
+            self._runs.discard(run)
 
-    async def _run(self, signals: bool) -> None:  # noqa: FBT001 - of this class
+    async def _run(self, run: Run, signals: bool) -> None:  # noqa: FBT001 - of this class
         if not self._registry:
             raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
         native.refuse_greenlets()
+        if run.is_stopped:
+            logger.info("stopped before it began")
+            return
         settings = self.settings
         await self._open(settings.wait)
         try:
-            self._service = service = self.service(self.plans)
-            async with served(settings.health, self.broker, lambda: service.vitals):
-                await service.run(signals=signals)
+            service = self.service(self.plans)
+            if run.serve(service):
+                self._service = service
+                async with served(settings.health, self.broker, lambda: service.vitals):
+                    await service.run(signals=signals)
         finally:
             self._service = None
             await self.__aexit__()
 
     def stop(self) -> None:
-        """Let ``run`` end in order; called again: now. Does nothing when it does not run."""
-        if self._service is not None:
-            self._service.stop()
+        """Let ``run`` end in order; called again: now. Does nothing when it neither runs nor is scheduled to."""
+        for run in list(self._runs):
+            run.stop()
 
     def service(self, plans: Sequence[GroupPlan], *, name: str = "") -> Service:
         """The roles that ``run`` runs, for who runs them otherwise; ``name`` is the worker's, made up if empty."""

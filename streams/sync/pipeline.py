@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Self, TypeVar, Unpack
 
 from streams import pipeline as asynchronous
@@ -211,18 +211,23 @@ class Pipeline(Blocking):
     def run(self, *, signals: bool = True) -> None:
         """Run every declared group until ``stop`` or SIGTERM or SIGINT; see ``streams.Pipeline.run``."""
         refuse_in_event_loop(even_in_notebook=True)
-        asyncio.run(self._run(signals))
+        asyncio.run(self._run(self.asynchronous.run(signals=signals)))
 
     def stop(self) -> None:
         """Let ``run`` end in order; called again: now. May be called by any thread."""
         loop = self._running
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # It has ended in the meantime.
-                loop.call_soon_threadsafe(self.asynchronous.stop)
+        if loop is None:
+            self.asynchronous.stop()  # A thread may be about to run it.
+            return
+        with contextlib.suppress(RuntimeError):  # It has ended in the meantime.
+            loop.call_soon_threadsafe(self.asynchronous.stop)
 
-    async def _run(self, signals: bool) -> None:  # noqa: FBT001 - of this class
-        self._running = asyncio.get_running_loop()
+    async def _run(self, running: Coroutine[Any, Any, None]) -> None:
+        own = asyncio.get_running_loop()
+        if self._running is None:  # Else a second run, which is refused: the first one can still be stopped.
+            self._running = own
         try:
-            await self.asynchronous.run(signals=signals)
+            await running
         finally:
-            self._running = None
+            if self._running is own:
+                self._running = None

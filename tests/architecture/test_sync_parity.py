@@ -60,6 +60,7 @@ def blocking(annotation: Any) -> str:
     """How the blocking form spells an annotation."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
     text = re.sub(r" \| AsyncIterable\[[^\[\]]*\]", "", text)
+    text = re.sub(r"^Coroutine\[Any, Any, (.*)\]$", r"\1", text)
     return text.replace("AsyncIterator", "Iterator").replace("AsyncGenerator", "Generator")
 
 

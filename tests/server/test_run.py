@@ -9,6 +9,7 @@ import pytest
 
 from streams import ConfigurationError, Event, Pipeline, Settings
 from streams.middleware import Middleware, Place
+from streams.sync import Pipeline as Blocking
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -92,3 +93,66 @@ async def test_an_end_by_order_or_by_cancellation_is_no_error(pipeline, caplog):
         worker.cancel()
         await asyncio.wait([worker])
     assert told(caplog) == []
+
+
+# --- an order to stop before the beginning
+
+
+async def test_a_run_that_is_stopped_before_it_begins_ends_at_once(pipeline):
+    async with pipeline:
+        await pipeline.publish("orders", 1, type="t")
+        worker = asyncio.create_task(pipeline.run(signals=False))
+        pipeline.stop()
+        await asyncio.wait_for(worker, 10)
+        assert (await pipeline.status().stream("orders")).stored == 1
+
+
+async def test_a_run_that_is_stopped_while_it_opens_ends(pipeline):
+    worker = asyncio.create_task(pipeline.run(signals=False))
+    await asyncio.sleep(0)
+    assert not pipeline.is_open
+    pipeline.stop()
+    await asyncio.wait_for(worker, 10)
+
+
+async def test_an_order_to_stop_holds_for_no_later_run(pipeline):
+    async with pipeline:
+        pipeline.stop()
+        given_up = pipeline.run(signals=False)
+        pipeline.stop()
+        given_up.close()
+        del given_up
+        worker = asyncio.create_task(pipeline.run(signals=False))
+        await serves(pipeline)
+        pipeline.stop()
+        await worker
+
+
+async def test_a_second_run_is_refused_and_the_first_goes_on(pipeline, caplog):
+    async with pipeline:
+        first = asyncio.create_task(pipeline.run(signals=False))
+        await serves(pipeline)
+        with pytest.raises(ConfigurationError, match=r"run already, and goes on: one run\(\) at a time"):
+            await pipeline.run(signals=False)
+        assert len(told(caplog)) == 1
+        await serves(pipeline)
+        pipeline.stop()
+        await asyncio.wait_for(first, 10)
+
+
+def test_the_blocking_form_refuses_a_second_run_and_can_still_stop_the_first(server, namespace):
+    ends: list[BaseException] = []
+    with Blocking(settings=Settings(url=server.url, namespace=namespace)) as pipeline:
+
+        @pipeline.handler("orders", group="billing")
+        def second(event: Event) -> None:
+            del event
+            try:
+                pipeline.run(signals=False)
+            except ConfigurationError as error:
+                ends.append(error)
+            pipeline.stop()
+
+        pipeline.publish("orders", 1, type="t")
+        pipeline.run(signals=False)
+    assert ["one run() at a time" in str(end) for end in ends] == [True]
