@@ -12,14 +12,14 @@
 -- ARGV[2]  the waiting consumer
 -- ARGV[3]  the parking consumer
 -- ARGV[4 ..]  the levels
--- Returns  1 if there may be more, of which nothing is lined up any more: to be called again; else 0
+-- Returns  {how many were given back, 1 if there may be more, of which nothing is lined up any more: to be called again}
 
 -- include: admissions.inc.lua
 
 local MOST = 10000
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
-local more = 0
+local back, more = 0, 0
 for i = 4, #ARGV do
   local at = 6 + 3 * (i - 4)
   local rows = redis.call('XPENDING', KEYS[at], ARGV[1], '-', '+', MOST, ARGV[2])
@@ -29,9 +29,10 @@ for i = 4, #ARGV do
     redis.call('ZADD', KEYS[4], now, ARGV[i] .. '|' .. row[1])
     put_off(KEYS[5], KEYS[4], ARGV[i] .. '|' .. row[1])
   end
+  back = back + #rows
   redis.call('UNLINK', KEYS[at + 1], KEYS[at + 2])
 end
 redis.call('UNLINK', KEYS[2], KEYS[3])
 -- Last: while they are there, somebody who was interrupted begins anew.
 if more == 0 then redis.call('UNLINK', KEYS[1]) end
-return more
+return {back, more}

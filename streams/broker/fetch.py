@@ -194,11 +194,14 @@ class Fetching:
                 key = self._keys.leases(self._group)
                 await self._link.call(*_ANNOUNCE.command((key,), self._consumer, self._lease, kept))
 
-    async def _dissolve(self) -> None:
-        """Give back what is lined up by key: this group is not (any more), so nobody would take it."""
+    async def _dissolve(self) -> int:
+        """Give back what is lined up by key: this group is not (any more), so nobody would take it.
+
+        Returns how many.
+        """
         keys, group = self._keys, self._group
         if not await self._link.call("EXISTS", keys.rules(group)):
-            return
+            return 0
         rows = (keys.rules(group), keys.heads(group), keys.behind(group), keys.retry(group), keys.admissions(group))
         places = (
             key
@@ -206,8 +209,11 @@ class Fetching:
             for key in (keys.level(level), keys.lane(group, level), keys.ring(group, level))
         )
         command = _DISSOLVE.command((*rows, *places), group, WAITING, PARKED, *self._levels)
-        while await self._link.call(*command):
-            pass
+        given, more = 0, 1
+        while more:
+            back, more = await self._link.call(*command)
+            given += back
+        return given
 
     @property
     def open_levels(self) -> tuple[int, ...]:
@@ -318,6 +324,7 @@ class Fetching:
             self._keys.attempts(self._group),
             self._keys.paused(),
             self._keys.admissions(self._group),
+            self._keys.rules(self._group),
             *self._streams,
         )
         planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True)) if turns and self._open else {}
@@ -336,8 +343,10 @@ class Fetching:
             *(part for level, since in per_level for part in (level, since, planned.get(level, 0))),
         )
         reply = await self._link.call(*command)
-        now, next_due, vanished, entries, paused, since, scopes, more, odd, late, fresh, suspect = reply
+        now, next_due, vanished, entries, paused, since, scopes, more, odd, late, fresh, suspect, lined_up = reply
         self._clock.observe(now)
+        if lined_up and await self._dissolve():
+            next_due = now  # A worker of before lined them up, and they would wait for its next turn or for its end.
         if not alone:
             self._due_from = since or self._from_the_beginning()
         deliveries = [

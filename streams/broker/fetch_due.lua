@@ -10,7 +10,8 @@
 -- KEYS[2]  attempts hash of the group
 -- KEYS[3]  hash of what is paused
 -- KEYS[4]  admissions hash of the group
--- KEYS[5 ..]  streams of the levels, highest first
+-- KEYS[5]  rules hash of the group
+-- KEYS[6 ..]  streams of the levels, highest first
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3]  the parking consumer
@@ -27,12 +28,12 @@
 --           {paused level, ...}, {ms from which on to look the next time: of each level},
 --           {scope of a pause by attribute, ...}, 1 if there are due rows that were not looked at,
 --           whose is the next odd place, how many were overdue, how many were new, level|id of a suspect that is due and
---           was left or ''}
+--           was left or '', 1 if workers of another declaration line up here by key}
 
 local key_of = {retry = KEYS[1], attempts = KEYS[2], paused = KEYS[3], admissions = KEYS[4]}
 local level_at, places, froms, taken = {}, {}, {}, {}
 for i = 1, (#ARGV - 9) / 3 do
-  local level, k = ARGV[3 * i + 7], 4 + i
+  local level, k = ARGV[3 * i + 7], 5 + i
   level_at[i], froms[i], places[i] = level, tonumber(ARGV[3 * i + 8]), tonumber(ARGV[3 * i + 9])
   key_of[level] = KEYS[k]
 end
@@ -80,11 +81,11 @@ end
 if read_pauses(who.group, froms) == 0 then
   local time = redis.call('TIME')
   local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  return {now, -1, 0, {}, paused, {}, scopes, 0, who.turn, 0, 0, ''}
+  return {now, -1, 0, {}, paused, {}, scopes, 0, who.turn, 0, 0, '', 0}
 end
 if ARGV[9] ~= '' then
   take_alone(ARGV[9], who, admits)
-  return {due.now, -1, due.vanished, taken, paused, {}, scopes, 0, who.turn, 0, 0, ''}
+  return {due.now, -1, due.vanished, taken, paused, {}, scopes, 0, who.turn, 0, 0, '', 0}
 end
 look(math.max(limit, 50))
 if who.turn < 0 then
@@ -101,4 +102,4 @@ elseif limit > 0 and any_due() then
   end
 end
 local next_due, on, more = leave()
-return {due.now, next_due, due.vanished, taken, paused, on, scopes, more, who.turn, late, fresh, due.suspect or ''}
+return {due.now, next_due, due.vanished, taken, paused, on, scopes, more, who.turn, late, fresh, due.suspect or '', redis.call('EXISTS', KEYS[5])}

@@ -174,8 +174,9 @@ class FetchingByKey(Fetching):
         self._ways.learn(ways)
         return str(before, "utf-8")
 
-    async def _dissolve(self) -> None:
+    async def _dissolve(self) -> int:
         """What is lined up stays so."""
+        return 0
 
     async def take(self, limit: int) -> list[Delivery]:
         """Line up what is new, and take at most ``limit`` of what is next; never blocks."""

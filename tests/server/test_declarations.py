@@ -20,6 +20,7 @@ from streams import (
     Lanes,
     Levels,
     Limit,
+    Pauses,
     Producer,
     ProducerOptions,
     Reject,
@@ -425,15 +426,33 @@ async def test_what_a_worker_of_before_lines_up_while_all_of_it_is_given_back_is
                 await before.take(0)
             return reply
 
+        async def nothing():
+            return 0
+
         after._link.call = beside
         await after.hand_back_unknown([])
         after._link.call = call
+        after._dissolve = nothing  # Else its look gives back what was lined up last, too.
         mine = (await after.take_due(99, 0)).deliveries
         theirs = await before.take(99)
         assert mine
         assert theirs
         assert not {one.entry_id for one in mine} & {one.entry_id for one in theirs}
     await after.close()
+
+
+async def test_what_a_worker_of_before_lines_up_at_last_starts_at_once(broker):
+    """It is killed then, and the worker that does not line up has looked for such rows when it began."""
+    books, pauses = Books(), Pauses(broker, "s")
+    async with consuming(broker, books, Lanes(), lease=600.0) as consumer:
+        await eventually(lambda: consumer._fetcher.read_at, what="its first look")
+        await pauses.pause()  # Else it reads what is to be lined up.
+        await eventually(lambda: consumer.paused, what="the pause to be seen")
+        async with reading(broker, Ways(FAIR)) as before:
+            await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish_many(events(9))
+            await before.take(0)
+        await pauses.resume()
+        await eventually(lambda: len(books.done) == 9, what="all of them")
 
 
 async def test_what_is_taken_over_while_a_worker_stops_is_given_back(broker):
