@@ -378,14 +378,16 @@ class Fetching:
         await self._dissolve()
         return back
 
-    async def leave(self, held: Iterable[tuple[int, str]]) -> None:
+    async def leave(self, held: Iterable[tuple[int, str]] | None = None) -> None:
         """Take the consumer off its group, wherever nothing is pending with it. One command, as a rule.
 
-        What is pending with it and not ``held`` came with an answer that nobody waited for any more, as everything ends
-        at once. It is given back first: left alone it would wait for its lease, and count as stalled.
+        Args:
+            held: what it knows of. What else is pending with it came with an answer that nobody waited for any more,
+                as everything ends at once. It is given back first: left alone it would wait for its lease, and count
+                as stalled. None: what is pending stays.
         """
         me = (self._link, self._keys.leases(self._group), self._streams, self._group, self._consumer)
-        if await leave(*me):
+        if await leave(*me) and held is not None:
             with contextlib.suppress(BrokerError, TimeoutError):
                 async with asyncio.timeout(PATIENCE):
                     if await self.hand_back_unknown(held):
