@@ -119,11 +119,12 @@ def failure_facts(error: BaseException, setting: Setting = NOWHERE) -> dict[str,
 
 def tell_end(logger: logging.Logger, error: Exception) -> None:
     """Say in one line that a worker has ended by an exception; nobody may await it, e.g. as a task of a web app."""
+    if isinstance(error, StreamsError):
+        error.is_logged = True
+        logger.error("the worker ends: %s", error)  # Its sentence says what to do.
+        return
     facts = failure_facts(error)
     said = f"{facts['error']}: {facts.pop('error_message')}"
-    if isinstance(error, StreamsError):
-        said, error.is_logged = str(error), True
-        facts.pop(_TRACEBACK, None)  # Its sentence says what to do.
     logger.error("the worker ends: %s", said, extra={**facts, "next": _AFTER_END})
 
 

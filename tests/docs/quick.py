@@ -74,7 +74,7 @@ def _be_the_command(caller: socket.socket) -> None:
         os.environ.update(given["environment"])
         sys.argv = ["streams", *given["arguments"]]
         for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(write_through=True)
+            stream.reconfigure(line_buffering=True)  # As ``player`` says to the others.
         from streams.cli import main
 
         try:
