@@ -95,7 +95,13 @@ async def test_a_node_that_is_demoted_says_so_at_once(how: str) -> None:
             await idle(broker, live)
             before = servers.of(STREAM)
             await asyncio.to_thread(servers.failover, STREAM, how)
-            await everybody_follows(broker, live, await promoted(servers, before))
+            try:
+                after = await promoted(servers, before)
+            except AssertionError:
+                # A server gives a planned failover up when the two do not come to the same offset within five seconds.
+                await asyncio.to_thread(servers.failover, STREAM, how)
+                after = await promoted(servers, before)
+            await everybody_follows(broker, live, after)
     finally:
         servers.close()
 

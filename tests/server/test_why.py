@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 
 from streams import (
@@ -347,12 +348,14 @@ async def test_a_worker_that_may_have_been_killed_is_no_defect(broker):
     for level in LEVELS.descending:
         await broker.control.call("XGROUP", "DELCONSUMER", broker.keys("s").level(level), "g", "w")
     seconds, _ = await broker.control.call("TIME")
-    await speak(broker, at=int(seconds) - 20)
+    row = orjson.dumps(SPEAKING | {"at": int(seconds) - 20})
+    await broker.control.call("HSET", broker.keys("s").workers("g"), "w", row)
     (event,) = await publish(broker)
     reason = await ask(broker, event, patience=0.0)
     assert (reason.state, reason.facts.get("worker")) == ("no-worker", "w")
     assert "it may have ended" in reason.sentence
-    await speak(broker, at=int(seconds) + 2)
+    row = orjson.dumps(SPEAKING | {"at": int(seconds) + 20})
+    await broker.control.call("HSET", broker.keys("s").workers("g"), "w", row)
     assert (await ask(broker, event, patience=0.0)).state == "none"
 
 
