@@ -7,37 +7,25 @@ often each feature, reason and end was reached, and fails where one never was.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from tests import seeds as seeds_of
 from tests.composition import clock, workers
 from tests.composition.books import Books
 from tests.composition.reached import OFTEN
 from tests.composition.run import Run
 
 pytestmark = pytest.mark.one_server
-_ONE = os.environ.get("STREAMS_TEST_SEED")
-_COUNT = int(os.environ.get("STREAMS_TEST_SEEDS", "100"))
-_PART = 50
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("streams")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    yield
-    logger.setLevel(before)
-
-
-def parts() -> list[range]:
-    if _ONE:
-        return [range(int(_ONE), int(_ONE) + 1)]
-    return [range(at, min(at + _PART, _COUNT)) for at in range(0, _COUNT, _PART)]
+    with seeds_of.quiet():
+        yield
 
 
 def told(seed: int, url: str) -> Books:
@@ -47,7 +35,7 @@ def told(seed: int, url: str) -> Books:
 def play(seed: int, url: str) -> Counter[str]:
     """Play one seed; fails with its story where anything was wrong."""
     books = told(seed, url)
-    if _ONE:
+    if seeds_of.ONE:
         print(*books.story, sep="\n")
     story = "\n".join(books.story[-80:])
     replay = f"STREAMS_TEST_SEED={seed} pytest -n0 -s tests/composition"
@@ -55,14 +43,14 @@ def play(seed: int, url: str) -> Counter[str]:
     return books.seen
 
 
-@pytest.mark.parametrize("seeds", parts(), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+@pytest.mark.parametrize("seeds", seeds_of.parts(100), ids=seeds_of.name_of)
 def test_whatever_has_no_reason_to_wait_starts(seeds: range, server, monkeypatch: pytest.MonkeyPatch):
     clock.install(monkeypatch)
     workers.install(monkeypatch)
     seen: Counter[str] = Counter()
     for seed in seeds:
         seen += play(seed, server.url)
-    if len(seeds) == _PART:
+    if len(seeds) == seeds_of.PART:
         assert [name for name in OFTEN if not seen[name]] == [], "no seed came to these"
 
 

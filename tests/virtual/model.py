@@ -6,7 +6,7 @@ Every method is one script or command: it runs to its end with nothing in betwee
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from streams.broker.fetch import Delivery, DueReply
@@ -203,41 +203,39 @@ class Model:
 
     def sweep(self, lease: float) -> list[Entry]:
         """What a reclaimer does, in one step: stalled entries wait for a retry, and their records say so."""
-        stalled = []
-        for place, held in list(self.pending.items()):
-            if held.owner == PARKED or self.now() - held.since < lease:
-                continue
-            if place not in self.stored:
-                self._forget(place)
-                continue
-            record = AttemptRecord.from_json(self.records.get(place, b""))
-            record.add("stall", {"consumer": held.owner}, at=round(self.now(), 3))
-            self.records[place] = record.to_json()
-            self._park(place, 0)
-            stalled.append(place)
-        return stalled
+        found = list(self._stalled(lease))
+        for place, _, record in found:
+            self._wait(place, record)
+        return [place for place, _, _ in found]
 
     def sweep_by(self, retry: Retry, lease: float) -> list[tuple[Entry, str]]:
         """What the reclaimer of workers does, who know the policy: who stalled, and from whom."""
-        stalled = []
-        for place, held in list(self.pending.items()):
-            if held.owner == PARKED or self.now() - held.since < lease:
-                continue
-            if place not in self.stored:
-                self._forget(place)
-                continue
-            record = AttemptRecord.from_json(self.records.get(place, b""))
-            record.add("stall", {"consumer": held.owner}, at=round(self.now(), 3))
+        found = list(self._stalled(lease))
+        for place, _, record in found:
             decision = retry.after_stall(record)
-            stalled.append((place, held.owner))
             if isinstance(decision, Bury):
                 self._forget(place)
                 del self.stored[place]
                 self.dead[place] = decision.reason
             else:
-                self.records[place] = record.to_json()
-                self._park(place, 0)
-        return stalled
+                self._wait(place, record)
+        return [(place, owner) for place, owner, _ in found]
+
+    def _stalled(self, lease: float) -> Iterator[tuple[Entry, str, AttemptRecord]]:
+        """Entries whose lease is over, with whom, and their records with this stall; deleted ones are forgotten."""
+        for place, held in list(self.pending.items()):
+            if held.owner == PARKED or self.now() - held.since < lease:
+                continue
+            if place not in self.stored:
+                self._forget(place)
+                continue
+            record = AttemptRecord.from_json(self.records.get(place, b""))
+            record.add("stall", {"consumer": held.owner}, at=round(self.now(), 3))
+            yield place, held.owner, record
+
+    def _wait(self, place: Entry, record: AttemptRecord) -> None:
+        self.records[place] = record.to_json()
+        self._park(place, 0)
 
     def cancel(self, place: Entry) -> bool:
         """What waits is gone; what runs is not."""

@@ -7,8 +7,6 @@ for the price of a few there. ``STREAMS_TEST_SEED=17`` plays one, with its story
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -23,13 +21,11 @@ from streams.handlers import Route
 from streams.keys import PARKED
 from streams.priority import Levels
 from streams.retry import AttemptRecord, Retry
+from tests import seeds as seeds_of
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry
 from tests.virtual.world import LEVELS, World, play
 
-_ONE = os.environ.get("STREAMS_TEST_SEED")
-_COUNT = int(os.environ.get("STREAMS_TEST_SEEDS", "300"))
-_PART = 100
 LEASE = 10.0
 _DO = (
     *[("ok",)] * 5,
@@ -311,28 +307,19 @@ class Composition:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("streams")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    yield
-    logger.setLevel(before)
+    with seeds_of.quiet():
+        yield
 
 
-def parts() -> list[range]:
-    if _ONE:
-        return [range(int(_ONE), int(_ONE) + 1)]
-    return [range(at, min(at + _PART, _COUNT)) for at in range(0, _COUNT, _PART)]
-
-
-@pytest.mark.parametrize("seeds", parts(), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+@pytest.mark.parametrize("seeds", seeds_of.parts(300), ids=seeds_of.name_of)
 def test_whatever_has_no_reason_to_wait_starts(seeds: range, monkeypatch: pytest.MonkeyPatch):
     seen: Counter[str] = Counter()
     for seed in seeds:
         world = play(seed, monkeypatch, lambda seed, loop: Composition(seed, loop, seen).run())
-        if _ONE:
+        if seeds_of.ONE:
             print(*world.history, sep="\n")
         story = "\n".join(world.history[-60:])
         replay = f"STREAMS_TEST_SEED={seed} pytest -n0 -s tests/virtual/test_composition.py"
         assert not world.wrong, f"seed {seed}: {world.wrong}\nreplay: {replay}\nits end:\n{story}"
-    if len(seeds) == _PART:
+    if len(seeds) == seeds_of.PART:
         assert {name for name in REACHED if not seen[name]} == set(), "no seed came to these"

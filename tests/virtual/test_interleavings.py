@@ -5,39 +5,25 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests import seeds as seeds_of
 from tests.virtual.world import play
-
-_ONE = os.environ.get("STREAMS_TEST_SEED")
-_COUNT = int(os.environ.get("STREAMS_TEST_SEEDS", "300"))
-_PART = 50
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("streams")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    yield
-    logger.setLevel(before)
+    with seeds_of.quiet():
+        yield
 
 
-def parts() -> list[range]:
-    if _ONE:
-        return [range(int(_ONE), int(_ONE) + 1)]
-    return [range(at, min(at + _PART, _COUNT)) for at in range(0, _COUNT, _PART)]
-
-
-@pytest.mark.parametrize("seeds", parts(), ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+@pytest.mark.parametrize("seeds", seeds_of.parts(300), ids=seeds_of.name_of)
 def test_whatever_the_order_nothing_is_lost_and_nothing_runs_twice(seeds: range, monkeypatch: pytest.MonkeyPatch):
     for seed in seeds:
         world = play(seed, monkeypatch)
-        if _ONE:
+        if seeds_of.ONE:
             print(*world.history, sep="\n")
         story = "\n".join(world.history[-60:])
         replay = f"STREAMS_TEST_SEED={seed} pytest -s tests/virtual/test_interleavings.py"
