@@ -36,9 +36,9 @@ class Kind(StrEnum):
     BUSY = "busy"
     """There is no handler for it: it is given back."""
     LOST = "lost"
-    """Somebody else has it by now."""
+    """Another consumer has it by now."""
     GONE = "gone"
-    """Somebody deleted it."""
+    """It was deleted meanwhile."""
 
 
 WAITS = frozenset({Kind.PAUSED, Kind.BREAKER, Kind.RATE, Kind.SLOT})

@@ -22,7 +22,7 @@ HELP = (
     " or admin), and [tokens.NAME] tables for programs; with tokens alone there are no pages. STREAMS_DASHBOARD_SECRET"
     " keeps people logged in when it is started again, and over several processes. With --proxy a proxy before it says"
     " who is logged in, in the headers X-Forwarded-User and X-Forwarded-Groups: it must take these out of what browsers"
-    " send. Somebody with groups of several roles does not get in, as a proxy that appends makes such lists, too; with"
+    " send. A person with groups of several roles does not get in, as a proxy that appends makes such lists, too; with"
     " --proxy-groups highest their highest role counts."
     + examples(
         "streams dashboard --url redis://localhost:6379/0",

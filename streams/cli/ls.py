@@ -121,7 +121,7 @@ def nobody_reads(row: StreamRow) -> str:
     levels = sorted({level.level for group in row.groups for level in group.levels})
     todo = f"publish on {', '.join(map(str, levels))}" if levels else "publish on a level that is declared"
     wanted = ",".join(map(str, sorted({*levels, *row.undeclared})))
-    return f"nobody reads: {row.stream}, {there}; {todo}, or start the workers with STREAMS_LEVELS={wanted}"
+    return f"no worker reads: {row.stream}, {there}; {todo}, or start the workers with STREAMS_LEVELS={wanted}"
 
 
 def streams_table(rows: list[StreamRow]) -> Table:

@@ -94,7 +94,7 @@ class Tasks:
             Operation("GET", f"{group}/limits", "listLimits", "Limits, declared and set.", self.limits),
             Operation("GET", f"{group}/held", "listHeldKeys", "Keys that wait for an operator.", self.held),
             Operation("GET", "/doctor", "examine", "What is wrong, and what to do.", self.doctor),
-            Operation("GET", "/workers", "listWorkers", "Who works.", self.workers),
+            Operation("GET", "/workers", "listWorkers", "The workers, with what they do.", self.workers),
             Operation(
                 "POST", "/messages", "sendMessage", "Queue a WhatsApp message.", self.send, publishes=True,
                 body=MESSAGE, status=201,

@@ -143,7 +143,7 @@ _TOLD: Mapping[str, Told] = {
     "cancelEvent": Told("events", "Only what is scheduled or waits for a retry.", record(cancelled=_STATE)),
     "runEventNow": Told("events", "Limits and pauses hold.", record(was=_STATE)),
     "revealEvent": Told(
-        "events", "Who asked is written into the audit record first.",
+        "events", "The name of the caller is written into the audit record first.",
         record(body=described_as("as text", str), meta={"type": "object", "additionalProperties": {}}),
     ),
     "explainWaiting": Told(

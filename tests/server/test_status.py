@@ -304,7 +304,7 @@ async def test_what_another_program_put_on_a_level_of_its_own_is_shown(broker, s
     shown = Console(width=200)
     with shown.capture() as captured:
         shown.print(overview([row], 200))
-    assert "nobody reads: s, 1 on level -2, 1 on level 3" in captured.get()
+    assert "no worker reads: s, 1 on level -2, 1 on level 3" in captured.get()
     assert "STREAMS_LEVELS=-2,0,1,3,5,10" in captured.get()
     found = [finding for finding in await Doctor(broker).examine("s") if finding.code == "level-undeclared"]
     assert [(finding.severity, finding.what.split(",")[0]) for finding in found] == [
