@@ -85,7 +85,6 @@ class Pipeline(Awaited, Operating):
             [Context()] if middleware is None else checked_items("middleware", middleware, "middleware=[Context()]")
         )
         Chain(self.middleware)  # Refuses what is none.
-        self.make_producer: Callable[[Broker, str, ProducerOptions], Producer] = Producer
         self.on_reached: Callable[[], None] = lambda: None
         self.patience: Wait = "never"
         self.is_from_env = False
@@ -234,10 +233,8 @@ class Pipeline(Awaited, Operating):
         self._users -= 1
         if self._users == 0 and self._broker is not None:
             broker, self._broker = self._broker, None
-            producers, self._producers = self._producers, {}
-            # Producers after the broker: it knows their connections only for as long as they live.
+            self._producers = {}
             await broker.close()
-            producers.clear()
 
     @property
     def is_open(self) -> bool:
@@ -271,7 +268,7 @@ class Pipeline(Awaited, Operating):
         producer = self._producers.get(stream)
         if producer is None:
             options = ProducerOptions.of(self.settings)
-            producer = self._producers[stream] = self.make_producer(self.broker, stream, options)
+            producer = self._producers[stream] = Producer(self.broker, stream, options)
         return producer
 
     async def publish(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from streams.arguments import checked_seconds
 from streams.broker import ServerClock
@@ -21,8 +22,8 @@ _BINARY = (bytes, bytearray, memoryview)
 _NO_PLAIN_BODY = (Event, *_BINARY)
 _OWN = frozenset({"id", "dedup_id", "expires"})
 """Attributes that differ from event to event, so events that have one are prepared each for itself."""
-_TRACE = frozenset({"traceparent", "tracestate"})
 _MOST_SHAPES = 1000
+_NO_CARRIER: Mapping[str, str] = {}
 _PREPARED = partial(tuple.__new__, Prepared)
 """From a tuple of its attributes, without the constructor, which is written in Python."""
 
@@ -52,29 +53,35 @@ class Preparing:
         self._limit = max_event_bytes
         self._shapes: dict[str, _Shape] = {}
 
-    def one(self, data: Any, kind: str | None, attributes: EventAttributes) -> Prepared:
-        """Prepare one event.
+    def one(
+        self, data: Any, kind: str | None, attributes: EventAttributes, carrier: Mapping[str, str] = _NO_CARRIER
+    ) -> Prepared:
+        """Prepare one event; it gets the trace of ``carrier`` where it has none.
 
         Raises:
             StreamsError: it breaks a limit or the wire format.
         """
-        if not attributes and kind is not None and not isinstance(data, _NO_PLAIN_BODY):
+        if not attributes and not carrier and kind is not None and not isinstance(data, _NO_PLAIN_BODY):
             return self._like(self._plain(kind), data)
         if isinstance(data, Event):
             _refuse_keywords(kind, attributes)
-            return self._event(data)
-        return self._event(Event(kind or _missing_type(), data, **attributes))
+            return self._event(_carrying(data, carrier) if carrier else data)
+        return self._event(Event(kind or _missing_type(), data, **_traced(attributes, carrier)))
 
     def all(
-        self, items: Sequence[Any], kind: str | None, attributes: EventAttributes
+        self,
+        items: Sequence[Any],
+        kind: str | None,
+        attributes: EventAttributes,
+        carrier: Mapping[str, str] = _NO_CARRIER,
     ) -> tuple[list[Prepared], StreamsError | None]:
         """The events before the first that is refused, and why it is: what came before it is still published."""
         prepared: list[Prepared] = []
         try:
             if kind is not None and _OWN.isdisjoint(attributes):
-                prepared = self._alike(items, self._shape(kind, attributes))
+                prepared = self._alike(items, self._shape(kind, _traced(attributes, carrier)))
             for item in items[len(prepared) :]:
-                prepared.append(self.one(item, kind, attributes))
+                prepared.append(self.one(item, kind, attributes, carrier))
         except StreamsError as error:
             return prepared, error
         return prepared, None
@@ -155,6 +162,22 @@ class Preparing:
         return round(self._clock.now() + seconds, 3)
 
 
+def _traced(attributes: EventAttributes, carrier: Mapping[str, str]) -> EventAttributes:
+    """Attributes with a trace: an event that has one keeps it, so that forwarding does not break it."""
+    if not carrier or "traceparent" in attributes:
+        return attributes
+    return cast("EventAttributes", {**attributes, **carrier})  # The names of a trace are attributes.
+
+
+def _carrying(event: Event[Any], carrier: Mapping[str, str]) -> Event[Any]:
+    """As ``_traced``, for an ``Event``, which stays as its caller has it."""
+    if "traceparent" in event.meta:
+        return event
+    made = copy.copy(event)
+    made.meta = {**event.meta, **carrier}
+    return made
+
+
 def _missing_type() -> str:
     raise ConfigurationError("publish needs type=..., e.g. type='order.created'")
 
@@ -162,9 +185,7 @@ def _missing_type() -> str:
 def _refuse_keywords(kind: str | None, attributes: EventAttributes) -> None:
     """An ``Event`` says everything itself; keywords beside it would be lost, a delay or a ``dedup_id`` among them."""
     meta_of(attributes)  # An unknown name has its own sentence.
-    given = [name for name, value in {"type": kind, **attributes}.items() if value is not None]
-    # Where calls are traced, the producer may have added the trace to the keywords of bodies.
-    names = [name for name in given if name not in _TRACE] or given
+    names = [name for name, value in {"type": kind, **attributes}.items() if value is not None]
     if names:
         example = next((name for name in names if name != "type"), "key")
         raise ConfigurationError(

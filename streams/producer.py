@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from streams.arguments import checked_number, checked_options, checked_seconds
 from streams.batching import Source, counted
 from streams.broker import Broker, checked_broker
+from streams.broker.observing import Sendings
 from streams.broker.publish import Prepared, Publishing, Stored, parts
 from streams.codec import MAX_EVENT_BYTES
 from streams.errors import (
@@ -99,7 +100,14 @@ class Producer:
         self._spread: Spread | None = None
         self.stream = checked_broker(broker).keys(stream).stream
         self._preparing = Preparing(broker.clock, self.options.levels, self.options.max_event_bytes)
-        self._publishing = self._make_publishing(broker)
+        self._observers = broker.observers
+        self._publishing = Publishing(
+            broker,
+            broker.keys(self.stream),
+            self.options.levels,
+            max_len=self.options.max_len,
+            dedup_window=self.options.dedup_window,
+        )
         self._registered = False
         self._registering: asyncio.Event | None = None
         self._sharing = Sharing(self._publishing, self.stream, self.options.max_len)
@@ -120,7 +128,14 @@ class Producer:
             PublishUnknown: the answer was lost; the event may be stored.
             OutOfMemory: the server refuses new data.
         """
-        event = self._preparing.one(data, type, attributes)
+        if not self._observers:
+            return await self._publish_one(self._preparing.one(data, type, attributes))
+        with Sendings(self._observers, self.stream, is_batch=False) as sendings:
+            receipt = await self._publish_one(self._preparing.one(data, type, attributes, sendings.carrier))
+            sendings.stored((receipt,))
+            return receipt
+
+    async def _publish_one(self, event: Prepared) -> Receipt:
         if event.dedup_id is not None:
             return (await self._store_once([event]))[0]
         if not self._registered:
@@ -185,11 +200,23 @@ class Producer:
         Raises:
             StreamsError: as ``publish_many``; ``outcome`` tells of the items after those whose receipts were given.
         """
+        with Sendings(self._observers, self.stream, is_batch=True) as sendings:
+            async for receipts in self._batches(events, type, attributes, sendings.carrier):
+                sendings.stored(receipts)
+                yield receipts
+
+    async def _batches(
+        self,
+        events: Iterable[Any] | AsyncIterable[Any],
+        kind: str | None,
+        attributes: EventAttributes,
+        carrier: Mapping[str, str],
+    ) -> AsyncIterator[list[Receipt]]:
         if not self._registered:
             with contextlib.suppress(BrokerUnavailable):  # The first trip tries again, and says so.
                 await self._register()
         source = Source(events)
-        parts = self._prepared(source, type, attributes)
+        parts = self._prepared(source, kind, attributes, carrier)
         alone = isinstance(events, AsyncIterable)
         under_way: asyncio.Task[list[Receipt]] | None = None
         failure: Exception | None = None
@@ -224,11 +251,11 @@ class Producer:
             raise failure
 
     async def _prepared(
-        self, source: Source, kind: str | None, attributes: EventAttributes
+        self, source: Source, kind: str | None, attributes: EventAttributes, carrier: Mapping[str, str]
     ) -> AsyncIterator[tuple[list[Prepared], Packed | None]]:
         """What goes into one trip each, with its command if that is a plain one; a refused event ends it."""
         async for items in source.batches():
-            prepared, refused = self._preparing.all(items, kind, attributes)
+            prepared, refused = self._preparing.all(items, kind, attributes, carrier)
             for part in parts(prepared):
                 is_here = self._spread is None and not any(part[0].way)
                 yield part, self._publishing.adding(part) if is_here else None
@@ -263,16 +290,6 @@ class Producer:
             error.outcome = error.outcome or outcome_of(error, len(events))
             raise
 
-    def _make_publishing(self, broker: Broker) -> Publishing:
-        options = self.options
-        return Publishing(
-            broker,
-            broker.keys(self.stream),
-            options.levels,
-            max_len=options.max_len,
-            dedup_window=options.dedup_window,
-        )
-
     def _make_spread(self, partitions: Partitions) -> Spread:
         return Spread(self.stream, partitions, [self._make_partition(number) for number in range(partitions.count)])
 
@@ -298,7 +315,7 @@ class Producer:
                 done.set()
 
     async def _add(self, events: list[Prepared], adding: Packed) -> list[Receipt]:
-        return self._receipts(events, await attempt(self.stream, events, self._publishing.send(adding)))
+        return self._receipts(events, await attempt(self.stream, events, self._publishing.send(events, adding)))
 
     async def _schedule(self, events: list[Prepared]) -> list[Receipt]:
         members = await attempt(self.stream, events, self._publishing.schedule(events))

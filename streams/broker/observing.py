@@ -1,15 +1,18 @@
-"""Who is told of trips to the server: what was fetched, what was settled, what was replayed."""
+"""Observers are told of trips to the server: what was published, fetched, settled and replayed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from streams.broker.dead_letters import StoredLetter
     from streams.broker.fetch import Delivery
+    from streams.broker.publish import Prepared
     from streams.broker.settle import Buried, Postponed
+    from streams.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,37 @@ class Settled:
     lost: int = 0
 
 
+class Sending:
+    """One publishing call as one observer sees it; override what you need.
+
+    Attributes:
+        carrier: attributes that the events of this call get where they have no ``traceparent`` of their own.
+    """
+
+    carrier: Mapping[str, str] = {}
+
+    def stored(self, receipts: Sequence[Receipt]) -> None:
+        """The server has stored these events of the call; told once per batch."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """The call is over; ``error`` is what it raised."""
+
+
 class Observer:
-    """Base of who is told; override what you need. It must not wait, and what it raises ends what it looks at."""
+    """Base of observers; override what you need. It must not wait, and what it raises ends what it looks at."""
+
+    def sending(self, stream: str, *, is_batch: bool) -> Sending | None:
+        """A call begins to publish one event, or a batch, on ``stream``; None: this observer does not follow it."""
+
+    def published(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
+        """Events were stored, whichever way.
+
+        Args:
+            stream: where; with partitions the name of the partition.
+            events: as they were sent.
+            places: per event its entry id, or ``level|event id`` while it is scheduled; '' where it was not stored,
+                since the stream was full, the server refused it, or it was a duplicate.
+        """
 
     def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
         """Entries were fetched by a read that began at ``began`` (Unix nanoseconds). Not told of reads without any."""
@@ -58,4 +90,31 @@ class Observer:
 
 
 NOBODY: tuple[Observer, ...] = ()
-"""To look at nothing costs nothing: whoever makes trips asks once whether anybody looks."""
+"""Without observers observing costs nothing: each trip asks once whether there are any."""
+
+
+class Sendings:
+    """All observers' views of one publishing call: ``with Sendings(observers, stream, is_batch=False) as sendings:``.
+
+    Attributes:
+        carrier: the attributes that they want its events to carry.
+    """
+
+    def __init__(self, observers: Sequence[Observer], stream: str, *, is_batch: bool) -> None:
+        begun = [observer.sending(stream, is_batch=is_batch) for observer in observers]
+        self._sendings = [sending for sending in begun if sending is not None]
+        self.carrier = {name: value for sending in self._sendings for name, value in sending.carrier.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        # A caller that leaves a loop over batches early has not failed.
+        failure = None if isinstance(error, GeneratorExit) else error
+        for sending in self._sendings:
+            sending.ended(failure)
+
+    def stored(self, receipts: Sequence[Receipt]) -> None:
+        """Tell what the server has stored."""
+        for sending in self._sendings:
+            sending.stored(receipts)

@@ -119,6 +119,7 @@ class Publishing:
         self._max_len = max_len
         self._window_ms = max(1, round(dedup_window * 1000))
         self._link = broker.link(depth=2)
+        self._observers = broker.observers
         self._streams = [keys.level(level) for level in levels.descending]
         self._index = {level: i + 1 for i, level in enumerate(levels.descending)}
         self._stream_of = dict(zip(levels.descending, self._streams, strict=True))
@@ -142,15 +143,21 @@ class Publishing:
         if self._max_len:
             return (await self.add((event,)))[0]
         reply: bytes = await self._link.call("XADD", self._stream_of[event.level], "*", *event.fields)
-        return reply.decode()
+        place = reply.decode()
+        if self._observers:
+            self._tell((event,), (place,))
+        return place
 
     async def add(self, events: Sequence[Prepared]) -> list[str]:
         """Store events for now, all in one script; returns entry ids, '' where the stream was full."""
-        return await self.send(self.adding(events))
+        return await self.send(events, self.adding(events))
 
-    async def send(self, adding: Packed) -> list[str]:
+    async def send(self, events: Sequence[Prepared], adding: Packed) -> list[str]:
         """As ``add``, with the command that ``adding`` made; one can be made while another is under way."""
-        return [place.decode() for place in await self._link.send(adding)]
+        places = [place.decode() for place in await self._link.send(adding)]
+        if self._observers:
+            self._tell(events, places)
+        return places
 
     def adding(self, events: Sequence[Prepared]) -> Packed:
         """The command that stores events for now."""
@@ -171,7 +178,10 @@ class Publishing:
         for event in events:
             arguments += (event.level, event.event_id, event.delay_ms, len(event.fields), *event.fields)
         keys = (self._keys.scheduled(), self._keys.scheduled_fields(), *self._streams)
-        return [member.decode() for member in await self._link.call(*_SCHEDULE.command(keys, *arguments))]
+        members = [member.decode() for member in await self._link.call(*_SCHEDULE.command(keys, *arguments))]
+        if self._observers:
+            self._tell(events, members)
+        return members
 
     async def add_once(self, events: Sequence[Prepared]) -> list[Stored | BrokerError | None]:
         """Store events that have a dedup id; None where the stream was full, the refusal where one was refused.
@@ -182,7 +192,14 @@ class Publishing:
         for reply in replies:
             if isinstance(reply, BrokerUnavailable):
                 raise reply
-        return [reply if isinstance(reply, BrokerError) else _stored(*reply) for reply in replies]
+        answers = [reply if isinstance(reply, BrokerError) else _stored(*reply) for reply in replies]
+        if self._observers:
+            self._tell(events, [_new_place(answer) for answer in answers])
+        return answers
+
+    def _tell(self, events: Sequence[Prepared], places: Sequence[str]) -> None:
+        for observer in self._observers:
+            observer.published(self._keys.stream, events, places)
 
     def _once(self, event: Prepared) -> Command:
         keys = (
@@ -199,6 +216,11 @@ class Publishing:
 
 def _stored(code: int, event_id: bytes, level: bytes, place: bytes) -> Stored | None:
     return None if code < 0 else Stored(place.decode(), event_id.decode(), int(level), code == 0)
+
+
+def _new_place(answer: Stored | BrokerError | None) -> str:
+    """Where an event was stored by this call; '' for a duplicate, which was stored by another one."""
+    return answer.place if isinstance(answer, Stored) and not answer.duplicate else ""
 
 
 class Scheduling:

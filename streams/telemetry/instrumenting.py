@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from streams.broker import Broker
 from streams.broker.observing import Observer
 from streams.errors import ConfigurationError
 from streams.middleware.base import Middleware, Place
 from streams.pipeline import Pipeline
-from streams.producer import Producer, ProducerOptions
 from streams.telemetry.backlog import Backlog
 from streams.telemetry.exporting import Exported
 from streams.telemetry.metrics import Metrics
-from streams.telemetry.sending import InstrumentedProducer
 from streams.telemetry.tracing import Tracing
 
 
@@ -38,13 +35,6 @@ def instrument(pipeline: Pipeline, exported: Exported | None = None) -> None:
     if exported is not None:
         added.append(Scraped(metrics, exported))
     pipeline.middleware[:0] = added
-
-    def make(broker: Broker, stream: str, options: ProducerOptions) -> Producer:
-        producer = InstrumentedProducer(broker, stream, options)
-        producer.tracing, producer.metrics = tracing, metrics
-        return producer
-
-    pipeline.make_producer = make
 
 
 class Scraped(Middleware, Observer):

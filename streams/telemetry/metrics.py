@@ -13,6 +13,7 @@ from streams.broker.observing import Desk, Observer, Settled
 from streams.errors import HandlerSignal
 from streams.middleware.base import Attempt, Middleware
 from streams.telemetry import names
+from streams.telemetry.sending import MeasuredSending
 from streams.version import __version__
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Metrics(Middleware, Observer):
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
         self.meter = meter = metrics.get_meter("streams", __version__, provider)
-        self.sent = meter.create_counter("messaging.client.sent.messages", "{message}", "Events that were published.")
-        self.operation = meter.create_histogram(
+        self._sent = meter.create_counter("messaging.client.sent.messages", "{message}", "Events that were published.")
+        self._operation = meter.create_histogram(
             "messaging.client.operation.duration", "s", "Of trips to the server.",
             explicit_bucket_boundaries_advisory=names.BUCKETS,
         )  # fmt: skip
@@ -83,6 +84,10 @@ class Metrics(Middleware, Observer):
 
     # --- trips
 
+    def sending(self, stream: str, *, is_batch: bool) -> MeasuredSending:
+        """A call publishes; a batch is one measurement."""
+        return MeasuredSending(self._sent, self._operation, stream)
+
     def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
         """A read that brought something; how long it waited for that says nothing, and is not measured."""
         self._consumed.add(len(deliveries), names.attributes("receive", "receive", desk.stream, desk.group))
@@ -107,7 +112,7 @@ class Metrics(Middleware, Observer):
         if counts:
             self._batch.record(sum(counts.values()), place)
             took = (time.time_ns() - settled.began) / 1e9
-            self.operation.record(max(0.0, took), names.attributes("settle", "settle", desk.stream, desk.group))
+            self._operation.record(max(0.0, took), names.attributes("settle", "settle", desk.stream, desk.group))
 
     def replayed(self, stream: str, group: str, letters: Sequence[StoredLetter], places: Sequence[str]) -> None:
         """Dead letters that were put back."""

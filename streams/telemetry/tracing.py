@@ -19,6 +19,7 @@ from streams.middleware.base import Attempt, Middleware
 from streams.retry import AttemptRecord
 from streams.telemetry import names
 from streams.telemetry.context import carried, extracted, link
+from streams.telemetry.sending import TracedSending
 from streams.version import __version__
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ class Tracing(Middleware, Observer):
         contexts.detach(token)
 
     # --- trips
+
+    def sending(self, stream: str, *, is_batch: bool) -> TracedSending:
+        """A call publishes."""
+        return TracedSending(self.tracer, stream, is_batch=is_batch)
 
     def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
         """A read that brought something."""

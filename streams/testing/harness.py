@@ -19,7 +19,6 @@ from streams.event import Event
 from streams.partitions import base_of
 from streams.pipeline import Pipeline
 from streams.plans import every_partition
-from streams.producer import Producer
 from streams.service import Service, end_handlers
 from streams.testing.recording import Failure, Record, Recorder
 from streams.testing.server import server_url
@@ -112,13 +111,11 @@ class Harness(Awaited):
         self._settings = self.pipeline.settings
         url = self._url or server_url()
         self.pipeline.settings = dataclasses.replace(self._settings, url=url, namespace=self.namespace)
-        self.pipeline.make_producer = self._record.make_producer
         self.pipeline.middleware.insert(0, self._recorder)
 
     def unbind(self) -> None:
         """Undo ``bind``."""
         self.pipeline.settings = self._settings
-        self.pipeline.make_producer = Producer
         self.pipeline.middleware.remove(self._recorder)
 
     async def open(self) -> None:

@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from streams.broker import Broker
-from streams.broker.publish import Prepared, Publishing, Stored
+from streams.broker.observing import Observer
+from streams.broker.publish import Prepared
 from streams.codec import decode
-from streams.errors import BrokerError
 from streams.event import Event
 from streams.middleware import Attempt, Middleware
-from streams.partitions import base_of, partition_name
-from streams.producer import Producer, ProducerOptions
+from streams.partitions import base_of
 
 
 class Failure(NamedTuple):
@@ -51,74 +49,21 @@ class Record:
             if stream in (row.stream, base_of(row.stream)) and (event := _event(row)) and kind in (None, event.type)
         ]
 
-    def make_producer(self, broker: Broker, stream: str, options: ProducerOptions) -> Producer:
-        """A producer whose publishes are written down."""
-        return _RecordingProducer(broker, stream, options, self)
-
     def add(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
         """Write down what was stored; '' stands for what was not."""
         rows = zip(events, places, strict=True)
         self._published += [_Published(stream, event, place) for event, place in rows if place]
 
 
-class _RecordingProducer(Producer):
-    def __init__(
-        self,
-        broker: Broker,
-        stream: str,
-        options: ProducerOptions,
-        record: Record,
-        *,
-        is_partition: bool = False,
-        partition: int = 0,
-    ) -> None:
-        self._record = record
-        super().__init__(broker, stream, options, is_partition=is_partition, partition=partition)
-
-    def _make_partition(self, number: int) -> Producer:
-        name = partition_name(self.stream, number)
-        return _RecordingProducer(self._broker, name, self.options, self._record, is_partition=True, partition=number)
-
-    def _make_publishing(self, broker: Broker) -> Publishing:
-        keys, options = broker.keys(self.stream), self.options
-        publishing = _RecordingPublishing(
-            broker, keys, options.levels, max_len=options.max_len, dedup_window=options.dedup_window
-        )
-        publishing.stream, publishing.record = self.stream, self._record
-        return publishing
-
-
-class _RecordingPublishing(Publishing):
-    stream: str
-    record: Record
-
-    async def add_one(self, event: Prepared) -> str:
-        place = await super().add_one(event)
-        self.record.add(self.stream, (event,), (place,))
-        return place
-
-    async def add(self, events: Sequence[Prepared]) -> list[str]:
-        places = await super().add(events)
-        self.record.add(self.stream, events, places)
-        return places
-
-    async def schedule(self, events: Sequence[Prepared]) -> list[str]:
-        places = await super().schedule(events)
-        self.record.add(self.stream, events, places)
-        return places
-
-    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | BrokerError | None]:
-        stored = await super().add_once(events)
-        places = [row.place if isinstance(row, Stored) and not row.duplicate else "" for row in stored]
-        self.record.add(self.stream, events, places)
-        return stored
-
-
-class Recorder(Middleware):
-    """Writes down how attempts end. The outermost middleware, so it sees what becomes of them in the end."""
+class Recorder(Middleware, Observer):
+    """Writes down what is stored, and how attempts end. As the outermost middleware it sees their final outcome."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
+
+    def published(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
+        """Events were stored, by whichever way of publishing."""
+        self._record.add(stream, events, places)
 
     def before(self, attempt: Attempt) -> None:
         """The attempt begins."""

@@ -202,6 +202,17 @@ async def test_polling_makes_no_span(server, namespace):
     assert recorded.spans.get_finished_spans() == ()
 
 
+async def test_a_pipeline_is_traced_inside_a_harness_and_after_it(server, namespace):
+    recorded = Recorded(server, namespace)
+    async with Harness(recorded.pipeline, url=server.url) as harness:
+        await recorded.pipeline.publish("orders", 1, type="t")
+        assert len(recorded.named("send orders")) == 1
+        assert "traceparent" in harness.published("orders")[0].meta
+    async with recorded.pipeline:
+        await recorded.pipeline.publish("orders", 2, type="t")
+    assert len(recorded.named("send orders")) == 2
+
+
 async def test_counters_equal_what_happened(server, namespace):
     recorded = Recorded(server, namespace)
     pipeline = recorded.pipeline

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from streams import ConfigurationError, Event, Pipeline, Reject, Retry, Settings, Snooze, sync
+from streams import ConfigurationError, Event, EventError, Pipeline, Reject, Retry, Settings, Snooze, sync
 from streams.broker.fetch import Fetching
 from streams.errors import Skip, Unfinished
 from streams.middleware import Middleware
@@ -288,6 +288,33 @@ async def test_an_event_that_was_published_is_seen_as_it_was_sent(pipeline, bind
         assert (seen.type, seen.data, seen.key, seen.tenant, seen.id) == event_facts(event)
         assert (seen.priority, seen.entry_id, seen.headers) == (5, receipt.entry_id, {"shop": "x"})
         assert harness.published("other") == []
+
+
+@pytest.mark.parametrize("is_spread", [False, True], ids=["whole", "partitions"])
+async def test_what_is_published_is_seen_whichever_way(pipeline, bind, is_spread):
+    """Each way of storing is told, and only what was stored by it: no duplicate, nothing that was refused."""
+
+    @pipeline.handler("orders", group="billing")
+    async def charge(event):
+        return None
+
+    if is_spread:
+        pipeline.stream("orders", partitions=3)
+    async with bind() as harness:
+        await harness.drain()  # Workers write down how the stream is spread.
+        await pipeline.publish("orders", 0, type="t")
+        await asyncio.gather(*(pipeline.publish("orders", n, type="t") for n in range(1, 40)))  # They share trips.
+        await pipeline.publish_many("orders", [40, 41], type="t")
+        await pipeline.publish_many("orders", [Event("t", 42, key="a")])
+        async for _ in pipeline.producer("orders").publish_batches([43, 44], type="t"):
+            pass
+        await pipeline.publish("orders", 45, type="t", delay=60)
+        await pipeline.publish_many("orders", [46, 47], type="t", delay=60)
+        for _ in range(2):
+            await pipeline.publish_many("orders", [Event("t", n, dedup_id=str(n)) for n in (48, 49)])
+        with pytest.raises(EventError):
+            await pipeline.publish_many("orders", [50, {1, 2}], type="t")
+        assert sorted(event.data for event in harness.published("orders")) == list(range(51))
 
 
 def event_facts(event: Event) -> tuple:
