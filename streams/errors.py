@@ -43,10 +43,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from streams.receipt import BatchOutcome
 from streams.spans import Seconds, When, seconds_of, spoken
+
+if TYPE_CHECKING:
+    from streams.receipt import BatchOutcome
 
 
 class StreamsError(Exception):

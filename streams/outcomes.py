@@ -9,8 +9,8 @@ from streams.broker.inspect import Inspecting
 from streams.broker.listing import Listing
 from streams.dead_letters import DeadLetters
 from streams.keys import member
+from streams.operating import Operating
 from streams.partitioned import partitions_of
-from streams.pipeline import Pipeline
 
 _ACTIONS = ("replay", "edit-and-replay")
 _AUDITED = 500
@@ -47,7 +47,7 @@ class Outcomes:
         stream: the stream's name.
     """
 
-    def __init__(self, pipeline: Pipeline, stream: str) -> None:
+    def __init__(self, pipeline: Operating, stream: str) -> None:
         self._pipeline = pipeline
         self._stream = stream
 

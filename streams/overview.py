@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from streams.broker.figures import HOUR, MINUTE, FigureStore
 from streams.broker.shards import Away, each
-from streams.pipeline import Pipeline
+from streams.operating import Operating
 from streams.rows import GroupRow, StreamRow, grouped
 
 FRESH = 2.0
@@ -63,7 +63,7 @@ class Overview:
         away: the shards of a cluster that could not be looked at the last time.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Operating) -> None:
         self._pipeline = pipeline
         self._looking = asyncio.Lock()
         self._seen: tuple[float, list[StreamView]] = (0.0, [])

@@ -5,9 +5,7 @@ The dashboard, the API and the terminal are views of this.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,21 +15,19 @@ from streams.broker.listing import Listed, Listing
 from streams.broker.shards import Away, each
 from streams.codec import decode
 from streams.dead_letter import DeadLetter
-from streams.doctor import Doctor, Finding
 from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
 from streams.keys import entry_order, member
 from streams.limits import LimitInfo
 from streams.masking import masked, one_line
+from streams.operating import Operating
 from streams.ordered_keys import OrderedKey
 from streams.overview import HEARD, Overview, StreamView, grouped_views
 from streams.partitioned import partitions_of
-from streams.pipeline import Pipeline
 from streams.reason import Reason
 from streams.status import EntryState, dead_state
 
 CHARTS = {"hour": (MINUTE, 60), "day": (HOUR, 24), "quarter": (DAY, 90)}
 """Charts: the span of one column, and how many there are."""
-_EXAMINED = 10.0
 _FORGOTTEN = 3600.0
 """Seconds of silence after which a worker is shown no more; its consumers leave their groups about then, too."""
 _DEPTH = 2000
@@ -102,11 +98,9 @@ class Queries:
         pipeline: open while it is used.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Operating) -> None:
         self._pipeline = pipeline
         self._overview = Overview(pipeline)
-        self._examining = asyncio.Lock()
-        self._examined: tuple[float, list[Finding]] = (0.0, [])
 
     @property
     def looks(self) -> int:
@@ -129,15 +123,6 @@ class Queries:
     async def names(self) -> list[str]:
         """The streams that there are, as far as is known while the shard with their list is away."""
         return [view.row.stream for view in await self.grouped()]
-
-    async def findings(self) -> list[Finding]:
-        """What the doctor finds, the worst first; looked for at most every ten seconds, whoever asks."""
-        async with self._examining:
-            at, found = self._examined
-            if time.monotonic() - at > _EXAMINED or not at:
-                found = await Doctor(self._pipeline.broker, role="operator").examine()
-                self._examined = (time.monotonic(), found)
-            return found
 
     async def limits(self, stream: str, group: str, partition: int | None = None) -> list[LimitInfo]:
         """The limits of a group, as they are declared and as they were set."""

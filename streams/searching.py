@@ -11,7 +11,7 @@ from streams.broker.shards import Away, away_index, each
 from streams.codec import decode
 from streams.errors import BrokerUnavailable, ConfigurationError, EventError, InvalidName, NotFound, StreamsError
 from streams.keys import checked_name
-from streams.pipeline import Pipeline
+from streams.operating import Operating
 from streams.status import EntryState
 
 LOOKED_AT = 500
@@ -65,7 +65,7 @@ class Search:
         pipeline: open while it is used.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Operating) -> None:
         self._pipeline = pipeline
 
     async def search(self, text: str, stream: str = "") -> Found:

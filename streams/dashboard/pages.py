@@ -15,6 +15,7 @@ from streams.dashboard.reading import choice, filter_of, group_of, name_of, numb
 from streams.dashboard.timeline import timeline, trace_of
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dashboard.words import language_of
+from streams.doctor.shared import SharedDoctor
 from streams.errors import NotFound
 from streams.outcomes import Outcomes
 from streams.overview import StreamView
@@ -45,6 +46,7 @@ class Pages:
         self._jobs = jobs
         self.live = Live()
         self.queries = Queries(pipeline)
+        self._doctor = SharedDoctor(pipeline)
         self._whatsapp = WhatsAppQueries(pipeline)
 
     async def overview(self, request: Request) -> Response:
@@ -74,7 +76,7 @@ class Pages:
 
     async def doctor(self, request: Request) -> Response:
         """What is wrong with the server and its streams."""
-        return self._render(request, "doctor.html", findings=await self.queries.findings())
+        return self._render(request, "doctor.html", findings=await self._doctor.findings())
 
     async def stream(self, request: Request) -> Response:
         """One stream, and a page of its entries in one state; of several partitions their sums, and the way to each."""

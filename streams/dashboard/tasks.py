@@ -16,6 +16,7 @@ from streams.dashboard.schemas import EVENT, HOLD, MESSAGE, WHICH
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letter import Filter
+from streams.doctor.shared import SharedDoctor
 from streams.errors import NotFound
 from streams.event import Event
 from streams.overview import grouped_views
@@ -41,6 +42,7 @@ class Tasks:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._queries = Queries(pipeline)
+        self._doctor = SharedDoctor(pipeline)
         self._whatsapp = WhatsAppQueries(pipeline)
 
     def operations(self) -> list[Operation]:
@@ -215,7 +217,7 @@ class Tasks:
 
     async def doctor(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """What is wrong."""
-        return 200, {"findings": [finding.as_plain() for finding in await self._queries.findings()]}
+        return 200, {"findings": [finding.as_plain() for finding in await self._doctor.findings()]}
 
     async def workers(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Who works."""
