@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 
 from streams.broker import Backoff, Broker
 from streams.broker.attend import Attending
@@ -14,10 +13,11 @@ from streams.broker.outages import OUTAGE
 from streams.consumer import Consumer
 from streams.crew import Crew
 from streams.errors import BrokerError, ConfigurationError, StreamsError
+from streams.log_facts import logger_of
 from streams.partitions import assigned
 from streams.plans import GroupPlan, ServiceOptions, of_partition
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 BEAT = 2.0
 """Seconds between two looks at who is there."""
 _THERE = 4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ from streams.errors import BrokerError, ConfigurationError
 from streams.handlers import HandlerFunction, Route, Router, as_router
 from streams.keys import checked_name
 from streams.lanes import NO_LANES, Lanes
+from streams.log_facts import logger_of
 from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
 from streams.middleware.django_connections import found
@@ -46,7 +46,7 @@ from streams.vitals import ConsumerVitals
 if TYPE_CHECKING:
     from streams.broker.link import Link
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
 
 from streams.errors import ConfigurationError
+from streams.log_facts import logger_of
 from streams.settings import gather, in_production
 
-logger = logging.getLogger("streams.pipeline")
+logger = logger_of("pipeline")
 
 _WHAT = (
     "it would use memory://, a server of its own: other programs do not see what it publishes, and all of it is lost"

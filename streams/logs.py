@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -14,72 +13,22 @@ import orjson
 from streams.current import current_facts
 from streams.errors import StreamsError
 from streams.exception_text import NOWHERE, Setting, message_of, traceback_of, where_of
-from streams.masking import masked, one_line
+from streams.log_facts import TRACEBACK, bare_message, cause_of, facts_of, is_own, logger_of, shown
 
-_logger = logging.getLogger("streams")
-_TRACEBACK = "traceback"
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
-    "message",
-    "asctime",
-    "taskName",
-    "streams_facts",
-    _TRACEBACK,
-}
+_logger = logger_of("")
 _EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt", "trace_id", "span_id")
-_SAFE_FACTS = frozenset({"stream", "group", "entry", "attempt", "trace_id", "span_id"})
 
 _AFTER_END = "it handles nothing until it is run again"
 
-_LONGEST_FACT = 500
-_LONGEST_MESSAGE = 1000
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-_EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
-# What this package says of itself: an operator needs the ids as they are, and counts are no phone numbers.
-_OWN = frozenset(
-    {
-        *("where", "worker", "server", "groups", "entry", "consumer", "attempt", "level_of_stream", "levels"),
-        *("child", "pid", "code", "trace_id"),
-        *("count", "running", "done", "retried", "dead", "released", "seconds", "delay", "grace"),
-    }
-)
-
-
-def _shown(record: logging.LogRecord, name: str, value: Any) -> str:
-    text = str(value)
-    if name in _SAFE_FACTS and name in getattr(record, "streams_facts", ()):
-        return one_line(text)  # Not the program's own words: they came from the event that is handled.
-    if record.name.startswith("streams."):
-        if name in _OWN:
-            return one_line(text)
-        if name == "error_message":
-            return masked(text, _LONGEST_FACT)  # It was bounded when it was made.
-    if _EVENT_ID.fullmatch(text) or (isinstance(value, float) and not value.is_integer()):
-        return one_line(text)  # A number with a fraction is no phone number.
-    return masked(text)
-
-
-def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    own = _STANDARD if record.name.startswith("streams.") else _STANDARD - {_TRACEBACK}
-    return {name: value for name, value in vars(record).items() if name not in own and value not in ("", None)}
 
 
 def _traceback(record: logging.LogRecord) -> list[str]:
     """The lines of a traceback: that of a failed attempt, or of the exception that is logged."""
-    given = record.__dict__.get(_TRACEBACK)
-    if given and record.name.startswith("streams."):
+    given = record.__dict__.get(TRACEBACK)
+    if given and is_own(record):
         return list(given)
     return tracebacks.of(record.exc_info[1]) if record.exc_info and record.exc_info[1] is not None else []
-
-
-def _cause(record: logging.LogRecord) -> dict[str, str]:
-    """The exception of a record as class and masked message, and where in the program it came from."""
-    if not record.exc_info or record.exc_info[1] is None:
-        return {}
-    error = record.exc_info[1]
-    said = message_of(error)
-    place = where_of(error)
-    found = {"cause": f"{type(error).__name__}: {said}"}
-    return found | {"cause_at": place} if place else found
 
 
 class Tracebacks:
@@ -113,7 +62,7 @@ def failure_facts(error: BaseException, setting: Setting = NOWHERE) -> dict[str,
     facts["error_message"] = message_of(error, setting)
     facts["error_at"] = where_of(error, setting)
     if lines := tracebacks.of(error, setting):
-        facts[_TRACEBACK] = lines
+        facts[TRACEBACK] = lines
     return facts
 
 
@@ -154,7 +103,7 @@ class EventFilter(logging.Filter):
         if "streams_facts" in record.__dict__:
             return True
         # What this package says of itself has the facts of the entry that it is about.
-        facts = {} if record.name.startswith("streams.") else current_facts()
+        facts = {} if is_own(record) else current_facts()
         added = []
         for name in _EVENT_FACTS:
             if name not in record.__dict__:
@@ -178,10 +127,10 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One printable line, and those of a traceback where one is wanted."""
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        facts = _facts(record) | _cause(record)
-        tail = " ".join(f"{name}={_shown(record, name, value)}" for name, value in facts.items())
+        facts = facts_of(record) | cause_of(record)
+        tail = " ".join(f"{name}={shown(record, name, value)}" for name, value in facts.items())
         head = f"{time}{self._child} {record.levelname:<7} {record.name.removeprefix('streams.'):<9}"
-        return f"{head} {masked(record.getMessage(), _LONGEST_MESSAGE)}{'  ' + tail if tail else ''}" + "".join(
+        return f"{head} {bare_message(record)}{'  ' + tail if tail else ''}" + "".join(
             f"\n    {line}" for line in _traceback(record)
         )
 
@@ -203,18 +152,18 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": masked(record.getMessage(), _LONGEST_MESSAGE),
+            "message": bare_message(record),
             **self._child,
         }
-        for name, value in _facts(record).items():
-            shown = _shown(record, name, value)
+        for name, value in facts_of(record).items():
+            text = shown(record, name, value)
             plain = isinstance(value, bool) or (
-                isinstance(value, (int, float)) and shown == str(value) and abs(value) < 2**63
+                isinstance(value, (int, float)) and text == str(value) and abs(value) < 2**63
             )
-            line.setdefault(name, value if plain else shown)
-        line |= _cause(record)
+            line.setdefault(name, value if plain else text)
+        line |= cause_of(record)
         if lines := _traceback(record):
-            line[_TRACEBACK] = lines
+            line[TRACEBACK] = lines
         return orjson.dumps(line).decode()
 
 
@@ -230,10 +179,9 @@ def set_up(form: str = "text", level: str = "info", child: str = "") -> None:
 
 def set_up_if_silent(form: str = "text", level: str = "info") -> None:
     """Send this package's log lines to standard error, unless the program has configured logging itself."""
-    logger = logging.getLogger("streams")
-    if not logger.hasHandlers():
-        logger.addHandler(_handler(form))
-        logger.setLevel(level.upper())
+    if not _logger.hasHandlers():
+        _logger.addHandler(_handler(form))
+        _logger.setLevel(level.upper())
 
 
 def be_heard() -> None:

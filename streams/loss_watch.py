@@ -7,7 +7,6 @@ own figures tell: they only grow, unless data is lost.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 
 from streams.broker import Broker
@@ -25,8 +24,9 @@ from streams.broker.watermarks import (
 )
 from streams.consumer import Consumer
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 EVERY = 10.0
 """Seconds between two looks at a stream that something happens on."""
 IDLE = 6

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
-import logging
 import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
@@ -22,6 +21,7 @@ from streams.fallback import accept_memory
 from streams.handlers import HandlerFunction
 from streams.health import served
 from streams.keys import Keys, checked_name
+from streams.log_facts import logger_of
 from streams.logs import be_heard, set_up_if_silent, tell_end, tracebacks
 from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
@@ -40,7 +40,7 @@ from streams.settings import Settings, Wait
 from streams.spans import Seconds
 from streams.upcasters import Upcasters
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 _TWICE = (
     "this pipeline is run already, and goes on: one run() at a time. For more events at once raise concurrency=, or "
     "start another process"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from dataclasses import dataclass
@@ -29,10 +28,11 @@ from streams.errors import (
 from streams.handlers import Router
 from streams.keys import RECLAIMER_SUFFIX, checked_name
 from streams.lanes import NO_LANES, Lanes
+from streams.log_facts import logger_of
 from streams.priority import Levels, checked_levels
 from streams.retry import AttemptRecord, Bury, Decision, Retry, checked_decision
 
-logger = logging.getLogger("streams.reclaimer")
+logger = logger_of("reclaimer")
 
 _SLICE = 100
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import platform
 import socket
@@ -15,9 +14,10 @@ from streams.broker.figures import FigureStore
 from streams.consumer import Consumer
 from streams.errors import BrokerError
 from streams.keys import member
+from streams.log_facts import logger_of
 from streams.version import __version__
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 EVERY = 10.0
 """Seconds between two notes."""
 _AT_ONCE = 32

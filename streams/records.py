@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,9 @@ from streams.broker.stored import json_object
 from streams.codec import check_id
 from streams.errors import StreamsError
 from streams.keys import checked_name
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.records")
+logger = logger_of("records")
 
 Record = dict[str, Any]
 _TRIES = 20

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from streams.broker import Backoff, Broker, checked_broker
 from streams.broker.lookout import Lookout, Watch
 from streams.broker.outages import OUTAGE
 from streams.broker.publish import Scheduling
 from streams.errors import AccessDenied, BrokerError, CommandRefused
+from streams.log_facts import logger_of
 from streams.priority import Levels, checked_levels
 
-logger = logging.getLogger("streams.scheduler")
+logger = logger_of("scheduler")
 
 _BATCH = 200
 _POLL = 0.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from streams.crew import Crew
 from streams.forks import children_without
 from streams.handlers import end_threads
 from streams.lifeline import is_supervised
+from streams.log_facts import logger_of
 from streams.middleware.django_connections import let_go
 from streams.patience import reach
 from streams.plans import GroupPlan, ServiceOptions
@@ -26,7 +26,7 @@ from streams.reclaimer import Reclaimer
 from streams.scheduler import Scheduler
 from streams.vitals import Vitals
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 
 EXIT_FORCED = 70
 """Exit code when the process had to be ended because a handler did not let go (sysexits: internal software error)."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 import signal
@@ -25,10 +24,11 @@ from streams import lifeline
 from streams.broker import Broker
 from streams.errors import StreamsError
 from streams.health.family import Family
+from streams.log_facts import logger_of
 from streams.service import EXIT_FORCED, STOP_SIGNALS
 from streams.watching import FolderWatch
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 
 EXIT_CRASHING = 71
 """Exit code when a process died again and again before it began."""

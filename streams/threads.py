@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from streams.forks import Origin, end_copy
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 
 _IDLE_SECONDS = 30.0
 _own = threading.local()

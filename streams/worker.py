@@ -15,11 +15,12 @@ from typing import Any
 
 from streams.errors import ConfigurationError, StreamsError
 from streams.exception_text import describe_error
+from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
 from streams.service import EXIT_FORCED
 from streams.sync import Pipeline as BlockingPipeline
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 
 _LET_GO = 2.0
 """Seconds that the interpreter gets to end after an orderly stop, before it is ended."""

@@ -12,7 +12,8 @@ from streams.logs import JsonFormatter, TextFormatter
 
 NEVER_SHOWN = re.compile(r"canary|sEcReT|:secret@|(?<![0-9a-fA-F.-])55[1-9][0-9]9?[0-9]{8}(?![0-9a-fA-F.-])")
 """Passwords and bodies that tests make up, and numbers as Brazil has them, with the country's code."""
-_WRITES: tuple[logging.Formatter, ...] = (TextFormatter(), JsonFormatter())
+_WRITES: tuple[logging.Formatter, ...] = (TextFormatter(), JsonFormatter(), logging.Formatter())
+"""Our own two, and that of a program with a configuration of its own."""
 
 
 def shown(text: str) -> str | None:
@@ -27,6 +28,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     handle: Callable[[logging.Logger, logging.LogRecord], None] = logging.Logger.handle
 
     def looked_at(self: logging.Logger, record: logging.LogRecord) -> None:
+        self.filter(record)
         if record.name.startswith("streams"):
             for formatter in _WRITES:
                 line = formatter.format(record)

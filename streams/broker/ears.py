@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streams.broker.connection import Broker
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
+from streams.log_facts import logger_of
 
 if TYPE_CHECKING:
     from streams.broker.link import Link
     from streams.broker.scripts import Command
 
-logger = logging.getLogger("streams.broker")
+logger = logger_of("broker")
 
 SIZE = 64
 """Groups per ear. When one of them is woken its ear has to ask again for all others, so this bounds what that costs."""

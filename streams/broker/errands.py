@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from streams.broker.outages import OUTAGE
 from streams.broker.scripts import Command
 from streams.errors import BrokerError, OutOfMemory
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.broker")
+logger = logger_of("broker")
 
 PATIENCE = 0.5
 """Seconds for which the caller waits: a server that hangs must not hold up what does not need it."""

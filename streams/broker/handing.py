@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from streams.broker.connection import Broker
 from streams.broker.inspect import Inspecting
 from streams.errors import BrokerUnavailable
+from streams.log_facts import logger_of
 from streams.partitions import partition_name
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 _DECLARED = b":declared"
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 import weakref
 from collections.abc import Iterable, Mapping
@@ -22,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from streams.broker.connection import Backoff, Broker
 from streams.broker.ears import Ears
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable
+from streams.log_facts import logger_of
 
 if TYPE_CHECKING:
     from streams.broker.link import Link
     from streams.broker.scripts import Command
 
-logger = logging.getLogger("streams.broker")
+logger = logger_of("broker")
 
 CROWD = 24
 """So many consumers of one process wait together; fewer wait each by itself, which wakes one worker per event."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, field
 
 from streams import native
 from streams.errors import BrokerUnavailable, CommandRefused, StreamsError
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.broker")
+logger = logger_of("broker")
 
 OUTAGE = (BrokerUnavailable, CommandRefused)
 """What roles wait out: no answer, "not now", and a refusal in unknown words, a proxy's or a newer server's.

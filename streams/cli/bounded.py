@@ -7,13 +7,14 @@ So each connection has clocks of its own here.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, ClassVar, NamedTuple
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-logger = logging.getLogger("streams.http")
+from streams.log_facts import logger_of
+
+logger = logger_of("http")
 
 
 class Bounds(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ from streams.cli.common import Namespace, Url, Waiting, examples, override
 from streams.cli.exit_codes import exit_code
 from streams.errors import ConfigurationError, StreamsError
 from streams.lifeline import Lifeline
+from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
 from streams.priority import Levels
 from streams.settings import Settings, parse_levels
@@ -24,7 +24,7 @@ from streams.supervisor import Supervisor, SupervisorOptions
 from streams.watching import folder_of
 from streams.worker import load, run_worker
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 
 HELP = (
     "Run the handlers of a pipeline until SIGTERM or Ctrl-C."

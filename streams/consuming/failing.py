@@ -18,10 +18,11 @@ from streams.consuming.settler import Settler
 from streams.errors import Skip, Snooze, Throttle
 from streams.exception_text import NOWHERE, Setting, describe_error
 from streams.limit import key_text
+from streams.log_facts import logger_of
 from streams.logs import failure_facts
 from streams.retry import AttemptRecord, Bury, Decision, Retry, checked_decision
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 DEFAULT = Retry()
 """The policy of an attempt whose own policy failed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -18,9 +17,10 @@ from streams.consuming.isolation import Suspects
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import AccessDenied, BrokerError, GroupMissing, WrongKeyType, WrongServer
+from streams.log_facts import logger_of
 from streams.priority import Turns
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 POLL = 0.5
 """Seconds between looks for due retries that another worker may have set, and the longest block."""

@@ -20,9 +20,10 @@ from streams.errors import BrokerError
 from streams.event import Event
 from streams.handlers import Route, Router
 from streams.keys import parse_scope
+from streams.log_facts import logger_of
 from streams.retry import AttemptRecord
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 
 HandOver = Callable[[int], Awaitable[list[Delivery]]]

@@ -16,10 +16,11 @@ from streams.event import Event
 from streams.exception_text import describe_error
 from streams.handlers import Prepare, Router
 from streams.keys import member
+from streams.log_facts import logger_of
 from streams.logs import failure_facts
 from streams.retry import AttemptRecord
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 
 class Intake:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import Callable, Iterator
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-logger = logging.getLogger("streams.consumer")
+from streams.log_facts import logger_of
+
+logger = logger_of("consumer")
 
 FIRST_WAIT = 5.0
 """Seconds that the gate is closed at most while others end. Doubled each time that was not enough."""

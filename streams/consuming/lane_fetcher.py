@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from streams.broker.fetch import Delivery
 from streams.broker.lanes import FetchingByKey
@@ -14,9 +13,10 @@ from streams.consuming.idle import Idling
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import BrokerError
+from streams.log_facts import logger_of
 from streams.priority import Turns
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 _LINE_UP = 0.25
 """Seconds between looks for what is new while every handler is busy: what comes behind a backlog is found in time."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 import weakref
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from streams.broker import Broker
 from streams.broker.settle import link_for_leases
+from streams.log_facts import logger_of
 
 if TYPE_CHECKING:
     from streams.broker.link import Link
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 TICK = 0.05
 """Seconds between two looks at what the keepers have to do."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import threading
 import time
@@ -27,11 +26,12 @@ from streams.broker.settle import Postponed, Settling
 from streams.consuming.desk import Desk
 from streams.consuming.lease_thread import TICK, LeaseThread
 from streams.errors import BrokerError
+from streams.log_facts import logger_of
 
 if TYPE_CHECKING:
     from streams.broker.link import Link
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 _LONGEST = 10.0
 """Seconds between renewals, however long the lease: a reclaimer that does not know it judges by 30 s and more."""

@@ -20,10 +20,11 @@ from streams.consuming.settler import Settler
 from streams.event import Event
 from streams.forks import Origin, end_copy, keep_loop
 from streams.handlers import Router
+from streams.log_facts import logger_of
 from streams.middleware.base import Place
 from streams.middleware.chain import Chain, finished
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 _TICK = 0.1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -17,8 +16,9 @@ from streams.broker.outages import OUTAGE
 from streams.broker.settle import DONE, LOST, Buried, Postponed, Settlement, Settling, was_written
 from streams.consuming.desk import Desk
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.consumer")
+logger = logger_of("consumer")
 
 Why = Literal["retried", "snoozed", "released"]
 _Given = tuple[list[Delivery], list[Postponed], list[Buried]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Mapping
@@ -39,13 +38,14 @@ from streams.errors import (
     StreamFull,
     StreamsError,
 )
+from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
 from streams.queries import shown
 from streams.receipt import BatchOutcome
 from streams.version import __version__
 from streams.whatsapp.status import STREAM as MESSAGES
 
-logger = logging.getLogger("streams.dashboard")
+logger = logger_of("dashboard")
 _LARGEST = 4 * 1024 * 1024
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LOCAL = Token("somebody on this machine", Role.ADMIN, publishes=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -42,11 +41,12 @@ from streams.errors import (
     StreamsError,
     WrongCredentials,
 )
+from streams.log_facts import logger_of
 from streams.patience import Recovering
 from streams.pipeline import Pipeline
 from streams.queries import Chart, ident, shown, shown_facts, sign_of
 
-logger = logging.getLogger("streams.dashboard")
+logger = logger_of("dashboard")
 Page = Callable[[Request], Awaitable[Response]]
 
 

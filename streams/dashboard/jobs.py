@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from dataclasses import dataclass, field
 from streams.dead_letter import Filter
 from streams.dead_letters import DeadLetters
 from streams.errors import StreamsError
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.dashboard")
+logger = logger_of("dashboard")
 _KEPT = 20
 
 

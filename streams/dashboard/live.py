@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
@@ -13,9 +12,10 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from streams.dashboard.viewer import Viewer
 from streams.errors import StreamsError
+from streams.log_facts import logger_of
 from streams.overview import FRESH
 
-logger = logging.getLogger("streams.dashboard")
+logger = logger_of("dashboard")
 Render = Callable[[], Awaitable[str]]
 _LASTS = 300.0
 """Seconds after which a stream ends: whoever opens it anew is asked again who they are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
@@ -12,8 +11,9 @@ from starlette.responses import RedirectResponse, Response
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.guesses import BROWSER, NAME, PLACE, Guesses, Key
 from streams.dashboard.sessions import BROWSER_COOKIE, COOKIE, KNOWN_FOR, LASTS, Sessions
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.dashboard")
+logger = logger_of("dashboard")
 
 
 class LogIn:

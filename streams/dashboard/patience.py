@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-logger = logging.getLogger("streams.dashboard")
+from streams.log_facts import logger_of
+
+logger = logger_of("dashboard")
 BODY = 20.0
 """Seconds in which a body has to come; one more for each ``_RATE`` bytes of it."""
 _RATE = 16_384

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import threading
@@ -22,8 +21,9 @@ import orjson
 from streams.address import Address
 from streams.errors import AddressTaken
 from streams.health.judging import Report
+from streams.log_facts import logger_of
 
-logger = logging.getLogger("streams.health")
+logger = logger_of("health")
 
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 _MOST_CONNECTIONS = 64

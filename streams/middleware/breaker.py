@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 
 from streams.arguments import checked_seconds
@@ -14,10 +13,11 @@ from streams.event import Event
 from streams.keys import member, scope
 from streams.lanes import lane_key
 from streams.limit import ATTRIBUTES
+from streams.log_facts import logger_of
 from streams.middleware.base import Attempt, Middleware, Place
 from streams.spans import Seconds
 
-logger = logging.getLogger("streams.middleware")
+logger = logger_of("middleware")
 _MOST_KEYS = 100_000
 _NEWS = 0.6
 """Seconds within which a consumer has heard of a pause."""

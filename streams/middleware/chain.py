@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
@@ -14,9 +13,10 @@ from streams.arguments import checked_items
 from streams.errors import ConfigurationError, HandlerSignal, Skip
 from streams.event import Event
 from streams.handlers import ThreadCall
+from streams.log_facts import logger_of
 from streams.middleware.base import Attempt, Middleware, Place
 
-logger = logging.getLogger("streams.middleware")
+logger = logger_of("middleware")
 
 Before = Callable[[Attempt], Any]
 Call = Callable[[Event[Any]], Awaitable[Any]]

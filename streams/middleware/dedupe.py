@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections import deque
 from typing import NamedTuple
@@ -15,10 +14,11 @@ from streams.broker.claims import HANDLED, HELD, NO_MEMORY, Claim, Claiming
 from streams.broker.outages import OUTAGE
 from streams.errors import BrokerError, Skip, Snooze
 from streams.keys import member
+from streams.log_facts import logger_of
 from streams.middleware.base import Attempt, Middleware, Place
 from streams.spans import Seconds
 
-logger = logging.getLogger("streams.middleware")
+logger = logger_of("middleware")
 
 _MOST = 500
 _PATIENCE = 5.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from streams import sync
 from streams.errors import BrokerUnavailable, ConfigurationError
+from streams.log_facts import logger_of
 from streams.settings import Settings, gather, in_production
 from streams.whatsapp.closing import Closing
 from streams.whatsapp.instances import Instances, Providers
@@ -19,7 +19,7 @@ from streams.whatsapp.sender import Sender
 from streams.whatsapp.settings import DAY, KNOWN_KEY, WhatsAppSettings
 from streams.whatsapp.webhooks.tracker import Tracker
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 
 
 class Application:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 
 from streams.errors import BrokerError, StreamsError
+from streams.log_facts import logger_of
 from streams.whatsapp.application import Application, fallback_folder, fallback_url
 from streams.whatsapp.relay import Relay
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 _EVERY = 5.0
 """Seconds between looks for the real server."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import tomllib
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from streams.errors import BrokerError, ConfigurationError
+from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
 from streams.whatsapp.providers import CloudProvider, EvolutionProvider, Instance, Provider, SandboxProvider
 from streams.whatsapp.registry import Registry, Row, check_row
 from streams.whatsapp.settings import WhatsAppSettings
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 _FRESH = 5.0
 """Seconds after which the server is asked again which instances it has."""
 

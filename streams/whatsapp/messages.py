@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from streams.errors import InvalidMessage, NotFound
 from streams.event import random_hex
+from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
 from streams.tracking import Tracking
 from streams.whatsapp.analytics import counts_of
@@ -23,7 +23,7 @@ from streams.whatsapp.status import FINAL, GROUP, STREAM, MessageRecord, Message
 from streams.whatsapp.suppressions import MARKETING
 from streams.whatsapp.vault import vault_of
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 
 
 class SendOptions(TypedDict, total=False):

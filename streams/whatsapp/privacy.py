@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from dataclasses import dataclass
 
 from streams.erasure import Erased, Erasure
 from streams.errors import StreamsError
+from streams.log_facts import logger_of
 from streams.middleware import Middleware, Place
 from streams.pipeline import Pipeline
 from streams.whatsapp.recipient import Recipient
@@ -17,7 +17,7 @@ from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import GROUP, STREAM, tracking
 from streams.whatsapp.webhooks.tracker import INBOUND_STREAM
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 _EVERY = 3600.0
 _MOST = 1000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, Unpack
 
 from streams.errors import BrokerUnavailable, InvalidMessage, PublishUnknown, StreamsError
+from streams.log_facts import logger_of
 from streams.whatsapp.application import Application, with_fallback
 from streams.whatsapp.content import Content, Text
 from streams.whatsapp.direct import Direct, Remembered, Sending, new_ident
@@ -19,7 +19,7 @@ from streams.whatsapp.outcome import Hopeless, Outcome, Sent, Unknown
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.status import MessageRecord, MessageStatus
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 R = TypeVar("R")
 
 

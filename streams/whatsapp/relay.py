@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from streams.codec import decode
 from streams.errors import BrokerError, NotFound, PublishError, Snooze
 from streams.event import META_NAMES, Event
 from streams.keys import parse_member
+from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
 from streams.settings import Settings
 from streams.tracking import Tracked, Tracking
@@ -29,7 +29,7 @@ from streams.whatsapp.sender import DECIDE, SEND
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import FINAL, GROUP, STREAM, MessageStatus, tracking
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 _LOOK = 0.5
 QUIET = 10.0
 """Seconds without anything to hand over after which the relay ends: callers may be storing a last message there."""

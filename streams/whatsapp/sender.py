@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from streams.errors import InvalidMessage, Reject, StreamsError, Throttle, Unavailable
 from streams.event import Event
 from streams.limit import Limit
+from streams.log_facts import logger_of
 from streams.middleware import Breaker
 from streams.pipeline import Pipeline
 from streams.retry import Retry
@@ -23,7 +23,7 @@ from streams.whatsapp.status import GROUP, STREAM, MessageStatus
 from streams.whatsapp.suppressions import MARKETING, Suppressions, stops
 from streams.whatsapp.vault import vault_of
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 
 SEND = "message.send"
 """Type of the events that are messages."""

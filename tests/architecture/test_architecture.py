@@ -119,6 +119,12 @@ def test_files_stay_small():
     assert long == {}
 
 
+def test_each_logger_of_the_package_says_its_facts_in_any_format():
+    """It comes from ``logger_of``."""
+    texts = {path.name: path.read_text() for path in (ROOT / "streams").rglob("*.py")}
+    assert [name for name, text in texts.items() if 'getLogger("streams' in text or "getLogger(__name__" in text] == []
+
+
 def test_the_documented_permissions_are_the_tested_ones():
     from tests.process.test_server_faults import MINIMAL_ACL
 

@@ -93,10 +93,10 @@ async def test_an_unknown_refusal_is_an_outage(server, namespace, caplog, text):
         proxy.answer = b""
         await eventually(lambda: len(handler.done) == 7)
         await eventually(lambda: consumer.stats.done == 7)
-        await eventually(lambda: "the server is back" in caplog.messages)
+        await eventually(lambda: "the server is back" in caplog.text)
         assert sorted(map(str, handler.started)) == sorted(map(str, handler.done)), "each started once"
         assert consumer.stats.lost == 0
-    said = [message for message in caplog.messages if "refuse" in message]
+    said = [record.streams_message for record in caplog.records if "refuse" in record.streams_message]
     assert said.count("the server refuses what it is asked, trying again until it does not") == 1
     assert said.count("the server refuses to settle") == 1
     assert len(said) == 2

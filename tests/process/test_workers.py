@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from streams.service import EXIT_FORCED
+from streams.settings import Settings
+from streams.sync import Pipeline as SyncPipeline
 from tests.process.worker_app import Site
 from tests.servers import BINARIES, Server, clean_environment, wait_until
 
@@ -396,3 +398,83 @@ def test_a_worker_is_heard_whatever_its_module_does_to_logging(tmp_path, configu
     assert ended.returncode == 4
     assert "the worker ends" in ended.stderr.splitlines()[-1]
     assert ("disable_existing_loggers" in ended.stderr) == ("dictConfig" in configured)
+
+
+_BASIC = """
+import logging
+from streams import Pipeline, Retry
+
+pipeline = Pipeline.from_env()
+
+@pipeline.handler("orders", group="g", retry=Retry(max_retries=1, delay=0.0))
+def charge(event):
+    raise LookupError(f"{event.data['sku']} of +55 (11) 99999-9999 is not there")
+"""
+_MANAGE = """
+import os, sys
+from django.core.management import execute_from_command_line
+
+sys.path.insert(0, os.getcwd())
+os.environ["DJANGO_SETTINGS_MODULE"] = "own_settings"
+execute_from_command_line(["manage.py", "work"])
+"""
+_SETTINGS = """
+INSTALLED_APPS = ["sold"]
+SECRET_KEY = "of a test"
+LOGGING = {
+    "version": 1,
+    "formatters": {"plain": {"format": "%(levelname)s|%(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"level": "INFO", "handlers": ["console"]},
+}
+"""
+_COMMAND = """
+from django.core.management.base import BaseCommand
+
+class Command(BaseCommand):
+    def handle(self, *args, **options):
+        import asyncio
+        import shop
+        asyncio.run(shop.pipeline.run())
+"""
+
+
+@pytest.mark.parametrize("way", ["basicConfig", "manage.py"])
+def test_a_format_of_somebodys_own_says_why_an_attempt_failed(site: Site, tmp_path: Path, way: str) -> None:
+    commands = tmp_path / "sold" / "management" / "commands"
+    commands.mkdir(parents=True)
+    for folder in (commands, commands.parent, commands.parent.parent):
+        (folder / "__init__.py").touch()
+    (commands / "work.py").write_text(_COMMAND)
+    (tmp_path / "manage.py").write_text(_MANAGE)
+    (tmp_path / "own_settings.py").write_text(_SETTINGS)
+    own = "logging.basicConfig(force=True, level='INFO', format='%(levelname)s|%(message)s')"
+    (tmp_path / "shop.py").write_text(f"{_BASIC}{own if way == 'basicConfig' else ''}\n")
+    command = ["-m", "streams", "worker", "shop:pipeline"] if way == "basicConfig" else ["manage.py"]
+    environment = clean_environment() | {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "STREAMS_URL": site.server.url, "STREAMS_NAMESPACE": site.namespace,
+    }  # fmt: skip
+    with SyncPipeline(settings=Settings(url=site.server.url, namespace=site.namespace)) as pipeline:
+        pipeline.publish("orders", {"sku": "no such sku", "text": "canary"}, type="order.created")
+    worker = subprocess.Popen(
+        [sys.executable, *command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert worker.stderr is not None
+    said: list[str] = []
+    try:
+        for line in worker.stderr:
+            said.append(line)
+            if "dead letter" in line:
+                break
+    finally:
+        worker.terminate()
+        rest = worker.communicate(timeout=60)[1]
+    retry = next((line for line in said if line.startswith("WARNING|retry ")), "".join(said))
+    assert "where=orders/g " in retry
+    assert "attempt=1 " in retry
+    assert "error=LookupError error_message='no such sku of +******99 is not there'" in retry
+    assert said[-1].startswith("ERROR|dead letter where=orders/g ")
+    assert "reason=retries-used-up" in said[-1]
+    assert "INFO|stopped done=0 retried=1 dead=1 released=0" in rest
+    assert "9999" not in "".join(said) + rest

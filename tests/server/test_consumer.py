@@ -696,7 +696,7 @@ async def test_entries_of_a_lost_read_are_handed_back(broker, caplog):
             gate.set()
             await eventually(gone(broker), what="all done")
     assert sorted(seen) == [(n, 1) for n in range(4)]
-    assert [(r.message, r.count) for r in caplog.records] == [("entries of a lost read handed back", 3)]
+    assert [(r.streams_message, r.count) for r in caplog.records] == [("entries of a lost read handed back", 3)]
     assert await DeadLetters(broker, "s", "g").count() == 0
 
 

@@ -14,6 +14,7 @@ import pytest
 from streams import Event, Producer, Reject, Retry
 from streams.dead_letters import DeadLetters
 from streams.handlers import Route, Router
+from streams.log_facts import logger_of
 from streams.logs import EventFilter, JsonFormatter, TextFormatter, tracebacks
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming
@@ -172,7 +173,7 @@ def test_an_exception_that_is_logged_as_such_has_its_place_and_traceback(log, mo
     try:
         look_up("5511987654321")
     except ValueError:
-        logging.getLogger("streams.shop").exception("failed")
+        logger_of("shop").exception("failed")
     written = log.getvalue()
     assert "cause=JSONDecodeError" in written or '"cause":"JSONDecodeError' in written
     assert " in look_up" in written

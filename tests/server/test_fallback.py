@@ -27,7 +27,7 @@ def _nobody_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    return [record.streams_message for record in caplog.records if record.levelno == logging.WARNING]
 
 
 async def publish(pipeline: Pipeline) -> None:

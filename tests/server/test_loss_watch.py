@@ -97,7 +97,7 @@ async def lost(url: str, namespace: str) -> Finding | None:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.message == LOST]
+    return [record for record in caplog.records if record.streams_message == LOST]
 
 
 async def test_a_worker_that_lives_through_it_says_what_is_lost(
@@ -235,7 +235,7 @@ async def test_a_user_that_may_not_look_works_on(
         assert findings["lost"].severity == "unknown"
         assert "xinfo|stream" in findings["lost"].todo
         assert (await Repair(broker, "me").mend("orders"))["orders"].losses == 0
-    said = [record for record in caplog.records if record.message == "losses of the server would go unnoticed"]
+    said = [record for record in caplog.records if record.streams_message == "losses of the server would go unnoticed"]
     assert len(said) == 1
 
 

@@ -237,7 +237,7 @@ async def test_an_outage_is_told_once_and_outlived_by_all(make_server, binary, n
         server.start()
         await many.rests()
         await many.hears("again", "s3")
-    told = [line.message for line in caplog.records if "the server is" in line.message]
+    told = [line.streams_message for line in caplog.records if "the server is" in line.message]
     assert told == ["the server is away, trying again until it is back", "the server is back"]
 
 

@@ -356,7 +356,7 @@ async def test_full_busy_and_idle_workers_hold_and_go_on(broker, caplog):
                 assert worker.at[count] - asked < SOON
                 assert [level for level, _, _ in worker.started[count : count + 10]] == [10] * 10
     assert {attempt for _, _, attempt in full.started + busy.started + idle.started} == {1}
-    lines = Counter((r.message, r.where) for r in caplog.records if r.message in ("paused", "resumed"))
+    lines = Counter((r.streams_message, r.where) for r in caplog.records if r.streams_message in ("paused", "resumed"))
     assert lines == {(what, where): 1 for what in ("paused", "resumed") for where in ("s/full", "s/busy", "s/idle")}
 
 

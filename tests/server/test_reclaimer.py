@@ -113,7 +113,7 @@ async def test_a_stall_is_a_burnt_attempt_and_named_as_such(broker, caplog):
     (error,) = found.errors
     assert (error["kind"], error["attempt"], error["consumer"]) == ("stall", 1, "worker-7")
     (line,) = caplog.records
-    assert (line.message, line.entry, line.consumer, line.outcome) == (
+    assert (line.streams_message, line.entry, line.consumer, line.outcome) == (
         "stalled entry reclaimed",
         delivery.entry_id,
         "worker-7",
@@ -400,7 +400,9 @@ async def test_lost_retry_rows_are_restored(broker, caplog):
     with caplog.at_level(logging.WARNING, "streams.reclaimer"):
         while await sweeper.sweep():
             pass
-    assert [(line.message, line.count) for line in caplog.records] == [("retry rows were missing and are restored", 3)]
+    assert [(line.streams_message, line.count) for line in caplog.records] == [
+        ("retry rows were missing and are restored", 3)
+    ]
     assert await broker.control.call("ZCARD", retry) == 5
     again = await fetch(broker, "alive")
     assert {d.place for d in again} == {d.place for d in lost}

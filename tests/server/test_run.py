@@ -57,7 +57,7 @@ async def test_a_worker_that_nobody_awaits_says_that_it_has_ended(pipeline, capl
         worker = asyncio.create_task(pipeline.run(signals=False))
         await asyncio.wait([worker])
         (line,) = told(caplog)
-    assert line.getMessage() == "the worker ends: RuntimeError: no route to the database"
+    assert line.streams_message == "the worker ends: RuntimeError: no route to the database"
     assert line.error == "RuntimeError"
     assert "test_run.py" in line.error_at
     assert line.next == "it handles nothing until it is run again"
@@ -76,7 +76,7 @@ async def test_a_declaration_that_the_server_refuses_is_told(pipeline, server, n
         pipeline.stop()
         await first
     (line,) = told(caplog)
-    assert line.getMessage() == f"the worker ends: {second.exception()}"
+    assert line.streams_message == f"the worker ends: {second.exception()}"
     assert "cannot join stream" in line.getMessage()
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
+import logging.handlers
+import pickle
+import queue
 import sys
 from datetime import UTC, datetime
 
@@ -15,6 +19,7 @@ from hypothesis import strategies as st
 
 from streams.current import handling
 from streams.event import Event, new_event_id
+from streams.log_facts import logger_of
 from streams.logs import EventFilter, JsonFormatter, TextFormatter, be_heard, set_up
 
 PHONE = "+55 (11) 99999-9999"
@@ -266,3 +271,124 @@ def test_a_configuration_that_switches_loggers_off_does_not_silence_the_package(
         assert not caplog.messages, "once"
     finally:
         quiet.disabled = other.disabled = False
+
+
+# --- formats of somebody's own
+
+
+def told(made: logging.LogRecord) -> logging.LogRecord:
+    """A record as it leaves a logger of the package."""
+    assert logger_of("consumer").filter(made)
+    return made
+
+
+def test_a_format_of_somebodys_own_has_the_facts():
+    facts = {"where": "orders/billing", "attempt": 1, "delay": 0.2, "error_message": "no such sku", "entry": ""}
+    made = told(record("retry", **facts))
+    said = "retry where=orders/billing attempt=1 delay=0.2 error_message='no such sku'"
+    assert logging.Formatter("%(levelname)s %(message)s").format(made) == f"WARNING {said}"
+    assert made.getMessage() == said
+    assert (made.streams_message, made.msg, repr(made.args)) == ("retry", "retry %s", f"({said[6:]},)")
+    assert made.attempt == 1, "its attributes stay"
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (record("100%", n=1), "100% n=1"),
+        (record("100%"), "100%"),
+        (record("%d of %s", 3, "50%", n=1), "3 of 50% n=1"),
+        (record("%d of %s", 3, PHONE), "3 of +******99"),
+        (record("%s", 5511999999999), "******99"),
+        (record("%(a)s", {"a": PHONE}, n=1), "+******99 n=1"),
+        (record(PHONE), "+******99"),
+        (record("x", empty="", quoted='a "b"', equal="a=b"), "x quoted='a \"b\"' equal='a=b'"),
+    ],
+)
+def test_messages_with_arguments(made, said):
+    assert told(made).getMessage() == said
+    assert told(made).getMessage() == said, "a record that comes by again has its facts once"
+
+
+def test_a_message_that_cannot_be_formatted_is_the_handlers_to_report():
+    with pytest.raises(TypeError):
+        told(record("%s and %s", 1)).getMessage()
+
+
+@quick
+@given(st.text(), st.dictionaries(fact_names, fact_values, max_size=4), st.text())
+def test_our_own_formatters_write_the_same_with_and_without(message, facts, cause):
+    made = record("%s", message, **facts)
+    made.exc_info = (ValueError, ValueError(cause), None)
+    for formatter in (TextFormatter(), JsonFormatter()):
+        assert formatter.format(told(copy.copy(made))) == formatter.format(made)
+
+
+@quick
+@given(st.text(), st.dictionaries(fact_names, fact_values, max_size=4))
+def test_any_facts_are_one_line_in_any_format(message, facts):
+    made = told(record("%s", message, **facts))
+    assert made.getMessage().isprintable()
+    kept = [name for name, value in facts.items() if value not in ("", None)]
+    assert all(f" {name}=" in made.getMessage() for name in kept)
+
+
+class Everything(logging.Formatter):
+    """What collectors do: each attribute that is not Python's own."""
+
+    def format(self, made: logging.LogRecord) -> str:
+        said = super().format(made)
+        return json.dumps({**vars(made), "args": None, "exc_info": None, "said": said}, default=str)
+
+
+@pytest.mark.parametrize("formatter", [logging.Formatter(), Everything()], ids=["plain", "everything"])
+@pytest.mark.parametrize("value", [PHONE, "5511999999999", 5511999999999, 5511999999999.0, [PHONE], {"to": PHONE}])
+def test_phone_numbers_are_masked_in_any_format(formatter, value):
+    def raised() -> logging.LogRecord:
+        made = record("a line")
+        try:
+            raise LookupError("none") from ValueError(f"bad number {value}")
+        except LookupError as error:
+            made.exc_info = (type(error), error, error.__traceback__)
+        return made
+
+    for made in (record("to %s", value), record("sending", phone=value, record=value), raised()):
+        line = formatter.format(told(made))
+        assert "9999" not in line
+        assert "******" in line
+
+
+def test_the_traceback_of_an_attempt_is_below_the_line_in_any_format():
+    lines = ["Traceback (most recent call last):", "KeyError: 'sku'"]
+    text = logging.Formatter().format(told(record("retry", attempt=1, traceback=lines)))
+    assert text.splitlines() == ["retry attempt=1", *lines]
+
+
+@pytest.mark.parametrize("way", ["queue", "pickle"])
+@FORMATTERS
+def test_a_record_may_go_through_a_queue(formatter, way):
+    made = record("%s fails", "it", where="orders/billing", attempt=1)
+    made.exc_info = (ValueError, ValueError("no such sku"), None)
+    before = formatter.format(made)
+    if way == "queue":
+        passed = queue.SimpleQueue()
+        logging.handlers.QueueHandler(passed).handle(told(made))
+        made = passed.get()
+    else:
+        told(made).exc_info = None  # A traceback goes to no other process.
+        made = pickle.loads(pickle.dumps(made))
+    assert formatter.format(made) == before
+    assert "where=orders/billing attempt=1 cause='ValueError: no such sku'" in made.getMessage()
+    assert made.getMessage().count("attempt=1") == 1
+
+
+def test_what_a_program_logs_by_itself_stays_as_it_is(caplog):
+    logging.getLogger("shop").warning("stock of %s is low", "x", extra={"left": 3})
+    assert caplog.messages == ["stock of x is low"]
+    assert not hasattr(caplog.records[0], "streams_message")
+
+
+def test_a_line_of_the_package_has_its_facts_wherever_it_is_caught(caplog):
+    logger_of("consumer").warning("retry", extra={"where": "orders/billing"})
+    assert caplog.messages == ["retry where=orders/billing"]
+    assert "retry where=orders/billing" in caplog.text

@@ -22,7 +22,7 @@ def _every_line(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    return [(record.getMessage().partition(",")[0], vars(record)["server"]) for record in caplog.records]
+    return [(record.streams_message.partition(",")[0], vars(record)["server"]) for record in caplog.records]
 
 
 def test_many_users_of_one_server(caplog: pytest.LogCaptureFixture) -> None:

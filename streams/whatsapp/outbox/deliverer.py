@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 import time
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import orjson
 from streams.errors import ConfigurationError, Reject
 from streams.event import Event
 from streams.limit import Limit
+from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
 from streams.retry import Retry
 from streams.whatsapp.outbox.endpoints import TOLD, Endpoint, Endpoints, Subscriptions
@@ -22,7 +22,7 @@ from streams.whatsapp.providers.base import retry_after
 from streams.whatsapp.settings import DAY, WhatsAppSettings
 from streams.whatsapp.status import MessageStatus
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 
 WEBHOOK_STREAM = "whatsapp-webhooks"
 TELL = "webhook.call"

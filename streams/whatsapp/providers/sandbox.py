@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections import deque
 
+from streams.log_facts import logger_of
 from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import Outcome, Sent
 from streams.whatsapp.providers.base import Connection, Instance
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 _KEPT = 1000
 
 

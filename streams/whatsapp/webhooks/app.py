@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from starlette.routing import Route
 
 from streams.errors import BrokerUnavailable, InvalidMessage, StreamsError, WrongCredentials
 from streams.event import Event
+from streams.log_facts import logger_of
 from streams.patience import Recovering
 from streams.pipeline import Pipeline
 from streams.producer import Producer, ProducerOptions
@@ -34,7 +34,7 @@ from streams.whatsapp.webhooks.updates import (
     signed_by_meta,
 )
 
-logger = logging.getLogger("streams.whatsapp")
+logger = logger_of("whatsapp")
 LARGEST = 4 * 1024 * 1024
 """Bytes of a call; Meta's have at most 3 MB."""
 REMEMBERED = 7 * DAY
