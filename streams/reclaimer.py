@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from streams.arguments import checked_options, checked_seconds
 from streams.broker import Backoff, Broker, checked_broker
@@ -18,6 +19,7 @@ from streams.broker.reclaim import Reclaiming, Stalled
 from streams.broker.settle import Buried, Postponed, Settling, was_written
 from streams.codec import MAX_NESTING, parse_json
 from streams.consumer_name import consumer_name
+from streams.consuming.telling import log_death
 from streams.errors import (
     AccessDenied,
     BrokerError,
@@ -33,6 +35,8 @@ from streams.priority import Levels, checked_levels
 from streams.retry import AttemptRecord, Bury, Decision, Retry, checked_decision
 
 logger = logger_of("reclaimer")
+
+_SILENT = "the consumer went silent"
 
 _SLICE = 100
 
@@ -207,10 +211,14 @@ class Reclaimer:
             )
         began = time.time_ns()
         settlement = await self._settling.settle((), postponed, buried)
+        written = settlement.statuses
+        letters = [row for row in buried if was_written(written, row.delivery, certain=True)]
+        for letter in letters:
+            attempt = AttemptRecord.from_json(letter.record).attempts
+            facts: dict[str, Any] = {"attempt": attempt, "error": "Stalled", "error_message": _SILENT}
+            log_death(self._seat, letter.delivery, letter.reason, said_by=logger, **facts)
         for observer in self._broker.observers:
-            written = settlement.statuses
             rows = [(row, "stalled") for row in postponed if was_written(written, row.delivery, certain=True)]
-            letters = [row for row in buried if was_written(written, row.delivery, certain=True)]
             observer.settled(self._seat, Settled(began, [], rows, letters))
         if settlement.refused is not None:
             raise settlement.refused
@@ -255,7 +263,7 @@ class Reclaimer:
 
 def _with_stall(entry: Stalled, now: float) -> AttemptRecord:
     record = AttemptRecord.from_json(entry.delivery.record)
-    cause = {"type": "Stalled", "message": "the consumer went silent", "where": "", "consumer": entry.previous}
+    cause = {"type": "Stalled", "message": _SILENT, "where": "", "consumer": entry.previous}
     record.add("stall", cause, at=now)
     return record
 

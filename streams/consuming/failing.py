@@ -12,9 +12,9 @@ import logging
 from streams.broker.fetch import Delivery
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
-from streams.consuming.intake import log_entry
 from streams.consuming.run import Run, setting_of
 from streams.consuming.settler import Settler
+from streams.consuming.telling import log_death, log_entry
 from streams.errors import Skip, Snooze, Throttle
 from streams.exception_text import NOWHERE, Setting, describe_error
 from streams.limit import key_text
@@ -71,6 +71,9 @@ class Failing:
         record = self._record(delivery, error)
         decision = DEFAULT.after_failure(_UnreadableError(), record)
         if isinstance(decision, Bury):
+            log_death(
+                self._desk.seat, delivery, decision.reason, delivery.event, said_by=logger, **failure_facts(error)
+            )
             self._settler.bury(delivery, decision.reason, record.to_json())
         else:
             self._settler.postpone(delivery, decision.delay, "retried", record.to_json())
@@ -103,7 +106,7 @@ class Failing:
         decision = self._decision(run, error, record)
         facts = failure_facts(error, setting)
         if isinstance(decision, Bury):
-            log_entry(self._desk, logging.ERROR, "dead letter", delivery, event, reason=decision.reason, **facts)
+            log_death(self._desk.seat, delivery, decision.reason, event, said_by=logger, **facts)
             self._settler.bury(delivery, decision.reason, record.to_json())
         else:
             delay = round(decision.delay, 3)

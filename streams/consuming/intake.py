@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Literal
 
 from streams.broker.fetch import Delivery
@@ -10,7 +9,7 @@ from streams.codec import decode
 from streams.consuming.desk import Desk
 from streams.consuming.run import Run
 from streams.consuming.settler import Settler
-from streams.current import trace_id_of
+from streams.consuming.telling import log_death
 from streams.errors import EventTooLarge, InvalidData, MalformedEvent
 from streams.event import Event
 from streams.exception_text import describe_error
@@ -83,25 +82,6 @@ class Intake:
         record.note(describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
         facts = failure_facts(error)
         facts.pop("error_at", None)  # The place is ours: no handler has seen the event.
-        log_entry(self._desk, logging.ERROR, "dead letter", delivery, event, reason=reason, **facts)
+        log_death(self._desk.seat, delivery, reason, event, said_by=logger, **facts)
         self._settler.bury(delivery, reason, record.to_json())
         return False
-
-
-def log_entry(desk: Desk, level: int, what: str, delivery: Delivery, event: Event[Any] | None, **facts: Any) -> None:
-    """Log what becomes of an entry, with the facts that find it again."""
-    extra = {"where": desk.where, "level_of_stream": delivery.level, "entry": delivery.entry_id, **_named(event)}
-    logger.log(level, what, exc_info=facts.pop("exc_info", None), extra=extra | facts)
-
-
-def _named(event: Event[Any] | None) -> dict[str, Any]:
-    """The facts that name an event; empty ones where there is none, or a handler has made something else of it."""
-    if event is not None:
-        try:
-            trace_id = trace_id_of(event.meta.get("traceparent"))
-            return {
-                "event_id": event.id, "event_type": event.type, "attempt": event.attempt, "trace_id": trace_id,
-            }  # fmt: skip
-        except Exception:
-            logger.debug("an event cannot be named", exc_info=True)
-    return {"event_id": "", "event_type": "", "attempt": 0, "trace_id": ""}

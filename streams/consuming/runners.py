@@ -14,9 +14,10 @@ from streams.broker.fetch import Delivery
 from streams.consuming.desk import Desk
 from streams.consuming.failing import Failing
 from streams.consuming.gate import Gate
-from streams.consuming.intake import Intake, log_entry
+from streams.consuming.intake import Intake
 from streams.consuming.run import Ending, Run
 from streams.consuming.settler import Settler
+from streams.consuming.telling import log_entry
 from streams.event import Event
 from streams.forks import Origin, end_copy, keep_loop
 from streams.handlers import Router
