@@ -101,6 +101,12 @@ def where_of(error: BaseException, setting: Setting = NOWHERE) -> str:
     return _place(handler, handler.co_firstlineno) if handler is not None else last
 
 
+def place_of(handler: Callable[..., Any]) -> str:
+    """Where a handler is defined; '' of one that is no Python."""
+    code = _code_of(handler)
+    return _place(code, code.co_firstlineno) if code is not None else ""
+
+
 def traceback_of(error: BaseException, setting: Setting = NOWHERE) -> list[str]:
     """The lines of a traceback, causes first as Python has them, groups with their members; bounded, and masked."""
     lines: list[str] = []

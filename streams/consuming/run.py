@@ -28,7 +28,7 @@ class Run(Attempt):
     only middleware needs, where there is middleware.
     """
 
-    __slots__ = ("_ending", "abandoned", "cancelled_at", "deadline", "delivery", "route", "task")
+    __slots__ = ("_ending", "abandoned", "cancelled_at", "deadline", "delivery", "route", "seen_at", "task")
 
     def __init__(self, delivery: Delivery, task: asyncio.Task[Any], ending: Ending) -> None:
         self._ending = ending
@@ -39,6 +39,8 @@ class Run(Attempt):
         self.why = ""
         self.cancelled_at = math.inf
         self.abandoned = False
+        self.seen_at = 0.0
+        """Monotonic time at which the watch first saw it run, about its start; 0: not yet. A start costs no clock."""
 
     @property
     def deliveries(self) -> int:

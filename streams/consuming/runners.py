@@ -19,6 +19,7 @@ from streams.consuming.run import Ending, Run
 from streams.consuming.settler import Settler
 from streams.consuming.telling import log_entry
 from streams.event import Event
+from streams.exception_text import place_of
 from streams.forks import Origin, end_copy, keep_loop
 from streams.handlers import Router
 from streams.log_facts import logger_of
@@ -28,6 +29,10 @@ from streams.middleware.chain import Chain, finished
 logger = logger_of("consumer")
 
 _TICK = 0.1
+_NAMED = 20
+"""How many events a stop names of those that it gives back."""
+_STOPPED = "the worker stops, so a handler is cancelled and its event given back"
+_STOPPED_TOO = "more handlers are cancelled by the stop, and their events given back"
 
 
 class Runners:
@@ -145,6 +150,7 @@ class Runners:
                 )
             last = now
             for run in list(self._running.values()):
+                run.seen_at = run.seen_at or now
                 if run.deadline <= now and not run.why:
                     self._cancel(run, "timeout")
                 elif now - run.cancelled_at > self._desk.cancel_grace:
@@ -167,9 +173,7 @@ class Runners:
                     await self.slot_freed.wait()
             except TimeoutError:
                 break
-        for run in list(self._running.values()):
-            if not run.why:
-                self._cancel(run, "shutdown")
+        self._cancel_the_rest()
         while self._running:
             self.slot_freed.clear()
             await self.slot_freed.wait()
@@ -320,6 +324,18 @@ class Runners:
         if not self._origin.is_here:
             end_copy()
         return not run.abandoned
+
+    def _cancel_the_rest(self) -> None:
+        """Cancel what runs when the time of a stop is over, and name it, the longest first."""
+        now = time.monotonic()
+        rest = [run for run in self._running.values() if not run.why]
+        for run in rest[:_NAMED]:
+            facts = {"handler": place_of(run.route.function), "seconds": round(now - (run.seen_at or now), 1)}
+            self._log(logging.WARNING, _STOPPED, run.delivery, run.event, **facts)
+        if rest[_NAMED:]:
+            logger.warning(_STOPPED_TOO, extra={"where": self._desk.where, "count": len(rest) - _NAMED})
+        for run in rest:
+            self._cancel(run, "shutdown")
 
     def _cancel(self, run: Run, why: str) -> None:
         run.why = why

@@ -632,6 +632,32 @@ async def test_what_does_not_finish_is_given_back_free_of_charge(broker, twice):
     assert sorted(again) == [(0, 1), (1, 1), (2, 1)]
 
 
+async def test_a_stop_names_what_it_gives_back_and_since_when_that_ran(broker, caplog):
+    started = []
+
+    async def handler(event: Event) -> None:
+        started.append(event.id)
+        await asyncio.sleep(60)
+
+    await Producer(broker, "s").publish_many(range(23), type="t")
+    consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(concurrency=30))
+    task = asyncio.create_task(consumer.run())
+    await eventually(lambda: len(started) == 23, what="the starts")
+    caplog.set_level(logging.INFO, "streams")
+    began = time.monotonic()
+    await eventually(lambda: time.monotonic() - began > 0.3)
+    consumer.stop(grace=0.0)
+    await asyncio.wait_for(task, 5)
+    *named, rest = [record for record in caplog.records if "given back" in record.msg]
+    assert [record.event_id for record in named] == started[:20]
+    assert {(record.event_type, record.where, record.levelname) for record in named} == {("t", "s/g", "WARNING")}
+    assert all(record.handler.startswith("test_consumer.py:") for record in named)
+    assert all(record.handler.endswith(" in handler") for record in named)
+    assert all(0.1 <= record.seconds < 5 for record in named)
+    assert rest.count == 3
+    assert consumer.stats.released == 23
+
+
 async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_exit(broker):
     release = asyncio.Event()
     started = asyncio.Event()
