@@ -1,8 +1,8 @@
 """Masking: numbers that could be a person's are hidden, numbers that operators need stay.
 
 Hidden is every number of eight digits or more, however it is written: phone numbers, cards, documents. What stays has a
-shape that no such number has: addresses, times, durations, the ids of entries and events, and UUIDs. Where a text could
-be both, it is hidden.
+shape that no such number has: addresses, times, durations, the ids of entries and events, UUIDs, and hashes, such as
+that of a script in a server's error. Where a text could be both, it is hidden.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _KEPT = {
     "entry": ENTRY_ID,
     "uuid": rf"(?<![0-9a-fA-F+])(?<![0-9]-){_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}(?![\w-])",
     "hex": rf"(?<![\w+-])(?=[0-9]*[a-fA-F]){_HEX}{{32}}(?![\w-])",
+    "hash": rf"(?<![\w+-])(?:f_)?(?=(?:[0-9]*[a-fA-F]){{4}}){_HEX}{{40}}(?:{_HEX}{{24}})?(?![\w-])",
     "event": r"(?<![\w+-])(?=[0-9]{0,15}[a-f])[0-9a-f]{16}-[0-9a-f]{1,8}(?![\w-])",
     "time": rf"(?<![\d+.])(?<!\d-){_DAY}(?:[T _]{_CLOCK}{_ZONE}?)?(?![\w-]|\.[0-9])",
     "compact": r"(?<![\w+.-])(?:19|20|21)[0-9]{2}[01][0-9][0-3][0-9]T[0-9]{6}(?:\.[0-9]{1,9})?Z?(?![\w-])",

@@ -93,6 +93,13 @@ times = st.one_of(
     st.timedeltas().map(lambda by: str(abs(by)).rpartition(", ")[2]),
 ).map(str)
 durations = st.floats(0, 86_400).map(lambda seconds: f"{seconds!r} s")
+hashes = st.builds(
+    "{}{}".format,
+    st.sampled_from(["", "f_"]),  # How a server names the function of a script.
+    st.one_of(st.binary(min_size=20, max_size=20), st.binary(min_size=32, max_size=32))
+    .map(bytes.hex)
+    .filter(lambda text: sum(c.isalpha() for c in text) >= 4),
+)
 kept = st.one_of(
     entry_ids,
     st.uuids().map(str),
@@ -102,6 +109,7 @@ kept = st.one_of(
     durations,
     st.floats(0, 1, exclude_max=True).map(repr),
     st.builds(new_event_id),
+    hashes,
 )
 
 
@@ -220,6 +228,9 @@ def test_no_eight_digits_survive_in_a_row(text):
         "redis://[::ffff:10.100.12.34]:6379/0",
         "ip-10-100-12-34:6379",
         "since 1712345678.123456",
+        "WRONGTYPE Operation against a key script: e46b1796038289702ab3c4d5e6f708192a3b4c5d, on @user_script:12.",
+        "ERR Error running script (call to f_e46b1796038289702ab3c4d5e6f708192a3b4c5d): @user_script:12: full",
+        f"sha256:{'1a' * 32}",
     ],
 )
 def test_what_was_met_in_log_lines_stays(text):
@@ -231,6 +242,7 @@ def test_what_was_met_in_log_lines_stays(text):
     [
         "+45 12.34.56.78", "+1.7035555555", "11.999999999", "99999.9999", "5511999999999.0", "5511999999999-0",
         "1712345678901", "41111111111111111111111111111111", "4111111111111111-1", "x1796038289702-0",
+        "1" * 40, "1" * 37 + "abc", "f_5511999999999", "+abcd" + "5" * 36, "1" * 64, "abcde5511999999999",
     ],
 )  # fmt: skip
 def test_what_only_looks_a_bit_like_it_is_hidden(text):
