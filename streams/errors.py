@@ -45,6 +45,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from streams.counts import counted
 from streams.spans import Seconds, When, seconds_of, spoken
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ class StreamFull(PublishError):
 
     def __init__(self, stream: str, max_len: int, accepted: int = 0) -> None:
         super().__init__(
-            f"stream {stream!r} is full (max_len {max_len}); {accepted} events of this call were stored. "
+            f"stream {stream!r} is full (max_len {max_len}); {counted(accepted, 'event')} of this call "
+            f"{'was' if accepted == 1 else 'were'} stored. "
             "Slow down and publish the rest again, or raise max_len"
         )
         self.stream = stream
@@ -154,9 +156,11 @@ class PublishUnknown(PublishError):
     """
 
     def __init__(self, stream: str, event_ids: tuple[str, ...], accepted: int = 0) -> None:
+        them = "it" if len(event_ids) == 1 else "they"
+        events = counted(len(event_ids), "event")
         super().__init__(
-            f"the answer to publishing {len(event_ids)} event(s) on {stream!r} was lost: they may be stored or not. "
-            "Give events a dedup_id to make publishing again safe"
+            f"the answer to publishing {events} on {stream!r} was lost: {them} may be stored or"
+            " not. Give events a dedup_id to make publishing again safe"
         )
         self.stream = stream
         self.event_ids = event_ids
@@ -171,8 +175,11 @@ class PartlyPublished(PublishUnknown):
 
     def __init__(self, stream: str, event_ids: tuple[str, ...], accepted: int = 0) -> None:
         super().__init__(stream, event_ids, accepted)
+        is_one = len(event_ids) == 1
+        away = "is surely not stored: the server of its" if is_one else "are surely not stored: the servers of their"
+        away += " partition is" if is_one else " partitions are"
         self.args = (
-            f"{len(event_ids)} event(s) for {stream!r} are surely not stored: the servers of their partitions are "
+            f"{counted(len(event_ids), 'event')} for {stream!r} {away} "
             "away; the others of this call are. Publish again what the outcome calls not stored",
         )
 

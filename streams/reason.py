@@ -134,11 +134,6 @@ def span(seconds: float) -> str:
     return f"{whole:.0f} s" if whole < 120 else f"{whole / 60:.0f} min"
 
 
-def count(number: int, one: str, several: str) -> str:
-    """A number with its noun."""
-    return f"{number} {one if number == 1 else several}"
-
-
 def most(number: int) -> str:
     """A number that was counted up to a bound."""
     return f"{number} or more" if number >= MOST_COUNTED else str(number)

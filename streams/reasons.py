@@ -14,11 +14,12 @@ from streams.admission import Kind
 from streams.broker.stored import entry_place, real
 from streams.broker.waits import HEARD, Holder, Queue, WorkerFacts, attributes
 from streams.codec import decode, parse_json
+from streams.counts import counted
 from streams.errors import EventError
 from streams.keys import RECLAIMER_SUFFIX
 from streams.masking import masked
 from streams.pauses import Pause, read_pause
-from streams.reason import Case, Reason, count, event_id, ident, moment, most, since_when, span
+from streams.reason import Case, Reason, event_id, ident, moment, most, since_when, span
 
 Judge = Callable[[Case], Reason | None]
 _DEFECT = "this is a defect of the pipeline; please report it with this output"
@@ -162,7 +163,7 @@ def _key_busy(case: Case) -> Reason | None:
     if not head:
         return None
     key, behind = masked(case.wait.order_key or ""), case.wait.behind + 1
-    what = f"events of its key {key} run one after the other, and {count(behind, 'is', 'are')} before it"
+    what = f"events of its key {key} run one after the other, and {counted(behind, 'is', 'are')} before it"
     what += f"; {head} is first"
     return Reason("key-busy", what, facts={"key": key, "by": head, "behind": behind})
 
@@ -192,7 +193,7 @@ def _slot(case: Case) -> Reason | None:
         return None  # One is free, and it is the first: what waits for a slot no more is judged as any other.
     limit, _, key = queue.name.partition("=")
     what = f"the limit {masked(limit)} runs {queue.concurrency} at a time for {masked(key)}"
-    what += f", {count(queue.taken, 'has', 'have')} its slot" if queue.concurrency == 1 else f", {queue.taken} run"
+    what += f", {counted(queue.taken, 'has', 'have')} its slot" if queue.concurrency == 1 else f", {queue.taken} run"
     facts = {
         "limit": masked(limit), "key": masked(key), "concurrency": queue.concurrency, "behind": queue.rank,
         "holders": [_plain_holder(holder) for holder in queue.holders],
@@ -234,7 +235,7 @@ def _not_due(case: Case) -> Reason | None:
         return Reason("snoozed", f"it was put off until {moment(due)}", facts={"until": due})
     last = record.errors[-1] if record.errors else {}
     error = masked(f"{last.get('type', '')}: {last.get('message', '')}".strip(": "))
-    what = f"it is tried again at {moment(due)}, after {count(record.attempts, 'attempt', 'attempts')}"
+    what = f"it is tried again at {moment(due)}, after {counted(record.attempts, 'attempt')}"
     facts = {"until": due, "attempts": record.attempts, "error": error}
     return Reason("retry", f"{what}; the last error: {error}" if error else what, facts=facts)
 
@@ -268,9 +269,7 @@ def _suspect(case: Case) -> Reason | None:
     if case.found.state != "retrying" or not record.suspect:
         return None
     since = since_when(case.found)
-    what = (
-        f"{count(record.stalls, 'worker', 'workers')} died or went silent while it was there, and one more is its last"
-    )
+    what = f"{counted(record.stalls, 'worker')} died or went silent while it was there, and one more is its last"
     what += f": a worker runs it when nothing else of its process runs, and it waits for that since {moment(since)}"
     names = [worker.name for worker in case.serving]
     return Reason("suspect", what, facts={"since": since, "stalls": record.stalls, "workers": names})
@@ -285,7 +284,7 @@ def _turn(case: Case) -> Reason | None:
     behind = ahead + above
     what = f"it waits for its turn behind {most(ahead)} of its level" if ahead else "it waits for its turn"
     what += f"{' and' if ahead else ' behind'} {most(above)} of higher levels" if above else ""
-    what += f"; {count(turns, 'other key takes', 'other keys take')} turns with its own" if turns else ""
+    what += f"; {counted(turns, 'other key takes', 'other keys take')} turns with its own" if turns else ""
     full = all(worker.is_full for worker in case.serving)
     what += "; every handler is busy" if full else ""
     facts = {"behind": behind, "level": ahead, "above": above, "keys": turns, "busy": full}
@@ -297,7 +296,7 @@ def _busy(case: Case) -> Reason | None:
     if case.found.state == "scheduled" or not serving or not all(worker.is_full for worker in serving):
         return None
     since = min((at for worker in serving for at in worker.runs.values()), default=None)
-    what = f"every handler of {count(len(serving), 'worker', 'workers')} is busy"
+    what = f"every handler of {counted(len(serving), 'worker')} is busy"
     facts: dict[str, Any] = {"workers": [worker.name for worker in serving]}
     if since is None:
         return Reason("busy", what, facts=facts)

@@ -17,6 +17,7 @@ import orjson
 from streams.broker.connection import Broker
 from streams.broker.scripts import Command
 from streams.broker.stored import json_object, pairs, real, whole
+from streams.counts import counted
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
 from streams.keys import Keys, entry_order
 
@@ -122,7 +123,7 @@ def told(losses: Losses) -> str:
 
 def _told(place: str, loss: Loss) -> str:
     if place == SCHEDULED:
-        return f"scheduled: at least {loss.count} event{'' if loss.count == 1 else 's'}, due up to {loss.had}"
+        return f"scheduled: at least {counted(loss.count, 'event')}, due up to {loss.had}"
     kind, _, rest = place.partition(":")
     now = f"the last that it knows is {loss.has}" if loss.has else "it knows nothing of it any more"
     if kind == "read":
@@ -130,7 +131,7 @@ def _told(place: str, loss: Loss) -> str:
         return f"group {group} had read level {level} up to {loss.had}; {now}"
     count = max(loss.count, 1)
     where, what = (f"level {rest}", "event") if kind == "level" else (f"group {rest}", "dead letter")
-    return f"{where}: at least {count} {what}{'' if count == 1 else 's'} up to {loss.had}; {now}"
+    return f"{where}: at least {counted(count, what)} up to {loss.had}; {now}"
 
 
 class Marking:

@@ -53,6 +53,7 @@ from streams.cli.dead_output import letter_facts, letters_table, plain_letter
 from streams.cli.encoding import as_written
 from streams.cli.exit_codes import Exit
 from streams.cli.show import errors_table
+from streams.counts import counted
 from streams.dead_letter import DeadLetter, Filter
 from streams.errors import ConfigurationError
 from streams.partitioned import in_part
@@ -123,7 +124,7 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     if found:
         show_table(letters_table(found, now), names={"TYPE": 8, "LAST ERROR": 16}, spare=("LEVEL", "TRIES"))
     remark(
-        f"{len(found)} shown of {total} dead letters of {stream}/{group}"
+        f"{len(found)} shown of {counted(total, 'dead letter')} of {stream}/{group}"
         + (f"; go on with --after {more}" if more else "")
     )
     tell_missing(stream, away)
@@ -221,7 +222,7 @@ def replay(  # noqa: PLR0913 - each is an option of the command
             planned = await letters.replay(which, dry_run=True, limit=limit)
             if dry_run or planned.matched == 0:
                 return planned.matched, 0
-            _confirm(f"replay {planned.matched} dead letters of {stream}/{group}", yes=yes)
+            _confirm(f"replay {counted(planned.matched, 'dead letter')} of {stream}/{group}", yes=yes)
             done = await letters.replay(which, rate=rate, limit=limit)
             return done.matched, len(done.moved)
 
@@ -229,10 +230,10 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     if as_json:
         write_json({"matched": matched, "replayed": moved, "dry_run": dry_run})
     elif dry_run:
-        say(f"would replay {matched} dead letters of {stream}/{group}")
+        say(f"would replay {counted(matched, 'dead letter')} of {stream}/{group}")
     else:
-        gone = f"; {matched - moved} were gone already" if moved < matched else ""
-        say(f"replayed {moved} dead letters of {stream}/{group}{gone}")
+        gone = f"; {counted(matched - moved, 'was', 'were')} gone already" if moved < matched else ""
+        say(f"replayed {counted(moved, 'dead letter')} of {stream}/{group}{gone}")
 
 
 @app.command(
@@ -281,14 +282,14 @@ def discard(  # noqa: PLR0913 - each is an option of the command
             planned = await letters.discard(which, dry_run=True)
             if dry_run or planned == 0:
                 return planned
-            _confirm(f"delete {planned} dead letters of {stream}/{group} for good", yes=yes)
+            _confirm(f"delete {counted(planned, 'dead letter')} of {stream}/{group} for good", yes=yes)
             return await letters.discard(which)
 
     count = run(main)
     if as_json:
         write_json({"discarded": 0 if dry_run else count, "matched": count, "dry_run": dry_run})
     else:
-        say(f"{'would discard' if dry_run else 'discarded'} {count} dead letters of {stream}/{group}")
+        say(f"{'would discard' if dry_run else 'discarded'} {counted(count, 'dead letter')} of {stream}/{group}")
 
 
 @app.command(
@@ -345,7 +346,7 @@ def export(  # noqa: PLR0913 - each is an option of the command
             count = run(lambda: main(target))
     except OSError as failure:
         raise ConfigurationError(f"--output {output}: {failure.strerror}") from None
-    remark(f"exported {count} dead letters to {output}")
+    remark(f"exported {counted(count, 'dead letter')} to {output}")
 
 
 def _refuse_unasked(which: Filter | list[str], *, yes: bool) -> None:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from streams.cli.common import cell, moment, shown_meta, span, table
 from streams.cli.show import attempts, facts
+from streams.counts import counted
 from streams.dead_letter import DeadLetter
 from streams.partitions import number_of
 
@@ -53,7 +54,7 @@ def letter_facts(letter: DeadLetter, stream: str, group: str) -> Table:
         ("replays", letter.replays or ""),
         ("moved by", letter.consumer),
         *shown_meta(letter.meta).items(),
-        ("body", f"{letter.size:,} bytes"),
+        ("body", counted(letter.size, "byte", form=",")),
     ]
     return facts(found)
 

@@ -28,6 +28,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit
+from streams.counts import counted
 from streams.doctor import Doctor, Finding
 from streams.doctor.repair import Repair, Strays
 from streams.errors import ConfigurationError
@@ -50,17 +51,35 @@ HELP = (
 )
 _STYLE = {"critical": "bold red", "warning": "yellow", "unknown": "magenta", "info": "dim"}
 _MENDING = {
-    "payloads_gone": "pending whose payload is gone: take off the pending list",
-    "due_times_lost": "retries without a due time: make them due now",
-    "due_times_stray": "due times of entries that are not pending: remove them",
-    "records_stray": "attempt records of entries that are not pending: remove them",
-    "scheduled_empty": "due times of scheduled events that are gone: remove them",
-    "orphaned": "events that were delivered and are with nobody: make them due now",
-    "unreadable": "rows that cannot be read: drop them",
-    "scheduled_unreadable": "scheduled events that cannot be read: drop them",
-    "losses": "losses of the server, as doctor tells them: take them off the list",
+    "payloads_gone": ("pending whose payload is gone: take off the pending list",) * 2,
+    "due_times_lost": ("retry without a due time: make it due now", "retries without a due time: make them due now"),
+    "due_times_stray": (
+        "due time of an entry that is not pending: remove it",
+        "due times of entries that are not pending: remove them",
+    ),
+    "records_stray": (
+        "attempt record of an entry that is not pending: remove it",
+        "attempt records of entries that are not pending: remove them",
+    ),
+    "scheduled_empty": (
+        "due time of a scheduled event that is gone: remove it",
+        "due times of scheduled events that are gone: remove them",
+    ),
+    "orphaned": (
+        "event that was delivered and is with nobody: make it due now",
+        "events that were delivered and are with nobody: make them due now",
+    ),
+    "unreadable": ("row that cannot be read: drop it", "rows that cannot be read: drop them"),
+    "scheduled_unreadable": (
+        "scheduled event that cannot be read: drop it",
+        "scheduled events that cannot be read: drop them",
+    ),
+    "losses": (
+        "loss of the server, as doctor tells it: take it off the list",
+        "losses of the server, as doctor tells them: take them off the list",
+    ),
 }
-"""What is mended, and how; the field of ``Strays`` that counts it."""
+"""What is mended, and how, of one and of several; the field of ``Strays`` that counts it."""
 
 
 def doctor(  # noqa: PLR0913 - each is an option of the command
@@ -139,14 +158,15 @@ def _repair(stream: str, url: str | None, namespace: str | None, *, yes: bool, a
         total = sum(getattr(strays, name) for strays in done.values() for name in _MENDING)
         say(f"repaired: {total}; written to the audit record")
     else:
-        say(f"nothing to repair, {len(plan)} streams looked at")
+        say(f"nothing to repair, {counted(len(plan), 'stream')} looked at")
     tell_away(away)
 
 
 def _tell(plan: dict[str, Strays]) -> None:
     for stream, strays in plan.items():
-        for name, what in _MENDING.items():
+        for name, (one, several) in _MENDING.items():
             if count := getattr(strays, name):
-                say(f"{stream}: {count} {what}")
+                say(f"{stream}: {counted(count, one, several)}")
         if strays.scheduled_stranded:
-            say(f"{stream}: {strays.scheduled_stranded} scheduled events without a due time: left for you to decide")
+            stranded = counted(strays.scheduled_stranded, "scheduled event")
+            say(f"{stream}: {stranded} without a due time: left for you to decide")

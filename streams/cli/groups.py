@@ -32,6 +32,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit
+from streams.counts import counted
 from streams.errors import ConfigurationError
 from streams.groups import Drop, GroupInfo
 from streams.partitioned import in_part
@@ -133,9 +134,11 @@ def drop(  # noqa: PLR0913 - each is an option of the command
         write_json({"stream": stream, **asdict(outcome)})
         return
     what = f"dropped {group} of {stream}" if outcome.dropped else f"{group} of {stream} was dropped before"
-    say(f"{what}: {outcome.given_up} unfinished events given up, {outcome.trimmed} entries deleted that no group needs")
+    given_up = counted(outcome.given_up, "unfinished event")
+    trimmed = counted(outcome.trimmed, "entry", "entries")
+    say(f"{what}: {given_up} given up, {trimmed} deleted that no group needs")
     if outcome.dead:
-        say(f"{outcome.dead} dead letters are kept: streams dead ls {stream} {group}")
+        say(f"{counted(outcome.dead, 'dead letter is', 'dead letters are')} kept: streams dead ls {stream} {group}")
 
 
 def _confirmed(stream: str, group: str, info: GroupInfo | None) -> bool:

@@ -35,6 +35,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.pause import named, story
+from streams.counts import counted
 from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
 from streams.rows import grouped
@@ -142,7 +143,7 @@ def streams_table(rows: list[StreamRow]) -> Table:
     for at, row in enumerate(rows):
         if at:
             made.add_row()
-        count = f" ({len(row.partitions)} partitions)" if row.partitions else ""
+        count = f" ({counted(len(row.partitions), 'partition')})" if row.partitions else ""
         first = (f"[bold]{cell(row.stream)}[/]{count}", number(row.scheduled))
         if not row.groups:
             made.add_row(first[0], "[dim](no group)[/]", "all", number(row.stored), *[""] * 6, first[1])

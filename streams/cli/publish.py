@@ -46,6 +46,7 @@ from streams.cli.publish_options import (
 )
 from streams.cli.publishing import Outcome, Publisher, ranges
 from streams.codec import MAX_NESTING, parse_json
+from streams.counts import counted
 from streams.errors import ConfigurationError, MalformedEvent, PublishUnknown, StreamFull
 from streams.event import Event, EventAttributes
 from streams.receipt import Receipt
@@ -226,7 +227,7 @@ def _end(outcome: Outcome, *, as_json: bool) -> None:
 
 
 def _advice(outcome: Outcome) -> str:
-    facts = [f"{outcome.published:,} events are surely stored"]
+    facts = [f"{counted(outcome.published, 'event is', 'events are', form=',')} surely stored"]
     if not outcome.unknown:
         facts.append(f"go on with --from-line {outcome.resume_line}")
     if outcome.not_stored:
@@ -251,5 +252,5 @@ def _lines(numbers: list[int]) -> str:
     """``line 7``, ``lines 3 to 9, 12``; the first ten runs of them."""
     found = ranges(numbers)
     words = [str(first) if first == last else f"{first} to {last}" for first, last in found[:10]]
-    more = "" if len(found) <= 10 else f" and {len(found) - 10} more runs (see --receipts)"
+    more = "" if len(found) <= 10 else f" and {counted(len(found) - 10, 'more run')} (see --receipts)"
     return f"line{'s' if len(numbers) > 1 else ''} {', '.join(words)}{more}"

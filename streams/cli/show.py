@@ -25,6 +25,7 @@ from streams.cli.common import (
     table,
     write_json,
 )
+from streams.counts import counted
 from streams.status import EntryState
 
 HELP = (
@@ -118,7 +119,7 @@ def _facts(state: EntryState) -> list[tuple[str, object]]:
     found.append(("attempts", attempts(state.failures, state.stalls)))
     found.append(("dead letter", f"{state.dead_letter.id}, {state.dead_letter.reason}" if state.dead_letter else ""))
     found += list(shown_meta(state.meta).items())
-    found.append(("body", f"{state.size:,} bytes" if state.size else ""))
+    found.append(("body", counted(state.size, "byte", form=",") if state.size else ""))
     return found
 
 

@@ -32,6 +32,7 @@ from streams.cli.common import (
 )
 from streams.cli.exit_codes import Exit
 from streams.cli.serving import serve
+from streams.counts import counted
 from streams.errors import ConfigurationError
 
 # What sends is imported by the commands that need it: the others start sooner.
@@ -151,10 +152,10 @@ def _send_file(
     if as_json:
         write_json({**counts, "dry_run": dry_run})
     elif dry_run:
-        say(f"{len(rows) - len(bad)} of {len(rows)} rows could be queued; nothing was")
+        say(f"{len(rows) - len(bad)} of {counted(len(rows), 'row')} could be queued; nothing was")
     else:
         before = f", {counts['queued_before']} had been before" if counts["queued_before"] else ""
-        say(f"queued {counts['queued']} of {len(rows)} rows{before}, refused {len(bad)}")
+        say(f"queued {counts['queued']} of {counted(len(rows), 'row')}{before}, refused {len(bad)}")
     if bad:
         finish(Exit.FAILED)
 

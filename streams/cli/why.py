@@ -22,6 +22,7 @@ from streams.cli.common import (
     stdout,
     write_json,
 )
+from streams.counts import counted
 from streams.reason import Reason
 from streams.why import Reasons
 
@@ -71,7 +72,7 @@ def why(  # noqa: PLR0913 - each is an option of the command
     if not found.reasons:
         say("no such event waits")
     if found.more or not found.is_complete:
-        more = f"{found.more} more were found" if found.more else "not all were looked through"
+        more = f"{counted(found.more, 'more was', 'more were')} found" if found.more else "not all were looked through"
         remark(f"{more}{'' if found.is_complete else ', of those that were looked through' if found.more else ''}")
 
 

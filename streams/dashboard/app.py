@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from streams.counts import counted
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.api import Api, problem
 from streams.dashboard.deeds import Deeds
@@ -94,6 +95,7 @@ class Dashboard:
             "host": host_of,
             "figures": figures,
         }
+        self._templates.globals["counted"] = counted
         inner = Starlette(
             routes=self._routes(),
             exception_handlers={

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from streams.broker.diagnose import StreamFacts
 from streams.broker.strays import Strays, Unreadable
 from streams.broker.watermarks import Losses, told
+from streams.counts import counted
 from streams.doctor.finding import Bounds, Finding
 from streams.masking import masked
 
@@ -27,10 +28,10 @@ def judge_strays(facts: StreamFacts) -> Iterator[Finding]:
             example = facts.orphans.get(group, "")
             yield _of_orphans(strays.orphaned, example, where, mend)
         if strays.scheduled_empty:
-            what = f"{_count(strays.scheduled_empty, 'scheduled event')}: the due time is there and the event is gone"
+            what = f"{counted(strays.scheduled_empty, 'scheduled event')}: the due time is there and the event is gone"
             yield Finding("scheduled-empty", "warning", where, what, f"{mend} removes the due times; publish again")
         if strays.scheduled_stranded:
-            what = f"{_count(strays.scheduled_stranded, 'scheduled event')} without a due time: never published"
+            what = f"{counted(strays.scheduled_stranded, 'scheduled event')} without a due time: never published"
             todo = "decide: ZADD the field of …:scheduled-fields to …:scheduled with a due time in ms, or HDEL it"
             yield Finding("scheduled-stranded", "warning", where, what, todo)
     for permission in sorted(facts.denied):
@@ -55,7 +56,7 @@ def _of_unreadable(rows: list[Unreadable], where: str, mend: str) -> Finding:
     """Rows that something else wrote."""
     said = (f"{row.count} in {row.what} ({masked(row.example.decode(errors='replace'), 40)!r})" for row in rows)
     number = sum(row.count for row in rows)
-    what = f"{_count(number, 'row')} that cannot be read: {', '.join(said)}"
+    what = f"{counted(number, 'row')} that cannot be read: {', '.join(said)}"
     todo = f"find out what writes there; {mend} drops them, and no entry is lost with one; the others go on meanwhile"
     return Finding("unreadable-rows", "warning", where, what, todo)
 
@@ -63,7 +64,7 @@ def _of_unreadable(rows: list[Unreadable], where: str, mend: str) -> Finding:
 def _of_orphans(number: int, example: str, where: str, mend: str) -> Finding:
     """Entries that nobody has."""
     what = (
-        f"{_count(number, 'event')} delivered and stored, and with no consumer ({example} is one):"
+        f"{counted(number, 'event')} delivered and stored, and with no consumer ({example} is one):"
         " somebody deleted a consumer, acknowledged by hand, or moved the group on"
     )
     todo = f"{mend} makes them due now, as long as nobody has handled them elsewhere"
@@ -72,15 +73,15 @@ def _of_orphans(number: int, example: str, where: str, mend: str) -> Finding:
 
 def _of_entries(strays: Strays, where: str, mend: str) -> Iterator[Finding]:
     if strays.payloads_gone:
-        what = f"{_count(strays.payloads_gone, 'entry', 'entries')} pending, but deleted from the stream: lost"
+        what = f"{counted(strays.payloads_gone, 'entry', 'entries')} pending, but deleted from the stream: lost"
         todo = f"find out who deletes (XDEL, XTRIM, MAXLEN); {mend} takes them off the pending list"
         yield Finding("payload-gone", "warning", where, what, todo)
     if strays.due_times_lost:
-        what = f"{_count(strays.due_times_lost, 'retry', 'retries')} without a due time: nobody takes them"
+        what = f"{counted(strays.due_times_lost, 'retry', 'retries')} without a due time: nobody takes them"
         yield Finding("retry-lost", "warning", where, what, f"{mend} makes them due now; a running reclaimer does too")
     if strays.due_times_stray or strays.records_stray:
-        rows = _count(strays.due_times_stray, "due time")
-        records = _count(strays.records_stray, "attempt record")
+        rows = counted(strays.due_times_stray, "due time")
+        records = counted(strays.records_stray, "attempt record")
         what = f"{rows} and {records} of entries that are not pending"
         yield Finding("stray-rows", "info", where, what, f"{mend} removes them")
 
@@ -93,7 +94,7 @@ def judge_weights(facts: StreamFacts, bounds: Bounds) -> Iterator[Finding]:
         due = stored * (weight.content + _PER_ENTRY) + pending * _PER_ENTRY
         if weight.bytes > bounds.small and weight.bytes > bounds.waste * due:
             what = (
-                f"level {level} takes {weight.bytes / 2**20:.1f} MiB for {stored} entries,"
+                f"level {level} takes {weight.bytes / 2**20:.1f} MiB for {counted(stored, 'entry', 'entries')},"
                 f" {weight.bytes / due:.0f} times their content: few old entries keep half-empty nodes"
             )
             todo = (
@@ -101,7 +102,3 @@ def judge_weights(facts: StreamFacts, bounds: Bounds) -> Iterator[Finding]:
                 f" {facts.stream})"
             )
             yield Finding("half-empty", "info", facts.stream, what, todo)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from streams.counts import counted
 from streams.doctor.finding import Bounds, Finding
 
 _ALIVE = 60.0
@@ -30,12 +31,11 @@ def judge_runs(
         if not long:
             continue
         place, seconds = max(long.items(), key=lambda row: row[1])
-        others = f", and {len(long) - 1} more run for long" if len(long) > 1 else ""
-        free = (
-            f"; {said['free']} of its {said['concurrency']} handlers are free"
-            if said.keys() >= {"free", "concurrency"}
-            else ""
-        )
+        others = f", and {counted(len(long) - 1, 'more runs', 'more run')} for long" if len(long) > 1 else ""
+        free = ""
+        if said.keys() >= {"free", "concurrency"}:
+            are = "is" if said["free"] == 1 else "are"
+            free = f"; {said['free']} of its {counted(said['concurrency'], 'handler')} {are} free"
         what = f"the handler of {place} runs for {round(seconds / 60)} min on {name}{others}{free}"
         todo = f"streams show {stream} '{place}'; if it hangs, see 'A handler that hangs' in docs/failure-modes.md"
         yield Finding("long-running", "warning", f"{stream}/{group}", what, todo)

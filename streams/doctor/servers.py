@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from streams.broker.access import Access
 from streams.broker.diagnose import Denied
 from streams.broker.shards import Away
+from streams.counts import counted
 from streams.doctor.finding import Bounds, Finding
 
 WHERE = "server"
@@ -153,7 +154,8 @@ def judge_replication(info: dict[str, str], config: dict[str, str] | Denied, bou
             yield Finding("replication", "warning", WHERE, what, "look at its log, its load and the network")
     least = int(settings.get("min-replicas-to-write", 0))
     if online < least:
-        what = f"{online} replicas are online and min-replicas-to-write is {least}: the server refuses every write"
+        there = counted(online, "replica is", "replicas are")
+        what = f"{there} online and min-replicas-to-write is {least}: the server refuses every write"
         yield Finding("replication", "critical", WHERE, what, "bring the replicas back")
     elif copies == 0:
         yield Finding("replication", "info", WHERE, "no replica: if this machine is lost, so is what it keeps")

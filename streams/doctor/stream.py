@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from shlex import quote
 
 from streams.broker.diagnose import HOUR, LETTERS, DeadFacts, GroupFacts, StreamFacts
+from streams.counts import counted
 from streams.doctor.finding import Bounds, Finding, Severity
 from streams.doctor.leftovers import judge_strays, judge_weights
 from streams.keys import RECLAIMER_SUFFIX
@@ -65,11 +66,14 @@ def _levels(facts: StreamFacts) -> Iterator[Finding]:
             todo = "nothing, if nobody uses it any more; a worker that serves it creates it"
             yield Finding("level-gone", "info", facts.stream, what, todo)
         elif stored and level not in served:
-            what = f"{stored} events wait on level {level}, and no group reads it"
+            what = f"{counted(stored, 'event waits', 'events wait')} on level {level}, and no group reads it"
             todo = "give workers and producers the same STREAMS_LEVELS, or start a worker"
             yield Finding("level-unserved", "critical", facts.stream, what, todo)
     for level, count in sorted(facts.undeclared.items(), reverse=True):
-        what = f"{count} events were put on level {level}, which no producer or worker of this package declared"
+        what = (
+            f"{counted(count, 'event was', 'events were')} put on level {level}, which no producer or worker of this"
+            " package declared"
+        )
         wanted = ",".join(map(str, sorted({*facts.stored, level})))
         declared = ", ".join(map(str, sorted(facts.stored)))
         todo = (
@@ -95,16 +99,17 @@ def _group(
     waits = now - min(unread) if unread else 0.0
     pending = sum(row.pending for row in rows)
     if not alive and (unread or pending):
-        what = f"no consumer is alive; the oldest unread event waits for {_span(waits)}, {pending} were begun"
+        begun = counted(pending, "was begun", "were begun")
+        what = f"no consumer is alive; the oldest unread event waits for {_span(waits)}, {begun}"
         todo = f"start a worker; if nobody needs the group any more, streams groups drop {facts.stream} {group}"
         yield Finding("abandoned", "critical", where, what, todo)
     elif alive and waits > bounds.waiting:
-        what = f"the oldest unread event waits for {_span(waits)}, with {len(alive)} consumers alive"
+        what = f"the oldest unread event waits for {_span(waits)}, with {counted(len(alive), 'consumer')} alive"
         todo = "look for slow handlers in the log, raise concurrency, or start more workers"
         yield Finding("stuck", "warning", where, what, todo)
     for name, silent in silence.items():
         if alive and silent > bounds.silence and in_hand[name]:
-            what = f"{name} holds {in_hand[name]} entries and has been silent for {_span(silent)}"
+            what = f"{name} holds {counted(in_hand[name], 'entry', 'entries')} and has been silent for {_span(silent)}"
             todo = "a worker's reclaimer takes them over after a lease; if that is no longer than this, look at its log"
             yield Finding("dead-consumer", "warning", where, what, todo)
     due = facts.retry_due.get(group)
@@ -118,7 +123,8 @@ def _group(
 def _dead(dead: DeadFacts, stream: str, group: str, now: float, bounds: Bounds) -> Finding:
     severity: Severity = "warning" if now - dead.newest < bounds.dead else "info"
     what = (
-        f"{dead.count} dead letters, the oldest {_span(now - dead.oldest)} old, the newest {_span(now - dead.newest)}"
+        f"{counted(dead.count, 'dead letter')}, the oldest {_span(now - dead.oldest)} old, the newest"
+        f" {_span(now - dead.newest)}"
     )
     if dead.recent:
         # Of many only the newest were looked at: how fast these came tells how many an hour has.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from streams.address import Address
+from streams.counts import counted
 from streams.health.asking import Answer, ask, read_metrics
 from streams.health.exposition import merged
 from streams.health.judging import Check, Report
@@ -97,7 +98,8 @@ class Family:
         return list(members), answers
 
     def _count(self, members: list[str]) -> str:
-        return f"{len(members)} of {self._processes} processes run"
+        of = counted(self._processes, "process", "processes")
+        return f"{len(members)} of {of} {'runs' if len(members) == 1 else 'run'}"
 
     async def close(self) -> None:
         """Nothing is open between two questions."""

@@ -13,6 +13,7 @@ from streams.arguments import checked_kind
 from streams.blocks import Awaited
 from streams.broker.testing import Rehearsing, Work
 from streams.consumer import Consumer
+from streams.counts import counted
 from streams.dead_letter import DeadLetter
 from streams.errors import ConfigurationError, GroupMissing, HandlerSignal, Unfinished
 from streams.event import Event
@@ -48,12 +49,17 @@ class Left(NamedTuple):
         return bool(work.waiting or work.processing or work.retries_due or work.scheduled_due)
 
     def __str__(self) -> str:
-        """One line without the noughts, e.g. ``orders/billing: 2 waiting, 1 retries later (the next in 4.9 s)``."""
+        """One line without the noughts, e.g. ``orders/billing: 2 waiting, 1 retry later (the next in 4.9 s)``."""
         counts = self.work._asdict()
         next_in = counts.pop("next_in")
-        parts = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
+        parts = [counted(count, *_words(name)) for name, count in counts.items() if count]
         later = f" (the next in {next_in:.1f} s)" if next_in is not None else ""
         return f"{self.stream}/{self.group}: {', '.join(parts)}{later}"
+
+
+def _words(name: str) -> tuple[str, str]:
+    several = name.replace("_", " ")
+    return several.replace("retries", "retry"), several
 
 
 class Harness(Awaited):

@@ -61,7 +61,7 @@ async def test_somebody_is_woken_at_night_and_mends_it(server, namespace):
         await expect(page.get_by_text("begins anew")).to_be_visible()
         await browser.keep("are-you-sure")
         await page.get_by_role("button", name="Replay").click()
-        await expect(page.get_by_role("status")).to_have_text("1 events were put back")
+        await expect(page.get_by_role("status")).to_have_text("1 event was put back")
         await eventually(lambda: len(handled) == 2, what="the event that was put back")
         await page.get_by_label("All that match").check()
         await page.get_by_role("button", name="Replay").click()

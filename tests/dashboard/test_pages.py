@@ -107,12 +107,12 @@ async def test_dead_letters_are_filtered_replayed_and_discarded(server, namespac
         form = {"token": token_in(page), "group": "billing", "scope": "selected", "letter": ident}
         asked = await client.post("/streams/orders/replay", data=form)
         assert "Are you sure?" in asked.text
-        assert "<b>1</b> events" in asked.text
+        assert "<b>1</b> event<" in asked.text
         letters = place.pipeline.dead_letters("orders", "billing")
         assert await letters.count() == 6  # Only asked.
         done = await client.post("/streams/orders/replay", data={**form, "sure": "yes"})
         assert done.status_code == 303
-        assert "1 events were put back" in (await client.get(done.headers["location"])).text
+        assert "1 event was put back" in (await client.get(done.headers["location"])).text
         assert await letters.count() == 5
         again = await client.post("/streams/orders/replay", data={**form, "sure": "yes"})
         assert again.status_code == 409  # Somebody was faster.

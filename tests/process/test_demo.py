@@ -159,7 +159,7 @@ def test_books_that_do_not_balance_end_with_1(monkeypatch, capsys):
     outcome = CliRunner().invoke(app, ["demo"])
     assert outcome.exit_code == 1
     assert "do not balance" in outcome.stdout
-    assert "1 lines without an end: 1" in outcome.stdout
+    assert "1 line without an end: 1" in outcome.stdout
 
 
 def test_the_orders_are_what_their_maker_makes(folder):

@@ -123,7 +123,7 @@ async def test_events_that_wait_although_a_consumer_is_there(broker, server, key
         client.xgroup_createconsumer(keys.level(5), GROUP, "alive")
     found = await settled(broker, "stuck", Bounds(waiting=0.2))
     assert found.severity == "warning"
-    assert "1 consumers alive" in found.what
+    assert "1 consumer alive" in found.what
     await Pauses(broker, STREAM).pause()
     assert "stuck" not in await examine(broker, Bounds(waiting=0.2))
 
@@ -152,7 +152,7 @@ async def test_a_dead_consumer_that_nobody_sweeps(broker, server, keys):
 
         await eventually(seen, what="the dead consumer")
         found = (await examine(broker, NOW))["dead-consumer"]
-    assert found.what.startswith("dead holds 1 entries")
+    assert found.what.startswith("dead holds 1 entry")
 
 
 async def test_a_retry_and_a_scheduled_event_that_nobody_takes(broker, server, keys):
@@ -174,7 +174,7 @@ async def test_dead_letters(broker):
         await Producer(broker, STREAM).publish({"reject": True}, type="job")
         found = await settled(broker, "dead-letters", Bounds())
     assert found.severity == "warning"
-    assert found.what.startswith("1 dead letters")
+    assert found.what.startswith("1 dead letter")
     assert found.todo == f"streams dead ls {STREAM} {GROUP}"
     assert (await examine(broker, Bounds(dead=0.0)))["dead-letters"].severity == "info"
 
@@ -209,7 +209,7 @@ async def test_levels_that_nobody_serves_or_that_are_gone(broker, server, keys):
         client.sadd(keys.index(), f"{STREAM}|7")
     found = await examine(broker)
     assert found["level-unserved"].severity == "critical"
-    assert found["level-unserved"].what.startswith("1 events wait on level 10")
+    assert found["level-unserved"].what.startswith("1 event waits on level 10")
     gone = [finding for finding in await Doctor(broker).examine(STREAM) if finding.code == "level-gone"]
     assert {finding.severity for finding in gone} == {"info"}
     assert any("level 7 is listed" in finding.what for finding in gone)

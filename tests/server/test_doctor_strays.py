@@ -280,7 +280,7 @@ async def test_repairing_from_the_command_line(make_server, binary, namespace):
         assert client.zcard(keys.retry(GROUP)) == 0
         done = await run("--yes")
         assert done.exit_code == 0
-        assert f"{STREAM}: 1 retries without a due time: make them due now" in done.stdout
+        assert f"{STREAM}: 1 retry without a due time: make it due now" in done.stdout
         assert client.zcard(keys.retry(GROUP)) == 1
     again = await run("--yes", "--json")
     assert json.loads(again.stdout)["repaired"][STREAM]["due_times_lost"] == 0

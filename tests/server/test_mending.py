@@ -288,7 +288,7 @@ async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace, mon
 
         await eventually(said, what="it to run for longer than the two clocks differ")
         (long,) = await said()
-        assert f"5|{item.listed.place} runs for 0 min on {worker.name}; 1 of its 2 handlers are free" in long.what
+        assert f"5|{item.listed.place} runs for 0 min on {worker.name}; 1 of its 2 handlers is free" in long.what
         assert "long-running" not in {finding.code for finding in await Doctor(other.broker).examine("s")}
         assert await queries.in_hand("s", "g", "somebody-else") == []
         free.set()

@@ -308,8 +308,8 @@ async def test_what_another_program_put_on_a_level_of_its_own_is_shown(broker, s
     assert "STREAMS_LEVELS=-2,0,1,3,5,10" in captured.get()
     found = [finding for finding in await Doctor(broker).examine("s") if finding.code == "level-undeclared"]
     assert [(finding.severity, finding.what.split(",")[0]) for finding in found] == [
-        ("critical", "1 events were put on level 3"),
-        ("critical", "1 events were put on level -2"),
+        ("critical", "1 event was put on level 3"),
+        ("critical", "1 event was put on level -2"),
     ]
     for wanted in (Wanted(level=3), Wanted(event=entry), Wanted(event="foreign-1")):
         [reason] = (await Why(broker, "s").ask(wanted)).reasons

@@ -66,7 +66,7 @@ async def test_retries_wait_for_travel(pipeline, bind):
         (left,) = await harness.unfinished()
         assert left.work.retries_later == 1
         assert 59 < left.work.next_in <= 60
-        assert str(left).startswith("orders/billing: 1 retries later (the next in ")
+        assert str(left).startswith("orders/billing: 1 retry later (the next in ")
         await harness.travel(59)
         assert await harness.drain() == 0
         await harness.travel(1.1)

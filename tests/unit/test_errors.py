@@ -98,7 +98,7 @@ def test_stream_full_counts_what_was_stored():
 def test_publish_unknown_names_the_ids_in_doubt():
     error = PublishUnknown("orders", ("a", "b"), 7)
     assert (error.event_ids, error.accepted) == (("a", "b"), 7)
-    assert "2 event(s)" in str(error)
+    assert "2 events" in str(error)
 
 
 def test_unavailable_says_whether_the_command_left():

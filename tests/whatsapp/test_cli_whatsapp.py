@@ -136,7 +136,7 @@ async def test_the_sandbox_and_the_webhook_are_served():
             await client.post("/sandbox/faults", json=[])
             assert (await client.post("/v25.0/p1/messages", json=body)).json()["messages"]
             page = (await client.get("/")).text
-            assert "1 messages were taken" in page
+            assert "1 message was taken" in page
             assert PHONE not in page
             assert (await client.post("/v25.0/p1/messages", json={})).json()["error"]["code"] == 100
             client.headers.pop("Authorization")

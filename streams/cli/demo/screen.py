@@ -13,6 +13,7 @@ from rich.text import Text
 from streams.cli.common import cell, number, table
 from streams.cli.demo.books import Books
 from streams.cli.demo.play import Scene
+from streams.counts import counted
 
 _STATES = ("waiting", "processing", "retrying", "done", "dead")
 _STYLES = {"processing": "green", "retrying": "yellow", "dead": "red", "done": "bold green"}
@@ -61,7 +62,7 @@ def _view(scene: Scene) -> Group:
     if scene.levels:
         made.add_section()
         made.add_row("all", *(number(scene.total(name), style=_STYLES.get(name, "")) for name in _STATES))
-    head = f"[bold]{cell(scene.source)}[/]  {scene.lines:,} lines, {scene.published:,} published"
+    head = f"[bold]{cell(scene.source)}[/]  {counted(scene.lines, 'line', form=',')}, {scene.published:,} published"
     head += f", {scene.scheduled} scheduled" if scene.scheduled else ""
     parts: list[object] = [Text.from_markup(f"{head}   [dim]{scene.seconds:.1f} s[/]"), Text(), made, Text()]
     parts += [Text(news, style="dim") for news in scene.news]
@@ -123,17 +124,18 @@ def _show_verdict(console: Console, books: Books, scene: Scene) -> None:
     console.print()
     if books.again:
         console.print(
-            f"{books.again} orders were handled more than once, because a worker was killed between its effect"
+            f"{counted(books.again, 'order was', 'orders were')} handled more than once, because a worker was killed"
+            " between its effect"
         )
         console.print("and its acknowledgement: at-least-once delivery. Handlers use the event's id to notice.\n")
     if books.balanced:
-        ends = f"each of {books.lines:,} lines has exactly one end"
+        ends = f"each of {counted(books.lines, 'line', form=',')} has exactly one end"
         console.print(f"[bold green]The books balance:[/] {ends}. {scene.seconds:.1f} s.")
         return
     console.print("[bold red]The books do not balance.[/]")
     for what, lines in (("without an end", books.missing), ("with more than one end", books.ambiguous)):
         if lines:
             shown = ", ".join(map(str, lines[:20])) + (" ..." if len(lines) > 20 else "")
-            console.print(f"{len(lines)} lines {what}: {shown}")
+            console.print(f"{counted(len(lines), 'line')} {what}: {shown}")
     if books.strangers:
-        console.print(f"{len(books.strangers)} events that belong to no line")
+        console.print(f"{counted(len(books.strangers), 'event that belongs', 'events that belong')} to no line")

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from streams.counts import counted
 from streams.whatsapp.message import KINDS
 from streams.whatsapp.sandbox.phone import Fault, Phone, Taken
 
@@ -145,10 +146,11 @@ class Sandbox:
             for t in list(self.phone.taken)[-_FIRST:][::-1]
         )
         answers = ", ".join(f"{html.escape(name)}: {count}" for name, count in sorted(self.phone.answers.items()))
+        taken = counted(len(self.phone.taken), "message was", "messages were")
         return HTMLResponse(
             "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2><title>WhatsApp sandbox</title>"
             "<style>body{font:14px system-ui;margin:2rem}td,th{padding:.2rem 1rem .2rem 0;text-align:left}</style>"
-            f"<h1>WhatsApp sandbox</h1><p>Nothing is sent. {len(self.phone.taken)} messages were taken. {answers}</p>"
+            f"<h1>WhatsApp sandbox</h1><p>Nothing is sent. {taken} taken. {answers}</p>"
             f"<table><tr><th>time<th>from<th>to<th>kind<th>id</tr>{rows}</table>"
         )
 
