@@ -571,3 +571,17 @@ def test_what_a_producer_is_told_never_holds_the_body(data):
 def test_the_reserved_names_are_the_documented_ones():
     assert set(TEXTS) | {"expires", "retry_delay", "max_retries"} == META_NAMES
     assert not META_NAMES & CLOUD_NAMES
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b'{"a":"hush', "line 1, column 11"),
+        (b'{"a":1,\n "phone": hush}', "line 2, column 11"),
+        (b"\xff", "line 1, column 1"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_by_its_place_and_never_by_its_text(body, place):
+    with pytest.raises(MalformedEvent) as caught:
+        decode(fields(type="a", data=body))
+    assert str(caught.value) == f"bad-json: 'data' is no JSON ({place})"
