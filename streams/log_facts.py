@@ -143,6 +143,8 @@ def _tell(record: logging.LogRecord) -> None:
         said, arguments = f"{said} %s", (*arguments, _Facts(facts))
     fields |= {BARE: bare, "msg": said, "args": arguments}
     for name, value in facts.items():
+        if name in _OWN:
+            continue
         # Formats that write the attributes of a record show no more of it than its message does.
         text = str(value)
         if without_numbers(text) != text and (hidden := _shown_of_package(name, value)) != text:
