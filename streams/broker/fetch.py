@@ -144,9 +144,13 @@ class Fetching:
         self._head = ("XREADGROUP", "GROUP", group, consumer, "COUNT")
 
     @property
-    def waits_for(self) -> tuple[str, str]:
-        """Keys that exist only while a retry of the group waits, or something of its stream is paused."""
-        return self._keys.retry(self._group), self._keys.paused()
+    def waits_for(self) -> tuple[str, ...]:
+        """Keys that exist only while a look is needed.
+
+        That is while a retry of the group waits, something of its stream is paused, or a worker of another declaration
+        lines its events up.
+        """
+        return self._keys.retry(self._group), self._keys.paused(), self._keys.rules(self._group)
 
     async def positions(self) -> dict[str, bytes]:
         """How far the group is on each open level: stream key and the id of the last entry that it was given.

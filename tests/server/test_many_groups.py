@@ -25,10 +25,13 @@ from streams import (
     Retry,
     Scheduler,
 )
+from streams.broker.declare import Declaring
 from streams.broker.fetch import Fetching
+from streams.broker.lanes import FetchingByKey
 from streams.broker.lookout import Lookout
 from streams.broker.settle import Postponed, Settling
 from streams.broker.wire import Wire
+from streams.declaration import AS_IT_IS
 from streams.handlers import Route
 from streams.lanes import Lanes
 from streams.priority import Levels
@@ -179,6 +182,27 @@ async def test_a_retry_of_another_worker_wakes_a_group_that_rests(broker):
         settling = Settling(broker, broker.keys(LAST), Levels(), "g", "other")
         await settling.settle((), [Postponed(taken, 0)])
         await eventually(lambda: many.handled == [(LAST, "again")], what="the retry")
+
+
+async def test_what_a_worker_of_before_lines_up_wakes_a_group_that_rests(broker, monkeypatch):
+    """It reads what is new before the group says where it is, and is killed: no read announces that any more."""
+    positions, missed = Fetching.positions, asyncio.Event()
+
+    async def slowly(self):
+        if self._keys.stream == LAST and not missed.is_set():
+            missed.set()
+            lanes, keys = Lanes(fair_by=("tenant",)), self._keys
+            declaring = Declaring(keys, Levels(), "g", AS_IT_IS)
+            before = FetchingByKey(broker, keys, Levels(), "g", "before", declaring, lanes, Levels())
+            await before.declare()
+            await Producer(broker, LAST).publish("lined up", type="t")
+            await before.take(0)
+            await before.close()
+        return await positions(self)
+
+    monkeypatch.setattr(Fetching, "positions", slowly)
+    async with crowd(broker, lease=600.0) as many:
+        await eventually(lambda: many.handled == [(LAST, "lined up")], what="what was lined up")
 
 
 async def test_a_key_that_an_operator_lets_go_wakes_a_group_that_rests(broker):
