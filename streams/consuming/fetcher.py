@@ -349,8 +349,10 @@ class Fetcher:
             self._started = True
 
     async def _wait_for_slot(self) -> None:
-        if self._runners.free > 0 and self._settler.unsettled:
-            await self._settler.wait_trip(_GATHER)
+        if self._runners.free > 0:  # Nobody says so a second time.
+            self.is_full = False
+            if self._settler.unsettled:
+                await self._settler.wait_trip(_GATHER)
             return
         self._runners.slot_freed.clear()
         if not self._stopping:

@@ -462,6 +462,31 @@ async def test_a_new_tenant_starts_soon_while_every_handler_is_busy_with_another
         await eventually(lambda: len(started) == 1511)
 
 
+async def test_a_handler_that_ends_while_new_events_are_lined_up_leaves_no_worker_waiting(broker, monkeypatch):
+    """The worker looks for new events while every handler is busy, and hears meanwhile that one is not any more."""
+    may_end, done, take = asyncio.Event(), list[object](), FetchingByKey.take
+
+    async def handle(event: Event) -> None:
+        await may_end.wait()
+        done.append(event.data)
+
+    async def slowly(self, limit):
+        taken = await take(self, limit)
+        if not limit:
+            may_end.set()
+            await eventually(lambda: consumer._runners.free and not consumer._settler.unsettled, what="its end")
+        return taken
+
+    monkeypatch.setattr(FetchingByKey, "take", slowly)
+    await Producer(broker, "s").publish_many(Event("t", n, subject=f"s{n}") for n in range(3))
+    consumer = Consumer(broker, "s", "g", Route(handle), ConsumerOptions(concurrency=1, lanes=BY_SUBJECT))
+    running = asyncio.create_task(consumer.run())
+    await eventually(lambda: done == [0, 1, 2], what="all of them", seconds=5.0)
+    assert not consumer.vitals.is_full
+    consumer.stop()
+    await running
+
+
 async def test_retries_do_not_take_the_places_of_others(broker):
     """Failing events of one tenant that are due again and again get every second place at most."""
     order: list[str] = []
