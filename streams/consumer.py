@@ -200,6 +200,11 @@ class Consumer:
         return 0 if self._desk.isolation.is_closed else max(0, self._runners.free)
 
     @property
+    def kept_for(self) -> str:
+        """The suspect for which the process is kept free at this moment: stream/group and level|id; '' for none."""
+        return self._desk.isolation.suspect
+
+    @property
     def running(self) -> list[tuple[int, str]]:
         """Level and entry id of what is with handlers at this moment, the longest first."""
         return self._runners.running

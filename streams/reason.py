@@ -17,8 +17,8 @@ PATIENCE = 5.0
 """Seconds for which an event that could run may wait without anything being wrong."""
 STATES = (
     "scheduled", "retry", "snoozed", "turn", "paused", "limit", "rate", "throttled", "key-held", "key-busy",
-    "no-worker", "level-unserved", "suspect", "busy", "running", "reserved", "starting", "lost-lease", "unreadable",
-    "orphaned", "done", "dead", "unknown", "none",
+    "no-worker", "level-unserved", "suspect", "isolated", "busy", "running", "reserved", "starting", "lost-lease",
+    "unreadable", "orphaned", "done", "dead", "unknown", "none",
 )  # fmt: skip
 """Every state there is; the page docs/why.md explains each."""
 _LONGEST_ID = 500

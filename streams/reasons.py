@@ -286,17 +286,27 @@ def _turn(case: Case) -> Reason | None:
     what += f"{' and' if ahead else ' behind'} {most(above)} of higher levels" if above else ""
     what += f"; {counted(turns, 'other key takes', 'other keys take')} turns with its own" if turns else ""
     full = all(worker.is_full for worker in case.serving)
-    what += "; every handler is busy" if full else ""
+    what += f"; {_why_full(case)}" if full else ""
     facts = {"behind": behind, "level": ahead, "above": above, "keys": turns, "busy": full}
     return Reason("turn", what, facts=facts)
 
 
+def _isolated(case: Case) -> Reason | None:
+    """Workers that could take it are kept free for a suspect, and the others are full."""
+    serving, kept = case.serving, _kept(case)
+    if not kept or not _is_full(case):
+        return None
+    first = kept[0]
+    facts = {"by": ident(first.kept_for), "workers": [worker.name for worker in serving]}
+    return Reason("isolated", f"it waits: {_why_full(case)}", facts=facts)
+
+
 def _busy(case: Case) -> Reason | None:
     serving = case.serving
-    if case.found.state == "scheduled" or not serving or not all(worker.is_full for worker in serving):
+    if not _is_full(case):
         return None
     since = min((at for worker in serving for at in worker.runs.values()), default=None)
-    what = f"every handler of {counted(len(serving), 'worker')} is busy"
+    what = _why_full(case)
     facts: dict[str, Any] = {"workers": [worker.name for worker in serving]}
     if since is None:
         return Reason("busy", what, facts=facts)
@@ -351,7 +361,7 @@ _JUDGES: tuple[Judge, ...] = (
     *(_lost_lease, _in_hand, _handed_a_slot),
     *(_key_held, _key_busy),
     *(_put_aside, _paused, _slot, _throttled, _rate, _not_due),
-    *(_no_worker, _level_unserved, _suspect, _turn, _busy, _next_in_queue, _starting, _unheard, _none),
+    *(_no_worker, _level_unserved, _suspect, _turn, _isolated, _busy, _next_in_queue, _starting, _unheard, _none),
 )
 
 
@@ -360,6 +370,30 @@ _JUDGES: tuple[Judge, ...] = (
 
 def _worker(case: Case, name: str) -> WorkerFacts | None:
     return next((worker for worker in case.scene.workers if worker.name == name), None)
+
+
+def _is_full(case: Case) -> bool:
+    """No worker that reads its level can start anything."""
+    serving = case.serving
+    return case.found.state != "scheduled" and bool(serving) and all(worker.is_full for worker in serving)
+
+
+def _kept(case: Case) -> list[WorkerFacts]:
+    """The workers that are kept free for a suspect, of those that read its level."""
+    return [worker for worker in case.serving if worker.kept_for]
+
+
+def _why_full(case: Case) -> str:
+    """Why no worker that reads its level can start anything."""
+    kept, all_of_them = _kept(case), case.serving
+    busy = f"every handler of {counted(len(all_of_them) - len(kept), 'worker')} is busy"
+    if not kept:
+        return busy
+    suspect = f"while {ident(kept[0].kept_for)}, which was with a worker when that died, runs alone in {kept[0].name}, "
+    suspect += "nothing else of that process starts"
+    if len(kept) > 1:
+        suspect += f" (and so in {len(kept) - 1} more)"
+    return suspect if len(kept) == len(all_of_them) else f"{suspect}; {busy}"
 
 
 def _longest_lease(case: Case) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +22,8 @@ from streams.version import __version__
 logger = logger_of("worker")
 EVERY = 10.0
 """Seconds between two notes."""
+_LOOK = 1.0
+"""Seconds between two looks whether a suspect runs alone: nothing else of the process starts then, which is told."""
 _AT_ONCE = 32
 """So many groups are noted in one go."""
 _MOST_RUNS = 20
@@ -44,6 +48,7 @@ class Recorder:
         self._consumers = consumers
         self._stores = [FigureStore(broker, broker.keys(c.stream), c.group) for c in consumers]
         self._written: list[dict[str, int]] = [{} for _ in consumers]
+        self._written_at = [time.monotonic() for _ in consumers]
         self._seen: list[dict[tuple[int, str], float]] = [{} for _ in consumers]
         self._since = broker.clock.now()
         self._broker = broker
@@ -53,7 +58,19 @@ class Recorder:
         self._since = self._broker.clock.now()
         while True:
             await self.record()
-            await asyncio.sleep(EVERY)
+            await self._until_next()
+
+    async def _until_next(self) -> None:
+        """Wait for the time of the next note, or until the process is kept free for a suspect, or no more."""
+        told = self._kept_for
+        for _ in range(math.ceil(EVERY / _LOOK)):
+            await asyncio.sleep(min(EVERY, _LOOK))
+            if self._kept_for != told:
+                return
+
+    @property
+    def _kept_for(self) -> list[str]:
+        return [consumer.kept_for for consumer in self._consumers]
 
     async def record(self, *, leaves: bool = False) -> None:
         """Write down what was done since the last time. ``leaves``: the worker ends, and is there no more."""
@@ -66,17 +83,19 @@ class Recorder:
         counted = consumer.stats.as_dict()
         before = self._written[at]
         amounts = {name: counted[name] - before.get(name, 0) for name in _COUNTED}
-        rate = amounts["done"] / EVERY if before else 0.0
+        now = time.monotonic()
+        rate = amounts["done"] / max(1.0, now - self._written_at[at]) if before else 0.0
         said = None if leaves else self._presence(at, consumer) | {"rate": round(rate, 2)}
         try:
             await self._stores[at].count(amounts, self._worker, said)
         except BrokerError as error:
             logger.debug("figures wait", extra={"error": str(error)})
         else:
-            self._written[at] = counted
+            self._written[at], self._written_at[at] = counted, now
 
     def _presence(self, at: int, consumer: Consumer) -> dict[str, Any]:
-        return {
+        said = {"kept_for": consumer.kept_for} if consumer.kept_for else {}
+        return said | {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": __version__,

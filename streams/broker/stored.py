@@ -20,6 +20,7 @@ _OF_WORKERS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("busy", "free", "concurrency", "done"), int),
     "levels": list,
     "runs": dict,
+    "kept_for": str,
 }
 
 

@@ -51,6 +51,7 @@ class WorkerFacts:
         runs: ``level|entry id`` of what runs longest with it, to since when at the latest (Unix seconds).
         runs_all: ``runs`` is all that ran then.
         heard: seconds since it was heard of.
+        kept_for: the suspect that runs alone in its process: stream/group and ``level|entry id``; '' for none.
     """
 
     name: str
@@ -64,6 +65,7 @@ class WorkerFacts:
     runs: Mapping[str, float] = field(default_factory=dict)
     runs_all: bool = False
     heard: float = 0.0
+    kept_for: str = ""
 
     @property
     def is_full(self) -> bool:
@@ -468,6 +470,7 @@ def _worker(
         said.get("runs", {}),
         "runs" in said and len(said["runs"]) >= said.get("busy", 0),
         heard,
+        said.get("kept_for", ""),
     )
 
 

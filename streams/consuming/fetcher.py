@@ -171,7 +171,7 @@ class Fetcher:
         """Have the process do nothing but one suspect; what is in hand ends before."""
         suspect = self._suspects.waiting
         self._suspects.saw("")
-        if not await self._isolation.close(lambda: self._stopping):
+        if not await self._isolation.close(lambda: self._stopping, f"{self._where} {suspect}"):
             return
         try:
             with self._isolation:

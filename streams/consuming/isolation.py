@@ -55,6 +55,8 @@ class Isolation:
         self._wait = FIRST_WAIT
         self.is_closed = False
         """Nothing may be fetched, but by the consumer that closed it."""
+        self.suspect = ""
+        """For which suspect it is closed: stream/group and level|id; '' while it is open."""
 
     @classmethod
     def of(cls, broker: object) -> Isolation:
@@ -114,8 +116,10 @@ class Isolation:
         while self.is_closed and not is_stopping():
             await self._news()
 
-    async def close(self, is_stopping: Callable[[], bool]) -> bool:
+    async def close(self, is_stopping: Callable[[], bool], suspect: str = "") -> bool:
         """Close the gate, and return True once nothing is in hand; then ``open_when_quiet`` must follow.
+
+        ``suspect`` says for which: stream/group and level|id.
 
         False: the gate is closed already or has to stay open for now, others did not end in time, or the consumer is to
         stop. The gate is then as it was.
@@ -124,7 +128,7 @@ class Isolation:
         began = loop.time()
         if self.is_closed or (began < self._rest_until and not self.is_idle):
             return False
-        self.is_closed = True
+        self.is_closed, self.suspect = True, suspect
         try:
             async with asyncio.timeout(self._wait):
                 while not self._is_quiet and not is_stopping():
@@ -153,6 +157,7 @@ class Isolation:
 
     def _open(self) -> None:
         self.is_closed = self._opens_itself = False
+        self.suspect = ""
         if self._last_opening is not None:
             self._last_opening.cancel()
             self._last_opening = None

@@ -19,7 +19,7 @@ from tests.composition.workers import Worker
 Name = tuple[str, str, str]
 """Group, ``level|entry id`` and event id."""
 _ENDED = ("done", "unknown", "dead", "orphaned", "unreadable")
-_NOW = ("none", "starting", "reserved")
+_NOW = ("none", "starting", "reserved", "suspect")
 """States of what must have started once every worker has looked."""
 LASTING = re.compile(
     r"\{s(\.p\d)?\}:(-?\d+|levels|config|audit|watermarks|partitions|[ab]:(rules|limits|dead)|"
@@ -99,6 +99,7 @@ class Oracle:
         return any(
             consumer.free
             for worker in workers
+            if reason.state != "suspect" or not worker.held  # That one starts when nothing else of the process runs.
             for consumer in worker.crew.consumers
             if consumer.stream == reason.stream
             and consumer.group in (reason.group, reason.group or consumer.group)
@@ -134,7 +135,7 @@ class Oracle:
             record = await self._call("HGET", self._broker.keys(reason.stream).attempts(reason.group), place)
             if record and AttemptRecord.from_json(record).suspect:
                 found.append((reason.group, place, reason.event_id))
-        return found
+        return list(dict.fromkeys(found))
 
     def stale(self, reasons: Sequence[Reason], workers: Sequence[Worker]) -> list[str]:
         """Those that wait for another one of their key, which has ended; a worker with room finds it out."""

@@ -19,7 +19,9 @@ from streams.consuming.isolation import Isolation
 from streams.declaration import AS_IT_IS
 from streams.handlers import Route
 from streams.lanes import Lanes
+from streams.recorder import Recorder
 from streams.retry import AttemptRecord
+from streams.why import Wanted, Why
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -258,6 +260,37 @@ async def test_idle_groups_that_wait_together_hold_up_no_suspect(broker, caplog,
         await eventually(lambda: len(books.done) == 4, what="the others to go on")
     assert books.beside == []
     assert not [record for record in caplog.records if "waits on" in record.message]
+
+
+async def test_other_groups_are_told_for_which_suspect_they_wait(broker):
+    """The worker says so while it lasts; by its last note every handler of it was free."""
+    ended = asyncio.Event()
+
+    async def kills(event: Event[Any]) -> None:
+        await ended.wait()
+
+    books = Books()
+    (suspect,) = await suspects(broker, "s", events("suspect", 1), 3_600_000)
+    killing, other = books.consumer(broker, "s", kills, name="w"), books.consumer(broker, "t", name="w")
+
+    async def states() -> list[tuple[str, str]]:
+        found = await Why(broker, "t", patience=0.0).ask(Wanted(level=0))
+        return [(reason.state, reason.facts.get("by", "")) for reason in found.reasons]
+
+    async with consuming(killing, other):
+        recording = asyncio.create_task(Recorder(broker, (killing, other), "w").run())
+        await eventually(lambda: other.vitals.read_at, what="both to look")
+        await make_due(broker, member(suspect))
+        await eventually(lambda: killing.busy, what="the suspect to run")
+        await Producer(broker, "t").publish_many(events("other", 1))
+
+        async def is_told() -> bool:
+            return await states() == [("isolated", f"s/g {member(suspect)}")]
+
+        await eventually(is_told, what="the reason", seconds=5.0)
+        ended.set()
+        await eventually(lambda: books.done == ["other 0"], what="the other one")
+        recording.cancel()
 
 
 async def test_one_that_is_lined_up_is_not_handed_out_among_others(broker):

@@ -398,6 +398,23 @@ async def test_every_handler_is_busy(broker):
     assert (await ask(broker, event)).state == "starting"
 
 
+async def test_a_worker_that_is_kept_free_for_a_suspect(broker):
+    await take(broker, 0)
+    await speak(broker, free=0, kept_for="other/g 0|1-1")
+    (event,) = await publish(broker)
+    reason = await ask(broker, event)
+    assert (reason.state, reason.facts) == ("isolated", {"by": "other/g 0|1-1", "workers": ["w"]})
+    assert "while other/g 0|1-1, which was with a worker when that died, runs alone in w" in reason.sentence
+    assert "busy" not in reason.sentence
+    (behind,) = await publish(broker)
+    reason = await ask(broker, behind)
+    assert (reason.state, "other/g 0|1-1" in reason.sentence) == ("turn", True)
+    await speak(broker, "full", free=0, busy=2)
+    assert "every handler of 1 worker is busy" in (await ask(broker, event)).sentence
+    await speak(broker, "free")
+    assert (await ask(broker, event)).state == "starting"
+
+
 async def test_running_since(broker):
     (event,) = await publish(broker)
     (delivery,) = await take(broker, 1)
