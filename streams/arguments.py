@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from streams.errors import ConfigurationError
-from streams.spans import seconds_of, spoken
+from streams.spans import seconds_of, span_of, spoken
 
 O = TypeVar("O")  # noqa: E741 - the options
 
@@ -36,9 +36,8 @@ def checked_seconds(
     seconds = seconds_of(value, now)
     if seconds is not None and low <= seconds <= high and not (above and seconds == low):
         return seconds
-    least = f"above {low:g}" if above else f"from {low:g} to {high:g}"
-    kinds = "a timedelta or a datetime with a zone" if now else "a timedelta"
-    raise ConfigurationError(f"{what} is a number of seconds {least}, or {kinds}, not {spoken(value)}")
+    said = span_of(what, low, high, is_moment=now is not None, above=above)
+    raise ConfigurationError(f"{said}, not {spoken(value)}")
 
 
 def checked_number(what: str, value: object, low: float, high: float, *, kinds: tuple[type[Any], ...] = (int,)) -> Any:

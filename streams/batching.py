@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from streams.errors import PublishUnknown, StreamFull, StreamsError
+from streams.errors import ConfigurationError, PublishUnknown, StreamFull, StreamsError
+from streams.event import Event
 from streams.receipt import BatchOutcome, Receipt
 from streams.sharing import BATCH_EVENTS
 
+_ONE = (Mapping, str, bytes, bytearray, memoryview, Event)
+"""What is one body or event, though some of it could be walked through, a dictionary by its keys."""
+
+
+def check_events(events: object) -> None:
+    """Let pass what several events can be read from.
+
+    Raises:
+        ConfigurationError: it is one body or event, or nothing that has items.
+    """
+    if isinstance(events, _ONE) or not isinstance(events, (Iterable, AsyncIterable)):
+        raise ConfigurationError(
+            "events is a list or another iterable of events or bodies, e.g. [{'id': 1}, {'id': 2}], not one "
+            f"{type(events).__name__}; publish takes one"
+        )
+
 
 class Source:
-    """What ``publish_many`` reads from, and how much it has taken."""
+    """What ``publish_many`` reads from, and how much it has taken; see ``check_events``."""
 
     def __init__(self, events: Iterable[Any] | AsyncIterable[Any]) -> None:
+        check_events(events)
         self._events = events
         self._taken = 0
 

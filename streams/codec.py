@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from streams.attributes import RULES, sentence
 from streams.errors import EventError, EventTooLarge, MalformedEvent, StreamsError
 from streams.event import Event
 from streams.jsonable import not_finite, plain
@@ -119,8 +120,8 @@ def check_type(name: str) -> str:
     Raises:
         EventError: it is not.
     """
-    if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable():
-        raise EventError("an event's type is a text of 1 to 200 printable characters, e.g. order.created")
+    if not RULES["type"].fits(name):
+        raise EventError(sentence("type"))
     return name
 
 
@@ -130,8 +131,8 @@ def check_id(ident: str, what: str = "id") -> str:
     Raises:
         EventError: it is not.
     """
-    if not isinstance(ident, str) or not ident or len(ident) > 500 or not ident.isprintable():
-        raise EventError(f"an event's {what} is a text of 1 to 500 printable characters")
+    if not RULES["id"].fits(ident):
+        raise EventError(f"{what} is {RULES['id'].words}")
     return ident
 
 

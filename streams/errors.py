@@ -46,7 +46,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streams.counts import counted
-from streams.spans import Seconds, When, seconds_of, spoken
+from streams.spans import Seconds, When, seconds_of, span_of, spoken
 
 if TYPE_CHECKING:
     from streams.receipt import BatchOutcome
@@ -301,7 +301,7 @@ class Unavailable(StreamsError):
     def __init__(self, message: str = "unavailable", retry_after: When | None = None) -> None:
         super().__init__(message)
         if retry_after is not None:
-            self.retry_after = _from_now("Unavailable: retry_after", retry_after, 1e9)
+            self.retry_after = _from_now("Unavailable.retry_after", retry_after, 1e9)
 
 
 class HandlerSignal(StreamsError):
@@ -340,7 +340,7 @@ class Snooze(HandlerSignal):
     """
 
     def __init__(self, seconds: When, reason: str = "") -> None:
-        self.seconds = _from_now("Snooze", seconds, 1e10)
+        self.seconds = _from_now("Snooze.seconds", seconds, 1e10)
         super().__init__(f"snoozed for {self.seconds:.12g} s" + (f": {reason}" if reason else ""))
         self.reason = reason
 
@@ -361,7 +361,7 @@ class Throttle(Snooze):
             raise ConfigurationError(f"Throttle takes the name of a limit, e.g. Throttle('tenant', 30), not {limit!r}")
         found = seconds_of(seconds)
         if found is None or not 0 <= found <= 86_400:
-            raise ConfigurationError(f"Throttle takes seconds from 0 to 86400, not {spoken(seconds)}")
+            raise ConfigurationError(f"{span_of('Throttle.seconds', 0, 86_400)}, not {spoken(seconds)}")
         super().__init__(seconds, f"limit {limit} throttled")
         self.limit = limit
         self.key = key
@@ -370,5 +370,5 @@ class Throttle(Snooze):
 def _from_now(what: str, when: When, most: float) -> float:
     seconds = seconds_of(when, time.time)
     if seconds is None or not 0 <= seconds <= most:
-        raise ConfigurationError(f"{what} takes seconds of 0 or more, not {spoken(when)}")
+        raise ConfigurationError(f"{span_of(what, 0, most, is_moment=True)}, not {spoken(when)}")
     return float(seconds)

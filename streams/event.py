@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack
 
 from streams.arguments import checked_mapping, checked_seconds
+from streams.attributes import LONGEST_RETRY_DELAY, check_attribute
 from streams.errors import ConfigurationError
 from streams.forking import at_fork
 from streams.spans import Seconds, When, spoken
@@ -97,7 +98,9 @@ class EventAttributes(TypedDict, total=False):
 
 
 _META_FROM_ATTRIBUTES = META_NAMES - {"expires"}
-_OTHER_ATTRIBUTES = frozenset(EventAttributes.__annotations__) - _META_FROM_ATTRIBUTES
+_ALL = frozenset(EventAttributes.__annotations__)
+_PLAIN = frozenset({"retry_delay", "time"})
+"""Attributes that travel in another form than they may be given in."""
 CLOUD_NAMES = frozenset(
     {
         *("specversion", "id", "type", "data", "data_base64"),
@@ -219,17 +222,22 @@ def meta_of(attributes: EventAttributes) -> dict[str, Any]:
     """The part of the attributes that travels in ``meta``, without ``expires`` (the producer makes it absolute).
 
     Raises:
-        ConfigurationError: an attribute is unknown, or a header has a name that the wire format reserves or forbids.
+        ConfigurationError: an attribute is unknown or has a value that it cannot have, or a header has a name that the
+            wire format reserves or forbids.
     """
     meta: dict[str, Any] = {}
     for name, value in attributes.items():
-        if name in _META_FROM_ATTRIBUTES:
-            if value is not None:
-                meta[name] = _plain(name, value)
-        elif name not in _OTHER_ATTRIBUTES:
+        if name not in _ALL:
             raise ConfigurationError(
                 f"an event has no attribute {name!r}; it has {', '.join(sorted(EventAttributes.__annotations__))}"
             )
+        if value is None:
+            continue
+        if name in _PLAIN:
+            value = _plain(name, value)
+        check_attribute(name, value)
+        if name in _META_FROM_ATTRIBUTES:
+            meta[name] = value
     for name, value in checked_mapping("headers", attributes.get("headers"), "headers={'trial': True}").items():
         if name in _TAKEN or not (isinstance(name, str) and name.isascii() and name.isalnum() and name == name.lower()):
             raise ConfigurationError(
@@ -247,7 +255,7 @@ def meta_of(attributes: EventAttributes) -> dict[str, Any]:
 def _plain(name: str, value: object) -> object:
     """An attribute as it travels."""
     if name == "retry_delay":
-        return checked_seconds(name, value, 0, 1e9)
+        return checked_seconds(name, value, 0, LONGEST_RETRY_DELAY)
     if name == "time" and isinstance(value, datetime):
         if value.tzinfo is None:
             raise ConfigurationError(f"time is a text or a datetime with a zone, not {spoken(value)}")

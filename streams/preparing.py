@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import Any, NamedTuple, cast
 
 from streams.arguments import checked_seconds
+from streams.attributes import LONGEST_DELAY, LONGEST_EXPIRY
 from streams.broker import ServerClock
 from streams.broker.publish import Prepared
 from streams.codec import BYTES_TYPE, check_id, check_type, encode_all, encode_body, encode_meta, is_json
@@ -66,7 +67,7 @@ class Preparing:
         if isinstance(data, Event):
             _refuse_keywords(kind, attributes)
             return self._event(_carrying(data, carrier) if carrier else data)
-        return self._event(Event(kind or _missing_type(), data, **_traced(attributes, carrier)))
+        return self._event(Event(_missing_type() if kind is None else kind, data, **_traced(attributes, carrier)))
 
     def all(
         self,
@@ -152,13 +153,13 @@ class Preparing:
     def _milliseconds(self, delay: When) -> int:
         if delay in (0, None):
             return 0
-        return round(checked_seconds("delay", delay, 0, 1e10, now=self._clock.now) * 1000)
+        return round(checked_seconds("delay", delay, 0, LONGEST_DELAY, now=self._clock.now) * 1000)
 
     def _expiry(self, expires: When) -> float:
         """The Unix time after which the event must not be handled."""
         if isinstance(expires, datetime) and expires.tzinfo is not None:
             return round(expires.timestamp(), 3)
-        seconds = checked_seconds("expires", expires, 0, 1e11, now=self._clock.now)
+        seconds = checked_seconds("expires", expires, 0, LONGEST_EXPIRY, now=self._clock.now, above=True)
         return round(self._clock.now() + seconds, 3)
 
 

@@ -169,11 +169,13 @@ class Producer:
         The order within a level is kept.
 
         Args:
-            events: ``Event``s without keywords, or bodies that share the keywords.
+            events: ``Event``s without keywords, or bodies that share the keywords; a list, a generator or another
+                iterable, but not one body alone.
             type: the type of bodies.
             attributes: see ``EventAttributes``.
 
         Raises:
+            ConfigurationError: ``events`` is one event or body, or no iterable; nothing was sent.
             StreamsError: as ``publish``; its ``outcome`` says of each item whether it is stored, with its receipt,
                 surely not stored, or unknown. ``accepted`` of ``StreamFull`` and ``PublishUnknown`` counts those that
                 are surely stored. An event that breaks a rule stops the call; those before it are stored.
@@ -212,10 +214,10 @@ class Producer:
         attributes: EventAttributes,
         carrier: Mapping[str, str],
     ) -> AsyncIterator[list[Receipt]]:
+        source = Source(events)
         if not self._registered:
             with contextlib.suppress(BrokerUnavailable):  # The first trip tries again, and says so.
                 await self._register()
-        source = Source(events)
         parts = self._prepared(source, kind, attributes, carrier)
         alone = isinstance(events, AsyncIterable)
         under_way: asyncio.Task[list[Receipt]] | None = None

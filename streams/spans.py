@@ -33,3 +33,18 @@ def spoken(value: object) -> str:
     if isinstance(value, datetime) and value.tzinfo is None:
         return f"{value!r}, which has no zone (e.g. datetime.now(UTC) has one)"
     return repr(value)
+
+
+def span_of(what: str, low: float, high: float, *, is_moment: bool = False, above: bool = False) -> str:
+    """What a span of time is, as every refusal of one says it.
+
+    Args:
+        what: how the sentence calls it.
+        low: seconds, the least.
+        high: seconds, the most.
+        is_moment: whether a ``datetime`` says it, too.
+        above: whether ``low`` itself is too little.
+    """
+    bounds = f"above {low:g}, up to {high:g}" if above else f"from {low:g} to {high:g}"
+    kinds = "a timedelta or a datetime with a zone" if is_moment else "a timedelta"
+    return f"{what} is a number of seconds {bounds}, or {kinds}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from streams.attributes import RULES, check_attribute, sentence
 from streams.cloudevents import from_cloudevent
 from streams.codec import MAX_NESTING, check_type, encode_body, encode_meta, parse_json
 from streams.errors import EventTooLarge, MalformedEvent, StreamsError
@@ -104,6 +105,8 @@ class Parser:
         limit = self.settings.max_event_bytes
         encode_body(event.data, limit)
         check_type(event.type)
+        for name in event.meta.keys() & RULES.keys() - {"expires"}:  # As a moment it is the producer's.
+            check_attribute(name, event.meta[name])
         if event.meta and len(encode_meta(event.meta)) > limit:
             raise LineRefused("too-large", f"the attributes are over {limit} bytes")
         self.settings.levels.level_for(event.priority)
@@ -149,33 +152,6 @@ def _json(text: bytes) -> Any:
         raise
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e10
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-_TEXT = (_is_text, "a text")
-_SECONDS = (_is_seconds, "a number of seconds, 0 or more")
-_INTEGER = (_is_integer, "an integer")
-_ATTRIBUTES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(EventAttributes.__annotations__, _TEXT),
-    **dict.fromkeys(("delay", "expires", "retry_delay"), _SECONDS),
-    **dict.fromkeys(("priority", "max_retries"), _INTEGER),
-    "headers": (_is_object, "an object"),
-}
-
-
 def check_attributes(given: Mapping[str, Any]) -> None:
     """Refuse a name that is no attribute, and a value of the wrong kind.
 
@@ -183,13 +159,14 @@ def check_attributes(given: Mapping[str, Any]) -> None:
         LineRefused: the message names our attribute, never what the line says.
     """
     for name, value in given.items():
-        if name not in _ATTRIBUTES:
-            near = difflib.get_close_matches(name, _ATTRIBUTES, 1)
+        if name not in EventAttributes.__annotations__:
+            near = difflib.get_close_matches(name, EventAttributes.__annotations__, 1)
             hint = f"did you mean {near[0]!r}?" if near else "put attributes of your own under 'headers'"
             raise LineRefused("bad-attribute", f"a name beside type and data is no attribute of an event: {hint}")
-        fits, what = _ATTRIBUTES[name]
-        if not fits(value):
-            raise LineRefused("bad-attribute", f"{name!r} is {what}")
+        if name in RULES and not RULES[name].fits(value):
+            raise LineRefused("bad-attribute", sentence(name))
+        if name == "headers" and not isinstance(value, dict):
+            raise LineRefused("bad-attribute", "headers is an object")
 
 
 __all__ = ["Line", "LineRefused", "Parser", "check_attributes", "line_limit", "read_lines"]

@@ -26,7 +26,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit, exit_code
-from streams.cli.lines import Line, LineRefused, Parser, check_attributes, line_limit, read_lines
+from streams.cli.lines import Line, LineRefused, Parser, line_limit, read_lines
 from streams.cli.publish_options import (
     Data,
     DedupId,
@@ -48,7 +48,7 @@ from streams.cli.publishing import Outcome, Publisher, ranges
 from streams.codec import MAX_NESTING, parse_json
 from streams.counts import counted
 from streams.errors import ConfigurationError, MalformedEvent, PublishUnknown, StreamFull
-from streams.event import Event, EventAttributes
+from streams.event import Event, EventAttributes, meta_of
 from streams.receipt import Receipt
 from streams.spans import seconds_of
 
@@ -102,6 +102,7 @@ def publish(  # noqa: PLR0913 - each is an option of the command
         "headers": _headers(header or []) or None,
     }
     shared = cast(EventAttributes, {name: value for name, value in given.items() if value is not None})
+    meta_of(shared)  # What is wrong with an option is no fault of each line.
     if (file is None) == (data is None):
         raise ConfigurationError("give either --data with one event's body, or --file with JSON lines")
     parser = Parser(kind, shared, settings_of(url, namespace))
@@ -153,7 +154,6 @@ def _event(parser: Parser, kind: str | None, data: str) -> Event[Any]:
     if kind is None:
         raise ConfigurationError("give the event's --type, e.g. --type order.created")
     try:
-        check_attributes(parser.shared)
         body = parse_json(data.encode(), MAX_NESTING, "data")
         return parser.checked(Event(kind, body, **parser.shared))
     except (MalformedEvent, LineRefused) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -16,12 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from streams.attributes import is_time
 from streams.dashboard.direct import is_direct
 from streams.dashboard.guard import NEEDS_ACCOUNTS
 from streams.dashboard.mending import Mending
 from streams.dashboard.openapi import document
 from streams.dashboard.operations import KEY, Operation, Schema
 from streams.dashboard.problems import problem_of
+from streams.dashboard.refusals import refusal
 from streams.dashboard.roles import Role
 from streams.dashboard.tasks import Tasks
 from streams.dashboard.tokens import Token, Tokens
@@ -223,12 +224,7 @@ _FORMATS = FormatChecker(formats=())
 @_FORMATS.checks("date-time")
 def _is_time(given: object) -> bool:
     """Whether a text is a time of RFC 3339 that there is; of texts only, of anything else the type is wrong already."""
-    if not isinstance(given, str):
-        return True
-    try:
-        return datetime.fromisoformat(given.upper().replace(":60", ":59")).tzinfo is not None
-    except ValueError:
-        return False
+    return not isinstance(given, str) or is_time(given)
 
 
 def _check(schema: Schema, given: Any, status: int) -> None:
@@ -236,25 +232,7 @@ def _check(schema: Schema, given: Any, status: int) -> None:
     if errors:
         # A name that is spelled wrongly is why others are missing, so it goes first.
         error = min(errors, key=lambda each: each.validator != "additionalProperties")
-        # Where and what rule, not what was sent: that may be somebody's.
-        where = "/".join(str(part)[:60] for part in error.absolute_path)
-        said = f"{shown(where)}: {_rule(error)}" if where else _rule(error)
-        raise HTTPException(status, said)
-
-
-def _rule(error: Any) -> str:
-    """What a value has to be, in words."""
-    if error.validator == "additionalProperties" and not error.validator_value:
-        known = sorted(error.schema.get("properties", {}))
-        more = sorted(shown(str(name)[:60]) for name in set(error.instance) - set(known))
-        return f"unknown field {more[0]!r}: known are {', '.join(known) or 'none'}"
-    if error.validator == "required":
-        return f"the field {next(name for name in error.validator_value if name not in error.instance)!r} is missing"
-    if error.validator == "not" and "description" in error.schema:
-        return str(error.schema["description"])
-    if isinstance(error.schema, Mapping) and "description" in error.schema:
-        return f"it is {error.schema['description']} ({error.validator} {str(error.validator_value)[:200]})"
-    return f"breaks the rule {error.validator}: {str(error.validator_value)[:200]}"
+        raise HTTPException(status, refusal(error))
 
 
 def _value(text: str, schema: Schema) -> Any:

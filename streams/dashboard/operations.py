@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from streams.attributes import LONGEST_DELAY, LONGEST_EXPIRY
 from streams.dashboard.roles import Role
 
 Schema = Mapping[str, Any]
@@ -28,9 +29,9 @@ PARTITION: Schema = {"type": "integer", "minimum": 0, "maximum": 999}
 KEY: Schema = {"type": "string", "pattern": "^[!-~]{1,400}$"}
 """Of ``Idempotency-Key``."""
 LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
-PRIORITY: Schema = {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000}
-DELAY: Schema = {"type": "number", "minimum": 0, "maximum": 31_536_000}
-EXPIRES: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000}
+PRIORITY: Schema = {"type": "integer"}
+DELAY: Schema = {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY}
+EXPIRES: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_EXPIRY}
 _TIME: Schema = {"type": "number", "minimum": 0, "maximum": 1e11}
 FILTERS: Mapping[str, Schema] = {
     **dict.fromkeys(("type", "reason", "error", "tenant", "event_id", "text"), TEXT), "since": _TIME, "until": _TIME,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from streams.attributes import LONGEST_RETRY_DELAY, LONGEST_STATE, MEDIA_TYPE, MOST_RETRIES, TIME, TRACEPARENT
 from streams.dashboard.answers import described_as, schema_of
 from streams.dashboard.operations import (
     CURSOR,
@@ -51,22 +52,22 @@ ATTRIBUTES: Mapping[str, Schema] = {
     "time": {
         "type": "string",
         "format": "date-time",
-        "pattern": r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
+        "pattern": TIME,
         "description": "when it happened, RFC 3339",
     },
     "datacontenttype": {
         "type": "string",
-        "pattern": r"^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(; ?[ -~]{1,200})?$",
+        "pattern": MEDIA_TYPE,
         "description": "media type of the body; application/json if it is not given",
     },
     "dataschema": described_as("URI of the body's schema", TEXT),
     "version": described_as("version of the type's schema, for upcasters", TEXT),
     "traceparent": {
         "type": "string",
-        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        "pattern": TRACEPARENT,
         "description": "W3C trace context: the handler's span is its child",
     },
-    "tracestate": described_as("W3C trace context", TEXT),
+    "tracestate": described_as("W3C trace context", {**TEXT, "maxLength": LONGEST_STATE}),
     "headers": {
         "type": "object",
         "propertyNames": {
@@ -86,10 +87,11 @@ ATTRIBUTES: Mapping[str, Schema] = {
     },
     "dedup_id": described_as("a second event with it is not stored within the dedup window", PRINTABLE),
     "max_retries": {
-        "type": "integer", "minimum": 0, "maximum": 1000, "description": "in place of the handler's",
+        "type": "integer", "minimum": 0, "maximum": MOST_RETRIES, "description": "in place of the handler's",
     },
     "retry_delay": {
-        "type": "number", "minimum": 0, "maximum": 86_400, "description": "seconds, in place of the handler's",
+        "type": "number", "minimum": 0, "maximum": LONGEST_RETRY_DELAY,
+        "description": "seconds, in place of the handler's",
     },
 }  # fmt: skip
 EVENT: Schema = {
@@ -101,7 +103,7 @@ EVENT: Schema = {
     "dependentSchemas": {
         "datacontenttype": {
             "if": {"properties": {"datacontenttype": {"not": {"pattern": _JSON}}}},
-            "then": {"properties": {"data": {"type": "string", "description": "text, as datacontenttype is not JSON"}}},
+            "then": {"properties": {"data": {"type": "string", "title": "text, as datacontenttype is not JSON"}}},
         }
     },
 }
@@ -165,7 +167,9 @@ HOLD: Schema = {
         "reason": TEXT,
     },
     "dependentRequired": {"attribute": ["value"], "value": ["attribute"]},
-    "dependentSchemas": {"attribute": {"properties": {"level": False}}},
+    "dependentSchemas": {
+        "attribute": {"properties": {"level": {"not": {}, "description": "it does not go with attribute"}}}
+    },
     "additionalProperties": False,
 }
 MESSAGE: Schema = {
@@ -180,9 +184,9 @@ MESSAGE: Schema = {
         "text": {"type": "string", "minLength": 1, "maxLength": 4096},
         "tenant": {**PRINTABLE, "maxLength": 90},
         "instance": TEXT,
-        "priority": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
-        "delay": {"type": "number", "minimum": 0, "maximum": 31_536_000},
-        "expires": {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000},
+        "priority": PRIORITY,
+        "delay": DELAY,
+        "expires": EXPIRES,
     },
     "required": ["to", "text"],
     "additionalProperties": False,

@@ -17,7 +17,7 @@ from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letter import Filter
 from streams.doctor.shared import SharedDoctor
-from streams.errors import NotFound
+from streams.errors import ConfigurationError, NotFound
 from streams.event import Event
 from streams.overview import grouped_views
 from streams.partitioned import in_part
@@ -129,7 +129,10 @@ class Tasks:
             attributes = dict(each)
             if key and "dedup_id" not in attributes:
                 attributes["dedup_id"] = f"{key}/{number}"
-            events.append(_event(attributes))
+            try:
+                events.append(_event(attributes))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"events/{number}/{error}") from None
         receipts = await self._pipeline.publish_many(stream_of(request), events)
         is_repeated = all(receipt.duplicate for receipt in receipts)
         return 200 if is_repeated else 201, {"receipts": [receipt._asdict() for receipt in receipts]}

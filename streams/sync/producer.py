@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Unpack
 
 from streams import pipeline as asynchronous
+from streams.batching import check_events
 from streams.errors import ConfigurationError, PublishUnknown, StreamFull, StreamsError
 from streams.event import EventAttributes
 from streams.keys import checked_name
@@ -52,6 +53,7 @@ class Producer:
         self, events: Iterable[Any], *, type: str | None = None, **attributes: Unpack[EventAttributes]
     ) -> Iterator[list[Receipt]]:
         """As ``publish_many``, giving the receipts batch by batch; see ``streams.Producer.publish_batches``."""
+        check_events(events)
         if not isinstance(events, Iterable):
             raise ConfigurationError(
                 f"streams.sync publishes what a for loop can read, not {events.__class__.__name__}; "

@@ -11,6 +11,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from streams.attributes import RULES
 from streams.broker.fetch import Delivery
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -22,7 +23,8 @@ def injected(context: Context) -> dict[str, str]:
     """What an event carries away; nothing where nobody traces."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, context)
-    return {name: carrier[name] for name in NAMES if carrier.get(name)}
+    # A state that is too long is left out, as W3C allows, rather than the event.
+    return {name: carrier[name] for name in NAMES if RULES[name].fits(carrier.get(name))}
 
 
 def extracted(meta: Mapping[str, Any]) -> Context:

@@ -12,6 +12,7 @@ from streams.errors import InvalidMessage, NotFound
 from streams.event import random_hex
 from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
+from streams.spans import Seconds, When
 from streams.tracking import Tracking
 from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.content import Content
@@ -29,16 +30,16 @@ logger = logger_of("whatsapp")
 class SendOptions(TypedDict, total=False):
     """How a message is sent; all optional."""
 
-    delay: float
-    """Seconds until it may go out."""
-    expires: float
-    """Seconds after which it must not go out any more."""
+    delay: When
+    """Seconds until it may go out, a ``timedelta``, or the moment itself as a ``datetime`` with a zone."""
+    expires: When
+    """Seconds after which it must not go out any more; a ``timedelta`` or ``datetime``, as for ``delay``."""
     idempotency_key: str
     """However often a caller repeats it within the dedup window, one message goes out."""
     max_retries: int
     """Retries after the first try; None: the settings'."""
-    retry_delay: float
-    """Seconds before the first retry; None: the settings'."""
+    retry_delay: Seconds
+    """Seconds, or a ``timedelta``, before the first retry; None: the settings'."""
     category: str
     """``marketing`` for what people can stop while other messages go on."""
     reply_to: str

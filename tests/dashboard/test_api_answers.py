@@ -11,13 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from streams import Pipeline, Settings
+from streams.attributes import RULES, sentence
 from streams.cli.app import app
+from streams.cli.lines import LineRefused, Parser
 from streams.dashboard import Role, Token, Tokens
 from streams.dashboard.schemas import ATTRIBUTES
 from streams.dashboard.tasks import entry_plain
 from streams.dashboard.tokens import hashed
 from streams.dashboard.told import TAGS, TOLD
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, StreamsError
 from streams.event import EventAttributes
 from streams.status import EntryState
 from tests.conftest import eventually
@@ -146,8 +148,8 @@ async def test_an_event_arrives_with_all_that_was_sent(server, namespace):
         ({"type": "t", "data": 1, "headers": {"Bad-Name": 1}}, "lower-case letters and digits"),
         ({"type": "t", "data": 1, "headers": {"tenant": "x"}}, "none of the wire format's"),
         ({"type": "t", "data": {}, "datacontenttype": "text/plain"}, "text, as datacontenttype is not JSON"),
-        ({"type": "t", "data": 1, "time": "yesterday"}, "time: it is when it happened, RFC 3339"),
-        ({"type": "t", "data": 1, "time": "2026-02-30T00:00:00Z"}, "time: it is when it happened, RFC 3339"),
+        ({"type": "t", "data": 1, "time": "yesterday"}, "time is a time of RFC 3339 with a zone"),
+        ({"type": "t", "data": 1, "time": "2026-02-30T00:00:00Z"}, "time is a time of RFC 3339 with a zone"),
         ({"type": "t", "data": 1, "5511999990000": 1}, "unknown field '******00'"),
     ],
     ids=str,
@@ -158,6 +160,67 @@ async def test_what_is_wrong_with_an_event_is_said(server, namespace, body, deta
             reply = await clients["shop"].post(f"/streams/orders/{path}", json=sent)
             assert (reply.status_code, detail in reply.json()["detail"]) == (422, True), reply.text
             assert path == "events" or "events/1" in reply.json()["detail"]
+
+
+WRONG = {
+    "id": "a\n", "dedup_id": "", "type": "x" * 201, "priority": "high", "delay": 1e18, "expires": 0, "key": "",
+    "tenant": 7, "instance": "", "subject": "x" * 501, "source": "", "time": "2026-02-30T00:00:00Z",
+    "datacontenttype": "json", "dataschema": "", "version": 2, "traceparent": "x", "tracestate": "x" * 513,
+    "max_retries": -1, "retry_delay": 1e18,
+}  # fmt: skip
+"""A value of each attribute that it cannot have, by whichever way an event is published."""
+
+
+async def test_an_attribute_is_refused_by_the_same_sentence_whichever_way_it_is_given(server, namespace):
+    parser = Parser()
+    async with (
+        api(server, namespace) as clients,
+        Pipeline(server.url, settings=Settings(namespace=namespace)) as pipeline,
+    ):
+        for name, value in WRONG.items():
+            event = {"type": "t", "data": 1} | {name: value}
+            reply = await clients["shop"].post("/streams/orders/events", json=event)
+            assert (reply.status_code, reply.json()["detail"]) == (422, sentence(name))
+            reply = await clients["shop"].post("/streams/orders/batches", json={"events": [event]})
+            assert (reply.status_code, reply.json()["detail"]) == (422, f"events/0/{sentence(name)}")
+            with pytest.raises(StreamsError) as error:
+                await pipeline.publish("orders", **event)
+            assert str(error.value).startswith(sentence(name))
+            with pytest.raises(LineRefused) as refused:
+                parser.parse(orjson.dumps(event))
+            assert refused.value.detail == sentence(name)
+    assert set(WRONG) == set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("events", [], "the body is an object"),
+        (
+            "events",
+            {"type": "t", "data": 1, "headers": {"a": []}},
+            "headers/a is a text of at most 500 characters or a",
+        ),
+        ("batches", {"events": []}, "events is a list of 1 to 1000 items"),
+        ("batches", {"events": 1}, "events is a list of 1 to 1000 items"),
+        ("pause", {"level": "high"}, "level is an integer from -1000000 to 1000000"),
+        ("pause", {"level": 1, "attribute": "tenant", "value": "a"}, "level: it does not go with attribute"),
+        ("pause", {"attribute": "tenant"}, "the field 'value' is missing: 'attribute' needs it"),
+        ("pause", {"attribute": "x", "value": "a"}, "attribute is one of type, tenant, instance, key, subject, source"),
+        ("pause", {"group": "a b"}, "group is a name of 1 to 100 letters, digits, dots, underscores and hyphens"),
+        ("groups/g/dead/replay", {"ids": ["x"]}, "ids/0 is an id such as 1796083200000-0"),
+        ("groups/g/dead/replay", {"filter": {}, "rate": 0}, "rate is a number from 1 to 10000"),
+        ("groups/g/dead/replay", {"filter": {}, "dry_run": 1}, "dry_run is true or false"),
+        ("groups/g/dead/replay", {"filter": {"reson": "x"}}, "filter: unknown field 'reson': known are"),
+    ],
+    ids=str,
+)
+async def test_what_is_wrong_with_a_request_is_said_in_words(server, namespace, path, body, detail):
+    async with api(server, namespace) as clients:
+        who = clients["shop"] if path in ("events", "batches") else clients["operator"]
+        reply = await who.post(f"/streams/orders/{path}", json=body)
+        assert reply.status_code == 422
+        assert reply.json()["detail"].startswith(detail)
 
 
 async def test_parameters_that_are_unknown_are_named(server, namespace):

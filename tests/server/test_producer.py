@@ -441,11 +441,15 @@ REFUSED = {
     "reserved header": ({"headers": {"tenant": "x"}}, ConfigurationError),
     "header value": ({"headers": {"h": []}}, ConfigurationError),
     "unknown attribute": ({"priorty": 1}, ConfigurationError),
-    "id": ({"id": "a\x00b"}, EventError),
-    "dedup id": ({"dedup_id": ""}, EventError),
-    "key": ({"key": 7}, EventError),
-    "retries": ({"max_retries": -1}, EventError),
+    "id": ({"id": "a\x00b"}, ConfigurationError),
+    "dedup id": ({"dedup_id": ""}, ConfigurationError),
+    "key": ({"key": 7}, ConfigurationError),
+    "retries": ({"max_retries": -1}, ConfigurationError),
     "expires": ({"expires": float("nan")}, ConfigurationError),
+    "expired before it is published": ({"expires": 0}, ConfigurationError),
+    "time": ({"time": "yesterday"}, ConfigurationError),
+    "trace": ({"traceparent": "x"}, ConfigurationError),
+    "no tenant": ({"tenant": ""}, ConfigurationError),
 }
 
 

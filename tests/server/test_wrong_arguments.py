@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streams import ConfigurationError, Event, Filter, Settings
+from streams.codec import decode
 from streams.event import EventAttributes
 from streams.sync import Pipeline
 from tests.unit.test_wrong_arguments import EVENT
@@ -142,3 +143,22 @@ def test_an_event_among_bodies_is_refused_beside_their_keywords(pipeline):
 def test_an_unknown_keyword_beside_an_event_is_called_unknown(pipeline):
     with pytest.raises(ConfigurationError, match="no attribute 'delayed'"):
         pipeline.publish("orders", Event("order.created", {"id": 2}), delayed=60.0)
+
+
+@pytest.mark.parametrize("events", [{"id": 1}, "orders", b"orders", None, 7, Event("t", 1)], ids=repr)
+def test_one_body_in_place_of_many_is_refused_and_nothing_is_published(pipeline, server, namespace, events):
+    with pytest.raises(ConfigurationError, match=r"^events is a list or another iterable .* publish takes one$"):
+        pipeline.publish_many("other", events, type="t")
+    assert "other" not in pipeline.status().streams()
+    assert len(pipeline.publish_many("other", (n for n in range(3)), type="t")) == 3
+
+
+def test_an_event_that_breaks_the_rules_of_today_is_read_and_published_again(pipeline):
+    old = Event("t", 1)
+    old.meta = {"time": "yesterday", "traceparent": "x", "tenant": "", "datacontenttype": "", "subject": "x" * 900}
+    receipt = pipeline.publish("orders", old)
+    [found] = pipeline.status().find("orders", receipt.event_id)
+    assert found.fields is not None
+    again = decode(found.fields)
+    assert again.meta == old.meta
+    assert pipeline.publish("orders", again).event_id == receipt.event_id

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.attributes import sentence
 from streams.errors import ConfigurationError
 from streams.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes, meta_of, new_event_id, random_hex
 from streams.masking import masked
@@ -31,22 +34,60 @@ def test_defaults():
         assert getattr(event, name) is None
 
 
+GOOD = {
+    **dict.fromkeys(EventAttributes.__annotations__, "value"),
+    **dict.fromkeys(("priority", "delay", "expires", "max_retries", "retry_delay"), 7),
+    "time": "2026-01-31T12:00:00.5-03:00",
+    "datacontenttype": "text/plain; charset=utf-8",
+    "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+}
+"""A value of each attribute that it may have."""
+
+
 @pytest.mark.parametrize("name", ["key", "tenant", "instance", "subject", "source", "time", "version"])
 def test_attributes_can_be_read_by_name(name):
-    event = Event("a", 1, **{name: "value"})
-    assert getattr(event, name) == "value"
-    assert event.meta == {name: "value"}
+    event = Event("a", 1, **{name: GOOD[name]})
+    assert getattr(event, name) == GOOD[name]
+    assert event.meta == {name: GOOD[name]}
 
 
 @pytest.mark.parametrize("name", sorted(META_NAMES - {"expires"}))
 def test_what_travels_in_meta(name):
-    assert Event("a", 1, **{name: 7}).meta == {name: 7}
+    assert Event("a", 1, **{name: GOOD[name]}).meta == {name: GOOD[name]}
     assert Event("a", 1, **{name: None}).meta == {}
 
 
 @pytest.mark.parametrize("name", ["id", "priority", "delay", "dedup_id", "expires"])
 def test_what_does_not_travel_in_meta(name):
-    assert Event("a", 1, **{name: 7}).meta == {}
+    assert Event("a", 1, **{name: GOOD[name]}).meta == {}
+
+
+NO_ZONE = datetime(2026, 1, 31)  # noqa: DTZ001 - that is what is refused
+WRONG = {
+    **dict.fromkeys(
+        ("key", "tenant", "instance", "subject", "source", "dataschema", "version"), ("", 7, b"a", "x" * 501)
+    ),
+    **dict.fromkeys(("id", "dedup_id"), ("", 7, "a\n", "x" * 501)),
+    "time": ("yesterday", "2026-02-30T00:00:00Z", "2026-01-31", "2026-01-31T12:00:00", NO_ZONE),
+    "datacontenttype": ("", "json", "text/plain;\n", 7),
+    "traceparent": ("x", f"00-{'A' * 32}-{'b' * 16}-01", ""),
+    "tracestate": ("", "x" * 513),
+    "priority": ("high", True, 1.0),
+    "max_retries": (-1, True, 1.0, "3", 1_000_001),
+    "delay": (-1, True, "5", 1e18, NO_ZONE),
+    "expires": (0, -1, 0.0, timedelta(0), 1e18, "5", NO_ZONE),
+    "retry_delay": (-1, 1e18, "5", True),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in WRONG for value in WRONG[name]], ids=repr)
+def test_a_value_that_an_attribute_cannot_have_is_refused_where_it_is_given(name, value):
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(sentence(name)) if name != 'time' else 'time is a'}"):
+        Event("a", 1, **{name: value})
+
+
+def test_a_moment_that_is_over_is_no_wrong_time_to_expire():
+    assert Event("a", 1, expires=datetime(2020, 1, 1, tzinfo=UTC), delay=datetime(2020, 1, 1, tzinfo=UTC)).meta == {}
 
 
 def test_every_attribute_is_either_an_event_field_or_in_meta():

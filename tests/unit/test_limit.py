@@ -119,7 +119,7 @@ def test_keys():
 
 @pytest.mark.parametrize("seconds", [-1, 86_401, float("nan")])
 def test_throttle_takes_at_most_a_day(seconds):
-    with pytest.raises(ConfigurationError, match="Throttle takes seconds"):
+    with pytest.raises(ConfigurationError, match=r"Throttle\.seconds is a number of seconds from 0 to 86400"):
         Throttle("tenant", seconds)
 
 

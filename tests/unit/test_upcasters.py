@@ -117,7 +117,7 @@ def generator(data):
         (("order", 1, "2", dict), "from_version is a text"),
         (("order", "1", None, dict), "to_version is a text"),
         (("order", "", "2", dict), "from_version"),
-        (("", "1", "2", dict), "upcaster: an event's type"),
+        (("", "1", "2", dict), "upcaster: type is a text of 1 to 200"),
         (("order", "1", "1", dict), "circle: 1 -> 1"),
         (("order", "1", "5", dict), "'1' to '2' already"),
     ],

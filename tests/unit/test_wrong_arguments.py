@@ -66,8 +66,10 @@ HANDLER = {
 }  # fmt: skip
 EVENT = {
     "id": "a", "priority": 1, "delay": 1, "dedup_id": "a", "expires": 1, "key": "a", "tenant": "a", "instance": "a",
-    "source": "a", "time": "a", "subject": "a", "datacontenttype": "application/json", "dataschema": "a",
-    "traceparent": "a", "tracestate": "a", "max_retries": 1, "retry_delay": 1, "version": "1", "headers": {"a": 1},
+    "source": "a", "time": "2026-01-31T12:00:00Z", "subject": "a", "datacontenttype": "application/json",
+    "dataschema": "a",
+    "traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "a", "max_retries": 1, "retry_delay": 1,
+    "version": "1", "headers": {"a": 1},
 }  # fmt: skip
 
 
