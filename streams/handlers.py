@@ -262,8 +262,31 @@ def _check_callable(function: Any) -> None:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return
+    name = getattr(function, "__qualname__", repr(function))
     try:
         signature.bind(object())
     except TypeError:
-        name = getattr(function, "__qualname__", repr(function))
-        raise ConfigurationError(f"handler {name}{signature} cannot be called with one event") from None
+        raise ConfigurationError(f"handler {name}{signature} cannot be called with one event: {_WRITE}") from None
+    injected = [each.name for each in signature.parameters.values() if _is_injected(each)]
+    if injected:
+        raise ConfigurationError(
+            f"handler {name}: nothing fills its parameter {injected[0]!r}, as another framework does: {_WRITE}"
+        )
+
+
+_WRITE = (
+    "it is given one Event and nothing else. Write async def handle(event: Event[Order]), read the body from "
+    "event.data, and make what else it needs once per process (docs/how-to/resources.md)"
+)
+_INJECTING = frozenset(
+    {"Depends", "Security", "Dependency", "TaskiqDepends", "Context", "Provide", "FromDishka", "Inject"}
+)
+"""Classes, of other frameworks, whose objects stand for what is put in their place."""
+
+
+def _is_injected(parameter: inspect.Parameter) -> bool:
+    noted = parameter.annotation
+    if isinstance(noted, str) and any(f"{name}(" in noted for name in _INJECTING):
+        return True
+    marks = (parameter.default, *getattr(noted, "__metadata__", ()))
+    return any(kind.__name__ in _INJECTING for mark in marks for kind in type(mark).__mro__)

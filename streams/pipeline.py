@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from streams import native
 from streams.arguments import checked_items, checked_kind
@@ -20,6 +20,7 @@ from streams.event import EventAttributes
 from streams.fallback import accept_memory
 from streams.handlers import HandlerFunction
 from streams.health import served
+from streams.hints import PIPELINE, hint_calls, missing
 from streams.keys import Keys, checked_name
 from streams.log_facts import logger_of
 from streams.logs import be_heard, set_up_if_silent, tell_end, tracebacks
@@ -47,6 +48,7 @@ _TWICE = (
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
+H = TypeVar("H", bound=HandlerFunction)
 
 
 class Pipeline(Awaited, Operating):
@@ -119,11 +121,16 @@ class Pipeline(Awaited, Operating):
         pipeline.is_from_env = True
         return pipeline
 
+    if not TYPE_CHECKING:  # For a type checker, a name that is missing is missing.
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing("Pipeline", name, PIPELINE)
+
     def __repr__(self) -> str:
         """Show the server without credentials."""
         return f"<Pipeline {self._new_broker().address} groups={len(self._registry)}>"
 
-    def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[F], F]:
+    def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[H], H]:
         """Declare a function as a handler of ``group`` on ``stream``.
 
         The function takes one ``Event``. Return: acknowledged. Raise: retried. ``Reject``: dead letter. ``Snooze``:
@@ -135,13 +142,15 @@ class Pipeline(Awaited, Operating):
             options: see ``HandlerOptions``.
 
         Raises:
-            ConfigurationError: a name or an option is refused, or contradicts another handler of the group.
+            ConfigurationError: a name or an option is refused, or contradicts another handler of the group; or the
+                function cannot be called with one ``Event``.
         """
         checked_options(options)
         place = (Keys(stream, self.settings.namespace).stream, checked_name(group, "group"))
 
-        def declare(function: F) -> F:
+        def declare(function: H) -> H:
             self.add_handler(place, function, options)
+            hint_calls(function)
             return function
 
         return declare

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from streams.hints import RECEIPT, missing
 
 
 class Receipt(NamedTuple):
@@ -23,6 +25,14 @@ class Receipt(NamedTuple):
     entry_id: str
     duplicate: bool = False
     partition: int = 0
+
+
+if not TYPE_CHECKING:  # For a type checker, a name that is missing is missing. Its own body takes no condition.
+
+    def _missing(_: Receipt, name: str) -> Any:
+        raise missing("Receipt", name, RECEIPT)
+
+    Receipt.__getattr__ = _missing
 
 
 @dataclass(slots=True)

@@ -182,14 +182,29 @@ def _data_type(function: Callable[..., Any]) -> Any:
             f"handler {_name(function)} takes {annotation}: a handler takes one Event; "
             "write Event[A | B] for bodies of several types"
         )
-    if inspect.isclass(origin or annotation) and (origin or annotation) is not Event:
-        kind = origin or annotation
-        if issubclass(kind, Event):
-            raise ConfigurationError(
-                f"handler {_name(function)} takes {kind.__name__}: it is given an Event, not one of its subclasses; "
-                "annotate the parameter as Event[...]"
-            )
+    kind = origin or annotation
+    if inspect.isclass(kind) and issubclass(kind, Event) and kind is not Event:
+        raise ConfigurationError(
+            f"handler {_name(function)} takes {kind.__name__}: it is given an Event, not one of its subclasses; "
+            "annotate the parameter as Event[...]"
+        )
+    if _is_other(annotation, kind):
+        body = annotation.__name__ if inspect.isclass(annotation) else annotation
+        raise ConfigurationError(
+            f"handler {_name(function)} takes {body}: a handler is given an Event, whose body is event.data; "
+            f"annotate the parameter as Event[{body}]"
+        )
     return Any
+
+
+def _is_other(annotation: Any, kind: Any) -> bool:
+    """Whether an annotation says that something else than an event is taken."""
+    if annotation in (Any, None) or isinstance(annotation, TypeVar):
+        return False
+    if kind in (Union, UnionType):
+        return not any(part in (Any, Event, object) for part in get_args(annotation))
+    # A protocol, or a class above it, may be what an event is.
+    return inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) and kind not in Event.__mro__
 
 
 def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from streams import pipeline as asynchronous
 from streams.blocks import Blocking
 from streams.declaration import Retention
 from streams.event import EventAttributes
 from streams.handlers import HandlerFunction
+from streams.hints import PIPELINE, missing
 from streams.middleware.base import Middleware
 from streams.partitions import Partitions
 from streams.plans import GroupPlan
@@ -27,6 +28,7 @@ from streams.sync.views import Cancellations, Groups, Limits, OrderedKeys, Pause
 from streams.why import Reasons
 
 F = TypeVar("F", bound=Callable[..., Any])
+H = TypeVar("H", bound=HandlerFunction)
 
 
 class Pipeline(Blocking):
@@ -66,6 +68,11 @@ class Pipeline(Blocking):
         pipeline.asynchronous.is_from_env = True
         return pipeline
 
+    if not TYPE_CHECKING:  # For a type checker, a name that is missing is missing.
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing("Pipeline", name, PIPELINE)
+
     def __repr__(self) -> str:
         """Show the server without credentials."""
         return repr(self.asynchronous).replace("<Pipeline", "<sync.Pipeline", 1)
@@ -89,7 +96,7 @@ class Pipeline(Blocking):
         """The way into the pipeline's event loop, for what has no blocking method."""
         return self._portal
 
-    def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[F], F]:
+    def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[H], H]:
         """Declare a function as a handler of ``group`` on ``stream``; see ``streams.Pipeline.handler``."""
         return self.asynchronous.handler(stream, group=group, **options)
 

@@ -56,6 +56,15 @@ async def charge(event: Event) -> None:
         raise Snooze(timedelta(minutes=5))
 
 
+# The same checker refuses what cannot be called with one event: an ignore that ignores nothing is an error, too.
+@pipeline.handler("orders", group="nobody")  # type: ignore[type-var]
+async def takes_none() -> None: ...
+
+
+@pipeline.handler("orders", group="body")  # type: ignore[type-var]
+async def takes_body(body: dict[str, int]) -> None: ...
+
+
 async def main() -> None:
     hour = timedelta(hours=1)
     await pipeline.publish("orders", {"id": 1}, type="order.created", delay=hour, expires=datetime.now(UTC) + hour)

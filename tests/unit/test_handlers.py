@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
+import re
 import threading
+from typing import Annotated, Any, Protocol, TypedDict
 
 import pytest
 
+from streams import Pipeline, Receipt
 from streams.errors import ConfigurationError
 from streams.event import Event
 from streams.handlers import Route, Router, as_router
 from streams.retry import Retry
+
+
+@dataclasses.dataclass
+class Order:
+    id: int
+
+
+class Movement(TypedDict):
+    id: int
+
+
+class Looks(Protocol):
+    """What an event looks like."""
+
+    data: Any
 
 
 def where() -> str:
@@ -134,6 +154,87 @@ def test_a_handler_that_cannot_take_one_event_is_refused_by_name(function, name)
     with pytest.raises(ConfigurationError, match="cannot be called with one event") as caught:
         Route(function)
     assert name in str(caught.value)
+
+
+def takes_one(event):
+    """Takes one event."""
+
+
+class Depends:
+    """As FastAPI's and FastStream's."""
+
+
+def takes_model(order: Order) -> None: ...
+
+
+async def takes_body(body: dict, more: int) -> None: ...
+
+
+def takes_resource(event: Event, session=Depends()) -> None: ...  # noqa: B008 - as there
+
+
+def takes_annotated(event: Event, session: Annotated[object, Depends()] = None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (takes_model, "takes Order: a handler is given an Event, whose body is event.data; annotate the parameter as"),
+        (lambda: None, "cannot be called with one event: it is given one Event and nothing else. Write async def"),
+        (takes_body, "takes_body(body: 'dict', more: 'int') -> 'None' cannot be called with one event: it is given"),
+        (takes_resource, "nothing fills its parameter 'session', as another framework does: it is given one Event"),
+        (takes_annotated, "nothing fills its parameter 'session', as another framework does: it is given one Event"),
+    ],
+)  # fmt: skip
+def test_a_handler_in_the_manner_of_another_framework_is_told_how_it_is_written_here(function, said):
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        Route(function)
+
+
+@pytest.mark.parametrize("annotation", [dict, dict[str, Any], str, list[int], int, Movement, Order | None], ids=str)
+def test_a_body_in_place_of_the_event_is_refused(annotation):
+    def handle(body):
+        """Takes what the test says."""
+
+    handle.__annotations__["body"] = annotation
+    with pytest.raises(ConfigurationError, match=r"a handler is given an Event, whose body is event\.data; annotate"):
+        Route(handle)
+
+
+@pytest.mark.parametrize("annotation", [Any, object, Event, Looks, Event | None, Annotated[Event, 1]], ids=str)
+def test_what_an_event_may_be_called_is_taken(annotation):
+    def handle(event):
+        """Takes what the test says."""
+
+    handle.__annotations__["event"] = annotation
+    assert Route(handle).prepare is None
+
+
+def test_what_celery_calls_a_handler_by_says_what_to_write():
+    pipeline = Pipeline("memory://")
+    handle: Any = pipeline.handler("orders", group="billing")(takes_one)
+    for call in (handle.delay, handle.apply_async):
+        with pytest.raises(AttributeError, match=r"handler takes_one has no .* pipeline\.publish\('orders'"):
+            call({"id": 1}, countdown=5)
+    with pytest.raises(
+        AttributeError, match=r"Pipeline has no attribute 'task': declare a handler: @pipeline\.handler"
+    ):
+        pipeline.task  # noqa: B018 - that is what is refused
+    with pytest.raises(AttributeError, match=r"Receipt has no attribute 'get': a receipt says where the event is"):
+        Receipt("a", 0, "1-0").get()
+    with pytest.raises(AttributeError, match=r"^a Pipeline has no attribute 'tusk'$"):
+        pipeline.tusk  # noqa: B018 - that is what is refused
+    assert not hasattr(Receipt("a", 0, "1-0"), "nothing")
+    assert copy.copy(pipeline).plans == pipeline.plans
+
+
+def test_a_name_that_a_handler_has_already_stays():
+    def task(event):
+        """Has a method of another library."""
+
+    task.delay = own = object()
+    Pipeline("memory://").handler("orders", group="billing")(task)
+    assert task.delay is own
 
 
 @pytest.mark.parametrize("thing", [None, "shop.charge", 5, ["charge"], {}])
