@@ -79,14 +79,19 @@ def _upcast(steps: _Steps, event: Event[Any]) -> bool:
             event.data = function(before)
         except Exception as error:
             raise InvalidData(
-                f"the upcaster from version {version} to {to_version} raised {type(error).__name__}: "
+                f"the upcaster {_named(function)}from version {version} to {to_version} raised {type(error).__name__}: "
                 f"{masked(str(error))}"
             ) from error
         if event.data is None and before is not None:
-            raise InvalidData(f"the upcaster from version {version} to {to_version} returned nothing")
+            raise InvalidData(f"the upcaster {_named(function)}from version {version} to {to_version} returned nothing")
         event.meta["version"] = version = to_version
         changed = True
     return changed
+
+
+def _named(function: Callable[[Any], Any]) -> str:
+    name = getattr(function, "__qualname__", "")
+    return f"{name} " if name else ""
 
 
 def _check_function(kind: str, function: Any) -> None:

@@ -14,12 +14,13 @@ from streams.broker.fetch import Delivery
 from streams.broker.outages import OUTAGE
 from streams.broker.places import Slot
 from streams.consuming.desk import Desk
-from streams.consuming.intake import Intake
+from streams.consuming.intake import Intake, UserFunction
 from streams.consuming.settler import Settler
 from streams.errors import BrokerError
 from streams.event import Event
 from streams.handlers import Route, Router
 from streams.keys import parse_scope
+from streams.limit import Limit
 from streams.log_facts import logger_of
 from streams.retry import AttemptRecord
 
@@ -156,8 +157,8 @@ class Gate:
         if route is not None and route.limits and not self._is_over(delivery):
             try:
                 limits = find_keys(delivery, event, route)
-            except BaseException as error:  # noqa: BLE001 - the user's function, which is no coroutine
-                self._intake.refuse(delivery, "invalid", error, event)
+            except KeyFailed as failed:
+                self._intake.refuse(delivery, "invalid", failed.error, event, function=failed.function)
                 return Ask(delivery)
         return Ask(delivery, limits, scopes) if limits or scopes else None
 
@@ -222,13 +223,31 @@ class Gate:
         await self._admitting.close()
 
 
+class KeyFailed(Exception):  # noqa: N818 - what the user's function raised is the error
+    """The function that makes the key of a limit has raised ``error``."""
+
+    def __init__(self, limit: Limit, error: BaseException) -> None:
+        super().__init__(limit.name)
+        name = getattr(limit.by, "__qualname__", type(limit.by).__name__)
+        assert callable(limit.by)  # noqa: S101 - for the type checker; an attribute can be read
+        self.function = UserFunction(f"the key function {name} of the limit {limit.name!r}", limit.by)
+        self.error = error
+
+
 def find_keys(delivery: Delivery, event: Event[Any], route: Route) -> list[Slot]:
     """The limits that an entry is under, with its key under each; the entry is told of them.
 
     Raises:
-        BaseException: what a function of the user that makes a key raises.
+        KeyFailed: a function of the user's that makes a key has failed.
     """
-    found = [(limit, key) for limit in route.limits if (key := limit.key_of(event)) is not None]
+    found: list[Slot] = []
+    for limit in route.limits:
+        try:
+            key = limit.key_of(event)
+        except BaseException as error:
+            raise KeyFailed(limit, error) from error  # The user's function, which is no coroutine.
+        if key is not None:
+            found.append((limit, key))
     delivery.limit_keys = {limit.name: key for limit, key in found}
     delivery.slots = tuple((limit, key) for limit, key in found if limit.concurrency)
     return found

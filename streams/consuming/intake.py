@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 from streams.broker.fetch import Delivery
 from streams.codec import decode
@@ -12,7 +13,7 @@ from streams.consuming.settler import Settler
 from streams.consuming.telling import log_death
 from streams.errors import EventTooLarge, InvalidData, MalformedEvent
 from streams.event import Event
-from streams.exception_text import describe_error
+from streams.exception_text import NOWHERE, Setting, describe_error, where_of
 from streams.handlers import Prepare, Router
 from streams.keys import member
 from streams.log_facts import logger_of
@@ -20,6 +21,18 @@ from streams.logs import failure_facts
 from streams.retry import AttemptRecord
 
 logger = logger_of("consumer")
+
+
+class UserFunction(NamedTuple):
+    """A function of the user's that is called before any handler.
+
+    Attributes:
+        name: how a sentence calls it.
+        call: the function.
+    """
+
+    name: str
+    call: Callable[..., Any]
 
 
 class Intake:
@@ -71,17 +84,39 @@ class Intake:
         try:
             prepare(event)
         except InvalidData as error:
-            return self.refuse(delivery, "invalid", error, event)
+            return self.refuse(delivery, "invalid", error, event, ours=error.__cause__ is None)
         return True
 
     def refuse(
-        self, delivery: Delivery, reason: str, error: BaseException, event: Event[Any] | None = None
+        self,
+        delivery: Delivery,
+        reason: str,
+        error: BaseException,
+        event: Event[Any] | None = None,
+        *,
+        function: UserFunction | None = None,
+        ours: bool = True,
     ) -> Literal[False]:
-        """To the dead letters without an attempt: the handler never saw the event."""
+        """To the dead letters without an attempt: the handler never saw the event.
+
+        Args:
+            delivery: the entry.
+            reason: of the dead letter.
+            error: why.
+            event: what was read of it.
+            function: the user's, which raised ``error``.
+            ours: whether nothing of the user's is behind the error, so that its place tells nothing.
+        """
+        setting = NOWHERE if event is None else Setting(function.call if function else None, event.raw)
         record = AttemptRecord.from_json(delivery.record)
-        record.note(describe_error(error, self._desk.consumer), at=round(self._clock.now(), 3))
-        facts = failure_facts(error)
-        facts.pop("error_at", None)  # The place is ours: no handler has seen the event.
+        described, facts = describe_error(error, self._desk.consumer, setting), failure_facts(error, setting)
+        if function is not None:
+            described["message"] = facts["error_message"] = f"{function.name} failed: {described['message']}"
+        elif ours:
+            facts.pop("error_at", None)  # The place is ours: no handler has seen the event.
+        else:
+            described["where"] = facts["error_at"] = where_of(error.__cause__ or error, setting)
+        record.note(described, at=round(self._clock.now(), 3))
         log_death(self._desk.seat, delivery, reason, event, said_by=logger, **facts)
         self._settler.bury(delivery, reason, record.to_json())
         return False

@@ -6,18 +6,27 @@ import asyncio
 import io
 import json
 import logging
+import re
 import sys
 from typing import Any
 
 import pytest
 
-from streams import Event, Producer, Reject, Retry
+from streams import Event, Limit, Producer, Reject, Retry
 from streams.dead_letters import DeadLetters
 from streams.handlers import Route, Router
 from streams.log_facts import logger_of
 from streams.logs import EventFilter, JsonFormatter, TextFormatter, tracebacks
+from streams.upcasters import Upcasters
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming
+
+
+def upcasters(function: Any) -> Upcasters:
+    made = Upcasters()
+    made.add("order", None, "1", function)
+    return made
+
 
 ONCE = Retry(max_retries=1, delay=0.0)
 SECRET = {"text": "canary: what nobody but the customer may read", "to": "5511987654321"}
@@ -200,3 +209,35 @@ async def test_an_event_that_no_handler_was_given_says_why(broker, log):
     assert "error_message" in line
     assert "error_at" not in line
     assert "canary" not in line
+
+
+def by_customer(event: Event) -> str:
+    look_up("sku")
+    raise AssertionError("never")
+
+
+def from_the_first(data: Any) -> Any:
+    look_up("sku")
+
+
+@pytest.mark.parametrize(
+    ("router", "function"),
+    [
+        (Router([Route(print, limits=[Limit(by_customer, rate="1/s", name="customer")])]), by_customer),
+        (Router([Route(print)]).with_upcasters(upcasters(from_the_first)), from_the_first),
+    ],
+    ids=["the key of a limit", "upcaster"],
+)
+async def test_a_function_that_is_called_before_the_handler_is_named_with_its_place(broker, log, router, function):
+    async with consuming(broker, router) as consumer:
+        await Producer(broker, "s").publish(SECRET, type="order")
+        await eventually(lambda: consumer.stats.dead == 1, what="the dead letter")
+    (line,) = [line for line in log.getvalue().splitlines() if "dead letter" in line]
+    assert re.search(r"error_at\W+test_failures_told\.py:\d+ in look_up", line)
+    assert function.__name__ in line
+    (letter,) = await DeadLetters(broker, "s", "g").page()
+    assert letter.reason == "invalid"
+    (error,) = letter.errors
+    assert function.__name__ in error["message"]
+    assert error["where"].endswith(" in look_up")
+    assert "canary" not in f"{line}{error}"

@@ -161,7 +161,7 @@ async def test_upcasters_on_the_way(pipeline):
         await pipeline.publish("orders", {}, type="untyped", version="1")
         (letter,) = await dead(pipeline)
     assert (letter.reason, letter.attempts) == ("invalid", 0)
-    assert "the upcaster from version 1 to 2 raised KeyError: 'total'" in letter.errors[-1]["message"]
+    assert "from version 1 to 2 raised KeyError: 'total'" in letter.errors[-1]["message"]
 
 
 async def test_a_type_that_nobody_served_is_handled_after_a_deploy_and_a_replay(pipeline, server, namespace):
