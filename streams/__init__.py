@@ -49,7 +49,7 @@ from streams.reason import Reason
 from streams.receipt import Receipt
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.records import Records
-from streams.retry import Retry
+from streams.retry import AttemptRecord, Bury, Decision, Retry, RetryIn, RetryPolicy
 from streams.scheduler import Scheduler
 from streams.settings import Settings
 from streams.status import Status
@@ -59,15 +59,18 @@ from streams.why import Reasons
 
 __all__ = [
     "AccessDenied",
+    "AttemptRecord",
     "Broker",
     "BrokerError",
     "BrokerUnavailable",
+    "Bury",
     "Cancellations",
     "ConfigurationError",
     "Consumer",
     "ConsumerOptions",
     "DeadLetter",
     "DeadLetters",
+    "Decision",
     "Erased",
     "Erasure",
     "Event",
@@ -104,6 +107,8 @@ __all__ = [
     "Records",
     "Reject",
     "Retry",
+    "RetryIn",
+    "RetryPolicy",
     "Scheduler",
     "Settings",
     "Snooze",

@@ -13,7 +13,7 @@ from streams.arguments import checked_items, checked_seconds
 from streams.errors import ConfigurationError
 from streams.event import Event
 from streams.limit import Limit, checked_limits
-from streams.retry import Retry
+from streams.retry import Retry, RetryPolicy
 from streams.spans import Seconds
 from streams.threads import Threads
 from streams.typed import body_of
@@ -40,7 +40,7 @@ class Route:
         function: ``async def`` runs in the event loop, ``def`` in a thread. Its parameter may be annotated with
             ``Event[T]``; then the body is validated.
         types: event types that it serves; None: every type without a handler of its own.
-        retry: when a failed event is tried again.
+        retry: when a failed event is tried again: a ``Retry``, or a policy of one's own.
         timeout: seconds, or a ``timedelta``, after which an attempt is cancelled and counts as failed; None: no limit.
             A plain function cannot be cancelled: its thread runs on, its result is dropped.
         limits: how often events of one key may start.
@@ -57,7 +57,7 @@ class Route:
         function: HandlerFunction,
         *,
         types: Iterable[str] | None = None,
-        retry: Retry | None = None,
+        retry: RetryPolicy | None = None,
         timeout: Seconds | None = None,
         limits: Iterable[Limit] = (),
     ) -> None:
@@ -65,12 +65,14 @@ class Route:
         if listed is not None and not (listed and all(isinstance(kind, str) for kind in listed)):
             raise ConfigurationError("types is a list of one or more event types, or None for every type")
         seconds = None if timeout is None else _checked_timeout(timeout)
-        if retry is not None and not isinstance(retry, Retry):
-            raise ConfigurationError(f"retry is a Retry, e.g. retry=Retry(max_retries=5), not {retry!r}")
+        if retry is not None and (inspect.isclass(retry) or not isinstance(retry, RetryPolicy)):
+            raise ConfigurationError(
+                f"retry is a Retry, e.g. retry=Retry(max_retries=5), or a RetryPolicy, not {retry!r}"
+            )
         _check_callable(function)
         self.function = function
         self.types = None if listed is None else frozenset(listed)
-        self.retry = retry or Retry()
+        self.retry: RetryPolicy = Retry() if retry is None else retry
         self.timeout = seconds
         self.limits = checked_limits(limits)
         self.call: AsyncHandler = function if _is_async(function) else ThreadCall(function)
@@ -148,7 +150,7 @@ class Router:
         """The route for an event type, or None if nobody serves it."""
         return self._by_type.get(kind, self._default)
 
-    def retry_for(self, kind: str) -> Retry:
+    def retry_for(self, kind: str) -> RetryPolicy:
         """The retry policy for an event type; the default one where no handler serves it."""
         route = self.find(kind)
         return route.retry if route is not None else Retry()

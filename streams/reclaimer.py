@@ -32,7 +32,7 @@ from streams.keys import RECLAIMER_SUFFIX, checked_name
 from streams.lanes import NO_LANES, Lanes
 from streams.log_facts import logger_of
 from streams.priority import Levels, checked_levels
-from streams.retry import AttemptRecord, Bury, Decision, Retry, checked_decision
+from streams.retry import AttemptRecord, Bury, Decision, Retry, RetryPolicy, checked_decision
 
 logger = logger_of("reclaimer")
 
@@ -88,14 +88,14 @@ class Reclaimer:
         broker: Broker,
         stream: str,
         group: str,
-        retry: Retry | Router | None = None,
+        retry: RetryPolicy | Router | None = None,
         options: ReclaimerOptions | None = None,
     ) -> None:
         self.options = options = checked_options(options, ReclaimerOptions)
         self.stream = checked_broker(broker).keys(stream).stream
         self.group = checked_name(group, "group")
         self.stalled = 0
-        self._retry = retry or Retry()
+        self._retry = Retry() if retry is None else retry
         self._slotted: frozenset[str] | None = None
         if isinstance(retry, Router):
             self._slotted = frozenset(limit.name for limit in retry.limits() if limit.concurrency)
@@ -239,10 +239,10 @@ class Reclaimer:
         record = _with_stall(entry, now)
         return Retry().after_stall(record, max_retries=own), record.to_json()
 
-    def _policy(self, entry: Stalled) -> Retry:
-        if isinstance(self._retry, Retry):
-            return self._retry
-        return self._retry.retry_for(entry.kind.decode("utf-8", "replace"))
+    def _policy(self, entry: Stalled) -> RetryPolicy:
+        if isinstance(self._retry, Router):
+            return self._retry.retry_for(entry.kind.decode("utf-8", "replace"))
+        return self._retry
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:

@@ -14,7 +14,7 @@ from streams.lanes import NO_LANES, Attributes, Lanes, OnDead, checked_lanes
 from streams.limit import Limit
 from streams.partitions import ONE, Partitions
 from streams.plans import GroupPlan
-from streams.retry import Retry
+from streams.retry import RetryPolicy
 from streams.settings import Settings, said_slots
 from streams.spans import Seconds
 from streams.upcasters import Upcasters
@@ -25,8 +25,8 @@ class HandlerOptions(TypedDict, total=False):
 
     types: Iterable[str] | None
     """Event types that this handler serves; several handlers may share a group. None: every other type."""
-    retry: Retry
-    """When a failed event is tried again."""
+    retry: RetryPolicy
+    """When a failed event is tried again: a ``Retry``, or a policy of your own."""
     timeout: Seconds | None
     """Seconds, or a ``timedelta``, after which an attempt is cancelled and counts as failed."""
     lease: Seconds

@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import orjson
 
@@ -17,13 +18,23 @@ from streams.errors import ConfigurationError, MalformedEvent, Reject
 from streams.spans import Seconds, seconds_of
 
 MAX_ERRORS_KEPT = 5
+LONGEST_DELAY = 1e9
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryIn:
-    """Decision: try again after ``delay`` seconds."""
+    """Decision: try again after ``delay`` seconds, or a ``timedelta``; from 0 to 1e9."""
 
     delay: float
+
+    if TYPE_CHECKING:  # What may be given is wider than what is kept: a span becomes seconds.
+
+        def __init__(self, delay: Seconds) -> None: ...
+
+    def __post_init__(self) -> None:
+        if isinstance(self.delay, timedelta):
+            object.__setattr__(self, "delay", self.delay.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +54,16 @@ def checked_decision(decision: object) -> Decision:
     """What a policy decided, if it can be done. A policy may be the user's.
 
     Raises:
-        TypeError: it is no decision, has no number of seconds from 0 on, or gives no short text as the reason.
+        TypeError: it is no decision, has no number of seconds from 0 to 1e9, or gives no short text as the reason.
     """
-    if isinstance(decision, RetryIn) and 0 <= decision.delay < 1e9:
+    delay = seconds_of(decision.delay) if isinstance(decision, RetryIn) else None
+    if isinstance(decision, RetryIn) and delay is not None and 0 <= delay <= LONGEST_DELAY:
         return decision
     reason = decision.reason if isinstance(decision, Bury) else None
     if isinstance(decision, Bury) and isinstance(reason, str) and reason.isprintable() and 0 < len(reason) <= 100:
         return decision
     raise TypeError(
-        "a retry policy decides for RetryIn with seconds from 0 on, or for Bury with a reason of 1 to 100 "
+        "a retry policy decides for RetryIn with seconds from 0 to 1e+09, or for Bury with a reason of 1 to 100 "
         f"printable characters, not for {decision!r:.100}"
     )
 
@@ -138,9 +150,43 @@ class AttemptRecord:
             return cls()
 
 
-@dataclass(frozen=True, slots=True)
+@runtime_checkable
+class RetryPolicy(Protocol):
+    """What ``retry=`` takes: ``Retry``, or any object with these two methods.
+
+    Both decide at once and may be called in any worker: what they need to know is in the record. What one raises, or a
+    decision that cannot be done, is logged, and ``Retry()`` decides for that attempt.
+    """
+
+    def after_failure(
+        self,
+        error: BaseException,
+        record: AttemptRecord,
+        *,
+        max_retries: int | None = None,
+        retry_delay: float | None = None,
+    ) -> Decision:
+        """Decide after an attempt that raised.
+
+        Args:
+            error: what was raised.
+            record: of the attempts so far, this one counted.
+            max_retries: the event's own, if it has any.
+            retry_delay: the event's own, in seconds.
+        """
+
+    def after_stall(self, record: AttemptRecord, *, max_retries: int | None = None) -> Decision:
+        """Decide after a delivery whose worker went silent; ``record`` already counts it.
+
+        Set ``record.suspect`` where its next stall is its last: the event then runs alone.
+        """
+
+
+@dataclass(frozen=True)
 class Retry:
     """When a failed event is tried again.
+
+    A subclass may have attributes and an ``__init__`` of its own; values that it does not hand on are the usual ones.
 
     Args:
         max_retries: retries after the first attempt; 0: none. An entry is dead when failures + stalls exceed it; of one
@@ -182,7 +228,7 @@ class Retry:
             raise ConfigurationError(f"Retry.max_retries is an integer of 0 or more, not {self.max_retries!r}")
         if self.backoff not in ("exponential", "linear", "fixed"):
             raise ConfigurationError(f"Retry.backoff is exponential, linear or fixed, not {self.backoff!r}")
-        for name, low, high in (("delay", 0.0, 1e9), ("max_delay", 0.0, 1e9), ("jitter", 0.0, 1.0)):
+        for name, low, high in (("delay", 0.0, LONGEST_DELAY), ("max_delay", 0.0, LONGEST_DELAY), ("jitter", 0.0, 1.0)):
             value = getattr(self, name)
             if name != "jitter":
                 object.__setattr__(self, name, checked_seconds(f"Retry.{name}", value, low, high))
@@ -259,4 +305,4 @@ def _retry_after(error: BaseException) -> float | None:
         seconds = float(asked) if isinstance(asked, str) else seconds_of(asked, time.time)
     except (ValueError, OverflowError):
         return None
-    return float(seconds) if seconds is not None and 0 <= seconds < 1e9 else None
+    return float(seconds) if seconds is not None and 0 <= seconds <= LONGEST_DELAY else None

@@ -8,7 +8,7 @@ from streams.handlers import Router
 from streams.lanes import Lanes
 from streams.limit import Limit
 from streams.priority import Levels
-from streams.retry import Retry
+from streams.retry import Retry, RetryPolicy
 
 
 def in_words(
@@ -43,5 +43,7 @@ def _by(limit: Limit) -> str:
     return f"by {','.join(names)} " if isinstance(names, tuple) else ""
 
 
-def _retries(retry: Retry) -> str:
+def _retries(retry: RetryPolicy) -> str:
+    if not isinstance(retry, Retry):
+        return type(retry).__name__
     return f"{retry.max_retries} {retry.backoff} {retry.delay:g} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from streams import (
     Snooze,
     Throttle,
 )
+from streams.dead_letters import DeadLetters
 from streams.handlers import Route, Router
 from streams.retry import AttemptRecord, Bury, Decision, RetryIn
 from tests.conftest import eventually
@@ -186,6 +188,31 @@ async def test_the_default_policy_decides_where_a_policy_fails(broker, caplog, p
     assert not [line for line in caplog.messages if "brought to its end" in line], "it is no defect of ours"
     record = await broker.control.call("HVALS", broker.keys("s").attempts("g"))
     assert AttemptRecord.from_json(record[0]).failures == 1
+
+
+class Twice:
+    """A policy that is no ``Retry``."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def after_failure(self, error: BaseException, record: AttemptRecord, **options: Any) -> Decision:
+        return Bury(self.reason) if record.failures == 2 else RetryIn(timedelta(0))
+
+    def after_stall(self, record: AttemptRecord, *, max_retries: int | None = None) -> Decision:
+        return RetryIn(0.0)
+
+
+async def test_a_policy_that_is_no_retry_decides(broker):
+    async def handler(event: Event) -> None:
+        raise ValueError("bad")
+
+    async with consuming(broker, Route(handler, retry=Twice("twice"))) as consumer:
+        await Producer(broker, "s").publish({}, type="t")
+        await eventually(lambda: consumer.stats.dead == 1, what="the dead letter")
+        assert consumer.declared["retry"] == "* Twice"
+    (letter,) = await DeadLetters(broker, "s", "g").page()
+    assert (letter.reason, letter.failures) == ("twice", 2)
 
 
 async def test_a_throttle_counts_for_the_key_that_the_gate_saw(broker):

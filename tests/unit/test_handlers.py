@@ -351,3 +351,9 @@ def test_whatever_stands_for_a_router():
     assert found.function is asynchronous
     with pytest.raises(ConfigurationError):
         as_router("charge")
+
+
+@pytest.mark.parametrize("retry", [Retry, object(), 3, "Retry", {}], ids=repr)
+def test_what_is_no_retry_policy_is_refused(retry):
+    with pytest.raises(ConfigurationError, match=r"retry is a Retry, e\.g\. .* or a RetryPolicy, not"):
+        Route(takes_one, retry=retry)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import random
+from datetime import timedelta
 
 import orjson
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from streams.errors import ConfigurationError, MalformedEvent, Reject
-from streams.retry import MAX_ERRORS_KEPT, AttemptRecord, Bury, Retry, RetryIn
+from streams.retry import MAX_ERRORS_KEPT, AttemptRecord, Bury, Retry, RetryIn, checked_decision
 
 quick = settings(deadline=None, database=None, max_examples=60)
 EXACT = Retry(delay=2.0, jitter=0.0)
@@ -176,7 +179,7 @@ def test_a_wait_that_the_exception_asks_for_is_obeyed(asked):
 
 
 def bad_floats() -> list[object]:
-    return [float("nan"), float("inf"), 1e9, 10**400, "nan", "inf", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT"]
+    return [float("nan"), float("inf"), 1.1e9, 10**400, "nan", "inf", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT"]
 
 
 @pytest.mark.parametrize("asked", [None, -1, "-1", -0.5, True, False, [5], b"5", object(), *bad_floats()])
@@ -298,3 +301,37 @@ def test_what_cannot_be_read_is_no_record(text):
 
 def test_unknown_names_in_a_record_do_no_harm():
     assert AttemptRecord.from_json(orjson.dumps({**orjson.loads(failed(2).to_json()), "new": 1})) == failed(2)
+
+
+class Own(Retry):
+    """A policy with an ``__init__`` that does not call that of ``Retry``."""
+
+    def __init__(self, office: str) -> None:
+        self.office = office
+
+
+def test_a_subclass_with_an_init_of_its_own_has_the_usual_values():
+    policy = Own("Lisbon")
+    usual = Retry()
+    assert all(getattr(policy, each.name) == getattr(usual, each.name) for each in dataclasses.fields(Retry))
+    assert policy.office == "Lisbon"
+    assert policy.after_failure(OSError(), AttemptRecord(failures=4)) == Bury("retries-used-up")
+    assert isinstance(policy.after_failure(OSError(), AttemptRecord(failures=1)), RetryIn)
+    assert copy.copy(policy).office == "Lisbon"
+    assert pickle.loads(pickle.dumps(Retry(max_retries=7, delay=1.0))) == Retry(max_retries=7, delay=1.0)
+
+
+@pytest.mark.parametrize("delay", [0, 5, timedelta(seconds=5), 1e9])
+def test_a_policy_may_decide_for_seconds_or_a_span(delay):
+    assert checked_decision(RetryIn(delay)) == RetryIn(delay)
+
+
+@pytest.mark.parametrize("delay", [-1, 1e18, float("nan"), float("inf"), "5", None, True, timedelta(seconds=-1)])
+def test_a_decision_that_cannot_be_done_is_refused_with_its_bounds(delay):
+    with pytest.raises(TypeError, match=r"RetryIn with seconds from 0 to 1e\+09"):
+        checked_decision(RetryIn(delay))
+
+
+def test_a_retry_of_a_billion_seconds_is_a_retry():
+    policy = Retry(delay=1e9, max_delay=1e9, jitter=0.0)
+    assert checked_decision(policy.after_failure(OSError(), AttemptRecord(failures=1))) == RetryIn(1e9)
