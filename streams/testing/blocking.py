@@ -10,6 +10,7 @@ from streams.arguments import checked_kind
 from streams.blocks import Blocking
 from streams.dead_letter import DeadLetter
 from streams.event import Event
+from streams.spans import Seconds
 from streams.testing.harness import Harness, Left
 from streams.testing.recording import Failure
 
@@ -66,7 +67,7 @@ class BlockingHarness(Blocking):
         """Run the handlers until nothing is left to do now; see ``Harness.drain``."""
         return self._call(lambda: self._harness.drain(within=within))
 
-    def travel(self, seconds: float) -> None:
+    def travel(self, seconds: Seconds) -> None:
         """Let time pass; see ``Harness.travel``."""
         self._call(lambda: self._harness.travel(seconds))
 

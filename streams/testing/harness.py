@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import difflib
 import itertools
 import os
 import time
+from collections.abc import Collection
 from typing import Any, NamedTuple, Self
 
-from streams.arguments import checked_kind
+from streams.arguments import checked_kind, checked_seconds
 from streams.blocks import Awaited
 from streams.broker.testing import Rehearsing, Work
 from streams.consumer import Consumer
 from streams.counts import counted
 from streams.dead_letter import DeadLetter
-from streams.errors import ConfigurationError, GroupMissing, HandlerSignal, Unfinished
+from streams.errors import ConfigurationError, GroupMissing, HandlerSignal, NotFound, Unfinished
 from streams.event import Event
+from streams.handlers import Router
 from streams.partitions import base_of
 from streams.pipeline import Pipeline
 from streams.plans import every_partition
 from streams.service import Service, end_handlers
+from streams.spans import Seconds
 from streams.testing.recording import Failure, Record, Recorder
 from streams.testing.server import server_url
 
@@ -164,16 +168,18 @@ class Harness(Awaited):
             if not any(left.now for left in await self.unfinished()):
                 return self._record.attempts - before
 
-    async def travel(self, seconds: float) -> None:
+    async def travel(self, seconds: Seconds) -> None:
         """Let time pass: retries and scheduled events come closer, leases age, dedup ids and events expire.
 
         Nothing runs by that; ``drain`` does. Event ids, entry ids and the times in dead letters stay the server's.
 
+        Args:
+            seconds: how far: seconds or a ``timedelta``.
+
         Raises:
             ConfigurationError: ``seconds`` is not above 0: time does not go back.
         """
-        if not 0 < seconds < 1e9:
-            raise ConfigurationError(f"travel takes seconds above 0, not {seconds!r}: time does not go back")
+        seconds = checked_seconds("seconds of travel", seconds, 0, 1e9, above=True)
         service = self._service()
         groups: dict[str, list[Consumer]] = {}
         for consumer in service.consumers:
@@ -203,20 +209,59 @@ class Harness(Awaited):
 
         Handled ones and scheduled ones are among them, duplicates (by ``dedup_id``) are not. What other programs or
         another pipeline published is not seen.
+
+        Raises:
+            NotFound: the stream or the type is not known, and is nearly one that is.
         """
+        self._spelled(stream, type)
         return self._record.published(stream, type)
 
     def done(self, stream: str, group: str, *, type: str | None = None) -> list[Event[Any]]:
-        """Events whose handler returned, in that order."""
+        """Events whose handler returned, in that order.
+
+        Raises:
+            NotFound: there is no such handler: the message says what there is.
+        """
+        self._known(stream, group, type)
         return [event for event in self._record.done if _is(event, stream, group, type)]
 
     def failures(self, stream: str, group: str, *, type: str | None = None) -> list[Failure]:
-        """Attempts that raised, in that order, ``Reject`` and ``Snooze`` among them."""
+        """Attempts that raised, in that order, ``Reject`` and ``Snooze`` among them.
+
+        Raises:
+            NotFound: as for ``done``.
+        """
+        self._known(stream, group, type)
         return [failure for failure in self._record.failures if _is(failure.event, stream, group, type)]
 
     async def dead(self, stream: str, group: str) -> list[DeadLetter]:
-        """The dead letters of a group, oldest first."""
+        """The dead letters of a group, oldest first.
+
+        Raises:
+            NotFound: as for ``done``.
+        """
+        self._known(stream, group)
         return [letter async for letter in self.pipeline.dead_letters(stream, group).iterate()]
+
+    def _known(self, stream: str, group: str, kind: str | None = None) -> None:
+        """Refuse what has no handler: its empty list would look as if nothing had happened."""
+        groups = {(plan.stream, plan.group): plan.router for plan in self.pipeline.plans}
+        base = stream if any(name == stream for name, _ in groups) else base_of(stream)
+        if not any(name == base for name, _ in groups):
+            raise _unknown("stream with a handler", stream, {name for name, _ in groups})
+        if (base, group) not in groups:
+            raise _unknown(f"group of {base}", group, {of for name, of in groups if name == base})
+        router = groups[base, group]
+        if kind is not None and router.find(kind) is None:
+            raise _unknown(f"event type of {base}/{group}", kind, _types(router))
+
+    def _spelled(self, stream: str, kind: str | None) -> None:
+        """Refuse what is nearly a name that there is. Any other may be one that nothing was published by."""
+        plans = self.pipeline.plans
+        _refuse_near("stream", base_of(stream), {plan.stream for plan in plans} | self._record.streams())
+        if kind is not None:
+            served = set[str]().union(*(_types(plan.router) for plan in plans if plan.stream == base_of(stream)))
+            _refuse_near(f"event type of {stream}", kind, served | self._record.types(stream))
 
     def _service(self) -> Service:
         # The same name each time: what a round left behind belongs to the next.
@@ -310,6 +355,20 @@ class Harness(Awaited):
             for failure in self._record.failures[-3:]
         ]
         return "".join(f"\n  {line}" for line in lines)
+
+
+def _types(router: Router) -> set[str]:
+    """The types that a group names."""
+    return {kind for route in router.routes() for kind in route.types or ()}
+
+
+def _unknown(what: str, name: str, known: Collection[str]) -> NotFound:
+    return NotFound(f"no such {what}: {name!r}; there are {', '.join(sorted(known)) or 'none'}")
+
+
+def _refuse_near(what: str, name: str, known: Collection[str]) -> None:
+    if name not in known and difflib.get_close_matches(name, known, 1, 0.8):
+        raise _unknown(what, name, known)
 
 
 def _is(event: Event[Any], stream: str, group: str, kind: str | None) -> bool:

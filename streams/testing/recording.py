@@ -49,6 +49,14 @@ class Record:
             if stream in (row.stream, base_of(row.stream)) and (event := _event(row)) and kind in (None, event.type)
         ]
 
+    def streams(self) -> set[str]:
+        """The streams that something was published on, by the name that publishers use."""
+        return {base_of(row.stream) for row in list(self._published)}
+
+    def types(self, stream: str) -> set[str]:
+        """The types of what was published on a stream."""
+        return {event.type for event in self.published(stream, None)}
+
     def add(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
         """Write down what was stored; '' stands for what was not."""
         rows = zip(events, places, strict=True)
