@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -66,6 +67,9 @@ def failure_facts(error: BaseException, setting: Setting = NOWHERE) -> dict[str,
     return facts
 
 
+_WHAT_ENDS = "_streams_what_ends"
+
+
 def tell_end(logger: logging.Logger, error: Exception) -> None:
     """Say in one line that a worker has ended by an exception; nobody may await it, e.g. as a task of a web app."""
     if isinstance(error, StreamsError):
@@ -73,8 +77,17 @@ def tell_end(logger: logging.Logger, error: Exception) -> None:
         logger.error("the worker ends: %s", error)  # Its sentence says what to do.
         return
     facts = failure_facts(error)
-    said = f"{facts['error']}: {facts.pop('error_message')}"
+    what = getattr(error, _WHAT_ENDS, "")
+    said = f"{what}{': ' if what else ''}{facts['error']}: {facts.pop('error_message')}"
     logger.error("the worker ends: %s", said, extra={**facts, "next": _AFTER_END})
+    with contextlib.suppress(Exception):  # Somebody else's class may take no attribute.
+        error.is_logged = True  # type: ignore[attr-defined]
+
+
+def say_what_ends(error: BaseException, what: str) -> None:
+    """Let the line of a worker that ends by an exception say what it was that failed."""
+    with contextlib.suppress(Exception):  # Somebody else's class may take no attribute.
+        setattr(error, _WHAT_ENDS, what)
 
 
 def _of_environment() -> bool | None:

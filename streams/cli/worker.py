@@ -13,7 +13,7 @@ import typer
 from streams import lifeline, logs
 from streams.broker.connection import DEFAULT_URL, EMBEDDED
 from streams.cli.common import Namespace, Url, Waiting, examples, override
-from streams.cli.exit_codes import exit_code
+from streams.cli.exit_codes import Exit, exit_code
 from streams.errors import ConfigurationError, StreamsError
 from streams.lifeline import Lifeline
 from streams.log_facts import logger_of
@@ -164,6 +164,10 @@ def _run(pipeline: Pipeline) -> int:
             return run_worker(pipeline)
     except StreamsError as error:
         return _told(error)
+    except Exception as error:
+        if not _is_told(error):
+            raise
+        return int(Exit.FAILED)
 
 
 @contextlib.contextmanager
@@ -196,6 +200,15 @@ def _run_supervised(line: Lifeline, target: str, own: dict[str, Any], logging_: 
     except StreamsError as error:
         line.tell(lifeline.UNREACHABLE if error.retryable else lifeline.HOPELESS)
         return _told(error)
+    except Exception as error:
+        if not _is_told(error):
+            raise
+        return int(Exit.FAILED)
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether the log has said why the worker ended: by a user's exception, e.g. of a middleware that cannot start."""
+    return bool(getattr(error, "is_logged", False))
 
 
 def _told(error: StreamsError) -> int:

@@ -14,6 +14,7 @@ from streams.errors import ConfigurationError, HandlerSignal, Skip
 from streams.event import Event
 from streams.handlers import ThreadCall
 from streams.log_facts import logger_of
+from streams.logs import failure_facts, say_what_ends
 from streams.middleware.base import Attempt, Middleware, Place
 
 logger = logger_of("middleware")
@@ -69,7 +70,9 @@ class Chain:
             for middleware in self._middleware:
                 await finished(middleware.start(place))
                 started.append(middleware)
-        except BaseException:
+        except BaseException as error:
+            name = type(self._middleware[len(started)]).__name__
+            say_what_ends(error, f"the middleware {name} cannot start for {place.stream}/{place.group}")
             await self._stop(started, place)
             raise
 
@@ -81,8 +84,8 @@ class Chain:
         for middleware in reversed(started):
             try:
                 await finished(middleware.stop(place))
-            except Exception:  # noqa: BLE001 - it is logged, and the others have their turn
-                _log("a middleware cannot stop", middleware, place.stream, place.group)
+            except Exception as error:  # noqa: BLE001 - it is logged, and the others have their turn
+                _log("a middleware cannot stop", error, middleware, f"{place.stream}/{place.group}")
 
     async def run(self, attempt: Attempt, call: Call) -> None:
         """Run ``call`` with the hooks around it.
@@ -151,7 +154,8 @@ class Chain:
             answer = signal
         except BaseException as error:  # noqa: BLE001 - the attempt has failed already: its own error stays
             attempt.explained(error)
-            _log("a middleware's failed hook raised", middleware, attempt.event.stream, attempt.event.group)
+            where = f"{attempt.event.stream}/{attempt.event.group}"
+            _log("a middleware's failed hook raised", error, middleware, where)
             return failure
         decided = isinstance(failure, asyncio.CancelledError) and attempt.cancelled
         return answer if isinstance(answer, BaseException) and not decided else failure
@@ -167,6 +171,5 @@ def _overrides(middleware: Middleware, hook: str) -> bool:
     return getattr(found, "__func__", found) is not getattr(Middleware, hook)
 
 
-def _log(what: str, middleware: Middleware, stream: str, group: str) -> None:
-    where = f"{stream}/{group}"
-    logger.error(what, exc_info=True, extra={"where": where, "middleware": type(middleware).__name__})
+def _log(what: str, error: BaseException, middleware: Middleware, where: str) -> None:
+    logger.error(what, extra={"where": where, "middleware": type(middleware).__name__, **failure_facts(error)})

@@ -409,6 +409,34 @@ def test_worker_refuses_what_it_cannot_run(cli):
     assert "no module 'nope'" in cli.refused("worker", "nope:pipeline", code=2, process=True)
 
 
+CLOSED = """
+    from streams import Pipeline
+    from streams.middleware import Middleware
+
+    class Pool(Middleware):
+        def start(self, place):
+            raise OSError("no route to the database")
+
+    pipeline = Pipeline.from_env()
+    pipeline.middleware.append(Pool())
+    pipeline.handler("orders", group="billing")(print)
+"""
+
+
+def test_a_middleware_that_cannot_start_is_one_sentence_and_an_exit_code(cli):
+    (cli.folder / "closed.py").write_text(textwrap.dedent(CLOSED))
+    said = cli.process("worker", "closed.py:pipeline", code=1).stderr
+    (line,) = [line for line in said.splitlines() if "the worker ends" in line]
+    assert "the middleware Pool cannot start for orders/billing: OSError: no route to the database" in line
+    assert "error_at=closed.py:" in line
+    (line,) = [
+        line
+        for line in cli.process("worker", "closed.py:pipeline", code=1, STREAMS_LOG="json").stderr.splitlines()
+        if "the worker ends" in line
+    ]
+    assert json.loads(line)["error"] == "OSError"
+
+
 def test_an_idle_worker_ends_at_once(cli):
     (cli.folder / "shop.py").write_text(textwrap.dedent(SHOP))
     with cli.start("worker", "shop.py:pipeline") as worker:

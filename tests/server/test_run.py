@@ -57,7 +57,9 @@ async def test_a_worker_that_nobody_awaits_says_that_it_has_ended(pipeline, capl
         worker = asyncio.create_task(pipeline.run(signals=False))
         await asyncio.wait([worker])
         (line,) = told(caplog)
-    assert line.streams_message == "the worker ends: RuntimeError: no route to the database"
+    assert line.streams_message == (
+        "the worker ends: the middleware Broken cannot start for orders/billing: RuntimeError: no route to the database"
+    )
     assert line.error == "RuntimeError"
     assert "test_run.py" in line.error_at
     assert line.next == "it handles nothing until it is run again"
