@@ -128,7 +128,11 @@ class Router:
         for limit in route.limits:
             other = known.get(limit.name, limit)
             if (limit.parsed, limit.concurrency, limit.by) != (other.parsed, other.concurrency, other.by):
-                raise ConfigurationError(f"this group has another limit named {limit.name!r} already")
+                raise ConfigurationError(
+                    f"this group has another limit named {limit.name!r} already: give one of them another name=, e.g. "
+                    f"Limit(..., name='{limit.name}-of-orders'). A function has no name of its own, so its limit is "
+                    "called by its place in the list"
+                )
         if route.types is None:
             if self._default is not None:
                 raise ConfigurationError(

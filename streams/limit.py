@@ -175,7 +175,9 @@ def checked_limits(limits: Iterable[Limit]) -> tuple[Limit, ...]:
             raise ConfigurationError(f"limits is a list of Limit(...), not of {type(limit).__name__}")
         name = limit.name or f"limit{position}"
         if name in named:
-            raise ConfigurationError(f"two limits are named {name!r}: give one of them another name=")
+            raise ConfigurationError(
+                f"two limits are named {name!r}: give one of them another name=, e.g. Limit(..., name='{name}-2')"
+            )
         named[name] = replace(limit, name=name)
     if len(named) > MOST_LIMITS:
         raise ConfigurationError(f"a handler has at most {MOST_LIMITS} limits, not {len(named)}")

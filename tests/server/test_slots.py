@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -19,6 +20,8 @@ from streams import (
     Producer,
     Reclaimer,
     ReclaimerOptions,
+    Retry,
+    Snooze,
 )
 from streams.admission import Kind
 from streams.broker.admit import Admitting, Ask
@@ -226,3 +229,30 @@ async def test_a_slot_is_given_back_before_another_can_have_the_entry(broker):
     assert (await held(broker))["busy:tenant=acme"] == [member], "it runs there still, whoever acknowledges it"
     await other.settling.settle([again])
     assert await held(broker) == {}
+
+
+async def test_a_key_that_is_another_one_each_time_leaves_nothing_behind(broker):
+    """A function that draws lots: each attempt has a slot and a rate of its own, and gives back what it had."""
+    asked = itertools.count()
+    tries: list[int] = []
+
+    async def handler(event: Event) -> None:
+        tries.append(event.data)
+        if tries.count(event.data) == 1:
+            raise ValueError("the first time")
+        if tries.count(event.data) == 2:
+            raise Snooze(0.01)
+
+    odd = Limit(lambda event: f"key {next(asked)}", name="odd", concurrency=1, rate="1000/s")
+    route = Route(handler, limits=[odd], retry=Retry(delay=0.01, jitter=0.0))
+    consumer = Consumer(broker, "s", "g", route)
+    running = asyncio.create_task(consumer.run())
+    await Producer(broker, "s").publish_many(range(20), type="t")
+    await eventually(lambda: consumer.stats.done == 20, what="all")
+    consumer.stop()
+    await running
+    assert next(asked) >= 60
+    assert await no_slots(broker)
+    left = [key.decode() for key in await broker.control.call("KEYS", f"{broker.namespace}:*")]
+    assert [key for key in left if "key " in key and await broker.control.call("PTTL", key) == -1] == []
+    assert [key for key in left if ":busy:" in key or ":queue:" in key or key.endswith(":admissions")] == []
