@@ -89,6 +89,7 @@ def test_public_names():
         "PublishError",
         *("PublishUnknown", "Reason", "Reasons", "Receipt", "Reclaimer", "ReclaimerOptions", "Records"),
         *("Reject", "Retry", "Scheduler", "Settings"),
+        *("AttemptRecord", "Bury", "Decision", "RetryIn", "RetryPolicy"),  # What the author of a retry policy needs.
         *("Snooze", "Status", "StreamFull", "StreamsError", "Throttle", "Tracked"),
         *("Tracking", "Unavailable", "WrongCredentials", "WrongServer"),
     }
