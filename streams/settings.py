@@ -19,6 +19,7 @@ from streams.env_file import read_env_file
 from streams.errors import ConfigurationError
 from streams.keys import DEFAULT_NAMESPACE, checked_name
 from streams.priority import Levels, checked_levels
+from streams.spans import read_span
 from streams.url_file import URLFile
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -278,17 +279,17 @@ class _Reader(NamedTuple):
     """What the value is kept as that a program gives for this name; raises ConfigurationError."""
 
 
-def _number(low: float, high: float, unit: str) -> _Reader:
+def _seconds(low: float, high: float) -> _Reader:
     def read(text: str) -> float:
         try:
-            value = float(text)
+            value = read_span(text)
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            raise ValueError(f"use a number of {unit} from {low:g} to {high:g}")
+            raise ValueError(f"use a number of seconds from {low:g} to {high:g}, or a span such as 30s or 5m")
         return value
 
-    return _Reader(unit, read, lambda name, value: checked_seconds(name, value, low, high))
+    return _Reader("seconds", read, lambda name, value: checked_seconds(name, value, low, high))
 
 
 def _integer(low: int, high: int, what: str) -> _Reader:
@@ -373,12 +374,12 @@ _READERS: dict[str, _Reader] = {
     "levels": _Reader("integers", parse_levels, lambda name, value: checked_levels(value, name)),
     "serve_levels": _Reader("integers", _serve_levels, lambda name, value: value and checked_levels(value, name)),
     "concurrency": _integer(1, 100_000, "handlers"),
-    "lease": _number(0.3, 86_400, "seconds"),
-    "grace_period": _number(0, 86_400, "seconds"),
+    "lease": _seconds(0.3, 86_400),
+    "grace_period": _seconds(0, 86_400),
     "max_event_bytes": _integer(1, 512 * 1024 * 1024, "bytes"),
     "max_len": _integer(0, 10**15, "events"),
-    "dedup_window": _number(0.001, 31_536_000, "seconds"),
-    "timeout": _number(0.05, 3600, "seconds"),
+    "dedup_window": _seconds(0.001, 31_536_000),
+    "timeout": _seconds(0.05, 3600),
     "wait": _choice(*WAITS),
     "log": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),

@@ -1,7 +1,11 @@
-"""Spans of time as callers give them: seconds, a ``timedelta``, and where a moment makes sense a ``datetime``. Pure."""
+"""Spans of time as callers give them: seconds, a ``timedelta``, and where a moment makes sense a ``datetime``. Pure.
+
+People write them as text, in options of commands and in variables of the environment; see ``read_span``.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -9,6 +13,27 @@ Seconds = float | timedelta
 """A span of time: a number of seconds, or a ``timedelta``."""
 When = float | timedelta | datetime
 """How long from now: a number of seconds, a ``timedelta``, or the moment itself as a ``datetime`` with a zone."""
+
+_NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[0-9]{1,2})?", re.ASCII)
+_UNITS = {"w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PARTS = re.compile(
+    "".join(rf"(?:(?P<{unit}>(?:{_NUMBER.pattern})){unit}\s*)?" for unit in _UNITS), re.ASCII | re.IGNORECASE
+)
+
+
+def read_span(text: str) -> float:
+    """The seconds of a span as people write it: ``90``, ``1.5``, ``500ms``, ``90s``, ``5m``, ``2h``, ``7d``, ``1d12h``.
+
+    Raises:
+        ValueError: it is no span.
+    """
+    given = text.strip()
+    if _NUMBER.fullmatch(given):
+        return float(given)
+    found = _PARTS.fullmatch(given)
+    if not given or found is None:
+        raise ValueError("a span is a number of seconds, or written as 500ms, 90s, 5m, 2h, 7d or 1d12h")
+    return sum(float(number) * _UNITS[unit] for unit, number in found.groupdict().items() if number)
 
 
 def seconds_of(value: object, now: Callable[[], float] | None = None) -> float | None:

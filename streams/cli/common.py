@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import getpass
 import os
-import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -31,6 +30,7 @@ from streams.masking import masked
 from streams.partitioned import in_part
 from streams.pipeline import Pipeline
 from streams.settings import Settings
+from streams.spans import read_span
 
 T = TypeVar("T")
 
@@ -82,7 +82,8 @@ GroupName = Annotated[
 
 _NO_EDGE = 100_000
 """Width of what is no terminal: nothing is shortened for it."""
-_SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_LONGEST = 1e9
+"""Seconds of a span that is given as an option, at most: some 31 years."""
 _PUBLIC = frozenset(
     {"time", "datacontenttype", "dataschema", "traceparent", "tracestate", "max_retries", "retry_delay", "expires",
      "version"}
@@ -267,21 +268,34 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def seconds(least: float = 0, most: float = _LONGEST) -> Callable[[str | float], float]:
+    """The parser of an option that is a span of time; see ``read_span``. ``least``, ``most``: seconds."""
+
+    def read(text: str | float) -> float:
+        try:
+            value = read_span(str(text))
+        except ValueError as error:
+            raise typer.BadParameter(f"{str(text)!r}: {error}") from None
+        if not least <= value <= most:
+            raise typer.BadParameter(f"{str(text)!r}: give a span of {least:g} to {most:g} seconds")
+        return value
+
+    return read
+
+
 def parse_moment(text: str | None, option: str) -> float | None:
-    """Unix time of an RFC 3339 text, or of a span before now such as ``90s``, ``30m``, ``2h``, ``7d``, ``1d12h``.
+    """Unix time of an RFC 3339 text, or of a span before now; see ``read_span``.
 
     Raises:
         ConfigurationError: it is neither.
     """
     if text is None:
         return None
-    match = _SPAN.fullmatch(text.strip())
-    if match and any(match.groups()):
-        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return time.time() - (((days * 24 + hours) * 60 + minutes) * 60 + seconds)
     try:
-        at = datetime.fromisoformat(text.strip())
+        at = datetime.fromisoformat(text.strip())  # First: a date without hyphens is digits only.
     except ValueError:
+        with contextlib.suppress(ValueError):
+            return time.time() - read_span(text)
         at = None
     if at is None or at.tzinfo is None:
         raise ConfigurationError(

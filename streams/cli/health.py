@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from streams.address import Address
-from streams.cli.common import AsJson, examples, finish, override, run, say, write_json
+from streams.cli.common import AsJson, examples, finish, override, run, say, seconds, write_json
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError
 from streams.health import LIVE, READY, Answer, ask
@@ -33,7 +33,12 @@ def health(
         str | None,
         typer.Option(metavar="ADDRESS", help="Where the worker serves its health.", show_default="STREAMS_HEALTH"),
     ] = None,
-    within: Annotated[float, typer.Option(min=0.05, max=60, help="Seconds to wait for the answer.")] = 2.0,
+    within: Annotated[
+        float,
+        typer.Option(
+            parser=seconds(0.05, 60), metavar="SPAN", help="Time to wait for the answer: seconds, 500ms, 10s."
+        ),
+    ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask a worker; see HELP."""

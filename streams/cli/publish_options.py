@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streams.cli.common import seconds
+
 Kind = Annotated[str | None, typer.Option("--type", help="The event's type, e.g. order.created.", show_default=False)]
 Data = Annotated[str | None, typer.Option(metavar="JSON", help="The event's body.", show_default=False)]
 LinesFile = Annotated[
@@ -16,9 +18,22 @@ Priority = Annotated[int | None, typer.Option(help="Larger is served first.", sh
 Key = Annotated[str | None, typer.Option(help="What the event is about.", show_default=False)]
 Tenant = Annotated[str | None, typer.Option(help="The tenant it belongs to.", show_default=False)]
 Instance = Annotated[str | None, typer.Option(help="The tenant's instance.", show_default=False)]
-Delay = Annotated[float | None, typer.Option(help="Seconds until it enters the stream.", show_default="0")]
+Delay = Annotated[
+    float | None,
+    typer.Option(
+        parser=seconds(), metavar="SPAN", help="Time until it enters the stream: seconds, 5m, 2h.", show_default="0"
+    ),
+]
 DedupId = Annotated[str | None, typer.Option(help="A second event with the same id is not stored.", show_default=False)]
-Expires = Annotated[float | None, typer.Option(help="Seconds after which it must not be handled.", show_default=False)]
+Expires = Annotated[
+    float | None,
+    typer.Option(
+        parser=seconds(),
+        metavar="SPAN",
+        help="Time after which it must not be handled: seconds, 5m, 2h.",
+        show_default=False,
+    ),
+]
 Headers = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="A further attribute; repeatable.", show_default=False),

@@ -25,6 +25,7 @@ from streams.cli.common import (
     remark,
     run,
     say,
+    seconds,
     stderr,
     stdout,
     table,
@@ -90,7 +91,10 @@ def send(  # noqa: PLR0913 - each is an option of the command
     tenant: Tenant = "1",
     instance: InstanceId = "1",
     priority: Priority = 0,
-    delay: Annotated[float, typer.Option("--delay", min=0, help="Seconds until it may go out.")] = 0.0,
+    delay: Annotated[
+        float,
+        typer.Option("--delay", parser=seconds(), metavar="SPAN", help="Time until it may go out: seconds, 5m, 2h."),
+    ] = 0.0,
     marketing: Annotated[bool, typer.Option("--marketing", help="People who stopped marketing get none.")] = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -219,7 +223,9 @@ def sandbox(
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8899,
     webhook_url: Annotated[str, typer.Option("--webhook-url", help="For signed statuses.", show_default=False)] = "",
     app_secret: Annotated[str, typer.Option("--app-secret", help="That they are signed with.")] = "sandbox",  # noqa: S107 - no secret
-    latency: Annotated[float, typer.Option("--latency", min=0, help="Seconds per request.")] = 0.0,
+    latency: Annotated[
+        float, typer.Option("--latency", parser=seconds(), metavar="SPAN", help="Time per request: seconds, 200ms.")
+    ] = 0.0,
     fault: Annotated[list[str] | None, typer.Option("--fault", metavar="CODE=SHARE", show_default=False)] = None,
 ) -> None:
     """Serve the sandbox."""

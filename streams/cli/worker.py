@@ -12,7 +12,7 @@ import typer
 
 from streams import lifeline, logs
 from streams.broker.connection import DEFAULT_URL, EMBEDDED
-from streams.cli.common import Namespace, Url, Waiting, examples, override
+from streams.cli.common import Namespace, Url, Waiting, examples, override, seconds
 from streams.cli.exit_codes import Exit, exit_code
 from streams.errors import ConfigurationError, StreamsError
 from streams.lifeline import Lifeline
@@ -64,10 +64,10 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     lease: Annotated[
         float | None,
         typer.Option(
-            min=0.3,
-            max=86_400,
-            help="Seconds of silence after which an event counts as stalled, for groups that do not say so themselves. "
-            "Handlers may run longer than that.",
+            parser=seconds(0.3, 86_400),
+            metavar="SPAN",
+            help="Silence (seconds, 90s, 5m) after which an event counts as stalled, for groups that do not say so "
+            "themselves. Handlers may run longer than that.",
             show_default="30",
         ),
     ] = None,
@@ -81,7 +81,12 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     ] = None,
     grace_period: Annotated[
         float | None,
-        typer.Option(min=0, max=86_400, help="Seconds that running handlers get at shutdown.", show_default="10"),
+        typer.Option(
+            parser=seconds(0, 86_400),
+            metavar="SPAN",
+            help="Time that running handlers get at shutdown: seconds, 90s, 5m.",
+            show_default="10",
+        ),
     ] = None,
     health: Annotated[
         str | None,

@@ -206,6 +206,17 @@ def test_publish_one_and_show_it(cli, server):
     assert "Ada" in cli("show", "orders", receipt["event_id"], "--body").stdout
 
 
+def test_spans_are_read_alike_by_every_option(cli):
+    args = ("publish", "orders", "--type", "t", "--data", "1")
+    assert cli(*args, "--delay", "5m").stdout.endswith("in 300 s\n")
+    assert cli(*args, "--delay", "1.5").stdout.endswith("in 1.5 s\n")
+    assert "in 3600 s" in cli(*args, "--delay", "1h", "--expires", "1d12h").stdout
+    for given, said in {"5x": "a span is a number of seconds", "40000d": "give a span of 0 to"}.items():
+        assert said in cli(*args, "--delay", given, code=2).stderr
+    assert "0.3 to 86400" in cli("worker", "shop:pipeline", "--lease", "100ms", code=2).stderr
+    assert cli("health", "--within", "500ms", "--address", "9", code=1).stdout.startswith("nobody answers")
+
+
 def test_publish_duplicates_and_delays(cli):
     args = ("publish", "orders", "--type", "order", "--data", "1")
     assert not cli.json(*args, "--dedup-id", "a")["duplicate"]
