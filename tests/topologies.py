@@ -348,10 +348,10 @@ class Encrypted(Server):
 
     name = "tls"
 
-    def __init__(self, binary: str) -> None:
+    def __init__(self, binary: str, days: float = 1) -> None:
         super().__init__(next(filter(speaks_tls, (binary, *BINARIES)), binary))
         self.tls = free_port()
-        self.certificates = Certificates(self.folder)
+        self.certificates = Certificates(self.folder, days)
         names = ("--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file")
         for name, file in zip(names, self.certificates.server, strict=True):
             self.options += [name, str(file)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -47,6 +47,11 @@ class Cluster:
         self._ranges: list[tuple[int, int, Node]] = []
         self._others: tuple[Node, ...] = ()
         self._answered: Node | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What connections are made with."""
+        return self._dial.options
 
     @property
     def user(self) -> str:

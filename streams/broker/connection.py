@@ -232,12 +232,12 @@ class Broker:
             return None
         from streams.broker import kinds
 
-        if "certificate required" in str(error).lower().replace("_", " "):
-            return WrongServer(
-                f"{self.address} asks for a certificate: add ?ssl_certfile=FILE&ssl_keyfile=FILE to the URL"
-            )
-        places = self._read.nodes or tuple(filter(None, (getattr(self._dial, "place", None),)))
-        return await kinds.wrong_transport(self._read, places)
+        way = self._dial or self._cluster
+        if way is None:
+            return None
+        known = getattr(way, "place", None)  # Of several servers the one that is tried, if that is known.
+        places = (*self._read.nodes, *((known,) if known else ()))
+        return await kinds.wrong_transport(self._read, places, way.options)
 
     async def _judged(self) -> WrongServer | None:
         """What the server says of itself, judged by the URL; None: nothing is wrong, or it does not say."""

@@ -7,10 +7,11 @@ this package.
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from streams.broker import client, failures
+from streams.broker import client, failures, tls
 from streams.broker.client import AbstractConnection, UnixDomainSocketConnection
 from streams.broker.credentials import Credentials, Renew
 from streams.broker.kinds import node_of_cluster
@@ -75,7 +76,8 @@ class Dial:
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (client.errors.RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
-            raise self._unreachable(error, place) from error
+            node = str(options.get("host") or "localhost"), int(options.get("port") or 6379)
+            raise await self._unreachable(error, place, node) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -101,12 +103,14 @@ class Dial:
             self.options.pop(name, None)
         self.options |= found
 
-    def _flaw(self, text: str, place: str) -> WrongServer | None:
+    def _missing_file(self) -> tuple[str, str] | None:
+        found = ((name, str(self.options.get(name) or "")) for name in client.FILES)
+        return next(((name, file) for name, file in found if file and not Path(file).exists()), None)
+
+    async def _flaw(self, text: str, place: str, node: tuple[str, int]) -> WrongServer | None:
         """What is wrong with what the URL says of TLS or the database; asked as long as no server has taken it."""
-        for name in client.FILES:
-            file = self.options.get(name)
-            if file and not Path(file).exists():
-                return WrongServer(f"{name} of the URL names a file that is not there: {file}")
+        if missing := self._missing_file():
+            return WrongServer(f"{missing[0]} of the URL names a file that is not there: {missing[1]}")
         if _ONE_DATABASE in text:
             return node_of_cluster(self.place)
         if _NO_DATABASE in text:
@@ -120,14 +124,22 @@ class Dial:
                     f"the certificate of {place} is for another name ({why.rstrip('.')}): use the name in the "
                     "certificate as host of the URL"
                 )
+            if "expired" in why:
+                return WrongServer(await self._expired(place, node))
             return WrongServer(
                 f"the certificate of {place} is not trusted ({why}): add ?ssl_ca_certs=FILE of its authority to the URL"
             )
         return None
 
-    def _unreachable(self, error: BaseException, place: str) -> BrokerError:
+    async def _expired(self, place: str, node: tuple[str, int]) -> str:
+        at = await tls.expiry(*node, self.options)
+        since = "" if at is None else f" since {datetime.fromtimestamp(at, UTC).isoformat().replace('+00:00', 'Z')}"
+        what = "the certificate" if at is not None else "the certificate, or one of its authorities,"
+        return f"{what} of {place} is expired{since}: renew it, and let the server read it again"
+
+    async def _unreachable(self, error: BaseException, place: str, node: tuple[str, int]) -> BrokerError:
         cause = failures.loss(error, sent=False)
-        if not self.credentials.accepted and (flaw := self._flaw(str(cause), place)) is not None:
+        if not self.credentials.accepted and (flaw := await self._flaw(str(cause), place, node)) is not None:
             return flaw
         if isinstance(cause, BrokerUnavailable) and "loading" not in str(cause):
             return BrokerUnavailable(f"{place} cannot be reached: {cause}", sent=False)

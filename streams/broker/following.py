@@ -35,6 +35,24 @@ _guard = native.new_lock()
 at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 
 
+class NoService(BrokerUnavailable):
+    """A Sentinel watches no service of this name.
+
+    Args:
+        service: the name.
+        place: host and port of the Sentinel.
+        known: the services that it watches, as far as it says.
+    """
+
+    def __init__(self, service: str, place: Node, known: Sequence[str]) -> None:
+        where = f"{place[0]}:{place[1]}"
+        names = f"it watches {', '.join(known)}" if known else "SENTINEL MASTERS tells which it watches"
+        name = known[0] if len(known) == 1 else "SERVICE"
+        super().__init__(
+            f"the Sentinel {where} watches no service {service}: {names}; write redis+sentinel://{where}/{name}/0"
+        )
+
+
 class Sentinels:
     """The Sentinels of a service, and what they say.
 
@@ -58,7 +76,8 @@ class Sentinels:
         """Which server is the primary, as one of them says.
 
         Raises:
-            BrokerUnavailable: it cannot be reached, or watches no service of this name.
+            BrokerUnavailable: it cannot be reached.
+            NoService: it watches no service of this name.
             AccessDenied: it refuses the credentials.
         """
         try:
@@ -66,8 +85,15 @@ class Sentinels:
         except CommandRefused as error:
             raise no_sentinel(link.peer, error) from error
         if not found:
-            raise BrokerUnavailable(f"a Sentinel watches no service {self.service}")
+            raise NoService(self.service, link.peer, await self._services(link))
         return found[0].decode(), int(found[1])
+
+    async def _services(self, link: NodeLink) -> list[str]:
+        """The names of the services that a Sentinel watches; none where it may not be asked."""
+        with contextlib.suppress(BrokerError, LookupError, AttributeError, TypeError, ValueError):
+            masters = await link.call("SENTINEL", "MASTERS")
+            return sorted(row[row.index(b"name") + 1].decode() for row in masters)
+        return []
 
     def most(self, said: Sequence[Node | None]) -> Node | None:
         """The server that most of all Sentinels name, those included that say nothing; None: there is none."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from streams.broker import tls
 from streams.broker.url import ServerURL
 from streams.errors import BrokerError, CommandRefused, WrongServer
 
@@ -89,35 +88,29 @@ def no_sentinel(place: tuple[str, int], error: CommandRefused) -> BrokerError:
     )
 
 
-async def wrong_transport(read: ServerURL, places: Iterable[tuple[str, int]]) -> WrongServer | None:
-    """Whether a server that does not answer speaks TLS and the URL does not, or the other way round.
+async def wrong_transport(
+    read: ServerURL, places: Iterable[tuple[str, int]], options: Mapping[str, Any]
+) -> WrongServer | None:
+    """What is wrong with the TLS of a URL whose server does not answer; None: nothing that can be told.
+
+    Either it speaks TLS and the URL does not, or the other way round, or it wants another certificate.
 
     Args:
         read: the URL.
         places: hosts and ports that were tried.
+        options: of the URL.
     """
     secure = read.server.startswith("rediss://")
     for host, port in places:
         where = f"{host}:{port}"
-        found = await (_answers_plainly(host, port) if secure else _answers_by_tls(host, port))
+        found = await (_answers_plainly(host, port) if secure else tls.answers(host, port))
         if found and secure:
             return WrongServer(f"{where} does not speak TLS: write redis instead of rediss in the URL, or its TLS port")
+        if secure and (refused := await tls.refusal(host, port, options)) is not None:
+            return refused
         if found:
             return WrongServer(f"{where} speaks TLS: write rediss instead of redis in the URL, or its other port")
     return None
-
-
-async def _answers_by_tls(host: str, port: int) -> bool:
-    anyone = ssl.create_default_context()
-    anyone.check_hostname = False
-    anyone.verify_mode = ssl.CERT_NONE  # Nothing is told to it: this only looks whether it speaks TLS.
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            _, writer = await asyncio.open_connection(host, port, ssl=anyone)
-    except (OSError, TimeoutError):
-        return False
-    await _end(writer)
-    return True
 
 
 async def _answers_plainly(host: str, port: int) -> bool:
@@ -128,16 +121,9 @@ async def _answers_plainly(host: str, port: int) -> bool:
                 writer.write(b"PING\r\n")
                 return (await reader.read(1)) in (b"+", b"-")
             finally:
-                await _end(writer)
+                await tls.end(writer)
     except (OSError, TimeoutError):
         return False
-
-
-async def _end(writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(_PATIENCE):
-            await writer.wait_closed()
 
 
 def _as(address: str, topology: str) -> str:

@@ -7,12 +7,14 @@ asked at once and most of them must agree: the first one to answer may be the on
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from streams.broker import failures
 from streams.broker.client import AbstractConnection, ask, errors
 from streams.broker.credentials import Credentials
 from streams.broker.dial import Dial
-from streams.broker.following import Following, Leave, Node, Sentinels
+from streams.broker.following import Following, Leave, Node, NoService, Sentinels
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, WrongServer
 
 _REPLICA = b"slave"
@@ -25,17 +27,26 @@ class SentinelDial:
         dial: how to connect to a server, wherever it is.
         sentinels: who knows which one is the primary.
         leave: told, while connections are open, to leave every server but the primary.
+
+    Attributes:
+        place: host and port of the primary that was tried last; None before.
     """
 
     def __init__(self, dial: Dial, sentinels: Sentinels, leave: Leave) -> None:
         self._dial = dial
         self._sentinels = sentinels
         self._following = Following(sentinels, leave)
+        self.place: Node | None = None
 
     @property
     def credentials(self) -> Credentials:
         """What is known of the server's credentials."""
         return self._dial.credentials
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What connections are made with."""
+        return self._dial.options
 
     @property
     def user(self) -> str:
@@ -53,7 +64,7 @@ class SentinelDial:
         """
         try:
             async with asyncio.timeout(within):
-                primary = await self._discover(within)
+                primary = self.place = await self._discover(within)
                 connection = await self._connect(within, primary)
                 try:
                     await self._check(connection, primary)
@@ -99,8 +110,11 @@ class SentinelDial:
             await asyncio.gather(*asked, return_exceptions=True)
         if votes:
             return max(votes, key=lambda primary: votes[primary])
+        if all(isinstance(error, NoService) for error in troubles) and self.place is None:
+            raise WrongServer(str(troubles[0]))  # It never was one, and only a person mends that.
         denied = next((error for error in troubles if isinstance(error, (AccessDenied, WrongServer))), None)
-        raise denied or BrokerUnavailable(f"no Sentinel names a primary of {self._sentinels.service}: {troubles[0]}")
+        unknown = next((error for error in troubles if isinstance(error, NoService)), troubles[0])
+        raise denied or BrokerUnavailable(f"no Sentinel names a primary of {self._sentinels.service}: {unknown}")
 
     async def _ask(self, place: Node, within: float) -> Node:
         link = self._sentinels.link(place, within)

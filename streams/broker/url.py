@@ -17,6 +17,11 @@ _SCHEME = re.compile(r"(?P<product>redis|valkey)(?P<tls>s?)(?:\+(?P<topology>sen
 _SERVICE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _DATABASE = re.compile(r"[0-9]{0,9}")
 _OF_SENTINELS = ("sentinel_username", "sentinel_password")
+_MEANT = {
+    "sentinel": "redis+sentinel://HOST1,HOST2,HOST3/SERVICE/0",
+    "cluster": "redis+cluster://HOST1,HOST2,HOST3",
+}
+"""What a scheme of another program is here, by a word in it."""
 _HOST = "localhost"
 """Stands for the host that is told with each connection."""
 _PORTS = {"sentinel": 26379, "cluster": 6379}
@@ -54,7 +59,8 @@ class ServerURL:
             return cls("", url)
         found = _SCHEME.fullmatch(name)
         if found is None:
-            raise ConfigurationError(f"URL scheme {name + mark!r} is unknown; use one of {', '.join(SCHEMES)}")
+            hint = next((f"write {meant}, or " for word, meant in _MEANT.items() if word in name), "")
+            raise ConfigurationError(f"URL scheme {name + mark!r} is unknown; {hint}use one of {', '.join(SCHEMES)}")
         scheme = f"redis{found['tls']}://"
         if not found["topology"]:
             database = rest.rpartition("@")[2].partition("?")[0].partition("/")[2]
@@ -62,6 +68,8 @@ class ServerURL:
                 raise unreadable(url)  # The parser would take database 0 without a word.
             if "#" in rest:
                 raise unreadable(url)  # The parser would drop what follows, be it half of a password.
+            if "," in rest.rpartition("@")[2].partition("/")[0].partition("?")[0]:
+                raise unreadable(url)  # The parser would look for a host with commas in its name.
             return cls("", scheme + rest)
         return cls._several(name, scheme, found["topology"], rest)
 
@@ -119,10 +127,17 @@ def _flaw(scheme: str, rest: str, option: str) -> str:
         )
     if "," in host and "" in host.split(","):
         return "a host is missing: write HOST:PORT,HOST:PORT"
+    if "," in host and "+" not in scheme:
+        return f"it names several hosts: write {' or '.join(_MEANT.values())}"
     if "sentinel" in scheme:
         database = database.partition("/")[2]  # The name of the service stands before it.
     if not _DATABASE.fullmatch(database):
         return "the database is a number: redis://HOST:PORT/0"
+    if option.startswith("ssl_") and scheme.partition("+")[0] in ("redis", "valkey"):
+        product, plus, topology = scheme.partition("+")
+        return f"{option} is for TLS: write {product}s{plus}{topology}:// instead of {scheme}://, or leave it out"
+    if option == "ssl_cert_reqs":
+        return "the option ssl_cert_reqs is required, optional or none"
     if option:
         return f"there is no option {option}, or its value is none that it takes (write options behind a ?)"
     return "check host, port, database and query"

@@ -15,7 +15,14 @@ import redis
 from streams import Pipeline, Settings
 from streams.broker import failures, kinds
 from streams.cli.exit_codes import Exit, exit_code
-from streams.errors import BrokerUnavailable, CommandRefused, StreamsError, WrongCredentials, WrongServer
+from streams.errors import (
+    BrokerUnavailable,
+    CommandRefused,
+    ConfigurationError,
+    StreamsError,
+    WrongCredentials,
+    WrongServer,
+)
 from streams.patience import is_waited_out
 from tests.servers import BINARIES, Server, clean_environment, free_port
 from tests.topologies import Encrypted, Sharded, Watched
@@ -35,16 +42,25 @@ def places() -> Iterator[dict[str, str]]:
         plain, guarded = (started(Server(BINARIES[0], port=True)) for _ in range(2))
         with guarded.client() as client:
             client.config_set("requirepass", "secret")
-        secure = started(Encrypted(BINARIES[0]))
+        secure, expired = started(Encrypted(BINARIES[0])), started(Encrypted(BINARIES[0], days=-2))
         ports = {
             "plain": plain.port,
             "guarded": guarded.port,
             "secure": secure.tls,
             "node": started(Sharded(BINARIES[0])).servers[0].port,
             "sentinel": started(Watched(BINARIES[0])).ports[0],
+            "expired": expired.tls,
         }
         named = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
-        yield named | {"misnamed": f"localhost:{secure.tls}", "authority": str(secure.certificates.client[2])}
+        authority = secure.certificates.client[2]
+        foreign = Encrypted(BINARIES[0])  # Only its certificates are of use.
+        stack.callback(foreign.close)
+        yield named | {
+            "misnamed": f"localhost:{secure.tls}",
+            "authority": str(authority),
+            "of_expired": str(expired.certificates.client[2]),
+            "foreign": f"ssl_certfile={foreign.certificates.client[0]}&ssl_keyfile={foreign.certificates.client[1]}",
+        }
 
 
 CASES = {
@@ -63,6 +79,14 @@ CASES = {
     "for 'localhost'): use the name in the certificate as host of the URL",
     "rediss://{secure}?ssl_ca_certs=/nonexistent/ca.pem": "ssl_ca_certs of the URL names a file that is not there: "
     "/nonexistent/ca.pem",
+    "rediss://{secure}?ssl_ca_certs={authority}": "{secure} asks for a certificate: add ?ssl_certfile=FILE",
+    "rediss://{secure}?ssl_cert_reqs=none": "{secure} asks for a certificate: add ?ssl_certfile=FILE",
+    "rediss+cluster://{secure}?ssl_ca_certs={authority}": "{secure} asks for a certificate: add ?ssl_certfile=FILE",
+    "rediss+sentinel://{secure}/s?ssl_ca_certs={authority}": "{secure} asks for a certificate: add ?ssl_certfile=FILE",
+    "rediss://{secure}?ssl_ca_certs={authority}&{foreign}": "{secure} refuses the certificate of ssl_certfile (",
+    "rediss://{expired}?ssl_ca_certs={of_expired}": "is expired since 20",
+    "redis+sentinel://{sentinel}/other/0": "the Sentinel {sentinel} watches no service other: it watches mymaster; "
+    "write redis+sentinel://{sentinel}/mymaster/0",
     "redis://{plain}/99": "the server has no database 99: use /0, or raise `databases` in redis.conf",
     "redis://{guarded}": "the server wants a password: write redis://:PASSWORD@HOST:PORT",
     "redis://:wrong@{guarded}": "the server refuses the user or the password: look at both in the URL",
@@ -79,6 +103,47 @@ async def test_a_wrong_url_is_told_in_a_sentence_that_says_what_to_write(places,
     assert not re.search(r"[.?:]\.", str(error)), "no mark stands twice"
     assert exit_code(error) == (Exit.UNREACHABLE if isinstance(error, WrongCredentials) else Exit.USAGE)
     assert not is_waited_out("server", error), "it cannot heal"
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://{sentinel}/mymaster/0", "redis+cluster://{node}", "redis://{plain}"])
+async def test_a_server_that_is_too_old_is_refused_wherever_it_stands(places, url, monkeypatch):
+    monkeypatch.setattr(kinds, "_OLDEST", (99, 0))
+    with pytest.raises(WrongServer, match=r"the server is Redis .*, which is too old: use Redis 6\.2 or later"):
+        await publish_to(url.format(**places))
+
+
+async def test_a_service_that_was_there_is_waited_for(places):
+    """Operators take a service away from their Sentinels and put it back, to change where it is."""
+    host, port = places["sentinel"].split(":")
+    url = f"redis+sentinel://{places['sentinel']}/mymaster/0"
+    with redis.Redis(host, int(port), protocol=2) as sentinel:
+        primary, own = sentinel.sentinel_get_master_addr_by_name("mymaster")
+        async with Pipeline(settings=Settings(url=url, timeout=2.0)) as pipeline:
+            sentinel.execute_command("SENTINEL", "REMOVE", "mymaster")
+            try:
+                link = pipeline.broker.link()
+                with pytest.raises(BrokerUnavailable, match="watches no service mymaster"):
+                    await link.call("PING")
+            finally:
+                sentinel.execute_command("SENTINEL", "MONITOR", "mymaster", primary, own, 1)
+            assert await link.call("PING") == b"PONG"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://h?ssl_cert_reqs=none", "ssl_cert_reqs is for TLS: write rediss:// instead of redis://"),
+        ("redis+cluster://h?ssl_ca_certs=f", "is for TLS: write rediss+cluster:// instead of redis+cluster://"),
+        ("rediss://h?ssl_cert_reqs=perhaps", "the option ssl_cert_reqs is required, optional or none"),
+        ("redis://h1,h2,h3/0", "several hosts: write redis+sentinel://HOST1,HOST2,HOST3/SERVICE/0 or redis+cluster://"),
+        ("redis://h1:1,h2:2", "several hosts"),
+        ("sentinel://h1:26379;sentinel://h2:26379", "write redis+sentinel://HOST1,HOST2,HOST3/SERVICE/0, or use"),
+        ("redis-cluster://h1", "write redis+cluster://HOST1,HOST2,HOST3, or use"),
+    ],
+)
+def test_a_url_in_the_words_of_others_is_told_what_it_is_here(url, said):
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        Pipeline(url)
 
 
 async def publish_to(url: str) -> None:
