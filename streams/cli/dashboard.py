@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,15 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         SeveralGroups,
         typer.Option("--proxy-groups", help="What happens to somebody whose groups mean several roles."),
     ] = SeveralGroups.REFUSE,
+    behind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--behind",
+            help="Network of a proxy that only passes requests on, and says in X-Forwarded-For where they come from;"
+            " repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     hash_it: Annotated[bool, typer.Option("--hash-password", help="Hash a password for the file, and end.")] = False,
     make_token: Annotated[bool, typer.Option("--new-token", help="Make a token for the file, and end.")] = False,
     openapi: Annotated[bool, typer.Option("--openapi", help="Print the document of the API, and end.")] = False,
@@ -87,7 +97,7 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     from streams.pipeline import Pipeline
 
     if hash_it:
-        say(hash_password(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
+        say(hash_password(_password()))
         return
     if make_token:
         token, hashed = new_token()
@@ -101,16 +111,17 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         return
     accounts = Accounts.read(users) if users is not None else Accounts({})
     tokens = accounts.tokens
-    behind = Proxy(tuple(map(_network, proxy)), several=proxy_groups.value) if proxy else None
+    knows = Proxy(tuple(_network("--proxy", text) for text in proxy), several=proxy_groups.value) if proxy else None
     note = ""
-    if not accounts and behind is None:
+    if not accounts and knows is None:
         note = _TOKENS_ONLY if tokens else _NOBODY
         if not tokens and host != "localhost" and not is_loopback(host):
             raise ConfigurationError(
                 f"without --users the dashboard is for this machine only: {host} can be reached by others"
             )
+    passing = tuple(_network("--behind", text) for text in behind or ())
     options = DashboardOptions(
-        accounts, tokens, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie, behind
+        accounts, tokens, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie, knows, passing
     )
     settings = override(settings_of(url, namespace), wait=wait)
     logs.set_up(settings.log, settings.log_level)
@@ -118,8 +129,19 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     serve(Dashboard(pipeline, options).app, host, port, "the dashboard", pipeline, note=note)
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _password() -> str:
+    """The password that is to be hashed: asked for twice at a terminal, else the one line of standard input."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    lines = [line.rstrip("\r") for line in sys.stdin.read().split("\n")]
+    found = {line for line in lines if line}
+    if len(found) != 1:
+        raise ConfigurationError("standard input holds no password, or several: give it in one line")
+    return found.pop()
+
+
+def _network(option: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
         return ipaddress.ip_network(text)
     except ValueError:
-        raise ConfigurationError(f"--proxy is a network such as 10.0.0.0/8 or an address, not {text!r}") from None
+        raise ConfigurationError(f"{option} is a network such as 10.0.0.0/8 or an address, not {text!r}") from None

@@ -69,7 +69,9 @@ class Dashboard:
         self._options = options or DashboardOptions()
         known = self._options.accounts if self._options.proxy is None else Accounts({})
         sessions = Sessions(self._options.secret, known.password_of, pipeline)
-        self._log_in = LogIn(known, sessions, self.render, secure=self._options.secure_cookie)
+        self._log_in = LogIn(
+            known, sessions, self.render, secure=self._options.secure_cookie, behind=self._options.behind
+        )
         self._jobs = Jobs()
         self._recovering: Recovering | None = None
         self._scraping = Scraping(pipeline)

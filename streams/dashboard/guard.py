@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -13,11 +15,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streams.dashboard.direct import is_direct
 from streams.dashboard.options import DashboardOptions
 from streams.dashboard.patience import NotRead, receiving, sending
+from streams.dashboard.place import place_of
 from streams.dashboard.problems import problem_of
 from streams.dashboard.roles import Role
 from streams.dashboard.sessions import COOKIE, Sessions
 from streams.dashboard.viewer import Viewer
 from streams.errors import StreamsError
+from streams.masking import masked
+
+logger = logging.getLogger("streams.dashboard")
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -52,6 +58,16 @@ _NEEDS_USERS = "this dashboard knows tokens only, so it has no pages: add [users
 _PROXY_IS_SILENT = (
     "the proxy does not say who you are, or what you may do: its headers give one name, and one group that means a role"
 )
+_HOST_AS_SENT = (
+    "if this page is its own, a proxy between does not pass the header Host on as the browser sent it; with nginx:"
+    " proxy_set_header Host $http_host"
+)
+_NO_CORS = (
+    "pages of other sites may not use this API (CORS): let a program of yours ask for them, or let the proxy of their"
+    " site pass a path of that site on to here, with its header Host"
+)
+_LOGGED_EVERY = 60.0
+"""Seconds between two lines of the same refusal: strangers must not fill the log."""
 Refusal = tuple[int, str]
 """A status, and a sentence that says what to do."""
 
@@ -75,7 +91,9 @@ class Guard:
         self._tokens = options.tokens
         self._sessions = sessions
         self._proxy = proxy = options.proxy
+        self._behind = options.behind
         self._failed = failed
+        self._logged: dict[str, float] = {}
         self._believed = _BELIEVED | ({proxy.user.lower(), proxy.role.lower()} if proxy is not None else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,9 +131,20 @@ class Guard:
         )
         if refused is not None:
             status, says = refused
+            if status == 403:
+                self._log(says, request)
             return problem_of(status, says) if path.startswith(_API) else PlainTextResponse(says, status)
         # Who asks the API shows a token, and no cookie counts.
         return None if is_api else await self._unknown(request, path)
+
+    def _log(self, says: str, request: Request) -> None:
+        """Tell operators of it: who is refused may see nothing of the sentence."""
+        kind, now = says.partition(":")[0][:60], time.monotonic()
+        if now - self._logged.get(kind, -_LOGGED_EVERY) < _LOGGED_EVERY:
+            return
+        self._logged[kind] = now
+        place = place_of(request, self._behind)
+        logger.warning("a request was refused: %s", says, extra={"place": place})
 
     def _not_for(self, request: Request, path: str, *, is_api: bool) -> Refusal | None:
         """A refusal of what is not for who asks, whoever that is."""
@@ -182,16 +211,25 @@ def _unfit(request: Request, *, is_api: bool) -> Refusal | None:
 def _foreign(request: Request) -> Refusal | None:
     """A refusal of what another site makes a browser send; what is no browser sends no such header."""
     site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
+    if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+        return 403, _NO_CORS
     if site not in ("", "same-origin", "none"):
-        return 403, "the request comes from another site"
-    if origin and origin != "null" and urlsplit(origin).netloc != request.headers.get("host", ""):
-        return 403, "the request comes from another origin"
+        return 403, f"the request comes from another site: {_NO_CORS}"
+    host = request.headers.get("host", "")
+    if origin and origin != "null" and urlsplit(origin).netloc != host:
+        names = f"Origin is {_word(origin)}, and Host is {_word(host)}"
+        return 403, f"the request comes from another origin: {names}; {_HOST_AS_SENT}"
     if origin == "null":
         return 403, "the request comes from nowhere"
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > _LARGEST:
         return 413, "too large"
     return None
+
+
+def _word(text: str) -> str:
+    """A header of a stranger, fit for a sentence."""
+    return repr(masked("".join(c for c in text[:100] if c.isprintable())))
 
 
 def has_token(viewer: Viewer, given: object) -> bool:

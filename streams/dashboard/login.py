@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.guesses import BROWSER, NAME, PLACE, Guesses, Key
+from streams.dashboard.place import Network, place_of
 from streams.dashboard.sessions import BROWSER_COOKIE, COOKIE, KNOWN_FOR, LASTS, Sessions
 from streams.log_facts import logger_of
 
@@ -24,6 +25,7 @@ class LogIn:
         sessions: of those who did.
         render: makes a page of a template and its values.
         secure: the cookies go over https only.
+        behind: see ``DashboardOptions``.
         guesses: how often somebody may guess.
     """
 
@@ -34,12 +36,14 @@ class LogIn:
         render: Callable[..., Response],
         *,
         secure: bool,
+        behind: Sequence[Network] = (),
         guesses: Guesses | None = None,
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
         self._render = render
         self._secure = secure
+        self._behind = behind
         self._guesses = guesses or Guesses()
 
     async def enter(self, request: Request) -> Response:
@@ -57,7 +61,7 @@ class LogIn:
             return self._form(request, 429, "Too many attempts.", math.ceil(wait))
         if self._accounts.log_in(name, password) is None:
             self._guesses.wrong(keys)
-            logger.warning("a log-in was refused", extra={"place": _place(request)})
+            logger.warning("a log-in was refused", extra={"place": self._place(request)})
             return self._form(request, 401, "Name or password is wrong.", math.ceil(self._guesses.wait(keys)))
         for key in keys:
             if key.limit is not PLACE:
@@ -86,7 +90,7 @@ class LogIn:
         browser = self._sessions.browser(request.cookies.get(BROWSER_COOKIE, ""), name)
         if browser:
             return [Key(f"browser {browser}", BROWSER)]
-        return [Key(f"place {_place(request)}", PLACE), Key(f"name {name[:100]}", NAME)]
+        return [Key(f"place {self._place(request)}", PLACE), Key(f"name {name[:100]}", NAME)]
 
     def _form(self, request: Request, status: int, problem: str, wait: int = 0) -> Response:
         response = self._render(request, "login.html", status, problem=problem, wait=wait)
@@ -105,6 +109,5 @@ class LogIn:
             samesite="strict",
         )
 
-
-def _place(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
+    def _place(self, request: Request) -> str:
+        return place_of(request, self._behind)

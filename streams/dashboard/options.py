@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streams.dashboard.accounts import Accounts
+from streams.dashboard.place import Network
 from streams.dashboard.tokens import Tokens
 from streams.dashboard.viewer import Proxy
 
@@ -22,6 +23,8 @@ class DashboardOptions:
         read_only: nobody may change anything.
         secure_cookie: the cookie goes over https only.
         proxy: who is logged in is known by a proxy before it, which says so in headers.
+        behind: networks of proxies that only pass requests on, and say in ``X-Forwarded-For`` where these come from.
+            Wrong passwords are counted by that address, and logged with it. Empty: by the peer's.
     """
 
     accounts: Accounts = field(default_factory=lambda: Accounts({}))
@@ -30,6 +33,7 @@ class DashboardOptions:
     read_only: bool = False
     secure_cookie: bool = False
     proxy: Proxy | None = None
+    behind: tuple[Network, ...] = ()
 
     def __post_init__(self) -> None:
         """Take the tokens of the file: an application that reads it means that tokens are asked for."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
+from ipaddress import ip_network
 
 import httpx
 
@@ -79,11 +80,14 @@ async def board(
     read_only: bool = False,
     proxy: Proxy | None = None,
     secret: str = "",
+    behind: str = "",
 ) -> AsyncIterator[Board]:
     """Serve a dashboard."""
     settings = Settings(url=server.url, namespace=namespace)
     known = Accounts(ACCOUNTS if accounts is None else accounts)
-    options = DashboardOptions(known, secret=secret, read_only=read_only, proxy=proxy)
+    options = DashboardOptions(
+        known, secret=secret, read_only=read_only, proxy=proxy, behind=tuple(map(ip_network, behind.split()))
+    )
     dashboard = Dashboard(Pipeline(settings=settings), options)
     async with serving(dashboard.app) as url, Pipeline(settings=settings) as pipeline:
         made = Board(dashboard, url, pipeline)
