@@ -16,7 +16,15 @@ from streams.broker.embedding import embedded_server
 from streams.broker.observing import NOBODY
 from streams.broker.outages import Outages
 from streams.broker.url import ServerURL, unreadable
-from streams.errors import BrokerError, BrokerUnavailable, CommandRefused, ConfigurationError, WrongServer
+from streams.errors import (
+    AccessDenied,
+    BrokerError,
+    BrokerUnavailable,
+    CommandRefused,
+    ConfigurationError,
+    WrongCredentials,
+    WrongServer,
+)
 from streams.keys import DEFAULT_NAMESPACE, Keys, checked_name, index_key
 from streams.url_file import URLFile
 
@@ -205,8 +213,11 @@ class Broker:
         """
         return await self.control.primaries()
 
-    async def connect(self) -> None:
+    async def connect(self, *, needs_clock: bool = True) -> None:
         """Reach the server, of a cluster any node, and read its clock.
+
+        Args:
+            needs_clock: False: where the user may not call TIME, this machine's clock stands for the server's.
 
         Raises:
             BrokerUnavailable: it cannot be reached.
@@ -219,7 +230,11 @@ class Broker:
             if not self.was_reached and (other := await self._other_kind(error)) is not None:
                 raise other from error
             raise
-        self.clock.observe(int(seconds) * 1000 + int(micros) // 1000)
+        except AccessDenied as error:
+            if needs_clock or isinstance(error, WrongCredentials):
+                raise
+        else:
+            self.clock.observe(int(seconds) * 1000 + int(micros) // 1000)
         if not self.was_reached and (other := await self._judged()) is not None:
             raise other
         self.was_reached = True
@@ -245,7 +260,7 @@ class Broker:
             return None
         from streams.broker import kinds
 
-        facts = await self._facts()
+        facts = await self.facts()
         return kinds.too_old(facts) if self._read.topology else kinds.judged(facts, self.address, self._here)
 
     @property
@@ -254,8 +269,8 @@ class Broker:
         place = getattr(self._dial, "place", None)
         return ("", 0) if place is None or self.url.startswith("unix") else place
 
-    async def _facts(self) -> Mapping[str, str]:
-        """What the server says of itself; nothing if it may not be asked."""
+    async def facts(self) -> Mapping[str, str]:
+        """What the server says of itself: server, version, mode and role; nothing if it may not be asked."""
         from streams.broker import kinds
 
         try:

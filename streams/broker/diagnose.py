@@ -33,7 +33,9 @@ _WEIGHED = 20
 _FIRST = 19
 """The rank up to which a row is looked for that says when something is due."""
 _MEMBER = re.compile(rb"-?[0-9]{1,20}\|.+", re.DOTALL)
-_SCRIPTS = "evalsha, script|load, xpending, xrange, xrevrange, xinfo|groups, zrange, zscore, hget, hexists and hscan"
+_SCRIPTS = (
+    "time, evalsha, script|load, xpending, xrange, xrevrange, xinfo|groups, zrange, zscore, hget, hexists and hscan"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,10 +127,15 @@ def override(settings: Settings, **given: Any) -> Settings:
 async def connected(url: str | None, namespace: str | None) -> AsyncIterator[Pipeline]:
     """An open pipeline without handlers, for asking and publishing."""
     settings = settings_of(url, namespace)
-    if (folder := missing_folder(settings)) is not None:
-        remark(f"streams: the folder {folder} is new: no embedded server has kept anything there yet")
+    tell_of_new_folder(settings)
     async with Pipeline(settings=settings) as pipeline:
         yield pipeline
+
+
+def tell_of_new_folder(settings: Settings) -> None:
+    """One line if the folder of an embedded server is not there yet."""
+    if (folder := missing_folder(settings)) is not None:
+        remark(f"streams: the folder {folder} is new: no embedded server has kept anything there yet")
 
 
 def missing_folder(settings: Settings) -> Path | None:

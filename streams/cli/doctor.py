@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from streams.broker import Broker
 from streams.broker.access import ROLES
 from streams.broker.shards import Away
 from streams.cli.common import (
@@ -23,8 +26,10 @@ from streams.cli.common import (
     remark,
     run,
     say,
+    settings_of,
     stdout,
     tell_away,
+    tell_of_new_folder,
     write_json,
 )
 from streams.cli.exit_codes import Exit
@@ -99,18 +104,33 @@ def doctor(  # noqa: PLR0913 - each is an option of the command
         _repair(stream, url, namespace, yes=yes, as_json=as_json)
         return
 
-    async def main() -> tuple[list[Finding], int]:
-        async with connected(url, namespace) as pipeline:
-            doctor = Doctor(pipeline.broker, role=role)
-            return await doctor.examine(stream), doctor.checks
+    async def main() -> tuple[dict[str, str], list[Finding], int]:
+        async with _reached(url, namespace) as broker:
+            doctor = Doctor(broker, role=role)
+            return await doctor.about(), await doctor.examine(stream), doctor.checks
 
-    findings, checks = run(main)
+    about, findings, checks = run(main)
     if as_json:
-        write_json({"checks": checks, "findings": [finding.as_plain() for finding in findings]})
+        write_json({"server": about, "checks": checks, "findings": [finding.as_plain() for finding in findings]})
     else:
+        server = f"{about['server']} {about['version']}".strip() or "a server that does not tell its version"
+        say(f"connected to {about['address']}: {server}, {about['topology']}")
         _print(findings, checks)
     severities = {finding.severity for finding in findings}
     finish(Exit.USAGE if "critical" in severities else Exit.FAILED if "warning" in severities else Exit.OK)
+
+
+@contextlib.asynccontextmanager
+async def _reached(url: str | None, namespace: str | None) -> AsyncIterator[Broker]:
+    """The server, although its user may lack what every other command needs: that is what is looked for."""
+    settings = settings_of(url, namespace)
+    tell_of_new_folder(settings)
+    broker = Broker(settings.url, namespace=settings.namespace, timeout=settings.timeout, url_file=settings.url_file)
+    try:
+        await broker.connect(needs_clock=False)
+        yield broker
+    finally:
+        await broker.close()
 
 
 def _print(findings: list[Finding], checks: int) -> None:

@@ -51,6 +51,30 @@ class Doctor:
         self._diagnosing = Diagnosing(broker)
         self.checks = 0
 
+    async def about(self) -> dict[str, str]:
+        """What it is connected to: ``address`` (without password), ``server``, ``version`` and ``topology``.
+
+        One command, two where the server or its user does not know the first, and one more for a cluster. Server and
+        version are '' where the server does not tell.
+        """
+        broker = self._broker
+        facts = await broker.facts()
+        topology = "single server"
+        if broker.url.startswith(EMBEDDED):
+            topology = "embedded server"
+        elif broker.is_spread:
+            topology = f"cluster, {len(await broker.primaries())} primaries"
+        elif "+sentinel:" in broker.address:
+            topology = "primary that the Sentinels name"
+        if facts.get("role") in ("slave", "replica"):
+            topology += ", a replica"
+        return {
+            "address": broker.address,
+            "server": facts.get("server", ""),
+            "version": facts.get("version", ""),
+            "topology": topology,
+        }
+
     async def examine(self, stream: str = "") -> list[Finding]:
         """Everything that can be found, the worst first; what may not be looked at is a finding ``unknown``.
 
@@ -98,7 +122,10 @@ class Doctor:
         return [replace(one, where=f"{one.where} {name}") if name else one for one in found]
 
     async def _server(self, diagnosing: Diagnosing) -> list[Finding]:
-        findings = list(servers.judge_skew(await diagnosing.skew(), self._bounds))
+        try:
+            findings = list(servers.judge_skew(await diagnosing.skew(), self._bounds))
+        except AccessDenied:
+            findings = [_unknown("clock", servers.WHERE, Denied("time"))]
         info = await diagnosing.info()
         if isinstance(info, Denied):
             return [*findings, _unknown("server", servers.WHERE, info)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import time
 
 import pytest
@@ -238,20 +240,36 @@ async def test_a_stream_that_is_not_there(broker):
         await Doctor(broker).examine("nowhere")
 
 
+async def test_the_command_goes_on_whatever_one_permission_is_missing(make_server, binary):
+    server = make_server(binary, aof=True)
+    async with Broker(server.url) as broker:
+        await Producer(broker, STREAM).publish({}, type="job")
+    for command in ("time", "info", "config|get", "hello", "smembers", "xlen", "hgetall", "evalsha"):
+        url = acl_user(server, "streams", "+@all", f"-{command}")
+        ended = await asyncio.to_thread(CliRunner().invoke, app, ["doctor", "--url", url, "--json"])
+        assert ended.exit_code in (1, 2), (command, ended.output)
+        found = json.loads(ended.stdout)
+        rows = found["findings"]
+        told = [row["todo"] for row in rows if row["severity"] == "unknown" or row["code"] == "permissions"]
+        assert command == "hello" or any(command in todo for todo in told), (command, rows)
+        if command == "time":
+            assert "clock" in [row["code"] for row in found["findings"]]
+
+
 async def test_the_command(make_server, binary):
     server = make_server(binary, aof=True)
     with server.client() as client:
         client.config_set("maxmemory-policy", "noeviction")
 
     def run(*arguments: str):
-        import asyncio
-
         return asyncio.to_thread(CliRunner().invoke, app, ["doctor", "--url", url, *arguments])
 
     url = acl_user(server, "streams", *FIT)
     good = await run()
     assert good.exit_code == 0
     assert "no replica" in good.stdout
+    first = good.stdout.splitlines()[0]
+    assert re.fullmatch(r"connected to unix://[^@]+: (redis|valkey) \d+\.\d+\.\d+, single server", first), first
     assert good.stdout.endswith("nothing that needs you: 1 info, 16 checks\n")
     async with Broker(server.url) as broker:
         await Pauses(broker, STREAM)._store.pause("stream", "me", "")
