@@ -7,6 +7,7 @@ import signal
 import sys
 from types import FrameType
 
+from streams.cli.celery_words import hints
 from streams.cli.encoding import take_what_there_is
 from streams.cli.exit_codes import Exit, exit_code
 from streams.errors import StreamsError
@@ -31,7 +32,10 @@ def main() -> None:
     try:
         app(prog_name="streams")
     except SystemExit as end:
-        _end("", end.code if isinstance(end.code, int) else Exit.OK)
+        code = end.code if isinstance(end.code, int) else Exit.OK
+        for line in hints(sys.argv[1:]) if code == Exit.USAGE else ():
+            sys.stderr.write(f"streams: {line}\n")
+        _end("", code)
     except StreamsError as error:
         _end(f"streams: {error}", exit_code(error))
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streams import ConfigurationError, Pipeline
-from streams.cli import main
+from streams.cli import celery_words, main
 from streams.cli.app import app
 from streams.worker import load
 from tests import terminal
@@ -204,6 +205,32 @@ def test_publish_one_and_show_it(cli, server):
     assert "1234567" not in shown.stdout
     assert "Ada" not in shown.stdout
     assert "Ada" in cli("show", "orders", receipt["event_id"], "--body").stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("purge", "purge: 'streams groups drop STREAM GROUP' gives up"),
+        ("inspect active", "inspect: 'streams workers --in-hand' shows what runs"),
+        ("-A shop worker -l info", "-A: the pipeline is the argument of the command: streams worker MODULE:NAME"),
+        ("worker shop:pipeline -c4", "-c: write --concurrency"),
+        ("worker shop:pipeline --loglevel=info -B", "--loglevel: write --log-level\nstreams: -B: every worker brings"),
+    ],
+)
+def test_what_users_of_celery_type_is_told_what_it_is_here(cli, typed, said):
+    assert f"streams: {said}" in cli(*typed.split(), code=2).stderr
+
+
+def test_a_refusal_without_words_of_celery_has_no_hint(cli):
+    for typed in ("ls purge --nonsense", "config --nonsense"):
+        assert "streams: " not in cli(*typed.split(), code=2).stderr
+
+
+def test_every_command_that_is_named_instead_is_there():
+    known = {info.name for info in app.registered_commands} | {info.name for info in app.registered_groups}
+    for line in (*celery_words.COMMANDS.values(), *celery_words.OPTIONS.values()):
+        assert set(re.findall(r"\bstreams ([a-z-]+)", line)) <= known, line
+    assert not known & celery_words.COMMANDS.keys(), "what is a command needs no hint"
 
 
 def test_spans_are_read_alike_by_every_option(cli):
