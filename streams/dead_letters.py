@@ -7,13 +7,13 @@ from typing import Any
 
 from streams.annotated import holds_to_annotations
 from streams.broker import Broker, checked_broker
-from streams.dead_letter import DeadLetter, Filter
+from streams.dead_letter import REASONS, DeadLetter, Filter
 from streams.errors import BrokerUnavailable, ConfigurationError, NotFound
 from streams.keys import checked_name, entry_order
 from streams.letters import LetterPage, Letters, Replay, checked_id
 from streams.partitioned import ask_each, merged, partitions_of, partly, tolerant
 
-__all__ = ["DeadLetters", "LetterPage", "Replay"]
+__all__ = ["DeadLetters", "LetterPage", "Replay", "check_reason"]
 
 
 @holds_to_annotations
@@ -262,3 +262,18 @@ def _first_of(pages: Sequence[LetterPage], limit: int) -> LetterPage:
         kept = [letter for letter in letters if entry_order(letter.id) <= last]
         return LetterPage(kept, kept[-1].id if len(kept) < len(letters) else end)
     return LetterPage(letters, end)
+
+
+async def check_reason(letters: DeadLetters, where: Filter) -> None:
+    """Refuse a reason that is no word of ours, and that no letter of the group has from a policy of its own.
+
+    Raises:
+        ConfigurationError: there is no such reason; the message names those that there are.
+    """
+    wanted = where.reason
+    if wanted is None or wanted in REASONS:
+        return
+    found = {letter.reason async for letter in letters.iterate()}
+    if wanted not in found:
+        more = sorted(found - set(REASONS))
+        raise ConfigurationError(f"reason {wanted!r}: letters die by {', '.join((*REASONS, *more))}")

@@ -45,7 +45,6 @@ from streams.cli.dead_options import (
     Type,
     Until,
     Yes,
-    check_reason,
     choice,
     filter_of,
 )
@@ -55,6 +54,7 @@ from streams.cli.exit_codes import Exit
 from streams.cli.show import errors_table
 from streams.counts import counted
 from streams.dead_letter import DeadLetter, Filter
+from streams.dead_letters import check_reason
 from streams.errors import ConfigurationError
 from streams.partitioned import in_part
 

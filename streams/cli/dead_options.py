@@ -8,7 +8,6 @@ import typer
 
 from streams.cli.common import parse_moment
 from streams.dead_letter import REASONS, Filter
-from streams.dead_letters import DeadLetters
 from streams.errors import ConfigurationError
 
 _PANEL = "Filters"
@@ -62,21 +61,6 @@ def filter_of(  # noqa: PLR0913 - the options, handed on
     """What the options say."""
     times = parse_moment(since, "--since"), parse_moment(until, "--until")
     return Filter(type, reason, error, event_id, tenant, level, *times, text)
-
-
-async def check_reason(letters: DeadLetters, where: Filter) -> None:
-    """Refuse a reason that is no word of ours, and that no letter of the group has from a policy of its own.
-
-    Raises:
-        ConfigurationError: there is no such reason; the message names those that there are.
-    """
-    wanted = where.reason
-    if wanted is None or wanted in REASONS:
-        return
-    found = {letter.reason async for letter in letters.iterate()}
-    if wanted not in found:
-        more = sorted(found - set(REASONS))
-        raise ConfigurationError(f"--reason {wanted!r}: letters die by {', '.join((*REASONS, *more))}")
 
 
 def choice(ids: list[str], where: Filter, *, all_of_them: bool) -> Filter | list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from streams.broker.listing import Listing
@@ -16,6 +17,7 @@ from streams.dashboard.schemas import EVENT, HOLD, MESSAGE, WHICH
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dead_letter import Filter
+from streams.dead_letters import DeadLetters, check_reason
 from streams.doctor.shared import SharedDoctor
 from streams.errors import ConfigurationError, NotFound
 from streams.event import Event
@@ -177,6 +179,7 @@ class Tasks:
         limit = given["limit"]
         where = Filter(**{name: given[name] for name in FILTERS if name in given})
         letters = self._pipeline.dead_letters(*await self._group(request), partition=partition_of(request))
+        await _check_which(letters, where, 400)
         page, away = await in_part(letters.look(where, after=given.get("after", ""), limit=limit))
         rows = [shown_letter(letter) for letter in page.letters]
         return 200, {"letters": rows, "next": page.next or None, "away": away}
@@ -186,10 +189,9 @@ class Tasks:
         letters = self._pipeline.dead_letters(
             *await self._group(request), by=who(request), partition=partition_of(request)
         )
-        limit = given.get("limit", 1000)
-        outcome = await letters.replay(
-            _which(given), dry_run=given.get("dry_run", False), rate=given.get("rate"), limit=limit
-        )
+        limit, which = given.get("limit", 1000), _which(given)
+        await _check_which(letters, which, 422)
+        outcome = await letters.replay(which, dry_run=given.get("dry_run", False), rate=given.get("rate"), limit=limit)
         return 200, {"matched": outcome.matched, "moved": len(outcome.moved)}
 
     async def discard(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
@@ -197,7 +199,9 @@ class Tasks:
         letters = self._pipeline.dead_letters(
             *await self._group(request), by=who(request), partition=partition_of(request)
         )
-        count = await letters.discard(_which(given), dry_run=given.get("dry_run", False))
+        which = _which(given)
+        await _check_which(letters, which, 422)
+        count = await letters.discard(which, dry_run=given.get("dry_run", False))
         return 200, {"matched": count} if given.get("dry_run") else {"deleted": count}
 
     async def audit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
@@ -320,6 +324,19 @@ def _pause_plain(pause: Pause) -> dict[str, Any]:
     """A pause as it may be shown."""
     masked = {name: shown(getattr(pause, name)) for name in ("scope", "value", "by", "reason")}
     return asdict(pause) | masked
+
+
+async def _check_which(letters: DeadLetters, which: Filter | list[str], status: int) -> None:
+    """Refuse a filter whose reason no letter has: it is misspelled, and would be answered as if nothing had died.
+
+    Raises:
+        HTTPException: with ``status``; it names the reasons that there are.
+    """
+    if isinstance(which, Filter):
+        try:
+            await check_reason(letters, which)
+        except ConfigurationError as error:
+            raise HTTPException(status, shown(str(error))) from None
 
 
 def _which(given: Mapping[str, Any]) -> Filter | list[str]:

@@ -128,6 +128,12 @@ async def test_dead_letters_are_paged_replayed_and_discarded(server, namespace):
                 break
         assert len(found) == 8
         assert {letter["reason"] for letter in found} == {"retries-used-up", "no-handler"}
+        reply = await viewer.get(DEAD, params={"reason": "rejcted"})
+        assert reply.status_code == 400
+        assert reply.json()["detail"].startswith("reason 'rejcted': letters die by retries-used-up, stalled, rejected")
+        for deed in ("replay", "discard"):
+            reply = await operator.post(f"{DEAD}/{deed}", json={"filter": {"reason": "rejcted"}})
+            assert (reply.status_code, "letters die by" in reply.json()["detail"]) == (422, True)
         which = {"filter": {"tenant": "t2", "type": "dies"}}
         reply = await operator.post(f"{DEAD}/replay", json={**which, "dry_run": True})
         assert reply.json() == {"matched": 1, "moved": 0}

@@ -89,7 +89,7 @@ def test_an_unknown_reason_is_refused_with_those_that_there_are(shop, monkeypatc
         line = " ".join(["dead", verb, "orders", "billing", "--reason", "foo", *rest])
         code, out, err = run(monkeypatch, line, "utf-8")
         assert (code, out) == (Exit.USAGE, "")
-        assert "--reason 'foo': letters die by retries-used-up, stalled, rejected" in err
+        assert "reason 'foo': letters die by retries-used-up, stalled, rejected" in err
     code, out, _ = run(monkeypatch, "dead ls orders billing --reason rejected", "utf-8")
     assert (code, "rejected" in out) == (0, True)
     assert run(monkeypatch, "dead ls orders billing --reason stalled", "utf-8")[0] == 0
