@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 from streams.annotated import holds_to_annotations
 from streams.broker import Broker, checked_broker
 from streams.broker.inspect import Found, Inspecting
+from streams.broker.listing import Listing
 from streams.broker.shards import Away, away_index, each
 from streams.codec import decode
 from streams.dead_letter import DeadLetter
 from streams.dead_letters import DeadLetters
-from streams.errors import BrokerUnavailable, EventError, GroupMissing, InvalidName, NotFound
+from streams.errors import AccessDenied, BrokerUnavailable, EventError, GroupMissing, InvalidName, NotFound
 from streams.keys import member, parse_member
+from streams.masking import masked
 from streams.partitioned import Part, ask_each, partitions_of, partly
+from streams.reason import moment
 from streams.retry import AttemptRecord
 from streams.rows import GroupRow, LevelRow, StreamRow, Survey, stream_row, total_row
 
@@ -200,11 +204,35 @@ class Status:
         if not states:
             states = await self._finished(stream, groups, places)
         if not states:
-            raise NotFound(
-                f"stream {stream!r} has no trace of {ident!r}: it was never published here, "
-                "or it was handled, and of that nothing is kept"
-            )
+            states = await self._unserved(stream, ident, levels, [] if groups else places)
+        if not states:
+            raise NotFound(await self._gone(stream, ident))
         return states
+
+    async def _unserved(
+        self, stream: str, ident: str, levels: list[int], places: list[tuple[int, str]]
+    ) -> list[EntryState]:
+        """What is stored where no group is, or on a level that nobody declared."""
+        undeclared = list(await self._inspecting.undeclared(stream, levels))
+        more = await places_of(self._inspecting, stream, ident, undeclared) if undeclared else []
+        states = []
+        for level, entry_id in (*places, *more):
+            fields = await self._inspecting.entry(stream, level, entry_id)
+            if fields is not None:
+                states.append(entry_state(stream, "", Found("pending", level, entry_id, fields=fields)))
+        return states
+
+    async def _gone(self, stream: str, ident: str) -> str:
+        """What is said of an event of which there is no trace."""
+        deed = None
+        with contextlib.suppress(AccessDenied):
+            deed = await Listing(self._broker, self._broker.keys(stream)).cancelled((ident,))
+        if deed is not None:
+            return f"stream {stream!r} has {ident!r} no more: {told_of(*deed)}"
+        return (
+            f"stream {stream!r} has no trace of {ident!r}: it was never published here, "
+            "or it was handled, and of that nothing is kept"
+        )
 
     async def _dead(self, stream: str, group: str, ident: str, depth: int | None) -> list[EntryState]:
         """Dead letters of an event; ``ident`` may be the letter's own id, too."""
@@ -242,6 +270,11 @@ class Status:
 
     async def _row(self, name: str, levels: Sequence[int]) -> StreamRow:
         return stream_row(await self._inspecting.stream(name, levels), self._broker.clock.now())
+
+
+def told_of(by: str, at: float) -> str:
+    """Who cancelled an event, in words."""
+    return f"it was cancelled by {masked(by) or 'somebody'} at {moment(at)}"
 
 
 async def places_of(

@@ -13,12 +13,14 @@ from streams.broker.inspect import Found, Inspecting
 from streams.broker.listing import Listing
 from streams.broker.oldest import Oldest
 from streams.broker.waits import Scene, Wait, Waits, attributes
-from streams.errors import ConfigurationError, GroupMissing, NotFound
-from streams.keys import parse_member
+from streams.dead_letters import DeadLetters
+from streams.errors import AccessDenied, ConfigurationError, GroupMissing, NotFound
+from streams.keys import member, parse_member
+from streams.masking import masked
 from streams.partitioned import partitions_of
-from streams.reason import PATIENCE, Case, Reason, event_id, ident
+from streams.reason import PATIENCE, Case, Reason, event_id, ident, moment
 from streams.reasons import head_of, judge
-from streams.status import EntryState, Status, places_of
+from streams.status import EntryState, Status, dead_state, places_of, told_of
 
 __all__ = ["MOST", "Reason", "Reasons", "Why"]
 
@@ -225,17 +227,29 @@ class _Partition:
         for level, entry_id in await places_of(self._inspecting, self._stream, name, list(self._undeclared), _DEPTH):
             if await self._inspecting.entry(self._stream, level, entry_id) is not None:
                 return [self._unread(level, entry_id)]
-        return [await self._judge("", Found("unknown", None, name))]
+        return [await self._unless_cancelled(await self._judge("", Found("unknown", None, name)), (name,))]
+
+    async def _unless_cancelled(self, reason: Reason, names: Sequence[str]) -> Reason:
+        """The reason; of an event that is gone since somebody cancelled it, that."""
+        with contextlib.suppress(AccessDenied):
+            if deed := await Listing(self._broker, self._broker.keys(self._stream)).cancelled(names):
+                facts = {"by": masked(deed[0]), "since": deed[1]}
+                return replace(reason, sentence=f"{told_of(*deed)}: nothing of it is kept", facts=facts)
+        return reason
 
     async def _state(self, state: EntryState) -> Reason | None:
         if state.state == "scheduled":
             return await self._scheduled(state.level or 0, state.event_id)
         if state.state == "dead" or state.level is None:
             found = Found("dead", state.level, state.entry_id)
-            reason = await self._judge(state.group, found)
-            why = state.dead_letter.reason if state.dead_letter else ""
-            return replace(reason, event_id=ident(state.event_id), facts={"error": ident(why)})
-        return await self._judged(state.group, (state.level, state.entry_id))
+            return _buried(await self._judge(state.group, found), state)
+        if not state.group:
+            place = state.level, state.entry_id
+            return await self._ungrouped(place) if state.level in self._levels else self._unread(*place)
+        judged = await self._judged(state.group, (state.level, state.entry_id))
+        if judged is not None and judged.state == "done":
+            return await self._unless_cancelled(judged, (member(state.level, state.entry_id),))
+        return judged
 
     async def _several(self, wanted: Wanted, groups: Sequence[str]) -> Reasons:
         """What is stored and scheduled, the oldest first, and not done."""
@@ -250,6 +264,8 @@ class _Partition:
                 reasons.append(self._unread(*place[:2]))
             else:
                 reasons += await self._in_groups(place, groups)
+        if wanted.key:
+            reasons += await self._dead_of(wanted.key, groups, self._most - len(reasons))
         return Reasons(tuple(reasons[: self._most]), more, looked)
 
     async def _in_groups(self, place: tuple[int, str, bool], groups: Sequence[str]) -> list[Reason]:
@@ -261,6 +277,15 @@ class _Partition:
         else:
             reasons = [await self._judged(group, (level, name)) for group in groups]
         return [reason for reason in reasons if reason is not None and reason.state not in ("done", "unknown")]
+
+    async def _dead_of(self, key: str, groups: Sequence[str], most: int) -> list[Reason]:
+        """The dead letters of a key, the newest first: what is behind one may wait for it."""
+        found: list[Reason] = []
+        for group in groups:
+            async for letter in DeadLetters(self._broker, self._stream, group, partition=0).latest(_PAGE):
+                if len(found) < most and letter.meta.get("key") == key:
+                    found += filter(None, [await self._state(dead_state(self._stream, group, letter))])
+        return found
 
     async def _matching(self, wanted: Wanted) -> AsyncIterator[tuple[int, str, bool] | None]:
         """Level, id and whether it is scheduled, of each event that is wanted; None: not all were looked at."""
@@ -342,6 +367,20 @@ class _Partition:
         if group not in self._scenes:
             self._scenes[group] = await self._waits.scene(group, self._groups)
         return self._scenes[group]
+
+
+def _buried(reason: Reason, state: EntryState) -> Reason:
+    """Of a dead letter: what it died of, and what an operator does with it."""
+    letter = state.dead_letter
+    if letter is None:
+        return reason
+    why = f"{ident(letter.reason)}, {masked(letter.last_error)}" if letter.last_error else ident(letter.reason)
+    what = (
+        f"it is a dead letter since {moment(letter.died_at)} ({why}), and waits for an operator, who replays or "
+        f"discards it: streams dead show {state.stream} {state.group} {letter.id}"
+    )
+    facts = {"error": ident(letter.reason), "letter": letter.id, "since": letter.died_at}
+    return replace(reason, event_id=ident(state.event_id), sentence=what, facts=facts)
 
 
 def _together(found: Iterable[Reasons]) -> Reasons:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from streams.broker.connection import Broker
@@ -13,6 +13,7 @@ from streams.keys import PARKED, WAITING, Keys, entry_order
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
 _CONSUMERS = 32
+_DEEDS = 500
 """So many consumers are asked one by one where what waits stands before what runs."""
 
 
@@ -135,6 +136,23 @@ class Listing:
         last = f"({before}" if before else "+"
         rows = await self._link.call("XREVRANGE", self._keys.audit(), last, "-", "COUNT", most)
         return [(ident.decode(), _pairs(fields)) for ident, fields in rows]
+
+    async def cancelled(self, names: Collection[str]) -> tuple[str, float] | None:
+        """Whether somebody cancelled an event, as the newest 500 deeds tell; None: not that is known of.
+
+        Args:
+            names: what the event is called: its id, the id of its entry, ``LEVEL|ENTRY-ID``.
+
+        Returns:
+            By whom, and when in Unix seconds.
+        """
+        for place, facts in await self.audit("", _DEEDS):
+            if facts.get("action") != "cancel":
+                continue
+            for name in f"{facts.get('events', '')} {facts.get('entries', '')}".split():
+                if name in names or name.partition("|")[2] in names:
+                    return facts.get("by", ""), int(place.partition("-")[0]) / 1000
+        return None
 
     async def write_audit(self, **facts: str) -> None:
         """Write down what an operator did that changed nothing of the stream, e.g. looked at a body."""

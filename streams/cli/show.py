@@ -60,10 +60,11 @@ def show(  # noqa: PLR0913 - each is an option of the command
     async def main() -> list[tuple[EntryState, str]]:
         async with connected(url, namespace) as pipeline:
             states = await pipeline.status().find(stream, ident, group, partition=partition)
-            if all(state.state in _ENDED for state in states):
+            if all(state.state == "dead" for state in states):
                 return [(state, "") for state in states]
             reasons = (await pipeline.why(stream, ident, group=group, partition=partition)).reasons
-            told = {(reason.stream, reason.group): reason.sentence for reason in reasons}
+            # Of an event that is done there is something to say if somebody cancelled it.
+            told = {(r.stream, r.group): r.sentence for r in reasons if r.state != "done" or r.facts}
             return [(state, told.get((state.stream, state.group), "")) for state in states]
 
     found = run(main)
@@ -93,7 +94,6 @@ def _body(state: EntryState) -> str:
     return state.raw.decode(errors="replace")
 
 
-_ENDED = ("done", "dead")
 _STYLES = {"processing": "green", "retrying": "yellow", "dead": "red", "done": "green", "orphaned": "red"}
 
 
@@ -101,7 +101,7 @@ def _print(console: Console, state: EntryState, why: str, *, body: bool) -> None
     style = _STYLES.get(state.state, "bold")
     where = f"{state.stream}/{state.group}" if state.group else state.stream
     console.print(f"[bold]{cell(where)}[/]  [{style}]{state.state}[/]")
-    console.print(facts([*_facts(state), ("why", "" if state.state in _ENDED else why)]))
+    console.print(facts([*_facts(state), ("why", "" if state.state == "dead" else why)]))
     if state.errors:
         console.print()
         console.print(errors_table(state.errors))

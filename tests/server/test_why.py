@@ -13,6 +13,7 @@ import pytest
 
 from streams import (
     Broker,
+    Cancellations,
     ConfigurationError,
     Consumer,
     ConsumerOptions,
@@ -30,6 +31,7 @@ from streams import (
     Retry,
     Settings,
     Snooze,
+    Status,
     sync,
 )
 from streams.broker.declare import Declaring
@@ -310,7 +312,12 @@ async def test_held_behind_a_dead_head(broker):
         await eventually(lambda: consumer.stats.dead, what="the death")
     reason = await ask(broker, second)
     assert (reason.state, reason.facts["by"], reason.facts["behind"]) == ("key-held", head, 0)
-    assert (await ask(broker, head)).state == "dead"
+    dead = await ask(broker, head)
+    assert (dead.state, dead.facts["error"]) == ("dead", "rejected")
+    assert f"streams dead show s g {dead.facts['letter']}" in dead.sentence
+    of_key = (await Why(broker, "s").ask(Wanted(key="k"))).reasons
+    assert [(reason.state, reason.event_id) for reason in of_key] == [("key-held", second), ("dead", head)]
+    assert (await Why(broker, "s").ask(Wanted(key="another"))).reasons == ()
 
 
 async def test_taking_turns_with_other_keys(broker):
@@ -516,6 +523,39 @@ async def test_dead_done_and_unknown(broker):
     assert (await ask(broker, f"0|{second.entry_id}")).state == "done"
     assert (await ask(broker, done)).state == "unknown"  # Of its id nothing is kept.
     assert (await ask(broker, "never")).state == "unknown"
+
+
+async def test_what_was_cancelled_is_told_with_who_did_it(broker):
+    (scheduled,) = await publish(broker, Event("t", 1, delay=600))
+    cancelling, status = Cancellations(broker, "s", by="ana"), Status(broker)
+    await cancelling.cancel(scheduled)
+    reason = await ask(broker, scheduled)
+    assert (reason.state, reason.facts["by"]) == ("unknown", "ana")
+    assert "it was cancelled by ana at 2" in reason.sentence
+    with pytest.raises(NotFound, match=f"'s' has '{scheduled}' no more: it was cancelled by ana at 2"):
+        await status.find("s", scheduled)
+    await publish(broker)
+    (taken,) = await take(broker, 1)
+    await settling(broker).settle([], [Postponed(taken, 600_000)], [])
+    place = f"0|{taken.entry_id}"
+    await cancelling.cancel(place)
+    reason = await ask(broker, place)
+    assert (reason.state, reason.facts["by"]) == ("done", "ana")
+    assert "it was cancelled by ana at 2" in reason.sentence
+    with pytest.raises(NotFound, match="no trace of 'another'"):
+        await status.find("s", "another")
+
+
+async def test_what_nobody_serves_is_there(broker):
+    await publish(broker, Event("t", 1, id="ungrouped"))
+    status = Status(broker)
+    assert [(row.state, row.group, row.level) for row in await status.find("s", "ungrouped")] == [("pending", "", 0)]
+    await take(broker, 0)
+    await broker.control.call("XADD", broker.keys("s").level(3), "*", "type", "t", "id", "odd", "data", "1")
+    (found,) = await status.find("s", "odd")
+    assert (found.state, found.group, found.level, found.type) == ("pending", "", 3, "t")
+    reason = await ask(broker, "odd")
+    assert (reason.state, reason.level) == ("level-unserved", 3)
 
 
 # --- several at once
