@@ -51,10 +51,6 @@ AUDIT_HELP = (
 )
 
 
-_UNUSED = {True: (), False: ("RUNS FOR",)}
-"""Columns that say nothing without what is in hand."""
-
-
 def find(
     text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
     *,
@@ -119,26 +115,36 @@ def workers(
         tell_away(away)
         return
     names = {"WORKER": 14, "GROUP": 10, "HOST": 6}
-    show_table(workers_table(found), names=names, spare=("VERSION", "HOST", *_UNUSED[in_hand], "DONE", "DONE/S"))
+    show_table(workers_table(found), names=names, spare=("VERSION", "HOST", "DONE", "DONE/S"))
+    if any(items for _, items in found):
+        stdout().print()
+        show_table(in_hand_table(found), names={"IN HAND OF": 14, "EVENT": 14, "TYPE": 10}, spare=())
     tell_away(away)
 
 
 def workers_table(found: list[tuple[WorkerView, list[Item]]]) -> Table:
-    """One line for each worker, and one for each event that it has in hand."""
-    made = table("WORKER", "GROUP", "HOST", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">RUNS FOR", ">LAST HEARD OF")
-    for worker, items in found:
+    """One line for each worker."""
+    made = table("WORKER", "GROUP", "HOST", ">PID", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">LAST HEARD OF")
+    for worker, _ in found:
         said = worker.said
         mark = "[red]silent[/] " if worker.state == "silent" else ""
         made.add_row(
             mark + cell(worker.name), cell(f"{worker.stream}/{worker.group}"), cell(said.get("host", "")),
-            cell(said.get("version", "")), f"{said.get('busy', 0)} / {said.get('concurrency', 0)}",
-            str(said.get("done", 0)), str(said.get("rate", "")), "",
-            span(worker.silent),
+            cell(said.get("pid", "")), cell(said.get("version", "")),
+            f"{said.get('busy', 0)} / {said.get('concurrency', 0)}",
+            str(said.get("done", 0)), str(said.get("rate", "")), span(worker.silent),
         )  # fmt: skip
+    return made
+
+
+def in_hand_table(found: list[tuple[WorkerView, list[Item]]]) -> Table:
+    """One line for each event that a worker has in hand, those of a worker together."""
+    made = table("IN HAND OF", "EVENT", "TYPE", ">RUNS FOR", ">LEASE RENEWED")
+    for worker, items in found:
         for item in items:
             runs = "" if item.runs is None else span(item.runs)
-            what = cell(ident(item.event_id)), cell(shown(item.type))
-            made.add_row("", *what, "", "", "", "", runs, span(item.listed.silent))
+            renewed = f"{span(item.listed.silent)} ago" if item.listed.silent is not None else ""
+            made.add_row(*map(cell, (worker.name, ident(item.event_id), shown(item.type), runs, renewed)))
     return made
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
 
+from streams.broker.listing import Listed
 from streams.cli import common
 from streams.cli.columns import fitted
 from streams.cli.dead_output import letters_table
-from streams.cli.looking import workers_table
+from streams.cli.looking import in_hand_table, workers_table
 from streams.cli.ls import overview
 from streams.dead_letter import DeadLetter
-from streams.queries import WorkerView
+from streams.queries import Item, WorkerView
 from streams.rows import GroupRow, LevelRow, StreamRow
 
 STREAM, GROUP = "orders-of-the-eastern-region", "billing-and-invoices"
@@ -57,6 +59,7 @@ def test_numbers_are_never_cut_however_narrow_it_is():
 def test_workers_and_dead_letters(width):
     said = {
         "host": "worker-host-17.example.internal",
+        "pid": 4242,
         "version": "0.1.1",
         "busy": 7,
         "concurrency": 100,
@@ -65,10 +68,19 @@ def test_workers_and_dead_letters(width):
     view = WorkerView(STREAM, GROUP, "worker-host-17-4242-d0720a6f", said | {"rate": 12.5}, 12.0)
     names = {"WORKER": 14, "GROUP": 10, "HOST": 6}
     made = workers_table([(view, [])])
-    lines = drawn(fitted(made, width, names=names, spare=("VERSION", "HOST", "RUNS FOR", "DONE", "DONE/S")), width)
+    lines = drawn(fitted(made, width, names=names, spare=("VERSION", "HOST", "DONE", "DONE/S")), width)
     assert "7 / 100" in lines[1]
+    assert (" PID " in lines[0], " 4242 " in lines[1]) == (True, True)
     assert "12s" in lines[1]
     assert ("worker-host-17-4242-d0720a6f" in lines[1]) is (width > 80)
+    held = Item(
+        Listed(5, "1-0", None, view.name, 2.5, 1, ()), "7d3e5f0a1b2c3d4e-1", "order.created.of.some.length", {}, 1
+    )
+    made = in_hand_table([(view, [held, dataclasses.replace(held, runs=192.0)])])
+    lines = drawn(fitted(made, width, names={"IN HAND OF": 14, "EVENT": 14, "TYPE": 10}, spare=()), width)
+    assert lines[0].split() == ["IN", "HAND", "OF", "EVENT", "TYPE", "RUNS", "FOR", "LEASE", "RENEWED"]
+    assert ("3m 12s" in lines[1], "3m 12s" in lines[2]) == (False, True)
+    assert all(line.rstrip().endswith("2.5s ago") for line in lines[1:3]), "each value stands below its own title"
     letter = DeadLetter(
         "1795414969769-12", "retries-used-up", 0.0, 5, "1-0", "e", "order.created.of.some.length", 4, 0,
         [{"type": "app.errors.CardRefusedError", "message": "the bank refused the card, and will not say why " * 4}],
