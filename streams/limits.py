@@ -11,6 +11,7 @@ from streams.arguments import checked_seconds
 from streams.broker import Broker
 from streams.broker.inspect import Inspecting
 from streams.broker.limits import KeyState, Limiting, stored_rate
+from streams.broker.listing import Listing
 from streams.errors import NotFound
 from streams.keys import checked_name
 from streams.limit import Rate, key_text
@@ -114,25 +115,41 @@ class Limits(OnPartitions):
     async def throttle(self, name: str, key: object, seconds: Seconds) -> float:
         """Let nothing of a key start for ``seconds`` (or a ``timedelta``), at most a day; 0 ends it.
 
+        Events that wait for the limit are looked at anew, and who did it is written down.
+
         Returns:
             Until when (Unix seconds).
+
+        Raises:
+            NotFound: there are limits, and none of this name.
         """
-        return await self._throttle(name, key_text(key) or "", checked_seconds("seconds", seconds, 0, 86_400))
+        wanted = checked_seconds("seconds", seconds, 0, 86_400)
+        await self._check_name(name, or_first=True)
+        return await self._throttle(name, key_text(key) or "", wanted)
 
     @on_each(max)
     async def _throttle(self, name: str, key: str, seconds: float) -> float:
-        return await self._limiting.throttle(name, key, seconds)
+        until = await self._limiting.throttle(name, key, seconds)
+        await self._limiting.hasten(name)
+        facts = {"group": self.group, "limit": f"{name}={key}", "to": f"{seconds:g} s", "by": self._by}
+        action = "limit throttled" if seconds else "limit throttle ended"
+        await Listing(self._broker, self._broker.keys(self.stream)).write_audit(action=action, **facts)
+        return until
 
     async def waiting(self, limit: int = 20) -> KeyList:
         """The keys that have the longest to wait, at most ``limit``. Walks through the keys of the server."""
         found = await self._states()
         return heapq.nlargest(limit, found, key=lambda state: max(state.waiting_until, state.throttled_until))
 
-    async def _set(self, name: str, rate: Rate | None, key: object) -> str:
+    async def _check_name(self, name: str, *, or_first: bool = False) -> None:
+        """Refuse a limit that is not there; ``or_first``: unless none is, for no worker has written any down yet."""
         known = [info.name for info in await self.list()]
-        if name not in known:
+        if name not in known and (known or not or_first):
             names = ", ".join(known) or "none yet; a worker writes them down when it starts"
             raise NotFound(f"group {self.group!r} of stream {self.stream!r} has no limit {name!r}; it has: {names}")
+
+    async def _set(self, name: str, rate: Rate | None, key: object) -> str:
+        await self._check_name(name)
         return await self._write(name, rate, key_text(key))
 
     @on_each(truest)

@@ -22,11 +22,13 @@ from streams.cli.common import (
     person,
     run,
     say,
+    seconds,
     stdout,
     table,
     tell_missing,
     write_json,
 )
+from streams.errors import ConfigurationError
 from streams.limits import LimitInfo
 from streams.masking import masked
 from streams.partitioned import in_part
@@ -172,6 +174,57 @@ def reset(  # noqa: PLR0913 - each is an option of the command
         say(f"reset {_where(name, key)} of {stream}/{group}; it was set to {before}")
     else:
         say(f"nothing was set for {_where(name, key)} of {stream}/{group}")
+
+
+@app.command(
+    "throttle",
+    help="Let nothing of a key start for a time, or end that with --off."
+    "\n\nAs a handler does with Throttle when its provider says to wait. At most a day; what waits costs no attempt,"
+    " and is looked at anew when the throttle ends or is lifted."
+    + examples(
+        "streams limits throttle whatsapp sender instance 10m --key 15550001",
+        "streams limits throttle whatsapp sender instance --key 15550001 --off",
+    ),
+)
+def throttle(  # noqa: PLR0913 - each is an option of the command
+    stream: StreamName,
+    group: GroupName,
+    name: LimitName,
+    span: Annotated[
+        float | None,
+        typer.Argument(
+            parser=seconds(0, 86_400), metavar="[SPAN]", help="For how long: seconds, 90s, 10m.", show_default=False
+        ),
+    ] = None,
+    *,
+    key: Annotated[str, typer.Option("--key", help="Of which key, its parts joined by commas.", show_default=False)],
+    off: Annotated[bool, typer.Option("--off", help="Lift it.")] = False,
+    partition: PartitionNumber = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Throttle a key."""
+    if (span is None) != off:
+        raise ConfigurationError(
+            "give either a span, such as 10m, for how long nothing starts, or --off, which lifts it"
+        )
+
+    async def main() -> float:
+        async with connected(url, namespace) as pipeline:
+            limits = pipeline.limits(stream, group, by=person(), partition=partition)
+            return await limits.throttle(name, key, span or 0.0)
+
+    until = run(main)
+    if as_json:
+        write_json(
+            {"stream": stream, "group": group, "limit": name, "key": masked(key), "until": until if span else None}
+        )
+    elif span:
+        where = _where(name, key)
+        say(f"throttled {where} of {stream}/{group} until {moment(until)}; --off lifts it")
+    else:
+        say(f"{_where(name, key)} of {stream}/{group} is not throttled any more")
 
 
 def _where(name: str, key: str | None) -> str:

@@ -44,7 +44,8 @@ PAUSE_HELP = (
 RESUME_HELP = (
     "Let what was paused go on, within a second."
     "\n\nEnds the pause of exactly what is named: a paused level stays paused when its stream is resumed. What remains"
-    " paused is said; --all ends every pause of the stream. Resuming what is not paused changes nothing."
+    " paused is said; --all ends every pause of the stream. Resuming what is not paused changes nothing, says"
+    " so, and ends with 0, as every command does that has nothing left to do."
     + examples(
         "streams resume orders --group billing", "streams resume orders --tenant acme", "streams resume orders --all"
     )

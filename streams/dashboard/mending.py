@@ -48,9 +48,12 @@ class Mending:
             "properties": {
                 "limit": TEXT, "rate": TEXT, "key": TEXT,
                 "burst": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+                "throttle": {"type": "number", "minimum": 0, "maximum": 86_400},
             },
             "required": ["limit"],
-            "dependentRequired": {"burst": ["rate"]},
+            "dependentRequired": {"burst": ["rate"], "throttle": ["key"]},
+            "not": {"required": ["rate", "throttle"]},
+            "description": "a rate sets the limit, throttle (seconds, 0 ends it) holds back a key; neither resets it",
             "additionalProperties": False,
         }  # fmt: skip
         which: Mapping[str, Schema] = {"event": TEXT, "key": TEXT, "tenant": TEXT, "level": _LEVEL, "group": NAME}
@@ -135,7 +138,10 @@ class Mending:
         limits = self._pipeline.limits(*await self._group(request), by=who(request), partition=partition_of(request))
         if given["limit"] not in [limit.name for limit in await limits.list()]:
             raise NotFound("no such limit")
-        if "rate" in given:
+        if "throttle" in given:
+            await limits.throttle(given["limit"], given["key"], given["throttle"])
+            before = ""
+        elif "rate" in given:
             before = await limits.set(given["limit"], given["rate"], given.get("burst"), key=given.get("key"))
         else:
             before = await limits.reset(given["limit"], key=given.get("key"))

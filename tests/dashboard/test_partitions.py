@@ -68,6 +68,12 @@ async def test_the_api(alone: Board, spread: Spread) -> None:
     assert len((await ask(client, "GET", f"{group}/held"))["keys"]) == COUNT - 1
     done = await ask(client, "POST", f"{group}/dead/replay", {"filter": {}})
     assert done == {"matched": COUNT, "moved": COUNT}
+    await ask(client, "POST", f"{group}/limits", {"limit": "key", "throttle": 60, "key": "x"})
+    await ask(client, "POST", f"{group}/limits", {"limit": "key", "throttle": 0, "key": "x"})
+    rows = (await ask(client, "GET", "/streams/orders/audit"))["rows"]
+    assert {"limit throttled", "limit throttle ended"} <= {row["action"] for row in rows}
+    await ask(client, "POST", f"{group}/limits", {"limit": "key", "throttle": 60}, code=422)
+    await ask(client, "POST", f"{group}/limits", {"limit": "key", "throttle": 60, "rate": "1/s", "key": "x"}, code=422)
 
 
 async def test_the_pages(alone: Board, spread: Spread) -> None:

@@ -364,8 +364,13 @@ MUTANTS = (
     ),
     Mutant(
         "waiting-keep-their-time", "limits.py",
-        "        await self._limiting.hasten(name)\n", "",
+        "        await self._limiting.hasten(name)\n        return", "        return",
         (LIMITS,), "a limit that is raised helps none of those who wait for it",
+    ),
+    Mutant(
+        "lifted-throttle-keeps-its-time", "limits.py",
+        "        await self._limiting.hasten(name)\n        facts", "        facts",
+        (LIMITS,), "a throttle that is lifted helps none of those who wait for it",
     ),
     Mutant(
         "slots-not-handed-on", "consuming/settler.py",

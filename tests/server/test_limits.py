@@ -8,10 +8,12 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from streams import (
     Broker,
@@ -32,6 +34,8 @@ from streams import (
 from streams.admission import Admission, Kind
 from streams.broker.admit import Admitting, Ask
 from streams.broker.fetch import Delivery, Fetching
+from streams.broker.listing import Listing
+from streams.cli.app import app
 from streams.codec import decode
 from streams.handlers import Route, Router
 from streams.keys import member
@@ -519,6 +523,36 @@ async def test_throttle_of_another_key_and_of_an_unknown_limit(broker):
 
 
 # --- operators
+
+
+async def test_a_throttle_is_set_and_lifted_by_hand(broker):
+    seen: Counter[str] = Counter()
+
+    async def handler(event: Event) -> None:
+        seen[event.tenant] += 1
+
+    def command(*words: str) -> Any:
+        where = ["--url", broker.url, "--namespace", broker.namespace]
+        return asyncio.to_thread(CliRunner().invoke, app, ["limits", "throttle", "s", "g", *words, *where])
+
+    producer = Producer(broker, "s")
+    async with consuming(broker, handler, Limit("tenant")):
+        await producer.publish(0, type="t", tenant="c")
+        await eventually(lambda: seen["c"], what="the stream and its limit to be there")
+        done = await command("tenant", "10m", "--key", "a")
+        assert (done.exit_code, done.stdout[:26]) == (0, "throttled tenant for a of ")
+        await producer.publish_many(Event("t", n, tenant=t) for n, t in enumerate("ab"))
+        await eventually(lambda: seen["b"] and parked_at_least(broker, 1), what="the other tenant, and one to wait")
+        assert not seen["a"]
+        assert "is not throttled any more" in (await command("tenant", "--off", "--key", "a")).stdout
+        await eventually(lambda: seen["a"] == 1, what="what waited, at once")
+    rows = await Listing(broker, broker.keys("s")).audit("", 10)
+    assert [(row["action"], row["limit"], row["to"]) for _, row in rows] == [
+        ("limit throttle ended", "tenant=a", "0 s"), ("limit throttled", "tenant=a", "600 s"),
+    ]  # fmt: skip
+    for words in (("tenant", "--key", "a"), ("tenant", "1m", "--off", "--key", "a")):
+        assert "--off, which lifts it" in str((await command(*words)).exception)
+    assert isinstance((await command("tenat", "1m", "--key", "a")).exception, NotFound)
 
 
 async def test_what_is_set_holds_at_once_and_until_it_is_reset(broker):
