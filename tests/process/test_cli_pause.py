@@ -74,6 +74,6 @@ def test_cancel_takes_out_and_refuses(cli, server):  # noqa: F811
     assert [(row["id"], row["state"]) for row in outcome["cancelled"]] == [(second, "scheduled")]
     assert [(row["id"], row["state"]) for row in outcome["refused"]] == [(first, None)]
     assert cli.json("ls", "orders")["streams"][0]["scheduled"] == 0
-    assert "no trace" in cli.refused("cancel", "orders", first, code=3)
+    assert "no more: it was cancelled by ada at 2" in cli.refused("cancel", "orders", first, code=3)
     waiting = cli.json("publish", "orders", "--type", "order", "--data", "1")["event_id"]
     assert "is pending in group billing: it has not started" in cli.refused("cancel", "orders", waiting, code=1)

@@ -63,7 +63,7 @@ async def test_a_scheduled_event_is_gone(broker, name):
     assert (await Scheduling(broker, broker.keys("s"), LEVELS).promote(10)).moved == 0
     assert await broker.control.call("EXISTS", broker.keys("s").scheduled_fields()) == 0
     assert [(r[b"action"], r[b"by"], r[b"events"]) for r in await audit(broker)] == [(b"cancel", b"ada", b"5|d1")]
-    with pytest.raises(NotFound, match="no trace"):
+    with pytest.raises(NotFound, match="no more: it was cancelled by ada at 2"):
         await Cancellations(broker, "s").cancel("d1")
 
 
