@@ -36,7 +36,8 @@ _LONGEST_ID = 500
 and begins like that: those of the country code 1 have 11."""
 _PLAIN_FACTS = frozenset(
     {
-        *("action", "group", "level", "entries", "entry", "events", "event", "letter", "count", "to", "bodies"),
+        *("action", "group", "level", "entries", "entry", "events", "event", "letter", "letters"),
+        *("count", "to", "bodies"),
         *("payloads_gone", "due_times_lost", "due_times_stray", "records_stray", "due_times_empty"),
         *("rows_unreadable", "orphans"),
     }

@@ -16,17 +16,17 @@ local function row_before(key, id)
   return row
 end
 
--- Writes the row of a step: ``facts`` are names and values that every step repeats, ``places`` those of the entries that
--- this step made; 500 of them are kept. Returns the id of the row.
-local function write_row(key, id, row, facts, count, places)
+-- Writes the row of a step: ``facts`` are names and values that every step repeats, ``lists`` names and what this step
+-- adds to each: the letters that it took, the entries that it made; 500 of each are kept. Returns the id of the row.
+local function write_row(key, id, row, facts, count, lists)
   local fields = {unpack(facts)}
   fields[#fields + 1] = 'count'
   fields[#fields + 1] = (tonumber(row['count']) or 0) + count
-  if places then
-    local kept = {}
-    for place in string.gmatch(row['entries'] or '', '%S+') do kept[#kept + 1] = place end
-    for i = 1, math.min(#places, 500 - #kept) do kept[#kept + 1] = places[i] end
-    fields[#fields + 1] = 'entries'
+  for l = 1, #lists, 2 do
+    local kept, added = {}, lists[l + 1]
+    for ident in string.gmatch(row[lists[l]] or '', '%S+') do kept[#kept + 1] = ident end
+    for i = 1, math.min(#added, 500 - #kept) do kept[#kept + 1] = added[i] end
+    fields[#fields + 1] = lists[l]
     fields[#fields + 1] = table.concat(kept, ' ')
   end
   local written = redis.call('XADD', key, 'MAXLEN', '~', 10000, '*', unpack(fields))

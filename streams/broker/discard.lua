@@ -13,8 +13,11 @@
 
 local row, refused = row_before(KEYS[2], ARGV[4])
 if refused then return refused end
-local count = redis.call('XDEL', KEYS[1], unpack(ARGV, 5))
-if count == 0 then return {0, ARGV[4]} end
+local letters = {}
+for a = 5, #ARGV do
+  if redis.call('XDEL', KEYS[1], ARGV[a]) == 1 then letters[#letters + 1] = ARGV[a] end
+end
+if #letters == 0 then return {0, ARGV[4]} end
 local facts = {'action', 'discard', 'group', ARGV[1], 'by', ARGV[2]}
 if ARGV[3] ~= '' then facts[7], facts[8] = 'filter', ARGV[3] end
-return {count, write_row(KEYS[2], ARGV[4], row, facts, count)}
+return {#letters, write_row(KEYS[2], ARGV[4], row, facts, #letters, {'letters', letters})}

@@ -15,4 +15,4 @@ local row, refused = row_before(KEYS[2], ARGV[2])
 if refused then return refused end
 local count = redis.call('XDEL', KEYS[1], unpack(ARGV, 3))
 if count == 0 then return {0, ARGV[2]} end
-return {count, write_row(KEYS[2], ARGV[2], row, {'action', 'erase', 'by', ARGV[1]}, count)}
+return {count, write_row(KEYS[2], ARGV[2], row, {'action', 'erase', 'by', ARGV[1]}, count, {})}

@@ -28,16 +28,16 @@ for i = 1, n do
 end
 local row, refused = row_before(KEYS[2], ARGV[5])
 if refused then return refused end
-local results, moved = {ARGV[5]}, {}
+local results, letters, moved = {ARGV[5]}, {}, {}
 for a = 7 + n, #ARGV do
   local place = put_back(KEYS[1], ARGV[a], key_of, ARGV[1], {})
   results[#results + 1] = place
-  if place ~= '' then moved[#moved + 1] = place end
+  if place ~= '' then letters[#letters + 1], moved[#moved + 1] = ARGV[a], place end
 end
 if #moved > 0 then
   local facts = {'action', 'replay', 'group', ARGV[1], 'by', ARGV[2]}
   if ARGV[3] ~= '' then facts[7], facts[8] = 'filter', ARGV[3] end
   if ARGV[4] ~= '' then facts[#facts + 1], facts[#facts + 2] = 'rate', ARGV[4] end
-  results[1] = write_row(KEYS[2], ARGV[5], row, facts, #moved, moved)
+  results[1] = write_row(KEYS[2], ARGV[5], row, facts, #moved, {'letters', letters, 'entries', moved})
 end
 return results

@@ -49,11 +49,11 @@ def test_what_only_looks_a_bit_like_one_is_masked(text):
 def test_facts_of_the_audit_record_are_shown_by_their_kind():
     facts = {
         "action": "replay", "by": f"ana {PHONE}", "count": "123456789",
-        "entries": "0|1796038289702-0 5|1796038289702-1",
+        "entries": "0|1796038289702-0 5|1796038289702-1", "letters": "1796038289702-0 1796038289702-1",
         "event": IDS[1], "reason": f"call {PHONE}", "scope": f"tenant={PHONE}", "to": "16666 1", "key": PHONE,
     }  # fmt: skip
     told = shown_facts(facts)
-    kept = ("action", "count", "entries", "event", "to")
+    kept = ("action", "count", "entries", "letters", "event", "to")
     assert {name: told[name] for name in kept} == {name: facts[name] for name in kept}
     assert {told[name] for name in ("by", "reason", "scope", "key")} == {
         "ana ******21", "call ******21", "tenant=******21", "******21",

@@ -175,8 +175,8 @@ async def test_replay_puts_one_back(broker):
         "group": "g",
     }
     assert await letters.count() == 0
-    told = {"action": "replay", "group": "g", "by": "ops", "count": "1", "entries": f"5|{entry_id}"}
-    assert await audit(broker) == [told]
+    told = {"action": "replay", "group": "g", "by": "ops", "count": "1"}
+    assert await audit(broker) == [told | {"letters": letter.id, "entries": f"5|{entry_id}"}]
 
 
 async def test_a_replayed_event_begins_anew_and_counts_its_replays(broker):
@@ -320,13 +320,14 @@ async def test_discard_deletes_and_says_who(broker):
     ids = [letter.id for letter in await letters.page()]
     assert await letters.discard([ids[2], ids[2]]) == 1
     assert numbers(await letters.page()) == [0, 1, 3]
+    rest = [letter.id for letter in await letters.page()]
     assert await letters.discard(Filter(type="other")) == 0
     assert await letters.discard(Filter()) == 3
     assert await letters.count() == 0
     assert await stored(broker) == []
     assert await audit(broker) == [
-        {"action": "discard", "group": "g", "by": "ops", "count": "1"},
-        {"action": "discard", "group": "g", "by": "ops", "filter": "all", "count": "3"},
+        {"action": "discard", "group": "g", "by": "ops", "count": "1", "letters": ids[2]},
+        {"action": "discard", "group": "g", "by": "ops", "filter": "all", "count": "3", "letters": " ".join(rest)},
     ]
 
 
