@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Any
 
-from streams.arguments import checked_items
+from streams.arguments import checked_items, checked_mapping, checked_seconds
 from streams.errors import ConfigurationError, HandlerSignal, Skip
 from streams.event import Event
 from streams.handlers import ThreadCall
@@ -57,10 +57,17 @@ class Chain:
         self.entering: tuple[Before, ...] = () if self.wraps else tuple(before for _, before in self._befores)
 
     def timeouts(self) -> dict[str | None, float]:
-        """Seconds by event type, None for the others; where two set one, the outer wins."""
+        """Seconds by event type, None for the others; where two set one, the outer wins.
+
+        Raises:
+            ConfigurationError: a middleware gives something else.
+        """
         found: dict[str | None, float] = {}
         for middleware in reversed(self._middleware):
-            found.update(middleware.timeouts())
+            what = f"timeouts() of the middleware {type(middleware).__name__}"
+            limits = checked_mapping(what, middleware.timeouts(), "{'order.paid': 5.0, None: 30.0}")
+            for kind, limit in limits.items():
+                found[kind] = checked_seconds(f"{what} for {kind!r}", limit, 0, 999_999_999, above=True)
         return found
 
     async def start(self, place: Place) -> None:

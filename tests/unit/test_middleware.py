@@ -316,6 +316,16 @@ def test_limits_by_type_by_default_and_by_the_handler():
     assert router.with_timeouts(Chain([Context()]).timeouts()) is router
 
 
+@pytest.mark.parametrize("given", ["soon", [1.0], {"a": "soon"}, {None: 0}, {"a": None}])
+def test_limits_that_are_none_are_refused_by_the_name_of_the_middleware(given):
+    class Hasty(Middleware):
+        def timeouts(self):
+            return given
+
+    with pytest.raises(ConfigurationError, match=r"timeouts\(\) of the middleware Hasty .*is a "):
+        Chain([Hasty()]).timeouts()
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), "5", True])
 def test_refused_limits(seconds):
     for make in (lambda: Timeout(seconds), lambda: Timeout(types={"a": seconds})):
