@@ -51,6 +51,12 @@ from streams.spans import Seconds, When, seconds_of, span_of, spoken
 if TYPE_CHECKING:
     from streams.receipt import BatchOutcome
 
+OTHER_LOOP = (
+    "this pipeline was opened in another event loop: open and use it inside of one asyncio.run(), or open a twin here: "
+    "async with pipeline.twin() as pipeline:"
+)
+"""What to do where another event loop has opened the connections; asyncio would speak of its futures."""
+
 
 class StreamsError(Exception):
     """Base of every error that this package raises.

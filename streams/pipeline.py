@@ -15,7 +15,7 @@ from streams.arguments import checked_items, checked_kind
 from streams.blocks import Awaited
 from streams.broker import Broker, Observer
 from streams.declaration import Declaration, Retention, checked_groups
-from streams.errors import ConfigurationError
+from streams.errors import OTHER_LOOP, ConfigurationError
 from streams.event import EventAttributes
 from streams.fallback import accept_memory
 from streams.handlers import HandlerFunction
@@ -266,10 +266,7 @@ class Pipeline(Awaited, Operating):
         """Connections belong to the event loop that opened them; elsewhere they fail in asyncio's words."""
         with contextlib.suppress(RuntimeError):  # No loop runs: nothing is awaited here.
             if self._broker is not None and asyncio.get_running_loop() is not self._loop:
-                raise ConfigurationError(
-                    "this pipeline was opened in another event loop: open and use it inside of one asyncio.run(), or "
-                    "open a twin here: async with pipeline.twin() as pipeline:"
-                )
+                raise ConfigurationError(OTHER_LOOP)
 
     def producer(self, stream: str) -> Producer:
         """The producer of a stream."""

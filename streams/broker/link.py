@@ -16,7 +16,7 @@ from streams.broker.errands import Errands
 from streams.broker.kinds import node_of_cluster
 from streams.broker.scripts import Command, by_sha
 from streams.broker.wire import Packed, Wire
-from streams.errors import BrokerError, BrokerUnavailable, WrongCredentials
+from streams.errors import OTHER_LOOP, BrokerError, BrokerUnavailable, ConfigurationError, WrongCredentials
 
 _STALE_AFTER = 0.2
 _RELOADS = 20
@@ -136,6 +136,7 @@ class NodeLink(Link):
         self._on_close = on_close
         self._timeout = timeout
         self._wire: Wire | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = asyncio.Semaphore(depth)
         self._connecting = asyncio.Lock()
         self._used = 0.0
@@ -164,12 +165,22 @@ class NodeLink(Link):
         return plain(replies)
 
     async def trip(self, commands: Sequence[Command], within: float | None = None) -> list[Any]:
-        """As ``batch``, with each ``Sign`` among the replies as it is."""
+        """As ``batch``, with each ``Sign`` among the replies as it is.
+
+        Raises:
+            BrokerUnavailable: as in ``call``.
+            ConfigurationError: another event loop has used the link before.
+        """
         if not commands:
             # From Python 3.12 on a transport that is given nothing to write tries for ever to write it.
             return []
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ConfigurationError(OTHER_LOOP)
         within = within or self._timeout
-        deadline = _Deadline(asyncio.get_running_loop().time() + within, within)
+        deadline = _Deadline(loop.time() + within, within)
         await self._turn(deadline)
         try:
             return await self._with_scripts(commands, deadline)

@@ -326,7 +326,7 @@ MUTANTS = (
     ),
     Mutant(
         "discard-without-audit", "broker/discard.lua",
-        "if count == 0 then return {0, ARGV[4]} end", "if count >= 0 then return {count, ARGV[4]} end",
+        "if #letters == 0 then return {0, ARGV[4]} end", "if #letters >= 0 then return {#letters, ARGV[4]} end",
         (DEAD,), "nobody knows who deleted dead letters",
     ),
     Mutant(

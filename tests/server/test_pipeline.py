@@ -506,3 +506,17 @@ def test_a_pipeline_belongs_to_the_event_loop_that_opened_it(server, namespace):
             with asyncio.Runner() as second, pytest.raises(ConfigurationError, match="opened in another event loop"):
                 second.run(use())
         first.run(pipeline.__aexit__())
+
+
+def test_what_a_pipeline_gave_out_belongs_to_its_event_loop_too(server, namespace):
+    """It may be asked for where no event loop runs, and awaited in another one."""
+    pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
+    with asyncio.Runner() as first:
+        first.run(pipeline.__aenter__())
+        first.run(pipeline.publish("orders", 1, type="t"))
+        status, letters, producer = pipeline.status(), pipeline.dead_letters("orders", "g"), pipeline.producer("orders")
+        for use in (lambda: status.stream("orders"), letters.count, lambda: producer.publish(1, type="t")):
+            with asyncio.Runner() as second, pytest.raises(ConfigurationError, match="opened in another event loop"):
+                second.run(use())
+            assert first.run(status.stream("orders")).stored == 1, "its own goes on"
+        first.run(pipeline.__aexit__())
