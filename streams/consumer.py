@@ -301,14 +301,14 @@ class Consumer:
         if isinstance(self._fetcher, LaneFetcher):
             self._tasks["lanes"] = asyncio.create_task(self._fetcher.follow(), name="streams-lanes")
         try:
-            await asyncio.wait((settling, watching, fetching), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done():
                 self._fetcher.stop()
                 await asyncio.wait((fetching,))
             await self._fetcher.wait_taken()
             await self._drain(settling)
-            for task in (settling, fetching):
-                if task.done():
+            for task in self._tasks.values():
+                if task.done():  # None but the fetcher ends before it is cancelled, unless it failed.
                     task.result()
         finally:
             try:

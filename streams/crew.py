@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 
-from streams.broker import Broker
+from streams.broker import Backoff, Broker
 from streams.consumer import Consumer, ConsumerOptions
+from streams.logs import failure_facts
 from streams.loss_watch import LossWatch
 from streams.plans import GroupPlan, ServiceOptions
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.recorder import Recorder
 from streams.scheduler import Scheduler
+
+logger = logging.getLogger("streams.worker")
 
 
 class Crew:
@@ -104,8 +108,8 @@ class Crew:
         }
         self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
         tasks = list(self._tasks.values())
-        beside = [asyncio.create_task(self.recorder.run())]
-        beside += [asyncio.create_task(watch.run()) for watch in self.watches]
+        beside = [asyncio.create_task(_kept("the recorder", self.recorder.run))]
+        beside += [asyncio.create_task(_kept("the watch for losses", watch.run)) for watch in self.watches]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
@@ -117,3 +121,18 @@ class Crew:
             for task in (*tasks, *beside):
                 task.cancel()
             await asyncio.gather(*tasks, *beside, return_exceptions=True)
+
+
+async def _kept(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run what handlers do without; where it fails that is told, and it begins again. Until cancelled."""
+    backoff = Backoff(limit=30.0)
+    while True:
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, handlers go on
+            facts = failure_facts(error)
+            said = f"{facts['error']}: {facts.pop('error_message')}"
+            wait = backoff.next()
+            extra = {**facts, "seconds": round(wait, 1)}
+            logger.error("%s failed and begins again: %s", name, said, extra=extra)  # noqa: TRY400 - the facts have it
+            await asyncio.sleep(wait)

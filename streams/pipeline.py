@@ -10,7 +10,7 @@ import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from streams import native
+from streams import django_apps, native
 from streams.arguments import checked_items, checked_kind
 from streams.blocks import Awaited
 from streams.broker import Broker, Observer
@@ -356,6 +356,8 @@ class Pipeline(Awaited, Operating):
         if not self._registry:
             raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
         native.refuse_greenlets()
+        if django_apps.are_missing():  # In a thread: what applications do as they become ready may block, or query.
+            await asyncio.to_thread(django_apps.set_up)
         if run.is_stopped:
             logger.info("stopped before it began")
             return

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from streams import django_apps
 from streams.errors import ConfigurationError, StreamsError
 from streams.exception_text import describe_error
 from streams.log_facts import logger_of
@@ -29,11 +30,12 @@ _LET_GO = 2.0
 def load(target: str) -> Pipeline:
     """The pipeline that ``MODULE:NAME`` names, e.g. ``shop:pipeline``, ``app.events:pipeline`` or ``shop.py:pipeline``.
 
-    The working directory is searched first, as with ``python -m``.
+    The working directory is searched first, as with ``python -m``. Where the environment names the settings of a Django
+    project, or the module itself does so, ``django.setup()`` is called.
 
     Raises:
-        ConfigurationError: the target has another form, its module or name is missing, importing it failed, or what it
-            names is no pipeline; the message says what to do.
+        ConfigurationError: the target has another form, its module or name is missing, importing it failed, what it
+            names is no pipeline, or ``django.setup()`` failed; the message says what to do.
     """
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
@@ -41,7 +43,12 @@ def load(target: str) -> Pipeline:
             f"{target!r} is not of the form MODULE:NAME: give the module, a colon, and the name of the pipeline in it, "
             "e.g. shop:pipeline or shop.py:pipeline"
         )
+    if django_apps.is_named():
+        _search_first(Path.cwd())  # As manage.py finds the settings, wherever the module is.
+        django_apps.set_up()
     module = _import_file(Path(place)) if place.endswith(".py") or "/" in place else _import_module(place)
+    if django_apps.are_missing():
+        django_apps.set_up()
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)

@@ -7,8 +7,12 @@ import logging
 
 import pytest
 
-from streams import ConfigurationError, Event, Pipeline, Settings
+from streams import ConfigurationError, Event, Limit, Pipeline, Settings
+from streams.consuming.gate import Gate
+from streams.consuming.lane_fetcher import LaneFetcher
+from streams.consuming.runners import Runners
 from streams.middleware import Middleware, Place
+from streams.recorder import Recorder
 from streams.sync import Pipeline as Blocking
 from tests.conftest import eventually
 
@@ -158,3 +162,54 @@ def test_the_blocking_form_refuses_a_second_run_and_can_still_stop_the_first(ser
         pipeline.publish("orders", 1, type="t")
         pipeline.run(signals=False)
     assert ["one run() at a time" in str(end) for end in ends] == [True]
+
+
+# --- a part that fails
+
+
+class DefectError(Exception):
+    """A defect of our own, or of what we use."""
+
+
+@pytest.mark.parametrize("part", ["gate", "lanes", "watch"])
+async def test_a_part_of_a_consumer_that_fails_ends_the_worker_and_is_told(pipeline, monkeypatch, caplog, part) -> None:
+    """Else it would go on without handing over slots or keys, or without timeouts, and look healthy."""
+    fails = asyncio.Event()
+
+    async def run(self, *given: object) -> None:
+        await fails.wait()
+        raise DefectError("a defect")
+
+    kind, method = {"gate": (Gate, "run"), "lanes": (LaneFetcher, "follow"), "watch": (Runners, "watch")}[part]
+    monkeypatch.setattr(kind, method, run)
+    limit = Limit("tenant", concurrency=1)
+    pipeline.handler("mails", group="sending", order_by="key", limits=[limit])(handle)
+    async with pipeline:
+        worker = asyncio.create_task(pipeline.run(signals=False))
+        await serves(pipeline)
+        assert not worker.done()
+        fails.set()
+        await asyncio.wait([worker], timeout=20)
+        assert worker.done()
+    assert isinstance(worker.exception(), DefectError)
+    assert [line.getMessage() for line in told(caplog)] == ["the worker ends: DefectError: a defect"]
+
+
+async def test_a_recorder_that_fails_is_told_and_begins_again(pipeline, monkeypatch, caplog) -> None:
+    """Else the worker would look silent from then on, and nothing would say why."""
+    turns: list[int] = []
+
+    async def record(self, *, leaves: bool = False) -> None:
+        turns.append(1)
+        if len(turns) == 1:
+            raise DefectError("a defect")
+
+    monkeypatch.setattr(Recorder, "record", record)
+    async with pipeline:
+        worker = asyncio.create_task(pipeline.run(signals=False))
+        await eventually(lambda: len(turns) > 1, what="the recorder to begin again")
+        await serves(pipeline)
+        pipeline.stop()
+        await worker
+    (line,) = told(caplog)
+    assert line.getMessage() == "the recorder failed and begins again: DefectError: a defect"
