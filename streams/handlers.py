@@ -246,6 +246,11 @@ async def end_threads() -> None:
     await _threads.end()
 
 
+def busy_threads() -> int:
+    """How many plain handlers run in this process, those that were given up included."""
+    return _threads.busy
+
+
 async def _finished(result: Any) -> Any:
     # A callable object or partial around an async function is only seen by what it returns.
     return await result if inspect.isawaitable(result) else result

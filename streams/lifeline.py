@@ -6,10 +6,12 @@ however it went: the kernel closes what a killed process held open. The process 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Self
 
 import orjson
@@ -73,3 +75,30 @@ _taken: list[Lifeline] = []
 def is_supervised() -> bool:
     """Whether a supervisor started this process and passes signals on to it."""
     return bool(_taken)
+
+
+@contextlib.contextmanager
+def starting_deaf() -> Iterator[None]:
+    """What is started while inside keeps Ctrl-C waiting until it calls ``hearing``.
+
+    A terminal sends Ctrl-C to a supervisor and to each process of it. In one that still imports it would end in a
+    traceback; the supervisor passes the order on as SIGTERM, which ends such a process without a word.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextlib.contextmanager
+def hearing() -> Iterator[None]:
+    """Let Ctrl-C reach a supervised process while inside, where it is an order to stop. Before and after, it waits."""
+    if not is_supervised():
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

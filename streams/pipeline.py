@@ -64,6 +64,7 @@ class Pipeline(Awaited, Operating):
         patience: the ``settings.wait`` of ``async with``: what does not keep it from opening; ``never`` unless set.
         is_from_env: its settings came from the environment, so that without a URL nobody chose its server.
         on_reached: called when the server has let a worker in for the first time.
+        abandoned: how many handlers the last run left behind, because they did not end when they were told to.
 
     Raises:
         ConfigurationError: the URL cannot be used, or ``middleware`` holds something else.
@@ -88,6 +89,7 @@ class Pipeline(Awaited, Operating):
         )
         Chain(self.middleware)  # Refuses what is none.
         self.on_reached: Callable[[], None] = lambda: None
+        self.abandoned = 0
         self.patience: Wait = "never"
         self.is_from_env = False
         self._be_closed()
@@ -369,6 +371,7 @@ class Pipeline(Awaited, Operating):
                 self._service = service
                 async with served(settings.health, self.broker, lambda: service.vitals):
                     await service.run(signals=signals)
+                self.abandoned = service.abandoned
         finally:
             self._service = None
             await self.__aexit__()

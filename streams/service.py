@@ -16,8 +16,8 @@ from streams.consumer import Consumer
 from streams.consumer_name import consumer_name
 from streams.crew import Crew
 from streams.forks import children_without
-from streams.handlers import end_threads
-from streams.lifeline import is_supervised
+from streams.handlers import busy_threads, end_threads
+from streams.lifeline import hearing, is_supervised
 from streams.log_facts import logger_of
 from streams.middleware.django_connections import let_go
 from streams.patience import reach
@@ -185,8 +185,8 @@ class Service:
 
     @property
     def abandoned(self) -> int:
-        """Handlers that never ended."""
-        return sum(len(consumer.abandoned) for consumer in self.consumers)
+        """Handlers that did not end when they were told to; plain ones run in threads, which nothing can end."""
+        return sum(len(consumer.abandoned) for consumer in self.consumers) + busy_threads()
 
     def _who(self) -> dict[str, str]:
         who = {"worker": self.name, "server": self._broker.address}
@@ -233,7 +233,7 @@ class Service:
             before[number] = signal.getsignal(number)
             signal.signal(number, received)
         try:
-            with children_without(numbers):
+            with children_without(numbers), hearing():
                 yield
         finally:
             for taken, handler in before.items():

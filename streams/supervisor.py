@@ -111,7 +111,8 @@ class Child:
     async def _run(self, command: Sequence[str], theirs: socket.socket) -> int:
         env = os.environ | {lifeline.VARIABLE: f"{theirs.fileno()}:{self.name}"}
         try:
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=(theirs.fileno(),), env=env)
+            with lifeline.starting_deaf():
+                process = await asyncio.create_subprocess_exec(*command, pass_fds=(theirs.fileno(),), env=env)
         except OSError as error:
             logger.error("cannot start a process", extra={"child": self.name, "error": str(error)})  # noqa: TRY400
             return os.EX_OSERR
@@ -127,8 +128,10 @@ class Child:
         if self._process is None:
             self._asked.append(number)
             return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        # Not its own method, which would take the exit code away from the loop if it has just ended.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     async def replace(self) -> None:
         """End it soon: handlers get a short while, then their entries are given back."""
@@ -317,7 +320,7 @@ class Supervisor:
 
 def _after_stop(code: int) -> int:
     """What the end of a process means that was told to stop: it may not have begun when it was."""
-    if code in (0, -signal.SIGTERM, 128 + signal.SIGINT):
+    if code in (0, -signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT):
         return 0
     return code if code > 0 else EXIT_FORCED
 

@@ -60,8 +60,14 @@ class Threads:
     def _begin(self) -> None:
         self._jobs: _Jobs = queue.SimpleQueue()
         self._idle = 0
+        self._busy = 0
         self._lock = threading.Lock()
         self._origin = Origin()
+
+    @property
+    def busy(self) -> int:
+        """How many calls are under way, those that were cancelled included."""
+        return self._busy if self._origin.is_here else 0
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``function`` in a thread, in a copy of the caller's context.
@@ -74,6 +80,7 @@ class Threads:
         context = contextvars.copy_context()
         answer: asyncio.Future[Any] = loop.create_future()
         with self._lock:
+            self._busy += 1
             self._jobs.put(_Job(lambda: context.run(function, *arguments), loop, answer, self._origin))
             if self._idle > 0:
                 self._idle -= 1
@@ -137,6 +144,7 @@ class Threads:
             if not job.origin.is_here:
                 end_copy(error)  # A child that was forked in there; its parent has this job, too.
             with self._lock:
+                self._busy -= 1
                 goes_on = jobs is self._jobs
                 self._idle += goes_on
             with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits for this any more.

@@ -25,6 +25,7 @@ logger = logger_of("worker")
 
 _LET_GO = 2.0
 """Seconds that the interpreter gets to end after an orderly stop, before it is ended."""
+_WITHOUT = "a handler does not let go: the process is ended without it"
 
 
 def load(target: str) -> Pipeline:
@@ -66,8 +67,8 @@ def load(target: str) -> Pipeline:
 def run_worker(pipeline: Pipeline) -> int:
     """Run a pipeline until SIGTERM, SIGINT or SIGHUP; returns the exit code.
 
-    A handler that ignores its cancellation, or a thread that never returns, cannot hold up the process: after an
-    orderly stop the interpreter gets a moment to end, then the process is ended with ``EXIT_FORCED``.
+    A handler that ignores its cancellation, or a thread that never returns, cannot hold up the process, which ends
+    without it; the exit code ``EXIT_FORCED`` tells of it. The interpreter gets a moment for its own end.
 
     Raises:
         ConfigurationError: no handler is declared, or a setting cannot be right.
@@ -75,7 +76,10 @@ def run_worker(pipeline: Pipeline) -> int:
         BrokerUnavailable: the server cannot be reached at the start, and is not to be waited for.
     """
     asyncio.run(_run(pipeline))
-    return 0
+    if not pipeline.abandoned:
+        return 0
+    logger.warning(_WITHOUT, extra={"handlers": pipeline.abandoned})
+    return EXIT_FORCED
 
 
 async def _run(pipeline: Pipeline) -> None:
@@ -89,7 +93,7 @@ async def _run(pipeline: Pipeline) -> None:
 
 
 def _end_now() -> None:
-    logger.warning("a handler does not let go: the process is ended without it")
+    logger.warning(_WITHOUT)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -1116,7 +1116,7 @@ MUTANTS = (
     ),
     Mutant(
         "children-keep-the-handlers", "service.py",
-        "            with children_without(numbers):\n", "            with contextlib.nullcontext():\n",
+        "            with children_without(numbers), hearing():\n", "            with hearing():\n",
         (WORKERS + "::test_a_child_that_a_handler_forks_ends_when_it_is_told_to",), "Process.terminate() takes 25 s",
     ),
     Mutant(

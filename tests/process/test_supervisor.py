@@ -104,6 +104,7 @@ async def test_a_process_that_ends_by_its_own_wish_stays_away():
 HEARS = """
 signal.signal(signal.SIGTERM, lambda *_: note("SIGTERM"))
 signal.signal(signal.SIGINT, lambda *_: note("SIGINT"))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # As a worker does when it serves.
 say('ready')
 note("ready")
 while True: time.sleep(0.05)  # A signal just before a long sleep would be heard after it.
@@ -289,6 +290,24 @@ def test_ctrl_c_twice_means_now(shop: Shop) -> None:
         os.killpg(worker.pid, signal.SIGINT)
         assert worker.wait(30) == 0
     assert shop.unfinished() == 2
+
+
+def test_ctrl_c_while_processes_still_import_is_a_clean_end(shop: Shop) -> None:
+    """At any instant of the start: of the interpreter, of the package, of the pipeline's module."""
+    shop.file.write_text("import time\nopen('importing', 'a').close()\ntime.sleep(0.3)\n" + shop.file.read_text())
+    for seconds in (0.0, 0.05, 0.2, 0.4, None):
+        with shop.worker("--processes", "2") as worker:
+            shop.wait_logged("process started", 2)
+            if seconds is None:
+                wait_until((shop.cli.folder / "importing").exists, what="the import")
+            else:
+                time.sleep(seconds)  # The instant is what the test is about.
+            os.killpg(worker.pid, signal.SIGINT)
+            assert worker.wait(30) == 0, shop.log_file.read_text()
+        assert not shop.logged("Traceback"), shop.log_file.read_text()
+        assert not shop.logged("KeyboardInterrupt"), shop.log_file.read_text()
+        assert not shop.logged("returncode"), shop.log_file.read_text()
+        (shop.cli.folder / "importing").unlink(missing_ok=True)
 
 
 def test_an_embedded_server_outlives_the_processes_that_use_it(shop: Shop, namespace: str) -> None:

@@ -7,6 +7,7 @@ processes are the subject, and they are slow.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import signal
 import subprocess
@@ -21,8 +22,9 @@ import pytest
 from streams.service import EXIT_FORCED
 from streams.settings import Settings
 from streams.sync import Pipeline as SyncPipeline
+from tests import terminal
 from tests.process.worker_app import Site
-from tests.servers import BINARIES, Server, clean_environment, wait_until
+from tests.servers import BINARIES, Server, clean_environment, wait_until, whole_lines
 
 OK = {"do": "ok"}
 
@@ -280,6 +282,52 @@ def test_a_child_that_a_handler_forks_ends_when_it_is_told_to(site: Site) -> Non
     site.balance(events)
     assert [end["codes"] for end in site.of("forked")] == [[[-signal.SIGTERM, 150]]] * 2
     assert worker.stop() == 0
+
+
+STUCK = """
+import asyncio, contextlib, time
+from streams import Pipeline
+pipeline = Pipeline.from_env()
+
+def started():
+    with open("started", "a") as file:
+        file.write("one\\n")
+
+@pipeline.handler("orders", group="plain")
+def plain(event):
+    started()
+    time.sleep(60)
+"""
+DEAF = """
+@pipeline.handler("mails", group="deaf")
+async def deaf(event):
+    started()
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("module", "count", "processes"), [(STUCK + DEAF, 2, ()), (STUCK, 1, ("--processes", "1"))])
+def test_the_exit_code_tells_of_handlers_that_did_not_end(
+    one_server: Server, namespace: str, tmp_path: Path, module, count: int, processes
+) -> None:
+    (tmp_path / "shop.py").write_text(module)
+    own = {"STREAMS_URL": one_server.url, "STREAMS_NAMESPACE": namespace, "STREAMS_LOG": "json"}
+    how = {"env": clean_environment() | own, "cwd": tmp_path}
+    command = ("worker", "shop:pipeline", "--grace-period", "0.2", *processes)
+    with (tmp_path / "log").open("w") as log:
+        worker = terminal.streams(*command, stderr=log, **how)
+    try:
+        for stream in ("orders", "mails")[:count]:
+            assert terminal.run("publish", stream, "--type", "t", "--data", "1", env=how["env"]).code == 0
+        wait_until(lambda: len(whole_lines(tmp_path / "started")) == count, what="handlers that are stuck")
+        worker.terminate()
+        assert worker.wait(30) == EXIT_FORCED
+    finally:
+        worker.kill()
+    lines = map(json.loads, whole_lines(tmp_path / "log"))
+    assert [line["handlers"] for line in lines if "does not let go" in line["message"]] == [count]
 
 
 def test_whatever_a_handler_raises_is_a_failure_and_the_worker_lives_on(site: Site) -> None:
