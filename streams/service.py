@@ -226,9 +226,12 @@ class Service:
             loop.call_soon_threadsafe(self._take, "signal")
             pass_on(before.get(number), number, frame)
 
-        # What is ignored stays ignored: that is how nohup keeps a worker running when its terminal goes. And what is
+        # What is ignored stays ignored: that is how nohup keeps a worker running when its terminal goes, and a script
+        # one in the background at Ctrl-C. To a supervised process SIGINT is the supervisor's word for: now. And what is
         # handled outside of Python (None) could not be given back.
-        numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        own = (signal.SIGINT,) if is_supervised() else ()
+        unheard = (signal.SIG_IGN, None)
+        numbers = [number for number in STOP_SIGNALS if number in own or signal.getsignal(number) not in unheard]
         for number in numbers:
             before[number] = signal.getsignal(number)
             signal.signal(number, received)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from streams.errors import StreamsError
 
 _BROKEN_PIPE = 128 + 13
 """As shells tell of SIGPIPE."""
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a full or failing disk says to the one who writes a file that is open; then the error names no file."""
 _OF_THE_EXTRA = ("typer", "rich", "click", "shellingham", "markdown_it", "pygments")
 
 
@@ -27,7 +30,9 @@ def main() -> None:
         sys.stderr.write("streams: the command line needs two more packages: pip install 'streams[cli]'\n")
         sys.exit(Exit.USAGE)
     # Not Python's own handler: asyncio would replace that one, and Ctrl-C would not end a wait for standard input.
-    signal.signal(signal.SIGINT, _interrupt)
+    # A job that a script started in the background ignores Ctrl-C: it is meant for what runs in the foreground.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
     take_what_there_is()
     try:
         app(prog_name="streams")
@@ -42,6 +47,10 @@ def main() -> None:
         _end("", Exit.INTERRUPTED)
     except BrokenPipeError:
         _end("", _BROKEN_PIPE)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        _end(_unwritten(error), Exit.FAILED)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -49,13 +58,23 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _unwritten(error: OSError) -> str:
+    return f"streams: the output cannot be written: {error.strerror}; what the command was to do may be done"
+
+
 def _end(sentence: str, code: int) -> None:
     """One line on standard error, then the end; a closed pipe on either side stays quiet."""
     try:
-        if sentence:
-            sys.stderr.write(" ".join(sentence.split()) + "\n")
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         # What is left in the buffer has no reader: let the interpreter's last flush go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(error, BrokenPipeError):
+            sentence, code = sentence or _unwritten(error), code or Exit.FAILED
+    try:
+        if sentence:
+            sys.stderr.write(" ".join(sentence.split()) + "\n")
+            sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(code)

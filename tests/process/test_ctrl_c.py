@@ -17,7 +17,7 @@ import pytest
 from streams.broker import keeper
 from streams.broker.binaries import _build_of, find_server, written_by
 from streams.sync import Pipeline
-from tests.servers import clean_environment, wait_until
+from tests.servers import BINARIES, clean_environment, wait_until
 
 ROOT = Path(__file__).parents[2]
 BLOCKING = """
@@ -64,6 +64,52 @@ def test_ctrl_c_at_any_instant_leaves_nothing_behind(program: str) -> None:
         with Pipeline(f"embedded://{folder}") as pipeline:
             pipeline.publish("orders", 2, type="t")
             assert pipeline.status().stream("orders").stored in (1, 2)
+
+
+WORKER = """
+from streams.sync import Pipeline
+pipeline = Pipeline.from_env()
+
+@pipeline.handler("orders", group="billing")
+def charge(event):
+    print("charged", event.data, flush=True)
+
+if __name__ == "__main__":
+    pipeline.run()
+"""
+
+
+@pytest.mark.parametrize("words", ["-m shop", "-m streams worker shop:pipeline"])
+def test_a_worker_in_the_background_of_a_script_ignores_ctrl_c_and_ends_by_sigterm(
+    make_server, tmp_path, words
+) -> None:
+    """A shell without job control starts it with SIGINT ignored, for Ctrl-C is for what runs in the foreground."""
+    server = make_server(BINARIES[0])
+    (tmp_path / "shop.py").write_text(WORKER)
+    (tmp_path / "log").touch()
+    environment = clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url}
+    script = f"{sys.executable} {words} > log 2>&1 & echo $!; wait $!; echo $?"
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", script], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert shell.stdout is not None
+    worker = int(shell.stdout.readline())
+    try:
+        wait_until(lambda: "started" in (tmp_path / "log").read_text(), what="the worker to start")
+        os.kill(worker, signal.SIGINT)
+        with Pipeline(server.url) as pipeline:
+            pipeline.publish("orders", 1, type="t")
+            wait_until(
+                lambda: "charged 1" in (tmp_path / "log").read_text(), what="an event to be handled after Ctrl-C"
+            )
+        assert "stopping" not in (tmp_path / "log").read_text()
+        os.kill(worker, signal.SIGTERM)
+        assert shell.stdout.readline() == "0\n"
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait(10)
+        shell.stdout.close()
 
 
 def interrupted(program: str, folder: Path, delay: float) -> tuple[int, str]:

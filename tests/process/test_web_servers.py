@@ -81,6 +81,37 @@ def test_one_signal_ends_a_web_server_with_a_worker_in_it(make_server, tmp_path,
     assert "Traceback" not in said
 
 
+def test_a_second_ctrl_c_ends_both_now(make_server, tmp_path):
+    """The web server waits for the lifespan, and tells nobody of it; the pipeline has to hear of it by itself."""
+    server = make_server(BINARIES[0], port=True)
+    stuck = APP.replace(
+        "async def charge(event):",
+        "async def charge(event):\n    print('begun', flush=True)\n    await asyncio.sleep(60)",
+    )
+    (tmp_path / "app.py").write_text(stuck.replace("RUN", ""))
+    port = free_port()
+    own = {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url, "STREAMS_GRACE_PERIOD": "60"}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)],
+            cwd=tmp_path, env=clean_environment() | own, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        wait_until(lambda: posted(port), what="the web server to answer")
+        wait_until(lambda: "begun" in (tmp_path / "log").read_text(), what="the handler to begin")
+        process.send_signal(signal.SIGINT)
+        waits = "Waiting for application shutdown"
+        wait_until(lambda: waits in (tmp_path / "log").read_text(), what="the web server to wait for the lifespan")
+        process.send_signal(signal.SIGINT)
+        process.wait(30)  # Half of what the handler and its grace period would take.
+    finally:
+        process.kill()
+        process.wait(10)
+    said = (tmp_path / "log").read_text()
+    assert "stopping now" in said
+    assert "released=1" in said, "the event is given back"
+
+
 def posted(port: int) -> bool:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/orders", method="POST")
     try:

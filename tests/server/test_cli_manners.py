@@ -6,7 +6,9 @@ import io
 import json
 import signal
 import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +19,7 @@ from streams.cli.app import app
 from streams.cli.exit_codes import Exit
 from streams.sync import Pipeline
 from streams.testing import harness
+from tests import terminal
 
 TYPE = "pedido.criação…" + "x" * 40
 COMMANDS = (
@@ -81,6 +84,20 @@ def test_a_pipe_gets_whole_lines(shop):
     assert TYPE in told
     assert told.count("…") == 2  # Those of the event's own.
     assert "orders" in CliRunner().invoke(app, ["ls"]).stdout
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("words", ["ls", "ls --json", "publish orders --type t --data 1", "config", "ls --help"])
+def test_a_full_disk_is_one_sentence_and_an_exit_code(shop, words):
+    with FULL.open("w") as full:
+        process = terminal.streams(*words.split(), stdout=full, stderr=subprocess.PIPE, text=True)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == Exit.FAILED
+    (line,) = err.splitlines()
+    assert line.startswith("streams: the output cannot be written: No space left on device")
 
 
 def test_an_unknown_reason_is_refused_with_those_that_there_are(shop, monkeypatch):
