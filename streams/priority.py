@@ -130,6 +130,8 @@ class Turns:
             return [0] * len(levels)
         total = sum(self._weights[level] for level in levels)
         wanted = [max(0.0, self._credits.get(level, 0.0) + limit * self._weights[level] / total) for level in levels]
+        if not any(wanted):  # Each had more than its share before, as the levels that are not asked had less.
+            wanted = [float(self._weights[level]) for level in levels]
         scale = limit / sum(wanted)
         places = [int(share * scale + 1e-9) for share in wanted]
         rest = [share * scale - place for share, place in zip(wanted, places, strict=True)]

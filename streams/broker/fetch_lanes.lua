@@ -261,6 +261,9 @@ local function admits(level, id, fields)
   end
   if is_lined_up(head) and key_headed(values, member) then return true end
   redis.call('XCLAIM', key, group, waiting, 0, id, 'RETRYCOUNT', 1, 'JUSTID')
+  -- It may wait for a slot since before the order was declared. In that queue it would stand before the head of its key,
+  -- which it waits for: neither would ever go on.
+  let_go(key_of.admissions, key_of.retry, member)
   file(level, id, order, key_text(values, fair_by) or '', values.event or member)
   return false
 end

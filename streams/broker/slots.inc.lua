@@ -81,7 +81,8 @@ local function hand_on(busy_key, queue_key, retry_key, free, there)
     for _, member in ipairs(members) do
       looked = looked + 1
       local row, level, id = pending_row(there.key_of, there.group, member)
-      if not row then
+      if not row or row[2] == '-waiting-' then
+        -- It has ended, or an older version lined it up by key and left it here: it asks again when it is handed out.
         redis.call('ZREM', queue_key, member)
         let_go(admissions_key, retry_key, member)
         moved = true

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 from streams.cli.celery_words import hints
@@ -34,6 +35,11 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
     take_what_there_is()
+    _run(app)
+
+
+def _run(app: Callable[..., object]) -> None:
+    """Run one command, and turn whatever ends it into a sentence and a code."""
     try:
         app(prog_name="streams")
     except SystemExit as end:

@@ -455,6 +455,40 @@ async def test_what_a_worker_of_before_lines_up_at_last_starts_at_once(broker):
         await eventually(lambda: len(books.done) == 9, what="all of them")
 
 
+async def test_what_waits_for_a_slot_goes_on_after_an_order_is_declared(broker):
+    """It stands in the queue of its limit, before the one that is the first of its key now, which it waits for."""
+    done, free = [], asyncio.Event()
+
+    async def handle(event: Event) -> None:
+        await free.wait()
+        done.append(event.data)
+
+    def worker(lanes: Lanes) -> Consumer:
+        route = Route(handle, limits=(Limit("tenant", concurrency=1),))
+        options = ConsumerOptions(levels=NARROW, lanes=lanes, lease=60.0)
+        return Consumer(broker, "s", "g", route, options)
+
+    async def lost(freed: object, room: int) -> list[object]:
+        return []
+
+    before = worker(Lanes())
+    running = asyncio.create_task(before.run())
+    producer = Producer(broker, "s", ProducerOptions(levels=NARROW))
+    await producer.publish(Event("t", 2, tenant="x", key="k", priority=1))
+    await eventually(lambda: before.busy == 1, what="the first to have the slot")
+    await producer.publish_many(Event("t", n, tenant="x", key="k") for n in range(2))
+    await eventually(lambda: before.stats.limited == 2, what="two to wait for the slot")
+    before._gate._admitting.hand_over = lost  # It ends before it hands the slot on.
+    before.stop(0.0)
+    await running
+    free.set()
+    after = worker(BY_KEY)
+    running = asyncio.create_task(after.run())
+    await eventually(lambda: sorted(done) == [0, 1, 2], what="all of them")
+    after.stop()
+    await running
+
+
 async def test_what_is_taken_over_while_a_worker_stops_is_given_back(broker):
     """A slot is handed on to the worker that stops: its entry is due at once, though its answer came too late."""
     free = asyncio.Event()

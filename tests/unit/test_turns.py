@@ -60,6 +60,23 @@ def test_idle_levels_save_nothing_up(weights, limit, idle):
         assert abs(got[level] - 300 * limit * weights[level] / total) <= 4 + 2 * limit
 
 
+@given(
+    weights=weights,
+    reads=st.lists(
+        st.tuples(st.sets(st.sampled_from(LEVELS), min_size=1), st.lists(st.integers(0, 3), min_size=4, max_size=4)),
+        max_size=30,
+    ),
+)
+def test_places_are_used_up_whichever_levels_are_asked_and_whatever_was_taken(weights, reads):
+    """Levels that are paused are not asked, and due retries bring more than was planned of a level."""
+    turns = Turns(weights)
+    for asked, taken in reads:
+        levels = [level for level in LEVELS if level in asked]
+        places = turns.plan(levels, 1)
+        assert sum(places) == 1
+        turns.took(levels, places, {level: count for level, count in zip(LEVELS, taken, strict=True) if count}, 0)
+
+
 def test_the_overdue_have_every_second_place():
     turns = Turns(None, 1.0)
     given = []
