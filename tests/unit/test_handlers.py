@@ -353,7 +353,7 @@ def test_whatever_stands_for_a_router():
         as_router("charge")
 
 
-@pytest.mark.parametrize("retry", [Retry, object(), 3, "Retry", {}], ids=repr)
+@pytest.mark.parametrize("retry", [Retry, object(), 3, "Retry", {}], ids=lambda value: type(value).__name__)
 def test_what_is_no_retry_policy_is_refused(retry):
     with pytest.raises(ConfigurationError, match=r"retry is a Retry, e\.g\. .* or a RetryPolicy, not"):
         Route(takes_one, retry=retry)
