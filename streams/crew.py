@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from streams.broker import Backoff, Broker
 from streams.consumer import Consumer, ConsumerOptions
+from streams.log_facts import logger_of
 from streams.logs import failure_facts
 from streams.loss_watch import LossWatch
 from streams.plans import GroupPlan, ServiceOptions
@@ -15,7 +15,7 @@ from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.recorder import Recorder
 from streams.scheduler import Scheduler
 
-logger = logging.getLogger("streams.worker")
+logger = logger_of("worker")
 
 
 class Crew:

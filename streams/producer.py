@@ -129,7 +129,10 @@ class Producer:
             OutOfMemory: the server refuses new data.
         """
         if not self._observers:
-            return await self._publish_one(self._preparing.one(data, type, attributes))
+            event = self._preparing.one(data, type, attributes)
+            if self._registered and event.dedup_id is None and self._spread is None:
+                return await self.store(event)  # Most events by far; each call more is dear here.
+            return await self._publish_one(event)
         with Sendings(self._observers, self.stream, is_batch=False) as sendings:
             receipt = await self._publish_one(self._preparing.one(data, type, attributes, sendings.carrier))
             sendings.stored((receipt,))

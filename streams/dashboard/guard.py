@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
@@ -21,9 +20,10 @@ from streams.dashboard.roles import Role
 from streams.dashboard.sessions import COOKIE, Sessions
 from streams.dashboard.viewer import Viewer
 from streams.errors import StreamsError
+from streams.log_facts import logger_of
 from streams.masking import masked
 
-logger = logging.getLogger("streams.dashboard")
+logger = logger_of("dashboard")
 
 HEADERS = {
     "Content-Security-Policy": (

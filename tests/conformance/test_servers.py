@@ -10,7 +10,7 @@ from streams import Broker, BrokerUnavailable, ConfigurationError, Producer
 from streams.broker.slots import key_of
 from streams.broker.url import ServerURL
 from streams.doctor import Doctor
-from streams.errors import AccessDenied
+from streams.errors import AccessDenied, WrongServer
 from tests.conformance.conftest import OURS
 from tests.topologies import Clustered, Watched
 
@@ -106,7 +106,7 @@ async def test_a_service_that_is_not_watched(namespace):
     servers = Watched(OURS[0])
     try:
         servers.start()
-        with pytest.raises(BrokerUnavailable, match="names a primary of other"):
+        with pytest.raises(WrongServer, match="watches no service other: it watches mymaster"):
             await Broker(servers.url.replace("mymaster", "other"), namespace=namespace).connect()
         for sentinel in servers.sentinels[:2]:
             sentinel.send_signal(signal.SIGSTOP)

@@ -59,7 +59,7 @@ async def test_a_refused_log_in_is_the_browsers_behind_a_proxy_that_is_named(cap
         for passed in ("203.0.113.9", "127.9.9.9, 203.0.113.9", "nonsense"):
             reply = await client.post("/login", data=WRONG, headers={"X-Forwarded-For": passed})
             assert reply.status_code == 401
-    assert [row.place for row in caplog.records if row.getMessage() == "a log-in was refused"] == counted
+    assert [row.place for row in caplog.records if row.streams_message == "a log-in was refused"] == counted
 
 
 @pytest.mark.parametrize(

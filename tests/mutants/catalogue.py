@@ -1011,7 +1011,7 @@ MUTANTS = (
     ),
     Mutant(
         "places-of-what-ended", "broker/slots.inc.lua",
-        "      if not row then\n        redis.call('ZREM', queue_key, member)\n", "      if not row then\n",
+        "        redis.call('ZREM', queue_key, member)\n        let_go(admissions_key, retry_key, member)\n", "",
         (FINDINGS,), "who was cancelled stands first in a queue for ever",
     ),
     Mutant(

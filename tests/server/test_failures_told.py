@@ -141,7 +141,7 @@ async def test_a_line_says_what_and_where(broker, log, function):
             assert f"error={kind} error_message=" in line
             assert said in line
             assert "error_at=test_failures_told.py:" in line
-            assert line.endswith(f" in {place}")
+            assert re.search(rf" in {re.escape(place)}( next=|$)", line)
 
 
 async def test_the_record_of_the_attempt_says_the_same(broker):

@@ -192,7 +192,7 @@ async def test_a_part_of_a_consumer_that_fails_ends_the_worker_and_is_told(pipel
         await asyncio.wait([worker], timeout=20)
         assert worker.done()
     assert isinstance(worker.exception(), DefectError)
-    assert [line.getMessage() for line in told(caplog)] == ["the worker ends: DefectError: a defect"]
+    assert [line.streams_message for line in told(caplog)] == ["the worker ends: DefectError: a defect"]
 
 
 async def test_a_recorder_that_fails_is_told_and_begins_again(pipeline, monkeypatch, caplog) -> None:
@@ -212,4 +212,4 @@ async def test_a_recorder_that_fails_is_told_and_begins_again(pipeline, monkeypa
         pipeline.stop()
         await worker
     (line,) = told(caplog)
-    assert line.getMessage() == "the recorder failed and begins again: DefectError: a defect"
+    assert line.streams_message == "the recorder failed and begins again: DefectError: a defect"
