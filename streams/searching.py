@@ -72,7 +72,12 @@ class Search:
         """Events with this id, entry id, key, tenant, instance, subject or source; on one stream, or on the first 20.
 
         Per stream at most 4 commands per level and group more than ``Status.find`` needs for 2,000 entries.
+
+        Raises:
+            ConfigurationError: the text is empty.
         """
+        if not text:
+            raise ConfigurationError("find what? Give an id, a key, a tenant, an instance, a subject or a source")
         found = Found()
         try:
             wanted = await self._wanted(stream)

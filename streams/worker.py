@@ -105,7 +105,7 @@ def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")) or _taken(error):
             raise _failed(name, error) from error
         raise ConfigurationError(
             f"there is no module {error.name!r} in {Path.cwd()} or among the installed packages: run the worker in the "
@@ -148,4 +148,15 @@ def _failed(what: str, error: Exception) -> ConfigurationError:
     facts = describe_error(error, "")
     # A file that cannot be compiled has no place in itself; its message names file and line.
     where = f" ({facts['where']})" if facts["where"] and not isinstance(error, SyntaxError) else ""
-    return ConfigurationError(f"importing {what} failed with {facts['type']}: {facts['message']}{where}")
+    return ConfigurationError(f"importing {what} failed with {facts['type']}: {facts['message']}{where}{_taken(error)}")
+
+
+def _taken(error: Exception) -> str:
+    """What to do where a file or folder of the program has the name of a package that is needed; else ''."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if name not in ("streams", "redis"):
+        return ""
+    for path in (Path.cwd() / name, Path.cwd() / f"{name}.py"):
+        if path.exists() and path.resolve() != Path(__file__).resolve().parent:
+            return f"; {path} has the name of a package that is needed here: give it another name"
+    return ""

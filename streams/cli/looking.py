@@ -29,8 +29,9 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.show import plain_state
+from streams.errors import NotFound
 from streams.queries import Item, Queries, WorkerView, ident, shown, shown_facts
-from streams.searching import Found, Search
+from streams.searching import LOOKED_AT, Found, Search
 
 FIND_HELP = (
     "Find events by id, key, tenant, instance, subject or source, on any stream."
@@ -78,6 +79,7 @@ def find(
         )
         tell_away(found.away)
         return
+    _none_found(found)
     made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
     for state in found.states:
         where = f"{state.stream}/{state.group}".rstrip("/")
@@ -90,6 +92,15 @@ def find(
     if found.left_out:
         remark(f"not looked at: {', '.join(found.left_out)}; name one with --stream")
     tell_away(found.away)
+
+
+def _none_found(found: Found) -> None:
+    """End with a sentence if there is nothing to show, and nothing that could not be asked."""
+    if not found.states and not found.matches and not found.away:
+        raise NotFound(
+            f"no event has this id, and none of the newest {LOOKED_AT} of each level and of the dead letters of "
+            "each group carries it as its key, tenant, instance, subject or source"
+        )
 
 
 def workers(

@@ -441,6 +441,15 @@ def test_worker_targets(tmp_path, target, hint):
         assert isinstance(load(f"{tmp_path}/shop.py:pipeline"), Pipeline)
 
 
+@pytest.mark.parametrize("name", ["streams", "redis"])
+def test_a_name_that_is_taken_is_told(cli, name):
+    """Python says only that a part of a package is missing, which the reader takes for a wrong installation."""
+    (cli.folder / name).mkdir()
+    (cli.folder / name / "tasks.py").write_text("")
+    sentence = cli.refused("worker", f"{name}.tasks:pipeline", code=2, process=True)
+    assert f"{name} has the name of a package that is needed here: give it another name" in sentence
+
+
 def test_worker_refuses_what_it_cannot_run(cli):
     (cli.folder / "bare.py").write_text("from streams import Pipeline\npipeline = Pipeline.from_env()")
     assert "no handler" in cli.refused("worker", "bare:pipeline", code=2, process=True)

@@ -25,6 +25,8 @@ async def test_an_operator_mends_in_a_terminal(make_server, binary):
     assert "orders/billing" in await typed("find", "dies-0 ", *url)
     found = json.loads(await typed("find", "billing", "--json", *url))
     assert (found["states"], found["matches"], found["left_out"]) == ([], [], [])
+    assert "no event has this id" in await typed("find", "billing", *url, code=3)
+    assert "find what?" in await typed("find", "", *url, code=2)
     assert len(json.loads(await typed("find", PHONE, "--stream", "orders", "--json", *url))["matches"]) > 2
 
     letters = json.loads(await typed("dead", "ls", "orders", "billing", "--text", "oserror", "--json", *url))
