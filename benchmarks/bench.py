@@ -24,7 +24,7 @@ import redis as client_library
 
 from benchmarks.programs import BODY, KIND
 from benchmarks.stage import Program, Stage, label, stage
-from streams.keys import Keys
+from streams.broker.keys import Keys
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.stage import Stage, label, stage
 from streams import Settings, sync
-from streams.keys import Keys
+from streams.broker.keys import Keys
 
 KEY = Keys("cpu").level(0)
 SECONDS = 0.005

@@ -14,7 +14,7 @@ import time
 import redis.asyncio
 
 from streams import Broker, Consumer, Producer
-from streams.event import Event
+from streams.events.event import Event
 
 BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
 

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.programs import BODY, KIND
 from benchmarks.stage import Stage, label, stage
 from streams import Broker, Consumer, ConsumerOptions, Event, Limit, Producer
-from streams.handlers import Route, Router
+from streams.handlers.routes import Route, Router
 
 CASES: dict[str, list[Limit]] = {
     "none": [],

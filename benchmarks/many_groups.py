@@ -19,8 +19,8 @@ from pathlib import Path
 
 from benchmarks.stage import Stage, label, stage
 from streams import Event, Pipeline, Settings
-from streams.keys import Keys
-from streams.worker import run_worker
+from streams.broker.keys import Keys
+from streams.cli.loading import run_worker
 
 GROUPS = (1, 100, 600, 1000)
 _SETTLED = 5.0

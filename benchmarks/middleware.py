@@ -11,7 +11,7 @@ import sys
 import time
 
 from streams import Broker, Consumer, ConsumerOptions, Producer
-from streams.event import Event
+from streams.events.event import Event
 from streams.middleware import Attempt, Context, Dedupe, Middleware, Timeout
 
 BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.stage import label, stage
 from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Limit, Producer
-from streams.handlers import Route, Router
+from streams.handlers.routes import Route, Router
 
 TARGET = Path(__file__).parents[1] / "docs" / "assets"
 FAIR = Lanes(fair_by=("tenant",))

@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from streams import Event, Pipeline, Settings
-from streams.partitions import partition_name
+from streams.policy.partitions import partition_name
 from tests.servers import BINARIES, server_label
 from tests.topologies import Clustered
 

@@ -20,7 +20,7 @@ import orjson
 import redis.asyncio
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Pipeline, Settings
-from streams.broker.link import NodeLink
+from streams.broker.server.link import NodeLink
 from streams.sync import Pipeline as SyncPipeline
 
 BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}

@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.stage import Program, Stage, label, stage
 from streams import Broker, Producer
-from streams.broker.fetch import Fetching
-from streams.keys import PARKED, Keys
-from streams.priority import Levels
+from streams.broker.entries.fetch import Fetching
+from streams.broker.keys import PARKED, Keys
+from streams.policy.levels import Levels
 
 COUNT = 100_000
 _FAR = 4_000_000_000_000

@@ -10,9 +10,9 @@ import asyncio
 import sys
 
 from streams import Broker, Producer, Reclaimer, ReclaimerOptions
-from streams.broker.fetch import Fetching
-from streams.keys import PARKED
-from streams.priority import Levels
+from streams.broker.entries.fetch import Fetching
+from streams.broker.keys import PARKED
+from streams.policy.levels import Levels
 
 LEVELS = Levels([0])
 

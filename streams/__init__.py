@@ -3,12 +3,21 @@
 from streams import Event, Pipeline, Reject, Retry, Snooze
 """
 
+from streams.admin.cancellations import Cancellations
+from streams.admin.dead_letter import DeadLetter, Filter
+from streams.admin.dead_letters import DeadLetters
+from streams.admin.erasure import Erased, Erasure
+from streams.admin.groups import Groups
+from streams.admin.limits import Limits
+from streams.admin.ordered_keys import OrderedKey, OrderedKeys
+from streams.admin.pauses import Pause, Pauses
+from streams.admin.reason import Reason
+from streams.admin.records import Records
+from streams.admin.status import Status
+from streams.admin.tracking import Tracked, Tracking
+from streams.admin.why import Reasons
 from streams.broker import Broker
-from streams.cancellations import Cancellations
 from streams.consumer import Consumer, ConsumerOptions
-from streams.dead_letter import DeadLetter, Filter
-from streams.dead_letters import DeadLetters
-from streams.erasure import Erased, Erasure
 from streams.errors import (
     AccessDenied,
     BrokerError,
@@ -34,28 +43,19 @@ from streams.errors import (
     WrongCredentials,
     WrongServer,
 )
-from streams.event import Event
-from streams.groups import Groups
-from streams.lanes import Lanes
-from streams.limit import Limit
-from streams.limits import Limits
-from streams.ordered_keys import OrderedKey, OrderedKeys
-from streams.partitions import Partitions
-from streams.pauses import Pause, Pauses
+from streams.events.event import Event
+from streams.events.receipt import Receipt
 from streams.pipeline import Pipeline
-from streams.priority import Levels
+from streams.policy.levels import Levels
+from streams.policy.limit import Limit
+from streams.policy.ordering import Lanes
+from streams.policy.partitions import Partitions
+from streams.policy.retry import AttemptRecord, Bury, Decision, Retry, RetryIn, RetryPolicy
 from streams.producer import Producer, ProducerOptions
-from streams.reason import Reason
-from streams.receipt import Receipt
 from streams.reclaimer import Reclaimer, ReclaimerOptions
-from streams.records import Records
-from streams.retry import AttemptRecord, Bury, Decision, Retry, RetryIn, RetryPolicy
-from streams.scheduler import Scheduler
 from streams.settings import Settings
-from streams.status import Status
-from streams.tracking import Tracked, Tracking
 from streams.version import __version__ as __version__
-from streams.why import Reasons
+from streams.worker.scheduler import Scheduler
 
 __all__ = [
     "AccessDenied",

@@ -8,17 +8,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from streams.arguments import checked_number, checked_options, checked_seconds
 from streams.broker import Broker, checked_broker
-from streams.broker.admit import Admitting
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.lanes import FetchingByKey, Ways
-from streams.broker.lookout import Lookout
-from streams.broker.redeclare import Redeclaring
-from streams.broker.settle import Settling
-from streams.codec import MAX_EVENT_BYTES
-from streams.consumer_name import consumer_name
+from streams.broker.entries.admit import Admitting
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.lookout import Lookout
+from streams.broker.entries.ordering import FetchingByKey, Ways
+from streams.broker.entries.redeclare import Redeclaring
+from streams.broker.entries.settle import Settling
+from streams.common.arguments import checked_number, checked_options, checked_seconds
+from streams.common.log_facts import logger_of
 from streams.consuming.declared import in_words
 from streams.consuming.desk import Desk
 from streams.consuming.fetcher import Fetcher
@@ -28,23 +27,24 @@ from streams.consuming.isolation import Isolation
 from streams.consuming.lane_fetcher import LaneFetcher
 from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper
+from streams.consuming.naming import consumer_name
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
-from streams.declaration import AS_IT_IS, Declaration
+from streams.consuming.vitals import ConsumerVitals
 from streams.errors import BrokerError, ConfigurationError
-from streams.handlers import HandlerFunction, Route, Router, as_router
-from streams.keys import checked_name
-from streams.lanes import NO_LANES, Lanes
-from streams.log_facts import logger_of
+from streams.events.codec import MAX_EVENT_BYTES
+from streams.events.names import checked_name
+from streams.handlers.routes import HandlerFunction, Route, Router, as_router
 from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
 from streams.middleware.django_connections import found
-from streams.priority import Levels, Turns, checked_levels, checked_wait, checked_weights
+from streams.policy.declaration import AS_IT_IS, Declaration
+from streams.policy.levels import Levels, Turns, checked_levels, checked_wait, checked_weights
+from streams.policy.ordering import NO_LANES, Lanes
 from streams.settings import Unsaid, said_slots
-from streams.vitals import ConsumerVitals
 
 if TYPE_CHECKING:
-    from streams.broker.link import Link
+    from streams.broker.server.link import Link
 
 logger = logger_of("consumer")
 

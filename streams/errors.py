@@ -45,11 +45,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streams.counts import counted
-from streams.spans import Seconds, When, seconds_of, span_of, spoken
+from streams.quantities import Seconds, When, counted, seconds_of, span_of, spoken
 
 if TYPE_CHECKING:
-    from streams.receipt import BatchOutcome
+    from streams.events.receipt import BatchOutcome
 
 OTHER_LOOP = (
     "this pipeline was opened in another event loop: open and use it inside of one asyncio.run(), or open a twin here: "

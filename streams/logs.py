@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from streams.current import current_facts
+from streams.common.exception_text import NOWHERE, Setting, message_of, traceback_of, where_of
+from streams.common.log_facts import TRACEBACK, bare_message, cause_of, facts_of, is_own, logger_of, shown
 from streams.errors import StreamsError
-from streams.exception_text import NOWHERE, Setting, message_of, traceback_of, where_of
-from streams.log_facts import TRACEBACK, bare_message, cause_of, facts_of, is_own, logger_of, shown
+from streams.events.current import current_facts
 
 _logger = logger_of("")
 _EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt", "trace_id", "span_id")

@@ -10,36 +10,39 @@ import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from streams import django_apps, native
-from streams.arguments import checked_items, checked_kind
-from streams.blocks import Awaited
+from streams.admin.operating import Operating
 from streams.broker import Broker, Observer
-from streams.declaration import Declaration, Retention, checked_groups
+from streams.broker.keys import Keys
+from streams.common import native
+from streams.common.arguments import checked_items, checked_kind
+from streams.common.blocks import Awaited
+from streams.common.hints import PIPELINE, hint_calls, missing
+from streams.common.log_facts import logger_of
 from streams.errors import OTHER_LOOP, ConfigurationError
-from streams.event import EventAttributes
-from streams.fallback import accept_memory
-from streams.handlers import HandlerFunction
+from streams.events.event import EventAttributes
+from streams.events.names import checked_name
+from streams.events.receipt import Receipt
+from streams.handlers.plans import GroupPlan
+from streams.handlers.registry import HandlerOptions, Registry, StreamPlan, checked_options
+from streams.handlers.routes import HandlerFunction
+from streams.handlers.upcasters import Upcasters
 from streams.health import served
-from streams.hints import PIPELINE, hint_calls, missing
-from streams.keys import Keys, checked_name
-from streams.log_facts import logger_of
 from streams.logs import be_heard, set_up_if_silent, tell_end, tracebacks
 from streams.middleware.base import Middleware
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context
-from streams.operating import Operating
-from streams.partitions import Partitions
-from streams.patience import opened
-from streams.plans import GroupPlan, service_options
-from streams.priority import checked_wait, checked_weights
+from streams.policy.declaration import Declaration, Retention, checked_groups
+from streams.policy.levels import checked_wait, checked_weights
+from streams.policy.partitions import Partitions
 from streams.producer import Producer, ProducerOptions
-from streams.receipt import Receipt
-from streams.registry import HandlerOptions, Registry, StreamPlan, checked_options
-from streams.running import Run
-from streams.service import Service
+from streams.quantities import Seconds
 from streams.settings import Settings, Wait
-from streams.spans import Seconds
-from streams.upcasters import Upcasters
+from streams.worker import django_apps
+from streams.worker.fallback import accept_memory
+from streams.worker.options import service_options
+from streams.worker.patience import opened
+from streams.worker.running import Run
+from streams.worker.service import Service
 
 logger = logger_of("worker")
 _TWICE = (

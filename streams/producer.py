@@ -10,12 +10,10 @@ from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from streams.arguments import checked_number, checked_options, checked_seconds
-from streams.batching import Source, counted
 from streams.broker import Broker, checked_broker
-from streams.broker.observing import Sendings
-from streams.broker.publish import Prepared, Publishing, Stored, parts
-from streams.codec import MAX_EVENT_BYTES
+from streams.broker.entries.observing import Sendings
+from streams.broker.entries.publish import Prepared, Publishing, Stored, parts
+from streams.common.arguments import checked_number, checked_options, checked_seconds
 from streams.errors import (
     BrokerError,
     BrokerUnavailable,
@@ -23,17 +21,19 @@ from streams.errors import (
     StreamFull,
     StreamsError,
 )
-from streams.event import EventAttributes
-from streams.partitions import Partitions, partition_name
-from streams.preparing import Preparing
-from streams.priority import Levels, checked_levels
-from streams.receipt import BatchOutcome, Receipt
+from streams.events.codec import MAX_EVENT_BYTES
+from streams.events.event import EventAttributes
+from streams.events.receipt import BatchOutcome, Receipt
+from streams.policy.levels import Levels, checked_levels
+from streams.policy.partitions import Partitions, partition_name
+from streams.publishing.batcher import Sharing, attempt, outcome_of, patiently
+from streams.publishing.partitioner import Spread
+from streams.publishing.prepare import Preparing
+from streams.publishing.source import Source, counted
 from streams.settings import Settings
-from streams.sharing import Sharing, attempt, outcome_of, patiently
-from streams.spread import Spread
 
 if TYPE_CHECKING:
-    from streams.broker.wire import Packed
+    from streams.broker.server.wire import Packed
 
 T = TypeVar("T")
 _NO_DUPLICATE = repeat(False)  # noqa: FBT003 - the value of an attribute, not an argument

@@ -9,16 +9,17 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from streams.arguments import checked_options, checked_seconds
 from streams.broker import Backoff, Broker, checked_broker
-from streams.broker.admit import Admitting
-from streams.broker.lanes import Mending, Ways
-from streams.broker.observing import Desk, Settled
-from streams.broker.outages import OUTAGE
-from streams.broker.reclaim import Reclaiming, Stalled
-from streams.broker.settle import Buried, Postponed, Settling, was_written
-from streams.codec import MAX_NESTING, parse_json
-from streams.consumer_name import consumer_name
+from streams.broker.entries.admit import Admitting
+from streams.broker.entries.observing import Desk, Settled
+from streams.broker.entries.ordering import Mending, Ways
+from streams.broker.entries.reclaim import Reclaiming, Stalled
+from streams.broker.entries.settle import Buried, Postponed, Settling, was_written
+from streams.broker.keys import RECLAIMER_SUFFIX
+from streams.broker.server.outages import OUTAGE
+from streams.common.arguments import checked_options, checked_seconds
+from streams.common.log_facts import logger_of
+from streams.consuming.naming import consumer_name
 from streams.consuming.telling import log_death
 from streams.errors import (
     AccessDenied,
@@ -27,12 +28,12 @@ from streams.errors import (
     GroupMissing,
     MalformedEvent,
 )
-from streams.handlers import Router
-from streams.keys import RECLAIMER_SUFFIX, checked_name
-from streams.lanes import NO_LANES, Lanes
-from streams.log_facts import logger_of
-from streams.priority import Levels, checked_levels
-from streams.retry import AttemptRecord, Bury, Decision, Retry, RetryPolicy, checked_decision
+from streams.events.codec import MAX_NESTING, parse_json
+from streams.events.names import checked_name
+from streams.handlers.routes import Router
+from streams.policy.levels import Levels, checked_levels
+from streams.policy.ordering import NO_LANES, Lanes
+from streams.policy.retry import AttemptRecord, Bury, Decision, Retry, RetryPolicy, checked_decision
 
 logger = logger_of("reclaimer")
 

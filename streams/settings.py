@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from streams.address import Address
-from streams.arguments import checked_kind, checked_number, checked_seconds
-from streams.env_file import read_env_file
+from streams.broker.server.url_file import URLFile
+from streams.common.arguments import checked_kind, checked_number, checked_seconds
+from streams.common.env_file import read_env_file
 from streams.errors import ConfigurationError
-from streams.keys import DEFAULT_NAMESPACE, checked_name
-from streams.priority import Levels, checked_levels
-from streams.spans import read_span
-from streams.url_file import URLFile
+from streams.events.names import DEFAULT_NAMESPACE, checked_name
+from streams.policy.levels import Levels, checked_levels
+from streams.quantities import read_span
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}

@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from streams.cloudevents import from_cloudevent
-from streams.codec import decode, read_meta
 from streams.errors import StreamsError
-from streams.keys import parse_member, parse_scope
-from streams.lanes import Lanes
-from streams.retry import AttemptRecord
+from streams.events.cloudevents import from_cloudevent
+from streams.events.codec import decode, read_meta
+from streams.events.names import parse_member, parse_scope
+from streams.policy.ordering import Lanes
+from streams.policy.retry import AttemptRecord
 
 Fields = list[bytes]
 _SLOW = 1.0

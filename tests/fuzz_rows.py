@@ -16,9 +16,9 @@ import traceback
 import pytest
 
 from streams import Limit, Status
+from streams.admin.why import Wanted, Why
 from streams.doctor import Doctor
 from streams.errors import StreamsError
-from streams.why import Wanted, Why
 from tests.composition import clock, workers
 from tests.composition.declared import STREAM, Declared, Group
 from tests.composition.run import Run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams import Event, Limit, Pipeline, Reject, Settings
-from streams.partitions import partition_name, partition_of
+from streams.policy.partitions import partition_name, partition_of
 from tests.conftest import eventually
 
 COUNT = 4

@@ -5,7 +5,7 @@ import importlib
 import io
 import pkgutil
 
-import streams.broker.dial
+import streams.broker.server.dial
 import streams.cli
 import streams.whatsapp
 import tests.process.worker_app  # noqa: F401 - what its workers need

@@ -12,8 +12,8 @@ import types
 import pytest
 
 from streams.broker import Broker
-from streams.broker.dial import Dial
-from streams.broker.link import Link, NodeLink
+from streams.broker.server.dial import Dial
+from streams.broker.server.link import Link, NodeLink
 
 TESTER = "tester"
 """May do everything: for what tests look at by themselves, time travel, and the doctor, who may lack anything."""

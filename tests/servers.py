@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis
 
-from streams.broker.binaries import find_servers
+from streams.broker.server.binaries import find_servers
 
 BINARIES = list(filter(None, os.environ.get("STREAMS_TEST_SERVERS", "").split(os.pathsep))) or find_servers()
 """The servers to test on. STREAMS_TEST_SERVERS names others, in order; what needs one server only takes the first."""

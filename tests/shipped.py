@@ -13,7 +13,7 @@ from types import ModuleType
 
 import redis
 
-from streams.broker.access import ROLES
+from streams.broker.admin.access import ROLES
 from tests.servers import Server, server_label
 
 ROOT = Path(__file__).parents[1]

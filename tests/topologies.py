@@ -14,8 +14,8 @@ import redis
 import redis.cluster
 from redis.crc import key_slot
 
-from streams.broker.access import ROLES
-from streams.broker.embedded import EmbeddedServer
+from streams.broker.admin.access import ROLES
+from streams.broker.server.embedded import EmbeddedServer
 from tests.certificates import Certificates
 from tests.servers import BINARIES, Server, free_port, wait_until
 from tests.shipped import SECRET, Shipped, make_acl

@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from streams.broker.access import ROLES
+from streams.broker.admin.access import ROLES
 
 DEFAULT = "user default off resetpass ~* &* +@all"
 """The server reads its append-only file as the default user.

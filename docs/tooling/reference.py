@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streams import Event, Levels, Limit, Partitions, Pipeline, Reject, Retry, Settings, Snooze, Throttle, Unavailable
-from streams.event import EventAttributes
+from streams.events.event import EventAttributes
+from streams.handlers.registry import HandlerOptions
 from streams.middleware import Breaker, Dedupe, ErrorRules, Timeout
-from streams.registry import HandlerOptions
 from streams.settings import Settings as Configured
 
 PAGE = Path(__file__).parents[1] / "reference" / "options.md"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from streams.log_facts import logger_of
+from streams.common.log_facts import logger_of
 
 logger = logger_of("http")
 

@@ -20,17 +20,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streams.broker.shards import Away
+from streams.admin.partitioned import in_part
+from streams.broker.server.shards import Away
 from streams.cli import completing
 from streams.cli.columns import fitted
 from streams.cli.encoding import as_written
 from streams.cli.exit_codes import Exit
+from streams.common.masking import masked
 from streams.errors import ConfigurationError, NotFound
-from streams.masking import masked
-from streams.partitioned import in_part
 from streams.pipeline import Pipeline
+from streams.quantities import read_span
 from streams.settings import Settings
-from streams.spans import read_span
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import typer
 
 from streams.errors import StreamsError
-from streams.partitions import base_of
 from streams.pipeline import Pipeline
+from streams.policy.partitions import base_of
 from streams.settings import Settings
 
 _PATIENCE = 1.0

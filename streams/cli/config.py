@@ -13,11 +13,11 @@ from rich.table import Table
 
 from streams.cli.common import AsJson, cell, examples, finish, remark, stdout, table, write_json
 from streams.cli.exit_codes import Exit
+from streams.cli.loading import load
 from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
-from streams.priority import Levels
+from streams.policy.levels import Levels
 from streams.settings import Reading, Settings, gather, read_settings, shown_url
-from streams.worker import load
 
 HELP = (
     "Show every setting, its value, and where that comes from."

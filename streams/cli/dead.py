@@ -9,6 +9,9 @@ from typing import Annotated, TextIO
 import orjson
 import typer
 
+from streams.admin.dead_letter import DeadLetter, Filter
+from streams.admin.dead_letters import check_reason
+from streams.admin.partitioned import in_part
 from streams.cli.common import (
     AsJson,
     GroupName,
@@ -52,11 +55,8 @@ from streams.cli.dead_output import letter_facts, letters_table, plain_letter
 from streams.cli.encoding import as_written
 from streams.cli.exit_codes import Exit
 from streams.cli.show import errors_table
-from streams.counts import counted
-from streams.dead_letter import DeadLetter, Filter
-from streams.dead_letters import check_reason
 from streams.errors import ConfigurationError
-from streams.partitioned import in_part
+from streams.quantities import counted
 
 app = typer.Typer(
     help="Look at dead letters, replay, discard and export them."

@@ -9,6 +9,7 @@ from typing import Annotated
 import orjson
 import typer
 
+from streams.admin.outcomes import Outcomes, ReplayView
 from streams.cli import dead
 from streams.cli.common import (
     AsJson,
@@ -31,7 +32,6 @@ from streams.cli.common import (
 )
 from streams.cli.dead_options import LetterId
 from streams.errors import ConfigurationError
-from streams.outcomes import Outcomes, ReplayView
 
 app = dead.app
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from streams.admin.dead_letter import REASONS, Filter
 from streams.cli.common import parse_moment
-from streams.dead_letter import REASONS, Filter
 from streams.errors import ConfigurationError
 
 _PANEL = "Filters"

@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.table import Table
 
+from streams.admin.dead_letter import DeadLetter
 from streams.cli.common import cell, moment, shown_meta, span, table
 from streams.cli.show import attempts, facts
-from streams.counts import counted
-from streams.dead_letter import DeadLetter
-from streams.partitions import number_of
+from streams.policy.partitions import number_of
+from streams.quantities import counted
 
 
 def letters_table(letters: list[DeadLetter], now: float) -> Table:

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from streams.broker import Broker
-from streams.broker.access import ROLES
-from streams.broker.shards import Away
+from streams.broker.admin.access import ROLES
+from streams.broker.server.shards import Away
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -33,10 +33,10 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit
-from streams.counts import counted
 from streams.doctor import Doctor, Finding
 from streams.doctor.repair import Repair, Strays
 from streams.errors import ConfigurationError
+from streams.quantities import counted
 
 HELP = (
     "Look for what is wrong with the server and its streams; each finding says what to do."

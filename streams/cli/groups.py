@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from streams.admin.groups import Drop, GroupInfo
+from streams.admin.partitioned import in_part
 from streams.cli.common import (
     AsJson,
     GroupName,
@@ -32,10 +34,8 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit
-from streams.counts import counted
 from streams.errors import ConfigurationError
-from streams.groups import Drop, GroupInfo
-from streams.partitioned import in_part
+from streams.quantities import counted
 
 app = typer.Typer(
     help="Show the groups of a stream, and give up one that nobody needs any more.",

@@ -22,7 +22,7 @@ from streams.cli.common import (
     table,
     write_json,
 )
-from streams.masking import masked
+from streams.common.masking import masked
 
 app = typer.Typer(help="Show, check, add, remove, pause and resume instances.", no_args_is_help=True)
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streams.admin.ordered_keys import OrderedKey
+from streams.admin.partitioned import in_part
 from streams.cli.common import (
     AsJson,
     GroupName,
@@ -26,9 +28,7 @@ from streams.cli.common import (
     tell_missing,
     write_json,
 )
-from streams.masking import masked
-from streams.ordered_keys import OrderedKey
-from streams.partitioned import in_part
+from streams.common.masking import masked
 
 app = typer.Typer(help="Show the keys whose order a group keeps, and let held ones go on.", no_args_is_help=True)
 

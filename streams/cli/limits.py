@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from streams.broker.limits import KeyState
+from streams.admin.limits import LimitInfo
+from streams.admin.partitioned import in_part
+from streams.broker.admin.limits import KeyState
 from streams.cli.common import (
     AsJson,
     GroupName,
@@ -28,10 +30,8 @@ from streams.cli.common import (
     tell_missing,
     write_json,
 )
+from streams.common.masking import masked
 from streams.errors import ConfigurationError
-from streams.limits import LimitInfo
-from streams.masking import masked
-from streams.partitioned import in_part
 
 app = typer.Typer(help="Show the limits of a group and who waits for them, and change them.", no_args_is_help=True)
 

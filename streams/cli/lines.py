@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from streams.attributes import RULES, check_attribute, sentence
-from streams.cloudevents import from_cloudevent
-from streams.codec import MAX_NESTING, check_type, encode_body, encode_meta, parse_json
 from streams.errors import EventTooLarge, MalformedEvent, StreamsError
-from streams.event import Event, EventAttributes
+from streams.events.attributes import RULES, check_attribute, sentence
+from streams.events.cloudevents import from_cloudevent
+from streams.events.codec import MAX_NESTING, check_type, encode_body, encode_meta, parse_json
+from streams.events.event import Event, EventAttributes
 from streams.settings import Settings
 
 _CHUNK = 256 * 1024

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from streams.broker.shards import Away
+from streams.admin.queries import Item, Queries, WorkerView, ident, shown, shown_facts
+from streams.admin.searching import LOOKED_AT, Found, Search
+from streams.broker.server.shards import Away
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -30,8 +32,6 @@ from streams.cli.common import (
 )
 from streams.cli.show import plain_state
 from streams.errors import NotFound
-from streams.queries import Item, Queries, WorkerView, ident, shown, shown_facts
-from streams.searching import LOOKED_AT, Found, Search
 
 FIND_HELP = (
     "Find events by id, key, tenant, instance, subject or source, on any stream."

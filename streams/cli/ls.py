@@ -12,7 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from streams.broker.shards import Away, each
+from streams.admin.rows import grouped
+from streams.admin.status import GroupRow, StreamRow
+from streams.broker.server.shards import Away, each
 from streams.cli import completing
 from streams.cli.columns import fitted
 from streams.cli.common import (
@@ -35,11 +37,9 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.pause import named, story
-from streams.counts import counted
 from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
-from streams.rows import grouped
-from streams.status import GroupRow, StreamRow
+from streams.quantities import counted
 
 HELP = (
     "Show every stream: what waits, runs, is retried and died."

@@ -7,6 +7,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from streams.admin.partitioned import in_part
+from streams.admin.pauses import Pause, PausedAttribute, Pausing, Resumption
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -23,10 +25,8 @@ from streams.cli.common import (
     tell_missing,
     write_json,
 )
+from streams.common.masking import masked
 from streams.errors import ConfigurationError
-from streams.masking import masked
-from streams.partitioned import in_part
-from streams.pauses import Pause, PausedAttribute, Pausing, Resumption
 
 PAUSE_HELP = (
     "Hold back a stream, a group, a level, or what has a type, tenant, instance, subject or key."

@@ -45,12 +45,11 @@ from streams.cli.publish_options import (
     ToLine,
 )
 from streams.cli.publishing import Outcome, Publisher, ranges
-from streams.codec import MAX_NESTING, parse_json
-from streams.counts import counted
 from streams.errors import ConfigurationError, MalformedEvent, PublishUnknown, StreamFull
-from streams.event import Event, EventAttributes, meta_of
-from streams.receipt import Receipt
-from streams.spans import seconds_of
+from streams.events.codec import MAX_NESTING, parse_json
+from streams.events.event import Event, EventAttributes, meta_of
+from streams.events.receipt import Receipt
+from streams.quantities import counted, seconds_of
 
 HELP = (
     "Publish one event, or a file of them."

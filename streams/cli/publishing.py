@@ -13,9 +13,9 @@ import orjson
 from streams.cli.common import remark
 from streams.cli.lines import Line, LineRefused, Parser
 from streams.errors import StreamsError
-from streams.event import Event
+from streams.events.event import Event
+from streams.events.receipt import BatchOutcome, Receipt
 from streams.producer import Producer
-from streams.receipt import BatchOutcome, Receipt
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from streams.admin.status import EntryState
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -25,7 +26,6 @@ from streams.cli.common import (
 from streams.cli.exit_codes import Exit, exit_code
 from streams.cli.pause import one_line, place
 from streams.errors import NotFound, NotWaiting
-from streams.status import EntryState
 
 HELP = (
     "Let events run now that are scheduled, or that wait for a retry."

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.admin.status import EntryState
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -25,8 +26,7 @@ from streams.cli.common import (
     table,
     write_json,
 )
-from streams.counts import counted
-from streams.status import EntryState
+from streams.quantities import counted
 
 HELP = (
     "Show where one event stands, in each group, and why it waits; streams why says more of that."

@@ -17,14 +17,14 @@ import typer
 from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
+from streams.admin.dead_letter import Filter
+from streams.admin.overview import grouped_views
+from streams.admin.queries import Queries, shown
 from streams.cli.common import AsJson, Namespace, Url, connected, examples, person, run, stdout, tell_away, write_json
 from streams.cli.top_keys import KeyReader
 from streams.cli.top_screen import SORTS, DeedName, Question, Screen
-from streams.dead_letter import Filter
 from streams.errors import ConfigurationError, StreamsError
-from streams.overview import grouped_views
 from streams.pipeline import Pipeline
-from streams.queries import Queries, shown
 
 HELP = (
     "Show every group, live: what waits, for how long, what dies, and at what rate it is done."

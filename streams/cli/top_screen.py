@@ -15,12 +15,12 @@ from rich.cells import cell_len, chop_cells
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from streams.broker.shards import Away
+from streams.admin.dead_letter import DeadLetter
+from streams.admin.overview import GroupView, StreamView
+from streams.admin.queries import ident, shown
+from streams.broker.server.shards import Away
 from streams.cli.columns import Column, lines_of, shortened
 from streams.cli.common import moment, span
-from streams.dead_letter import DeadLetter
-from streams.overview import GroupView, StreamView
-from streams.queries import ident, shown
 
 SORTS = ("name", "waiting", "oldest", "retrying", "dead", "rate")
 HELP = "j k: choose   s: sort   p: pause or resume   d: dead letters   q: quit"

@@ -33,8 +33,8 @@ from streams.cli.common import (
 )
 from streams.cli.exit_codes import Exit
 from streams.cli.serving import serve
-from streams.counts import counted
 from streams.errors import ConfigurationError
+from streams.quantities import counted
 
 # What sends is imported by the commands that need it: the others start sooner.
 if TYPE_CHECKING:

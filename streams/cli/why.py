@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from streams.admin.reason import Reason
+from streams.admin.why import Reasons
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -22,9 +24,7 @@ from streams.cli.common import (
     stdout,
     write_json,
 )
-from streams.counts import counted
-from streams.reason import Reason
-from streams.why import Reasons
+from streams.quantities import counted
 
 HELP = (
     "Say why an event waits, or those of a key, a tenant or a level, in each group."

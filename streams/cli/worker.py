@@ -10,19 +10,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from streams import lifeline, logs
-from streams.broker.connection import DEFAULT_URL, EMBEDDED
+from streams import logs
+from streams.broker.server.connection import DEFAULT_URL, EMBEDDED
 from streams.cli.common import Namespace, Url, Waiting, examples, override, seconds
 from streams.cli.exit_codes import Exit, exit_code
+from streams.cli.loading import load, run_worker
+from streams.common.log_facts import logger_of
 from streams.errors import ConfigurationError, StreamsError
-from streams.lifeline import Lifeline
-from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
-from streams.priority import Levels
+from streams.policy.levels import Levels
 from streams.settings import Settings, parse_levels
-from streams.supervisor import Supervisor, SupervisorOptions
-from streams.watching import folder_of
-from streams.worker import load, run_worker
+from streams.worker import lifeline
+from streams.worker.lifeline import Lifeline
+from streams.worker.reload import folder_of
+from streams.worker.supervisor import Supervisor, SupervisorOptions
 
 logger = logger_of("worker")
 

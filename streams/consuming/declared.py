@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streams.handlers import Router
-from streams.lanes import Lanes
-from streams.limit import Limit
-from streams.priority import Levels
-from streams.retry import Retry, RetryPolicy
+from streams.handlers.routes import Router
+from streams.policy.levels import Levels
+from streams.policy.limit import Limit
+from streams.policy.ordering import Lanes
+from streams.policy.retry import Retry, RetryPolicy
 
 
 def in_words(

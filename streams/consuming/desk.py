@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from streams.broker import ServerClock, observing
-from streams.broker.fetch import Delivery
-from streams.broker.observing import NOBODY, Observer
-from streams.broker.outages import Outages
+from streams.broker import ServerClock
+from streams.broker.entries import observing
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.observing import NOBODY, Observer
+from streams.broker.server.outages import Outages
 from streams.consuming.isolation import Isolation
 from streams.consuming.stats import Stats
-from streams.priority import Levels
+from streams.policy.levels import Levels
 
 
 @dataclass(slots=True)

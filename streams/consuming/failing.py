@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from streams.broker.fetch import Delivery
+from streams.broker.entries.fetch import Delivery
+from streams.common.exception_text import NOWHERE, Setting, describe_error
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.run import Run, setting_of
 from streams.consuming.settler import Settler
 from streams.consuming.telling import log_death, log_entry
 from streams.errors import Skip, Snooze, Throttle
-from streams.exception_text import NOWHERE, Setting, describe_error
-from streams.limit import key_text
-from streams.log_facts import logger_of
 from streams.logs import failure_facts
-from streams.retry import AttemptRecord, Bury, Decision, Retry, checked_decision
+from streams.policy.limit import key_text
+from streams.policy.retry import AttemptRecord, Bury, Decision, Retry, checked_decision
 
 logger = logger_of("consumer")
 

@@ -8,8 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from streams.broker import Backoff
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.outages import OUTAGE
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.server.outages import OUTAGE
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.idle import Idling
@@ -17,8 +18,7 @@ from streams.consuming.isolation import Suspects
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import AccessDenied, BrokerError, GroupMissing, WrongKeyType, WrongServer
-from streams.log_facts import logger_of
-from streams.priority import Turns
+from streams.policy.levels import Turns
 
 logger = logger_of("consumer")
 

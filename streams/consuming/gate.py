@@ -7,22 +7,22 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from streams.admission import BUSY, EXPIRED, START, SUSPECT, Admission, Kind
 from streams.broker import Backoff
-from streams.broker.admit import Admitting, Ask
-from streams.broker.fetch import Delivery
-from streams.broker.outages import OUTAGE
-from streams.broker.places import Slot
+from streams.broker.entries.admit import Admitting, Ask
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.places import Slot
+from streams.broker.server.outages import OUTAGE
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
 from streams.consuming.intake import Intake, UserFunction
 from streams.consuming.settler import Settler
 from streams.errors import BrokerError
-from streams.event import Event
-from streams.handlers import Route, Router
-from streams.keys import parse_scope
-from streams.limit import Limit
-from streams.log_facts import logger_of
-from streams.retry import AttemptRecord
+from streams.events.event import Event
+from streams.events.names import parse_scope
+from streams.handlers.routes import Route, Router
+from streams.policy.admission import BUSY, EXPIRED, START, SUSPECT, Admission, Kind
+from streams.policy.limit import Limit
+from streams.policy.retry import AttemptRecord
 
 logger = logger_of("consumer")
 

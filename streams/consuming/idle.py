@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import Self
 
-from streams.broker.fetch import DueReply, Fetching
-from streams.broker.lookout import Lookout, Watch
+from streams.broker.entries.fetch import DueReply, Fetching
+from streams.broker.entries.lookout import Lookout, Watch
 from streams.consuming.desk import Desk
 from streams.consuming.settler import Settler
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from streams.broker.fetch import Delivery
-from streams.codec import decode
+from streams.broker.entries.fetch import Delivery
+from streams.common.exception_text import NOWHERE, Setting, describe_error, where_of
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
 from streams.consuming.run import Run
 from streams.consuming.settler import Settler
 from streams.consuming.telling import log_death
 from streams.errors import EventTooLarge, InvalidData, MalformedEvent
-from streams.event import Event
-from streams.exception_text import NOWHERE, Setting, describe_error, where_of
-from streams.handlers import Prepare, Router
-from streams.keys import member
-from streams.log_facts import logger_of
+from streams.events.codec import decode
+from streams.events.event import Event
+from streams.events.names import member
+from streams.handlers.routes import Prepare, Router
 from streams.logs import failure_facts
-from streams.retry import AttemptRecord
+from streams.policy.retry import AttemptRecord
 
 logger = logger_of("consumer")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from streams.log_facts import logger_of
+from streams.common.log_facts import logger_of
 
 logger = logger_of("consumer")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from streams.broker.fetch import Delivery
-from streams.broker.lanes import FetchingByKey
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.ordering import FetchingByKey
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
 from streams.consuming.fetcher import POLL, Fetcher
 from streams.consuming.gate import Gate
@@ -13,8 +14,7 @@ from streams.consuming.idle import Idling
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.errors import BrokerError
-from streams.log_facts import logger_of
-from streams.priority import Turns
+from streams.policy.levels import Turns
 
 logger = logger_of("consumer")
 

@@ -14,11 +14,11 @@ import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from streams.broker import Broker
-from streams.broker.settle import link_for_leases
-from streams.log_facts import logger_of
+from streams.broker.entries.settle import link_for_leases
+from streams.common.log_facts import logger_of
 
 if TYPE_CHECKING:
-    from streams.broker.link import Link
+    from streams.broker.server.link import Link
 
 logger = logger_of("consumer")
 

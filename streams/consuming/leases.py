@@ -21,15 +21,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streams.broker import Backoff
-from streams.broker.fetch import Delivery
-from streams.broker.settle import Postponed, Settling
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.settle import Postponed, Settling
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
 from streams.consuming.lease_thread import TICK, LeaseThread
 from streams.errors import BrokerError
-from streams.log_facts import logger_of
 
 if TYPE_CHECKING:
-    from streams.broker.link import Link
+    from streams.broker.server.link import Link
 
 logger = logger_of("consumer")
 

@@ -6,9 +6,9 @@ import asyncio
 import math
 from typing import Any
 
-from streams.broker.fetch import Delivery
-from streams.exception_text import Setting
-from streams.handlers import Route
+from streams.broker.entries.fetch import Delivery
+from streams.common.exception_text import Setting
+from streams.handlers.routes import Route
 from streams.middleware.base import Attempt
 
 

@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from streams.broker.fetch import Delivery
+from streams.broker.entries.fetch import Delivery
+from streams.common.exception_text import place_of
+from streams.common.forks import Origin, end_copy, keep_loop
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
 from streams.consuming.failing import Failing
 from streams.consuming.gate import Gate
@@ -18,11 +21,8 @@ from streams.consuming.intake import Intake
 from streams.consuming.run import Ending, Run
 from streams.consuming.settler import Settler
 from streams.consuming.telling import log_entry
-from streams.event import Event
-from streams.exception_text import place_of
-from streams.forks import Origin, end_copy, keep_loop
-from streams.handlers import Router
-from streams.log_facts import logger_of
+from streams.events.event import Event
+from streams.handlers.routes import Router
 from streams.middleware.base import Place
 from streams.middleware.chain import Chain, finished
 

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from streams.admission import Admission, Kind
 from streams.broker import Backoff
-from streams.broker.fetch import Delivery
-from streams.broker.observing import Settled
-from streams.broker.outages import OUTAGE
-from streams.broker.settle import DONE, LOST, Buried, Postponed, Settlement, Settling, was_written
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.observing import Settled
+from streams.broker.entries.settle import DONE, LOST, Buried, Postponed, Settlement, Settling, was_written
+from streams.broker.server.outages import OUTAGE
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
-from streams.log_facts import logger_of
+from streams.policy.admission import Admission, Kind
 
 logger = logger_of("consumer")
 

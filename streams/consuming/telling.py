@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from streams.broker.fetch import Delivery
-from streams.broker.observing import Desk as Seat
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.observing import Desk as Seat
+from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
-from streams.current import trace_id_of
-from streams.event import Event
-from streams.keys import member
-from streams.log_facts import logger_of
+from streams.events.current import trace_id_of
+from streams.events.event import Event
+from streams.events.names import member
 
 logger = logger_of("consumer")
 

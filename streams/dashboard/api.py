@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streams.attributes import is_time
+from streams.admin.queries import shown
+from streams.common.log_facts import logger_of
 from streams.dashboard.direct import is_direct
 from streams.dashboard.guard import NEEDS_ACCOUNTS
 from streams.dashboard.mending import Mending
@@ -39,10 +40,9 @@ from streams.errors import (
     StreamFull,
     StreamsError,
 )
-from streams.log_facts import logger_of
+from streams.events.attributes import is_time
+from streams.events.receipt import BatchOutcome
 from streams.pipeline import Pipeline
-from streams.queries import shown
-from streams.receipt import BatchOutcome
 from streams.version import __version__
 from streams.whatsapp.status import STREAM as MESSAGES
 

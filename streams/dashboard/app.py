@@ -19,7 +19,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streams.counts import counted
+from streams.admin.queries import Chart, ident, shown, shown_facts, sign_of
+from streams.common.log_facts import logger_of
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.api import Api, problem
 from streams.dashboard.deeds import Deeds
@@ -42,10 +43,9 @@ from streams.errors import (
     StreamsError,
     WrongCredentials,
 )
-from streams.log_facts import logger_of
-from streams.patience import Recovering
 from streams.pipeline import Pipeline
-from streams.queries import Chart, ident, shown, shown_facts, sign_of
+from streams.quantities import counted
+from streams.worker.patience import Recovering
 
 logger = logger_of("dashboard")
 Page = Callable[[Request], Awaitable[Response]]

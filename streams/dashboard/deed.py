@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from streams.broker.listing import Listing
+from streams.broker.admin.listing import Listing
 from streams.dashboard.roles import Role
 from streams.dashboard.viewer import Viewer
 from streams.errors import GroupDropped, NotFound

@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streams.admin.pauses import Pause
+from streams.admin.queries import Queries, shown, sign_of
 from streams.dashboard.deed import Deed, Table, audit, who
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.letter_deeds import DEFAULT_RATE, LetterDeeds
@@ -17,10 +19,8 @@ from streams.dashboard.reading import group_of, name_of
 from streams.dashboard.roles import Role
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.errors import NotFound, NotWaiting
-from streams.limit import Rate
-from streams.pauses import Pause
 from streams.pipeline import Pipeline
-from streams.queries import Queries, shown, sign_of
+from streams.policy.limit import Rate
 from streams.whatsapp.outbox.endpoints import Endpoints
 from streams.whatsapp.settings import WhatsAppSettings
 

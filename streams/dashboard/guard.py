@@ -11,6 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from streams.common.log_facts import logger_of
+from streams.common.masking import masked
 from streams.dashboard.direct import is_direct
 from streams.dashboard.options import DashboardOptions
 from streams.dashboard.patience import NotRead, receiving, sending
@@ -20,8 +22,6 @@ from streams.dashboard.roles import Role
 from streams.dashboard.sessions import COOKIE, Sessions
 from streams.dashboard.viewer import Viewer
 from streams.errors import StreamsError
-from streams.log_facts import logger_of
-from streams.masking import masked
 
 logger = logger_of("dashboard")
 

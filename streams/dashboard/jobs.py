@@ -7,10 +7,10 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from streams.dead_letter import Filter
-from streams.dead_letters import DeadLetters
+from streams.admin.dead_letter import Filter
+from streams.admin.dead_letters import DeadLetters
+from streams.common.log_facts import logger_of
 from streams.errors import StreamsError
-from streams.log_facts import logger_of
 
 logger = logger_of("dashboard")
 _KEPT = 20

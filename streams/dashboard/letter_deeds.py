@@ -11,15 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
+from streams.admin.dead_letters import DeadLetters
+from streams.admin.queries import shown_letter
 from streams.dashboard.deed import Deed, Table, audit, still_there, who
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.reading import filter_of, group_of, name_of
 from streams.dashboard.roles import Role
 from streams.dashboard.viewer import Viewer
-from streams.dead_letters import DeadLetters
 from streams.errors import EventError
 from streams.pipeline import Pipeline
-from streams.queries import shown_letter
 
 _MOST_COUNTED = 10_000
 _MOST_SELECTED = 1000

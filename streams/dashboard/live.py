@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
+from streams.admin.overview import FRESH
+from streams.common.log_facts import logger_of
 from streams.dashboard.viewer import Viewer
 from streams.errors import StreamsError
-from streams.log_facts import logger_of
-from streams.overview import FRESH
 
 logger = logger_of("dashboard")
 Render = Callable[[], Awaitable[str]]

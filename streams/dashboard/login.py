@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from streams.common.log_facts import logger_of
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.guesses import BROWSER, NAME, PLACE, Guesses, Key
 from streams.dashboard.place import Network, place_of
 from streams.dashboard.sessions import BROWSER_COOKIE, COOKIE, KNOWN_FOR, LASTS, Sessions
-from streams.log_facts import logger_of
 
 logger = logger_of("dashboard")
 

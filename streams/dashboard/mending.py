@@ -8,16 +8,16 @@ from typing import Any
 
 from starlette.requests import Request
 
+from streams.admin.ordered_keys import OrderedKeys
+from streams.admin.outcomes import Outcomes
+from streams.admin.queries import Queries, shown
+from streams.admin.searching import Search
 from streams.dashboard.operations import CURSOR, LIMIT, NAME, TEXT, Operation, Schema
 from streams.dashboard.reading import group_of
 from streams.dashboard.roles import Role
 from streams.dashboard.tasks import entry_plain, ident_of, partition_of, stream_of, who
 from streams.errors import NotFound
-from streams.ordered_keys import OrderedKeys
-from streams.outcomes import Outcomes
 from streams.pipeline import Pipeline
-from streams.queries import Queries, shown
-from streams.searching import Search
 
 _LEVEL: Schema = {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000}
 

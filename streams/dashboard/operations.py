@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from streams.attributes import LONGEST_DELAY, LONGEST_EXPIRY
 from streams.dashboard.roles import Role
+from streams.events.attributes import LONGEST_DELAY, LONGEST_EXPIRY
 
 Schema = Mapping[str, Any]
 Act = Callable[[Request, Mapping[str, Any]], Awaitable[tuple[int, Any]]]

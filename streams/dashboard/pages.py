@@ -9,6 +9,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streams.admin.outcomes import Outcomes
+from streams.admin.overview import StreamView
+from streams.admin.queries import CHARTS, STATES, Queries, shown_meta
+from streams.admin.searching import Search
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.live import Live
 from streams.dashboard.reading import choice, filter_of, group_of, name_of, number, position, text
@@ -17,11 +21,7 @@ from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dashboard.words import language_of
 from streams.doctor.shared import SharedDoctor
 from streams.errors import NotFound
-from streams.outcomes import Outcomes
-from streams.overview import StreamView
 from streams.pipeline import Pipeline
-from streams.queries import CHARTS, STATES, Queries, shown_meta
-from streams.searching import Search
 from streams.whatsapp.status import STREAM
 
 Render = Callable[..., Response]

@@ -8,7 +8,7 @@ import time
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from streams.log_facts import logger_of
+from streams.common.log_facts import logger_of
 
 logger = logger_of("dashboard")
 BODY = 20.0

@@ -9,9 +9,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from streams.dead_letter import Filter
+from streams.admin.dead_letter import Filter
 from streams.errors import InvalidName, NotFound
-from streams.keys import checked_name
+from streams.events.names import checked_name
 from streams.pipeline import Pipeline
 
 FILTERS = ("type", "reason", "error", "tenant", "event_id", "text", "since", "until")

@@ -1,7 +1,7 @@
 """What is wrong with what was sent, in a sentence: the field, and what it has to be.
 
 Never what was sent: that may be somebody's. An event's attribute is refused by the sentence that every other way to
-publish has, see ``streams.attributes``.
+publish has, see ``streams.events.attributes``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streams.attributes import RULES
+from streams.admin.queries import shown
 from streams.dashboard.operations import CURSOR, NAME, Schema
 from streams.dashboard.schemas import ATTRIBUTES
-from streams.queries import shown
+from streams.events.attributes import RULES
 
 _KINDS = {
     "string": "a text", "integer": "an integer", "number": "a number", "boolean": "true or false",

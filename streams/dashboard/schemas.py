@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streams.attributes import LONGEST_RETRY_DELAY, LONGEST_STATE, MEDIA_TYPE, MOST_RETRIES, TIME, TRACEPARENT
 from streams.dashboard.answers import described_as, schema_of
 from streams.dashboard.operations import (
     CURSOR,
@@ -17,8 +16,9 @@ from streams.dashboard.operations import (
     TEXT,
     Schema,
 )
-from streams.event import CLOUD_NAMES, META_NAMES
-from streams.receipt import Receipt
+from streams.events.attributes import LONGEST_RETRY_DELAY, LONGEST_STATE, MEDIA_TYPE, MOST_RETRIES, TIME, TRACEPARENT
+from streams.events.event import CLOUD_NAMES, META_NAMES
+from streams.events.receipt import Receipt
 
 
 def _either(one: str, other: str) -> Schema:

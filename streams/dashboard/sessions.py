@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streams.broker.ended import EndedSessions
+from streams.broker.admin.ended import EndedSessions
 from streams.errors import BrokerUnavailable
 from streams.pipeline import Pipeline
 

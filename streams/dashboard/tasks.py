@@ -10,23 +10,23 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from streams.broker.listing import Listing
+from streams.admin.dead_letter import Filter
+from streams.admin.dead_letters import DeadLetters, check_reason
+from streams.admin.overview import grouped_views
+from streams.admin.partitioned import in_part
+from streams.admin.pauses import Pause
+from streams.admin.queries import Queries, shown, shown_facts, shown_letter, shown_meta
+from streams.admin.status import EntryState
+from streams.broker.admin.listing import Listing
 from streams.dashboard.operations import CURSOR, FILTERS, LIMIT, NAME, Operation, Schema
 from streams.dashboard.roles import Role
 from streams.dashboard.schemas import EVENT, HOLD, MESSAGE, WHICH
 from streams.dashboard.tokens import Token
 from streams.dashboard.whatsapp import WhatsAppQueries
-from streams.dead_letter import Filter
-from streams.dead_letters import DeadLetters, check_reason
 from streams.doctor.shared import SharedDoctor
 from streams.errors import ConfigurationError, NotFound
-from streams.event import Event
-from streams.overview import grouped_views
-from streams.partitioned import in_part
-from streams.pauses import Pause
+from streams.events.event import Event
 from streams.pipeline import Pipeline
-from streams.queries import Queries, shown, shown_facts, shown_letter, shown_meta
-from streams.status import EntryState
 from streams.whatsapp.content import Text
 from streams.whatsapp.messages import Messages
 from streams.whatsapp.settings import WhatsAppSettings

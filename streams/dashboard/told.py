@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from streams.broker.shards import Away
+from streams.admin.limits import LimitInfo
+from streams.admin.ordered_keys import OrderedKey
+from streams.admin.outcomes import ReplayView
+from streams.admin.overview import StreamView
+from streams.admin.pauses import Pause
+from streams.admin.queries import WorkerView
+from streams.admin.searching import Match
+from streams.admin.why import Reasons
+from streams.broker.server.shards import Away
 from streams.dashboard.answers import Schema, described_as, listed, named, record, schema_of
 from streams.doctor import Finding
-from streams.limits import LimitInfo
-from streams.ordered_keys import OrderedKey
-from streams.outcomes import ReplayView
-from streams.overview import StreamView
-from streams.pauses import Pause
-from streams.queries import WorkerView
-from streams.receipt import Receipt
-from streams.searching import Match
+from streams.events.receipt import Receipt
 from streams.whatsapp.status import MessageRecord
-from streams.why import Reasons
 
 
 class Told(NamedTuple):

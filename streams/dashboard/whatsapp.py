@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from streams.common.masking import masked
 from streams.errors import EventError, NotFound
-from streams.masking import masked
 from streams.pipeline import Pipeline
 from streams.whatsapp.analytics import Analytics, Figures
 from streams.whatsapp.connections import Connections

@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from streams.admin.pauses import Pauses
+from streams.admin.status import Status
+from streams.admin.why import Why
 from streams.broker import Broker
-from streams.broker.access import Accessing
-from streams.broker.connection import EMBEDDED
-from streams.broker.diagnose import Denied, Diagnosing
-from streams.broker.figures import FigureStore
-from streams.broker.shards import Away, away_index, each
-from streams.broker.watermarks import Marking
+from streams.broker.admin.access import Accessing
+from streams.broker.admin.diagnose import Denied, Diagnosing
+from streams.broker.admin.figures import FigureStore
+from streams.broker.admin.watermarks import Marking
+from streams.broker.server.connection import EMBEDDED
+from streams.broker.server.shards import Away, away_index, each
 from streams.doctor import servers
 from streams.doctor.agreement import judge_agreement
 from streams.doctor.finding import ORDER, SERVER_CODES, STREAM_CODES, Bounds, Finding, Severity
@@ -22,12 +25,9 @@ from streams.doctor.leftovers import judge_losses
 from streams.doctor.running import judge_runs
 from streams.doctor.stream import judge_stream
 from streams.errors import AccessDenied, BrokerUnavailable, NotFound, WrongKeyType
-from streams.pauses import Pauses
-from streams.status import Status
-from streams.why import Why
 
 if TYPE_CHECKING:
-    from streams.broker.link import Link
+    from streams.broker.server.link import Link
 
 __all__ = ["ORDER", "Bounds", "Doctor", "Finding", "Severity"]
 

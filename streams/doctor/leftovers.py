@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from streams.broker.diagnose import StreamFacts
-from streams.broker.strays import Strays, Unreadable
-from streams.broker.watermarks import Losses, told
-from streams.counts import counted
+from streams.broker.admin.diagnose import StreamFacts
+from streams.broker.admin.strays import Strays, Unreadable
+from streams.broker.admin.watermarks import Losses, told
+from streams.common.masking import masked
 from streams.doctor.finding import Bounds, Finding
-from streams.masking import masked
+from streams.quantities import counted
 
 _PER_ENTRY = 100
 """Bytes that the server keeps for an entry beside its content, roughly; also for each group that has it pending."""

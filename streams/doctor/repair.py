@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from streams.admin.status import Status
 from streams.broker import Broker
-from streams.broker.inspect import Inspecting
-from streams.broker.shards import Away, each
-from streams.broker.strays import SILENCE, Straying, Strays
-from streams.broker.watermarks import Marking
+from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.strays import SILENCE, Straying, Strays
+from streams.broker.admin.watermarks import Marking
+from streams.broker.server.shards import Away, each
 from streams.errors import AccessDenied
-from streams.status import Status
 
 __all__ = ["Repair", "Strays"]
 

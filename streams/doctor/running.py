@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from streams.counts import counted
 from streams.doctor.finding import Bounds, Finding
+from streams.quantities import counted
 
 _ALIVE = 60.0
 """Seconds since a worker wrote down what it runs, up to which that counts: it does so every ten."""

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from streams.broker.access import Access
-from streams.broker.diagnose import Denied
-from streams.broker.shards import Away
-from streams.counts import counted
+from streams.broker.admin.access import Access
+from streams.broker.admin.diagnose import Denied
+from streams.broker.server.shards import Away
 from streams.doctor.finding import Bounds, Finding
+from streams.quantities import counted
 
 WHERE = "server"
 _OLDEST = {"redis": (6, 2, 0), "valkey": (8, 0, 0)}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
+from streams.admin.operating import Operating
 from streams.doctor import Doctor
 from streams.doctor.finding import Finding
-from streams.operating import Operating
 
 _FRESH = 10.0
 """Seconds for which findings are shown again."""

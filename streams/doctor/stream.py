@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from shlex import quote
 
-from streams.broker.diagnose import HOUR, LETTERS, DeadFacts, GroupFacts, StreamFacts
-from streams.counts import counted
+from streams.admin.pauses import Pause
+from streams.broker.admin.diagnose import HOUR, LETTERS, DeadFacts, GroupFacts, StreamFacts
+from streams.broker.keys import RECLAIMER_SUFFIX
+from streams.common.masking import masked
 from streams.doctor.finding import Bounds, Finding, Severity
 from streams.doctor.leftovers import judge_strays, judge_weights
-from streams.keys import RECLAIMER_SUFFIX
-from streams.masking import masked
-from streams.pauses import Pause
+from streams.quantities import counted
 
 
 def _resuming(stream: str, pause: Pause) -> str:

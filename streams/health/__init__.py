@@ -1,8 +1,8 @@
 """Health of a worker: alive (worth keeping) and ready (can take events), over HTTP and from the command line.
 
 Alive never depends on the server: an outage must not restart every worker. Ready always does: a worker that cannot
-read is not ready. ``streams.vitals`` is what a worker says about itself, ``judging`` the verdict, ``listening`` the
-HTTP server, ``views`` and ``family`` what it serves, ``asking`` the other side.
+read is not ready. ``streams.consuming.vitals`` is what a worker says about itself, ``judging`` the verdict, and
+``listening`` the HTTP server; ``views`` and ``family`` are what it serves, and ``asking`` is the other side.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Callable
 
 from streams.address import Address
 from streams.broker import Broker
+from streams.consuming.vitals import Vitals
 from streams.health.asking import Answer, ask
 from streams.health.family import Family
 from streams.health.judging import LOOP_BOUND, READ_BOUND, Check, Report
 from streams.health.listening import LIVE, READY, HealthServer, View
 from streams.health.views import REACH_BOUND, Pulse, WorkerView
-from streams.vitals import Vitals
 
 __all__ = [
     "LIVE",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Self
 
 from streams.address import Address
-from streams.counts import counted
 from streams.health.asking import Answer, ask, read_metrics
 from streams.health.exposition import merged
 from streams.health.judging import Check, Report
 from streams.health.listening import LIVE, READY, HealthServer
+from streams.quantities import counted
 
 _PATIENCE = 0.9
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from streams.masking import masked
-from streams.vitals import ConsumerVitals, Vitals
+from streams.common.masking import masked
+from streams.consuming.vitals import ConsumerVitals, Vitals
 
 LOOP_BOUND = 5.0
 """Seconds that the event loop may be blocked."""

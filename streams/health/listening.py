@@ -19,9 +19,9 @@ from urllib.parse import parse_qs
 import orjson
 
 from streams.address import Address
+from streams.common.log_facts import logger_of
 from streams.errors import AddressTaken
 from streams.health.judging import Report
-from streams.log_facts import logger_of
 
 logger = logger_of("health")
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from streams.broker import Broker
-from streams.broker.probe import Probing
+from streams.broker.admin.probe import Probing
+from streams.consuming.vitals import Vitals
 from streams.errors import BrokerError, BrokerUnavailable
 from streams.health.judging import Probed, Report, judge_live, judge_ready
-from streams.vitals import Vitals
 
 REACH_BOUND = 0.8
 """Seconds within which the server has to answer: an orchestrator's probe usually waits for one second."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from streams.current import current_event
 from streams.errors import Skip
+from streams.events.current import current_event
 from streams.middleware.base import Attempt, Middleware, Place
 from streams.middleware.chain import Chain
 from streams.middleware.context import Context

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.broker import Broker
-from streams.event import Event
+from streams.events.event import Event
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import time
 
-from streams.arguments import checked_seconds
-from streams.broker.holding import CLOSES, IS_OPEN, OPENED, Breaking
+from streams.broker.entries.holding import CLOSES, IS_OPEN, OPENED, Breaking
+from streams.common.arguments import checked_seconds
+from streams.common.log_facts import logger_of
 from streams.errors import BrokerError, ConfigurationError, HandlerSignal, Snooze, Unavailable
-from streams.event import Event
-from streams.keys import member, scope
-from streams.lanes import lane_key
-from streams.limit import ATTRIBUTES
-from streams.log_facts import logger_of
+from streams.events.event import Event
+from streams.events.names import member, scope
 from streams.middleware.base import Attempt, Middleware, Place
-from streams.spans import Seconds
+from streams.policy.limit import ATTRIBUTES
+from streams.policy.ordering import lane_key
+from streams.quantities import Seconds
 
 logger = logger_of("middleware")
 _MOST_KEYS = 100_000

@@ -9,11 +9,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Any
 
-from streams.arguments import checked_items, checked_mapping, checked_seconds
+from streams.common.arguments import checked_items, checked_mapping, checked_seconds
+from streams.common.log_facts import logger_of
 from streams.errors import ConfigurationError, HandlerSignal, Skip
-from streams.event import Event
-from streams.handlers import ThreadCall
-from streams.log_facts import logger_of
+from streams.events.event import Event
+from streams.handlers.routes import ThreadCall
 from streams.logs import failure_facts, say_what_ends
 from streams.middleware.base import Attempt, Middleware, Place
 

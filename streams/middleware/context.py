@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.current import handling
+from streams.events.current import handling
 from streams.middleware.base import Attempt, Middleware
 
 

@@ -8,15 +8,15 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from streams.arguments import checked_seconds
 from streams.broker import Backoff
-from streams.broker.claims import HANDLED, HELD, NO_MEMORY, Claim, Claiming
-from streams.broker.outages import OUTAGE
+from streams.broker.entries.claims import HANDLED, HELD, NO_MEMORY, Claim, Claiming
+from streams.broker.server.outages import OUTAGE
+from streams.common.arguments import checked_seconds
+from streams.common.log_facts import logger_of
 from streams.errors import BrokerError, Skip, Snooze
-from streams.keys import member
-from streams.log_facts import logger_of
+from streams.events.names import member
 from streams.middleware.base import Attempt, Middleware, Place
-from streams.spans import Seconds
+from streams.quantities import Seconds
 
 logger = logger_of("middleware")
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
+from streams.handlers.threads import at_thread_end
 from streams.middleware.base import Attempt, Middleware
-from streams.threads import at_thread_end
 
 _UNASKED_SECONDS = 1.0
 """How old the last look at a thread's connections may be; looking costs one round trip to each database."""

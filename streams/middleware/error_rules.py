@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from streams.arguments import checked_items, checked_mapping, checked_seconds
+from streams.common.arguments import checked_items, checked_mapping, checked_seconds
 from streams.errors import ConfigurationError, HandlerSignal, Reject, Snooze
 from streams.middleware.base import Attempt, Middleware
-from streams.spans import Seconds
+from streams.quantities import Seconds
 
 _Rule = tuple[Literal["retry", "reject", "snooze", "retry_after"], float]
 Errors = Iterable[type[BaseException]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streams.arguments import checked_mapping, checked_seconds
+from streams.common.arguments import checked_mapping, checked_seconds
 from streams.errors import ConfigurationError
 from streams.middleware.base import Middleware
-from streams.spans import Seconds
+from streams.quantities import Seconds
 
 
 class Timeout(Middleware):

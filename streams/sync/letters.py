@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from streams import dead_letters as asynchronous
-from streams.dead_letter import DeadLetter, Filter
-from streams.dead_letters import LetterPage, Replay
-from streams.keys import checked_name
+from streams.admin import dead_letters as asynchronous
+from streams.admin.dead_letter import DeadLetter, Filter
+from streams.admin.dead_letters import LetterPage, Replay
+from streams.events.names import checked_name
 from streams.pipeline import Pipeline
 from streams.sync.portal import Portal
 

@@ -8,24 +8,24 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from streams import pipeline as asynchronous
-from streams.blocks import Blocking
-from streams.declaration import Retention
-from streams.event import EventAttributes
-from streams.handlers import HandlerFunction
-from streams.hints import PIPELINE, missing
+from streams.admin.status import EntryState
+from streams.admin.why import Reasons
+from streams.common.blocks import Blocking
+from streams.common.hints import PIPELINE, missing
+from streams.events.event import EventAttributes
+from streams.events.receipt import Receipt
+from streams.handlers.plans import GroupPlan
+from streams.handlers.registry import HandlerOptions
+from streams.handlers.routes import HandlerFunction
 from streams.middleware.base import Middleware
-from streams.partitions import Partitions
-from streams.plans import GroupPlan
-from streams.receipt import Receipt
-from streams.registry import HandlerOptions
+from streams.policy.declaration import Retention
+from streams.policy.partitions import Partitions
+from streams.quantities import Seconds
 from streams.settings import Settings
-from streams.spans import Seconds
-from streams.status import EntryState
 from streams.sync.letters import DeadLetters
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
 from streams.sync.views import Cancellations, Groups, Limits, OrderedKeys, Pauses, Status, Tracking
-from streams.why import Reasons
 
 F = TypeVar("F", bound=Callable[..., Any])
 H = TypeVar("H", bound=HandlerFunction)
@@ -208,7 +208,7 @@ class Pipeline(Blocking):
         return Cancellations(self._portal, stream, by=by, partition=partition)
 
     def tracking(self, stream: str, ranks: Mapping[str, int], retention: Seconds) -> Tracking:
-        """Follow single events of a stream through states of one's own; see ``streams.tracking.Tracking``."""
+        """Follow single events of a stream through states of one's own; see ``streams.admin.tracking.Tracking``."""
         return Tracking(self._portal, stream, ranks, retention)
 
     def status(self) -> Status:

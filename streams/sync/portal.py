@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from functools import partial
 from typing import Generic, TypeVar
 
-from streams import native
+from streams.common import native
+from streams.common.forking import at_fork
 from streams.errors import BrokerUnavailable, ConfigurationError, StreamsError
-from streams.forking import at_fork
 from streams.pipeline import Pipeline
 
 R = TypeVar("R")

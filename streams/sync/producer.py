@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any, Unpack
 
 from streams import pipeline as asynchronous
-from streams.batching import check_events
 from streams.errors import ConfigurationError, PublishUnknown, StreamFull, StreamsError
-from streams.event import EventAttributes
-from streams.keys import checked_name
-from streams.receipt import BatchOutcome, Receipt
-from streams.sharing import BATCH_EVENTS
+from streams.events.event import EventAttributes
+from streams.events.names import checked_name
+from streams.events.receipt import BatchOutcome, Receipt
+from streams.publishing.batcher import BATCH_EVENTS
+from streams.publishing.source import check_events
 from streams.sync.portal import Portal
 
 _AT_ONCE = 8 * BATCH_EVENTS

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Unpack
 
-from streams import cancellations as asynchronous_cancellations
-from streams import groups as asynchronous_groups
-from streams import limits as asynchronous_limits
-from streams import ordered_keys as asynchronous_ordered_keys
-from streams import pauses as asynchronous_pauses
-from streams import tracking as asynchronous_tracking
-from streams.cancellations import Cancellation
-from streams.groups import Drop, GroupList
-from streams.keys import checked_name
-from streams.limits import KeyList, LimitList
-from streams.ordered_keys import OrderedKeyList
-from streams.pauses import PausedAttribute, PauseList, Pausing, Resumption
+from streams.admin import cancellations as asynchronous_cancellations
+from streams.admin import groups as asynchronous_groups
+from streams.admin import limits as asynchronous_limits
+from streams.admin import ordered_keys as asynchronous_ordered_keys
+from streams.admin import pauses as asynchronous_pauses
+from streams.admin import tracking as asynchronous_tracking
+from streams.admin.cancellations import Cancellation
+from streams.admin.groups import Drop, GroupList
+from streams.admin.limits import KeyList, LimitList
+from streams.admin.ordered_keys import OrderedKeyList
+from streams.admin.pauses import PausedAttribute, PauseList, Pausing, Resumption
+from streams.admin.status import EntryState, StreamRow, Survey
+from streams.admin.tracking import Count, Noted, Tracked
+from streams.events.names import checked_name
 from streams.pipeline import Pipeline
-from streams.spans import Seconds
-from streams.status import EntryState, StreamRow, Survey
+from streams.quantities import Seconds
 from streams.sync.portal import Portal
-from streams.tracking import Count, Noted, Tracked
 
 R = TypeVar("R")
 
@@ -202,7 +202,7 @@ class Cancellations:
 
 
 class Tracking:
-    """Follows events of one stream; see ``streams.tracking.Tracking``.
+    """Follows events of one stream; see ``streams.admin.tracking.Tracking``.
 
     Args:
         portal: into the pipeline.
@@ -225,7 +225,7 @@ class Tracking:
         counts: Sequence[Count] = (),
         anew: bool = False,
     ) -> Noted:
-        """Write down that an event reached a state; see ``streams.tracking.Tracking.note``."""
+        """Write down that an event reached a state; see ``streams.admin.tracking.Tracking.note``."""
         return self._call(lambda notes: notes.note(id, state, facts, fields=fields, counts=counts, anew=anew))
 
     def get(self, id: str) -> Tracked | None:

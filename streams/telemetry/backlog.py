@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from streams.admin.status import GroupRow, Status, StreamRow
 from streams.broker import Broker
-from streams.broker.shards import each
+from streams.broker.server.shards import each
 from streams.errors import BrokerError, NotFound
-from streams.status import GroupRow, Status, StreamRow
 from streams.telemetry import names
 
 _FRESH = 5.0

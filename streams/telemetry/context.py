@@ -11,8 +11,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from streams.attributes import RULES
-from streams.broker.fetch import Delivery
+from streams.broker.entries.fetch import Delivery
+from streams.events.attributes import RULES
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _CARRIED = re.compile(rb'"(traceparent|tracestate)":"([^"\\]{1,512})"')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.broker.observing import Observer
+from streams.broker.entries.observing import Observer
 from streams.errors import ConfigurationError
 from streams.middleware.base import Middleware, Place
 from streams.pipeline import Pipeline

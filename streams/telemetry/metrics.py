@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import metrics
 from opentelemetry.metrics import MeterProvider
 
-from streams.broker.observing import Desk, Observer, Settled
+from streams.broker.entries.observing import Desk, Observer, Settled
 from streams.errors import HandlerSignal
 from streams.middleware.base import Attempt, Middleware
 from streams.telemetry import names
@@ -17,8 +17,8 @@ from streams.telemetry.sending import MeasuredSending
 from streams.version import __version__
 
 if TYPE_CHECKING:
-    from streams.broker.dead_letters import StoredLetter
-    from streams.broker.fetch import Delivery
+    from streams.broker.admin.dead_letters import StoredLetter
+    from streams.broker.entries.fetch import Delivery
 
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
@@ -55,7 +55,7 @@ class Metrics(Middleware, Observer):
             explicit_bucket_boundaries_advisory=_BATCHES,
         )  # fmt: skip
         self._delay = meter.create_histogram(
-            "streams.limit.delay", "s", "For how long limits put events off.",
+            "streams.policy.limit.delay", "s", "For how long limits put events off.",
             explicit_bucket_boundaries_advisory=(*names.BUCKETS, 30.0, 60.0, 300.0, 3600.0),
         )  # fmt: skip
 

@@ -10,8 +10,8 @@ from opentelemetry import trace
 from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from streams.broker.observing import Sending
-from streams.receipt import Receipt
+from streams.broker.entries.observing import Sending
+from streams.events.receipt import Receipt
 from streams.telemetry import names
 from streams.telemetry.context import injected
 

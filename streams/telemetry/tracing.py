@@ -11,20 +11,20 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 
-from streams.broker.observing import Desk, Observer, Settled
+from streams.broker.entries.observing import Desk, Observer, Settled
+from streams.common.masking import masked
 from streams.errors import HandlerSignal
-from streams.keys import member
-from streams.masking import masked
+from streams.events.names import member
 from streams.middleware.base import Attempt, Middleware
-from streams.retry import AttemptRecord
+from streams.policy.retry import AttemptRecord
 from streams.telemetry import names
 from streams.telemetry.context import carried, extracted, link
 from streams.telemetry.sending import TracedSending
 from streams.version import __version__
 
 if TYPE_CHECKING:
-    from streams.broker.dead_letters import StoredLetter
-    from streams.broker.fetch import Delivery
+    from streams.broker.admin.dead_letters import StoredLetter
+    from streams.broker.entries.fetch import Delivery
 
 _MOST_LINKS = 100
 _OPERATIONS = {"retried": "retry", "snoozed": "snooze", "limited": "delay", "released": "release", "stalled": "retry"}
@@ -163,7 +163,7 @@ def _stored_id(fields: Sequence[bytes]) -> str:
 
 
 def _origin(fields: Sequence[bytes]) -> Context:
-    from streams.broker.fetch import Delivery
+    from streams.broker.entries.fetch import Delivery
 
     return carried(Delivery(0, "0-0", fields))
 

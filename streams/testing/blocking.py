@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 from streams import sync
-from streams.arguments import checked_kind
-from streams.blocks import Blocking
-from streams.dead_letter import DeadLetter
-from streams.event import Event
-from streams.spans import Seconds
+from streams.admin.dead_letter import DeadLetter
+from streams.common.arguments import checked_kind
+from streams.common.blocks import Blocking
+from streams.events.event import Event
+from streams.quantities import Seconds
 from streams.testing.harness import Harness, Left
 from streams.testing.recording import Failure
 

@@ -11,22 +11,21 @@ import time
 from collections.abc import Collection
 from typing import Any, NamedTuple, Self
 
-from streams.arguments import checked_kind, checked_seconds
-from streams.blocks import Awaited
-from streams.broker.testing import Rehearsing, Work
+from streams.admin.dead_letter import DeadLetter
+from streams.common.arguments import checked_kind, checked_seconds
+from streams.common.blocks import Awaited
 from streams.consumer import Consumer
-from streams.counts import counted
-from streams.dead_letter import DeadLetter
 from streams.errors import ConfigurationError, GroupMissing, HandlerSignal, NotFound, Unfinished
-from streams.event import Event
-from streams.handlers import Router
-from streams.partitions import base_of
+from streams.events.event import Event
+from streams.handlers.routes import Router
 from streams.pipeline import Pipeline
-from streams.plans import every_partition
-from streams.service import Service, end_handlers
-from streams.spans import Seconds
+from streams.policy.partitions import base_of
+from streams.quantities import Seconds, counted
 from streams.testing.recording import Failure, Record, Recorder
 from streams.testing.server import server_url
+from streams.testing.time_travel import Rehearsing, Work
+from streams.worker.options import every_partition
+from streams.worker.service import Service, end_handlers
 
 _LOOK = 0.003
 """Seconds between looks whether the pipeline is quiet."""

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from streams.broker.observing import Observer
-from streams.broker.publish import Prepared
-from streams.codec import decode
-from streams.event import Event
+from streams.broker.entries.observing import Observer
+from streams.broker.entries.publish import Prepared
+from streams.events.codec import decode
+from streams.events.event import Event
 from streams.middleware import Attempt, Middleware
-from streams.partitions import base_of
+from streams.policy.partitions import base_of
 
 
 class Failure(NamedTuple):

@@ -6,10 +6,10 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from streams.broker.embedding import embedded_server
+from streams.broker.server.embedding import embedded_server
 
 if TYPE_CHECKING:
-    from streams.broker.embedded import EmbeddedServer
+    from streams.broker.server.embedded import EmbeddedServer
 
 _lock = threading.Lock()
 _servers: dict[int, EmbeddedServer] = {}

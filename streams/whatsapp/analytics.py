@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
+from streams.admin.tracking import Count
 from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
-from streams.tracking import Count
 from streams.whatsapp.settings import DAY
 from streams.whatsapp.status import RANKS, STREAM, MessageStatus
 

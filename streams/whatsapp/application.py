@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from streams import sync
+from streams.common.log_facts import logger_of
 from streams.errors import BrokerUnavailable, ConfigurationError
-from streams.log_facts import logger_of
 from streams.settings import Settings, gather, in_production
 from streams.whatsapp.closing import Closing
 from streams.whatsapp.instances import Instances, Providers

@@ -6,9 +6,9 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from streams.broker.dedup import DedupIds
+from streams.broker.admin.dedup import DedupIds
 from streams.errors import InvalidMessage
-from streams.event import random_hex
+from streams.events.event import random_hex
 from streams.pipeline import Pipeline
 from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.content import Content

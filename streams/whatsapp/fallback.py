@@ -6,8 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+from streams.common.log_facts import logger_of
 from streams.errors import BrokerError, StreamsError
-from streams.log_facts import logger_of
 from streams.whatsapp.application import Application, fallback_folder, fallback_url
 from streams.whatsapp.relay import Relay
 

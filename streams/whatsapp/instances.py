@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from streams.common.log_facts import logger_of
 from streams.errors import BrokerError, ConfigurationError
-from streams.log_facts import logger_of
 from streams.pipeline import Pipeline
 from streams.whatsapp.providers import CloudProvider, EvolutionProvider, Instance, Provider, SandboxProvider
 from streams.whatsapp.registry import Registry, Row, check_row

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from streams.admin.tracking import Tracked, Tracking
 from streams.pipeline import Pipeline
-from streams.tracking import Tracked, Tracking
 from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import MessageStatus, tracking

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
+from streams.admin.tracking import Tracking
+from streams.common.log_facts import logger_of
 from streams.errors import InvalidMessage, NotFound
-from streams.event import random_hex
-from streams.log_facts import logger_of
+from streams.events.event import random_hex
 from streams.pipeline import Pipeline
-from streams.spans import Seconds, When
-from streams.tracking import Tracking
+from streams.quantities import Seconds, When
 from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.content import Content
 from streams.whatsapp.message import Message

@@ -7,9 +7,9 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from streams.erasure import Erased, Erasure
+from streams.admin.erasure import Erased, Erasure
+from streams.common.log_facts import logger_of
 from streams.errors import StreamsError
-from streams.log_facts import logger_of
 from streams.middleware import Middleware, Place
 from streams.pipeline import Pipeline
 from streams.whatsapp.recipient import Recipient

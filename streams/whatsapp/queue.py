@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, Unpack
 
+from streams.common.log_facts import logger_of
 from streams.errors import BrokerUnavailable, InvalidMessage, PublishUnknown, StreamsError
-from streams.log_facts import logger_of
 from streams.whatsapp.application import Application, with_fallback
 from streams.whatsapp.content import Content, Text
 from streams.whatsapp.direct import Direct, Remembered, Sending, new_ident

@@ -12,18 +12,18 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from streams.broker.cancel import Cancelling
-from streams.broker.dedup import DedupIds
-from streams.broker.erase import ErasingStore
-from streams.broker.inspect import Inspecting
-from streams.codec import decode
+from streams.admin.tracking import Tracked, Tracking
+from streams.broker.admin.cancel import Cancelling
+from streams.broker.admin.dedup import DedupIds
+from streams.broker.admin.erase import ErasingStore
+from streams.broker.admin.inspect import Inspecting
+from streams.common.log_facts import logger_of
 from streams.errors import BrokerError, NotFound, PublishError, Snooze
-from streams.event import META_NAMES, Event
-from streams.keys import parse_member
-from streams.log_facts import logger_of
+from streams.events.codec import decode
+from streams.events.event import META_NAMES, Event
+from streams.events.names import parse_member
 from streams.pipeline import Pipeline
 from streams.settings import Settings
-from streams.tracking import Tracked, Tracking
 from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.sender import DECIDE, SEND
 from streams.whatsapp.settings import WhatsAppSettings

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from streams.common.log_facts import logger_of
 from streams.errors import InvalidMessage, Reject, StreamsError, Throttle, Unavailable
-from streams.event import Event
-from streams.limit import Limit
-from streams.log_facts import logger_of
+from streams.events.event import Event
 from streams.middleware import Breaker
 from streams.pipeline import Pipeline
-from streams.retry import Retry
+from streams.policy.limit import Limit
+from streams.policy.retry import Retry
 from streams.whatsapp.connections import Connections
 from streams.whatsapp.instances import Instances, Providers
 from streams.whatsapp.journal import Journal, Tell

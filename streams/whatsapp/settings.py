@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from streams.errors import ConfigurationError
-from streams.limit import Rate
+from streams.policy.limit import Rate
 from streams.settings import gather
 from streams.whatsapp.providers.cloud import VERSION
 from streams.whatsapp.vault import vault_of

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from streams.admin.tracking import Tracked, Tracking
 from streams.pipeline import Pipeline
-from streams.tracking import Tracked, Tracking
 
 STREAM = "whatsapp"
 GROUP = "sender"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import streams
-from streams.broker.scripts import Script
+from streams.broker.server.scripts import Script
 from tests.architecture.lua_contract import check_all, check_python, check_script
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,6 @@
 
 import pytest
 
-from streams.broker.scripts import Script
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.run import ROOT, applied
 from tests.servers import BINARIES, Server
@@ -18,13 +17,12 @@ def server():
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_applies_to_one_place_and_leaves_valid_source(mutant, server):
-    text = applied(mutant, ROOT)
-    if mutant.file.endswith(".py"):
-        compile(text, mutant.file, "exec")
+    path, text = applied(mutant, ROOT)
+    if path.suffix == ".py":
+        compile(text, path, "exec")
     else:
-        whole = text if mutant.file.endswith(".inc.lua") else Script(mutant.file.rpartition("/")[2][:-4]).text
         with server.client() as client:
-            assert client.script_load(whole if mutant.file.endswith(".inc.lua") else text)
+            assert client.script_load(text)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

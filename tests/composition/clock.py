@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from streams.broker import scripts, waits
-from streams.broker.connection import Broker
-from streams.broker.testing import Rehearsing
-from streams.keys import PARKED, WAITING
+from streams.broker.admin import waits
+from streams.broker.keys import PARKED, WAITING
+from streams.broker.server import scripts
+from streams.broker.server.connection import Broker
+from streams.testing.time_travel import Rehearsing
 
 _TIME = """
 local function time_of_the_run()

@@ -8,7 +8,7 @@ from typing import Any
 
 from streams import Levels, Limit, Pipeline, Retry
 from streams.middleware import Breaker, Dedupe
-from streams.partitions import ONE, Partitions, partition_name
+from streams.policy.partitions import ONE, Partitions, partition_name
 from streams.settings import Settings
 
 STREAM = "s"

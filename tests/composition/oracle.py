@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streams.admission import Admission, Kind
+from streams.admin.reason import Reason
+from streams.admin.why import MOST, Wanted, Why
+from streams.broker.keys import RECLAIMER_SUFFIX
 from streams.consumer import Consumer
-from streams.keys import RECLAIMER_SUFFIX, parse_member
-from streams.reason import Reason
-from streams.retry import AttemptRecord
-from streams.why import MOST, Wanted, Why
+from streams.events.names import parse_member
+from streams.policy.admission import Admission, Kind
+from streams.policy.retry import AttemptRecord
 from tests.composition.books import Books
 from tests.composition.workers import Worker
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any, Self
 
 from streams import Levels, Pipeline
-from streams.broker.testing import Rehearsing
-from streams.erasure import Erasure
+from streams.admin.erasure import Erasure
+from streams.admin.ordered_keys import OrderedKey
+from streams.admin.reason import Reason
 from streams.errors import NotCancelled, NotFound, StreamsError
-from streams.event import Event
-from streams.ordered_keys import OrderedKey
-from streams.partitions import partition_of
-from streams.reason import Reason
+from streams.events.event import Event
+from streams.policy.partitions import partition_of
 from streams.settings import Settings
+from streams.testing.time_travel import Rehearsing
 from tests.composition import clock as clocks
 from tests.composition.books import Books, Fact, Where
 from tests.composition.clock import Clock

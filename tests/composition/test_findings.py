@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from streams import Limit
-from streams.erasure import Erasure
-from streams.why import Wanted, Why
+from streams.admin.erasure import Erasure
+from streams.admin.why import Wanted, Why
 from tests.composition import clock, workers
 from tests.composition.declared import STREAM, Declared, Group
 from tests.composition.run import Run

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from streams.why import Wanted, Why
+from streams.admin.why import Wanted, Why
 from tests.composition import clock, workers
 from tests.composition.declared import STREAM
 from tests.composition.test_findings import SLOTS, Stage, accept

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from streams.admin.reason import Reason
+from streams.admin.why import Wanted, Why
 from streams.doctor import Doctor
-from streams.reason import Reason
-from streams.why import Wanted, Why
 from tests.composition.declared import STREAM
 from tests.composition.run import Run
 from tests.composition.test_findings import SLOTS, Stage, accept, left
@@ -122,6 +122,6 @@ async def test_what_starts_within_one_look_is_no_defect(stage: Stage, monkeypatc
             assert seconds == 1.0
             await run.workers[0].look()
 
-        monkeypatch.setattr("streams.why.sleep", look)
+        monkeypatch.setattr("streams.admin.why.sleep", look)
         (reason,) = (await Why(run.ops.broker, STREAM).ask(Wanted("e1"))).reasons
         assert reason.state in ("done", "unknown")

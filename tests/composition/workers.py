@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from streams.broker.connection import Broker
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.lanes import FetchingByKey
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.ordering import FetchingByKey
+from streams.broker.server.connection import Broker
 from streams.consumer import Consumer
-from streams.crew import Crew
 from streams.errors import BrokerError, BrokerUnavailable, GroupMissing
-from streams.plans import every_partition, service_options
+from streams.worker.options import every_partition, service_options
+from streams.worker.roles import Crew
 from tests.composition.books import Books, Where
 from tests.composition.clock import Clock
 from tests.composition.declared import STREAM, Declared

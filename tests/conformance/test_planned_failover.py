@@ -15,7 +15,7 @@ import pytest
 
 from streams import Broker, BrokerUnavailable, Producer, PublishUnknown
 from streams import sync as blocking
-from streams.broker import following
+from streams.broker.server import following
 from tests.conformance.conftest import OURS
 from tests.conformance.test_failover import promoted
 from tests.conftest import eventually

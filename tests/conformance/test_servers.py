@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from streams import Broker, BrokerUnavailable, ConfigurationError, Producer
-from streams.broker.slots import key_of
-from streams.broker.url import ServerURL
+from streams.broker.server.slots import key_of
+from streams.broker.server.url import ServerURL
 from streams.doctor import Doctor
 from streams.errors import AccessDenied, WrongServer
 from tests.conformance.conftest import OURS

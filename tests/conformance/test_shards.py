@@ -16,14 +16,14 @@ from unittest.mock import patch
 import pytest
 
 from streams import BrokerUnavailable, Event, Pipeline, PublishUnknown, Reject, Settings
+from streams.admin.queries import Queries
+from streams.admin.searching import Search
 from streams.cli.app import app
 from streams.cli.exit_codes import exit_code
 from streams.doctor import Doctor
 from streams.errors import PartlyAway, PartlyPublished, StreamsError
-from streams.partitions import partition_name, partition_of
-from streams.queries import Queries
-from streams.receipt import BatchOutcome
-from streams.searching import Search
+from streams.events.receipt import BatchOutcome
+from streams.policy.partitions import partition_name, partition_of
 from tests.conformance.conftest import OURS
 from tests.conftest import eventually
 from tests.servers import Server

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 import httpx
 
 from streams import Event, Pipeline, Retry, Settings
-from streams.broker.figures import FigureStore
+from streams.broker.admin.figures import FigureStore
 from streams.dashboard import Accounts, Dashboard, DashboardOptions, Proxy, Role, hash_password
 from streams.dashboard.accounts import Account
 from tests.conftest import eventually

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streams import Pipeline, Settings
-from streams.attributes import RULES, sentence
+from streams.admin.status import EntryState
 from streams.cli.app import app
 from streams.cli.lines import LineRefused, Parser
 from streams.dashboard import Role, Token, Tokens
@@ -20,8 +20,8 @@ from streams.dashboard.tasks import entry_plain
 from streams.dashboard.tokens import hashed
 from streams.dashboard.told import TAGS, TOLD
 from streams.errors import ConfigurationError, StreamsError
-from streams.event import EventAttributes
-from streams.status import EntryState
+from streams.events.attributes import RULES, sentence
+from streams.events.event import EventAttributes
 from tests.conftest import eventually
 from tests.dashboard import conftest
 from tests.dashboard.board import trouble

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from streams import Event, Pipeline, Retry, Settings
-from streams.masking import masked
-from streams.queries import ident, shown, shown_facts
+from streams.admin.queries import ident, shown, shown_facts
+from streams.common.masking import masked
 from tests.conftest import eventually
 from tests.dashboard.board import board, do, token_in
 from tests.servers import clean_environment

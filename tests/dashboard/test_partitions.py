@@ -16,7 +16,7 @@ from tests.servers import Server
 
 @pytest.fixture
 async def spread(server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Spread:
-    monkeypatch.setattr("streams.balance.BEAT", 0.1)
+    monkeypatch.setattr("streams.worker.assignment.BEAT", 0.1)
     made = Spread(Settings(url=server.url, namespace=namespace, lease=2.0))
     await made.fill()
     return made

@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from streams.broker.binaries import find_servers
+from streams.broker.server.binaries import find_servers
 from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.mutants.places import find
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE = 240
@@ -34,17 +35,16 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def applied(mutant: Mutant, root: Path) -> str:
-    """The source with the bug in it.
+def applied(mutant: Mutant, root: Path) -> tuple[Path, str]:
+    """The file below ``root`` that has the bug, and its text with the bug in it.
 
     Raises:
-        ValueError: the text to replace does not occur exactly once.
+        ValueError: no place, or more than one, has the name and the text of the mutant.
     """
-    text = (root / "streams" / mutant.file).read_text("utf-8")
-    found = text.count(mutant.old)
-    if found != 1:
-        raise ValueError(f"mutant {mutant.name}: its text occurs {found} times in streams/{mutant.file}, not once")
-    return text.replace(mutant.old, mutant.new)
+    place = find(mutant, root)
+    text = place.path.read_text("utf-8")
+    bent = text[place.start : place.end].replace(mutant.old, mutant.new)
+    return place.path, text[: place.start] + bent + text[place.end :]
 
 
 def judge(mutant: Mutant) -> Verdict:
@@ -55,7 +55,8 @@ def judge(mutant: Mutant) -> Verdict:
         for name in ("streams", "tests", "examples", "docs"):
             shutil.copytree(ROOT / name, copy / name)  # With the compiled modules: they are most of a start.
         shutil.copy(ROOT / "pyproject.toml", copy)
-        (copy / "streams" / mutant.file).write_text(applied(mutant, ROOT), "utf-8")
+        path, text = applied(mutant, ROOT)
+        (copy / path.relative_to(ROOT)).write_text(text, "utf-8")
         command = (sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider")
         environment = os.environ | {"PYTHONPATH": folder, "STREAMS_TEST_SERVERS": find_servers()[0]}
         environment["STREAMS_TEST_REPEATS"] = "0"
@@ -87,7 +88,7 @@ def main(names: list[str]) -> int:
                 survivors.append(verdict.mutant)
     print(f"\n{len(wanted) - len(survivors)} of {len(wanted)} mutants killed in {time.monotonic() - began:.0f} s")
     for mutant in survivors:
-        print(f"survived: {mutant.name} (streams/{mutant.file}): {mutant.harm}")
+        print(f"survived: {mutant.name} ({mutant.place}): {mutant.harm}")
     return 1 if survivors else 0
 
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from streams import ConfigurationError, Pipeline
 from streams.cli import celery_words, main
 from streams.cli.app import app
-from streams.worker import load
+from streams.cli.loading import load
 from tests import terminal
 from tests.servers import BINARIES, Server, clean_environment, wait_until
 

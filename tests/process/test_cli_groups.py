@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.keys import Keys
+from streams.broker.keys import Keys
 from tests.process.test_cli import cli, server  # noqa: F401 - fixtures
 
 

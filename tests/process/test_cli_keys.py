@@ -6,7 +6,7 @@ import asyncio
 import json
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Producer, Reject
-from streams.handlers import Route, Router
+from streams.handlers.routes import Route, Router
 from tests import terminal
 from tests.conftest import eventually
 

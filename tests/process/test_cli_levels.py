@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from streams.keys import Keys
+from streams.broker.keys import Keys
 from tests.process.test_cli import cli, server, wait_until  # noqa: F401 - fixtures
 
 SHOP = """

@@ -7,7 +7,7 @@ import json
 
 from streams import Broker, Event, Limit, Producer
 from streams.consumer import Consumer
-from streams.handlers import Route, Router
+from streams.handlers.routes import Route, Router
 from tests import terminal
 from tests.conftest import eventually
 

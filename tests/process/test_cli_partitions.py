@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streams import Event, Pipeline, Settings, sync
-from streams.erasure import Erasure
+from streams.admin.erasure import Erasure
 from streams.errors import ConfigurationError, NotFound
 from streams.testing import harness
 from tests.conftest import eventually
@@ -41,7 +41,7 @@ class Commanded(Spread):
 
 @pytest.fixture
 def spread(server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commanded:
-    monkeypatch.setattr("streams.balance.BEAT", 0.1)
+    monkeypatch.setattr("streams.worker.assignment.BEAT", 0.1)
     made = Commanded(Settings(url=server.url, namespace=namespace, lease=2.0))
     made.cli = Cli(server, namespace, tmp_path)
     asyncio.run(made.fill())

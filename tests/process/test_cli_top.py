@@ -20,13 +20,13 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from streams import Event, Pauses, Pipeline, Retry, Settings
+from streams.admin.overview import GroupView, StreamView
+from streams.admin.queries import Queries
+from streams.admin.status import GroupRow, LevelRow, StreamRow
 from streams.cli import top
 from streams.cli.columns import shortened
 from streams.cli.top_keys import KeyReader
 from streams.cli.top_screen import SORTS, TOO_SMALL, Question, Screen
-from streams.overview import GroupView, StreamView
-from streams.queries import Queries
-from streams.status import GroupRow, LevelRow, StreamRow
 from tests import terminal
 from tests.conftest import eventually
 from tests.dashboard.board import trouble

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Limit, Producer, Reclaimer, ReclaimerOptions, Retry
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Fetching
-from streams.declaration import AS_IT_IS
-from streams.handlers import Route, Router
-from streams.priority import Levels
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Fetching
+from streams.handlers.routes import Route, Router
+from streams.policy.declaration import AS_IT_IS
+from streams.policy.levels import Levels
 from tests.conftest import eventually
 
 SHIM = Path(__file__).with_name("clock_shim.c")

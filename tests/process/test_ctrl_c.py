@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.broker import keeper
-from streams.broker.binaries import _build_of, find_server, written_by
+from streams.broker.server import keeper
+from streams.broker.server.binaries import _build_of, find_server, written_by
 from streams.sync import Pipeline
 from tests.servers import BINARIES, clean_environment, wait_until
 

@@ -127,6 +127,6 @@ def test_settings_of_a_project_mean_nothing_where_django_is_not_installed(server
     hidden = (
         "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n, *m: None if n == 'django' else f(n, *m)"
     )
-    program = f"{hidden}; from streams.worker import load; load('events:pipeline')"
+    program = f"{hidden}; from streams.cli.loading import load; load('events:pipeline')"
     environment = clean_environment() | NAMED | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=True, timeout=60)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from streams import Broker, Event, Producer
-from streams.limit import Rate
+from streams.policy.limit import Rate
 from tests import terminal
 from tests.conftest import eventually
 from tests.server.test_limits import most_at_once

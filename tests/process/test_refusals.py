@@ -25,14 +25,14 @@ from streams import (
     Retry,
     Scheduler,
 )
-from streams.broker.fetch import Fetching
-from streams.broker.settle import Settling
+from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.settle import Settling
 from streams.errors import CommandRefused
-from streams.handlers import Route
+from streams.handlers.routes import Route
 from streams.middleware import Dedupe
-from streams.partitions import Partitions, partition_name, partition_of
-from streams.patience import is_waited_out
+from streams.policy.partitions import Partitions, partition_name, partition_of
 from streams.settings import Settings
+from streams.worker.patience import is_waited_out
 from tests.conftest import eventually
 from tests.process.proxy import Proxy
 from tests.server.test_doctor import FIT, acl_user

@@ -41,14 +41,14 @@ from streams import (
     Retry,
     StreamsError,
 )
-from streams.broker.declare import Declaring
-from streams.broker.scripts import Script
-from streams.declaration import Declaration
-from streams.handlers import Route
-from streams.loss_watch import LossWatch
+from streams.admin.status import Status
+from streams.admin.tracking import Tracking
+from streams.broker.entries.declare import Declaring
+from streams.broker.server.scripts import Script
+from streams.handlers.routes import Route
 from streams.middleware import Dedupe
-from streams.status import Status
-from streams.tracking import Tracking
+from streams.policy.declaration import Declaration
+from streams.worker.loss_watch import LossWatch
 from tests.conftest import eventually
 from tests.process.proxy import Proxy, is_command
 from tests.process.worker_app import GROUP, LEVELS, STREAM, Live, balance, dead_letters, unfinished
@@ -622,7 +622,7 @@ def acl_user(server: Server, name: str, *rules: str) -> str:
 
 async def everything(broker: Broker) -> None:
     """Publish in every way, handle, retry, bury, snooze, look, replay, discard, pause, resume."""
-    from streams.dead_letters import DeadLetters, Filter
+    from streams.admin.dead_letters import DeadLetters, Filter
 
     producer = Producer(broker, STREAM, ProducerOptions(max_len=10_000))
     plain = Producer(broker, STREAM)

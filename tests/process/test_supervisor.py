@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from streams.cli.exit_codes import Exit
-from streams.service import EXIT_FORCED
-from streams.supervisor import EXIT_CRASHING, Supervisor, SupervisorOptions
+from streams.worker.service import EXIT_FORCED
+from streams.worker.supervisor import EXIT_CRASHING, Supervisor, SupervisorOptions
 from tests import terminal
 from tests.conftest import eventually
 from tests.process.test_cli import Cli

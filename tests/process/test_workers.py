@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from streams.service import EXIT_FORCED
 from streams.settings import Settings
 from streams.sync import Pipeline as SyncPipeline
+from streams.worker.service import EXIT_FORCED
 from tests import terminal
 from tests.process.worker_app import Site
 from tests.servers import BINARIES, Server, clean_environment, wait_until, whole_lines

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from streams import Pipeline, Settings
-from streams.broker import failures, kinds
+from streams.broker.server import failures, kinds
 from streams.cli.exit_codes import Exit, exit_code
 from streams.errors import (
     BrokerUnavailable,
@@ -23,7 +23,7 @@ from streams.errors import (
     WrongCredentials,
     WrongServer,
 )
-from streams.patience import is_waited_out
+from streams.worker.patience import is_waited_out
 from tests.servers import BINARIES, Server, clean_environment, free_port
 from tests.topologies import Encrypted, Sharded, Watched
 

@@ -40,12 +40,12 @@ from streams import (
     Settings,
     Snooze,
 )
-from streams import service as service_module
-from streams.handlers import Route
-from streams.keys import Keys
+from streams.broker.keys import Keys
+from streams.handlers.routes import Route
 from streams.logs import set_up
-from streams.plans import ServiceOptions
-from streams.service import Service
+from streams.worker import service as service_module
+from streams.worker.options import ServiceOptions
+from streams.worker.service import Service
 from tests.canaries import shown
 from tests.servers import Server, clean_environment, wait_until, whole_lines
 from tests.terminal import Program

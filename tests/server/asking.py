@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streams import Broker, Event, Levels, Producer
-from streams.broker.admit import Admitting, Ask
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.places import Slot
-from streams.broker.settle import Settling
+from streams.broker.entries.admit import Admitting, Ask
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.places import Slot
+from streams.broker.entries.settle import Settling
 from streams.producer import ProducerOptions
 
 ZERO = Levels((0,))

@@ -12,16 +12,16 @@ import orjson
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Limit, Pauses, Reclaimer, ReclaimerOptions
-from streams.admission import Admission, Kind
-from streams.broker.admit import Ask
-from streams.broker.cancel import Cancelling
-from streams.broker.fetch import Delivery
-from streams.broker.holding import held_by_scope
-from streams.broker.settle import Buried, Postponed
+from streams.admin.why import Wanted, Why
+from streams.broker.admin.cancel import Cancelling
+from streams.broker.entries.admit import Ask
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.holding import held_by_scope
+from streams.broker.entries.settle import Buried, Postponed
 from streams.doctor.repair import Repair
-from streams.keys import member
-from streams.retry import AttemptRecord
-from streams.why import Wanted, Why
+from streams.events.names import member
+from streams.policy.admission import Admission, Kind
+from streams.policy.retry import AttemptRecord
 from tests.server.asking import ZERO, Hands, held
 
 ONE = (Limit("tenant", concurrency=1), "a")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Lanes, Levels, Limit, Retry
-from streams.broker.declare import Declaring
-from streams.declaration import AS_IT_IS
+from streams.broker.entries.declare import Declaring
 from streams.doctor import Bounds, Doctor
 from streams.doctor.agreement import judge_agreement
 from streams.doctor.finding import Finding
-from streams.handlers import Route, Router
-from streams.recorder import Recorder
+from streams.handlers.routes import Route, Router
+from streams.policy.declaration import AS_IT_IS
+from streams.worker.heartbeat import Recorder
 
 pytestmark = pytest.mark.in_turn
 

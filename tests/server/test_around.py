@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from streams import Consumer, ConsumerOptions, Event, Pipeline, Producer, Retry, Settings
-from streams.handlers import Route
+from streams.handlers.routes import Route
 from streams.middleware import Context, Middleware
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming, dead, letters

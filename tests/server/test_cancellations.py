@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from streams import Broker, Cancellations, Event, NotFound, Producer
-from streams.broker.cancel import Cancelling
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.publish import Scheduling
-from streams.broker.settle import Buried, Postponed, Settling
-from streams.declaration import Declaration
+from streams.broker.admin.cancel import Cancelling
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.publish import Scheduling
+from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.errors import NotCancelled, WrongKeyType
-from streams.priority import Levels
-from streams.retry import AttemptRecord
+from streams.policy.declaration import Declaration
+from streams.policy.levels import Levels
+from streams.policy.retry import AttemptRecord
 
 LEVELS = Levels()
 

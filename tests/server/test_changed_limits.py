@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Levels, Limit, Producer, Reclaimer, ReclaimerOptions
-from streams.handlers import Route, Router
+from streams.handlers.routes import Route, Router
 from tests.conftest import eventually
 from tests.server.test_limits import no_slots, parked
 

@@ -26,10 +26,10 @@ from streams import (
     Retry,
     Snooze,
 )
-from streams.declaration import Declaration
-from streams.handlers import Route, Router
-from streams.keys import PARKED
-from streams.retry import AttemptRecord
+from streams.broker.keys import PARKED
+from streams.handlers.routes import Route, Router
+from streams.policy.declaration import Declaration
+from streams.policy.retry import AttemptRecord
 from tests.conftest import eventually
 
 LEVELS = (0, 1, 5, 10)

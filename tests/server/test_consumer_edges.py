@@ -8,12 +8,12 @@ import contextlib
 import pytest
 
 from streams import BrokerUnavailable, Consumer, ConsumerOptions, DeadLetters, Event, Levels, Producer, Retry
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Fetching
-from streams.broker.settle import LOST, Buried, Postponed, Settling
-from streams.declaration import Declaration
-from streams.handlers import Route
-from streams.keys import PARKED
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.settle import LOST, Buried, Postponed, Settling
+from streams.broker.keys import PARKED
+from streams.handlers.routes import Route
+from streams.policy.declaration import Declaration
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn

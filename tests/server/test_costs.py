@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Producer
-from streams.broker.wire import Wire
+from streams.broker.server.wire import Wire
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn

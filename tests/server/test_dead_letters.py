@@ -22,11 +22,11 @@ from streams import (
     Producer,
     Reject,
 )
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Fetching
-from streams.broker.settle import Buried, Settling
-from streams.declaration import Declaration
-from streams.retry import AttemptRecord
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.settle import Buried, Settling
+from streams.policy.declaration import Declaration
+from streams.policy.retry import AttemptRecord
 from tests.conftest import eventually
 
 LEVELS = (0, 1, 5, 10)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from streams import DeadLetters, Event, Producer, Reject, Retry
-from streams.handlers import Route, Router
-from streams.retry import AttemptRecord, Bury
+from streams.handlers.routes import Route, Router
+from streams.policy.retry import AttemptRecord, Bury
 from tests.conftest import eventually
 from tests.server.test_consumer import UNREADABLE, consuming
 from tests.server.test_reclaimer import reclaimer, stall

@@ -26,13 +26,13 @@ from streams import (
     Reject,
     Retry,
 )
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Fetching
-from streams.broker.lanes import FetchingByKey, Mending, Ways
-from streams.broker.settle import Settling
-from streams.declaration import AS_IT_IS
-from streams.handlers import Route
-from streams.keys import PARKED
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.ordering import FetchingByKey, Mending, Ways
+from streams.broker.entries.settle import Settling
+from streams.broker.keys import PARKED
+from streams.handlers.routes import Route
+from streams.policy.declaration import AS_IT_IS
 from tests.conftest import eventually
 
 BY_KEY, BY_SUBJECT = Lanes(order_by=("key",)), Lanes(order_by=("subject",))

@@ -10,9 +10,9 @@ import random
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, DeadLetters, Event, Producer, Reject, Retry
-from streams.broker.claims import HANDLED, HELD, NO_MEMORY, TAKEN, Claim, Claiming
+from streams.broker.entries.claims import HANDLED, HELD, NO_MEMORY, TAKEN, Claim, Claiming
 from streams.errors import Skip
-from streams.handlers import Route
+from streams.handlers.routes import Route
 from streams.middleware import Dedupe, Middleware
 from tests.conftest import eventually
 

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from streams import Broker, Pauses, Producer
+from streams.broker.keys import PARKED, Keys
 from streams.cli.app import app
 from streams.doctor import Bounds, Doctor, Finding
 from streams.errors import NotFound
-from streams.keys import PARKED, Keys
 from tests.conftest import eventually
 from tests.process.test_server_faults import MINIMAL_ACL
 from tests.process.worker_app import GROUP, STREAM, Live

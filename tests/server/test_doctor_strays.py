@@ -10,15 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from streams import Broker, Producer
-from streams.broker.access import OPERATOR, ROLES
+from streams.broker.admin.access import OPERATOR, ROLES
+from streams.broker.keys import PARKED, Keys
 from streams.cli.app import app
 from streams.doctor import Bounds, Doctor, Finding
 from streams.doctor.finding import SERVER_CODES, STREAM_CODES
 from streams.doctor.repair import Repair
 from streams.doctor.servers import depends_on_default_user
 from streams.errors import NotFound
-from streams.keys import PARKED, Keys
-from streams.retry import AttemptRecord
+from streams.policy.retry import AttemptRecord
 from tests.process.test_server_faults import MINIMAL_ACL
 from tests.process.worker_app import GROUP, STREAM
 from tests.server.test_doctor import FIT, acl_user, examine, group

@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 import redis
 
-from streams.broker import embedded, keeper
-from streams.broker.binaries import find_server, find_servers
-from streams.broker.embedded import EmbeddedServer
+from streams.broker.server import embedded, keeper
+from streams.broker.server.binaries import find_server, find_servers
+from streams.broker.server.embedded import EmbeddedServer
 from streams.errors import ConfigurationError, NoServer
 
 PS = shutil.which("ps") or "ps"
 ROOT = str(Path(embedded.__file__).parents[2])
 PROGRAM = """
 import os, sys, time, redis
-from streams.broker.embedded import EmbeddedServer
+from streams.broker.server.embedded import EmbeddedServer
 server = EmbeddedServer.from_url(sys.argv[1])
 def churn():
     for _ in range(8):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.broker import binaries
-from streams.broker.binaries import NOTE, Build, find_server, find_servers, written_by
+from streams.broker.server import binaries
+from streams.broker.server.binaries import NOTE, Build, find_server, find_servers, written_by
 from streams.errors import NoServer
 from tests.server.test_embedded import Home, call, fake, home  # noqa: F401 - a fixture
 

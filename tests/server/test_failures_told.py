@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from streams import Event, Limit, Producer, Reject, Retry
-from streams.dead_letters import DeadLetters
-from streams.handlers import Route, Router
-from streams.log_facts import logger_of
+from streams.admin.dead_letters import DeadLetters
+from streams.common.log_facts import logger_of
+from streams.handlers.routes import Route, Router
+from streams.handlers.upcasters import Upcasters
 from streams.logs import EventFilter, JsonFormatter, TextFormatter, tracebacks
-from streams.upcasters import Upcasters
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming
 

@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from streams import ConfigurationError, Event, Pipeline, fallback
+from streams import ConfigurationError, Event, Pipeline
 from streams import sync as blocking
 from streams.settings import Settings
 from streams.testing import Harness
+from streams.worker import fallback
 from tests import terminal
 
 

@@ -22,12 +22,12 @@ from streams import (
     Producer,
     Retry,
 )
-from streams.broker.declare import Declared, Declaring
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.settle import DONE, LOST, Buried, Postponed, Settling
-from streams.declaration import Declaration
+from streams.broker.entries.declare import Declared, Declaring
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.settle import DONE, LOST, Buried, Postponed, Settling
 from streams.errors import GroupMissing
-from streams.handlers import Route
+from streams.handlers.routes import Route
+from streams.policy.declaration import Declaration
 from tests.conftest import eventually
 
 LEVELS = Levels((0, 5))

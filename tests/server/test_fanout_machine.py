@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streams import Broker, Cancellations, DeadLetter, DeadLetters, Erasure, Groups, Levels, Producer
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.groups import Dropping
-from streams.broker.settle import DONE, Buried, Postponed, Settling
-from streams.declaration import Declaration
+from streams.broker.admin.groups import Dropping
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.settle import DONE, Buried, Postponed, Settling
 from streams.errors import GroupDropped, GroupMissing
+from streams.policy.declaration import Declaration
 from streams.producer import ProducerOptions
 
 LEVELS = Levels((0, 5))

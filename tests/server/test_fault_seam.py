@@ -38,9 +38,9 @@ from streams import (
     Scheduler,
     Snooze,
 )
-from streams.broker.fetch import Fetching
-from streams.broker.link import NodeLink
-from streams.handlers import Route
+from streams.broker.entries.fetch import Fetching
+from streams.broker.server.link import NodeLink
+from streams.handlers.routes import Route
 
 pytestmark = pytest.mark.in_turn
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from streams import Event, Producer, Retry
-from streams.handlers import Route
+from streams.handlers.routes import Route
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming
 

@@ -25,10 +25,10 @@ from streams import (
     Reject,
     Retry,
 )
-from streams.broker.settle import Buried
-from streams.declaration import Declaration
+from streams.broker.entries.settle import Buried
 from streams.errors import GroupMissing
-from streams.handlers import Route
+from streams.handlers.routes import Route
+from streams.policy.declaration import Declaration
 from tests.conftest import eventually
 from tests.server.test_fanout import FANOUT, LEVELS, ack, consuming, declare, publish, settling, stored, take
 

@@ -12,10 +12,11 @@ import pytest
 from streams import Broker, Pauses
 from streams.address import Address
 from streams.consuming.leases import LeaseKeeper
-from streams.handlers import Route, Router
+from streams.handlers.plans import GroupPlan
+from streams.handlers.routes import Route, Router
 from streams.health import LIVE, READY, Answer, ask, served
-from streams.plans import GroupPlan, ServiceOptions
-from streams.service import Service
+from streams.worker.options import ServiceOptions
+from streams.worker.service import Service
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn

@@ -38,11 +38,11 @@ from streams import (
     Snooze,
     Status,
 )
-from streams.broker.declare import Declaring
-from streams.broker.lanes import FetchingByKey, Mending, Place, Ways, follow
-from streams.declaration import AS_IT_IS
-from streams.handlers import Route, Router
-from streams.keys import WAITING
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.ordering import FetchingByKey, Mending, Place, Ways, follow
+from streams.broker.keys import WAITING
+from streams.handlers.routes import Route, Router
+from streams.policy.declaration import AS_IT_IS
 from tests.conftest import eventually
 
 BY_SUBJECT = Lanes(order_by=("subject",))

@@ -11,15 +11,15 @@ import ctypes
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Levels, Limit, Producer, Reclaimer, ReclaimerOptions
-from streams.admission import Kind
-from streams.broker.admit import Admitting, Ask
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.figures import FigureStore
-from streams.broker.reclaim import Reclaiming
+from streams.admin.why import Wanted, Why
+from streams.broker.admin.figures import FigureStore
+from streams.broker.entries.admit import Admitting, Ask
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.reclaim import Reclaiming
 from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper
 from streams.errors import OutOfMemory
-from streams.why import Wanted, Why
+from streams.policy.admission import Kind
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn

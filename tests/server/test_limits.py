@@ -31,15 +31,15 @@ from streams import (
     Snooze,
     Throttle,
 )
-from streams.admission import Admission, Kind
-from streams.broker.admit import Admitting, Ask
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.listing import Listing
+from streams.broker.admin.listing import Listing
+from streams.broker.entries.admit import Admitting, Ask
+from streams.broker.entries.fetch import Delivery, Fetching
 from streams.cli.app import app
-from streams.codec import decode
-from streams.handlers import Route, Router
-from streams.keys import member
-from streams.limit import Rate
+from streams.events.codec import decode
+from streams.events.names import member
+from streams.handlers.routes import Route, Router
+from streams.policy.admission import Admission, Kind
+from streams.policy.limit import Rate
 from tests.conftest import eventually
 from tests.server.asking import Hands, held
 

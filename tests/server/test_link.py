@@ -12,7 +12,7 @@ import time
 import pytest
 
 from streams import Broker, BrokerUnavailable, Producer, PublishUnknown
-from streams.broker.scripts import Script
+from streams.broker.server.scripts import Script
 from streams.errors import AccessDenied, CommandRefused, GroupMissing, WrongCredentials, WrongKeyType
 from tests.conftest import eventually
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from streams import Broker, Event, Groups, Levels, Pipeline, Settings
-from streams.broker.watermarks import Loss, Mark, Marking, compared
+from streams.broker.admin.watermarks import Loss, Mark, Marking, compared
 from streams.doctor import Doctor, Finding
 from streams.doctor.repair import Repair
 from streams.doctor.servers import depends_on_default_user
-from streams.loss_watch import LossWatch
+from streams.worker.loss_watch import LossWatch
 from tests.conftest import eventually
 from tests.deploy.restarts import BEFORE
 from tests.servers import Server

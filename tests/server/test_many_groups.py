@@ -25,16 +25,16 @@ from streams import (
     Retry,
     Scheduler,
 )
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Fetching
-from streams.broker.lanes import FetchingByKey
-from streams.broker.lookout import Lookout
-from streams.broker.settle import Postponed, Settling
-from streams.broker.wire import Wire
-from streams.declaration import AS_IT_IS
-from streams.handlers import Route
-from streams.lanes import Lanes
-from streams.priority import Levels
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.lookout import Lookout
+from streams.broker.entries.ordering import FetchingByKey
+from streams.broker.entries.settle import Postponed, Settling
+from streams.broker.server.wire import Wire
+from streams.handlers.routes import Route
+from streams.policy.declaration import AS_IT_IS
+from streams.policy.levels import Levels
+from streams.policy.ordering import Lanes
 from tests.conftest import eventually
 
 COUNT = 10
@@ -95,7 +95,7 @@ pytestmark = [pytest.mark.one_server, pytest.mark.in_turn]
 @pytest.fixture(autouse=True)
 def _small_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.consuming.idle.QUIET", 0.2)
-    monkeypatch.setattr("streams.broker.lookout.CROWD", COUNT)
+    monkeypatch.setattr("streams.broker.entries.lookout.CROWD", COUNT)
 
 
 async def test_idle_groups_share_connections_thread_and_looks(broker, monkeypatch):
@@ -265,7 +265,7 @@ async def test_an_outage_is_told_once_and_outlived_by_all(make_server, binary, n
     assert told == ["the server is away, trying again until it is back", "the server is back"]
 
 
-@pytest.mark.parametrize("part", ["streams.broker.ears._lowest", "streams.broker.lookout._parts"])
+@pytest.mark.parametrize("part", ["streams.broker.entries.ears._lowest", "streams.broker.entries.lookout._parts"])
 async def test_a_defect_where_many_wait_is_told_and_nobody_stands_still(broker, monkeypatch, caplog, part):
     async with crowd(broker) as many:
         with monkeypatch.context() as broken:

@@ -11,15 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from streams import DeadLetters, Event, EventError, Filter, NotFound, NotWaiting, Pipeline, Producer, Reject, Settings
-from streams.broker.listing import Listing
+from streams.admin.impatience import Impatience
+from streams.admin.outcomes import Outcomes
+from streams.admin.pauses import Pauses
+from streams.admin.queries import Queries
+from streams.admin.searching import Search
+from streams.broker.admin.listing import Listing
+from streams.broker.keys import PARKED, WAITING
 from streams.cli.app import app
 from streams.doctor import Bounds, Doctor, Finding
-from streams.impatience import Impatience
-from streams.keys import PARKED, WAITING
-from streams.outcomes import Outcomes
-from streams.pauses import Pauses
-from streams.queries import Queries
-from streams.searching import Search
 from tests.conftest import eventually
 from tests.server.test_cancellations import left, retrying
 from tests.server.test_dead_letters import audit, stored, with_letters
@@ -257,7 +257,7 @@ async def test_what_waits_before_it_does_not_hide_what_runs(server, namespace, c
 
 
 async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace, monkeypatch):
-    monkeypatch.setattr("streams.recorder.EVERY", 0.05)
+    monkeypatch.setattr("streams.worker.heartbeat.EVERY", 0.05)
     pipeline, free = pipeline_on(server, namespace), asyncio.Event()
 
     @pipeline.handler("s", group="g", concurrency=2)
@@ -299,7 +299,7 @@ async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace, mon
 
 async def test_incoming_is_counted_between_looks(server, namespace, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("streams.overview.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("streams.admin.overview.time.monotonic", lambda: now[0])
     async with pipeline_on(server, namespace) as pipeline:
         await with_letters(pipeline.broker, 1)
         queries = Queries(pipeline)

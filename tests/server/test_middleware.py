@@ -22,7 +22,7 @@ from streams import (
     Settings,
     Snooze,
 )
-from streams.handlers import Route, Router
+from streams.handlers.routes import Route, Router
 from streams.middleware import Attempt, Context, ErrorRules, Middleware, Place, Skip, Timeout, current_event
 from tests.conftest import eventually
 

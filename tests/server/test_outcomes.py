@@ -8,8 +8,8 @@ import pytest
 
 from streams import Broker, BrokerUnavailable, Event, Producer, PublishUnknown, StreamFull, StreamsError, sync
 from streams.errors import EventTooLarge
+from streams.events.receipt import BatchOutcome, Receipt
 from streams.producer import ProducerOptions
-from streams.receipt import BatchOutcome, Receipt
 from streams.settings import Settings
 from tests.process.proxy import Proxy, is_command
 

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from streams import BrokerUnavailable, Event, Partitions, Pipeline, Producer, PublishUnknown, Settings, StreamFull
+from streams.admin.status import Status
 from streams.errors import ConfigurationError
-from streams.partitions import partition_name, partition_of
+from streams.policy.partitions import partition_name, partition_of
 from streams.producer import ProducerOptions
-from streams.status import Status
 from streams.testing import harness
 from tests.conftest import eventually
 
@@ -22,7 +22,7 @@ COUNT = 4
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr("streams.balance.BEAT", 0.1)
+    monkeypatch.setattr("streams.worker.assignment.BEAT", 0.1)
 
 
 class Site:

@@ -13,14 +13,14 @@ from collections import Counter
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, NotFound, Pauses, Producer, Retry, Status
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.settle import Postponed, Settling
-from streams.declaration import Declaration
+from streams.admin.pauses import read_pause
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.settle import Postponed, Settling
 from streams.errors import ConfigurationError, WrongKeyType
-from streams.handlers import Route
-from streams.pauses import read_pause
-from streams.priority import Levels
+from streams.handlers.routes import Route
+from streams.policy.declaration import Declaration
+from streams.policy.levels import Levels
 from tests.conftest import eventually
 
 LEVELS = Levels()

@@ -27,8 +27,8 @@ from streams import (
     Status,
     Unavailable,
 )
-from streams.handlers import Route, Router
-from streams.keys import parse_scope, scope
+from streams.events.names import parse_scope, scope
+from streams.handlers.routes import Route, Router
 from streams.middleware import Breaker
 from tests.conftest import eventually
 

@@ -26,7 +26,7 @@ from streams import (
     Snooze,
     StreamFull,
 )
-from streams.keys import PARKED
+from streams.broker.keys import PARKED
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -48,7 +48,7 @@ async def serving(pipeline: Pipeline):
 @pytest.fixture(autouse=True)
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.consuming.fetcher.POLL", 0.05)
-    monkeypatch.setattr("streams.scheduler._POLL_EMPTY", 0.05)
+    monkeypatch.setattr("streams.worker.scheduler._POLL_EMPTY", 0.05)
 
 
 def on(server, namespace: str, **settings) -> Pipeline:

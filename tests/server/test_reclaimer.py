@@ -23,13 +23,13 @@ from streams import (
     ReclaimerOptions,
     Retry,
 )
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.reclaim import Reclaiming
-from streams.broker.settle import Postponed, Settling
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.reclaim import Reclaiming
+from streams.broker.entries.settle import Postponed, Settling
+from streams.broker.keys import PARKED
 from streams.errors import GroupMissing
-from streams.handlers import Route, Router
-from streams.keys import PARKED
-from streams.retry import AttemptRecord, Bury, Decision, RetryIn
+from streams.handlers.routes import Route, Router
+from streams.policy.retry import AttemptRecord, Bury, Decision, RetryIn
 from tests.conftest import eventually
 
 LEVELS = (0, 1, 5, 10)

@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from streams import Event, Pipeline, Settings
-from streams.broker.figures import HOUR, MINUTE, FigureStore
-from streams.recorder import Recorder
+from streams.broker.admin.figures import HOUR, MINUTE, FigureStore
+from streams.worker.heartbeat import Recorder
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
 
 
 async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(server, namespace, monkeypatch):
-    monkeypatch.setattr("streams.recorder.EVERY", 0.05)
+    monkeypatch.setattr("streams.worker.heartbeat.EVERY", 0.05)
     pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
     fail = True
 

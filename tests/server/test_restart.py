@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from streams import Broker, Event, Producer, Retry, Status
-from streams.handlers import Route
+from streams.handlers.routes import Route
 from tests.conftest import TOPOLOGY, eventually
 from tests.server.test_consumer import consuming
 from tests.servers import Server

@@ -27,7 +27,7 @@ from streams import (
     ReclaimerOptions,
     Retry,
 )
-from streams.handlers import Route, Router
+from streams.handlers.routes import Route, Router
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn

@@ -12,8 +12,8 @@ from streams.consuming.gate import Gate
 from streams.consuming.lane_fetcher import LaneFetcher
 from streams.consuming.runners import Runners
 from streams.middleware import Middleware, Place
-from streams.recorder import Recorder
 from streams.sync import Pipeline as Blocking
+from streams.worker.heartbeat import Recorder
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn

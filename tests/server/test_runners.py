@@ -21,9 +21,9 @@ from streams import (
     Snooze,
     Throttle,
 )
-from streams.dead_letters import DeadLetters
-from streams.handlers import Route, Router
-from streams.retry import AttemptRecord, Bury, Decision, RetryIn
+from streams.admin.dead_letters import DeadLetters
+from streams.handlers.routes import Route, Router
+from streams.policy.retry import AttemptRecord, Bury, Decision, RetryIn
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from streams import Event
-from streams.handlers import Route, Router
-from streams.plans import GroupPlan
+from streams.handlers.plans import GroupPlan
+from streams.handlers.routes import Route, Router
 from streams.producer import Producer
-from streams.service import Service
+from streams.worker.service import Service
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -44,7 +44,7 @@ async def test_a_second_signal_in_the_midst_of_the_first_is_counted(broker, monk
         del event
         handled.set()
 
-    monkeypatch.setattr("streams.service.threading.Timer", Interrupted)
+    monkeypatch.setattr("streams.worker.service.threading.Timer", Interrupted)
     router = Router()
     router.add(Route(handler))
     await Producer(broker, "orders").publish(1, type="t")
@@ -58,7 +58,7 @@ async def test_a_second_signal_in_the_midst_of_the_first_is_counted(broker, monk
 @pytest.mark.parametrize("step", range(6))
 async def test_two_orders_of_an_init_system_and_a_supervisor_are_one(broker, monkeypatch, step):
     """However far the first has come when the second one arrives."""
-    monkeypatch.setattr("streams.service.is_supervised", lambda: True)
+    monkeypatch.setattr("streams.worker.service.is_supervised", lambda: True)
     service = Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)])
     stops, steps = [], iter(range(100))
     take = service._take

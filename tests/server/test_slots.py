@@ -23,11 +23,11 @@ from streams import (
     Retry,
     Snooze,
 )
-from streams.admission import Kind
-from streams.broker.admit import Admitting, Ask
-from streams.broker.fetch import Delivery
-from streams.broker.settle import Buried, Postponed
-from streams.handlers import Route
+from streams.broker.entries.admit import Admitting, Ask
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.settle import Buried, Postponed
+from streams.handlers.routes import Route
+from streams.policy.admission import Kind
 from streams.producer import ProducerOptions
 from tests.conftest import eventually
 from tests.server.asking import Hands, held

@@ -29,14 +29,15 @@ from streams import (
     ReclaimerOptions,
     Retry,
 )
-from streams.broker.fetch import Delivery, DueReply, Fetching
-from streams.broker.pauses import PauseStore
-from streams.broker.publish import Scheduling
-from streams.broker.settle import DONE, LOST, VANISHED, Buried, Postponed, Settling
+from streams.broker.admin.pauses import PauseStore
+from streams.broker.entries.fetch import Delivery, DueReply, Fetching
+from streams.broker.entries.publish import Scheduling
+from streams.broker.entries.settle import DONE, LOST, VANISHED, Buried, Postponed, Settling
+from streams.broker.keys import PARKED
 from streams.errors import NotCancelled
-from streams.keys import PARKED, scope
+from streams.events.names import scope
+from streams.policy.retry import AttemptRecord, Bury
 from streams.producer import ProducerOptions
-from streams.retry import AttemptRecord, Bury
 
 LEVELS = Levels((0, 5, 10))
 CONSUMERS = ("one", "two")

@@ -6,16 +6,16 @@ import pytest
 from rich.console import Console
 
 from streams import Broker, DeadLetters, Event, Filter, Levels, NotFound, Producer, Scheduler, Status
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.settle import Buried, Postponed, Settling
+from streams.admin.status import EntryState
+from streams.admin.why import Wanted, Why
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.cli.ls import overview
-from streams.declaration import Declaration, Retention
 from streams.doctor import Doctor
 from streams.errors import InvalidName
-from streams.retry import AttemptRecord
-from streams.status import EntryState
-from streams.why import Wanted, Why
+from streams.policy.declaration import Declaration, Retention
+from streams.policy.retry import AttemptRecord
 from tests.conftest import eventually
 
 LEVELS = Levels()

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Levels, Limit, Producer, Retry, Snooze
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.lanes import FetchingByKey, Ways
-from streams.broker.settle import Postponed, Settling
+from streams.admin.why import Wanted, Why
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.ordering import FetchingByKey, Ways
+from streams.broker.entries.settle import Postponed, Settling
 from streams.consuming.isolation import Isolation
-from streams.declaration import AS_IT_IS
-from streams.handlers import Route
-from streams.lanes import Lanes
-from streams.recorder import Recorder
-from streams.retry import AttemptRecord
-from streams.why import Wanted, Why
+from streams.handlers.routes import Route
+from streams.policy.declaration import AS_IT_IS
+from streams.policy.ordering import Lanes
+from streams.policy.retry import AttemptRecord
+from streams.worker.heartbeat import Recorder
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -246,7 +246,7 @@ async def test_a_suspect_that_waits_holds_up_no_stop_and_is_told(broker, monkeyp
 @pytest.mark.one_server  # Groups do not wait together on a cluster: they are on several servers.
 async def test_idle_groups_that_wait_together_hold_up_no_suspect(broker, caplog, monkeypatch):
     """They wait for up to a minute, and have nothing in hand meanwhile."""
-    monkeypatch.setattr("streams.broker.lookout.CROWD", 4)
+    monkeypatch.setattr("streams.broker.entries.lookout.CROWD", 4)
     monkeypatch.setattr("streams.consuming.idle.QUIET", 0.05)
     caplog.set_level("INFO", "streams.consumer")
     books = Books()

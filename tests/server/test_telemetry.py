@@ -263,10 +263,10 @@ async def test_counters_equal_what_happened(server, namespace):
 
 
 async def test_what_a_lost_worker_leaves_is_counted_by_the_reclaimer(server, namespace):
-    from streams.broker.declare import Declaring
-    from streams.broker.fetch import Fetching
-    from streams.declaration import Declaration
-    from streams.priority import Levels
+    from streams.broker.entries.declare import Declaring
+    from streams.broker.entries.fetch import Fetching
+    from streams.policy.declaration import Declaration
+    from streams.policy.levels import Levels
     from streams.reclaimer import Reclaimer, ReclaimerOptions
 
     recorded = Recorded(server, namespace)
@@ -387,6 +387,6 @@ def test_who_does_not_measure_imports_nothing():
     import subprocess
     import sys
 
-    code = "import streams.worker, streams.cli.app, sys; print([m for m in sys.modules if 'opentelemetry' in m])"
+    code = "import streams.cli.loading, streams.cli.app, sys; print([m for m in sys.modules if 'opentelemetry' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from streams import ConfigurationError, Event, EventError, Pipeline, Reject, Retry, Settings, Snooze, sync
-from streams.broker.fetch import Fetching
+from streams.broker.entries.fetch import Fetching
 from streams.errors import NotFound, Skip, Unfinished
 from streams.middleware import Middleware
 from streams.testing import BlockingHarness, Harness, harness

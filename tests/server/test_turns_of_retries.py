@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Levels, Pauses, Producer, Retry
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.settle import Postponed, Settling
-from streams.handlers import Route
-from streams.priority import Turns
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.settle import Postponed, Settling
+from streams.handlers.routes import Route
+from streams.policy.levels import Turns
 from tests.conftest import eventually
 
 LEVELS = Levels()

@@ -24,20 +24,20 @@ from streams import (
     Status,
     Unavailable,
 )
-from streams.broker.admit import Admitting, Ask
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Fetching
-from streams.broker.listing import Listing
-from streams.broker.strays import Straying
-from streams.declaration import Declaration
+from streams.admin.records import Records
+from streams.admin.why import Wanted, Why
+from streams.broker.admin.listing import Listing
+from streams.broker.admin.strays import Straying
+from streams.broker.entries.admit import Admitting, Ask
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Fetching
+from streams.broker.keys import PARKED, Keys
 from streams.doctor import Doctor, Finding
 from streams.doctor.repair import Repair
-from streams.handlers import Route
-from streams.keys import PARKED, Keys
-from streams.lanes import NO_LANES
-from streams.records import Records
-from streams.retry import AttemptRecord
-from streams.why import Wanted, Why
+from streams.handlers.routes import Route
+from streams.policy.declaration import Declaration
+from streams.policy.ordering import NO_LANES
+from streams.policy.retry import AttemptRecord
 from tests.conftest import eventually
 from tests.server.asking import Hands
 
@@ -206,7 +206,7 @@ async def orphans(broker: Broker) -> int:
 @pytest.fixture
 def aged(monkeypatch) -> None:
     """What is young is looked at, too."""
-    monkeypatch.setattr("streams.broker.strays.SILENCE", 0.0)
+    monkeypatch.setattr("streams.broker.admin.strays.SILENCE", 0.0)
     for each in (Straying, Repair):
         defaults = [0.0 if default == 90.0 else default for default in each.__init__.__defaults__]
         monkeypatch.setattr(each.__init__, "__defaults__", tuple(defaults))

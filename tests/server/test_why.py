@@ -34,19 +34,19 @@ from streams import (
     Status,
     sync,
 )
-from streams.broker.declare import Declaring
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.figures import FigureStore
-from streams.broker.settle import Buried, Postponed, Settling
-from streams.declaration import Declaration, Retention
+from streams.admin.reason import STATES
+from streams.admin.why import Wanted, Why
+from streams.broker.admin.figures import FigureStore
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.doctor import Doctor
 from streams.doctor.repair import Repair
-from streams.handlers import Route
-from streams.partitions import partition_name
+from streams.handlers.routes import Route
+from streams.policy.declaration import Declaration, Retention
+from streams.policy.partitions import partition_name
+from streams.policy.retry import AttemptRecord
 from streams.producer import ProducerOptions
-from streams.reason import STATES
-from streams.retry import AttemptRecord
-from streams.why import Wanted, Why
 from tests.conftest import eventually
 
 LEVELS = Levels((0, 5))

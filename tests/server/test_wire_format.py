@@ -25,31 +25,31 @@ from streams import (
     Producer,
     Reclaimer,
     Retry,
-    codec,
 )
-from streams.broker.admit import Admitting, Ask
-from streams.broker.attend import Attending
-from streams.broker.declare import Declaring
-from streams.broker.ended import EndedSessions
-from streams.broker.fetch import Delivery
-from streams.broker.figures import FigureStore
-from streams.broker.holding import Breaking
-from streams.broker.lanes import FetchingByKey
-from streams.broker.redeclare import Redeclaring
-from streams.broker.watermarks import Mark, Marking
-from streams.cloudevents import from_cloudevent, to_cloudevent
-from streams.declaration import AS_IT_IS
-from streams.event import CLOUD_NAMES, META_NAMES
-from streams.handlers import Route
-from streams.keys import Keys, ended_session_key
-from streams.lanes import Lanes
+from streams.admin.pauses import Pauses
+from streams.admin.records import Records
+from streams.admin.tracking import Count, Tracking
+from streams.broker.admin.ended import EndedSessions
+from streams.broker.admin.figures import FigureStore
+from streams.broker.admin.watermarks import Mark, Marking
+from streams.broker.entries.admit import Admitting, Ask
+from streams.broker.entries.declare import Declaring
+from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.holding import Breaking
+from streams.broker.entries.members import Attending
+from streams.broker.entries.ordering import FetchingByKey
+from streams.broker.entries.redeclare import Redeclaring
+from streams.broker.keys import Keys, ended_session_key
+from streams.events import codec
+from streams.events.cloudevents import from_cloudevent, to_cloudevent
+from streams.events.event import CLOUD_NAMES, META_NAMES
+from streams.handlers.routes import Route
 from streams.middleware import Dedupe
 from streams.middleware.base import Middleware
-from streams.partitions import Partitions
-from streams.pauses import Pauses
-from streams.records import Records
-from streams.retry import AttemptRecord
-from streams.tracking import Count, Tracking
+from streams.policy.declaration import AS_IT_IS
+from streams.policy.ordering import Lanes
+from streams.policy.partitions import Partitions
+from streams.policy.retry import AttemptRecord
 from tests.conftest import eventually
 from tests.server.asking import Hands
 

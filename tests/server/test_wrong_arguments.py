@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streams import ConfigurationError, Event, Filter, Settings
-from streams.event import EventAttributes
+from streams.events.event import EventAttributes
 from streams.sync import Pipeline
 from tests.unit.test_wrong_arguments import EVENT
 from tests.wrong import walk

@@ -8,15 +8,15 @@ import io
 import pytest
 from rich.console import Console
 
-from streams.broker.listing import Listed
+from streams.admin.dead_letter import DeadLetter
+from streams.admin.queries import Item, WorkerView
+from streams.admin.rows import GroupRow, LevelRow, StreamRow
+from streams.broker.admin.listing import Listed
 from streams.cli import common
 from streams.cli.columns import fitted
 from streams.cli.dead_output import letters_table
 from streams.cli.looking import in_hand_table, workers_table
 from streams.cli.ls import overview
-from streams.dead_letter import DeadLetter
-from streams.queries import Item, WorkerView
-from streams.rows import GroupRow, LevelRow, StreamRow
 
 STREAM, GROUP = "orders-of-the-eastern-region", "billing-and-invoices"
 

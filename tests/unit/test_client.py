@@ -11,7 +11,8 @@ import pytest
 import redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
-from streams.broker import Broker, client
+from streams.broker import Broker
+from streams.broker.server import client
 from tests.certificates import Certificates
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.cloudevents import from_cloudevent, to_cloudevent
-from streams.codec import decode, encode_body, encode_meta
 from streams.errors import MalformedEvent
-from streams.event import CLOUD_NAMES, META_NAMES, Event
+from streams.events.cloudevents import from_cloudevent, to_cloudevent
+from streams.events.codec import decode, encode_body, encode_meta
+from streams.events.event import CLOUD_NAMES, META_NAMES, Event
 
 CANARY = "canary-7f3a"
 quick = settings(deadline=None, database=None, max_examples=50)

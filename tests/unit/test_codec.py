@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from streams import codec
-from streams.codec import check_id, check_type, decode, encode_body, encode_meta, is_json
 from streams.errors import EventError, EventTooLarge, MalformedEvent
-from streams.event import CLOUD_NAMES, META_NAMES, Event
+from streams.events import codec
+from streams.events.codec import check_id, check_type, decode, encode_body, encode_meta, is_json
+from streams.events.event import CLOUD_NAMES, META_NAMES, Event
 
 CANARY = "canary-7f3a"
 LIMIT = codec.MAX_NESTING

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.counts import counted
+from streams.quantities import counted
 
 ROOT = Path(__file__).parents[2]
 NOUNS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.broker.diagnose import DeadFacts, Denied, GroupFacts, StreamFacts
+from streams.broker.admin.diagnose import DeadFacts, Denied, GroupFacts, StreamFacts
 from streams.doctor import Bounds
 from streams.doctor.servers import (
     depends_on_default_user,

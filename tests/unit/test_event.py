@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.attributes import sentence
+from streams.common.masking import masked
 from streams.errors import ConfigurationError
-from streams.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes, meta_of, new_event_id, random_hex
-from streams.masking import masked
+from streams.events.attributes import sentence
+from streams.events.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes, meta_of, new_event_id, random_hex
 
 CANARY = "canary-7f3a"
 quick = settings(deadline=None, database=None, max_examples=50)

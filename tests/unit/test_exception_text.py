@@ -10,7 +10,7 @@ from functools import partial, wraps
 
 import pytest
 
-from streams.exception_text import Setting, describe_error, message_of, traceback_of, where_of
+from streams.common.exception_text import Setting, describe_error, message_of, traceback_of, where_of
 
 
 class BusyError(Exception):
@@ -236,7 +236,8 @@ def test_a_traceback_has_places_lines_causes_and_members():
 def test_the_module_knows_its_own_folder_and_python():
     """A place in this package or in Python is never the program's."""
     code = (
-        "import asyncio, streams.exception_text as e; print(e._is_foreign(asyncio.__file__), e._is_foreign(e.__file__))"
+        "import asyncio, streams.common.exception_text as e; "
+        "print(e._is_foreign(asyncio.__file__), e._is_foreign(e.__file__))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]

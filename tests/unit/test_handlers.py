@@ -13,9 +13,9 @@ import pytest
 
 from streams import Pipeline, Receipt
 from streams.errors import ConfigurationError
-from streams.event import Event
-from streams.handlers import Route, Router, as_router
-from streams.retry import Retry
+from streams.events.event import Event
+from streams.handlers.routes import Route, Router, as_router
+from streams.policy.retry import Retry
 
 
 @dataclasses.dataclass

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.address import Address
+from streams.consuming.vitals import ConsumerVitals, Vitals
 from streams.errors import ConfigurationError
 from streams.health import LIVE, LOOP_BOUND, READ_BOUND, READY, Check, Family, HealthServer, Report, ask
 from streams.health.judging import Probed, judge_live, judge_ready
-from streams.vitals import ConsumerVitals, Vitals
 
 NOW = 1000.0
 

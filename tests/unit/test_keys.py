@@ -8,12 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from streams.admin.dead_letters import DeadLetters
 from streams.broker import Broker
+from streams.broker.keys import PARKED, Keys, index_key
 from streams.consumer import Consumer, ConsumerOptions
-from streams.consumer_name import consumer_name
-from streams.dead_letters import DeadLetters
+from streams.consuming.naming import consumer_name
 from streams.errors import InvalidName
-from streams.keys import PARKED, Keys, checked_name, index_key, member, parse_member
+from streams.events.names import checked_name, member, parse_member
 from streams.pipeline import Pipeline
 from streams.producer import Producer
 from streams.reclaimer import Reclaimer

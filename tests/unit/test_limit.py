@@ -7,9 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from streams import ConfigurationError, Event, Limit, Throttle
-from streams.broker.limits import rule, stored_rate
-from streams.handlers import Route, Router
-from streams.limit import Rate, checked_limits, key_text
+from streams.broker.admin.limits import rule, stored_rate
+from streams.handlers.routes import Route, Router
+from streams.policy.limit import Rate, checked_limits, key_text
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.current import handling
-from streams.event import Event, new_event_id
-from streams.log_facts import logger_of
+from streams.common.log_facts import logger_of
+from streams.events.current import handling
+from streams.events.event import Event, new_event_id
 from streams.logs import EventFilter, JsonFormatter, TextFormatter, be_heard, set_up
 
 PHONE = "+55 (11) 99999-9999"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streams.event import new_event_id
-from streams.masking import masked, one_line
+from streams.common.masking import masked, one_line
+from streams.events.event import new_event_id
 
 quick = settings(deadline=None, database=None, max_examples=200)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.current import current_facts, trace_id_of
 from streams.errors import ConfigurationError, Reject, Snooze
-from streams.event import Event
-from streams.handlers import Route, Router
+from streams.events.current import current_facts, trace_id_of
+from streams.events.event import Event
+from streams.handlers.routes import Route, Router
 from streams.middleware import (
     Attempt,
     Chain,
@@ -26,7 +26,7 @@ from streams.middleware import (
     current_event,
 )
 from streams.pipeline import Pipeline
-from streams.retry import AttemptRecord, Retry, RetryIn
+from streams.policy.retry import AttemptRecord, Retry, RetryIn
 
 
 def attempt() -> Attempt:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from streams.broker.outages import Outages
+from streams.broker.server.outages import Outages
 from streams.errors import BrokerUnavailable
 
 

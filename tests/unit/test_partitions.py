@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streams import Limit, Partitions, Pipeline
 from streams.errors import ConfigurationError
-from streams.partitions import assigned, base_of, partition_name, partition_of
+from streams.policy.partitions import assigned, base_of, partition_name, partition_of
 
 names = st.lists(st.text("abcdef0123456789-", min_size=1, max_size=12), min_size=1, max_size=20, unique=True)
 

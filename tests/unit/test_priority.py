@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import ConfigurationError
-from streams.priority import DEFAULT_LEVELS, MAX_LEVELS, Levels
+from streams.policy.levels import DEFAULT_LEVELS, MAX_LEVELS, Levels
 
 level_sets = st.sets(st.integers(-(2**40), 2**40), min_size=1, max_size=MAX_LEVELS).map(list)
 quick = settings(deadline=None, database=None, max_examples=100)

@@ -14,7 +14,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from streams.errors import ConfigurationError, MalformedEvent, Reject
-from streams.retry import MAX_ERRORS_KEPT, AttemptRecord, Bury, Retry, RetryIn, checked_decision
+from streams.policy.retry import MAX_ERRORS_KEPT, AttemptRecord, Bury, Retry, RetryIn, checked_decision
 
 quick = settings(deadline=None, database=None, max_examples=60)
 EXACT = Retry(delay=2.0, jitter=0.0)

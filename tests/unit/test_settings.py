@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
-from streams.priority import Levels
+from streams.policy.levels import Levels
 from streams.settings import Settings, gather, read_env_file, read_settings, shown_url
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"

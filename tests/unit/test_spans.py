@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams import ConfigurationError, Settings
-from streams.spans import read_span
+from streams.quantities import read_span
 
 
 @pytest.mark.parametrize(

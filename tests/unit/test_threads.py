@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from streams import threads
-from streams.threads import Threads, at_thread_end
+from streams.handlers import threads
+from streams.handlers.threads import Threads, at_thread_end
 from tests.conftest import eventually
 
 name_of_tenant = contextvars.ContextVar("name_of_tenant", default="nobody")
@@ -267,7 +267,7 @@ def test_a_loop_that_is_closed_does_not_end_the_thread():
 def test_a_function_that_never_returns_does_not_hang_the_exit():
     code = """
 import asyncio, threading
-from streams.threads import Threads
+from streams.handlers.threads import Threads
 async def main():
     try:
         await asyncio.wait_for(Threads().run(threading.Event().wait), 0.05)

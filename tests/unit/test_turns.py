@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.priority import Turns
+from streams.policy.levels import Turns
 
 LEVELS = [10, 5, 1, 0]
 weights = st.fixed_dictionaries({level: st.integers(1, 1000) for level in LEVELS})

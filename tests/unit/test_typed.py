@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import TypedDict
 
-from streams.codec import decode, encode_body
+from streams.common.exception_text import describe_error
 from streams.errors import ConfigurationError, EventError, InvalidData
-from streams.event import Event
-from streams.exception_text import describe_error
-from streams.handlers import Route
+from streams.events.codec import decode, encode_body
+from streams.events.event import Event
+from streams.handlers.routes import Route
 from tests.unit import typed_samples as samples
 
 T = TypeVar("T")

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.codec import decode, encode_body, encode_meta
 from streams.errors import ConfigurationError, InvalidData
-from streams.event import Event
-from streams.handlers import Route, Router
-from streams.upcasters import Upcasters
+from streams.events.codec import decode, encode_body, encode_meta
+from streams.events.event import Event
+from streams.handlers.routes import Route, Router
+from streams.handlers.upcasters import Upcasters
 
 
 @dataclasses.dataclass

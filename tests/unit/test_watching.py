@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from streams.errors import ConfigurationError
-from streams.watching import FolderWatch, folder_of
+from streams.worker.reload import FolderWatch, folder_of
 
 
 def test_the_folder_of_a_target(tmp_path, monkeypatch):

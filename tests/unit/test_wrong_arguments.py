@@ -51,9 +51,9 @@ from streams import (
     Tracking,
     Unavailable,
 )
-from streams.event import EventAttributes
+from streams.events.event import EventAttributes
+from streams.handlers.registry import HandlerOptions
 from streams.middleware import Breaker, Chain, Dedupe, ErrorRules, Skip, Timeout
-from streams.registry import HandlerOptions
 from streams.testing import BlockingHarness, Harness, harness
 from tests.wrong import walk
 
@@ -250,7 +250,7 @@ def test_spans_are_taken_as_seconds_or_as_what_the_standard_library_has_for_them
 def test_an_exception_may_ask_for_its_retry_by_a_span(asked):
     error = ConnectionError("away")
     error.retry_after = asked
-    assert Retry().after_failure(error, streams.retry.AttemptRecord(failures=1)).delay == 7
+    assert Retry().after_failure(error, streams.policy.retry.AttemptRecord(failures=1)).delay == 7
 
 
 def test_the_wrong_kind_of_with_block_says_which_one_is_right():

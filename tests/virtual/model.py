@@ -9,11 +9,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from streams.broker.fetch import Delivery, DueReply
-from streams.broker.settle import DONE, LOST, VANISHED, Buried, Postponed
-from streams.keys import PARKED, parse_member
-from streams.priority import Turns
-from streams.retry import AttemptRecord, Bury, Retry
+from streams.broker.entries.fetch import Delivery, DueReply
+from streams.broker.entries.settle import DONE, LOST, VANISHED, Buried, Postponed
+from streams.broker.keys import PARKED
+from streams.events.names import parse_member
+from streams.policy.levels import Turns
+from streams.policy.retry import AttemptRecord, Bury, Retry
 
 Entry = tuple[int, str]
 

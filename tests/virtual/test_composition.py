@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from streams.broker.keys import PARKED
 from streams.consumer import Consumer, ConsumerOptions
 from streams.consuming.fetcher import POLL
 from streams.errors import Reject, Snooze
-from streams.event import Event
-from streams.handlers import Route
-from streams.keys import PARKED
-from streams.priority import Levels
-from streams.retry import AttemptRecord, Retry
+from streams.events.event import Event
+from streams.handlers.routes import Route
+from streams.policy.levels import Levels
+from streams.policy.retry import AttemptRecord, Retry
 from tests import seeds as seeds_of
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from streams import Broker, Levels
-from streams.broker.fetch import Delivery, Fetching
-from streams.broker.settle import Buried, Postponed, Settling
-from streams.pauses import Pauses
-from streams.retry import AttemptRecord
+from streams.admin.pauses import Pauses
+from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.settle import Buried, Postponed, Settling
+from streams.policy.retry import AttemptRecord
 from tests.virtual.model import Entry, Model
 
 LEVELS = Levels((0, 5))

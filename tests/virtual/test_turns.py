@@ -11,9 +11,9 @@ import os
 import pytest
 
 from streams.consumer import Consumer, ConsumerOptions
-from streams.event import Event
-from streams.handlers import Route
-from streams.retry import Retry
+from streams.events.event import Event
+from streams.handlers.routes import Route
+from streams.policy.retry import Retry
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry
 from tests.virtual.world import LEVELS, World, play

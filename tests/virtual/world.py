@@ -12,21 +12,21 @@ from typing import Any, TypeVar
 
 import pytest
 
-from streams.broker.declare import Declared
-from streams.broker.fetch import Delivery, DueReply
-from streams.broker.lanes import Ways
-from streams.broker.outages import Outages
-from streams.broker.settle import DONE, Buried, Postponed, Settlement
+from streams.broker.entries.declare import Declared
+from streams.broker.entries.fetch import Delivery, DueReply
+from streams.broker.entries.ordering import Ways
+from streams.broker.entries.settle import DONE, Buried, Postponed, Settlement
+from streams.broker.keys import PARKED, Keys
+from streams.broker.server.outages import Outages
 from streams.consumer import Consumer, ConsumerOptions
 from streams.consuming.isolation import Isolation
 from streams.consuming.lease_thread import TICK
 from streams.consuming.leases import LeaseKeeper
 from streams.errors import BrokerUnavailable, Reject, Snooze
-from streams.event import Event
-from streams.handlers import Route
-from streams.keys import PARKED, Keys
-from streams.priority import Levels, Turns
-from streams.retry import AttemptRecord, Retry
+from streams.events.event import Event
+from streams.handlers.routes import Route
+from streams.policy.levels import Levels, Turns
+from streams.policy.retry import AttemptRecord, Retry
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry, Model
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import orjson
 
+from streams.admin.dead_letters import DeadLetters
+from streams.admin.status import StreamRow
 from streams.cli.dead_output import brief_error
 from streams.cli.demo.books import Books, DeadEnd, balance
 from streams.cli.demo.stage import Child, DemoFailed, Stage
 from streams.cli.lines import line_limit, read_lines
-from streams.dead_letters import DeadLetters
 from streams.errors import NotFound
 from streams.pipeline import Pipeline
 from streams.settings import Settings
-from streams.status import StreamRow
 
 STREAM, GROUP = "orders", "billing"
 _POLL = 0.2

@@ -13,7 +13,7 @@ from rich.text import Text
 from streams.cli.common import cell, number, table
 from streams.cli.demo.books import Books
 from streams.cli.demo.play import Scene
-from streams.counts import counted
+from streams.quantities import counted
 
 _STATES = ("waiting", "processing", "retrying", "done", "dead")
 _STYLES = {"processing": "green", "retrying": "yellow", "dead": "red", "done": "bold green"}

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import orjson
 
+from streams.common.log_facts import logger_of
 from streams.errors import ConfigurationError, Reject
-from streams.event import Event
-from streams.limit import Limit
-from streams.log_facts import logger_of
+from streams.events.event import Event
 from streams.pipeline import Pipeline
-from streams.retry import Retry
+from streams.policy.limit import Limit
+from streams.policy.retry import Retry
 from streams.whatsapp.outbox.endpoints import TOLD, Endpoint, Endpoints, Subscriptions
 from streams.whatsapp.outbox.signing import signed
 from streams.whatsapp.providers.base import retry_after

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from streams.admin.records import Record, Records
 from streams.errors import ConfigurationError, NotFound
 from streams.pipeline import Pipeline
-from streams.records import Record, Records
 from streams.whatsapp.outbox.guard import Guard
 from streams.whatsapp.outbox.signing import secret_of
 from streams.whatsapp.settings import DAY, WhatsAppSettings

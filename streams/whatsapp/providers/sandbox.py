@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 
-from streams.log_facts import logger_of
+from streams.common.log_facts import logger_of
 from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import Outcome, Sent
 from streams.whatsapp.providers.base import Connection, Instance

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from streams.counts import counted
+from streams.quantities import counted
 from streams.whatsapp.message import KINDS
 from streams.whatsapp.sandbox.phone import Fault, Phone, Taken
 

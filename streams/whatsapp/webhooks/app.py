@@ -15,10 +15,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from streams.common.log_facts import logger_of
 from streams.errors import BrokerUnavailable, InvalidMessage, StreamsError, WrongCredentials
-from streams.event import Event
-from streams.log_facts import logger_of
-from streams.patience import Recovering
+from streams.events.event import Event
 from streams.pipeline import Pipeline
 from streams.producer import Producer, ProducerOptions
 from streams.whatsapp.recipient import Recipient
@@ -33,6 +32,7 @@ from streams.whatsapp.webhooks.updates import (
     from_meta,
     signed_by_meta,
 )
+from streams.worker.patience import Recovering
 
 logger = logger_of("whatsapp")
 LARGEST = 4 * 1024 * 1024

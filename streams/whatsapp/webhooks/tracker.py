@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from streams.errors import Snooze
-from streams.event import Event
+from streams.events.event import Event
 from streams.pipeline import Pipeline
-from streams.retry import Retry
+from streams.policy.retry import Retry
 from streams.whatsapp.connections import Connections
 from streams.whatsapp.instances import Instances
 from streams.whatsapp.journal import Journal, Tell

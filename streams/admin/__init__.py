@@ -1,0 +1,1 @@
+"""What operators read and do: dead letters, pauses, limits, groups, erasure, and why events wait."""

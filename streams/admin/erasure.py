@@ -1,0 +1,131 @@
+"""Erasure: delete every event of a stream that is about somebody, wherever it stands in its life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams.admin.dead_letters import DeadLetters
+from streams.admin.partitioned import OnPartitions, on_each
+from streams.admin.status import Status
+from streams.broker import Broker
+from streams.broker.admin.cancel import MOST, Cancelling
+from streams.broker.admin.erase import ErasingStore
+from streams.broker.admin.groups import Dropping
+from streams.broker.admin.inspect import Inspecting
+from streams.common.annotated import holds_to_annotations
+from streams.errors import ConfigurationError
+from streams.events.codec import read_meta
+from streams.events.event import META_NAMES
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many events were deleted, by where they stood."""
+
+    stored: int = 0
+    scheduled: int = 0
+    dead: int = 0
+
+    def __add__(self, other: Erased) -> Erased:
+        return Erased(self.stored + other.stored, self.scheduled + other.scheduled, self.dead + other.dead)
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.stored + self.scheduled + self.dead
+
+
+@holds_to_annotations
+class Erasure(OnPartitions):
+    """Deletes events of one stream by an attribute, for every group: for people who ask to be forgotten.
+
+    They are looked for on all partitions of the stream, or on one.
+
+    It reads the whole stream, so its cost grows with what is stored. A handler that runs at that moment ends its
+    attempt; if that fails, no retry follows. Where the order of keys is kept, a key whose first event was deleted goes
+    on with the next look of a reclaimer. What an event's errors and audit records say stays: it has no body.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
+    """
+
+    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
+        self._by = by or "unknown"
+
+    def _twin(self, stream: str) -> Erasure:
+        return Erasure(self._broker, stream, by=self._by)
+
+    @on_each(lambda found: _sum(found))
+    async def erase(self, attribute: str, value: str) -> Erased:
+        """Delete what has this value: waiting, scheduled, waiting for a retry, running, and dead. Run again, it ends.
+
+        Args:
+            attribute: ``subject``, ``key``, ``tenant``, ``instance``, ``source``, or the name of a header.
+            value: exactly this.
+
+        Raises:
+            ConfigurationError: the attribute or the value is empty.
+        """
+        if not attribute or not value or not isinstance(value, str):
+            raise ConfigurationError(f"name what to erase, e.g. subject and its value; {sorted(META_NAMES)}")
+        levels = await Status(self._broker).levels(self.stream)
+        wanted = {attribute: value}
+        # Scheduled ones first: they only ever move on to a level, which is read after that.
+        scheduled = await self._scheduled(levels, wanted)
+        stored = 0
+        for level in levels:
+            stored += await self._stored(level, wanted)
+        return Erased(stored, scheduled, await self._dead(levels, wanted))
+
+    async def _scheduled(self, levels: Sequence[int], wanted: Mapping[str, str]) -> int:
+        keys = self._broker.keys(self.stream)
+        cancelling, gone = Cancelling(self._broker, keys, levels), 0
+        found: list[str] = []
+        async for page in ErasingStore(self._broker, keys).scheduled():
+            found += [name for name, fields in page if _has(read_meta(fields), wanted)]
+        for at in range(0, len(found), MOST):
+            gone += sum(await cancelling.scheduled(found[at : at + MOST], self._by))
+        return gone
+
+    async def _stored(self, level: int, wanted: Mapping[str, str]) -> int:
+        inspecting, gone, after = Inspecting(self._broker), 0, ""
+        store = ErasingStore(self._broker, self._broker.keys(self.stream))
+        while page := await inspecting.scan(self.stream, level, after, _PAGE):
+            found = [entry_id for entry_id, fields in page if _has(read_meta(fields), wanted)]
+            if found:
+                gone += await store.erase(level, found, self._by)
+            after = page[-1][0]
+        return gone
+
+    async def _dead(self, levels: Sequence[int], wanted: Mapping[str, str]) -> int:
+        if not levels:
+            return 0
+        gone = 0
+        for group in await self._groups(levels):
+            letters = DeadLetters(self._broker, self.stream, group, by=self._by, partition=0)
+            found = [letter.id async for letter in letters.iterate() if _has(letter.meta, wanted)]
+            if found:
+                gone += await letters.discard(found)
+        return gone
+
+    async def _groups(self, levels: Sequence[int]) -> list[str]:
+        """Every group that may have dead letters: those that are there, and those that were given up with some."""
+        there = {row.group for row in (await Status(self._broker).stream(self.stream, partition=0)).groups}
+        written = await Dropping(self._broker, self._broker.keys(self.stream), levels).config()
+        return sorted(there.union(written.groups, written.dropped))
+
+
+def _sum(found: Sequence[Erased]) -> Erased:
+    return sum(found, Erased())
+
+
+def _has(meta: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> bool:
+    return bool(meta) and all(meta.get(name) == value for name, value in wanted.items())  # type: ignore[union-attr]

@@ -1,0 +1,194 @@
+"""Limits of a group: what is declared, what is set, and who waits."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streams.admin.partitioned import OnPartitions, joined, on_each, truest
+from streams.broker import Broker
+from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.limits import KeyState, Limiting, stored_rate
+from streams.broker.admin.listing import Listing
+from streams.common.annotated import holds_to_annotations
+from streams.common.arguments import checked_seconds
+from streams.errors import NotFound
+from streams.events.names import checked_name
+from streams.policy.limit import Rate, key_text
+from streams.quantities import Seconds
+
+_DECLARED = ":declared"
+LimitList = list["LimitInfo"]
+"""Spelled out here: inside the class below ``list`` is a method."""
+KeyList = list[KeyState]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitInfo:
+    """One limit of a group.
+
+    Attributes:
+        name: of the limit.
+        declared: as its handler declares it, e.g. ``60/s burst 6``; '' if no worker with it has started.
+        set: what was set for all its keys; '' if nothing was.
+        keys: key to what was set for it alone.
+    """
+
+    name: str
+    declared: str
+    set: str
+    keys: dict[str, str]
+
+
+@holds_to_annotations
+class Limits(OnPartitions):
+    """The limits of one group, on all partitions of its stream, or on one.
+
+    Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key that is on one of them is 60/s,
+    and for keys that are on all of them 240/s.
+
+    What is set holds for every worker with its next read, outlives restarts, and goes before what is declared. Events
+    that wait for the limit are looked at anew, and get a time that suits what holds now.
+
+    Args:
+        broker: an open broker.
+        stream, group: names.
+        by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
+    """
+
+    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
+        self.group = checked_name(group, "group")
+        self._by = by or "unknown"
+        self._inspecting = Inspecting(broker)
+        self._limiting = Limiting(broker, broker.keys(stream), self.group)
+
+    def _twin(self, stream: str) -> Limits:
+        return Limits(self._broker, stream, self.group, by=self._by)
+
+    @on_each(lambda found: _together(found))
+    async def list(self) -> LimitList:
+        """The limits that are declared or set, by name.
+
+        Raises:
+            NotFound: there is no such stream.
+        """
+        await self._check()
+        found: dict[str, LimitInfo] = {}
+        for field, text in sorted((await self._limiting.rules()).items()):
+            name, _, key = field.removesuffix(_DECLARED).partition("=")
+            info = found.setdefault(name, LimitInfo(name, "", "", {}))
+            if field.endswith(_DECLARED) and not key:
+                found[name] = LimitInfo(name, text, info.set, info.keys)
+            elif key:
+                info.keys[key] = str(stored_rate(text) or text)
+            else:
+                found[name] = LimitInfo(name, info.declared, str(stored_rate(text) or text), info.keys)
+        return [*found.values()]
+
+    async def set(self, name: str, rate: str, burst: int | None = None, *, key: object = None) -> str:
+        """Set a limit, for all its keys or for one; returns what was set before, '' for nothing.
+
+        Args:
+            name: of a limit that is declared.
+            rate: as in ``Limit``.
+            burst: as in ``Limit``.
+            key: of the events, as the limit makes it; several parts as a tuple.
+
+        Raises:
+            ConfigurationError: the rate cannot be read.
+            NotFound: there is no such limit.
+        """
+        wanted = Rate.parse(rate, burst)
+        return await self._set(name, wanted, key)
+
+    async def reset(self, name: str, *, key: object = None) -> str:
+        """Back to what is declared; returns what was set, '' if nothing was.
+
+        Raises:
+            NotFound: there is no such limit.
+        """
+        return await self._set(name, None, key)
+
+    async def throttle(self, name: str, key: object, seconds: Seconds) -> float:
+        """Let nothing of a key start for ``seconds`` (or a ``timedelta``), at most a day; 0 ends it.
+
+        Events that wait for the limit are looked at anew, and who did it is written down.
+
+        Returns:
+            Until when (Unix seconds).
+
+        Raises:
+            NotFound: there are limits, and none of this name.
+        """
+        wanted = checked_seconds("seconds", seconds, 0, 86_400)
+        await self._check_name(name, or_first=True)
+        return await self._throttle(name, key_text(key) or "", wanted)
+
+    @on_each(max)
+    async def _throttle(self, name: str, key: str, seconds: float) -> float:
+        until = await self._limiting.throttle(name, key, seconds)
+        await self._limiting.hasten(name)
+        facts = {"group": self.group, "limit": f"{name}={key}", "to": f"{seconds:g} s", "by": self._by}
+        action = "limit throttled" if seconds else "limit throttle ended"
+        await Listing(self._broker, self._broker.keys(self.stream)).write_audit(action=action, **facts)
+        return until
+
+    async def waiting(self, limit: int = 20) -> KeyList:
+        """The keys that have the longest to wait, at most ``limit``. Walks through the keys of the server."""
+        found = await self._states()
+        return heapq.nlargest(limit, found, key=lambda state: max(state.waiting_until, state.throttled_until))
+
+    async def _check_name(self, name: str, *, or_first: bool = False) -> None:
+        """Refuse a limit that is not there; ``or_first``: unless none is, for no worker has written any down yet."""
+        known = [info.name for info in await self.list()]
+        if name not in known and (known or not or_first):
+            names = ", ".join(known) or "none yet; a worker writes them down when it starts"
+            raise NotFound(f"group {self.group!r} of stream {self.stream!r} has no limit {name!r}; it has: {names}")
+
+    async def _set(self, name: str, rate: Rate | None, key: object) -> str:
+        await self._check_name(name)
+        return await self._write(name, rate, key_text(key))
+
+    @on_each(truest)
+    async def _write(self, name: str, rate: Rate | None, key: str | None) -> str:
+        before = await self._limiting.set(name if key is None else f"{name}={key}", rate, self._by)
+        await self._limiting.hasten(name)
+        return str(stored_rate(before) or "")
+
+    @on_each(joined)
+    async def _states(self) -> KeyList:
+        return [state async for state in self._limiting.states()]
+
+    async def _check(self) -> None:
+        await self._inspecting.existing(self.stream)
+
+
+def _together(found: Sequence[LimitList]) -> LimitList:
+    """The limits of several partitions; what is set differently is told with where."""
+    names = dict.fromkeys(info.name for infos in found for info in infos)
+    by_partition = [{info.name: info for info in infos} for infos in found]
+    return [_one_limit(name, [infos.get(name) for infos in by_partition]) for name in sorted(names)]
+
+
+def _one_limit(name: str, infos: Sequence[LimitInfo | None]) -> LimitInfo:
+    known = [info for info in infos if info is not None]
+    keys = dict.fromkeys(key for info in known for key in info.keys)
+    return LimitInfo(
+        name,
+        next((info.declared for info in known if info.declared), ""),
+        _differing([info.set if info else "" for info in infos]),
+        {key: _differing([info.keys.get(key, "") if info else "" for info in infos]) for key in keys},
+    )
+
+
+def _differing(values: Sequence[str]) -> str:
+    """One value if all are the same, else each with the partitions that have it."""
+    if len(set(values)) == 1:
+        return values[0]
+    where: dict[str, list[str]] = {}
+    for number, value in enumerate(values):
+        where.setdefault(value or "as declared", []).append(str(number))
+    return ", ".join(f"{value} (partition {' '.join(numbers)})" for value, numbers in where.items())

@@ -1,0 +1,206 @@
+"""What a stream's name means to an operator: all of its partitions. One place that runs a verb on each of them.
+
+A class whose objects are about one stream derives from ``OnPartitions``, writes each verb for one partition, and says
+with ``on_each`` how the answers are put together. Such an object is about all partitions, or about one of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+
+from streams.broker import Broker, checked_broker
+from streams.broker.admin.inspect import Inspecting
+from streams.errors import BrokerUnavailable, NotFound, PartlyAway
+from streams.policy.partitions import partition_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+S = TypeVar("S", bound="OnPartitions")
+
+
+class OnPartitions:
+    """About the partitions of one stream.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name, or that of a partition, e.g. ``orders.p2``.
+        partition: the number of one of its partitions; None: all that there are.
+    """
+
+    def __init__(self, broker: Broker, stream: str, partition: int | None = None) -> None:
+        self.stream = checked_broker(broker).keys(stream).stream
+        self._broker = broker
+        self._partition = partition
+        self._is_one = False
+
+    def _twin(self, stream: str) -> Self:
+        """The same, about another stream."""
+        raise NotImplementedError
+
+    async def _parts(self) -> list[Self]:
+        """One object for each partition that this is about. One command.
+
+        Raises:
+            NotFound: there is no partition of that number.
+        """
+        if self._is_one:
+            return [self]
+        return [self._of(name) for name in await partitions_of(self._broker, self.stream, self._partition)]
+
+    def _of(self, name: str) -> Self:
+        made = self._twin(name)
+        made._is_one = True  # noqa: SLF001 - of this class
+        return made
+
+
+async def partitions_of(broker: Broker, stream: str, partition: int | None = None) -> list[str]:
+    """The names of a stream's partitions, or that of one of them; of a stream that is not spread its own. One command.
+
+    Raises:
+        NotFound: there is no partition of that number.
+    """
+    if partition == 0:
+        return [stream]
+    count = (await Inspecting(broker).partitions(stream)).count
+    if partition is None:
+        return [partition_name(stream, number) for number in range(count)]
+    if 0 < partition < count:
+        return [partition_name(stream, partition)]
+    has = f"{count} partitions: give --partition 0 to {count - 1}" if count > 1 else "one partition, number 0"
+    raise NotFound(f"stream {stream!r} has no partition {partition}; it has {has}")
+
+
+def on_each(
+    merge: Callable[[list[R]], R],
+) -> Callable[[Callable[Concatenate[S, P], Awaitable[R]]], Callable[Concatenate[S, P], Awaitable[R]]]:
+    """Have a verb that is written for one partition done on each, and its answers merged.
+
+    A partition on which there is nothing of the kind is passed over, unless it is so on all. If some are away the verb
+    is done on the others, and what it raises (``PartlyAway``) names those that are missing and has the answer of the
+    others; every verb may be repeated.
+    """
+
+    def decorate(verb: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Awaitable[R]]:
+        @functools.wraps(verb)
+        async def everywhere(self: S, /, *args: P.args, **named: P.kwargs) -> R:
+            parts = await self._parts()
+            if len(parts) == 1:
+                return await verb(parts[0], *args, **named)
+            answers, away = await ask_each(parts, lambda part: verb(part, *args, **named))
+            if away:
+                raise partly(parts[0].stream, away, merge(answers) if answers else None)
+            return merge(answers)
+
+        return everywhere
+
+    return decorate
+
+
+class _Part(Protocol):
+    @property
+    def stream(self) -> str:
+        """Its name."""
+
+
+W = TypeVar("W", bound=_Part)
+
+
+async def ask_each(
+    parts: Sequence[W], ask: Callable[[W], Awaitable[R]]
+) -> tuple[list[R], dict[str, BrokerUnavailable]]:
+    """What the partitions say, and why those say nothing that are away, by their names.
+
+    Raises:
+        NotFound: there is nothing of the kind on any of them.
+    """
+    answers: list[R] = []
+    missing: NotFound | None = None
+    away: dict[str, BrokerUnavailable] = {}
+    for part in parts:
+        try:
+            answers.append(await ask(part))
+        except NotFound as error:
+            missing = missing or error
+        except BrokerUnavailable as error:
+            away[part.stream] = error
+    if missing is not None and not answers and not away:
+        raise missing
+    return answers, away
+
+
+def partly(stream: str, away: Mapping[str, BrokerUnavailable], answer: Any) -> BrokerUnavailable:
+    """What is raised when partitions are away: with what the others said, if any did."""
+    cause = next(iter(away.values()))
+    error = PartlyAway(
+        f"the partitions {', '.join(away)} are away ({cause}); what was asked for is done on the others of {stream!r}: "
+        "do it again when these are back",
+        answer,
+        tuple(away),
+        sent=any(error.sent for error in away.values()),
+        server=cause.server,
+    )
+    error.__cause__ = cause
+    return error
+
+
+async def in_part(asked: Awaitable[T]) -> tuple[T, tuple[str, ...]]:
+    """What is there to be shown, and the partitions that are away and missing in it."""
+    try:
+        return await asked, ()
+    except PartlyAway as error:
+        if error.answer is None:
+            raise
+        return error.answer, error.partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A partition, by its name."""
+
+    stream: str
+
+
+async def tolerant(stream: str, source: AsyncIterator[T], away: dict[str, BrokerUnavailable]) -> AsyncIterator[T]:
+    """The items of a partition's source; if it is away, that is written down, and there are none (any more)."""
+    try:
+        async for item in source:
+            yield item
+    except BrokerUnavailable as error:
+        away[stream] = error
+
+
+async def merged(sources: Sequence[AsyncIterator[T]], key: Callable[[T], Any]) -> AsyncIterator[T]:
+    """The items of several sorted sources, sorted; one item of each is held at a time."""
+    heads: list[tuple[Any, int, T]] = []
+    for at, source in enumerate(sources):
+        await _next(heads, at, source, key)
+    while heads:
+        _, at, item = heapq.heappop(heads)
+        yield item
+        await _next(heads, at, sources[at], key)
+
+
+async def _next(heads: list[tuple[Any, int, T]], at: int, source: AsyncIterator[T], key: Callable[[T], Any]) -> None:
+    async for item in source:
+        heapq.heappush(heads, (key(item), at, item))
+        return
+
+
+def first(answers: list[R]) -> R:
+    """The answer of the first partition that has one."""
+    return answers[0]
+
+
+def truest(answers: list[R]) -> R:
+    """The first answer that says something; else the first."""
+    return next(filter(None, answers), answers[0])
+
+
+def joined(answers: list[list[T]]) -> list[T]:
+    """All items of all answers."""
+    return [item for answer in answers for item in answer]

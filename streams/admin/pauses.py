@@ -1,0 +1,272 @@
+"""Pauses: hold back a stream, a group, a level, or what has an attribute, and let it go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+from streams.admin.partitioned import OnPartitions, first, on_each
+from streams.broker import Broker
+from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.pauses import PauseStore, Stored
+from streams.common.annotated import holds_to_annotations
+from streams.errors import ConfigurationError, EventError, NotFound
+from streams.events.codec import parse_json
+from streams.events.names import checked_name, parse_scope, scope
+from streams.policy.limit import ATTRIBUTES
+
+_MOST_REASON = 500
+_LONGEST_VALUE = 500
+
+
+class PausedAttribute(TypedDict, total=False):
+    """An attribute of events, at most one, and its value."""
+
+    type: str
+    tenant: str
+    instance: str
+    key: str
+    subject: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One pause.
+
+    Attributes:
+        scope: what is held: ``stream``, ``group=billing``, ``level=5``, ``group=billing,level=5``, ``tenant=acme``.
+        group: '' for every group.
+        level: None for every level.
+        attribute: of the events, e.g. ``tenant``; '' for every event.
+        value: of that attribute.
+        by: who paused it.
+        at: since when; Unix seconds, the server's clock.
+        reason: why, as given.
+        partitions: the numbers of the stream's partitions that it holds; empty where it holds all that were asked.
+    """
+
+    scope: str
+    group: str
+    level: int | None
+    by: str
+    at: float
+    reason: str
+    attribute: str = ""
+    value: str = ""
+    partitions: tuple[int, ...] = ()
+
+    def covers(self, group: str, level: int) -> bool:
+        """Whether every entry of this group on this level is held by it."""
+        return self.scope in (scope(), scope(group), scope(level=level), scope(group, level))
+
+
+PauseList = list[Pause]
+
+
+class Pausing(NamedTuple):
+    """Outcome of a pause: what stands now, and whether it is new or stood already."""
+
+    pause: Pause
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Outcome of a resume: the pauses that it ended, and those of the stream that go on."""
+
+    resumed: PauseList
+    remaining: PauseList
+
+
+@holds_to_annotations
+class Pauses(OnPartitions):
+    """The pauses of one stream, on all of its partitions, later ones included, or on one.
+
+    A scope is the stream, a group, a level, a level of a group, or an attribute of the events with its value (``type``,
+    ``tenant``, ``instance``, ``key``, ``subject``, ``source``), of every group or of one.
+
+    What is paused is held, not dropped: it stays on its stream or in its retry, no attempt is burnt, and running
+    handlers finish. Workers hold within half a second, whatever they do at the moment; publishing goes on.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        by: who acts, for the audit record.
+        partition: the number of one partition; None: all.
+    """
+
+    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+        super().__init__(broker, stream, partition)
+        self._by = by or "unknown"
+        self._inspecting = Inspecting(broker)
+        self._store = PauseStore(broker, broker.keys(stream))
+
+    def _twin(self, stream: str) -> Pauses:
+        return Pauses(self._broker, stream, by=self._by)
+
+    async def pause(
+        self, *, group: str = "", level: int | None = None, reason: str = "", **attribute: Unpack[PausedAttribute]
+    ) -> Pausing:
+        """Hold the stream, or a group, a level or an attribute of it: ``pause(tenant="acme")``.
+
+        What is paused already stays as it was, with its name and reason.
+
+        Raises:
+            NotFound: there is no such stream, group or level; the message names those that are.
+            ConfigurationError: the reason is longer than 500 characters, or the scope is none.
+        """
+        if len(reason) > _MOST_REASON:
+            raise ConfigurationError(f"reason: at most {_MOST_REASON} characters, not {len(reason)}")
+        where = _scope(group, level, attribute)
+        await self._check(group, level)  # One partition that has it is enough: the others may have no worker yet.
+        return await self._pause(where, reason)
+
+    async def resume(
+        self, *, group: str = "", level: int | None = None, **attribute: Unpack[PausedAttribute]
+    ) -> Resumption:
+        """End the pause of exactly this scope; those of other scopes go on and are named in the outcome.
+
+        Nothing happens if it is not paused. What was put aside for a pause of an attribute comes back, which walks
+        through all that waits.
+
+        Raises:
+            NotFound: it is not paused, and there is no such stream, group or level.
+            ConfigurationError: the scope is none.
+        """
+        outcome = await self._resume((_scope(group, level, attribute),))
+        if not outcome.resumed:
+            await self._check(group, level)
+        return outcome
+
+    async def resume_all(self) -> Resumption:
+        """End every pause of the stream.
+
+        Raises:
+            NotFound: nothing is paused, and there is no such stream.
+        """
+        outcome = await self._resume(())
+        if not outcome.resumed:
+            await self._check("", None)
+        return outcome
+
+    @on_each(lambda found: Pausing(found[0].pause, any(one.new for one in found)))
+    async def _pause(self, where: str, reason: str) -> Pausing:
+        new, value = await self._store.pause(where, self._by, reason)
+        return Pausing(read_pause((where, value)), new)
+
+    @on_each(
+        lambda found: Resumption(
+            all_pauses([one.resumed for one in found]), all_pauses([one.remaining for one in found])
+        )
+    )
+    async def _resume(self, scopes: tuple[str, ...]) -> Resumption:
+        outcome = _resumption(*await self._store.resume(scopes, self._by))
+        await self._bring_back(outcome.resumed)
+        return outcome
+
+    @on_each(lambda found: _counted(found))
+    async def held(self) -> dict[str, int]:
+        """How many events were put aside for which pause of an attribute, by scope. Walks through what waits."""
+        found: dict[str, int] = {}
+        for group in await self._groups():
+            for where, count in (await self._store.held(group)).items():
+                found[where] = found.get(where, 0) + count
+        return found
+
+    async def _bring_back(self, ended: Iterable[Pause]) -> None:
+        scopes = {pause.scope for pause in ended if pause.attribute}
+        if scopes:
+            for group in await self._groups():
+                await self._store.bring_back(group, scopes)
+
+    async def _groups(self) -> Iterable[str]:
+        levels = await self._inspecting.levels(self.stream)
+        return [found.group for found in (await self._inspecting.stream(self.stream, levels)).groups]
+
+    @on_each(lambda found: all_pauses(found))
+    async def list(self) -> PauseList:
+        """Every pause of the stream, in the order of their scopes. One command."""
+        return read_pauses(await self._store.all())
+
+    @on_each(first)
+    async def _check(self, group: str, level: int | None) -> None:
+        levels = await self._inspecting.existing(self.stream)
+        if level is not None and level not in levels:
+            raise NotFound(
+                f"stream {self.stream!r} has no level {level!r}; it has: {', '.join(map(str, reversed(levels)))}"
+            )
+        if group:
+            checked_name(group, "group")
+            names = list(await self._groups())
+            if group not in names:
+                raise NotFound(
+                    f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}. "
+                    "A group exists once a worker served it"
+                )
+
+
+def read_pauses(stored: Iterable[Stored]) -> PauseList:
+    """Pauses as stored, read."""
+    return [read_pause(row) for row in stored]
+
+
+def read_pause(stored: Stored) -> Pause:
+    """One pause as stored. One that another program wrote, in words that are not ours, keeps its scope as text."""
+    where, value = stored
+    group, level, attribute, attribute_value = parse_scope(where)
+    try:
+        facts: Any = parse_json(value, 10, "pause")
+        at = float(facts["at"])
+    except (EventError, LookupError, TypeError, ValueError):
+        facts, at = {}, 0.0
+    if attribute not in ATTRIBUTES:
+        attribute = attribute_value = ""
+    by, reason = str(facts.get("by", "")), str(facts.get("reason", ""))
+    return Pause(where, group, level, by, at, reason, attribute, attribute_value)
+
+
+def _scope(group: str, level: int | None, attribute: Mapping[str, Any]) -> str:
+    """The scope that the arguments name.
+
+    Raises:
+        ConfigurationError: they name none.
+    """
+    unknown = set(attribute) - set(ATTRIBUTES)
+    if unknown or len(attribute) > 1 or (attribute and level is not None):
+        raise ConfigurationError(
+            f"a pause is of a stream, a group, a level, or one attribute ({', '.join(ATTRIBUTES)}) with its value, "
+            "and that of every group or of one"
+        )
+    for name, value in attribute.items():
+        if not isinstance(value, str) or not value or len(value) > _LONGEST_VALUE:
+            raise ConfigurationError(f"{name}: a text of 1 to {_LONGEST_VALUE} characters")
+        return scope(group, attribute=(name, value))
+    return scope(group, level)
+
+
+def _counted(found: Sequence[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for counts in found:
+        total.update(counts)
+    return dict(total)
+
+
+def all_pauses(found: Sequence[PauseList]) -> PauseList:
+    """The pauses of several partitions, each once; one that does not hold everywhere says where."""
+    where: dict[str, list[int]] = {}
+    pauses: dict[str, Pause] = {}
+    for number, some in enumerate(found):
+        for pause in some:
+            pauses.setdefault(pause.scope, pause)
+            where.setdefault(pause.scope, []).append(number)
+    return [
+        pause if len(where[scope]) == len(found) else replace(pause, partitions=tuple(where[scope]))
+        for scope, pause in sorted(pauses.items())
+    ]
+
+
+def _resumption(ended: Iterable[Stored], others: Iterable[Stored]) -> Resumption:
+    return Resumption(read_pauses(ended), read_pauses(others))

@@ -1,0 +1,325 @@
+"""What operators see, asked of the server: one function per question, each with a bounded number of commands.
+
+The dashboard, the API and the terminal are views of this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from streams.admin.dead_letter import DeadLetter
+from streams.admin.limits import LimitInfo
+from streams.admin.operating import Operating
+from streams.admin.ordered_keys import OrderedKey
+from streams.admin.overview import HEARD, Overview, StreamView, grouped_views
+from streams.admin.partitioned import partitions_of
+from streams.admin.reason import Reason
+from streams.admin.status import EntryState, dead_state
+from streams.broker.admin.figures import DAY, HOUR, MINUTE, FigureStore
+from streams.broker.admin.listing import Listed, Listing
+from streams.broker.server.shards import Away, each
+from streams.common.masking import masked, one_line
+from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
+from streams.events.codec import decode
+from streams.events.names import entry_order, member
+
+CHARTS = {"hour": (MINUTE, 60), "day": (HOUR, 24), "quarter": (DAY, 90)}
+"""Charts: the span of one column, and how many there are."""
+_FORGOTTEN = 3600.0
+"""Seconds of silence after which a worker is shown no more; its consumers leave their groups about then, too."""
+_DEPTH = 2000
+_LONGEST_ID = 500
+"""An entry's id, with its level or without: milliseconds from 2017 to 2033 and a number. No phone number has 13 digits
+and begins like that: those of the country code 1 have 11."""
+_PLAIN_FACTS = frozenset(
+    {
+        *("action", "group", "level", "entries", "entry", "events", "event", "letter", "letters"),
+        *("count", "to", "bodies"),
+        *("payloads_gone", "due_times_lost", "due_times_stray", "records_stray", "due_times_empty"),
+        *("rows_unreadable", "orphans"),
+    }
+)
+"""Facts of the audit record that this package writes itself: ids, counts, rates and words."""
+STATES = ("stored", "processing", "retrying", "scheduled")
+"""Lists of entries: all that are stored on a level, and those that are with workers, or wait for their time."""
+
+
+@dataclass(slots=True)
+class WorkerView:
+    """One worker of one group, as it said last.
+
+    Attributes:
+        stream, group, name: of the worker.
+        said: what it said; see ``docs/wire-format.md``.
+        silent: seconds since then. Workers speak every ten seconds.
+        state: ``alive``, or ``silent`` after 30 seconds: killed, cut off, or stopped with its machine. One that was
+            silent for an hour is left out.
+    """
+
+    stream: str
+    group: str
+    name: str
+    said: Mapping[str, Any]
+    silent: float
+    state: Literal["alive", "silent"] = "alive"
+
+
+@dataclass(slots=True)
+class Chart:
+    """What a group did: ``rows``, the oldest first, each over ``span`` seconds; the first began at ``since``."""
+
+    reach: str
+    span: int
+    since: int
+    rows: list[dict[str, int]]
+
+
+@dataclass(slots=True)
+class Item:
+    """One entry of a list, ready to be shown: ``event_id`` and ``type`` are '' where it cannot be read.
+
+    ``runs``: seconds for which its handler runs at least, as its worker wrote down lately; None where it did not.
+    """
+
+    listed: Listed
+    event_id: str
+    type: str
+    meta: Mapping[str, Any]
+    size: int
+    runs: float | None = None
+
+
+class Queries:
+    """Asks the server, at most every two seconds for what everybody sees.
+
+    Args:
+        pipeline: open while it is used.
+    """
+
+    def __init__(self, pipeline: Operating) -> None:
+        self._pipeline = pipeline
+        self._overview = Overview(pipeline)
+
+    @property
+    def looks(self) -> int:
+        """How often the overview was asked of the server."""
+        return self._overview.looks
+
+    @property
+    def away(self) -> list[Away]:
+        """The shards of a cluster that could not be asked at the last look: their streams are missing in it."""
+        return self._overview.away
+
+    async def overview(self) -> list[StreamView]:
+        """Every stream. Its cost grows with the streams, and is shared by all who look within two seconds."""
+        return await self._overview.all()
+
+    async def grouped(self) -> list[StreamView]:
+        """As ``overview``, the partitions of a stream together in one view."""
+        return grouped_views(await self.overview())
+
+    async def names(self) -> list[str]:
+        """The streams that there are, as far as is known while the shard with their list is away."""
+        return [view.row.stream for view in await self.grouped()]
+
+    async def limits(self, stream: str, group: str, partition: int | None = None) -> list[LimitInfo]:
+        """The limits of a group, as they are declared and as they were set."""
+        try:
+            return list(await self._pipeline.limits(stream, group, partition=partition).list())
+        except NotFound:
+            return []
+
+    async def held(self, stream: str, group: str, partition: int | None = None) -> list[OrderedKey]:
+        """Keys that wait for an operator, because an event of theirs died; at most 20."""
+        try:
+            return list(await self._pipeline.ordered_keys(stream, group, partition=partition).list(20, state="held"))
+        except NotFound:  # It keeps no order.
+            return []
+
+    async def stream(self, name: str, partition: int | None = None) -> StreamView:
+        """One stream, its partitions together, or one of them.
+
+        Raises:
+            NotFound: there is none of that name or number.
+        """
+        return await self._overview.one(name, partition)
+
+    async def chart(self, stream: str, group: str, reach: str = "hour", partition: int | None = None) -> Chart:
+        """What a group did in the last hour, day or 90 days, on all partitions or one. One round trip for each."""
+        span, count = CHARTS[reach]
+        last = int(self._now // span)
+        names = await partitions_of(self._pipeline.broker, stream, partition)
+        found = [await self._figures(name, group).read(span, range(last - count + 1, last + 1)) for name in names]
+        return Chart(reach, span, span * (last - count + 1), [_sum(rows) for rows in zip(*found, strict=True)])
+
+    async def items(  # noqa: PLR0913 - what a page is asked for
+        self, stream: str, group: str, state: str, level: int, *, after: str = "", first: int = 0, most: int = 50
+    ) -> list[Item]:
+        """A page of entries in one state: by ``after`` (entry id) where they stand in a level, else by ``first``."""
+        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
+        if state == "scheduled":
+            found = await listing.scheduled(first, most)
+        elif state == "retrying":
+            found = await listing.retrying(group, first, most)
+        elif state == "processing":
+            found = await listing.processing(group, level, after, most)
+            runs = await self._runs(stream, group)
+            return [_item(row, runs) for row in found]
+        else:
+            found = await listing.stored(level, after, most)
+        return [_item(row) for row in found]
+
+    async def letter(self, stream: str, group: str, letter_id: str, partition: int | None = None) -> EntryState:
+        """Where the event of a dead letter stands. One command, one more for each partition.
+
+        Raises:
+            NotFound: there is no such letter (any more).
+        """
+        letter = await self._pipeline.dead_letters(stream, group, partition=partition).show(letter_id)
+        return dead_state(letter.stream, group, letter)
+
+    async def find(self, stream: str, ident: str, partition: int | None = None) -> list[EntryState]:
+        """Where an event stands, in every group; empty if nobody knows it.
+
+        By event id the first 2,000 entries of each level are searched, and the newest 2,000 dead letters.
+        """
+        try:
+            return await self._pipeline.status().find(stream, ident, depth=_DEPTH, partition=partition)
+        except (NotFound, EventError, ConfigurationError):
+            return []
+
+    async def why(self, stream: str, event: str, partition: int | None = None) -> dict[tuple[str, str], Reason]:
+        """Why an event waits, by stream (of a partition its own name) and group; empty if nobody knows it."""
+        try:
+            found = await self._pipeline.why(stream, event, partition=partition)
+        except (NotFound, EventError, ConfigurationError):
+            return {}
+        return {(reason.stream, reason.group): reason for reason in found.reasons}
+
+    async def in_hand(self, stream: str, group: str, consumer: str, most: int = 50) -> list[Item]:
+        """What one worker has in hand, what runs longest first. Two commands per level and one.
+
+        Of a stream with partitions: on each, where the worker has the same name or that of a later start of its own.
+        """
+        found: list[Item] = []
+        for name, levels in (await self._pipeline.status().streams_of(stream)).items():
+            listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(name))
+            runs = await self._runs(name, group, consumer)
+            for level in sorted(levels, reverse=True):
+                if len(found) < most:
+                    rows = await listing.processing(group, level, "", most - len(found), consumer)
+                    found += [_item(row, runs) for row in rows]
+        return sorted(found, key=lambda item: -(item.runs or 0.0))
+
+    async def _runs(self, stream: str, group: str, consumer: str = "") -> dict[str, float]:
+        """Seconds since which at least something runs, by ``level|entry id``: what workers wrote down. One command."""
+        said = await self._figures(stream, group).workers()
+        rows = [row for name, row in said.items() if consumer in ("", name)]
+        return {place: max(0.0, self._now - since) for row in rows for place, since in row.get("runs", {}).items()}
+
+    async def workers(self) -> list[WorkerView]:
+        """Who works, on every group; of shards that are away nothing is told, and they are in ``away``.
+
+        Those that went without a word are among them for an hour, the living first.
+        """
+        groups = {view.row.stream: [group.group for group in view.row.groups] for view in await self.overview()}
+        found, _ = await each(self._pipeline.broker, groups, lambda stream: self._workers(stream, groups[stream]))
+        return [worker for some in found for worker in some]
+
+    async def _workers(self, stream: str, groups: Sequence[str]) -> list[WorkerView]:
+        found = []
+        for group in filter(None, groups):
+            found += await self.workers_of(stream, group)
+        return found
+
+    async def workers_of(self, stream: str, group: str) -> list[WorkerView]:
+        """The same of one group. One command."""
+        found = []
+        for name, row in sorted((await self._figures(stream, group).workers()).items()):
+            silent = max(0.0, self._now - float(row.get("at", 0)))
+            state: Literal["alive", "silent"] = "alive" if silent < HEARD else "silent"
+            if silent < _FORGOTTEN:
+                found.append(WorkerView(stream, group, name, row, silent, state))
+        return sorted(found, key=lambda worker: worker.state)
+
+    async def audit(
+        self, stream: str, before: str, most: int, partition: int | None = None
+    ) -> list[tuple[str, dict[str, str]]]:
+        """What operators did on a stream, the latest first; ``partition`` says where, if it has several.
+
+        Rows of several partitions with the same id are not parted: then there are a few more.
+        """
+        broker = self._pipeline.broker
+        names = await partitions_of(broker, stream, partition)
+        pages = [await Listing(broker, broker.keys(name)).audit(before, most) for name in names]
+        if len(pages) == 1:
+            return pages[0]
+        rows = [(ident, facts | {"partition": str(n)}) for n, page in enumerate(pages) for ident, facts in page]
+        rows.sort(key=lambda row: entry_order(row[0]), reverse=True)
+        last = rows[most - 1][0] if len(rows) > most else ""
+        return [row for row in rows if not last or entry_order(row[0]) >= entry_order(last)]
+
+    @property
+    def _now(self) -> float:
+        return self._pipeline.broker.clock.now()
+
+    def _figures(self, stream: str, group: str) -> FigureStore:
+        return FigureStore(self._pipeline.broker, self._pipeline.broker.keys(stream), group)
+
+
+def _sum(rows: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for row in rows:
+        for name, count in row.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _item(listed: Listed, runs: Mapping[str, float] | None = None) -> Item:
+    place = member(listed.level, listed.place)
+    since = (runs or {}).get(place)
+    try:
+        event = decode(listed.fields)
+    except StreamsError:
+        return Item(listed, "", "", {}, sum(map(len, listed.fields)), since)
+    return Item(listed, event.id or place, event.type, event.meta, len(event.raw), since)
+
+
+def shown(value: Any) -> str:
+    """A text as it may be shown to anybody."""
+    return masked(value if isinstance(value, str) else str(value))
+
+
+def ident(value: Any) -> str:
+    """What names an event, entry or letter, or counts them: shown as it is, in one printable line.
+
+    An id that is masked cannot be looked for, and of two one cannot tell which is which.
+    """
+    return one_line(str(value), _LONGEST_ID)
+
+
+def shown_facts(facts: Mapping[str, str]) -> dict[str, str]:
+    """A row of the audit record as it may be shown: ids, counts and rates as they are, what people wrote masked."""
+    return {shown(name): ident(value) if name in _PLAIN_FACTS else shown(value) for name, value in facts.items()}
+
+
+def shown_meta(meta: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Metadata as they may be shown."""
+    return [(name, shown(value)) for name, value in sorted(meta.items())]
+
+
+def sign_of(text: str) -> str:
+    """What stands for a text in a form, where the text itself must not be on the page."""
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def shown_letter(letter: DeadLetter) -> dict[str, Any]:
+    """A dead letter as it may be shown, as plain JSON types."""
+    names = (
+        "id", "stream", "reason", "died_at", "level", "entry_id", "event_id", "failures", "stalls", "replays", "size",
+    )  # fmt: skip
+    told = {"type": shown(letter.type), "last_error": shown(letter.last_error), "meta": dict(shown_meta(letter.meta))}
+    return {name: getattr(letter, name) for name in names} | told

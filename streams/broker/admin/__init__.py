@@ -1,0 +1,1 @@
+"""What operators read and change on the server, its Lua beside it."""

@@ -1,0 +1,412 @@
+"""fetch: how entries get to a consumer, new ones and due retries; and how a lost read is made good."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from streams.broker.entries.declare import Declared, Declaring
+from streams.broker.entries.leave import PATIENCE, leave
+from streams.broker.keys import PARKED, WAITING, Keys
+from streams.broker.server.connection import Broker
+from streams.broker.server.scripts import Command, Script
+from streams.errors import BrokerError, GroupMissing, OutOfMemory, WrongKeyType
+from streams.events.event import Event
+from streams.policy.declaration import AS_IT_IS
+from streams.policy.levels import Levels, Turns
+from streams.policy.limit import Limit
+
+_FETCH = Script("fetch")
+_FETCH_TURNS = Script("fetch_turns")
+_FETCH_DUE = Script("fetch_due")
+_DISSOLVE = Script("dissolve")
+_HAND_BACK = Script("hand_back")
+_ANNOUNCE = Script("announce")
+_LEASES_KEPT = 172_800_000
+"""Milliseconds for which leases are kept, at least, after the last consumer announced its own."""
+_NO_KEYS: Mapping[str, str] = {}
+SUSPECT = b'"suspect":true'
+"""In the attempt record of a suspect; the scripts look for it, too."""
+
+
+class Delivery:
+    """An entry in the hands of a consumer.
+
+    Attributes:
+        level: of its stream.
+        entry_id: its entry id.
+        place: both: the entry's name within its stream.
+        fields: names and values, as they are stored.
+        count: the server's delivery count, the token that fences it.
+        record: its attempt record (JSON); empty before the first failure.
+        limit_keys: its key under each limit of its handler, by the limit's name.
+        slots: limits with a concurrency, with its key under each; others may have them when it has ended.
+        event: what the fields say, once somebody has read them.
+        probing: scope of the pause of a circuit breaker that lets it through; '' otherwise.
+        renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
+    """
+
+    __slots__ = (
+        "count",
+        "entry_id",
+        "event",
+        "fields",
+        "level",
+        "limit_keys",
+        "place",
+        "probing",
+        "record",
+        "renew_until",
+        "slots",
+    )
+
+    def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
+        self.level = level
+        self.entry_id = entry_id
+        self.place = (level, entry_id)
+        self.fields = fields
+        self.count = count
+        self.record = record
+        self.renew_until = math.inf
+        self.event: Event[Any] | None = None
+        self.limit_keys: Mapping[str, str] = _NO_KEYS
+        self.slots: tuple[tuple[Limit, str], ...] = ()
+        self.probing = ""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Its next stall would be its last, so it runs alone."""
+        return SUSPECT in self.record
+
+
+class DueReply(NamedTuple):
+    """Due retries, the next due time (Unix seconds, None: no retry waits), and how many entries had vanished.
+
+    ``paused``: of the levels, those that are paused for the group; ``scopes``: what is paused by attribute. ``more``:
+    retries are due that nobody looked at yet. ``fresh``: there was something new too, and there may be more of it.
+    ``suspect``: level|id of a suspect that is due and was left; '' if there is none.
+    """
+
+    deliveries: list[Delivery]
+    next_due: float | None
+    vanished: int
+    paused: frozenset[int] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    more: bool = False
+    fresh: bool = False
+    suspect: str = ""
+
+
+class Fetching:
+    """Reads one stream for one consumer of one group.
+
+    Two connections: one that only ever blocks for new entries, one for everything that must not wait behind it.
+
+    Args:
+        broker: an open broker.
+        keys: of the stream.
+        levels: that are read; the stream may have more.
+        group: that is read for.
+        consumer: its name.
+        declaring: declares the group on the levels of the stream; None: as the stream is, on the levels that are read.
+        lease: seconds of its leases; 0.0: it does not say.
+    """
+
+    def __init__(  # noqa: PLR0913 - where it reads, and for whom
+        self,
+        broker: Broker,
+        keys: Keys,
+        levels: Levels,
+        group: str,
+        consumer: str,
+        declaring: Declaring | None = None,
+        lease: float = 0.0,
+    ) -> None:
+        self._clock = broker.clock
+        self._keys = keys
+        self._declaring = declaring or Declaring(keys, levels, group, AS_IT_IS)
+        self._levels = levels.descending
+        self._group = group
+        self._consumer = consumer
+        self._lease = round(lease * 1000)
+        self._blocking = broker.link()
+        self._link = self._own = broker.link()
+        self._shared = broker.shared
+        self._streams = [keys.level(level) for level in self._levels]
+        self._open, self._open_streams = self._levels, self._streams
+        self._due_from = self._from_the_beginning()
+        self.newest: dict[int, bytes] = {}
+        """Level to the newest entry id that was given out here, of new entries."""
+        self._level_of = {keys.level(level).encode(): level for level in self._levels}
+        self._head = ("XREADGROUP", "GROUP", group, consumer, "COUNT")
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Keys that exist only while a look is needed.
+
+        That is while a retry of the group waits, something of its stream is paused, or a worker of another declaration
+        lines its events up.
+        """
+        return self._keys.retry(self._group), self._keys.paused(), self._keys.rules(self._group)
+
+    async def positions(self) -> dict[str, bytes]:
+        """How far the group is on each open level: stream key and the id of the last entry that it was given.
+
+        Raises:
+            GroupMissing: it does not exist on one of them.
+        """
+        found: dict[str, bytes] = {}
+        replies = await self._link.batch([("XINFO", "GROUPS", key) for key in self._open_streams])
+        for key, reply in zip(self._open_streams, replies, strict=True):
+            if isinstance(reply, BrokerError):
+                raise reply
+            rows = [{row[i]: row[i + 1] for i in range(0, len(row), 2)} for row in reply]
+            mine = [row for row in rows if row[b"name"] == self._group.encode()]
+            if not mine:
+                raise GroupMissing(f"there is no group {self._group} on {key}")
+            found[key] = mine[0][b"last-delivered-id"]
+        return found
+
+    async def rest(self) -> None:
+        """Do without connections of its own until ``rise``; what is asked goes along the one that all share."""
+        self._link = self._shared
+        await self._own.rest()
+        await self._blocking.rest()
+
+    def rise(self) -> None:
+        """Have connections of its own again, with the next command."""
+        self._link = self._own
+
+    async def ensure_group(self) -> Declared:
+        """Declare the group and create it on every level where it is missing; see ``Declaring.declare``.
+
+        Announces the lease, too: whatever is read from now on is judged by it.
+        """
+        declared = await self._declaring.declare(self._link)
+        await self.announce()
+        return declared
+
+    async def announce(self) -> None:
+        """Say how long the consumer's leases are. To be repeated, for the row may get lost. One command."""
+        if self._lease:
+            kept = max(_LEASES_KEPT, 4 * self._lease)
+            # A server without memory refuses a new row. Nothing is taken from a worker of whose lease nothing is known.
+            with contextlib.suppress(OutOfMemory, WrongKeyType):
+                key = self._keys.leases(self._group)
+                await self._link.call(*_ANNOUNCE.command((key,), self._consumer, self._lease, kept))
+
+    async def _dissolve(self) -> int:
+        """Give back what is lined up by key: this group is not (any more), so nobody would take it.
+
+        Returns how many.
+        """
+        keys, group = self._keys, self._group
+        if not await self._link.call("EXISTS", keys.rules(group)):
+            return 0
+        rows = (keys.rules(group), keys.heads(group), keys.behind(group), keys.retry(group), keys.admissions(group))
+        places = (
+            key
+            for level in self._levels
+            for key in (keys.level(level), keys.lane(group, level), keys.ring(group, level))
+        )
+        command = _DISSOLVE.command((*rows, *places), group, WAITING, PARKED, *self._levels)
+        given, more = 0, 1
+        while more:
+            back, more = await self._link.call(*command)
+            given += back
+        return given
+
+    @property
+    def open_levels(self) -> tuple[int, ...]:
+        """The levels that new entries are read from, highest first: all but the paused ones."""
+        return self._open
+
+    def hold(self, paused: frozenset[int]) -> None:
+        """Read no new entries of these levels, until called again with others."""
+        self._open = tuple(level for level in self._levels if level not in paused)
+        self._open_streams = [self._keys.level(level) for level in self._open]
+        self._due_from = self._from_the_beginning()
+
+    def _from_the_beginning(self) -> list[int]:
+        return [0] * len(self._levels)
+
+    async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
+        """Block for new entries on the open levels, at most ``count`` of each level, at most ``seconds``.
+
+        ``patience``: seconds beyond that after which the answer counts as lost.
+        """
+        block = max(1, round(seconds * 1000))
+        streams = self._open_streams
+        ids = (">",) * len(streams)
+        reply = await self._blocking.call(
+            *self._head, count, "BLOCK", block, "STREAMS", *streams, *ids, within=seconds + patience
+        )
+        return self._deliveries(reply)
+
+    async def take(self, limit: int) -> list[Delivery]:
+        """At most ``limit`` new entries, strictly the highest levels first; never blocks."""
+        levels = self._open
+        reply = await self._link.call(*_FETCH.command(self._open_streams, self._group, self._consumer, limit))
+        taken: list[Delivery] = []
+        for index, entries in reply:
+            level = levels[index - 1]
+            self.newest[level] = entries[-1][0]
+            taken += [Delivery(level, entry_id.decode(), fields) for entry_id, fields in entries]
+        return taken
+
+    async def take_turns(self, turns: Turns, limit: int) -> list[Delivery]:
+        """At most ``limit`` new entries as ``turns`` divides them among the open levels; never blocks."""
+        levels = self._open
+        places = turns.plan(levels, limit)
+        late, found, overdue = await self._link.call(
+            *_FETCH_TURNS.command(
+                self._open_streams,
+                self._group,
+                self._consumer,
+                limit,
+                round((turns.max_wait or 0) * 1000),
+                turns.overdue_places(limit),
+                *places,
+            )
+        )
+        taken: list[Delivery] = []
+        counts = dict.fromkeys(levels, 0)
+        for index, entries in found:
+            counts[levels[index - 1]] += len(entries)
+        for index, entries in (*overdue, *found):
+            taken += [Delivery(levels[index - 1], entry_id.decode(), fields) for entry_id, fields in entries]
+        turns.took(levels, places, counts, late)
+        return taken
+
+    async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
+        """At most ``limit`` new entries while ``level``, an open one, is the busy one; never blocks.
+
+        Natively (a script costs the server 3 µs more per entry). What arrived meanwhile on the levels above comes too,
+        with a small share of the limit held free for each of them, so the sum never exceeds the limit.
+
+        Returns them, and whether the level is the busy one still: it gave all that was asked for, those above nothing.
+        """
+        streams = self._open_streams
+        at = self._open.index(level)
+        share = max(1, limit // 32)
+        rest = limit - share * at
+        commands: list[Command] = []
+        if at:
+            commands.append((*self._head, share, "STREAMS", *streams[:at], *(">",) * at))
+        commands.append((*self._head, rest, "STREAMS", streams[at], ">"))
+        taken: list[Delivery] = []
+        refused: BrokerError | None = None
+        for reply in await self._link.batch(commands):
+            if isinstance(reply, BrokerError):
+                refused = reply
+            else:
+                taken += self._deliveries(reply)
+        if refused is not None and not taken:
+            raise refused
+        return taken, len(taken) == rest and taken[0].level == level
+
+    async def take_alone(self, suspect: str) -> list[Delivery]:
+        """That suspect, if it is due still, and nothing else; never blocks."""
+        return (await self._take_due(0, 0, None, suspect)).deliveries
+
+    async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
+        """At most ``limit`` retries whose time has come, of which at most ``suspects`` suspects; never blocks.
+
+        With ``turns``, and while a retry is due, new entries are taken in turn with them, as it
+        divides the places; else none. The highest level goes first, the oldest due time within it.
+
+        Says which levels are paused, too; of those it gives nothing. Follow it with ``hold`` when they changed.
+        """
+        return await self._take_due(limit, suspects, turns)
+
+    async def _take_due(self, limit: int, suspects: int, turns: Turns | None, alone: str = "") -> DueReply:
+        keys = (
+            self._keys.retry(self._group),
+            self._keys.attempts(self._group),
+            self._keys.paused(),
+            self._keys.admissions(self._group),
+            self._keys.rules(self._group),
+            *self._streams,
+        )
+        planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True)) if turns and self._open else {}
+        per_level = zip(self._levels, self._due_from, strict=True)
+        command = _FETCH_DUE.command(
+            keys,
+            self._group,
+            self._consumer,
+            PARKED,
+            limit,
+            suspects,
+            turns.retries if turns else -1,
+            round((turns.max_wait or 0) * 1000) if turns else 0,
+            turns.overdue_places(limit) if turns else 0,
+            alone,
+            *(part for level, since in per_level for part in (level, since, planned.get(level, 0))),
+        )
+        reply = await self._link.call(*command)
+        now, next_due, vanished, entries, paused, since, scopes, more, odd, late, fresh, suspect, lined_up = reply
+        self._clock.observe(now)
+        if lined_up and await self._dissolve():
+            next_due = now  # A worker of before lined them up, and they would wait for its next turn or for its end.
+        if not alone:
+            self._due_from = since or self._from_the_beginning()
+        deliveries = [
+            Delivery(int(level), entry_id.decode(), fields, count, record)
+            for level, entry_id, count, record, fields in entries
+        ]
+        if turns and deliveries:
+            turns.retries = odd
+            turns.took_these(planned, deliveries[late:], late)
+        due = None if next_due < 0 else next_due / 1000
+        held = frozenset(scope.decode("utf-8", "replace") for scope in scopes)
+        levels = frozenset(map(int, paused))
+        return DueReply(deliveries, due, vanished, levels, held, more == 1, fresh > 0, suspect.decode())
+
+    async def hand_back_unknown(self, held: Iterable[tuple[int, str]]) -> int:
+        """Give back what the server says this consumer holds and the consumer does not know of.
+
+        To be called while no read is under way. Returns how many were handed back.
+        """
+        # From the beginning, once in a while: with a clock set back, rows may lie before where the looking begins.
+        self._due_from = self._from_the_beginning()
+        known: dict[int, list[str]] = {level: [] for level in self._levels}
+        for level, entry_id in held:
+            known[level].append(entry_id)
+        back = 0
+        for level, ids in known.items():
+            keys = (self._keys.level(level), self._keys.retry(self._group), self._keys.admissions(self._group))
+            back += await self._link.call(*_HAND_BACK.command(keys, self._group, self._consumer, PARKED, level, *ids))
+        await self._dissolve()
+        return back
+
+    async def leave(self, held: Iterable[tuple[int, str]] | None = None) -> None:
+        """Take the consumer off its group, wherever nothing is pending with it. One command, as a rule.
+
+        Args:
+            held: what it knows of. What else is pending with it came with an answer that nobody waited for any more,
+                as everything ends at once. It is given back first: left alone it would wait for its lease, and count
+                as stalled. None: what is pending stays.
+        """
+        me = (self._link, self._keys.leases(self._group), self._streams, self._group, self._consumer)
+        if await leave(*me) and held is not None:
+            with contextlib.suppress(BrokerError, TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    if await self.hand_back_unknown(held):
+                        await leave(*me)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._blocking.close()
+        await self._own.close()
+
+    def _deliveries(self, reply: Any) -> list[Delivery]:
+        found: list[Delivery] = []
+        for key, entries in reply or ():
+            level = self._level_of[key]
+            self.newest[level] = entries[-1][0]
+            # An entry deleted between being added and being read comes without fields.
+            found += [Delivery(level, entry_id.decode(), fields) for entry_id, fields in entries if fields is not None]
+        return found

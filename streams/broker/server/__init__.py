@@ -1,0 +1,1 @@
+"""Connections: topologies, the wire, scripts, and the embedded server."""

@@ -1,0 +1,81 @@
+"""What may be done later: commands whose server may be away while the work that caused them goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from streams.broker.server.outages import OUTAGE
+from streams.broker.server.scripts import Command
+from streams.common.log_facts import logger_of
+from streams.errors import BrokerError, OutOfMemory
+
+logger = logger_of("broker")
+
+PATIENCE = 0.5
+"""Seconds for which the caller waits: a server that hangs must not hold up what does not need it."""
+_PASSING = (*OUTAGE, OutOfMemory)
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 10.0
+
+
+class Errands:
+    """Has commands done, now if their server answers, else again and again until it does or this is closed.
+
+    Each must be one that may be sent twice.
+
+    Args:
+        send: sends a command and returns its reply.
+    """
+
+    def __init__(self, send: Callable[[Command], Awaitable[Any]]) -> None:
+        self._send = send
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def do(self, command: Command) -> None:
+        """Send a command; returns when it is done, or when it is clear that it will take a while.
+
+        Raises:
+            BrokerError: the server refused at once, and trying again cannot help.
+        """
+        tried = asyncio.Event()
+        task = asyncio.create_task(self._run(command, tried))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        waiting = asyncio.create_task(tried.wait())
+        try:
+            await asyncio.wait((task, waiting), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if task.done() and not task.cancelled():
+            task.result()
+        else:
+            task.add_done_callback(_say_refused)
+
+    def close(self) -> None:
+        """Give up what is not done yet. From another event loop than theirs, too."""
+        for task in list(self._tasks):
+            with contextlib.suppress(RuntimeError):  # Their loop is closed, and they with it.
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+    async def _run(self, command: Command, tried: asyncio.Event) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                await self._send(command)
+            except _PASSING as error:
+                if not tried.is_set():
+                    logger.info("%s is written down later: %s", command[0], error)
+                tried.set()
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                return
+
+
+def _say_refused(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, BrokerError):
+        logger.warning("the index of streams could not be written", extra={"error": str(error)})

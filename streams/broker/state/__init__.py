@@ -1,0 +1,1 @@
+"""What an application keeps beside its events, its Lua beside it."""

@@ -1,0 +1,1 @@
+"""From what a caller publishes to one request: prepared, batched, spread over partitions."""

@@ -1,0 +1,156 @@
+"""How concurrent publish calls share round trips."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from streams.broker import Backoff
+from streams.broker.entries.publish import Prepared, Publishing
+from streams.errors import BrokerUnavailable, OutOfMemory, PublishUnknown, StreamFull, StreamsError
+from streams.events.receipt import BatchOutcome
+
+BATCH_EVENTS = 500
+"""The most events of one request."""
+_SHARE = 16
+"""The least events that are worth a trip beside another one."""
+
+_Waiting = tuple[Prepared, asyncio.Future[str]]
+"""An event, and where its entry id goes."""
+T = TypeVar("T")
+
+
+class Sharing:
+    """Stores single events of many callers; those that wait while a trip is under way share the next one.
+
+    Args:
+        publishing: writes them.
+        stream: the stream's name.
+        max_len: its limit, for the message.
+    """
+
+    def __init__(self, publishing: Publishing, stream: str, max_len: int) -> None:
+        self._publishing = publishing
+        self._stream = stream
+        self._max_len = max_len
+        self._waiting: deque[_Waiting] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    async def store(self, event: Prepared) -> str:
+        """Store one event for now; returns its entry id.
+
+        Raises:
+            StreamsError: as ``Producer.publish``.
+        """
+        if self._sender is None and not self._waiting:
+            # Alone, as far as can be seen: the first await below lets others join, and those share the next trip.
+            return await self._store_alone(event)
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, answer))
+        return await answer
+
+    async def _store_alone(self, event: Prepared) -> str:
+        self._sender = asyncio.current_task()
+        try:
+            place = await attempt(self._stream, [event], self._publishing.add_one(event))
+        finally:
+            self._sender = None
+            if self._waiting:
+                self._sender = asyncio.create_task(self._send_waiting())
+        if not place:
+            raise StreamFull(self._stream, self._max_len)
+        return place
+
+    async def _send_waiting(self) -> None:
+        """Send what gathers until nothing is left.
+
+        While the server works on one trip, this process prepares and sends another: neither waits for the other.
+        """
+        under_way: deque[tuple[list[_Waiting], asyncio.Task[list[str]]]] = deque()
+        try:
+            while self._waiting or under_way:
+                while self._waiting and (not under_way or (len(under_way) == 1 and len(self._waiting) >= _SHARE)):
+                    under_way.append(self._begin_trip(alone=not under_way))
+                await self._answer(*under_way.popleft())
+                # Whoever was answered may publish again at once: those share the next trip.
+                await asyncio.sleep(0)
+        finally:
+            self._sender = None
+
+    def _begin_trip(self, *, alone: bool) -> tuple[list[_Waiting], asyncio.Task[list[str]]]:
+        count = len(self._waiting)
+        if alone and count >= 2 * _SHARE:
+            count = (count + 1) // 2  # The other half goes with the second trip, at once.
+        batch = [self._waiting.popleft() for _ in range(min(count, BATCH_EVENTS))]
+        events = [event for event, _ in batch]
+        return batch, asyncio.create_task(attempt(self._stream, events, self._publishing.add(events)))
+
+    async def _answer(self, batch: list[_Waiting], trip: asyncio.Task[list[str]]) -> None:
+        try:
+            places = await trip
+        except Exception as error:  # noqa: BLE001 - it belongs to the callers, each of whom gets it
+            for event, answer in batch:
+                if not answer.done():
+                    answer.set_exception(_own(error, event))
+            return
+        for (_, answer), place in zip(batch, places, strict=True):
+            if answer.done():
+                continue
+            if place:
+                answer.set_result(place)
+            else:
+                answer.set_exception(StreamFull(self._stream, self._max_len))
+
+
+async def attempt(stream: str, events: list[Prepared], call: Awaitable[T]) -> T:
+    """Await a publishing call; a lost answer becomes ``PublishUnknown``. Never sends anything twice."""
+    try:
+        return await call
+    except BrokerUnavailable as error:
+        if error.sent:
+            unknown = PublishUnknown(stream, tuple(event.event_id for event in events))
+            unknown.outcome = outcome_of(unknown, len(events))
+            raise unknown from error
+        error.outcome = outcome_of(error, len(events))
+        raise
+    except StreamsError as error:
+        error.outcome = error.outcome or outcome_of(error, len(events))
+        raise
+
+
+async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Do what may be done twice, again and again while the server is away, for so many seconds."""
+    backoff = Backoff()
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + seconds
+    is_sent = False
+    while True:
+        try:
+            return await call()
+        except BrokerUnavailable as error:
+            is_sent |= error.sent  # An earlier try may have been stored although the last one was surely not.
+            wait = backoff.next()
+            if loop.time() + wait > give_up:
+                raise BrokerUnavailable(str(error), sent=is_sent, server=error.server) from error
+            await asyncio.sleep(wait)
+
+
+def outcome_of(error: StreamsError, count: int) -> BatchOutcome:
+    """What became of the events of one request that failed as a whole.
+
+    A server that is away or has no memory did nothing. Other refusals may come half-way through a script.
+    """
+    return BatchOutcome.of([None] * count, is_sure=isinstance(error, (BrokerUnavailable, OutOfMemory)))
+
+
+def _own(error: Exception, event: Prepared) -> Exception:
+    """Each caller of a shared trip gets an exception of its own."""
+    if isinstance(error, PublishUnknown):
+        return PublishUnknown(error.stream, (event.event_id,))
+    if isinstance(error, BrokerUnavailable):
+        return BrokerUnavailable(str(error), sent=error.sent, server=error.server)
+    if isinstance(error, OutOfMemory):
+        return OutOfMemory(str(error))
+    return error
