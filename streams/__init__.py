@@ -17,6 +17,7 @@ from streams.admin.status import Status
 from streams.admin.tracking import Tracked, Tracking
 from streams.admin.why import Reasons
 from streams.broker import Broker
+from streams.common.moved import find_moved
 from streams.consumer import Consumer, ConsumerOptions
 from streams.errors import (
     AccessDenied,
@@ -56,6 +57,8 @@ from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.settings import Settings
 from streams.version import __version__ as __version__
 from streams.worker.scheduler import Scheduler
+
+find_moved()
 
 __all__ = [
     "AccessDenied",

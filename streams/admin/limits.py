@@ -21,6 +21,7 @@ from streams.quantities import Seconds
 _DECLARED = ":declared"
 LimitList = list["LimitInfo"]
 """Spelled out here: inside the class below ``list`` is a method."""
+GroupNames = list[str]
 KeyList = list[KeyState]
 
 
@@ -75,7 +76,7 @@ class Limits(OnPartitions):
         Raises:
             NotFound: there is no such stream.
         """
-        await self._check()
+        await self._inspecting.existing(self.stream)
         found: dict[str, LimitInfo] = {}
         for field, text in sorted((await self._limiting.rules()).items()):
             name, _, key = field.removesuffix(_DECLARED).partition("=")
@@ -144,6 +145,8 @@ class Limits(OnPartitions):
     async def _check_name(self, name: str, *, or_first: bool = False) -> None:
         """Refuse a limit that is not there; ``or_first``: unless none is, for no worker has written any down yet."""
         known = [info.name for info in await self.list()]
+        if not known:
+            await self._check_group()
         if name not in known and (known or not or_first):
             names = ", ".join(known) or "none yet; a worker writes them down when it starts"
             raise NotFound(f"group {self.group!r} of stream {self.stream!r} has no limit {name!r}; it has: {names}")
@@ -162,8 +165,17 @@ class Limits(OnPartitions):
     async def _states(self) -> KeyList:
         return [state async for state in self._limiting.states()]
 
-    async def _check(self) -> None:
-        await self._inspecting.existing(self.stream)
+    async def _check_group(self) -> None:
+        """Refuse a group that is not there: a name that is misspelt would look like a group without limits."""
+        groups = sorted({*await self._groups()})
+        if self.group not in groups:
+            names = ", ".join(groups) or "none yet; a worker creates it when it starts"
+            raise NotFound(f"stream {self.stream!r} has no group {self.group!r}; it has: {names}")
+
+    @on_each(joined)
+    async def _groups(self) -> GroupNames:
+        row = await self._inspecting.stream(self.stream, await self._inspecting.levels(self.stream))
+        return [found.group for found in row.groups if found.group]
 
 
 def _together(found: Sequence[LimitList]) -> LimitList:

@@ -28,7 +28,7 @@ class Match:
 
     Attributes:
         stream, group: where; ``group`` is '' for what is stored, whoever still needs it.
-        place: ``level|entry id``, or the id of the dead letter.
+        place: ``level|entry id``, ``level|event id`` of a scheduled event, or the id of the dead letter.
         event_id, type: of the event.
         by: the attribute that is equal.
     """
@@ -71,7 +71,7 @@ class Search:
     async def search(self, text: str, stream: str = "") -> Found:
         """Events with this id, entry id, key, tenant, instance, subject or source; on one stream, or on the first 20.
 
-        Per stream at most 4 commands per level and group more than ``Status.find`` needs for 2,000 entries.
+        Per stream 2 commands, and at most 4 per level and group, more than ``Status.find`` needs for 2,000 entries.
 
         Raises:
             ConfigurationError: the text is empty.
@@ -113,14 +113,16 @@ class Search:
         levels = await self._pipeline.status().levels(stream)
         listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
         found: list[Match] = []
-        for level in levels:
-            for listed in await listing.newest(level, LOOKED_AT):
+        pages = [await listing.scheduled(0, LOOKED_AT)]
+        pages += [await listing.newest(level, LOOKED_AT) for level in levels]
+        for page in pages:
+            for listed in page:
                 try:
                     event = decode(listed.fields)
                 except StreamsError:
                     continue
                 if by := _carries(event.id, event.meta, text):
-                    place = f"{level}|{listed.place}"
+                    place = f"{listed.level}|{listed.place}"
                     found.append(Match(stream, "", place, event.id or place, event.type, by))
         for group in row.groups:
             if group.group:

@@ -18,6 +18,7 @@ from streams.cli.common import (
     StreamName,
     Url,
     cell,
+    check_group,
     connected,
     examples,
     moment,
@@ -65,6 +66,8 @@ def ls(  # noqa: PLR0913 - each is an option of the command
         async with connected(url, namespace) as pipeline:
             limits = pipeline.limits(stream, group, partition=partition)
             infos, away = await in_part(limits.list())
+            if not infos and not away:
+                await check_group(pipeline, stream, group, partition)
             states, _ = await in_part(limits.waiting(waiting)) if waiting else ([], ())
             return infos, states, away
 

@@ -157,6 +157,6 @@ def _taken(error: Exception) -> str:
     if name not in ("streams", "redis"):
         return ""
     for path in (Path.cwd() / name, Path.cwd() / f"{name}.py"):
-        if path.exists() and path.resolve() != Path(__file__).resolve().parent:
+        if path.exists() and path.resolve() != Path(__file__).resolve().parents[1]:
             return f"; {path} has the name of a package that is needed here: give it another name"
     return ""

@@ -98,8 +98,8 @@ def _none_found(found: Found) -> None:
     """End with a sentence if there is nothing to show, and nothing that could not be asked."""
     if not found.states and not found.matches and not found.away:
         raise NotFound(
-            f"no event has this id, and none of the newest {LOOKED_AT} of each level and of the dead letters of "
-            "each group carries it as its key, tenant, instance, subject or source"
+            f"no event has this id, and none of the next {LOOKED_AT} scheduled, of the newest of each level and of the "
+            "dead letters of each group carries it as its key, tenant, instance, subject or source"
         )
 
 

@@ -32,7 +32,7 @@ _LEAVES = 1000
 _TRACEBACK_FRAMES = 30
 _TRACEBACK_LINES = 200
 _HIDDEN = "(the body)"
-_HERE = str(Path(__file__).parent)
+_HERE = str(Path(__file__).parents[1])
 _LIBRARIES = tuple(
     f"{path}/" for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))
 )

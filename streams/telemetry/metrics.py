@@ -55,7 +55,7 @@ class Metrics(Middleware, Observer):
             explicit_bucket_boundaries_advisory=_BATCHES,
         )  # fmt: skip
         self._delay = meter.create_histogram(
-            "streams.policy.limit.delay", "s", "For how long limits put events off.",
+            "streams.limit.delay", "s", "For how long limits put events off.",
             explicit_bucket_boundaries_advisory=(*names.BUCKETS, 30.0, 60.0, 300.0, 3600.0),
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ ERROR = "error.type"
 
 LEVEL = "streams.level"
 ATTEMPT = "streams.attempt"
-EVENT_TYPE = "streams.events.event.type"
+EVENT_TYPE = "streams.event.type"
 REASON = "streams.reason"
 DELAY = "streams.delay"
 OUTCOME = "streams.outcome"

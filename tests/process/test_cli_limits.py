@@ -51,3 +51,20 @@ async def test_look_set_and_reset(make_server, binary):
     assert "nothing was set" in await asyncio.to_thread(streams, "reset", "s", "g", "instance", *url)
     assert "no limit 'nope'" in await asyncio.to_thread(streams, "reset", "s", "g", "nope", *url, code=3)
     assert "rate is a count" in await asyncio.to_thread(streams, "set", "s", "g", "instance", "fast", *url, code=2)
+
+
+async def test_a_misspelt_group_is_refused_by_each_verb(make_server, binary):
+    """It would look like a group without limits, or be throttled on paper."""
+    server = make_server(binary)
+    async with Broker(server.url) as broker:
+        await Producer(broker, "s").publish(1, type="t")
+        await broker.control.call("XGROUP", "CREATE", broker.keys("s").level(0), "billing", "0")
+    for verb in (
+        ("ls", "s", "biling"),
+        ("set", "s", "biling", "tenant", "1/s"),
+        ("reset", "s", "biling", "tenant"),
+        ("throttle", "s", "biling", "tenant", "10m", "--key", "x"),
+        ("throttle", "s", "biling", "tenant", "--off", "--key", "x"),
+    ):
+        said = await asyncio.to_thread(streams, *verb, "--url", server.url, code=3)
+        assert "has no group 'biling'; it has: billing" in said, verb

@@ -51,7 +51,7 @@ async def awaited(event: Event) -> None:
     await sync_to_async(query)(event)
 """
 SHORT_LIVES = """
-from streams import threads
+from streams.handlers import threads
 threads._IDLE_SECONDS = 0.2
 """
 IN_TESTS = """

@@ -777,6 +777,28 @@ async def test_cancelled_again_and_again_it_leaves_nobody_who_holds_its_entries(
     await eventually(lambda: not any(thread.is_alive() for thread in mine), what="the thread to end")
 
 
+async def test_stops_in_order_leave_no_consumer_behind(broker):
+    """Each start has a name of its own, and each name would stay in the group for good."""
+    seen = set()
+
+    async def names() -> set[str]:
+        rows = await broker.control.call("XINFO", "CONSUMERS", broker.keys("s").level(0), "g")
+        return {row[1].decode() for row in rows}
+
+    async def handler(event: Event) -> None:
+        seen.update(await names())
+
+    for n in range(20):
+        await Producer(broker, "s").publish(n, type="t")
+        consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(name=f"worker-{n}"))
+        running = asyncio.create_task(consumer.run())
+        await eventually(lambda consumer=consumer: consumer.stats.done == 1, what="the event to be handled")
+        consumer.stop()
+        await running
+    assert {f"worker-{n}" for n in range(20)} <= seen
+    assert not {name for name in await names() if name.startswith("worker-")}
+
+
 async def test_a_lost_lease_cancels_the_handler_and_writes_nothing(broker):
     cancelled = []
     started = asyncio.Event()

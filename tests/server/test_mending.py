@@ -227,6 +227,9 @@ async def test_events_are_found_by_what_they_carry(server, namespace):
         found = await Search(pipeline).search(letter.event_id)
         assert ([state.state for state in found.states], found.matches) == (["dead"], [])
         assert (await Search(pipeline).search("acm")).matches == []
+        await pipeline.publish("a", 1, type="t", id="later", key="beta", delay=600)
+        (match,) = (await Search(pipeline).search("beta")).matches
+        assert (match.stream, match.place, match.event_id, match.by) == ("a", "0|later", "later", "key")
         for n in range(25):
             await pipeline.publish(f"more-{n}", 1, type="t")
         assert len((await Search(pipeline).search("acme")).left_out) == 8
