@@ -166,11 +166,10 @@ class Limits(OnPartitions):
         return [state async for state in self._limiting.states()]
 
     async def _check_group(self) -> None:
-        """Refuse a group that is not there: a name that is misspelt would look like a group without limits."""
+        """Refuse a group that is not there although others are: a misspelt one would look like one without limits."""
         groups = sorted({*await self._groups()})
-        if self.group not in groups:
-            names = ", ".join(groups) or "none yet; a worker creates it when it starts"
-            raise NotFound(f"stream {self.stream!r} has no group {self.group!r}; it has: {names}")
+        if groups and self.group not in groups:
+            raise NotFound(f"stream {self.stream!r} has no group {self.group!r}; it has: {', '.join(groups)}")
 
     @on_each(joined)
     async def _groups(self) -> GroupNames:

@@ -611,12 +611,13 @@ async def test_a_limit_that_is_not_there_is_named(broker):
     with pytest.raises(NotFound, match="there is no stream"):
         await Limits(broker, "s", "g").list()
     await Producer(broker, "s").publish(1, type="t")
-    for act in (lambda one: one.set("x", "1/s"), lambda one: one.throttle("x", "k", 60)):
-        with pytest.raises(NotFound, match="no group 'g'; it has: none yet"):
-            await act(Limits(broker, "s", "g"))
-    await broker.control.call("XGROUP", "CREATE", broker.keys("s").level(0), "g", "0")
     with pytest.raises(NotFound, match="no limit 'x'; it has: none yet"):
         await Limits(broker, "s", "g").set("x", "1/s")
+    await Limits(broker, "s", "g").throttle("x", "k", 60)  # Before the first worker of the first group has started.
+    await broker.control.call("XGROUP", "CREATE", broker.keys("s").level(0), "other", "0")
+    for act in (lambda one: one.set("x", "1/s"), lambda one: one.throttle("x", "k", 60)):
+        with pytest.raises(NotFound, match="no group 'g'; it has: other"):
+            await act(Limits(broker, "s", "g"))
     with pytest.raises(ConfigurationError, match="rate is a count per time"):
         await Limits(broker, "s", "g").set("x", "fast")
 

@@ -127,6 +127,7 @@ async def test_one_trace_shows_the_whole_life(server, namespace):
     attempts = sorted(recorded.named("process orders"), key=lambda span: span.start_time)
     assert [span.attributes["streams.outcome"] for span in attempts] == ["failed", "failed", "done"]
     assert [span.attributes["streams.attempt"] for span in attempts] == [1, 2, 1]
+    assert {span.attributes["streams.event.type"] for span in attempts} == {"order.created"}
     assert [span.context.span_id for span in attempts] == current  # It is current for the handler.
     for span in attempts[:2]:
         assert span.attributes["error.type"] == "OSError"
