@@ -1021,7 +1021,7 @@ MUTANTS = (
     Mutant(
         "places-of-what-ended", "slots.inc.lua",
         "        redis.call('ZREM', queue_key, member)\n        let_go(admissions_key, retry_key, member)\n", "",
-        (FINDINGS,), "who was cancelled stands first in a queue for ever",
+        (LIMIT_SLOTS,), "what ended stands first in a queue for ever",
     ),
     Mutant(
         "slots-handed-on-in-a-pause", "hand_over.lua",

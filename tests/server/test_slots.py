@@ -256,3 +256,21 @@ async def test_a_key_that_is_another_one_each_time_leaves_nothing_behind(broker)
     left = [key.decode() for key in await broker.control.call("KEYS", f"{broker.namespace}:*")]
     assert [key for key in left if "key " in key and await broker.control.call("PTTL", key) == -1] == []
     assert [key for key in left if ":busy:" in key or ":queue:" in key or key.endswith(":admissions")] == []
+
+
+async def test_what_an_older_version_left_in_a_queue_holds_up_nobody(broker):
+    """It ended, and stands first in the queue of its limit."""
+    done = []
+
+    async def handler(event: Event) -> None:
+        done.append(event.data)
+
+    keys = broker.keys("s")
+    await broker.control.call("ZADD", keys.queue_prefix("g") + "tenant=acme", 1, "0|1-1")
+    await Producer(broker, "s").publish(1, type="t", tenant="acme")
+    route = Route(handler, limits=(Limit("tenant", concurrency=1),))
+    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(lease=60.0))
+    running = asyncio.create_task(consumer.run())
+    await eventually(lambda: done == [1], seconds=10, what="the event to start")
+    consumer.stop()
+    await running
