@@ -71,7 +71,7 @@ _WHAT_ENDS = "_streams_what_ends"
 
 
 def tell_end(logger: logging.Logger, error: Exception) -> None:
-    """Say in one line that a worker has ended by an exception; nobody may await it, e.g. as a task of a web app."""
+    """Say in one line that a worker has ended by an exception; its task may not be awaited, as in a web app."""
     if isinstance(error, StreamsError):
         error.is_logged = True
         logger.error("the worker ends: %s", error)  # Its sentence says what to do.

@@ -336,9 +336,9 @@ class Pipeline(Awaited, Operating):
         # Not a coroutine function: a task that was made of it may be stopped before it begins.
         run = Run()
         self._runs.add(run)
-        return self._told(run, signals)
+        return self._told(run, signals=signals)
 
-    async def _told(self, run: Run, signals: bool) -> None:  # noqa: FBT001 - of this class
+    async def _told(self, run: Run, *, signals: bool) -> None:
         settings = self.settings
         be_heard()
         set_up_if_silent(settings.log, settings.log_level)
@@ -350,14 +350,14 @@ class Pipeline(Awaited, Operating):
             raise ConfigurationError(_TWICE)
         run.is_begun = True
         try:
-            await self._run(run, signals)
+            await self._run(run, signals=signals)
         except Exception as error:
             tell_end(logger, error)
             raise
         finally:
             self._runs.discard(run)
 
-    async def _run(self, run: Run, signals: bool) -> None:  # noqa: FBT001 - of this class
+    async def _run(self, run: Run, *, signals: bool) -> None:
         if not self._registry:
             raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
         native.refuse_greenlets()

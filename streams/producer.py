@@ -11,7 +11,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from streams.broker import Broker, checked_broker
-from streams.broker.entries.observing import Sendings
+from streams.broker.entries.observing import ObservedSends
 from streams.broker.entries.publish import Prepared, Publishing, Stored, parts
 from streams.common.arguments import checked_number, checked_options, checked_seconds
 from streams.errors import (
@@ -133,9 +133,9 @@ class Producer:
             if self._registered and event.dedup_id is None and self._spread is None:
                 return await self.store(event)  # Most events by far; each call more is dear here.
             return await self._publish_one(event)
-        with Sendings(self._observers, self.stream, is_batch=False) as sendings:
-            receipt = await self._publish_one(self._preparing.one(data, type, attributes, sendings.carrier))
-            sendings.stored((receipt,))
+        with ObservedSends(self._observers, self.stream, is_batch=False) as sends:
+            receipt = await self._publish_one(self._preparing.one(data, type, attributes, sends.carrier))
+            sends.stored((receipt,))
             return receipt
 
     async def _publish_one(self, event: Prepared) -> Receipt:
@@ -205,9 +205,9 @@ class Producer:
         Raises:
             StreamsError: as ``publish_many``; ``outcome`` tells of the items after those whose receipts were given.
         """
-        with Sendings(self._observers, self.stream, is_batch=True) as sendings:
-            async for receipts in self._batches(events, type, attributes, sendings.carrier):
-                sendings.stored(receipts)
+        with ObservedSends(self._observers, self.stream, is_batch=True) as sends:
+            async for receipts in self._batches(events, type, attributes, sends.carrier):
+                sends.stored(receipts)
                 yield receipts
 
     async def _batches(

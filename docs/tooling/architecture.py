@@ -1,6 +1,6 @@
-"""Draws the packages and who imports whom, from the imports themselves: ``python docs/tooling/architecture.py``.
+"""Draws the packages and their imports, from the imports themselves: ``python docs/tooling/architecture.py``.
 
-A package stands above everything that it imports. An arrow that follows from others is left out.
+A package stands above everything that it imports. A line that follows from others is left out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def levels(graph: Graph) -> dict[str, int]:
 
 
 def reduced(graph: Graph) -> list[tuple[str, str]]:
-    """The arrows that do not follow from others."""
+    """The imports that do not follow from others."""
     below: dict[str, set[str]] = {}
 
     def reach(name: str) -> set[str]:

@@ -212,7 +212,7 @@ class Status:
     async def _unserved(
         self, stream: str, ident: str, levels: list[int], places: list[tuple[int, str]]
     ) -> list[EntryState]:
-        """What is stored where no group is, or on a level that nobody declared."""
+        """Entries that are stored where no group is, or on a level that is not declared."""
         undeclared = list(await self._inspecting.undeclared(stream, levels))
         more = await places_of(self._inspecting, stream, ident, undeclared) if undeclared else []
         states = []
@@ -223,7 +223,7 @@ class Status:
         return states
 
     async def _gone(self, stream: str, ident: str) -> str:
-        """What is said of an event of which there is no trace."""
+        """The sentence for an event of which there is no trace."""
         deed = None
         with contextlib.suppress(AccessDenied):
             deed = await Listing(self._broker, self._broker.keys(stream)).cancelled((ident,))
@@ -273,7 +273,7 @@ class Status:
 
 
 def told_of(by: str, at: float) -> str:
-    """Who cancelled an event, in words."""
+    """The cancellation of an event, in words."""
     return f"it was cancelled by {masked(by) or 'somebody'} at {moment(at)}"
 
 

@@ -84,7 +84,7 @@ _MENDING = {
         "losses of the server, as doctor tells them: take them off the list",
     ),
 }
-"""What is mended, and how, of one and of several; the field of ``Strays`` that counts it."""
+"""Each repair in words, of one and of several, and the field of ``Strays`` that counts it."""
 
 
 def doctor(  # noqa: PLR0913 - each is an option of the command

@@ -1,4 +1,4 @@
-"""What a log line of the package says, whoever formats it: its message and its facts, masked.
+"""The text of a log line of the package in any format: its message and its facts, masked.
 
 The facts of a line are attributes of its record, and a program's own format, such as ``%(message)s``, leaves attributes
 out. So each logger of the package comes from ``logger_of``, and its records say their facts in ``getMessage()``, too.

@@ -58,7 +58,7 @@ def _named(event: Event[Any] | None) -> dict[str, Any]:
 
 
 def _written(delivery: Delivery) -> dict[str, str]:
-    """Id and type as the entry has them; nobody has read it as an event, or nobody could."""
+    """Id and type as the entry has them: it was not read as an event, or cannot be."""
     fields = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
     found = {name: fields.get(name.encode(), b"").decode("utf-8", "replace") for name in ("id", "type")}
     return {"event_id": found["id"] or member(delivery.level, delivery.entry_id), "event_type": found["type"]}

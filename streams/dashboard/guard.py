@@ -138,7 +138,7 @@ class Guard:
         return None if is_api else await self._unknown(request, path)
 
     def _log(self, says: str, request: Request) -> None:
-        """Tell operators of it: who is refused may see nothing of the sentence."""
+        """Tell operators of it, since the browser that is refused may not show the sentence."""
         kind, now = says.partition(":")[0][:60], time.monotonic()
         if now - self._logged.get(kind, -_LOGGED_EVERY) < _LOGGED_EVERY:
             return

@@ -1,4 +1,4 @@
-"""What is wrong with what was sent, in a sentence: the field, and what it has to be.
+"""The fault in a request, in a sentence: the field, and what it has to be.
 
 Never what was sent: that may be somebody's. An event's attribute is refused by the sentence that every other way to
 publish has, see ``streams.events.attributes``.

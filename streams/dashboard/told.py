@@ -59,7 +59,7 @@ _ERROR = named(
             "type": described_as("class of the exception, or Stalled", str),
             "message": described_as("what it says, in one line", str),
             "where": described_as("the innermost place in the program; '' if there is none", str),
-            "consumer": described_as("who tried", str),
+            "consumer": described_as("the consumer that tried", str),
             "traceback": described_as("the innermost eight places, outermost first; of the latest error", list[str]),
         },
     },

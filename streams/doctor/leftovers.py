@@ -77,7 +77,7 @@ def _of_entries(strays: Strays, where: str, mend: str) -> Iterator[Finding]:
         todo = f"find out who deletes (XDEL, XTRIM, MAXLEN); {mend} takes them off the pending list"
         yield Finding("payload-gone", "warning", where, what, todo)
     if strays.due_times_lost:
-        what = f"{counted(strays.due_times_lost, 'retry', 'retries')} without a due time: nobody takes them"
+        what = f"{counted(strays.due_times_lost, 'retry', 'retries')} without a due time: no worker takes them"
         yield Finding("retry-lost", "warning", where, what, f"{mend} makes them due now; a running reclaimer does too")
     if strays.due_times_stray or strays.records_stray:
         rows = counted(strays.due_times_stray, "due time")

@@ -13,7 +13,7 @@ from streams.events.receipt import BatchOutcome, Receipt
 from streams.publishing.batcher import BATCH_EVENTS
 
 _ONE = (Mapping, str, bytes, bytearray, memoryview, Event)
-"""What is one body or event, though some of it could be walked through, a dictionary by its keys."""
+"""Kinds that are one body or event, although some could be walked through, as a dictionary by its keys."""
 
 
 def check_events(events: object) -> None:

@@ -13,7 +13,7 @@ from streams.broker.entries.observing import Desk, Observer, Settled
 from streams.errors import HandlerSignal
 from streams.middleware.base import Attempt, Middleware
 from streams.telemetry import names
-from streams.telemetry.sending import MeasuredSending
+from streams.telemetry.sending import MeasuredSend
 from streams.version import __version__
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ class Metrics(Middleware, Observer):
 
     # --- trips
 
-    def sending(self, stream: str, *, is_batch: bool) -> MeasuredSending:
+    def sending(self, stream: str, *, is_batch: bool) -> MeasuredSend:
         """A call publishes; a batch is one measurement."""
-        return MeasuredSending(self._sent, self._operation, stream)
+        return MeasuredSend(self._sent, self._operation, stream)
 
     def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
         """A read that brought something; how long it waited for that says nothing, and is not measured."""

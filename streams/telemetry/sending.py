@@ -10,13 +10,13 @@ from opentelemetry import trace
 from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from streams.broker.entries.observing import Sending
+from streams.broker.entries.observing import ObservedSend
 from streams.events.receipt import Receipt
 from streams.telemetry import names
 from streams.telemetry.context import injected
 
 
-class TracedSending(Sending):
+class TracedSend(ObservedSend):
     """The span of one call. Its events belong to its trace, unless they bring one.
 
     Args:
@@ -51,7 +51,7 @@ class TracedSending(Sending):
         self._span.end()
 
 
-class MeasuredSending(Sending):
+class MeasuredSend(ObservedSend):
     """Counts the events of one call, and measures how long it took.
 
     Args:

@@ -19,7 +19,7 @@ from streams.middleware.base import Attempt, Middleware
 from streams.policy.retry import AttemptRecord
 from streams.telemetry import names
 from streams.telemetry.context import carried, extracted, link
-from streams.telemetry.sending import TracedSending
+from streams.telemetry.sending import TracedSend
 from streams.version import __version__
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ class Tracing(Middleware, Observer):
 
     # --- trips
 
-    def sending(self, stream: str, *, is_batch: bool) -> TracedSending:
+    def sending(self, stream: str, *, is_batch: bool) -> TracedSend:
         """A call publishes."""
-        return TracedSending(self.tracer, stream, is_batch=is_batch)
+        return TracedSend(self.tracer, stream, is_batch=is_batch)
 
     def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
         """A read that brought something."""

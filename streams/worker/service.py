@@ -249,7 +249,7 @@ class Service:
 async def end_handlers() -> None:
     """End the threads that handlers have left, and close the database connections in them; for some seconds at most.
 
-    Where the process goes on, such as a test's, nobody else would: a database with connections cannot be dropped.
+    Where the process goes on, as in a test, nothing else would: a database with connections cannot be dropped.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LETTING_GO):

@@ -1061,7 +1061,7 @@ MUTANTS = (
     Mutant(
         "records-of-erased-retries", "fetch_lanes.lua",
         "      redis.call('HDEL', attempts_key, level .. '|' .. id)\n      vanished", "      vanished",
-        (FINDINGS,), "the same of retries that were lined up",
+        (DECLARATIONS,), "the same of retries that were lined up",
     ),
     Mutant(
         "records-of-what-is-done", "ack.lua",

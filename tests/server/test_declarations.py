@@ -523,3 +523,15 @@ async def test_what_is_taken_over_while_a_worker_stops_is_given_back(broker):
     pending = await broker.control.call("XPENDING", keys.level(0), "g", "-", "+", 9)
     assert [row[1] for row in pending] == [PARKED.encode()]
     assert await broker.control.call("HLEN", keys.leases("g")) == 0
+
+
+async def test_what_is_deleted_while_it_is_lined_up_leaves_no_record(broker):
+    """As an erasure does, or somebody's XDEL: it comes up for its turn, and is not there."""
+    receipt = await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish(1, type="t", key="k")
+    keys, call = broker.keys("s"), broker.control.call
+    async with reading(broker, Ways(BY_KEY)) as made:
+        await made.take(0)
+        await call("HSET", keys.attempts("g"), f"0|{receipt.entry_id}", '{"failures":1}')
+        await call("XDEL", keys.level(0), receipt.entry_id)
+        await made.take(5)
+    assert await call("HLEN", keys.attempts("g")) == 0

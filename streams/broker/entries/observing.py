@@ -43,7 +43,7 @@ class Settled:
     lost: int = 0
 
 
-class Sending:
+class ObservedSend:
     """One publishing call as one observer sees it; override what you need.
 
     Attributes:
@@ -62,7 +62,7 @@ class Sending:
 class Observer:
     """Base of observers; override what you need. It must not wait, and what it raises ends what it looks at."""
 
-    def sending(self, stream: str, *, is_batch: bool) -> Sending | None:
+    def sending(self, stream: str, *, is_batch: bool) -> ObservedSend | None:
         """A call begins to publish one event, or a batch, on ``stream``; None: this observer does not follow it."""
 
     def published(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
@@ -93,8 +93,8 @@ NOBODY: tuple[Observer, ...] = ()
 """Without observers observing costs nothing: each trip asks once whether there are any."""
 
 
-class Sendings:
-    """All observers' views of one publishing call: ``with Sendings(observers, stream, is_batch=False) as sendings:``.
+class ObservedSends:
+    """All observers' views of one publishing call, from ``with`` to its end.
 
     Attributes:
         carrier: the attributes that they want its events to carry.

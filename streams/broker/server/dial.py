@@ -108,7 +108,7 @@ class Dial:
         return next(((name, file) for name, file in found if file and not Path(file).exists()), None)
 
     async def _flaw(self, text: str, place: str, node: tuple[str, int]) -> WrongServer | None:
-        """What is wrong with what the URL says of TLS or the database; asked as long as no server has taken it."""
+        """The fault in what the URL says of TLS or the database; asked for as long as no server has taken it."""
         if missing := self._missing_file():
             return WrongServer(f"{missing[0]} of the URL names a file that is not there: {missing[1]}")
         if _ONE_DATABASE in text:

@@ -91,7 +91,7 @@ def no_sentinel(place: tuple[str, int], error: CommandRefused) -> BrokerError:
 async def wrong_transport(
     read: ServerURL, places: Iterable[tuple[str, int]], options: Mapping[str, Any]
 ) -> WrongServer | None:
-    """What is wrong with the TLS of a URL whose server does not answer; None: nothing that can be told.
+    """The fault in the TLS of a URL whose server does not answer; None: there is none that can be told.
 
     Either it speaks TLS and the URL does not, or the other way round, or it wants another certificate.
 

@@ -1,7 +1,7 @@
 """What a server by TLS wants, asked when a connection to it fails: the words of that failure depend on luck.
 
 A server that wants a certificate says so after its side of the handshake. A client that has sent something until then
-reads a reset connection in place of that. Who sends nothing reads the server's word.
+reads a reset connection in place of that. A client that sends nothing reads the server's word.
 """
 
 from __future__ import annotations
