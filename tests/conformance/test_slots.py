@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis
 from redis.crc import key_slot
 
 from streams import Broker, Producer
+from streams.broker.server.link import NodeLink
+from streams.errors import BrokerUnavailable
 from tests.conformance.balance import books
 from tests.conftest import eventually
 from tests.process.test_server_faults import Load
@@ -99,6 +102,33 @@ async def test_a_move_that_stops_half_way_holds_work_up_and_loses_none(cluster: 
         await books(cluster, broker, live, load)
     assert load.unknown == set(), "what is refused is surely not stored"
     assert max(live.done.values()) == 1
+
+
+async def test_a_try_is_sent_only_with_time_for_its_answer(
+    cluster: Clustered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with a millisecond left would be given up unanswered: refused work would be said to be of unknown fate."""
+    had: list[float] = []
+    trip = NodeLink.trip
+
+    async def noted(link: NodeLink, commands: Any, within: float | None = None) -> list[Any]:
+        had.append(within or 0.0)
+        return await trip(link, commands, within)
+
+    async with Broker(cluster.url, timeout=1.0) as broker:
+        producer = Producer(broker, STREAM)
+        await producer.publish({}, type="t", delay=60)
+        move = Move(cluster)
+        await asyncio.to_thread(move.begin)
+        await asyncio.to_thread(move.carry, 1)  # One of the several keys that a delayed event needs.
+        monkeypatch.setattr(NodeLink, "trip", noted)
+        for _ in range(3):
+            with pytest.raises(BrokerUnavailable, match="TRYAGAIN"):
+                await producer.publish({}, type="t", delay=60)
+        assert len(had) > 10, "it was tried again and again"
+        assert min(had) > 0.2
+        await asyncio.to_thread(move.end)
+        await producer.publish({}, type="t", delay=60)
 
 
 async def test_a_node_that_was_never_named_is_found_and_one_that_is_gone_is_not_needed(cluster: Clustered) -> None:

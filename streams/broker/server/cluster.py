@@ -27,6 +27,11 @@ Leave = Callable[[Callable[[str, int], bool]], bool]
 _REDIRECTS = 16
 _ASKING = ("ASKING",)
 _SHORTEST = 0.001
+_FOR_THE_ANSWER = 0.25
+"""Share of a call's time that is kept for the answer to its last try: one that is sent with a millisecond left would be
+given up before a healthy node answers. What is surely not stored would be said to be unknown, and the connection would
+be closed on all others who wait for theirs."""
+
 _PATIENCE = 1.0
 """Seconds to wait for one node's word on the slots: a node that hangs must not use up the time of a round trip."""
 
@@ -191,11 +196,13 @@ class ClusterLink(Link):
             raise BrokerUnavailable("the broker is closed")
         slots = [slot_of(command) for command in commands]
         replies: list[Any] = [None] * len(commands)
-        until = asyncio.get_running_loop().time() + (within or self._timeout)
+        within = within or self._timeout
+        until = asyncio.get_running_loop().time() + within
         left = await self._round(commands, slots, replies, list(range(len(commands))), until)
         if left:
             async with self._resending:  # In the order of the calls: nodes answer in that order.
-                await self._again(commands, slots, replies, left, until)
+                last = until - _FOR_THE_ANSWER * within
+                await self._again(commands, slots, replies, left, last, until)
         return plain(replies)
 
     async def close(self) -> None:
@@ -249,11 +256,12 @@ class ClusterLink(Link):
 
     async def _again(
         self, commands: Sequence[Command], slots: Sequence[int | None], replies: list[Any], left: list[int],
-        until: float,
+        last: float, until: float,
     ) -> None:  # fmt: skip
+        """Send what is left again and again; the ``last`` try begins before that time."""
         loop = asyncio.get_running_loop()
         wait, redirects = 0.005, 0
-        while left and redirects < _REDIRECTS and loop.time() < until:
+        while left and redirects < _REDIRECTS and loop.time() + wait < last:
             if any(isinstance(replies[i], TryAgain) for i in left):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, 0.1)
