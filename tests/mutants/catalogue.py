@@ -1,4 +1,5 @@
-"""Seeded bugs. Each replaces a piece of text that occurs exactly once at its place; the tests named must then fail.
+"""Seeded bugs. Each replaces a piece of text that occurs exactly once at its place, however it is wrapped; the tests named must then
+fail.
 
 To add one: name the function or the Lua file, copy the exact text from it, write the bug, name the tests that should notice, say what would go
 wrong for a user, and run ``make mutants ONLY=name``.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,14 +27,40 @@ def find(mutant: Mutant, root: Path) -> Found:
     Raises:
         ValueError: there is none, or more than one.
     """
-    places = _lua(root) if mutant.place.endswith(".lua") else _python(root)
-    fitting = [place for name, place in places if name == mutant.place and _text(place).count(mutant.old)]
+    is_lua = mutant.place.endswith(".lua")
+    places = _lua(root) if is_lua else _python(root)
+    wanted = re.compile(re.escape(mutant.old)) if is_lua else _layout_aside(mutant.old)
+    spans = {place: list(wanted.finditer(_text(place))) for name, place in places if name == mutant.place}
+    fitting = [place for place, found in spans.items() if found]
     if len(fitting) != 1:
         raise ValueError(f"mutant {mutant.name}: {len(fitting)} places named {mutant.place} have its text, not one")
-    count = _text(fitting[0]).count(mutant.old)
-    if count != 1:
-        raise ValueError(f"mutant {mutant.name}: its text occurs {count} times in {mutant.place}, not once")
-    return fitting[0]
+    place = fitting[0]
+    if len(spans[place]) != 1:
+        raise ValueError(f"mutant {mutant.name}: its text occurs {len(spans[place])} times in {mutant.place}, not once")
+    start, end = spans[place][0].span()
+    return Found(place.path, place.start + start, place.start + end)
+
+
+@cache
+def _layout_aside(text: str) -> re.Pattern[str]:
+    """Finds a text however it is wrapped, so that a formatter costs no mutant its place.
+
+    Between two words or signs stands any white space, and before a closing bracket a comma may stand.
+    """
+    tokens = re.findall(r"\w+|[^\w\s]", text)
+    parts = [re.escape(tokens[0])]
+    for before, token in pairwise(tokens):
+        between = r"\s+" if _is_word(before) and _is_word(token) else r"\s*"
+        if token in ")]}" and before != ",":
+            between += r"(?:,\s*)?"
+        parts.append(between + re.escape(token))
+    indent = r"[ \t]*" if text[0].isspace() else ""
+    rest = r"[ \t]*\n" if text.endswith("\n") else ""
+    return re.compile(indent + "".join(parts) + rest)
+
+
+def _is_word(token: str) -> bool:
+    return token[0].isalnum() or token[0] == "_"
 
 
 def _text(place: Found) -> str:

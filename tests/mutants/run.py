@@ -43,8 +43,7 @@ def applied(mutant: Mutant, root: Path) -> tuple[Path, str]:
     """
     place = find(mutant, root)
     text = place.path.read_text("utf-8")
-    bent = text[place.start : place.end].replace(mutant.old, mutant.new)
-    return place.path, text[: place.start] + bent + text[place.end :]
+    return place.path, text[: place.start] + mutant.new + text[place.end :]
 
 
 def judge(mutant: Mutant) -> Verdict:
