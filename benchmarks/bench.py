@@ -69,7 +69,9 @@ class Bench:
         self.count = count
         self.rows: dict[str, Row] = {}
 
-    def row(self, what: str, target: float, *, most: bool = False, unit: str = "/s") -> Row:
+    def row(
+        self, what: str, target: float, *, most: bool = False, unit: str = "/s"
+    ) -> Row:
         return self.rows.setdefault(what, Row(what, target, most, unit=unit))
 
     def drain(self) -> None:
@@ -110,15 +112,27 @@ class Bench:
         life += drained["server_us"]
         commands = (published["commands"] + drained["commands"]) / count
         bare = self._bare_weight(count)
-        self.row("server commands per event, its whole life", 0.05, most=True, unit="").add(1.0, commands)
-        self.row("server CPU per event, its whole life", 7.0, most=True, unit=" µs").add(1.0, life / count)
-        self.row("bytes of a waiting event against a bare XADD", 1.15, most=True, unit=" B").add(bare, weight)
-        self.row("peak memory of the worker", 80.0, most=True, unit=" MiB").add(1.0, drained["peak_mib"])
+        self.row(
+            "server commands per event, its whole life", 0.05, most=True, unit=""
+        ).add(1.0, commands)
+        self.row(
+            "server CPU per event, its whole life", 7.0, most=True, unit=" µs"
+        ).add(1.0, life / count)
+        self.row(
+            "bytes of a waiting event against a bare XADD", 1.15, most=True, unit=" B"
+        ).add(bare, weight)
+        self.row("peak memory of the worker", 80.0, most=True, unit=" MiB").add(
+            1.0, drained["peak_mib"]
+        )
 
     def _bare_weight(self, count: int) -> float:
         place, stream = self.place, self.place.name()
-        place.run("raw_publish_many", stream=stream, key=stream, count=count // 500 * 500)
-        return float(place.client.memory_usage(stream, samples=0)) / (count // 500 * 500)
+        place.run(
+            "raw_publish_many", stream=stream, key=stream, count=count // 500 * 500
+        )
+        return float(place.client.memory_usage(stream, samples=0)) / (
+            count // 500 * 500
+        )
 
     def sync(self) -> None:
         count = self.count // 500 * 500
@@ -137,14 +151,17 @@ class Bench:
             self.row(what, target).add(raw, self._publish(name, count))
         one = min(count, 5000)
         self.row("one awaited publish after another, against await xadd", 0.9).add(
-            self._publish("raw_publish_one", one), self._publish("ours_publish_one", one)
+            self._publish("raw_publish_one", one),
+            self._publish("ours_publish_one", one),
         )
 
     def latency(self) -> None:
         raw, ours = self._latency("raw"), self._latency("ours")
         for share, what in ((0.5, "p50"), (0.99, "p99")):
             at = int(len(raw) * share)
-            self.row(f"idle worker, publish to handler, {what}", 1.5, most=True, unit=" ms").add(raw[at], ours[at])
+            self.row(
+                f"idle worker, publish to handler, {what}", 1.5, most=True, unit=" ms"
+            ).add(raw[at], ours[at])
 
     def _drain(self, name: str, workers: int = 1, **facts: float) -> dict[str, float]:
         place, stream = self.place, self.place.name()
@@ -166,8 +183,12 @@ class Bench:
         place.clear()
         key = stream if which == "raw" else Keys(stream).level(0)
         place.client.xgroup_create(key, "g", "0", mkstream=True)
-        reader = Program(f"{which}_latency", place.url, stream=stream, key=key, count=count)
-        sender = Program(f"{which}_send", place.url, stream=stream, key=key, count=count, pause=0.004)
+        reader = Program(
+            f"{which}_latency", place.url, stream=stream, key=key, count=count
+        )
+        sender = Program(
+            f"{which}_send", place.url, stream=stream, key=key, count=count, pause=0.004
+        )
         reader.tell()
         sender.tell()
         sender.result()
@@ -180,9 +201,25 @@ def ceiling(place: Stage) -> str:
     if program is None:
         return "no redis-benchmark here"
     body = json.dumps(BODY, separators=(",", ":"))
-    command = [program, "-p", str(place.server.port), "-c", "1", "-P", "500", "-n", "200000", "-q"]
+    command = [
+        program,
+        "-p",
+        str(place.server.port),
+        "-c",
+        "1",
+        "-P",
+        "500",
+        "-n",
+        "200000",
+        "-q",
+    ]
     fields = ["type", KIND, "id", "0" * 26, "data", body]
-    done = subprocess.run([*command, "XADD", "ceiling", "*", *fields], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "XADD", "ceiling", "*", *fields],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     rate = re.findall(r"([\d.]+) requests per second", done.stdout)[-1]
     return f"redis-benchmark -c 1 -P 500 XADD: {float(rate):,.0f}/s"
 
@@ -191,7 +228,8 @@ def main(rounds: int = 5, count: int = 100_000, *only: str) -> None:
     with stage() as place:
         bench = Bench(place, count)
         parts: tuple[Callable[[], None], ...] = tuple(
-            getattr(bench, n) for n in (only or ("drain", "publish", "server", "sync", "latency"))
+            getattr(bench, n)
+            for n in (only or ("drain", "publish", "server", "sync", "latency"))
         )
         for n in range(rounds):
             for part in parts:
@@ -213,7 +251,9 @@ def main(rounds: int = 5, count: int = 100_000, *only: str) -> None:
         RESULTS.mkdir(exist_ok=True)
         about["rows"] = [asdict(row) for row in bench.rows.values()]
         (RESULTS / "bench.json").write_text(json.dumps(about, indent=1) + "\n")
-    print("| what | limit | ours | ratio | spread | target | met |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| what | limit | ours | ratio | spread | target | met |\n| --- | --- | --- | --- | --- | --- | --- |"
+    )
     for row in bench.rows.values():
         print(row.line())
 

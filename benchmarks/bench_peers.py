@@ -103,7 +103,10 @@ def install(peer: Peer) -> None:
         return
     print(f"installing {', '.join(peer.requirements)}", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", peer.home], check=True)
-    subprocess.run([peer.home / "bin" / "pip", "install", "--quiet", *peer.requirements], check=True)
+    subprocess.run(
+        [peer.home / "bin" / "pip", "install", "--quiet", *peer.requirements],
+        check=True,
+    )
     (peer.home / ".ready").touch()
 
 
@@ -123,10 +126,18 @@ def measure(peer: Peer) -> dict[str, Any]:
 def _publish(peer: Peer, place: Stage, mode: str, count: int) -> dict[str, Any]:
     command = [_binary(peer, "python"), f"{peer.app}.py", mode, str(count)]
     done = subprocess.run(
-        command, cwd=APPS, env=_environment(peer, place), capture_output=True, text=True, timeout=_PATIENCE, check=False
+        command,
+        cwd=APPS,
+        env=_environment(peer, place),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{peer.name} {mode} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise RuntimeError(
+            f"{peer.name} {mode} ended with {done.returncode}: {done.stderr[-2000:]}"
+        )
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return facts
 
@@ -140,7 +151,9 @@ def _drain(peer: Peer, place: Stage) -> dict[str, Any]:
         give_up = time.monotonic() + _PATIENCE
         while not result.exists():
             if worker.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"{peer.name}: the worker did not finish ({worker.poll()})")
+                raise RuntimeError(
+                    f"{peer.name}: the worker did not finish ({worker.poll()})"
+                )
             time.sleep(0.02)
         facts: dict[str, Any] = json.loads(result.read_text())
         facts["server_us"] = (place.server_us() - before) / peer.drain
@@ -148,8 +161,13 @@ def _drain(peer: Peer, place: Stage) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _worker(peer: Peer, place: Stage, result: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = _environment(peer, place) | {"PEER_COUNT": str(peer.drain), "PEER_RESULT": str(result)}
+def _worker(
+    peer: Peer, place: Stage, result: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = _environment(peer, place) | {
+        "PEER_COUNT": str(peer.drain),
+        "PEER_RESULT": str(result),
+    }
     process = subprocess.Popen(
         [_binary(peer, peer.worker[0]), *peer.worker[1:]],
         cwd=APPS,
@@ -174,7 +192,11 @@ def _binary(peer: Peer, name: str) -> str:
 
 def _environment(peer: Peer, place: Stage) -> dict[str, str]:
     paths = [str(APPS)] + ([str(HERE.parent)] if peer.name == "streams" else [])
-    own = {"PEER_URL": place.url, "REDIS_URL": place.url, "PYTHONPATH": os.pathsep.join(paths)}
+    own = {
+        "PEER_URL": place.url,
+        "REDIS_URL": place.url,
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
     return os.environ | own | dict(peer.environment)
 
 
@@ -189,11 +211,18 @@ def table(rounds: list[dict[str, dict[str, Any]]]) -> str:
         cells = [peer]
         for mode in ("drain", *MODES):
             rates = [r[peer][mode]["rate"] for r in rounds]
-            ratios = [r["streams"][mode]["rate"] / r[peer][mode]["rate"] for r in rounds]
-            cells += [f"{statistics.median(rates):,.0f}", f"{statistics.median(ratios):.1f}"]
+            ratios = [
+                r["streams"][mode]["rate"] / r[peer][mode]["rate"] for r in rounds
+            ]
+            cells += [
+                f"{statistics.median(rates):,.0f}",
+                f"{statistics.median(ratios):.1f}",
+            ]
             if mode == "drain":
                 for figure in ("cpu_us", "server_us", "peak_mib"):
-                    cells.append(f"{statistics.median(r[peer]['drain'][figure] for r in rounds):,.0f}")
+                    cells.append(
+                        f"{statistics.median(r[peer]['drain'][figure] for r in rounds):,.0f}"
+                    )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -214,7 +243,9 @@ def main(rounds: int, names: list[str]) -> None:
             "versions": {peer.name: list(peer.requirements) for peer in peers},
         }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "peers.json").write_text(json.dumps({"about": about, "rounds": measured}, indent=1))
+    (RESULTS / "peers.json").write_text(
+        json.dumps({"about": about, "rounds": measured}, indent=1)
+    )
     print(table(measured))
 
 

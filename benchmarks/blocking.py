@@ -16,7 +16,12 @@ from typing import Any
 
 from streams import Pipeline, sync
 
-BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
+BODY = {
+    "phone": "5511999999999",
+    "message": "x" * 160,
+    "tenant_id": 1,
+    "instance_id": 1,
+}
 WORKERS = 16
 
 
@@ -48,7 +53,9 @@ async def singly_awaited(pipeline: Pipeline, count: int) -> None:
 
 
 async def at_once_awaited(pipeline: Pipeline, count: int) -> None:
-    await asyncio.gather(*(singly_awaited(pipeline, count // WORKERS) for _ in range(WORKERS)))
+    await asyncio.gather(
+        *(singly_awaited(pipeline, count // WORKERS) for _ in range(WORKERS))
+    )
 
 
 def seconds(function: Callable[..., object], *arguments: object) -> float:
@@ -63,18 +70,26 @@ def main(count: int, rounds: int) -> None:
         ("publish, one caller", count // 20, singly, singly_awaited),
         (f"publish, {WORKERS} callers", count // 20, at_once, at_once_awaited),
     ]
-    with sync.Pipeline("memory://bench-blocking") as pipeline, asyncio.Runner() as runner:
+    with (
+        sync.Pipeline("memory://bench-blocking") as pipeline,
+        asyncio.Runner() as runner,
+    ):
         other = pipeline.asynchronous
         runner.run(other.__aenter__())
         for name, events_of_case, blocking, awaited in cases:
             rates: tuple[list[float], list[float]] = [], []
             for _ in range(rounds):
-                rates[0].append(events_of_case / seconds(lambda run=awaited: runner.run(run(other, count))))
+                rates[0].append(
+                    events_of_case
+                    / seconds(lambda run=awaited: runner.run(run(other, count)))
+                )
                 rates[1].append(events_of_case / seconds(blocking, pipeline, count))
                 runner.run(other.broker.control.call("FLUSHALL"))
             ratio = statistics.median(b / a for a, b in zip(*rates, strict=True))
             a, b = map(statistics.median, rates)
-            print(f"{name:<22}: streams {a:9,.0f}/s, streams.sync {b:9,.0f}/s, ratio {ratio:.2f}")
+            print(
+                f"{name:<22}: streams {a:9,.0f}/s, streams.sync {b:9,.0f}/s, ratio {ratio:.2f}"
+            )
         runner.run(other.__aexit__())
 
 

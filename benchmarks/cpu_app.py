@@ -50,4 +50,6 @@ HANDLERS = {
     "threaded hashing": threaded_hashing,
 }
 concurrency = int(os.environ["BENCH_CONCURRENCY"])
-pipeline.handler("cpu", group="g", concurrency=concurrency)(HANDLERS[os.environ["BENCH_HANDLER"]])
+pipeline.handler("cpu", group="g", concurrency=concurrency)(
+    HANDLERS[os.environ["BENCH_HANDLER"]]
+)

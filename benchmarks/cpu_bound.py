@@ -32,7 +32,9 @@ WAYS = (
 
 
 @contextmanager
-def worker(place: Stage, handler: str, rounds: int, *, processes: int, concurrency: int) -> Iterator[None]:
+def worker(
+    place: Stage, handler: str, rounds: int, *, processes: int, concurrency: int
+) -> Iterator[None]:
     environment = os.environ | {
         "STREAMS_URL": place.url,
         "STREAMS_LOG_LEVEL": "error",
@@ -40,7 +42,15 @@ def worker(place: Stage, handler: str, rounds: int, *, processes: int, concurren
         "BENCH_ROUNDS": str(rounds),
         "BENCH_CONCURRENCY": str(concurrency),
     }
-    command = [sys.executable, "-m", "streams", "worker", "benchmarks.cpu_app:pipeline", "--processes", str(processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "streams",
+        "worker",
+        "benchmarks.cpu_app:pipeline",
+        "--processes",
+        str(processes),
+    ]
     running = subprocess.Popen(command, env=environment)
     try:
         _wait(place, lambda: _consumers(place) >= processes)
@@ -76,23 +86,48 @@ def _timed(function: Any) -> float:
 
 
 def main(count: int = 1000) -> None:
-    os.environ |= {"BENCH_ROUNDS": "1000", "BENCH_HANDLER": "inline python", "BENCH_CONCURRENCY": "1"}
+    os.environ |= {
+        "BENCH_ROUNDS": "1000",
+        "BENCH_HANDLER": "inline python",
+        "BENCH_CONCURRENCY": "1",
+    }
     from benchmarks import cpu_app
 
-    rounds = {"python": rounds_for(cpu_app.python), "hashing": rounds_for(cpu_app.hashing)}
+    rounds = {
+        "python": rounds_for(cpu_app.python),
+        "hashing": rounds_for(cpu_app.hashing),
+    }
     with stage() as place:
-        print(f"{label(place)}, {count} events of {1000 * SECONDS:g} ms, {os.cpu_count()} cores\n")
-        print("| work | handler | processes | concurrency | events/s | against the first |\n" + "| --- " * 6 + "|")
+        print(
+            f"{label(place)}, {count} events of {1000 * SECONDS:g} ms, {os.cpu_count()} cores\n"
+        )
+        print(
+            "| work | handler | processes | concurrency | events/s | against the first |\n"
+            + "| --- " * 6
+            + "|"
+        )
         for work in ("python", "hashing"):
             first = 0.0
             for way, processes, slots in WAYS:
-                rate = _rate(place, count, f"{way} {work}", rounds[work], processes, slots)
+                rate = _rate(
+                    place, count, f"{way} {work}", rounds[work], processes, slots
+                )
                 first = first or rate
                 name = "`async def`" if way == "inline" else "`def`, in threads"
-                print(f"| {work} | {name} | {processes} | {slots} | {rate:,.0f} | {rate / first:.2f} |", flush=True)
+                print(
+                    f"| {work} | {name} | {processes} | {slots} | {rate:,.0f} | {rate / first:.2f} |",
+                    flush=True,
+                )
 
 
-def _rate(place: Stage, count: int, handler: str, rounds: int, processes: int, concurrency: int) -> float:
+def _rate(
+    place: Stage,
+    count: int,
+    handler: str,
+    rounds: int,
+    processes: int,
+    concurrency: int,
+) -> float:
     place.clear()
     with (
         worker(place, handler, rounds, processes=processes, concurrency=concurrency),

@@ -16,11 +16,18 @@ import redis.asyncio
 from streams import Broker, Consumer, Producer
 from streams.events.event import Event
 
-BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
+BODY = {
+    "phone": "5511999999999",
+    "message": "x" * 160,
+    "tenant_id": 1,
+    "instance_id": 1,
+}
 
 
 async def fill(broker: Broker, stream: str, count: int) -> None:
-    await Producer(broker, stream).publish_many((BODY for _ in range(count)), type="message.queued")
+    await Producer(broker, stream).publish_many(
+        (BODY for _ in range(count)), type="message.queued"
+    )
 
 
 async def bare(client: redis.asyncio.Redis, key: str, count: int) -> float:
@@ -61,20 +68,30 @@ async def main(count: int, rounds: int) -> None:
     async with Broker("memory://") as broker:
         socket = broker.link()._connect  # the bare loop must use the same server
         path = (await socket()).path
-        client = redis.asyncio.Redis(unix_socket_path=path, protocol=2, socket_timeout=None)
+        client = redis.asyncio.Redis(
+            unix_socket_path=path, protocol=2, socket_timeout=None
+        )
         for n in range(rounds):
             await fill(broker, f"bare{n}", count)
-            results["bare"].append(await bare(client, broker.keys(f"bare{n}").level(0), count))
+            results["bare"].append(
+                await bare(client, broker.keys(f"bare{n}").level(0), count)
+            )
             await fill(broker, f"ours{n}", count)
             results["ours"].append(await ours(broker, f"ours{n}", count))
-        groups_us = (await client.info("commandstats"))["cmdstat_xinfo|groups"]["usec_per_call"]
+        groups_us = (await client.info("commandstats"))["cmdstat_xinfo|groups"][
+            "usec_per_call"
+        ]
         await client.aclose()
     for name, rates in results.items():
-        print(f"{name}: median {statistics.median(rates):,.0f}/s, from {min(rates):,.0f} to {max(rates):,.0f}")
+        print(
+            f"{name}: median {statistics.median(rates):,.0f}/s, from {min(rates):,.0f} to {max(rates):,.0f}"
+        )
     ratios = [o / b for o, b in zip(results["ours"], results["bare"], strict=True)]
     print(f"ratio: {statistics.median(ratios):.2f}")
     print(f"XINFO GROUPS, once per acknowledged batch: {groups_us} µs of the server")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*(int(a) for a in sys.argv[1:]) if len(sys.argv) > 2 else (50_000, 3)))
+    asyncio.run(
+        main(*(int(a) for a in sys.argv[1:]) if len(sys.argv) > 2 else (50_000, 3))
+    )

@@ -18,8 +18,14 @@ from streams.errors import BrokerError
 from tests.servers import BINARIES, Server, server_label
 
 SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("appendonly yes, appendfsync always", ("--appendonly", "yes", "--appendfsync", "always")),
-    ("appendonly yes, appendfsync everysec", ("--appendonly", "yes", "--appendfsync", "everysec")),
+    (
+        "appendonly yes, appendfsync always",
+        ("--appendonly", "yes", "--appendfsync", "always"),
+    ),
+    (
+        "appendonly yes, appendfsync everysec",
+        ("--appendonly", "yes", "--appendfsync", "everysec"),
+    ),
     ("appendonly no, no snapshots", ("--appendonly", "no")),
 )
 
@@ -42,12 +48,18 @@ async def publish(url: str, seconds: float, count: Count) -> None:
         async def one_after_the_other() -> None:
             while time.monotonic() < until:
                 try:
-                    count.acknowledged.add((await producer.publish({"n": 1}, type="t")).entry_id)
+                    count.acknowledged.add(
+                        (await producer.publish({"n": 1}, type="t")).entry_id
+                    )
                 except PublishUnknown:
                     count.unknown += 1
                 except (BrokerUnavailable, BrokerError) as error:
                     count.refused += 1
-                    count.reasons.add(str(error).split(":")[1].split()[0] if "NOREPLICAS" in str(error) else "away")
+                    count.reasons.add(
+                        str(error).split(":")[1].split()[0]
+                        if "NOREPLICAS" in str(error)
+                        else "away"
+                    )
                     await asyncio.sleep(0.01)
 
         await asyncio.gather(*(one_after_the_other() for _ in range(16)))
@@ -77,7 +89,9 @@ async def killed(options: tuple[str, ...], seconds: float) -> tuple[Count, int]:
 async def replica_killed(options: tuple[str, ...], seconds: float) -> Count:
     """Publish to a primary whose replica is killed half-way."""
     primary = Server(BINARIES[0], *options, port=True).start()
-    replica = Server(BINARIES[0], "--replicaof", "127.0.0.1", str(primary.port), port=True).start()
+    replica = Server(
+        BINARIES[0], "--replicaof", "127.0.0.1", str(primary.port), port=True
+    ).start()
     try:
         with primary.client() as client:
             for _ in range(100):  # The first copy of the data takes about a second.
@@ -97,17 +111,26 @@ async def replica_killed(options: tuple[str, ...], seconds: float) -> Count:
 async def main(seconds: float) -> None:
     """Print one line per setting."""
     print(server_label(BINARIES[0]))
-    print(f"{'SETTING':<40} {'ACKNOWLEDGED':>12} {'UNKNOWN':>8} {'REFUSED':>8} {'MISSING':>8}")
+    print(
+        f"{'SETTING':<40} {'ACKNOWLEDGED':>12} {'UNKNOWN':>8} {'REFUSED':>8} {'MISSING':>8}"
+    )
     for name, options in SETTINGS:
         count, missing = await killed(options, seconds)
-        print(f"{name:<40} {len(count.acknowledged):>12,} {count.unknown:>8} {count.refused:>8} {missing:>8,}")
+        print(
+            f"{name:<40} {len(count.acknowledged):>12,} {count.unknown:>8} {count.refused:>8} {missing:>8,}"
+        )
     for name, options in (
         ("a replica, which is killed", ()),
-        ("the same, min-replicas-to-write 1", ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "1")),
+        (
+            "the same, min-replicas-to-write 1",
+            ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"),
+        ),
     ):
         count = await replica_killed(options, 2 * seconds)
         told = f"  {', '.join(sorted(count.reasons))}" if count.reasons else ""
-        print(f"{name:<40} {len(count.acknowledged):>12,} {count.unknown:>8} {count.refused:>8} {'':>8}{told}")
+        print(
+            f"{name:<40} {len(count.acknowledged):>12,} {count.unknown:>8} {count.refused:>8} {'':>8}{told}"
+        )
 
 
 if __name__ == "__main__":

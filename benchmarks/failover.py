@@ -20,7 +20,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Producer, PublishUnknown, StreamsError
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Producer,
+    PublishUnknown,
+    StreamsError,
+)
 from tests.servers import BINARIES, server_label
 from tests.topologies import Clustered, Watched
 
@@ -40,9 +48,13 @@ class Run:
     async def run(self, how: signal.Signals) -> dict[str, Any]:
         """Lose the primary; returns the figures."""
         async with Broker(self._servers.url, timeout=2.0) as broker:
-            consumer = Consumer(broker, STREAM, "g", self._handle, ConsumerOptions(lease=5.0))
+            consumer = Consumer(
+                broker, STREAM, "g", self._handle, ConsumerOptions(lease=5.0)
+            )
             producer = Producer(broker, STREAM)
-            running = [asyncio.create_task(self._publish(producer, n)) for n in range(16)]
+            running = [
+                asyncio.create_task(self._publish(producer, n)) for n in range(16)
+            ]
             consuming = asyncio.create_task(consumer.run())
             await self._until(lambda: len(self._handled) > 2000)
             before = self._servers.of(STREAM)
@@ -51,7 +63,12 @@ class Run:
             while self._servers.of(STREAM) is before:  # noqa: ASYNC110 - as below
                 await asyncio.sleep(0.02)
             there = time.monotonic()
-            await self._until(lambda: any(at > there and ident in self._handled for ident, at in self._stored.items()))
+            await self._until(
+                lambda: any(
+                    at > there and ident in self._handled
+                    for ident, at in self._stored.items()
+                )
+            )
             again = time.monotonic()
             await asyncio.sleep(5)
             self._going_on = False
@@ -59,7 +76,11 @@ class Run:
             await self._quiet(broker)
             consumer.stop()
             await consuming
-        missing = [at - lost for ident, at in self._stored.items() if ident not in self._handled]
+        missing = [
+            at - lost
+            for ident, at in self._stored.items()
+            if ident not in self._handled
+        ]
         return {
             "new primary": there - lost, "work after": again - there, "acknowledged": len(self._stored),
             "unknown": self._unknown, "refused": self._refused, "twice": self._twice, "missing": len(missing),
@@ -101,7 +122,9 @@ class Change(Run):
         """Publish, change the primary, and look for the events; returns the figures."""
         async with Broker(self._servers.url, timeout=2.0) as broker:
             producer = Producer(broker, STREAM)
-            running = [asyncio.create_task(self._publish(producer, n)) for n in range(16)]
+            running = [
+                asyncio.create_task(self._publish(producer, n)) for n in range(16)
+            ]
             await self._until(lambda: len(self._stored) > 2000)
             before = self._servers.of(STREAM)
             asked = time.monotonic()
@@ -112,7 +135,9 @@ class Change(Run):
             await asyncio.sleep(15)
             self._going_on = False
             await asyncio.gather(*running)
-            rows = await broker.control.call("XRANGE", broker.keys(STREAM).level(0), "-", "+", within=30.0)
+            rows = await broker.control.call(
+                "XRANGE", broker.keys(STREAM).level(0), "-", "+", within=30.0
+            )
         kept = {row[1][row[1].index(b"id") + 1].decode() for row in rows}
         lost = [at - asked for ident, at in self._stored.items() if ident not in kept]
         times = sorted(self._stored.values())
@@ -136,17 +161,32 @@ class Case:
 _REPLICATED = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "10")
 _PLANNED = (
     Case(Watched, "`SENTINEL FAILOVER`", Watched.ask_for_failover),
-    Case(Watched, "the same, `min-replicas-to-write 1`", Watched.ask_for_failover, _REPLICATED),
+    Case(
+        Watched,
+        "the same, `min-replicas-to-write 1`",
+        Watched.ask_for_failover,
+        _REPLICATED,
+    ),
     Case(Watched, "`CLIENT PAUSE`, `WAIT`, `SENTINEL FAILOVER`", Watched.failover),
     Case(Clustered, "`CLUSTER FAILOVER`", lambda servers: servers.failover(STREAM)),
-    Case(Clustered, "`CLUSTER FAILOVER FORCE`", lambda servers: servers.failover(STREAM, "FORCE")),
-    Case(Clustered, "`CLUSTER FAILOVER TAKEOVER`", lambda servers: servers.failover(STREAM, "TAKEOVER")),
+    Case(
+        Clustered,
+        "`CLUSTER FAILOVER FORCE`",
+        lambda servers: servers.failover(STREAM, "FORCE"),
+    ),
+    Case(
+        Clustered,
+        "`CLUSTER FAILOVER TAKEOVER`",
+        lambda servers: servers.failover(STREAM, "TAKEOVER"),
+    ),
 )
 
 
 async def planned(runs: int) -> None:
     """Print a table of changes that are asked for."""
-    print("| servers | asked for | s to a new one | longest pause, s | acknowledged | unknown | refused | lost |")
+    print(
+        "| servers | asked for | s to a new one | longest pause, s | acknowledged | unknown | refused | lost |"
+    )
     print("| --- " * 8 + "|")
     for case in _PLANNED:
         for _ in range(runs):
@@ -179,7 +219,9 @@ async def lost(runs: int) -> None:
                     got = await Run(servers).run(how)
                 finally:
                     servers.close()
-                since = f" (from {got['first missing']:.3f} s)" if got["missing"] else ""
+                since = (
+                    f" (from {got['first missing']:.3f} s)" if got["missing"] else ""
+                )
                 word = "killed" if how == signal.SIGKILL else "hangs"
                 print(
                     f"| {kind.name} | {word} | {got['new primary']:.1f} | {got['work after']:.1f} | "

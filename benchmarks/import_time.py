@@ -29,10 +29,17 @@ def seconds(code: str) -> float:
 def slowest(code: str, most: int = 12) -> list[tuple[int, str]]:
     """Microseconds and names of the modules that take longest themselves."""
     report = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    rows = (line.partition(":")[2].split("|") for line in report.stderr.splitlines()[1:])
-    return sorted(((int(own), name.strip()) for own, _, name in rows), reverse=True)[:most]
+    rows = (
+        line.partition(":")[2].split("|") for line in report.stderr.splitlines()[1:]
+    )
+    return sorted(((int(own), name.strip()) for own, _, name in rows), reverse=True)[
+        :most
+    ]
 
 
 def main(rounds: int) -> None:
@@ -40,7 +47,9 @@ def main(rounds: int) -> None:
     print(f"{'the interpreter alone':<34}{nothing:7.3f} s")
     for name, code in PROGRAMS.items():
         times = [seconds(code) - nothing for _ in range(rounds)]
-        print(f"{name:<34}{statistics.median(times):7.3f} s, from {min(times):.3f} to {max(times):.3f}")
+        print(
+            f"{name:<34}{statistics.median(times):7.3f} s, from {min(times):.3f} to {max(times):.3f}"
+        )
     print("\nslowest by themselves, in ms:")
     for micros, module in slowest(PROGRAMS["import streams"]):
         print(f"{micros / 1000:8.1f}  {module}")

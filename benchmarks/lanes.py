@@ -23,7 +23,10 @@ CASES = {
 
 
 async def publish(broker: Broker, count: int) -> None:
-    events = (Event(KIND, BODY, tenant=f"t{n % 10}", subject=f"s{n % 1000}") for n in range(count))
+    events = (
+        Event(KIND, BODY, tenant=f"t{n % 10}", subject=f"s{n % 1000}")
+        for n in range(count)
+    )
     async for _ in Producer(broker, "s").publish_batches(events):
         pass
 
@@ -62,16 +65,24 @@ async def wait(place: Stage, lanes: Lanes, count: int) -> dict[str, float]:
     async with Broker(place.url) as broker:
         await publish(broker, count)
         stored = place.client.info("memory")["used_memory"]
-        consumer = Consumer(broker, "s", "g", block, ConsumerOptions(concurrency=10, lanes=lanes))
+        consumer = Consumer(
+            broker, "s", "g", block, ConsumerOptions(concurrency=10, lanes=lanes)
+        )
         clock = time.perf_counter()
         running = asyncio.create_task(consumer.run())
         key = broker.keys("s").level(0)
-        while consumer.stats.fetched < 10 or place.client.xpending(key, "g")["pending"] < count:  # noqa: ASYNC110 - on the server
+        while (  # noqa: ASYNC110 - on the server
+            consumer.stats.fetched < 10
+            or place.client.xpending(key, "g")["pending"] < count
+        ):
             await asyncio.sleep(0.02)
         lined_up = time.perf_counter() - clock
         await asyncio.sleep(1)
         weight = (place.client.info("memory")["used_memory"] - stored) / count
-        before, server = place.client.info("stats")["total_commands_processed"], place.server_us()
+        before, server = (
+            place.client.info("stats")["total_commands_processed"],
+            place.server_us(),
+        )
         await asyncio.sleep(3)
         asked = (place.client.info("stats")["total_commands_processed"] - before) / 3
         server = (place.server_us() - server) / 3
@@ -94,7 +105,11 @@ async def wait(place: Stage, lanes: Lanes, count: int) -> dict[str, float]:
 def main(count: int = 100_000) -> None:
     with stage() as place:
         print(f"{label(place)}, {count:,} events\n")
-        print("| lanes | events/s | worker µs/event | server µs/event |\n" + "| --- " * 4 + "|")
+        print(
+            "| lanes | events/s | worker µs/event | server µs/event |\n"
+            + "| --- " * 4
+            + "|"
+        )
         for name, lanes in CASES.items():
             rate, worker, server = asyncio.run(drain(place, lanes, count))
             print(f"| {name} | {rate:,.0f} | {worker:.1f} | {server:.1f} |", flush=True)
@@ -105,7 +120,12 @@ def main(count: int = 100_000) -> None:
         )
         for name, lanes in list(CASES.items())[1:]:
             found = asyncio.run(wait(place, lanes, count))
-            print("| " + " | ".join([name, *(f"{value:,.0f}" for value in found.values())]) + " |", flush=True)
+            print(
+                "| "
+                + " | ".join([name, *(f"{value:,.0f}" for value in found.values())])
+                + " |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

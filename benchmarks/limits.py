@@ -29,12 +29,17 @@ CASES: dict[str, list[Limit]] = {
 
 
 async def publish(broker: Broker, count: int) -> None:
-    events = (Event(KIND, BODY, tenant=f"t{n % 10}", subject=f"s{n % 1000}") for n in range(count))
+    events = (
+        Event(KIND, BODY, tenant=f"t{n % 10}", subject=f"s{n % 1000}")
+        for n in range(count)
+    )
     async for _ in Producer(broker, "s").publish_batches(events):
         pass
 
 
-async def drain(place: Stage, limits: list[Limit], count: int) -> tuple[float, float, float]:
+async def drain(
+    place: Stage, limits: list[Limit], count: int
+) -> tuple[float, float, float]:
     """Events per second, worker and server microseconds per event."""
 
     async def nothing(event: Event) -> None:
@@ -64,7 +69,13 @@ async def wait(place: Stage, limit: Limit, count: int) -> dict[str, float]:
     async with Broker(place.url) as broker:
         await publish(broker, count)
         stored = place.client.info("memory")["used_memory"]
-        consumer = Consumer(broker, "s", "g", Router([Route(block, limits=[limit])]), ConsumerOptions(lease=30.0))
+        consumer = Consumer(
+            broker,
+            "s",
+            "g",
+            Router([Route(block, limits=[limit])]),
+            ConsumerOptions(lease=30.0),
+        )
         clock = time.perf_counter()
         running = asyncio.create_task(consumer.run())
         while place.client.zcard(broker.keys("s").retry("g")) < count - 1:  # noqa: ASYNC110 - on the server
@@ -72,30 +83,51 @@ async def wait(place: Stage, limit: Limit, count: int) -> dict[str, float]:
         parked = time.perf_counter() - clock
         await asyncio.sleep(1)
         weight = (place.client.info("memory")["used_memory"] - stored) / count
-        before, server = place.client.info("stats")["total_commands_processed"], place.server_us()
+        before, server = (
+            place.client.info("stats")["total_commands_processed"],
+            place.server_us(),
+        )
         await asyncio.sleep(3)
         asked = (place.client.info("stats")["total_commands_processed"] - before) / 3
         server = (place.server_us() - server) / 3
         consumer.stop(0.0)
         await running
-        return {"bytes": weight, "parked per second": count / parked, "commands/s": asked, "server us/s": server}
+        return {
+            "bytes": weight,
+            "parked per second": count / parked,
+            "commands/s": asked,
+            "server us/s": server,
+        }
 
 
 def main(count: int = 100_000) -> None:
     with stage() as place:
         print(f"{label(place)}, {count:,} events\n")
-        print("| limits | events/s | worker µs/event | server µs/event |\n" + "| --- " * 4 + "|")
+        print(
+            "| limits | events/s | worker µs/event | server µs/event |\n"
+            + "| --- " * 4
+            + "|"
+        )
         for name, limits in CASES.items():
             rate, worker, server = asyncio.run(drain(place, limits, count))
             print(f"| {name} | {rate:,.0f} | {worker:.1f} | {server:.1f} |", flush=True)
-        print("\n| waiting for | bytes each | put aside per second | commands/s | server µs/s |\n" + "| --- " * 5 + "|")
+        print(
+            "\n| waiting for | bytes each | put aside per second | commands/s | server µs/s |\n"
+            + "| --- " * 5
+            + "|"
+        )
         one_key: Any = lambda _: "all"  # noqa: E731 - a key function
         for name, limit in (
             ("a rate", Limit(one_key, rate="1/d", name="all")),
             ("a slot", Limit(one_key, concurrency=1, name="all")),
         ):
             found = asyncio.run(wait(place, limit, count))
-            print("| " + " | ".join([name, *(f"{value:,.0f}" for value in found.values())]) + " |", flush=True)
+            print(
+                "| "
+                + " | ".join([name, *(f"{value:,.0f}" for value in found.values())])
+                + " |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -51,8 +51,17 @@ def measured(place: Stage, groups: int) -> list[str]:
     """One row of the table."""
     place.clear()
     began = time.monotonic()
-    command = (sys.executable, "-m", "benchmarks.many_groups", "--worker", place.url, str(groups))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command = (
+        sys.executable,
+        "-m",
+        "benchmarks.many_groups",
+        "--worker",
+        place.url,
+        str(groups),
+    )
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     try:
         ready = _until_all_are_there(place, groups) - began
         time.sleep(_SETTLED)
@@ -65,7 +74,13 @@ def measured(place: Stage, groups: int) -> list[str]:
     finally:
         process.kill()
         process.wait()
-    return [f"{groups:,}", f"{ready:.1f}", *idle, latency, f"{stop:.1f} ({process.returncode})"]
+    return [
+        f"{groups:,}",
+        f"{ready:.1f}",
+        *idle,
+        latency,
+        f"{stop:.1f} ({process.returncode})",
+    ]
 
 
 def _until_all_are_there(place: Stage, groups: int) -> float:
@@ -84,15 +99,33 @@ def _until_all_are_there(place: Stage, groups: int) -> float:
 
 def _while_idle(place: Stage, pid: int) -> list[str]:
     """Shares of a core, commands per second, threads, connections and memory of an idle worker."""
-    commands, server, cpu, clock = _sent(place), place.server_us(), _cpu(pid), time.monotonic()
+    commands, server, cpu, clock = (
+        _sent(place),
+        place.server_us(),
+        _cpu(pid),
+        time.monotonic(),
+    )
     time.sleep(_IDLE)
     took = time.monotonic() - clock
-    cpu, server, commands = _cpu(pid) - cpu, place.server_us() - server, _sent(place) - commands - 4
+    cpu, server, commands = (
+        _cpu(pid) - cpu,
+        place.server_us() - server,
+        _sent(place) - commands - 4,
+    )
     clients = place.client.info("clients")["connected_clients"] - 1
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    status = dict(
+        line.split(":", 1)
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
     shares = f"{cpu / took:.1%}", f"{server / 1e6 / took:.1%}"
     memory = f"{int(status['VmRSS'].split()[0]) / 1024:.0f}"
-    return [*shares, f"{commands / took:,.0f}", status["Threads"].strip(), str(clients), memory]
+    return [
+        *shares,
+        f"{commands / took:,.0f}",
+        status["Threads"].strip(),
+        str(clients),
+        memory,
+    ]
 
 
 def _sent(place: Stage) -> int:
@@ -125,7 +158,9 @@ def main(arguments: list[str]) -> None:
         "MiB", "first event ms (median, worst)", "stopped after s (exit code)",
     )  # fmt: skip
     with stage() as place:
-        print(f"\n{label(place)}, Python {platform.python_version()}, {os.cpu_count()} cores\n")
+        print(
+            f"\n{label(place)}, Python {platform.python_version()}, {os.cpu_count()} cores\n"
+        )
         print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
         for groups in map(int, arguments) if arguments else GROUPS:
             print(f"| {' | '.join(measured(place, groups))} |", flush=True)

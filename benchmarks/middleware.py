@@ -14,7 +14,12 @@ from streams import Broker, Consumer, ConsumerOptions, Producer
 from streams.events.event import Event
 from streams.middleware import Attempt, Context, Dedupe, Middleware, Timeout
 
-BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
+BODY = {
+    "phone": "5511999999999",
+    "message": "x" * 160,
+    "tenant_id": 1,
+    "instance_id": 1,
+}
 
 
 class Both(Middleware):
@@ -36,9 +41,13 @@ KINDS: dict[str, tuple[Middleware, ...]] = {
 }
 
 
-async def drain(broker: Broker, stream: str, count: int, middleware: tuple[Middleware, ...]) -> float:
+async def drain(
+    broker: Broker, stream: str, count: int, middleware: tuple[Middleware, ...]
+) -> float:
     """Microseconds of this process per event."""
-    await Producer(broker, stream).publish_many((BODY for _ in range(count)), type="message.queued")
+    await Producer(broker, stream).publish_many(
+        (BODY for _ in range(count)), type="message.queued"
+    )
     left, done = count, asyncio.Event()
 
     async def handle(event: Event) -> None:
@@ -47,7 +56,9 @@ async def drain(broker: Broker, stream: str, count: int, middleware: tuple[Middl
         if not left:
             done.set()
 
-    consumer = Consumer(broker, stream, "g", handle, ConsumerOptions(middleware=middleware))
+    consumer = Consumer(
+        broker, stream, "g", handle, ConsumerOptions(middleware=middleware)
+    )
     started = time.process_time()
     running = asyncio.create_task(consumer.run())
     await done.wait()
@@ -63,10 +74,14 @@ async def main(count: int, rounds: int) -> None:
         for n in range(rounds):
             for name, middleware in KINDS.items():
                 stream = f"{name.split()[0]}{n}"
-                least[name] = min(least[name], await drain(broker, stream, count, middleware))
+                least[name] = min(
+                    least[name], await drain(broker, stream, count, middleware)
+                )
     for name, spent in least.items():
         print(f"{name}: {spent:.2f} µs per event, {spent - least['none']:+.2f}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*(int(a) for a in sys.argv[1:]) if len(sys.argv) > 2 else (10_000, 10)))
+    asyncio.run(
+        main(*(int(a) for a in sys.argv[1:]) if len(sys.argv) > 2 else (10_000, 10))
+    )

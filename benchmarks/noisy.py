@@ -19,7 +19,11 @@ FAIR = Lanes(fair_by=("tenant",))
 CASES: dict[str, tuple[str, Lanes, list[Limit]]] = {
     "none": ("first come, first served", Lanes(), []),
     "fair": ("in turns", FAIR, []),
-    "limited": ("in turns, 200/s each", FAIR, [Limit("tenant", rate="200/s", burst=20)]),
+    "limited": (
+        "in turns, 200/s each",
+        FAIR,
+        [Limit("tenant", rate="200/s", burst=20)],
+    ),
 }
 TENANTS = {"campaign": "#d55e00", "bakery": "#0072b2", "dentist": "#009e73"}
 """Colours of the palette that colour-blind readers can tell apart."""
@@ -43,17 +47,27 @@ async def run(url: str, lanes: Lanes, limits: list[Limit]) -> Starts:
 
     async with Broker(url) as broker:
         route = Route(handle, limits=limits)
-        consumer = Consumer(broker, "s", "g", Router([route]), ConsumerOptions(concurrency=SLOTS, lanes=lanes))
+        consumer = Consumer(
+            broker,
+            "s",
+            "g",
+            Router([route]),
+            ConsumerOptions(concurrency=SLOTS, lanes=lanes),
+        )
         running = asyncio.create_task(consumer.run())
         producer = Producer(broker, "s")
         begin, sent = time.perf_counter(), 0
         while time.perf_counter() - begin < LONG:
             for tenant in ("bakery", "dentist"):
-                await producer.publish(Event("message", time.perf_counter(), tenant=tenant))
+                await producer.publish(
+                    Event("message", time.perf_counter(), tenant=tenant)
+                )
                 sent += 1
             if sent == _BEFORE:
                 now = time.perf_counter()
-                await producer.publish_many(Event("message", now, tenant="campaign") for _ in range(CAMPAIGN))
+                await producer.publish_many(
+                    Event("message", now, tenant="campaign") for _ in range(CAMPAIGN)
+                )
                 sent += CAMPAIGN
             await asyncio.sleep(EVERY)
         while len(starts) < sent:  # noqa: ASYNC110 - nothing tells when the last one has started
@@ -80,13 +94,17 @@ def picture(title: str, starts: Starts, seconds: float) -> str:
         )
     for row, (tenant, colour) in enumerate(TENANTS.items()):
         y = _TOP + row * _ROW
-        parts.append(f'<text x="{_LEFT - 10}" y="{y + _ROW / 2 + 4}" text-anchor="end">{tenant}</text>')
+        parts.append(
+            f'<text x="{_LEFT - 10}" y="{y + _ROW / 2 + 4}" text-anchor="end">{tenant}</text>'
+        )
         for number, at in enumerate(at for at, whose, _ in starts if whose == tenant):
             # Spread over the row, so that dots of the same moment do not hide each other.
             spread = (number * 7 % 12) * 2.6 if tenant == "campaign" else 14
             radius = 1.1 if tenant == "campaign" else 2.6
             x = _LEFT + at / seconds * _WIDTH
-            parts.append(f'<circle cx="{x:.1f}" cy="{y + 8 + spread:.1f}" r="{radius}" fill="{colour}"/>')
+            parts.append(
+                f'<circle cx="{x:.1f}" cy="{y + 8 + spread:.1f}" r="{radius}" fill="{colour}"/>'
+            )
     return "\n".join([*parts, "</svg>\n"])
 
 
@@ -99,9 +117,13 @@ def main() -> None:
             found[name] = asyncio.run(run(place.url, lanes, limits))
     seconds = max(at for starts in found.values() for at, _, _ in starts)
     for name, (title, _, _) in CASES.items():
-        (TARGET / f"noisy-{name}.svg").write_text(picture(title, found[name], seconds), "utf-8")
+        (TARGET / f"noisy-{name}.svg").write_text(
+            picture(title, found[name], seconds), "utf-8"
+        )
         waits = [late for _, whose, late in found[name] if whose != "campaign"]
-        print(f"| {title} | {statistics.median(waits) * 1000:,.0f} ms | {max(waits) * 1000:,.0f} ms |")
+        print(
+            f"| {title} | {statistics.median(waits) * 1000:,.0f} ms | {max(waits) * 1000:,.0f} ms |"
+        )
 
 
 if __name__ == "__main__":

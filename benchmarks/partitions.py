@@ -20,13 +20,20 @@ from streams.policy.partitions import partition_name
 from tests.servers import BINARIES, server_label
 from tests.topologies import Clustered
 
-BODY = {"order": 12345, "customer": "c-1234567", "lines": [{"sku": "A-1", "n": 2}, {"sku": "B-2", "n": 1}], "total": 99}
+BODY = {
+    "order": 12345,
+    "customer": "c-1234567",
+    "lines": [{"sku": "A-1", "n": 2}, {"sku": "B-2", "n": 1}],
+    "total": 99,
+}
 NAMESPACE = "bench"
 
 
 def pipeline_of(url: str, partitions: int) -> Pipeline:
     """The pipeline under test."""
-    pipeline = Pipeline(settings=Settings(url=url, namespace=NAMESPACE, concurrency=200))
+    pipeline = Pipeline(
+        settings=Settings(url=url, namespace=NAMESPACE, concurrency=200)
+    )
     pipeline.stream("orders", partitions=partitions)
     return pipeline
 
@@ -34,7 +41,9 @@ def pipeline_of(url: str, partitions: int) -> Pipeline:
 async def publish(url: str, partitions: int, count: int) -> None:
     """Publish all events."""
     async with pipeline_of(url, partitions) as pipeline:
-        events = (Event("order.created", BODY, key=f"c{n % 5000}") for n in range(count))
+        events = (
+            Event("order.created", BODY, key=f"c{n % 5000}") for n in range(count)
+        )
         async for _ in pipeline.producer("orders").publish_batches(events):
             pass
 
@@ -58,10 +67,22 @@ def apart(what: str, *arguments: Any) -> float:
     spent = []
     for count in (0, arguments[-1]):
         before = os.times()
-        command = [sys.executable, "-m", "benchmarks.partitions", what, *map(str, arguments[:-1]), str(count)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.partitions",
+            what,
+            *map(str, arguments[:-1]),
+            str(count),
+        ]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         after = os.times()
-        spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        spent.append(
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
     return spent[1] - spent[0]
 
 
@@ -78,7 +99,10 @@ class Figures:
         self.memory = sum(row["used_memory_dataset"] for row in rows)
 
     def _cpu(self, servers: list[Any]) -> float:
-        return sum(row["used_cpu_user"] + row["used_cpu_sys"] for row in map(self._info, servers))
+        return sum(
+            row["used_cpu_user"] + row["used_cpu_sys"]
+            for row in map(self._info, servers)
+        )
 
     @staticmethod
     def _info(server: Any) -> dict[str, Any]:
@@ -132,7 +156,10 @@ def main(count: int) -> None:
         finally:
             servers.close()
         per = 1e6 / count
-        shares = " / ".join(f"{length / count:.0%}" for length in sorted(by_primary.values(), reverse=True))
+        shares = " / ".join(
+            f"{length / count:.0%}"
+            for length in sorted(by_primary.values(), reverse=True)
+        )
         print(
             f"| {partitions} | {shares} | {publisher * per:.1f} | {(there.primaries - start.primaries) * per:.1f} | "
             f"{worker * per:.1f} | {(end.primaries - there.primaries) * per:.1f} | "

@@ -13,7 +13,10 @@ from typing import Any
 
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "docs" / "assets" / "peers.svg"
-KINDS = (("drain", "handled per second, one worker", "#0072b2"), ("bulk", "published in bulk per second", "#e69f00"))
+KINDS = (
+    ("drain", "handled per second, one worker", "#0072b2"),
+    ("bulk", "published in bulk per second", "#e69f00"),
+)
 """Measurement, its name, and a colour of the palette that colour-blind readers can tell apart."""
 _LEFT, _WIDTH, _BAR, _GAP, _TOP = 150, 520, 13, 12, 58
 _LOW, _HIGH = 100, 1_000_000
@@ -23,7 +26,10 @@ def medians(results: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Project to measurement to the median rate of the rounds, the fastest drain first."""
     rounds = results["rounds"]
     found = {
-        peer: {kind: statistics.median(each[peer][kind]["rate"] for each in rounds) for kind, _, _ in KINDS}
+        peer: {
+            kind: statistics.median(each[peer][kind]["rate"] for each in rounds)
+            for kind, _, _ in KINDS
+        }
         for peer in rounds[0]
     }
     return dict(sorted(found.items(), key=lambda row: -row[1]["drain"]))
@@ -56,19 +62,25 @@ def picture(results: dict[str, Any]) -> str:
     for row, (peer, rates) in enumerate(rows.items()):
         y = _TOP + row * step
         weight = ' font-weight="bold"' if peer == "streams" else ""
-        parts.append(f'<text x="{_LEFT - 10}" y="{y + _BAR + 4}" text-anchor="end"{weight}>{peer}</text>')
+        parts.append(
+            f'<text x="{_LEFT - 10}" y="{y + _BAR + 4}" text-anchor="end"{weight}>{peer}</text>'
+        )
         for at, (kind, _, colour) in enumerate(KINDS):
             top, long = y + at * _BAR, _length(rates[kind])
             parts.append(
                 f'<rect x="{_LEFT}" y="{top}" width="{long:.0f}" height="{_BAR - 2}" fill="{colour}"/>'
                 f'<text x="{_LEFT + long + 6:.0f}" y="{top + 10}" font-size="11"{weight}>{rates[kind]:,.0f}</text>'
             )
-    parts.append(f'<text x="{_LEFT}" y="{height - 8}" font-size="11">logarithmic; {title}</text></svg>')
+    parts.append(
+        f'<text x="{_LEFT}" y="{height - 8}" font-size="11">logarithmic; {title}</text></svg>'
+    )
     return "\n".join(parts) + "\n"
 
 
 def _length(rate: float) -> float:
-    share = (math.log10(max(rate, _LOW)) - math.log10(_LOW)) / (math.log10(_HIGH) - math.log10(_LOW))
+    share = (math.log10(max(rate, _LOW)) - math.log10(_LOW)) / (
+        math.log10(_HIGH) - math.log10(_LOW)
+    )
     return max(1.0, share * _WIDTH)
 
 

@@ -23,7 +23,12 @@ from streams import Broker, Consumer, ConsumerOptions, Event, Pipeline, Settings
 from streams.broker.server.link import NodeLink
 from streams.sync import Pipeline as SyncPipeline
 
-BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
+BODY = {
+    "phone": "5511999999999",
+    "message": "x" * 160,
+    "tenant_id": 1,
+    "instance_id": 1,
+}
 KIND = "message.queued"
 READ = 500
 Facts = dict[str, Any]
@@ -31,7 +36,9 @@ Facts = dict[str, Any]
 programs: dict[str, Callable[[str, Facts], Coroutine[Any, Any, Facts]]] = {}
 
 
-def program(function: Callable[[str, Facts], Coroutine[Any, Any, Facts]]) -> Callable[..., Any]:
+def program(
+    function: Callable[[str, Facts], Coroutine[Any, Any, Facts]],
+) -> Callable[..., Any]:
     programs[function.__name__] = function
     return function
 
@@ -58,7 +65,9 @@ async def raw_drain(url: str, facts: Facts) -> Facts:
     await client.ping()
     await started()
     cpu = time.process_time()
-    while entries := await client.xreadgroup("g", f"c{facts.get('n', 0)}", {key: ">"}, count=READ):
+    while entries := await client.xreadgroup(
+        "g", f"c{facts.get('n', 0)}", {key: ">"}, count=READ
+    ):
         ids = [entry_id for entry_id, _ in entries[0][1]]
         await client.xack(key, "g", *ids)
         await client.xdel(key, *ids)
@@ -85,9 +94,9 @@ async def ours_drain(url: str, facts: Facts) -> Facts:
         await asyncio.sleep(pause)
         done += 1
 
-    pipeline.handler(facts["stream"], group="g", concurrency=facts.get("concurrency", 100))(
-        nothing if pause is None else wait
-    )
+    pipeline.handler(
+        facts["stream"], group="g", concurrency=facts.get("concurrency", 100)
+    )(nothing if pause is None else wait)
     await started()
     cpu = time.process_time()
     running = asyncio.create_task(pipeline.run())
@@ -108,7 +117,13 @@ async def ours_drain_many(url: str, facts: Facts) -> Facts:
             pass
 
         consumers = [
-            Consumer(broker, facts["stream"], "g", nothing, dataclasses.replace(options, name=f"c{n}"))
+            Consumer(
+                broker,
+                facts["stream"],
+                "g",
+                nothing,
+                dataclasses.replace(options, name=f"c{n}"),
+            )
             for n in range(facts["consumers"])
         ]
         await started()
@@ -125,7 +140,10 @@ async def ours_drain_many(url: str, facts: Facts) -> Facts:
 @program
 async def ours_idle(url: str, facts: Facts) -> Facts:
     """``workers`` whole workers in this process that find nothing to do for ``seconds``."""
-    pipelines = [Pipeline(settings=Settings(url=url, log_level="error")) for _ in range(facts["workers"])]
+    pipelines = [
+        Pipeline(settings=Settings(url=url, log_level="error"))
+        for _ in range(facts["workers"])
+    ]
     for pipeline in pipelines:
 
         @pipeline.handler(facts["stream"], group="g")
@@ -168,8 +186,13 @@ async def ours_publish_many(url: str, facts: Facts) -> Facts:
         clock, cpu = time.perf_counter(), time.process_time()
         size = facts.get("size", 0)
         data = body(size)
-        await pipeline.publish_many(facts["stream"], (data for _ in range(facts["count"])), type=KIND)
-        result = {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+        await pipeline.publish_many(
+            facts["stream"], (data for _ in range(facts["count"])), type=KIND
+        )
+        result = {
+            "seconds": time.perf_counter() - clock,
+            "cpu": time.process_time() - cpu,
+        }
     return result | {"commands": commands[0], "trips": commands[1]}
 
 
@@ -182,8 +205,13 @@ async def ours_publish_many_sync(url: str, facts: Facts) -> Facts:
             pipeline.publish(facts["stream"], BODY, type=KIND)
             barrier.wait()
             clock, cpu = time.perf_counter(), time.process_time()
-            pipeline.publish_many(facts["stream"], (BODY for _ in range(facts["count"])), type=KIND)
-            return {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+            pipeline.publish_many(
+                facts["stream"], (BODY for _ in range(facts["count"])), type=KIND
+            )
+            return {
+                "seconds": time.perf_counter() - clock,
+                "cpu": time.process_time() - cpu,
+            }
 
     barrier = threading.Event()
     running = asyncio.create_task(asyncio.to_thread(publish))
@@ -206,7 +234,10 @@ async def ours_publish_100(url: str, facts: Facts) -> Facts:
         await started()
         clock, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(publisher() for _ in range(100)))
-        return {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+        return {
+            "seconds": time.perf_counter() - clock,
+            "cpu": time.process_time() - cpu,
+        }
 
 
 @program
@@ -229,7 +260,10 @@ async def ours_publish_one(url: str, facts: Facts) -> Facts:
         clock, cpu = time.perf_counter(), time.process_time()
         for _ in range(facts["count"]):
             await pipeline.publish(facts["stream"], BODY, type=KIND)
-        return {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+        return {
+            "seconds": time.perf_counter() - clock,
+            "cpu": time.process_time() - cpu,
+        }
 
 
 @program
@@ -240,7 +274,9 @@ async def raw_latency(url: str, facts: Facts) -> Facts:
     await client.ping()
     await started()
     while left:
-        for _, entries in await client.xreadgroup("g", "c", {key: ">"}, count=1, block=500):
+        for _, entries in await client.xreadgroup(
+            "g", "c", {key: ">"}, count=1, block=500
+        ):
             now = time.perf_counter_ns()
             for entry_id, fields in entries:
                 waits.append(now - orjson.loads(fields[b"data"])["at"])
@@ -288,7 +324,9 @@ async def ours_send(url: str, facts: Facts) -> Facts:
         await started()
         for _ in range(facts["count"]):
             await asyncio.sleep(facts["pause"])
-            await pipeline.publish(facts["stream"], {**BODY, "at": time.perf_counter_ns()}, type=KIND)
+            await pipeline.publish(
+                facts["stream"], {**BODY, "at": time.perf_counter_ns()}, type=KIND
+            )
     return {}
 
 
@@ -315,7 +353,9 @@ def _count_commands() -> list[int]:
 def main() -> None:
     name, url, facts = sys.argv[1:4]
     result = asyncio.run(programs[name](url, json.loads(facts)))
-    result["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    result["peak_mib"] = round(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1
+    )
     print(json.dumps(result), flush=True)
 
 

@@ -27,41 +27,66 @@ _FAR = 4_000_000_000_000
 def processes(place: Stage) -> None:
     """Worker processes on one stream."""
     print(
-        "| worker processes | events/s | against 1 | worker CPU µs/event | server CPU µs/event |\n" + "| --- " * 5 + "|"
+        "| worker processes | events/s | against 1 | worker CPU µs/event | server CPU µs/event |\n"
+        + "| --- " * 5
+        + "|"
     )
     first = 0.0
     for workers in (1, 2, 4):
         result = _drain(place, COUNT, workers=workers)
         rate = COUNT / result["seconds"]
         first = first or rate
-        print(f"| {workers} | {rate:,.0f} | {rate / first:.2f} | {_cpu(result)} | {_server(result)} |")
+        print(
+            f"| {workers} | {rate:,.0f} | {rate / first:.2f} | {_cpu(result)} | {_server(result)} |"
+        )
 
 
 def concurrency(place: Stage) -> None:
     """Slots of one worker, with handlers that do nothing and that wait."""
-    print("| concurrency | no-op events/s | 1 ms handler events/s | share of slots ÷ 1 ms |\n" + "| --- " * 4 + "|")
+    print(
+        "| concurrency | no-op events/s | 1 ms handler events/s | share of slots ÷ 1 ms |\n"
+        + "| --- " * 4
+        + "|"
+    )
     for slots in (1, 10, 100, 1000):
         plain = COUNT / _drain(place, COUNT, concurrency=slots)["seconds"]
         count = min(COUNT, slots * 400)
-        waiting = count / _drain(place, count, concurrency=slots, sleep=0.001)["seconds"]
-        print(f"| {slots} | {plain:,.0f} | {waiting:,.0f} | {waiting / (slots * 1000):.2f} |")
+        waiting = (
+            count / _drain(place, count, concurrency=slots, sleep=0.001)["seconds"]
+        )
+        print(
+            f"| {slots} | {plain:,.0f} | {waiting:,.0f} | {waiting / (slots * 1000):.2f} |"
+        )
 
 
 def payload(place: Stage) -> None:
     """Size of the body."""
     print("| body | publish_many /s | drain /s | MB/s drained |\n" + "| --- " * 4 + "|")
-    for size, count in ((100, COUNT), (1_000, COUNT), (10_000, 20_000), (100_000, 3_000)):
+    for size, count in (
+        (100, COUNT),
+        (1_000, COUNT),
+        (10_000, 20_000),
+        (100_000, 3_000),
+    ):
         place.clear()
         stream = place.name()
-        published = place.run("ours_publish_many", stream=stream, count=count - 1, size=size)
+        published = place.run(
+            "ours_publish_many", stream=stream, count=count - 1, size=size
+        )
         drained = place.drain("ours_drain", Keys(stream).level(0), stream=stream)
         rate = count / drained["seconds"]
-        print(f"| {size:,} B | {count / published['seconds']:,.0f} | {rate:,.0f} | {rate * size / 1e6:,.0f} |")
+        print(
+            f"| {size:,} B | {count / published['seconds']:,.0f} | {rate:,.0f} | {rate * size / 1e6:,.0f} |"
+        )
 
 
 def backlog(place: Stage) -> None:
     """How much waits when the worker starts."""
-    print("| backlog | events/s | worker CPU µs/event | server CPU µs/event | worker peak MiB |\n" + "| --- " * 5 + "|")
+    print(
+        "| backlog | events/s | worker CPU µs/event | server CPU µs/event | worker peak MiB |\n"
+        + "| --- " * 5
+        + "|"
+    )
     for count in (1_000, 10_000, 100_000, 1_000_000):
         result = _drain(place, count)
         print(
@@ -72,12 +97,18 @@ def backlog(place: Stage) -> None:
 
 def consumers(place: Stage) -> None:
     """Consumers of one group on one stream, in one process, 100 slots shared among them."""
-    print("| consumers | events/s | server CPU µs/event | least and most handled by one |\n" + "| --- " * 4 + "|")
+    print(
+        "| consumers | events/s | server CPU µs/event | least and most handled by one |\n"
+        + "| --- " * 4
+        + "|"
+    )
     for number in (1, 4, 16, 32):
         stream = _filled(place, COUNT)
         key = Keys(stream).level(0)
         slots = max(1, 100 // number)
-        result = place.drain("ours_drain_many", key, stream=stream, consumers=number, concurrency=slots)
+        result = place.drain(
+            "ours_drain_many", key, stream=stream, consumers=number, concurrency=slots
+        )
         shares = result["handled"][0]
         print(
             f"| {number} | {COUNT / result['seconds']:,.0f} | {_server(result)} | {min(shares):,} to {max(shares):,} |"
@@ -87,7 +118,9 @@ def consumers(place: Stage) -> None:
 def retries(place: Stage) -> None:
     """Retries that wait while a worker is idle, and while it drains."""
     print(
-        "| waiting retries | idle server µs per second | drain events/s | server CPU µs/event |\n" + "| --- " * 4 + "|"
+        "| waiting retries | idle server µs per second | drain events/s | server CPU µs/event |\n"
+        + "| --- " * 4
+        + "|"
     )
     for waiting in (0, 10_000, 100_000, 1_000_000):
         place.clear()
@@ -97,7 +130,9 @@ def retries(place: Stage) -> None:
         asyncio.run(_publish(place.url, stream, COUNT))
         key = Keys(stream).level(1)
         result = place.drain("ours_drain", key, stream=stream)
-        print(f"| {waiting:,} | {idle:,.0f} | {COUNT / result['seconds']:,.0f} | {_server(result)} |")
+        print(
+            f"| {waiting:,} | {idle:,.0f} | {COUNT / result['seconds']:,.0f} | {_server(result)} |"
+        )
 
 
 def idle(place: Stage) -> None:
@@ -112,10 +147,20 @@ def idle(place: Stage) -> None:
         result = _idle(place, place.name(), workers)
         commands, used = result["commands"], 1e6 * result["cpu"]
         server = f"{result['server_us']:,.0f}"
-        print(f"| {workers} | {commands:,.1f} | {commands / workers:.1f} | {server} | {used / workers:,.0f} |")
+        print(
+            f"| {workers} | {commands:,.1f} | {commands / workers:.1f} | {server} | {used / workers:,.0f} |"
+        )
 
 
-CURVES: tuple[Callable[[Stage], None], ...] = (processes, concurrency, payload, backlog, consumers, retries, idle)
+CURVES: tuple[Callable[[Stage], None], ...] = (
+    processes,
+    concurrency,
+    payload,
+    backlog,
+    consumers,
+    retries,
+    idle,
+)
 
 
 def _filled(place: Stage, count: int) -> str:
@@ -127,7 +172,9 @@ def _filled(place: Stage, count: int) -> str:
 
 def _drain(place: Stage, count: int, workers: int = 1, **facts: Any) -> dict[str, Any]:
     stream = _filled(place, count)
-    return place.drain("ours_drain", Keys(stream).level(0), workers, stream=stream, **facts)
+    return place.drain(
+        "ours_drain", Keys(stream).level(0), workers, stream=stream, **facts
+    )
 
 
 def _cpu(result: dict[str, Any], count: int = COUNT) -> str:
@@ -138,7 +185,9 @@ def _server(result: dict[str, Any], count: int = COUNT) -> str:
     return f"{result['server_us'] / count:.1f}"
 
 
-def _idle(place: Stage, stream: str, workers: int, seconds: float = 10.0) -> dict[str, float]:
+def _idle(
+    place: Stage, stream: str, workers: int, seconds: float = 10.0
+) -> dict[str, float]:
     program = Program("ours_idle", place.url, stream=stream, workers=workers)
     program.tell()
     commands, before, clock = (
@@ -151,12 +200,18 @@ def _idle(place: Stage, stream: str, workers: int, seconds: float = 10.0) -> dic
     used = place.server_us() - before
     sent = place.client.info("stats")["total_commands_processed"] - commands - 2
     program.tell()
-    return {"server_us": used / took, "commands": sent / took, "cpu": program.result()["cpu"] / took}
+    return {
+        "server_us": used / took,
+        "commands": sent / took,
+        "cpu": program.result()["cpu"] / took,
+    }
 
 
 async def _publish(url: str, stream: str, count: int) -> None:
     async with Broker(url) as broker:
-        await Producer(broker, stream).publish_many(({"n": n} for n in range(count)), type="t", priority=1)
+        await Producer(broker, stream).publish_many(
+            ({"n": n} for n in range(count)), type="t", priority=1
+        )
 
 
 async def _park(url: str, stream: str, waiting: int) -> None:
@@ -164,10 +219,22 @@ async def _park(url: str, stream: str, waiting: int) -> None:
     async with Broker(url) as broker:
         keys = broker.keys(stream)
         await Fetching(broker, keys, Levels(), "g", "parker").ensure_group()
-        await Producer(broker, stream).publish_many(({"n": n} for n in range(waiting)), type="t")
+        await Producer(broker, stream).publish_many(
+            ({"n": n} for n in range(waiting)), type="t"
+        )
         key = keys.level(0)
         for _ in range(waiting // 1000):
-            command = ("XREADGROUP", "GROUP", "g", PARKED, "COUNT", 1000, "STREAMS", key, ">")
+            command = (
+                "XREADGROUP",
+                "GROUP",
+                "g",
+                PARKED,
+                "COUNT",
+                1000,
+                "STREAMS",
+                key,
+                ">",
+            )
             entries = (await broker.control.call(*command))[0][1]
             rows: list[str | int] = []
             for entry_id, _ in entries:
@@ -180,7 +247,9 @@ def main(names: list[str]) -> None:
         if names and curve.__name__ not in names:
             continue
         with stage() as place:
-            print(f"\n### {curve.__doc__}\n\n{label(place)}, Python {platform.python_version()}, {COUNT:,} events\n")
+            print(
+                f"\n### {curve.__doc__}\n\n{label(place)}, Python {platform.python_version()}, {COUNT:,} events\n"
+            )
             curve(place)
 
 

@@ -19,10 +19,17 @@ from tests.servers import BINARIES, Server, server_label
 class Program:
     """A program of ``benchmarks.programs`` in its process, prepared and waiting for the word to begin."""
 
-    def __init__(self, name: str, url: str, command: tuple[str, ...] = (), **facts: Any) -> None:
+    def __init__(
+        self, name: str, url: str, command: tuple[str, ...] = (), **facts: Any
+    ) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [*(command or (sys.executable, "-m", "benchmarks.programs")), name, url, json.dumps(facts)],
+            [
+                *(command or (sys.executable, "-m", "benchmarks.programs")),
+                name,
+                url,
+                json.dumps(facts),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,9 +90,13 @@ class Stage:
         program.tell()
         return program.result()
 
-    def drain(self, name: str, key: str, workers: int = 1, **facts: Any) -> dict[str, Any]:
+    def drain(
+        self, name: str, key: str, workers: int = 1, **facts: Any
+    ) -> dict[str, Any]:
         """Workers empty a stream; the time runs from the word to begin until nothing is stored."""
-        programs = [Program(name, self.url, n=n, key=key, **facts) for n in range(workers)]
+        programs = [
+            Program(name, self.url, n=n, key=key, **facts) for n in range(workers)
+        ]
         before, clock = self.server_us(), time.perf_counter()
         for program in programs:
             program.tell()

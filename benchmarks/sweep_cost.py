@@ -28,14 +28,26 @@ async def prepare(broker: Broker, waiting: int) -> None:
     """``waiting`` parked entries with retry rows far away, and ten stalled ones, all silent for ten leases."""
     keys = broker.keys("s")
     await Fetching(broker, keys, LEVELS, "g", "dead").ensure_group()
-    receipts = await Producer(broker, "s").publish_many(({"n": n} for n in range(waiting + 10)), type="t")
+    receipts = await Producer(broker, "s").publish_many(
+        ({"n": n} for n in range(waiting + 10)), type="t"
+    )
     for at in range(0, len(receipts), 1000):
         ids = [receipt.entry_id for receipt in receipts[at : at + 1000]]
         key = keys.level(0)
         owner = PARKED if at + 1000 <= waiting else "dead"
         await broker.control.batch(
             [
-                ("XREADGROUP", "GROUP", "g", owner, "COUNT", len(ids), "STREAMS", key, ">"),
+                (
+                    "XREADGROUP",
+                    "GROUP",
+                    "g",
+                    owner,
+                    "COUNT",
+                    len(ids),
+                    "STREAMS",
+                    key,
+                    ">",
+                ),
                 ("XCLAIM", key, "g", owner, 0, *ids, "IDLE", 300_000, "JUSTID"),
             ]
         )
@@ -49,7 +61,9 @@ async def prepare(broker: Broker, waiting: int) -> None:
 async def main(waiting: int) -> None:
     async with Broker("memory://") as broker:
         await prepare(broker, waiting)
-        reclaimer = Reclaimer(broker, "s", "g", options=ReclaimerOptions(levels=LEVELS, name="bench"))
+        reclaimer = Reclaimer(
+            broker, "s", "g", options=ReclaimerOptions(levels=LEVELS, name="bench")
+        )
         before = await server_cpu_us(broker)
         while await reclaimer.sweep():
             pass
@@ -57,7 +71,17 @@ async def main(waiting: int) -> None:
         cursor = b"0-0"
         before = await server_cpu_us(broker)
         while True:
-            command = ("XAUTOCLAIM", broker.keys("s").level(0), "g", PARKED, 30_000, cursor, "COUNT", 100, "JUSTID")
+            command = (
+                "XAUTOCLAIM",
+                broker.keys("s").level(0),
+                "g",
+                PARKED,
+                30_000,
+                cursor,
+                "COUNT",
+                100,
+                "JUSTID",
+            )
             cursor = (await broker.control.call(*command))[0]
             if cursor == b"0-0":
                 break

@@ -14,8 +14,18 @@ import time
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SpanExporter,
+    SpanExportResult,
+)
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    Sampler,
+    TraceIdRatioBased,
+)
 
 from streams import Event, Pipeline
 from streams.telemetry import Exported, instrument
@@ -43,7 +53,9 @@ KINDS = {
     "on, without an SDK": lambda: None,
     "metrics": only_metrics,
     "metrics and spans, none sampled": lambda: with_sdk(ALWAYS_OFF),
-    "metrics and spans, 1 % sampled": lambda: with_sdk(ParentBased(TraceIdRatioBased(0.01))),
+    "metrics and spans, 1 % sampled": lambda: with_sdk(
+        ParentBased(TraceIdRatioBased(0.01))
+    ),
     "metrics and spans, all sampled": lambda: with_sdk(ALWAYS_ON),
 }
 
@@ -67,7 +79,9 @@ async def run(url: str, stream: str, count: int, kind: str) -> float:
         started = time.process_time()
         running = asyncio.create_task(service.run())
         for at in range(0, count, 100):
-            await asyncio.gather(*(pipeline.publish(stream, {"n": at + n}, type="t") for n in range(100)))
+            await asyncio.gather(
+                *(pipeline.publish(stream, {"n": at + n}, type="t") for n in range(100))
+            )
         await done.wait()
         spent = time.process_time() - started
         service.stop()
@@ -80,10 +94,15 @@ async def main(count: int, rounds: int) -> None:
     async with Pipeline("memory://telemetry") as holder:
         for n in range(rounds):
             for at, kind in enumerate(KINDS):
-                least[kind] = min(least[kind], await run(holder.settings.url, f"s{at}-{n}", count, kind))
+                least[kind] = min(
+                    least[kind],
+                    await run(holder.settings.url, f"s{at}-{n}", count, kind),
+                )
     for kind, spent in least.items():
         print(f"{kind}: {spent:.1f} µs per event, {spent / least['off']:.2f} times")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*(int(a) for a in sys.argv[1:]) if len(sys.argv) > 2 else (5_000, 5)))
+    asyncio.run(
+        main(*(int(a) for a in sys.argv[1:]) if len(sys.argv) > 2 else (5_000, 5))
+    )

@@ -36,7 +36,9 @@ def shop(url: str) -> Pipeline:
     """Orders, some of which fail."""
     pipeline = Pipeline(url)
 
-    @pipeline.handler("orders", group="billing", concurrency=20, retry=Retry(max_retries=2, delay=5.0))
+    @pipeline.handler(
+        "orders", group="billing", concurrency=20, retry=Retry(max_retries=2, delay=5.0)
+    )
     async def charge(event: Event[Any]) -> None:
         await asyncio.sleep(random.expovariate(20))
         if event.data["total"] < 0:
@@ -95,7 +97,9 @@ async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
-        config = uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, log_level="critical", ws="none", timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[assignment] # Ctrl-C is for the whole
         running = asyncio.create_task(server.serve(sockets=[listening]))
@@ -113,31 +117,61 @@ async def live(port: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory(prefix="lv") as folder:
         async with AsyncExitStack() as stack:
             url, phone = f"embedded://{folder}/data", Phone()
-            phone.faults = [Fault(131000, share=0.05, status=500), Fault(131026, share=0.02)]
+            phone.faults = [
+                Fault(131000, share=0.05, status=500),
+                Fault(131026, share=0.02),
+            ]
             settings = WhatsAppSettings(
-                provider="cloud", token="any", phone_number_id="p", app_secret="meta", lookup_key="ours"
+                provider="cloud",
+                token="any",
+                phone_number_id="p",
+                app_secret="meta",
+                lookup_key="ours",
             )
-            hooks = WebhookApp(Application(Settings(url=url), settings).pipeline.asynchronous, settings)
+            hooks = WebhookApp(
+                Application(Settings(url=url), settings).pipeline.asynchronous, settings
+            )
             webhook = await stack.enter_async_context(serving(hooks.app))
-            made = Sandbox(phone, webhook_url=f"{webhook}/meta", app_secret="meta", latency=0.05)
+            made = Sandbox(
+                phone, webhook_url=f"{webhook}/meta", app_secret="meta", latency=0.05
+            )
             sandbox = await stack.enter_async_context(serving(made.app))
             application = Application(
-                Settings(url=url), replace(settings, base_url=sandbox), environ={"SHOP_TOKEN": "any"}
+                Settings(url=url),
+                replace(settings, base_url=sandbox),
+                environ={"SHOP_TOKEN": "any"},
             )
-            pipeline = await stack.enter_async_context(application.pipeline.asynchronous)
+            pipeline = await stack.enter_async_context(
+                application.pipeline.asynchronous
+            )
             for ident in ("1", "2"):
-                row = {"provider": "cloud", "name": f"p{ident}", "token_env": "SHOP_TOKEN"}
+                row = {
+                    "provider": "cloud",
+                    "name": f"p{ident}",
+                    "token_env": "SHOP_TOKEN",
+                }
                 await Registry(pipeline).add(ident, row)
             orders = shop(url)
             publishing = await stack.enter_async_context(orders.twin())
-            dashboard = await stack.enter_async_context(serving(Dashboard(Pipeline(url)).app, port))
-            workers = [asyncio.create_task(pipeline.run()), asyncio.create_task(orders.run())]
+            dashboard = await stack.enter_async_context(
+                serving(Dashboard(Pipeline(url)).app, port)
+            )
+            workers = [
+                asyncio.create_task(pipeline.run()),
+                asyncio.create_task(orders.run()),
+            ]
             traffic = [
                 asyncio.create_task(order_now_and_then(publishing)),
-                asyncio.create_task(write_now_and_then(Messages(pipeline, settings), phone)),
+                asyncio.create_task(
+                    write_now_and_then(Messages(pipeline, settings), phone)
+                ),
             ]
             print(f"the dashboard at {dashboard}; Ctrl-C ends it", flush=True)
-            done, _ = await asyncio.wait([*workers, *traffic], timeout=seconds or None, return_when="FIRST_COMPLETED")
+            done, _ = await asyncio.wait(
+                [*workers, *traffic],
+                timeout=seconds or None,
+                return_when="FIRST_COMPLETED",
+            )
             for task in traffic:
                 task.cancel()
             for running in (pipeline, orders):
@@ -150,9 +184,13 @@ async def live(port: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="A living system with some trouble in it.")
+    parser = argparse.ArgumentParser(
+        description="A living system with some trouble in it."
+    )
     parser.add_argument("--port", type=int, default=8897, help="of the dashboard")
-    parser.add_argument("--seconds", type=float, default=0.0, help="end after so many; 0: with Ctrl-C")
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="end after so many; 0: with Ctrl-C"
+    )
     given = parser.parse_args()
     logging.disable(logging.ERROR)  # What goes wrong here is meant to.
     with contextlib.suppress(KeyboardInterrupt):

@@ -51,7 +51,14 @@ from streams.policy.levels import Levels
 from streams.policy.limit import Limit
 from streams.policy.ordering import Lanes
 from streams.policy.partitions import Partitions
-from streams.policy.retry import AttemptRecord, Bury, Decision, Retry, RetryIn, RetryPolicy
+from streams.policy.retry import (
+    AttemptRecord,
+    Bury,
+    Decision,
+    Retry,
+    RetryIn,
+    RetryPolicy,
+)
 from streams.producer import Producer, ProducerOptions
 from streams.reclaimer import Reclaimer, ReclaimerOptions
 from streams.settings import Settings

@@ -43,10 +43,16 @@ class Address:
             if path.startswith("//"):
                 path = path[2:]
             if not path or len(path.encode()) > _LONGEST_PATH or "\0" in path:
-                raise ConfigurationError(f"a socket's path has 1 to {_LONGEST_PATH} bytes; {_ACCEPTED}")
+                raise ConfigurationError(
+                    f"a socket's path has 1 to {_LONGEST_PATH} bytes; {_ACCEPTED}"
+                )
             return cls("", 0, str(Path(path)))
         host, colon, port = text.rpartition(":")
-        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535 or (host and not _HOST.fullmatch(host)):
+        if (
+            not re.fullmatch(r"[0-9]{1,5}", port)
+            or int(port) > 65_535
+            or (host and not _HOST.fullmatch(host))
+        ):
             raise ConfigurationError(_ACCEPTED)
         return cls(host.strip("[]") if colon else LOOPBACK, int(port))
 
@@ -61,4 +67,8 @@ class Address:
         """As ``parse`` reads it, the host always named."""
         if self.path:
             return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return (
+            f"[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"{self.host}:{self.port}"
+        )

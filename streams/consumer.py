@@ -39,7 +39,13 @@ from streams.middleware.base import Middleware, Place
 from streams.middleware.chain import Chain
 from streams.middleware.django_connections import found
 from streams.policy.declaration import AS_IT_IS, Declaration
-from streams.policy.levels import Levels, Turns, checked_levels, checked_wait, checked_weights
+from streams.policy.levels import (
+    Levels,
+    Turns,
+    checked_levels,
+    checked_wait,
+    checked_weights,
+)
 from streams.policy.ordering import NO_LANES, Lanes
 from streams.settings import Unsaid, said_slots
 
@@ -85,9 +91,16 @@ class ConsumerOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", checked_levels(self.levels))
         checked_levels(self.serve, "serve")
-        if self.serve is not None and not set(self.serve.ascending) <= set(self.levels.ascending):
-            wanted, known = (",".join(map(str, levels.ascending)) for levels in (self.serve, self.levels))
-            raise ConfigurationError(f"levels to serve {wanted}: give some of the streams' levels, which are {known}")
+        if self.serve is not None and not set(self.serve.ascending) <= set(
+            self.levels.ascending
+        ):
+            wanted, known = (
+                ",".join(map(str, levels.ascending))
+                for levels in (self.serve, self.levels)
+            )
+            raise ConfigurationError(
+                f"levels to serve {wanted}: give some of the streams' levels, which are {known}"
+            )
         checked_number("concurrency", self.concurrency, 1, 100_000)
         checked_seconds("lease", self.lease, 0.3, 86_400)
         checked_seconds("cancel_grace", self.cancel_grace, 0, 3600)
@@ -96,7 +109,9 @@ class ConsumerOptions:
         if self.max_wait is not None:
             checked_wait(self.max_wait)
         if self.lanes and self.max_wait is not None:
-            raise ConfigurationError("max_wait does not go with order_by or fair_by: give the levels weights instead")
+            raise ConfigurationError(
+                "max_wait does not go with order_by or fair_by: give the levels weights instead"
+            )
 
     def turns(self) -> Turns | None:
         """Who reads by turns; None: strictly the highest level first."""
@@ -163,17 +178,44 @@ class Consumer:
         self._fetching: Fetching
         self._fetcher: Fetcher
         if options.lanes:
-            reads = (broker, keys, desk.levels, self.group, self.name, declaring, self._ways, options.levels)
+            reads = (
+                broker,
+                keys,
+                desk.levels,
+                self.group,
+                self.name,
+                declaring,
+                self._ways,
+                options.levels,
+            )
             self._fetching = by_key = FetchingByKey(*reads, options.lease)
-            self._idling = Idling(desk, by_key, self._settler, lookout, skips_looks=False)
+            self._idling = Idling(
+                desk, by_key, self._settler, lookout, skips_looks=False
+            )
             roles = (self._runners, self._settler, self._idling, gate, options.turns())
             self._fetcher = LaneFetcher(desk, by_key, *roles)
         else:
-            self._fetching = Fetching(broker, keys, desk.levels, self.group, self.name, declaring, options.lease)
-            self._idling = Idling(desk, self._fetching, self._settler, lookout, skips_looks=not router.limits())
+            self._fetching = Fetching(
+                broker,
+                keys,
+                desk.levels,
+                self.group,
+                self.name,
+                declaring,
+                options.lease,
+            )
+            self._idling = Idling(
+                desk,
+                self._fetching,
+                self._settler,
+                lookout,
+                skips_looks=not router.limits(),
+            )
             roles = (self._runners, self._settler, self._idling, gate, options.turns())
             self._fetcher = Fetcher(desk, self._fetching, *roles)
-        self._redeclaring = Redeclaring(broker, keys, options.levels, self.group, router.limits())
+        self._redeclaring = Redeclaring(
+            broker, keys, options.levels, self.group, router.limits()
+        )
         self._fetcher.on_declare = self._declare_limits
         self._hurry = asyncio.Event()
         self._grace = 0.0
@@ -221,7 +263,14 @@ class Consumer:
     def declared(self) -> dict[str, str]:
         """What it should have in common with other workers of its group, in words."""
         options = self.options
-        return in_words(options.levels, options.lease, options.lanes, self._router, options.weights, options.max_wait)
+        return in_words(
+            options.levels,
+            options.lease,
+            options.lanes,
+            self._router,
+            options.weights,
+            options.max_wait,
+        )
 
     @property
     def vitals(self) -> ConsumerVitals:
@@ -230,7 +279,9 @@ class Consumer:
         if self._leases is not None and not self._leases.alive:
             missing.append("lease keeper")
         if self._runners.missing:
-            missing.append(f"{self._runners.missing} of {self.options.concurrency} runners")
+            missing.append(
+                f"{self._runners.missing} of {self.options.concurrency} runners"
+            )
         fetcher = self._fetcher
         return ConsumerVitals(
             self.stream,
@@ -283,11 +334,14 @@ class Consumer:
         loop = asyncio.get_running_loop()
 
         def lost(deliveries: list[Delivery]) -> None:
-            with contextlib.suppress(RuntimeError):  # The loop may have closed in the meantime.
+            # The loop may have closed in the meantime.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._runners.lost, deliveries)
 
         await self._chain.start(self._place)
-        leases = self._leases = LeaseKeeper(self._desk, LeaseThread.of(self._broker), self._make_settling, lost)
+        leases = self._leases = LeaseKeeper(
+            self._desk, LeaseThread.of(self._broker), self._make_settling, lost
+        )
         leases.start()
         self._runners.start(self.options.concurrency)
         self._desk.isolation.join(self._desk)
@@ -299,16 +353,21 @@ class Consumer:
             handing = self._gate.run(self._fetcher.take_over)
             self._tasks["gate"] = asyncio.create_task(handing, name="streams-gate")
         if isinstance(self._fetcher, LaneFetcher):
-            self._tasks["lanes"] = asyncio.create_task(self._fetcher.follow(), name="streams-lanes")
+            self._tasks["lanes"] = asyncio.create_task(
+                self._fetcher.follow(), name="streams-lanes"
+            )
         try:
-            await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                self._tasks.values(), return_when=asyncio.FIRST_COMPLETED
+            )
             if not fetching.done():
                 self._fetcher.stop()
                 await asyncio.wait((fetching,))
             await self._fetcher.wait_taken()
             await self._drain(settling)
             for task in self._tasks.values():
-                if task.done():  # None but the fetcher ends before it is cancelled, unless it failed.
+                # None but the fetcher ends before it is cancelled, unless it failed.
+                if task.done():
                     task.result()
         finally:
             try:
@@ -330,17 +389,22 @@ class Consumer:
         hurry.cancel()
         quiet = asyncio.create_task(self._settler.wait_quiet())
         # A server that is away must not hold up the exit: what is not settled is found by the reclaimer.
-        await asyncio.wait((quiet, settling), timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            (quiet, settling), timeout=5.0, return_when=asyncio.FIRST_COMPLETED
+        )
         quiet.cancel()
 
-    async def _close(self, leases: LeaseKeeper, tasks: tuple[asyncio.Task[None], ...]) -> None:
+    async def _close(
+        self, leases: LeaseKeeper, tasks: tuple[asyncio.Task[None], ...]
+    ) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._runners.close()
         await self._chain.stop(self._place)
         await leases.close()
-        with contextlib.suppress(BrokerError):  # Who waits for the slots looks by itself, a little later.
+        # Who waits for the slots looks by itself, a little later.
+        with contextlib.suppress(BrokerError):
             await self._gate.hand_over(0)
         await self._gate.close()
         if not self._fetcher.trouble:
@@ -362,8 +426,13 @@ class Consumer:
     async def _declare_limits(self) -> None:
         if changed := await self._redeclaring.declare():
             facts = {"where": f"{self.stream}/{self.group}", "limits": changed}
-            logger.info("limits were changed; what waits for them is looked at anew", extra=facts)
+            logger.info(
+                "limits were changed; what waits for them is looked at anew",
+                extra=facts,
+            )
 
     def _make_settling(self, link: Link | None = None) -> Settling:
         keys, options = self._broker.keys(self.stream), self.options
-        return Settling(self._broker, keys, options.levels, self.group, self.name, self._ways, link)
+        return Settling(
+            self._broker, keys, options.levels, self.group, self.name, self._ways, link
+        )

@@ -160,7 +160,9 @@ class PublishUnknown(PublishError):
     ``accepted`` counts the events of the same call that are surely stored.
     """
 
-    def __init__(self, stream: str, event_ids: tuple[str, ...], accepted: int = 0) -> None:
+    def __init__(
+        self, stream: str, event_ids: tuple[str, ...], accepted: int = 0
+    ) -> None:
         them = "it" if len(event_ids) == 1 else "they"
         events = counted(len(event_ids), "event")
         super().__init__(
@@ -178,10 +180,16 @@ class PartlyPublished(PublishUnknown):
     ``event_ids`` are the ids of those that are not stored, ``accepted`` counts those that are; ``outcome`` says which.
     """
 
-    def __init__(self, stream: str, event_ids: tuple[str, ...], accepted: int = 0) -> None:
+    def __init__(
+        self, stream: str, event_ids: tuple[str, ...], accepted: int = 0
+    ) -> None:
         super().__init__(stream, event_ids, accepted)
         is_one = len(event_ids) == 1
-        away = "is surely not stored: the server of its" if is_one else "are surely not stored: the servers of their"
+        away = (
+            "is surely not stored: the server of its"
+            if is_one
+            else "are surely not stored: the servers of their"
+        )
         away += " partition is" if is_one else " partitions are"
         self.args = (
             f"{counted(len(event_ids), 'event')} for {stream!r} {away} "
@@ -214,7 +222,15 @@ class PartlyAway(BrokerUnavailable):
     ``answer`` is what those say that are there, put together; ``partitions`` names those that are missing in it.
     """
 
-    def __init__(self, message: str, answer: object, partitions: tuple[str, ...], *, sent: bool, server: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        answer: object,
+        partitions: tuple[str, ...],
+        *,
+        sent: bool,
+        server: str,
+    ) -> None:
         super().__init__(message, sent=sent, server=server)
         self.answer: Any = answer
         self.partitions = partitions
@@ -303,7 +319,9 @@ class Unavailable(StreamsError):
             handler's ``Retry`` says.
     """
 
-    def __init__(self, message: str = "unavailable", retry_after: When | None = None) -> None:
+    def __init__(
+        self, message: str = "unavailable", retry_after: When | None = None
+    ) -> None:
         super().__init__(message)
         if retry_after is not None:
             self.retry_after = _from_now("Unavailable.retry_after", retry_after, 1e9)
@@ -346,7 +364,9 @@ class Snooze(HandlerSignal):
 
     def __init__(self, seconds: When, reason: str = "") -> None:
         self.seconds = _from_now("Snooze.seconds", seconds, 1e10)
-        super().__init__(f"snoozed for {self.seconds:.12g} s" + (f": {reason}" if reason else ""))
+        super().__init__(
+            f"snoozed for {self.seconds:.12g} s" + (f": {reason}" if reason else "")
+        )
         self.reason = reason
 
 
@@ -363,10 +383,14 @@ class Throttle(Snooze):
 
     def __init__(self, limit: str, seconds: Seconds, key: str | None = None) -> None:
         if not isinstance(limit, str) or not limit:
-            raise ConfigurationError(f"Throttle takes the name of a limit, e.g. Throttle('tenant', 30), not {limit!r}")
+            raise ConfigurationError(
+                f"Throttle takes the name of a limit, e.g. Throttle('tenant', 30), not {limit!r}"
+            )
         found = seconds_of(seconds)
         if found is None or not 0 <= found <= 86_400:
-            raise ConfigurationError(f"{span_of('Throttle.seconds', 0, 86_400)}, not {spoken(seconds)}")
+            raise ConfigurationError(
+                f"{span_of('Throttle.seconds', 0, 86_400)}, not {spoken(seconds)}"
+            )
         super().__init__(seconds, f"limit {limit} throttled")
         self.limit = limit
         self.key = key
@@ -375,5 +399,7 @@ class Throttle(Snooze):
 def _from_now(what: str, when: When, most: float) -> float:
     seconds = seconds_of(when, time.time)
     if seconds is None or not 0 <= seconds <= most:
-        raise ConfigurationError(f"{span_of(what, 0, most, is_moment=True)}, not {spoken(when)}")
+        raise ConfigurationError(
+            f"{span_of(what, 0, most, is_moment=True)}, not {spoken(when)}"
+        )
     return float(seconds)

@@ -11,13 +11,36 @@ from typing import Any
 
 import orjson
 
-from streams.common.exception_text import NOWHERE, Setting, message_of, traceback_of, where_of
-from streams.common.log_facts import TRACEBACK, bare_message, cause_of, facts_of, is_own, logger_of, shown
+from streams.common.exception_text import (
+    NOWHERE,
+    Setting,
+    message_of,
+    traceback_of,
+    where_of,
+)
+from streams.common.log_facts import (
+    TRACEBACK,
+    bare_message,
+    cause_of,
+    facts_of,
+    is_own,
+    logger_of,
+    shown,
+)
 from streams.errors import StreamsError
 from streams.events.current import current_facts
 
 _logger = logger_of("")
-_EVENT_FACTS = ("stream", "group", "event_id", "event_type", "entry", "attempt", "trace_id", "span_id")
+_EVENT_FACTS = (
+    "stream",
+    "group",
+    "event_id",
+    "event_type",
+    "entry",
+    "attempt",
+    "trace_id",
+    "span_id",
+)
 
 _AFTER_END = "it handles nothing until it is run again"
 
@@ -29,7 +52,11 @@ def _traceback(record: logging.LogRecord) -> list[str]:
     given = record.__dict__.get(TRACEBACK)
     if given and is_own(record):
         return list(given)
-    return tracebacks.of(record.exc_info[1]) if record.exc_info and record.exc_info[1] is not None else []
+    return (
+        tracebacks.of(record.exc_info[1])
+        if record.exc_info and record.exc_info[1] is not None
+        else []
+    )
 
 
 class Tracebacks:
@@ -141,7 +168,9 @@ class TextFormatter(logging.Formatter):
         """One printable line, and those of a traceback where one is wanted."""
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         facts = facts_of(record) | cause_of(record)
-        tail = " ".join(f"{name}={shown(record, name, value)}" for name, value in facts.items())
+        tail = " ".join(
+            f"{name}={shown(record, name, value)}" for name, value in facts.items()
+        )
         head = f"{time}{self._child} {record.levelname:<7} {record.name.removeprefix('streams.'):<9}"
         return f"{head} {bare_message(record)}{'  ' + tail if tail else ''}" + "".join(
             f"\n    {line}" for line in _traceback(record)
@@ -162,7 +191,9 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(
+                timespec="milliseconds"
+            ),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": bare_message(record),
@@ -171,7 +202,9 @@ class JsonFormatter(logging.Formatter):
         for name, value in facts_of(record).items():
             text = shown(record, name, value)
             plain = isinstance(value, bool) or (
-                isinstance(value, (int, float)) and text == str(value) and abs(value) < 2**63
+                isinstance(value, (int, float))
+                and text == str(value)
+                and abs(value) < 2**63
             )
             line.setdefault(name, value if plain else text)
         line |= cause_of(record)
@@ -202,8 +235,16 @@ def be_heard() -> None:
 
     ``logging.config`` does so with every logger that exists and that it does not name, unless it is told otherwise.
     """
-    own = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-    off = [logger for logger in own if logger.disabled and f"{logger.name}.".startswith("streams.")]
+    own = [
+        logger
+        for logger in logging.root.manager.loggerDict.values()
+        if isinstance(logger, logging.Logger)
+    ]
+    off = [
+        logger
+        for logger in own
+        if logger.disabled and f"{logger.name}.".startswith("streams.")
+    ]
     for logger in off:
         logger.disabled = False
     if off:
@@ -216,5 +257,7 @@ def be_heard() -> None:
 def _handler(form: str, child: str = "") -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(EventFilter())
-    handler.setFormatter(JsonFormatter(child) if form == "json" else TextFormatter(child))
+    handler.setFormatter(
+        JsonFormatter(child) if form == "json" else TextFormatter(child)
+    )
     return handler

@@ -7,7 +7,14 @@ import contextlib
 import copy
 import dataclasses
 import weakref
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from streams.admin.operating import Operating
@@ -23,7 +30,12 @@ from streams.events.event import EventAttributes
 from streams.events.names import checked_name
 from streams.events.receipt import Receipt
 from streams.handlers.plans import GroupPlan
-from streams.handlers.registry import HandlerOptions, Registry, StreamPlan, checked_options
+from streams.handlers.registry import (
+    HandlerOptions,
+    Registry,
+    StreamPlan,
+    checked_options,
+)
 from streams.handlers.routes import HandlerFunction
 from streams.handlers.upcasters import Upcasters
 from streams.health import served
@@ -81,14 +93,21 @@ class Pipeline(Awaited, Operating):
         middleware: Iterable[Middleware] | None = None,
     ) -> None:
         if settings is not None:
-            checked_kind("settings", settings, Settings, "a Settings, e.g. Settings(url='redis://localhost:6379/0')")
+            checked_kind(
+                "settings",
+                settings,
+                Settings,
+                "a Settings, e.g. Settings(url='redis://localhost:6379/0')",
+            )
         self.settings = settings or Settings()
         if url is not None:
             self.settings = dataclasses.replace(self.settings, url=url, url_file="")
         self._registry = Registry()
         self._upcasters = Upcasters()
         self.middleware: list[Middleware] = (
-            [Context()] if middleware is None else checked_items("middleware", middleware, "middleware=[Context()]")
+            [Context()]
+            if middleware is None
+            else checked_items("middleware", middleware, "middleware=[Context()]")
         )
         Chain(self.middleware)  # Refuses what is none.
         self.on_reached: Callable[[], None] = lambda: None
@@ -135,7 +154,9 @@ class Pipeline(Awaited, Operating):
         """Show the server without credentials."""
         return f"<Pipeline {self._new_broker().address} groups={len(self._registry)}>"
 
-    def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[H], H]:
+    def handler(
+        self, stream: str, *, group: str, **options: Unpack[HandlerOptions]
+    ) -> Callable[[H], H]:
         """Declare a function as a handler of ``group`` on ``stream``.
 
         The function takes one ``Event``. Return: acknowledged. Raise: retried. ``Reject``: dead letter. ``Snooze``:
@@ -151,7 +172,10 @@ class Pipeline(Awaited, Operating):
                 function cannot be called with one ``Event``.
         """
         checked_options(options)
-        place = (Keys(stream, self.settings.namespace).stream, checked_name(group, "group"))
+        place = (
+            Keys(stream, self.settings.namespace).stream,
+            checked_name(group, "group"),
+        )
 
         def declare(function: H) -> H:
             self.add_handler(place, function, options)
@@ -160,7 +184,9 @@ class Pipeline(Awaited, Operating):
 
         return declare
 
-    def add_handler(self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions) -> None:
+    def add_handler(
+        self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions
+    ) -> None:
         """What ``handler`` does, without the decorator; ``place`` is stream and group."""
         self._registry.add_handler(place, function, options)
 
@@ -195,12 +221,18 @@ class Pipeline(Awaited, Operating):
         """
         name = Keys(stream, self.settings.namespace).stream
         declaration = Declaration(retention, checked_groups(groups))
-        shares = None if weights is None else checked_weights(weights, self.settings.levels)
+        shares = (
+            None if weights is None else checked_weights(weights, self.settings.levels)
+        )
         wait = None if max_wait is None else checked_wait(max_wait)
-        spread = partitions if isinstance(partitions, Partitions) else Partitions(partitions)
+        spread = (
+            partitions if isinstance(partitions, Partitions) else Partitions(partitions)
+        )
         self._registry.add_stream(name, StreamPlan(declaration, shares, wait, spread))
 
-    def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
+    def upcaster(
+        self, type: str, *, from_version: str | None, to_version: str
+    ) -> Callable[[F], F]:
         """Declare a function that brings the data of an event type from one version to another.
 
         It takes the data and returns the new data; ``from_version=None`` takes events without a version. Upcasters are
@@ -263,14 +295,20 @@ class Pipeline(Awaited, Operating):
             ConfigurationError: the pipeline is not open, or it was opened in another event loop.
         """
         if self._broker is None:
-            raise ConfigurationError("the pipeline is not open: use it inside 'async with pipeline:'")
+            raise ConfigurationError(
+                "the pipeline is not open: use it inside 'async with pipeline:'"
+            )
         self._check_loop()
         return self._broker
 
     def _check_loop(self) -> None:
         """Connections belong to the event loop that opened them; elsewhere they fail in asyncio's words."""
-        with contextlib.suppress(RuntimeError):  # No loop runs: nothing is awaited here.
-            if self._broker is not None and asyncio.get_running_loop() is not self._loop:
+        # No loop runs: nothing is awaited here.
+        with contextlib.suppress(RuntimeError):
+            if (
+                self._broker is not None
+                and asyncio.get_running_loop() is not self._loop
+            ):
                 raise ConfigurationError(OTHER_LOOP)
 
     def producer(self, stream: str) -> Producer:
@@ -283,7 +321,12 @@ class Pipeline(Awaited, Operating):
         return producer
 
     async def publish(
-        self, stream: str, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]
+        self,
+        stream: str,
+        data: Any,
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
     ) -> Receipt:
         """Publish one event; when this returns, the server has stored it.
 
@@ -359,9 +402,12 @@ class Pipeline(Awaited, Operating):
 
     async def _run(self, run: Run, *, signals: bool) -> None:
         if not self._registry:
-            raise ConfigurationError("this pipeline has no handler: declare one with @pipeline.handler(stream, group=)")
+            raise ConfigurationError(
+                "this pipeline has no handler: declare one with @pipeline.handler(stream, group=)"
+            )
         native.refuse_greenlets()
-        if django_apps.are_missing():  # In a thread: what applications do as they become ready may block, or query.
+        # In a thread: what applications do as they become ready may block, or query.
+        if django_apps.are_missing():
             await asyncio.to_thread(django_apps.set_up)
         if run.is_stopped:
             logger.info("stopped before it began")
@@ -392,6 +438,10 @@ class Pipeline(Awaited, Operating):
 
     def _new_broker(self) -> Broker:
         own = self.settings
-        broker = Broker(own.url, namespace=own.namespace, timeout=own.timeout, url_file=own.url_file)
-        broker.observers = tuple(found for found in self.middleware if isinstance(found, Observer))
+        broker = Broker(
+            own.url, namespace=own.namespace, timeout=own.timeout, url_file=own.url_file
+        )
+        broker.observers = tuple(
+            found for found in self.middleware if isinstance(found, Observer)
+        )
         return broker

@@ -99,7 +99,9 @@ class Producer:
         self._partition = partition
         self._spread: Spread | None = None
         self.stream = checked_broker(broker).keys(stream).stream
-        self._preparing = Preparing(broker.clock, self.options.levels, self.options.max_event_bytes)
+        self._preparing = Preparing(
+            broker.clock, self.options.levels, self.options.max_event_bytes
+        )
         self._observers = broker.observers
         self._publishing = Publishing(
             broker,
@@ -112,7 +114,13 @@ class Producer:
         self._registering: asyncio.Event | None = None
         self._sharing = Sharing(self._publishing, self.stream, self.options.max_len)
 
-    async def publish(self, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]) -> Receipt:
+    async def publish(
+        self,
+        data: Any,
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
+    ) -> Receipt:
         """Publish one event; when this returns, the server has stored it.
 
         Args:
@@ -131,10 +139,13 @@ class Producer:
         if not self._observers:
             event = self._preparing.one(data, type, attributes)
             if self._registered and event.dedup_id is None and self._spread is None:
-                return await self.store(event)  # Most events by far; each call more is dear here.
+                # Most events by far; each call more is dear here.
+                return await self.store(event)
             return await self._publish_one(event)
         with ObservedSends(self._observers, self.stream, is_batch=False) as sends:
-            receipt = await self._publish_one(self._preparing.one(data, type, attributes, sends.carrier))
+            receipt = await self._publish_one(
+                self._preparing.one(data, type, attributes, sends.carrier)
+            )
             sends.stored((receipt,))
             return receipt
 
@@ -143,7 +154,9 @@ class Producer:
             return (await self._store_once([event]))[0]
         if not self._registered:
             await self._register()
-        return await (self.store(event) if self._spread is None else self._spread.store(event))
+        return await (
+            self.store(event) if self._spread is None else self._spread.store(event)
+        )
 
     async def store(self, event: Prepared) -> Receipt:
         """Store one prepared event here, whatever partition it belongs to; for who has seen to that."""
@@ -206,7 +219,9 @@ class Producer:
             StreamsError: as ``publish_many``; ``outcome`` tells of the items after those whose receipts were given.
         """
         with ObservedSends(self._observers, self.stream, is_batch=True) as sends:
-            async for receipts in self._batches(events, type, attributes, sends.carrier):
+            async for receipts in self._batches(
+                events, type, attributes, sends.carrier
+            ):
                 sends.stored(receipts)
                 yield receipts
 
@@ -219,7 +234,8 @@ class Producer:
     ) -> AsyncIterator[list[Receipt]]:
         source = Source(events)
         if not self._registered:
-            with contextlib.suppress(BrokerUnavailable):  # The first trip tries again, and says so.
+            # The first trip tries again, and says so.
+            with contextlib.suppress(BrokerUnavailable):
                 await self._register()
         parts = self._prepared(source, kind, attributes, carrier)
         alone = isinstance(events, AsyncIterable)
@@ -234,14 +250,21 @@ class Producer:
                 except Exception as error:  # noqa: BLE001 - raised below, after the receipts of what is stored
                     failure, part = error, None
                 if under_way is not None:
-                    receipts, under_way = await counted(under_way, accepted, source), None
+                    receipts, under_way = (
+                        await counted(under_way, accepted, source),
+                        None,
+                    )
                     accepted += len(receipts)
                     yield receipts
                 if part is None:
                     break
                 under_way = asyncio.create_task(self._trip(*part))
-                if alone:  # The source may wait for long: nothing of what it gave before may wait with it.
-                    receipts, under_way = await counted(under_way, accepted, source), None
+                # The source may wait for long: nothing of what it gave before may wait with it.
+                if alone:
+                    receipts, under_way = (
+                        await counted(under_way, accepted, source),
+                        None,
+                    )
                     accepted += len(receipts)
                     yield receipts
                 else:
@@ -256,7 +279,11 @@ class Producer:
             raise failure
 
     async def _prepared(
-        self, source: Source, kind: str | None, attributes: EventAttributes, carrier: Mapping[str, str]
+        self,
+        source: Source,
+        kind: str | None,
+        attributes: EventAttributes,
+        carrier: Mapping[str, str],
     ) -> AsyncIterator[tuple[list[Prepared], Packed | None]]:
         """What goes into one trip each, with its command if that is a plain one; a refused event ends it."""
         async for items in source.batches():
@@ -267,7 +294,9 @@ class Producer:
             if refused is not None:
                 raise refused
 
-    async def _trip(self, events: list[Prepared], adding: Packed | None) -> list[Receipt]:
+    async def _trip(
+        self, events: list[Prepared], adding: Packed | None
+    ) -> list[Receipt]:
         if events[0].dedup_id is not None:
             return await self.store_all(events)
         if not self._registered:
@@ -278,7 +307,11 @@ class Producer:
                 raise
         if adding is not None:
             return await self._add(events, adding)
-        return await (self.store_all(events) if self._spread is None else self._spread.store_all(events))
+        return await (
+            self.store_all(events)
+            if self._spread is None
+            else self._spread.store_all(events)
+        )
 
     async def store_all(self, events: list[Prepared]) -> list[Receipt]:
         """As ``store``, for prepared events that are stored the same way.
@@ -290,22 +323,33 @@ class Producer:
         try:
             if once:
                 return await self._store_once(events)
-            return await (self._schedule(events) if later else self._add(events, self._publishing.adding(events)))
+            return await (
+                self._schedule(events)
+                if later
+                else self._add(events, self._publishing.adding(events))
+            )
         except StreamsError as error:
             error.outcome = error.outcome or outcome_of(error, len(events))
             raise
 
     def _make_spread(self, partitions: Partitions) -> Spread:
-        return Spread(self.stream, partitions, [self._make_partition(number) for number in range(partitions.count)])
+        return Spread(
+            self.stream,
+            partitions,
+            [self._make_partition(number) for number in range(partitions.count)],
+        )
 
     def _make_partition(self, number: int) -> Producer:
         name = partition_name(self.stream, number)
-        return Producer(self._broker, name, self.options, is_partition=True, partition=number)
+        return Producer(
+            self._broker, name, self.options, is_partition=True, partition=number
+        )
 
     async def _register(self) -> None:
         while not self._registered:
             if self._registering is not None:
-                await self._registering.wait()  # Calls that are all the first share one trip, and keep their order.
+                # Calls that are all the first share one trip, and keep their order.
+                await self._registering.wait()
                 continue
             self._registering = done = asyncio.Event()
             try:
@@ -313,32 +357,55 @@ class Producer:
                 if partitions.count > 1 and not self._is_partition:
                     self._spread = self._make_spread(partitions)
                 self._registered = True
-            except BrokerUnavailable as error:  # Whatever became of this, the event was not sent yet.
-                raise BrokerUnavailable(str(error), sent=False, server=error.server) from error
+            except BrokerUnavailable as error:
+                # Whatever became of this, the event was not sent yet.
+                raise BrokerUnavailable(
+                    str(error), sent=False, server=error.server
+                ) from error
             finally:
                 self._registering = None
                 done.set()
 
     async def _add(self, events: list[Prepared], adding: Packed) -> list[Receipt]:
-        return self._receipts(events, await attempt(self.stream, events, self._publishing.send(events, adding)))
+        return self._receipts(
+            events,
+            await attempt(self.stream, events, self._publishing.send(events, adding)),
+        )
 
     async def _schedule(self, events: list[Prepared]) -> list[Receipt]:
         members = await attempt(self.stream, events, self._publishing.schedule(events))
         return self._receipts(events, members, repeat(""))
 
     def _receipts(
-        self, events: list[Prepared], places: list[str], entry_ids: Iterable[str] | None = None
+        self,
+        events: list[Prepared],
+        places: list[str],
+        entry_ids: Iterable[str] | None = None,
     ) -> list[Receipt]:
         ids, _, _, levels, *_ = zip(*events, strict=True)
-        rows = zip(ids, levels, entry_ids or places, _NO_DUPLICATE, repeat(self._partition), strict=False)
+        rows = zip(
+            ids,
+            levels,
+            entry_ids or places,
+            _NO_DUPLICATE,
+            repeat(self._partition),
+            strict=False,
+        )
         receipts = list(map(_RECEIPT, rows))
         if "" in places:
-            stored = [receipt if place else None for receipt, place in zip(receipts, places, strict=True)]
+            stored = [
+                receipt if place else None
+                for receipt, place in zip(receipts, places, strict=True)
+            ]
             raise self._full(stored)
         return receipts
 
     def _full(self, receipts: list[Receipt | None]) -> StreamFull:
-        error = StreamFull(self.stream, self.options.max_len, sum(receipt is not None for receipt in receipts))
+        error = StreamFull(
+            self.stream,
+            self.options.max_len,
+            sum(receipt is not None for receipt in receipts),
+        )
         error.outcome = BatchOutcome.of(receipts)
         return error
 
@@ -347,14 +414,26 @@ class Producer:
         if not self._registered:
             await patiently(self._register, self.options.retry_for)
         if self._spread is not None:
-            return await self._spread.store_all(events)  # Each partition is waited for by itself.
+            # Each partition is waited for by itself.
+            return await self._spread.store_all(events)
         answers = await attempt(
-            self.stream, events, patiently(partial(self._publishing.add_once, events), self.options.retry_for)
+            self.stream,
+            events,
+            patiently(
+                partial(self._publishing.add_once, events), self.options.retry_for
+            ),
         )
-        receipts = [self._receipt(answer) if isinstance(answer, Stored) else None for answer in answers]
-        refused = next((answer for answer in answers if isinstance(answer, BrokerError)), None)
+        receipts = [
+            self._receipt(answer) if isinstance(answer, Stored) else None
+            for answer in answers
+        ]
+        refused = next(
+            (answer for answer in answers if isinstance(answer, BrokerError)), None
+        )
         if refused is not None:
-            refused.outcome = BatchOutcome.of(receipts, is_sure=isinstance(refused, OutOfMemory))
+            refused.outcome = BatchOutcome.of(
+                receipts, is_sure=isinstance(refused, OutOfMemory)
+            )
             raise refused
         stored = [receipt for receipt in receipts if receipt is not None]
         if len(stored) < len(receipts):
@@ -363,4 +442,6 @@ class Producer:
 
     def _receipt(self, stored: Stored) -> Receipt:
         entry_id = "" if "|" in stored.place else stored.place
-        return Receipt(stored.event_id, stored.level, entry_id, stored.duplicate, self._partition)
+        return Receipt(
+            stored.event_id, stored.level, entry_id, stored.duplicate, self._partition
+        )

@@ -17,7 +17,8 @@ When = float | timedelta | datetime
 _NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[0-9]{1,2})?", re.ASCII)
 _UNITS = {"w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PARTS = re.compile(
-    "".join(rf"(?:(?P<{unit}>(?:{_NUMBER.pattern})){unit}\s*)?" for unit in _UNITS), re.ASCII | re.IGNORECASE
+    "".join(rf"(?:(?P<{unit}>(?:{_NUMBER.pattern})){unit}\s*)?" for unit in _UNITS),
+    re.ASCII | re.IGNORECASE,
 )
 
 
@@ -32,8 +33,14 @@ def read_span(text: str) -> float:
         return float(given)
     found = _PARTS.fullmatch(given)
     if not given or found is None:
-        raise ValueError("a span is a number of seconds, or written as 500ms, 90s, 5m, 2h, 7d or 1d12h")
-    return sum(float(number) * _UNITS[unit] for unit, number in found.groupdict().items() if number)
+        raise ValueError(
+            "a span is a number of seconds, or written as 500ms, 90s, 5m, 2h, 7d or 1d12h"
+        )
+    return sum(
+        float(number) * _UNITS[unit]
+        for unit, number in found.groupdict().items()
+        if number
+    )
 
 
 def seconds_of(value: object, now: Callable[[], float] | None = None) -> float | None:
@@ -47,7 +54,11 @@ def seconds_of(value: object, now: Callable[[], float] | None = None) -> float |
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, datetime):
-        return None if now is None or value.tzinfo is None else max(0.0, value.timestamp() - now())
+        return (
+            None
+            if now is None or value.tzinfo is None
+            else max(0.0, value.timestamp() - now())
+        )
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return value
@@ -60,7 +71,9 @@ def spoken(value: object) -> str:
     return repr(value)
 
 
-def span_of(what: str, low: float, high: float, *, is_moment: bool = False, above: bool = False) -> str:
+def span_of(
+    what: str, low: float, high: float, *, is_moment: bool = False, above: bool = False
+) -> str:
     """What a span of time is, as every refusal of one says it.
 
     Args:

@@ -33,7 +33,14 @@ from streams.events.names import checked_name
 from streams.handlers.routes import Router
 from streams.policy.levels import Levels, checked_levels
 from streams.policy.ordering import NO_LANES, Lanes
-from streams.policy.retry import AttemptRecord, Bury, Decision, Retry, RetryPolicy, checked_decision
+from streams.policy.retry import (
+    AttemptRecord,
+    Bury,
+    Decision,
+    Retry,
+    RetryPolicy,
+    checked_decision,
+)
 
 logger = logger_of("reclaimer")
 
@@ -99,7 +106,9 @@ class Reclaimer:
         self._retry = Retry() if retry is None else retry
         self._slotted: frozenset[str] | None = None
         if isinstance(retry, Router):
-            self._slotted = frozenset(limit.name for limit in retry.limits() if limit.concurrency)
+            self._slotted = frozenset(
+                limit.name for limit in retry.limits() if limit.concurrency
+            )
         self._broker = broker
         self._clock = broker.clock
         # A name of its own: what it takes over must not look like something that a consumer holds.
@@ -108,9 +117,17 @@ class Reclaimer:
         self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
         ways = Ways(options.lanes)
         link = self._reclaiming.link
-        self._settling = Settling(broker, keys, options.levels, self.group, name, ways, link)
-        self._admitting = Admitting(broker, keys, options.levels, self.group, name, options.lease, link=link)
-        self._mending = Mending(broker, keys, options.levels, self.group, ways) if options.lanes else None
+        self._settling = Settling(
+            broker, keys, options.levels, self.group, name, ways, link
+        )
+        self._admitting = Admitting(
+            broker, keys, options.levels, self.group, name, options.lease, link=link
+        )
+        self._mending = (
+            Mending(broker, keys, options.levels, self.group, ways)
+            if options.lanes
+            else None
+        )
         self._seat = Desk(self.stream, self.group, name)
         self._stopping = asyncio.Event()
 
@@ -143,14 +160,17 @@ class Reclaimer:
             except OUTAGE as error:
                 # The consumer says that the server is away; once is enough. After an outage every lease looks run out,
                 # those of workers in good health too: they get one lease, at most 10 s, to renew what they hold.
-                if isinstance(error, CommandRefused):  # It may be this one only that is refused.
+                # It may be this one only that is refused.
+                if isinstance(error, CommandRefused):
                     self._broker.outages.away(self._who, error)
                 await self._server_back(backoff)
                 wait = min(10.0, self.options.lease)
             except GroupMissing:
                 wait = self.options.pause()  # The consumer creates it.
             except BrokerError as error:
-                logger.error("cannot sweep", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
+                logger.error(  # noqa: TRY400
+                    "cannot sweep", extra={"where": self._where, "error": str(error)}
+                )
                 wait = self.options.pause()
             else:
                 backoff.reset()
@@ -168,7 +188,10 @@ class Reclaimer:
         """Take over one slice of stalled entries and decide on each; True if there may be more at once."""
         pause = self.options.interval or min(10.0, self.options.lease / 3)
         sweep = await self._reclaiming.sweep(
-            lease=self.options.lease, lock=3 * pause, silence=self.options.silence, most=_SLICE
+            lease=self.options.lease,
+            lock=3 * pause,
+            silence=self.options.silence,
+            most=_SLICE,
         )
         if sweep.rows_restored:
             logger.warning(
@@ -176,16 +199,25 @@ class Reclaimer:
                 extra={"where": self._where, "count": sweep.rows_restored},
             )
         if sweep.consumers_removed:
-            logger.info("silent consumers removed", extra={"where": self._where, "count": sweep.consumers_removed})
+            logger.info(
+                "silent consumers removed",
+                extra={"where": self._where, "count": sweep.consumers_removed},
+            )
         if sweep.stalled:
             await self._decide(sweep.stalled)
         if sweep.mine or self._slotted is not None:
             # A worker of before may be the sweeper for as long as it lives, and know limits that are no more.
-            await self._admitting.look_after_queues(self._slotted, only_release=not sweep.mine)
+            await self._admitting.look_after_queues(
+                self._slotted, only_release=not sweep.mine
+            )
         if sweep.mine and self._mending is not None:
             followed, restored = await self._mending.mend()
             if followed or restored:
-                facts = {"where": self._where, "heads_ended": followed, "rows_restored": restored}
+                facts = {
+                    "where": self._where,
+                    "heads_ended": followed,
+                    "rows_restored": restored,
+                }
                 logger.info("lanes mended", extra=facts)
         return sweep.more
 
@@ -199,7 +231,9 @@ class Reclaimer:
             if isinstance(decision, Bury):
                 buried.append(Buried(entry.delivery, decision.reason, record))
             else:
-                postponed.append(Postponed(entry.delivery, round(decision.delay * 1000), record))
+                postponed.append(
+                    Postponed(entry.delivery, round(decision.delay * 1000), record)
+                )
             logger.warning(
                 "stalled entry reclaimed",
                 extra={
@@ -213,13 +247,25 @@ class Reclaimer:
         began = time.time_ns()
         settlement = await self._settling.settle((), postponed, buried)
         written = settlement.statuses
-        letters = [row for row in buried if was_written(written, row.delivery, certain=True)]
+        letters = [
+            row for row in buried if was_written(written, row.delivery, certain=True)
+        ]
         for letter in letters:
             attempt = AttemptRecord.from_json(letter.record).attempts
-            facts: dict[str, Any] = {"attempt": attempt, "error": "Stalled", "error_message": _SILENT}
-            log_death(self._seat, letter.delivery, letter.reason, said_by=logger, **facts)
+            facts: dict[str, Any] = {
+                "attempt": attempt,
+                "error": "Stalled",
+                "error_message": _SILENT,
+            }
+            log_death(
+                self._seat, letter.delivery, letter.reason, said_by=logger, **facts
+            )
         for observer in self._broker.observers:
-            rows = [(row, "stalled") for row in postponed if was_written(written, row.delivery, certain=True)]
+            rows = [
+                (row, "stalled")
+                for row in postponed
+                if was_written(written, row.delivery, certain=True)
+            ]
             observer.settled(self._seat, Settled(began, [], rows, letters))
         if settlement.refused is not None:
             raise settlement.refused
@@ -229,13 +275,20 @@ class Reclaimer:
         own = _own_limit(entry.meta)
         record = _with_stall(entry, now)
         try:
-            decision = checked_decision(self._policy(entry).after_stall(record, max_retries=own))
+            decision = checked_decision(
+                self._policy(entry).after_stall(record, max_retries=own)
+            )
             return decision, record.to_json()
-        except BaseException:  # A policy of the user's, which may raise SystemExit; nothing is cancelled in here.
+        except BaseException:
+            # A policy of the user's, which may raise SystemExit; nothing is cancelled in here.
             delivery = entry.delivery
             logger.exception(
                 "the retry policy failed, the default policy decides",
-                extra={"where": self._where, "level_of_stream": delivery.level, "entry": delivery.entry_id},
+                extra={
+                    "where": self._where,
+                    "level_of_stream": delivery.level,
+                    "entry": delivery.entry_id,
+                },
             )
         record = _with_stall(entry, now)
         return Retry().after_stall(record, max_retries=own), record.to_json()
@@ -264,7 +317,12 @@ class Reclaimer:
 
 def _with_stall(entry: Stalled, now: float) -> AttemptRecord:
     record = AttemptRecord.from_json(entry.delivery.record)
-    cause = {"type": "Stalled", "message": _SILENT, "where": "", "consumer": entry.previous}
+    cause = {
+        "type": "Stalled",
+        "message": _SILENT,
+        "where": "",
+        "consumer": entry.previous,
+    }
     record.add("stall", cause, at=now)
     return record
 
@@ -277,4 +335,8 @@ def _own_limit(meta: bytes) -> int | None:
         limit = parse_json(meta, MAX_NESTING, "meta").get("max_retries")
     except (MalformedEvent, AttributeError):
         return None
-    return limit if isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0 else None
+    return (
+        limit
+        if isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
+        else None
+    )

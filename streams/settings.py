@@ -94,7 +94,9 @@ class Settings:
             object.__setattr__(self, name, reader.check(name, getattr(self, name)))
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Self:
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, directory: Path | None = None
+    ) -> Self:
         """Read the settings.
 
         Args:
@@ -104,7 +106,9 @@ class Settings:
         Raises:
             ConfigurationError: a value is malformed; the message names the variable and where it came from.
         """
-        readings = read_settings(os.environ if environ is None else environ, directory or Path.cwd())
+        readings = read_settings(
+            os.environ if environ is None else environ, directory or Path.cwd()
+        )
         for reading in readings:
             if reading.error:
                 raise ConfigurationError(reading.error)
@@ -160,7 +164,9 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> list[Reading]:
     return readings
 
 
-def _read(reading: Reading, variable: str, found: tuple[str, str], read: Callable[[str], Any]) -> Reading:
+def _read(
+    reading: Reading, variable: str, found: tuple[str, str], read: Callable[[str], Any]
+) -> Reading:
     text, origin = found
     shown = _shown(text.strip())
     reading = reading._replace(variable=variable, origin=origin, text=shown)
@@ -181,9 +187,15 @@ def gather(environ: Mapping[str, str], directory: Path) -> Found:
     for file in (".env", ".env.local"):
         path = directory / file
         if path.is_file():
-            found |= {name: (value, file) for name, value in read_env_file(path).items()}
+            found |= {
+                name: (value, file) for name, value in read_env_file(path).items()
+            }
     found |= {name: (value, "the environment") for name, value in environ.items()}
-    return {name: found[name] for name in found if name.startswith("STREAMS_") or name in ("REDIS_URL", "USE_REDIS")}
+    return {
+        name: found[name]
+        for name in found
+        if name.startswith("STREAMS_") or name in ("REDIS_URL", "USE_REDIS")
+    }
 
 
 def said_slots(concurrency: int, otherwise: int) -> int:
@@ -203,14 +215,24 @@ def _read_url(found: Found) -> Reading:
     def named(variable: str) -> Reading:
         text, origin = found.get(variable, ("", ""))
         url = text.strip()
-        return nothing._replace(value=url, variable=variable, origin=origin, text=shown_url(url)) if url else nothing
+        return (
+            nothing._replace(
+                value=url, variable=variable, origin=origin, text=shown_url(url)
+            )
+            if url
+            else nothing
+        )
 
     own, shared = named("STREAMS_URL"), named("REDIS_URL")
     file = found.get(_URL_FILE, ("", ""))[0].strip()
     if file and own.value:
-        return own._replace(error=f"STREAMS_URL and {_URL_FILE} are both set: set one of them")
+        return own._replace(
+            error=f"STREAMS_URL and {_URL_FILE} are both set: set one of them"
+        )
     if file:
-        return nothing._replace(variable=_URL_FILE, origin=found[_URL_FILE][1], **_from_file(file))
+        return nothing._replace(
+            variable=_URL_FILE, origin=found[_URL_FILE][1], **_from_file(file)
+        )
     if own.value:
         return own
     if "USE_REDIS" not in found:
@@ -234,7 +256,9 @@ def _url_file(text: str) -> str:
         try:
             URLFile(text).read()
         except ConfigurationError as error:
-            raise ValueError(f"use the path of a file that holds a URL: {error}") from None
+            raise ValueError(
+                f"use the path of a file that holds a URL: {error}"
+            ) from None
     return text
 
 
@@ -286,10 +310,14 @@ def _seconds(low: float, high: float) -> _Reader:
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            raise ValueError(f"use a number of seconds from {low:g} to {high:g}, or a span such as 30s or 5m")
+            raise ValueError(
+                f"use a number of seconds from {low:g} to {high:g}, or a span such as 30s or 5m"
+            )
         return value
 
-    return _Reader("seconds", read, lambda name, value: checked_seconds(name, value, low, high))
+    return _Reader(
+        "seconds", read, lambda name, value: checked_seconds(name, value, low, high)
+    )
 
 
 def _integer(low: int, high: int, what: str) -> _Reader:
@@ -298,7 +326,9 @@ def _integer(low: int, high: int, what: str) -> _Reader:
             raise ValueError(f"use a whole number of {what} from {low} to {high}")
         return int(text)
 
-    return _Reader(what, read, lambda name, value: checked_number(name, value, low, high))
+    return _Reader(
+        what, read, lambda name, value: checked_number(name, value, low, high)
+    )
 
 
 def parse_levels(text: str) -> Levels:
@@ -325,7 +355,9 @@ def _choice(*allowed: str) -> _Reader:
 
     def check(name: str, value: Any) -> Any:
         if value not in allowed:
-            raise ConfigurationError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+            raise ConfigurationError(
+                f"{name} is one of {', '.join(allowed)}, not {value!r}"
+            )
         return value
 
     return _Reader("word", read, check)
@@ -333,7 +365,9 @@ def _choice(*allowed: str) -> _Reader:
 
 def _shown(text: str) -> str:
     """A value, unless it is long or looks like a URL, which may hold a password."""
-    return HIDDEN if len(text) > _LONGEST_SHOWN or "://" in text or "@" in text else text
+    return (
+        HIDDEN if len(text) > _LONGEST_SHOWN or "://" in text or "@" in text else text
+    )
 
 
 def shown_url(url: str) -> str:
@@ -352,7 +386,9 @@ def _namespace(text: str) -> str:
     try:
         return checked_name(text)
     except ConfigurationError:
-        raise ValueError("use 1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit") from None
+        raise ValueError(
+            "use 1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit"
+        ) from None
 
 
 def _health(text: str) -> str:
@@ -362,7 +398,9 @@ def _health(text: str) -> str:
 
 
 def _telemetry(text: str) -> str:
-    words = dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip())
+    words = dict.fromkeys(
+        part.strip().lower() for part in text.split(",") if part.strip()
+    )
     if not set(words) <= {"otlp", "prometheus"}:
         raise ValueError("use otlp, prometheus, or both with a comma between")
     return ",".join(words)
@@ -371,8 +409,14 @@ def _telemetry(text: str) -> str:
 _READERS: dict[str, _Reader] = {
     "url_file": _Reader("path", _url_file),
     "namespace": _Reader("name", _namespace),
-    "levels": _Reader("integers", parse_levels, lambda name, value: checked_levels(value, name)),
-    "serve_levels": _Reader("integers", _serve_levels, lambda name, value: value and checked_levels(value, name)),
+    "levels": _Reader(
+        "integers", parse_levels, lambda name, value: checked_levels(value, name)
+    ),
+    "serve_levels": _Reader(
+        "integers",
+        _serve_levels,
+        lambda name, value: value and checked_levels(value, name),
+    ),
     "concurrency": _integer(1, 100_000, "handlers"),
     "lease": _seconds(0.3, 86_400),
     "grace_period": _seconds(0, 86_400),

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from streams import Pipeline, Settings
-from streams.dashboard import Dashboard, DashboardOptions, Role, Token, Tokens, new_token
+from streams.dashboard import (
+    Dashboard,
+    DashboardOptions,
+    Role,
+    Token,
+    Tokens,
+    new_token,
+)
 from tests.dashboard.board import trouble
 from tests.servers import BINARIES, Server
 from tests.whatsapp.servers import serving
@@ -24,15 +31,21 @@ from tests.whatsapp.servers import serving
 async def main() -> int:
     """Generate, serve and ask."""
     server, (token, hashed) = Server(BINARIES[0]).start(), new_token()
-    options = DashboardOptions(tokens=Tokens({hashed: Token("client", Role.ADMIN, publishes=True)}))
-    dashboard = Dashboard(Pipeline(settings=Settings(url=server.url, namespace="client")), options)
+    options = DashboardOptions(
+        tokens=Tokens({hashed: Token("client", Role.ADMIN, publishes=True)})
+    )
+    dashboard = Dashboard(
+        Pipeline(settings=Settings(url=server.url, namespace="client")), options
+    )
     try:
         await trouble(server, "client", ["one", "two"])
         with tempfile.TemporaryDirectory() as place:
             generate(Path(place), dashboard.api.document())
             sys.path.insert(0, place)
             async with serving(dashboard.app) as url:
-                client = importlib.import_module("made").AuthenticatedClient(f"{url}/api/v1", token=token)
+                client = importlib.import_module("made").AuthenticatedClient(
+                    f"{url}/api/v1", token=token
+                )
                 for what in await asked(client):
                     print(what)
         return 0
@@ -56,7 +69,9 @@ async def asked(client: Any) -> list[str]:
     models = importlib.import_module("made.models")
 
     async def call(part: str, name: str, *arguments: Any, **options: Any) -> Any:
-        return await importlib.import_module(f"made.api.{part}.{name}").asyncio(*arguments, client=client, **options)
+        return await importlib.import_module(f"made.api.{part}.{name}").asyncio(
+            *arguments, client=client, **options
+        )
 
     group = {"stream": "orders", "group": "billing"}
     event = models.PublishBody(type_="works", data={"n": 1}, tenant="acme", version="2")

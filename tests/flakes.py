@@ -43,7 +43,9 @@ class Outcome(NamedTuple):
 def busy(loops: int) -> Iterator[None]:
     """Keep ``loops`` processors busy meanwhile."""
     command = [sys.executable, "-c", "while True: pass"]
-    running = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(loops)]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(loops)
+    ]
     try:
         yield
     finally:
@@ -83,7 +85,14 @@ def run(loops: int, tests: list[str]) -> Outcome:
         ]
         began = time.monotonic()
         with busy(loops):
-            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace", check=False)
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                check=False,
+            )
         if not report.exists():
             print(done.stdout)
             raise SystemExit("the run ended without a report; its output stands above")
@@ -97,16 +106,28 @@ def main() -> int:
     """Run, print the table, and judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10, help="how often")
-    parser.add_argument("--load", type=int, default=0, help="how many busy loops beside every second run")
-    parser.add_argument("tests", nargs="*", help="what to run; everything, if nothing is named")
+    parser.add_argument(
+        "--load",
+        type=int,
+        default=0,
+        help="how many busy loops beside every second run",
+    )
+    parser.add_argument(
+        "tests", nargs="*", help="what to run; everything, if nothing is named"
+    )
     options = parser.parse_args()
     outcomes, failed, repeated = [], Counter[str](), Counter[str]()
     print(f"{options.runs} runs on {os.cpu_count()} processors")
-    print(f"{'RUN':>4} {'LOAD':>4} {'SECONDS':>8} {'TESTS':>6} {'FAILED':>6} {'REPEATED':>8}", flush=True)
+    print(
+        f"{'RUN':>4} {'LOAD':>4} {'SECONDS':>8} {'TESTS':>6} {'FAILED':>6} {'REPEATED':>8}",
+        flush=True,
+    )
     for number in range(1, options.runs + 1):
         loops = options.load if number % 2 == 0 else 0
         outcome = run(loops, options.tests)
-        counts = f"{outcome.tests:>6} {len(outcome.failed):>6} {len(outcome.repeated):>8}"
+        counts = (
+            f"{outcome.tests:>6} {len(outcome.failed):>6} {len(outcome.repeated):>8}"
+        )
         print(f"{number:>4} {loops:>4} {outcome.seconds:>8.0f} {counts}", flush=True)
         outcomes.append(outcome)
         failed.update(outcome.failed)
@@ -115,7 +136,9 @@ def main() -> int:
         for name, times in names.most_common():
             print(f"{word} {times} of {options.runs}: {name}")
     calm = sum(outcome.calm for outcome in outcomes)
-    print(f"{calm} of {options.runs} runs without a failure and with at most {_CALM} repeats")
+    print(
+        f"{calm} of {options.runs} runs without a failure and with at most {_CALM} repeats"
+    )
     return 0 if calm == options.runs else 1
 
 

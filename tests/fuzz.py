@@ -79,8 +79,20 @@ def cloudevent(lot: random.Random) -> dict[str, object]:
     }  # fmt: skip
     for _ in range(lot.randint(1, 3)):
         name = lot.choice(list(whole))
-        odd: tuple[object, ...] = (None, 1, -1.5, True, [], {}, [[]], {"": None}, 10**400)
-        whole[name] = lot.choice((*odd, bent(str(whole[name]).encode(), lot).decode("utf-8", "replace")))
+        odd: tuple[object, ...] = (
+            None,
+            1,
+            -1.5,
+            True,
+            [],
+            {},
+            [[]],
+            {"": None},
+            10**400,
+        )
+        whole[name] = lot.choice(
+            (*odd, bent(str(whole[name]).encode(), lot).decode("utf-8", "replace"))
+        )
     if lot.random() < 0.2:
         whole.pop(lot.choice(list(whole)))
     if lot.random() < 0.2:
@@ -88,7 +100,9 @@ def cloudevent(lot: random.Random) -> dict[str, object]:
     return whole
 
 
-def targets(lot: random.Random) -> list[tuple[str, Callable[[], object], tuple[object, ...]]]:
+def targets(
+    lot: random.Random,
+) -> list[tuple[str, Callable[[], object], tuple[object, ...]]]:
     """What reads stored things, each with something to read."""
     fields, text = entry(lot), bent(lot.choice((_META, _RECORD)), lot)
     words = text.decode("utf-8", "replace")
@@ -96,7 +110,11 @@ def targets(lot: random.Random) -> list[tuple[str, Callable[[], object], tuple[o
     return [
         ("decode", lambda: decode(fields), (fields,)),
         ("read_meta", lambda: read_meta(fields), (fields,)),
-        ("order_key", lambda: Lanes(order_by=("key", "tenant")).order_key(fields), (fields,)),
+        (
+            "order_key",
+            lambda: Lanes(order_by=("key", "tenant")).order_key(fields),
+            (fields,),
+        ),
         ("from_json", lambda: AttemptRecord.from_json(text), (text,)),
         ("from_cloudevent", lambda: from_cloudevent(cloud), (cloud,)),
         ("parse_member", lambda: parse_member(words), (words,)),
@@ -119,7 +137,9 @@ def run(seconds: float, seed: int) -> tuple[int, list[str]]:
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is the finding
                 found.append(f"{name}{given!r} raised {error!r}")
             if time.process_time() - began > _SLOW:
-                found.append(f"{name}{given!r} took {time.process_time() - began:.1f} s")
+                found.append(
+                    f"{name}{given!r} took {time.process_time() - began:.1f} s"
+                )
             count += 1
     return count, found
 

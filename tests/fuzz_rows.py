@@ -38,12 +38,21 @@ async def play(seed: int, url: str) -> list[str]:
     """What one seed found."""
     lot = random.Random(f"rows {seed}")
     run = Run(seed, url, f"f{seed}")
-    group = Group(concurrency=4, max_retries=2, lease=30.0, order_by="key", fair_by="tenant", limits=_SLOTS)
+    group = Group(
+        concurrency=4,
+        max_retries=2,
+        lease=30.0,
+        order_by="key",
+        fair_by="tenant",
+        limits=_SLOTS,
+    )
     run.declared, run.levels = Declared((0, 5), {"a": group}), (0, 5)
     found: list[str] = []
     async with run:
         await run.add_worker()
-        for number, do in enumerate((("slow", "ok"), ("ok",), ("fail", "ok"), ("ok",), ("reject",), ("ok",))):
+        for number, do in enumerate(
+            (("slow", "ok"), ("ok",), ("fail", "ok"), ("ok",), ("reject",), ("ok",))
+        ):
             attributes = {
                 "id": f"e{number}",
                 "key": lot.choice(["k", "k1"]),
@@ -55,7 +64,9 @@ async def play(seed: int, url: str) -> list[str]:
         await run.look()
         placed = await _bend(lot, run)
         found += await _looked(run)
-        await run.accept(("ok",), {"id": "good", "key": "good", "tenant": lot.choice(["t1", "good"])})
+        await run.accept(
+            ("ok",), {"id": "good", "key": "good", "tenant": lot.choice(["t1", "good"])}
+        )
         for _ in range(4):
             await run.look()
             while any(one.parked for one in run.books.running.values()):
@@ -64,19 +75,32 @@ async def play(seed: int, url: str) -> list[str]:
         found += await _looked(run)
         if ("a", "good") not in run.books.done:
             found.append("an event that came later is not handled")
-        found += [line for line in run.books.wrong if "ended" in line or "fetches on" in line]
+        found += [
+            line for line in run.books.wrong if "ended" in line or "fetches on" in line
+        ]
     return [f"seed {seed}: {what}\n  rows: {placed}" for what in found]
 
 
 async def _bend(lot: random.Random, run: Run) -> list[tuple[object, ...]]:
     """Add rows to what is there, and to what is not."""
     keys, call = run.ops.broker.keys(STREAM), run.ops.broker.control.call
-    sets = [keys.retry("a"), keys.scheduled(), keys.behind("a"), keys.busy_prefix("a") + "slots=t1"]
+    sets = [
+        keys.retry("a"),
+        keys.scheduled(),
+        keys.behind("a"),
+        keys.busy_prefix("a") + "slots=t1",
+    ]
     sets += [
         keys.queue_prefix("a") + "slots=t1",
         *(part("a", level) for part in (keys.lane, keys.ring) for level in (0, 5)),
     ]
-    hashes = [keys.heads("a"), keys.attempts("a"), keys.queues("a"), keys.scheduled_fields(), keys.sweep("a")]
+    hashes = [
+        keys.heads("a"),
+        keys.attempts("a"),
+        keys.queues("a"),
+        keys.scheduled_fields(),
+        keys.sweep("a"),
+    ]
     placed: list[tuple[object, ...]] = []
     for _ in range(lot.randint(1, 8)):
         row = lot.choice(_ROWS) if lot.random() < 0.6 else bent(lot.choice(_ROWS), lot)
@@ -87,8 +111,15 @@ async def _bend(lot: random.Random, run: Run) -> list[tuple[object, ...]]:
         else:
             key = lot.choice(hashes)
             names = await call("HKEYS", key)
-            is_known = bool(names) and key != keys.scheduled_fields() and lot.random() < 0.3
-            command = ("HSET", key, lot.choice(sorted(names)) if is_known else bent(row, lot), row)
+            is_known = (
+                bool(names) and key != keys.scheduled_fields() and lot.random() < 0.3
+            )
+            command = (
+                "HSET",
+                key,
+                lot.choice(sorted(names)) if is_known else bent(row, lot),
+                row,
+            )
         placed.append(command)
         await call(*command)
     return placed
@@ -127,7 +158,9 @@ def run_rows(seconds: float, seed: int) -> tuple[int, list[str]]:
                 try:
                     found += asyncio.run(play(seed + count, server.url))
                 except Exception:  # noqa: BLE001 - whatever it is, it is the finding
-                    found.append(f"seed {seed + count}: {traceback.format_exc(limit=-6)}")
+                    found.append(
+                        f"seed {seed + count}: {traceback.format_exc(limit=-6)}"
+                    )
                 count += 1
         finally:
             server.close()

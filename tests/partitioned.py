@@ -17,7 +17,9 @@ ALL = [partition_name("orders", number) for number in range(COUNT)]
 
 def key_on(number: int, stem: str = "k") -> str:
     """A key whose events are on a partition."""
-    return next(f"{stem}{n}" for n in range(1000) if partition_of(f"{stem}{n}", COUNT) == number)
+    return next(
+        f"{stem}{n}" for n in range(1000) if partition_of(f"{stem}{n}", COUNT) == number
+    )
 
 
 KEYS = [key_on(number) for number in range(COUNT)]
@@ -33,7 +35,13 @@ class Spread:
         pipeline = Pipeline(settings=self.settings)
         pipeline.stream("orders", partitions=count)
 
-        @pipeline.handler("orders", group="g", order_by="key", on_dead="hold", limits=[Limit("key", rate="1000/s")])
+        @pipeline.handler(
+            "orders",
+            group="g",
+            order_by="key",
+            on_dead="hold",
+            limits=[Limit("key", rate="1000/s")],
+        )
         async def handle(event: Event) -> None:
             if event.type == "bad":
                 raise Reject("no")
@@ -45,11 +53,18 @@ class Spread:
         running = asyncio.create_task(pipeline.run())
         try:
             async with self.pipeline() as client:
-                await eventually(lambda: self.is_declared(client), what="the partitions to be declared")
+                await eventually(
+                    lambda: self.is_declared(client),
+                    what="the partitions to be declared",
+                )
                 for number, key in enumerate(KEYS):
-                    receipt = await client.publish("orders", Event("bad", number, id=f"bad-{number}", key=key))
+                    receipt = await client.publish(
+                        "orders", Event("bad", number, id=f"bad-{number}", key=key)
+                    )
                     assert receipt.partition == number
-                    later = Event("later", number, id=f"later-{number}", key=key, delay=3600)
+                    later = Event(
+                        "later", number, id=f"later-{number}", key=key, delay=3600
+                    )
                     assert (await client.publish("orders", later)).partition == number
                 letters = client.dead_letters("orders", "g")
 
@@ -63,7 +78,12 @@ class Spread:
         async with self.pipeline() as client:
             for number, key in enumerate(KEYS):
                 await client.publish(
-                    "orders", number, type="t", id=f"waits-{number}", key=key_on(number, "w"), tenant=key
+                    "orders",
+                    number,
+                    type="t",
+                    id=f"waits-{number}",
+                    key=key_on(number, "w"),
+                    tenant=key,
                 )
 
     @staticmethod
@@ -77,7 +97,9 @@ class Spread:
         async with self.pipeline() as client:
             found = []
             for name in ALL:
-                reply = await client.broker.control.call("HGETALL", key_of(client.broker.keys(name)))
+                reply = await client.broker.control.call(
+                    "HGETALL", key_of(client.broker.keys(name))
+                )
                 found.append(dict(zip(reply[::2], reply[1::2], strict=True)))
             return found
 

@@ -12,15 +12,30 @@ from pathlib import Path
 
 from tests.servers import wait_until
 
-DATABASE = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "tests"}
+DATABASE = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": "postgres",
+    "USER": "tests",
+}
 
 
 @cache
 def binaries() -> Path | None:
     """The folder of ``postgres`` and ``initdb``, if they are there."""
-    places = [Path(found).resolve().parent for name in ("postgres",) if (found := shutil.which(name))]
+    places = [
+        Path(found).resolve().parent
+        for name in ("postgres",)
+        if (found := shutil.which(name))
+    ]
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
+    return next(
+        (
+            place
+            for place in places
+            if (place / "initdb").exists() and (place / "postgres").exists()
+        ),
+        None,
+    )
 
 
 class Postgres:
@@ -35,20 +50,47 @@ class Postgres:
         self._as = {"user": "nobody"} if os.geteuid() == 0 else {}
         if self._as:
             shutil.chown(self.folder, "nobody")
-        command = [str(found / "initdb"), "-D", str(self.folder / "data"), "-U", "tests", "-A", "trust", "--no-sync"]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self._as)
+        command = [
+            str(found / "initdb"),
+            "-D",
+            str(self.folder / "data"),
+            "-U",
+            "tests",
+            "-A",
+            "trust",
+            "--no-sync",
+        ]
+        subprocess.run(
+            command, check=True, capture_output=True, cwd=self.folder, **self._as
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Postgres:
         data, sockets = str(self.folder / "data"), str(self.folder)
-        command = [str(self._binaries / "postgres"), "-D", data, "-k", sockets, "-c", "listen_addresses=", "-F"]
+        command = [
+            str(self._binaries / "postgres"),
+            "-D",
+            data,
+            "-k",
+            sockets,
+            "-c",
+            "listen_addresses=",
+            "-F",
+        ]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(command, cwd=self.folder, **quiet, **self._as)
         wait_until(lambda: self._ready(), seconds=30, what="PostgreSQL")
         return self
 
     def _ready(self) -> bool:
-        asked = [str(self._binaries / "pg_isready"), "-q", "-h", str(self.folder), "-U", "tests"]
+        asked = [
+            str(self._binaries / "pg_isready"),
+            "-q",
+            "-h",
+            str(self.folder),
+            "-U",
+            "tests",
+        ]
         return subprocess.run(asked, check=False).returncode == 0
 
     def stop(self) -> None:

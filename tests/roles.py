@@ -17,7 +17,10 @@ from streams.broker.server.link import Link, NodeLink
 
 TESTER = "tester"
 """May do everything: for what tests look at by themselves, time travel, and the doctor, who may lack anything."""
-PLAYS = {f"streams.broker.{module}": TESTER for module in ("access", "connection", "diagnose", "strays", "testing")}
+PLAYS = {
+    f"streams.broker.{module}": TESTER
+    for module in ("access", "connection", "diagnose", "strays", "testing")
+}
 PLAYS |= {"streams.broker.publish": "producer"} | {
     f"streams.broker.{module}": "worker"
     for module in (
@@ -54,7 +57,8 @@ def play_roles(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def for_all(self: Broker, depth: int) -> Link:
         module = sys._getframe(2).f_globals["__name__"]
-        role = "worker" if module == "streams.broker.publish" else role_of(module)  # The scheduler.
+        # The scheduler.
+        role = "worker" if module == "streams.broker.publish" else role_of(module)
         found = controls.get((id(self), role, depth))
         if found is None or found not in self._links:
             found = controls[id(self), role, depth] = link_of(self, role, depth)

@@ -29,7 +29,9 @@ async def main() -> int:
     try:
         await trouble(server, "scan", ["one", "two"])
         options = DashboardOptions(Accounts(ACCOUNTS), secret=_SECRET)
-        app = Dashboard(Pipeline(settings=Settings(url=server.url, namespace="scan")), options).app
+        app = Dashboard(
+            Pipeline(settings=Settings(url=server.url, namespace="scan")), options
+        ).app
         session = Sessions(_SECRET, Accounts(ACCOUNTS).password_of).make("admin")
         async with serving(app) as url:
             with tempfile.TemporaryDirectory() as place:

@@ -19,14 +19,19 @@ import redis
 
 from streams.broker.server.binaries import find_servers
 
-BINARIES = list(filter(None, os.environ.get("STREAMS_TEST_SERVERS", "").split(os.pathsep))) or find_servers()
+BINARIES = (
+    list(filter(None, os.environ.get("STREAMS_TEST_SERVERS", "").split(os.pathsep)))
+    or find_servers()
+)
 """The servers to test on. STREAMS_TEST_SERVERS names others, in order; what needs one server only takes the first."""
 
 
 @functools.cache
 def server_label(binary: str) -> str:
     """Name and version, e.g. ``valkey-9.1.2``."""
-    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, check=True
+    ).stdout
     version = next(part[2:] for part in text.split() if part.startswith("v="))
     return f"{'valkey' if 'alkey' in text else 'redis'}-{version}"
 
@@ -37,15 +42,40 @@ class Server:
     ``port=True`` listens on a free TCP port (for proxies and ACL by TCP), else on a unix socket.
     """
 
-    def __init__(self, binary: str, *options: str, aof: bool = False, port: bool = False) -> None:
+    def __init__(
+        self, binary: str, *options: str, aof: bool = False, port: bool = False
+    ) -> None:
         self.binary = binary
         self.folder = Path(tempfile.mkdtemp(prefix="st", dir="/tmp"))
         self.socket = str(self.folder / "s")
         self.port = free_port() if port else 0
         self.options = [
-            *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket, "--unixsocketperm", "700"),
-            *("--dir", str(self.folder), "--save", "", "--appendonly", "yes" if aof else "no"),
-            *("--appendfsync", "everysec", "--logfile", str(self.folder / "log"), "--enable-debug-command", "yes"),
+            *(
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--unixsocket",
+                self.socket,
+                "--unixsocketperm",
+                "700",
+            ),
+            *(
+                "--dir",
+                str(self.folder),
+                "--save",
+                "",
+                "--appendonly",
+                "yes" if aof else "no",
+            ),
+            *(
+                "--appendfsync",
+                "everysec",
+                "--logfile",
+                str(self.folder / "log"),
+                "--enable-debug-command",
+                "yes",
+            ),
             *options,
         ]
         if "6.2" in server_label(binary):
@@ -55,11 +85,15 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket}"
+        return (
+            f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket}"
+        )
 
     def start(self) -> Server:
         self.process = subprocess.Popen(
-            [self.binary, *self.options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            [self.binary, *self.options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         wait_until(self._answers, what=f"{self.binary} to answer")
         return self
@@ -68,7 +102,8 @@ class Server:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "log").read_text()
         try:
-            with socket.socket(socket.AF_UNIX) as probe:  # The oldest client library forgets to close what fails.
+            # The oldest client library forgets to close what fails.
+            with socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(self.socket)
             with self.client() as client:
                 return bool(client.ping())
@@ -78,7 +113,9 @@ class Server:
     @contextlib.contextmanager
     def client(self) -> Iterator[redis.Redis]:
         """A plain client of the client library, for looking and for breaking things."""
-        client = redis.Redis(unix_socket_path=self.socket, socket_timeout=10, retry=None, protocol=2)
+        client = redis.Redis(
+            unix_socket_path=self.socket, socket_timeout=10, retry=None, protocol=2
+        )
         try:
             yield client
         finally:
@@ -102,7 +139,9 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def wait_until(condition, *, seconds: float = 30.0, what: str = "the condition") -> None:
+def wait_until(
+    condition, *, seconds: float = 30.0, what: str = "the condition"
+) -> None:
     """Wait for a condition; fail with its name when it does not come."""
     give_up = time.monotonic() + seconds
     while not condition():
@@ -138,4 +177,8 @@ def whole_lines(path: Path) -> list[str]:
 
 def clean_environment() -> dict[str, str]:
     """The environment for child processes, without this machine's own settings."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("STREAMS_") and k not in ("REDIS_URL", "USE_REDIS")}
+    return {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("STREAMS_") and k not in ("REDIS_URL", "USE_REDIS")
+    }

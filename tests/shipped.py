@@ -34,16 +34,26 @@ def make_acl() -> ModuleType:
 
 def users(*arguments: str, **passwords: str) -> str:
     """What ``make-acl.py`` writes; passwords by the name of their variable: ``STREAMS_WORKER_PASSWORD=...``."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("STREAMS_")}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("STREAMS_")
+    }
     command = [sys.executable, str(FILES / "make-acl.py"), *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**env, **passwords, "PYTHONPATH": str(ROOT)}
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**env, **passwords, "PYTHONPATH": str(ROOT)},
     ).stdout
 
 
 def everybody(*arguments: str) -> str:
     """The users of every role and the admin, all with the password ``SECRET``."""
-    return users(*arguments, **{f"STREAMS_{role.upper()}_PASSWORD": SECRET for role in EVERYBODY})
+    return users(
+        *arguments, **{f"STREAMS_{role.upper()}_PASSWORD": SECRET for role in EVERYBODY}
+    )
 
 
 class Shipped(Server):
@@ -56,7 +66,9 @@ class Shipped(Server):
         looks_as: the user of ``client``, who looks and breaks things.
     """
 
-    def __init__(self, binary: str, acl: str, *options: str, looks_as: str = "admin") -> None:
+    def __init__(
+        self, binary: str, acl: str, *options: str, looks_as: str = "admin"
+    ) -> None:
         super().__init__(binary, port=True)
         self._looks_as = looks_as
         self.acl = self.folder / "users.acl"
@@ -66,9 +78,29 @@ class Shipped(Server):
         config.write_text((FILES / "redis.conf").read_text("utf-8"))
         self.options = [
             str(config),
-            *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket, "--unixsocketperm", "700"),
-            *("--dir", str(self.folder), "--logfile", str(self.folder / "log"), "--aclfile", str(self.acl)),
-            *(() if "6.2" in server_label(binary) else ("--enable-debug-command", "yes")),
+            *(
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--unixsocket",
+                self.socket,
+                "--unixsocketperm",
+                "700",
+            ),
+            *(
+                "--dir",
+                str(self.folder),
+                "--logfile",
+                str(self.folder / "log"),
+                "--aclfile",
+                str(self.acl),
+            ),
+            *(
+                ()
+                if "6.2" in server_label(binary)
+                else ("--enable-debug-command", "yes")
+            ),
             *options,
         ]
 

@@ -74,16 +74,29 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+        processors = (
+            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+        )
         self._slots = struct.Struct(f"{len(processors)}d")
         with tempfile.NamedTemporaryFile() as file:
             file.write(bytes(self._slots.size))
             file.flush()
             self._page = mmap.mmap(file.fileno(), self._slots.size)
-            command = [sys.executable, "-I", "-S", "-c", _METER, file.name, str(os.getpid()), *map(str, processors)]
+            command = [
+                sys.executable,
+                "-I",
+                "-S",
+                "-c",
+                _METER,
+                file.name,
+                str(os.getpid()),
+                *map(str, processors),
+            ]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
             # It measures once it has noted, of each, that sleeping takes longer than it should.
-            while not all(self._slots.unpack(self._page)) and self._process.poll() is None:
+            while (
+                not all(self._slots.unpack(self._page)) and self._process.poll() is None
+            ):
                 os.sched_yield()
 
     @property
@@ -111,7 +124,9 @@ class Room:
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._budget = budget
-        self._door, self._room, self._used = ((folder / name).open("a+") for name in ("door", "room", "used"))
+        self._door, self._room, self._used = (
+            (folder / name).open("a+") for name in ("door", "room", "used")
+        )
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -126,7 +141,8 @@ class Room:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Send the others out, for a worker that is there with them; it is with them again afterwards."""
-        fcntl.flock(self._room, fcntl.LOCK_UN)  # Two that want to be alone would wait for each other for ever.
+        # Two that want to be alone would wait for each other for ever.
+        fcntl.flock(self._room, fcntl.LOCK_UN)
         with _locked(self._door, fcntl.LOCK_EX):
             fcntl.flock(self._room, fcntl.LOCK_EX)
             try:
@@ -175,7 +191,8 @@ class Repeating:
     def __init__(self, run: str, budget: int) -> None:
         self._meter = Meter()
         self._room = Room(Path(tempfile.gettempdir()) / f"streams-tests-{run}", budget)
-        self._environment = {**os.environ, "STREAMS_TEST_REPEATS": "0"}  # Tests take variables out of it.
+        # Tests take variables out of it.
+        self._environment = {**os.environ, "STREAMS_TEST_REPEATS": "0"}
         self._repeats: dict[str, Repeat] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -191,17 +208,26 @@ class Repeating:
         return True if pyfuncitem.nodeid in self._repeats else None
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Repeat the test while its result says nothing, and report the last result."""
         report = yield
-        if report.failed and item.nodeid not in self._repeats and self._meter.worst > STALL and _may_repeat(item):
+        if (
+            report.failed
+            and item.nodeid not in self._repeats
+            and self._meter.worst > STALL
+            and _may_repeat(item)
+        ):
             repeat = self._repeat(item)
             if repeat.stalls:
                 self._repeats[item.nodeid] = repeat
                 seconds = ", ".join(f"{stall:.2f}" for stall in repeat.stalls)
                 text = f"{item.nodeid}: the machine stalled for {seconds} s"
                 report.user_properties.append(("repeated", text))
-        repeat = self._repeats.get(item.nodeid, Repeat(passed=False, stalls=[], output=""))
+        repeat = self._repeats.get(
+            item.nodeid, Repeat(passed=False, stalls=[], output="")
+        )
         if report.failed and repeat.passed:
             report.outcome, report.longrepr = "passed", None
         elif report.failed and repeat.output:
@@ -211,7 +237,17 @@ class Repeating:
     def _repeat(self, item: pytest.Item) -> Repeat:
         """Run the test in a process of its own, while the other workers wait."""
         item.config.hook.pytest_timeout_cancel_timer(item=item)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", item.nodeid]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:xdist",
+            "-p",
+            "no:cacheprovider",
+            item.nodeid,
+        ]
         stalls: list[float] = []
         passed, output, stall = False, "", self._meter.worst
         with self._room.alone():
@@ -251,14 +287,20 @@ class Repeating:
 
 def _may_repeat(item: pytest.Item) -> bool:
     """Whether time has a part in the test. Of pure logic and of virtual time each result counts."""
-    path = item.path.relative_to(item.config.rootpath) if item.path.is_relative_to(item.config.rootpath) else item.path
+    path = (
+        item.path.relative_to(item.config.rootpath)
+        if item.path.is_relative_to(item.config.rootpath)
+        else item.path
+    )
     return not any(path.is_relative_to(folder) for folder in TIMELESS)
 
 
 def configure(config: pytest.Config) -> None:
     """Have the tests of this process repeated, unless it only hands them out."""
     budget = int(os.environ.get("STREAMS_TEST_REPEATS", BUDGET))
-    hands_out = bool(config.getoption("tx", None)) and not hasattr(config, "workerinput")
+    hands_out = bool(config.getoption("tx", None)) and not hasattr(
+        config, "workerinput"
+    )
     if budget and not hands_out:
         run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
         config.pluginmanager.register(Repeating(run, budget), "streams-repeating")
@@ -266,8 +308,20 @@ def configure(config: pytest.Config) -> None:
 
 def summarize(reporter: Any) -> None:
     """List what was repeated."""
-    reports = [report for group in reporter.stats.values() for report in group if isinstance(report, pytest.TestReport)]
-    lines = sorted({str(text) for report in reports for name, text in report.user_properties if name == "repeated"})
+    reports = [
+        report
+        for group in reporter.stats.values()
+        for report in group
+        if isinstance(report, pytest.TestReport)
+    ]
+    lines = sorted(
+        {
+            str(text)
+            for report in reports
+            for name, text in report.user_properties
+            if name == "repeated"
+        }
+    )
     if lines:
         reporter.section("repeated alone, since the machine stalled")
         for line in lines:

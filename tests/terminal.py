@@ -41,16 +41,49 @@ class Program(subprocess.Popen[Any]):
     """
 
     def __init__(
-        self, main: Callable[..., None], given: Sequence[object], *, process_group: int | None = None, **how: Any
+        self,
+        main: Callable[..., None],
+        given: Sequence[object],
+        *,
+        process_group: int | None = None,
+        **how: Any,
     ) -> None:
         self._main, self._given, self._group = main, tuple(given), process_group
         super().__init__([main.__name__, *map(str, given)], **how)
 
     def _execute_child(self, *given: Any) -> None:
-        _, _, _, _, _, cwd, env, _, _, _, stdin, to_stdin, from_stdout, stdout, from_stderr, stderr, *_ = given
-        files = tuple(_File(mine if given < 0 else given) for mine, given in enumerate((stdin, stdout, stderr)))
-        start = _Start(files, dict(os.environ if env is None else env), str(cwd or Path.cwd()), self._group)
-        self._process = _context.Process(target=_play, args=(start, self._main, self._given))
+        (
+            _,
+            _,
+            _,
+            _,
+            _,
+            cwd,
+            env,
+            _,
+            _,
+            _,
+            stdin,
+            to_stdin,
+            from_stdout,
+            stdout,
+            from_stderr,
+            stderr,
+            *_,
+        ) = given
+        files = tuple(
+            _File(mine if given < 0 else given)
+            for mine, given in enumerate((stdin, stdout, stderr))
+        )
+        start = _Start(
+            files,
+            dict(os.environ if env is None else env),
+            str(cwd or Path.cwd()),
+            self._group,
+        )
+        self._process = _context.Process(
+            target=_play, args=(start, self._main, self._given)
+        )
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -88,7 +121,9 @@ def streams(*arguments: str, **how: Any) -> Program:
     return Program(command, arguments, **how)
 
 
-def run(*arguments: str, env: Mapping[str, str] | None = None, folder: Path | None = None) -> Ran:
+def run(
+    *arguments: str, env: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Ran:
     """Type ``streams ARGUMENTS`` and wait for the end. Blocks; call it in a thread beside an event loop.
 
     Args:
@@ -100,11 +135,15 @@ def run(*arguments: str, env: Mapping[str, str] | None = None, folder: Path | No
         TimeoutError: it does not end within a minute.
     """
     files = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
-    with streams(*arguments, env=env, cwd=folder, stdin=subprocess.DEVNULL, **files, text=True) as program:
+    with streams(
+        *arguments, env=env, cwd=folder, stdin=subprocess.DEVNULL, **files, text=True
+    ) as program:
         try:
             out, err = program.communicate(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(f"streams {' '.join(arguments)}: no end within {_PATIENCE} s") from None
+            raise TimeoutError(
+                f"streams {' '.join(arguments)}: no end within {_PATIENCE} s"
+            ) from None
         finally:
             program.kill()
     return Ran(program.returncode, out, err)

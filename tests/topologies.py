@@ -22,7 +22,14 @@ from tests.shipped import SECRET, Shipped, make_acl
 
 SERVICE = "mymaster"
 _HOST = "127.0.0.1"
-_QUICK = ("--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0", "--repl-timeout", "5")
+_QUICK = (
+    "--repl-diskless-sync",
+    "yes",
+    "--repl-diskless-sync-delay",
+    "0",
+    "--repl-timeout",
+    "5",
+)
 
 
 class Watched:
@@ -56,8 +63,16 @@ class Watched:
                 f"sentinel down-after-milliseconds {SERVICE} 1000\n"
                 f"sentinel failover-timeout {SERVICE} 4000\n"
             )
-            self.sentinels.append(subprocess.Popen([self.binary, str(file), "--sentinel"], stdout=subprocess.DEVNULL))
-        wait_until(self._watched, seconds=30, what="the Sentinels to know each other and the replicas")
+            self.sentinels.append(
+                subprocess.Popen(
+                    [self.binary, str(file), "--sentinel"], stdout=subprocess.DEVNULL
+                )
+            )
+        wait_until(
+            self._watched,
+            seconds=30,
+            what="the Sentinels to know each other and the replicas",
+        )
         return self
 
     def _in_step(self) -> bool:
@@ -79,7 +94,9 @@ class Watched:
 
     @contextlib.contextmanager
     def _sentinel(self, port: int) -> Iterator[redis.Redis]:
-        client = redis.Redis(_HOST, port, socket_timeout=5, retry=None, protocol=2, decode_responses=True)
+        client = redis.Redis(
+            _HOST, port, socket_timeout=5, retry=None, protocol=2, decode_responses=True
+        )
         try:
             yield client
         finally:
@@ -136,7 +153,14 @@ class Clustered:
     size = 6
 
     def __init__(self, binary: str, *options: str) -> None:
-        made = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *_QUICK, *options)
+        made = (
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "1500",
+            *_QUICK,
+            *options,
+        )
         self.servers = [Server(binary, *made, port=True) for _ in range(self.size)]
         for server in self.servers:
             server.options += ["--cluster-port", str(free_port())]
@@ -159,11 +183,15 @@ class Clustered:
                 bus = server.options[server.options.index("--cluster-port") + 1]
                 client.execute_command("CLUSTER", "MEET", _HOST, server.port, bus)
         wait_until(
-            lambda: all(len(self._nodes(one)) == self.size for one in self.servers), seconds=30, what="nodes to meet"
+            lambda: all(len(self._nodes(one)) == self.size for one in self.servers),
+            seconds=30,
+            what="nodes to meet",
         )
         for n, replica in enumerate(self.servers[3:]):
             with replica.client() as client:
-                client.execute_command("CLUSTER", "REPLICATE", self.ident(self.servers[n]))
+                client.execute_command(
+                    "CLUSTER", "REPLICATE", self.ident(self.servers[n])
+                )
         self.be_whole()
         return self
 
@@ -193,7 +221,10 @@ class Clustered:
                 link = client.info("replication")
                 if link["role"] == "slave" and link["master_link_status"] != "up":
                     return False
-        return sum(row["role"] == "slave" for row in map(self._role, self.servers)) == self.size - 3
+        return (
+            sum(row["role"] == "slave" for row in map(self._role, self.servers))
+            == self.size - 3
+        )
 
     def _role(self, server: Server) -> dict[str, str]:
         with server.client() as client:
@@ -213,7 +244,11 @@ class Clustered:
 
     def replica_of(self, server: Server) -> Server:
         """A replica of a primary."""
-        return next(one for one in self.servers if self._role(one).get("master_port") == server.port)
+        return next(
+            one
+            for one in self.servers
+            if self._role(one).get("master_port") == server.port
+        )
 
     def failover(self, stream: str, *how: str) -> None:
         """Make the replica the primary of a stream's slots; in good order, unless FORCE or TAKEOVER is asked for."""
@@ -223,7 +258,9 @@ class Clustered:
     @contextlib.contextmanager
     def client(self) -> Iterator[redis.cluster.RedisCluster]:
         """A plain client of all nodes."""
-        client = redis.cluster.RedisCluster(host=_HOST, port=self.servers[0].port, protocol=2)
+        client = redis.cluster.RedisCluster(
+            host=_HOST, port=self.servers[0].port, protocol=2
+        )
         try:
             yield client
         finally:
@@ -240,7 +277,9 @@ class Sharded(Clustered):
     size = 3
 
     def __init__(self, binary: str) -> None:
-        super().__init__(binary, "--cluster-require-full-coverage", "no", "--appendonly", "yes")
+        super().__init__(
+            binary, "--cluster-require-full-coverage", "no", "--appendonly", "yes"
+        )
 
     @contextlib.contextmanager
     def without(self, server: Server, how: str) -> Iterator[None]:
@@ -281,12 +320,18 @@ def _rows(text: bytes | dict) -> list[list[str]]:
 def _word(facts: bytes | dict, name: str) -> str:
     if isinstance(facts, dict):
         return facts.get(name, "")
-    return dict(line.partition(":")[::2] for line in facts.decode().splitlines()).get(name, "")
+    return dict(line.partition(":")[::2] for line in facts.decode().splitlines()).get(
+        name, ""
+    )
 
 
 def _serving(rows: list | dict, slot: int) -> int:
     if isinstance(rows, dict):
-        return next(row["primary"][1] for (first, last), row in rows.items() if first <= slot <= last)
+        return next(
+            row["primary"][1]
+            for (first, last), row in rows.items()
+            if first <= slot <= last
+        )
     return next(row[2][1] for row in rows if row[0] <= slot <= row[1])
 
 
@@ -317,7 +362,9 @@ class Embedded:
     @contextlib.contextmanager
     def client(self) -> Iterator[redis.Redis]:
         """A plain client of it."""
-        client = redis.Redis(unix_socket_path=self._socket, socket_timeout=10, retry=None, protocol=2)
+        client = redis.Redis(
+            unix_socket_path=self._socket, socket_timeout=10, retry=None, protocol=2
+        )
         try:
             yield client
         finally:
@@ -340,7 +387,9 @@ class Guarded(Shipped):
         maker = make_acl()
         shipped = [maker.line(role, [SECRET], "*") for role in ROLES]
         tester = f"user tester on >{SECRET} ~* &* +@all"
-        super().__init__(binary, "\n".join((maker.DEFAULT, *shipped, tester, "")), looks_as="tester")
+        super().__init__(
+            binary, "\n".join((maker.DEFAULT, *shipped, tester, "")), looks_as="tester"
+        )
 
 
 class Encrypted(Server):
@@ -366,7 +415,9 @@ class Encrypted(Server):
 def speaks_tls(binary: str) -> bool:
     """Whether this server was built with TLS: it then asks for a certificate, and else does not know what is meant."""
     command = [binary, "--port", "0", "--tls-port", "1"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, cwd="/tmp")
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=10, check=False, cwd="/tmp"
+    )
     return "tls-cert-file" in ended.stdout + ended.stderr
 
 

@@ -15,7 +15,9 @@ async def bulk(count: int):
     await queue.add("send", BODY, OPTIONS)
     yield
     for _ in range(count // BATCH):
-        await queue.addBulk([{"name": "send", "data": BODY, "opts": OPTIONS} for _ in range(BATCH)])
+        await queue.addBulk(
+            [{"name": "send", "data": BODY, "opts": OPTIONS} for _ in range(BATCH)]
+        )
     await queue.close()
 
 
@@ -44,4 +46,6 @@ async def work() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work()) if sys.argv[1] == "work" else main(bulk=bulk, concurrent=concurrent, one=one)
+    asyncio.run(work()) if sys.argv[1] == "work" else main(
+        bulk=bulk, concurrent=concurrent, one=one
+    )

@@ -12,7 +12,9 @@ async def send(message: dict) -> None:
 
 
 def made() -> Docket:
-    return Docket(name="peer", url=URL + "?max_connections=550", execution_ttl=timedelta(0))
+    return Docket(
+        name="peer", url=URL + "?max_connections=550", execution_ttl=timedelta(0)
+    )
 
 
 async def bulk(count: int):
@@ -41,11 +43,15 @@ async def work() -> None:
     async with made() as docket:
         docket.register(send)
         interval = timedelta(milliseconds=100)
-        async with Worker(docket, concurrency=500, minimum_check_interval=interval) as worker:
+        async with Worker(
+            docket, concurrency=500, minimum_check_interval=interval
+        ) as worker:
             await worker.run_forever()
 
 
 if __name__ == "__main__":
     import sys
 
-    asyncio.run(work()) if sys.argv[1] == "work" else main(bulk=bulk, concurrent=concurrent, one=one)
+    asyncio.run(work()) if sys.argv[1] == "work" else main(
+        bulk=bulk, concurrent=concurrent, one=one
+    )

@@ -13,7 +13,9 @@ STREAM = "peer"
 if os.environ.get("PEER_BATCH"):
 
     @broker.subscriber(
-        stream=StreamSub(STREAM, group="g", consumer="c", last_id="0", max_records=500, batch=True),
+        stream=StreamSub(
+            STREAM, group="g", consumer="c", last_id="0", max_records=500, batch=True
+        ),
         ack_policy=AckPolicy.NACK_ON_ERROR,
     )
     async def send(messages: list[dict]) -> None:

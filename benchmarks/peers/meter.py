@@ -13,7 +13,12 @@ import resource
 import sys
 import time
 
-BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
+BODY = {
+    "phone": "5511999999999",
+    "message": "x" * 160,
+    "tenant_id": 1,
+    "instance_id": 1,
+}
 URL = os.environ.get("PEER_URL", "redis://127.0.0.1:6379/0")
 BATCH = 500
 IN_FLIGHT = 50
@@ -28,11 +33,21 @@ def hit() -> None:
     if number == 1:
         _started[:] = time.perf_counter(), time.process_time()
     if number == _count:
-        seconds, cpu = time.perf_counter() - _started[0], time.process_time() - _started[1]
+        seconds, cpu = (
+            time.perf_counter() - _started[0],
+            time.process_time() - _started[1],
+        )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         path = os.environ["PEER_RESULT"]
         with open(path + ".new", "w") as file:
-            json.dump({"rate": (number - 1) / seconds, "cpu_us": 1e6 * cpu / number, "peak_mib": round(peak, 1)}, file)
+            json.dump(
+                {
+                    "rate": (number - 1) / seconds,
+                    "cpu_us": 1e6 * cpu / number,
+                    "peak_mib": round(peak, 1),
+                },
+                file,
+            )
         os.rename(path + ".new", path)
 
 
@@ -76,4 +91,6 @@ async def _timed(mode, count: int) -> None:
 
 def _tell(count: int, clock: float, cpu: float) -> None:
     seconds, used = time.perf_counter() - clock, time.process_time() - cpu
-    print(json.dumps({"rate": count / seconds, "cpu_us": 1e6 * used / count}), flush=True)
+    print(
+        json.dumps({"rate": count / seconds, "cpu_us": 1e6 * used / count}), flush=True
+    )

@@ -23,7 +23,9 @@ async def bulk(count: int):
     async with pipeline:
         await publish()
         yield
-        await pipeline.publish_many("peer", (BODY for _ in range(count)), type="message.queued")
+        await pipeline.publish_many(
+            "peer", (BODY for _ in range(count)), type="message.queued"
+        )
 
 
 async def concurrent(count: int):
@@ -41,4 +43,6 @@ async def one(count: int):
 
 
 if __name__ == "__main__":
-    asyncio.run(pipeline.run()) if sys.argv[1] == "work" else main(bulk=bulk, concurrent=concurrent, one=one)
+    asyncio.run(pipeline.run()) if sys.argv[1] == "work" else main(
+        bulk=bulk, concurrent=concurrent, one=one
+    )

@@ -27,7 +27,17 @@ Redis 7.0 and later check its permissions for each transaction in the file, and 
 makes them leave the transaction out, and start without it: events and acknowledgements are gone. ``resetpass`` is there
 against ``nopass``: without a password that fits, a user that may do everything is nobody's.
 """
-CONNECTION = ("ping", "hello", "auth", "select", "client|setname", "client|id", "role", "cluster|slots", "asking")
+CONNECTION = (
+    "ping",
+    "hello",
+    "auth",
+    "select",
+    "client|setname",
+    "client|id",
+    "role",
+    "cluster|slots",
+    "asking",
+)
 """What a connection needs before anything is asked, the last three behind Sentinels or in a cluster only.
 
 ``client|setinfo``, which the client sends, may be refused.
@@ -43,7 +53,9 @@ ADMIN = "admin"
 
 def line(role: str, passwords: Sequence[str], namespace: str) -> str:
     """The user of a role, as the server reads it; each of the passwords is taken."""
-    commands = " ".join(f"+{name}" for name in (*CONNECTION, *ROLES[role], *EXTRA.get(role, ())))
+    commands = " ".join(
+        f"+{name}" for name in (*CONNECTION, *ROLES[role], *EXTRA.get(role, ()))
+    )
     return f"user {role} on {_hashes(passwords)} ~{namespace}:* resetchannels -@all {commands}"
 
 
@@ -56,7 +68,9 @@ def admin_line(passwords: Sequence[str]) -> str:
 
 
 def _hashes(passwords: Sequence[str]) -> str:
-    return " ".join(f"#{hashlib.sha256(password.encode()).hexdigest()}" for password in passwords)
+    return " ".join(
+        f"#{hashlib.sha256(password.encode()).hexdigest()}" for password in passwords
+    )
 
 
 def _passwords(role: str) -> list[str]:
@@ -64,7 +78,9 @@ def _passwords(role: str) -> list[str]:
     name = f"STREAMS_{role.upper()}_PASSWORD"
     now, following = os.environ.get(name, ""), os.environ.get(f"{name}_NEXT", "")
     if following and not now:
-        sys.exit(f"{name}_NEXT is set and {name} is not: set both, or the one password as {name}")
+        sys.exit(
+            f"{name}_NEXT is set and {name} is not: set both, or the one password as {name}"
+        )
     return [password for password in (now, following) if password]
 
 
@@ -75,8 +91,13 @@ def main() -> None:
     namespace = parser.parse_args().namespace
     found = {role: _passwords(role) for role in (*ROLES, ADMIN)}
     if not any(found[role] for role in ROLES):
-        sys.exit("set STREAMS_PRODUCER_PASSWORD, STREAMS_WORKER_PASSWORD or STREAMS_OPERATOR_PASSWORD")
-    lines = [DEFAULT, *(line(role, found[role], namespace) for role in ROLES if found[role])]
+        sys.exit(
+            "set STREAMS_PRODUCER_PASSWORD, STREAMS_WORKER_PASSWORD or STREAMS_OPERATOR_PASSWORD"
+        )
+    lines = [
+        DEFAULT,
+        *(line(role, found[role], namespace) for role in ROLES if found[role]),
+    ]
     if found[ADMIN]:
         lines.append(admin_line(found[ADMIN]))
     sys.stdout.write("\n".join(lines) + "\n")

@@ -39,9 +39,13 @@ def levels(graph: Graph) -> dict[str, int]:
 
     def level(name: str, above: tuple[str, ...]) -> int:
         if name in above:
-            raise ValueError(f"a circle of imports: {' -> '.join((*above[above.index(name) :], name))}")
+            raise ValueError(
+                f"a circle of imports: {' -> '.join((*above[above.index(name) :], name))}"
+            )
         if name not in found:
-            found[name] = 1 + max((level(other, (*above, name)) for other in graph[name]), default=-1)
+            found[name] = 1 + max(
+                (level(other, (*above, name)) for other in graph[name]), default=-1
+            )
         return found[name]
 
     for name in sorted(graph):
@@ -55,7 +59,9 @@ def reduced(graph: Graph) -> list[tuple[str, str]]:
 
     def reach(name: str) -> set[str]:
         if name not in below:
-            below[name] = set(graph[name]).union(*(reach(other) for other in graph[name]))
+            below[name] = set(graph[name]).union(
+                *(reach(other) for other in graph[name])
+            )
         return below[name]
 
     return [
@@ -69,10 +75,16 @@ def reduced(graph: Graph) -> list[tuple[str, str]]:
 def draw(graph: Graph) -> str:
     """The picture, as SVG; it has the colours of the page around it."""
     heights = levels(graph)
-    rows = [sorted(name for name in heights if heights[name] == at) for at in range(max(heights.values()), -1, -1)]
+    rows = [
+        sorted(name for name in heights if heights[name] == at)
+        for at in range(max(heights.values()), -1, -1)
+    ]
     width = max(len(row) for row in rows) * (_BOX + _GAP) + _GAP
     place = {
-        name: ((width - len(row) * (_BOX + _GAP) + _GAP) / 2 + at * (_BOX + _GAP), 10 + line * _ROW)
+        name: (
+            (width - len(row) * (_BOX + _GAP) + _GAP) / 2 + at * (_BOX + _GAP),
+            10 + line * _ROW,
+        )
         for line, row in enumerate(rows)
         for at, name in enumerate(row)
     }
@@ -112,18 +124,30 @@ def _imported(path: Path) -> set[str]:
     for_types = {
         inner
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        if isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
     found = set()
     for node in ast.walk(tree):
         if node in for_types:
             continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "streams":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").split(".")[0] == "streams"
+        ):
             outer = node.module or ""
-            found |= {f"{outer}.{alias.name}" if outer == "streams" else outer for alias in node.names}
+            found |= {
+                f"{outer}.{alias.name}" if outer == "streams" else outer
+                for alias in node.names
+            }
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "streams"}
+            found |= {
+                alias.name
+                for alias in node.names
+                if alias.name.split(".")[0] == "streams"
+            }
     return {name for name in found if _is_module(name)}
 
 

@@ -15,9 +15,13 @@ from streams.cli.exit_codes import MEANINGS
 def page() -> str:
     """The page as Markdown."""
     command = typer.main.get_command(app)
-    parts = ["# Commands\n\nThis page is made from the commands; `--help` at any of them says the same."]
+    parts = [
+        "# Commands\n\nThis page is made from the commands; `--help` at any of them says the same."
+    ]
     parts += _sections("streams", command)
-    codes = "\n".join(f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items())
+    codes = "\n".join(
+        f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items()
+    )
     parts.append(f"## Exit codes\n\n| code | meaning |\n| --- | --- |\n{codes}\n")
     return "\n\n".join(parts)
 
@@ -33,11 +37,18 @@ def _sections(path: str, command: Any) -> Iterator[str]:
 
 def _section(path: str, command: Any) -> str:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option" and "--help" not in one.opts]
+    options = [
+        one
+        for one in command.params
+        if one.param_type_name == "option" and "--help" not in one.opts
+    ]
     usage = " ".join([path, *(_argument(one) for one in arguments), "[OPTION]..."])
     parts = [f"## {path}\n\n```text\n{usage}\n```", _prose(command.help or "")]
     if options:
-        rows = "\n".join(f"| {_names(one)} | {_cell(one.help or '')}{_default(one)} |" for one in options)
+        rows = "\n".join(
+            f"| {_names(one)} | {_cell(one.help or '')}{_default(one)} |"
+            for one in options
+        )
         parts.append(f"| option | meaning |\n| --- | --- |\n{rows}")
     return "\n\n".join(parts)
 
@@ -74,7 +85,9 @@ def _prose(text: str) -> str:
     for part in _plain(text).replace("\b", "").split("\n\n"):
         lines = part.strip("\n").splitlines()
         if lines and all(line.startswith("  ") for line in lines):
-            parts.append("```text\n" + "\n".join(line.strip() for line in lines) + "\n```")
+            parts.append(
+                "```text\n" + "\n".join(line.strip() for line in lines) + "\n```"
+            )
         elif part.strip() and part.strip() != "Examples":
             parts.append(" ".join(part.split()).replace("<", "&lt;"))
     return "\n\n".join(parts)

@@ -37,7 +37,10 @@ _CSS_ELSEWHERE = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])(?:https?:)?//""
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Write the decisions out where the navigation has ``adr/``."""
-    pages = sorted(path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir, "adr").glob("*.md"))
+    pages = sorted(
+        path.relative_to(config.docs_dir).as_posix()
+        for path in Path(config.docs_dir, "adr").glob("*.md")
+    )
     config.nav = _with_decisions(config.nav, pages)
     return config
 
@@ -59,11 +62,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     sys.path[:0] = [str(root), str(root / "docs" / "tooling")]
     import commands
 
-    files.append(File.generated(config, "reference/commands.md", content=commands.page()))
+    files.append(
+        File.generated(config, "reference/commands.md", content=commands.page())
+    )
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(
+    markdown: str, page: Any, config: MkDocsConfig, files: Files
+) -> str:
     """Lead links to a file beside the README to the page that is made of it."""
     for made, source in FROM_ROOT.items():
         markdown = re.sub(rf"\]\((?:\.\./)?{re.escape(source)}", f"]({made}", markdown)
@@ -90,7 +97,9 @@ class _Loads(HTMLParser):
         if tag == "link" and given.get("rel") in _LINKED_ONLY:
             return
         self.found += [
-            value for name in _LOADING.get(tag, ()) if (value := given.get(name)) and _ELSEWHERE.match(value)
+            value
+            for name in _LOADING.get(tag, ())
+            if (value := given.get(name)) and _ELSEWHERE.match(value)
         ]
 
 

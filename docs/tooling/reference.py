@@ -12,7 +12,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streams import Event, Levels, Limit, Partitions, Pipeline, Reject, Retry, Settings, Snooze, Throttle, Unavailable
+from streams import (
+    Event,
+    Levels,
+    Limit,
+    Partitions,
+    Pipeline,
+    Reject,
+    Retry,
+    Settings,
+    Snooze,
+    Throttle,
+    Unavailable,
+)
 from streams.events.event import EventAttributes
 from streams.handlers.registry import HandlerOptions
 from streams.middleware import Breaker, Dedupe, ErrorRules, Timeout
@@ -58,7 +70,10 @@ def page() -> str:
 
 def _sections() -> Iterator[tuple[str, list[Row]]]:
     yield "Pipeline(...)", _of_call(Pipeline)
-    yield "@pipeline.handler(...)", [*_of_call(Pipeline.handler, but="options"), *_of_typed(HandlerOptions)]
+    yield (
+        "@pipeline.handler(...)",
+        [*_of_call(Pipeline.handler, but="options"), *_of_typed(HandlerOptions)],
+    )
     yield "pipeline.stream(...)", _of_call(Pipeline.stream)
     yield (
         "pipeline.publish(...), publish_many(...), Event(...)",
@@ -85,7 +100,9 @@ def _of_call(call: Callable[..., Any], but: str = "") -> list[Row]:
     for name, parameter in inspect.signature(call).parameters.items():
         if name in ("self", but):
             continue
-        default = "required" if parameter.default is _NONE else _value(parameter.default)
+        default = (
+            "required" if parameter.default is _NONE else _value(parameter.default)
+        )
         meaning, kind = said.get(name, ""), _kind(parameter.annotation)
         # What is kept is a number; the constructor takes more.
         kind = "Seconds" if kind == "float" and "``timedelta``" in meaning else kind
@@ -100,23 +117,47 @@ def _of_typed(kind: type[Any]) -> list[Row]:
         raise TypeError(f"{kind} is no class")
     rows = []
     for item, after in zip(body.body, body.body[1:], strict=False):
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(after, ast.Expr):
+        if (
+            isinstance(item, ast.AnnAssign)
+            and isinstance(item.target, ast.Name)
+            and isinstance(after, ast.Expr)
+        ):
             text = str(ast.literal_eval(after.value))
-            rows.append(Row(item.target.id, _kind(ast.unparse(item.annotation)), "", " ".join(text.split())))
+            rows.append(
+                Row(
+                    item.target.id,
+                    _kind(ast.unparse(item.annotation)),
+                    "",
+                    " ".join(text.split()),
+                )
+            )
     return rows
 
 
 def _of_settings() -> list[Row]:
     said = _described(inspect.getdoc(Configured) or "", "Attributes")
-    return [Row(one.name, _kind(one.type), _value(one.default), said.get(one.name, "")) for one in fields(Settings)]
+    return [
+        Row(one.name, _kind(one.type), _value(one.default), said.get(one.name, ""))
+        for one in fields(Settings)
+    ]
 
 
 def _of_attributes(kind: type[Any]) -> list[Row]:
-    rows = [Row(name, "", "", text) for name, text in _described(inspect.getdoc(kind) or "", "Attributes").items()]
+    rows = [
+        Row(name, "", "", text)
+        for name, text in _described(inspect.getdoc(kind) or "", "Attributes").items()
+    ]
     for name, member in vars(kind).items():
         if isinstance(member, property) and member.fget is not None:
             wanted = inspect.signature(member.fget).return_annotation
-            rows.append(Row(name, _kind(wanted), "", " ".join((inspect.getdoc(member) or "").split())))
+            rows.append(
+                Row(
+                    name,
+                    _kind(wanted),
+                    "",
+                    " ".join((inspect.getdoc(member) or "").split()),
+                )
+            )
     return rows
 
 
@@ -130,7 +171,11 @@ def _described(doc: str, section: str) -> dict[str, str]:
     for line in rest.split("\n"):
         if line and not line.startswith(" "):
             break
-        new = _PARAMETER.fullmatch(line.strip()) if line.startswith("    ") and not line.startswith("     ") else None
+        new = (
+            _PARAMETER.fullmatch(line.strip())
+            if line.startswith("    ") and not line.startswith("     ")
+            else None
+        )
         if new is not None:
             current = [new["text"]]
             said |= {name.strip(): current for name in new["names"].split(",")}
@@ -140,7 +185,11 @@ def _described(doc: str, section: str) -> dict[str, str]:
 
 
 def _kind(annotation: Any) -> str:
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    text = (
+        annotation
+        if isinstance(annotation, str)
+        else getattr(annotation, "__name__", str(annotation))
+    )
     return "" if annotation is _NONE else _ALIASES.get(text, text)
 
 
@@ -151,8 +200,16 @@ def _value(value: Any) -> str:
 
 
 def _section(title: str, rows: list[Row]) -> str:
-    lines = [f"## {title}", "", "| name | type | default | meaning |", "| --- | --- | --- | --- |"]
-    lines += [f"| `{row.name}` | {_code(row.kind)} | {_code(row.default)} | {_text(row.meaning)} |" for row in rows]
+    lines = [
+        f"## {title}",
+        "",
+        "| name | type | default | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| `{row.name}` | {_code(row.kind)} | {_code(row.default)} | {_text(row.meaning)} |"
+        for row in rows
+    ]
     return "\n".join((*lines, ""))
 
 

@@ -14,17 +14,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "assets"
-PAGES = {"overview": "/", "stream": "/streams/orders?group=billing&state=retrying", "dead": "/streams/orders/dead"}
+PAGES = {
+    "overview": "/",
+    "stream": "/streams/orders?group=billing&state=retrying",
+    "dead": "/streams/orders/dead",
+}
 WARM_UP = 75.0
 
 
 def main() -> None:
     """Take them."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    browser = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if browser is None:
         sys.exit("no Chromium on PATH")
     living = subprocess.Popen(  # noqa: S603 - our own example
-        [sys.executable, str(ROOT / "examples" / "living.py"), "--port", "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(ROOT / "examples" / "living.py"), "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert living.stdout is not None  # noqa: S101 - a pipe was asked for

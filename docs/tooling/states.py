@@ -38,7 +38,8 @@ ARROWS = (
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "middle") -> str:
     lines = "".join(
-        f'<tspan x="{x}" dy="{0 if number == 0 else 17}">{line}</tspan>' for number, line in enumerate(text.split("\n"))
+        f'<tspan x="{x}" dy="{0 if number == 0 else 17}">{line}</tspan>'
+        for number, line in enumerate(text.split("\n"))
     )
     return f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{lines}</text>'
 
@@ -59,7 +60,11 @@ def draw() -> str:
             f'<path d="M{path}" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round"'
             ' marker-end="url(#tip)"/>'
         )
-        parts.append(_text(x, y, label, "label", anchor).replace("<text ", '<text font-size="14" fill="currentColor" '))
+        parts.append(
+            _text(x, y, label, "label", anchor).replace(
+                "<text ", '<text font-size="14" fill="currentColor" '
+            )
+        )
     width, height = BOX
     for name, (x, y, colour, note) in STATES.items():
         parts.append(
@@ -71,7 +76,11 @@ def draw() -> str:
                 "<text ", '<text font-size="17" font-weight="600" fill="currentColor" '
             )
         )
-        parts.append(_text(x, y + 17, note, "note").replace("<text ", '<text font-size="12" fill="currentColor" '))
+        parts.append(
+            _text(x, y + 17, note, "note").replace(
+                "<text ", '<text font-size="12" fill="currentColor" '
+            )
+        )
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 LINES = 2400
-BUSY, REFUSED, IMPOSSIBLE, UNHANDLED, DELAYED, CLOUD, DEDUP, REPEATED = 120, 25, 10, 6, 12, 12, 40, 8
+BUSY, REFUSED, IMPOSSIBLE, UNHANDLED, DELAYED, CLOUD, DEDUP, REPEATED = (
+    120,
+    25,
+    10,
+    6,
+    12,
+    12,
+    40,
+    8,
+)
 TENANTS = ("acme", "globex", "initech", "umbrella", "hooli")
 PRIORITIES = (0, 0, 0, 0, 1, 1, 5, 5, 10, 3, 7, 12)
 """Levels and integers between them, which go to the level below."""
@@ -51,7 +60,12 @@ def order(rng: random.Random, number: int) -> dict[str, Any]:
 
 def good_lines(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
     """Lines that can be published; what shall happen to each is drawn without replacement."""
-    fates = ["busy"] * BUSY + ["refused"] * REFUSED + ["impossible"] * IMPOSSIBLE + ["unhandled"] * UNHANDLED
+    fates = (
+        ["busy"] * BUSY
+        + ["refused"] * REFUSED
+        + ["impossible"] * IMPOSSIBLE
+        + ["unhandled"] * UNHANDLED
+    )
     fates += ["delayed"] * DELAYED + ["cloud"] * CLOUD + ["dedup"] * DEDUP
     fates += [""] * (count - len(fates))
     rng.shuffle(fates)
@@ -73,7 +87,12 @@ def good_lines(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
             line["dedup_id"] = body["order"]
         elif fate == "cloud":
             line["partitionkey"] = line.pop("key")
-            line = {"specversion": "1.0", "id": f"evt-{number}", "source": "/shop", **line}
+            line = {
+                "specversion": "1.0",
+                "id": f"evt-{number}",
+                "source": "/shop",
+                **line,
+            }
         yield {**line, "data": body}
 
 
@@ -93,7 +112,9 @@ def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("orders.jsonl"))
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).with_name("orders.jsonl")
+    )
     given = parser.parse_args()
     given.output.write_text("\n".join(make(given.seed)) + "\n", "utf-8")
 

@@ -15,7 +15,10 @@ from streams.whatsapp.webhooks.tracker import INBOUND_STREAM, RECEIVED
 application = Application.from_env()
 pipeline = application.pipeline.asynchronous
 
-MENU = Buttons("Como podemos ajudar?", {"hours": "Horário", "address": "Endereço", "person": "Falar com alguém"})
+MENU = Buttons(
+    "Como podemos ajudar?",
+    {"hours": "Horário", "address": "Endereço", "person": "Falar com alguém"},
+)
 ANSWERS: dict[str, Content] = {
     "horário": Text("Abrimos de segunda a sábado, das 8h às 18h."),
     "endereço": Text("Rua das Flores, 100, Centro."),

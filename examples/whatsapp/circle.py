@@ -33,7 +33,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from streams.settings import Settings
-from streams.whatsapp import Application, Buttons, Messages, Template, Text, WhatsAppSettings
+from streams.whatsapp import (
+    Application,
+    Buttons,
+    Messages,
+    Template,
+    Text,
+    WhatsAppSettings,
+)
 from streams.whatsapp.outbox.endpoints import Endpoints
 from streams.whatsapp.registry import Registry
 from streams.whatsapp.sandbox.app import Sandbox
@@ -65,7 +72,9 @@ class Receiver:
         tenant, raw = request.path_params["tenant"], await request.body()
         ident, at = request.headers["webhook-id"], request.headers["webhook-timestamp"]
         key = base64.b64decode(self.secrets[tenant].removeprefix("whsec_"))
-        right = base64.b64encode(hmac.new(key, f"{ident}.{at}.".encode() + raw, hashlib.sha256).digest()).decode()
+        right = base64.b64encode(
+            hmac.new(key, f"{ident}.{at}.".encode() + raw, hashlib.sha256).digest()
+        ).decode()
         if f"v1,{right}" not in request.headers["webhook-signature"].split():
             self.refused += 1
             return PlainTextResponse("wrong signature", 401)
@@ -80,7 +89,11 @@ async def serving(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI application on a free port of this machine."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_level="warning", ws="none", timeout_graceful_shutdown=1
+            )
+        )
         running = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
@@ -103,7 +116,12 @@ async def queue_all(messages: Messages) -> list[str]:
     """What three small businesses send on a busy morning."""
     contents = (
         Text("Seu pedido saiu para entrega."),
-        Template("lembrete", components=[{"type": "body", "parameters": [{"type": "text", "text": "15h"}]}]),
+        Template(
+            "lembrete",
+            components=[
+                {"type": "body", "parameters": [{"type": "text", "text": "15h"}]}
+            ],
+        ),
         Buttons("Confirma o horário?", {"sim": "Sim", "nao": "Não"}),
     )
     return [
@@ -129,20 +147,34 @@ async def circle(stack: AsyncExitStack, folder: str) -> bool:
         webhook_allow=hooks.removeprefix("http://"), timeout=2.0,
     )  # fmt: skip
     url = f"embedded://{folder}"
-    webhooks = WebhookApp(Application(Settings(url=url), settings).pipeline.asynchronous, settings)
+    webhooks = WebhookApp(
+        Application(Settings(url=url), settings).pipeline.asynchronous, settings
+    )
     webhook = await stack.enter_async_context(serving(webhooks.app))
     sandbox = await stack.enter_async_context(
-        serving(Sandbox(phone, webhook_url=f"{webhook}/meta", app_secret="meta", latency=0.01).app)
+        serving(
+            Sandbox(
+                phone, webhook_url=f"{webhook}/meta", app_secret="meta", latency=0.01
+            ).app
+        )
     )
-    application = Application(Settings(url=url), replace(settings, base_url=sandbox), environ={"SHOP_TOKEN": "any"})
+    application = Application(
+        Settings(url=url),
+        replace(settings, base_url=sandbox),
+        environ={"SHOP_TOKEN": "any"},
+    )
     pipeline = await stack.enter_async_context(application.pipeline.asynchronous)
     messages, endpoints = Messages(pipeline, settings), Endpoints(pipeline, settings)
     for ident in ("1", "2"):
-        await Registry(pipeline).add(ident, {"provider": "cloud", "name": f"p{ident}", "token_env": "SHOP_TOKEN"})
+        await Registry(pipeline).add(
+            ident, {"provider": "cloud", "name": f"p{ident}", "token_env": "SHOP_TOKEN"}
+        )
     for tenant in TENANTS:
         endpoint = await endpoints.add(tenant, f"{hooks}/{tenant}")
         receiver.secrets[tenant] = endpoints.secrets(endpoint)[0]
-    tell(f"an embedded server, a sandbox at {sandbox}, its webhooks at {webhook}, the tenants' endpoint at {hooks}")
+    tell(
+        f"an embedded server, a sandbox at {sandbox}, its webhooks at {webhook}, the tenants' endpoint at {hooks}"
+    )
 
     worker = asyncio.create_task(pipeline.run())
     phone.faults = [
@@ -151,7 +183,9 @@ async def circle(stack: AsyncExitStack, folder: str) -> bool:
         Fault(131026, share=0.03),
     ]
     idents = await queue_all(messages)
-    tell(f"queued {len(idents)} messages of {len(TENANTS)} tenants; one of ten answers is an error, some are throttles")
+    tell(
+        f"queued {len(idents)} messages of {len(TENANTS)} tenants; one of ten answers is an error, some are throttles"
+    )
 
     async def half_sent() -> bool:
         return len(phone.taken) > len(idents) / 3
@@ -161,15 +195,22 @@ async def circle(stack: AsyncExitStack, folder: str) -> bool:
     tell(f"{len(phone.taken)} are sent; instance 2 is disconnected")
 
     async def held() -> bool:
-        return bool(await pipeline.pauses(STREAM).list()) and (await messages.counts()).pending == 0
+        return (
+            bool(await pipeline.pauses(STREAM).list())
+            and (await messages.counts()).pending == 0
+        )
 
     await until("only messages of instance 2 are left", held)
     (pause,) = await pipeline.pauses(STREAM).list()
     counts = await messages.counts()
-    tell(f"the {pause.by} holds {pause.attribute} {pause.value}: {counts.retrying} messages wait")
+    tell(
+        f"the {pause.by} holds {pause.attribute} {pause.value}: {counts.retrying} messages wait"
+    )
     phone.disconnected.clear()
     phone.faults = []
-    tell("instance 2 is connected again; within 15 s one message tries it, and the others follow")
+    tell(
+        "instance 2 is connected again; within 15 s one message tries it, and the others follow"
+    )
 
     async def all_read() -> bool:
         found = [await messages.status(ident) for ident in idents]
@@ -179,7 +220,8 @@ async def circle(stack: AsyncExitStack, folder: str) -> bool:
 
     async def all_told() -> bool:
         return all(
-            told["message.read"] + told["message.failed"] == EACH and told["message.sent"] == told["message.read"]
+            told["message.read"] + told["message.failed"] == EACH
+            and told["message.sent"] == told["message.read"]
             for told in receiver.told.values()
         )
 
@@ -190,17 +232,38 @@ async def circle(stack: AsyncExitStack, folder: str) -> bool:
 
     taken = Counter(message.callback for message in phone.taken)
     failed = [ident for ident in idents if await messages.status(ident) == "failed"]
-    table = Table("TENANT", "QUEUED", "SENT", "DELIVERED", "READ", "FAILED", "TOLD OF", box=None, header_style="bold")
+    table = Table(
+        "TENANT",
+        "QUEUED",
+        "SENT",
+        "DELIVERED",
+        "READ",
+        "FAILED",
+        "TOLD OF",
+        box=None,
+        header_style="bold",
+    )
     for tenant in TENANTS:
         told = receiver.told[tenant]
-        row = (EACH, *(told[f"message.{word}"] for word in ("sent", "delivered", "read", "failed")), told.total())
+        row = (
+            EACH,
+            *(
+                told[f"message.{word}"]
+                for word in ("sent", "delivered", "read", "failed")
+            ),
+            told.total(),
+        )
         table.add_row(tenant, *map(str, row))
     console.print(table)
     balanced = (
         len(taken) + len(failed) == len(idents) and max(taken.values()) == 1 and not set(failed) & set(taken)
         and receiver.refused == 0
     )  # fmt: skip
-    tell(f"{len(taken)} sent once, {len(failed)} failed, 0 twice, 0 lost" if balanced else "THE BOOKS DO NOT BALANCE")
+    tell(
+        f"{len(taken)} sent once, {len(failed)} failed, 0 twice, 0 lost"
+        if balanced
+        else "THE BOOKS DO NOT BALANCE"
+    )
     return balanced
 
 

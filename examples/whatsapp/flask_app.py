@@ -37,13 +37,19 @@ def order() -> Any:
 def message(message_id: str) -> Any:
     """Where a message stands."""
     status = get_message_queue().get_status(message_id)
-    return (jsonify({"status": status}), 200) if status else (jsonify({"error": "unknown"}), 404)
+    return (
+        (jsonify({"status": status}), 200)
+        if status
+        else (jsonify({"error": "unknown"}), 404)
+    )
 
 
 @app.get("/webhook")
 def verify() -> Any:
     """Meta asks whether this is ours."""
-    if request.args.get("hub.verify_token") != os.environ.get("STREAMS_WHATSAPP_VERIFY_TOKEN", "choose-one"):
+    if request.args.get("hub.verify_token") != os.environ.get(
+        "STREAMS_WHATSAPP_VERIFY_TOKEN", "choose-one"
+    ):
         abort(403)
     return Response(request.args.get("hub.challenge", ""), mimetype="text/plain")
 
@@ -52,7 +58,9 @@ def verify() -> Any:
 def webhook() -> Any:
     """Answer who writes: queued, so that Meta has its answer in milliseconds and repeats bring no second message."""
     secret = os.environ.get("STREAMS_WHATSAPP_APP_SECRET", "")
-    if not secret or not signed_by_meta(request.get_data(), request.headers.get("X-Hub-Signature-256", ""), secret):
+    if not secret or not signed_by_meta(
+        request.get_data(), request.headers.get("X-Hub-Signature-256", ""), secret
+    ):
         abort(403)
     queue = get_message_queue()
     for update in from_meta(request.get_json()):

@@ -47,7 +47,9 @@ class Cancellations(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
+    ) -> None:
         super().__init__(broker, stream, partition)
         self._waiting = Waiting(broker, stream)
         self._by = by or "unknown"
@@ -100,7 +102,9 @@ class Cancellations(OnPartitions):
         return outcome
 
     @staticmethod
-    async def _refusal_anywhere(parts: Sequence[Cancellations], id: str, group: str) -> NotCancelled | NotFound:
+    async def _refusal_anywhere(
+        parts: Sequence[Cancellations], id: str, group: str
+    ) -> NotCancelled | NotFound:
         """Why it cannot be cancelled: as a partition says that knows it, else that none does."""
         found = [await part._refusal(id, group) for part in parts]  # noqa: SLF001 - of this class
         return next((one for one in found if isinstance(one, NotCancelled)), found[0])
@@ -114,7 +118,13 @@ class Cancellations(OnPartitions):
                 # Who slips away between being found and being cancelled may wait again: look once more.
                 found = await lookup.find(left)
                 await self._cancel(lookup.cancelling, found, outcome, group)
-                left = [id for id in left if id in found and id not in outcome.cancelled and id not in outcome.refused]
+                left = [
+                    id
+                    for id in left
+                    if id in found
+                    and id not in outcome.cancelled
+                    and id not in outcome.refused
+                ]
                 if not left:
                     break
             for id in wanted[at : at + MOST]:
@@ -123,7 +133,11 @@ class Cancellations(OnPartitions):
         return outcome
 
     async def _cancel(
-        self, cancelling: Cancelling, found: dict[str, list[EntryState]], outcome: Cancellation, group: str
+        self,
+        cancelling: Cancelling,
+        found: dict[str, list[EntryState]],
+        outcome: Cancellation,
+        group: str,
     ) -> None:
         single, unclear = only(self.stream, found, group)
         for id, why in unclear.items():
@@ -133,15 +147,23 @@ class Cancellations(OnPartitions):
             batches.setdefault((state.group, state.level or 0), []).append(id)
         for (name, level), ids in batches.items():
             if name:
-                done = await cancelling.retrying(name, level, [single[id].entry_id for id in ids], self._by)
+                done = await cancelling.retrying(
+                    name, level, [single[id].entry_id for id in ids], self._by
+                )
             else:
-                done = await cancelling.scheduled([scheduled_name(id, level) for id in ids], self._by)
-            outcome.cancelled.update((id, single[id]) for id, gone in zip(ids, done, strict=True) if gone)
+                done = await cancelling.scheduled(
+                    [scheduled_name(id, level) for id in ids], self._by
+                )
+            outcome.cancelled.update(
+                (id, single[id]) for id, gone in zip(ids, done, strict=True) if gone
+            )
 
     async def _refusal(self, id: str, group: str) -> NotCancelled | NotFound:
         try:
             states, where = await self._waiting.elsewhere(id, group)
         except NotFound as error:
             return error
-        instead = "; ".join(dict.fromkeys(_INSTEAD.get(state.state, "try again") for state in states))
+        instead = "; ".join(
+            dict.fromkeys(_INSTEAD.get(state.state, "try again") for state in states)
+        )
         return NotCancelled(id, states[0].state, f"{id} is {where}: {instead}")

@@ -127,7 +127,9 @@ class Filter:
 
     def in_words(self) -> str:
         """What is meant, in one line: ``all``, or what a letter has to have; times in UTC."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
+        given = {
+            name: value for name, value in asdict(self).items() if value is not None
+        }
         for name in ("since", "until"):
             if name in given:
                 given[name] = _moment(given[name])
@@ -171,7 +173,11 @@ def letter_of(stored: StoredLetter, stream: str = "") -> DeadLetter:
     meta: dict[str, Any] = {}
     with contextlib.suppress(EventError):
         # Only the metadata is wanted: a body that cannot be read is often why the letter is here.
-        meta = dict(decode([b"type", b"x", b"data", b"0", b"meta", named.get(b"meta", b"")]).meta)
+        meta = dict(
+            decode(
+                [b"type", b"x", b"data", b"0", b"meta", named.get(b"meta", b"")]
+            ).meta
+        )
     replays = named.get(b"replays", b"0")
     return DeadLetter(
         id=stored.letter_id,
@@ -179,7 +185,8 @@ def letter_of(stored: StoredLetter, stream: str = "") -> DeadLetter:
         died_at=stored.at,
         level=stored.level,
         entry_id=stored.entry_id,
-        event_id=named.get(b"id", b"").decode(errors="replace") or member(stored.level, stored.entry_id),
+        event_id=named.get(b"id", b"").decode(errors="replace")
+        or member(stored.level, stored.entry_id),
         type=named.get(b"type", b"").decode(errors="replace"),
         failures=record.failures,
         stalls=record.stalls,

@@ -28,7 +28,15 @@ class DeadLetters:
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        stream: str,
+        group: str,
+        *,
+        by: str = "",
+        partition: int | None = None,
+    ) -> None:
         self.stream = checked_broker(broker).keys(stream).stream
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
@@ -47,17 +55,24 @@ class DeadLetters:
             raise partly(self.stream, away, sum(counts))
         return sum(counts)
 
-    async def iterate(self, where: Filter | None = None, *, after: str = "") -> AsyncIterator[DeadLetter]:
+    async def iterate(
+        self, where: Filter | None = None, *, after: str = ""
+    ) -> AsyncIterator[DeadLetter]:
         """Dead letters that the filter takes (None: all), oldest first, from behind the id ``after``; page by page."""
         start = checked_id(after) if after else ""
         away: dict[str, BrokerUnavailable] = {}
-        parts = [tolerant(part.stream, part.iterate(where or Filter(), start), away) for part in await self._parts()]
+        parts = [
+            tolerant(part.stream, part.iterate(where or Filter(), start), away)
+            for part in await self._parts()
+        ]
         async for letter in merged(parts, lambda letter: entry_order(letter.id)):
             yield letter
         if away:
             raise partly(self.stream, away, None)
 
-    async def page(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
+    async def page(
+        self, where: Filter | None = None, *, after: str = "", limit: int = 50
+    ) -> list[DeadLetter]:
         """At most ``limit`` of those that the filter takes, oldest first; ``after`` is the id of the last one seen.
 
         Letters of several partitions with the same id are not parted: then there are a few more.
@@ -65,8 +80,15 @@ class DeadLetters:
         found: list[DeadLetter] = []
         if limit <= 0:
             return found
-        start, away, parts = checked_id(after) if after else "", dict[str, BrokerUnavailable](), await self._parts()
-        sources = [tolerant(part.stream, part.iterate(where or Filter(), start), away) for part in parts]
+        start, away, parts = (
+            checked_id(after) if after else "",
+            dict[str, BrokerUnavailable](),
+            await self._parts(),
+        )
+        sources = [
+            tolerant(part.stream, part.iterate(where or Filter(), start), away)
+            for part in parts
+        ]
         async for letter in merged(sources, lambda letter: entry_order(letter.id)):
             if len(found) >= limit and letter.id != found[-1].id:
                 break
@@ -78,7 +100,12 @@ class DeadLetters:
         return found
 
     async def look(
-        self, where: Filter | None = None, *, after: str = "", limit: int = 50, examine: int = 5000
+        self,
+        where: Filter | None = None,
+        *,
+        after: str = "",
+        limit: int = 50,
+        examine: int = 5000,
     ) -> LetterPage:
         """As ``page``, of at most ``examine`` letters: at most one command per 500 of them, whatever there is.
 
@@ -86,7 +113,9 @@ class DeadLetters:
         """
         start = checked_id(after) if after else ""
         parts = await self._parts()
-        pages, away = await ask_each(parts, lambda part: part.look(where or Filter(), start, limit, examine))
+        pages, away = await ask_each(
+            parts, lambda part: part.look(where or Filter(), start, limit, examine)
+        )
         found = pages[0] if len(pages) == 1 else _first_of(pages, limit)
         if away:
             raise partly(self.stream, away, found)
@@ -103,7 +132,9 @@ class DeadLetters:
     async def latest(self, most: int) -> AsyncIterator[DeadLetter]:
         """The newest, newest first; one command per 500."""
         parts = [part.latest(most) for part in await self._parts()]
-        async for letter in merged(parts, lambda letter: tuple(-number for number in entry_order(letter.id))):
+        async for letter in merged(
+            parts, lambda letter: tuple(-number for number in entry_order(letter.id))
+        ):
             if most <= 0:
                 return
             yield letter
@@ -144,7 +175,9 @@ class DeadLetters:
             ConfigurationError: ``rate`` is not above 0, or several partitions have a letter of an id.
         """
         outcome = Replay()
-        async for part in self.replaying(which, dry_run=dry_run, rate=rate, limit=limit):
+        async for part in self.replaying(
+            which, dry_run=dry_run, rate=rate, limit=limit
+        ):
             outcome.matched += part.matched
             outcome.moved |= part.moved
         return outcome
@@ -165,12 +198,19 @@ class DeadLetters:
             ConfigurationError: ``rate`` is not above 0, or several partitions have a letter of an id.
         """
         if rate is not None and not rate > 0:
-            raise ConfigurationError(f"rate is a number of letters per second above 0, not {rate!r}")
+            raise ConfigurationError(
+                f"rate is a number of letters per second above 0, not {rate!r}"
+            )
         plan = await self._plan(which)
         for part, meant in plan:
-            async for outcome in part.replaying(meant, dry_run=dry_run, rate=rate, limit=limit):
+            async for outcome in part.replaying(
+                meant, dry_run=dry_run, rate=rate, limit=limit
+            ):
                 if part is not plan[0][0]:
-                    outcome.moved = {f"{part.stream}/{ident}": place for ident, place in outcome.moved.items()}
+                    outcome.moved = {
+                        f"{part.stream}/{ident}": place
+                        for ident, place in outcome.moved.items()
+                    }
                 limit = None if limit is None else limit - outcome.matched
                 yield outcome
 
@@ -193,7 +233,9 @@ class DeadLetters:
             raise self._missing(letter_id)
         return place
 
-    async def discard(self, which: Filter | Sequence[str], *, dry_run: bool = False) -> int:
+    async def discard(
+        self, which: Filter | Sequence[str], *, dry_run: bool = False
+    ) -> int:
         """Delete dead letters for good, audited; returns how many.
 
         Args:
@@ -204,9 +246,16 @@ class DeadLetters:
             NotFound: an id that was given is not there; nothing was deleted.
             ConfigurationError: several partitions have a letter of an id.
         """
-        return sum([await part.discard(meant, dry_run=dry_run) for part, meant in await self._plan(which)])
+        return sum(
+            [
+                await part.discard(meant, dry_run=dry_run)
+                for part, meant in await self._plan(which)
+            ]
+        )
 
-    async def export(self, where: Filter | None = None) -> AsyncIterator[dict[str, Any]]:
+    async def export(
+        self, where: Filter | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Every letter with its stored fields, body included, as plain JSON types."""
         async for letter in self.iterate(where):
             yield letter.as_dict(body=True)
@@ -232,7 +281,9 @@ class DeadLetters:
             )
         return having[0] if having else parts[0]
 
-    async def _plan(self, which: Filter | Sequence[str]) -> list[tuple[Letters, Filter | Sequence[str]]]:
+    async def _plan(
+        self, which: Filter | Sequence[str]
+    ) -> list[tuple[Letters, Filter | Sequence[str]]]:
         """What is meant on each partition; ids are looked for before anything is changed."""
         parts = await self._parts()
         if isinstance(which, Filter) or len(parts) == 1:
@@ -252,7 +303,10 @@ class DeadLetters:
 def _first_of(pages: Sequence[LetterPage], limit: int) -> LetterPage:
     """The first letters of several partitions; where one was not read to its end, not beyond what was read of it."""
     ends = [entry_order(page.next) for page in pages if page.next]
-    letters = sorted((letter for page in pages for letter in page.letters), key=lambda letter: entry_order(letter.id))
+    letters = sorted(
+        (letter for page in pages for letter in page.letters),
+        key=lambda letter: entry_order(letter.id),
+    )
     if ends:
         letters = [letter for letter in letters if entry_order(letter.id) <= min(ends)]
     end = "-".join(map(str, min(ends))) if ends else ""
@@ -276,4 +330,6 @@ async def check_reason(letters: DeadLetters, where: Filter) -> None:
     found = {letter.reason async for letter in letters.iterate()}
     if wanted not in found:
         more = sorted(found - set(REASONS))
-        raise ConfigurationError(f"reason {wanted!r}: letters die by {', '.join((*REASONS, *more))}")
+        raise ConfigurationError(
+            f"reason {wanted!r}: letters die by {', '.join((*REASONS, *more))}"
+        )

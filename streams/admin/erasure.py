@@ -31,7 +31,11 @@ class Erased:
     dead: int = 0
 
     def __add__(self, other: Erased) -> Erased:
-        return Erased(self.stored + other.stored, self.scheduled + other.scheduled, self.dead + other.dead)
+        return Erased(
+            self.stored + other.stored,
+            self.scheduled + other.scheduled,
+            self.dead + other.dead,
+        )
 
     @property
     def total(self) -> int:
@@ -56,7 +60,9 @@ class Erasure(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
+    ) -> None:
         super().__init__(broker, stream, partition)
         self._by = by or "unknown"
 
@@ -75,7 +81,9 @@ class Erasure(OnPartitions):
             ConfigurationError: the attribute or the value is empty.
         """
         if not attribute or not value or not isinstance(value, str):
-            raise ConfigurationError(f"name what to erase, e.g. subject and its value; {sorted(META_NAMES)}")
+            raise ConfigurationError(
+                f"name what to erase, e.g. subject and its value; {sorted(META_NAMES)}"
+            )
         levels = await Status(self._broker).levels(self.stream)
         wanted = {attribute: value}
         # Scheduled ones first: they only ever move on to a level, which is read after that.
@@ -99,7 +107,9 @@ class Erasure(OnPartitions):
         inspecting, gone, after = Inspecting(self._broker), 0, ""
         store = ErasingStore(self._broker, self._broker.keys(self.stream))
         while page := await inspecting.scan(self.stream, level, after, _PAGE):
-            found = [entry_id for entry_id, fields in page if _has(read_meta(fields), wanted)]
+            found = [
+                entry_id for entry_id, fields in page if _has(read_meta(fields), wanted)
+            ]
             if found:
                 gone += await store.erase(level, found, self._by)
             after = page[-1][0]
@@ -110,16 +120,29 @@ class Erasure(OnPartitions):
             return 0
         gone = 0
         for group in await self._groups(levels):
-            letters = DeadLetters(self._broker, self.stream, group, by=self._by, partition=0)
-            found = [letter.id async for letter in letters.iterate() if _has(letter.meta, wanted)]
+            letters = DeadLetters(
+                self._broker, self.stream, group, by=self._by, partition=0
+            )
+            found = [
+                letter.id
+                async for letter in letters.iterate()
+                if _has(letter.meta, wanted)
+            ]
             if found:
                 gone += await letters.discard(found)
         return gone
 
     async def _groups(self, levels: Sequence[int]) -> list[str]:
         """Every group that may have dead letters: those that are there, and those that were given up with some."""
-        there = {row.group for row in (await Status(self._broker).stream(self.stream, partition=0)).groups}
-        written = await Dropping(self._broker, self._broker.keys(self.stream), levels).config()
+        there = {
+            row.group
+            for row in (
+                await Status(self._broker).stream(self.stream, partition=0)
+            ).groups
+        }
+        written = await Dropping(
+            self._broker, self._broker.keys(self.stream), levels
+        ).config()
         return sorted(there.union(written.groups, written.dropped))
 
 

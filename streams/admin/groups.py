@@ -101,7 +101,9 @@ class Groups(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
+    ) -> None:
         super().__init__(broker, stream, partition)
         self._keys = broker.keys(stream)
         self._by = by or "unknown"
@@ -128,7 +130,18 @@ class Groups(OnPartitions):
             start, since = config.groups.get(name, ("", None))
             work = _work(found[name]) if name in found else {}
             declared = name in config.groups
-            infos.append(GroupInfo(self.stream, name, config.retention, declared, name in found, start, since, **work))
+            infos.append(
+                GroupInfo(
+                    self.stream,
+                    name,
+                    config.retention,
+                    declared,
+                    name in found,
+                    start,
+                    since,
+                    **work,
+                )
+            )
         infos += await self._dropped(config, found)
         return sorted(infos, key=lambda info: info.group)
 
@@ -137,7 +150,16 @@ class Groups(OnPartitions):
         for name in config.dropped:
             dead = await DeadLetterStore(self._broker, self._keys, name).count()
             if dead and name not in there and name not in config.groups:
-                infos.append(GroupInfo(self.stream, name, config.retention, declared=False, present=False, dead=dead))
+                infos.append(
+                    GroupInfo(
+                        self.stream,
+                        name,
+                        config.retention,
+                        declared=False,
+                        present=False,
+                        dead=dead,
+                    )
+                )
         return infos
 
     async def drop(self, group: str, *, force: bool = False) -> Drop:
@@ -157,11 +179,16 @@ class Groups(OnPartitions):
         """
         checked_name(group, "group")
         if len(await self._parts()) > 1 and not force:
-            await self._refuse_if_alive(group)  # None is dropped where the next would be refused.
+            # None is dropped where the next would be refused.
+            await self._refuse_if_alive(group)
         return await self._drop(group, force=force)
 
     async def _refuse_if_alive(self, group: str) -> None:
-        heard = [info.heard for info in await self.list() if info.group == group and info.heard is not None]
+        heard = [
+            info.heard
+            for info in await self.list()
+            if info.group == group and info.heard is not None
+        ]
         if heard and min(heard) < ALIVE:
             raise GroupInUse(
                 f"group {group!r} of stream {self.stream!r} is in use: a consumer was heard of {min(heard):.0f} s ago; "
@@ -172,7 +199,10 @@ class Groups(OnPartitions):
         lambda found: Drop(
             found[0].group,
             any(one.dropped for one in found),
-            *(sum(getattr(one, name) for one in found) for name in ("given_up", "trimmed", "dead")),
+            *(
+                sum(getattr(one, name) for one in found)
+                for name in ("given_up", "trimmed", "dead")
+            ),
         )
     )
     async def _drop(self, group: str, *, force: bool) -> Drop:
@@ -188,7 +218,9 @@ class Groups(OnPartitions):
             )
         trimmed = sum([count async for count in dropping.trim()])
         if not dropped and not trimmed:
-            raise NotFound(f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(before) or 'none'}")
+            raise NotFound(
+                f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(before) or 'none'}"
+            )
         unfinished = known.waiting + known.processing + known.retrying if known else 0
         return Drop(group, dropped, unfinished, trimmed, known.dead if known else 0)
 
@@ -223,14 +255,18 @@ def _sum(infos: Sequence[GroupInfo], partitions: int) -> GroupInfo:
         name: sum(getattr(info, name) for info in infos)
         for name in ("waiting", "processing", "retrying", "dead", "consumers")
     }
-    busy = [info for info in infos if info.waiting or info.processing or info.retrying] or infos
+    busy = [
+        info for info in infos if info.waiting or info.processing or info.retrying
+    ] or infos
     silences = [info.silent for info in busy]
     heard = [info.heard for info in infos if info.heard is not None]
     return replace(
         infos[0],
         declared=any(info.declared for info in infos),
         present=len(infos) == partitions and all(info.present for info in infos),
-        silent=None if None in silences else max(silences, key=lambda silent: silent or 0.0),
+        silent=None
+        if None in silences
+        else max(silences, key=lambda silent: silent or 0.0),
         heard=min(heard, default=None),
         **counts,
     )

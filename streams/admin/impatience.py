@@ -31,7 +31,9 @@ class Impatience(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
+    ) -> None:
         super().__init__(broker, stream, partition)
         self._waiting = Waiting(broker, stream)
         self._by = by or "unknown"
@@ -66,7 +68,9 @@ class Impatience(OnPartitions):
                 return await part._run_now(id, group)  # noqa: SLF001 - of this class
             except (NotFound, NotWaiting) as error:
                 refusals.append(error)
-        raise next((error for error in refusals if isinstance(error, NotWaiting)), refusals[0])
+        raise next(
+            (error for error in refusals if isinstance(error, NotWaiting)), refusals[0]
+        )
 
     async def _run_now(self, id: str, group: str) -> EntryState:
         lookup = await self._waiting.look(group)
@@ -80,11 +84,17 @@ class Impatience(OnPartitions):
                 break
             (state,) = single.values()
             level = state.level or 0
-            name = member(level, state.entry_id) if state.group else scheduled_name(id, level)
+            name = (
+                member(level, state.entry_id)
+                if state.group
+                else scheduled_name(id, level)
+            )
             if await lookup.cancelling.run_now(state.group, name, self._by):
                 return state
         states, where = await self._waiting.elsewhere(id, group)
         if not states:
             raise NotFound(f"stream {self._waiting.stream!r} has no trace of {id!r}")
-        instead = "; ".join(dict.fromkeys(_INSTEAD.get(state.state, "try again") for state in states))
+        instead = "; ".join(
+            dict.fromkeys(_INSTEAD.get(state.state, "try again") for state in states)
+        )
         raise NotWaiting(id, states[0].state, f"{id} is {where}: {instead}")

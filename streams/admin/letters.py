@@ -78,7 +78,9 @@ class Letters:
                     yield letter
             after = page[-1].letter_id
 
-    async def look(self, where: Filter, after: str, limit: int, examine: int) -> LetterPage:
+    async def look(
+        self, where: Filter, after: str, limit: int, examine: int
+    ) -> LetterPage:
         """A page of at most ``limit``, of at most ``examine`` that are looked at."""
         found, seen = list[DeadLetter](), 0
         while seen < examine and (page := await self._store.page(after, _PAGE)):
@@ -100,7 +102,12 @@ class Letters:
             before, most = page[-1].letter_id, most - len(page)
 
     async def replaying(
-        self, which: Filter | Sequence[str], *, dry_run: bool, rate: float | None, limit: int | None
+        self,
+        which: Filter | Sequence[str],
+        *,
+        dry_run: bool,
+        rate: float | None,
+        limit: int | None,
     ) -> AsyncIterator[Replay]:
         """Put them back, batch by batch."""
         size = _BATCH if rate is None else max(1, min(_BATCH, int(rate / 10)))
@@ -111,7 +118,11 @@ class Letters:
                 places = await self._store.replay(batch, deed)
                 for observer in self._observers:
                     observer.replayed(self.stream, self.group, batch, places)
-                outcome.moved = {s.letter_id: place for s, place in zip(batch, places, strict=True) if place}
+                outcome.moved = {
+                    s.letter_id: place
+                    for s, place in zip(batch, places, strict=True)
+                    if place
+                }
             yield outcome
             if rate is not None and not dry_run:
                 await asyncio.sleep(len(batch) / rate)
@@ -121,7 +132,9 @@ class Letters:
         stored = await self._store.get(letter_id)
         if stored is None:
             return ""
-        body = encode_body(data, content_type=self.read(stored).meta.get("datacontenttype"))
+        body = encode_body(
+            data, content_type=self.read(stored).meta.get("datacontenttype")
+        )
         place = await self._store.replay_edited(stored, body, self._by)
         for observer in self._observers:
             observer.replayed(self.stream, self.group, [stored], [place])
@@ -134,13 +147,19 @@ class Letters:
             if dry_run:
                 count += len(batch)
             else:
-                count += await self._store.discard([stored.letter_id for stored in batch], deed)
+                count += await self._store.discard(
+                    [stored.letter_id for stored in batch], deed
+                )
         return count
 
     async def _batches(
         self, which: Filter | Sequence[str], size: int, limit: int | None
     ) -> AsyncIterator[list[StoredLetter]]:
-        source = self._matching(which) if isinstance(which, Filter) else _each(await self._all(which))
+        source = (
+            self._matching(which)
+            if isinstance(which, Filter)
+            else _each(await self._all(which))
+        )
         batch: list[StoredLetter] = []
         taken = 0
         async for stored in source:
@@ -170,7 +189,9 @@ class Letters:
         for letter_id in dict.fromkeys(letter_ids):
             stored = await self._store.get(checked_id(letter_id))
             if stored is None:
-                raise NotFound(f"{self.stream}/{self.group} has no dead letter {letter_id}; nothing was changed")
+                raise NotFound(
+                    f"{self.stream}/{self.group} has no dead letter {letter_id}; nothing was changed"
+                )
             found.append(stored)
         return found
 

@@ -59,7 +59,15 @@ class Limits(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        stream: str,
+        group: str,
+        *,
+        by: str = "",
+        partition: int | None = None,
+    ) -> None:
         super().__init__(broker, stream, partition)
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
@@ -86,10 +94,14 @@ class Limits(OnPartitions):
             elif key:
                 info.keys[key] = str(stored_rate(text) or text)
             else:
-                found[name] = LimitInfo(name, info.declared, str(stored_rate(text) or text), info.keys)
+                found[name] = LimitInfo(
+                    name, info.declared, str(stored_rate(text) or text), info.keys
+                )
         return [*found.values()]
 
-    async def set(self, name: str, rate: str, burst: int | None = None, *, key: object = None) -> str:
+    async def set(
+        self, name: str, rate: str, burst: int | None = None, *, key: object = None
+    ) -> str:
         """Set a limit, for all its keys or for one; returns what was set before, '' for nothing.
 
         Args:
@@ -132,15 +144,26 @@ class Limits(OnPartitions):
     async def _throttle(self, name: str, key: str, seconds: float) -> float:
         until = await self._limiting.throttle(name, key, seconds)
         await self._limiting.hasten(name)
-        facts = {"group": self.group, "limit": f"{name}={key}", "to": f"{seconds:g} s", "by": self._by}
+        facts = {
+            "group": self.group,
+            "limit": f"{name}={key}",
+            "to": f"{seconds:g} s",
+            "by": self._by,
+        }
         action = "limit throttled" if seconds else "limit throttle ended"
-        await Listing(self._broker, self._broker.keys(self.stream)).write_audit(action=action, **facts)
+        await Listing(self._broker, self._broker.keys(self.stream)).write_audit(
+            action=action, **facts
+        )
         return until
 
     async def waiting(self, limit: int = 20) -> KeyList:
         """The keys that have the longest to wait, at most ``limit``. Walks through the keys of the server."""
         found = await self._states()
-        return heapq.nlargest(limit, found, key=lambda state: max(state.waiting_until, state.throttled_until))
+        return heapq.nlargest(
+            limit,
+            found,
+            key=lambda state: max(state.waiting_until, state.throttled_until),
+        )
 
     async def _check_name(self, name: str, *, or_first: bool = False) -> None:
         """Refuse a limit that is not there; ``or_first``: unless none is, for no worker has written any down yet."""
@@ -148,8 +171,12 @@ class Limits(OnPartitions):
         if not known:
             await self._check_group()
         if name not in known and (known or not or_first):
-            names = ", ".join(known) or "none yet; a worker writes them down when it starts"
-            raise NotFound(f"group {self.group!r} of stream {self.stream!r} has no limit {name!r}; it has: {names}")
+            names = (
+                ", ".join(known) or "none yet; a worker writes them down when it starts"
+            )
+            raise NotFound(
+                f"group {self.group!r} of stream {self.stream!r} has no limit {name!r}; it has: {names}"
+            )
 
     async def _set(self, name: str, rate: Rate | None, key: object) -> str:
         await self._check_name(name)
@@ -157,7 +184,9 @@ class Limits(OnPartitions):
 
     @on_each(truest)
     async def _write(self, name: str, rate: Rate | None, key: str | None) -> str:
-        before = await self._limiting.set(name if key is None else f"{name}={key}", rate, self._by)
+        before = await self._limiting.set(
+            name if key is None else f"{name}={key}", rate, self._by
+        )
         await self._limiting.hasten(name)
         return str(stored_rate(before) or "")
 
@@ -169,11 +198,15 @@ class Limits(OnPartitions):
         """Refuse a group that is not there although others are: a misspelt one would look like one without limits."""
         groups = sorted({*await self._groups()})
         if groups and self.group not in groups:
-            raise NotFound(f"stream {self.stream!r} has no group {self.group!r}; it has: {', '.join(groups)}")
+            raise NotFound(
+                f"stream {self.stream!r} has no group {self.group!r}; it has: {', '.join(groups)}"
+            )
 
     @on_each(joined)
     async def _groups(self) -> GroupNames:
-        row = await self._inspecting.stream(self.stream, await self._inspecting.levels(self.stream))
+        row = await self._inspecting.stream(
+            self.stream, await self._inspecting.levels(self.stream)
+        )
         return [found.group for found in row.groups if found.group]
 
 
@@ -181,7 +214,10 @@ def _together(found: Sequence[LimitList]) -> LimitList:
     """The limits of several partitions; what is set differently is told with where."""
     names = dict.fromkeys(info.name for infos in found for info in infos)
     by_partition = [{info.name: info for info in infos} for infos in found]
-    return [_one_limit(name, [infos.get(name) for infos in by_partition]) for name in sorted(names)]
+    return [
+        _one_limit(name, [infos.get(name) for infos in by_partition])
+        for name in sorted(names)
+    ]
 
 
 def _one_limit(name: str, infos: Sequence[LimitInfo | None]) -> LimitInfo:
@@ -191,7 +227,10 @@ def _one_limit(name: str, infos: Sequence[LimitInfo | None]) -> LimitInfo:
         name,
         next((info.declared for info in known if info.declared), ""),
         _differing([info.set if info else "" for info in infos]),
-        {key: _differing([info.keys.get(key, "") if info else "" for info in infos]) for key in keys},
+        {
+            key: _differing([info.keys.get(key, "") if info else "" for info in infos])
+            for key in keys
+        },
     )
 
 
@@ -202,4 +241,6 @@ def _differing(values: Sequence[str]) -> str:
     where: dict[str, list[str]] = {}
     for number, value in enumerate(values):
         where.setdefault(value or "as declared", []).append(str(number))
-    return ", ".join(f"{value} (partition {' '.join(numbers)})" for value, numbers in where.items())
+    return ", ".join(
+        f"{value} (partition {' '.join(numbers)})" for value, numbers in where.items()
+    )

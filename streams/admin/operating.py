@@ -28,37 +28,63 @@ class Operating(ABC):
     def broker(self) -> Broker:
         """The open broker."""
 
-    def dead_letters(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> DeadLetters:
+    def dead_letters(
+        self, stream: str, group: str, *, by: str = "", partition: int | None = None
+    ) -> DeadLetters:
         """The dead letters of a group; ``by`` names who acts, for the audit record."""
         return DeadLetters(self.broker, stream, group, by=by, partition=partition)
 
-    def pauses(self, stream: str, *, by: str = "", partition: int | None = None) -> Pauses:
+    def pauses(
+        self, stream: str, *, by: str = "", partition: int | None = None
+    ) -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
         return Pauses(self.broker, stream, by=by, partition=partition)
 
-    def limits(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> Limits:
+    def limits(
+        self, stream: str, group: str, *, by: str = "", partition: int | None = None
+    ) -> Limits:
         """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
         return Limits(self.broker, stream, group, by=by, partition=partition)
 
-    def ordered_keys(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> OrderedKeys:
+    def ordered_keys(
+        self, stream: str, group: str, *, by: str = "", partition: int | None = None
+    ) -> OrderedKeys:
         """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
         return OrderedKeys(self.broker, stream, group, by=by, partition=partition)
 
-    def groups(self, stream: str, *, by: str = "", partition: int | None = None) -> Groups:
+    def groups(
+        self, stream: str, *, by: str = "", partition: int | None = None
+    ) -> Groups:
         """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
         return Groups(self.broker, stream, by=by, partition=partition)
 
     async def cancel(
-        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
+        self,
+        stream: str,
+        id: str,
+        group: str = "",
+        *,
+        by: str = "",
+        partition: int | None = None,
     ) -> EntryState:
         """Cancel an event that is scheduled or waits for a retry; see ``Cancellations.cancel``."""
-        return await self.cancellations(stream, by=by, partition=partition).cancel(id, group)
+        return await self.cancellations(stream, by=by, partition=partition).cancel(
+            id, group
+        )
 
     async def run_now(
-        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
+        self,
+        stream: str,
+        id: str,
+        group: str = "",
+        *,
+        by: str = "",
+        partition: int | None = None,
     ) -> EntryState:
         """Let an event run before its time, scheduled or for a retry; see ``Impatience.run_now``."""
-        return await Impatience(self.broker, stream, by=by, partition=partition).run_now(id, group)
+        return await Impatience(
+            self.broker, stream, by=by, partition=partition
+        ).run_now(id, group)
 
     async def why(  # noqa: PLR0913 - which events
         self,
@@ -82,11 +108,15 @@ class Operating(ABC):
         wanted = Wanted(event, key, tenant, level)
         return await Why(self.broker, stream, partition=partition).ask(wanted, group)
 
-    def cancellations(self, stream: str, *, by: str = "", partition: int | None = None) -> Cancellations:
+    def cancellations(
+        self, stream: str, *, by: str = "", partition: int | None = None
+    ) -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
         return Cancellations(self.broker, stream, by=by, partition=partition)
 
-    def tracking(self, stream: str, ranks: Mapping[str, int], retention: Seconds) -> Tracking:
+    def tracking(
+        self, stream: str, ranks: Mapping[str, int], retention: Seconds
+    ) -> Tracking:
         """Follow single events of a stream through states of one's own."""
         return Tracking(self.broker, stream, ranks, retention)
 

@@ -55,7 +55,15 @@ class OrderedKeys(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        stream: str,
+        group: str,
+        *,
+        by: str = "",
+        partition: int | None = None,
+    ) -> None:
         super().__init__(broker, stream, partition)
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
@@ -63,7 +71,9 @@ class OrderedKeys(OnPartitions):
     def _twin(self, stream: str) -> OrderedKeys:
         return OrderedKeys(self._broker, stream, self.group, by=self._by)
 
-    async def list(self, limit: int = 100, *, state: Literal["working", "held"] | None = "held") -> OrderedKeyList:
+    async def list(
+        self, limit: int = 100, *, state: Literal["working", "held"] | None = "held"
+    ) -> OrderedKeyList:
         """At most ``limit`` keys with work, those with the most behind them first; walks through all of them.
 
         Raises:
@@ -86,9 +96,13 @@ class OrderedKeys(OnPartitions):
             NotFound: the key is not held, or its dead letter was discarded or replayed already.
         """
         held = await self._held(key)
-        letters = DeadLetters(self._broker, self.stream, self.group, by=self._by, partition=0)
+        letters = DeadLetters(
+            self._broker, self.stream, self.group, by=self._by, partition=0
+        )
         start = f"{max(0, round(held.since * 1000) - _HOUR_MS)}-0"
-        async for letter in letters.iterate(Filter(event_id=held.event_id), after=start):
+        async for letter in letters.iterate(
+            Filter(event_id=held.event_id), after=start
+        ):
             if f"{letter.level}|{letter.entry_id}" == held.head:
                 moved = (await letters.replay([letter.id])).moved
                 if letter.id in moved:
@@ -113,13 +127,17 @@ class OrderedKeys(OnPartitions):
             or not stored.startswith("held ")
             or not await heads.skip(lane_key(key.encode()), stored, self._by)
         ):
-            raise NotFound(f"this key is not held in group {self.group!r} of stream {self.stream!r}")
+            raise NotFound(
+                f"this key is not held in group {self.group!r} of stream {self.stream!r}"
+            )
 
     async def _held(self, key: str) -> OrderedKey:
         heads = await self._heads()
         stored = await heads.get(lane_key(key.encode()))
         if stored is None or not stored.startswith("held "):
-            raise NotFound(f"this key is not held in group {self.group!r} of stream {self.stream!r}")
+            raise NotFound(
+                f"this key is not held in group {self.group!r} of stream {self.stream!r}"
+            )
         return _read(HeldKey(key, stored, 0))
 
     async def _heads(self) -> Heads:
@@ -128,7 +146,9 @@ class OrderedKeys(OnPartitions):
         heads = Heads(self._broker, keys, levels, self.group)
         rules = await heads.rules()
         # A deploy may have taken the order away: keys that were held until then are held still.
-        if not rules.get("order_by") and not any(way.partition("|")[0] for way in rules.get("ways", "").split(";")):
+        if not rules.get("order_by") and not any(
+            way.partition("|")[0] for way in rules.get("ways", "").split(";")
+        ):
             raise NotFound(
                 f"group {self.group!r} of stream {self.stream!r} keeps no order by key: its handlers declare order_by, "
                 "and a worker writes it down when it starts"

@@ -51,7 +51,9 @@ class Outcomes:
         self._pipeline = pipeline
         self._stream = stream
 
-    async def replays(self, group: str, most: int = 10, partition: int | None = None) -> list[ReplayView]:
+    async def replays(
+        self, group: str, most: int = 10, partition: int | None = None
+    ) -> list[ReplayView]:
         """The latest replays of a group, the latest first. One command each, and at most six more per partition."""
         names = await partitions_of(self._pipeline.broker, self._stream, partition)
         found = [view for name in names for view in await self._on(name, group, most)]
@@ -60,7 +62,11 @@ class Outcomes:
     async def _on(self, stream: str, group: str, most: int) -> list[ReplayView]:
         broker = self._pipeline.broker
         rows = await Listing(broker, broker.keys(stream)).audit("", _AUDITED)
-        rows = [row for row in rows if row[1].get("action") in _ACTIONS and row[1].get("group") == group][:most]
+        rows = [
+            row
+            for row in rows
+            if row[1].get("action") in _ACTIONS and row[1].get("group") == group
+        ][:most]
         if not rows:
             return []
         levels = await self._pipeline.status().levels(stream)
@@ -69,11 +75,18 @@ class Outcomes:
         found = []
         for ident, facts in rows:
             places = facts.get("entries", "").split()
-            stand = await Inspecting(broker).whereabouts(stream, group, levels, places) if places else []
+            stand = (
+                await Inspecting(broker).whereabouts(stream, group, levels, places)
+                if places
+                else []
+            )
             view = ReplayView(
-                float(ident.partition("-")[0]) / 1000, facts.get("by", ""), int(facts.get("count", 0)),
-                facts["action"] != "replay", where=facts.get("filter", ""),
-            )  # fmt: skip
+                float(ident.partition("-")[0]) / 1000,
+                facts.get("by", ""),
+                int(facts.get("count", 0)),
+                facts["action"] != "replay",
+                where=facts.get("filter", ""),
+            )
             for place, state in zip(places, stand, strict=True):
                 view.now["dead" if state == "ended" and place in dead else state] += 1
             found.append(view)

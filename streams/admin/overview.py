@@ -79,10 +79,20 @@ class Overview:
             if time.monotonic() - at > FRESH or not at:
                 survey = await self._pipeline.status().survey(self._known)
                 by_name = {row.stream: row for row in survey.rows}
-                views, more = await each(self._pipeline.broker, by_name, lambda name: self._view(by_name[name]))
+                views, more = await each(
+                    self._pipeline.broker,
+                    by_name,
+                    lambda name: self._view(by_name[name]),
+                )
                 self._known, self.away = survey.streams, survey.away + more
-                there = {(view.row.stream, group.row.group) for view in views for group in view.groups}
-                self._added = {place: seen for place, seen in self._added.items() if place in there}
+                there = {
+                    (view.row.stream, group.row.group)
+                    for view in views
+                    for group in view.groups
+                }
+                self._added = {
+                    place: seen for place, seen in self._added.items() if place in there
+                }
                 self.looks += 1
                 self._seen = (time.monotonic(), views)
             return views
@@ -104,19 +114,35 @@ class Overview:
         for group in row.groups:
             view = GroupView(group)
             if group.group:
-                store = FigureStore(self._pipeline.broker, self._pipeline.broker.keys(row.stream), group.group)
+                store = FigureStore(
+                    self._pipeline.broker,
+                    self._pipeline.broker.keys(row.stream),
+                    group.group,
+                )
                 figures, workers = await store.glance(
-                    {span: (int(now // span) - 1, int(now // span)) for span in (MINUTE, HOUR)}
+                    {
+                        span: (int(now // span) - 1, int(now // span))
+                        for span in (MINUTE, HOUR)
+                    }
                 )
                 lasted = MINUTE + now % MINUTE
                 for minute in figures[MINUTE]:
                     view.rate += minute.get("done", 0) / lasted
-                    view.failing += (minute.get("retried", 0) + minute.get("dead", 0)) / lasted
+                    view.failing += (
+                        minute.get("retried", 0) + minute.get("dead", 0)
+                    ) / lasted
                 for hour in figures[HOUR]:
                     for name, count in hour.items():
                         view.hour[name] = view.hour.get(name, 0) + count
-                heard = [said for said in workers.values() if now - float(said.get("at", 0)) < HEARD]
-                view.workers, view.busy = len(heard), sum(int(said.get("busy", 0)) for said in heard)
+                heard = [
+                    said
+                    for said in workers.values()
+                    if now - float(said.get("at", 0)) < HEARD
+                ]
+                view.workers, view.busy = (
+                    len(heard),
+                    sum(int(said.get("busy", 0)) for said in heard),
+                )
                 view.incoming = self._incoming(row.stream, group)
             groups.append(view)
         return StreamView(row, groups)
@@ -127,7 +153,10 @@ class Overview:
         known = [count for count in counts if count is not None]
         if not counts or len(known) < len(counts):
             return None
-        seen, now = self._added.setdefault((stream, group.group), deque(maxlen=64)), time.monotonic()
+        seen, now = (
+            self._added.setdefault((stream, group.group), deque(maxlen=64)),
+            time.monotonic(),
+        )
         if not seen or now - seen[-1][0] >= 1.0:
             seen.append((now, sum(known)))
         while len(seen) > 1 and now - seen[0][0] > _REMEMBERED:
@@ -140,7 +169,9 @@ def grouped_views(views: Sequence[StreamView]) -> list[StreamView]:
     """The views, those of the partitions of a stream together in one."""
     by_name = {view.row.stream: view for view in views}
     return [
-        _together(row, [by_name[part.stream] for part in row.partitions]) if row.partitions else by_name[row.stream]
+        _together(row, [by_name[part.stream] for part in row.partitions])
+        if row.partitions
+        else by_name[row.stream]
         for row in grouped([view.row for view in views])
     ]
 
@@ -149,7 +180,12 @@ def _together(row: StreamRow, views: Sequence[StreamView]) -> StreamView:
     """The views of the partitions of a stream as one."""
     groups = []
     for group in row.groups:
-        parts = [each for view in views for each in view.groups if each.row.group == group.group]
+        parts = [
+            each
+            for view in views
+            for each in view.groups
+            if each.row.group == group.group
+        ]
         made = GroupView(group)
         for part in parts:
             made.rate += part.rate

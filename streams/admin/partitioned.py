@@ -32,7 +32,9 @@ class OnPartitions:
         partition: the number of one of its partitions; None: all that there are.
     """
 
-    def __init__(self, broker: Broker, stream: str, partition: int | None = None) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, partition: int | None = None
+    ) -> None:
         self.stream = checked_broker(broker).keys(stream).stream
         self._broker = broker
         self._partition = partition
@@ -50,7 +52,10 @@ class OnPartitions:
         """
         if self._is_one:
             return [self]
-        return [self._of(name) for name in await partitions_of(self._broker, self.stream, self._partition)]
+        return [
+            self._of(name)
+            for name in await partitions_of(self._broker, self.stream, self._partition)
+        ]
 
     def _of(self, name: str) -> Self:
         made = self._twin(name)
@@ -58,7 +63,9 @@ class OnPartitions:
         return made
 
 
-async def partitions_of(broker: Broker, stream: str, partition: int | None = None) -> list[str]:
+async def partitions_of(
+    broker: Broker, stream: str, partition: int | None = None
+) -> list[str]:
     """The names of a stream's partitions, or that of one of them; of a stream that is not spread its own. One command.
 
     Raises:
@@ -71,13 +78,20 @@ async def partitions_of(broker: Broker, stream: str, partition: int | None = Non
         return [partition_name(stream, number) for number in range(count)]
     if 0 < partition < count:
         return [partition_name(stream, partition)]
-    has = f"{count} partitions: give --partition 0 to {count - 1}" if count > 1 else "one partition, number 0"
+    has = (
+        f"{count} partitions: give --partition 0 to {count - 1}"
+        if count > 1
+        else "one partition, number 0"
+    )
     raise NotFound(f"stream {stream!r} has no partition {partition}; it has {has}")
 
 
 def on_each(
     merge: Callable[[list[R]], R],
-) -> Callable[[Callable[Concatenate[S, P], Awaitable[R]]], Callable[Concatenate[S, P], Awaitable[R]]]:
+) -> Callable[
+    [Callable[Concatenate[S, P], Awaitable[R]]],
+    Callable[Concatenate[S, P], Awaitable[R]],
+]:
     """Have a verb that is written for one partition done on each, and its answers merged.
 
     A partition on which there is nothing of the kind is passed over, unless it is so on all. If some are away the verb
@@ -85,13 +99,17 @@ def on_each(
     others; every verb may be repeated.
     """
 
-    def decorate(verb: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Awaitable[R]]:
+    def decorate(
+        verb: Callable[Concatenate[S, P], Awaitable[R]],
+    ) -> Callable[Concatenate[S, P], Awaitable[R]]:
         @functools.wraps(verb)
         async def everywhere(self: S, /, *args: P.args, **named: P.kwargs) -> R:
             parts = await self._parts()
             if len(parts) == 1:
                 return await verb(parts[0], *args, **named)
-            answers, away = await ask_each(parts, lambda part: verb(part, *args, **named))
+            answers, away = await ask_each(
+                parts, lambda part: verb(part, *args, **named)
+            )
             if away:
                 raise partly(parts[0].stream, away, merge(answers) if answers else None)
             return merge(answers)
@@ -133,7 +151,9 @@ async def ask_each(
     return answers, away
 
 
-def partly(stream: str, away: Mapping[str, BrokerUnavailable], answer: Any) -> BrokerUnavailable:
+def partly(
+    stream: str, away: Mapping[str, BrokerUnavailable], answer: Any
+) -> BrokerUnavailable:
     """What is raised when partitions are away: with what the others said, if any did."""
     cause = next(iter(away.values()))
     error = PartlyAway(
@@ -165,7 +185,9 @@ class Part:
     stream: str
 
 
-async def tolerant(stream: str, source: AsyncIterator[T], away: dict[str, BrokerUnavailable]) -> AsyncIterator[T]:
+async def tolerant(
+    stream: str, source: AsyncIterator[T], away: dict[str, BrokerUnavailable]
+) -> AsyncIterator[T]:
     """The items of a partition's source; if it is away, that is written down, and there are none (any more)."""
     try:
         async for item in source:
@@ -174,7 +196,9 @@ async def tolerant(stream: str, source: AsyncIterator[T], away: dict[str, Broker
         away[stream] = error
 
 
-async def merged(sources: Sequence[AsyncIterator[T]], key: Callable[[T], Any]) -> AsyncIterator[T]:
+async def merged(
+    sources: Sequence[AsyncIterator[T]], key: Callable[[T], Any]
+) -> AsyncIterator[T]:
     """The items of several sorted sources, sorted; one item of each is held at a time."""
     heads: list[tuple[Any, int, T]] = []
     for at, source in enumerate(sources):
@@ -185,7 +209,12 @@ async def merged(sources: Sequence[AsyncIterator[T]], key: Callable[[T], Any]) -
         await _next(heads, at, sources[at], key)
 
 
-async def _next(heads: list[tuple[Any, int, T]], at: int, source: AsyncIterator[T], key: Callable[[T], Any]) -> None:
+async def _next(
+    heads: list[tuple[Any, int, T]],
+    at: int,
+    source: AsyncIterator[T],
+    key: Callable[[T], Any],
+) -> None:
     async for item in source:
         heapq.heappush(heads, (key(item), at, item))
         return

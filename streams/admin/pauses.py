@@ -60,7 +60,12 @@ class Pause:
 
     def covers(self, group: str, level: int) -> bool:
         """Whether every entry of this group on this level is held by it."""
-        return self.scope in (scope(), scope(group), scope(level=level), scope(group, level))
+        return self.scope in (
+            scope(),
+            scope(group),
+            scope(level=level),
+            scope(group, level),
+        )
 
 
 PauseList = list[Pause]
@@ -98,7 +103,9 @@ class Pauses(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
+    ) -> None:
         super().__init__(broker, stream, partition)
         self._by = by or "unknown"
         self._inspecting = Inspecting(broker)
@@ -108,7 +115,12 @@ class Pauses(OnPartitions):
         return Pauses(self._broker, stream, by=self._by)
 
     async def pause(
-        self, *, group: str = "", level: int | None = None, reason: str = "", **attribute: Unpack[PausedAttribute]
+        self,
+        *,
+        group: str = "",
+        level: int | None = None,
+        reason: str = "",
+        **attribute: Unpack[PausedAttribute],
     ) -> Pausing:
         """Hold the stream, or a group, a level or an attribute of it: ``pause(tenant="acme")``.
 
@@ -119,13 +131,20 @@ class Pauses(OnPartitions):
             ConfigurationError: the reason is longer than 500 characters, or the scope is none.
         """
         if len(reason) > _MOST_REASON:
-            raise ConfigurationError(f"reason: at most {_MOST_REASON} characters, not {len(reason)}")
+            raise ConfigurationError(
+                f"reason: at most {_MOST_REASON} characters, not {len(reason)}"
+            )
         where = _scope(group, level, attribute)
-        await self._check(group, level)  # One partition that has it is enough: the others may have no worker yet.
+        # One partition that has it is enough: the others may have no worker yet.
+        await self._check(group, level)
         return await self._pause(where, reason)
 
     async def resume(
-        self, *, group: str = "", level: int | None = None, **attribute: Unpack[PausedAttribute]
+        self,
+        *,
+        group: str = "",
+        level: int | None = None,
+        **attribute: Unpack[PausedAttribute],
     ) -> Resumption:
         """End the pause of exactly this scope; those of other scopes go on and are named in the outcome.
 
@@ -159,7 +178,8 @@ class Pauses(OnPartitions):
 
     @on_each(
         lambda found: Resumption(
-            all_pauses([one.resumed for one in found]), all_pauses([one.remaining for one in found])
+            all_pauses([one.resumed for one in found]),
+            all_pauses([one.remaining for one in found]),
         )
     )
     async def _resume(self, scopes: tuple[str, ...]) -> Resumption:
@@ -184,7 +204,10 @@ class Pauses(OnPartitions):
 
     async def _groups(self) -> Iterable[str]:
         levels = await self._inspecting.levels(self.stream)
-        return [found.group for found in (await self._inspecting.stream(self.stream, levels)).groups]
+        return [
+            found.group
+            for found in (await self._inspecting.stream(self.stream, levels)).groups
+        ]
 
     @on_each(lambda found: all_pauses(found))
     async def list(self) -> PauseList:
@@ -242,7 +265,9 @@ def _scope(group: str, level: int | None, attribute: Mapping[str, Any]) -> str:
         )
     for name, value in attribute.items():
         if not isinstance(value, str) or not value or len(value) > _LONGEST_VALUE:
-            raise ConfigurationError(f"{name}: a text of 1 to {_LONGEST_VALUE} characters")
+            raise ConfigurationError(
+                f"{name}: a text of 1 to {_LONGEST_VALUE} characters"
+            )
         return scope(group, attribute=(name, value))
     return scope(group, level)
 
@@ -263,7 +288,9 @@ def all_pauses(found: Sequence[PauseList]) -> PauseList:
             pauses.setdefault(pause.scope, pause)
             where.setdefault(pause.scope, []).append(number)
     return [
-        pause if len(where[scope]) == len(found) else replace(pause, partitions=tuple(where[scope]))
+        pause
+        if len(where[scope]) == len(found)
+        else replace(pause, partitions=tuple(where[scope]))
         for scope, pause in sorted(pauses.items())
     ]
 

@@ -36,9 +36,25 @@ _LONGEST_ID = 500
 and begins like that: those of the country code 1 have 11."""
 _PLAIN_FACTS = frozenset(
     {
-        *("action", "group", "level", "entries", "entry", "events", "event", "letter", "letters"),
+        *(
+            "action",
+            "group",
+            "level",
+            "entries",
+            "entry",
+            "events",
+            "event",
+            "letter",
+            "letters",
+        ),
         *("count", "to", "bodies"),
-        *("payloads_gone", "due_times_lost", "due_times_stray", "records_stray", "due_times_empty"),
+        *(
+            "payloads_gone",
+            "due_times_lost",
+            "due_times_stray",
+            "records_stray",
+            "due_times_empty",
+        ),
         *("rows_unreadable", "orphans"),
     }
 )
@@ -125,17 +141,27 @@ class Queries:
         """The streams that there are, as far as is known while the shard with their list is away."""
         return [view.row.stream for view in await self.grouped()]
 
-    async def limits(self, stream: str, group: str, partition: int | None = None) -> list[LimitInfo]:
+    async def limits(
+        self, stream: str, group: str, partition: int | None = None
+    ) -> list[LimitInfo]:
         """The limits of a group, as they are declared and as they were set."""
         try:
-            return list(await self._pipeline.limits(stream, group, partition=partition).list())
+            return list(
+                await self._pipeline.limits(stream, group, partition=partition).list()
+            )
         except NotFound:
             return []
 
-    async def held(self, stream: str, group: str, partition: int | None = None) -> list[OrderedKey]:
+    async def held(
+        self, stream: str, group: str, partition: int | None = None
+    ) -> list[OrderedKey]:
         """Keys that wait for an operator, because an event of theirs died; at most 20."""
         try:
-            return list(await self._pipeline.ordered_keys(stream, group, partition=partition).list(20, state="held"))
+            return list(
+                await self._pipeline.ordered_keys(
+                    stream, group, partition=partition
+                ).list(20, state="held")
+            )
         except NotFound:  # It keeps no order.
             return []
 
@@ -147,16 +173,36 @@ class Queries:
         """
         return await self._overview.one(name, partition)
 
-    async def chart(self, stream: str, group: str, reach: str = "hour", partition: int | None = None) -> Chart:
+    async def chart(
+        self, stream: str, group: str, reach: str = "hour", partition: int | None = None
+    ) -> Chart:
         """What a group did in the last hour, day or 90 days, on all partitions or one. One round trip for each."""
         span, count = CHARTS[reach]
         last = int(self._now // span)
         names = await partitions_of(self._pipeline.broker, stream, partition)
-        found = [await self._figures(name, group).read(span, range(last - count + 1, last + 1)) for name in names]
-        return Chart(reach, span, span * (last - count + 1), [_sum(rows) for rows in zip(*found, strict=True)])
+        found = [
+            await self._figures(name, group).read(
+                span, range(last - count + 1, last + 1)
+            )
+            for name in names
+        ]
+        return Chart(
+            reach,
+            span,
+            span * (last - count + 1),
+            [_sum(rows) for rows in zip(*found, strict=True)],
+        )
 
     async def items(  # noqa: PLR0913 - what a page is asked for
-        self, stream: str, group: str, state: str, level: int, *, after: str = "", first: int = 0, most: int = 50
+        self,
+        stream: str,
+        group: str,
+        state: str,
+        level: int,
+        *,
+        after: str = "",
+        first: int = 0,
+        most: int = 50,
     ) -> list[Item]:
         """A page of entries in one state: by ``after`` (entry id) where they stand in a level, else by ``first``."""
         listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
@@ -172,26 +218,36 @@ class Queries:
             found = await listing.stored(level, after, most)
         return [_item(row) for row in found]
 
-    async def letter(self, stream: str, group: str, letter_id: str, partition: int | None = None) -> EntryState:
+    async def letter(
+        self, stream: str, group: str, letter_id: str, partition: int | None = None
+    ) -> EntryState:
         """Where the event of a dead letter stands. One command, one more for each partition.
 
         Raises:
             NotFound: there is no such letter (any more).
         """
-        letter = await self._pipeline.dead_letters(stream, group, partition=partition).show(letter_id)
+        letter = await self._pipeline.dead_letters(
+            stream, group, partition=partition
+        ).show(letter_id)
         return dead_state(letter.stream, group, letter)
 
-    async def find(self, stream: str, ident: str, partition: int | None = None) -> list[EntryState]:
+    async def find(
+        self, stream: str, ident: str, partition: int | None = None
+    ) -> list[EntryState]:
         """Where an event stands, in every group; empty if nobody knows it.
 
         By event id the first 2,000 entries of each level are searched, and the newest 2,000 dead letters.
         """
         try:
-            return await self._pipeline.status().find(stream, ident, depth=_DEPTH, partition=partition)
+            return await self._pipeline.status().find(
+                stream, ident, depth=_DEPTH, partition=partition
+            )
         except (NotFound, EventError, ConfigurationError):
             return []
 
-    async def why(self, stream: str, event: str, partition: int | None = None) -> dict[tuple[str, str], Reason]:
+    async def why(
+        self, stream: str, event: str, partition: int | None = None
+    ) -> dict[tuple[str, str], Reason]:
         """Why an event waits, by stream (of a partition its own name) and group; empty if nobody knows it."""
         try:
             found = await self._pipeline.why(stream, event, partition=partition)
@@ -199,7 +255,9 @@ class Queries:
             return {}
         return {(reason.stream, reason.group): reason for reason in found.reasons}
 
-    async def in_hand(self, stream: str, group: str, consumer: str, most: int = 50) -> list[Item]:
+    async def in_hand(
+        self, stream: str, group: str, consumer: str, most: int = 50
+    ) -> list[Item]:
         """What one worker has in hand, what runs longest first. Two commands per level and one.
 
         Of a stream with partitions: on each, where the worker has the same name or that of a later start of its own.
@@ -210,23 +268,38 @@ class Queries:
             runs = await self._runs(name, group, consumer)
             for level in sorted(levels, reverse=True):
                 if len(found) < most:
-                    rows = await listing.processing(group, level, "", most - len(found), consumer)
+                    rows = await listing.processing(
+                        group, level, "", most - len(found), consumer
+                    )
                     found += [_item(row, runs) for row in rows]
         return sorted(found, key=lambda item: -(item.runs or 0.0))
 
-    async def _runs(self, stream: str, group: str, consumer: str = "") -> dict[str, float]:
+    async def _runs(
+        self, stream: str, group: str, consumer: str = ""
+    ) -> dict[str, float]:
         """Seconds since which at least something runs, by ``level|entry id``: what workers wrote down. One command."""
         said = await self._figures(stream, group).workers()
         rows = [row for name, row in said.items() if consumer in ("", name)]
-        return {place: max(0.0, self._now - since) for row in rows for place, since in row.get("runs", {}).items()}
+        return {
+            place: max(0.0, self._now - since)
+            for row in rows
+            for place, since in row.get("runs", {}).items()
+        }
 
     async def workers(self) -> list[WorkerView]:
         """Who works, on every group; of shards that are away nothing is told, and they are in ``away``.
 
         Those that went without a word are among them for an hour, the living first.
         """
-        groups = {view.row.stream: [group.group for group in view.row.groups] for view in await self.overview()}
-        found, _ = await each(self._pipeline.broker, groups, lambda stream: self._workers(stream, groups[stream]))
+        groups = {
+            view.row.stream: [group.group for group in view.row.groups]
+            for view in await self.overview()
+        }
+        found, _ = await each(
+            self._pipeline.broker,
+            groups,
+            lambda stream: self._workers(stream, groups[stream]),
+        )
         return [worker for some in found for worker in some]
 
     async def _workers(self, stream: str, groups: Sequence[str]) -> list[WorkerView]:
@@ -254,20 +327,31 @@ class Queries:
         """
         broker = self._pipeline.broker
         names = await partitions_of(broker, stream, partition)
-        pages = [await Listing(broker, broker.keys(name)).audit(before, most) for name in names]
+        pages = [
+            await Listing(broker, broker.keys(name)).audit(before, most)
+            for name in names
+        ]
         if len(pages) == 1:
             return pages[0]
-        rows = [(ident, facts | {"partition": str(n)}) for n, page in enumerate(pages) for ident, facts in page]
+        rows = [
+            (ident, facts | {"partition": str(n)})
+            for n, page in enumerate(pages)
+            for ident, facts in page
+        ]
         rows.sort(key=lambda row: entry_order(row[0]), reverse=True)
         last = rows[most - 1][0] if len(rows) > most else ""
-        return [row for row in rows if not last or entry_order(row[0]) >= entry_order(last)]
+        return [
+            row for row in rows if not last or entry_order(row[0]) >= entry_order(last)
+        ]
 
     @property
     def _now(self) -> float:
         return self._pipeline.broker.clock.now()
 
     def _figures(self, stream: str, group: str) -> FigureStore:
-        return FigureStore(self._pipeline.broker, self._pipeline.broker.keys(stream), group)
+        return FigureStore(
+            self._pipeline.broker, self._pipeline.broker.keys(stream), group
+        )
 
 
 def _sum(rows: Sequence[Mapping[str, int]]) -> dict[str, int]:
@@ -285,7 +369,9 @@ def _item(listed: Listed, runs: Mapping[str, float] | None = None) -> Item:
         event = decode(listed.fields)
     except StreamsError:
         return Item(listed, "", "", {}, sum(map(len, listed.fields)), since)
-    return Item(listed, event.id or place, event.type, event.meta, len(event.raw), since)
+    return Item(
+        listed, event.id or place, event.type, event.meta, len(event.raw), since
+    )
 
 
 def shown(value: Any) -> str:
@@ -303,7 +389,10 @@ def ident(value: Any) -> str:
 
 def shown_facts(facts: Mapping[str, str]) -> dict[str, str]:
     """A row of the audit record as it may be shown: ids, counts and rates as they are, what people wrote masked."""
-    return {shown(name): ident(value) if name in _PLAIN_FACTS else shown(value) for name, value in facts.items()}
+    return {
+        shown(name): ident(value) if name in _PLAIN_FACTS else shown(value)
+        for name, value in facts.items()
+    }
 
 
 def shown_meta(meta: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
@@ -319,7 +408,21 @@ def sign_of(text: str) -> str:
 def shown_letter(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter as it may be shown, as plain JSON types."""
     names = (
-        "id", "stream", "reason", "died_at", "level", "entry_id", "event_id", "failures", "stalls", "replays", "size",
-    )  # fmt: skip
-    told = {"type": shown(letter.type), "last_error": shown(letter.last_error), "meta": dict(shown_meta(letter.meta))}
+        "id",
+        "stream",
+        "reason",
+        "died_at",
+        "level",
+        "entry_id",
+        "event_id",
+        "failures",
+        "stalls",
+        "replays",
+        "size",
+    )
+    told = {
+        "type": shown(letter.type),
+        "last_error": shown(letter.last_error),
+        "meta": dict(shown_meta(letter.meta)),
+    }
     return {name: getattr(letter, name) for name in names} | told

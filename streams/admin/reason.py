@@ -16,10 +16,32 @@ from streams.policy.retry import AttemptRecord
 PATIENCE = 5.0
 """Seconds for which an event that could run may wait without anything being wrong."""
 STATES = (
-    "scheduled", "retry", "snoozed", "turn", "paused", "limit", "rate", "throttled", "key-held", "key-busy",
-    "no-worker", "level-unserved", "suspect", "isolated", "busy", "running", "reserved", "starting", "lost-lease",
-    "unreadable", "orphaned", "done", "dead", "unknown", "none",
-)  # fmt: skip
+    "scheduled",
+    "retry",
+    "snoozed",
+    "turn",
+    "paused",
+    "limit",
+    "rate",
+    "throttled",
+    "key-held",
+    "key-busy",
+    "no-worker",
+    "level-unserved",
+    "suspect",
+    "isolated",
+    "busy",
+    "running",
+    "reserved",
+    "starting",
+    "lost-lease",
+    "unreadable",
+    "orphaned",
+    "done",
+    "dead",
+    "unknown",
+    "none",
+)
 """Every state there is; the page docs/why.md explains each."""
 _LONGEST_ID = 500
 
@@ -50,7 +72,15 @@ class Reason:
 
     def as_plain(self) -> dict[str, Any]:
         """The reason as plain JSON types."""
-        names = ("state", "sentence", "stream", "group", "level", "entry_id", "event_id")
+        names = (
+            "state",
+            "sentence",
+            "stream",
+            "group",
+            "level",
+            "entry_id",
+            "event_id",
+        )
         plain: dict[str, Any] = {name: getattr(self, name) for name in names}
         plain["facts"] = dict(self.facts)
         plain["because"] = self.because.as_plain() if self.because else None
@@ -96,7 +126,11 @@ class Case:
     @property
     def serving(self) -> list[WorkerFacts]:
         """The living workers that read its level."""
-        return [worker for worker in self.scene.workers if worker.is_alive and self.found.level in worker.levels]
+        return [
+            worker
+            for worker in self.scene.workers
+            if worker.is_alive and self.found.level in worker.levels
+        ]
 
 
 def event_id(found: Found) -> str:
@@ -121,7 +155,11 @@ def since_when(found: Found) -> float:
 def moment(at: float) -> str:
     """A Unix time, to the second."""
     try:
-        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return (
+            datetime.fromtimestamp(at, UTC)
+            .isoformat(timespec="seconds")
+            .replace("+00:00", "Z")
+        )
     except (OverflowError, OSError, ValueError):
         return "a time that cannot be told"
 

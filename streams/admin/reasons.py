@@ -11,7 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 from streams.admin.pauses import Pause, read_pause
-from streams.admin.reason import Case, Reason, event_id, ident, moment, most, since_when, span
+from streams.admin.reason import (
+    Case,
+    Reason,
+    event_id,
+    ident,
+    moment,
+    most,
+    since_when,
+    span,
+)
 from streams.broker.admin.waits import HEARD, Holder, Queue, WorkerFacts, attributes
 from streams.broker.keys import RECLAIMER_SUFFIX
 from streams.broker.server.stored import entry_place, real
@@ -42,7 +51,11 @@ def judge(case: Case) -> Reason:
 def head_of(case: Case) -> str:
     """``level|entry id`` of the living event that an entry waits for; '' for none."""
     head = case.wait.head or ""
-    waits = case.found.state in ("pending", "retrying") and head and head != case.wait.member
+    waits = (
+        case.found.state in ("pending", "retrying")
+        and head
+        and head != case.wait.member
+    )
     return head if waits and entry_place(head.encode()) else ""
 
 
@@ -67,9 +80,15 @@ def _over(case: Case) -> Reason | None:
     if state == "done":
         return Reason("done", "this group is done with it")
     if state == "dead":
-        return Reason("dead", "it is a dead letter: it waits for an operator, who replays or discards it")
+        return Reason(
+            "dead",
+            "it is a dead letter: it waits for an operator, who replays or discards it",
+        )
     if state == "unknown":
-        return Reason("unknown", "there is no trace of it: it was never published here, or it was handled")
+        return Reason(
+            "unknown",
+            "there is no trace of it: it was never published here, or it was handled",
+        )
     return None
 
 
@@ -86,7 +105,9 @@ def _unreadable(case: Case) -> Reason | None:
     except EventError as error:
         kind = getattr(error, "reason", type(error).__name__)
         what = "it cannot be read as an event: a worker makes it a dead letter when it comes to it"
-        return Reason("unreadable", f"{what} ({masked(str(error))})", facts={"error": str(kind)})
+        return Reason(
+            "unreadable", f"{what} ({masked(str(error))})", facts={"error": str(kind)}
+        )
     return None
 
 
@@ -98,16 +119,31 @@ def _lost_lease(case: Case) -> Reason | None:
     if found.state != "processing":
         return None
     worker = _worker(case, found.consumer)
-    silent, lease = found.silent or 0.0, worker.lease if worker else _longest_lease(case)
+    silent, lease = (
+        found.silent or 0.0,
+        worker.lease if worker else _longest_lease(case),
+    )
     if silent <= lease * 2 / 3:  # It is renewed every third of a lease.
         return None
     left = max(0.0, lease - silent)
-    facts = {"worker": found.consumer, "silent": round(silent, 1), "until": round(case.scene.now + left, 3)}
+    facts = {
+        "worker": found.consumer,
+        "silent": round(silent, 1),
+        "until": round(case.scene.now + left, 3),
+    }
     what = f"it is with {found.consumer}, which has not renewed its lease for {span(silent)}"
-    if not any(other.is_alive for other in case.scene.workers if other.name != found.consumer):
-        return Reason("no-worker", f"{what}, and no worker of the group is there to take it over", facts=facts)
+    if not any(
+        other.is_alive for other in case.scene.workers if other.name != found.consumer
+    ):
+        return Reason(
+            "no-worker",
+            f"{what}, and no worker of the group is there to take it over",
+            facts=facts,
+        )
     when = f"in {span(left)}" if left else "at any moment"
-    return Reason("lost-lease", f"{what}: another worker takes it over {when}", facts=facts)
+    return Reason(
+        "lost-lease", f"{what}: another worker takes it over {when}", facts=facts
+    )
 
 
 def _in_hand(case: Case) -> Reason | None:
@@ -123,7 +159,11 @@ def _in_hand(case: Case) -> Reason | None:
     since = worker.runs.get(case.wait.member) if worker else None
     if since is not None:
         at = f"it has been running with {name} since {moment(since)} at the latest"
-        return Reason("running", f"{at} (its lease was renewed {span(silent)} ago)", facts=facts | {"since": since})
+        return Reason(
+            "running",
+            f"{at} (its lease was renewed {span(silent)} ago)",
+            facts=facts | {"since": since},
+        )
     # What the worker said after it had the entry tells that no handler has it.
     if worker and worker.runs_all and worker.said_at > case.scene.now - silent:
         return Reason("reserved", f"it is with {name} and about to start", facts=facts)
@@ -136,7 +176,9 @@ def _handed_a_slot(case: Case) -> Reason | None:
         return None
     if case.scene.now - since_when(case.found) > case.patience:
         return None  # Nobody came for it: it is judged as any other.
-    return Reason("reserved", "a slot was handed to it, and the next worker that looks starts it")
+    return Reason(
+        "reserved", "a slot was handed to it, and the next worker that looks starts it"
+    )
 
 
 # --- what waits for another event of its key
@@ -154,7 +196,13 @@ def _key_held(case: Case) -> Reason | None:
     key = masked(case.wait.order_key or "")
     what = f"its key {key} is held since {moment(since)}, because the event {ident(dead)} died"
     todo = f"release or skip it: streams keys ls {case.scene.stream} {case.scene.group}"
-    facts = {"key": key, "by": ident(dead), "entry": place, "since": since, "behind": case.wait.behind}
+    facts = {
+        "key": key,
+        "by": ident(dead),
+        "entry": place,
+        "since": since,
+        "behind": case.wait.behind,
+    }
     return Reason("key-held", f"{what}; {todo}", facts=facts)
 
 
@@ -174,7 +222,14 @@ def _key_busy(case: Case) -> Reason | None:
 def _put_aside(case: Case) -> Reason | None:
     """Put aside for a pause of an attribute, or of a circuit breaker, that goes on."""
     scope = case.admission.scope if case.admission is not None else ""
-    return next((_of_pause(case, *row) for row in _pauses(case) if scope and row[0].scope == scope), None)
+    return next(
+        (
+            _of_pause(case, *row)
+            for row in _pauses(case)
+            if scope and row[0].scope == scope
+        ),
+        None,
+    )
 
 
 def _paused(case: Case) -> Reason | None:
@@ -182,7 +237,9 @@ def _paused(case: Case) -> Reason | None:
         return None
     if not case.is_due and case.wait.queue is None:
         return None
-    return next((_of_pause(case, *row) for row in _pauses(case) if _covers(case, row[0])), None)
+    return next(
+        (_of_pause(case, *row) for row in _pauses(case) if _covers(case, row[0])), None
+    )
 
 
 def _slot(case: Case) -> Reason | None:
@@ -190,38 +247,71 @@ def _slot(case: Case) -> Reason | None:
     if queue is None or case.found.state != "retrying":
         return None
     if queue.taken < queue.concurrency and not queue.rank:
-        return None  # One is free, and it is the first: what waits for a slot no more is judged as any other.
+        # One is free, and it is the first: what waits for a slot no more is judged as any other.
+        return None
     limit, _, key = queue.name.partition("=")
     what = f"the limit {masked(limit)} runs {queue.concurrency} at a time for {masked(key)}"
-    what += f", {counted(queue.taken, 'has', 'have')} its slot" if queue.concurrency == 1 else f", {queue.taken} run"
+    what += (
+        f", {counted(queue.taken, 'has', 'have')} its slot"
+        if queue.concurrency == 1
+        else f", {queue.taken} run"
+    )
     facts = {
-        "limit": masked(limit), "key": masked(key), "concurrency": queue.concurrency, "behind": queue.rank,
+        "limit": masked(limit),
+        "key": masked(key),
+        "concurrency": queue.concurrency,
+        "behind": queue.rank,
         "holders": [_plain_holder(holder) for holder in queue.holders],
-    }  # fmt: skip
-    return Reason("limit", f"{what}{_of_holders(queue)}, and {queue.rank} wait before it", facts=facts)
+    }
+    return Reason(
+        "limit",
+        f"{what}{_of_holders(queue)}, and {queue.rank} wait before it",
+        facts=facts,
+    )
 
 
 def _throttled(case: Case) -> Reason | None:
     if case.found.state != "retrying" or case.is_due or case.admission is None:
         return None
     reserved = case.admission.limits
-    under = {name: until for name, until in case.wait.throttled.items() if name.partition("=")[0] in reserved}
+    under = {
+        name: until
+        for name, until in case.wait.throttled.items()
+        if name.partition("=")[0] in reserved
+    }
     if not under:
         return None
     name, until = max(under.items(), key=lambda row: row[1])
     limit, _, key = name.partition("=")
     what = f"the limit {masked(limit)} is throttled for {masked(key)} until {moment(until)}"
-    facts = {"limit": masked(limit), "key": masked(key), "until": until, "next": case.found.due}
-    return Reason("throttled", f"{what}; its own place is at {moment(case.found.due or until)}", facts=facts)
+    facts = {
+        "limit": masked(limit),
+        "key": masked(key),
+        "until": until,
+        "next": case.found.due,
+    }
+    return Reason(
+        "throttled",
+        f"{what}; its own place is at {moment(case.found.due or until)}",
+        facts=facts,
+    )
 
 
 def _rate(case: Case) -> Reason | None:
     said, due = case.admission, case.found.due
-    if case.found.state != "retrying" or case.is_due or due is None or said is None or said.kind is not Kind.RATE:
+    if (
+        case.found.state != "retrying"
+        or case.is_due
+        or due is None
+        or said is None
+        or said.kind is not Kind.RATE
+    ):
         return None
     limit = masked(said.by.partition("=")[0])
     return Reason(
-        "rate", f"the rate of the limit {limit} lets it start at {moment(due)}", facts={"limit": limit, "until": due}
+        "rate",
+        f"the rate of the limit {limit} lets it start at {moment(due)}",
+        facts={"limit": limit, "until": due},
     )
 
 
@@ -230,14 +320,20 @@ def _not_due(case: Case) -> Reason | None:
     if case.is_due or due is None or case.wait.queue is not None:
         return None
     if case.found.state == "scheduled":
-        return Reason("scheduled", f"it is scheduled for {moment(due)}", facts={"until": due})
+        return Reason(
+            "scheduled", f"it is scheduled for {moment(due)}", facts={"until": due}
+        )
     if not record.attempts:
-        return Reason("snoozed", f"it was put off until {moment(due)}", facts={"until": due})
+        return Reason(
+            "snoozed", f"it was put off until {moment(due)}", facts={"until": due}
+        )
     last = record.errors[-1] if record.errors else {}
     error = masked(f"{last.get('type', '')}: {last.get('message', '')}".strip(": "))
     what = f"it is tried again at {moment(due)}, after {counted(record.attempts, 'attempt')}"
     facts = {"until": due, "attempts": record.attempts, "error": error}
-    return Reason("retry", f"{what}; the last error: {error}" if error else what, facts=facts)
+    return Reason(
+        "retry", f"{what}; the last error: {error}" if error else what, facts=facts
+    )
 
 
 # --- what waits for a worker
@@ -247,21 +343,35 @@ def _no_worker(case: Case) -> Reason | None:
     if any(worker.is_alive for worker in case.scene.workers):
         return None
     gone = max(case.scene.workers, key=lambda worker: worker.said_at, default=None)
-    what = "no worker serves the group" if case.scene.group else "no worker serves the stream"
+    what = (
+        "no worker serves the group"
+        if case.scene.group
+        else "no worker serves the stream"
+    )
     if gone is None or not gone.said_at:
         return Reason("no-worker", f"{what}: start one")
     what += f"; the last one, {gone.name}, was heard of at {moment(gone.said_at)}"
-    return Reason("no-worker", f"{what}: start one", facts={"worker": gone.name, "since": gone.said_at})
+    return Reason(
+        "no-worker",
+        f"{what}: start one",
+        facts={"worker": gone.name, "since": gone.said_at},
+    )
 
 
 def _level_unserved(case: Case) -> Reason | None:
     if case.found.state == "scheduled" or case.serving:
         return None
     alive = [worker for worker in case.scene.workers if worker.is_alive]
-    served = sorted({level for worker in alive for level in worker.levels}, reverse=True)
+    served = sorted(
+        {level for worker in alive for level in worker.levels}, reverse=True
+    )
     what = f"no worker of the group reads level {case.found.level}; they read {', '.join(map(str, served)) or 'none'}"
     todo = "give a worker this level (STREAMS_LEVELS, or --levels)"
-    return Reason("level-unserved", f"{what}: {todo}", facts={"levels": served, "workers": [w.name for w in alive]})
+    return Reason(
+        "level-unserved",
+        f"{what}: {todo}",
+        facts={"levels": served, "workers": [w.name for w in alive]},
+    )
 
 
 def _suspect(case: Case) -> Reason | None:
@@ -272,7 +382,11 @@ def _suspect(case: Case) -> Reason | None:
     what = f"{counted(record.stalls, 'worker')} died or went silent while it was there, and one more is its last"
     what += f": a worker runs it when nothing else of its process runs, and it waits for that since {moment(since)}"
     names = [worker.name for worker in case.serving]
-    return Reason("suspect", what, facts={"since": since, "stalls": record.stalls, "workers": names})
+    return Reason(
+        "suspect",
+        what,
+        facts={"since": since, "stalls": record.stalls, "workers": names},
+    )
 
 
 def _turn(case: Case) -> Reason | None:
@@ -282,12 +396,30 @@ def _turn(case: Case) -> Reason | None:
     if not ahead + above:
         return None
     behind = ahead + above
-    what = f"it waits for its turn behind {most(ahead)} of its level" if ahead else "it waits for its turn"
-    what += f"{' and' if ahead else ' behind'} {most(above)} of higher levels" if above else ""
-    what += f"; {counted(turns, 'other key takes', 'other keys take')} turns with its own" if turns else ""
+    what = (
+        f"it waits for its turn behind {most(ahead)} of its level"
+        if ahead
+        else "it waits for its turn"
+    )
+    what += (
+        f"{' and' if ahead else ' behind'} {most(above)} of higher levels"
+        if above
+        else ""
+    )
+    what += (
+        f"; {counted(turns, 'other key takes', 'other keys take')} turns with its own"
+        if turns
+        else ""
+    )
     full = all(worker.is_full for worker in case.serving)
     what += f"; {_why_full(case)}" if full else ""
-    facts = {"behind": behind, "level": ahead, "above": above, "keys": turns, "busy": full}
+    facts = {
+        "behind": behind,
+        "level": ahead,
+        "above": above,
+        "keys": turns,
+        "busy": full,
+    }
     return Reason("turn", what, facts=facts)
 
 
@@ -297,7 +429,10 @@ def _isolated(case: Case) -> Reason | None:
     if not kept or not _is_full(case):
         return None
     first = kept[0]
-    facts = {"by": ident(first.kept_for), "workers": [worker.name for worker in serving]}
+    facts = {
+        "by": ident(first.kept_for),
+        "workers": [worker.name for worker in serving],
+    }
     return Reason("isolated", f"it waits: {_why_full(case)}", facts=facts)
 
 
@@ -331,7 +466,9 @@ def _starting(case: Case) -> Reason | None:
     waited = case.scene.now - since_when(case.found)
     if waited > case.patience:
         return None
-    return Reason("starting", f"it can run since {span(waited)}: a worker takes it at any moment")
+    return Reason(
+        "starting", f"it can run since {span(waited)}: a worker takes it at any moment"
+    )
 
 
 def _unheard(case: Case) -> Reason | None:
@@ -347,7 +484,9 @@ def _unheard(case: Case) -> Reason | None:
 
 def _none(case: Case) -> Reason:
     since = since_when(case.found)
-    who = ", ".join(worker.name for worker in case.serving) or "the scheduler of a worker"
+    who = (
+        ", ".join(worker.name for worker in case.serving) or "the scheduler of a worker"
+    )
     what = f"nothing holds it, {who} could take it, and it waits since {moment(since)}"
     return Reason("none", f"{what}: {_DEFECT}", facts=_waits_since(case, since))
 
@@ -361,7 +500,18 @@ _JUDGES: tuple[Judge, ...] = (
     *(_lost_lease, _in_hand, _handed_a_slot),
     *(_key_held, _key_busy),
     *(_put_aside, _paused, _slot, _throttled, _rate, _not_due),
-    *(_no_worker, _level_unserved, _suspect, _turn, _isolated, _busy, _next_in_queue, _starting, _unheard, _none),
+    *(
+        _no_worker,
+        _level_unserved,
+        _suspect,
+        _turn,
+        _isolated,
+        _busy,
+        _next_in_queue,
+        _starting,
+        _unheard,
+        _none,
+    ),
 )
 
 
@@ -375,7 +525,11 @@ def _worker(case: Case, name: str) -> WorkerFacts | None:
 def _is_full(case: Case) -> bool:
     """No worker that reads its level can start anything."""
     serving = case.serving
-    return case.found.state != "scheduled" and bool(serving) and all(worker.is_full for worker in serving)
+    return (
+        case.found.state != "scheduled"
+        and bool(serving)
+        and all(worker.is_full for worker in serving)
+    )
 
 
 def _kept(case: Case) -> list[WorkerFacts]:
@@ -410,7 +564,11 @@ def _covers(case: Case, pause: Pause) -> bool:
     level = case.found.level
     if level is not None and pause.covers(case.scene.group, level):
         return True
-    if not pause.attribute or pause.group not in ("", case.scene.group) or case.found.state == "scheduled":
+    if (
+        not pause.attribute
+        or pause.group not in ("", case.scene.group)
+        or case.found.state == "scheduled"
+    ):
         return False
     return attributes(case.found.fields).get(pause.attribute) == pause.value
 
@@ -420,9 +578,19 @@ def _of_pause(case: Case, pause: Pause, stored: bytes) -> Reason:
     kind = "breaker" if probe is not None else _kind(pause)
     why = f": {masked(pause.reason)}" if pause.reason else ""
     scope = masked(pause.scope)
-    who = f"the circuit breaker {masked(pause.by)}" if probe is not None else masked(pause.by) or "somebody"
+    who = (
+        f"the circuit breaker {masked(pause.by)}"
+        if probe is not None
+        else masked(pause.by) or "somebody"
+    )
     what = f"{scope} is paused by {who} since {moment(pause.at)}{why}"
-    facts = {"scope": scope, "kind": kind, "by": masked(pause.by), "since": pause.at, "reason": masked(pause.reason)}
+    facts = {
+        "scope": scope,
+        "kind": kind,
+        "by": masked(pause.by),
+        "since": pause.at,
+        "reason": masked(pause.reason),
+    }
     if probe is not None:
         what += f"; one event is let through as a probe at {moment(probe)}"
         facts["until"] = probe
@@ -458,7 +626,12 @@ def _of_holder(holder: Holder) -> str:
 
 
 def _plain_holder(holder: Holder) -> dict[str, Any]:
-    return {"entry": holder.entry, "since": holder.since, "worker": holder.consumer, "silent": holder.silent}
+    return {
+        "entry": holder.entry,
+        "since": holder.since,
+        "worker": holder.consumer,
+        "silent": holder.silent,
+    }
 
 
 def _above(case: Case) -> int:
@@ -468,5 +641,7 @@ def _above(case: Case) -> int:
     return sum(
         (facts.unread or 0) + facts.lined_up
         for level, facts in case.scene.levels.items()
-        if level > own and level in read and not any(pause.covers(case.scene.group, level) for pause in pauses)
+        if level > own
+        and level in read
+        and not any(pause.covers(case.scene.group, level) for pause in pauses)
     )

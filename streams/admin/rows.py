@@ -116,9 +116,18 @@ def stream_row(status: StreamStatus, now: float) -> StreamRow:
             for row in sorted(group.levels, key=lambda row: -row.level)
         ]
         held = {name: count for name, (count, _) in group.consumers.items()}
-        groups.append(GroupRow(group.group, levels, group.dead, len(group.consumers), held))
+        groups.append(
+            GroupRow(group.group, levels, group.dead, len(group.consumers), held)
+        )
     stored = sum(status.stored.values())
-    return StreamRow(status.stream, stored, status.scheduled, groups, paused, undeclared=status.undeclared)
+    return StreamRow(
+        status.stream,
+        stored,
+        status.scheduled,
+        groups,
+        paused,
+        undeclared=status.undeclared,
+    )
 
 
 def total_row(stream: str, rows: Sequence[StreamRow]) -> StreamRow:
@@ -151,7 +160,9 @@ def grouped(rows: Sequence[StreamRow]) -> list[StreamRow]:
         base = base_of(row.stream)
         parts.setdefault(base if base in there else row.stream, []).append(row)
     return [
-        some[0] if len(some) == 1 else total_row(base, sorted(some, key=lambda row: number_of(row.stream)))
+        some[0]
+        if len(some) == 1
+        else total_row(base, sorted(some, key=lambda row: number_of(row.stream)))
         for base, some in sorted(parts.items())
     ]
 

@@ -10,7 +10,14 @@ from streams.admin.operating import Operating
 from streams.admin.status import EntryState
 from streams.broker.admin.listing import Listing
 from streams.broker.server.shards import Away, away_index, each
-from streams.errors import BrokerUnavailable, ConfigurationError, EventError, InvalidName, NotFound, StreamsError
+from streams.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    EventError,
+    InvalidName,
+    NotFound,
+    StreamsError,
+)
 from streams.events.codec import decode
 from streams.events.names import checked_name
 
@@ -77,7 +84,9 @@ class Search:
             ConfigurationError: the text is empty.
         """
         if not text:
-            raise ConfigurationError("find what? Give an id, a key, a tenant, an instance, a subject or a source")
+            raise ConfigurationError(
+                "find what? Give an id, a key, a tenant, an instance, a subject or a source"
+            )
         found = Found()
         try:
             wanted = await self._wanted(stream)
@@ -85,7 +94,11 @@ class Search:
             found.away.append(away_index(error))
             return found
         found.left_out = wanted[_STREAMS:]
-        parts, found.away = await each(self._pipeline.broker, wanted[:_STREAMS], lambda name: self._search(name, text))
+        parts, found.away = await each(
+            self._pipeline.broker,
+            wanted[:_STREAMS],
+            lambda name: self._search(name, text),
+        )
         for states, matches in parts:
             found.states += states
             found.matches += matches
@@ -99,13 +112,21 @@ class Search:
             return []
         return list(await status.streams_of(stream))
 
-    async def _search(self, stream: str, text: str) -> tuple[list[EntryState], list[Match]]:
+    async def _search(
+        self, stream: str, text: str
+    ) -> tuple[list[EntryState], list[Match]]:
         try:
-            states = await self._pipeline.status().find(stream, text, depth=_DEPTH, partition=0)
+            states = await self._pipeline.status().find(
+                stream, text, depth=_DEPTH, partition=0
+            )
         except (NotFound, EventError, ConfigurationError):
             states = []  # It cannot be an id there.
         known = {state.event_id for state in states}
-        matches = [match for match in await self._carried(stream, text) if match.event_id not in known]
+        matches = [
+            match
+            for match in await self._carried(stream, text)
+            if match.event_id not in known
+        ]
         return [state for state in states if state.state != "done"], matches
 
     async def _carried(self, stream: str, text: str) -> list[Match]:
@@ -123,12 +144,25 @@ class Search:
                     continue
                 if by := _carries(event.id, event.meta, text):
                     place = f"{listed.level}|{listed.place}"
-                    found.append(Match(stream, "", place, event.id or place, event.type, by))
+                    found.append(
+                        Match(stream, "", place, event.id or place, event.type, by)
+                    )
         for group in row.groups:
             if group.group:
-                async for letter in self._pipeline.dead_letters(stream, group.group, partition=0).latest(LOOKED_AT):
+                async for letter in self._pipeline.dead_letters(
+                    stream, group.group, partition=0
+                ).latest(LOOKED_AT):
                     if by := _carries(letter.event_id, letter.meta, text):
-                        found.append(Match(stream, group.group, letter.id, letter.event_id, letter.type, by))
+                        found.append(
+                            Match(
+                                stream,
+                                group.group,
+                                letter.id,
+                                letter.event_id,
+                                letter.type,
+                                by,
+                            )
+                        )
         return found[:_MOST]
 
 

@@ -11,19 +11,42 @@ from streams.admin.dead_letter import DeadLetter
 from streams.admin.dead_letters import DeadLetters
 from streams.admin.partitioned import Part, ask_each, partitions_of, partly
 from streams.admin.reason import moment
-from streams.admin.rows import GroupRow, LevelRow, StreamRow, Survey, stream_row, total_row
+from streams.admin.rows import (
+    GroupRow,
+    LevelRow,
+    StreamRow,
+    Survey,
+    stream_row,
+    total_row,
+)
 from streams.broker import Broker, checked_broker
 from streams.broker.admin.inspect import Found, Inspecting
 from streams.broker.admin.listing import Listing
 from streams.broker.server.shards import Away, away_index, each
 from streams.common.annotated import holds_to_annotations
 from streams.common.masking import masked
-from streams.errors import AccessDenied, BrokerUnavailable, EventError, GroupMissing, InvalidName, NotFound
+from streams.errors import (
+    AccessDenied,
+    BrokerUnavailable,
+    EventError,
+    GroupMissing,
+    InvalidName,
+    NotFound,
+)
 from streams.events.codec import decode
 from streams.events.names import member, parse_member
 from streams.policy.retry import AttemptRecord
 
-__all__ = ["EntryState", "GroupRow", "LevelRow", "Status", "StreamRow", "Survey", "dead_state", "entry_state"]
+__all__ = [
+    "EntryState",
+    "GroupRow",
+    "LevelRow",
+    "Status",
+    "StreamRow",
+    "Survey",
+    "dead_state",
+    "entry_state",
+]
 
 _SCAN_MOST = 10_000
 _SCAN_PAGE = 500
@@ -89,7 +112,9 @@ class Status:
         """The levels of one stream, none if there is no such stream; also while the list of streams is away."""
         return await self._inspecting.levels(stream)
 
-    async def streams_of(self, name: str, partition: int | None = None) -> dict[str, list[int]]:
+    async def streams_of(
+        self, name: str, partition: int | None = None
+    ) -> dict[str, list[int]]:
         """The partitions of a stream that has to be there, with their levels; of one that is not spread itself.
 
         Raises:
@@ -113,7 +138,10 @@ class Status:
         Raises:
             BrokerUnavailable: a server that has some of them is away; ``survey`` tells of the others.
         """
-        return [await self._row(name, levels) for name, levels in (await self.streams()).items()]
+        return [
+            await self._row(name, levels)
+            for name, levels in (await self.streams()).items()
+        ]
 
     async def survey(self, known: Mapping[str, Sequence[int]] | None = None) -> Survey:
         """As ``overview``, and of a cluster with shards that are away: what is on the others.
@@ -130,7 +158,9 @@ class Status:
             streams = await self.streams()
         except BrokerUnavailable as error:
             away.append(away_index(error))
-        rows, more = await each(self._broker, streams, lambda name: self._row(name, streams[name]))
+        rows, more = await each(
+            self._broker, streams, lambda name: self._row(name, streams[name])
+        )
         return Survey(rows, away + more, streams)
 
     async def stream(self, name: str, *, partition: int | None = None) -> StreamRow:
@@ -160,7 +190,13 @@ class Status:
         return total or await self._row(name, [])
 
     async def find(
-        self, stream: str, ident: str, group: str = "", *, depth: int | None = None, partition: int | None = None
+        self,
+        stream: str,
+        ident: str,
+        group: str = "",
+        *,
+        depth: int | None = None,
+        partition: int | None = None,
     ) -> list[EntryState]:
         """Where an event stands, in each group (or in one).
 
@@ -175,19 +211,33 @@ class Status:
         Raises:
             NotFound: the stream, the group, or any trace of the event is missing.
         """
-        parts = [Part(name) for name in await partitions_of(self._broker, stream, partition)]
-        answers, away = await ask_each(parts, lambda part: self._find(part.stream, ident, group, depth))
+        parts = [
+            Part(name) for name in await partitions_of(self._broker, stream, partition)
+        ]
+        answers, away = await ask_each(
+            parts, lambda part: self._find(part.stream, ident, group, depth)
+        )
         found = [state for answer in answers for state in answer]
         if away and not found:
             raise partly(stream, away, None)  # It may be there.
         return sorted(found, key=lambda state: state.state == "done")
 
-    async def _find(self, stream: str, ident: str, group: str, depth: int | None) -> list[EntryState]:
+    async def _find(
+        self, stream: str, ident: str, group: str, depth: int | None
+    ) -> list[EntryState]:
         levels = await self.existing(stream)
         groups = await self._groups(stream, levels, group)
         # In the order in which an event moves on, schedule, level, dead letters: none slips by between the looks.
-        later = await self._inspecting.scheduled(stream, ident.partition("|")[2] or ident, levels)
-        places = await places_of(self._inspecting, stream, ident, levels, _SCAN_MOST if depth is None else depth)
+        later = await self._inspecting.scheduled(
+            stream, ident.partition("|")[2] or ident, levels
+        )
+        places = await places_of(
+            self._inspecting,
+            stream,
+            ident,
+            levels,
+            _SCAN_MOST if depth is None else depth,
+        )
         states = []
         for name in groups:
             stored = [await self._stored(stream, name, *place) for place in places]
@@ -195,7 +245,9 @@ class Status:
             ended = {(state.level, state.entry_id) for state in dead}
             for found in stored:
                 # What is stored although the group is done with it is there for another group.
-                past = (found.level, found.entry_id) in ended or (found.state == "done" and not found.fields)
+                past = (found.level, found.entry_id) in ended or (
+                    found.state == "done" and not found.fields
+                )
                 if found.state != "unknown" and not past:
                     states.append(entry_state(stream, name, found))
             states += dead
@@ -204,7 +256,9 @@ class Status:
         if not states:
             states = await self._finished(stream, groups, places)
         if not states:
-            states = await self._unserved(stream, ident, levels, [] if groups else places)
+            states = await self._unserved(
+                stream, ident, levels, [] if groups else places
+            )
         if not states:
             raise NotFound(await self._gone(stream, ident))
         return states
@@ -214,19 +268,29 @@ class Status:
     ) -> list[EntryState]:
         """Entries that are stored where no group is, or on a level that is not declared."""
         undeclared = list(await self._inspecting.undeclared(stream, levels))
-        more = await places_of(self._inspecting, stream, ident, undeclared) if undeclared else []
+        more = (
+            await places_of(self._inspecting, stream, ident, undeclared)
+            if undeclared
+            else []
+        )
         states = []
         for level, entry_id in (*places, *more):
             fields = await self._inspecting.entry(stream, level, entry_id)
             if fields is not None:
-                states.append(entry_state(stream, "", Found("pending", level, entry_id, fields=fields)))
+                states.append(
+                    entry_state(
+                        stream, "", Found("pending", level, entry_id, fields=fields)
+                    )
+                )
         return states
 
     async def _gone(self, stream: str, ident: str) -> str:
         """The sentence for an event of which there is no trace."""
         deed = None
         with contextlib.suppress(AccessDenied):
-            deed = await Listing(self._broker, self._broker.keys(stream)).cancelled((ident,))
+            deed = await Listing(self._broker, self._broker.keys(stream)).cancelled(
+                (ident,)
+            )
         if deed is not None:
             return f"stream {stream!r} has {ident!r} no more: {told_of(*deed)}"
         return (
@@ -234,22 +298,37 @@ class Status:
             "or it was handled, and of that nothing is kept"
         )
 
-    async def _dead(self, stream: str, group: str, ident: str, depth: int | None) -> list[EntryState]:
+    async def _dead(
+        self, stream: str, group: str, ident: str, depth: int | None
+    ) -> list[EntryState]:
         """Dead letters of an event; ``ident`` may be the letter's own id, too."""
         letters = DeadLetters(self._broker, stream, group, partition=0)
         return [
             dead_state(stream, group, letter)
-            async for letter in (letters.iterate() if depth is None else letters.latest(depth))
-            if ident in (letter.id, letter.event_id, letter.entry_id, member(letter.level, letter.entry_id))
+            async for letter in (
+                letters.iterate() if depth is None else letters.latest(depth)
+            )
+            if ident
+            in (
+                letter.id,
+                letter.event_id,
+                letter.entry_id,
+                member(letter.level, letter.entry_id),
+            )
         ]
 
-    async def _stored(self, stream: str, group: str, level: int, entry_id: str) -> Found:
+    async def _stored(
+        self, stream: str, group: str, level: int, entry_id: str
+    ) -> Found:
         try:
             return await self._inspecting.find(stream, group, level, entry_id)
         except GroupMissing:
-            return Found("unknown", level, entry_id)  # A group need not be there on every level.
+            # A group need not be there on every level.
+            return Found("unknown", level, entry_id)
 
-    async def _finished(self, stream: str, groups: list[str], places: list[tuple[int, str]]) -> list[EntryState]:
+    async def _finished(
+        self, stream: str, groups: list[str], places: list[tuple[int, str]]
+    ) -> list[EntryState]:
         """Entries that were handled and deleted: their ids are behind what the group has read."""
         states = []
         for name in groups:
@@ -264,12 +343,16 @@ class Status:
         names = [found.group for found in status.groups]
         if group:
             if group not in names:
-                raise NotFound(f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}")
+                raise NotFound(
+                    f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}"
+                )
             return [group]
         return names
 
     async def _row(self, name: str, levels: Sequence[int]) -> StreamRow:
-        return stream_row(await self._inspecting.stream(name, levels), self._broker.clock.now())
+        return stream_row(
+            await self._inspecting.stream(name, levels), self._broker.clock.now()
+        )
 
 
 def told_of(by: str, at: float) -> str:
@@ -278,7 +361,11 @@ def told_of(by: str, at: float) -> str:
 
 
 async def places_of(
-    inspecting: Inspecting, stream: str, ident: str, levels: Sequence[int], most: int = _SCAN_MOST
+    inspecting: Inspecting,
+    stream: str,
+    ident: str,
+    levels: Sequence[int],
+    most: int = _SCAN_MOST,
 ) -> list[tuple[int, str]]:
     """Level and entry id of what ``ident`` may mean; the first ``most`` entries of each level are looked at."""
     try:
@@ -289,14 +376,24 @@ async def places_of(
         if rest.replace("-", "").isdigit():
             return [(level, rest)] if level in levels else []
     milliseconds, dash, sequence = ident.partition("-")
-    if dash and milliseconds.isdigit() and sequence.isdigit() and len(milliseconds) <= 15:
+    if (
+        dash
+        and milliseconds.isdigit()
+        and sequence.isdigit()
+        and len(milliseconds) <= 15
+    ):
         return [(level, ident) for level in levels]
     found = []
     for level in levels:
         after, seen = "", 0
-        while seen < most and (page := await inspecting.scan(stream, level, after, _SCAN_PAGE)):
+        while seen < most and (
+            page := await inspecting.scan(stream, level, after, _SCAN_PAGE)
+        ):
             for entry_id, fields in page:
-                if dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id") == ident.encode():
+                if (
+                    dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id")
+                    == ident.encode()
+                ):
                     found.append((level, entry_id))
             after, seen = page[-1][0], seen + len(page)
     return found

@@ -59,11 +59,19 @@ class Tracking:
         ConfigurationError: a value is refused.
     """
 
-    def __init__(self, broker: Broker, stream: str, ranks: Mapping[str, int], retention: Seconds) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, ranks: Mapping[str, int], retention: Seconds
+    ) -> None:
         self._ranks = checked_mapping("ranks", ranks, "ranks={'pending': 0, 'sent': 1}")
-        if not self._ranks or not all(str(s).isidentifier() and isinstance(rank, int) for s, rank in ranks.items()):
-            raise ConfigurationError("ranks are names of states to integers, e.g. {'pending': 0, 'sent': 1}")
-        self._retention = float(checked_seconds("retention", retention, 1, 400 * 86_400))
+        if not self._ranks or not all(
+            str(s).isidentifier() and isinstance(rank, int) for s, rank in ranks.items()
+        ):
+            raise ConfigurationError(
+                "ranks are names of states to integers, e.g. {'pending': 0, 'sent': 1}"
+            )
+        self._retention = float(
+            checked_seconds("retention", retention, 1, 400 * 86_400)
+        )
         self._store = TrackStore(broker, checked_broker(broker).keys(stream))
 
     async def note(
@@ -91,13 +99,24 @@ class Tracking:
         """
         rank = self._ranks.get(state)
         if rank is None:
-            raise ConfigurationError(f"state {state!r} is none of {', '.join(self._ranks)}")
+            raise ConfigurationError(
+                f"state {state!r} is none of {', '.join(self._ranks)}"
+            )
         fields = fields or {}
         if any(name in _OWN or name.startswith("row:") for name in fields):
-            raise ConfigurationError("the names state, rank, rows and row:... of fields are taken")
+            raise ConfigurationError(
+                "the names state, rank, rows and row:... of fields are taken"
+            )
         text = orjson.dumps(dict(facts)).decode()[1:-1] if facts else ""
         moved = await self._store.track(
-            check_id(id), state, rank, self._retention, text and f",{text}", fields, counts, anew=anew
+            check_id(id),
+            state,
+            rank,
+            self._retention,
+            text and f",{text}",
+            fields,
+            counts,
+            anew=anew,
         )
         return Noted(*moved)
 
@@ -106,10 +125,18 @@ class Tracking:
         stored = await self._store.get(check_id(id))
         if "state" not in stored:
             return None
-        numbers = sorted(int(name[4:]) for name in stored if name.startswith("row:") and name[4:].isdigit())
+        numbers = sorted(
+            int(name[4:])
+            for name in stored
+            if name.startswith("row:") and name[4:].isdigit()
+        )
         rows = (json_object(stored.get(f"row:{number}")) for number in numbers)
         timeline = [row for row in rows if row is not None]
-        fields = {name: value for name, value in stored.items() if name not in _OWN and not name.startswith("row:")}
+        fields = {
+            name: value
+            for name, value in stored.items()
+            if name not in _OWN and not name.startswith("row:")
+        }
         return Tracked(id, stored["state"], fields, timeline)
 
     async def totals(self) -> dict[str, int]:
@@ -140,6 +167,12 @@ class Tracking:
         """Ids of all that is tracked, some at a time, in no order, perhaps twice. Reads all keys of the server."""
         return self._store.known()
 
-    async def forget(self, ids: Sequence[str], *, links: Sequence[str] = (), files: Sequence[str] = ()) -> int:
+    async def forget(
+        self,
+        ids: Sequence[str],
+        *,
+        links: Sequence[str] = (),
+        files: Sequence[str] = (),
+    ) -> int:
         """Forget events, other names of them, and names that they were filed under; returns how much was known."""
         return await self._store.forget([check_id(id) for id in ids], links, files)

@@ -35,10 +35,18 @@ class Waiting:
         row = await self._status.stream(self.stream, partition=0)
         groups = [found.group for found in row.groups]
         if group and group not in groups:
-            raise NotFound(f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(groups) or 'none'}")
+            raise NotFound(
+                f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(groups) or 'none'}"
+            )
         levels = await self._status.levels(self.stream)
         cancelling = Cancelling(self._broker, self._broker.keys(self.stream), levels)
-        return Lookup(self.stream, [group] if group else groups, levels, cancelling, self._inspecting)
+        return Lookup(
+            self.stream,
+            [group] if group else groups,
+            levels,
+            cancelling,
+            self._inspecting,
+        )
 
     async def elsewhere(self, id: str, group: str) -> tuple[list[EntryState], str]:
         """Where an event is that does not wait: its states, and the same in words.
@@ -59,7 +67,12 @@ class Lookup:
     """One look at one stream; ``levels`` and ``groups`` are those that it has."""
 
     def __init__(
-        self, stream: str, groups: Sequence[str], levels: Sequence[int], cancelling: Cancelling, inspecting: Inspecting
+        self,
+        stream: str,
+        groups: Sequence[str],
+        levels: Sequence[int],
+        cancelling: Cancelling,
+        inspecting: Inspecting,
     ) -> None:
         self.stream = stream
         self.levels = levels
@@ -71,19 +84,33 @@ class Lookup:
         """What waits for its time, by id."""
         levels = self.levels
         found: dict[str, list[EntryState]] = {}
-        members = {member(level, id): id for id in ids for level in levels} | {id: id for id in ids if "|" in id}
-        for name, later in (await self._inspecting.scheduled_many(self.stream, list(members))).items():
-            found.setdefault(members[name], []).append(entry_state(self.stream, "", later))
+        members = {member(level, id): id for id in ids for level in levels} | {
+            id: id for id in ids if "|" in id
+        }
+        for name, later in (
+            await self._inspecting.scheduled_many(self.stream, list(members))
+        ).items():
+            found.setdefault(members[name], []).append(
+                entry_state(self.stream, "", later)
+            )
         for name in self._groups:
-            places = [(id, level, entry_id) for id in ids for level, entry_id in _places(id, levels)]
+            places = [
+                (id, level, entry_id)
+                for id in ids
+                for level, entry_id in _places(id, levels)
+            ]
             places += await self.cancelling.find_retrying(name, ids)
             for id, level, entry_id in dict.fromkeys(places):
                 try:
-                    entry = await self._inspecting.find(self.stream, name, level, entry_id)
+                    entry = await self._inspecting.find(
+                        self.stream, name, level, entry_id
+                    )
                 except (GroupMissing, InvalidName):
                     continue
                 if entry.state == "retrying":
-                    found.setdefault(id, []).append(entry_state(self.stream, name, entry))
+                    found.setdefault(id, []).append(
+                        entry_state(self.stream, name, entry)
+                    )
         return found
 
 
@@ -113,12 +140,14 @@ async def holders(
         raise missing
     several = {
         id: NotWaiting(
-            id, some[0][1].state,
+            id,
+            some[0][1].state,
             f"{id} means events on {' and '.join(waiting.stream for waiting, _ in some)}: say which with --partition, "
             "or partition=",
         )
-        for id, some in where.items() if len(some) > 1
-    }  # fmt: skip
+        for id, some in where.items()
+        if len(some) > 1
+    }
     return {id: some[0][0] for id, some in where.items() if len(some) == 1}, several
 
 
@@ -135,7 +164,13 @@ def _places(id: str, levels: Sequence[int]) -> list[tuple[int, str]]:
     except InvalidName:
         rest, wanted = id, list(levels)
     milliseconds, dash, sequence = rest.partition("-")
-    if dash and milliseconds.isdigit() and sequence.isdigit() and len(milliseconds) <= 15 and len(sequence) <= 19:
+    if (
+        dash
+        and milliseconds.isdigit()
+        and sequence.isdigit()
+        and len(milliseconds) <= 15
+        and len(sequence) <= 19
+    ):
         return [(level, rest) for level in wanted]
     return []
 
@@ -159,10 +194,14 @@ def only(
 def _ambiguous(stream: str, id: str, states: Sequence[EntryState]) -> str:
     if not states[0].group and len(states) == 1:
         return f"{id} is scheduled on {stream!r} for every group: do so without naming a group"
-    if len({state.group for state in states}) == len(states) and all(state.group for state in states):
+    if len({state.group for state in states}) == len(states) and all(
+        state.group for state in states
+    ):
         names = ", ".join(state.group for state in states)
         return f"{id} waits for a retry in several groups ({names}): say in which, with --group or group="
     names = ", ".join(
-        (member(state.level or 0, state.entry_id or state.event_id)) + f" ({state.state})" for state in states
+        (member(state.level or 0, state.entry_id or state.event_id))
+        + f" ({state.state})"
+        for state in states
     )
     return f"{id} means several events: name one of {names}"

@@ -67,8 +67,16 @@ class Wanted:
         Raises:
             ConfigurationError: not exactly one is given.
         """
-        if sum(value is not None and value != "" for value in (self.event, self.key, self.tenant, self.level)) != 1:
-            raise ConfigurationError("why: give one event, or a key, or a tenant, or a level; and only one of them")
+        if (
+            sum(
+                value is not None and value != ""
+                for value in (self.event, self.key, self.tenant, self.level)
+            )
+            != 1
+        ):
+            raise ConfigurationError(
+                "why: give one event, or a key, or a tenant, or a level; and only one of them"
+            )
 
     def takes(self, level: int, fields: Sequence[bytes]) -> bool:
         """Whether an entry is among them."""
@@ -119,7 +127,11 @@ class Why:
         missing: NotFound | None = None
         for name in await partitions_of(self._broker, self.stream, self._partition):
             try:
-                found.append(await self._of(name, MOST - sum(len(part.reasons) for part in found)).ask(wanted, group))
+                found.append(
+                    await self._of(
+                        name, MOST - sum(len(part.reasons) for part in found)
+                    ).ask(wanted, group)
+                )
             except NotFound as error:
                 missing = missing or error
         if missing is not None and not found:
@@ -177,7 +189,9 @@ class _Partition:
         await self._look()
         if group and group not in self._groups:
             names = ", ".join(self._groups) or "none"
-            raise NotFound(f"stream {self._stream!r} has no group {group!r}; it has: {names}")
+            raise NotFound(
+                f"stream {self._stream!r} has no group {group!r}; it has: {names}"
+            )
         groups = [group] if group else list(self._groups)
         if wanted.event:
             return Reasons(tuple(await self._event(wanted.event, groups, group)))
@@ -195,7 +209,12 @@ class _Partition:
             found = await self._scheduled(level, reason.entry_id)
         else:
             found = await self._judged(reason.group, (level, reason.entry_id))
-        return found or replace(reason, state="unknown", sentence="it is gone since it was looked at", facts={})
+        return found or replace(
+            reason,
+            state="unknown",
+            sentence="it is gone since it was looked at",
+            facts={},
+        )
 
     async def runnable(self) -> list[Reason]:
         await self._look()
@@ -204,37 +223,63 @@ class _Partition:
         for group, infos in self._groups.items():
             places = await oldest.of(group, infos, before)
             reasons += [await self._judged(group, place) for place in places]
-        return [reason for reason in reasons if reason is not None and reason.state == "none"]
+        return [
+            reason
+            for reason in reasons
+            if reason is not None and reason.state == "none"
+        ]
 
     async def _look(self) -> None:
         self._levels = await self._inspecting.existing(self._stream)
         self._waits = Waits(self._broker, self._stream, self._levels)
         self._groups = await self._waits.groups()
 
-    async def _event(self, name: str, groups: Sequence[str], group: str) -> list[Reason]:
+    async def _event(
+        self, name: str, groups: Sequence[str], group: str
+    ) -> list[Reason]:
         """One event, wherever it is."""
         states: list[EntryState] = []
         with contextlib.suppress(NotFound):
-            states = await self._status.find(self._stream, name, group, depth=_DEPTH, partition=0)
-        reasons = [reason for state in states if (reason := await self._state(state)) is not None]
+            states = await self._status.find(
+                self._stream, name, group, depth=_DEPTH, partition=0
+            )
+        reasons = [
+            reason
+            for state in states
+            if (reason := await self._state(state)) is not None
+        ]
         if reasons:
             return reasons
         if not groups:  # Nobody ever served the stream.
-            for place in await places_of(self._inspecting, self._stream, name, self._levels):
+            for place in await places_of(
+                self._inspecting, self._stream, name, self._levels
+            ):
                 if reason := await self._ungrouped(place):
                     return [reason]
         self._undeclared = await self._inspecting.undeclared(self._stream, self._levels)
-        for level, entry_id in await places_of(self._inspecting, self._stream, name, list(self._undeclared), _DEPTH):
+        for level, entry_id in await places_of(
+            self._inspecting, self._stream, name, list(self._undeclared), _DEPTH
+        ):
             if await self._inspecting.entry(self._stream, level, entry_id) is not None:
                 return [self._unread(level, entry_id)]
-        return [await self._unless_cancelled(await self._judge("", Found("unknown", None, name)), (name,))]
+        return [
+            await self._unless_cancelled(
+                await self._judge("", Found("unknown", None, name)), (name,)
+            )
+        ]
 
     async def _unless_cancelled(self, reason: Reason, names: Sequence[str]) -> Reason:
         """The reason; of an event that is gone since somebody cancelled it, that."""
         with contextlib.suppress(AccessDenied):
-            if deed := await Listing(self._broker, self._broker.keys(self._stream)).cancelled(names):
+            if deed := await Listing(
+                self._broker, self._broker.keys(self._stream)
+            ).cancelled(names):
                 facts = {"by": masked(deed[0]), "since": deed[1]}
-                return replace(reason, sentence=f"{told_of(*deed)}: nothing of it is kept", facts=facts)
+                return replace(
+                    reason,
+                    sentence=f"{told_of(*deed)}: nothing of it is kept",
+                    facts=facts,
+                )
         return reason
 
     async def _state(self, state: EntryState) -> Reason | None:
@@ -245,10 +290,16 @@ class _Partition:
             return _buried(await self._judge(state.group, found), state)
         if not state.group:
             place = state.level, state.entry_id
-            return await self._ungrouped(place) if state.level in self._levels else self._unread(*place)
+            return (
+                await self._ungrouped(place)
+                if state.level in self._levels
+                else self._unread(*place)
+            )
         judged = await self._judged(state.group, (state.level, state.entry_id))
         if judged is not None and judged.state == "done":
-            return await self._unless_cancelled(judged, (member(state.level, state.entry_id),))
+            return await self._unless_cancelled(
+                judged, (member(state.level, state.entry_id),)
+            )
         return judged
 
     async def _several(self, wanted: Wanted, groups: Sequence[str]) -> Reasons:
@@ -265,10 +316,14 @@ class _Partition:
             else:
                 reasons += await self._in_groups(place, groups)
         if wanted.key:
-            reasons += await self._dead_of(wanted.key, groups, self._most - len(reasons))
+            reasons += await self._dead_of(
+                wanted.key, groups, self._most - len(reasons)
+            )
         return Reasons(tuple(reasons[: self._most]), more, looked)
 
-    async def _in_groups(self, place: tuple[int, str, bool], groups: Sequence[str]) -> list[Reason]:
+    async def _in_groups(
+        self, place: tuple[int, str, bool], groups: Sequence[str]
+    ) -> list[Reason]:
         level, name, is_scheduled = place
         if is_scheduled:
             reasons = [await self._scheduled(level, name)]
@@ -276,31 +331,48 @@ class _Partition:
             reasons = [await self._ungrouped((level, name))]
         else:
             reasons = [await self._judged(group, (level, name)) for group in groups]
-        return [reason for reason in reasons if reason is not None and reason.state not in ("done", "unknown")]
+        return [
+            reason
+            for reason in reasons
+            if reason is not None and reason.state not in ("done", "unknown")
+        ]
 
-    async def _dead_of(self, key: str, groups: Sequence[str], most: int) -> list[Reason]:
+    async def _dead_of(
+        self, key: str, groups: Sequence[str], most: int
+    ) -> list[Reason]:
         """The dead letters of a key, the newest first: what is behind one may wait for it."""
         found: list[Reason] = []
         for group in groups:
-            async for letter in DeadLetters(self._broker, self._stream, group, partition=0).latest(_PAGE):
+            async for letter in DeadLetters(
+                self._broker, self._stream, group, partition=0
+            ).latest(_PAGE):
                 if len(found) < most and letter.meta.get("key") == key:
-                    found += filter(None, [await self._state(dead_state(self._stream, group, letter))])
+                    found += filter(
+                        None,
+                        [await self._state(dead_state(self._stream, group, letter))],
+                    )
         return found
 
-    async def _matching(self, wanted: Wanted) -> AsyncIterator[tuple[int, str, bool] | None]:
+    async def _matching(
+        self, wanted: Wanted
+    ) -> AsyncIterator[tuple[int, str, bool] | None]:
         """Level, id and whether it is scheduled, of each event that is wanted; None: not all were looked at."""
         for level in sorted({*self._levels, *self._undeclared}, reverse=True):
             if wanted.level in (None, level):
                 async for place in self._stored(wanted, level):
                     yield place
-        listed = await Listing(self._broker, self._broker.keys(self._stream)).scheduled(0, _PAGE)
+        listed = await Listing(self._broker, self._broker.keys(self._stream)).scheduled(
+            0, _PAGE
+        )
         for row in listed:
             if wanted.takes(row.level, row.fields):
                 yield row.level, row.place, True
         if len(listed) == _PAGE:
             yield None
 
-    async def _stored(self, wanted: Wanted, level: int) -> AsyncIterator[tuple[int, str, bool] | None]:
+    async def _stored(
+        self, wanted: Wanted, level: int
+    ) -> AsyncIterator[tuple[int, str, bool] | None]:
         after, seen = "", 0
         while page := await self._inspecting.scan(self._stream, level, after, _PAGE):
             for entry_id, fields in page:
@@ -317,7 +389,10 @@ class _Partition:
         if found is None:
             return None  # Put on the stream meanwhile.
         scenes = [await self._scene(group) for group in self._groups]
-        scene = replace(await self._scene(""), workers=[worker for one in scenes for worker in one.workers])
+        scene = replace(
+            await self._scene(""),
+            workers=[worker for one in scenes for worker in one.workers],
+        )
         reason = judge(Case(scene, Wait(found), self._patience, self._broker.namespace))
         return replace(reason, event_id=ident(event_id(found) or name))
 
@@ -330,30 +405,41 @@ class _Partition:
             f"workers started with STREAMS_LEVELS={wanted} handle what is there"
         )
         facts = {"levels": self._levels, "workers": []}
-        return Reason("level-unserved", sentence, self._stream, "", level, entry_id, facts=facts)
+        return Reason(
+            "level-unserved", sentence, self._stream, "", level, entry_id, facts=facts
+        )
 
     async def _ungrouped(self, place: tuple[int, str]) -> Reason | None:
         level, entry_id = place
         fields = await self._inspecting.entry(self._stream, level, entry_id)
-        return await self._judge("", Found("pending", level, entry_id, fields=fields)) if fields is not None else None
+        return (
+            await self._judge("", Found("pending", level, entry_id, fields=fields))
+            if fields is not None
+            else None
+        )
 
     async def _judged(self, group: str, place: tuple[int, str]) -> Reason | None:
         """One entry in one group; None: the group is not there on its level."""
         try:
             found = await self._inspecting.find(self._stream, group, *place)
-            if found.state == "done" and found.fields:  # Looked at again: it may have been acknowledged between.
+            # Looked at again: it may have been acknowledged between.
+            if found.state == "done" and found.fields:
                 found = await self._inspecting.find(self._stream, group, *place)
         except GroupMissing:
             return None
         return await self._judge(group, found)
 
-    async def _judge(self, group: str, found: Found, *, with_head: bool = True) -> Reason:
+    async def _judge(
+        self, group: str, found: Found, *, with_head: bool = True
+    ) -> Reason:
         scene = await self._scene(group)
         wait = await self._waits.wait(scene, found)
         case = Case(scene, wait, self._patience, self._broker.namespace)
         reason = judge(case)
         head = head_of(case) if with_head and reason.state == "key-busy" else ""
-        return replace(reason, because=await self._head(group, head)) if head else reason
+        return (
+            replace(reason, because=await self._head(group, head)) if head else reason
+        )
 
     async def _head(self, group: str, head: str) -> Reason | None:
         """The reason of what is first of a key; one step, for that waits for no other of its key."""
@@ -374,12 +460,20 @@ def _buried(reason: Reason, state: EntryState) -> Reason:
     letter = state.dead_letter
     if letter is None:
         return reason
-    why = f"{ident(letter.reason)}, {masked(letter.last_error)}" if letter.last_error else ident(letter.reason)
+    why = (
+        f"{ident(letter.reason)}, {masked(letter.last_error)}"
+        if letter.last_error
+        else ident(letter.reason)
+    )
     what = (
         f"it is a dead letter since {moment(letter.died_at)} ({why}), and waits for an operator, who replays or "
         f"discards it: streams dead show {state.stream} {state.group} {letter.id}"
     )
-    facts = {"error": ident(letter.reason), "letter": letter.id, "since": letter.died_at}
+    facts = {
+        "error": ident(letter.reason),
+        "letter": letter.id,
+        "since": letter.died_at,
+    }
     return replace(reason, event_id=ident(state.event_id), sentence=what, facts=facts)
 
 
@@ -388,4 +482,8 @@ def _together(found: Iterable[Reasons]) -> Reasons:
     parts = list(found)
     reasons = [reason for part in parts for reason in part.reasons]
     known = [reason for reason in reasons if reason.state != "unknown"] or reasons[:1]
-    return Reasons(tuple(known), sum(part.more for part in parts), all(part.is_complete for part in parts))
+    return Reasons(
+        tuple(known),
+        sum(part.more for part in parts),
+        all(part.is_complete for part in parts),
+    )

@@ -1,6 +1,11 @@
 """The only part of the package that talks to the server: one module per concern, its Lua beside it."""
 
 from streams.broker.entries.observing import Observer
-from streams.broker.server.connection import Backoff, Broker, ServerClock, checked_broker
+from streams.broker.server.connection import (
+    Backoff,
+    Broker,
+    ServerClock,
+    checked_broker,
+)
 
 __all__ = ["Backoff", "Broker", "Observer", "ServerClock", "checked_broker"]

@@ -28,7 +28,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _OF_THE_EXTRA:
             raise
-        sys.stderr.write("streams: the command line needs two more packages: pip install 'streams[cli]'\n")
+        sys.stderr.write(
+            "streams: the command line needs two more packages: pip install 'streams[cli]'\n"
+        )
         sys.exit(Exit.USAGE)
     # Not Python's own handler: asyncio would replace that one, and Ctrl-C would not end a wait for standard input.
     # A job that a script started in the background ignores Ctrl-C: it is meant for what runs in the foreground.

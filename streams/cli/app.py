@@ -66,7 +66,13 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
 def root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and end.",
+            callback=_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     """Hold the options of the program itself."""

@@ -137,18 +137,26 @@ class Bounded(H11Protocol):
             self._waiting = None
 
     def _expire(self) -> None:
-        if self.loop.time() < self._until or self.flow.read_paused:  # More came, or it is the application that is slow.
-            self._waiting = self.loop.call_at(max(self._until, self.loop.time() + 0.1), self._expire)
+        # More came, or it is the application that is slow.
+        if self.loop.time() < self._until or self.flow.read_paused:
+            self._waiting = self.loop.call_at(
+                max(self._until, self.loop.time() + 0.1), self._expire
+            )
             return
         self._drop(f"the {self._part} of a request did not come in time")
 
     def _see_it_leave(self) -> None:
         if self._unread is None:
-            self._unread = self.loop.call_later(self.bounds.unread, self._drop, "the client does not read its answer")
+            self._unread = self.loop.call_later(
+                self.bounds.unread, self._drop, "the client does not read its answer"
+            )
 
     def _drop(self, why: str) -> None:
         self._wait_no_more()
-        logger.info("a connection is closed", extra={"why": why, "place": self.client[0] if self.client else ""})
+        logger.info(
+            "a connection is closed",
+            extra={"why": why, "place": self.client[0] if self.client else ""},
+        )
         self.transport.abort()
 
 

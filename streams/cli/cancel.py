@@ -42,11 +42,20 @@ def cancel(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     ids: Annotated[
         list[str],
-        typer.Argument(metavar="ID...", help="Event ids, entry ids, or LEVEL|ENTRY-ID.", show_default=False),
+        typer.Argument(
+            metavar="ID...",
+            help="Event ids, entry ids, or LEVEL|ENTRY-ID.",
+            show_default=False,
+        ),
     ],
     *,
     group: Annotated[
-        str, typer.Option("--group", help="Where it waits for a retry, if it does in several.", show_default=False)
+        str,
+        typer.Option(
+            "--group",
+            help="Where it waits for a retry, if it does in several.",
+            show_default=False,
+        ),
     ] = "",
     partition: PartitionNumber = None,
     as_json: AsJson = False,
@@ -57,16 +66,24 @@ def cancel(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> Cancellation:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.cancellations(stream, by=person(), partition=partition).cancel_many(ids, group)
+            return await pipeline.cancellations(
+                stream, by=person(), partition=partition
+            ).cancel_many(ids, group)
 
     outcome = run(main)
     if as_json:
         write_json(
             {
                 "stream": stream,
-                "cancelled": [_plain(id, state) for id, state in outcome.cancelled.items()],
+                "cancelled": [
+                    _plain(id, state) for id, state in outcome.cancelled.items()
+                ],
                 "refused": [
-                    {"id": id, "state": getattr(error, "state", None), "message": str(error)}
+                    {
+                        "id": id,
+                        "state": getattr(error, "state", None),
+                        "message": str(error),
+                    }
                     for id, error in outcome.refused.items()
                 ],
             }
@@ -80,9 +97,24 @@ def cancel(  # noqa: PLR0913 - each is an option of the command
             remark(one_line(f"streams: {error}"))
     if outcome.refused:
         # One id: the code says what is wrong with it. Several: done in part.
-        finish(exit_code(next(iter(outcome.refused.values()))) if len(set(ids)) == 1 else Exit.FAILED)
+        finish(
+            exit_code(next(iter(outcome.refused.values())))
+            if len(set(ids)) == 1
+            else Exit.FAILED
+        )
 
 
 def _plain(id: str, state: EntryState) -> dict[str, Any]:
-    names = ("stream", "state", "group", "level", "entry_id", "event_id", "type", "due", "failures", "stalls")
+    names = (
+        "stream",
+        "state",
+        "group",
+        "level",
+        "entry_id",
+        "event_id",
+        "type",
+        "due",
+        "failures",
+        "stalls",
+    )
     return {"id": id, **{name: getattr(state, name) for name in names}}

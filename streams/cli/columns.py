@@ -58,12 +58,19 @@ def lines_of(columns: Sequence[Column], width: int) -> list[str]:
     rows = zip(*((column.title, *column.cells) for column, _ in fitting), strict=True)
     lines = [
         _GAP.join(
-            _padded(shortened(text, size, keeps_end=column.keeps_end), size, at_right=column.is_number)
+            _padded(
+                shortened(text, size, keeps_end=column.keeps_end),
+                size,
+                at_right=column.is_number,
+            )
             for text, (column, size) in zip(row, fitting, strict=True)
         )
         for row in rows
     ]
-    return [line if cell_len(line) <= width else set_cell_size(line, width) for line in lines]
+    return [
+        line if cell_len(line) <= width else set_cell_size(line, width)
+        for line in lines
+    ]
 
 
 def _padded(text: str, width: int, *, at_right: bool) -> str:
@@ -78,7 +85,10 @@ def _fitting(columns: list[Column], width: int) -> list[tuple[Column, int]]:
         over = sum(sizes) + len(_GAP) * (len(sizes) - 1) - width
         while over > 0:
             # The one with the most to spare gives a cell.
-            spare = [size - column.least if column.least else 0 for size, column in zip(sizes, columns, strict=True)]
+            spare = [
+                size - column.least if column.least else 0
+                for size, column in zip(sizes, columns, strict=True)
+            ]
             if max(spare) <= 0:
                 break
             sizes[spare.index(max(spare))] -= 1
@@ -89,7 +99,9 @@ def _fitting(columns: list[Column], width: int) -> list[tuple[Column, int]]:
         columns = [column for column in columns if column is not least]
 
 
-def fitted(made: Table, width: int, *, names: Mapping[str, int], spare: Sequence[str]) -> Table:
+def fitted(
+    made: Table, width: int, *, names: Mapping[str, int], spare: Sequence[str]
+) -> Table:
     """A table in a terminal of so many cells: numbers are never cut, names in the middle, and columns are left out.
 
     Args:
@@ -102,28 +114,49 @@ def fitted(made: Table, width: int, *, names: Mapping[str, int], spare: Sequence
     Returns:
         The table itself if it fits; else another one, whose caption says what is left out.
     """
-    rows = {_title(column): [Text.from_markup(str(cell)) for cell in column.cells] for column in made.columns}
-    sizes = {name: max(map(cell_len, (name, *(cell.plain for cell in cells)))) for name, cells in rows.items()}
+    rows = {
+        _title(column): [Text.from_markup(str(cell)) for cell in column.cells]
+        for column in made.columns
+    }
+    sizes = {
+        name: max(map(cell_len, (name, *(cell.plain for cell in cells))))
+        for name, cells in rows.items()
+    }
     if sum(sizes.values()) + 2 * (len(sizes) - 1) <= width:
         return made
     left_out: list[str] = []
     for name in (*spare, ""):
         kept = [title for title in sizes if title not in left_out]
-        least = sum(min(sizes[title], names.get(title, sizes[title])) for title in kept) + len(kept) - 1
+        least = (
+            sum(min(sizes[title], names.get(title, sizes[title])) for title in kept)
+            + len(kept)
+            - 1
+        )
         if least <= width or not name:
             break
         left_out.append(name)
     over = sum(sizes[title] for title in kept) + len(kept) - 1 - width
-    while over > 0 and (loose := [name for name in kept if name in names and sizes[name] > names[name]]):
+    while over > 0 and (
+        loose := [name for name in kept if name in names and sizes[name] > names[name]]
+    ):
         widest = max(loose, key=lambda name: sizes[name] - names[name])
         sizes[widest] -= 1
         over -= 1
-    narrow = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", title=made.title)
+    narrow = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+        title=made.title,
+    )
     narrow.title_justify, narrow.title_style = made.title_justify, made.title_style
     for column in made.columns:
         if _title(column) in kept:
             narrow.add_column(_title(column), justify=column.justify, no_wrap=True)
-    cells = [[_cut(cell, sizes[name], keeps_end=name != kept[-1]) for cell in rows[name]] for name in kept]
+    cells = [
+        [_cut(cell, sizes[name], keeps_end=name != kept[-1]) for cell in rows[name]]
+        for name in kept
+    ]
     for row in zip(*cells, strict=True):
         narrow.add_row(*row)
     if left_out:
@@ -139,7 +172,10 @@ def _title(column: RichColumn) -> str:
 def _cut(text: Text, width: int, *, keeps_end: bool) -> Text:
     if cell_len(text.plain) <= width:
         return text
-    if cell_len(text.plain) != len(text.plain):  # Of wide characters the style is worth less than the width.
+    # Of wide characters the style is worth less than the width.
+    if cell_len(text.plain) != len(text.plain):
         return Text(shortened(text.plain, width, keeps_end=keeps_end))
     tail = (width - 1) // 2 if keeps_end else 0
-    return Text.assemble(text[: width - 1 - tail], "…", text[len(text) - tail :] if tail else "")
+    return Text.assemble(
+        text[: width - 1 - tail], "…", text[len(text) - tail :] if tail else ""
+    )

@@ -9,7 +9,14 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -63,21 +70,35 @@ Waiting = Annotated[
         rich_help_panel="Server",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for programs.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Write JSON to standard output, for programs.")
+]
 StreamName = Annotated[
     str,
-    typer.Argument(metavar="STREAM", help="The stream's name.", show_default=False, autocompletion=completing.streams),
+    typer.Argument(
+        metavar="STREAM",
+        help="The stream's name.",
+        show_default=False,
+        autocompletion=completing.streams,
+    ),
 ]
 PartitionNumber = Annotated[
     int | None,
     typer.Option(
-        "--partition", min=0, help="Only this partition of the stream, by its number. Default: all of them.",
+        "--partition",
+        min=0,
+        help="Only this partition of the stream, by its number. Default: all of them.",
         show_default=False,
     ),
-]  # fmt: skip
+]
 GroupName = Annotated[
     str,
-    typer.Argument(metavar="GROUP", help="The group's name.", show_default=False, autocompletion=completing.groups),
+    typer.Argument(
+        metavar="GROUP",
+        help="The group's name.",
+        show_default=False,
+        autocompletion=completing.groups,
+    ),
 ]
 
 _NO_EDGE = 100_000
@@ -85,9 +106,18 @@ _NO_EDGE = 100_000
 _LONGEST = 1e9
 """Seconds of a span that is given as an option, at most: some 31 years."""
 _PUBLIC = frozenset(
-    {"time", "datacontenttype", "dataschema", "traceparent", "tracestate", "max_retries", "retry_delay", "expires",
-     "version"}
-)  # fmt: skip
+    {
+        "time",
+        "datacontenttype",
+        "dataschema",
+        "traceparent",
+        "tracestate",
+        "max_retries",
+        "retry_delay",
+        "expires",
+        "version",
+    }
+)
 """Metadata that names no person; every other value is masked when shown."""
 
 
@@ -120,7 +150,9 @@ def override(settings: Settings, **given: Any) -> Settings:
         given["url_file"] = ""
     else:
         given.pop("url", None)
-    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+    return dataclasses.replace(
+        settings, **{name: value for name, value in given.items() if value is not None}
+    )
 
 
 @contextlib.asynccontextmanager
@@ -135,7 +167,9 @@ async def connected(url: str | None, namespace: str | None) -> AsyncIterator[Pip
 def tell_of_new_folder(settings: Settings) -> None:
     """One line if the folder of an embedded server is not there yet."""
     if (folder := missing_folder(settings)) is not None:
-        remark(f"streams: the folder {folder} is new: no embedded server has kept anything there yet")
+        remark(
+            f"streams: the folder {folder} is new: no embedded server has kept anything there yet"
+        )
 
 
 def missing_folder(settings: Settings) -> Path | None:
@@ -156,7 +190,9 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(body())
 
 
-async def check_group(pipeline: Pipeline, stream: str, group: str, partition: int | None = None) -> None:
+async def check_group(
+    pipeline: Pipeline, stream: str, group: str, partition: int | None = None
+) -> None:
     """Refuse a stream or group that is not there, with the names that are.
 
     Raises:
@@ -167,14 +203,18 @@ async def check_group(pipeline: Pipeline, stream: str, group: str, partition: in
     if away or group in names:
         return  # Of what is away nothing can be told.
     if await pipeline.dead_letters(stream, group, partition=partition).count() == 0:
-        raise NotFound(f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}")
+        raise NotFound(
+            f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}"
+        )
 
 
 def tell_missing(stream: str, partitions: Iterable[str]) -> None:
     """One line for the partitions that could not be asked; then the command ends, since not all is shown."""
     names = sorted(set(partitions))
     if names:
-        remark(f"streams: not shown, since their servers are away: {', '.join(names)} of {stream}")
+        remark(
+            f"streams: not shown, since their servers are away: {', '.join(names)} of {stream}"
+        )
         finish(Exit.UNREACHABLE)
 
 
@@ -188,7 +228,12 @@ def tell_away(away: Sequence[Away]) -> None:
 
 def stdout() -> Console:
     """The console for results. Into a pipe or file lines are as long as they need to be."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _NO_EDGE, emoji=False)
+    return Console(
+        highlight=False,
+        soft_wrap=False,
+        width=None if sys.stdout.isatty() else _NO_EDGE,
+        emoji=False,
+    )
 
 
 def show_table(made: Table, *, names: Mapping[str, int], spare: Sequence[str]) -> None:
@@ -221,7 +266,13 @@ def write_json(value: Any, *, pretty: bool = True) -> None:
 
 def table(*columns: str, title: str = "") -> Table:
     """A table in the house style. A column that begins with '>' is a number, one with '*' takes what room is left."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title or None)
+    made = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+        title=title or None,
+    )
     made.title_justify = "left"
     made.title_style = "bold"
     for column in columns:
@@ -233,7 +284,9 @@ def table(*columns: str, title: str = "") -> Table:
             overflow="ellipsis",
             ratio=1 if column.startswith("*") else None,
         )
-    made.expand = any(column.startswith("*") for column in columns) and sys.stdout.isatty()
+    made.expand = (
+        any(column.startswith("*") for column in columns) and sys.stdout.isatty()
+    )
     return made
 
 
@@ -270,7 +323,11 @@ def span(seconds: float | None) -> str:
 
 def moment(at: float) -> str:
     """A Unix time as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(at, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def seconds(least: float = 0, most: float = _LONGEST) -> Callable[[str | float], float]:
@@ -282,7 +339,9 @@ def seconds(least: float = 0, most: float = _LONGEST) -> Callable[[str | float],
         except ValueError as error:
             raise typer.BadParameter(f"{str(text)!r}: {error}") from None
         if not least <= value <= most:
-            raise typer.BadParameter(f"{str(text)!r}: give a span of {least:g} to {most:g} seconds")
+            raise typer.BadParameter(
+                f"{str(text)!r}: give a span of {least:g} to {most:g} seconds"
+            )
         return value
 
     return read
@@ -297,7 +356,8 @@ def parse_moment(text: str | None, option: str) -> float | None:
     if text is None:
         return None
     try:
-        at = datetime.fromisoformat(text.strip())  # First: a date without hyphens is digits only.
+        # First: a date without hyphens is digits only.
+        at = datetime.fromisoformat(text.strip())
     except ValueError:
         with contextlib.suppress(ValueError):
             return time.time() - read_span(text)
@@ -313,7 +373,9 @@ def parse_moment(text: str | None, option: str) -> float | None:
 def shown_meta(meta: dict[str, Any]) -> dict[str, Any]:
     """Metadata fit for showing: whatever may name a person is masked."""
     return {
-        name: value if name in _PUBLIC or isinstance(value, bool) else masked(str(value))
+        name: value
+        if name in _PUBLIC or isinstance(value, bool)
+        else masked(str(value))
         for name, value in meta.items()
     }
 
@@ -333,4 +395,6 @@ def finish(code: Exit) -> NoReturn:
 
 def examples(*lines: str) -> str:
     """The last paragraph of a command's help."""
-    return "\n\n[bold]Examples[/]\n\n" + "\n".join(f"  [cyan]{escape(line)}[/]" for line in lines)
+    return "\n\n[bold]Examples[/]\n\n" + "\n".join(
+        f"  [cyan]{escape(line)}[/]" for line in lines
+    )

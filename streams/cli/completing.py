@@ -31,12 +31,16 @@ def groups(ctx: typer.Context, incomplete: str) -> list[str]:
     stream = str(ctx.params.get("stream") or "")
 
     async def names(pipeline: Pipeline) -> list[str]:
-        return [group.group for group in (await pipeline.status().stream(stream)).groups]
+        return [
+            group.group for group in (await pipeline.status().stream(stream)).groups
+        ]
 
     return _offered(ctx, names, incomplete) if stream else []
 
 
-def _offered(ctx: typer.Context, ask: Callable[[Pipeline], Awaitable[list[str]]], incomplete: str) -> list[str]:
+def _offered(
+    ctx: typer.Context, ask: Callable[[Pipeline], Awaitable[list[str]]], incomplete: str
+) -> list[str]:
     async def asked(pipeline: Pipeline) -> list[str]:
         async with asyncio.timeout(_PATIENCE), pipeline:
             return await ask(pipeline)
@@ -47,5 +51,7 @@ def _offered(ctx: typer.Context, ask: Callable[[Pipeline], Awaitable[list[str]]]
         if url.partition("://")[0] in ("", "memory", "embedded"):
             return []  # A key must not start a server.
         pipeline = Pipeline(url, settings=settings)
-        return [name for name in asyncio.run(asked(pipeline)) if name.startswith(incomplete)]
+        return [
+            name for name in asyncio.run(asked(pipeline)) if name.startswith(incomplete)
+        ]
     return []

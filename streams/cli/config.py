@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from streams.cli.common import AsJson, cell, examples, finish, remark, stdout, table, write_json
+from streams.cli.common import (
+    AsJson,
+    cell,
+    examples,
+    finish,
+    remark,
+    stdout,
+    table,
+    write_json,
+)
 from streams.cli.exit_codes import Exit
 from streams.cli.loading import load
 from streams.errors import ConfigurationError
@@ -51,7 +60,9 @@ class Row:
             "value": None if reading.error else _plain(reading.name, self.value),
             "unit": reading.unit,
             "default": _plain(reading.name, reading.default),
-            "source": "pipeline" if self.pipeline else reading.origin.removeprefix("the "),
+            "source": "pipeline"
+            if self.pipeline
+            else reading.origin.removeprefix("the "),
             "variable": reading.variable or None,
             "error": reading.error or None,
         }
@@ -59,16 +70,26 @@ class Row:
     @property
     def origin(self) -> str:
         """Where the value comes from, in words."""
-        found = f"{self.reading.variable} in {self.reading.origin}" if self.reading.variable else "default"
+        found = (
+            f"{self.reading.variable} in {self.reading.origin}"
+            if self.reading.variable
+            else "default"
+        )
         if not self.pipeline:
             return found
-        return self.pipeline + (f", not {self.reading.variable}" if self.reading.variable else "")
+        return self.pipeline + (
+            f", not {self.reading.variable}" if self.reading.variable else ""
+        )
 
 
 def config(
     target: Annotated[
         str | None,
-        typer.Argument(metavar="MODULE:NAME", help="Show the settings of this pipeline.", show_default=False),
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="Show the settings of this pipeline.",
+            show_default=False,
+        ),
     ] = None,
     *,
     as_json: AsJson = False,
@@ -82,7 +103,13 @@ def config(
     strangers = _strangers()
     if as_json:
         groups = {"groups": _groups(pipeline)} if pipeline else {}
-        write_json({"settings": [row.as_plain() for row in rows], **groups, "unknown": strangers})
+        write_json(
+            {
+                "settings": [row.as_plain() for row in rows],
+                **groups,
+                "unknown": strangers,
+            }
+        )
     else:
         stdout().print(_settings_table(rows))
         if pipeline:
@@ -104,7 +131,11 @@ def shown(name: str, value: Any) -> str:
         return shown_url(value)
     if isinstance(value, Levels):
         return ",".join(map(str, value.ascending))
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return (
+        str(int(value))
+        if isinstance(value, float) and value.is_integer()
+        else str(value)
+    )
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -120,7 +151,9 @@ def _checked(reading: Reading) -> Reading:
     try:
         Pipeline(reading.value)
     except ConfigurationError as error:
-        return reading._replace(error=f"{reading.variable} (from {reading.origin}): {error}")
+        return reading._replace(
+            error=f"{reading.variable} (from {reading.origin}): {error}"
+        )
     return reading
 
 
@@ -139,13 +172,24 @@ def _settings_table(rows: list[Row]) -> Table:
         elif row.origin != "default":
             value = f"[bold]{value}[/]"
         origin = cell(row.origin) if row.origin != "default" else "[dim]default[/]"
-        made.add_row(reading.name, value, reading.unit, cell(shown(reading.name, reading.default)), origin)
+        made.add_row(
+            reading.name,
+            value,
+            reading.unit,
+            cell(shown(reading.name, reading.default)),
+            origin,
+        )
     return made
 
 
 def _groups(pipeline: Pipeline) -> list[dict[str, Any]]:
     return [
-        {"stream": plan.stream, "group": plan.group, "concurrency": plan.concurrency, "lease": plan.lease}
+        {
+            "stream": plan.stream,
+            "group": plan.group,
+            "concurrency": plan.concurrency,
+            "lease": plan.lease,
+        }
         for plan in pipeline.plans
     ]
 
@@ -153,17 +197,30 @@ def _groups(pipeline: Pipeline) -> list[dict[str, Any]]:
 def _groups_table(pipeline: Pipeline) -> Table:
     made = table("STREAM", "GROUP", ">CONCURRENCY", ">LEASE")
     for row in _groups(pipeline):
-        made.add_row(cell(row["stream"]), cell(row["group"]), str(row["concurrency"]), shown("lease", row["lease"]))
+        made.add_row(
+            cell(row["stream"]),
+            cell(row["group"]),
+            str(row["concurrency"]),
+            shown("lease", row["lease"]),
+        )
     return made
 
 
 def _strangers() -> list[str]:
     """Variables that look like ours and are not, as a slip of the pen leaves them."""
-    known = {f"STREAMS_{setting.name.upper()}" for setting in fields(Settings)} | _OTHERS
+    known = {
+        f"STREAMS_{setting.name.upper()}" for setting in fields(Settings)
+    } | _OTHERS
     found = gather(os.environ, Path.cwd())
-    return sorted(name for name in found if name.startswith("STREAMS_") and name not in known)
+    return sorted(
+        name for name in found if name.startswith("STREAMS_") and name not in known
+    )
 
 
 def _hint(stranger: str) -> str:
-    near = difflib.get_close_matches(stranger, [f"STREAMS_{setting.name.upper()}" for setting in fields(Settings)], 1)
-    return f"{stranger} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+    near = difflib.get_close_matches(
+        stranger, [f"STREAMS_{setting.name.upper()}" for setting in fields(Settings)], 1
+    )
+    return f"{stranger} is not a setting" + (
+        f"; did you mean {near[0]}?" if near else ""
+    )

@@ -12,7 +12,16 @@ from typing import Annotated
 import typer
 
 from streams import logs
-from streams.cli.common import Namespace, Url, Waiting, examples, override, remark, say, settings_of
+from streams.cli.common import (
+    Namespace,
+    Url,
+    Waiting,
+    examples,
+    override,
+    remark,
+    say,
+    settings_of,
+)
 from streams.cli.serving import serve
 from streams.errors import ConfigurationError
 
@@ -42,23 +51,39 @@ class SeveralGroups(StrEnum):
 
 
 _NOBODY = "without --users every program on this machine may do everything there: put no proxy before it"
-_TOKENS_ONLY = "the file has tokens only: the API answers programs, and there are no pages"
+_TOKENS_ONLY = (
+    "the file has tokens only: the API answers programs, and there are no pages"
+)
 
 
 def dashboard(  # noqa: PLR0913 - each is an option of the command
     *,
     host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8897,
-    users: Annotated[Path | None, typer.Option("--users", help="File of accounts.", show_default=False)] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Nobody may change anything.")] = False,
-    secure_cookie: Annotated[bool, typer.Option("--secure-cookie", help="It is reached by https only.")] = False,
+    users: Annotated[
+        Path | None,
+        typer.Option("--users", help="File of accounts.", show_default=False),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Nobody may change anything.")
+    ] = False,
+    secure_cookie: Annotated[
+        bool, typer.Option("--secure-cookie", help="It is reached by https only.")
+    ] = False,
     proxy: Annotated[
         list[str] | None,
-        typer.Option("--proxy", help="Network of the proxy, e.g. 10.0.0.0/8; repeatable.", show_default=False),
+        typer.Option(
+            "--proxy",
+            help="Network of the proxy, e.g. 10.0.0.0/8; repeatable.",
+            show_default=False,
+        ),
     ] = None,
     proxy_groups: Annotated[
         SeveralGroups,
-        typer.Option("--proxy-groups", help="What happens to somebody whose groups mean several roles."),
+        typer.Option(
+            "--proxy-groups",
+            help="What happens to somebody whose groups mean several roles.",
+        ),
     ] = SeveralGroups.REFUSE,
     behind: Annotated[
         list[str] | None,
@@ -69,9 +94,16 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
             show_default=False,
         ),
     ] = None,
-    hash_it: Annotated[bool, typer.Option("--hash-password", help="Hash a password for the file, and end.")] = False,
-    make_token: Annotated[bool, typer.Option("--new-token", help="Make a token for the file, and end.")] = False,
-    openapi: Annotated[bool, typer.Option("--openapi", help="Print the document of the API, and end.")] = False,
+    hash_it: Annotated[
+        bool,
+        typer.Option("--hash-password", help="Hash a password for the file, and end."),
+    ] = False,
+    make_token: Annotated[
+        bool, typer.Option("--new-token", help="Make a token for the file, and end.")
+    ] = False,
+    openapi: Annotated[
+        bool, typer.Option("--openapi", help="Print the document of the API, and end.")
+    ] = False,
     url: Url = None,
     namespace: Namespace = None,
     wait: Waiting = None,
@@ -107,11 +139,20 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
     if openapi:
         # Nothing is asked of the server: it need not be there.
         programs = DashboardOptions(tokens=Tokens({"": Token("", Role.VIEWER)}))
-        say(Dashboard(Pipeline("redis://127.0.0.1/0"), programs).api.document().decode())
+        say(
+            Dashboard(Pipeline("redis://127.0.0.1/0"), programs).api.document().decode()
+        )
         return
     accounts = Accounts.read(users) if users is not None else Accounts({})
     tokens = accounts.tokens
-    knows = Proxy(tuple(_network("--proxy", text) for text in proxy), several=proxy_groups.value) if proxy else None
+    knows = (
+        Proxy(
+            tuple(_network("--proxy", text) for text in proxy),
+            several=proxy_groups.value,
+        )
+        if proxy
+        else None
+    )
     note = ""
     if not accounts and knows is None:
         note = _TOKENS_ONLY if tokens else _NOBODY
@@ -121,22 +162,41 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
             )
     passing = tuple(_network("--behind", text) for text in behind or ())
     options = DashboardOptions(
-        accounts, tokens, os.environ.get("STREAMS_DASHBOARD_SECRET", ""), read_only, secure_cookie, knows, passing
+        accounts,
+        tokens,
+        os.environ.get("STREAMS_DASHBOARD_SECRET", ""),
+        read_only,
+        secure_cookie,
+        knows,
+        passing,
     )
     settings = override(settings_of(url, namespace), wait=wait)
     logs.set_up(settings.log, settings.log_level)
     pipeline = Pipeline(settings=settings)
-    serve(Dashboard(pipeline, options).app, host, port, "the dashboard", pipeline, note=note)
+    serve(
+        Dashboard(pipeline, options).app,
+        host,
+        port,
+        "the dashboard",
+        pipeline,
+        note=note,
+    )
 
 
 def _password() -> str:
     """The password that is to be hashed: asked for twice at a terminal, else the one line of standard input."""
     if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+        return str(
+            typer.prompt(
+                "Password", hide_input=True, confirmation_prompt=True, err=True
+            )
+        )
     lines = [line.rstrip("\r") for line in sys.stdin.read().split("\n")]
     found = {line for line in lines if line}
     if len(found) != 1:
-        raise ConfigurationError("standard input holds no password, or several: give it in one line")
+        raise ConfigurationError(
+            "standard input holds no password, or several: give it in one line"
+        )
     return found.pop()
 
 
@@ -144,4 +204,6 @@ def _network(option: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Ne
     try:
         return ipaddress.ip_network(text)
     except ValueError:
-        raise ConfigurationError(f"{option} is a network such as 10.0.0.0/8 or an address, not {text!r}") from None
+        raise ConfigurationError(
+            f"{option} is a network such as 10.0.0.0/8 or an address, not {text!r}"
+        ) from None

@@ -95,8 +95,12 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     since: Since = None,
     until: Until = None,
     text: Text = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
-    after: Annotated[str, typer.Option(help="Go on after this dead letter.", show_default=False)] = "",
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help="At most so many.")
+    ] = 50,
+    after: Annotated[
+        str, typer.Option(help="Go on after this dead letter.", show_default=False)
+    ] = "",
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -122,7 +126,11 @@ def ls(  # noqa: PLR0913 - each is an option of the command
         tell_missing(stream, away)
         return
     if found:
-        show_table(letters_table(found, now), names={"TYPE": 8, "LAST ERROR": 16}, spare=("LEVEL", "TRIES"))
+        show_table(
+            letters_table(found, now),
+            names={"TYPE": 8, "LAST ERROR": 16},
+            spare=("LEVEL", "TRIES"),
+        )
     remark(
         f"{len(found)} shown of {counted(total, 'dead letter')} of {stream}/{group}"
         + (f"; go on with --after {more}" if more else "")
@@ -155,7 +163,9 @@ def show(  # noqa: PLR0913 - each is an option of the command
     async def main() -> DeadLetter:
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
-            return await pipeline.dead_letters(stream, group, partition=partition).show(ident)
+            return await pipeline.dead_letters(stream, group, partition=partition).show(
+                ident
+            )
 
     letter = run(main)
     if as_json:
@@ -200,9 +210,12 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     all_of_them: All = False,
     dry_run: DryRun = False,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="At most so many per second.", show_default=False)
+        float | None,
+        typer.Option(min=0.001, help="At most so many per second.", show_default=False),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many.", show_default=False)
+    ] = None,
     yes: Yes = False,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
@@ -217,12 +230,17 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     async def main() -> tuple[int, int]:
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
-            letters = pipeline.dead_letters(stream, group, by=person(), partition=partition)
+            letters = pipeline.dead_letters(
+                stream, group, by=person(), partition=partition
+            )
             await check_reason(letters, where)
             planned = await letters.replay(which, dry_run=True, limit=limit)
             if dry_run or planned.matched == 0:
                 return planned.matched, 0
-            _confirm(f"replay {counted(planned.matched, 'dead letter')} of {stream}/{group}", yes=yes)
+            _confirm(
+                f"replay {counted(planned.matched, 'dead letter')} of {stream}/{group}",
+                yes=yes,
+            )
             done = await letters.replay(which, rate=rate, limit=limit)
             return done.matched, len(done.moved)
 
@@ -232,7 +250,11 @@ def replay(  # noqa: PLR0913 - each is an option of the command
     elif dry_run:
         say(f"would replay {counted(matched, 'dead letter')} of {stream}/{group}")
     else:
-        gone = f"; {counted(matched - moved, 'was', 'were')} gone already" if moved < matched else ""
+        gone = (
+            f"; {counted(matched - moved, 'was', 'were')} gone already"
+            if moved < matched
+            else ""
+        )
         say(f"replayed {counted(moved, 'dead letter')} of {stream}/{group}{gone}")
 
 
@@ -277,19 +299,28 @@ def discard(  # noqa: PLR0913 - each is an option of the command
     async def main() -> int:
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
-            letters = pipeline.dead_letters(stream, group, by=person(), partition=partition)
+            letters = pipeline.dead_letters(
+                stream, group, by=person(), partition=partition
+            )
             await check_reason(letters, where)
             planned = await letters.discard(which, dry_run=True)
             if dry_run or planned == 0:
                 return planned
-            _confirm(f"delete {counted(planned, 'dead letter')} of {stream}/{group} for good", yes=yes)
+            _confirm(
+                f"delete {counted(planned, 'dead letter')} of {stream}/{group} for good",
+                yes=yes,
+            )
             return await letters.discard(which)
 
     count = run(main)
     if as_json:
-        write_json({"discarded": 0 if dry_run else count, "matched": count, "dry_run": dry_run})
+        write_json(
+            {"discarded": 0 if dry_run else count, "matched": count, "dry_run": dry_run}
+        )
     else:
-        say(f"{'would discard' if dry_run else 'discarded'} {counted(count, 'dead letter')} of {stream}/{group}")
+        say(
+            f"{'would discard' if dry_run else 'discarded'} {counted(count, 'dead letter')} of {stream}/{group}"
+        )
 
 
 @app.command(
@@ -316,7 +347,10 @@ def export(  # noqa: PLR0913 - each is an option of the command
     until: Until = None,
     text: Text = None,
     output: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="File to write.", show_default="standard output")
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="File to write.", show_default="standard output"
+        ),
     ] = None,
     partition: PartitionNumber = None,
     url: Url = None,
@@ -351,7 +385,9 @@ def export(  # noqa: PLR0913 - each is an option of the command
 
 def _refuse_unasked(which: Filter | list[str], *, yes: bool) -> None:
     if isinstance(which, Filter) and not yes and not sys.stdin.isatty():
-        raise ConfigurationError("there is no terminal to ask at: give --yes, or --dry-run to count first")
+        raise ConfigurationError(
+            "there is no terminal to ask at: give --yes, or --dry-run to count first"
+        )
 
 
 def _confirm(what: str, *, yes: bool) -> None:

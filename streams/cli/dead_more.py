@@ -51,7 +51,10 @@ def edit(  # noqa: PLR0913 - each is an option of the command
     group: GroupName,
     ident: LetterId,
     *,
-    data: Annotated[str | None, typer.Option(metavar="TEXT", help="The body.", show_default="standard input")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="The body.", show_default="standard input"),
+    ] = None,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -63,7 +66,9 @@ def edit(  # noqa: PLR0913 - each is an option of the command
     async def main() -> str:
         async with connected(url, namespace) as pipeline:
             await check_group(pipeline, stream, group, partition)
-            letters = pipeline.dead_letters(stream, group, by=person(), partition=partition)
+            letters = pipeline.dead_letters(
+                stream, group, by=person(), partition=partition
+            )
             letter = await letters.show(ident)
             try:
                 body = orjson.loads(text) if letter.is_json else text
@@ -83,7 +88,10 @@ def edit(  # noqa: PLR0913 - each is an option of the command
     help="Show what became of the dead letters that were put back."
     "\n\nOne line for each replay, the latest first. What ended was handled or cancelled: nothing of it is kept."
     " Of one with more than 500 events, what became of the first 500 is told."
-    + examples("streams dead replays orders billing", "streams dead replays orders billing --json"),
+    + examples(
+        "streams dead replays orders billing",
+        "streams dead replays orders billing --json",
+    ),
 )
 def replays(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
@@ -106,8 +114,20 @@ def replays(  # noqa: PLR0913 - each is an option of the command
     if as_json:
         write_json({"replays": [asdict(row) | {"now": dict(row.now)} for row in found]})
         return
-    made = table("AT", "BY", ">PUT BACK", ">ENDED", ">WAITING", ">PROCESSING", ">RETRYING", ">DEAD AGAIN")
+    made = table(
+        "AT",
+        "BY",
+        ">PUT BACK",
+        ">ENDED",
+        ">WAITING",
+        ">PROCESSING",
+        ">RETRYING",
+        ">DEAD AGAIN",
+    )
     for row in found:
-        counts = (row.now[name] for name in ("ended", "waiting", "processing", "retrying", "dead"))
+        counts = (
+            row.now[name]
+            for name in ("ended", "waiting", "processing", "retrying", "dead")
+        )
         made.add_row(moment(row.at), cell(row.by), str(row.count), *map(str, counts))
     stdout().print(made)

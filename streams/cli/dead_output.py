@@ -17,7 +17,9 @@ def letters_table(letters: list[DeadLetter], now: float) -> Table:
     """One line per letter; of several partitions with its number."""
     is_spread = len({letter.stream for letter in letters}) > 1
     where = (">PARTITION",) if is_spread else ()
-    made = table("ID", *where, "AGE", "REASON", ">LEVEL", "TYPE", ">TRIES", "*LAST ERROR")
+    made = table(
+        "ID", *where, "AGE", "REASON", ">LEVEL", "TYPE", ">TRIES", "*LAST ERROR"
+    )
     for letter in letters:
         made.add_row(
             letter.id,
@@ -38,19 +40,27 @@ def brief_error(letter: DeadLetter) -> str:
         return ""
     kind = str(letter.errors[-1].get("type", "")).rpartition(".")[2]
     message = str(letter.errors[-1].get("message", ""))
-    return message if kind == "Reject" and message else f"{kind}: {message}".rstrip(": ")
+    return (
+        message if kind == "Reject" and message else f"{kind}: {message}".rstrip(": ")
+    )
 
 
 def letter_facts(letter: DeadLetter, stream: str, group: str) -> Table:
     """One letter, fact by fact."""
     found: list[tuple[str, object]] = [
         ("dead letter", letter.id),
-        ("where", f"{letter.stream or stream}/{group}, level {letter.level}, entry {letter.entry_id}"),
+        (
+            "where",
+            f"{letter.stream or stream}/{group}, level {letter.level}, entry {letter.entry_id}",
+        ),
         ("reason", letter.reason),
         ("died", moment(letter.died_at)),
         ("event id", letter.event_id),
         ("type", letter.type),
-        ("attempts", attempts(letter.failures, letter.stalls) or "none: no handler saw it"),
+        (
+            "attempts",
+            attempts(letter.failures, letter.stalls) or "none: no handler saw it",
+        ),
         ("replays", letter.replays or ""),
         ("moved by", letter.consumer),
         *shown_meta(letter.meta).items(),

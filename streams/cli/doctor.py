@@ -54,10 +54,18 @@ HELP = (
         "streams doctor --repair --yes",
     )
 )
-_STYLE = {"critical": "bold red", "warning": "yellow", "unknown": "magenta", "info": "dim"}
+_STYLE = {
+    "critical": "bold red",
+    "warning": "yellow",
+    "unknown": "magenta",
+    "info": "dim",
+}
 _MENDING = {
     "payloads_gone": ("pending whose payload is gone: take off the pending list",) * 2,
-    "due_times_lost": ("retry without a due time: make it due now", "retries without a due time: make them due now"),
+    "due_times_lost": (
+        "retry without a due time: make it due now",
+        "retries without a due time: make them due now",
+    ),
     "due_times_stray": (
         "due time of an entry that is not pending: remove it",
         "due times of entries that are not pending: remove them",
@@ -74,7 +82,10 @@ _MENDING = {
         "event that was delivered and is with nobody: make it due now",
         "events that were delivered and are with nobody: make them due now",
     ),
-    "unreadable": ("row that cannot be read: drop it", "rows that cannot be read: drop them"),
+    "unreadable": (
+        "row that cannot be read: drop it",
+        "rows that cannot be read: drop them",
+    ),
     "scheduled_unreadable": (
         "scheduled event that cannot be read: drop it",
         "scheduled events that cannot be read: drop them",
@@ -89,10 +100,19 @@ _MENDING = {
 
 def doctor(  # noqa: PLR0913 - each is an option of the command
     *,
-    stream: Annotated[str, typer.Option(help="Only this stream, besides the server.", show_default=False)] = "",
-    role: Annotated[str, typer.Option(help=f"What the user is for: {', '.join(ROLES)}.")] = "worker",
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what needs no decision.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")] = False,
+    stream: Annotated[
+        str,
+        typer.Option(help="Only this stream, besides the server.", show_default=False),
+    ] = "",
+    role: Annotated[
+        str, typer.Option(help=f"What the user is for: {', '.join(ROLES)}.")
+    ] = "worker",
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what needs no decision.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -111,13 +131,28 @@ def doctor(  # noqa: PLR0913 - each is an option of the command
 
     about, findings, checks = run(main)
     if as_json:
-        write_json({"server": about, "checks": checks, "findings": [finding.as_plain() for finding in findings]})
+        write_json(
+            {
+                "server": about,
+                "checks": checks,
+                "findings": [finding.as_plain() for finding in findings],
+            }
+        )
     else:
-        server = f"{about['server']} {about['version']}".strip() or "a server that does not tell its version"
+        server = (
+            f"{about['server']} {about['version']}".strip()
+            or "a server that does not tell its version"
+        )
         say(f"connected to {about['address']}: {server}, {about['topology']}")
         _print(findings, checks)
     severities = {finding.severity for finding in findings}
-    finish(Exit.USAGE if "critical" in severities else Exit.FAILED if "warning" in severities else Exit.OK)
+    finish(
+        Exit.USAGE
+        if "critical" in severities
+        else Exit.FAILED
+        if "warning" in severities
+        else Exit.OK
+    )
 
 
 @contextlib.asynccontextmanager
@@ -125,7 +160,12 @@ async def _reached(url: str | None, namespace: str | None) -> AsyncIterator[Brok
     """The server, although its user may lack what every other command needs: that is what is looked for."""
     settings = settings_of(url, namespace)
     tell_of_new_folder(settings)
-    broker = Broker(settings.url, namespace=settings.namespace, timeout=settings.timeout, url_file=settings.url_file)
+    broker = Broker(
+        settings.url,
+        namespace=settings.namespace,
+        timeout=settings.timeout,
+        url_file=settings.url_file,
+    )
     try:
         await broker.connect(needs_clock=False)
         yield broker
@@ -151,7 +191,9 @@ def _print(findings: list[Finding], checks: int) -> None:
         say(f"{found}, {checks} checks")
 
 
-def _repair(stream: str, url: str | None, namespace: str | None, *, yes: bool, as_json: bool) -> None:
+def _repair(
+    stream: str, url: str | None, namespace: str | None, *, yes: bool, as_json: bool
+) -> None:
     if not yes and not sys.stdin.isatty():
         raise ConfigurationError("there is no terminal to ask at: give --yes")
 
@@ -173,9 +215,13 @@ def _repair(stream: str, url: str | None, namespace: str | None, *, yes: bool, a
         finish(Exit.FAILED)
     done = run(mend) if work else plan
     if as_json:
-        write_json({"repaired": {name: asdict(strays) for name, strays in done.items()}})
+        write_json(
+            {"repaired": {name: asdict(strays) for name, strays in done.items()}}
+        )
     elif work:
-        total = sum(getattr(strays, name) for strays in done.values() for name in _MENDING)
+        total = sum(
+            getattr(strays, name) for strays in done.values() for name in _MENDING
+        )
         say(f"repaired: {total}; written to the audit record")
     else:
         say(f"nothing to repair, {counted(len(plan), 'stream')} looked at")

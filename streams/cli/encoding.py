@@ -31,7 +31,8 @@ def take_what_there_is() -> None:
     codecs.register_error(_HANDLER, _instead)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(OSError):  # A file that became a pipe beneath it: it writes as it did.
+            # A file that became a pipe beneath it: it writes as it did.
+            with contextlib.suppress(OSError):
                 stream.reconfigure(errors=_HANDLER)
 
 
@@ -40,7 +41,9 @@ def as_written(text: str, target: TextIO) -> str:
     try:
         text.encode(target.encoding or "utf-8")
     except (UnicodeEncodeError, LookupError):
-        return "".join(char if char.isascii() else json.dumps(char)[1:-1] for char in text)
+        return "".join(
+            char if char.isascii() else json.dumps(char)[1:-1] for char in text
+        )
     return text
 
 
@@ -48,4 +51,6 @@ def _instead(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(char) or json.dumps(char)[1:-1] for char in text), error.end
+    return "".join(
+        _PLAIN.get(char) or json.dumps(char)[1:-1] for char in text
+    ), error.end

@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from streams.whatsapp.outbox.endpoints import Endpoint, Endpoints
 
 T = TypeVar("T")
-app = typer.Typer(help="Show, add and remove the endpoints of tenants.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show, add and remove the endpoints of tenants.", no_args_is_help=True
+)
 Ident = Annotated[str, typer.Argument(metavar="ENDPOINT", show_default=False)]
 
 
-def _ask(url: str | None, namespace: str | None, act: Callable[[Endpoints], Awaitable[T]]) -> T:
+def _ask(
+    url: str | None, namespace: str | None, act: Callable[[Endpoints], Awaitable[T]]
+) -> T:
     from streams.whatsapp import WhatsAppSettings
     from streams.whatsapp.outbox.endpoints import Endpoints
 
@@ -46,14 +50,17 @@ def _ask(url: str | None, namespace: str | None, act: Callable[[Endpoints], Awai
     help="Tell a tenant at this address."
     "\n\nhttps on port 443 and public addresses only, unless STREAMS_WHATSAPP_WEBHOOK_ALLOW names the host. Secrets are"
     " made from STREAMS_WHATSAPP_WEBHOOK_KEY; the one of the new endpoint is printed."
-    + examples("streams whatsapp endpoints add acme https://acme.example/hooks --event message.failed"),
+    + examples(
+        "streams whatsapp endpoints add acme https://acme.example/hooks --event message.failed"
+    ),
 )
 def add(
     tenant: Annotated[str, typer.Argument(show_default=False)],
     address: Annotated[str, typer.Argument(metavar="URL", show_default=False)],
     *,
     event: Annotated[
-        list[str] | None, typer.Option("--event", help="Only this; repeatable.", show_default="all")
+        list[str] | None,
+        typer.Option("--event", help="Only this; repeatable.", show_default="all"),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -62,7 +69,11 @@ def add(
     """Add an endpoint."""
 
     async def act(endpoints: Endpoints) -> tuple[Endpoint, str]:
-        made = await (endpoints.add(tenant, address, event) if event else endpoints.add(tenant, address))
+        made = await (
+            endpoints.add(tenant, address, event)
+            if event
+            else endpoints.add(tenant, address)
+        )
         return made, endpoints.secrets(made)[0]
 
     made, secret = _ask(url, namespace, act)
@@ -72,10 +83,16 @@ def add(
         say(f"added {made.id}; its secret is {secret}")
 
 
-@app.command("ls", help="Show the endpoints." + examples("streams whatsapp endpoints ls --tenant acme"))
+@app.command(
+    "ls",
+    help="Show the endpoints."
+    + examples("streams whatsapp endpoints ls --tenant acme"),
+)
 def ls(
     *,
-    tenant: Annotated[str, typer.Option("--tenant", help="Only of this one.", show_default=False)] = "",
+    tenant: Annotated[
+        str, typer.Option("--tenant", help="Only of this one.", show_default=False)
+    ] = "",
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -88,7 +105,19 @@ def ls(
     shown = table("ENDPOINT", "TENANT", "URL", "EVENTS", "FAILING SINCE", "DISABLED")
     for one in found:
         since = moment(one.failing_since) if one.failing_since else ""
-        shown.add_row(*map(cell, (one.id, one.tenant, one.url, ", ".join(one.events), since, one.disabled)))
+        shown.add_row(
+            *map(
+                cell,
+                (
+                    one.id,
+                    one.tenant,
+                    one.url,
+                    ", ".join(one.events),
+                    since,
+                    one.disabled,
+                ),
+            )
+        )
     stdout().print(shown)
 
 
@@ -99,7 +128,10 @@ def rm(ident: Ident, *, url: Url = None, namespace: Namespace = None) -> None:
     say(f"removed {ident}")
 
 
-@app.command("rotate", help="Make a new secret and print it; for a day calls are signed with the old one, too.")
+@app.command(
+    "rotate",
+    help="Make a new secret and print it; for a day calls are signed with the old one, too.",
+)
 def rotate(ident: Ident, *, url: Url = None, namespace: Namespace = None) -> None:
     """Rotate a secret."""
 

@@ -68,8 +68,18 @@ def ls(
     groups, away = run(main)
     retention = groups[0].retention if groups else ""
     if as_json:
-        rows = [{**asdict(info), "abandoned": info.abandoned, "dropped": info.dropped} for info in groups]
-        write_json({"stream": stream, "retention": retention or None, "groups": rows, "away": away})
+        rows = [
+            {**asdict(info), "abandoned": info.abandoned, "dropped": info.dropped}
+            for info in groups
+        ]
+        write_json(
+            {
+                "stream": stream,
+                "retention": retention or None,
+                "groups": rows,
+                "away": away,
+            }
+        )
         tell_missing(stream, away)
         return
     say(f"{stream}: retention {retention or 'not declared'}")
@@ -77,7 +87,16 @@ def ls(
         tell_missing(stream, away)
         return
     shown = table(
-        "GROUP", "STATE", "START", "SINCE", ">WAITING", ">PROCESSING", ">RETRYING", ">DEAD", ">CONSUMERS", "HEARD"
+        "GROUP",
+        "STATE",
+        "START",
+        "SINCE",
+        ">WAITING",
+        ">PROCESSING",
+        ">RETRYING",
+        ">DEAD",
+        ">CONSUMERS",
+        "HEARD",
     )
     for info in groups:
         shown.add_row(
@@ -85,7 +104,16 @@ def ls(
             _state(info),
             info.start,
             moment(info.since) if info.since is not None else "",
-            *map(number, (info.waiting, info.processing, info.retrying, info.dead, info.consumers)),
+            *map(
+                number,
+                (
+                    info.waiting,
+                    info.processing,
+                    info.retrying,
+                    info.dead,
+                    info.consumers,
+                ),
+            ),
             f"{span(info.silent)} ago" if info.silent is not None else "",
         )
     stdout().print(shown)
@@ -98,13 +126,21 @@ def ls(
     "\n\nIts unfinished events, retries and pauses are gone for it; other groups keep theirs. Its dead letters stay."
     " Refused while a consumer was heard of within the last minute, unless forced. On a terminal it asks first;"
     " elsewhere it needs --yes. Can be repeated after an interruption."
-    + examples("streams groups drop orders shipping", "streams groups drop orders shipping --yes --json"),
+    + examples(
+        "streams groups drop orders shipping",
+        "streams groups drop orders shipping --yes --json",
+    ),
 )
 def drop(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
     *,
-    force: Annotated[bool, typer.Option("--force", help="Although consumers are alive; their workers end.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Although consumers are alive; their workers end."
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
@@ -118,13 +154,21 @@ def drop(  # noqa: PLR0913 - each is an option of the command
     async def look() -> GroupInfo | None:
         async with connected(url, namespace) as pipeline:
             return next(
-                (info for info in await pipeline.groups(stream, partition=partition).list() if info.group == group),
+                (
+                    info
+                    for info in await pipeline.groups(
+                        stream, partition=partition
+                    ).list()
+                    if info.group == group
+                ),
                 None,
             )
 
     async def main() -> Drop:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.groups(stream, by=person(), partition=partition).drop(group, force=force)
+            return await pipeline.groups(stream, by=person(), partition=partition).drop(
+                group, force=force
+            )
 
     if not yes and not _confirmed(stream, group, run(look)):
         remark("nothing was changed")
@@ -133,17 +177,25 @@ def drop(  # noqa: PLR0913 - each is an option of the command
     if as_json:
         write_json({"stream": stream, **asdict(outcome)})
         return
-    what = f"dropped {group} of {stream}" if outcome.dropped else f"{group} of {stream} was dropped before"
+    what = (
+        f"dropped {group} of {stream}"
+        if outcome.dropped
+        else f"{group} of {stream} was dropped before"
+    )
     given_up = counted(outcome.given_up, "unfinished event")
     trimmed = counted(outcome.trimmed, "entry", "entries")
     say(f"{what}: {given_up} given up, {trimmed} deleted that no group needs")
     if outcome.dead:
-        say(f"{counted(outcome.dead, 'dead letter is', 'dead letters are')} kept: streams dead ls {stream} {group}")
+        say(
+            f"{counted(outcome.dead, 'dead letter is', 'dead letters are')} kept: streams dead ls {stream} {group}"
+        )
 
 
 def _confirmed(stream: str, group: str, info: GroupInfo | None) -> bool:
     unfinished = info.waiting + info.processing + info.retrying if info else 0
-    return typer.confirm(f"Drop group {group} of {stream} with {unfinished} unfinished events?", err=True)
+    return typer.confirm(
+        f"Drop group {group} of {stream} with {unfinished} unfinished events?", err=True
+    )
 
 
 def _state(info: GroupInfo) -> str:

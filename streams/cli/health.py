@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from streams.address import Address
-from streams.cli.common import AsJson, examples, finish, override, run, say, seconds, write_json
+from streams.cli.common import (
+    AsJson,
+    examples,
+    finish,
+    override,
+    run,
+    say,
+    seconds,
+    write_json,
+)
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError
 from streams.health import LIVE, READY, Answer, ask
@@ -27,23 +36,35 @@ HELP = (
 
 def health(
     *,
-    live: Annotated[bool, typer.Option("--live", help="Ask whether it is alive: worth keeping.")] = False,
-    ready: Annotated[bool, typer.Option("--ready", help="Ask whether it is ready: can take events.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask whether it is alive: worth keeping.")
+    ] = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Ask whether it is ready: can take events.")
+    ] = False,
     address: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Where the worker serves its health.", show_default="STREAMS_HEALTH"),
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where the worker serves its health.",
+            show_default="STREAMS_HEALTH",
+        ),
     ] = None,
     within: Annotated[
         float,
         typer.Option(
-            parser=seconds(0.05, 60), metavar="SPAN", help="Time to wait for the answer: seconds, 500ms, 10s."
+            parser=seconds(0.05, 60),
+            metavar="SPAN",
+            help="Time to wait for the answer: seconds, 500ms, 10s.",
         ),
     ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask a worker; see HELP."""
     if live and ready:
-        raise ConfigurationError("--live and --ready are two questions: ask one at a time")
+        raise ConfigurationError(
+            "--live and --ready are two questions: ask one at a time"
+        )
     where = override(Settings.from_env(), health=address).health
     if not where:
         raise ConfigurationError(
@@ -57,7 +78,14 @@ def health(
     answer = run(main)
     if as_json:
         checks = answer.report.as_plain()["checks"] if answer.report else []
-        write_json({"ok": answer.ok, "says": answer.says, "address": str(target), "checks": checks})
+        write_json(
+            {
+                "ok": answer.ok,
+                "says": answer.says,
+                "address": str(target),
+                "checks": checks,
+            }
+        )
     else:
         say(answer.says)
     finish(Exit.OK if answer.ok else Exit.FAILED)

@@ -30,23 +30,38 @@ from streams.cli.common import (
 )
 from streams.common.masking import masked
 
-app = typer.Typer(help="Show the keys whose order a group keeps, and let held ones go on.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show the keys whose order a group keeps, and let held ones go on.",
+    no_args_is_help=True,
+)
 
-KeyName = Annotated[str, typer.Argument(metavar="KEY", help="The key, its parts joined by commas.", show_default=False)]
+KeyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY", help="The key, its parts joined by commas.", show_default=False
+    ),
+]
 
 
 @app.command(
     "ls",
     help="Show the keys that are held because an event of theirs died."
     "\n\nWith --all also those at work. The keys with the most behind them come first; long numbers in keys are masked."
-    + examples("streams keys ls whatsapp sender", "streams keys ls whatsapp sender --all --limit 20"),
+    + examples(
+        "streams keys ls whatsapp sender",
+        "streams keys ls whatsapp sender --all --limit 20",
+    ),
 )
 def ls(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Keys at work too.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Keys to show.")] = 100,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Keys at work too.")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=10_000, help="Keys to show.")
+    ] = 100,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -62,17 +77,33 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     rows, away = run(main)
     found = [replace(key, key=masked(key.key)) for key in rows]
     if as_json:
-        write_json({"stream": stream, "group": group, "keys": [asdict(key) for key in found], "away": away})
+        write_json(
+            {
+                "stream": stream,
+                "group": group,
+                "keys": [asdict(key) for key in found],
+                "away": away,
+            }
+        )
         tell_missing(stream, away)
         return
     if not found:
-        say(f"no key of {stream}/{group} is " + ("at work or held" if everything else "held"))
+        say(
+            f"no key of {stream}/{group} is "
+            + ("at work or held" if everything else "held")
+        )
         tell_missing(stream, away)
         return
     shown = table("KEY", "STATE", "BEHIND", "EVENT", "SINCE")
     for key in found:
         since = moment(key.since) if key.since else ""
-        shown.add_row(cell(key.key), key.state, str(key.behind), cell(key.event_id or key.head), since)
+        shown.add_row(
+            cell(key.key),
+            key.state,
+            str(key.behind),
+            cell(key.event_id or key.head),
+            since,
+        )
     stdout().print(shown)
     tell_missing(stream, away)
 
@@ -96,13 +127,19 @@ def release(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> str:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.ordered_keys(stream, group, by=person(), partition=partition).release(key)
+            return await pipeline.ordered_keys(
+                stream, group, by=person(), partition=partition
+            ).release(key)
 
     place = run(main)
     if as_json:
-        write_json({"stream": stream, "group": group, "key": masked(key), "entry": place})
+        write_json(
+            {"stream": stream, "group": group, "key": masked(key), "entry": place}
+        )
     else:
-        say(f"released {masked(key)} of {stream}/{group}: its dead event is tried again as {place}")
+        say(
+            f"released {masked(key)} of {stream}/{group}: its dead event is tried again as {place}"
+        )
 
 
 @app.command(
@@ -124,10 +161,16 @@ def skip(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> None:
         async with connected(url, namespace) as pipeline:
-            await pipeline.ordered_keys(stream, group, by=person(), partition=partition).skip(key)
+            await pipeline.ordered_keys(
+                stream, group, by=person(), partition=partition
+            ).skip(key)
 
     run(main)
     if as_json:
-        write_json({"stream": stream, "group": group, "key": masked(key), "skipped": True})
+        write_json(
+            {"stream": stream, "group": group, "key": masked(key), "skipped": True}
+        )
     else:
-        say(f"skipped the dead event of {masked(key)} of {stream}/{group}; it stays among the dead letters")
+        say(
+            f"skipped the dead event of {masked(key)} of {stream}/{group}; it stays among the dead letters"
+        )

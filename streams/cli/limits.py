@@ -34,12 +34,21 @@ from streams.cli.common import (
 from streams.common.masking import masked
 from streams.errors import ConfigurationError
 
-app = typer.Typer(help="Show the limits of a group and who waits for them, and change them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show the limits of a group and who waits for them, and change them.",
+    no_args_is_help=True,
+)
 
-LimitName = Annotated[str, typer.Argument(help="Name of the limit.", show_default=False)]
+LimitName = Annotated[
+    str, typer.Argument(help="Name of the limit.", show_default=False)
+]
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="Only for this key, its parts joined by commas.", show_default=False),
+    typer.Option(
+        "--key",
+        help="Only for this key, its parts joined by commas.",
+        show_default=False,
+    ),
 ]
 
 
@@ -48,13 +57,18 @@ Key = Annotated[
     help="Show the limits of a group: what its handlers declare, and what is set instead."
     "\n\nWith --waiting also the keys that have the longest to wait, which walks through the keys of the server. Long"
     " numbers in keys are masked."
-    + examples("streams limits ls whatsapp sender", "streams limits ls whatsapp sender --waiting 20"),
+    + examples(
+        "streams limits ls whatsapp sender",
+        "streams limits ls whatsapp sender --waiting 20",
+    ),
 )
 def ls(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
     *,
-    waiting: Annotated[int, typer.Option("--waiting", min=0, max=10_000, help="Keys to show.")] = 0,
+    waiting: Annotated[
+        int, typer.Option("--waiting", min=0, max=10_000, help="Keys to show.")
+    ] = 0,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -72,7 +86,12 @@ def ls(  # noqa: PLR0913 - each is an option of the command
             return infos, states, away
 
     infos, states, away = run(main)
-    infos = [LimitInfo(i.name, i.declared, i.set, {masked(key): to for key, to in i.keys.items()}) for i in infos]
+    infos = [
+        LimitInfo(
+            i.name, i.declared, i.set, {masked(key): to for key, to in i.keys.items()}
+        )
+        for i in infos
+    ]
     states = [state._replace(key=masked(state.key)) for state in states]
     if as_json:
         write_json(
@@ -123,10 +142,16 @@ def set_(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     group: GroupName,
     name: LimitName,
-    rate: Annotated[str, typer.Argument(help="Count per time: 60/s, 1/6s, 5000/h.", show_default=False)],
+    rate: Annotated[
+        str,
+        typer.Argument(help="Count per time: 60/s, 1/6s, 5000/h.", show_default=False),
+    ],
     *,
     burst: Annotated[
-        int | None, typer.Option("--burst", help="How many at once after a quiet time.", show_default=False)
+        int | None,
+        typer.Option(
+            "--burst", help="How many at once after a quiet time.", show_default=False
+        ),
     ] = None,
     key: Key = None,
     partition: PartitionNumber = None,
@@ -138,20 +163,32 @@ def set_(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> str:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.limits(stream, group, by=person(), partition=partition).set(
-                name, rate, burst, key=key
-            )
+            return await pipeline.limits(
+                stream, group, by=person(), partition=partition
+            ).set(name, rate, burst, key=key)
 
     before = run(main)
     if as_json:
-        write_json({"stream": stream, "group": group, "limit": name, "key": key and masked(key), "before": before})
+        write_json(
+            {
+                "stream": stream,
+                "group": group,
+                "limit": name,
+                "key": key and masked(key),
+                "before": before,
+            }
+        )
     else:
-        say(f"set {_where(name, key)} of {stream}/{group} to {rate}" + (f"; it was set to {before}" if before else ""))
+        say(
+            f"set {_where(name, key)} of {stream}/{group} to {rate}"
+            + (f"; it was set to {before}" if before else "")
+        )
 
 
 @app.command(
     "reset",
-    help="Back to what the handlers declare." + examples("streams limits reset whatsapp sender instance"),
+    help="Back to what the handlers declare."
+    + examples("streams limits reset whatsapp sender instance"),
 )
 def reset(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
@@ -168,11 +205,21 @@ def reset(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> str:
         async with connected(url, namespace) as pipeline:
-            return await pipeline.limits(stream, group, by=person(), partition=partition).reset(name, key=key)
+            return await pipeline.limits(
+                stream, group, by=person(), partition=partition
+            ).reset(name, key=key)
 
     before = run(main)
     if as_json:
-        write_json({"stream": stream, "group": group, "limit": name, "key": key and masked(key), "before": before})
+        write_json(
+            {
+                "stream": stream,
+                "group": group,
+                "limit": name,
+                "key": key and masked(key),
+                "before": before,
+            }
+        )
     elif before:
         say(f"reset {_where(name, key)} of {stream}/{group}; it was set to {before}")
     else:
@@ -196,11 +243,21 @@ def throttle(  # noqa: PLR0913 - each is an option of the command
     span: Annotated[
         float | None,
         typer.Argument(
-            parser=seconds(0, 86_400), metavar="[SPAN]", help="For how long: seconds, 90s, 10m.", show_default=False
+            parser=seconds(0, 86_400),
+            metavar="[SPAN]",
+            help="For how long: seconds, 90s, 10m.",
+            show_default=False,
         ),
     ] = None,
     *,
-    key: Annotated[str, typer.Option("--key", help="Of which key, its parts joined by commas.", show_default=False)],
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key",
+            help="Of which key, its parts joined by commas.",
+            show_default=False,
+        ),
+    ],
     off: Annotated[bool, typer.Option("--off", help="Lift it.")] = False,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
@@ -221,11 +278,19 @@ def throttle(  # noqa: PLR0913 - each is an option of the command
     until = run(main)
     if as_json:
         write_json(
-            {"stream": stream, "group": group, "limit": name, "key": masked(key), "until": until if span else None}
+            {
+                "stream": stream,
+                "group": group,
+                "limit": name,
+                "key": masked(key),
+                "until": until if span else None,
+            }
         )
     elif span:
         where = _where(name, key)
-        say(f"throttled {where} of {stream}/{group} until {moment(until)}; --off lifts it")
+        say(
+            f"throttled {where} of {stream}/{group} until {moment(until)}; --off lifts it"
+        )
     else:
         say(f"{_where(name, key)} of {stream}/{group} is not throttled any more")
 

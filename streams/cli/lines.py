@@ -10,7 +10,13 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from streams.errors import EventTooLarge, MalformedEvent, StreamsError
 from streams.events.attributes import RULES, check_attribute, sentence
 from streams.events.cloudevents import from_cloudevent
-from streams.events.codec import MAX_NESTING, check_type, encode_body, encode_meta, parse_json
+from streams.events.codec import (
+    MAX_NESTING,
+    check_type,
+    encode_body,
+    encode_meta,
+    parse_json,
+)
 from streams.events.event import Event, EventAttributes
 from streams.settings import Settings
 
@@ -87,7 +93,10 @@ class Parser:
         """
         try:
             if text is None:
-                raise LineRefused("too-large", f"the line is longer than {line_limit(self.settings)} bytes")
+                raise LineRefused(
+                    "too-large",
+                    f"the line is longer than {line_limit(self.settings)} bytes",
+                )
             return self.checked(self._event(_json(text)))
         except EventTooLarge as error:
             raise LineRefused("too-large", str(error)) from None
@@ -105,7 +114,8 @@ class Parser:
         limit = self.settings.max_event_bytes
         encode_body(event.data, limit)
         check_type(event.type)
-        for name in event.meta.keys() & RULES.keys() - {"expires"}:  # As a moment it is the producer's.
+        # As a moment it is the producer's.
+        for name in event.meta.keys() & RULES.keys() - {"expires"}:
             check_attribute(name, event.meta[name])
         if event.meta and len(encode_meta(event.meta)) > limit:
             raise LineRefused("too-large", f"the attributes are over {limit} bytes")
@@ -119,15 +129,24 @@ class Parser:
         if self.type is not None and not enveloped:
             return Event(self.type, value, **self.shared)
         if not isinstance(value, dict):
-            raise LineRefused("not-an-object", "a line is a JSON object with type and data (or give --type)")
+            raise LineRefused(
+                "not-an-object",
+                "a line is a JSON object with type and data (or give --type)",
+            )
         kind = value.get("type", self.type)
         if not isinstance(kind, str) or not kind:
-            raise LineRefused("no-type", "'type' is missing or not a text (or give --type)")
+            raise LineRefused(
+                "no-type", "'type' is missing or not a text (or give --type)"
+            )
         if "data" not in value:
             raise LineRefused("no-data", "'data' is missing")
-        own = {name: given for name, given in value.items() if name not in ("type", "data")}
+        own = {
+            name: given for name, given in value.items() if name not in ("type", "data")
+        }
         check_attributes(own)
-        return Event(kind, value["data"], **cast(EventAttributes, {**self.shared, **own}))
+        return Event(
+            kind, value["data"], **cast(EventAttributes, {**self.shared, **own})
+        )
 
     def _from_cloud(self, value: Mapping[str, Any]) -> Event[Any]:
         try:
@@ -135,7 +154,10 @@ class Parser:
         except StreamsError:
             raise
         except (ValueError, TypeError, AttributeError):
-            raise LineRefused("bad-cloudevent", "data_base64, expirytime or another attribute is malformed") from None
+            raise LineRefused(
+                "bad-cloudevent",
+                "data_base64, expirytime or another attribute is malformed",
+            ) from None
         if not event.priority:
             event.priority = self.shared.get("priority", 0)
         event.delay = self.shared.get("delay", 0.0)
@@ -148,7 +170,10 @@ def _json(text: bytes) -> Any:
         return parse_json(text.removeprefix(b"\xef\xbb\xbf"), MAX_NESTING, "line")
     except MalformedEvent as error:
         if error.reason == "bad-json":
-            raise LineRefused("not-json", f"the line is no JSON {error.detail.rpartition(' is no JSON ')[2]}") from None
+            raise LineRefused(
+                "not-json",
+                f"the line is no JSON {error.detail.rpartition(' is no JSON ')[2]}",
+            ) from None
         raise
 
 
@@ -161,12 +186,26 @@ def check_attributes(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in EventAttributes.__annotations__:
             near = difflib.get_close_matches(name, EventAttributes.__annotations__, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "put attributes of your own under 'headers'"
-            raise LineRefused("bad-attribute", f"a name beside type and data is no attribute of an event: {hint}")
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else "put attributes of your own under 'headers'"
+            )
+            raise LineRefused(
+                "bad-attribute",
+                f"a name beside type and data is no attribute of an event: {hint}",
+            )
         if name in RULES and not RULES[name].fits(value):
             raise LineRefused("bad-attribute", sentence(name))
         if name == "headers" and not isinstance(value, dict):
             raise LineRefused("bad-attribute", "headers is an object")
 
 
-__all__ = ["Line", "LineRefused", "Parser", "check_attributes", "line_limit", "read_lines"]
+__all__ = [
+    "Line",
+    "LineRefused",
+    "Parser",
+    "check_attributes",
+    "line_limit",
+    "read_lines",
+]

@@ -45,9 +45,14 @@ def load(target: str) -> Pipeline:
             "e.g. shop:pipeline or shop.py:pipeline"
         )
     if django_apps.is_named():
-        _search_first(Path.cwd())  # As manage.py finds the settings, wherever the module is.
+        # As manage.py finds the settings, wherever the module is.
+        _search_first(Path.cwd())
         django_apps.set_up()
-    module = _import_file(Path(place)) if place.endswith(".py") or "/" in place else _import_module(place)
+    module = (
+        _import_file(Path(place))
+        if place.endswith(".py") or "/" in place
+        else _import_module(place)
+    )
     if django_apps.are_missing():
         django_apps.set_up()
     found: Any = module
@@ -57,11 +62,21 @@ def load(target: str) -> Pipeline:
         return found
     if isinstance(found, BlockingPipeline):
         return found.asynchronous
-    known = sorted(key for key, value in vars(module).items() if isinstance(value, (Pipeline, BlockingPipeline)))
-    hint = f"it has {', '.join(known)}" if known else "it has no pipeline: write pipeline = Pipeline.from_env() in it"
+    known = sorted(
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, (Pipeline, BlockingPipeline))
+    )
+    hint = (
+        f"it has {', '.join(known)}"
+        if known
+        else "it has no pipeline: write pipeline = Pipeline.from_env() in it"
+    )
     if found is None:
         raise ConfigurationError(f"{place} has no {name!r}; {hint}")
-    raise ConfigurationError(f"{target} is a {type(found).__name__}, not a streams.Pipeline; {hint}")
+    raise ConfigurationError(
+        f"{target} is a {type(found).__name__}, not a streams.Pipeline; {hint}"
+    )
 
 
 def run_worker(pipeline: Pipeline) -> int:
@@ -105,7 +120,11 @@ def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")) or _taken(error):
+        if (
+            error.name is None
+            or not (name == error.name or name.startswith(f"{error.name}."))
+            or _taken(error)
+        ):
             raise _failed(name, error) from error
         raise ConfigurationError(
             f"there is no module {error.name!r} in {Path.cwd()} or among the installed packages: run the worker in the "
@@ -147,13 +166,21 @@ def _search_first(folder: Path) -> None:
 def _failed(what: str, error: Exception) -> ConfigurationError:
     facts = describe_error(error, "")
     # A file that cannot be compiled has no place in itself; its message names file and line.
-    where = f" ({facts['where']})" if facts["where"] and not isinstance(error, SyntaxError) else ""
-    return ConfigurationError(f"importing {what} failed with {facts['type']}: {facts['message']}{where}{_taken(error)}")
+    where = (
+        f" ({facts['where']})"
+        if facts["where"] and not isinstance(error, SyntaxError)
+        else ""
+    )
+    return ConfigurationError(
+        f"importing {what} failed with {facts['type']}: {facts['message']}{where}{_taken(error)}"
+    )
 
 
 def _taken(error: Exception) -> str:
     """What to do where a file or folder of the program has the name of a package that is needed; else ''."""
-    name = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    name = (
+        (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    )
     if name not in ("streams", "redis"):
         return ""
     for path in (Path.cwd() / name, Path.cwd() / f"{name}.py"):

@@ -36,14 +36,18 @@ from streams.errors import NotFound
 FIND_HELP = (
     "Find events by id, key, tenant, instance, subject or source, on any stream."
     "\n\nBy what they carry, the newest 500 entries of each level and the newest 500 dead letters are looked at, on at"
-    " most 20 streams." + examples("streams find 7d3e5f0a1b2c3d4e-1", "streams find acme --stream orders --json")
+    " most 20 streams."
+    + examples(
+        "streams find 7d3e5f0a1b2c3d4e-1", "streams find acme --stream orders --json"
+    )
 )
 WORKERS_HELP = (
     "Show who works for which group, as they said last; they speak every ten seconds."
     "\n\nA worker that has said nothing for 30 seconds is marked silent: it was killed, cut off, or stopped with its"
     " machine. After an hour it is shown no more."
     "\n\nWith --in-hand also what each has in hand, what runs longest first: for how long its handler runs at least,"
-    " and when its lease was renewed last." + examples("streams workers", "streams workers --in-hand --json")
+    " and when its lease was renewed last."
+    + examples("streams workers", "streams workers --in-hand --json")
 )
 AUDIT_HELP = (
     "Show what operators did on a stream, the latest first."
@@ -55,7 +59,9 @@ AUDIT_HELP = (
 def find(
     text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
     *,
-    stream: Annotated[str, typer.Option("--stream", help="Only this one.", show_default=False)] = "",
+    stream: Annotated[
+        str, typer.Option("--stream", help="Only this one.", show_default=False)
+    ] = "",
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -72,7 +78,10 @@ def find(
         write_json(
             {
                 "states": states,
-                "matches": [asdict(match) | {"type": shown(match.type)} for match in found.matches],
+                "matches": [
+                    asdict(match) | {"type": shown(match.type)}
+                    for match in found.matches
+                ],
                 "left_out": found.left_out,
                 "away": [shard.as_plain() for shard in found.away],
             }
@@ -83,11 +92,21 @@ def find(
     made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
     for state in found.states:
         where = f"{state.stream}/{state.group}".rstrip("/")
-        made.add_row(*map(cell, (where, state.state, ident(state.event_id), shown(state.type), "id")))
+        made.add_row(
+            *map(
+                cell,
+                (where, state.state, ident(state.event_id), shown(state.type), "id"),
+            )
+        )
     for match in found.matches:
         where = f"{match.stream}/{match.group}".rstrip("/")
         stands = "dead" if match.group else "stored"
-        made.add_row(*map(cell, (where, stands, ident(match.event_id), shown(match.type), match.by)))
+        made.add_row(
+            *map(
+                cell,
+                (where, stands, ident(match.event_id), shown(match.type), match.by),
+            )
+        )
     stdout().print(made)
     if found.left_out:
         remark(f"not looked at: {', '.join(found.left_out)}; name one with --stream")
@@ -105,7 +124,9 @@ def _none_found(found: Found) -> None:
 
 def workers(
     *,
-    in_hand: Annotated[bool, typer.Option("--in-hand", help="Also what each has in hand.")] = False,
+    in_hand: Annotated[
+        bool, typer.Option("--in-hand", help="Also what each has in hand.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -116,35 +137,62 @@ def workers(
         async with connected(url, namespace) as pipeline:
             queries = Queries(pipeline)
             workers = await queries.workers()
-            found = [(w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else []) for w in workers]
+            found = [
+                (w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else [])
+                for w in workers
+            ]
             return found, queries.away
 
     found, away = run(main)
     if as_json:
-        plain = [asdict(worker) | {"in_hand": list(map(_plain, items))} for worker, items in found]
+        plain = [
+            asdict(worker) | {"in_hand": list(map(_plain, items))}
+            for worker, items in found
+        ]
         write_json({"workers": plain, "away": [shard.as_plain() for shard in away]})
         tell_away(away)
         return
     names = {"WORKER": 14, "GROUP": 10, "HOST": 6}
-    show_table(workers_table(found), names=names, spare=("VERSION", "HOST", "DONE", "DONE/S"))
+    show_table(
+        workers_table(found), names=names, spare=("VERSION", "HOST", "DONE", "DONE/S")
+    )
     if any(items for _, items in found):
         stdout().print()
-        show_table(in_hand_table(found), names={"IN HAND OF": 14, "EVENT": 14, "TYPE": 10}, spare=())
+        show_table(
+            in_hand_table(found),
+            names={"IN HAND OF": 14, "EVENT": 14, "TYPE": 10},
+            spare=(),
+        )
     tell_away(away)
 
 
 def workers_table(found: list[tuple[WorkerView, list[Item]]]) -> Table:
     """One line for each worker."""
-    made = table("WORKER", "GROUP", "HOST", ">PID", "VERSION", ">BUSY", ">DONE", ">DONE/S", ">LAST HEARD OF")
+    made = table(
+        "WORKER",
+        "GROUP",
+        "HOST",
+        ">PID",
+        "VERSION",
+        ">BUSY",
+        ">DONE",
+        ">DONE/S",
+        ">LAST HEARD OF",
+    )
     for worker, _ in found:
         said = worker.said
         mark = "[red]silent[/] " if worker.state == "silent" else ""
         made.add_row(
-            mark + cell(worker.name), cell(f"{worker.stream}/{worker.group}"), cell(said.get("host", "")),
-            cell(said.get("pid", "")), cell(said.get("version", "")),
+            mark + cell(worker.name),
+            cell(f"{worker.stream}/{worker.group}"),
+            cell(said.get("host", "")),
+            cell(said.get("pid", "")),
+            cell(said.get("version", "")),
             f"{said.get('busy', 0)} / {said.get('concurrency', 0)}",
-            str(said.get("done", 0)), str(said.get("rate", "")), span(worker.silent),
-        )  # fmt: skip
+            str(said.get("done", 0)),
+            str(said.get("rate", "")),
+            span(worker.silent),
+        )
     return made
 
 
@@ -154,8 +202,23 @@ def in_hand_table(found: list[tuple[WorkerView, list[Item]]]) -> Table:
     for worker, items in found:
         for item in items:
             runs = "" if item.runs is None else span(item.runs)
-            renewed = f"{span(item.listed.silent)} ago" if item.listed.silent is not None else ""
-            made.add_row(*map(cell, (worker.name, ident(item.event_id), shown(item.type), runs, renewed)))
+            renewed = (
+                f"{span(item.listed.silent)} ago"
+                if item.listed.silent is not None
+                else ""
+            )
+            made.add_row(
+                *map(
+                    cell,
+                    (
+                        worker.name,
+                        ident(item.event_id),
+                        shown(item.type),
+                        runs,
+                        renewed,
+                    ),
+                )
+            )
     return made
 
 
@@ -163,7 +226,9 @@ def audit(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
-    before: Annotated[str, typer.Option(help="Go on before this row.", show_default=False)] = "",
+    before: Annotated[
+        str, typer.Option(help="Go on before this row.", show_default=False)
+    ] = "",
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -183,15 +248,25 @@ def audit(  # noqa: PLR0913 - each is an option of the command
     made = table("AT", "WHAT", "BY", "*MORE")
     for place, stored in rows:
         facts = shown_facts(stored)
-        more = " ".join(f"{name}={value}" for name, value in facts.items() if name not in ("action", "by"))
+        more = " ".join(
+            f"{name}={value}"
+            for name, value in facts.items()
+            if name not in ("action", "by")
+        )
         at = moment(int(place.partition("-")[0]) / 1000)
-        made.add_row(at, *map(cell, (facts.get("action", ""), facts.get("by", ""), more)))
+        made.add_row(
+            at, *map(cell, (facts.get("action", ""), facts.get("by", ""), more))
+        )
     stdout().print(made)
 
 
 def _plain(item: Item) -> dict[str, Any]:
     entry = f"{item.listed.level}|{item.listed.place}"
     return {
-        "entry": entry, "event_id": item.event_id, "type": shown(item.type), "runs": item.runs,
-        "silent": item.listed.silent, "deliveries": item.listed.deliveries,
-    }  # fmt: skip
+        "entry": entry,
+        "event_id": item.event_id,
+        "type": shown(item.type),
+        "runs": item.runs,
+        "silent": item.listed.silent,
+        "deliveries": item.listed.deliveries,
+    }

@@ -48,7 +48,11 @@ HELP = (
     " Levels that are paused say so, and below stands by whom, since when and why. Below stands, too, what another"
     " program put on a level that no worker reads."
     " The cost does not grow with what is stored."
-    + examples("streams ls", "streams ls orders --watch", "streams ls --json | jq '.streams[].groups[].dead'")
+    + examples(
+        "streams ls",
+        "streams ls orders --watch",
+        "streams ls --json | jq '.streams[].groups[].dead'",
+    )
 )
 _REFRESH = 1.0
 _NAMES = {"STREAM": 8, "GROUP": 8}
@@ -59,11 +63,16 @@ def ls(
     stream: Annotated[
         str | None,
         typer.Argument(
-            metavar="[STREAM]", help="One stream only.", show_default=False, autocompletion=completing.streams
+            metavar="[STREAM]",
+            help="One stream only.",
+            show_default=False,
+            autocompletion=completing.streams,
         ),
     ] = None,
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")
+    ] = False,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -77,7 +86,9 @@ def ls(
             # To look is no reason to make it: it is mostly that of another working directory that was meant.
             if as_json:
                 write_json({"streams": [], "totals": [], "away": []})
-            remark(f"no streams yet: the folder {folder} does not exist; a worker or publishing makes it")
+            remark(
+                f"no streams yet: the folder {folder} does not exist; a worker or publishing makes it"
+            )
             return
         async with connected(url, namespace) as pipeline:
             if watch and not as_json:
@@ -85,14 +96,20 @@ def ls(
                 return
             rows, away = await _rows(pipeline, stream, partition)
         if as_json:
-            names = [(row, [part.stream for part in row.partitions]) for row in grouped(rows) if row.partitions]
+            names = [
+                (row, [part.stream for part in row.partitions])
+                for row in grouped(rows)
+                if row.partitions
+            ]
             totals = [as_plain(row) | {"partitions": parts} for row, parts in names]
             plain = {"streams": [as_plain(row) for row in rows], "totals": totals}
             write_json(plain | {"away": [shard.as_plain() for shard in away]})
         elif rows:
             stdout().print(overview(rows, stdout().width))
         elif not away:
-            remark(f"no streams yet on {pipeline.settings.namespace!r}: publish an event, or start a worker")
+            remark(
+                f"no streams yet on {pipeline.settings.namespace!r}: publish an event, or start a worker"
+            )
         tell_away(away)
 
     run(main)
@@ -118,9 +135,15 @@ def overview(rows: list[StreamRow], width: int) -> Group:
 
 def nobody_reads(row: StreamRow) -> str:
     """What another program put where no worker looks, and what to do."""
-    there = ", ".join(f"{count:,} on level {level}" for level, count in row.undeclared.items())
+    there = ", ".join(
+        f"{count:,} on level {level}" for level, count in row.undeclared.items()
+    )
     levels = sorted({level.level for group in row.groups for level in group.levels})
-    todo = f"publish on {', '.join(map(str, levels))}" if levels else "publish on a level that is declared"
+    todo = (
+        f"publish on {', '.join(map(str, levels))}"
+        if levels
+        else "publish on a level that is declared"
+    )
     wanted = ",".join(map(str, sorted({*levels, *row.undeclared})))
     return f"no worker reads: {row.stream}, {there}; {todo}, or start the workers with STREAMS_LEVELS={wanted}"
 
@@ -143,10 +166,19 @@ def streams_table(rows: list[StreamRow]) -> Table:
     for at, row in enumerate(rows):
         if at:
             made.add_row()
-        count = f" ({counted(len(row.partitions), 'partition')})" if row.partitions else ""
+        count = (
+            f" ({counted(len(row.partitions), 'partition')})" if row.partitions else ""
+        )
         first = (f"[bold]{cell(row.stream)}[/]{count}", number(row.scheduled))
         if not row.groups:
-            made.add_row(first[0], "[dim](no group)[/]", "all", number(row.stored), *[""] * 6, first[1])
+            made.add_row(
+                first[0],
+                "[dim](no group)[/]",
+                "all",
+                number(row.stored),
+                *[""] * 6,
+                first[1],
+            )
         for group in row.groups:
             _add_group(made, group, *first)
             first = ("", "")
@@ -159,16 +191,36 @@ def _add_partition(made: Table, partition: int, row: StreamRow) -> None:
     """One line for each group of a partition, its levels in sum."""
     first = (f"  [dim]partition {partition}[/]", number(row.scheduled))
     for group in row.groups:
-        ages = [level.oldest_age for level in group.levels if level.oldest_age is not None]
+        ages = [
+            level.oldest_age for level in group.levels if level.oldest_age is not None
+        ]
         totals = [group.total(what) for what in ("waiting", "processing", "retrying")]
-        held = "[yellow]paused[/]" if group.levels and all(level.paused for level in group.levels) else "all"
+        held = (
+            "[yellow]paused[/]"
+            if group.levels and all(level.paused for level in group.levels)
+            else "all"
+        )
         made.add_row(
-            first[0], cell(group.group), held, *map(number, totals), number(group.dead, style="red"), "",
-            span(max(ages, default=None)) or "[dim]·[/]", number(group.consumers), first[1],
-        )  # fmt: skip
+            first[0],
+            cell(group.group),
+            held,
+            *map(number, totals),
+            number(group.dead, style="red"),
+            "",
+            span(max(ages, default=None)) or "[dim]·[/]",
+            number(group.consumers),
+            first[1],
+        )
         first = ("", "")
     if not row.groups:
-        made.add_row(first[0], "[dim](no group)[/]", "all", number(row.stored), *[""] * 6, first[1])
+        made.add_row(
+            first[0],
+            "[dim](no group)[/]",
+            "all",
+            number(row.stored),
+            *[""] * 6,
+            first[1],
+        )
 
 
 def _add_group(made: Table, group: GroupRow, stream: str, scheduled: str) -> None:
@@ -188,12 +240,16 @@ def _add_group(made: Table, group: GroupRow, stream: str, scheduled: str) -> Non
         )
 
 
-async def _rows(pipeline: Pipeline, stream: str | None, partition: int | None) -> tuple[list[StreamRow], list[Away]]:
+async def _rows(
+    pipeline: Pipeline, stream: str | None, partition: int | None
+) -> tuple[list[StreamRow], list[Away]]:
     """A row for each stream, and for each partition."""
     status = pipeline.status()
     if stream is not None:
         names = await status.streams_of(stream, partition)
-        rows, away = await each(pipeline.broker, names, lambda name: status.stream(name, partition=0))
+        rows, away = await each(
+            pipeline.broker, names, lambda name: status.stream(name, partition=0)
+        )
         return rows, away
     if partition is not None:
         raise ConfigurationError("--partition is of one stream: name it, too")
@@ -206,5 +262,7 @@ async def _watch(pipeline: Pipeline, stream: str | None, partition: int | None) 
         while True:
             rows, away = await _rows(pipeline, stream, partition)
             missing = [Text(str(shard), style="red") for shard in away]
-            live.update(Group(overview(rows, live.console.width), *missing), refresh=True)
+            live.update(
+                Group(overview(rows, live.console.width), *missing), refresh=True
+            )
             await asyncio.sleep(_REFRESH)

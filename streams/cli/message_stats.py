@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from streams.cli.common import AsJson, Namespace, Url, cell, connected, examples, run, say, stdout, table, write_json
+from streams.cli.common import (
+    AsJson,
+    Namespace,
+    Url,
+    cell,
+    connected,
+    examples,
+    run,
+    say,
+    stdout,
+    table,
+    write_json,
+)
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,16 +30,29 @@ HELP = (
     "How many messages stand where, and what was done."
     "\n\nOver the last days, today included: every tenant, or one tenant by instance, day, or hour of the last day."
     " Days and hours are UTC. Days are kept for 400 days, hours for 32. The time from queue to provider is exact to a"
-    " quarter." + examples("streams whatsapp stats", "streams whatsapp stats --tenant acme --days 30 --by day")
+    " quarter."
+    + examples(
+        "streams whatsapp stats",
+        "streams whatsapp stats --tenant acme --days 30 --by day",
+    )
 )
 _COUNTS = ("queued", "sent", "delivered", "read", "failed", "retried")
 
 
 def stats(
     *,
-    tenant: Annotated[str, typer.Option("--tenant", help="Only this one, in more detail.", show_default=False)] = "",
-    days: Annotated[int, typer.Option("--days", min=1, max=400, help="Today and the days before.")] = 1,
-    by: Annotated[Literal["instance", "day", "hour"], typer.Option("--by", help="Of one tenant.")] = "instance",
+    tenant: Annotated[
+        str,
+        typer.Option(
+            "--tenant", help="Only this one, in more detail.", show_default=False
+        ),
+    ] = "",
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=400, help="Today and the days before.")
+    ] = 1,
+    by: Annotated[
+        Literal["instance", "day", "hour"], typer.Option("--by", help="Of one tenant.")
+    ] = "instance",
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -67,7 +92,9 @@ def stats(
     )
     for name, each in [*rows.items(), ("total", whole)]:
         waits = [each.percentile(share) for share in (0.5, 0.95)]
-        reasons = ", ".join(f"{reason} {count}" for reason, count in each.reasons.most_common(3))
+        reasons = ", ".join(
+            f"{reason} {count}" for reason, count in each.reasons.most_common(3)
+        )
         shown.add_row(
             cell(name),
             *(str(getattr(each, count)) for count in _COUNTS),
@@ -78,5 +105,11 @@ def stats(
 
 
 def _plain(figures: Figures) -> dict[str, Any]:
-    percentiles = {f"p{round(share * 100)}": figures.percentile(share) for share in (0.5, 0.95, 0.99)}
-    return {name: getattr(figures, name) for name in _COUNTS} | {"reasons": dict(figures.reasons), **percentiles}
+    percentiles = {
+        f"p{round(share * 100)}": figures.percentile(share)
+        for share in (0.5, 0.95, 0.99)
+    }
+    return {name: getattr(figures, name) for name in _COUNTS} | {
+        "reasons": dict(figures.reasons),
+        **percentiles,
+    }

@@ -47,16 +47,24 @@ RESUME_HELP = (
     " paused is said; --all ends every pause of the stream. Resuming what is not paused changes nothing, says"
     " so, and ends with 0, as every command does that has nothing left to do."
     + examples(
-        "streams resume orders --group billing", "streams resume orders --tenant acme", "streams resume orders --all"
+        "streams resume orders --group billing",
+        "streams resume orders --tenant acme",
+        "streams resume orders --all",
     )
 )
 
-Group = Annotated[str, typer.Option("--group", help="Only this group.", show_default=False)]
-Level = Annotated[int | None, typer.Option("--level", help="Only this level.", show_default=False)]
+Group = Annotated[
+    str, typer.Option("--group", help="Only this group.", show_default=False)
+]
+Level = Annotated[
+    int | None, typer.Option("--level", help="Only this level.", show_default=False)
+]
 
 
 def _only(name: str) -> Any:
-    return typer.Option(f"--{name}", help=f"Only events of this {name}.", show_default=False)
+    return typer.Option(
+        f"--{name}", help=f"Only events of this {name}.", show_default=False
+    )
 
 
 Type = Annotated[str | None, _only("type")]
@@ -77,26 +85,39 @@ def pause(  # noqa: PLR0913 - each is an option of the command
     subject: Subject = None,
     key: Key = None,
     reason: Annotated[
-        str, typer.Option("--reason", help="Why; whoever looks at the stream will see it.", show_default=False)
+        str,
+        typer.Option(
+            "--reason",
+            help="Why; whoever looks at the stream will see it.",
+            show_default=False,
+        ),
     ] = "",
-    show: Annotated[bool, typer.Option("--list", help="Only show what is paused.")] = False,
+    show: Annotated[
+        bool, typer.Option("--list", help="Only show what is paused.")
+    ] = False,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
     """Pause; see PAUSE_HELP."""
-    attribute = _attribute(type=type, tenant=tenant, instance=instance, subject=subject, key=key)
+    attribute = _attribute(
+        type=type, tenant=tenant, instance=instance, subject=subject, key=key
+    )
     if show:
         if group or level is not None or attribute or reason:
-            raise ConfigurationError("--list shows every pause of the stream: give it alone")
+            raise ConfigurationError(
+                "--list shows every pause of the stream: give it alone"
+            )
         _list(stream, partition, as_json=as_json, url=url, namespace=namespace)
         return
 
     async def main() -> Pausing:
         async with connected(url, namespace) as pipeline:
             pauses = pipeline.pauses(stream, by=person(), partition=partition)
-            return await pauses.pause(group=group, level=level, reason=reason, **attribute)
+            return await pauses.pause(
+                group=group, level=level, reason=reason, **attribute
+            )
 
     outcome = run(main)
     if as_json:
@@ -104,15 +125,28 @@ def pause(  # noqa: PLR0913 - each is an option of the command
     elif outcome.new:
         say(f"paused {named(stream, outcome.pause)}")
     else:
-        say(f"{named(stream, outcome.pause)} was paused already, {story(outcome.pause)}")
+        say(
+            f"{named(stream, outcome.pause)} was paused already, {story(outcome.pause)}"
+        )
 
 
-def _list(stream: str, partition: int | None, *, as_json: bool, url: str | None, namespace: str | None) -> None:
+def _list(
+    stream: str,
+    partition: int | None,
+    *,
+    as_json: bool,
+    url: str | None,
+    namespace: str | None,
+) -> None:
     async def main() -> tuple[list[Pause], dict[str, int], tuple[str, ...]]:
         async with connected(url, namespace) as pipeline:
             pauses = pipeline.pauses(stream, partition=partition)
             found, away = await in_part(pauses.list())
-            held, _ = await in_part(pauses.held()) if any(pause.attribute for pause in found) else ({}, ())
+            held, _ = (
+                await in_part(pauses.held())
+                if any(pause.attribute for pause in found)
+                else ({}, ())
+            )
             return found, held, away
 
     found, held, away = run(main)
@@ -139,14 +173,18 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     instance: Instance = None,
     subject: Subject = None,
     key: Key = None,
-    everything: Annotated[bool, typer.Option("--all", help="End every pause of the stream.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="End every pause of the stream.")
+    ] = False,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
     """Resume; see RESUME_HELP."""
-    attribute = _attribute(type=type, tenant=tenant, instance=instance, subject=subject, key=key)
+    attribute = _attribute(
+        type=type, tenant=tenant, instance=instance, subject=subject, key=key
+    )
     if everything and (group or level is not None or attribute):
         raise ConfigurationError(
             "--all ends every pause of the stream: give it alone, or --group, --level and the others without it"
@@ -155,24 +193,36 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     async def main() -> Resumption:
         async with connected(url, namespace) as pipeline:
             pauses = pipeline.pauses(stream, by=person(), partition=partition)
-            return await (pauses.resume_all() if everything else pauses.resume(group=group, level=level, **attribute))
+            return await (
+                pauses.resume_all()
+                if everything
+                else pauses.resume(group=group, level=level, **attribute)
+            )
 
     outcome = run(main)
     if as_json:
-        parts = {name: [_plain(pause) for pause in getattr(outcome, name)] for name in ("resumed", "remaining")}
+        parts = {
+            name: [_plain(pause) for pause in getattr(outcome, name)]
+            for name in ("resumed", "remaining")
+        }
         write_json({"stream": stream, **parts})
         return
     for ended in outcome.resumed:
         say(f"resumed {named(stream, ended)}, {story(ended)}")
     if not outcome.resumed:
-        words = "".join(f", {name} {masked(str(value))}" for name, value in attribute.items())
+        words = "".join(
+            f", {name} {masked(str(value))}" for name, value in attribute.items()
+        )
         say(f"nothing was resumed: {place(stream, group, level)}{words} is not paused")
     for other in outcome.remaining:
         remark(f"still paused: {named(stream, other)}, {story(other)}")
 
 
 def _attribute(**given: str | None) -> PausedAttribute:
-    return cast("PausedAttribute", {name: value for name, value in given.items() if value is not None})
+    return cast(
+        "PausedAttribute",
+        {name: value for name, value in given.items() if value is not None},
+    )
 
 
 def _plain(pause: Pause) -> dict[str, Any]:
@@ -193,7 +243,11 @@ def named(stream: str, pause: Pause) -> str:
 
 def place(stream: str, group: str, level: int | None) -> str:
     """Stream, group and level in words."""
-    return stream + (f", group {group}" if group else "") + ("" if level is None else f", level {level}")
+    return (
+        stream
+        + (f", group {group}" if group else "")
+        + ("" if level is None else f", level {level}")
+    )
 
 
 def story(pause: Pause) -> str:

@@ -25,7 +25,12 @@ from streams.cli.common import (
 
 app = typer.Typer(help="Whom tenants do not write to.", no_args_is_help=True)
 
-Phone = Annotated[str, typer.Argument(metavar="PHONE", help="With country code, or a user id.", show_default=False)]
+Phone = Annotated[
+    str,
+    typer.Argument(
+        metavar="PHONE", help="With country code, or a user id.", show_default=False
+    ),
+]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose messages.")]
 
 ERASE = (
@@ -43,7 +48,12 @@ NEW_KEY = (
 
 def erase(
     *,
-    phone: Annotated[str, typer.Option("--phone", help="With country code, or a user id.", show_default=False)],
+    phone: Annotated[
+        str,
+        typer.Option(
+            "--phone", help="With country code, or a user id.", show_default=False
+        ),
+    ],
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -70,7 +80,11 @@ def erase(
         write_json({"erased": found})
         return
     parts = ", ".join(f"{count} {what}" for what, count in found.items())
-    say(f"erased of {recipient.masked}: {parts}" if gone.total else f"nothing is stored of {recipient.masked}")
+    say(
+        f"erased of {recipient.masked}: {parts}"
+        if gone.total
+        else f"nothing is stored of {recipient.masked}"
+    )
 
 
 def new_key() -> None:
@@ -83,14 +97,20 @@ def new_key() -> None:
 @app.command(
     "add",
     help="Write to somebody no more: no marketing, or with --all nothing."
-    + examples("streams whatsapp suppressions add 5511999999999 --tenant acme --reason asked"),
+    + examples(
+        "streams whatsapp suppressions add 5511999999999 --tenant acme --reason asked"
+    ),
 )
 def add(
     phone: Phone,
     *,
     tenant: Tenant = "1",
-    everything: Annotated[bool, typer.Option("--all", help="No message at all.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why, in a word.")] = "operator",
+    everything: Annotated[
+        bool, typer.Option("--all", help="No message at all.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why, in a word.")
+    ] = "operator",
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -104,16 +124,25 @@ def add(
         async with connected(url, namespace) as pipeline:
             hashed = recipient.hashed(settings.lookup_key)
             scope: SuppressionScope = "all" if everything else MARKETING
-            return await Suppressions(pipeline).add(hashed, tenant, scope, reason=reason, by=person())
+            return await Suppressions(pipeline).add(
+                hashed, tenant, scope, reason=reason, by=person()
+            )
 
     what = "no message" if everything else "no marketing"
-    say(f"{what} of tenant {tenant} goes to {recipient.masked}" + ("" if run(main) else ", as before"))
+    say(
+        f"{what} of tenant {tenant} goes to {recipient.masked}"
+        + ("" if run(main) else ", as before")
+    )
 
 
 @app.command(
-    "rm", help="Write to somebody again." + examples("streams whatsapp suppressions rm 5511999999999 --tenant acme")
+    "rm",
+    help="Write to somebody again."
+    + examples("streams whatsapp suppressions rm 5511999999999 --tenant acme"),
 )
-def remove(phone: Phone, *, tenant: Tenant = "1", url: Url = None, namespace: Namespace = None) -> None:
+def remove(
+    phone: Phone, *, tenant: Tenant = "1", url: Url = None, namespace: Namespace = None
+) -> None:
     """Take a suppression back."""
     from streams.whatsapp import Recipient, WhatsAppSettings
     from streams.whatsapp.suppressions import Suppressions
@@ -122,16 +151,26 @@ def remove(phone: Phone, *, tenant: Tenant = "1", url: Url = None, namespace: Na
 
     async def main() -> bool:
         async with connected(url, namespace) as pipeline:
-            return await Suppressions(pipeline).remove(recipient.hashed(settings.lookup_key), tenant)
+            return await Suppressions(pipeline).remove(
+                recipient.hashed(settings.lookup_key), tenant
+            )
 
     found = run(main)
-    say(f"tenant {tenant} writes to {recipient.masked} again" if found else f"nothing suppressed {recipient.masked}")
+    say(
+        f"tenant {tenant} writes to {recipient.masked} again"
+        if found
+        else f"nothing suppressed {recipient.masked}"
+    )
 
 
-@app.command("ls", help="Show whom tenants do not write to; recipients as keyed hashes.")
+@app.command(
+    "ls", help="Show whom tenants do not write to; recipients as keyed hashes."
+)
 def ls(
     *,
-    tenant: Annotated[str, typer.Option("--tenant", help="Of this one only.", show_default="all")] = "",
+    tenant: Annotated[
+        str, typer.Option("--tenant", help="Of this one only.", show_default="all")
+    ] = "",
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -142,7 +181,11 @@ def ls(
     async def main() -> list[tuple[str, str, Suppression]]:
         async with connected(url, namespace) as pipeline:
             found = await Suppressions(pipeline).all()
-            return [(whose, hashed, row) for (whose, hashed), row in found.items() if not tenant or whose == tenant]
+            return [
+                (whose, hashed, row)
+                for (whose, hashed), row in found.items()
+                if not tenant or whose == tenant
+            ]
 
     rows = run(main)
     if as_json:
@@ -150,7 +193,8 @@ def ls(
         write_json(
             {
                 "suppressions": [
-                    {"tenant": whose, "recipient": hashed} | {name: getattr(row, name) for name in names}
+                    {"tenant": whose, "recipient": hashed}
+                    | {name: getattr(row, name) for name in names}
                     for whose, hashed, row in rows
                 ]
             }
@@ -158,5 +202,12 @@ def ls(
         return
     shown = table("TENANT", "RECIPIENT", "SCOPE", "REASON", "BY", "SINCE")
     for whose, hashed, row in rows:
-        shown.add_row(cell(whose), cell(hashed), row.scope, cell(row.reason), cell(row.by), moment(row.at))
+        shown.add_row(
+            cell(whose),
+            cell(hashed),
+            row.scope,
+            cell(row.reason),
+            cell(row.by),
+            moment(row.at),
+        )
     stdout().print(shown)

@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from streams.cli.common import (
     AsJson,
@@ -45,7 +51,12 @@ from streams.cli.publish_options import (
     ToLine,
 )
 from streams.cli.publishing import Outcome, Publisher, ranges
-from streams.errors import ConfigurationError, MalformedEvent, PublishUnknown, StreamFull
+from streams.errors import (
+    ConfigurationError,
+    MalformedEvent,
+    PublishUnknown,
+    StreamFull,
+)
 from streams.events.codec import MAX_NESTING, parse_json
 from streams.events.event import Event, EventAttributes, meta_of
 from streams.events.receipt import Receipt
@@ -100,10 +111,15 @@ def publish(  # noqa: PLR0913 - each is an option of the command
         "expires": expires,
         "headers": _headers(header or []) or None,
     }
-    shared = cast(EventAttributes, {name: value for name, value in given.items() if value is not None})
+    shared = cast(
+        EventAttributes,
+        {name: value for name, value in given.items() if value is not None},
+    )
     meta_of(shared)  # What is wrong with an option is no fault of each line.
     if (file is None) == (data is None):
-        raise ConfigurationError("give either --data with one event's body, or --file with JSON lines")
+        raise ConfigurationError(
+            "give either --data with one event's body, or --file with JSON lines"
+        )
     parser = Parser(kind, shared, settings_of(url, namespace))
     if file is None:
         event = _event(parser, kind, data or "")
@@ -112,14 +128,28 @@ def publish(  # noqa: PLR0913 - each is an option of the command
         return
     with contextlib.ExitStack() as stack:
         source = _open(file, stack)
-        target = cast(BinaryIO, stack.enter_context(receipts.open("wb"))) if receipts is not None else None
-        batches = _cut(read_lines(source, line_limit(parser.settings)), from_line, to_line)
-        progress = _progress(stack, file, source, shown=not as_json and sys.stderr.isatty())
-        outcome = run(lambda: _publish_lines(stream, parser, batches, (target, progress), strict, url, namespace))
+        target = (
+            cast(BinaryIO, stack.enter_context(receipts.open("wb")))
+            if receipts is not None
+            else None
+        )
+        batches = _cut(
+            read_lines(source, line_limit(parser.settings)), from_line, to_line
+        )
+        progress = _progress(
+            stack, file, source, shown=not as_json and sys.stderr.isatty()
+        )
+        outcome = run(
+            lambda: _publish_lines(
+                stream, parser, batches, (target, progress), strict, url, namespace
+            )
+        )
     _end(outcome, as_json=as_json)
 
 
-async def _publish_one(stream: str, event: Event[Any], url: str | None, namespace: str | None) -> Receipt:
+async def _publish_one(
+    stream: str, event: Event[Any], url: str | None, namespace: str | None
+) -> Receipt:
     async with connected(url, namespace) as pipeline:
         return await pipeline.publish(stream, event)
 
@@ -135,7 +165,9 @@ async def _publish_lines(  # noqa: PLR0913 - the options, handed on
 ) -> Outcome:
     async with connected(url, namespace) as pipeline:
         target, progress = outputs
-        publisher = Publisher(pipeline.producer(stream), parser, strict, target, progress)
+        publisher = Publisher(
+            pipeline.producer(stream), parser, strict, target, progress
+        )
         return await publisher.publish(batches)
 
 
@@ -144,7 +176,9 @@ def _headers(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise ConfigurationError("--header takes NAME=VALUE, e.g. --header region=eu")
+            raise ConfigurationError(
+                "--header takes NAME=VALUE, e.g. --header region=eu"
+            )
         headers[name] = value
     return headers
 
@@ -170,22 +204,36 @@ def _open(file: str, stack: contextlib.ExitStack) -> BinaryIO:
         raise ConfigurationError(f"--file {file}: {error.strerror}") from None
 
 
-def _cut(batches: Iterator[list[Line]], first: int, last: int | None) -> Iterator[list[Line]]:
+def _cut(
+    batches: Iterator[list[Line]], first: int, last: int | None
+) -> Iterator[list[Line]]:
     for batch in batches:
-        kept = [line for line in batch if line.number >= first and (last is None or line.number <= last)]
+        kept = [
+            line
+            for line in batch
+            if line.number >= first and (last is None or line.number <= last)
+        ]
         if kept:
             yield kept
         if last is not None and batch[-1].number >= last:
             return
 
 
-def _progress(stack: contextlib.ExitStack, file: str, source: BinaryIO, *, shown: bool) -> Callable[[int], None]:
+def _progress(
+    stack: contextlib.ExitStack, file: str, source: BinaryIO, *, shown: bool
+) -> Callable[[int], None]:
     if not shown:
         return lambda lines: None
     size = Path(file).stat().st_size if file != "-" else None
-    columns = (TextColumn("publishing"), BarColumn(), TextColumn("{task.fields[lines]:,} lines"))
+    columns = (
+        TextColumn("publishing"),
+        BarColumn(),
+        TextColumn("{task.fields[lines]:,} lines"),
+    )
     more = (TimeRemainingColumn(),) if size else (MofNCompleteColumn(),) * 0
-    bar = stack.enter_context(Progress(*columns, *more, console=stderr(), transient=True))
+    bar = stack.enter_context(
+        Progress(*columns, *more, console=stderr(), transient=True)
+    )
     task = bar.add_task("", total=size, lines=0)
 
     def show(lines: int) -> None:
@@ -194,16 +242,24 @@ def _progress(stack: contextlib.ExitStack, file: str, source: BinaryIO, *, shown
     return show
 
 
-def _show_receipt(stream: str, event: Event[Any], receipt: Receipt, *, as_json: bool) -> None:
+def _show_receipt(
+    stream: str, event: Event[Any], receipt: Receipt, *, as_json: bool
+) -> None:
     if as_json:
         write_json({"stream": stream, **receipt._asdict()})
     elif receipt.duplicate:
         say(f"duplicate: {receipt.event_id} is stored already, this one is not")
     elif not receipt.entry_id:
-        say(f"scheduled {receipt.event_id} for {stream}, level {receipt.level}, in {seconds_of(event.delay):g} s")
+        say(
+            f"scheduled {receipt.event_id} for {stream}, level {receipt.level}, in {seconds_of(event.delay):g} s"
+        )
     else:
-        where = f"{stream}, partition {receipt.partition}" if receipt.partition else stream
-        say(f"published {receipt.event_id} on {where}, level {receipt.level}, entry {receipt.entry_id}")
+        where = (
+            f"{stream}, partition {receipt.partition}" if receipt.partition else stream
+        )
+        say(
+            f"published {receipt.event_id} on {where}, level {receipt.level}, entry {receipt.entry_id}"
+        )
 
 
 def _end(outcome: Outcome, *, as_json: bool) -> None:
@@ -226,7 +282,9 @@ def _end(outcome: Outcome, *, as_json: bool) -> None:
 
 
 def _advice(outcome: Outcome) -> str:
-    facts = [f"{counted(outcome.published, 'event is', 'events are', form=',')} surely stored"]
+    facts = [
+        f"{counted(outcome.published, 'event is', 'events are', form=',')} surely stored"
+    ]
     if not outcome.unknown:
         facts.append(f"go on with --from-line {outcome.resume_line}")
     if outcome.not_stored:
@@ -242,14 +300,24 @@ def _advice(outcome: Outcome) -> str:
         cause = f"stream {outcome.error.stream!r} is full (max_len {outcome.error.max_len}); nothing was dropped"
     if isinstance(outcome.error, PublishUnknown):
         cause = "ended half-way"
-    if outcome.is_mixed:  # With partitions, what is missing lies between what is stored.
-        facts.append("lines behind that are stored, too: publish again what is missing, or give events a dedup_id")
+    # With partitions, what is missing lies between what is stored.
+    if outcome.is_mixed:
+        facts.append(
+            "lines behind that are stored, too: publish again what is missing, or give events a dedup_id"
+        )
     return f"{cause}. {'; '.join(facts)}"
 
 
 def _lines(numbers: list[int]) -> str:
     """``line 7``, ``lines 3 to 9, 12``; the first ten runs of them."""
     found = ranges(numbers)
-    words = [str(first) if first == last else f"{first} to {last}" for first, last in found[:10]]
-    more = "" if len(found) <= 10 else f" and {counted(len(found) - 10, 'more run')} (see --receipts)"
+    words = [
+        str(first) if first == last else f"{first} to {last}"
+        for first, last in found[:10]
+    ]
+    more = (
+        ""
+        if len(found) <= 10
+        else f" and {counted(len(found) - 10, 'more run')} (see --receipts)"
+    )
     return f"line{'s' if len(numbers) > 1 else ''} {', '.join(words)}{more}"

@@ -41,10 +41,14 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         plain: dict[str, Any] = {
-            name: getattr(self, name) for name in ("lines", "published", "duplicates", "refused", "in_doubt")
+            name: getattr(self, name)
+            for name in ("lines", "published", "duplicates", "refused", "in_doubt")
         }
         plain |= {"resume_line": self.resume_line, "seconds": round(self.seconds, 3)}
-        return plain | {"not_stored": ranges(self.not_stored), "unknown": ranges(self.unknown)}
+        return plain | {
+            "not_stored": ranges(self.not_stored),
+            "unknown": ranges(self.unknown),
+        }
 
 
 @dataclass
@@ -79,10 +83,14 @@ class Publisher:
                 before = outcome.published + outcome.duplicates
                 try:
                     # Parsed while it is sent: the producer takes from the iterator what one trip carries.
-                    async for receipts in self.producer.publish_batches(self._events(batch)):
+                    async for receipts in self.producer.publish_batches(
+                        self._events(batch)
+                    ):
                         self._stored(receipts)
                 except StreamsError as error:
-                    self._interrupted(error, outcome.published + outcome.duplicates - before)
+                    self._interrupted(
+                        error, outcome.published + outcome.duplicates - before
+                    )
                     break
                 self._book_refused()
                 if outcome.resume_line is not None:
@@ -138,7 +146,11 @@ class Publisher:
             else:
                 outcome.not_stored.append(number)
                 self._receipt(number, "not stored")
-        left = [number for number in events if number in {*outcome.unknown, *outcome.not_stored}]
+        left = [
+            number
+            for number in events
+            if number in {*outcome.unknown, *outcome.not_stored}
+        ]
         self._end_at(left[0] if left else self._last + 1)
         if outcome.unknown:
             outcome.in_doubt = (outcome.unknown[0], outcome.unknown[-1])
@@ -172,11 +184,17 @@ class Publisher:
 
     def _receipt(self, number: int, outcome: str, **facts: Any) -> None:
         if self.receipts is not None:
-            self.receipts.write(orjson.dumps({"line": number, "outcome": outcome, **facts}) + b"\n")
+            self.receipts.write(
+                orjson.dumps({"line": number, "outcome": outcome, **facts}) + b"\n"
+            )
 
 
 def _facts(receipt: Receipt) -> dict[str, Any]:
-    facts = {"event_id": receipt.event_id, "level": receipt.level, "entry_id": receipt.entry_id}
+    facts = {
+        "event_id": receipt.event_id,
+        "level": receipt.level,
+        "entry_id": receipt.entry_id,
+    }
     return facts | ({"partition": receipt.partition} if receipt.partition else {})
 
 

@@ -42,11 +42,20 @@ def run_now(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     ids: Annotated[
         list[str],
-        typer.Argument(metavar="ID...", help="Event ids, entry ids, or LEVEL|ENTRY-ID.", show_default=False),
+        typer.Argument(
+            metavar="ID...",
+            help="Event ids, entry ids, or LEVEL|ENTRY-ID.",
+            show_default=False,
+        ),
     ],
     *,
     group: Annotated[
-        str, typer.Option("--group", help="Where it waits for a retry, if it does in several.", show_default=False)
+        str,
+        typer.Option(
+            "--group",
+            help="Where it waits for a retry, if it does in several.",
+            show_default=False,
+        ),
     ] = "",
     partition: PartitionNumber = None,
     as_json: AsJson = False,
@@ -61,7 +70,9 @@ def run_now(  # noqa: PLR0913 - each is an option of the command
         async with connected(url, namespace) as pipeline:
             for id in dict.fromkeys(ids):
                 try:
-                    hurried[id] = await pipeline.run_now(stream, id, group, by=person(), partition=partition)
+                    hurried[id] = await pipeline.run_now(
+                        stream, id, group, by=person(), partition=partition
+                    )
                 except (NotWaiting, NotFound) as error:
                     refused[id] = error
         return hurried, refused
@@ -89,4 +100,8 @@ def run_now(  # noqa: PLR0913 - each is an option of the command
         for error in refused.values():
             remark(one_line(f"streams: {error}"))
     if refused:
-        finish(exit_code(next(iter(refused.values()))) if len(set(ids)) == 1 else Exit.FAILED)
+        finish(
+            exit_code(next(iter(refused.values())))
+            if len(set(ids)) == 1
+            else Exit.FAILED
+        )

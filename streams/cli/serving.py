@@ -13,7 +13,15 @@ from streams.errors import AddressTaken
 from streams.pipeline import Pipeline
 
 
-def serve(served: Any, host: str, port: int, what: str, pipeline: Pipeline | None = None, *, note: str = "") -> None:
+def serve(
+    served: Any,
+    host: str,
+    port: int,
+    what: str,
+    pipeline: Pipeline | None = None,
+    *,
+    note: str = "",
+) -> None:
     """Serve, and say where: ``port`` 0 is a free one. ``note`` is said after that.
 
     ``pipeline``, if there is one, is opened before anything is served, as its settings say even if its server is away.
@@ -63,12 +71,18 @@ def serve(served: Any, host: str, port: int, what: str, pipeline: Pipeline | Non
 def _listening(host: str, port: int, what: str) -> socket.socket:
     """A socket, bound before anything else: what keeps it from that is one sentence."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         family, _, _, _, place = found[0]
         return socket.create_server(place[:2], family=family)
     except (OSError, OverflowError) as error:
         number = getattr(error, "errno", None)
-        why = os.strerror(number) if isinstance(number, int) and number > 0 else str(error)
+        why = (
+            os.strerror(number)
+            if isinstance(number, int) and number > 0
+            else str(error)
+        )
         raise AddressTaken(
             f"{what} cannot be served on {host}:{port}: {why}; give another --port, or end what serves there"
         ) from None

@@ -45,11 +45,20 @@ HELP = (
 def show(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     ident: Annotated[
-        str, typer.Argument(metavar="ID", help="Event id, entry id, or LEVEL|ENTRY-ID.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Event id, entry id, or LEVEL|ENTRY-ID.",
+            show_default=False,
+        ),
     ],
     *,
-    group: Annotated[str, typer.Option(help="Only this group.", show_default=False)] = "",
-    body: Annotated[bool, typer.Option("--body", help="Show the body too, unmasked.")] = False,
+    group: Annotated[
+        str, typer.Option(help="Only this group.", show_default=False)
+    ] = "",
+    body: Annotated[
+        bool, typer.Option("--body", help="Show the body too, unmasked.")
+    ] = False,
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -59,17 +68,33 @@ def show(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> list[tuple[EntryState, str]]:
         async with connected(url, namespace) as pipeline:
-            states = await pipeline.status().find(stream, ident, group, partition=partition)
+            states = await pipeline.status().find(
+                stream, ident, group, partition=partition
+            )
             if all(state.state == "dead" for state in states):
                 return [(state, "") for state in states]
-            reasons = (await pipeline.why(stream, ident, group=group, partition=partition)).reasons
+            reasons = (
+                await pipeline.why(stream, ident, group=group, partition=partition)
+            ).reasons
             # Of an event that is done there is something to say if somebody cancelled it.
-            told = {(r.stream, r.group): r.sentence for r in reasons if r.state != "done" or r.facts}
-            return [(state, told.get((state.stream, state.group), "")) for state in states]
+            told = {
+                (r.stream, r.group): r.sentence
+                for r in reasons
+                if r.state != "done" or r.facts
+            }
+            return [
+                (state, told.get((state.stream, state.group), "")) for state in states
+            ]
 
     found = run(main)
     if as_json:
-        write_json({"states": [plain_state(state, body=body) | {"why": why} for state, why in found]})
+        write_json(
+            {
+                "states": [
+                    plain_state(state, body=body) | {"why": why} for state, why in found
+                ]
+            }
+        )
         return
     console = stdout()
     for at, (state, why) in enumerate(found):
@@ -80,8 +105,22 @@ def show(  # noqa: PLR0913 - each is an option of the command
 
 def plain_state(state: EntryState, *, body: bool) -> dict[str, Any]:
     """Where an event stands, as plain JSON types; masked, unless the body is asked for."""
-    names = ("stream", "group", "state", "level", "entry_id", "event_id", "type", "due", "consumer", "silent",
-             "failures", "stalls", "errors", "size")  # fmt: skip
+    names = (
+        "stream",
+        "group",
+        "state",
+        "level",
+        "entry_id",
+        "event_id",
+        "type",
+        "due",
+        "consumer",
+        "silent",
+        "failures",
+        "stalls",
+        "errors",
+        "size",
+    )
     plain = {name: getattr(state, name) for name in names}
     plain["meta"] = state.meta if body else shown_meta(state.meta)
     plain["dead_letter"] = state.dead_letter.id if state.dead_letter else None
@@ -94,14 +133,22 @@ def _body(state: EntryState) -> str:
     return state.raw.decode(errors="replace")
 
 
-_STYLES = {"processing": "green", "retrying": "yellow", "dead": "red", "done": "green", "orphaned": "red"}
+_STYLES = {
+    "processing": "green",
+    "retrying": "yellow",
+    "dead": "red",
+    "done": "green",
+    "orphaned": "red",
+}
 
 
 def _print(console: Console, state: EntryState, why: str, *, body: bool) -> None:
     style = _STYLES.get(state.state, "bold")
     where = f"{state.stream}/{state.group}" if state.group else state.stream
     console.print(f"[bold]{cell(where)}[/]  [{style}]{state.state}[/]")
-    console.print(facts([*_facts(state), ("why", "" if state.state == "dead" else why)]))
+    console.print(
+        facts([*_facts(state), ("why", "" if state.state == "dead" else why)])
+    )
     if state.errors:
         console.print()
         console.print(errors_table(state.errors))
@@ -111,13 +158,30 @@ def _print(console: Console, state: EntryState, why: str, *, body: bool) -> None
 
 
 def _facts(state: EntryState) -> list[tuple[str, object]]:
-    found: list[tuple[str, object]] = [("event id", state.event_id), ("type", state.type)]
+    found: list[tuple[str, object]] = [
+        ("event id", state.event_id),
+        ("type", state.type),
+    ]
     if state.level is not None:
         found += [("level", state.level), ("entry id", state.entry_id)]
     found.append(("due", moment(state.due) if state.due is not None else ""))
-    found.append(("with", f"{state.consumer}, silent for {span(state.silent)}" if state.consumer else ""))
+    found.append(
+        (
+            "with",
+            f"{state.consumer}, silent for {span(state.silent)}"
+            if state.consumer
+            else "",
+        )
+    )
     found.append(("attempts", attempts(state.failures, state.stalls)))
-    found.append(("dead letter", f"{state.dead_letter.id}, {state.dead_letter.reason}" if state.dead_letter else ""))
+    found.append(
+        (
+            "dead letter",
+            f"{state.dead_letter.id}, {state.dead_letter.reason}"
+            if state.dead_letter
+            else "",
+        )
+    )
     found += list(shown_meta(state.meta).items())
     found.append(("body", counted(state.size, "byte", form=",") if state.size else ""))
     return found
@@ -150,6 +214,8 @@ def errors_table(errors: list[dict[str, Any]]) -> Table:
         text = f"{error.get('type', '')}: {error.get('message', '')}".rstrip(": ")
         at = moment(float(error.get("at", 0)))
         made.add_row(
-            f"  {cell(error.get('attempt', ''))}", at, *map(cell, (error.get("kind", ""), text, error.get("where", "")))
+            f"  {cell(error.get('attempt', ''))}",
+            at,
+            *map(cell, (error.get("kind", ""), text, error.get("where", ""))),
         )
     return made

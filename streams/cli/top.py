@@ -20,7 +20,18 @@ from rich.live import Live
 from streams.admin.dead_letter import Filter
 from streams.admin.overview import grouped_views
 from streams.admin.queries import Queries, shown
-from streams.cli.common import AsJson, Namespace, Url, connected, examples, person, run, stdout, tell_away, write_json
+from streams.cli.common import (
+    AsJson,
+    Namespace,
+    Url,
+    connected,
+    examples,
+    person,
+    run,
+    stdout,
+    tell_away,
+    write_json,
+)
 from streams.cli.top_keys import KeyReader
 from streams.cli.top_screen import SORTS, DeedName, Question, Screen
 from streams.errors import ConfigurationError, StreamsError
@@ -61,7 +72,10 @@ def top(
                 away = [shard.as_plain() for shard in queries.away]
                 write_json({"streams": [asdict(view) for view in views], "away": away})
                 tell_away(queries.away)
-            elif not (sys.stdin.isatty() and sys.stdout.isatty()) or stdout().is_dumb_terminal:
+            elif (
+                not (sys.stdin.isatty() and sys.stdout.isatty())
+                or stdout().is_dumb_terminal
+            ):
                 screen.width = _NO_TERMINAL
                 stdout().print(screen.draw())
                 tell_away(queries.away)
@@ -76,7 +90,10 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: Screen) -> None:
     keys: asyncio.Queue[str] = asyncio.Queue()
     console = stdout()
     _fit(console, screen)
-    with _pressed(keys), Live(screen.draw(), console=console, screen=True, auto_refresh=False) as live:
+    with (
+        _pressed(keys),
+        Live(screen.draw(), console=console, screen=True, auto_refresh=False) as live,
+    ):
         looked = time.monotonic()
         while True:
             deed = await _next(keys, looked + _EVERY, console, screen)
@@ -84,19 +101,23 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: Screen) -> None:
                 return
             if deed:
                 await _try(pipeline, screen, deed)
-                _forget(keys)  # Whatever was pressed meanwhile was meant for the screen before.
+                # Whatever was pressed meanwhile was meant for the screen before.
+                _forget(keys)
             if time.monotonic() - looked >= _EVERY or deed:
                 with contextlib.suppress(StreamsError):
                     screen.update(await queries.grouped(), queries.away)
                 looked = time.monotonic()
             if screen.asked is not None and not screen.is_awaited:
                 screen.is_awaited = True
-                _forget(keys)  # They were pressed before there was a question to be seen.
+                # They were pressed before there was a question to be seen.
+                _forget(keys)
             _fit(console, screen)
             live.update(screen.draw(), refresh=True)
 
 
-async def _next(keys: asyncio.Queue[str], until: float, console: Console, screen: Screen) -> DeedName:
+async def _next(
+    keys: asyncio.Queue[str], until: float, console: Console, screen: Screen
+) -> DeedName:
     """Let the screen have keys, until one of them asks for something, or it is time to look again."""
     try:
         async with asyncio.timeout(max(0.0, until - time.monotonic())):
@@ -104,7 +125,8 @@ async def _next(keys: asyncio.Queue[str], until: float, console: Console, screen
     except TimeoutError:
         return ""
     if _fit(console, screen):
-        return ""  # What was drawn for another size is no answer's question: it is drawn anew first.
+        # What was drawn for another size is no answer's question: it is drawn anew first.
+        return ""
     while True:
         asked = screen.asked
         deed = screen.press(key)

@@ -5,10 +5,23 @@ from __future__ import annotations
 import re
 
 _NAMED = {
-    "\x1b[A": "k", "\x1b[B": "j", "\x1bOA": "k", "\x1bOB": "j", "\x1b[5~": "page up", "\x1b[6~": "page down",
-    "\x1b[H": "home", "\x1b[F": "end", "\x1bOH": "home", "\x1bOF": "end", "\x1b[1~": "home", "\x1b[4~": "end",
-}  # fmt: skip
-_KEY = re.compile(r"\x1b\[\[[A-E]|\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[ -~]|\x1b[^\x1b\[O]|[^\x1b]", re.DOTALL)
+    "\x1b[A": "k",
+    "\x1b[B": "j",
+    "\x1bOA": "k",
+    "\x1bOB": "j",
+    "\x1b[5~": "page up",
+    "\x1b[6~": "page down",
+    "\x1b[H": "home",
+    "\x1b[F": "end",
+    "\x1bOH": "home",
+    "\x1bOF": "end",
+    "\x1b[1~": "home",
+    "\x1b[4~": "end",
+}
+_KEY = re.compile(
+    r"\x1b\[\[[A-E]|\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[ -~]|\x1b[^\x1b\[O]|[^\x1b]",
+    re.DOTALL,
+)
 """A function key of the Linux console, a control sequence, a key of the application's keypad, Alt with a key, a key."""
 _PART = re.compile(r"\x1b(?:\[\[?[0-?]*[ -/]*|O)?")
 ESCAPE = "escape"

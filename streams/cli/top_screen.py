@@ -27,7 +27,9 @@ HELP = "j k: choose   s: sort   p: pause or resume   d: dead letters   q: quit"
 DEAD_HELP = "j k: choose   r: replay   R: replay all   x: discard   d: back   q: quit"
 ASKING_HELP = "y: yes   any other key: no"
 TOO_SMALL = "too small a terminal to ask"
-DeedName = Literal["quit", "pause", "resume", "letters", "more", "replay", "replay all", "discard", ""]
+DeedName = Literal[
+    "quit", "pause", "resume", "letters", "more", "replay", "replay all", "discard", ""
+]
 _LEAST_ROWS = 3
 """Title, names of the columns, and the chosen line: with a question there has to be room for these."""
 _LEAST_WIDTH = 20
@@ -45,7 +47,9 @@ class Line:
     @property
     def oldest(self) -> float:
         """Age of the oldest unfinished event."""
-        return max((level.oldest_age or 0.0 for level in self.view.row.levels), default=0.0)
+        return max(
+            (level.oldest_age or 0.0 for level in self.view.row.levels), default=0.0
+        )
 
     @property
     def place(self) -> tuple[str, str]:
@@ -115,14 +119,23 @@ class Screen:
         self.away = list(away)
         kept = self.line
         self.lines = [
-            Line(view.row.stream, group, any(pause.covers(group.row.group, level) for pause in view.row.paused
-                                             for level in [row.level for row in group.row.levels][:1]))
+            Line(
+                view.row.stream,
+                group,
+                any(
+                    pause.covers(group.row.group, level)
+                    for pause in view.row.paused
+                    for level in [row.level for row in group.row.levels][:1]
+                ),
+            )
             for view in views
             for group in view.groups
-        ]  # fmt: skip
+        ]
         self._sort(kept)
 
-    def open(self, place: tuple[str, str], letters: list[DeadLetter], total: int) -> None:
+    def open(
+        self, place: tuple[str, str], letters: list[DeadLetter], total: int
+    ) -> None:
         """Show dead letters of a group; the same place in the list stays chosen."""
         if self.letters is None or place != self.opened:
             self.at = self._first_letter = 0
@@ -132,7 +145,11 @@ class Screen:
     @property
     def wants_more(self) -> bool:
         """Whether the choice has reached the last letter that is here, and there are others."""
-        return self.letters is not None and self.at >= len(self.letters) - 1 and len(self.letters) < self.total
+        return (
+            self.letters is not None
+            and self.at >= len(self.letters) - 1
+            and len(self.letters) < self.total
+        )
 
     @property
     def line(self) -> Line | None:
@@ -142,13 +159,24 @@ class Screen:
     @property
     def letter(self) -> DeadLetter | None:
         """The dead letter that is chosen."""
-        return self.letters[self.at] if self.letters and self.at < len(self.letters) else None
+        return (
+            self.letters[self.at]
+            if self.letters and self.at < len(self.letters)
+            else None
+        )
 
     def press(self, key: str) -> DeedName:
         """What a key asks for; '' if that is done. What a yes was about is ``confirmed``."""
         if self.asked is not None:
             return self._answer(self.asked, key)
-        moves = {"j": 1, "k": -1, "page down": self._page, "page up": -self._page, "home": -(10**9), "end": 10**9}
+        moves = {
+            "j": 1,
+            "k": -1,
+            "page down": self._page,
+            "page up": -self._page,
+            "home": -(10**9),
+            "end": 10**9,
+        }
         if key == "q":
             return "quit"
         if key in moves:
@@ -162,7 +190,11 @@ class Screen:
             if key == "d":
                 return "letters"
             deed: DeedName = "resume" if self.line.paused else "pause"
-            self._ask(Question(deed, self.line.place, f"{deed} {'/'.join(self.line.place)}? (y)"))
+            self._ask(
+                Question(
+                    deed, self.line.place, f"{deed} {'/'.join(self.line.place)}? (y)"
+                )
+            )
         return ""
 
     def draw(self) -> RenderableType:
@@ -170,7 +202,9 @@ class Screen:
         if self.asked is not None and not self._fits(self.asked):
             self.asked, self.told = None, TOO_SMALL
         footer = self._footer()[: self.height or None]
-        title, heads, rows, chosen = self._letters() if self.letters is not None else self._groups()
+        title, heads, rows, chosen = (
+            self._letters() if self.letters is not None else self._groups()
+        )
         more = self._details() if self.letters is not None else self._missing()
         room = len(rows)
         if self.height:
@@ -189,11 +223,17 @@ class Screen:
         head = [Text(self._cut(title), style="bold"), Text(heads, style="bold")]
         everything = [*head, *body, *more]
         self._is_drawn = self.asked is not None
-        return Group(*everything[: max(0, self.height - len(footer))] if self.height else everything, *footer)
+        return Group(
+            *everything[: max(0, self.height - len(footer))]
+            if self.height
+            else everything,
+            *footer,
+        )
 
     def _answer(self, question: Question, key: str) -> DeedName:
         if not self._is_drawn or not key:
-            return ""  # It was not to be seen when the key was pressed, or that was none.
+            # It was not to be seen when the key was pressed, or that was none.
+            return ""
         self.asked = None
         if key != "y":
             self.told = "nothing was done"
@@ -224,8 +264,16 @@ class Screen:
             self._ask(Question("replay all", self.opened, all_of, count=self.total))
         elif key in ("r", "x") and letter is not None:
             name = shortened(ident(letter.event_id or letter.id), _MOST_QUESTION)
-            text = f"put {name} of {where} back? (y)" if key == "r" else f"delete {name} of {where} for good? (y)"
-            self._ask(Question("replay" if key == "r" else "discard", self.opened, text, letter.id))
+            text = (
+                f"put {name} of {where} back? (y)"
+                if key == "r"
+                else f"delete {name} of {where} for good? (y)"
+            )
+            self._ask(
+                Question(
+                    "replay" if key == "r" else "discard", self.opened, text, letter.id
+                )
+            )
 
     def _move(self, by: int) -> None:
         if self.letters is not None:
@@ -241,7 +289,12 @@ class Screen:
             "dead": lambda line: -line.view.row.dead,
             "rate": lambda line: -line.view.rate,
         }
-        self.lines.sort(key=lambda line: (keys[self.sort](line) if self.sort in keys else 0, *line.place))
+        self.lines.sort(
+            key=lambda line: (
+                keys[self.sort](line) if self.sort in keys else 0,
+                *line.place,
+            )
+        )
         places = [line.place for line in self.lines]
         if kept is not None and kept.place in places:
             self.chosen = places.index(kept.place)
@@ -276,8 +329,14 @@ class Screen:
     def _footer(self) -> list[Text]:
         """What is asked or was done, and what the keys do."""
         if self.asked is not None:
-            lines = [Text(line, style="bold yellow") for line in self._wrapped(self.asked.text)]
-            return [*lines, *(Text(line, style="dim") for line in self._wrapped(ASKING_HELP))]
+            lines = [
+                Text(line, style="bold yellow")
+                for line in self._wrapped(self.asked.text)
+            ]
+            return [
+                *lines,
+                *(Text(line, style="dim") for line in self._wrapped(ASKING_HELP)),
+            ]
         keys = DEAD_HELP if self.letters is not None else HELP
         return [
             Text(self._cut(self.told, keeps_end=False), style="green"),
@@ -290,32 +349,77 @@ class Screen:
             [
                 Column("STREAM", [line.stream for line in self.lines], least=14),
                 Column("GROUP", [_group(line) for line in self.lines], least=14),
-                Column("WAITING", [_number(row.total("waiting")) for _, row in rows], is_number=True, rank=1),
-                Column("OLDEST", [span(line.oldest) if line.oldest else "" for line in self.lines],
-                       is_number=True, rank=3),
-                Column("PROCESSING", [_number(row.total("processing")) for _, row in rows], is_number=True, rank=6),
-                Column("RETRYING", [_number(row.total("retrying")) for _, row in rows], is_number=True, rank=2),
+                Column(
+                    "WAITING",
+                    [_number(row.total("waiting")) for _, row in rows],
+                    is_number=True,
+                    rank=1,
+                ),
+                Column(
+                    "OLDEST",
+                    [span(line.oldest) if line.oldest else "" for line in self.lines],
+                    is_number=True,
+                    rank=3,
+                ),
+                Column(
+                    "PROCESSING",
+                    [_number(row.total("processing")) for _, row in rows],
+                    is_number=True,
+                    rank=6,
+                ),
+                Column(
+                    "RETRYING",
+                    [_number(row.total("retrying")) for _, row in rows],
+                    is_number=True,
+                    rank=2,
+                ),
                 Column("DEAD", [_number(row.dead) for _, row in rows], is_number=True),
-                Column("DONE/S", [f"{line.view.rate:.1f}" for line in self.lines], is_number=True, rank=4),
-                Column("WORKERS", [_number(line.view.workers) for line in self.lines], is_number=True, rank=5),
+                Column(
+                    "DONE/S",
+                    [f"{line.view.rate:.1f}" for line in self.lines],
+                    is_number=True,
+                    rank=4,
+                ),
+                Column(
+                    "WORKERS",
+                    [_number(line.view.workers) for line in self.lines],
+                    is_number=True,
+                    rank=5,
+                ),
             ],
             self.width or 10**6,
-        )  # fmt: skip
+        )
         return f"sorted by {self.sort}", heads, found, self.chosen
 
     def _letters(self) -> tuple[str, str, list[str], int]:
         letters = self.letters or []
         heads, *found = lines_of(
             [
-                Column("EVENT", [ident(letter.event_id or letter.id) for letter in letters], least=14),
-                Column("TYPE", [shown(letter.type) for letter in letters], least=8, rank=2),
+                Column(
+                    "EVENT",
+                    [ident(letter.event_id or letter.id) for letter in letters],
+                    least=14,
+                ),
+                Column(
+                    "TYPE", [shown(letter.type) for letter in letters], least=8, rank=2
+                ),
                 Column("REASON", [letter.reason for letter in letters], least=12),
-                Column("ATTEMPTS", [_number(letter.attempts) for letter in letters], is_number=True, rank=1),
+                Column(
+                    "ATTEMPTS",
+                    [_number(letter.attempts) for letter in letters],
+                    is_number=True,
+                    rank=1,
+                ),
                 Column("DIED", [moment(letter.died_at) for letter in letters], rank=3),
-                Column("ERROR", [shown(letter.last_error) for letter in letters], least=24, keeps_end=False),
+                Column(
+                    "ERROR",
+                    [shown(letter.last_error) for letter in letters],
+                    least=24,
+                    keeps_end=False,
+                ),
             ],
             self.width or 10**6,
-        )  # fmt: skip
+        )
         return f"dead letters of {'/'.join(self.opened)}", heads, found, self.at
 
     def _missing(self) -> list[Text]:
@@ -328,7 +432,11 @@ class Screen:
         if letter is None:
             return []
         what = f"{ident(letter.event_id or letter.id)}   {shown(letter.type)}   died {moment(letter.died_at)}"
-        return [Text(""), Text(self._cut(what)), Text(self._cut(shown(letter.last_error), keeps_end=False))]
+        return [
+            Text(""),
+            Text(self._cut(what)),
+            Text(self._cut(shown(letter.last_error), keeps_end=False)),
+        ]
 
     def _cut(self, text: str, *, keeps_end: bool = True) -> str:
         return shortened(text, self.width, keeps_end=keeps_end) if self.width else text

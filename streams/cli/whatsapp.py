@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from streams.whatsapp import MessageOptions, MessageRecord, Messages
     from streams.whatsapp.bulk import Plan
 
-app = typer.Typer(help="Send WhatsApp messages, follow them, and look after the instances.", no_args_is_help=True)
+app = typer.Typer(
+    help="Send WhatsApp messages, follow them, and look after the instances.",
+    no_args_is_help=True,
+)
 app.add_typer(instances.app, name="instances")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(privacy.app, name="suppressions")
@@ -51,7 +54,12 @@ app.command("stats", help=message_stats.HELP)(message_stats.stats)
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose message it is.")]
 InstanceId = Annotated[str, typer.Option("--instance", help="The sender.")]
-Priority = Annotated[int, typer.Option("--priority", help="0 normal, 1 automatic reply, 5 important, 10 critical.")]
+Priority = Annotated[
+    int,
+    typer.Option(
+        "--priority", help="0 normal, 1 automatic reply, 5 important, 10 critical."
+    ),
+]
 _SHOWN = 20
 
 
@@ -76,26 +84,55 @@ async def _messages(url: str | None, namespace: str | None) -> AsyncIterator[Mes
     ),
 )
 def send(  # noqa: PLR0913 - each is an option of the command
-    phone: Annotated[str, typer.Argument(help="With country code, or a user id.", show_default=False)] = "",
-    words: Annotated[str, typer.Argument(metavar="TEXT", help="The text.", show_default=False)] = "",
+    phone: Annotated[
+        str, typer.Argument(help="With country code, or a user id.", show_default=False)
+    ] = "",
+    words: Annotated[
+        str, typer.Argument(metavar="TEXT", help="The text.", show_default=False)
+    ] = "",
     *,
-    file: Annotated[Path | None, typer.Option("--csv", help="One message per row.", show_default=False)] = None,
-    template: Annotated[str, typer.Option("--template", help="Of the rows.", show_default=False)] = "",
-    language: Annotated[str, typer.Option("--language", help="Of the template.")] = "pt_BR",
-    parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", help="Column of a parameter; repeatable.", show_default=False)
+    file: Annotated[
+        Path | None,
+        typer.Option("--csv", help="One message per row.", show_default=False),
     ] = None,
-    text: Annotated[str, typer.Option("--text", help="Of the rows, with {column}.", show_default=False)] = "",
-    campaign: Annotated[str, typer.Option("--campaign", help="Name of the run.", show_default="of the file")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the rows, queue none.")] = False,
+    template: Annotated[
+        str, typer.Option("--template", help="Of the rows.", show_default=False)
+    ] = "",
+    language: Annotated[
+        str, typer.Option("--language", help="Of the template.")
+    ] = "pt_BR",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter", help="Column of a parameter; repeatable.", show_default=False
+        ),
+    ] = None,
+    text: Annotated[
+        str,
+        typer.Option("--text", help="Of the rows, with {column}.", show_default=False),
+    ] = "",
+    campaign: Annotated[
+        str,
+        typer.Option("--campaign", help="Name of the run.", show_default="of the file"),
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the rows, queue none.")
+    ] = False,
     tenant: Tenant = "1",
     instance: InstanceId = "1",
     priority: Priority = 0,
     delay: Annotated[
         float,
-        typer.Option("--delay", parser=seconds(), metavar="SPAN", help="Time until it may go out: seconds, 5m, 2h."),
+        typer.Option(
+            "--delay",
+            parser=seconds(),
+            metavar="SPAN",
+            help="Time until it may go out: seconds, 5m, 2h.",
+        ),
     ] = 0.0,
-    marketing: Annotated[bool, typer.Option("--marketing", help="People who stopped marketing get none.")] = False,
+    marketing: Annotated[
+        bool, typer.Option("--marketing", help="People who stopped marketing get none.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -104,12 +141,19 @@ def send(  # noqa: PLR0913 - each is an option of the command
     from streams.whatsapp import Text
     from streams.whatsapp.bulk import Plan
 
-    options: MessageOptions = {"tenant": tenant, "instance": instance, "priority": priority, "delay": delay}
+    options: MessageOptions = {
+        "tenant": tenant,
+        "instance": instance,
+        "priority": priority,
+        "delay": delay,
+    }
     if marketing:
         options["category"] = "marketing"
     if file is None:
         if not phone or not words or template or text:
-            raise ConfigurationError("give a phone and a text, or --csv with --template or --text")
+            raise ConfigurationError(
+                "give a phone and a text, or --csv with --template or --text"
+            )
 
         async def one() -> str:
             async with _messages(url, namespace) as messages:
@@ -121,7 +165,9 @@ def send(  # noqa: PLR0913 - each is an option of the command
     if phone:
         raise ConfigurationError("--csv names the recipients: give no phone")
     plan = Plan(template, language, tuple(parameter or ()), text, campaign)
-    _send_file(file, plan, options, dry_run=dry_run, as_json=as_json, server=(url, namespace))
+    _send_file(
+        file, plan, options, dry_run=dry_run, as_json=as_json, server=(url, namespace)
+    )
 
 
 def _send_file(
@@ -147,7 +193,9 @@ def _send_file(
         async with _messages(*server) as messages:
             with Progress(console=stderr(), transient=True) as progress:
                 task = progress.add_task("queueing", total=len(rows) - len(bad))
-                async for queued in queue_rows(messages, rows, plan.campaign or campaign_of(file, plan), options):
+                async for queued in queue_rows(
+                    messages, rows, plan.campaign or campaign_of(file, plan), options
+                ):
                     counts["queued" if queued.is_new else "queued_before"] += 1
                     progress.advance(task)
 
@@ -156,10 +204,18 @@ def _send_file(
     if as_json:
         write_json({**counts, "dry_run": dry_run})
     elif dry_run:
-        say(f"{len(rows) - len(bad)} of {counted(len(rows), 'row')} could be queued; nothing was")
+        say(
+            f"{len(rows) - len(bad)} of {counted(len(rows), 'row')} could be queued; nothing was"
+        )
     else:
-        before = f", {counts['queued_before']} had been before" if counts["queued_before"] else ""
-        say(f"queued {counts['queued']} of {counted(len(rows), 'row')}{before}, refused {len(bad)}")
+        before = (
+            f", {counts['queued_before']} had been before"
+            if counts["queued_before"]
+            else ""
+        )
+        say(
+            f"queued {counts['queued']} of {counted(len(rows), 'row')}{before}, refused {len(bad)}"
+        )
     if bad:
         finish(Exit.FAILED)
 
@@ -167,12 +223,19 @@ def _send_file(
 @app.command(
     "status",
     help="Where a message stands, by its id or the provider's; or all messages to a recipient."
-    + examples("streams whatsapp status ID", "streams whatsapp status --phone 5511999999999"),
+    + examples(
+        "streams whatsapp status ID", "streams whatsapp status --phone 5511999999999"
+    ),
 )
 def status(
     ident: Annotated[str, typer.Argument(metavar="ID", show_default=False)] = "",
     *,
-    phone: Annotated[str, typer.Option("--phone", help="All messages to a recipient.", show_default=False)] = "",
+    phone: Annotated[
+        str,
+        typer.Option(
+            "--phone", help="All messages to a recipient.", show_default=False
+        ),
+    ] = "",
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -192,10 +255,16 @@ def status(
     if as_json:
         write_json(asdict(record))
         return
-    say(f"{record.id}: {record.status}" + (f" ({record.reason})" if record.reason else ""))
+    say(
+        f"{record.id}: {record.status}"
+        + (f" ({record.reason})" if record.reason else "")
+    )
     shown = table("TIME", "STATE", ">ATTEMPT", "CODE", "REASON", "PROVIDER'S ID")
     for row in record.timeline:
-        facts = [str(row.get(name, "")) for name in ("attempt", "code", "reason", "provider_id")]
+        facts = [
+            str(row.get(name, ""))
+            for name in ("attempt", "code", "reason", "provider_id")
+        ]
         shown.add_row(moment(row["at"]), cell(row["state"]), *map(cell, facts))
     stdout().print(shown)
 
@@ -216,17 +285,34 @@ def _show_all(records: list[MessageRecord], *, as_json: bool) -> None:
     help="Serve a provider that speaks the Cloud API and sends nothing."
     "\n\nSet STREAMS_WHATSAPP_PROVIDER=cloud, STREAMS_WHATSAPP_BASE_URL to its address, and any token and phone number"
     " id. Its page shows what it took. --fault 130429=0.05 lets one request of twenty fail with that code."
-    + examples("streams whatsapp sandbox", "streams whatsapp sandbox --port 9000 --fault 131000=0.1 --latency 0.2"),
+    + examples(
+        "streams whatsapp sandbox",
+        "streams whatsapp sandbox --port 9000 --fault 131000=0.1 --latency 0.2",
+    ),
 )
 def sandbox(
     *,
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8899,
-    webhook_url: Annotated[str, typer.Option("--webhook-url", help="For signed statuses.", show_default=False)] = "",
-    app_secret: Annotated[str, typer.Option("--app-secret", help="That they are signed with.")] = "sandbox",  # noqa: S107 - no secret
+    webhook_url: Annotated[
+        str,
+        typer.Option("--webhook-url", help="For signed statuses.", show_default=False),
+    ] = "",
+    app_secret: Annotated[
+        str, typer.Option("--app-secret", help="That they are signed with.")
+    ] = "sandbox",  # noqa: S107 - no secret
     latency: Annotated[
-        float, typer.Option("--latency", parser=seconds(), metavar="SPAN", help="Time per request: seconds, 200ms.")
+        float,
+        typer.Option(
+            "--latency",
+            parser=seconds(),
+            metavar="SPAN",
+            help="Time per request: seconds, 200ms.",
+        ),
     ] = 0.0,
-    fault: Annotated[list[str] | None, typer.Option("--fault", metavar="CODE=SHARE", show_default=False)] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="CODE=SHARE", show_default=False),
+    ] = None,
 ) -> None:
     """Serve the sandbox."""
     from streams.whatsapp.sandbox.app import Sandbox
@@ -238,8 +324,12 @@ def sandbox(
         try:
             phone.faults.append(Fault(int(code), float(share or 1)))
         except ValueError:
-            raise ConfigurationError(f"--fault is CODE=SHARE, e.g. 131000=0.1, not {text!r}") from None
-    made = Sandbox(phone, webhook_url=webhook_url, app_secret=app_secret, latency=latency)
+            raise ConfigurationError(
+                f"--fault is CODE=SHARE, e.g. 131000=0.1, not {text!r}"
+            ) from None
+    made = Sandbox(
+        phone, webhook_url=webhook_url, app_secret=app_secret, latency=latency
+    )
     serve(made.app, "127.0.0.1", port, "the sandbox")
 
 
@@ -267,7 +357,9 @@ def webhook(
 
     settings = WhatsAppSettings.from_env()
     if not settings.app_secret and not settings.webhook_secret:
-        raise ConfigurationError("every call would be refused: set STREAMS_WHATSAPP_APP_SECRET or _WEBHOOK_SECRET")
+        raise ConfigurationError(
+            "every call would be refused: set STREAMS_WHATSAPP_APP_SECRET or _WEBHOOK_SECRET"
+        )
     own = override(settings_of(url, namespace), wait=wait)
     logs.set_up(own.log, own.log_level)
     pipeline = Pipeline(settings=own)

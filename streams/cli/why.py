@@ -37,19 +37,38 @@ HELP = (
         "streams why orders --level 5 --json",
     )
 )
-_STYLES = {"none": "red", "unreadable": "red", "orphaned": "red", "no-worker": "red", "running": "green"}
+_STYLES = {
+    "none": "red",
+    "unreadable": "red",
+    "orphaned": "red",
+    "no-worker": "red",
+    "running": "green",
+}
 
 
 def why(  # noqa: PLR0913 - each is an option of the command
     stream: StreamName,
     event: Annotated[
-        str | None, typer.Argument(metavar="EVENT", help="Event id, entry id, or LEVEL|ENTRY-ID.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="EVENT",
+            help="Event id, entry id, or LEVEL|ENTRY-ID.",
+            show_default=False,
+        ),
     ] = None,
     *,
-    key: Annotated[str | None, typer.Option(help="Events with this key.", show_default=False)] = None,
-    tenant: Annotated[str | None, typer.Option(help="Events of this tenant.", show_default=False)] = None,
-    level: Annotated[int | None, typer.Option(help="Events of this level.", show_default=False)] = None,
-    group: Annotated[str, typer.Option(help="Only this group.", show_default=False)] = "",
+    key: Annotated[
+        str | None, typer.Option(help="Events with this key.", show_default=False)
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Events of this tenant.", show_default=False)
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(help="Events of this level.", show_default=False)
+    ] = None,
+    group: Annotated[
+        str, typer.Option(help="Only this group.", show_default=False)
+    ] = "",
     partition: PartitionNumber = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -60,7 +79,13 @@ def why(  # noqa: PLR0913 - each is an option of the command
     async def main() -> Reasons:
         async with connected(url, namespace) as pipeline:
             return await pipeline.why(
-                stream, event, key=key, tenant=tenant, level=level, group=group, partition=partition
+                stream,
+                event,
+                key=key,
+                tenant=tenant,
+                level=level,
+                group=group,
+                partition=partition,
             )
 
     found = run(main)
@@ -72,15 +97,27 @@ def why(  # noqa: PLR0913 - each is an option of the command
     if not found.reasons:
         say("no such event waits")
     if found.more or not found.is_complete:
-        more = f"{counted(found.more, 'more was', 'more were')} found" if found.more else "not all were looked through"
-        remark(f"{more}{'' if found.is_complete else ', of those that were looked through' if found.more else ''}")
+        more = (
+            f"{counted(found.more, 'more was', 'more were')} found"
+            if found.more
+            else "not all were looked through"
+        )
+        remark(
+            f"{more}{'' if found.is_complete else ', of those that were looked through' if found.more else ''}"
+        )
 
 
 def _print(console: Console, reason: Reason) -> None:
     style = _STYLES.get(reason.state, "yellow")
     where = f"{reason.stream}/{reason.group}" if reason.group else reason.stream
-    name = reason.event_id or (f"{reason.level}|{reason.entry_id}" if reason.level is not None else reason.entry_id)
+    name = reason.event_id or (
+        f"{reason.level}|{reason.entry_id}"
+        if reason.level is not None
+        else reason.entry_id
+    )
     console.print(f"[bold]{cell(name)}[/] {cell(where)}  [{style}]{reason.state}[/]")
     console.print(f"  {cell(reason.sentence)}", soft_wrap=True)
     if reason.because is not None:
-        console.print(f"  [dim]and that one:[/] {cell(reason.because.sentence)}", soft_wrap=True)
+        console.print(
+            f"  [dim]and that one:[/] {cell(reason.because.sentence)}", soft_wrap=True
+        )

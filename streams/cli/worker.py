@@ -49,7 +49,9 @@ def worker(  # noqa: PLR0913 - each is an option of the command
     target: Annotated[
         str,
         typer.Argument(
-            metavar="MODULE:NAME", help="Where the pipeline is: a module or a .py file, and a name.", show_default=False
+            metavar="MODULE:NAME",
+            help="Where the pipeline is: a module or a .py file, and a name.",
+            show_default=False,
         ),
     ],
     *,
@@ -116,9 +118,13 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             rich_help_panel="Processes",
         ),
     ] = False,
-    log: Annotated[Literal["text", "json"] | None, typer.Option(help="Form of the log.", show_default="text")] = None,
+    log: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option(help="Form of the log.", show_default="text"),
+    ] = None,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"] | None, typer.Option(help="Least level.", show_default="info")
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="Least level.", show_default="info"),
     ] = None,
     url: Url = None,
     namespace: Namespace = None,
@@ -145,9 +151,16 @@ def worker(  # noqa: PLR0913 - each is an option of the command
         raise typer.Exit(_run(_load(target, own)))
     folder = folder_of(target) if reload else None
     address = override(settings, health=own.pop("health")).health
-    command = [*_front(reload=reload), "worker", target, *_as_options({**own, **logging_})]
+    command = [
+        *_front(reload=reload),
+        "worker",
+        target,
+        *_as_options({**own, **logging_}),
+    ]
     again = () if (wait or settings.wait) == "never" else ("--wait=always",)
-    options = SupervisorOptions(command, processes or 1, folder, health=address, once_reached=again)
+    options = SupervisorOptions(
+        command, processes or 1, folder, health=address, once_reached=again
+    )
     raise typer.Exit(asyncio.run(Supervisor(options).run()))
 
 
@@ -192,7 +205,9 @@ def _instrumented(pipeline: Pipeline) -> Iterator[None]:
         exported.close()
 
 
-def _run_supervised(line: Lifeline, target: str, own: dict[str, Any], logging_: dict[str, Any]) -> int:
+def _run_supervised(
+    line: Lifeline, target: str, own: dict[str, Any], logging_: dict[str, Any]
+) -> int:
     """Run as one of the processes of a supervisor, which learns how far it comes."""
     try:
         settings = override(Settings.from_env(), **logging_)
@@ -247,8 +262,14 @@ def _front(*, reload: bool) -> list[str]:
 
 def _as_options(values: dict[str, Any]) -> list[str]:
     """Options of the command line again."""
-    options = {f"--{name.replace('_', '-')}": value for name, value in values.items() if name != "serve_levels"}
+    options = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in values.items()
+        if name != "serve_levels"
+    }
     levels = values.get("serve_levels")
     options["--levels"] = levels and ",".join(map(str, levels.ascending))
     # As one word: a level may be negative, and would be taken for an option.
-    return [f"{option}={value}" for option, value in options.items() if value is not None]
+    return [
+        f"{option}={value}" for option, value in options.items() if value is not None
+    ]

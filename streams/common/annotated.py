@@ -58,7 +58,9 @@ def _holding(function: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def _look(function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+def _look(
+    function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[str, Any]
+) -> None:
     signature, hints = _known(function)
     try:
         bound = signature.bind(*given, **named)
@@ -72,8 +74,16 @@ def _look(function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[s
 @functools.cache
 def _known(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
     signature = inspect.signature(function)
-    plain = {p.name for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    return signature, {name: hint for name, hint in typing.get_type_hints(function).items() if name in plain}
+    plain = {
+        p.name
+        for p in signature.parameters.values()
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+    return signature, {
+        name: hint
+        for name, hint in typing.get_type_hints(function).items()
+        if name in plain
+    }
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -85,11 +95,15 @@ def _fits(value: object, hint: Any) -> bool:
     if origin is Literal:
         return isinstance(value, str) and value in typing.get_args(hint)
     if hint is float or hint is int:
-        return not isinstance(value, bool) and isinstance(value, (int, float) if hint is float else int)
+        return not isinstance(value, bool) and isinstance(
+            value, (int, float) if hint is float else int
+        )
     kind = origin or hint
     if kind is None or not isinstance(kind, type):
         return True
-    if not isinstance(value, kind) or (origin is not None and isinstance(value, _TEXTS)):
+    if not isinstance(value, kind) or (
+        origin is not None and isinstance(value, _TEXTS)
+    ):
         return False
     return origin is None or _holds(value, typing.get_args(hint))
 
@@ -97,8 +111,12 @@ def _fits(value: object, hint: Any) -> bool:
 def _holds(value: object, of: tuple[Any, ...]) -> bool:
     """Whether what is in it fits, as far as it can be looked at without taking it out."""
     if isinstance(value, Mapping) and len(of) == 2:
-        return all(_fits(key, of[0]) and _fits(item, of[1]) for key, item in value.items())
-    return not (isinstance(value, Collection) and of) or all(_fits(item, of[0]) for item in value)
+        return all(
+            _fits(key, of[0]) and _fits(item, of[1]) for key, item in value.items()
+        )
+    return not (isinstance(value, Collection) and of) or all(
+        _fits(item, of[0]) for item in value
+    )
 
 
 def _spoken(hint: Any) -> str:
@@ -109,10 +127,22 @@ def _spoken(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(repr, of))
     if origin is not None:
-        return f"a dictionary of {_many(of[0])} to {_many(of[1])}" if len(of) == 2 else f"a list of {_many(of[0])}"
-    words = {str: "a text", int: "an integer", float: "a number", bool: "True or False", type(None): "None"}
+        return (
+            f"a dictionary of {_many(of[0])} to {_many(of[1])}"
+            if len(of) == 2
+            else f"a list of {_many(of[0])}"
+        )
+    words = {
+        str: "a text",
+        int: "an integer",
+        float: "a number",
+        bool: "True or False",
+        type(None): "None",
+    }
     return words.get(hint, f"a {getattr(hint, '__name__', hint)}")
 
 
 def _many(hint: Any) -> str:
-    return {str: "texts", int: "integers", float: "numbers"}.get(hint, f"{getattr(hint, '__name__', 'anything')}s")
+    return {str: "texts", int: "integers", float: "numbers"}.get(
+        hint, f"{getattr(hint, '__name__', 'anything')}s"
+    )

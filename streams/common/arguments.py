@@ -34,21 +34,38 @@ def checked_seconds(
         ConfigurationError: it is none, or out of range.
     """
     seconds = seconds_of(value, now)
-    if seconds is not None and low <= seconds <= high and not (above and seconds == low):
+    if (
+        seconds is not None
+        and low <= seconds <= high
+        and not (above and seconds == low)
+    ):
         return seconds
     said = span_of(what, low, high, is_moment=now is not None, above=above)
     raise ConfigurationError(f"{said}, not {spoken(value)}")
 
 
-def checked_number(what: str, value: object, low: float, high: float, *, kinds: tuple[type[Any], ...] = (int,)) -> Any:
+def checked_number(
+    what: str,
+    value: object,
+    low: float,
+    high: float,
+    *,
+    kinds: tuple[type[Any], ...] = (int,),
+) -> Any:
     """A number; a whole one, unless ``kinds`` says otherwise.
 
     Raises:
         ConfigurationError: it is none, or out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, kinds)
+        or not low <= value <= high
+    ):
         kind = "a number" if float in kinds else "an integer"
-        raise ConfigurationError(f"{what} is {kind} from {_plain(low)} to {_plain(high)}, not {value!r}")
+        raise ConfigurationError(
+            f"{what} is {kind} from {_plain(low)} to {_plain(high)}, not {value!r}"
+        )
     return value
 
 
@@ -70,7 +87,9 @@ def checked_mapping(what: str, value: object, example: str) -> dict[Any, Any]:
         ConfigurationError: it is none.
     """
     if value is not None and not isinstance(value, Mapping):
-        raise ConfigurationError(f"{what} is a dictionary, e.g. {example}, not {value!r}")
+        raise ConfigurationError(
+            f"{what} is a dictionary, e.g. {example}, not {value!r}"
+        )
     return dict(value or {})
 
 
@@ -85,7 +104,9 @@ def checked_options(options: O | None, kind: type[O]) -> O:
     return options if options is not None else kind()
 
 
-def checked_kind(what: str, value: object, kind: type[Any] | tuple[type[Any], ...], example: str) -> None:
+def checked_kind(
+    what: str, value: object, kind: type[Any] | tuple[type[Any], ...], example: str
+) -> None:
     """Let a value of a class pass.
 
     Raises:

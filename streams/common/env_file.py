@@ -20,7 +20,9 @@ def read_env_file(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path.name} cannot be read: {type(error).__name__}") from None
+        raise ConfigurationError(
+            f"{path.name} cannot be read: {type(error).__name__}"
+        ) from None
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -32,9 +34,13 @@ def read_env_file(path: Path) -> dict[str, str]:
         if value[:1] in ('"', "'"):
             closing = value.find(value[0], 1)
             if closing < 0:
-                raise ConfigurationError(f"{path.name}, line {number}: the quote is not closed")
+                raise ConfigurationError(
+                    f"{path.name}, line {number}: the quote is not closed"
+                )
             if not re.fullmatch(r"\s*(?:#.*)?", value[closing + 1 :]):
-                raise ConfigurationError(f"{path.name}, line {number}: there is something behind the closing quote")
+                raise ConfigurationError(
+                    f"{path.name}, line {number}: there is something behind the closing quote"
+                )
             value = value[1:closing]
         else:
             value = re.split(r"\s#", match["value"], maxsplit=1)[0].strip()

@@ -34,7 +34,9 @@ _TRACEBACK_LINES = 200
 _HIDDEN = "(the body)"
 _HERE = str(Path(__file__).parents[1])
 _LIBRARIES = tuple(
-    f"{path}/" for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))
+    f"{path}/"
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    if (path := sysconfig.get_path(name))
 )
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 
@@ -55,7 +57,9 @@ NOWHERE = Setting()
 """Of an exception that no handler raised."""
 
 
-def describe_error(error: BaseException, consumer: str, setting: Setting = NOWHERE) -> dict[str, Any]:
+def describe_error(
+    error: BaseException, consumer: str, setting: Setting = NOWHERE
+) -> dict[str, Any]:
     """What an attempt record keeps of an exception: class, masked message, and where in the program it came from.
 
     ``where`` is the innermost place in the program: not in a library, not in this package, unless there is no other.
@@ -114,18 +118,31 @@ def traceback_of(error: BaseException, setting: Setting = NOWHERE) -> list[str]:
     return lines if len(lines) <= _TRACEBACK_LINES else [*lines[:_TRACEBACK_LINES], "…"]
 
 
-def _write(error: BaseException, setting: Setting, lines: list[str], *, indent: str, seen: set[int]) -> None:
+def _write(
+    error: BaseException,
+    setting: Setting,
+    lines: list[str],
+    *,
+    indent: str,
+    seen: set[int],
+) -> None:
     if len(lines) > _TRACEBACK_LINES or id(error) in seen:
         return
     seen.add(id(error))
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    cause = error.__cause__ or (
+        None if error.__suppress_context__ else error.__context__
+    )
     if cause is not None and id(cause) not in seen:
         _write(cause, setting, lines, indent=indent, seen=seen)
         direct = "because of that:" if error.__cause__ else "while that was handled:"
         lines.append(f"{indent}{direct}")
     lines.append(f"{indent}Traceback (most recent call last):")
     for frame in traceback.extract_tb(error.__traceback__, -_TRACEBACK_FRAMES):
-        lines.append(one_line(f'{indent}  File "{frame.filename}", line {frame.lineno}, in {frame.name}'))
+        lines.append(
+            one_line(
+                f'{indent}  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
+            )
+        )
         if frame.line:
             lines.append(f"{indent}    {masked(frame.line)}")
     said = _said(error, setting, _LONGEST)
@@ -151,7 +168,9 @@ def _members(error: BaseException) -> Iterator[tuple[str, BaseException]]:
 def _causes(error: BaseException) -> Iterator[tuple[str, BaseException]]:
     seen = {id(error)}
     for _ in range(_RELATED):
-        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        cause = error.__cause__ or (
+            None if error.__suppress_context__ else error.__context__
+        )
         if cause is None or id(cause) in seen:
             return
         seen.add(id(cause))
@@ -204,7 +223,11 @@ def _parts(body: bytes) -> set[str]:
 def _steps(trace: TracebackType | None) -> Iterator[tuple[CodeType, int, str]]:
     """Code, line and module of every step on an exception's way, outermost first."""
     while trace is not None:
-        yield trace.tb_frame.f_code, trace.tb_lineno, str(trace.tb_frame.f_globals.get("__name__", ""))
+        yield (
+            trace.tb_frame.f_code,
+            trace.tb_lineno,
+            str(trace.tb_frame.f_globals.get("__name__", "")),
+        )
         trace = trace.tb_next
 
 
@@ -247,4 +270,8 @@ def _code_of(handler: Callable[..., Any] | None) -> CodeType | None:
 
 def _class_name(error: BaseException) -> str:
     kind = type(error)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__name__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )

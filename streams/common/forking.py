@@ -18,4 +18,8 @@ def at_fork(
 ) -> None:
     """As ``os.register_at_fork``; nothing where the system has no forks."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)
+        os.register_at_fork(
+            before=before,
+            after_in_parent=after_in_parent,
+            after_in_child=after_in_child,
+        )

@@ -64,11 +64,15 @@ def end_copy(error: BaseException | None = None) -> NoReturn:
     """
     code = 0
     if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        code = (
+            error.code if isinstance(error.code, int) else int(error.code is not None)
+        )
     elif error is not None:
         code = 1
         traceback.print_tb(error.__traceback__)
-        sys.stderr.write(f"a process that a handler forked ends with {type(error).__name__}\n")
+        sys.stderr.write(
+            f"a process that a handler forked ends with {type(error).__name__}\n"
+        )
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -111,13 +115,23 @@ def _forked() -> None:
     """In the child, before anything else: the defaults, as a process has them that nobody told to stop in order."""
     Origin.forks += 1
     loop = _masks.__dict__.get("loop")
-    if loop is not None and loop in _loops and (ready := getattr(loop, "_ready", None)) is not None:
-        ready.appendleft(asyncio.Handle(_end_in_loop, (), loop))  # Before whatever is next in the callback's turn.
+    if (
+        loop is not None
+        and loop in _loops
+        and (ready := getattr(loop, "_ready", None)) is not None
+    ):
+        # Before whatever is next in the callback's turn.
+        ready.appendleft(asyncio.Handle(_end_in_loop, (), loop))
     if _ours:
         signal.set_wakeup_fd(-1)
     for number, handler in _ours.items():
         if signal.getsignal(number) is handler:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                number,
+                signal.default_int_handler
+                if number == signal.SIGINT
+                else signal.SIG_DFL,
+            )
     _ours.clear()
     _unblock()
 

@@ -16,10 +16,16 @@ _OUTCOME = (
     "pipeline.status().find(stream, receipt.event_id)"
 )
 PIPELINE = {
-    **dict.fromkeys(("task", "shared_task", "subscriber", "actor", "on_event", "on_message"), _DECLARE),
+    **dict.fromkeys(
+        ("task", "shared_task", "subscriber", "actor", "on_event", "on_message"),
+        _DECLARE,
+    ),
     **dict.fromkeys(("send_task", "publisher", "enqueue", "send", "kiq"), _PUBLISH),
 }
-RECEIPT = dict.fromkeys(("get", "wait", "wait_result", "ready", "result", "successful", "failed", "state"), _OUTCOME)
+RECEIPT = dict.fromkeys(
+    ("get", "wait", "wait_result", "ready", "result", "successful", "failed", "state"),
+    _OUTCOME,
+)
 _CALLS = ("delay", "apply_async")
 
 
@@ -40,6 +46,8 @@ def hint_calls(function: object) -> None:
 
 def _refusing(handler: str, name: str) -> Callable[..., NoReturn]:
     def refused(*_: Any, **__: Any) -> NoReturn:
-        raise AttributeError(f"handler {handler} has no attribute {name!r}: {_PUBLISH}, with delay= for later")
+        raise AttributeError(
+            f"handler {handler} has no attribute {name!r}: {_PUBLISH}, with delay= for later"
+        )
 
     return refused

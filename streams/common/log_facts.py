@@ -30,9 +30,29 @@ _QUOTED = re.compile(r"""[\s"'=]|\A\Z""")
 # What this package says of itself: an operator needs the ids as they are, and counts are no phone numbers.
 _OWN = frozenset(
     {
-        *("where", "worker", "server", "groups", "entry", "consumer", "attempt", "level_of_stream", "levels"),
+        *(
+            "where",
+            "worker",
+            "server",
+            "groups",
+            "entry",
+            "consumer",
+            "attempt",
+            "level_of_stream",
+            "levels",
+        ),
         *("child", "pid", "code", "trace_id"),
-        *("count", "running", "done", "retried", "dead", "released", "seconds", "delay", "grace"),
+        *(
+            "count",
+            "running",
+            "done",
+            "retried",
+            "dead",
+            "released",
+            "seconds",
+            "delay",
+            "grace",
+        ),
     }
 )
 _BOUNDED = frozenset({"error_message", "cause"})
@@ -60,13 +80,18 @@ def bare_message(record: logging.LogRecord) -> str:
 def facts_of(record: logging.LogRecord) -> dict[str, Any]:
     """The attributes that a record was given by those who made it and by filters; empty ones are left out."""
     own = _STANDARD if is_own(record) else _STANDARD - {TRACEBACK}
-    return {name: value for name, value in vars(record).items() if name not in own and value not in ("", None)}
+    return {
+        name: value
+        for name, value in vars(record).items()
+        if name not in own and value not in ("", None)
+    }
 
 
 def shown(record: logging.LogRecord, name: str, value: Any) -> str:
     """A fact of a record as one masked line."""
     if name in _SAFE_FACTS and name in getattr(record, "streams_facts", ()):
-        return one_line(str(value))  # Not the program's own words: they came from the event that is handled.
+        # Not the program's own words: they came from the event that is handled.
+        return one_line(str(value))
     return _shown_of_package(name, value) if is_own(record) else _shown(value)
 
 
@@ -107,7 +132,10 @@ class _Facts(_Text):
 
     def __str__(self) -> str:
         if self._text is None:
-            said = ((name, _shown_of_package(name, value)) for name, value in self._facts.items())
+            said = (
+                (name, _shown_of_package(name, value))
+                for name, value in self._facts.items()
+            )
             self._text = " ".join(f"{name}={_quoted(text)}" for name, text in said)
         return self._text
 
@@ -122,7 +150,8 @@ class _Telling(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Every record passes; one that comes by again, or cannot be formatted, stays as it is."""
         if BARE not in record.__dict__:
-            with contextlib.suppress(Exception):  # A log line never ends what it is about.
+            # A log line never ends what it is about.
+            with contextlib.suppress(Exception):
                 _tell(record)
         return True
 
@@ -147,10 +176,14 @@ def _tell(record: logging.LogRecord) -> None:
             continue
         # Formats that write the attributes of a record show no more of it than its message does.
         text = str(value)
-        if without_numbers(text) != text and (hidden := _shown_of_package(name, value)) != text:
+        if (
+            without_numbers(text) != text
+            and (hidden := _shown_of_package(name, value)) != text
+        ):
             fields[name] = hidden
     if lines := fields.get(TRACEBACK) or _traceback(record):
-        record.exc_text = "\n".join(lines)  # What a format of the standard library writes below the line.
+        # What a format of the standard library writes below the line.
+        record.exc_text = "\n".join(lines)
 
 
 def _error_of(record: logging.LogRecord) -> BaseException | None:
@@ -177,7 +210,9 @@ def _shown_of_package(name: str, value: Any) -> str:
 
 def _shown(value: Any) -> str:
     text = str(value)
-    if _EVENT_ID.fullmatch(text) or (isinstance(value, float) and not value.is_integer()):
+    if _EVENT_ID.fullmatch(text) or (
+        isinstance(value, float) and not value.is_integer()
+    ):
         return one_line(text)  # A number with a fraction is no phone number.
     return masked(text)
 

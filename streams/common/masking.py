@@ -38,12 +38,18 @@ _KEPT = {
     r"(?:e[+-]?[0-9]{1,3})?(?![\w-]|\.[0-9])",
     "unix": r"(?<![\w.+-])1[5-9][0-9]{8}\.[0-9]*[1-9][0-9]*(?![\w-]|\.[0-9])",
 }
-_KEEP = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _KEPT.items()))
+_KEEP = re.compile(
+    "|".join(f"(?P<{name}>{pattern})" for name, pattern in _KEPT.items())
+)
 _COUNTRY_BEFORE = re.compile(rf"\+[0-9]{{1,3}}[\s().{_DASHES}]{{0,3}}\Z")
 _LONG_FLOAT, _LONG_FRACTION = 15, 12
 """Digits in all and behind the point, as no phone number with a single point has them; durations mostly do."""
-_SHORT_DECIMAL = re.compile(r"[0-9]{1,7}\.(?:[0-9]{1,3}|[0-9]{5,7})|[0-9]\.(?:[0-9]{8,9}|[0-9]{11})")
-_UNIT = re.compile(r" ?(?:s|ms|us|µs|ns|sec|secs|seconds?|milliseconds?|minutes?|hours?|%)(?!\w)")
+_SHORT_DECIMAL = re.compile(
+    r"[0-9]{1,7}\.(?:[0-9]{1,3}|[0-9]{5,7})|[0-9]\.(?:[0-9]{8,9}|[0-9]{11})"
+)
+_UNIT = re.compile(
+    r" ?(?:s|ms|us|µs|ns|sec|secs|seconds?|milliseconds?|minutes?|hours?|%)(?!\w)"
+)
 _DECIMAL = re.compile(r"[0-9]{1,7}\.[0-9]+")
 
 
@@ -54,7 +60,8 @@ def masked(text: str, limit: int = _MAX_MESSAGE) -> str:
     """
     line = one_line(text, 4 * limit)
     if len(text) > 4 * limit:
-        line = _NUMBER_AT_END.sub("", line[:-1])  # The start of a number that is cut here would not look like one.
+        # The start of a number that is cut here would not look like one.
+        line = _NUMBER_AT_END.sub("", line[:-1])
     return one_line(without_numbers(line), limit)
 
 
@@ -86,7 +93,9 @@ def _is_kept(found: re.Match[str], text: str) -> bool:
             return False
     if kind == "float":
         whole, _, fraction = shape.partition(".")
-        long = len(whole) + len(fraction) >= _LONG_FLOAT or len(fraction) >= _LONG_FRACTION
+        long = (
+            len(whole) + len(fraction) >= _LONG_FLOAT or len(fraction) >= _LONG_FRACTION
+        )
         return shape.startswith("0.") or "e" in shape or long
     return True
 
@@ -94,7 +103,8 @@ def _is_kept(found: re.Match[str], text: str) -> bool:
 def _hide(found: re.Match[str]) -> str:
     number = found.group()
     if _SHORT_DECIMAL.fullmatch(number) and not number.endswith(".0"):
-        return number  # With a single point and such a fraction no phone number is written.
+        # With a single point and such a fraction no phone number is written.
+        return number
     if _DECIMAL.fullmatch(number) and _UNIT.match(found.string, found.end()):
         return number
     return "*" * 6 + number[-2:]

@@ -23,7 +23,10 @@ class MovedModules(MetaPathFinder, Loader):
     """Finds moved modules; asked last, so that it costs nothing where a module is found."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         """Say that a moved module can be loaded here."""
         return ModuleSpec(fullname, self) if fullname in MOVED else None
@@ -31,7 +34,9 @@ class MovedModules(MetaPathFinder, Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module itself, not a copy: its classes are the same by either name."""
         place = MOVED[spec.name]
-        warnings.warn(f"{spec.name} has moved: import {place}", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            f"{spec.name} has moved: import {place}", DeprecationWarning, stacklevel=2
+        )
         module = importlib.import_module(place)
         spec.loader_state = module.__spec__
         return module

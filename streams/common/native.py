@@ -27,7 +27,9 @@ _REPLACED = ("socket", "select", "selectors", "threading")
 def is_under_gevent() -> bool:
     """Whether gevent has replaced parts of the standard library that event loops and threads are made of."""
     monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and any(monkey.is_module_patched(name) for name in _REPLACED)
+    return monkey is not None and any(
+        monkey.is_module_patched(name) for name in _REPLACED
+    )
 
 
 def refuse_eventlet() -> None:
@@ -37,7 +39,9 @@ def refuse_eventlet() -> None:
         ConfigurationError: eventlet has replaced sockets or threads.
     """
     patcher = sys.modules.get("eventlet.patcher")
-    if patcher is not None and any(patcher.is_monkey_patched(name) for name in ("socket", "thread", "select")):
+    if patcher is not None and any(
+        patcher.is_monkey_patched(name) for name in ("socket", "thread", "select")
+    ):
         raise ConfigurationError(
             "eventlet has replaced sockets and threads (eventlet.monkey_patch), and event loops do not work with its "
             "own: use gevent, or threads (gunicorn -k gthread)"
@@ -87,7 +91,11 @@ def new_lock() -> threading.Lock:
     What gevent puts in the place of ``threading.Lock`` is for greenlets. Where two native threads meet at one, the
     second may sleep for ever after the first has left.
     """
-    lock: threading.Lock = _original("_thread", "allocate_lock")() if is_under_gevent() else threading.Lock()
+    lock: threading.Lock = (
+        _original("_thread", "allocate_lock")()
+        if is_under_gevent()
+        else threading.Lock()
+    )
     return lock
 
 
@@ -121,7 +129,11 @@ def spawned(command: Sequence[str], output: int, seconds: float) -> int:
     Raises:
         OSError: it cannot be run, or took longer (``TimeoutError``) and was killed.
     """
-    process = _NativeProcess(command, output) if is_under_gevent() else _plain_process(command, output)
+    process = (
+        _NativeProcess(command, output)
+        if is_under_gevent()
+        else _plain_process(command, output)
+    )
     give_up = time.monotonic() + seconds
     while (code := process.poll()) is None:
         if time.monotonic() > give_up:
@@ -135,7 +147,14 @@ def spawned(command: Sequence[str], output: int, seconds: float) -> int:
 def _plain_process(command: Sequence[str], output: int) -> subprocess.Popen[bytes]:
     null = subprocess.DEVNULL
     # Only this package's own script and servers are run.
-    return subprocess.Popen(command, stdin=null, stdout=output, stderr=output, cwd="/", start_new_session=True)  # noqa: S603
+    return subprocess.Popen(  # noqa: S603
+        command,
+        stdin=null,
+        stdout=output,
+        stderr=output,
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 class _NativeProcess:
@@ -148,7 +167,9 @@ class _NativeProcess:
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
         spawn = _original("os", "posix_spawn")
-        self._pid: int = spawn(command[0], command, os.environ, file_actions=files, setsid=True)
+        self._pid: int = spawn(
+            command[0], command, os.environ, file_actions=files, setsid=True
+        )
 
     def poll(self) -> int | None:
         found, status = _original("os", "waitpid")(self._pid, os.WNOHANG)
@@ -239,7 +260,9 @@ class _NativeThread:
 class _NativeExecutor(ThreadPoolExecutor):
     """What an event loop in a native thread hands to other threads: looking up host names, starting a server."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
         future: Future[Any] = Future()
         # The library's lock would be gevent's, which is for greenlets; here two threads of the system meet.
         future._condition = threading.Condition(_original("_thread", "RLock")())  # noqa: SLF001

@@ -23,16 +23,30 @@ def in_words(
 
     How many handlers run at once, which levels are served, and what a handler does are each worker's own.
     """
-    by_type = [(kind, route.retry) for route in router.routes() for kind in sorted(route.types or ("*",))]
-    shares = [f"{level}={weight}" for level, weight in sorted((weights or {}).items(), reverse=True)]
+    by_type = [
+        (kind, route.retry)
+        for route in router.routes()
+        for kind in sorted(route.types or ("*",))
+    ]
+    shares = [
+        f"{level}={weight}"
+        for level, weight in sorted((weights or {}).items(), reverse=True)
+    ]
     return {
         "levels": ",".join(map(str, levels.ascending)),
         "lease": f"{lease:g} s",
         "order_by": ",".join(lanes.order_by),
         "fair_by": ",".join(lanes.fair_by),
         "on_dead": lanes.on_dead if lanes.order_by else "",
-        "limits": "; ".join(sorted(f"{limit.name} {_by(limit)}{limit.text}" for limit in router.limits())),
-        "retry": "; ".join(f"{kind} {_retries(retry)}" for kind, retry in sorted(by_type, key=lambda row: row[0])),
+        "limits": "; ".join(
+            sorted(
+                f"{limit.name} {_by(limit)}{limit.text}" for limit in router.limits()
+            )
+        ),
+        "retry": "; ".join(
+            f"{kind} {_retries(retry)}"
+            for kind, retry in sorted(by_type, key=lambda row: row[0])
+        ),
         "weights": ",".join(shares),
         "max_wait": "" if max_wait is None else f"{max_wait:g} s",
     }

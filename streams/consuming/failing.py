@@ -66,17 +66,28 @@ class Failing:
         logger.error(
             "an attempt could not be brought to its end, so it counts as failed; it is retried by the default policy",
             exc_info=error,
-            extra={"where": self._desk.where, "level_of_stream": delivery.level, "entry": delivery.entry_id},
+            extra={
+                "where": self._desk.where,
+                "level_of_stream": delivery.level,
+                "entry": delivery.entry_id,
+            },
         )
         record = self._record(delivery, error)
         decision = DEFAULT.after_failure(_UnreadableError(), record)
         if isinstance(decision, Bury):
             log_death(
-                self._desk.seat, delivery, decision.reason, delivery.event, said_by=logger, **failure_facts(error)
+                self._desk.seat,
+                delivery,
+                decision.reason,
+                delivery.event,
+                said_by=logger,
+                **failure_facts(error),
             )
             self._settler.bury(delivery, decision.reason, record.to_json())
         else:
-            self._settler.postpone(delivery, decision.delay, "retried", record.to_json())
+            self._settler.postpone(
+                delivery, decision.delay, "retried", record.to_json()
+            )
 
     async def close(self) -> None:
         """Wait for what is still being told to the server."""
@@ -106,20 +117,42 @@ class Failing:
         decision = self._decision(run, error, record)
         facts = failure_facts(error, setting)
         if isinstance(decision, Bury):
-            log_death(self._desk.seat, delivery, decision.reason, event, said_by=logger, **facts)
+            log_death(
+                self._desk.seat,
+                delivery,
+                decision.reason,
+                event,
+                said_by=logger,
+                **facts,
+            )
             self._settler.bury(delivery, decision.reason, record.to_json())
         else:
             delay = round(decision.delay, 3)
-            log_entry(self._desk, logging.WARNING, "retry", delivery, event, delay=delay, **facts)
-            self._settler.postpone(delivery, decision.delay, "retried", record.to_json())
+            log_entry(
+                self._desk,
+                logging.WARNING,
+                "retry",
+                delivery,
+                event,
+                delay=delay,
+                **facts,
+            )
+            self._settler.postpone(
+                delivery, decision.delay, "retried", record.to_json()
+            )
 
-    def _decision(self, run: Run, error: BaseException, record: AttemptRecord) -> Decision:
+    def _decision(
+        self, run: Run, error: BaseException, record: AttemptRecord
+    ) -> Decision:
         """What the route's policy says; what the default one says, if that fails or says nothing that can be done."""
         try:
             meta = run.event.meta
             return checked_decision(
                 run.route.retry.after_failure(
-                    error, record, max_retries=meta.get("max_retries"), retry_delay=meta.get("retry_delay")
+                    error,
+                    record,
+                    max_retries=meta.get("max_retries"),
+                    retry_delay=meta.get("retry_delay"),
                 )
             )
         except Exception as defect:  # noqa: BLE001 - a policy of the user's, or what a handler made of its event
@@ -134,7 +167,9 @@ class Failing:
             )
             return DEFAULT.after_failure(_UnreadableError(), record)
 
-    def _record(self, delivery: Delivery, error: BaseException, setting: Setting = NOWHERE) -> AttemptRecord:
+    def _record(
+        self, delivery: Delivery, error: BaseException, setting: Setting = NOWHERE
+    ) -> AttemptRecord:
         """The attempt record, with this failure counted."""
         record = AttemptRecord.from_json(delivery.record)
         described = describe_error(error, self._desk.consumer, setting)
@@ -142,13 +177,30 @@ class Failing:
         return record
 
     def _throttle(self, run: Run, error: Throttle) -> None:
-        limit = next((limit for limit in run.route.limits if limit.name == error.limit), None)
+        limit = next(
+            (limit for limit in run.route.limits if limit.name == error.limit), None
+        )
         # As the gate saw it: since then the handler may have changed what the key is made of.
-        key = key_text(error.key) if error.key is not None else run.delivery.limit_keys.get(error.limit)
+        key = (
+            key_text(error.key)
+            if error.key is not None
+            else run.delivery.limit_keys.get(error.limit)
+        )
         if limit is None or key is None:
-            why = "its handler has no limit of this name" if limit is None else "the event has no key under it"
+            why = (
+                "its handler has no limit of this name"
+                if limit is None
+                else "the event has no key under it"
+            )
             facts = {"limit": error.limit, "error": why}
-            log_entry(self._desk, logging.ERROR, "cannot throttle", run.delivery, run.event, **facts)
+            log_entry(
+                self._desk,
+                logging.ERROR,
+                "cannot throttle",
+                run.delivery,
+                run.event,
+                **facts,
+            )
             return
         task = asyncio.create_task(self._gate.throttle(limit.name, key, error.seconds))
         self._throttling.add(task)

@@ -17,7 +17,13 @@ from streams.consuming.idle import Idling
 from streams.consuming.isolation import Suspects
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
-from streams.errors import AccessDenied, BrokerError, GroupMissing, WrongKeyType, WrongServer
+from streams.errors import (
+    AccessDenied,
+    BrokerError,
+    GroupMissing,
+    WrongKeyType,
+    WrongServer,
+)
 from streams.policy.levels import Turns
 
 logger = logger_of("consumer")
@@ -139,7 +145,10 @@ class Fetcher:
                 self._check_at = 0.0
             except BrokerError as error:
                 self.trouble = str(error)
-                logger.error("cannot read the stream", extra={"where": self._where, "error": self.trouble})  # noqa: TRY400
+                logger.error(  # noqa: TRY400
+                    "cannot read the stream",
+                    extra={"where": self._where, "error": self.trouble},
+                )
                 await self._sleep(_WRONG_TYPE_WAIT)
             else:
                 self.trouble = ""
@@ -156,7 +165,8 @@ class Fetcher:
     async def _turn(self) -> None:
         """One step, while the gate of the process is open; and a suspect, when it is time for one."""
         if self._isolation.is_closed:
-            if self._desk.unsure:  # Whoever closed it waits for what this consumer may have been given.
+            # Whoever closed it waits for what this consumer may have been given.
+            if self._desk.unsure:
                 await self._find_lost_reads()
             self.is_full = True
             await self._isolation.wait_open(lambda: self._stopping)
@@ -171,13 +181,18 @@ class Fetcher:
         """Have the process do nothing but one suspect; what is in hand ends before."""
         suspect = self._suspects.waiting
         self._suspects.saw("")
-        if not await self._isolation.close(lambda: self._stopping, f"{self._where} {suspect}"):
+        if not await self._isolation.close(
+            lambda: self._stopping, f"{self._where} {suspect}"
+        ):
             return
         try:
             with self._isolation:
                 taken = await self._fetching.take_alone(suspect)
                 if taken:
-                    logger.info("a suspect runs alone", extra={"where": self._where, "entry": suspect})
+                    logger.info(
+                        "a suspect runs alone",
+                        extra={"where": self._where, "entry": suspect},
+                    )
                 await self.start(taken, alone=True)
         finally:
             self._isolation.open_when_quiet()
@@ -201,8 +216,13 @@ class Fetcher:
         if now >= self._check_at:
             self._check_at = now + self._idling.check_again_in(self._desk.lease / 2)
             await self._find_lost_reads()
-            self._hungry |= self._idling.is_resting  # Once in a while by itself, whatever was heard.
-        if now >= self._due_at and not self._idling.sees_to_retries and await self._take_due(free):
+            # Once in a while by itself, whatever was heard.
+            self._hungry |= self._idling.is_resting
+        if (
+            now >= self._due_at
+            and not self._idling.sees_to_retries
+            and await self._take_due(free)
+        ):
             return
         if self._paused and not self._fetching.open_levels:
             await self._sleep(self._due_at - time.monotonic())
@@ -237,7 +257,10 @@ class Fetcher:
             reply = await self._fetching.take_due(free, 0, self._due_turns)
         except WrongKeyType as error:
             # Retries have to wait; new entries need not.
-            logger.error("cannot fetch retries", extra={"where": self._where, "error": str(error)})  # noqa: TRY400
+            logger.error(  # noqa: TRY400
+                "cannot fetch retries",
+                extra={"where": self._where, "error": str(error)},
+            )
             self._due_at = time.monotonic() + _WRONG_TYPE_WAIT
             return False
         self.read_at = time.monotonic()
@@ -246,25 +269,35 @@ class Fetcher:
         self._idling.looked(reply)
         self._due_at = time.monotonic() + POLL
         if reply.next_due is not None:
-            self._due_at = min(self._due_at, time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()))
+            self._due_at = min(
+                self._due_at,
+                time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()),
+            )
         if reply.more:
-            self._due_at = 0.0  # They have their turn at the next free slot, however soon that is.
+            # They have their turn at the next free slot, however soon that is.
+            self._due_at = 0.0
         if reply.fresh:
             self._hungry, self._focus = True, None
         if reply.paused != self._paused:
             self._hold(reply.paused)
         if reply.scopes != self._gate.scopes:
-            logger.info("pauses by attribute", extra={"where": self._where, "count": len(reply.scopes)})
+            logger.info(
+                "pauses by attribute",
+                extra={"where": self._where, "count": len(reply.scopes)},
+            )
             self._gate.hold(reply.scopes)
         if reply.deliveries and self._observers:
             self._tell(reply.deliveries, began)
         await self.start(reply.deliveries)
         return bool(reply.deliveries) or self._suspects.is_time
 
-    async def _wait_with_others(self, until_due: float, until_check: float) -> bool | None:
+    async def _wait_with_others(
+        self, until_due: float, until_check: float
+    ) -> bool | None:
         """Wait as ``Idling.wait`` does, which takes nothing, and may be for long: a suspect need not wait for it."""
         if not self._idling.may_rest:
-            return await self._idling.wait(until_due, until_check)  # It says at once that it does not.
+            # It says at once that it does not.
+            return await self._idling.wait(until_due, until_check)
         with self._isolation.aside():
             return await self._idling.wait(until_due, until_check) or False
 
@@ -281,19 +314,28 @@ class Fetcher:
         if before - paused:
             # Their due retries were walked over until now.
             self._due_at = 0.0
-            logger.info("resumed", extra={"where": self._where, "levels": sorted(before - paused)})
+            logger.info(
+                "resumed",
+                extra={"where": self._where, "levels": sorted(before - paused)},
+            )
         if paused - before:
-            logger.info("paused", extra={"where": self._where, "levels": sorted(paused - before)})
+            logger.info(
+                "paused",
+                extra={"where": self._where, "levels": sorted(paused - before)},
+            )
 
     async def _block(self, free: int) -> list[Delivery]:
         """Wait for new entries, no longer than to the next due retry."""
         now = time.monotonic()
         seconds = min(POLL, self._due_at - now)
-        if (news := await self._wait_with_others(seconds, self._check_at - now)) is not None:
+        if (
+            news := await self._wait_with_others(seconds, self._check_at - now)
+        ) is not None:
             self._hungry = news
             return []
         if seconds <= 0.001:
-            await asyncio.sleep(seconds)  # Too short for a blocking read; not to be spun through either.
+            # Too short for a blocking read; not to be spun through either.
+            await asyncio.sleep(seconds)
             return []
         count = max(1, free // len(self._levels))
         # A lost answer must be noticed while its entries are still leased to this consumer.
@@ -312,12 +354,16 @@ class Fetcher:
             # Mixed or short: let the next read find out from the top.
             self._focus = None
 
-    async def take_over(self, hand_over: Callable[[int], Awaitable[list[Delivery]]]) -> None:
+    async def take_over(
+        self, hand_over: Callable[[int], Awaitable[list[Delivery]]]
+    ) -> None:
         """Begin what ``hand_over`` fetches when it is told how many entries can begin at once."""
         with self._isolation:
             async with self._taking:
                 has_room = not self._stopping and not self._isolation.is_closed
-                await self.start(await hand_over(max(0, self._runners.free) if has_room else 0))
+                await self.start(
+                    await hand_over(max(0, self._runners.free) if has_room else 0)
+                )
 
     async def wait_taken(self) -> None:
         """Wait for what is just being taken over: it begins, or is given back. To be called after ``stop``."""
@@ -362,13 +408,18 @@ class Fetcher:
 
     async def _find_lost_reads(self) -> None:
         """Give back what the server holds for this consumer without its knowing: the answer to a read was lost."""
-        async with self._taking:  # What is just being taken over is not held yet, and not lost either.
+        # What is just being taken over is not held yet, and not lost either.
+        async with self._taking:
             back = await self._fetching.hand_back_unknown(list(self._held))
-            await self._fetching.announce()  # For its row may have been lost with others.
+            # For its row may have been lost with others.
+            await self._fetching.announce()
         self._desk.unsure = False
         self._isolation.tell()
         if back:
-            logger.warning("entries of a lost read handed back", extra={"where": self._where, "count": back})
+            logger.warning(
+                "entries of a lost read handed back",
+                extra={"where": self._where, "count": back},
+            )
             self._due_at = 0.0
 
     async def _create_group(self) -> None:
@@ -382,7 +433,9 @@ class Fetcher:
             await self.on_declare()
         self._hungry, self._focus = True, None
 
-    async def _until_it_works(self, call: Callable[[], Awaitable[None]], backoff: Backoff) -> None:
+    async def _until_it_works(
+        self, call: Callable[[], Awaitable[None]], backoff: Backoff
+    ) -> None:
         while not self._stopping:
             try:
                 await self._in_turn(call)
@@ -393,7 +446,10 @@ class Fetcher:
                 await self._until_back(backoff)
             except BrokerError as error:
                 self.trouble = str(error)
-                logger.error("cannot create the group", extra={"where": self._where, "error": self.trouble})  # noqa: TRY400
+                logger.error(  # noqa: TRY400
+                    "cannot create the group",
+                    extra={"where": self._where, "error": self.trouble},
+                )
                 await self._sleep(_WRONG_TYPE_WAIT)
             else:
                 return

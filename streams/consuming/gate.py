@@ -45,7 +45,9 @@ class Gate:
         settler: takes what does not start.
     """
 
-    def __init__(self, desk: Desk, router: Router, admitting: Admitting, settler: Settler) -> None:
+    def __init__(
+        self, desk: Desk, router: Router, admitting: Admitting, settler: Settler
+    ) -> None:
         self._desk = desk
         self._router = router
         self._has_limits = bool(router.limits())
@@ -82,7 +84,10 @@ class Gate:
             try:
                 answers = await self._admitting.admit(asks)
             except BaseException:
-                for delivery in (*(row[0] for row in decided), *(ask.delivery for ask in asks)):
+                for delivery in (
+                    *(row[0] for row in decided),
+                    *(ask.delivery for ask in asks),
+                ):
                     self._settler.postpone(delivery, 0.0, "released")
                 raise
             for ask, answer in zip(asks, answers, strict=True):
@@ -110,12 +115,16 @@ class Gate:
                 continue
             ask = self._question(delivery) if may_ask else None
             if ask is None:
-                decided.append((delivery, EXPIRED if self._is_over(delivery) else START))
+                decided.append(
+                    (delivery, EXPIRED if self._is_over(delivery) else START)
+                )
             elif ask.limits or ask.scopes:
                 asks.append(ask)
         return decided, asks
 
-    def _act(self, decided: Sequence[tuple[Delivery, Admission]]) -> tuple[list[Delivery], float | None]:
+    def _act(
+        self, decided: Sequence[tuple[Delivery, Admission]]
+    ) -> tuple[list[Delivery], float | None]:
         """Give each entry that may not start its outcome."""
         starting: list[Delivery] = []
         soonest: float | None = None
@@ -136,7 +145,11 @@ class Gate:
             else:
                 self._settler.put_aside(delivery, admission)
                 if kind in (Kind.RATE, Kind.SLOT):
-                    soonest = admission.wait if soonest is None else min(soonest, admission.wait)
+                    soonest = (
+                        admission.wait
+                        if soonest is None
+                        else min(soonest, admission.wait)
+                    )
         return starting, soonest
 
     def _is_over(self, delivery: Delivery) -> bool:
@@ -158,7 +171,9 @@ class Gate:
             try:
                 limits = find_keys(delivery, event, route)
             except KeyFailed as failed:
-                self._intake.refuse(delivery, "invalid", failed.error, event, function=failed.function)
+                self._intake.refuse(
+                    delivery, "invalid", failed.error, event, function=failed.function
+                )
                 return Ask(delivery)
         return Ask(delivery, limits, scopes) if limits or scopes else None
 
@@ -184,7 +199,11 @@ class Gate:
                 known = (
                     logging.DEBUG if isinstance(error, OUTAGE) else logging.WARNING
                 )  # The fetcher tells of an outage.
-                logger.log(known, "cannot hand on slots", extra={"where": self._desk.where, "error": str(error)})
+                logger.log(
+                    known,
+                    "cannot hand on slots",
+                    extra={"where": self._desk.where, "error": str(error)},
+                )
                 await asyncio.sleep(backoff.next())
             else:
                 backoff.reset()
@@ -216,7 +235,10 @@ class Gate:
         try:
             await self._admitting.throttle(limit, key, seconds)
         except BrokerError as error:
-            logger.warning("cannot throttle", extra={"where": self._desk.where, "limit": limit, "error": str(error)})
+            logger.warning(
+                "cannot throttle",
+                extra={"where": self._desk.where, "limit": limit, "error": str(error)},
+            )
 
     async def close(self) -> None:
         """Close its connection."""
@@ -230,7 +252,9 @@ class KeyFailed(Exception):  # noqa: N818 - what the user's function raised is t
         super().__init__(limit.name)
         name = getattr(limit.by, "__qualname__", type(limit.by).__name__)
         assert callable(limit.by)  # noqa: S101 - for the type checker; an attribute can be read
-        self.function = UserFunction(f"the key function {name} of the limit {limit.name!r}", limit.by)
+        self.function = UserFunction(
+            f"the key function {name} of the limit {limit.name!r}", limit.by
+        )
         self.error = error
 
 
@@ -245,7 +269,8 @@ def find_keys(delivery: Delivery, event: Event[Any], route: Route) -> list[Slot]
         try:
             key = limit.key_of(event)
         except BaseException as error:
-            raise KeyFailed(limit, error) from error  # The user's function, which is no coroutine.
+            # The user's function, which is no coroutine.
+            raise KeyFailed(limit, error) from error
         if key is not None:
             found.append((limit, key))
     delivery.limit_keys = {limit.name: key for limit, key in found}

@@ -30,7 +30,13 @@ class Idling:
     """
 
     def __init__(
-        self, desk: Desk, fetching: Fetching, settler: Settler, lookout: Lookout, *, skips_looks: bool
+        self,
+        desk: Desk,
+        fetching: Fetching,
+        settler: Settler,
+        lookout: Lookout,
+        *,
+        skips_looks: bool,
     ) -> None:
         self._desk = desk
         self._fetching = fetching
@@ -69,7 +75,9 @@ class Idling:
     @property
     def sees_to_retries(self) -> bool:
         """Whether the group is woken when there is a retry or a pause, so that it need not look."""
-        return self._watch is not None and self._is_watching and bool(self._watch.absent)
+        return (
+            self._watch is not None and self._is_watching and bool(self._watch.absent)
+        )
 
     @property
     def is_away(self) -> bool:
@@ -127,13 +135,17 @@ class Idling:
         if self._watch is None or self._watch.is_over:
             positions = await self._fetching.positions()
             self._drop_watch()
-            absent = self._fetching.waits_for if self._is_clear and self._skips_looks else ()
+            absent = (
+                self._fetching.waits_for if self._is_clear and self._skips_looks else ()
+            )
             self._watch = self._lookout.watch(positions, absent)
             if not self._is_resting:
                 await self._rest()
         if self._is_stopping:
             return False
-        is_news = await self._watch.news(until_check if self._watch.absent else until_due)
+        is_news = await self._watch.news(
+            until_check if self._watch.absent else until_due
+        )
         if is_news:
             self._quiet_since = time.monotonic()
         return is_news

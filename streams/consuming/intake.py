@@ -52,16 +52,25 @@ class Intake:
         try:
             event = decode(delivery.fields, self._max_event_bytes)
         except (MalformedEvent, EventTooLarge) as error:
-            return self.refuse(delivery, "too-large" if isinstance(error, EventTooLarge) else "malformed", error)
+            return self.refuse(
+                delivery,
+                "too-large" if isinstance(error, EventTooLarge) else "malformed",
+                error,
+            )
         if event.group and event.group != self._group:
-            self._settler.done(delivery)  # A replay meant for another group of this stream.
+            # A replay meant for another group of this stream.
+            self._settler.done(delivery)
             return False
         event.stream = self._stream
         event.group = self._group
         event.priority = delivery.level
         event.entry_id = delivery.entry_id
         event.id = event.id or member(delivery.level, delivery.entry_id)
-        event.attempt = AttemptRecord.from_json(delivery.record).attempts + 1 if delivery.record else 1
+        event.attempt = (
+            AttemptRecord.from_json(delivery.record).attempts + 1
+            if delivery.record
+            else 1
+        )
         delivery.event = event
         return True
 
@@ -84,7 +93,9 @@ class Intake:
         try:
             prepare(event)
         except InvalidData as error:
-            return self.refuse(delivery, "invalid", error, event, ours=error.__cause__ is None)
+            return self.refuse(
+                delivery, "invalid", error, event, ours=error.__cause__ is None
+            )
         return True
 
     def refuse(
@@ -107,15 +118,27 @@ class Intake:
             function: the user's, which raised ``error``.
             ours: whether nothing of the user's is behind the error, so that its place tells nothing.
         """
-        setting = NOWHERE if event is None else Setting(function.call if function else None, event.raw)
+        setting = (
+            NOWHERE
+            if event is None
+            else Setting(function.call if function else None, event.raw)
+        )
         record = AttemptRecord.from_json(delivery.record)
-        described, facts = describe_error(error, self._desk.consumer, setting), failure_facts(error, setting)
+        described, facts = (
+            describe_error(error, self._desk.consumer, setting),
+            failure_facts(error, setting),
+        )
         if function is not None:
-            described["message"] = facts["error_message"] = f"{function.name} failed: {described['message']}"
+            described["message"] = facts["error_message"] = (
+                f"{function.name} failed: {described['message']}"
+            )
         elif ours:
-            facts.pop("error_at", None)  # The place is ours: no handler has seen the event.
+            # The place is ours: no handler has seen the event.
+            facts.pop("error_at", None)
         else:
-            described["where"] = facts["error_at"] = where_of(error.__cause__ or error, setting)
+            described["where"] = facts["error_at"] = where_of(
+                error.__cause__ or error, setting
+            )
         record.note(described, at=round(self._clock.now(), 3))
         log_death(self._desk.seat, delivery, reason, event, said_by=logger, **facts)
         self._settler.bury(delivery, reason, record.to_json())

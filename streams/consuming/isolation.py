@@ -134,7 +134,10 @@ class Isolation:
                 while not self._is_quiet and not is_stopping():
                     await self._news()
         except TimeoutError:
-            logger.info("a suspect waits on: what runs did not end in time", extra={"seconds": round(self._wait)})
+            logger.info(
+                "a suspect waits on: what runs did not end in time",
+                extra={"seconds": round(self._wait)},
+            )
             self._open()
             return False
         except BaseException:
@@ -187,7 +190,9 @@ class Suspects:
     def saw(self, suspect: str) -> None:
         """A look for due retries left this one; '': none."""
         if suspect and not self.waiting:
-            self._not_before = asyncio.get_running_loop().time() + random.uniform(*LEAVE)  # noqa: S311 - no secret
+            self._not_before = asyncio.get_running_loop().time() + random.uniform(  # noqa: S311 - no secret
+                *LEAVE
+            )
         self.waiting = suspect
 
     @property
@@ -195,4 +200,7 @@ class Suspects:
         """Whether to run the one that waits now: at once in an idle process, after a moment in a busy one."""
         if not self.waiting:
             return False
-        return self._isolation.is_idle or asyncio.get_running_loop().time() >= self._not_before
+        return (
+            self._isolation.is_idle
+            or asyncio.get_running_loop().time() >= self._not_before
+        )

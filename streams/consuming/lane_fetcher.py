@@ -51,12 +51,19 @@ class LaneFetcher(Fetcher):
                 try:
                     await self.take_over(self._by_key.take)
                 except BrokerError as error:
-                    logger.debug("cannot go on with keys", extra={"where": self._where, "error": str(error)})
+                    logger.debug(
+                        "cannot go on with keys",
+                        extra={"where": self._where, "error": str(error)},
+                    )
 
     async def _read(self, free: int) -> list[Delivery]:
         """Line up what is new, and take what is next; wait if there is nothing of either."""
         if self._hungry:
-            taken = await (self._by_key.take_turns(self._turns, free) if self._turns else self._by_key.take(free))
+            taken = await (
+                self._by_key.take_turns(self._turns, free)
+                if self._turns
+                else self._by_key.take(free)
+            )
             self._count_vanished()
             self._hungry = bool(taken) or self._by_key.more or not self._by_key.idle
             return taken
@@ -70,7 +77,9 @@ class LaneFetcher(Fetcher):
             elif seconds <= 0.001:
                 await asyncio.sleep(max(0.0, seconds))
             else:
-                await self._fetching.wait(free, seconds, min(10.0, max(1.0, self._desk.lease / 3)))
+                await self._fetching.wait(
+                    free, seconds, min(10.0, max(1.0, self._desk.lease / 3))
+                )
                 self._hungry = True
         finally:
             self._is_blocked = False

@@ -71,7 +71,12 @@ class LeaseThread:
             is_new = not self.alive
             if is_new:
                 self._keepers = set()
-                self._thread = threading.Thread(target=self._main, args=(broker,), name="streams-leases", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._main,
+                    args=(broker,),
+                    name="streams-leases",
+                    daemon=True,
+                )
             self._keepers.add(keeper)
             if is_new and self._thread is not None:
                 self._thread.start()
@@ -93,19 +98,28 @@ class LeaseThread:
                         # Whoever stops is waited for by its consumer, which need not wait for a tick.
                         await ended.wait()
                 ended.clear()
-                for keeper in [keeper for keeper, task in running.items() if task.done()]:
+                for keeper in [
+                    keeper for keeper, task in running.items() if task.done()
+                ]:
                     self._remove(keeper, running.pop(keeper))
         finally:
             await link.close()
 
-    def _start_new(self, running: dict[Keeper, asyncio.Task[None]], link: Link, ended: asyncio.Event) -> bool:
+    def _start_new(
+        self,
+        running: dict[Keeper, asyncio.Task[None]],
+        link: Link,
+        ended: asyncio.Event,
+    ) -> bool:
         """Start those that were added; False: there is none left, and this thread is not the one any more."""
         with self._lock:
             if not self._keepers:
                 self._thread = None
                 return False
             for keeper in self._keepers - running.keys():
-                task = running[keeper] = asyncio.create_task(keeper.keep(link), name="streams-leases")
+                task = running[keeper] = asyncio.create_task(
+                    keeper.keep(link), name="streams-leases"
+                )
                 task.add_done_callback(lambda _: ended.set())
             return True
 
@@ -113,7 +127,10 @@ class LeaseThread:
         with self._lock:
             self._keepers.discard(keeper)
         if not task.cancelled() and task.exception() is not None:
-            logger.error("a lease keeper ended although nothing told it to", exc_info=task.exception())
+            logger.error(
+                "a lease keeper ended although nothing told it to",
+                exc_info=task.exception(),
+            )
         keeper.ended()
 
 

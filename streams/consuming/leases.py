@@ -115,7 +115,9 @@ class LeaseKeeper:
         self._looked_at = now
         if now >= self._renew_at and not self._desk.held:
             self._renew_at = now + self._interval
-        if self._news is not None and (now >= self._renew_at or self._desk.unstarted or self._late):
+        if self._news is not None and (
+            now >= self._renew_at or self._desk.unstarted or self._late
+        ):
             self._news.set()
 
     async def keep(self, link: Link) -> None:
@@ -145,7 +147,9 @@ class LeaseKeeper:
         """Say that no thread of the process ran for a while, and what was with handlers then."""
         if seconds < _STILL or not self._desk.held:
             return
-        running = [f"{level}|{entry_id}" for level, entry_id in list(self._desk.held)[:_NAMED]]
+        running = [
+            f"{level}|{entry_id}" for level, entry_id in list(self._desk.held)[:_NAMED]
+        ]
         logger.warning(
             "the process stood still and could not renew leases: a handler keeps the GIL, or it was stopped",
             extra={
@@ -159,7 +163,11 @@ class LeaseKeeper:
 
     async def _renew(self, settling: Settling) -> None:
         now = time.monotonic()
-        held = [delivery for delivery in list(self._desk.held.values()) if delivery.renew_until > now]
+        held = [
+            delivery
+            for delivery in list(self._desk.held.values())
+            if delivery.renew_until > now
+        ]
         if held and (lost := await settling.renew(held)):
             self._on_lost(lost)
 
@@ -168,14 +176,24 @@ class LeaseKeeper:
         unstarted = self._desk.unstarted
         if unstarted:
             now = time.monotonic()
-            waiting = [delivery for delivery, since in list(unstarted.values()) if now - since > _PATIENCE]
+            waiting = [
+                delivery
+                for delivery, since in list(unstarted.values())
+                if now - since > _PATIENCE
+            ]
             # Taking one out decides the race with its runner, which then leaves it alone.
-            taken = [delivery for delivery in waiting if unstarted.pop(id(delivery), None) is not None]
+            taken = [
+                delivery
+                for delivery in waiting
+                if unstarted.pop(id(delivery), None) is not None
+            ]
             for delivery in taken:
                 delivery.renew_until = 0.0
             self._late += taken
         if self._late:
-            await settling.settle((), [Postponed(delivery, 0) for delivery in self._late])
+            await settling.settle(
+                (), [Postponed(delivery, 0) for delivery in self._late]
+            )
             logger.warning(
                 "the event loop is blocked: entries that could not start are given back",
                 extra={"where": self._desk.where, "count": len(self._late)},

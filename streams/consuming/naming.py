@@ -8,5 +8,10 @@ import socket
 
 def consumer_name() -> str:
     """A name for one start of one process: ``host-pid-bootid``. Unique, so a restart inherits no rights."""
-    host = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname())[:60].strip("-") or "host"
+    host = (
+        "".join(
+            c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname()
+        )[:60].strip("-")
+        or "host"
+    )
     return f"{host}-{os.getpid()}-{os.urandom(4).hex()}"

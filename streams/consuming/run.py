@@ -28,9 +28,20 @@ class Run(Attempt):
     only middleware needs, where there is middleware.
     """
 
-    __slots__ = ("_ending", "abandoned", "cancelled_at", "deadline", "delivery", "route", "seen_at", "task")
+    __slots__ = (
+        "_ending",
+        "abandoned",
+        "cancelled_at",
+        "deadline",
+        "delivery",
+        "route",
+        "seen_at",
+        "task",
+    )
 
-    def __init__(self, delivery: Delivery, task: asyncio.Task[Any], ending: Ending) -> None:
+    def __init__(
+        self, delivery: Delivery, task: asyncio.Task[Any], ending: Ending
+    ) -> None:
         self._ending = ending
         self.delivery = delivery
         self.task = task
@@ -73,11 +84,17 @@ class Run(Attempt):
         """
         if isinstance(error, GeneratorExit):
             return asyncio.current_task() is not self.task
-        return isinstance(error, asyncio.CancelledError) and self._ending.is_near and not self.why
+        return (
+            isinstance(error, asyncio.CancelledError)
+            and self._ending.is_near
+            and not self.why
+        )
 
     def timed_out(self, more: str = "") -> TimeoutError:
         """The error of an attempt that took too long."""
-        return TimeoutError(f"the handler exceeded its timeout of {self.route.timeout} s{more}")
+        return TimeoutError(
+            f"the handler exceeded its timeout of {self.route.timeout} s{more}"
+        )
 
 
 def setting_of(run: Run) -> Setting:

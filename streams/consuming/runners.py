@@ -45,7 +45,15 @@ class Runners:
     entry is settled without it, its place is taken by a new runner, its late result is dropped.
     """
 
-    def __init__(self, desk: Desk, router: Router, settler: Settler, chain: Chain, place: Place, gate: Gate) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        router: Router,
+        settler: Settler,
+        chain: Chain,
+        place: Place,
+        gate: Gate,
+    ) -> None:
         self._desk = desk
         self._failing = Failing(desk, settler, gate)
         self._chain = chain if chain.wraps else None
@@ -127,7 +135,12 @@ class Runners:
         for run in list(self._running.values()):
             if id(run.delivery) in gone and not run.why:
                 self._stats.lost += 1
-                self._log(logging.WARNING, "lease lost, handler cancelled", run.delivery, run.event)
+                self._log(
+                    logging.WARNING,
+                    "lease lost, handler cancelled",
+                    run.delivery,
+                    run.event,
+                )
                 self._cancel(run, "lost")
 
     async def watch(self) -> None:
@@ -146,7 +159,10 @@ class Runners:
             if now - last > 1.0 + _TICK:
                 logger.warning(
                     "the event loop was blocked: a handler computes or waits without awaiting",
-                    extra={"where": self._desk.where, "seconds": round(now - last - _TICK, 1)},
+                    extra={
+                        "where": self._desk.where,
+                        "seconds": round(now - last - _TICK, 1),
+                    },
                 )
             last = now
             for run in list(self._running.values()):
@@ -280,7 +296,8 @@ class Runners:
         """
         if not self._end.is_near:
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(0)  # A request that was not delivered yet is delivered here.
+                # A request that was not delivered yet is delivered here.
+                await asyncio.sleep(0)
         while task.cancelling():
             task.uncancel()
 
@@ -302,7 +319,9 @@ class Runners:
         if route.timeout is not None:
             now = time.monotonic()
             run.deadline = now + route.timeout
-            delivery.renew_until = run.deadline + self._desk.cancel_grace + self._desk.lease
+            delivery.renew_until = (
+                run.deadline + self._desk.cancel_grace + self._desk.lease
+            )
         try:
             if self._chain is not None:
                 run.place = self._place
@@ -316,7 +335,8 @@ class Runners:
                 await route.call(run.event)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
             if not self._origin.is_here:
-                end_copy(error)  # A child that the handler forked: the outcome is its parent's.
+                # A child that the handler forked: the outcome is its parent's.
+                end_copy(error)
             error = run.explained(error)
             if not run.abandoned:
                 self._failing.failed(run, error)
@@ -330,10 +350,16 @@ class Runners:
         now = time.monotonic()
         rest = [run for run in self._running.values() if not run.why]
         for run in rest[:_NAMED]:
-            facts = {"handler": place_of(run.route.function), "seconds": round(now - (run.seen_at or now), 1)}
+            facts = {
+                "handler": place_of(run.route.function),
+                "seconds": round(now - (run.seen_at or now), 1),
+            }
             self._log(logging.WARNING, _STOPPED, run.delivery, run.event, **facts)
         if rest[_NAMED:]:
-            logger.warning(_STOPPED_TOO, extra={"where": self._desk.where, "count": len(rest) - _NAMED})
+            logger.warning(
+                _STOPPED_TOO,
+                extra={"where": self._desk.where, "count": len(rest) - _NAMED},
+            )
         for run in rest:
             self._cancel(run, "shutdown")
 
@@ -346,11 +372,19 @@ class Runners:
         run.abandoned = True
         self._running.pop(id(run), None)
         self._stats.abandoned += 1
-        self._log(logging.ERROR, "the handler does not end and is abandoned", run.delivery, run.event, why=run.why)
+        self._log(
+            logging.ERROR,
+            "the handler does not end and is abandoned",
+            run.delivery,
+            run.event,
+            why=run.why,
+        )
         self.abandoned.add(run.task)
         self._tasks.discard(run.task)
         if run.why == "timeout":
-            self._failing.timed_out(run, run.timed_out(" and did not end when cancelled"))
+            self._failing.timed_out(
+                run, run.timed_out(" and did not end when cancelled")
+            )
         elif run.why == "lost":
             self._settler.drop(run.delivery)
         else:
@@ -358,5 +392,7 @@ class Runners:
         self._add_runner()
         self.slot_freed.set()
 
-    def _log(self, level: int, what: str, delivery: Delivery, event: Event[Any], **facts: Any) -> None:
+    def _log(
+        self, level: int, what: str, delivery: Delivery, event: Event[Any], **facts: Any
+    ) -> None:
         log_entry(self._desk, level, what, delivery, event, **facts)

@@ -11,7 +11,15 @@ from typing import Literal
 from streams.broker import Backoff
 from streams.broker.entries.fetch import Delivery
 from streams.broker.entries.observing import Settled
-from streams.broker.entries.settle import DONE, LOST, Buried, Postponed, Settlement, Settling, was_written
+from streams.broker.entries.settle import (
+    DONE,
+    LOST,
+    Buried,
+    Postponed,
+    Settlement,
+    Settling,
+    was_written,
+)
 from streams.broker.server.outages import OUTAGE
 from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
@@ -60,7 +68,9 @@ class Settler:
         self._done.append(delivery)
         self._announce()
 
-    def postpone(self, delivery: Delivery, delay: float, why: Why, record: bytes = b"") -> None:
+    def postpone(
+        self, delivery: Delivery, delay: float, why: Why, record: bytes = b""
+    ) -> None:
         """Put the entry back, due in ``delay`` seconds; ``record`` replaces its attempt record unless empty."""
         self._why[id(delivery)] = why
         self._postponed.append(Postponed(delivery, round(delay * 1000), record))
@@ -149,15 +159,23 @@ class Settler:
                 self._tell(settlement, given, began, certain=certain)
                 refused = self._count(settlement, given, certain=certain)
                 done = [d for d in done if d.place not in settlement.statuses]
-                postponed = [p for p in postponed if p.delivery.place not in settlement.statuses]
-                buried = [b for b in buried if b.delivery.place not in settlement.statuses]
+                postponed = [
+                    p for p in postponed if p.delivery.place not in settlement.statuses
+                ]
+                buried = [
+                    b for b in buried if b.delivery.place not in settlement.statuses
+                ]
                 if refused is None:
                     if not self._aside:
                         backoff.reset()
                         self._refused = ""
                 elif isinstance(refused, GroupMissing):
                     # The pending list is gone with the group: the entries will be delivered anew.
-                    for delivery in [*done, *(p.delivery for p in postponed), *(b.delivery for b in buried)]:
+                    for delivery in [
+                        *done,
+                        *(p.delivery for p in postponed),
+                        *(b.delivery for b in buried),
+                    ]:
                         self._forget(delivery)
                         self._stats.lost += 1
                     break
@@ -167,18 +185,27 @@ class Settler:
             if not self.unsettled:
                 self._quiet.set()
 
-    def _tell(self, settlement: Settlement, given: _Given, began: int, *, certain: bool) -> None:
+    def _tell(
+        self, settlement: Settlement, given: _Given, began: int, *, certain: bool
+    ) -> None:
         """Tell those who look on what a trip settled; nothing is made up for nobody."""
         if not self._observers:
             return
         done, postponed, buried = given
         statuses = settlement.statuses
         rows = [p.delivery for p in postponed] + [b.delivery for b in buried]
-        lost = sum(statuses.get(delivery.place) == LOST for delivery in rows) + settlement.ack_shortfall
+        lost = (
+            sum(statuses.get(delivery.place) == LOST for delivery in rows)
+            + settlement.ack_shortfall
+        )
         settled = Settled(
             began,
             [delivery for delivery in done if delivery.place in statuses],
-            [(p, self._why[id(p.delivery)]) for p in postponed if was_written(statuses, p.delivery, certain=certain)],
+            [
+                (p, self._why[id(p.delivery)])
+                for p in postponed
+                if was_written(statuses, p.delivery, certain=certain)
+            ],
             [b for b in buried if was_written(statuses, b.delivery, certain=certain)],
             lost if certain else 0,
         )
@@ -205,7 +232,9 @@ class Settler:
         self._why.pop(id(delivery), None)
         self.unsettled -= 1
 
-    def _count(self, settlement: Settlement, given: _Given, *, certain: bool) -> BrokerError | None:
+    def _count(
+        self, settlement: Settlement, given: _Given, *, certain: bool
+    ) -> BrokerError | None:
         done, postponed, buried = given
         statuses = settlement.statuses
         finished = 0
@@ -226,8 +255,13 @@ class Settler:
                 lost += self._end(letter.delivery, status, "dead", certain=certain)
         if lost:
             self._stats.lost += lost
-            logger.warning("lease lost before settling", extra={"where": self._where, "count": lost})
-        if settlement.refused is not None and not isinstance(settlement.refused, BrokerUnavailable):
+            logger.warning(
+                "lease lost before settling",
+                extra={"where": self._where, "count": lost},
+            )
+        if settlement.refused is not None and not isinstance(
+            settlement.refused, BrokerUnavailable
+        ):
             self._say_refused(settlement.refused)
         return settlement.refused
 
@@ -239,11 +273,16 @@ class Settler:
         """
         if str(refused) != self._refused:
             self._refused = str(refused)
-            logger.error("the server refuses to settle", extra={"where": self._where, "error": self._refused})
+            logger.error(
+                "the server refuses to settle",
+                extra={"where": self._where, "error": self._refused},
+            )
         if isinstance(refused, AccessDenied):
             raise refused
 
-    def _end(self, delivery: Delivery, status: int, outcome: str, *, certain: bool) -> int:
+    def _end(
+        self, delivery: Delivery, status: int, outcome: str, *, certain: bool
+    ) -> int:
         """Count one outcome; returns 1 if it was a lost lease."""
         self._forget(delivery)
         if status == DONE or (status == LOST and not certain):

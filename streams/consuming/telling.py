@@ -16,7 +16,14 @@ from streams.events.names import member
 logger = logger_of("consumer")
 
 
-def log_entry(desk: Desk, level: int, what: str, delivery: Delivery, event: Event[Any] | None, **facts: Any) -> None:
+def log_entry(
+    desk: Desk,
+    level: int,
+    what: str,
+    delivery: Delivery,
+    event: Event[Any] | None,
+    **facts: Any,
+) -> None:
     """Log what becomes of an entry in a consumer."""
     extra = _places(desk.where, delivery) | _named(event) | facts
     logger.log(level, what, exc_info=extra.pop("exc_info", None), extra=extra)
@@ -36,12 +43,22 @@ def log_death(
     if not named["event_id"]:
         named |= _written(delivery)
     after = f"it waits for a replay or a discard: streams dead ls {seat.stream} {seat.group}"
-    extra = _places(f"{seat.stream}/{seat.group}", delivery) | named | {"reason": reason} | facts | {"next": after}
+    extra = (
+        _places(f"{seat.stream}/{seat.group}", delivery)
+        | named
+        | {"reason": reason}
+        | facts
+        | {"next": after}
+    )
     said_by.error("dead letter", extra=extra)
 
 
 def _places(where: str, delivery: Delivery) -> dict[str, Any]:
-    return {"where": where, "level_of_stream": delivery.level, "entry": delivery.entry_id}
+    return {
+        "where": where,
+        "level_of_stream": delivery.level,
+        "entry": delivery.entry_id,
+    }
 
 
 def _named(event: Event[Any] | None) -> dict[str, Any]:
@@ -50,8 +67,11 @@ def _named(event: Event[Any] | None) -> dict[str, Any]:
         try:
             trace_id = trace_id_of(event.meta.get("traceparent"))
             return {
-                "event_id": event.id, "event_type": event.type, "attempt": event.attempt, "trace_id": trace_id,
-            }  # fmt: skip
+                "event_id": event.id,
+                "event_type": event.type,
+                "attempt": event.attempt,
+                "trace_id": trace_id,
+            }
         except Exception:
             logger.debug("an event cannot be named", exc_info=True)
     return {"event_id": "", "event_type": "", "attempt": 0, "trace_id": ""}
@@ -60,5 +80,11 @@ def _named(event: Event[Any] | None) -> dict[str, Any]:
 def _written(delivery: Delivery) -> dict[str, str]:
     """Id and type as the entry has them: it was not read as an event, or cannot be."""
     fields = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))
-    found = {name: fields.get(name.encode(), b"").decode("utf-8", "replace") for name in ("id", "type")}
-    return {"event_id": found["id"] or member(delivery.level, delivery.entry_id), "event_type": found["type"]}
+    found = {
+        name: fields.get(name.encode(), b"").decode("utf-8", "replace")
+        for name in ("id", "type")
+    }
+    return {
+        "event_id": found["id"] or member(delivery.level, delivery.entry_id),
+        "event_type": found["type"],
+    }

@@ -50,7 +50,12 @@ def is_password(given: str, hashed: str) -> bool:
         if scheme != _SCHEME:
             return False
         found = hashlib.scrypt(
-            given.encode("utf-8", "replace"), salt=base64.b64decode(salt), n=int(n), r=int(r), p=int(p), dklen=32
+            given.encode("utf-8", "replace"),
+            salt=base64.b64decode(salt),
+            n=int(n),
+            r=int(r),
+            p=int(p),
+            dklen=32,
         )
         return hmac.compare_digest(found, base64.b64decode(wanted))
     except (ValueError, binascii.Error):
@@ -84,7 +89,9 @@ class Accounts:
         tokens: of programs.
     """
 
-    def __init__(self, accounts: Mapping[str, Account], tokens: Tokens | None = None) -> None:
+    def __init__(
+        self, accounts: Mapping[str, Account], tokens: Tokens | None = None
+    ) -> None:
         self._accounts = dict(accounts)
         self.tokens = tokens if tokens is not None else Tokens({})
 
@@ -101,8 +108,16 @@ class Accounts:
         stored = read_file(path)
         rows = stored.get("users", {})
         if not isinstance(rows, dict) or not (rows or stored.get("tokens")):
-            raise ConfigurationError(f"{path} names no users: write [users.NAME] with password and role")
-        return cls({name: _account(f"{path}, user {name}", name, row) for name, row in rows.items()}, Tokens.read(path))
+            raise ConfigurationError(
+                f"{path} names no users: write [users.NAME] with password and role"
+            )
+        return cls(
+            {
+                name: _account(f"{path}, user {name}", name, row)
+                for name, row in rows.items()
+            },
+            Tokens.read(path),
+        )
 
     def role_of(self, name: str) -> Role | None:
         """What somebody may do now; None if there is no such account (any more)."""
@@ -120,7 +135,9 @@ class Accounts:
         A name that is unknown costs the same time as a wrong password.
         """
         found = self._accounts.get(name)
-        right = is_password(password[:1000], found.password if found is not None else _NOBODY)
+        right = is_password(
+            password[:1000], found.password if found is not None else _NOBODY
+        )
         return found.role if found is not None and right else None
 
 
@@ -128,6 +145,12 @@ def _account(where: str, name: str, row: Any) -> Account:
     if not isinstance(row, dict) or set(row) != {"password", "role"}:
         raise ConfigurationError(f"{where}: give password and role, and nothing else")
     role, password = role_of(where, row), row["password"]
-    if not isinstance(password, str) or not password.startswith(f"{_SCHEME}$") or password.count("$") != 5:
-        raise ConfigurationError(f"{where}: password is a hash; 'streams dashboard --hash-password' makes one")
+    if (
+        not isinstance(password, str)
+        or not password.startswith(f"{_SCHEME}$")
+        or password.count("$") != 5
+    ):
+        raise ConfigurationError(
+            f"{where}: password is a hash; 'streams dashboard --hash-password' makes one"
+        )
     return Account(name, role, password)

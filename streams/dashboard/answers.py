@@ -13,9 +13,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Schema = Mapping[str, Any]
 _PLAIN: Mapping[Any, Schema] = {
-    str: {"type": "string"}, int: {"type": "integer"}, float: {"type": "number"}, bool: {"type": "boolean"},
-    NoneType: {"type": "null"}, Any: {}, object: {},
-}  # fmt: skip
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    NoneType: {"type": "null"},
+    Any: {},
+    object: {},
+}
 _ATTRIBUTE = re.compile(r"(?P<names>[a-z_]+(?:, [a-z_]+)*): (?P<text>.+)", re.DOTALL)
 components: dict[str, Schema] = {}
 """What schemas refer to, by name."""
@@ -43,7 +48,10 @@ def _of_class(kind: type, inner: tuple[Any, ...]) -> Schema:
     if issubclass(kind, Counter):
         return {"type": "object", "additionalProperties": {"type": "integer"}}
     if issubclass(kind, Mapping):
-        return {"type": "object", "additionalProperties": schema_of(inner[1]) if inner else {}}
+        return {
+            "type": "object",
+            "additionalProperties": schema_of(inner[1]) if inner else {},
+        }
     if issubclass(kind, Sequence):
         return {"type": "array", "items": schema_of(inner[0]) if inner else {}}
     raise TypeError(f"{kind!r} has no schema")
@@ -55,12 +63,20 @@ def component(kind: type) -> str:
     if name in components:
         return name
     hints, texts = get_type_hints(kind), described(kind)
-    names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else list(hints)
-    components[name] = {}  # It may have itself inside; the name is all that is needed then.
+    names = (
+        [field.name for field in dataclasses.fields(kind)]
+        if dataclasses.is_dataclass(kind)
+        else list(hints)
+    )
+    # It may have itself inside; the name is all that is needed then.
+    components[name] = {}
     components[name] = {
         "type": "object",
         "description": (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " "),
-        "properties": {field: _with_text(schema_of(hints[field]), texts.get(field, "")) for field in names},
+        "properties": {
+            field: _with_text(schema_of(hints[field]), texts.get(field, ""))
+            for field in names
+        },
         "required": names,
     }
     return name
@@ -78,8 +94,16 @@ def described(kind: type) -> dict[str, str]:
 
 def record(*, of: str = "", **properties: Any) -> Schema:
     """An object whose properties are all there; each is a type, or a schema. ``of`` is what it is."""
-    made = {name: each if isinstance(each, Mapping) else schema_of(each) for name, each in properties.items()}
-    return {"type": "object", "properties": made, "required": list(made), **({"description": of} if of else {})}
+    made = {
+        name: each if isinstance(each, Mapping) else schema_of(each)
+        for name, each in properties.items()
+    }
+    return {
+        "type": "object",
+        "properties": made,
+        "required": list(made),
+        **({"description": of} if of else {}),
+    }
 
 
 def named(name: str, schema: Schema) -> Schema:
@@ -90,12 +114,17 @@ def named(name: str, schema: Schema) -> Schema:
 
 def listed(schema: Any) -> Schema:
     """An array of what a schema, or a type, says."""
-    return {"type": "array", "items": schema if isinstance(schema, Mapping) else schema_of(schema)}
+    return {
+        "type": "array",
+        "items": schema if isinstance(schema, Mapping) else schema_of(schema),
+    }
 
 
 def described_as(text: str, schema: Any) -> Schema:
     """A schema, or that of a type, with a description."""
-    return _with_text(schema if isinstance(schema, Mapping) else schema_of(schema), text)
+    return _with_text(
+        schema if isinstance(schema, Mapping) else schema_of(schema), text
+    )
 
 
 def _with_text(schema: Schema, text: str) -> Schema:

@@ -66,7 +66,9 @@ class Api:
         operations: what it can do.
     """
 
-    def __init__(self, pipeline: Pipeline, tokens: Tokens, *, is_local: bool, read_only: bool) -> None:
+    def __init__(
+        self, pipeline: Pipeline, tokens: Tokens, *, is_local: bool, read_only: bool
+    ) -> None:
         self._tokens = tokens
         self._is_local = is_local
         self._read_only = read_only
@@ -76,15 +78,27 @@ class Api:
         for operation in self.operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
         for path, found in by_path.items():
-            routes.append(Route(path.replace("{id}", "{id:path}"), self._answer(found), methods=list(found)))
+            routes.append(
+                Route(
+                    path.replace("{id}", "{id:path}"),
+                    self._answer(found),
+                    methods=list(found),
+                )
+            )
         # What has a path after an id stands before the id alone, which takes any path.
         routes.sort(key=lambda route: route.path.endswith("{id:path}"))
-        self.app = Starlette(routes=routes, exception_handlers={HTTPException: problem, Exception: _broken})
-        self.app.router.redirect_slashes = False  # A path without a name is none; its answer is a problem, too.
+        self.app = Starlette(
+            routes=routes,
+            exception_handlers={HTTPException: problem, Exception: _broken},
+        )
+        # A path without a name is none; its answer is a problem, too.
+        self.app.router.redirect_slashes = False
 
     def _answer(self, operations: Mapping[str, Operation]) -> Any:
         async def answer(request: Request) -> Response:
-            operation = operations["GET" if request.method == "HEAD" else request.method]
+            operation = operations[
+                "GET" if request.method == "HEAD" else request.method
+            ]
             token = self._allowed(request, operation)
             request.scope["token"] = token
             if operation.publishes and "idempotency-key" in request.headers:
@@ -113,10 +127,16 @@ class Api:
             return _LOCAL
         token = self._tokens.find(request.headers.get("authorization", ""))
         if token is None:
-            raise HTTPException(401, "give a token: Authorization: Bearer st_...", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(
+                401,
+                "give a token: Authorization: Bearer st_...",
+                {"WWW-Authenticate": "Bearer"},
+            )
         wait = self._tokens.wait(token)
         if wait > 0:
-            raise HTTPException(429, "too many requests", {"Retry-After": str(max(1, math.ceil(wait)))})
+            raise HTTPException(
+                429, "too many requests", {"Retry-After": str(max(1, math.ceil(wait)))}
+            )
         return token
 
     def _allowed(self, request: Request, operation: Operation) -> Token:
@@ -128,7 +148,9 @@ class Api:
             if not token.publishes:
                 raise HTTPException(403, "this token may not publish")
         elif token.role < operation.role:
-            raise HTTPException(403, f"this needs the role {operation.role.name.lower()}")
+            raise HTTPException(
+                403, f"this needs the role {operation.role.name.lower()}"
+            )
         return token
 
     async def _document(self, request: Request) -> Response:
@@ -138,7 +160,9 @@ class Api:
 
     def document(self, root: str = "") -> bytes:
         """The OpenAPI document; ``root`` is the path that the dashboard is mounted under."""
-        return orjson.dumps(document(self.operations, root, __version__, needs_token=not self._is_local))
+        return orjson.dumps(
+            document(self.operations, root, __version__, needs_token=not self._is_local)
+        )
 
 
 def _check_scope(token: Token, request: Request, operation: Operation) -> None:
@@ -149,8 +173,12 @@ def _check_scope(token: Token, request: Request, operation: Operation) -> None:
     elif operation.name == "search":
         stream = request.query_params.get("stream", "")
     if not token.reaches(stream):
-        what = f"the stream {shown(stream)!r}" if stream else "what is about all streams"
-        raise HTTPException(403, f"this token is not for {what}: it is for {', '.join(token.streams)}")
+        what = (
+            f"the stream {shown(stream)!r}" if stream else "what is about all streams"
+        )
+        raise HTTPException(
+            403, f"this token is not for {what}: it is for {', '.join(token.streams)}"
+        )
 
 
 def answered(operation: Operation, status: int, body: bytes) -> Response:
@@ -160,10 +188,14 @@ def answered(operation: Operation, status: int, body: bytes) -> Response:
 
 def _partition(request: Request, operation: Operation) -> int | None:
     """The partition that is meant, whatever the method."""
-    found = request.query_params.getlist("partition") if operation.takes_partition else []
+    found = (
+        request.query_params.getlist("partition") if operation.takes_partition else []
+    )
     if not found:
         return None
-    if len(found) > 1 or not (found[0].isascii() and found[0].isdecimal() and len(found[0]) < 4):
+    if len(found) > 1 or not (
+        found[0].isascii() and found[0].isdecimal() and len(found[0]) < 4
+    ):
         raise HTTPException(400, "partition: a number from 0 to 999")
     return int(found[0])
 
@@ -178,12 +210,26 @@ def _parameters(request: Request, operation: Operation) -> dict[str, Any]:
             known = ", ".join(sorted(operation.query)) or "none"
             is_field = name in (operation.body or {}).get("properties", {})
             hint = f"; {name} is a field of the body" if is_field else ""
-            raise HTTPException(400, f"unknown parameter {shown(name[:60])!r}: known are {known}{hint}")
+            raise HTTPException(
+                400, f"unknown parameter {shown(name[:60])!r}: known are {known}{hint}"
+            )
         if name in given:
             raise HTTPException(400, f"the parameter {name!r} is there twice")
         given[name] = _value(text, operation.query[name])
-    _check({"type": "object", "properties": operation.query, "required": list(operation.needs)}, given, 400)
-    return {name: schema["default"] for name, schema in operation.query.items() if "default" in schema} | given
+    _check(
+        {
+            "type": "object",
+            "properties": operation.query,
+            "required": list(operation.needs),
+        },
+        given,
+        400,
+    )
+    return {
+        name: schema["default"]
+        for name, schema in operation.query.items()
+        if "default" in schema
+    } | given
 
 
 async def _read(request: Request, operation: Operation) -> dict[str, Any]:
@@ -191,7 +237,10 @@ async def _read(request: Request, operation: Operation) -> dict[str, Any]:
     given = _parameters(request, operation)
     if operation.body is None:
         return given
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if (
+        request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        != "application/json"
+    ):
         raise HTTPException(415, "the body is application/json")
     parts, size = [], 0
     async for part in request.stream():
@@ -212,7 +261,10 @@ def _whole(schema: Schema, value: Any) -> Any:
     if schema.get("type") == "integer":
         return int(value)
     if isinstance(value, dict) and "properties" in schema:
-        return {name: _whole(schema["properties"].get(name, {}), each) for name, each in value.items()}
+        return {
+            name: _whole(schema["properties"].get(name, {}), each)
+            for name, each in value.items()
+        }
     if isinstance(value, list) and "items" in schema:
         return [_whole(schema["items"], each) for each in value]
     return value
@@ -228,7 +280,9 @@ def _is_time(given: object) -> bool:
 
 
 def _check(schema: Schema, given: Any, status: int) -> None:
-    errors = list(Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(given))
+    errors = list(
+        Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(given)
+    )
     if errors:
         # A name that is spelled wrongly is why others are missing, so it goes first.
         error = min(errors, key=lambda each: each.validator != "additionalProperties")
@@ -236,7 +290,12 @@ def _check(schema: Schema, given: Any, status: int) -> None:
 
 
 def _value(text: str, schema: Schema) -> Any:
-    if schema.get("type") == "integer" and text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 16:
+    if (
+        schema.get("type") == "integer"
+        and text.removeprefix("-").isdecimal()
+        and text.isascii()
+        and len(text) < 16
+    ):
         return int(text)
     if schema.get("type") == "number" and _NUMBER.fullmatch(text):
         return float(text)
@@ -248,8 +307,12 @@ def _value(text: str, schema: Schema) -> Any:
 class Failed(HTTPException):
     """What a call failed with, as it is answered; ``code`` is a word for programs."""
 
-    def __init__(self, status: int, detail: str, code: str, retry_after: int = 0) -> None:
-        super().__init__(status, detail, {"Retry-After": str(retry_after)} if retry_after else None)
+    def __init__(
+        self, status: int, detail: str, code: str, retry_after: int = 0
+    ) -> None:
+        super().__init__(
+            status, detail, {"Retry-After": str(retry_after)} if retry_after else None
+        )
         self.code = code
 
 
@@ -257,9 +320,24 @@ _FAILURES: tuple[tuple[type[StreamsError], int, str, int], ...] = (
     (GroupDropped, 409, "", 0),
     (NotFound, 404, "there is none", 0),
     (PartlyPublished, 503, "some events are stored, others surely not", 5),
-    (PublishUnknown, 503, "the answer was lost: it may be stored; repeat it with an idempotency key", 0),
-    (StreamFull, 503, "the stream is full: it holds as many events as it may; slow down, or raise max_len", 5),
-    (OutOfMemory, 503, "the server has no memory left (maxmemory), so nothing was stored", 5),
+    (
+        PublishUnknown,
+        503,
+        "the answer was lost: it may be stored; repeat it with an idempotency key",
+        0,
+    ),
+    (
+        StreamFull,
+        503,
+        "the stream is full: it holds as many events as it may; slow down, or raise max_len",
+        5,
+    ),
+    (
+        OutOfMemory,
+        503,
+        "the server has no memory left (maxmemory), so nothing was stored",
+        5,
+    ),
     (EventError, 422, "", 0),
     (ConfigurationError, 422, "", 0),
     (BrokerError, 503, "the server does not answer", 2),
@@ -275,15 +353,24 @@ def _failure(error: StreamsError) -> Failed:
     for kind, status, detail, retry_after in _FAILURES:
         if isinstance(error, kind):
             own = str(error)
-            is_ours = isinstance(error, NotFound) and own.startswith("no such ") and len(own) < 30
-            return Failed(status, own if is_ours or not detail else detail, code, retry_after)
+            is_ours = (
+                isinstance(error, NotFound)
+                and own.startswith("no such ")
+                and len(own) < 30
+            )
+            return Failed(
+                status, own if is_ours or not detail else detail, code, retry_after
+            )
     return Failed(400, "the request is refused", code)
 
 
 def _told(outcome: BatchOutcome) -> dict[str, Any]:
     """What became of each event of a batch."""
     return {
-        "stored": [{"event": item, **receipt._asdict()} for item, receipt in sorted(outcome.receipts.items())],
+        "stored": [
+            {"event": item, **receipt._asdict()}
+            for item, receipt in sorted(outcome.receipts.items())
+        ],
         "not_stored": outcome.not_stored,
         "unknown": outcome.unknown,
     }
@@ -296,7 +383,12 @@ async def problem(_: Request, error: Exception) -> Response:
     headers = error.headers if isinstance(error, HTTPException) else None
     outcome = getattr(error.__cause__, "outcome", None)
     more: dict[str, Any] = {"code": error.code} if isinstance(error, Failed) else {}
-    return problem_of(status, detail, headers, more | (_told(outcome) if isinstance(outcome, BatchOutcome) else {}))
+    return problem_of(
+        status,
+        detail,
+        headers,
+        more | (_told(outcome) if isinstance(outcome, BatchOutcome) else {}),
+    )
 
 
 async def _broken(request: Request, error: Exception) -> Response:

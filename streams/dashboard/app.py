@@ -63,14 +63,20 @@ class Dashboard:
         app: the ASGI application; mount it anywhere, and give ``lifespan`` to the application around it.
     """
 
-    def __init__(self, pipeline: Pipeline, options: DashboardOptions | None = None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, options: DashboardOptions | None = None
+    ) -> None:
         self._pipeline = pipeline
         pipeline.patience = pipeline.settings.wait
         self._options = options or DashboardOptions()
         known = self._options.accounts if self._options.proxy is None else Accounts({})
         sessions = Sessions(self._options.secret, known.password_of, pipeline)
         self._log_in = LogIn(
-            known, sessions, self.render, secure=self._options.secure_cookie, behind=self._options.behind
+            known,
+            sessions,
+            self.render,
+            secure=self._options.secure_cookie,
+            behind=self._options.behind,
         )
         self._jobs = Jobs()
         self._recovering: Recovering | None = None
@@ -79,7 +85,9 @@ class Dashboard:
         self._deeds = Deeds(pipeline, self.render, self._pages.show_event, self._jobs)
         options = self._options
         is_local = not options.accounts and not options.tokens and options.proxy is None
-        self.api = Api(pipeline, options.tokens, is_local=is_local, read_only=options.read_only)
+        self.api = Api(
+            pipeline, options.tokens, is_local=is_local, read_only=options.read_only
+        )
         self._templates = Environment(
             loader=PackageLoader("streams.dashboard"),
             autoescape=select_autoescape(default=True, default_for_string=True),
@@ -115,7 +123,9 @@ class Dashboard:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Open the pipeline for as long as the application runs, whether the server is there or not."""
         async with self._pipeline:
-            self._recovering = recovering = Recovering(self._pipeline.broker, "dashboard")
+            self._recovering = recovering = Recovering(
+                self._pipeline.broker, "dashboard"
+            )
             if not self._pipeline.broker.was_reached:
                 recovering.start()
             try:
@@ -130,7 +140,9 @@ class Dashboard:
         """Every route but the static files."""
         return [route for route in self._routes() if isinstance(route, Route)]
 
-    def render(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    def render(
+        self, request: Request, template: str, status: int = 200, **values: Any
+    ) -> Response:
         """A page."""
         language = language_of(request.headers.get("accept-language", ""))
         viewer: Viewer | None = request.scope.get("viewer")
@@ -141,10 +153,15 @@ class Dashboard:
                 "language": language,
                 "viewer": viewer,
                 "root": request.scope.get("root_path", ""),
-                "acts": viewer is not None and viewer.may(Role.OPERATOR) and not self._options.read_only,
-                "reveals": viewer is not None and viewer.may(Role.ADMIN) and not self._options.read_only,
+                "acts": viewer is not None
+                and viewer.may(Role.OPERATOR)
+                and not self._options.read_only,
+                "reveals": viewer is not None
+                and viewer.may(Role.ADMIN)
+                and not self._options.read_only,
                 "read_only": self._options.read_only,
-                "has_accounts": bool(self._options.accounts) and self._options.proxy is None,
+                "has_accounts": bool(self._options.accounts)
+                and self._options.proxy is None,
                 "title": values.get("title", ""),
             }
         )
@@ -153,7 +170,11 @@ class Dashboard:
     def fragment(self, request: Request, template: str, **values: Any) -> str:
         """A part of a page that is the same for everybody who speaks the language."""
         language = language_of(request.headers.get("accept-language", ""))
-        told = {"_": lambda text: translated(text, language), "root": request.scope.get("root_path", ""), "acts": False}
+        told = {
+            "_": lambda text: translated(text, language),
+            "root": request.scope.get("root_path", ""),
+            "acts": False,
+        }
         return self._templates.get_template(template).render(values | told)
 
     def _routes(self) -> list[Route | Mount]:
@@ -184,9 +205,11 @@ class Dashboard:
             Route("/live/whatsapp", pages.live_whatsapp),
             Route("/live/streams/{stream}", pages.live_stream),
             Route("/live/streams/{stream}/chart", pages.chart),
-            *(Route(f"{stream}/{name}", self._acting(name, role), methods=["POST"])
-              for name, (role, _) in self._deeds.all.items()),
-        ]  # fmt: skip
+            *(
+                Route(f"{stream}/{name}", self._acting(name, role), methods=["POST"])
+                for name, (role, _) in self._deeds.all.items()
+            ),
+        ]
 
     def _acting(self, name: str, role: Role) -> Page:
         """What changes something: for those who may, with the token of their session."""
@@ -194,7 +217,11 @@ class Dashboard:
         async def guarded(request: Request) -> Response:
             viewer: Viewer = request.scope["viewer"]
             form = await request.form()
-            if self._options.read_only or not viewer.may(role) or not has_token(viewer, form.get("token")):
+            if (
+                self._options.read_only
+                or not viewer.may(role)
+                or not has_token(viewer, form.get("token"))
+            ):
                 raise HTTPException(403)
             return await self._deeds.answer(request, name)
 
@@ -205,12 +232,19 @@ class Dashboard:
         try:
             token = self.api.check_token(request)
         except HTTPException as refused:
-            return PlainTextResponse(refused.detail, refused.status_code, refused.headers)
+            return PlainTextResponse(
+                refused.detail, refused.status_code, refused.headers
+            )
         if not token.reaches(""):
-            return PlainTextResponse("this token is for some streams only, and figures are of all", 403)
+            return PlainTextResponse(
+                "this token is for some streams only, and figures are of all", 403
+            )
         text = await self._scraping.text()
         if not text:
-            return PlainTextResponse("this needs the extra prometheus: pip install 'streams[prometheus]'", 404)
+            return PlainTextResponse(
+                "this needs the extra prometheus: pip install 'streams[prometheus]'",
+                404,
+            )
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _health(self, _: Request) -> Response:
@@ -233,7 +267,12 @@ class Dashboard:
                 self._recovering.report(error)
             status = 503
             if isinstance(error, WrongCredentials):
-                return self.render(request, "problem.html", status, problem="The server refuses the credentials.")
+                return self.render(
+                    request,
+                    "problem.html",
+                    status,
+                    problem="The server refuses the credentials.",
+                )
         elif isinstance(error, BrokerError):
             logger.warning("the server refuses", extra={"error": str(error)})
             status = 503
@@ -243,7 +282,9 @@ class Dashboard:
             409: "Somebody else was faster.",
             503: "The server does not answer.",
         }
-        return self.render(request, "problem.html", status, problem=known.get(status, text))
+        return self.render(
+            request, "problem.html", status, problem=known.get(status, text)
+        )
 
 
 class _Outermost:
@@ -254,13 +295,21 @@ class _Outermost:
         self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._lifespan if scope["type"] == "lifespan" else self._guard)(scope, receive, send)
+        await (self._lifespan if scope["type"] == "lifespan" else self._guard)(
+            scope, receive, send
+        )
 
 
 def moment(at: float | str | None) -> str:
     """A Unix time as ISO 8601; the page shows it in the reader's zone."""
     try:
-        return datetime.fromtimestamp(float(at or 0), UTC).isoformat(timespec="milliseconds") if at else ""
+        return (
+            datetime.fromtimestamp(float(at or 0), UTC).isoformat(
+                timespec="milliseconds"
+            )
+            if at
+            else ""
+        )
     except (ValueError, OverflowError, OSError):
         return ""
 
@@ -282,5 +331,9 @@ def host_of(url: str) -> str:
 
 def figures(chart: Chart) -> str:
     """A chart as JSON, for the script that draws it."""
-    rows = [[row.get(name, 0) for row in chart.rows] for name in ("done", "retried", "dead")]
-    return orjson.dumps({"since": chart.since, "span": chart.span, "rows": rows}).decode()
+    rows = [
+        [row.get(name, 0) for row in chart.rows] for name in ("done", "retried", "dead")
+    ]
+    return orjson.dumps(
+        {"since": chart.since, "span": chart.span, "rows": rows}
+    ).decode()

@@ -50,10 +50,16 @@ class Deeds:
         self._queries = Queries(pipeline)
         operator = Role.OPERATOR
         self.all: Table = LetterDeeds(pipeline, render, jobs).all() | {
-            "reveal": (Role.ADMIN, self.reveal), "cancel": (operator, self.cancel), "run-now": (operator, self.run_now),
-            "pause": (operator, self.pause), "resume": (operator, self.resume), "release": (operator, self.release),
-            "skip": (operator, self.skip), "limit": (operator, self.limit), "endpoint": (operator, self.endpoint),
-        }  # fmt: skip
+            "reveal": (Role.ADMIN, self.reveal),
+            "cancel": (operator, self.cancel),
+            "run-now": (operator, self.run_now),
+            "pause": (operator, self.pause),
+            "resume": (operator, self.resume),
+            "release": (operator, self.release),
+            "skip": (operator, self.skip),
+            "limit": (operator, self.limit),
+            "endpoint": (operator, self.endpoint),
+        }
 
     async def answer(self, request: Request, name: str) -> Response:
         """Ask about a deed, or do it if that was asked."""
@@ -63,9 +69,19 @@ class Deeds:
             return deed
         stream = name_of(request)
         if form.get("sure") != "yes":
-            hidden = [(key, value) for key, value in form.multi_items() if key not in ("token", "sure", "rate")]
+            hidden = [
+                (key, value)
+                for key, value in form.multi_items()
+                if key not in ("token", "sure", "rate")
+            ]
             return self._render(
-                request, "sure.html", deed=deed, name=name, stream=stream, hidden=hidden, rate=DEFAULT_RATE
+                request,
+                "sure.html",
+                deed=deed,
+                name=name,
+                stream=stream,
+                hidden=hidden,
+                rate=DEFAULT_RATE,
             )
         try:
             done = await deed.do()
@@ -73,75 +89,134 @@ class Deeds:
             raise HTTPException(409) from None
         if isinstance(done, Response):
             return done
-        return self._render(request, "done.html", what=deed.what, stream=stream, notice=done)
+        return self._render(
+            request, "done.html", what=deed.what, stream=stream, notice=done
+        )
 
     async def reveal(self, request: Request, form: FormData) -> Deed:
         """One event with its body."""
         stream, ident = name_of(request), _ident(form)
-        group, letter = str(form.get("group", ""))[:100], str(form.get("letter", ""))[:60]
+        group, letter = (
+            str(form.get("group", ""))[:100],
+            str(form.get("letter", ""))[:60],
+        )
 
         async def do() -> Response:
-            page = await self._event_page(request, stream, ident, group=group, letter=letter, revealed=True)
-            await audit(self._pipeline, stream, action="reveal", by=who(request), event=ident or letter)
+            page = await self._event_page(
+                request, stream, ident, group=group, letter=letter, revealed=True
+            )
+            await audit(
+                self._pipeline,
+                stream,
+                action="reveal",
+                by=who(request),
+                event=ident or letter,
+            )
             return page
 
-        return Deed("Show the body", ident or letter, "The body is shown, unmasked.", do)
+        return Deed(
+            "Show the body", ident or letter, "The body is shown, unmasked.", do
+        )
 
     async def cancel(self, request: Request, form: FormData) -> Deed:
         """Take out one event that is scheduled or waits for a retry."""
-        stream, ident, group = name_of(request), _ident(form), str(form.get("group", ""))[:100]
+        stream, ident, group = (
+            name_of(request),
+            _ident(form),
+            str(form.get("group", ""))[:100],
+        )
 
         async def do() -> str:
             await self._pipeline.cancel(stream, ident, group, by=who(request))
             return "was cancelled"
 
-        return Deed("Cancel", ident, "It will not run (again), and nothing of it is kept.", do, is_final=True)
+        return Deed(
+            "Cancel",
+            ident,
+            "It will not run (again), and nothing of it is kept.",
+            do,
+            is_final=True,
+        )
 
     async def run_now(self, request: Request, form: FormData) -> Deed:
         """Let one event run before its time."""
-        stream, ident, group = name_of(request), _ident(form), str(form.get("group", ""))[:100]
+        stream, ident, group = (
+            name_of(request),
+            _ident(form),
+            str(form.get("group", ""))[:100],
+        )
 
         async def do() -> str:
             await self._pipeline.run_now(stream, ident, group, by=who(request))
             return "is due now"
 
-        return Deed("Run now", ident, "It runs as soon as a worker is free; limits and pauses hold.", do)
+        return Deed(
+            "Run now",
+            ident,
+            "It runs as soon as a worker is free; limits and pauses hold.",
+            do,
+        )
 
     async def pause(self, request: Request, form: FormData) -> Deed:
         """Hold a group back, or what carries a value."""
         stream, reason = name_of(request), str(form.get("reason", ""))[:500]
         group = str(form.get("group", ""))[:100]
-        attribute, value = str(form.get("attribute", "")), str(form.get("value", "")).strip()[:500]
+        attribute, value = (
+            str(form.get("attribute", "")),
+            str(form.get("value", "")).strip()[:500],
+        )
         await self._pipeline.status().existing(stream)
         if group:
             await group_of(self._pipeline, stream, group)
         if attribute == "instance" and form.get("sign"):
             value = await self._instance(str(form.get("sign")))
-        where: dict[str, Any] = {attribute: value} if attribute in _ATTRIBUTES and value else {}
+        where: dict[str, Any] = (
+            {attribute: value} if attribute in _ATTRIBUTES and value else {}
+        )
 
         async def do() -> str:
-            await self._pipeline.pauses(stream, by=who(request)).pause(group=group, reason=reason, **where)
+            await self._pipeline.pauses(stream, by=who(request)).pause(
+                group=group, reason=reason, **where
+            )
             return "is paused"
 
-        what = f"{stream}/{group}".rstrip("/") + (f" {attribute}={shown(value)}" if where else "")
-        return Deed("Pause", what, "Nothing of it is started until somebody resumes it; what runs goes on.", do)
+        what = f"{stream}/{group}".rstrip("/") + (
+            f" {attribute}={shown(value)}" if where else ""
+        )
+        return Deed(
+            "Pause",
+            what,
+            "Nothing of it is started until somebody resumes it; what runs goes on.",
+            do,
+        )
 
     async def resume(self, request: Request, form: FormData) -> Deed:
         """Let what is paused go on."""
         stream = name_of(request)
         await self._pipeline.status().existing(stream)
         pauses = self._pipeline.pauses(stream, by=who(request))
-        found = [pause for pause in await pauses.list() if sign_of(pause.scope) == form.get("pause")]
+        found = [
+            pause
+            for pause in await pauses.list()
+            if sign_of(pause.scope) == form.get("pause")
+        ]
         if not found:
             raise NotFound("no such pause")
         pause: Pause = found[0]
-        where: dict[str, Any] = {pause.attribute: pause.value} if pause.attribute else {}
+        where: dict[str, Any] = (
+            {pause.attribute: pause.value} if pause.attribute else {}
+        )
 
         async def do() -> str:
             await pauses.resume(group=pause.group, level=pause.level, **where)
             return "goes on"
 
-        return Deed("Resume", f"{stream} {shown(pause.scope)}", "What was held back is started again.", do)
+        return Deed(
+            "Resume",
+            f"{stream} {shown(pause.scope)}",
+            "What was held back is started again.",
+            do,
+        )
 
     async def release(self, request: Request, form: FormData) -> Deed:
         """Let a key whose event died go on, with that event first."""
@@ -151,7 +226,9 @@ class Deeds:
             await keys.release(key)
             return "goes on"
 
-        says = "Its event that died is put back and runs first; then the others, in order."
+        says = (
+            "Its event that died is put back and runs first; then the others, in order."
+        )
         return Deed("Release", shown(key), says, do)
 
     async def skip(self, request: Request, form: FormData) -> Deed:
@@ -162,13 +239,26 @@ class Deeds:
             await keys.skip(key)
             return "goes on"
 
-        return Deed("Skip", shown(key), "The event that died stays a dead letter; the others run, in order.", do)
+        return Deed(
+            "Skip",
+            shown(key),
+            "The event that died stays a dead letter; the others run, in order.",
+            do,
+        )
 
     async def limit(self, request: Request, form: FormData) -> Deed:
         """Set a limit for all workers, or take back what was set."""
-        stream, group = name_of(request), await group_of(self._pipeline, name_of(request), str(form.get("group", "")))
+        stream, group = (
+            name_of(request),
+            await group_of(
+                self._pipeline, name_of(request), str(form.get("group", ""))
+            ),
+        )
         limits = self._pipeline.limits(stream, group, by=who(request))
-        name, rate = str(form.get("limit", ""))[:100], str(form.get("limit_rate", "")).strip()[:60]
+        name, rate = (
+            str(form.get("limit", ""))[:100],
+            str(form.get("limit_rate", "")).strip()[:60],
+        )
         if name not in [limit.name for limit in await limits.list()]:
             raise NotFound("no such limit")
         if rate:
@@ -181,7 +271,11 @@ class Deeds:
                 await limits.reset(name)
             return "is set"
 
-        says = "It holds for all workers at once." if rate else "What the handler declares holds again."
+        says = (
+            "It holds for all workers at once."
+            if rate
+            else "What the handler declares holds again."
+        )
         return Deed("Set", f"{stream}/{group} {name} {rate}", says, do)
 
     async def endpoint(self, request: Request, form: FormData) -> Deed:
@@ -193,7 +287,13 @@ class Deeds:
 
         async def do() -> str:
             await endpoints.enable(ident)
-            await audit(self._pipeline, name_of(request), action="enable-endpoint", by=who(request), event=ident)
+            await audit(
+                self._pipeline,
+                name_of(request),
+                action="enable-endpoint",
+                by=who(request),
+                event=ident,
+            )
             return "goes on"
 
         return Deed("Enable", ident, "It is called again.", do)

@@ -13,19 +13,54 @@ from starlette.types import Scope
 
 _NAMES = frozenset(
     {
-        *("forwarded", "via", "client-ip", "true-client-ip", "fastly-client-ip", "fly-client-ip", "remote-user"),
-        *("cdn-loop", "x-client-ip", "x-cluster-client-ip", "x-proxyuser-ip", "x-remote-user", "x-scheme"),
+        *(
+            "forwarded",
+            "via",
+            "client-ip",
+            "true-client-ip",
+            "fastly-client-ip",
+            "fly-client-ip",
+            "remote-user",
+        ),
+        *(
+            "cdn-loop",
+            "x-client-ip",
+            "x-cluster-client-ip",
+            "x-proxyuser-ip",
+            "x-remote-user",
+            "x-scheme",
+        ),
         *("x-host", "x-varnish", "x-url-scheme", "front-end-https"),
     }
 )
 _PREFIXES = (
     *("x-forwarded", "x-original-", "x-real-", "x-remote-", "x-proxy-", "proxy-"),
-    *("cf-", "x-amzn-", "x-azure-", "x-appengine-", "x-arr-", "x-envoy-", "x-goog-", "x-vercel-"),
-    *("x-amz-cf-", "cloudfront-", "x-akamai-", "akamai-", "incap-", "x-sucuri-", "x-nginx-", "x-ms-client-"),
+    *(
+        "cf-",
+        "x-amzn-",
+        "x-azure-",
+        "x-appengine-",
+        "x-arr-",
+        "x-envoy-",
+        "x-goog-",
+        "x-vercel-",
+    ),
+    *(
+        "x-amz-cf-",
+        "cloudfront-",
+        "x-akamai-",
+        "akamai-",
+        "incap-",
+        "x-sucuri-",
+        "x-nginx-",
+        "x-ms-client-",
+    ),
     *("x-auth-request-", "x-authentik-", "x-pomerium-", "x-webauth-", "tailscale-"),
 )
 """What proxies, content networks and those who log people in add to a request, by the beginnings of the names."""
-_HOST = re.compile(r"(?:(?P<name>[a-z0-9.-]+)|\[(?P<six>[0-9a-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII)
+_HOST = re.compile(
+    r"(?:(?P<name>[a-z0-9.-]+)|\[(?P<six>[0-9a-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII
+)
 
 
 def is_direct(scope: Scope) -> bool:
@@ -58,7 +93,9 @@ def is_loopback(address: str) -> bool:
 def _names_this_machine(scope: Scope) -> bool:
     """Whether the one ``Host`` header is a loopback name: else a page of a stranger could lead its own name here."""
     hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
-    match = _HOST.fullmatch(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else None
+    match = (
+        _HOST.fullmatch(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else None
+    )
     if match is None:
         return False
     if match["six"]:
@@ -68,5 +105,7 @@ def _names_this_machine(scope: Scope) -> bool:
 
 def _is_forwarded(scope: Scope) -> bool:
     # An underscore stands for a dash: some servers make the same variable of both.
-    names = [name.decode("latin-1").lower().replace("_", "-") for name, _ in scope["headers"]]
+    names = [
+        name.decode("latin-1").lower().replace("_", "-") for name, _ in scope["headers"]
+    ]
     return any(name in _NAMES or name.startswith(_PREFIXES) for name in names)

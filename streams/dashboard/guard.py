@@ -44,7 +44,15 @@ _OPEN = ("/login", _HEALTH, "/static/")
 _API = "/api/v1/"
 _METRICS = "/metrics"
 _BELIEVED = frozenset(
-    {"host", "origin", "sec-fetch-site", "authorization", "content-length", "content-type", "idempotency-key"}
+    {
+        "host",
+        "origin",
+        "sec-fetch-site",
+        "authorization",
+        "content-length",
+        "content-type",
+        "idempotency-key",
+    }
 )
 """Headers that something is decided by, so one of them has to be there once."""
 _LARGEST = 8 * 1024 * 1024
@@ -56,7 +64,8 @@ NEEDS_ACCOUNTS = (
 )
 _NEEDS_USERS = "this dashboard knows tokens only, so it has no pages: add [users.NAME] to its file, or use /api/v1"
 _PROXY_IS_SILENT = (
-    "the proxy does not say who you are, or what you may do: its headers give one name, and one group that means a role"
+    "the proxy does not say who you are, or what you may do: its headers give one name,"
+    " and one group that means a role"
 )
 _HOST_AS_SENT = (
     "if this page is its own, a proxy between does not pass the header Host on as the browser sent it; with nginx:"
@@ -84,7 +93,11 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, options: DashboardOptions, sessions: Sessions, failed: Callable[..., Awaitable[Response]]
+        self,
+        app: ASGIApp,
+        options: DashboardOptions,
+        sessions: Sessions,
+        failed: Callable[..., Awaitable[Response]],
     ) -> None:
         self._app = app
         self._accounts = options.accounts
@@ -94,11 +107,14 @@ class Guard:
         self._behind = options.behind
         self._failed = failed
         self._logged: dict[str, float] = {}
-        self._believed = _BELIEVED | ({proxy.user.lower(), proxy.role.lower()} if proxy is not None else set())
+        self._believed = _BELIEVED | (
+            {proxy.user.lower(), proxy.role.lower()} if proxy is not None else set()
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
-        if scope["type"] == "websocket":  # There is none, and nothing of ours is reached past the rules below.
+        # There is none, and nothing of ours is reached past the rules below.
+        if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
 
@@ -106,7 +122,10 @@ class Guard:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message["headers"],
-                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
+                    *(
+                        (name.lower().encode(), value.encode())
+                        for name, value in HEADERS.items()
+                    ),
                 ]
             await deliver(message)
 
@@ -133,7 +152,11 @@ class Guard:
             status, says = refused
             if status == 403:
                 self._log(says, request)
-            return problem_of(status, says) if path.startswith(_API) else PlainTextResponse(says, status)
+            return (
+                problem_of(status, says)
+                if path.startswith(_API)
+                else PlainTextResponse(says, status)
+            )
         # Who asks the API shows a token, and no cookie counts.
         return None if is_api else await self._unknown(request, path)
 
@@ -164,7 +187,9 @@ class Guard:
             return None
         if self._proxy is not None:
             return PlainTextResponse(_PROXY_IS_SILENT, 401)
-        if request.method == "GET" and "text/html" in request.headers.get("accept", "text/html"):
+        if request.method == "GET" and "text/html" in request.headers.get(
+            "accept", "text/html"
+        ):
             return RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
         return PlainTextResponse("log in", 401)
 
@@ -173,10 +198,18 @@ class Guard:
             return self._proxy.viewer(request, self._sessions.token_of)
         if not self._accounts:
             # Where nobody is known at all, the request is direct, or it would not have come so far.
-            return None if self._tokens else Viewer("", Role.ADMIN, self._sessions.anonymous().token)
+            return (
+                None
+                if self._tokens
+                else Viewer("", Role.ADMIN, self._sessions.anonymous().token)
+            )
         session = await self._sessions.read(request.cookies.get(COOKIE, ""))
         role = self._accounts.role_of(session.name) if session is not None else None
-        return None if session is None or role is None else Viewer(session.name, role, session.token)
+        return (
+            None
+            if session is None or role is None
+            else Viewer(session.name, role, session.token)
+        )
 
 
 def _doubled(scope: Scope, believed: frozenset[str]) -> Refusal | None:
@@ -188,7 +221,10 @@ def _doubled(scope: Scope, believed: frozenset[str]) -> Refusal | None:
         if plain not in believed:
             continue
         if plain in seen:
-            return 400, f"the header {plain} is there twice: a proxy has to replace what comes from outside"
+            return (
+                400,
+                f"the header {plain} is there twice: a proxy has to replace what comes from outside",
+            )
         if name != plain:
             return 400, f"the header {plain} is spelled with an underscore"
         seen.add(plain)
@@ -202,7 +238,11 @@ def _unfit(request: Request, *, is_api: bool) -> Refusal | None:
         return 405, "method not allowed"
     if changes and (refused := _foreign(request)) is not None:
         return refused
-    if request.method == "POST" and not is_api and not request.headers.get("content-length", "").isdigit():
+    if (
+        request.method == "POST"
+        and not is_api
+        and not request.headers.get("content-length", "").isdigit()
+    ):
         # A form is read whole, by the log-in even of strangers: it has to say first how long it is.
         return 411, "length required"
     return None
@@ -210,8 +250,14 @@ def _unfit(request: Request, *, is_api: bool) -> Refusal | None:
 
 def _foreign(request: Request) -> Refusal | None:
     """A refusal of what another site makes a browser send; what is no browser sends no such header."""
-    site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
-    if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+    site, origin = (
+        request.headers.get("sec-fetch-site", ""),
+        request.headers.get("origin", ""),
+    )
+    if (
+        request.method == "OPTIONS"
+        and "access-control-request-method" in request.headers
+    ):
         return 403, _NO_CORS
     if site not in ("", "same-origin", "none"):
         return 403, f"the request comes from another site: {_NO_CORS}"
@@ -234,4 +280,6 @@ def _word(text: str) -> str:
 
 def has_token(viewer: Viewer, given: object) -> bool:
     """Whether a form carries the token of who sends it."""
-    return isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"), viewer.token.encode())
+    return isinstance(given, str) and hmac.compare_digest(
+        given.encode("utf-8", "replace"), viewer.token.encode()
+    )

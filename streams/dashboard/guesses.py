@@ -70,4 +70,7 @@ class Guesses:
         over = int(count) - key.limit.free
         if over < 0:
             return 0.0
-        return max(0.0, at + min(key.limit.longest, _FIRST * 2.0 ** min(20, over)) - self._clock())
+        return max(
+            0.0,
+            at + min(key.limit.longest, _FIRST * 2.0 ** min(20, over)) - self._clock(),
+        )

@@ -47,14 +47,20 @@ class Jobs:
 
     def of(self, stream: str, group: str) -> list[Job]:
         """Those of a group, the latest first."""
-        return [job for job in reversed(self._jobs.values()) if (job.stream, job.group) == (stream, group)]
+        return [
+            job
+            for job in reversed(self._jobs.values())
+            if (job.stream, job.group) == (stream, group)
+        ]
 
     def start(self, letters: DeadLetters, where: Filter, rate: float, by: str) -> Job:
         """Put back what the filter takes."""
         job = Job(secrets.token_hex(8), letters.stream, letters.group, by, rate)
         job.task = asyncio.create_task(self._run(job, letters, where))
         self._jobs[job.id] = job
-        while len(self._jobs) > _KEPT and (old := next((j for j in self._jobs.values() if j.state != "running"), None)):
+        while len(self._jobs) > _KEPT and (
+            old := next((j for j in self._jobs.values() if j.state != "running"), None)
+        ):
             del self._jobs[old.id]
         return job
 
@@ -70,7 +76,10 @@ class Jobs:
     async def close(self) -> None:
         """Stop them all."""
         running = [job for job in self._jobs.values() if self.stop(job.id)]
-        await asyncio.gather(*(job.task for job in running if job.task is not None), return_exceptions=True)
+        await asyncio.gather(
+            *(job.task for job in running if job.task is not None),
+            return_exceptions=True,
+        )
 
     async def _run(self, job: Job, letters: DeadLetters, where: Filter) -> None:
         try:
@@ -79,4 +88,7 @@ class Jobs:
             job.state = "done"
         except StreamsError as error:
             job.state = "failed"
-            logger.warning("a replay ended early", extra={"where": f"{job.stream}/{job.group}", "error": str(error)})
+            logger.warning(
+                "a replay ended early",
+                extra={"where": f"{job.stream}/{job.group}", "error": str(error)},
+            )

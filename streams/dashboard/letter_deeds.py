@@ -36,7 +36,9 @@ class LetterDeeds:
         jobs: the replays that run.
     """
 
-    def __init__(self, pipeline: Pipeline, render: Callable[..., Response], jobs: Jobs) -> None:
+    def __init__(
+        self, pipeline: Pipeline, render: Callable[..., Response], jobs: Jobs
+    ) -> None:
         self._pipeline = pipeline
         self._render = render
         self._jobs = jobs
@@ -45,9 +47,12 @@ class LetterDeeds:
         """Every deed by its name in the path, with who may do it."""
         operator = Role.OPERATOR
         return {
-            "replay": (operator, self.replay), "discard": (operator, self.discard), "stop": (operator, self.stop),
-            "export": (operator, self.export), "edit": (Role.ADMIN, self.edit),
-        }  # fmt: skip
+            "replay": (operator, self.replay),
+            "discard": (operator, self.discard),
+            "stop": (operator, self.stop),
+            "export": (operator, self.export),
+            "edit": (Role.ADMIN, self.edit),
+        }
 
     async def replay(self, request: Request, form: FormData) -> Deed:
         """Put dead letters back: those that were selected, or all that match, at a rate."""
@@ -64,7 +69,9 @@ class LetterDeeds:
 
             return Deed("Replay", f"{stream}/{letters.group}", says, some, len(idents))
         try:
-            rate = float(max(1, min(_MOST_RATE, int(str(form.get("rate", DEFAULT_RATE))[:9]))))
+            rate = float(
+                max(1, min(_MOST_RATE, int(str(form.get("rate", DEFAULT_RATE))[:9])))
+            )
         except ValueError:
             rate = float(DEFAULT_RATE)
 
@@ -73,7 +80,15 @@ class LetterDeeds:
             return RedirectResponse(f"{back}&notice=started", 303)
 
         count, is_more = await letters.count_matching(where, _MOST_COUNTED)
-        return Deed("Replay", f"{stream}/{letters.group}", says, matching, count, is_more, asks_rate=True)
+        return Deed(
+            "Replay",
+            f"{stream}/{letters.group}",
+            says,
+            matching,
+            count,
+            is_more,
+            asks_rate=True,
+        )
 
     async def discard(self, request: Request, form: FormData) -> Deed:
         """Delete dead letters for good."""
@@ -82,14 +97,28 @@ class LetterDeeds:
         idents = _idents(form) if form.get("scope") == "selected" else None
 
         async def do() -> Response:
-            moved = await still_there(letters.discard(where if idents is None else idents))
-            return RedirectResponse(f"{_dead_page(request, letters)}&notice=discard&moved={moved}", 303)
+            moved = await still_there(
+                letters.discard(where if idents is None else idents)
+            )
+            return RedirectResponse(
+                f"{_dead_page(request, letters)}&notice=discard&moved={moved}", 303
+            )
 
         count, is_more = (
-            (len(idents), False) if idents is not None else await letters.count_matching(where, _MOST_COUNTED)
+            (len(idents), False)
+            if idents is not None
+            else await letters.count_matching(where, _MOST_COUNTED)
         )
         says = "They are deleted for good; export them first if in doubt."
-        return Deed("Discard", f"{stream}/{letters.group}", says, do, count, is_more, is_final=True)
+        return Deed(
+            "Discard",
+            f"{stream}/{letters.group}",
+            says,
+            do,
+            count,
+            is_more,
+            is_final=True,
+        )
 
     async def stop(self, request: Request, form: FormData) -> Deed:
         """Stop a replay that runs."""
@@ -99,10 +128,21 @@ class LetterDeeds:
         async def do() -> Response:
             if not self._jobs.stop(ident):
                 raise HTTPException(409)
-            await audit(self._pipeline, letters.stream, action="stop-replay", group=letters.group, by=who(request))
+            await audit(
+                self._pipeline,
+                letters.stream,
+                action="stop-replay",
+                group=letters.group,
+                by=who(request),
+            )
             return RedirectResponse(_dead_page(request, letters), 303)
 
-        return Deed("Stop", f"{letters.stream}/{letters.group}", "What is not put back yet stays a dead letter.", do)
+        return Deed(
+            "Stop",
+            f"{letters.stream}/{letters.group}",
+            "What is not put back yet stays a dead letter.",
+            do,
+        )
 
     async def export(self, request: Request, form: FormData) -> Deed:
         """Dead letters as JSON lines; with their bodies for those who may see them."""
@@ -113,14 +153,28 @@ class LetterDeeds:
 
         async def lines() -> AsyncIterator[bytes]:
             async for letter in letters.iterate(where):
-                yield orjson.dumps(letter.as_dict(body=True) if bodies else shown_letter(letter), default=str) + b"\n"
+                yield (
+                    orjson.dumps(
+                        letter.as_dict(body=True) if bodies else shown_letter(letter),
+                        default=str,
+                    )
+                    + b"\n"
+                )
 
         async def do() -> Response:
-            await audit(self._pipeline, letters.stream, action="export", group=letters.group, by=who(request),
-                              bodies="yes" if bodies else "no")  # fmt: skip
+            await audit(
+                self._pipeline,
+                letters.stream,
+                action="export",
+                group=letters.group,
+                by=who(request),
+                bodies="yes" if bodies else "no",
+            )
             name = f"{letters.stream}-{letters.group}-dead.jsonl"
             headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-            return StreamingResponse(lines(), media_type="application/jsonl", headers=headers)
+            return StreamingResponse(
+                lines(), media_type="application/jsonl", headers=headers
+            )
 
         count, is_more = await letters.count_matching(where, _MOST_COUNTED)
         says = (
@@ -128,7 +182,9 @@ class LetterDeeds:
             if bodies
             else "They are written to a file, masked."
         )
-        return Deed("Export", f"{letters.stream}/{letters.group}", says, do, count, is_more)
+        return Deed(
+            "Export", f"{letters.stream}/{letters.group}", says, do, count, is_more
+        )
 
     async def edit(self, request: Request, form: FormData) -> Deed | Response:
         """Put one dead letter back with another body."""
@@ -138,7 +194,13 @@ class LetterDeeds:
         stored = dict(letter.fields).get(b"data", b"").decode("utf-8", "replace")
         problem, body = "", form.get("body")
         if not isinstance(body, str):
-            await audit(self._pipeline, letters.stream, action="reveal", by=who(request), event=letter.event_id)
+            await audit(
+                self._pipeline,
+                letters.stream,
+                action="reveal",
+                by=who(request),
+                event=letter.event_id,
+            )
         else:
             try:
                 data = orjson.loads(body) if letter.is_json else body
@@ -146,19 +208,29 @@ class LetterDeeds:
                 problem = "The body is no JSON."
         if problem or not isinstance(body, str):
             return self._render(
-                request, "edit.html", 400 if problem else 200, stream=letters.stream, group=letters.group,
-                letter=letter, body=body if isinstance(body, str) else stored, problem=problem,
-            )  # fmt: skip
+                request,
+                "edit.html",
+                400 if problem else 200,
+                stream=letters.stream,
+                group=letters.group,
+                letter=letter,
+                body=body if isinstance(body, str) else stored,
+                problem=problem,
+            )
 
         async def do() -> Response:
             try:
                 await still_there(letters.replay_edited(ident, data))
             except EventError:
                 raise HTTPException(400) from None
-            return RedirectResponse(f"{_dead_page(request, letters)}&notice=replay&moved=1", 303)
+            return RedirectResponse(
+                f"{_dead_page(request, letters)}&notice=replay&moved=1", 303
+            )
 
         says = "It is put back with the body that you wrote; the one that it had is kept nowhere."
-        return Deed("Replay", f"{letters.stream}/{letters.group} {letter.event_id}", says, do, 1)
+        return Deed(
+            "Replay", f"{letters.stream}/{letters.group} {letter.event_id}", says, do, 1
+        )
 
     async def _letters(self, request: Request, form: FormData) -> DeadLetters:
         stream = name_of(request)

@@ -89,7 +89,9 @@ class Live:
         name = viewer.name if viewer is not None else ""
         if self._open.total() >= _MOST or (name and self._open[name] >= _MOST_EACH):
             return Response("too many viewers", 503)
-        return StreamingResponse(self._events(key, render, name), media_type="text/event-stream")
+        return StreamingResponse(
+            self._events(key, render, name), media_type="text/event-stream"
+        )
 
     async def rendered(self, key: Hashable, render: Render) -> str:
         """The part as it was in the last two seconds, rendered anew if nobody asked for it then."""
@@ -101,7 +103,9 @@ class Live:
         # Who leaves meanwhile ends it for nobody else.
         return await asyncio.shield(self._asked[key][1])
 
-    async def _events(self, key: Hashable, render: Render, name: str = "") -> AsyncIterator[bytes]:
+    async def _events(
+        self, key: Hashable, render: Render, name: str = ""
+    ) -> AsyncIterator[bytes]:
         part = self._parts.get(key)
         if part is None:
             part = self._parts[key] = _Part(render)
@@ -118,7 +122,9 @@ class Live:
                     yield b": still here\n\n"
                     continue
                 seen = part.version
-                yield _event("stale", "") if part.is_stale else _event("view", part.text)
+                yield (
+                    _event("stale", "") if part.is_stale else _event("view", part.text)
+                )
         finally:
             self._open[name] -= 1
             if not self._open[name]:

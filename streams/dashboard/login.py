@@ -12,7 +12,13 @@ from streams.common.log_facts import logger_of
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.guesses import BROWSER, NAME, PLACE, Guesses, Key
 from streams.dashboard.place import Network, place_of
-from streams.dashboard.sessions import BROWSER_COOKIE, COOKIE, KNOWN_FOR, LASTS, Sessions
+from streams.dashboard.sessions import (
+    BROWSER_COOKIE,
+    COOKIE,
+    KNOWN_FOR,
+    LASTS,
+    Sessions,
+)
 
 logger = logger_of("dashboard")
 
@@ -61,14 +67,27 @@ class LogIn:
             return self._form(request, 429, "Too many attempts.", math.ceil(wait))
         if self._accounts.log_in(name, password) is None:
             self._guesses.wrong(keys)
-            logger.warning("a log-in was refused", extra={"place": self._place(request)})
-            return self._form(request, 401, "Name or password is wrong.", math.ceil(self._guesses.wait(keys)))
+            logger.warning(
+                "a log-in was refused", extra={"place": self._place(request)}
+            )
+            return self._form(
+                request,
+                401,
+                "Name or password is wrong.",
+                math.ceil(self._guesses.wait(keys)),
+            )
         for key in keys:
             if key.limit is not PLACE:
                 self._guesses.forget(key)
         response = RedirectResponse(f"{root}/", 303)
         self._set(request, response, COOKIE, self._sessions.make(name), LASTS)
-        self._set(request, response, BROWSER_COOKIE, self._sessions.make_browser(name), KNOWN_FOR)
+        self._set(
+            request,
+            response,
+            BROWSER_COOKIE,
+            self._sessions.make_browser(name),
+            KNOWN_FOR,
+        )
         return response
 
     async def leave(self, request: Request) -> Response:
@@ -90,15 +109,29 @@ class LogIn:
         browser = self._sessions.browser(request.cookies.get(BROWSER_COOKIE, ""), name)
         if browser:
             return [Key(f"browser {browser}", BROWSER)]
-        return [Key(f"place {self._place(request)}", PLACE), Key(f"name {name[:100]}", NAME)]
+        return [
+            Key(f"place {self._place(request)}", PLACE),
+            Key(f"name {name[:100]}", NAME),
+        ]
 
-    def _form(self, request: Request, status: int, problem: str, wait: int = 0) -> Response:
-        response = self._render(request, "login.html", status, problem=problem, wait=wait)
+    def _form(
+        self, request: Request, status: int, problem: str, wait: int = 0
+    ) -> Response:
+        response = self._render(
+            request, "login.html", status, problem=problem, wait=wait
+        )
         if status == 429:
             response.headers["Retry-After"] = str(wait)
         return response
 
-    def _set(self, request: Request, response: Response, name: str, value: str, seconds: float) -> None:
+    def _set(
+        self,
+        request: Request,
+        response: Response,
+        name: str,
+        value: str,
+        seconds: float,
+    ) -> None:
         response.set_cookie(
             name,
             value,

@@ -37,16 +37,24 @@ class Mending:
         """Everything that there is of it."""
         operator, admin = Role.OPERATOR, Role.ADMIN
         group = "/streams/{stream}/groups/{group}"
-        where: Schema = {"type": "object", "properties": {"group": NAME}, "additionalProperties": False}
+        where: Schema = {
+            "type": "object",
+            "properties": {"group": NAME},
+            "additionalProperties": False,
+        }
         key: Schema = _one("key", TEXT)
         edited: Schema = {
-            "type": "object", "properties": {"letter": CURSOR, "data": {}}, "required": ["letter", "data"],
+            "type": "object",
+            "properties": {"letter": CURSOR, "data": {}},
+            "required": ["letter", "data"],
             "additionalProperties": False,
-        }  # fmt: skip
+        }
         rate: Schema = {
             "type": "object",
             "properties": {
-                "limit": TEXT, "rate": TEXT, "key": TEXT,
+                "limit": TEXT,
+                "rate": TEXT,
+                "key": TEXT,
                 "burst": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
                 "throttle": {"type": "number", "minimum": 0, "maximum": 86_400},
             },
@@ -55,38 +63,104 @@ class Mending:
             "not": {"required": ["rate", "throttle"]},
             "description": "a rate sets the limit, throttle (seconds, 0 ends it) holds back a key; neither resets it",
             "additionalProperties": False,
-        }  # fmt: skip
-        which: Mapping[str, Schema] = {"event": TEXT, "key": TEXT, "tenant": TEXT, "level": _LEVEL, "group": NAME}
+        }
+        which: Mapping[str, Schema] = {
+            "event": TEXT,
+            "key": TEXT,
+            "tenant": TEXT,
+            "level": _LEVEL,
+            "group": NAME,
+        }
         return [
-            Operation("GET", "/streams/{stream}/why", "explainWaiting",
-                      "Why an event waits, or those of a key, a tenant or a level; give one.", self.why, query=which),
             Operation(
-                "POST", "/streams/{stream}/events/{id}/run-now", "runEventNow", "Let what waits for its time run now.",
-                self.run_now, operator, body=where,
+                "GET",
+                "/streams/{stream}/why",
+                "explainWaiting",
+                "Why an event waits, or those of a key, a tenant or a level; give one.",
+                self.why,
+                query=which,
             ),
             Operation(
-                "POST", f"{group}/dead/edit", "editDeadLetter", "Put a dead letter back with another body.", self.edit,
-                admin, body=edited,
+                "POST",
+                "/streams/{stream}/events/{id}/run-now",
+                "runEventNow",
+                "Let what waits for its time run now.",
+                self.run_now,
+                operator,
+                body=where,
             ),
-            Operation("GET", f"{group}/replays", "listReplays", "What became of replays.", self.replays,
-                      query={"limit": LIMIT}),
-            Operation("POST", f"{group}/held/release", "releaseKey", "Let a key go on, its dead event first.",
-                      self.release, operator, body=key),
-            Operation("POST", f"{group}/held/skip", "skipKey", "Let a key go on, without its dead event.",
-                      self.skip, operator, body=key),
-            Operation("POST", f"{group}/limits", "setLimit", "Set a limit, or without a rate take back what was set.",
-                      self.limit, operator, body=rate),
-            Operation("GET", f"{group}/workers/{{id}}", "getWorker", "What a worker has in hand.", self.worker),
-            Operation("GET", "/search", "search", "Events by id, key, tenant, instance, subject or source.",
-                      self.search, query={"q": TEXT, "stream": NAME}, needs=("q",)),
-        ]  # fmt: skip
+            Operation(
+                "POST",
+                f"{group}/dead/edit",
+                "editDeadLetter",
+                "Put a dead letter back with another body.",
+                self.edit,
+                admin,
+                body=edited,
+            ),
+            Operation(
+                "GET",
+                f"{group}/replays",
+                "listReplays",
+                "What became of replays.",
+                self.replays,
+                query={"limit": LIMIT},
+            ),
+            Operation(
+                "POST",
+                f"{group}/held/release",
+                "releaseKey",
+                "Let a key go on, its dead event first.",
+                self.release,
+                operator,
+                body=key,
+            ),
+            Operation(
+                "POST",
+                f"{group}/held/skip",
+                "skipKey",
+                "Let a key go on, without its dead event.",
+                self.skip,
+                operator,
+                body=key,
+            ),
+            Operation(
+                "POST",
+                f"{group}/limits",
+                "setLimit",
+                "Set a limit, or without a rate take back what was set.",
+                self.limit,
+                operator,
+                body=rate,
+            ),
+            Operation(
+                "GET",
+                f"{group}/workers/{{id}}",
+                "getWorker",
+                "What a worker has in hand.",
+                self.worker,
+            ),
+            Operation(
+                "GET",
+                "/search",
+                "search",
+                "Events by id, key, tenant, instance, subject or source.",
+                self.search,
+                query={"q": TEXT, "stream": NAME},
+                needs=("q",),
+            ),
+        ]
 
     async def why(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Why events wait."""
-        found = await self._pipeline.why(stream_of(request), **given, partition=partition_of(request))
+        found = await self._pipeline.why(
+            stream_of(request), **given, partition=partition_of(request)
+        )
         return 200, found.as_plain()
 
-    async def run_now(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def run_now(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Let an event run."""
         state = await self._pipeline.run_now(
             stream_of(request),
@@ -100,49 +174,71 @@ class Mending:
     async def edit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Put a letter back."""
         stream, group = await self._group(request)
-        letters = self._pipeline.dead_letters(stream, group, by=who(request), partition=partition_of(request))
-        return 200, {"entry": await letters.replay_edited(given["letter"], given["data"])}
+        letters = self._pipeline.dead_letters(
+            stream, group, by=who(request), partition=partition_of(request)
+        )
+        return 200, {
+            "entry": await letters.replay_edited(given["letter"], given["data"])
+        }
 
-    async def replays(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def replays(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """What became of replays."""
         stream, group = await self._group(request)
-        found = await Outcomes(self._pipeline, stream).replays(group, given["limit"], partition_of(request))
+        found = await Outcomes(self._pipeline, stream).replays(
+            group, given["limit"], partition_of(request)
+        )
         return 200, {
             "replays": [
-                asdict(row) | {"by": shown(row.by), "where": shown(row.where), "now": dict(row.now)} for row in found
+                asdict(row)
+                | {"by": shown(row.by), "where": shown(row.where), "now": dict(row.now)}
+                for row in found
             ]
         }
 
-    async def release(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def release(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Let a key go on."""
         stream, group = await self._group(request)
-        await self._pipeline.ordered_keys(stream, group, by=who(request), partition=partition_of(request)).release(
-            given["key"]
-        )
+        await self._pipeline.ordered_keys(
+            stream, group, by=who(request), partition=partition_of(request)
+        ).release(given["key"])
         return 200, {}
 
     async def skip(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let a key go on."""
         stream, group = await self._group(request)
-        await self._pipeline.ordered_keys(stream, group, by=who(request), partition=partition_of(request)).skip(
-            given["key"]
-        )
+        await self._pipeline.ordered_keys(
+            stream, group, by=who(request), partition=partition_of(request)
+        ).skip(given["key"])
         return 200, {}
 
     async def _keys(self, request: Request) -> OrderedKeys:
         stream, group = await self._group(request)
-        return self._pipeline.ordered_keys(stream, group, by=who(request), partition=partition_of(request))
+        return self._pipeline.ordered_keys(
+            stream, group, by=who(request), partition=partition_of(request)
+        )
 
-    async def limit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def limit(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Set a limit."""
-        limits = self._pipeline.limits(*await self._group(request), by=who(request), partition=partition_of(request))
+        limits = self._pipeline.limits(
+            *await self._group(request),
+            by=who(request),
+            partition=partition_of(request),
+        )
         if given["limit"] not in [limit.name for limit in await limits.list()]:
             raise NotFound("no such limit")
         if "throttle" in given:
             await limits.throttle(given["limit"], given["key"], given["throttle"])
             before = ""
         elif "rate" in given:
-            before = await limits.set(given["limit"], given["rate"], given.get("burst"), key=given.get("key"))
+            before = await limits.set(
+                given["limit"], given["rate"], given.get("burst"), key=given.get("key")
+            )
         else:
             before = await limits.reset(given["limit"], key=given.get("key"))
         return 200, {"before": before}
@@ -152,33 +248,52 @@ class Mending:
         stream, group = await self._group(request)
         name = ident_of(request)
         items = await self._queries.in_hand(stream, group, name)
-        known = {worker.name: worker for worker in await self._queries.workers_of(stream, group)}
+        known = {
+            worker.name: worker
+            for worker in await self._queries.workers_of(stream, group)
+        }
         rows = [
             {
-                "entry": f"{item.listed.level}|{item.listed.place}", "event_id": item.event_id,
-                "type": shown(item.type), "runs": item.runs, "silent": item.listed.silent,
+                "entry": f"{item.listed.level}|{item.listed.place}",
+                "event_id": item.event_id,
+                "type": shown(item.type),
+                "runs": item.runs,
+                "silent": item.listed.silent,
                 "deliveries": item.listed.deliveries,
             }
             for item in items
-        ]  # fmt: skip
+        ]
         worker = known.get(name)
-        state, silent = (worker.state, round(worker.silent, 1)) if worker else ("unknown", None)
+        state, silent = (
+            (worker.state, round(worker.silent, 1)) if worker else ("unknown", None)
+        )
         return 200, {"in_hand": rows, "state": state, "silent": silent}
 
     async def search(self, _: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Find events."""
         found = await Search(self._pipeline).search(given["q"], given.get("stream", ""))
-        matches = [asdict(match) | {"type": shown(match.type)} for match in found.matches]
+        matches = [
+            asdict(match) | {"type": shown(match.type)} for match in found.matches
+        ]
         states = [entry_plain(state) for state in found.states]
         return 200, {
-            "states": states, "matches": matches, "left_out": found.left_out,
+            "states": states,
+            "matches": matches,
+            "left_out": found.left_out,
             "away": [shard.as_plain() for shard in found.away],
-        }  # fmt: skip
+        }
 
     async def _group(self, request: Request) -> tuple[str, str]:
         stream = stream_of(request)
-        return stream, await group_of(self._pipeline, stream, str(request.path_params["group"]))
+        return stream, await group_of(
+            self._pipeline, stream, str(request.path_params["group"])
+        )
 
 
 def _one(name: str, schema: Schema) -> Schema:
-    return {"type": "object", "properties": {name: schema}, "required": [name], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {name: schema},
+        "required": [name],
+        "additionalProperties": False,
+    }

@@ -36,11 +36,15 @@ _PARAMETERS: Mapping[str, str] = {
 }
 
 
-def document(operations: Sequence[Operation], root: str, version: str, *, needs_token: bool) -> dict[str, Any]:
+def document(
+    operations: Sequence[Operation], root: str, version: str, *, needs_token: bool
+) -> dict[str, Any]:
     """The document; ``root`` is the path that the dashboard is mounted under."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -61,7 +65,11 @@ def document(operations: Sequence[Operation], root: str, version: str, *, needs_
                     "description": "`streams dashboard --new-token` makes one; its hash is in the file of accounts.",
                 }
             },
-            "schemas": {**dict(sorted(components.items())), "Problem": PROBLEM, "PartlyStored": PARTLY},
+            "schemas": {
+                **dict(sorted(components.items())),
+                "Problem": PROBLEM,
+                "PartlyStored": PARTLY,
+            },
         },
     }
 
@@ -69,17 +77,24 @@ def document(operations: Sequence[Operation], root: str, version: str, *, needs_
 def _operation(operation: Operation) -> dict[str, Any]:
     told = TOLD[operation.name]
     parameters = [
-        _parameter(name, "path", NAME if name in ("stream", "group") else TEXT, is_needed=True)
+        _parameter(
+            name, "path", NAME if name in ("stream", "group") else TEXT, is_needed=True
+        )
         for name in _placeholders(operation.path)
     ]
     parameters += [
-        _parameter(name, "query", schema, is_needed=name in operation.needs) for name, schema in operation.query.items()
+        _parameter(name, "query", schema, is_needed=name in operation.needs)
+        for name, schema in operation.query.items()
     ]
     if operation.takes_partition:
         parameters.append(_parameter("partition", "query", PARTITION, is_needed=False))
     if operation.publishes:
         parameters.append(_parameter("Idempotency-Key", "header", KEY, is_needed=False))
-    needs = "a token that may publish" if operation.publishes else f"the role {operation.role.name.lower()}"
+    needs = (
+        "a token that may publish"
+        if operation.publishes
+        else f"the role {operation.role.name.lower()}"
+    )
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
@@ -88,7 +103,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "parameters": parameters,
         # What was published before is answered with 200.
         "responses": {
-            str(code): _answer("Done." if code == operation.status else "It was stored before.", told.answer)
+            str(code): _answer(
+                "Done." if code == operation.status else "It was stored before.",
+                told.answer,
+            )
             for code in sorted({operation.status, 200})
         }
         | {str(code): _problem(code) for code in _PROBLEMS},
@@ -105,16 +123,26 @@ def _operation(operation: Operation) -> dict[str, Any]:
 _REFERENCE: Schema = {"$ref": "#/components/schemas/Problem"}
 
 
-def _parameter(name: str, place: str, schema: Schema, *, is_needed: bool) -> dict[str, Any]:
+def _parameter(
+    name: str, place: str, schema: Schema, *, is_needed: bool
+) -> dict[str, Any]:
     text = _PARAMETERS[name]
-    return {"name": name, "in": place, "required": is_needed, "description": text, "schema": described_as("", schema)}
+    return {
+        "name": name,
+        "in": place,
+        "required": is_needed,
+        "description": text,
+        "schema": described_as("", schema),
+    }
 
 
 def _placeholders(path: str) -> list[str]:
     return [part[1:-1] for part in path.split("/") if part.startswith("{")]
 
 
-def _answer(text: str, schema: Schema, kind: str = "application/json") -> dict[str, Any]:
+def _answer(
+    text: str, schema: Schema, kind: str = "application/json"
+) -> dict[str, Any]:
     return {"description": text, "content": {kind: {"schema": schema}}}
 
 

@@ -34,8 +34,10 @@ DELAY: Schema = {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY}
 EXPIRES: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_EXPIRY}
 _TIME: Schema = {"type": "number", "minimum": 0, "maximum": 1e11}
 FILTERS: Mapping[str, Schema] = {
-    **dict.fromkeys(("type", "reason", "error", "tenant", "event_id", "text"), TEXT), "since": _TIME, "until": _TIME,
-}  # fmt: skip
+    **dict.fromkeys(("type", "reason", "error", "tenant", "event_id", "text"), TEXT),
+    "since": _TIME,
+    "until": _TIME,
+}
 
 
 @dataclass(frozen=True, slots=True)

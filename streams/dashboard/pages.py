@@ -15,7 +15,15 @@ from streams.admin.queries import CHARTS, STATES, Queries, shown_meta
 from streams.admin.searching import Search
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.live import Live
-from streams.dashboard.reading import choice, filter_of, group_of, name_of, number, position, text
+from streams.dashboard.reading import (
+    choice,
+    filter_of,
+    group_of,
+    name_of,
+    number,
+    position,
+    text,
+)
 from streams.dashboard.timeline import timeline, trace_of
 from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.dashboard.words import language_of
@@ -39,7 +47,9 @@ class Pages:
         jobs: the replays that run.
     """
 
-    def __init__(self, pipeline: Pipeline, render: Render, fragment: Fragment, jobs: Jobs) -> None:
+    def __init__(
+        self, pipeline: Pipeline, render: Render, fragment: Fragment, jobs: Jobs
+    ) -> None:
         self._pipeline = pipeline
         self._render = render
         self._fragment = fragment
@@ -56,7 +66,9 @@ class Pages:
     async def workers(self, request: Request) -> Response:
         """Who works for which group."""
         workers = await self.queries.workers()
-        return self._render(request, "workers.html", workers=workers, away=self.queries.away)
+        return self._render(
+            request, "workers.html", workers=workers, away=self.queries.away
+        )
 
     async def consumer(self, request: Request) -> Response:
         """What one worker has in hand."""
@@ -66,34 +78,53 @@ class Pages:
         if not name.isprintable() or not name:
             raise NotFound("no such worker")
         items = await self.queries.in_hand(stream, group, name)
-        said = [worker for worker in await self.queries.workers() if (worker.stream, worker.name) == (stream, name)]
+        said = [
+            worker
+            for worker in await self.queries.workers()
+            if (worker.stream, worker.name) == (stream, name)
+        ]
         if not items and not said:
             raise NotFound("no such worker")
         return self._render(
-            request, "consumer.html", stream=stream, group=group, name=name, items=items,
+            request,
+            "consumer.html",
+            stream=stream,
+            group=group,
+            name=name,
+            items=items,
             worker=next((worker for worker in said if worker.group == group), None),
-        )  # fmt: skip
+        )
 
     async def doctor(self, request: Request) -> Response:
         """What is wrong with the server and its streams."""
-        return self._render(request, "doctor.html", findings=await self._doctor.findings())
+        return self._render(
+            request, "doctor.html", findings=await self._doctor.findings()
+        )
 
     async def stream(self, request: Request) -> Response:
         """One stream, and a page of its entries in one state; of several partitions their sums, and the way to each."""
         partition = 0 if text(request, "partition", 4) == "0" else None
         view = await self.queries.stream(name_of(request), partition)
         name = view.row.stream
-        part = None if view.row.partitions else 0  # Of one that is not spread nobody need ask again.
+        # Of one that is not spread nobody need ask again.
+        part = None if view.row.partitions else 0
         groups = [group.row.group for group in view.groups if group.row.group]
         group = choice(request, "group", ["", *groups]) or (groups[0] if groups else "")
         state = choice(request, "state", STATES)
-        levels = sorted({row.level for each in view.row.groups for row in each.levels}, reverse=True) or [0]
+        levels = sorted(
+            {row.level for each in view.row.groups for row in each.levels}, reverse=True
+        ) or [0]
         level = number(request, "level", _fullest(view, group, levels), -(2**53), 2**53)
-        after, first = position(request, "after"), number(request, "first", 0, 0, 10_000_000)
+        after, first = (
+            position(request, "after"),
+            number(request, "first", 0, 0, 10_000_000),
+        )
         reach = choice(request, "reach", list(CHARTS))
         items, chart, limits, held = await asyncio.gather(
             # Pages of entries are of one partition each.
-            self.queries.items(name, group, state, level, after=after, first=first, most=_PAGE)
+            self.queries.items(
+                name, group, state, level, after=after, first=first, most=_PAGE
+            )
             if not view.row.partitions
             else _nothing(),
             self.queries.chart(name, group, reach, part) if group else _nothing(),
@@ -101,17 +132,37 @@ class Pages:
             self.queries.held(name, group, part) if group else _nothing(),
         )
         return self._render(
-            request, "stream.html", view=view, group=group, groups=groups, state=state, states=STATES, level=level,
-            levels=levels, items=items, chart=chart, limits=limits, held=held, first=first, page=_PAGE, reach=reach,
-            reaches=list(CHARTS), after=items[-1].listed.place if len(items) == _PAGE else "", partition=partition,
-        )  # fmt: skip
+            request,
+            "stream.html",
+            view=view,
+            group=group,
+            groups=groups,
+            state=state,
+            states=STATES,
+            level=level,
+            levels=levels,
+            items=items,
+            chart=chart,
+            limits=limits,
+            held=held,
+            first=first,
+            page=_PAGE,
+            reach=reach,
+            reaches=list(CHARTS),
+            after=items[-1].listed.place if len(items) == _PAGE else "",
+            partition=partition,
+        )
 
     async def event(self, request: Request) -> Response:
         """One event: where it stands in every group, its metadata and its errors."""
         return await self.show_event(
-            request, name_of(request), text(request, "id", 500), group=text(request, "group", 100),
-            letter=position(request, "letter"), revealed=False,
-        )  # fmt: skip
+            request,
+            name_of(request),
+            text(request, "id", 500),
+            group=text(request, "group", 100),
+            letter=position(request, "letter"),
+            revealed=False,
+        )
 
     async def search(self, request: Request) -> Response:
         """An event by its id or by what it carries, or a message by its provider's id."""
@@ -121,7 +172,13 @@ class Pages:
         message = await self._whatsapp.message(wanted) if is_text else None
         streams = await self.queries.names()
         return self._render(
-            request, "search.html", wanted=wanted, stream=stream, streams=streams, found=found, message=message
+            request,
+            "search.html",
+            wanted=wanted,
+            stream=stream,
+            streams=streams,
+            found=found,
+            message=message,
         )
 
     async def dead(self, request: Request) -> Response:
@@ -132,53 +189,105 @@ class Pages:
         letters = self._pipeline.dead_letters(stream, group)
         page = await letters.look(where, after=position(request, "after"), limit=_PAGE)
         return self._render(
-            request, "dead.html", stream=stream, group=group, letters=page.letters, given=given,
-            count=await letters.count(), after=page.next, jobs=self._jobs.of(stream, group),
+            request,
+            "dead.html",
+            stream=stream,
+            group=group,
+            letters=page.letters,
+            given=given,
+            count=await letters.count(),
+            after=page.next,
+            jobs=self._jobs.of(stream, group),
             replays=await Outcomes(self._pipeline, stream).replays(group),
-            notice=text(request, "notice", 20), moved=number(request, "moved", 0, 0, 10_000_000),
-        )  # fmt: skip
+            notice=text(request, "notice", 20),
+            moved=number(request, "moved", 0, 0, 10_000_000),
+        )
 
     async def audit(self, request: Request) -> Response:
         """What operators did."""
         known = await self.queries.names()
         stream = choice(request, "stream", known) if known else ""
-        rows = await self.queries.audit(stream, position(request, "before"), _PAGE) if stream else []
+        rows = (
+            await self.queries.audit(stream, position(request, "before"), _PAGE)
+            if stream
+            else []
+        )
         before = rows[-1][0] if len(rows) >= _PAGE else ""
-        return self._render(request, "audit.html", streams=known, stream=stream, rows=rows, before=before)
+        return self._render(
+            request,
+            "audit.html",
+            streams=known,
+            stream=stream,
+            rows=rows,
+            before=before,
+        )
 
     async def whatsapp(self, request: Request) -> Response:
         """Instances, and what became of the messages of today, by tenant."""
-        return self._render(request, "whatsapp.html", stream=STREAM, **await self._whatsapp.overview())
+        return self._render(
+            request, "whatsapp.html", stream=STREAM, **await self._whatsapp.overview()
+        )
 
     async def endpoints(self, request: Request) -> Response:
         """Where tenants are told, and how that goes."""
-        return self._render(request, "endpoints.html", **await self._whatsapp.endpoints())
+        return self._render(
+            request, "endpoints.html", **await self._whatsapp.endpoints()
+        )
 
     async def message(self, request: Request) -> Response:
         """One message, with its timeline."""
         ident = text(request, "id", 500)
-        message = await self._whatsapp.message(ident) if ident and ident.isprintable() else None
+        message = (
+            await self._whatsapp.message(ident)
+            if ident and ident.isprintable()
+            else None
+        )
         if message is None:
             raise NotFound("no such message")
         return self._render(request, "message.html", message=message)
 
     async def show_event(
-        self, request: Request, stream: str, ident: str, *, group: str, letter: str, revealed: bool
+        self,
+        request: Request,
+        stream: str,
+        ident: str,
+        *,
+        group: str,
+        letter: str,
+        revealed: bool,
     ) -> Response:
         """The page of one event, named by an id, or as a dead letter."""
         if letter:
-            found = [await self.queries.letter(stream, await group_of(self._pipeline, stream, group), letter)]
+            found = [
+                await self.queries.letter(
+                    stream, await group_of(self._pipeline, stream, group), letter
+                )
+            ]
         else:
-            found = await self.queries.find(stream, ident) if ident and ident.isprintable() else []
+            found = (
+                await self.queries.find(stream, ident)
+                if ident and ident.isprintable()
+                else []
+            )
         if not found:
             raise NotFound("no such event")
         whys = {} if letter else await self.queries.why(stream, ident)
         body = found[0].raw.decode("utf-8", "replace")[:100_000] if revealed else ""
         return self._render(
-            request, "event.html", stream=stream, ident=ident, letter=letter, group=group, states=found,
-            meta=shown_meta(found[0].meta), revealed=revealed, body=body, rows=timeline(found),
-            trace=trace_of(found[0].meta), whys=whys,
-        )  # fmt: skip
+            request,
+            "event.html",
+            stream=stream,
+            ident=ident,
+            letter=letter,
+            group=group,
+            states=found,
+            meta=shown_meta(found[0].meta),
+            revealed=revealed,
+            body=body,
+            rows=timeline(found),
+            trace=trace_of(found[0].meta),
+            whys=whys,
+        )
 
     # --- live parts
 
@@ -205,9 +314,14 @@ class Pages:
         await self._known(stream, group)
 
         async def levels() -> dict[str, Any]:
-            return {"view": await self.queries.stream(stream, partition), "group": group}
+            return {
+                "view": await self.queries.stream(stream, partition),
+                "group": group,
+            }
 
-        return await self._live(request, "stream", levels, stream, group, str(partition))
+        return await self._live(
+            request, "stream", levels, stream, group, str(partition)
+        )
 
     async def chart(self, request: Request) -> Response:
         """The chart of a group."""
@@ -224,7 +338,15 @@ class Pages:
             return self._fragment(request, "live/chart.html", chart=chart)
 
         language = language_of(request.headers.get("accept-language", ""))
-        key = ("chart", language, request.scope.get("root_path", ""), stream, group, reach, str(partition))
+        key = (
+            "chart",
+            language,
+            request.scope.get("root_path", ""),
+            stream,
+            group,
+            reach,
+            str(partition),
+        )
         return Response(await self.live.rendered(key, drawn), media_type="text/html")
 
     async def _known(self, stream: str, group: str = "") -> list[str]:
@@ -242,12 +364,16 @@ class Pages:
             raise NotFound("no such group")
         return groups
 
-    async def _live(self, request: Request, name: str, values: Callable[[], Any], *key: str) -> Response:
+    async def _live(
+        self, request: Request, name: str, values: Callable[[], Any], *key: str
+    ) -> Response:
         async def render() -> str:
             return self._fragment(request, f"live/{name}.html", **await values())
 
         language = language_of(request.headers.get("accept-language", ""))
-        return await self.live.answer(request, (name, language, request.scope.get("root_path", ""), *key), render)
+        return await self.live.answer(
+            request, (name, language, request.scope.get("root_path", ""), *key), render
+        )
 
     async def _overview(self) -> dict[str, Any]:
         return {"views": await self.queries.grouped(), "away": self.queries.away}

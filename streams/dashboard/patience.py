@@ -36,7 +36,9 @@ def receiving(receive: Receive) -> Receive:
                 message = await receive()
         except TimeoutError:
             is_whole = True
-            raise HTTPException(408, "the body did not come in time", {"Connection": "close"}) from None
+            raise HTTPException(
+                408, "the body did not come in time", {"Connection": "close"}
+            ) from None
         size += len(message.get("body", b""))
         is_whole = not message.get("more_body", False)
         return message
@@ -57,7 +59,10 @@ def sending(send: Send, scope: Scope) -> Send:
                 await send(message)
         except TimeoutError:
             peer = scope.get("client")
-            logger.warning("a client does not read its answer", extra={"place": str(peer[0]) if peer else ""})
+            logger.warning(
+                "a client does not read its answer",
+                extra={"place": str(peer[0]) if peer else ""},
+            )
             raise NotRead from None
 
     return patient

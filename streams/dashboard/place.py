@@ -20,7 +20,11 @@ def place_of(request: Request, behind: Sequence[Network]) -> str:
             before that may be a browser's invention, and is not looked at.
     """
     place = request.client.host if request.client is not None else ""
-    passed = [part.strip() for line in request.headers.getlist(FORWARDED) for part in line.split(",")]
+    passed = [
+        part.strip()
+        for line in request.headers.getlist(FORWARDED)
+        for part in line.split(",")
+    ]
     while passed and _is_in(_address(place), behind):
         before = _address(passed.pop())
         if before is None:
@@ -36,5 +40,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _is_in(address: IPv4Address | IPv6Address | None, networks: Sequence[Network]) -> bool:
+def _is_in(
+    address: IPv4Address | IPv6Address | None, networks: Sequence[Network]
+) -> bool:
     return address is not None and any(address in network for network in networks)

@@ -9,17 +9,36 @@ import orjson
 from starlette.responses import Response
 
 _TITLES = {
-    400: "Bad request", 401: "Log in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
-    409: "Conflict", 413: "Too large", 415: "Wrong media type", 422: "Not valid", 429: "Too many requests",
+    400: "Bad request",
+    401: "Log in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Too large",
+    415: "Wrong media type",
+    422: "Not valid",
+    429: "Too many requests",
     503: "Not available",
-}  # fmt: skip
+}
 
 
 def problem_of(
-    status: int, detail: str, headers: Mapping[str, str] | None = None, more: Mapping[str, Any] | None = None
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
     """The answer to a request that is refused, or that failed; ``more`` is what it says besides."""
-    body = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
+    body = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+    }
     return Response(
-        orjson.dumps({**body, **(more or {})}), status, dict(headers or {}), media_type="application/problem+json"
+        orjson.dumps({**body, **(more or {})}),
+        status,
+        dict(headers or {}),
+        media_type="application/problem+json",
     )

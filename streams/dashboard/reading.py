@@ -75,12 +75,20 @@ def filter_of(given: Mapping[str, Any]) -> tuple[Filter, dict[str, str]]:
     """The filter of a form or query, and what was given of it; times are UTC, as a browser writes them."""
     values = {name: str(given.get(name, ""))[:200].strip() for name in FILTERS}
     since, until = _time(values["since"]), _time(values["until"])
-    texts: dict[str, Any] = {name: value or None for name, value in values.items() if name not in ("since", "until")}
+    texts: dict[str, Any] = {
+        name: value or None
+        for name, value in values.items()
+        if name not in ("since", "until")
+    }
     return Filter(**texts, since=since, until=until), values
 
 
 def _time(text: str) -> float | None:
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() if text else None
+        return (
+            datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+            if text
+            else None
+        )
     except (ValueError, OverflowError):
         return None

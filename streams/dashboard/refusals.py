@@ -15,11 +15,18 @@ from streams.dashboard.schemas import ATTRIBUTES
 from streams.events.attributes import RULES
 
 _KINDS = {
-    "string": "a text", "integer": "an integer", "number": "a number", "boolean": "true or false",
-    "array": "a list", "object": "an object", "null": "null",
-}  # fmt: skip
+    "string": "a text",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
 _PATTERNS = {
-    NAME["pattern"]: "a name of 1 to 100 letters, digits, dots, underscores and hyphens that begins with a letter"
+    NAME[
+        "pattern"
+    ]: "a name of 1 to 100 letters, digits, dots, underscores and hyphens that begins with a letter"
     " or digit",
     CURSOR["pattern"]: "an id such as 1796083200000-0",
 }
@@ -33,8 +40,12 @@ def refusal(error: Any) -> str:
     schema, value = error.schema, error.validator_value
     if error.validator == "additionalProperties" and not value:
         known = sorted(schema.get("properties", {}))
-        more = sorted(shown(str(name)[:60]) for name in set(error.instance) - set(known))
-        return f"{prefix}unknown field {more[0]!r}: known are {', '.join(known) or 'none'}"
+        more = sorted(
+            shown(str(name)[:60]) for name in set(error.instance) - set(known)
+        )
+        return (
+            f"{prefix}unknown field {more[0]!r}: known are {', '.join(known) or 'none'}"
+        )
     if error.validator == "required":
         return f"{prefix}the field {next(name for name in value if name not in error.instance)!r} is missing"
     if error.validator == "dependentRequired":
@@ -53,7 +64,11 @@ def refusal(error: Any) -> str:
 def _attribute(error: Any) -> str:
     """What an event's attribute has to be; '' for another field."""
     name = str(error.absolute_path[-1]) if error.absolute_path else ""
-    return RULES[name].words if name in RULES and error.schema is ATTRIBUTES.get(name) else ""
+    return (
+        RULES[name].words
+        if name in RULES and error.schema is ATTRIBUTES.get(name)
+        else ""
+    )
 
 
 def words(schema: Schema) -> str:
@@ -64,17 +79,33 @@ def words(schema: Schema) -> str:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if "pattern" in schema:
         pattern = schema["pattern"]
-        return str(_PATTERNS.get(pattern) or schema.get("description") or f"a text of the form {pattern}")
+        return str(
+            _PATTERNS.get(pattern)
+            or schema.get("description")
+            or f"a text of the form {pattern}"
+        )
     for either in ("anyOf", "oneOf"):
         if either in schema:
-            return " or ".join(dict.fromkeys(words(each) for each in schema[either] if isinstance(each, Mapping)))
+            return " or ".join(
+                dict.fromkeys(
+                    words(each) for each in schema[either] if isinstance(each, Mapping)
+                )
+            )
     kind = schema.get("type", "")
-    said = " or ".join(_KINDS[each] for each in ([kind] if isinstance(kind, str) else kind) if each) or "a value"
+    said = (
+        " or ".join(
+            _KINDS[each] for each in ([kind] if isinstance(kind, str) else kind) if each
+        )
+        or "a value"
+    )
     return f"{said}{_bounds(schema)}"
 
 
 def _bounds(schema: Schema) -> str:
-    for low, high, unit in (("minLength", "maxLength", " characters"), ("minItems", "maxItems", " items")):
+    for low, high, unit in (
+        ("minLength", "maxLength", " characters"),
+        ("minItems", "maxItems", " items"),
+    ):
         if low in schema or high in schema:
             return f" {_range(schema.get(low), schema.get(high), 'of')}{unit}"
     if "maxProperties" in schema:
@@ -87,7 +118,13 @@ def _bounds(schema: Schema) -> str:
 
 
 def _range(low: float | None, high: float | None, word: str) -> str:
-    shown_low, shown_high = (f"{end:g}" if isinstance(end, float) else str(end) for end in (low, high))
+    shown_low, shown_high = (
+        f"{end:g}" if isinstance(end, float) else str(end) for end in (low, high)
+    )
     if low is None:
         return f"of at most {shown_high}"
-    return f"of at least {shown_low}" if high is None else f"{word} {shown_low} to {shown_high}"
+    return (
+        f"of at least {shown_low}"
+        if high is None
+        else f"{word} {shown_low} to {shown_high}"
+    )

@@ -30,9 +30,13 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"the file of accounts cannot be read: {error.strerror}: {path}") from None
+        raise ConfigurationError(
+            f"the file of accounts cannot be read: {error.strerror}: {path}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the file of accounts {path} is no TOML: {type(error).__name__}") from None
+        raise ConfigurationError(
+            f"the file of accounts {path} is no TOML: {type(error).__name__}"
+        ) from None
 
 
 def role_of(where: str, row: dict[str, Any]) -> Role:

@@ -16,7 +16,14 @@ from streams.dashboard.operations import (
     TEXT,
     Schema,
 )
-from streams.events.attributes import LONGEST_RETRY_DELAY, LONGEST_STATE, MEDIA_TYPE, MOST_RETRIES, TIME, TRACEPARENT
+from streams.events.attributes import (
+    LONGEST_RETRY_DELAY,
+    LONGEST_STATE,
+    MEDIA_TYPE,
+    MOST_RETRIES,
+    TIME,
+    TRACEPARENT,
+)
 from streams.events.event import CLOUD_NAMES, META_NAMES
 from streams.events.receipt import Receipt
 
@@ -25,7 +32,10 @@ def _either(one: str, other: str) -> Schema:
     """The rule that one of two properties is there, in words that generators of clients pass over."""
     return {
         "if": {"required": [one]},
-        "then": {"not": {"required": [other]}, "description": f"give {other} or {one}, and not both"},
+        "then": {
+            "not": {"required": [other]},
+            "description": f"give {other} or {one}, and not both",
+        },
         "else": {"required": [other]},
     }
 
@@ -33,17 +43,25 @@ def _either(one: str, other: str) -> Schema:
 _JSON = r"^application/([A-Za-z0-9.+-]+\+)?json$"
 ATTRIBUTES: Mapping[str, Schema] = {
     "id": described_as("of the event, unique; made up if it is not given", PRINTABLE),
-    "type": described_as("what happened, e.g. order.created", {**PRINTABLE, "maxLength": 200}),
-    "data": {"description": "the body: any JSON, or text where datacontenttype is not JSON"},
+    "type": described_as(
+        "what happened, e.g. order.created", {**PRINTABLE, "maxLength": 200}
+    ),
+    "data": {
+        "description": "the body: any JSON, or text where datacontenttype is not JSON"
+    },
     "data_base64": {
         "type": "string",
         "contentEncoding": "base64",
         "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
         "description": "the body as bytes, in place of data",
     },
-    "priority": described_as("served on the highest level that is not above it", PRIORITY),
+    "priority": described_as(
+        "served on the highest level that is not above it", PRIORITY
+    ),
     "delay": described_as("seconds until it enters the stream", DELAY),
-    "expires": described_as("seconds after which it must not be handled any more", EXPIRES),
+    "expires": described_as(
+        "seconds after which it must not be handled any more", EXPIRES
+    ),
     "key": described_as("what it is about, for order and limits", TEXT),
     "tenant": described_as("whose it is", TEXT),
     "instance": described_as("sender, device or account of the tenant", TEXT),
@@ -67,7 +85,9 @@ ATTRIBUTES: Mapping[str, Schema] = {
         "pattern": TRACEPARENT,
         "description": "W3C trace context: the handler's span is its child",
     },
-    "tracestate": described_as("W3C trace context", {**TEXT, "maxLength": LONGEST_STATE}),
+    "tracestate": described_as(
+        "W3C trace context", {**TEXT, "maxLength": LONGEST_STATE}
+    ),
     "headers": {
         "type": "object",
         "propertyNames": {
@@ -85,15 +105,22 @@ ATTRIBUTES: Mapping[str, Schema] = {
         "maxProperties": 100,
         "description": "further attributes, as CloudEvents extensions",
     },
-    "dedup_id": described_as("a second event with it is not stored within the dedup window", PRINTABLE),
+    "dedup_id": described_as(
+        "a second event with it is not stored within the dedup window", PRINTABLE
+    ),
     "max_retries": {
-        "type": "integer", "minimum": 0, "maximum": MOST_RETRIES, "description": "in place of the handler's",
+        "type": "integer",
+        "minimum": 0,
+        "maximum": MOST_RETRIES,
+        "description": "in place of the handler's",
     },
     "retry_delay": {
-        "type": "number", "minimum": 0, "maximum": LONGEST_RETRY_DELAY,
+        "type": "number",
+        "minimum": 0,
+        "maximum": LONGEST_RETRY_DELAY,
         "description": "seconds, in place of the handler's",
     },
-}  # fmt: skip
+}
 EVENT: Schema = {
     "type": "object",
     "properties": ATTRIBUTES,
@@ -103,7 +130,14 @@ EVENT: Schema = {
     "dependentSchemas": {
         "datacontenttype": {
             "if": {"properties": {"datacontenttype": {"not": {"pattern": _JSON}}}},
-            "then": {"properties": {"data": {"type": "string", "title": "text, as datacontenttype is not JSON"}}},
+            "then": {
+                "properties": {
+                    "data": {
+                        "type": "string",
+                        "title": "text, as datacontenttype is not JSON",
+                    }
+                }
+            },
         }
     },
 }
@@ -139,7 +173,10 @@ PARTLY: Schema = {
             },
             "description": "receipts of the events that are surely stored",
         },
-        "not_stored": {**_NUMBERS, "description": "events that are surely not stored: publish these again"},
+        "not_stored": {
+            **_NUMBERS,
+            "description": "events that are surely not stored: publish these again",
+        },
         "unknown": {**_NUMBERS, "description": "events of which it is not known"},
     },
     "required": ["title", "status", "stored", "not_stored", "unknown"],
@@ -149,7 +186,11 @@ WHICH: Schema = {
     "type": "object",
     "properties": {
         "ids": {"type": "array", "items": CURSOR, "minItems": 1, "maxItems": 1000},
-        "filter": {"type": "object", "properties": FILTERS, "additionalProperties": False},
+        "filter": {
+            "type": "object",
+            "properties": FILTERS,
+            "additionalProperties": False,
+        },
         "dry_run": {"type": "boolean"},
         "rate": {"type": "number", "minimum": 1, "maximum": 10_000},
         "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
@@ -162,13 +203,19 @@ HOLD: Schema = {
     "properties": {
         "group": NAME,
         "level": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
-        "attribute": {"enum": ["type", "tenant", "instance", "key", "subject", "source"]},
+        "attribute": {
+            "enum": ["type", "tenant", "instance", "key", "subject", "source"]
+        },
         "value": TEXT,
         "reason": TEXT,
     },
     "dependentRequired": {"attribute": ["value"], "value": ["attribute"]},
     "dependentSchemas": {
-        "attribute": {"properties": {"level": {"not": {}, "description": "it does not go with attribute"}}}
+        "attribute": {
+            "properties": {
+                "level": {"not": {}, "description": "it does not go with attribute"}
+            }
+        }
     },
     "additionalProperties": False,
 }

@@ -24,12 +24,16 @@ class Scraping:
         """Every gauge; empty without the extra ``prometheus``."""
         if self._backlog is None or self._exported is None:
             try:
-                self._exported = exported = export(("prometheus",), service="streams-dashboard")
+                self._exported = exported = export(
+                    ("prometheus",), service="streams-dashboard"
+                )
             except ConfigurationError:
                 return b""
             if exported.meters is None:
                 return b""
-            self._backlog = Backlog(exported.meters.get_meter("streams"), self._pipeline.broker)
+            self._backlog = Backlog(
+                exported.meters.get_meter("streams"), self._pipeline.broker
+            )
         await self._backlog.refresh()
         return self._exported.exposition()
 

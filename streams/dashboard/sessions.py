@@ -55,8 +55,15 @@ class Sessions:
         pipeline: of the server where the sessions that are over are written down; None: nobody ends one.
     """
 
-    def __init__(self, secret: str, password_of: Callable[[str], str], pipeline: Pipeline | None = None) -> None:
-        self._key = hashlib.sha256(secret.encode()).digest() if secret else os.urandom(32)
+    def __init__(
+        self,
+        secret: str,
+        password_of: Callable[[str], str],
+        pipeline: Pipeline | None = None,
+    ) -> None:
+        self._key = (
+            hashlib.sha256(secret.encode()).digest() if secret else os.urandom(32)
+        )
         self._password_of = password_of
         self._pipeline = pipeline
         self._seen: dict[str, float] = {}
@@ -81,7 +88,9 @@ class Sessions:
             BrokerUnavailable: whether it was ended cannot be asked, and was not asked in the last ten minutes.
         """
         found = self._read("session", cookie, LASTS)
-        return found if found is not None and not await self._is_over(found.id) else None
+        return (
+            found if found is not None and not await self._is_over(found.id) else None
+        )
 
     async def end(self, session: Session) -> None:
         """End a session, in every process that serves the dashboard.
@@ -132,12 +141,20 @@ class Sessions:
         except (ValueError, binascii.Error):
             return None
         wanted = self._sign_for(kind, name, body)
-        if not hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace")):
+        if not hmac.compare_digest(
+            wanted.encode(), signature.encode("utf-8", "replace")
+        ):
             return None
-        return Session(name, self._sign(f"form {body}"), ident, left) if 0 < left <= lasts else None
+        return (
+            Session(name, self._sign(f"form {body}"), ident, left)
+            if 0 < left <= lasts
+            else None
+        )
 
     def _sign_for(self, kind: str, name: str, body: str) -> str:
         return self._sign(f"{kind} {body} {self._password_of(name)}")
 
     def _sign(self, text: str) -> str:
-        return hmac.new(self._key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        return hmac.new(
+            self._key, text.encode("utf-8", "replace"), hashlib.sha256
+        ).hexdigest()

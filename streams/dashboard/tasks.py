@@ -51,7 +51,12 @@ class Tasks:
         """Everything that the API can do."""
         operator, admin = Role.OPERATOR, Role.ADMIN
         group = "/streams/{stream}/groups/{group}"
-        events = {"type": "array", "items": EVENT, "minItems": 1, "maxItems": _MOST_EVENTS}
+        events = {
+            "type": "array",
+            "items": EVENT,
+            "minItems": 1,
+            "maxItems": _MOST_EVENTS,
+        }
         batch = {
             "type": "object",
             "properties": {"events": events},
@@ -60,71 +65,199 @@ class Tasks:
         }
         page = {"after": CURSOR, "limit": LIMIT}
         letters = {**FILTERS, **page}
-        cancel = {"type": "object", "properties": {"group": NAME}, "additionalProperties": False}
+        cancel = {
+            "type": "object",
+            "properties": {"group": NAME},
+            "additionalProperties": False,
+        }
         before = {"before": CURSOR, "limit": LIMIT}
         nothing: Schema = {"type": "object", "additionalProperties": False}
         return [
-            Operation("GET", "/streams", "listStreams", "Every stream with its groups.", self.streams),
-            Operation("GET", "/streams/{stream}", "getStream", "One stream.", self.stream),
             Operation(
-                "POST", "/streams/{stream}/events", "publish", "Publish an event; stored when this answers.",
-                self.publish, publishes=True, body=EVENT, status=201,
+                "GET",
+                "/streams",
+                "listStreams",
+                "Every stream with its groups.",
+                self.streams,
             ),
             Operation(
-                "POST", "/streams/{stream}/batches", "publishMany", "Publish up to 1,000 events.", self.publish_many,
-                publishes=True, body=batch, status=201,
-            ),
-            Operation("GET", "/streams/{stream}/events/{id}", "getEvent", "Where an event stands.", self.event),
-            Operation(
-                "POST", "/streams/{stream}/events/{id}/cancel", "cancelEvent", "Take out what waits for its time.",
-                self.cancel, operator, body=cancel,
+                "GET", "/streams/{stream}", "getStream", "One stream.", self.stream
             ),
             Operation(
-                "POST", "/streams/{stream}/events/{id}/reveal", "revealEvent", "What an event says; written down.",
-                self.reveal, admin, body=nothing,
+                "POST",
+                "/streams/{stream}/events",
+                "publish",
+                "Publish an event; stored when this answers.",
+                self.publish,
+                publishes=True,
+                body=EVENT,
+                status=201,
             ),
-            Operation("POST", "/streams/{stream}/pause", "pause", "Hold back.", self.pause, operator, body=HOLD),
-            Operation("POST", "/streams/{stream}/resume", "resume", "Let go on.", self.resume, operator, body=HOLD),
-            Operation("GET", f"{group}/dead", "listDeadLetters", "Dead letters.", self.dead, query=letters),
             Operation(
-                "POST", f"{group}/dead/replay", "replayDeadLetters", "Put dead letters back.", self.replay, operator,
+                "POST",
+                "/streams/{stream}/batches",
+                "publishMany",
+                "Publish up to 1,000 events.",
+                self.publish_many,
+                publishes=True,
+                body=batch,
+                status=201,
+            ),
+            Operation(
+                "GET",
+                "/streams/{stream}/events/{id}",
+                "getEvent",
+                "Where an event stands.",
+                self.event,
+            ),
+            Operation(
+                "POST",
+                "/streams/{stream}/events/{id}/cancel",
+                "cancelEvent",
+                "Take out what waits for its time.",
+                self.cancel,
+                operator,
+                body=cancel,
+            ),
+            Operation(
+                "POST",
+                "/streams/{stream}/events/{id}/reveal",
+                "revealEvent",
+                "What an event says; written down.",
+                self.reveal,
+                admin,
+                body=nothing,
+            ),
+            Operation(
+                "POST",
+                "/streams/{stream}/pause",
+                "pause",
+                "Hold back.",
+                self.pause,
+                operator,
+                body=HOLD,
+            ),
+            Operation(
+                "POST",
+                "/streams/{stream}/resume",
+                "resume",
+                "Let go on.",
+                self.resume,
+                operator,
+                body=HOLD,
+            ),
+            Operation(
+                "GET",
+                f"{group}/dead",
+                "listDeadLetters",
+                "Dead letters.",
+                self.dead,
+                query=letters,
+            ),
+            Operation(
+                "POST",
+                f"{group}/dead/replay",
+                "replayDeadLetters",
+                "Put dead letters back.",
+                self.replay,
+                operator,
                 body=WHICH,
             ),
             Operation(
-                "POST", f"{group}/dead/discard", "discardDeadLetters", "Delete dead letters.", self.discard, operator,
+                "POST",
+                f"{group}/dead/discard",
+                "discardDeadLetters",
+                "Delete dead letters.",
+                self.discard,
+                operator,
                 body=WHICH,
             ),
-            Operation("GET", "/streams/{stream}/audit", "listAudit", "What was done.", self.audit, query=before),
-            Operation("GET", f"{group}/limits", "listLimits", "Limits, declared and set.", self.limits),
-            Operation("GET", f"{group}/held", "listHeldKeys", "Keys that wait for an operator.", self.held),
-            Operation("GET", "/doctor", "examine", "What is wrong, and what to do.", self.doctor),
-            Operation("GET", "/workers", "listWorkers", "The workers, with what they do.", self.workers),
             Operation(
-                "POST", "/messages", "sendMessage", "Queue a WhatsApp message.", self.send, publishes=True,
-                body=MESSAGE, status=201,
+                "GET",
+                "/streams/{stream}/audit",
+                "listAudit",
+                "What was done.",
+                self.audit,
+                query=before,
             ),
-            Operation("GET", "/messages/{id}", "getMessage", "A message with its timeline.", self.message),
-        ]  # fmt: skip
+            Operation(
+                "GET",
+                f"{group}/limits",
+                "listLimits",
+                "Limits, declared and set.",
+                self.limits,
+            ),
+            Operation(
+                "GET",
+                f"{group}/held",
+                "listHeldKeys",
+                "Keys that wait for an operator.",
+                self.held,
+            ),
+            Operation(
+                "GET",
+                "/doctor",
+                "examine",
+                "What is wrong, and what to do.",
+                self.doctor,
+            ),
+            Operation(
+                "GET",
+                "/workers",
+                "listWorkers",
+                "The workers, with what they do.",
+                self.workers,
+            ),
+            Operation(
+                "POST",
+                "/messages",
+                "sendMessage",
+                "Queue a WhatsApp message.",
+                self.send,
+                publishes=True,
+                body=MESSAGE,
+                status=201,
+            ),
+            Operation(
+                "GET",
+                "/messages/{id}",
+                "getMessage",
+                "A message with its timeline.",
+                self.message,
+            ),
+        ]
 
     async def streams(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Every stream."""
         views = await self._queries.overview()
         totals = [asdict(view) for view in grouped_views(views) if view.row.partitions]
-        return 200, {"streams": [asdict(view) for view in views], "totals": totals, "away": self._away()}
+        return 200, {
+            "streams": [asdict(view) for view in views],
+            "totals": totals,
+            "away": self._away(),
+        }
 
     async def stream(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """One stream."""
-        return 200, asdict(await self._queries.stream(stream_of(request), partition_of(request)))
+        return 200, asdict(
+            await self._queries.stream(stream_of(request), partition_of(request))
+        )
 
-    async def publish(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def publish(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """One event."""
         attributes = dict(given)
-        if (key := request.headers.get("idempotency-key", "")) and "dedup_id" not in attributes:
+        if (
+            key := request.headers.get("idempotency-key", "")
+        ) and "dedup_id" not in attributes:
             attributes["dedup_id"] = key
         receipt = await self._pipeline.publish(stream_of(request), _event(attributes))
         return 200 if receipt.duplicate else 201, receipt._asdict()
 
-    async def publish_many(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def publish_many(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Many events; a batch with an idempotency key can be repeated as a whole."""
         key, events = request.headers.get("idempotency-key", ""), []
         for number, each in enumerate(given["events"]):
@@ -137,37 +270,62 @@ class Tasks:
                 raise ConfigurationError(f"events/{number}/{error}") from None
         receipts = await self._pipeline.publish_many(stream_of(request), events)
         is_repeated = all(receipt.duplicate for receipt in receipts)
-        return 200 if is_repeated else 201, {"receipts": [receipt._asdict() for receipt in receipts]}
+        return 200 if is_repeated else 201, {
+            "receipts": [receipt._asdict() for receipt in receipts]
+        }
 
     async def event(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Where one event stands."""
-        return 200, {"states": [entry_plain(state) for state in await self._find(request)]}
+        return 200, {
+            "states": [entry_plain(state) for state in await self._find(request)]
+        }
 
     async def reveal(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """What it says."""
         found = await self._find(request)
-        listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(found[0].stream))
-        await listing.write_audit(action="reveal", by=who(request), event=request.path_params["id"])
-        return 200, {"body": found[0].raw.decode("utf-8", "replace"), "meta": found[0].meta}
+        listing = Listing(
+            self._pipeline.broker, self._pipeline.broker.keys(found[0].stream)
+        )
+        await listing.write_audit(
+            action="reveal", by=who(request), event=request.path_params["id"]
+        )
+        return 200, {
+            "body": found[0].raw.decode("utf-8", "replace"),
+            "meta": found[0].meta,
+        }
 
-    async def cancel(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def cancel(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Take it out."""
         ident = ident_of(request)
         state = await self._pipeline.cancel(
-            stream_of(request), ident, given.get("group", ""), by=who(request), partition=partition_of(request)
+            stream_of(request),
+            ident,
+            given.get("group", ""),
+            by=who(request),
+            partition=partition_of(request),
         )
         return 200, {"cancelled": entry_plain(state)}
 
-    async def pause(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def pause(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Hold back."""
-        pauses = self._pipeline.pauses(await self._known(request), by=who(request), partition=partition_of(request))
+        pauses = self._pipeline.pauses(
+            await self._known(request), by=who(request), partition=partition_of(request)
+        )
         where = _where(given)
         made = await pauses.pause(**where, reason=given.get("reason", ""))
         return 200, {"new": made.new}
 
-    async def resume(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def resume(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Let go on."""
-        pauses = self._pipeline.pauses(await self._known(request), by=who(request), partition=partition_of(request))
+        pauses = self._pipeline.pauses(
+            await self._known(request), by=who(request), partition=partition_of(request)
+        )
         outcome = await pauses.resume(**_where(given))
         return 200, {
             "resumed": [_pause_plain(pause) for pause in outcome.resumed],
@@ -178,66 +336,106 @@ class Tasks:
         """A page of dead letters."""
         limit = given["limit"]
         where = Filter(**{name: given[name] for name in FILTERS if name in given})
-        letters = self._pipeline.dead_letters(*await self._group(request), partition=partition_of(request))
+        letters = self._pipeline.dead_letters(
+            *await self._group(request), partition=partition_of(request)
+        )
         await _check_which(letters, where, 400)
-        page, away = await in_part(letters.look(where, after=given.get("after", ""), limit=limit))
+        page, away = await in_part(
+            letters.look(where, after=given.get("after", ""), limit=limit)
+        )
         rows = [shown_letter(letter) for letter in page.letters]
         return 200, {"letters": rows, "next": page.next or None, "away": away}
 
-    async def replay(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def replay(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Put dead letters back."""
         letters = self._pipeline.dead_letters(
-            *await self._group(request), by=who(request), partition=partition_of(request)
+            *await self._group(request),
+            by=who(request),
+            partition=partition_of(request),
         )
         limit, which = given.get("limit", 1000), _which(given)
         await _check_which(letters, which, 422)
-        outcome = await letters.replay(which, dry_run=given.get("dry_run", False), rate=given.get("rate"), limit=limit)
+        outcome = await letters.replay(
+            which,
+            dry_run=given.get("dry_run", False),
+            rate=given.get("rate"),
+            limit=limit,
+        )
         return 200, {"matched": outcome.matched, "moved": len(outcome.moved)}
 
-    async def discard(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def discard(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """Delete dead letters."""
         letters = self._pipeline.dead_letters(
-            *await self._group(request), by=who(request), partition=partition_of(request)
+            *await self._group(request),
+            by=who(request),
+            partition=partition_of(request),
         )
         which = _which(given)
         await _check_which(letters, which, 422)
         count = await letters.discard(which, dry_run=given.get("dry_run", False))
         return 200, {"matched": count} if given.get("dry_run") else {"deleted": count}
 
-    async def audit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
+    async def audit(
+        self, request: Request, given: Mapping[str, Any]
+    ) -> tuple[int, Any]:
         """What was done."""
         rows = await self._queries.audit(
-            await self._known(request), given.get("before", ""), given["limit"], partition_of(request)
+            await self._known(request),
+            given.get("before", ""),
+            given["limit"],
+            partition_of(request),
         )
         found = [{"id": ident, **shown_facts(facts)} for ident, facts in rows]
-        return 200, {"rows": found, "next": rows[-1][0] if len(rows) >= given["limit"] else None}
+        return 200, {
+            "rows": found,
+            "next": rows[-1][0] if len(rows) >= given["limit"] else None,
+        }
 
     async def limits(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Limits of a group."""
-        found = await self._queries.limits(*await self._group(request), partition_of(request))
+        found = await self._queries.limits(
+            *await self._group(request), partition_of(request)
+        )
         return 200, {"limits": [asdict(limit) for limit in found]}
 
     async def held(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """Keys that wait for an operator."""
-        found = await self._queries.held(*await self._group(request), partition_of(request))
+        found = await self._queries.held(
+            *await self._group(request), partition_of(request)
+        )
         return 200, {"keys": [asdict(row) | {"key": shown(row.key)} for row in found]}
 
     async def doctor(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """What is wrong."""
-        return 200, {"findings": [finding.as_plain() for finding in await self._doctor.findings()]}
+        return 200, {
+            "findings": [
+                finding.as_plain() for finding in await self._doctor.findings()
+            ]
+        }
 
     async def workers(self, _: Request, __: Mapping[str, Any]) -> tuple[int, Any]:
         """Who works."""
         workers = await self._queries.workers()
-        return 200, {"workers": [asdict(worker) for worker in workers], "away": self._away()}
+        return 200, {
+            "workers": [asdict(worker) for worker in workers],
+            "away": self._away(),
+        }
 
     async def send(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Queue a message."""
-        options: dict[str, Any] = {name: value for name, value in given.items() if name not in ("to", "text")}
+        options: dict[str, Any] = {
+            name: value for name, value in given.items() if name not in ("to", "text")
+        }
         if key := request.headers.get("idempotency-key", ""):
             options["idempotency_key"] = key
         messages = Messages(self._pipeline, WhatsAppSettings.from_env())
-        ident, is_new = await messages.add_once(given["to"], Text(given["text"]), **options)
+        ident, is_new = await messages.add_once(
+            given["to"], Text(given["text"]), **options
+        )
         return 201 if is_new else 200, {"message_id": ident}
 
     async def message(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
@@ -261,13 +459,17 @@ class Tasks:
 
     async def _group(self, request: Request) -> tuple[str, str]:
         name, group = stream_of(request), request.path_params["group"]
-        row = await self._pipeline.status().stream(name, partition=partition_of(request))
+        row = await self._pipeline.status().stream(
+            name, partition=partition_of(request)
+        )
         if group not in [each.group for each in row.groups if each.group]:
             raise NotFound("no such group")
         return name, group
 
     async def _find(self, request: Request) -> list[EntryState]:
-        found = await self._queries.find(stream_of(request), ident_of(request), partition_of(request))
+        found = await self._queries.find(
+            stream_of(request), ident_of(request), partition_of(request)
+        )
         if not found:
             raise NotFound("no such event")
         return found
@@ -314,7 +516,10 @@ def who(request: Request) -> str:
 
 
 def _where(given: Mapping[str, Any]) -> dict[str, Any]:
-    where: dict[str, Any] = {"group": given.get("group", ""), "level": given.get("level")}
+    where: dict[str, Any] = {
+        "group": given.get("group", ""),
+        "level": given.get("level"),
+    }
     if "attribute" in given:
         where[given["attribute"]] = given["value"]
     return where
@@ -322,11 +527,15 @@ def _where(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pause_plain(pause: Pause) -> dict[str, Any]:
     """A pause as it may be shown."""
-    masked = {name: shown(getattr(pause, name)) for name in ("scope", "value", "by", "reason")}
+    masked = {
+        name: shown(getattr(pause, name)) for name in ("scope", "value", "by", "reason")
+    }
     return asdict(pause) | masked
 
 
-async def _check_which(letters: DeadLetters, which: Filter | list[str], status: int) -> None:
+async def _check_which(
+    letters: DeadLetters, which: Filter | list[str], status: int
+) -> None:
     """Refuse a filter whose reason no letter has: it is misspelled, and would be answered as if nothing had died.
 
     Raises:
@@ -359,7 +568,11 @@ def entry_plain(state: EntryState) -> dict[str, Any]:
         "stalls",
     )
     errors = [_error_plain(error) for error in state.errors]
-    told = {"type": shown(state.type), "errors": errors, "meta": dict(shown_meta(state.meta))}
+    told = {
+        "type": shown(state.type),
+        "errors": errors,
+        "meta": dict(shown_meta(state.meta)),
+    }
     return {name: getattr(state, name) for name in names} | told
 
 
@@ -368,8 +581,16 @@ def _error_plain(error: Mapping[str, Any]) -> dict[str, Any]:
 
     Records come from the server, where other programs can write: what is of another type than it should be is left out.
     """
-    told: dict[str, Any] = {name: error[name] for name, kind in _ERROR_NUMBERS.items() if type(error.get(name)) in kind}
-    told |= {name: shown(error[name]) for name in _ERROR_TEXTS if isinstance(error.get(name), str)}
+    told: dict[str, Any] = {
+        name: error[name]
+        for name, kind in _ERROR_NUMBERS.items()
+        if type(error.get(name)) in kind
+    }
+    told |= {
+        name: shown(error[name])
+        for name in _ERROR_TEXTS
+        if isinstance(error.get(name), str)
+    }
     if isinstance(frames := error.get("traceback"), list):
         told["traceback"] = [shown(frame) for frame in frames]
     return told

@@ -40,7 +40,9 @@ class Token:
 
     def reaches(self, stream: str) -> bool:
         """Whether it is for a stream; '' is what is about all of them."""
-        return not self.streams or (bool(stream) and any(fnmatchcase(stream, name) for name in self.streams))
+        return not self.streams or (
+            bool(stream) and any(fnmatchcase(stream, name) for name in self.streams)
+        )
 
 
 def new_token() -> tuple[str, str]:
@@ -62,7 +64,9 @@ class Tokens:
         clock: monotonic seconds.
     """
 
-    def __init__(self, tokens: Mapping[str, Token], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, tokens: Mapping[str, Token], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._tokens = dict(tokens)
         self._clock = clock
         self._left: dict[str, tuple[float, float]] = {}
@@ -77,16 +81,34 @@ class Tokens:
         found: dict[str, Token] = {}
         rows = read_file(path).get("tokens", {})
         if not isinstance(rows, dict):
-            raise ConfigurationError(f"{path}: write [tokens.NAME] with sha256 and role")
+            raise ConfigurationError(
+                f"{path}: write [tokens.NAME] with sha256 and role"
+            )
         for name, row in rows.items():
             where = f"{path}, token {name}"
-            if not isinstance(row, dict) or set(row) - {"sha256", "role", "publish", "streams"}:
-                raise ConfigurationError(f"{where}: give sha256, role, publish and streams, and nothing else")
-            if not isinstance(row.get("sha256"), str) or not _HASH.fullmatch(row["sha256"]):
-                raise ConfigurationError(f"{where}: sha256 has 64 hexadecimal digits; '--new-token' makes one")
+            if not isinstance(row, dict) or set(row) - {
+                "sha256",
+                "role",
+                "publish",
+                "streams",
+            }:
+                raise ConfigurationError(
+                    f"{where}: give sha256, role, publish and streams, and nothing else"
+                )
+            if not isinstance(row.get("sha256"), str) or not _HASH.fullmatch(
+                row["sha256"]
+            ):
+                raise ConfigurationError(
+                    f"{where}: sha256 has 64 hexadecimal digits; '--new-token' makes one"
+                )
             if not isinstance(row.get("publish", False), bool):
                 raise ConfigurationError(f"{where}: publish is true or false")
-            found[row["sha256"]] = Token(name, role_of(where, row), row.get("publish", False), _streams(where, row))
+            found[row["sha256"]] = Token(
+                name,
+                role_of(where, row),
+                row.get("publish", False),
+                _streams(where, row),
+            )
         return cls(found)
 
     def __bool__(self) -> bool:
@@ -95,7 +117,11 @@ class Tokens:
     def find(self, header: str) -> Token | None:
         """Whose an ``Authorization`` header is. Looked up by its hash, so its time tells nothing of a token."""
         scheme, _, token = header.partition(" ")
-        return self._tokens.get(hashed(token.strip())) if scheme.lower() == "bearer" else None
+        return (
+            self._tokens.get(hashed(token.strip()))
+            if scheme.lower() == "bearer"
+            else None
+        )
 
     def wait(self, token: Token) -> float:
         """Count a request; seconds until another one is listened to, 0.0: this one is."""
@@ -115,6 +141,12 @@ def _streams(where: str, row: Mapping[str, Any]) -> tuple[str, ...]:
         ConfigurationError: they are no list of names.
     """
     found = row.get("streams", ["*"])
-    if not isinstance(found, list) or not found or not all(isinstance(n, str) and _STREAMS.fullmatch(n) for n in found):
-        raise ConfigurationError(f'{where}: streams is a list of names, such as ["orders", "invoices-*"]')
+    if (
+        not isinstance(found, list)
+        or not found
+        or not all(isinstance(n, str) and _STREAMS.fullmatch(n) for n in found)
+    ):
+        raise ConfigurationError(
+            f'{where}: streams is a list of names, such as ["orders", "invoices-*"]'
+        )
     return () if "streams" not in row else tuple(found)

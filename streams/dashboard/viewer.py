@@ -50,24 +50,43 @@ class Proxy:
     networks: tuple[IPv4Network | IPv6Network, ...]
     user: str = "x-forwarded-user"
     role: str = "x-forwarded-groups"
-    roles: Mapping[str, Role] = field(default_factory=lambda: {role.name.lower(): role for role in Role})
+    roles: Mapping[str, Role] = field(
+        default_factory=lambda: {role.name.lower(): role for role in Role}
+    )
     several: Literal["refuse", "highest"] = "refuse"
 
     def viewer(self, request: Request, token: Callable[[str], str]) -> Viewer | None:
         """Who makes a request; None if the proxy does not say, or it is not the proxy."""
         try:
-            place = ip_address(request.client.host if request.client is not None else "")
+            place = ip_address(
+                request.client.host if request.client is not None else ""
+            )
         except ValueError:
             return None
-        names, groups = request.headers.getlist(self.user), request.headers.getlist(self.role)
-        if len(names) != 1 or len(groups) != 1 or not any(place in network for network in self.networks):
+        names, groups = (
+            request.headers.getlist(self.user),
+            request.headers.getlist(self.role),
+        )
+        if (
+            len(names) != 1
+            or len(groups) != 1
+            or not any(place in network for network in self.networks)
+        ):
             return None
         name, role = names[0].strip(), self._role(groups[0])
         # Two names with a comma between are two headers that something on the way made one of.
-        return Viewer(name[:200], role, token(name)) if name and "," not in name and role is not None else None
+        return (
+            Viewer(name[:200], role, token(name))
+            if name and "," not in name and role is not None
+            else None
+        )
 
     def _role(self, groups: str) -> Role | None:
-        found = [self.roles[name] for part in groups.split(",") if (name := part.strip()) in self.roles]
+        found = [
+            self.roles[name]
+            for part in groups.split(",")
+            if (name := part.strip()) in self.roles
+        ]
         if not found or (self.several == "refuse" and len(found) > 1):
             return None
         return max(found)

@@ -33,8 +33,15 @@ class WhatsAppQueries:
 
     async def overview(self) -> dict[str, Any]:
         """Instances with what was last heard of them, and the figures of today by tenant."""
-        rows, seen = await Registry(self._pipeline).all(), await Connections(self._pipeline).all()
-        pauses = {p.value: p for p in await self._pipeline.pauses(STREAM).list() if p.attribute == "instance"}
+        rows, seen = (
+            await Registry(self._pipeline).all(),
+            await Connections(self._pipeline).all(),
+        )
+        pauses = {
+            p.value: p
+            for p in await self._pipeline.pauses(STREAM).list()
+            if p.attribute == "instance"
+        }
         instances = [
             {
                 "id": ident,
@@ -51,7 +58,12 @@ class WhatsAppQueries:
         for figures in tenants.values():
             for name in FUNNEL:
                 total.add(name, getattr(figures, name))
-        return {"instances": instances, "tenants": tenants, "total": total, "funnel": FUNNEL}
+        return {
+            "instances": instances,
+            "tenants": tenants,
+            "total": total,
+            "funnel": FUNNEL,
+        }
 
     async def endpoints(self) -> dict[str, Any]:
         """Where tenants are told, the state of the calls that wait, and the latest that failed for good."""
@@ -59,16 +71,25 @@ class WhatsAppQueries:
         try:
             row = await self._pipeline.status().stream(WEBHOOK_STREAM)
         except NotFound:
-            return {"endpoints": endpoints, "group": None, "letters": [], "stream": WEBHOOK_STREAM}
+            return {
+                "endpoints": endpoints,
+                "group": None,
+                "letters": [],
+                "stream": WEBHOOK_STREAM,
+            }
         groups = [group for group in row.groups if group.group]
         letters = []
         if groups:
-            latest = self._pipeline.dead_letters(WEBHOOK_STREAM, groups[0].group).latest(_LETTERS)
+            latest = self._pipeline.dead_letters(
+                WEBHOOK_STREAM, groups[0].group
+            ).latest(_LETTERS)
             letters = [letter async for letter in latest]
         return {
-            "endpoints": endpoints, "group": groups[0] if groups else None, "letters": letters,
+            "endpoints": endpoints,
+            "group": groups[0] if groups else None,
+            "letters": letters,
             "stream": WEBHOOK_STREAM,
-        }  # fmt: skip
+        }
 
     async def message(self, ident: str) -> MessageRecord | None:
         """A message, by its id or the provider's; None if nobody knows it."""

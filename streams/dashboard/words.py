@@ -5,7 +5,9 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-PORTUGUESE: dict[str, str] = tomllib.loads((Path(__file__).parent / "portuguese.toml").read_text("utf-8"))
+PORTUGUESE: dict[str, str] = tomllib.loads(
+    (Path(__file__).parent / "portuguese.toml").read_text("utf-8")
+)
 
 
 def language_of(header: str) -> str:

@@ -20,7 +20,14 @@ from streams.broker.server.connection import EMBEDDED
 from streams.broker.server.shards import Away, away_index, each
 from streams.doctor import servers
 from streams.doctor.agreement import judge_agreement
-from streams.doctor.finding import ORDER, SERVER_CODES, STREAM_CODES, Bounds, Finding, Severity
+from streams.doctor.finding import (
+    ORDER,
+    SERVER_CODES,
+    STREAM_CODES,
+    Bounds,
+    Finding,
+    Severity,
+)
 from streams.doctor.leftovers import judge_losses
 from streams.doctor.running import judge_runs
 from streams.doctor.stream import judge_stream
@@ -44,7 +51,9 @@ class Doctor:
         checks: how many checks the last examination made.
     """
 
-    def __init__(self, broker: Broker, bounds: Bounds | None = None, role: str = "worker") -> None:
+    def __init__(
+        self, broker: Broker, bounds: Bounds | None = None, role: str = "worker"
+    ) -> None:
         self._broker = broker
         self._bounds = bounds or Bounds()
         self._role = role
@@ -94,23 +103,34 @@ class Doctor:
         streams, findings = await self._streams(stream)
         for name, link in (await self._broker.primaries()).items():
             findings += await self._primary(name, link)
-        findings += await self._access(next((f"{name}|{levels[0]}" for name, levels in streams.items()), ""))
+        findings += await self._access(
+            next((f"{name}|{levels[0]}" for name, levels in streams.items()), "")
+        )
         self.checks += len(STREAM_CODES) * len(streams)
-        found, away = await each(self._broker, streams, lambda name: self._stream(name, streams[name]))
+        found, away = await each(
+            self._broker, streams, lambda name: self._stream(name, streams[name])
+        )
         findings += [finding for some in found for finding in some]
         findings += [servers.away_streams(shard) for shard in away]
-        return sorted(findings, key=lambda found: (ORDER.index(found.severity), found.where, found.code))
+        return sorted(
+            findings,
+            key=lambda found: (ORDER.index(found.severity), found.where, found.code),
+        )
 
     async def _streams(self, stream: str) -> tuple[dict[str, list[int]], list[Finding]]:
         """Those that are to be looked at."""
         status = Status(self._broker)
         try:
-            return (await status.streams_of(stream) if stream else await status.streams()), []
+            return (
+                await status.streams_of(stream) if stream else await status.streams()
+            ), []
         except AccessDenied:
             return {}, [_unknown("streams", servers.WHERE, Denied("smembers"))]
         except BrokerUnavailable as error:
             away = away_index(error)
-            return {}, [servers.away_streams(Away(away.shard, (stream,)) if stream else away)]
+            return {}, [
+                servers.away_streams(Away(away.shard, (stream,)) if stream else away)
+            ]
 
     async def _primary(self, name: str, link: Link) -> list[Finding]:
         try:
@@ -119,7 +139,9 @@ class Doctor:
             if not name:
                 raise
             return [servers.away(name, str(error))]
-        return [replace(one, where=f"{one.where} {name}") if name else one for one in found]
+        return [
+            replace(one, where=f"{one.where} {name}") if name else one for one in found
+        ]
 
     async def _server(self, diagnosing: Diagnosing) -> list[Finding]:
         try:
@@ -148,16 +170,27 @@ class Doctor:
 
     async def _access(self, member: str) -> list[Finding]:
         if self._broker.url.startswith(EMBEDDED):
-            return []  # A server of this user alone, behind a socket that nobody else may open.
+            # A server of this user alone, behind a socket that nobody else may open.
+            return []
         try:
             access = await Accessing(self._broker).access(self._role, member)
         except BrokerUnavailable as error:
             if not error.server:
                 raise
             what = f"not looked at: shard {error.server}, which would be asked, is away"
-            return [Finding("permissions", "unknown", servers.WHERE, what, "look again when it is back")]
+            return [
+                Finding(
+                    "permissions",
+                    "unknown",
+                    servers.WHERE,
+                    what,
+                    "look again when it is back",
+                )
+            ]
         return [
-            *servers.judge_access(access, self._broker.user, self._role, self._broker.namespace),
+            *servers.judge_access(
+                access, self._broker.user, self._role, self._broker.namespace
+            ),
             *servers.judge_transport(self._broker.address),
         ]
 
@@ -172,29 +205,48 @@ class Doctor:
             pauses = []
             findings.append(_unknown("paused", name, Denied("hgetall")))
         try:
-            findings += judge_losses(name, await Marking(self._broker, self._broker.keys(name)).losses())
+            findings += judge_losses(
+                name, await Marking(self._broker, self._broker.keys(name)).losses()
+            )
         except AccessDenied:
-            findings.append(_unknown("lost", name, Denied("hgetall, xinfo|stream and xinfo|groups")))
+            findings.append(
+                _unknown("lost", name, Denied("hgetall, xinfo|stream and xinfo|groups"))
+            )
         findings += await self._runnable(name)
-        findings += await self._running(name, sorted({row.group for row in facts.groups}))
-        return [*findings, *judge_stream(facts, pauses, self._broker.clock.now(), self._bounds)]
+        findings += await self._running(
+            name, sorted({row.group for row in facts.groups})
+        )
+        return [
+            *findings,
+            *judge_stream(facts, pauses, self._broker.clock.now(), self._bounds),
+        ]
 
     async def _runnable(self, name: str) -> list[Finding]:
         """Events that wait although nothing holds them."""
         try:
-            reasons = await Why(self._broker, name, patience=self._bounds.runnable).runnable()
+            reasons = await Why(
+                self._broker, name, patience=self._bounds.runnable
+            ).runnable()
         except AccessDenied:
-            return [_unknown("runnable-but-waiting", name, Denied("get, zrank, zrangebylex and xpending"))]
+            return [
+                _unknown(
+                    "runnable-but-waiting",
+                    name,
+                    Denied("get, zrank, zrangebylex and xpending"),
+                )
+            ]
         except (NotFound, WrongKeyType):
             return []  # Gone meanwhile, or told as ``key-type``.
         return [
             Finding(
-                "runnable-but-waiting", "warning", f"{name}/{reason.group}",
+                "runnable-but-waiting",
+                "warning",
+                f"{name}/{reason.group}",
                 f"{reason.level}|{reason.entry_id} waits: {reason.sentence}",
                 f"streams why {name} '{reason.level}|{reason.entry_id}'; restart the workers, one by one",
             )
             for reason in reasons
-        ]  # fmt: skip
+        ]
 
     async def _running(self, name: str, groups: list[str]) -> list[Finding]:
         """Handlers that run for long, and workers that are not declared alike."""
@@ -214,4 +266,10 @@ class Doctor:
 
 def _unknown(code: str, where: str, denied: Denied) -> Finding:
     what = "not looked at: the server does not let this user ask"
-    return Finding(code, "unknown", where, what, f"give the user the permission {denied.command} to know")
+    return Finding(
+        code,
+        "unknown",
+        where,
+        what,
+        f"give the user the permission {denied.command} to know",
+    )

@@ -13,7 +13,11 @@ _NAMED = 2
 
 
 def judge_agreement(
-    stream: str, group: str, workers: Mapping[str, Mapping[str, Any]], now: float, bounds: Bounds
+    stream: str,
+    group: str,
+    workers: Mapping[str, Mapping[str, Any]],
+    now: float,
+    bounds: Bounds,
 ) -> Iterator[Finding]:
     """Whether living workers of a group differ in what they should have in common.
 
@@ -26,7 +30,11 @@ def judge_agreement(
         now: the server's Unix time.
         bounds: ``deployment`` says for how long workers may differ.
     """
-    alive = {name: said for name, said in sorted(workers.items()) if now - float(said.get("at", 0.0)) <= _ALIVE}
+    alive = {
+        name: said
+        for name, said in sorted(workers.items())
+        if now - float(said.get("at", 0.0)) <= _ALIVE
+    }
     declared = {name: _declared(said) for name, said in alive.items()}
     parts = dict.fromkeys(part for words in declared.values() for part in words)
     differences = [text for part in parts if (text := _difference(part, declared))]
@@ -47,7 +55,11 @@ def judge_agreement(
 def _declared(said: Mapping[str, Any]) -> dict[str, str]:
     """How one was declared, with its version; a version before says less."""
     words = said.get("declared")
-    found = {str(part): str(value) for part, value in words.items()} if isinstance(words, dict) else {}
+    found = (
+        {str(part): str(value) for part, value in words.items()}
+        if isinstance(words, dict)
+        else {}
+    )
     return found | ({"version": str(said["version"])} if "version" in said else {})
 
 
@@ -59,7 +71,9 @@ def _difference(part: str, declared: Mapping[str, Mapping[str, str]]) -> str:
             names.setdefault(words[part], []).append(name)
     if len(names) < 2:
         return ""
-    return f"{part}: " + ", ".join(f"{value or 'none'} on {_listed(who)}" for value, who in sorted(names.items()))
+    return f"{part}: " + ", ".join(
+        f"{value or 'none'} on {_listed(who)}" for value, who in sorted(names.items())
+    )
 
 
 def _listed(names: list[str]) -> str:

@@ -10,16 +10,51 @@ ORDER: tuple[Severity, ...] = ("critical", "warning", "unknown", "info", "ok")
 """From the worst to the best."""
 
 SERVER_CODES = (
-    "server", "version", "persistence", "aof-failed", "save-failed", "eviction", "memory", "replica", "replication",
-    "clock", "shard-away", "streams", "permissions", "excess", "plain-text", "default-user",
-)  # fmt: skip
+    "server",
+    "version",
+    "persistence",
+    "aof-failed",
+    "save-failed",
+    "eviction",
+    "memory",
+    "replica",
+    "replication",
+    "clock",
+    "shard-away",
+    "streams",
+    "permissions",
+    "excess",
+    "plain-text",
+    "default-user",
+)
 STREAM_CODES = (
-    "stream", "key-type", "level-unserved", "level-undeclared", "level-gone", "group-missing", "abandoned", "stuck",
+    "stream",
+    "key-type",
+    "level-unserved",
+    "level-undeclared",
+    "level-gone",
+    "group-missing",
+    "abandoned",
+    "stuck",
     "dead-consumer",
-    "retry-late", "scheduled-late", "dead-letters", "paused", "payload-gone", "retry-lost", "stray-rows",
-    "scheduled-empty", "scheduled-stranded", "half-empty", "part", "lost", "runnable-but-waiting",
-    "long-running", "unreadable-rows", "orphaned", "workers-disagree",
-)  # fmt: skip
+    "retry-late",
+    "scheduled-late",
+    "dead-letters",
+    "paused",
+    "payload-gone",
+    "retry-lost",
+    "stray-rows",
+    "scheduled-empty",
+    "scheduled-stranded",
+    "half-empty",
+    "part",
+    "lost",
+    "runnable-but-waiting",
+    "long-running",
+    "unreadable-rows",
+    "orphaned",
+    "workers-disagree",
+)
 """Every code there is: each is one check, of the server or of each stream."""
 
 

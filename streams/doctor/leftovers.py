@@ -29,21 +29,37 @@ def judge_strays(facts: StreamFacts) -> Iterator[Finding]:
             yield _of_orphans(strays.orphaned, example, where, mend)
         if strays.scheduled_empty:
             what = f"{counted(strays.scheduled_empty, 'scheduled event')}: the due time is there and the event is gone"
-            yield Finding("scheduled-empty", "warning", where, what, f"{mend} removes the due times; publish again")
+            yield Finding(
+                "scheduled-empty",
+                "warning",
+                where,
+                what,
+                f"{mend} removes the due times; publish again",
+            )
         if strays.scheduled_stranded:
             what = f"{counted(strays.scheduled_stranded, 'scheduled event')} without a due time: never published"
             todo = "decide: ZADD the field of …:scheduled-fields to …:scheduled with a due time in ms, or HDEL it"
             yield Finding("scheduled-stranded", "warning", where, what, todo)
     for permission in sorted(facts.denied):
         what = "looked at in part: the server does not let this user ask"
-        yield Finding("part", "unknown", facts.stream, what, f"give the user the permission {permission} to know")
+        yield Finding(
+            "part",
+            "unknown",
+            facts.stream,
+            what,
+            f"give the user the permission {permission} to know",
+        )
 
 
 def judge_losses(stream: str, losses: Losses) -> Iterator[Finding]:
     """What the server had acknowledged and has no more, until an operator has seen to it."""
     if losses:
         noticed = max(loss.at for loss in losses.values())
-        when = f", noticed {datetime.fromtimestamp(noticed, UTC):%Y-%m-%d %H:%M:%S} UTC" if noticed else ""
+        when = (
+            f", noticed {datetime.fromtimestamp(noticed, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            if noticed
+            else ""
+        )
         what = f"the server has lost what it had acknowledged{when}: {told(losses)}"
         todo = (
             "look at the server's log and files (docs/operations.md); publish again what is missing;"
@@ -54,7 +70,10 @@ def judge_losses(stream: str, losses: Losses) -> Iterator[Finding]:
 
 def _of_unreadable(rows: list[Unreadable], where: str, mend: str) -> Finding:
     """Rows that something else wrote."""
-    said = (f"{row.count} in {row.what} ({masked(row.example.decode(errors='replace'), 40)!r})" for row in rows)
+    said = (
+        f"{row.count} in {row.what} ({masked(row.example.decode(errors='replace'), 40)!r})"
+        for row in rows
+    )
     number = sum(row.count for row in rows)
     what = f"{counted(number, 'row')} that cannot be read: {', '.join(said)}"
     todo = f"find out what writes there; {mend} drops them, and no entry is lost with one; the others go on meanwhile"
@@ -78,7 +97,13 @@ def _of_entries(strays: Strays, where: str, mend: str) -> Iterator[Finding]:
         yield Finding("payload-gone", "warning", where, what, todo)
     if strays.due_times_lost:
         what = f"{counted(strays.due_times_lost, 'retry', 'retries')} without a due time: no worker takes them"
-        yield Finding("retry-lost", "warning", where, what, f"{mend} makes them due now; a running reclaimer does too")
+        yield Finding(
+            "retry-lost",
+            "warning",
+            where,
+            what,
+            f"{mend} makes them due now; a running reclaimer does too",
+        )
     if strays.due_times_stray or strays.records_stray:
         rows = counted(strays.due_times_stray, "due time")
         records = counted(strays.records_stray, "attempt record")

@@ -63,13 +63,21 @@ class Repair:
     async def _walk(self, only: str, by: str) -> dict[str, Strays]:
         status = Status(self._broker)
         streams = await (status.streams_of(only) if only else status.streams())
-        rows, self.away = await each(self._broker, streams, lambda name: self._walk_one(name, streams[name], by))
+        rows, self.away = await each(
+            self._broker, streams, lambda name: self._walk_one(name, streams[name], by)
+        )
         return dict(rows)
 
-    async def _walk_one(self, name: str, levels: list[int], by: str) -> tuple[str, Strays]:
+    async def _walk_one(
+        self, name: str, levels: list[int], by: str
+    ) -> tuple[str, Strays]:
         status = await Inspecting(self._broker).stream(name, levels)
-        places = [(group.group, row.level) for group in status.groups for row in group.levels]
-        straying = Straying(self._broker, self._broker.keys(name), levels, self._silence)
+        places = [
+            (group.group, row.level) for group in status.groups for row in group.levels
+        ]
+        straying = Straying(
+            self._broker, self._broker.keys(name), levels, self._silence
+        )
         strays = await straying.walk(places, by)
         strays.losses = await self._losses(name, by)
         return name, strays

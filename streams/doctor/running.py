@@ -13,7 +13,11 @@ _ALIVE = 60.0
 
 
 def judge_runs(
-    stream: str, group: str, workers: Mapping[str, Mapping[str, Any]], now: float, bounds: Bounds
+    stream: str,
+    group: str,
+    workers: Mapping[str, Mapping[str, Any]],
+    now: float,
+    bounds: Bounds,
 ) -> Iterator[Finding]:
     """Whether a handler hangs. Its lease is renewed all the time, so nothing else shows it.
 
@@ -27,11 +31,19 @@ def judge_runs(
     for name, said in sorted(workers.items()):
         if now - float(said.get("at", 0.0)) > _ALIVE:
             continue
-        long = {place: now - since for place, since in said.get("runs", {}).items() if now - since > bounds.running}
+        long = {
+            place: now - since
+            for place, since in said.get("runs", {}).items()
+            if now - since > bounds.running
+        }
         if not long:
             continue
         place, seconds = max(long.items(), key=lambda row: row[1])
-        others = f", and {counted(len(long) - 1, 'more runs', 'more run')} for long" if len(long) > 1 else ""
+        others = (
+            f", and {counted(len(long) - 1, 'more runs', 'more run')} for long"
+            if len(long) > 1
+            else ""
+        )
         free = ""
         if said.keys() >= {"free", "concurrency"}:
             are = "is" if said["free"] == 1 else "are"

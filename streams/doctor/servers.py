@@ -16,7 +16,12 @@ from streams.quantities import counted
 WHERE = "server"
 _OLDEST = {"redis": (6, 2, 0), "valkey": (8, 0, 0)}
 _BAD = (
-    ("redis", (7, 2, 0), (8, 6, 3), "CVE-2026-23479, use after free when a blocked client is woken"),
+    (
+        "redis",
+        (7, 2, 0),
+        (8, 6, 3),
+        "CVE-2026-23479, use after free when a blocked client is woken",
+    ),
     ("redis", (8, 2, 0), (8, 2, 3), "CVE-2025-62507, stack overflow in XACKDEL"),
 )
 """Product, first bad version, first good one, and why."""
@@ -25,7 +30,13 @@ _BAD = (
 def away(name: str, why: str) -> Finding:
     """A primary that does not answer."""
     todo = "bring it back, or let a replica of it take over; other shards go on"
-    return Finding("shard-away", "critical", f"{WHERE} {name}", f"it cannot be reached: {why}", todo)
+    return Finding(
+        "shard-away",
+        "critical",
+        f"{WHERE} {name}",
+        f"it cannot be reached: {why}",
+        todo,
+    )
 
 
 def away_streams(shard: Away) -> Finding:
@@ -33,7 +44,9 @@ def away_streams(shard: Away) -> Finding:
     if shard.has_index:
         what = "the list of streams cannot be read, so no stream was looked at"
         todo = "bring the shard back; until then give --stream, for streams on other shards"
-        return Finding("streams", "critical", f"{WHERE} {shard.shard}".rstrip(), what, todo)
+        return Finding(
+            "streams", "critical", f"{WHERE} {shard.shard}".rstrip(), what, todo
+        )
     what = f"these streams are away with it, and were not looked at: {', '.join(shard.streams)}"
     todo = "bring the shard back: their events wait, those of other streams go on"
     return Finding("streams", "critical", f"{WHERE} {shard.shard}".rstrip(), what, todo)
@@ -62,43 +75,81 @@ def judge_version(info: dict[str, str]) -> Iterator[Finding]:
     """Too old, or known to be bad."""
     product, text, version = _version(info)
     if not version:
-        yield Finding("version", "unknown", WHERE, "the server does not tell its version")
+        yield Finding(
+            "version", "unknown", WHERE, "the server does not tell its version"
+        )
         return
     if version < _OLDEST[product]:
         oldest = ".".join(map(str, _OLDEST[product][:2]))
-        yield Finding("version", "critical", WHERE, f"{product} {text} is too old", f"use {product} {oldest} or later")
+        yield Finding(
+            "version",
+            "critical",
+            WHERE,
+            f"{product} {text} is too old",
+            f"use {product} {oldest} or later",
+        )
     for bad, first, good, why in _BAD:
         if product == bad and first <= version < good:
             todo = f"use {product} {'.'.join(map(str, good))} or later, or ask who packaged it whether it is mended"
-            yield Finding("version", "warning", WHERE, f"{product} {text} has {why}", todo)
+            yield Finding(
+                "version", "warning", WHERE, f"{product} {text} has {why}", todo
+            )
 
 
-def judge_persistence(info: dict[str, str], config: dict[str, str] | Denied) -> Iterator[Finding]:
+def judge_persistence(
+    info: dict[str, str], config: dict[str, str] | Denied
+) -> Iterator[Finding]:
     """What a restart or a crash would lose."""
     settings = {} if isinstance(config, Denied) else config
     appending = info.get("aof_enabled") == "1"
     if info.get("aof_last_write_status", "ok") != "ok":
         todo = "look at the server's log and its disk"
-        yield Finding("aof-failed", "critical", WHERE, "the last write to the append-only file failed", todo)
+        yield Finding(
+            "aof-failed",
+            "critical",
+            WHERE,
+            "the last write to the append-only file failed",
+            todo,
+        )
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
         todo = "look at the server's log, its disk and its memory; until a save succeeds it may refuse all writes"
-        yield Finding("save-failed", "critical", WHERE, "the last save to disk failed", todo)
+        yield Finding(
+            "save-failed", "critical", WHERE, "the last save to disk failed", todo
+        )
     todo = "CONFIG SET appendonly yes, and write it into the server's configuration"
     if not appending and settings.get("save") == "":
-        yield Finding("persistence", "critical", WHERE, "the server keeps nothing: a restart loses every event", todo)
+        yield Finding(
+            "persistence",
+            "critical",
+            WHERE,
+            "the server keeps nothing: a restart loses every event",
+            todo,
+        )
     elif not appending:
         yield Finding(
-            "persistence", "warning", WHERE, "no append-only file: a crash loses what came since the save", todo
+            "persistence",
+            "warning",
+            WHERE,
+            "no append-only file: a crash loses what came since the save",
+            todo,
         )
     elif settings.get("appendfsync") == "no":
         what = "appendfsync is no: a crash of the machine loses what the system had not written, often half a minute"
-        yield Finding("persistence", "warning", WHERE, what, "CONFIG SET appendfsync everysec, or always")
+        yield Finding(
+            "persistence",
+            "warning",
+            WHERE,
+            what,
+            "CONFIG SET appendfsync everysec, or always",
+        )
 
 
 def depends_on_default_user(info: dict[str, str]) -> bool:
     """Whether the server leaves out, at a start, what its default user may not do."""
     product, _, version = _version(info)
-    drops = any(product == name and first <= version < good for name, first, good in _DROPS)
+    drops = any(
+        product == name and first <= version < good for name, first, good in _DROPS
+    )
     return drops and info.get("aof_enabled") == "1"
 
 
@@ -124,44 +175,86 @@ def judge_memory(info: dict[str, str], bounds: Bounds) -> Iterator[Finding]:
     policy = info.get("maxmemory_policy", "")
     if policy and policy != "noeviction":
         what = f"maxmemory-policy is {policy}: when memory is short, the server deletes streams"
-        yield Finding("eviction", "critical", WHERE, what, "CONFIG SET maxmemory-policy noeviction")
+        yield Finding(
+            "eviction",
+            "critical",
+            WHERE,
+            what,
+            "CONFIG SET maxmemory-policy noeviction",
+        )
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if most and used > bounds.memory * most:
         share = f"{used / most:.0%} of maxmemory ({used // 2**20} of {most // 2**20} MiB) is used"
         todo = "drain the backlog, give the server more memory, or limit streams with STREAMS_MAX_LEN"
-        yield Finding("memory", "critical" if used > 0.95 * most else "warning", WHERE, share, todo)
+        yield Finding(
+            "memory",
+            "critical" if used > 0.95 * most else "warning",
+            WHERE,
+            share,
+            todo,
+        )
 
 
-def judge_replication(info: dict[str, str], config: dict[str, str] | Denied, bounds: Bounds) -> Iterator[Finding]:
+def judge_replication(
+    info: dict[str, str], config: dict[str, str] | Denied, bounds: Bounds
+) -> Iterator[Finding]:
     """Whether this is the primary, and what a failover would lose."""
     settings = {} if isinstance(config, Denied) else config
     if info.get("role") == "slave":
         link = f", and its link to the primary is {info.get('master_link_status', 'unknown')}"
         what = f"this is a replica{link}: it refuses every write"
-        yield Finding("replica", "critical", WHERE, what, "give the address of the primary")
+        yield Finding(
+            "replica", "critical", WHERE, what, "give the address of the primary"
+        )
         return
     copies = int(info.get("connected_slaves", 0))
     online = 0
     for number in range(copies):
-        row = dict(part.partition("=")[::2] for part in info.get(f"slave{number}", "").split(","))
+        row = dict(
+            part.partition("=")[::2]
+            for part in info.get(f"slave{number}", "").split(",")
+        )
         if row.get("state", "online") != "online":
-            yield Finding("replication", "warning", WHERE, f"replica {number} is not online", "look at its log")
+            yield Finding(
+                "replication",
+                "warning",
+                WHERE,
+                f"replica {number} is not online",
+                "look at its log",
+            )
             continue
         online += 1
         lag = int(row.get("lag", 0))
         if lag > bounds.lag:
             what = f"replica {number} was last heard of {lag} s ago: a failover to it loses what came since"
-            yield Finding("replication", "warning", WHERE, what, "look at its log, its load and the network")
+            yield Finding(
+                "replication",
+                "warning",
+                WHERE,
+                what,
+                "look at its log, its load and the network",
+            )
     least = int(settings.get("min-replicas-to-write", 0))
     if online < least:
         there = counted(online, "replica is", "replicas are")
         what = f"{there} online and min-replicas-to-write is {least}: the server refuses every write"
         yield Finding("replication", "critical", WHERE, what, "bring the replicas back")
     elif copies == 0:
-        yield Finding("replication", "info", WHERE, "no replica: if this machine is lost, so is what it keeps")
+        yield Finding(
+            "replication",
+            "info",
+            WHERE,
+            "no replica: if this machine is lost, so is what it keeps",
+        )
     elif least == 0 and "min-replicas-to-write" in settings:
         what = "min-replicas-to-write is 0: a primary that is cut off goes on taking events that a failover loses"
-        yield Finding("replication", "info", WHERE, what, "CONFIG SET min-replicas-to-write 1, see docs/guarantees.md")
+        yield Finding(
+            "replication",
+            "info",
+            WHERE,
+            what,
+            "CONFIG SET min-replicas-to-write 1, see docs/guarantees.md",
+        )
 
 
 def judge_skew(skew: float, bounds: Bounds) -> Iterator[Finding]:
@@ -172,7 +265,9 @@ def judge_skew(skew: float, bounds: Bounds) -> Iterator[Finding]:
         yield Finding("clock", "warning", WHERE, what, todo)
 
 
-def judge_access(access: Access, user: str, role: str, namespace: str) -> Iterator[Finding]:
+def judge_access(
+    access: Access, user: str, role: str, namespace: str
+) -> Iterator[Finding]:
     """Whether the user may do what its role needs, and no more."""
     if access.commands or access.keys:
         lacks = [f"call {', '.join(access.commands)}"] if access.commands else []
@@ -180,9 +275,17 @@ def judge_access(access: Access, user: str, role: str, namespace: str) -> Iterat
         rules = [f"~{namespace}:*"] if access.keys else []
         rules += [f"+{command}" for command in access.commands]
         what = f"user {user} is no {role}: it may not {', and may not '.join(lacks)}"
-        yield Finding("permissions", "critical", WHERE, what, f"ACL SETUSER {user} {' '.join(rules)}")
+        yield Finding(
+            "permissions",
+            "critical",
+            WHERE,
+            what,
+            f"ACL SETUSER {user} {' '.join(rules)}",
+        )
     if access.excess:
-        what = f"user {user} may do more than any role needs: {', '.join(access.excess)}"
+        what = (
+            f"user {user} may do more than any role needs: {', '.join(access.excess)}"
+        )
         todo = f"make a user of its own with ~{namespace}:* and the commands that docs/operations.md lists"
         yield Finding("excess", "warning", WHERE, what, todo)
 
@@ -198,7 +301,9 @@ def judge_transport(address: str) -> Iterator[Finding]:
     if product in ("redis", "valkey") and not _is_loopback(host):
         what = f"the connection to {host} is in plain text: password and events can be read on the way"
         tls = f"{product}s{f'+{topology}' if topology else ''}"
-        yield Finding("plain-text", "info", WHERE, what, f"give the server TLS and use {tls}://")
+        yield Finding(
+            "plain-text", "info", WHERE, what, f"give the server TLS and use {tls}://"
+        )
 
 
 def _is_loopback(host: str) -> bool:

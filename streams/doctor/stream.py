@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from shlex import quote
 
 from streams.admin.pauses import Pause
-from streams.broker.admin.diagnose import HOUR, LETTERS, DeadFacts, GroupFacts, StreamFacts
+from streams.broker.admin.diagnose import (
+    HOUR,
+    LETTERS,
+    DeadFacts,
+    GroupFacts,
+    StreamFacts,
+)
 from streams.broker.keys import RECLAIMER_SUFFIX
 from streams.common.masking import masked
 from streams.doctor.finding import Bounds, Finding, Severity
@@ -19,23 +25,39 @@ def _resuming(stream: str, pause: Pause) -> str:
     options = [f"--group {quote(pause.group)}"] if pause.group else []
     options += [f"--level {pause.level}"] if pause.level is not None else []
     # The value may be a telephone number, which no page shows; it stands with the pause in ``streams pause --list``.
-    options += [f"--{pause.attribute} {quote(masked(pause.value))}"] if pause.attribute else []
+    options += (
+        [f"--{pause.attribute} {quote(masked(pause.value))}"] if pause.attribute else []
+    )
     return " ".join(["streams resume", quote(stream), *options])
 
 
-def judge_stream(facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds: Bounds) -> Iterator[Finding]:
+def judge_stream(
+    facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds: Bounds
+) -> Iterator[Finding]:
     """Everything about one stream; ``now`` is the server's Unix time."""
     name = facts.stream
     for key, kind, wanted in facts.types:
         what = f"{key} holds a {kind} and should hold a {wanted}"
-        yield Finding("key-type", "critical", name, what, "find out what writes it, and rename or delete the key")
+        yield Finding(
+            "key-type",
+            "critical",
+            name,
+            what,
+            "find out what writes it, and rename or delete the key",
+        )
     yield from _levels(facts)
     for pause in pauses:
         age = now - pause.at
         reason = f": {pause.reason}" if pause.reason else ""
         todo = f"{_resuming(name, pause)}, when it may go on"
         severity: Severity = "warning" if age > bounds.paused else "info"
-        yield Finding("paused", severity, name, f"{pause.scope} is paused for {_span(age)}{reason}", todo)
+        yield Finding(
+            "paused",
+            severity,
+            name,
+            f"{pause.scope} is paused for {_span(age)}{reason}",
+            todo,
+        )
 
     def held(group: str, level: int) -> bool:
         return any(pause.covers(group, level) for pause in pauses)
@@ -45,7 +67,11 @@ def judge_stream(facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds
     if due is not None and now - due > bounds.late and not whole:
         what = f"a scheduled event should have been put on the stream {_span(now - due)} ago"
         yield Finding(
-            "scheduled-late", "warning", name, what, "start a worker for this stream: it brings the scheduler"
+            "scheduled-late",
+            "warning",
+            name,
+            what,
+            "start a worker for this stream: it brings the scheduler",
         )
     for group in facts.missing:
         what = "the group is declared and gone: what others finish stays until it has read everything"
@@ -67,7 +93,9 @@ def _levels(facts: StreamFacts) -> Iterator[Finding]:
             yield Finding("level-gone", "info", facts.stream, what, todo)
         elif stored and level not in served:
             what = f"{counted(stored, 'event waits', 'events wait')} on level {level}, and no group reads it"
-            todo = "give workers and producers the same STREAMS_LEVELS, or start a worker"
+            todo = (
+                "give workers and producers the same STREAMS_LEVELS, or start a worker"
+            )
             yield Finding("level-unserved", "critical", facts.stream, what, todo)
     for level, count in sorted(facts.undeclared.items(), reverse=True):
         what = (
@@ -77,13 +105,18 @@ def _levels(facts: StreamFacts) -> Iterator[Finding]:
         wanted = ",".join(map(str, sorted({*facts.stored, level})))
         declared = ", ".join(map(str, sorted(facts.stored)))
         todo = (
-            f"let that program use one of {declared}; workers started with STREAMS_LEVELS={wanted} handle what is there"
+            f"let that program use one of {declared}; workers started with"
+            f" STREAMS_LEVELS={wanted} handle what is there"
         )
         yield Finding("level-undeclared", "critical", facts.stream, what, todo)
 
 
 def _group(
-    facts: StreamFacts, rows: list[GroupFacts], held: Callable[[str, int], bool], now: float, bounds: Bounds
+    facts: StreamFacts,
+    rows: list[GroupFacts],
+    held: Callable[[str, int], bool],
+    now: float,
+    bounds: Bounds,
 ) -> Iterator[Finding]:
     group = rows[0].group
     where = f"{facts.stream}/{group}"
@@ -93,9 +126,17 @@ def _group(
         for name, (count, silent) in row.consumers.items():
             silence[name] = min(silent, silence.get(name, silent))
             in_hand[name] = in_hand.get(name, 0) + count
-    alive = [name for name, silent in silence.items() if silent <= bounds.silence and not _sweeps(name)]
+    alive = [
+        name
+        for name, silent in silence.items()
+        if silent <= bounds.silence and not _sweeps(name)
+    ]
     paused = all(held(group, row.level) for row in rows)
-    unread = [row.unread_since for row in rows if row.unread_since is not None and not held(group, row.level)]
+    unread = [
+        row.unread_since
+        for row in rows
+        if row.unread_since is not None and not held(group, row.level)
+    ]
     waits = now - min(unread) if unread else 0.0
     pending = sum(row.pending for row in rows)
     if not alive and (unread or pending):
@@ -115,12 +156,20 @@ def _group(
     due = facts.retry_due.get(group)
     if alive and due is not None and now - due > bounds.late and not paused:
         what = f"a retry is due for {_span(now - due)} and nobody takes it"
-        yield Finding("retry-late", "warning", where, what, "look for blocked handlers, or start more workers")
+        yield Finding(
+            "retry-late",
+            "warning",
+            where,
+            what,
+            "look for blocked handlers, or start more workers",
+        )
     if group in facts.dead:
         yield _dead(facts.dead[group], facts.stream, group, now, bounds)
 
 
-def _dead(dead: DeadFacts, stream: str, group: str, now: float, bounds: Bounds) -> Finding:
+def _dead(
+    dead: DeadFacts, stream: str, group: str, now: float, bounds: Bounds
+) -> Finding:
     severity: Severity = "warning" if now - dead.newest < bounds.dead else "info"
     what = (
         f"{counted(dead.count, 'dead letter')}, the oldest {_span(now - dead.oldest)} old, the newest"
@@ -129,11 +178,25 @@ def _dead(dead: DeadFacts, stream: str, group: str, now: float, bounds: Bounds) 
     if dead.recent:
         # Of many only the newest were looked at: how fast these came tells how many an hour has.
         full = dead.recent == LETTERS
-        rate = dead.recent * HOUR / max(1.0, now - dead.since) if full else float(dead.recent)
-        what += f"; {round(rate)} in the last hour" if not full else f"; they come at {round(rate)} an hour"
+        rate = (
+            dead.recent * HOUR / max(1.0, now - dead.since)
+            if full
+            else float(dead.recent)
+        )
+        what += (
+            f"; {round(rate)} in the last hour"
+            if not full
+            else f"; they come at {round(rate)} an hour"
+        )
         if rate >= bounds.dead_rate:
             severity = "critical"
-    return Finding("dead-letters", severity, f"{stream}/{group}", what, f"streams dead ls {stream} {group}")
+    return Finding(
+        "dead-letters",
+        severity,
+        f"{stream}/{group}",
+        what,
+        f"streams dead ls {stream} {group}",
+    )
 
 
 def _sweeps(name: str) -> bool:

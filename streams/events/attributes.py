@@ -25,7 +25,9 @@ LONGEST_EXPIRY = 1e11
 LONGEST_RETRY_DELAY = 1e9
 MOST_RETRIES = 1_000_000
 TIME = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
-MEDIA_TYPE = r"^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(; ?[ -~]{1,200})?$"
+MEDIA_TYPE = (
+    r"^[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(; ?[ -~]{1,200})?$"
+)
 TRACEPARENT = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 _TIME = re.compile(TIME, re.ASCII)
@@ -69,11 +71,19 @@ def _is_state(value: object) -> bool:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT and value.isprintable()
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_TEXT
+        and value.isprintable()
+    )
 
 
 def _is_type(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_TYPE and value.isprintable()
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_TYPE
+        and value.isprintable()
+    )
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[object], bool]:
@@ -85,15 +95,25 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_RETRIES
+    return (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and 0 <= value <= MOST_RETRIES
+    )
 
 
-def _seconds(low: float, high: float, *, above: bool = False, is_moment: bool = False) -> Rule:
+def _seconds(
+    low: float, high: float, *, above: bool = False, is_moment: bool = False
+) -> Rule:
     def fits(value: object) -> bool:
         if is_moment and isinstance(value, datetime):
             return value.tzinfo is not None
         seconds = seconds_of(value)
-        return seconds is not None and low <= seconds <= high and not (above and seconds == low)
+        return (
+            seconds is not None
+            and low <= seconds <= high
+            and not (above and seconds == low)
+        )
 
     words = f"a number of seconds {f'above {low:g}, up to' if above else f'from {low:g} to'} {high:g}"
     return Rule(fits, words, (low, high, above), is_moment)
@@ -102,13 +122,20 @@ def _seconds(low: float, high: float, *, above: bool = False, is_moment: bool = 
 _TEXT = Rule(_is_text, f"a text of 1 to {LONGEST_TEXT} characters")
 _ID = Rule(_is_id, f"a text of 1 to {LONGEST_TEXT} printable characters")
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("source", "subject", "key", "tenant", "instance", "dataschema", "version"), _TEXT),
+    **dict.fromkeys(
+        ("source", "subject", "key", "tenant", "instance", "dataschema", "version"),
+        _TEXT,
+    ),
     **dict.fromkeys(("id", "dedup_id"), _ID),
-    "type": Rule(_is_type, f"a text of 1 to {LONGEST_TYPE} printable characters, e.g. order.created"),
+    "type": Rule(
+        _is_type,
+        f"a text of 1 to {LONGEST_TYPE} printable characters, e.g. order.created",
+    ),
     "time": Rule(is_time, "a time of RFC 3339 with a zone, e.g. 2026-01-31T12:00:00Z"),
     "datacontenttype": Rule(_matches(_MEDIA_TYPE), "a media type, e.g. text/plain"),
     "traceparent": Rule(
-        _matches(_TRACEPARENT), "a W3C trace context: 2, 32, 16 and 2 hexadecimal digits, joined by hyphens"
+        _matches(_TRACEPARENT),
+        "a W3C trace context: 2, 32, 16 and 2 hexadecimal digits, joined by hyphens",
     ),
     "tracestate": Rule(_is_state, f"a text of 1 to {LONGEST_STATE} characters"),
     "priority": Rule(_is_integer, "an integer"),
@@ -134,7 +161,15 @@ def check_attribute(name: str, value: object) -> None:
     rule = RULES.get(name)
     if rule is None or rule.fits(value):
         return
-    if rule.span is not None:  # In Python a span or a moment says it, too, and what was given is told.
+    # In Python a span or a moment says it, too, and what was given is told.
+    if rule.span is not None:
         low, high, above = rule.span
-        checked_seconds(name, value, low, high, above=above, now=time.time if rule.is_moment else None)
+        checked_seconds(
+            name,
+            value,
+            low,
+            high,
+            above=above,
+            now=time.time if rule.is_moment else None,
+        )
     raise ConfigurationError(sentence(name))

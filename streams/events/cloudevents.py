@@ -23,7 +23,9 @@ _LAST_TIME = 253_402_300_799
 """The last second that RFC 3339 can write, in the year 9999."""
 
 
-def to_cloudevent(event: Event[Any], default_source: str = "/streams") -> dict[str, Any]:
+def to_cloudevent(
+    event: Event[Any], default_source: str = "/streams"
+) -> dict[str, Any]:
     """The event as a CloudEvents 1.0 JSON object (JSON event format); ``default_source`` if it has no source.
 
     ``expires`` becomes the extension ``expirytime`` (RFC 3339); ``priority`` an integer extension. An unknown name in
@@ -33,7 +35,9 @@ def to_cloudevent(event: Event[Any], default_source: str = "/streams") -> dict[s
     cloud["source"] = event.source or default_source
     for name, value in event.meta.items():
         if name == "expires":
-            cloud["expirytime"] = datetime.fromtimestamp(min(value, _LAST_TIME), UTC).isoformat()
+            cloud["expirytime"] = datetime.fromtimestamp(
+                min(value, _LAST_TIME), UTC
+            ).isoformat()
         elif name != "source" and name not in CLOUD_NAMES:
             cloud[_TO_CLOUD.get(name, name)] = value
     if event.priority:
@@ -55,7 +59,11 @@ def from_cloudevent(cloud: Mapping[str, Any]) -> Event[Any]:
     Raises:
         MalformedEvent: ``specversion`` is not 1.0, a required attribute is missing, or one cannot be read.
     """
-    cloud = {name: value for name, value in cloud.items() if value is not None or name == "data"}
+    cloud = {
+        name: value
+        for name, value in cloud.items()
+        if value is not None or name == "data"
+    }
     if cloud.get("specversion") != "1.0":
         raise MalformedEvent("bad-cloudevent", "'specversion' is not \"1.0\"")
     for name in ("id", "source", "type"):
@@ -66,8 +74,14 @@ def from_cloudevent(cloud: Mapping[str, Any]) -> Event[Any]:
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise MalformedEvent("bad-cloudevent", "'priority' is not an integer")
     attributes["priority"] = priority
-    event: Event[Any] = Event(_cloud_text(cloud, "type", check_type), _cloud_data(cloud), **attributes)
-    meta = {_FROM_CLOUD.get(name, name): value for name, value in cloud.items() if name not in _CORE}
+    event: Event[Any] = Event(
+        _cloud_text(cloud, "type", check_type), _cloud_data(cloud), **attributes
+    )
+    meta = {
+        _FROM_CLOUD.get(name, name): value
+        for name, value in cloud.items()
+        if name not in _CORE
+    }
     if meta.get("datacontenttype") == JSON_TYPE and "data_base64" not in cloud:
         del meta["datacontenttype"]
     if "expirytime" in cloud:
@@ -77,7 +91,9 @@ def from_cloudevent(cloud: Mapping[str, Any]) -> Event[Any]:
     return event
 
 
-def _cloud_text(cloud: Mapping[str, Any], name: str, check: Callable[[str], str]) -> str:
+def _cloud_text(
+    cloud: Mapping[str, Any], name: str, check: Callable[[str], str]
+) -> str:
     try:
         return check(cloud[name])
     except EventError as error:
@@ -92,7 +108,9 @@ def _cloud_data(cloud: Mapping[str, Any]) -> Any:
     try:
         return base64.b64decode(cloud["data_base64"], validate=True)
     except (ValueError, TypeError):
-        raise MalformedEvent("bad-cloudevent", "'data_base64' is no base64 text") from None
+        raise MalformedEvent(
+            "bad-cloudevent", "'data_base64' is no base64 text"
+        ) from None
 
 
 def _cloud_time(text: Any) -> float:
@@ -101,5 +119,7 @@ def _cloud_time(text: Any) -> float:
     except (ValueError, TypeError):
         time = None
     if time is None or time.tzinfo is None:
-        raise MalformedEvent("bad-cloudevent", "'expirytime' is no RFC 3339 time with an offset")
+        raise MalformedEvent(
+            "bad-cloudevent", "'expirytime' is no RFC 3339 time with an offset"
+        )
     return time.timestamp()

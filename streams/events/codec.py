@@ -24,17 +24,36 @@ _dumps = partial(orjson.dumps, default=plain)
 # Possessive, and a string that is never closed ends with the text: both keep the time linear in the size.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKET = re.compile(rb"[\[{\]}]")
-_STRUCTURED = re.compile(r"(?:application|text)/(?:[\w.+-]+\+)?json(?:\s*;.*)?", re.IGNORECASE)
-_TEXTS = ("source", "time", "subject", "key", "tenant", "instance", "datacontenttype", "dataschema",
-          "traceparent", "tracestate", "version")  # fmt: skip
+_STRUCTURED = re.compile(
+    r"(?:application|text)/(?:[\w.+-]+\+)?json(?:\s*;.*)?", re.IGNORECASE
+)
+_TEXTS = (
+    "source",
+    "time",
+    "subject",
+    "key",
+    "tenant",
+    "instance",
+    "datacontenttype",
+    "dataschema",
+    "traceparent",
+    "tracestate",
+    "version",
+)
 
 
 def is_json(content_type: str | None) -> bool:
     """Whether a body of this media type is JSON; an absent type is."""
-    return content_type is None or content_type == JSON_TYPE or _STRUCTURED.fullmatch(content_type) is not None
+    return (
+        content_type is None
+        or content_type == JSON_TYPE
+        or _STRUCTURED.fullmatch(content_type) is not None
+    )
 
 
-def encode_body(data: Any, limit: int = MAX_EVENT_BYTES, content_type: str | None = None) -> bytes:
+def encode_body(
+    data: Any, limit: int = MAX_EVENT_BYTES, content_type: str | None = None
+) -> bytes:
     """The body's bytes. ``bytes`` pass as they are, text of a media type that is not JSON as UTF-8, all else as JSON.
 
     Raises:
@@ -55,11 +74,15 @@ def encode_body(data: Any, limit: int = MAX_EVENT_BYTES, content_type: str | Non
 
 def _encode_text(data: Any, content_type: str) -> bytes:
     if not isinstance(data, str):
-        raise EventError(f"a body of type {content_type} is text or bytes, not {type(data).__name__}")
+        raise EventError(
+            f"a body of type {content_type} is text or bytes, not {type(data).__name__}"
+        )
     try:
         return data.encode()
     except UnicodeEncodeError:
-        raise EventError("the body cannot be written as UTF-8: it holds half a surrogate pair") from None
+        raise EventError(
+            "the body cannot be written as UTF-8: it holds half a surrogate pair"
+        ) from None
 
 
 def encode_json(data: Any) -> bytes:
@@ -73,7 +96,9 @@ def encode_json(data: Any) -> bytes:
         body: bytes = _dumps(data)
     except TypeError as error:
         cause = error.__cause__
-        raise EventError(f"the body cannot be written as JSON: {error if cause is None else cause}") from None
+        raise EventError(
+            f"the body cannot be written as JSON: {error if cause is None else cause}"
+        ) from None
     _check_body(body, data)
     return body
 
@@ -87,9 +112,14 @@ def encode_all(items: Sequence[Any]) -> list[bytes]:
     try:
         bodies = list(map(_dumps, items))
     except TypeError:
-        return [encode_json(item) for item in items]  # One of them raises, and says why.
+        # One of them raises, and says why.
+        return [encode_json(item) for item in items]
     together = b"".join(bodies)
-    if together.find(b"null") >= 0 or together.find(b"[") >= 0 or together.find(b":{") >= 0:
+    if (
+        together.find(b"null") >= 0
+        or together.find(b"[") >= 0
+        or together.find(b":{") >= 0
+    ):
         for body, item in zip(bodies, items, strict=True):
             _check_body(body, item)
     return bodies
@@ -97,7 +127,9 @@ def encode_all(items: Sequence[Any]) -> list[bytes]:
 
 def _check_body(body: bytes, data: Any) -> None:
     if body.find(b"null") >= 0 and not_finite(data):
-        raise EventError("the body cannot be written as JSON: it holds a number that is NaN or infinite")
+        raise EventError(
+            "the body cannot be written as JSON: it holds a number that is NaN or infinite"
+        )
     _check_depth(body, MAX_NESTING, "data")
 
 
@@ -136,7 +168,11 @@ def check_id(ident: str, what: str = "id") -> str:
     return ident
 
 
-def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nesting: int = MAX_NESTING) -> Event[Any]:
+def decode(
+    fields: Sequence[bytes],
+    max_bytes: int = MAX_EVENT_BYTES,
+    max_nesting: int = MAX_NESTING,
+) -> Event[Any]:
     """The event in the fields (name, value, name, value …) of a stream entry.
 
     ``group`` of the result is the one group that a replay is meant for, else ''.
@@ -150,7 +186,12 @@ def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nestin
     event_id: bytes
     body: bytes | None
     meta: bytes | None
-    if len(fields) == 6 and fields[0] == b"type" and fields[2] == b"id" and fields[4] == b"data":
+    if (
+        len(fields) == 6
+        and fields[0] == b"type"
+        and fields[2] == b"id"
+        and fields[4] == b"data"
+    ):
         named: Mapping[bytes, bytes] | None = None
         kind, event_id, body, meta = fields[1], fields[3], fields[5], None
     else:
@@ -176,7 +217,9 @@ def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nestin
     event.raw = body
     event.data = _decode_body(body, event.meta.get("datacontenttype"), max_nesting)
     event.replays = _count(named.get(b"replays")) if named is not None else 0
-    event.group = named.get(b"group", b"").decode("utf-8", "replace") if named is not None else ""
+    event.group = (
+        named.get(b"group", b"").decode("utf-8", "replace") if named is not None else ""
+    )
     event.delay = 0.0
     event.dedup_id = None
     event.expires_in = None
@@ -186,7 +229,9 @@ def decode(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES, max_nestin
     return event
 
 
-def read_meta(fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES) -> dict[str, Any]:
+def read_meta(
+    fields: Sequence[bytes], max_bytes: int = MAX_EVENT_BYTES
+) -> dict[str, Any]:
     """The metadata in the fields of a stream entry, whatever its body is; empty if there are none to read."""
     try:
         meta = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"meta")
@@ -221,14 +266,20 @@ def parse_json(text: bytes, max_nesting: int, what: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         # The parser's own text may quote the body: say where, not what.
-        raise MalformedEvent("bad-json", f"{what!r} is no JSON (line {error.lineno}, column {error.colno})") from None
+        raise MalformedEvent(
+            "bad-json",
+            f"{what!r} is no JSON (line {error.lineno}, column {error.colno})",
+        ) from None
 
 
 def _check_depth(text: bytes, most: int, what: str) -> None:
     if most and text.rfind(b"{") <= 0 and 91 not in text:
-        return  # One object without another in it, or no object: most bodies, told faster than by counting.
+        # One object without another in it, or no object: most bodies, told faster than by counting.
+        return
     if text.count(b"[") + text.count(b"{") > most and _depth(text) > most:
-        raise MalformedEvent("too-deep", f"{what!r} is nested deeper than {most} levels")
+        raise MalformedEvent(
+            "too-deep", f"{what!r} is nested deeper than {most} levels"
+        )
 
 
 def _depth(text: bytes) -> int:
@@ -263,8 +314,20 @@ def check_meta(meta: Mapping[str, Any]) -> None:
             raise MalformedEvent("bad-meta", f"{name!r} is a text")
     for name in ("expires", "retry_delay"):
         value = meta.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
-            raise MalformedEvent("bad-meta", f"{name!r} is a number of seconds, 0 or more")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 <= value < 1e12
+        ):
+            raise MalformedEvent(
+                "bad-meta", f"{name!r} is a number of seconds, 0 or more"
+            )
     retries = meta.get("max_retries", 0)
-    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 1_000_000:
-        raise MalformedEvent("bad-meta", "'max_retries' is an integer from 0 to 1000000")
+    if (
+        isinstance(retries, bool)
+        or not isinstance(retries, int)
+        or not 0 <= retries <= 1_000_000
+    ):
+        raise MalformedEvent(
+            "bad-meta", "'max_retries' is an integer from 0 to 1000000"
+        )

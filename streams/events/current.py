@@ -45,12 +45,21 @@ def current_span() -> tuple[str, str]:
     if trace is None:
         return "", ""
     found = trace.get_current_span().get_span_context()
-    return (f"{found.trace_id:032x}", f"{found.span_id:016x}") if found.is_valid else ("", "")
+    return (
+        (f"{found.trace_id:032x}", f"{found.span_id:016x}")
+        if found.is_valid
+        else ("", "")
+    )
 
 
 def trace_id_of(traceparent: str | None) -> str:
     """The trace id in a W3C ``traceparent``; '' if there is none that can be one."""
     parts = traceparent.split("-") if traceparent else []
-    if len(parts) < 4 or len(parts[1]) != 32 or not set(parts[1]) <= set("0123456789abcdef") or not parts[1].strip("0"):
+    if (
+        len(parts) < 4
+        or len(parts[1]) != 32
+        or not set(parts[1]) <= set("0123456789abcdef")
+        or not parts[1].strip("0")
+    ):
         return ""
     return parts[1]

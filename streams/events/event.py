@@ -104,7 +104,14 @@ _PLAIN = frozenset({"retry_delay", "time"})
 CLOUD_NAMES = frozenset(
     {
         *("specversion", "id", "type", "data", "data_base64"),
-        *("partitionkey", "maxretries", "retrydelay", "dataversion", "expirytime", "priority"),
+        *(
+            "partitionkey",
+            "maxretries",
+            "retrydelay",
+            "dataversion",
+            "expirytime",
+            "priority",
+        ),
     }
 )
 """What CloudEvents, or our mapping to it, calls something else by; no header may have one of these names."""
@@ -149,7 +156,9 @@ class Event(Generic[T]):
         "type",
     )
 
-    def __init__(self, type: str, data: T, **attributes: Unpack[EventAttributes]) -> None:
+    def __init__(
+        self, type: str, data: T, **attributes: Unpack[EventAttributes]
+    ) -> None:
         self.type = type
         self.data: T = data
         self.raw = b""
@@ -215,7 +224,9 @@ class Event(Generic[T]):
     @property
     def headers(self) -> dict[str, Any]:
         """Every attribute in ``meta`` that the wire format does not reserve."""
-        return {name: value for name, value in self.meta.items() if name not in META_NAMES}
+        return {
+            name: value for name, value in self.meta.items() if name not in META_NAMES
+        }
 
 
 def meta_of(attributes: EventAttributes) -> dict[str, Any]:
@@ -238,13 +249,22 @@ def meta_of(attributes: EventAttributes) -> dict[str, Any]:
         check_attribute(name, value)
         if name in _META_FROM_ATTRIBUTES:
             meta[name] = value
-    for name, value in checked_mapping("headers", attributes.get("headers"), "headers={'trial': True}").items():
-        if name in _TAKEN or not (isinstance(name, str) and name.isascii() and name.isalnum() and name == name.lower()):
+    for name, value in checked_mapping(
+        "headers", attributes.get("headers"), "headers={'trial': True}"
+    ).items():
+        if name in _TAKEN or not (
+            isinstance(name, str)
+            and name.isascii()
+            and name.isalnum()
+            and name == name.lower()
+        ):
             raise ConfigurationError(
                 f"header {name!r}: a header's name has lower-case letters and digits only and is none of "
                 f"{', '.join(sorted(_TAKEN))}"
             )
-        if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not math.isfinite(value)):
+        if not isinstance(value, (str, int, float, bool)) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
             raise ConfigurationError(
                 f"header {name!r}: the value is a text, finite number or boolean, not {type(value).__name__}"
             )
@@ -258,7 +278,9 @@ def _plain(name: str, value: object) -> object:
         return checked_seconds(name, value, 0, LONGEST_RETRY_DELAY)
     if name == "time" and isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ConfigurationError(f"time is a text or a datetime with a zone, not {spoken(value)}")
+            raise ConfigurationError(
+                f"time is a text or a datetime with a zone, not {spoken(value)}"
+            )
         return value.isoformat()
     return value
 

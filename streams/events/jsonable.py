@@ -22,7 +22,9 @@ def plain(value: Any) -> Any:
         try:
             return dump(mode="json", by_alias=True)
         except Exception as error:  # noqa: BLE001 - somebody else's serializer; the caller learns which
-            raise TypeError(f"{type(value).__name__}.model_dump raised {type(error).__name__}") from None
+            raise TypeError(
+                f"{type(value).__name__}.model_dump raised {type(error).__name__}"
+            ) from None
     decimal = sys.modules.get("decimal")  # Where it was never imported, nothing is one.
     if decimal is not None and isinstance(value, decimal.Decimal) and value.is_finite():
         return str(value)
@@ -42,7 +44,9 @@ def not_finite(data: Any) -> bool:
         elif isinstance(value, (list, tuple)):
             rest.extend(value)
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            rest.extend(getattr(value, field.name) for field in dataclasses.fields(value))
+            rest.extend(
+                getattr(value, field.name) for field in dataclasses.fields(value)
+            )
         elif hasattr(value, "model_dump") and not isinstance(value, type):
             rest.append(value.model_dump())
     return False

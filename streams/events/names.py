@@ -28,7 +28,9 @@ def checked_name(name: str, what: str = "name") -> str:
             f"{what} {name!r}: use 1 to 100 letters, digits, dots, underscores and hyphens, the first a letter or digit"
         )
     if what == "group" and name in _TAKEN_BY_KEYS:
-        raise InvalidName(f"group {name!r}: other keys of a stream begin with this word, use another one")
+        raise InvalidName(
+            f"group {name!r}: other keys of a stream begin with this word, use another one"
+        )
     return name
 
 
@@ -37,13 +39,17 @@ def member(level: int, entry_id: str) -> str:
     return f"{level}|{entry_id}"
 
 
-def scope(group: str = "", level: int | None = None, attribute: tuple[str, str] | None = None) -> str:
+def scope(
+    group: str = "", level: int | None = None, attribute: tuple[str, str] | None = None
+) -> str:
     """How what a pause covers is named.
 
     ``stream``, ``group=billing``, ``level=5``, ``group=billing,level=5``, ``tenant=acme``,
     ``group=billing,tenant=acme``.
     """
-    parts = ([f"group={group}"] if group else []) + ([] if level is None else [f"level={level}"])
+    parts = ([f"group={group}"] if group else []) + (
+        [] if level is None else [f"level={level}"]
+    )
     parts += [] if attribute is None else ["=".join(attribute)]
     return ",".join(parts) or "stream"
 
@@ -54,7 +60,12 @@ def parse_scope(text: str) -> tuple[str, int | None, str, str]:
     if found is None:
         return "", None, "", ""
     level = found["level"]
-    return found["group"] or "", None if level is None else int(level), found["attribute"] or "", found["value"] or ""
+    return (
+        found["group"] or "",
+        None if level is None else int(level),
+        found["attribute"] or "",
+        found["value"] or "",
+    )
 
 
 def parse_member(text: str) -> tuple[int, str]:

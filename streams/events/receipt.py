@@ -27,7 +27,8 @@ class Receipt(NamedTuple):
     partition: int = 0
 
 
-if not TYPE_CHECKING:  # For a type checker, a name that is missing is missing. Its own body takes no condition.
+# For a type checker, a name that is missing is missing. Its own body takes no condition.
+if not TYPE_CHECKING:
 
     def _missing(_: Receipt, name: str) -> Any:
         raise missing("Receipt", name, RECEIPT)
@@ -54,7 +55,9 @@ class BatchOutcome:
     first: int = 0
 
     @classmethod
-    def of(cls, receipts: Iterable[Receipt | None], *, is_sure: bool = True) -> BatchOutcome:
+    def of(
+        cls, receipts: Iterable[Receipt | None], *, is_sure: bool = True
+    ) -> BatchOutcome:
         """That of a request: a receipt for each item that is stored; of the others it is sure that they are not."""
         made = cls()
         for item, receipt in enumerate(receipts):
@@ -76,8 +79,12 @@ class BatchOutcome:
 
     def include(self, other: BatchOutcome, items: Sequence[int]) -> None:
         """Take over what another one says; ``items``: what its items are called here."""
-        self.receipts |= {items[item]: receipt for item, receipt in other.receipts.items()}
-        self.not_stored = sorted([*self.not_stored, *(items[item] for item in other.not_stored)])
+        self.receipts |= {
+            items[item]: receipt for item, receipt in other.receipts.items()
+        }
+        self.not_stored = sorted(
+            [*self.not_stored, *(items[item] for item in other.not_stored)]
+        )
         self.unknown = sorted([*self.unknown, *(items[item] for item in other.unknown)])
 
     def behind(self, count: int) -> BatchOutcome:

@@ -77,7 +77,9 @@ class Registry:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def add_handler(self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions) -> None:
+    def add_handler(
+        self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions
+    ) -> None:
         """Add a handler to the group that ``place`` names, stream and group.
 
         Raises:
@@ -124,7 +126,9 @@ class Registry:
         if options.get("lease") is not None:
             found["lease"] = checked_seconds("lease", options["lease"], 0.3, 86_400)
         if options.get("concurrency") is not None:
-            found["concurrency"] = checked_number("concurrency", options["concurrency"], 1, 100_000)
+            found["concurrency"] = checked_number(
+                "concurrency", options["concurrency"], 1, 100_000
+            )
         if options.get("start") is not None:
             found["start"] = options["start"]
         return found
@@ -136,7 +140,9 @@ class Registry:
             ConfigurationError: it is declared already.
         """
         if name in self._streams:
-            raise ConfigurationError(f"stream {name!r} is declared already: declare it once, with everything")
+            raise ConfigurationError(
+                f"stream {name!r} is declared already: declare it once, with everything"
+            )
         self._streams[name] = plan
 
     def plans(self, settings: Settings, upcasters: Upcasters) -> list[GroupPlan]:
@@ -156,7 +162,8 @@ class Registry:
                     group,
                     found.router.with_upcasters(upcasters),
                     found.lease or settings.lease,
-                    found.concurrency or said_slots(settings.concurrency, found.router.slots),
+                    found.concurrency
+                    or said_slots(settings.concurrency, found.router.slots),
                     self._declaration(stream, found),
                     declared.weights,
                     declared.max_wait,
@@ -169,7 +176,11 @@ class Registry:
     def _declaration(self, stream: str, group: _Group) -> Declaration:
         declared = self._streams.get(stream, StreamPlan()).declaration
         # Every group served here is declared by whichever consumer starts first, before it handles anything.
-        served = {name: found.start for (where, name), found in self._groups.items() if where == stream}
+        served = {
+            name: found.start
+            for (where, name), found in self._groups.items()
+            if where == stream
+        }
         return dataclasses.replace(
             declared,
             groups=(*declared.groups, *served),
@@ -178,7 +189,9 @@ class Registry:
         )
 
 
-def checked_spread(stream: str, partitions: Partitions, lanes: Lanes, limits: Iterable[Limit]) -> None:
+def checked_spread(
+    stream: str, partitions: Partitions, lanes: Lanes, limits: Iterable[Limit]
+) -> None:
     """Refuse what would hold for each partition by itself, where it is meant for the stream.
 
     Raises:

@@ -50,7 +50,16 @@ class Route:
             is out of range.
     """
 
-    __slots__ = ("_body", "call", "function", "limits", "prepare", "retry", "timeout", "types")
+    __slots__ = (
+        "_body",
+        "call",
+        "function",
+        "limits",
+        "prepare",
+        "retry",
+        "timeout",
+        "types",
+    )
 
     def __init__(
         self,
@@ -61,11 +70,21 @@ class Route:
         timeout: Seconds | None = None,
         limits: Iterable[Limit] = (),
     ) -> None:
-        listed = None if types is None else checked_items("types", types, f"types=[{_example(types)!r}]")
-        if listed is not None and not (listed and all(isinstance(kind, str) for kind in listed)):
-            raise ConfigurationError("types is a list of one or more event types, or None for every type")
+        listed = (
+            None
+            if types is None
+            else checked_items("types", types, f"types=[{_example(types)!r}]")
+        )
+        if listed is not None and not (
+            listed and all(isinstance(kind, str) for kind in listed)
+        ):
+            raise ConfigurationError(
+                "types is a list of one or more event types, or None for every type"
+            )
         seconds = None if timeout is None else _checked_timeout(timeout)
-        if retry is not None and (inspect.isclass(retry) or not isinstance(retry, RetryPolicy)):
+        if retry is not None and (
+            inspect.isclass(retry) or not isinstance(retry, RetryPolicy)
+        ):
             raise ConfigurationError(
                 f"retry is a Retry, e.g. retry=Retry(max_retries=5), or a RetryPolicy, not {retry!r}"
             )
@@ -75,7 +94,9 @@ class Route:
         self.retry: RetryPolicy = Retry() if retry is None else retry
         self.timeout = seconds
         self.limits = checked_limits(limits)
-        self.call: AsyncHandler = function if _is_async(function) else ThreadCall(function)
+        self.call: AsyncHandler = (
+            function if _is_async(function) else ThreadCall(function)
+        )
         self._body = body = body_of(function)
         self.prepare: Prepare | None = None
         if body is not None:
@@ -102,7 +123,9 @@ class Route:
         def fit(event: Event[Any]) -> None:
             changed = upcast(event)
             if body is not None:
-                event.data = body.convert(event.data, event) if changed else body.read(event)
+                event.data = (
+                    body.convert(event.data, event) if changed else body.read(event)
+                )
 
         route.prepare = fit
         return route
@@ -127,7 +150,11 @@ class Router:
         known = {limit.name: limit for limit in self.limits()}
         for limit in route.limits:
             other = known.get(limit.name, limit)
-            if (limit.parsed, limit.concurrency, limit.by) != (other.parsed, other.concurrency, other.by):
+            if (limit.parsed, limit.concurrency, limit.by) != (
+                other.parsed,
+                other.concurrency,
+                other.by,
+            ):
                 raise ConfigurationError(
                     f"this group has another limit named {limit.name!r} already: give one of them another name=, e.g. "
                     f"Limit(..., name='{limit.name}-of-orders'). A function has no name of its own, so its limit is "
@@ -142,13 +169,20 @@ class Router:
             return
         for kind in route.types:
             if kind in self._by_type:
-                raise ConfigurationError(f"this group has a handler for type {kind!r} already")
+                raise ConfigurationError(
+                    f"this group has a handler for type {kind!r} already"
+                )
         self._by_type |= dict.fromkeys(route.types, route)
 
     def limits(self) -> tuple[Limit, ...]:
         """The limits of all routes, one of each name."""
-        routes = [*self._by_type.values(), *([self._default] if self._default is not None else [])]
-        return tuple({limit.name: limit for route in routes for limit in route.limits}.values())
+        routes = [
+            *self._by_type.values(),
+            *([self._default] if self._default is not None else []),
+        ]
+        return tuple(
+            {limit.name: limit for route in routes for limit in route.limits}.values()
+        )
 
     def find(self, kind: str) -> Route | None:
         """The route for an event type, or None if nobody serves it."""
@@ -161,7 +195,11 @@ class Router:
 
     def with_upcasters(self, upcasters: Upcasters) -> Router:
         """A router whose events pass the upcasters of their types; this one if there are none for it."""
-        chains = {kind: upcast for kind, upcast in upcasters.chains().items() if self.find(kind) is not None}
+        chains = {
+            kind: upcast
+            for kind, upcast in upcasters.chains().items()
+            if self.find(kind) is not None
+        }
         if not chains:
             return self
         router = Router()
@@ -181,13 +219,19 @@ class Router:
             route = None if kind is None else self.find(kind)
             if kind is not None and route is not None:
                 router._by_type[kind] = route.limited(seconds.get(kind, others))
-        router._default = None if self._default is None else self._default.limited(others)
+        router._default = (
+            None if self._default is None else self._default.limited(others)
+        )
         return router
 
     @property
     def slots(self) -> int:
         """How many handlers run at once where nobody says a number: fewer, if one of them takes a thread each time."""
-        return PLAIN_SLOTS if any(isinstance(route.call, ThreadCall) for route in self.routes()) else ASYNC_SLOTS
+        return (
+            PLAIN_SLOTS
+            if any(isinstance(route.call, ThreadCall) for route in self.routes())
+            else ASYNC_SLOTS
+        )
 
     def routes(self) -> list[Route]:
         """Every route once."""
@@ -209,7 +253,9 @@ def _example(types: object) -> str:
 def _is_async(function: Callable[..., Any]) -> bool:
     while isinstance(function, partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        type(function).__call__
+    )
 
 
 class ThreadCall:
@@ -224,7 +270,9 @@ class ThreadCall:
         """Call it."""
         return await _finished(await _threads.run(self._function, event))
 
-    async def surrounded(self, event: Event[Any], arounds: Sequence[Callable[[], Any]]) -> Any:
+    async def surrounded(
+        self, event: Event[Any], arounds: Sequence[Callable[[], Any]]
+    ) -> Any:
         """Call it with context managers around it, made and entered in its thread; outermost first."""
 
         def inside() -> Any:
@@ -262,13 +310,20 @@ def _checked_timeout(seconds: object) -> float:
 
 def _check_callable(function: Any) -> None:
     if not callable(function):
-        raise ConfigurationError(f"a handler is a function that takes one event, not {type(function).__name__}")
+        raise ConfigurationError(
+            f"a handler is a function that takes one event, not {type(function).__name__}"
+        )
     inner = function
     while isinstance(inner, partial):
         inner = inner.func
-    if any(inspect.isasyncgenfunction(f) or inspect.isgeneratorfunction(f) for f in (inner, type(inner).__call__)):
+    if any(
+        inspect.isasyncgenfunction(f) or inspect.isgeneratorfunction(f)
+        for f in (inner, type(inner).__call__)
+    ):
         name = getattr(function, "__qualname__", repr(function))
-        raise ConfigurationError(f"handler {name} is a generator: its body would never run; remove 'yield'")
+        raise ConfigurationError(
+            f"handler {name} is a generator: its body would never run; remove 'yield'"
+        )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -277,8 +332,12 @@ def _check_callable(function: Any) -> None:
     try:
         signature.bind(object())
     except TypeError:
-        raise ConfigurationError(f"handler {name}{signature} cannot be called with one event: {_WRITE}") from None
-    injected = [each.name for each in signature.parameters.values() if _is_injected(each)]
+        raise ConfigurationError(
+            f"handler {name}{signature} cannot be called with one event: {_WRITE}"
+        ) from None
+    injected = [
+        each.name for each in signature.parameters.values() if _is_injected(each)
+    ]
     if injected:
         raise ConfigurationError(
             f"handler {name}: nothing fills its parameter {injected[0]!r}, as another framework does: {_WRITE}"
@@ -290,7 +349,16 @@ _WRITE = (
     "event.data, and make what else it needs once per process (docs/how-to/resources.md)"
 )
 _INJECTING = frozenset(
-    {"Depends", "Security", "Dependency", "TaskiqDepends", "Context", "Provide", "FromDishka", "Inject"}
+    {
+        "Depends",
+        "Security",
+        "Dependency",
+        "TaskiqDepends",
+        "Context",
+        "Provide",
+        "FromDishka",
+        "Inject",
+    }
 )
 """Classes, of other frameworks, whose objects stand for what is put in their place."""
 
@@ -300,4 +368,6 @@ def _is_injected(parameter: inspect.Parameter) -> bool:
     if isinstance(noted, str) and any(f"{name}(" in noted for name in _INJECTING):
         return True
     marks = (parameter.default, *getattr(noted, "__metadata__", ()))
-    return any(kind.__name__ in _INJECTING for mark in marks for kind in type(mark).__mro__)
+    return any(
+        kind.__name__ in _INJECTING for mark in marks for kind in type(mark).__mro__
+    )

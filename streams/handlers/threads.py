@@ -75,18 +75,28 @@ class Threads:
         Cancelling the call abandons the thread: Python cannot stop it, its result is dropped.
         """
         if not self._origin.is_here:
-            self._begin()  # Idle threads of the process that forked this one are none of it.
+            # Idle threads of the process that forked this one are none of it.
+            self._begin()
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         answer: asyncio.Future[Any] = loop.create_future()
         with self._lock:
             self._busy += 1
-            self._jobs.put(_Job(lambda: context.run(function, *arguments), loop, answer, self._origin))
+            self._jobs.put(
+                _Job(
+                    lambda: context.run(function, *arguments),
+                    loop,
+                    answer,
+                    self._origin,
+                )
+            )
             if self._idle > 0:
                 self._idle -= 1
             else:
                 name = "streams-handler"
-                threading.Thread(target=self._live, args=(self._jobs,), name=name, daemon=True).start()
+                threading.Thread(
+                    target=self._live, args=(self._jobs,), name=name, daemon=True
+                ).start()
         return await answer
 
     async def end(self) -> None:
@@ -114,7 +124,10 @@ class Threads:
                 act()
             except Exception as error:  # noqa: BLE001 - the next one is to be called all the same
                 told = {"error": type(error).__name__}
-                logger.warning("a handler's thread ended and could not close what it had open", extra=told)
+                logger.warning(
+                    "a handler's thread ended and could not close what it had open",
+                    extra=told,
+                )
         if end is not None:
             with contextlib.suppress(RuntimeError):  # The loop is closed, as below.
                 end.loop.call_soon_threadsafe(_deliver, end.answer, None, None)
@@ -142,19 +155,23 @@ class Threads:
             except BaseException as caught:  # noqa: BLE001 - SystemExit and the like belong to the caller too
                 error = caught
             if not job.origin.is_here:
-                end_copy(error)  # A child that was forked in there; its parent has this job, too.
+                # A child that was forked in there; its parent has this job, too.
+                end_copy(error)
             with self._lock:
                 self._busy -= 1
                 goes_on = jobs is self._jobs
                 self._idle += goes_on
-            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits for this any more.
+            # The loop is closed: nobody waits for this any more.
+            with contextlib.suppress(RuntimeError):
                 job.loop.call_soon_threadsafe(_deliver, job.answer, result, error)
             del job, result, error
             if not goes_on:
                 return None
 
 
-def _deliver(answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+def _deliver(
+    answer: asyncio.Future[Any], result: Any, error: BaseException | None
+) -> None:
     if answer.done():
         return
     if error is None:

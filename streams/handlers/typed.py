@@ -12,7 +12,16 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace, UnionType
-from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import orjson
 
@@ -33,7 +42,15 @@ _JSON_KINDS = {
     str: str,
     bytes: bytes,
 }
-_QUOTING = frozenset({"value_error", "assertion_error", "union_tag_invalid", "get_attribute_error", "iteration_error"})
+_QUOTING = frozenset(
+    {
+        "value_error",
+        "assertion_error",
+        "union_tag_invalid",
+        "get_attribute_error",
+        "iteration_error",
+    }
+)
 """Error types of pydantic whose message may quote what was validated."""
 
 
@@ -62,7 +79,9 @@ class _JsonBody:
 
     def convert(self, data: Any, event: Event[Any]) -> Any:
         if not isinstance(data, self._kind):
-            raise InvalidData(f"the body is of type {type(data).__name__}, the handler takes {self._kind.__name__}")
+            raise InvalidData(
+                f"the body is of type {type(data).__name__}, the handler takes {self._kind.__name__}"
+            )
         return data
 
 
@@ -110,7 +129,9 @@ class _ValidatedBody:
             # Written and read again: an upcaster's result is judged by the same rules as a body from the stream.
             text = orjson.dumps(data)
         except TypeError as error:
-            raise InvalidData(f"the upcasters' result cannot be written as JSON: {error}") from None
+            raise InvalidData(
+                f"the upcasters' result cannot be written as JSON: {error}"
+            ) from None
         return self._checked(self._adapter.validate_json, text, data)
 
     def _checked(self, validate: Callable[[Any], Any], given: Any, data: Any) -> Any:
@@ -119,7 +140,9 @@ class _ValidatedBody:
         except self._error as error:
             problem = self._explain(error, data)
         except Exception as error:  # noqa: BLE001 - a validator of somebody else; it will fail the same way again
-            problem = InvalidData(f"the body does not fit: a validator raised {type(error).__name__}")
+            problem = InvalidData(
+                f"the body does not fit: a validator raised {type(error).__name__}"
+            )
         # Outside of the except clause: the first error holds the body, and would hang on this one.
         raise problem
 
@@ -127,7 +150,9 @@ class _ValidatedBody:
         """The validation error without the values: where, what, and the error's type."""
         if self._names is None:
             self._names = frozenset(_field_names(self._adapter.core_schema))
-        keys = {key for key in _leaves(data, keys=True) if isinstance(key, str)} - self._names
+        keys = {
+            key for key in _leaves(data, keys=True) if isinstance(key, str)
+        } - self._names
         found = error.errors(include_url=False, include_context=False)
         texts = []
         for row in found[:_ERRORS_SHOWN]:
@@ -136,8 +161,16 @@ class _ValidatedBody:
             what = row["msg"]
             if row["type"] not in self._known:
                 what = _without(what, _leaves(data))
-            texts.append(f"{where}: {what} ({row['type']})" if where else f"{what} ({row['type']})")
-        more = f"; and {len(found) - _ERRORS_SHOWN} more" if len(found) > _ERRORS_SHOWN else ""
+            texts.append(
+                f"{where}: {what} ({row['type']})"
+                if where
+                else f"{what} ({row['type']})"
+            )
+        more = (
+            f"; and {len(found) - _ERRORS_SHOWN} more"
+            if len(found) > _ERRORS_SHOWN
+            else ""
+        )
         return InvalidData(f"the body does not fit: {'; '.join(texts)}{more}")
 
 
@@ -154,7 +187,9 @@ def body_of(function: Callable[..., Any]) -> Body | None:
         plain = _JSON_KINDS.get(kind)
     except TypeError:
         plain = None
-    return _JsonBody(plain) if plain is not None else _ValidatedBody(kind, _name(function))
+    return (
+        _JsonBody(plain) if plain is not None else _ValidatedBody(kind, _name(function))
+    )
 
 
 def _data_type(function: Callable[..., Any]) -> Any:
@@ -163,7 +198,9 @@ def _data_type(function: Callable[..., Any]) -> Any:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return Any
-    first = next((p for p in parameters if p.kind <= inspect.Parameter.VAR_POSITIONAL), None)
+    first = next(
+        (p for p in parameters if p.kind <= inspect.Parameter.VAR_POSITIONAL), None
+    )
     if first is None or first.annotation is inspect.Parameter.empty:
         return Any
     annotation = _resolved(first.annotation, function)
@@ -177,7 +214,9 @@ def _data_type(function: Callable[..., Any]) -> Any:
     origin = get_origin(annotation)
     if origin is Event:
         return get_args(annotation)[0]
-    if origin in (Union, UnionType) and any(get_origin(part) is Event for part in get_args(annotation)):
+    if origin in (Union, UnionType) and any(
+        get_origin(part) is Event for part in get_args(annotation)
+    ):
         raise ConfigurationError(
             f"handler {_name(function)} takes {annotation}: a handler takes one Event; "
             "write Event[A | B] for bodies of several types"
@@ -204,7 +243,11 @@ def _is_other(annotation: Any, kind: Any) -> bool:
     if kind in (Union, UnionType):
         return not any(part in (Any, Event, object) for part in get_args(annotation))
     # A protocol, or a class above it, may be what an event is.
-    return inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) and kind not in Event.__mro__
+    return (
+        inspect.isclass(kind)
+        and not getattr(kind, "_is_protocol", False)
+        and kind not in Event.__mro__
+    )
 
 
 def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
@@ -212,7 +255,9 @@ def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
     inner = _written(function)
     names: dict[str, Any] = dict(getattr(inner, "__globals__", {}))
     if inspect.isfunction(inner):
-        for name, cell in zip(inner.__code__.co_freevars, inner.__closure__ or (), strict=True):
+        for name, cell in zip(
+            inner.__code__.co_freevars, inner.__closure__ or (), strict=True
+        ):
             with contextlib.suppress(ValueError):  # Assigned below the handler.
                 names[name] = cell.cell_contents
     carrier = SimpleNamespace(__annotations__={"of": annotation})
@@ -220,7 +265,8 @@ def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
         return get_type_hints(carrier, names, include_extras=True)["of"]
     except NameError as error:
         if isinstance(annotation, str) and _BARE_EVENT.fullmatch(annotation):
-            return Event  # Imported for the type checker only, and nothing is said about the body.
+            # Imported for the type checker only, and nothing is said about the body.
+            return Event
         raise _unresolved(_name(function), str(error.name)) from None
     except Exception as error:  # noqa: BLE001 - evaluating somebody's annotation may raise anything
         raise ConfigurationError(
@@ -238,7 +284,11 @@ def _written(function: Any) -> Any:
             function = function.__func__
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
-        elif not inspect.isroutine(function) and not inspect.isclass(function) and callable(function):
+        elif (
+            not inspect.isroutine(function)
+            and not inspect.isclass(function)
+            and callable(function)
+        ):
             function = type(function).__call__
             if not inspect.isfunction(function):
                 return function
@@ -306,7 +356,14 @@ def _leaves(data: Any, *, keys: bool = False) -> Iterator[Any]:
 def _without(text: str, values: Iterator[Any]) -> str:
     """A validator's own message without the values that it quotes."""
     for value in values:
-        shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        shown = (
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        )
         if shown.strip():
-            text = re.sub(rf"(?<!\w){re.escape(shown.strip())}(?!\w)", "***", text, flags=re.IGNORECASE)
+            text = re.sub(
+                rf"(?<!\w){re.escape(shown.strip())}(?!\w)",
+                "***",
+                text,
+                flags=re.IGNORECASE,
+            )
     return text

@@ -22,7 +22,9 @@ class Upcasters:
     def __init__(self) -> None:
         self._steps: dict[str, _Steps] = {}
 
-    def add(self, kind: str, from_version: str | None, to_version: str, function: Upcaster) -> None:
+    def add(
+        self, kind: str, from_version: str | None, to_version: str, function: Upcaster
+    ) -> None:
         """Add one step.
 
         Args:
@@ -38,10 +40,15 @@ class Upcasters:
             check_type(kind)
         except EventError as error:
             raise ConfigurationError(f"upcaster: {error}") from None
-        for name, version in (("from_version", from_version), ("to_version", to_version)):
+        for name, version in (
+            ("from_version", from_version),
+            ("to_version", to_version),
+        ):
             absent = name == "from_version" and version is None
             if not absent and not (isinstance(version, str) and version):
-                raise ConfigurationError(f"upcaster for {kind!r}: {name} is a text, e.g. '2', not {version!r}")
+                raise ConfigurationError(
+                    f"upcaster for {kind!r}: {name} is a text, e.g. '2', not {version!r}"
+                )
         _check_function(kind, function)
         steps = self._steps.get(kind, {})
         if from_version in steps:
@@ -54,12 +61,16 @@ class Upcasters:
             path.append(at)
         if at == from_version:
             way = " -> ".join(str(version) for version in path)
-            raise ConfigurationError(f"the upcasters of type {kind!r} would go round in a circle: {way}")
+            raise ConfigurationError(
+                f"the upcasters of type {kind!r} would go round in a circle: {way}"
+            )
         self._steps[kind] = steps | {from_version: (to_version, function)}
 
     def chains(self) -> dict[str, Callable[[Event[Any]], bool]]:
         """Event type to what brings an event of that type to the last version, in place; it tells whether it had to."""
-        return {kind: partial(_upcast, dict(steps)) for kind, steps in self._steps.items()}
+        return {
+            kind: partial(_upcast, dict(steps)) for kind, steps in self._steps.items()
+        }
 
 
 def _upcast(steps: _Steps, event: Event[Any]) -> bool:
@@ -83,7 +94,9 @@ def _upcast(steps: _Steps, event: Event[Any]) -> bool:
                 f"{masked(str(error))}"
             ) from error
         if event.data is None and before is not None:
-            raise InvalidData(f"the upcaster {_named(function)}from version {version} to {to_version} returned nothing")
+            raise InvalidData(
+                f"the upcaster {_named(function)}from version {version} to {to_version} returned nothing"
+            )
         event.meta["version"] = version = to_version
         changed = True
     return changed
@@ -97,10 +110,16 @@ def _named(function: Callable[[Any], Any]) -> str:
 def _check_function(kind: str, function: Any) -> None:
     name = getattr(function, "__qualname__", type(function).__name__)
     if not callable(function):
-        raise ConfigurationError(f"an upcaster is a function that takes the data, not {type(function).__name__}")
+        raise ConfigurationError(
+            f"an upcaster is a function that takes the data, not {type(function).__name__}"
+        )
     if any(
         check(function) or check(type(function).__call__)
-        for check in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        for check in (
+            inspect.iscoroutinefunction,
+            inspect.isgeneratorfunction,
+            inspect.isasyncgenfunction,
+        )
     ):
         raise ConfigurationError(
             f"upcaster {name} for {kind!r} is a plain function (def) that returns the new data: no async, no yield"
@@ -108,6 +127,8 @@ def _check_function(kind: str, function: Any) -> None:
     try:
         inspect.signature(function).bind(object())
     except TypeError:
-        raise ConfigurationError(f"upcaster {name} for {kind!r} cannot be called with the data alone") from None
+        raise ConfigurationError(
+            f"upcaster {name} for {kind!r} cannot be called with the data alone"
+        ) from None
     except ValueError:
         pass  # A builtin without a signature.

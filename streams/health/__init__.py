@@ -37,7 +37,9 @@ __all__ = [
 
 
 @contextlib.asynccontextmanager
-async def served(address: str, broker: Broker, vitals: Callable[[], Vitals]) -> AsyncIterator[Address | None]:
+async def served(
+    address: str, broker: Broker, vitals: Callable[[], Vitals]
+) -> AsyncIterator[Address | None]:
     """Serve the health of the worker whose vitals these are, while inside; nothing if the address is empty.
 
     Yields:
@@ -50,5 +52,10 @@ async def served(address: str, broker: Broker, vitals: Callable[[], Vitals]) -> 
         yield None
         return
     pulse = Pulse()
-    async with pulse.beating(), HealthServer(Address.parse(address), WorkerView(broker, vitals, pulse)) as server:
+    async with (
+        pulse.beating(),
+        HealthServer(
+            Address.parse(address), WorkerView(broker, vitals, pulse)
+        ) as server,
+    ):
         yield server.address

@@ -43,18 +43,29 @@ async def ask(address: Address, path: str, *, within: float = 2.0) -> Answer:
         async with asyncio.timeout(within):
             raw = await _fetch(address.local, path)
     except TimeoutError:
-        return Answer(ok=False, report=None, says=f"no answer from {address} within {within:g} s")
+        return Answer(
+            ok=False, report=None, says=f"no answer from {address} within {within:g} s"
+        )
     except OSError as error:
         return Answer(
-            ok=False, report=None, says=f"nobody answers at {address}: {error.strerror or error}", is_nobody=True
+            ok=False,
+            report=None,
+            says=f"nobody answers at {address}: {error.strerror or error}",
+            is_nobody=True,
         )
     status, report = _read(raw)
     if report is None:
-        return Answer(ok=False, report=None, says=f"what answers at {address} is no worker of this package")
+        return Answer(
+            ok=False,
+            report=None,
+            says=f"what answers at {address} is no worker of this package",
+        )
     ok = status == 200 and report.ok
     word = {"/livez": "alive", "/readyz": "ready"}.get(path, "good")
     if ok:
-        return Answer(ok, report, f"{word}: {', '.join(check.name for check in report.checks)}")
+        return Answer(
+            ok, report, f"{word}: {', '.join(check.name for check in report.checks)}"
+        )
     says = "; ".join(f"{check.name}: {check.says}" for check in report.failed)
     return Answer(ok, report, f"not {word}: {says}")
 
@@ -77,7 +88,9 @@ async def _fetch(address: Address, path: str) -> bytes:
         else asyncio.open_connection(address.host, address.port)
     )
     try:
-        writer.write(f"GET {path}?verbose HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n".encode())
+        writer.write(
+            f"GET {path}?verbose HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n".encode()
+        )
         await writer.drain()
         chunks = b""
         while len(chunks) < _MOST_BYTES and (chunk := await reader.read(65_536)):
@@ -94,6 +107,8 @@ def _read(raw: bytes) -> tuple[int, Report | None]:
     words = head.partition(b"\r\n")[0].split(b" ")
     try:
         checks = orjson.loads(body)["checks"]
-        return int(words[1]), Report(tuple(Check(str(c["name"]), bool(c["ok"]), str(c["says"])) for c in checks))
+        return int(words[1]), Report(
+            tuple(Check(str(c["name"]), bool(c["ok"]), str(c["says"])) for c in checks)
+        )
     except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
         return 0, None

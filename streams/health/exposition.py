@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?(?P<rest> \S.*)")
+_SAMPLE = re.compile(
+    r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?(?P<rest> \S.*)"
+)
 
 
 def merged(texts: Mapping[str, bytes]) -> bytes:
@@ -20,7 +22,15 @@ def merged(texts: Mapping[str, bytes]) -> bytes:
                 if line not in heads.setdefault(metric, []):
                     heads[metric].append(line)
             elif found := _SAMPLE.fullmatch(line):
-                labels = f'process="{process}"' + (f",{found['labels']}" if found["labels"] else "")
-                samples.setdefault(metric or found["name"], []).append(f"{found['name']}{{{labels}}}{found['rest']}")
-    lines = [line for metric, rows in samples.items() for line in (*heads.get(metric, ()), *rows)]
+                labels = f'process="{process}"' + (
+                    f",{found['labels']}" if found["labels"] else ""
+                )
+                samples.setdefault(metric or found["name"], []).append(
+                    f"{found['name']}{{{labels}}}{found['rest']}"
+                )
+    lines = [
+        line
+        for metric, rows in samples.items()
+        for line in (*heads.get(metric, ()), *rows)
+    ]
     return ("\n".join(lines) + "\n").encode() if lines else b""

@@ -45,9 +45,13 @@ class Family:
         """
         if self._address:
             self._folder = self._stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="streams-", ignore_cleanup_errors=True)
+                tempfile.TemporaryDirectory(
+                    prefix="streams-", ignore_cleanup_errors=True
+                )
             )
-            await self._stack.enter_async_context(HealthServer(Address.parse(self._address), self))
+            await self._stack.enter_async_context(
+                HealthServer(Address.parse(self._address), self)
+            )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -74,27 +78,40 @@ class Family:
             Check(f"process {name}", answer.ok or answer.is_nobody, answer.says)
             for name, answer in zip(members, answers, strict=True)
         ]
-        return Report((Check("supervisor", ok=True, says=self._count(members)), *checks))
+        return Report(
+            (Check("supervisor", ok=True, says=self._count(members)), *checks)
+        )
 
     async def ready(self) -> Report:
         """Whether every process can take events."""
         members, answers = await self._ask(READY)
-        running = Check("running", not self.is_stopping, "told to stop" if self.is_stopping else "not told to stop")
-        there = Check("processes", len(members) == self._processes, self._count(members))
+        running = Check(
+            "running",
+            not self.is_stopping,
+            "told to stop" if self.is_stopping else "not told to stop",
+        )
+        there = Check(
+            "processes", len(members) == self._processes, self._count(members)
+        )
         checks = [
-            Check(f"process {name}", answer.ok, answer.says) for name, answer in zip(members, answers, strict=True)
+            Check(f"process {name}", answer.ok, answer.says)
+            for name, answer in zip(members, answers, strict=True)
         ]
         return Report((running, there, *checks))
 
     async def metrics(self) -> bytes:
         """What every process measures, one after the other, each told from the others by a label."""
         members = dict(self._members)
-        texts = await asyncio.gather(*(read_metrics(address, within=3.0) for address in members.values()))
+        texts = await asyncio.gather(
+            *(read_metrics(address, within=3.0) for address in members.values())
+        )
         return merged(dict(zip(members, texts, strict=True)))
 
     async def _ask(self, path: str) -> tuple[list[str], list[Answer]]:
         members = dict(self._members)
-        answers = await asyncio.gather(*(ask(address, path, within=_PATIENCE) for address in members.values()))
+        answers = await asyncio.gather(
+            *(ask(address, path, within=_PATIENCE) for address in members.values())
+        )
         return list(members), answers
 
     def _count(self, members: list[str]) -> str:

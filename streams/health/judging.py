@@ -43,7 +43,10 @@ class Report:
         """The report as plain JSON types."""
         return {
             "ok": self.ok,
-            "checks": [{"name": check.name, "ok": check.ok, "says": check.says} for check in self.checks],
+            "checks": [
+                {"name": check.name, "ok": check.ok, "says": check.says}
+                for check in self.checks
+            ],
         }
 
 
@@ -65,14 +68,29 @@ def judge_live(vitals: Vitals, silence: float) -> Report:
     if vitals.is_stopping:
         # It ends by itself, within its grace periods; a restart would only cut short what still runs.
         return Report((Check("stopping", ok=True, says="stopping in order"),))
-    keepers = [consumer.where for consumer in vitals.consumers if "lease keeper" in consumer.missing]
-    parts = [f"{part} of {c.where}" for c in vitals.consumers for part in c.missing if part != "lease keeper"]
+    keepers = [
+        consumer.where
+        for consumer in vitals.consumers
+        if "lease keeper" in consumer.missing
+    ]
+    parts = [
+        f"{part} of {c.where}"
+        for c in vitals.consumers
+        for part in c.missing
+        if part != "lease keeper"
+    ]
     gone = [*vitals.missing, *parts]
     return Report(
         (
             _loop(silence),
-            Check("roles", not gone, f"ended: {', '.join(gone)}" if gone else "all run"),
-            Check("leases", not keepers, f"not renewed: {', '.join(keepers)}" if keepers else "renewed"),
+            Check(
+                "roles", not gone, f"ended: {', '.join(gone)}" if gone else "all run"
+            ),
+            Check(
+                "leases",
+                not keepers,
+                f"not renewed: {', '.join(keepers)}" if keepers else "renewed",
+            ),
         )
     )
 
@@ -86,16 +104,26 @@ def judge_ready(vitals: Vitals, silence: float, probed: Probed, now: float) -> R
         probed: what the server said.
         now: monotonic seconds.
     """
-    running = Check("running", not vitals.is_stopping, "told to stop" if vitals.is_stopping else "not told to stop")
+    running = Check(
+        "running",
+        not vitals.is_stopping,
+        "told to stop" if vitals.is_stopping else "not told to stop",
+    )
     wrong = "; ".join(probed.wrong)
     unread = [says for consumer in vitals.consumers if (says := _unread(consumer, now))]
     return Report(
         (
             running,
             _loop(silence),
-            Check("server", not probed.unreachable, masked(probed.unreachable) or "answers"),
             Check(
-                "groups", not (wrong or probed.unreachable), wrong or ("unknown" if probed.unreachable else "present")
+                "server",
+                not probed.unreachable,
+                masked(probed.unreachable) or "answers",
+            ),
+            Check(
+                "groups",
+                not (wrong or probed.unreachable),
+                wrong or ("unknown" if probed.unreachable else "present"),
             ),
             Check("reading", not unread, masked("; ".join(unread)) or "all consumers"),
         )
@@ -104,7 +132,11 @@ def judge_ready(vitals: Vitals, silence: float, probed: Probed, now: float) -> R
 
 def _loop(silence: float) -> Check:
     blocked = silence > LOOP_BOUND
-    says = f"blocked for {silence:.1f} s, a handler does not await" if blocked else f"heard {silence:.1f} s ago"
+    says = (
+        f"blocked for {silence:.1f} s, a handler does not await"
+        if blocked
+        else f"heard {silence:.1f} s ago"
+    )
     return Check("loop", not blocked, says)
 
 

@@ -63,7 +63,9 @@ class HealthServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="streams-health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._main, name="streams-health", daemon=True
+        )
         self._clients: dict[asyncio.Task[object], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
@@ -81,7 +83,11 @@ class HealthServer:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self._ready.wait, 5.0)
-        if self._loop is not None and self._over is not None and not self._loop.is_closed():
+        if (
+            self._loop is not None
+            and self._over is not None
+            and not self._loop.is_closed()
+        ):
             self._loop.call_soon_threadsafe(self._over.set)
         await asyncio.to_thread(self._thread.join, 5.0)
 
@@ -96,7 +102,9 @@ class HealthServer:
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._ready.set()
-        server = await asyncio.start_server(self._client, sock=self._socket, limit=_MOST_BYTES)
+        server = await asyncio.start_server(
+            self._client, sock=self._socket, limit=_MOST_BYTES
+        )
         try:
             await self._over.wait()
         finally:
@@ -107,16 +115,25 @@ class HealthServer:
                 await asyncio.wait(list(self._clients), timeout=_PATIENCE)
             await self._view.close()
 
-    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _client(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         async with self._counted(writer) as welcome:
             if not welcome:
                 return
-            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            with contextlib.suppress(
+                OSError, TimeoutError, asyncio.IncompleteReadError
+            ):
                 async with asyncio.timeout(_PATIENCE):
                     try:
                         head = await reader.readuntil(b"\r\n\r\n")
                     except asyncio.LimitOverrunError:
-                        writer.write(_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"too large\n"))
+                        writer.write(
+                            _response(
+                                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                                b"too large\n",
+                            )
+                        )
                     else:
                         writer.write(await self._answer(head))
                     await writer.drain()
@@ -144,25 +161,45 @@ class HealthServer:
         path, _, query = target.partition("?")
         ask = {LIVE: self._view.live, READY: self._view.ready}.get(path)
         if ask is None and path != METRICS:
-            return _response(HTTPStatus.NOT_FOUND, f"there are {LIVE}, {READY} and {METRICS}\n".encode())
+            return _response(
+                HTTPStatus.NOT_FOUND,
+                f"there are {LIVE}, {READY} and {METRICS}\n".encode(),
+            )
         if method not in (b"GET", b"HEAD"):
-            return _response(HTTPStatus.METHOD_NOT_ALLOWED, b"GET or HEAD\n", "Allow: GET, HEAD")
+            return _response(
+                HTTPStatus.METHOD_NOT_ALLOWED, b"GET or HEAD\n", "Allow: GET, HEAD"
+            )
         if ask is None:
             text = await self._view.metrics()
             if not text:
-                return _response(HTTPStatus.NOT_FOUND, b"nothing is measured: STREAMS_TELEMETRY=prometheus\n")
-            return _response(HTTPStatus.OK, text, f"Content-Type: {_EXPOSITION}", with_body=method == b"GET")
+                return _response(
+                    HTTPStatus.NOT_FOUND,
+                    b"nothing is measured: STREAMS_TELEMETRY=prometheus\n",
+                )
+            return _response(
+                HTTPStatus.OK,
+                text,
+                f"Content-Type: {_EXPOSITION}",
+                with_body=method == b"GET",
+            )
         report = await ask()
         status = HTTPStatus.OK if report.ok else HTTPStatus.SERVICE_UNAVAILABLE
         if "verbose" in parse_qs(query, keep_blank_values=True, max_num_fields=16):
             body, kind = orjson.dumps(report.as_plain()) + b"\n", "application/json"
         else:
-            lines = [f"{'ok' if check.ok else 'failed'} {check.name}" for check in report.checks]
+            lines = [
+                f"{'ok' if check.ok else 'failed'} {check.name}"
+                for check in report.checks
+            ]
             body, kind = "\n".join([*lines, ""]).encode(), "text/plain; charset=utf-8"
-        return _response(status, body, f"Content-Type: {kind}", with_body=method == b"GET")
+        return _response(
+            status, body, f"Content-Type: {kind}", with_body=method == b"GET"
+        )
 
 
-def _response(status: HTTPStatus, body: bytes, *headers: str, with_body: bool = True) -> bytes:
+def _response(
+    status: HTTPStatus, body: bytes, *headers: str, with_body: bool = True
+) -> bytes:
     lines = (
         f"HTTP/1.1 {status.value} {status.phrase}",
         f"Content-Length: {len(body)}",
@@ -187,7 +224,9 @@ def _bind(address: Address) -> socket.socket:
                 return _bind_unix(address.path)
             family, host = attempt
             return socket.create_server(
-                (host, address.port), family=family, dualstack_ipv6=family == socket.AF_INET6 and not address.host
+                (host, address.port),
+                family=family,
+                dualstack_ipv6=family == socket.AF_INET6 and not address.host,
             )
         except OSError as error:
             last = error
@@ -209,7 +248,10 @@ def _attempts(address: Address) -> Iterator[tuple[socket.AddressFamily, str]]:
 
 def _bind_unix(path: str) -> socket.socket:
     """A unix socket at a path; what a killed worker left there is replaced, what somebody serves is not."""
-    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as other:
+    with (
+        contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
+        socket.socket(socket.AF_UNIX) as other,
+    ):
         other.settimeout(1.0)
         other.connect(path)
         raise OSError(0, "another process serves there")

@@ -55,11 +55,16 @@ class WorkerView:
         pulse: of the worker's event loop.
     """
 
-    def __init__(self, broker: Broker, vitals: Callable[[], Vitals], pulse: Pulse) -> None:
+    def __init__(
+        self, broker: Broker, vitals: Callable[[], Vitals], pulse: Pulse
+    ) -> None:
         self._vitals = vitals
         self._pulse = pulse
         self._observers = broker.observers
-        places = [(consumer.stream, consumer.group, consumer.levels) for consumer in vitals().consumers]
+        places = [
+            (consumer.stream, consumer.group, consumer.levels)
+            for consumer in vitals().consumers
+        ]
         self._probing = Probing(broker, places)
         self._probed = Probed()
         self._probed_at = float("-inf")
@@ -75,7 +80,9 @@ class WorkerView:
             if time.monotonic() - self._probed_at > _FRESH:
                 self._probed = await self._probe()
                 self._probed_at = time.monotonic()
-        return judge_ready(self._vitals(), self._pulse.silence, self._probed, time.monotonic())
+        return judge_ready(
+            self._vitals(), self._pulse.silence, self._probed, time.monotonic()
+        )
 
     async def metrics(self) -> bytes:
         """What the worker measures."""

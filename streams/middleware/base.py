@@ -85,7 +85,10 @@ class Attempt:
         return error
 
 
-Around = AbstractContextManager[Any, bool | None] | AbstractAsyncContextManager[Any, bool | None]
+Around = (
+    AbstractContextManager[Any, bool | None]
+    | AbstractAsyncContextManager[Any, bool | None]
+)
 
 
 class Middleware:
@@ -104,7 +107,9 @@ class Middleware:
     def after(self, attempt: Attempt) -> Awaitable[None] | None:
         """The handler returned; the event is acknowledged unless this raises."""
 
-    def failed(self, attempt: Attempt, error: BaseException) -> Awaitable[BaseException | None] | BaseException | None:
+    def failed(
+        self, attempt: Attempt, error: BaseException
+    ) -> Awaitable[BaseException | None] | BaseException | None:
         """The attempt failed with ``error``; return another exception to put it in its place.
 
         A timeout is a ``TimeoutError``. When ``attempt.cancelled`` is ``lost`` or ``shutdown``, the outcome of a

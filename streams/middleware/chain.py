@@ -40,21 +40,37 @@ class Chain:
     def __init__(self, middleware: Sequence[Middleware]) -> None:
         for item in checked_items("middleware", middleware, "middleware=[Context()]"):
             if not isinstance(item, Middleware):
-                hint = f"; write {item.__name__}()" if inspect.isclass(item) and issubclass(item, Middleware) else ""
+                hint = (
+                    f"; write {item.__name__}()"
+                    if inspect.isclass(item) and issubclass(item, Middleware)
+                    else ""
+                )
                 raise ConfigurationError(
                     f"middleware is a list of objects derived from streams.middleware.Middleware, not {item!r}{hint}"
                 )
         self._middleware = list(middleware)
         self._count = len(self._middleware)
-        self._befores = [(at, m.before) for at, m in enumerate(self._middleware) if _overrides(m, "before")]
+        self._befores = [
+            (at, m.before)
+            for at, m in enumerate(self._middleware)
+            if _overrides(m, "before")
+        ]
         self._endings = [
-            (at, m.after if _overrides(m, "after") else None, m.failed if _overrides(m, "failed") else None)
+            (
+                at,
+                m.after if _overrides(m, "after") else None,
+                m.failed if _overrides(m, "failed") else None,
+            )
             for at, m in reversed(list(enumerate(self._middleware)))
             if _overrides(m, "after") or _overrides(m, "failed")
         ]
-        self._arounds = tuple(m.around for m in self._middleware if _overrides(m, "around"))
+        self._arounds = tuple(
+            m.around for m in self._middleware if _overrides(m, "around")
+        )
         self.wraps = bool(self._endings or self._arounds)
-        self.entering: tuple[Before, ...] = () if self.wraps else tuple(before for _, before in self._befores)
+        self.entering: tuple[Before, ...] = (
+            () if self.wraps else tuple(before for _, before in self._befores)
+        )
 
     def timeouts(self) -> dict[str | None, float]:
         """Seconds by event type, None for the others; where two set one, the outer wins.
@@ -65,9 +81,13 @@ class Chain:
         found: dict[str | None, float] = {}
         for middleware in reversed(self._middleware):
             what = f"timeouts() of the middleware {type(middleware).__name__}"
-            limits = checked_mapping(what, middleware.timeouts(), "{'order.paid': 5.0, None: 30.0}")
+            limits = checked_mapping(
+                what, middleware.timeouts(), "{'order.paid': 5.0, None: 30.0}"
+            )
             for kind, limit in limits.items():
-                found[kind] = checked_seconds(f"{what} for {kind!r}", limit, 0, 999_999_999, above=True)
+                found[kind] = checked_seconds(
+                    f"{what} for {kind!r}", limit, 0, 999_999_999, above=True
+                )
         return found
 
     async def start(self, place: Place) -> None:
@@ -79,7 +99,10 @@ class Chain:
                 started.append(middleware)
         except BaseException as error:
             name = type(self._middleware[len(started)]).__name__
-            say_what_ends(error, f"the middleware {name} cannot start for {place.stream}/{place.group}")
+            say_what_ends(
+                error,
+                f"the middleware {name} cannot start for {place.stream}/{place.group}",
+            )
             await self._stop(started, place)
             raise
 
@@ -92,7 +115,12 @@ class Chain:
             try:
                 await finished(middleware.stop(place))
             except Exception as error:  # noqa: BLE001 - it is logged, and the others have their turn
-                _log("a middleware cannot stop", error, middleware, f"{place.stream}/{place.group}")
+                _log(
+                    "a middleware cannot stop",
+                    error,
+                    middleware,
+                    f"{place.stream}/{place.group}",
+                )
 
     async def run(self, attempt: Attempt, call: Call) -> None:
         """Run ``call`` with the hooks around it.
@@ -117,7 +145,9 @@ class Chain:
         if failure is not None:
             raise failure
 
-    async def _enter(self, attempt: Attempt, call: Call) -> tuple[int, BaseException | None]:
+    async def _enter(
+        self, attempt: Attempt, call: Call
+    ) -> tuple[int, BaseException | None]:
         """Run the ``before`` hooks and the handler; returns how many were entered, and what went wrong."""
         attempt.skipped = False
         entered = 0
@@ -141,7 +171,9 @@ class Chain:
     async def _surrounded(self, attempt: Attempt, call: Call) -> None:
         """Call the handler with what surrounds it, in the thread where it runs."""
         if isinstance(call, ThreadCall):
-            await call.surrounded(attempt.event, [partial(around, attempt) for around in self._arounds])
+            await call.surrounded(
+                attempt.event, [partial(around, attempt) for around in self._arounds]
+            )
             return
         async with AsyncExitStack() as stack:
             for around in self._arounds:
@@ -152,7 +184,9 @@ class Chain:
                     stack.enter_context(entered)
             await call(attempt.event)
 
-    async def _told(self, at: int, attempt: Attempt, failure: BaseException) -> BaseException:
+    async def _told(
+        self, at: int, attempt: Attempt, failure: BaseException
+    ) -> BaseException:
         """Call one ``failed`` hook; returns what the attempt fails with from here on."""
         middleware = self._middleware[at]
         try:
@@ -179,4 +213,11 @@ def _overrides(middleware: Middleware, hook: str) -> bool:
 
 
 def _log(what: str, error: BaseException, middleware: Middleware, where: str) -> None:
-    logger.error(what, extra={"where": where, "middleware": type(middleware).__name__, **failure_facts(error)})
+    logger.error(
+        what,
+        extra={
+            "where": where,
+            "middleware": type(middleware).__name__,
+            **failure_facts(error),
+        },
+    )

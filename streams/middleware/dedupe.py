@@ -41,7 +41,9 @@ class Dedupe(Middleware):
     """
 
     def __init__(self, window: Seconds = 3600.0, *, busy: Seconds = 1.0) -> None:
-        self.window = float(checked_seconds("Dedupe: window", window, 0.001, 31_536_000))
+        self.window = float(
+            checked_seconds("Dedupe: window", window, 0.001, 31_536_000)
+        )
         self.busy = float(checked_seconds("Dedupe: busy", busy, 0.001, 3600))
         self._claims: dict[Place, _Claims] = {}
 
@@ -64,7 +66,11 @@ class Dedupe(Middleware):
         if answer == HANDLED:
             raise Skip("handled before")
         if answer != HELD:
-            why = "the server has no memory for the claim" if answer == NO_MEMORY else "its event id is being handled"
+            why = (
+                "the server has no memory for the claim"
+                if answer == NO_MEMORY
+                else "its event id is being handled"
+            )
             raise Snooze(self.busy, why)
 
     async def after(self, attempt: Attempt) -> None:
@@ -100,7 +106,9 @@ class _Claims:
     def __init__(self, place: Place, window: float) -> None:
         self._hold = max(1.0, 2 * place.lease)
         keys = place.broker.keys(place.stream)
-        self._claiming = Claiming(place.broker, keys, place.group, hold=self._hold, window=window)
+        self._claiming = Claiming(
+            place.broker, keys, place.group, hold=self._hold, window=window
+        )
         self._where = f"{place.stream}/{place.group}"
         self._to_claim: deque[_Waiting] = deque()
         self._to_mark: deque[_Waiting] = deque()
@@ -151,16 +159,23 @@ class _Claims:
 
     def _send_soon(self) -> None:
         if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send(), name="streams-claims-sender")
+            self._sender = asyncio.create_task(
+                self._send(), name="streams-claims-sender"
+            )
 
     async def _send(self) -> None:
         backoff = Backoff()
         while self._to_claim or self._to_mark or self._to_release:
             claims, marks = _take(self._to_claim), _take(self._to_mark)
-            released = [self._to_release.popleft() for _ in range(min(len(self._to_release), _MOST))]
+            released = [
+                self._to_release.popleft()
+                for _ in range(min(len(self._to_release), _MOST))
+            ]
             try:
                 claimed, marked = await self._claiming.exchange(
-                    [waiting.claim for waiting in claims], [waiting.claim for waiting in marks], released
+                    [waiting.claim for waiting in claims],
+                    [waiting.claim for waiting in marks],
+                    released,
                 )
             except OUTAGE:
                 self._to_claim.extendleft(reversed(claims))
@@ -185,7 +200,10 @@ class _Claims:
             try:
                 await self._claiming.exchange(late)
             except BrokerError as error:
-                logger.warning("cannot extend claims", extra={"where": self._where, "error": str(error)})
+                logger.warning(
+                    "cannot extend claims",
+                    extra={"where": self._where, "error": str(error)},
+                )
                 continue
             for claim in late:
                 if claim in self._held:

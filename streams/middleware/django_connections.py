@@ -49,10 +49,15 @@ class DjangoConnections(Middleware):
         """In the handler's thread: no connection that it will find here is broken."""
         at_thread_end(_close_all)
         now, broken = time.monotonic(), self._broken
-        asks = now - getattr(self._own, "at", 0.0) > _UNASKED_SECONDS or getattr(self._own, "broken", 0) != broken
+        asks = (
+            now - getattr(self._own, "at", 0.0) > _UNASKED_SECONDS
+            or getattr(self._own, "broken", 0) != broken
+        )
         for connection in _connections():
             connection.close_if_unusable_or_obsolete()
-            is_idle = connection.connection is not None and not connection.in_atomic_block
+            is_idle = (
+                connection.connection is not None and not connection.in_atomic_block
+            )
             if asks and is_idle and not connection.is_usable():
                 connection.close()
         if asks:
@@ -87,7 +92,10 @@ class _Looked:
         self._keeper.before_attempt()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._keeper.after_attempt()
 
@@ -97,7 +105,10 @@ class _Looked:
             await _in_its_thread(self._keeper.before_attempt)
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if isinstance(error, Exception):
             await _in_its_thread(self._keeper.after_attempt)
@@ -108,7 +119,11 @@ def found(given: Iterable[Middleware]) -> tuple[Middleware, ...]:
     settings = getattr(sys.modules.get("django.conf"), "settings", None)
     if settings is None or not settings.configured or not settings.DATABASES:
         return ()
-    return () if any(isinstance(one, DjangoConnections) for one in given) else (DjangoConnections(),)
+    return (
+        ()
+        if any(isinstance(one, DjangoConnections) for one in given)
+        else (DjangoConnections(),)
+    )
 
 
 async def let_go() -> None:

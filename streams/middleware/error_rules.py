@@ -44,27 +44,42 @@ class ErrorRules(Middleware):
             self._add(kind, ("retry", 0.0))
         for kind in _classes("reject", reject):
             self._add(kind, ("reject", 0.0))
-        for kind, seconds in checked_mapping("ErrorRules: snooze", snooze, "snooze={TimeoutError: 30}").items():
+        for kind, seconds in checked_mapping(
+            "ErrorRules: snooze", snooze, "snooze={TimeoutError: 30}"
+        ).items():
             self._add(kind, ("snooze", seconds))
         for kind, seconds in checked_mapping(
             "ErrorRules: retry_after", retry_after, "retry_after={TimeoutError: 30}"
         ).items():
             self._add(kind, ("retry_after", seconds))
 
-    def _add(self, kind: Any, rule: tuple[Literal["retry", "reject", "snooze", "retry_after"], Seconds]) -> None:
+    def _add(
+        self,
+        kind: Any,
+        rule: tuple[Literal["retry", "reject", "snooze", "retry_after"], Seconds],
+    ) -> None:
         what, span = rule
         if not isinstance(kind, type) or not issubclass(kind, BaseException):
-            raise ConfigurationError(f"ErrorRules: {what} takes classes of exceptions, not {kind!r}")
-        seconds = checked_seconds(f"ErrorRules: {what} of {kind.__name__}", span, 0, 1e9)
+            raise ConfigurationError(
+                f"ErrorRules: {what} takes classes of exceptions, not {kind!r}"
+            )
+        seconds = checked_seconds(
+            f"ErrorRules: {what} of {kind.__name__}", span, 0, 1e9
+        )
         if kind in self._rules:
-            raise ConfigurationError(f"ErrorRules: {kind.__name__} is in {self._rules[kind][0]} already")
+            raise ConfigurationError(
+                f"ErrorRules: {kind.__name__} is in {self._rules[kind][0]} already"
+            )
         self._rules[kind] = (what, seconds)
 
     def failed(self, attempt: Attempt, error: BaseException) -> BaseException | None:
         """Apply the rule, if there is one."""
         if isinstance(error, (HandlerSignal, asyncio.CancelledError)):
             return None
-        found = next((self._rules[kind] for kind in type(error).__mro__ if kind in self._rules), None)
+        found = next(
+            (self._rules[kind] for kind in type(error).__mro__ if kind in self._rules),
+            None,
+        )
         if found is None or found[0] == "retry":
             return None
         what, seconds = found

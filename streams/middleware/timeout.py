@@ -23,14 +23,25 @@ class Timeout(Middleware):
         ConfigurationError: a limit is not a number of seconds above 0, or there is none at all.
     """
 
-    def __init__(self, seconds: Seconds | None = None, *, types: Mapping[str, Seconds] | None = None) -> None:
-        limits: dict[str | None, Seconds] = checked_mapping("Timeout: types", types, "types={'order.paid': 5.0}")
+    def __init__(
+        self,
+        seconds: Seconds | None = None,
+        *,
+        types: Mapping[str, Seconds] | None = None,
+    ) -> None:
+        limits: dict[str | None, Seconds] = checked_mapping(
+            "Timeout: types", types, "types={'order.paid': 5.0}"
+        )
         if seconds is not None:
             limits[None] = seconds
         if not limits:
-            raise ConfigurationError("Timeout takes seconds, e.g. Timeout(30.0) or Timeout(types={'order.paid': 5.0})")
+            raise ConfigurationError(
+                "Timeout takes seconds, e.g. Timeout(30.0) or Timeout(types={'order.paid': 5.0})"
+            )
         self._limits = {
-            kind: checked_seconds(f"Timeout: {_where(kind)}", limit, 0, 999_999_999, above=True)
+            kind: checked_seconds(
+                f"Timeout: {_where(kind)}", limit, 0, 999_999_999, above=True
+            )
             for kind, limit in limits.items()
         }
 

@@ -79,7 +79,12 @@ class Admission:
         return self.by if self.kind in (Kind.PAUSED, Kind.BREAKER) else ""
 
     @classmethod
-    def stored(cls, row: bytes | None, record: bytes | None = None, deliveries: int | None = None) -> Admission | None:
+    def stored(
+        cls,
+        row: bytes | None,
+        record: bytes | None = None,
+        deliveries: int | None = None,
+    ) -> Admission | None:
         """What was decided on an entry last, as the server has it.
 
         Args:
@@ -99,7 +104,9 @@ BUSY = Admission(Kind.BUSY)
 def _of_row(row: bytes | None, deliveries: int | None) -> Admission | None:
     try:
         said: Any = orjson.loads(row or b"null")
-        if said is None or (deliveries is not None and said.get("count", deliveries) != deliveries):
+        if said is None or (
+            deliveries is not None and said.get("count", deliveries) != deliveries
+        ):
             return None
         places = said.get("places") or {}
         return Admission(
@@ -108,7 +115,14 @@ def _of_row(row: bytes | None, deliveries: int | None) -> Admission | None:
             places={str(name): int(kind) for name, kind in places.items()},
             slots=tuple(map(str, said.get("slots") or ())),
         )
-    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, AttributeError, OverflowError):
+    except (
+        orjson.JSONDecodeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ):
         return None
 
 
@@ -117,5 +131,7 @@ def _of_record(record: bytes | None) -> Admission | None:
     if before.held:
         return Admission(Kind.PAUSED, before.held, places=before.reserved)
     if before.reserved:
-        return Admission(Kind.RATE, next(reversed(before.reserved)), places=before.reserved)
+        return Admission(
+            Kind.RATE, next(reversed(before.reserved)), places=before.reserved
+        )
     return None

@@ -6,7 +6,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from streams.common.arguments import checked_items, checked_kind, checked_mapping, checked_seconds
+from streams.common.arguments import (
+    checked_items,
+    checked_kind,
+    checked_mapping,
+    checked_seconds,
+)
 from streams.errors import ConfigurationError
 from streams.quantities import Seconds
 
@@ -31,10 +36,14 @@ class Levels:
 
     def __init__(self, levels: Iterable[int] = DEFAULT_LEVELS) -> None:
         given = checked_items("levels", levels, "Levels([0, 1, 5, 10])")
-        if any(isinstance(level, bool) or not isinstance(level, int) for level in given):
+        if any(
+            isinstance(level, bool) or not isinstance(level, int) for level in given
+        ):
             raise ConfigurationError(f"levels are integers, not {given!r}")
         if not given or len(set(given)) != len(given) or len(given) > MAX_LEVELS:
-            raise ConfigurationError(f"levels: give 1 to {MAX_LEVELS} different integers, not {given!r}")
+            raise ConfigurationError(
+                f"levels: give 1 to {MAX_LEVELS} different integers, not {given!r}"
+            )
         self.ascending: tuple[int, ...] = tuple(sorted(given))
         self.descending = self.ascending[::-1]
 
@@ -54,7 +63,9 @@ class Levels:
             ConfigurationError: ``priority`` is not an integer.
         """
         if isinstance(priority, bool) or not isinstance(priority, int):
-            raise ConfigurationError(f"priority is an integer, not {type(priority).__name__}")
+            raise ConfigurationError(
+                f"priority is an integer, not {type(priority).__name__}"
+            )
         return self.ascending[max(0, bisect_right(self.ascending, priority) - 1)]
 
 
@@ -75,11 +86,21 @@ def checked_weights(weights: Mapping[int, int], levels: Levels) -> dict[int, int
     Raises:
         ConfigurationError: a level is missing or unknown, or a weight is not an integer from 1 to 1000.
     """
-    if set(checked_mapping("weights", weights, "weights={10: 8, 0: 1}")) != set(levels.ascending):
-        raise ConfigurationError(f"weights: give one for each of the levels {', '.join(map(str, levels.descending))}")
+    if set(checked_mapping("weights", weights, "weights={10: 8, 0: 1}")) != set(
+        levels.ascending
+    ):
+        raise ConfigurationError(
+            f"weights: give one for each of the levels {', '.join(map(str, levels.descending))}"
+        )
     for level, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= 1000:
-            raise ConfigurationError(f"weights: that of level {level} is an integer from 1 to 1000, not {weight!r}")
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, int)
+            or not 1 <= weight <= 1000
+        ):
+            raise ConfigurationError(
+                f"weights: that of level {level} is an integer from 1 to 1000, not {weight!r}"
+            )
     return dict(weights)
 
 
@@ -112,7 +133,9 @@ class Turns:
         max_wait: seconds after which a waiting event is overdue; None: never.
     """
 
-    def __init__(self, weights: Mapping[int, int] | None = None, max_wait: float | None = None) -> None:
+    def __init__(
+        self, weights: Mapping[int, int] | None = None, max_wait: float | None = None
+    ) -> None:
         self._weights = weights
         self.max_wait = max_wait
         self.retries = 1
@@ -129,24 +152,43 @@ class Turns:
         if self._weights is None:
             return [0] * len(levels)
         total = sum(self._weights[level] for level in levels)
-        wanted = [max(0.0, self._credits.get(level, 0.0) + limit * self._weights[level] / total) for level in levels]
-        if not any(wanted):  # Each had more than its share before, as the levels that are not asked had less.
+        wanted = [
+            max(
+                0.0,
+                self._credits.get(level, 0.0) + limit * self._weights[level] / total,
+            )
+            for level in levels
+        ]
+        # Each had more than its share before, as the levels that are not asked had less.
+        if not any(wanted):
             wanted = [float(self._weights[level]) for level in levels]
         scale = limit / sum(wanted)
         places = [int(share * scale + 1e-9) for share in wanted]
-        rest = [share * scale - place for share, place in zip(wanted, places, strict=True)]
-        for at in sorted(range(len(levels)), key=lambda at: -rest[at])[: limit - sum(places)]:
+        rest = [
+            share * scale - place for share, place in zip(wanted, places, strict=True)
+        ]
+        for at in sorted(range(len(levels)), key=lambda at: -rest[at])[
+            : limit - sum(places)
+        ]:
             places[at] += 1
         return places
 
-    def took_these(self, planned: Mapping[int, int], taken: Iterable[_OfLevel], late: int) -> None:
+    def took_these(
+        self, planned: Mapping[int, int], taken: Iterable[_OfLevel], late: int
+    ) -> None:
         """As ``took``, from what was planned for each level and what was taken without the overdue."""
         counts = dict.fromkeys(planned, 0)
         for one in taken:
             counts[one.level] = counts.get(one.level, 0) + 1
         self.took(tuple(planned), tuple(planned.values()), counts, late)
 
-    def took(self, levels: Sequence[int], places: Sequence[int], taken: Mapping[int, int], late: int) -> None:
+    def took(
+        self,
+        levels: Sequence[int],
+        places: Sequence[int],
+        taken: Mapping[int, int],
+        late: int,
+    ) -> None:
         """Keep the books of a read.
 
         Args:
@@ -162,11 +204,17 @@ class Turns:
         if self._weights is None:
             return
         count = sum(taken.values())
-        short = {level for level, place in zip(levels, places, strict=True) if taken.get(level, 0) < place}
+        short = {
+            level
+            for level, place in zip(levels, places, strict=True)
+            if taken.get(level, 0) < place
+        }
         active = [level for level in levels if level not in short]
         total = sum(self._weights[level] for level in active)
         credits = {
-            level: self._credits.get(level, 0.0) + count * self._weights[level] / total - taken.get(level, 0)
+            level: self._credits.get(level, 0.0)
+            + count * self._weights[level] / total
+            - taken.get(level, 0)
             for level in active
         }
         # A level without work saves nothing up: it stands at the back, and is asked again when its turn comes.

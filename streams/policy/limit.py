@@ -19,7 +19,9 @@ KeyFunction = Callable[[Event[Any]], Any]
 ATTRIBUTES = ("key", "tenant", "instance", "subject", "type", "source")
 """Attributes of an event that a limit may be named by."""
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_RATE = re.compile(r"\s*(?P<count>\d{1,9})\s*/\s*(?P<many>\d{0,6}(?:\.\d{1,6})?)\s*(?P<unit>[smhd])\s*")
+_RATE = re.compile(
+    r"\s*(?P<count>\d{1,9})\s*/\s*(?P<many>\d{0,6}(?:\.\d{1,6})?)\s*(?P<unit>[smhd])\s*"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_KEY = 200
 MOST_LIMITS = 8
@@ -50,14 +52,24 @@ class Rate:
         found = _RATE.fullmatch(text) if isinstance(text, str) else None
         count = int(found["count"]) if found else 0
         if found is None or not count or found["many"] == ".":
-            raise ConfigurationError(f"rate is a count per time, e.g. '60/s', '1/6s' or '5000/h', not {text!r}")
+            raise ConfigurationError(
+                f"rate is a count per time, e.g. '60/s', '1/6s' or '5000/h', not {text!r}"
+            )
         interval = float(found["many"] or 1) * _UNITS[found["unit"]] / count
         if not 1e-4 <= interval <= 31 * 86_400:
-            raise ConfigurationError(f"rate is from one in 31 days to 10000 in a second, not {text!r}")
+            raise ConfigurationError(
+                f"rate is from one in 31 days to 10000 in a second, not {text!r}"
+            )
         if burst is None:
             burst = max(1, math.floor(_LOOK_AHEAD / interval))
-        if isinstance(burst, bool) or not isinstance(burst, int) or not 1 <= burst <= 1_000_000:
-            raise ConfigurationError(f"burst is an integer from 1 to 1000000, not {burst!r}")
+        if (
+            isinstance(burst, bool)
+            or not isinstance(burst, int)
+            or not 1 <= burst <= 1_000_000
+        ):
+            raise ConfigurationError(
+                f"burst is an integer from 1 to 1000000, not {burst!r}"
+            )
         return cls(interval, burst)
 
     def __str__(self) -> str:
@@ -70,7 +82,9 @@ class Rate:
         for unit in ("s", "m", "h", "d"):
             count = _UNITS[unit] / self.interval
             # Stored to the microsecond: what is close to a whole number was one.
-            if count >= 0.99 and math.isclose(count, round(count), rel_tol=5e-7 / self.interval + 1e-9):
+            if count >= 0.99 and math.isclose(
+                count, round(count), rel_tol=5e-7 / self.interval + 1e-9
+            ):
                 return f"{round(count)}/{unit}"
         return f"1/{self.interval:g}s"
 
@@ -117,13 +131,19 @@ class Limit:
             raise ConfigurationError(
                 f"a limit is by an attribute's name or a function of the event, which is not awaited, not {self.by!r}"
             )
-        if not isinstance(self.name, str) or (self.name and not _NAME.fullmatch(self.name)):
+        if not isinstance(self.name, str) or (
+            self.name and not _NAME.fullmatch(self.name)
+        ):
             raise ConfigurationError(
                 f"name of a limit: use 1 to 64 letters, digits, dots, underscores and hyphens, not {self.name!r}"
             )
         most = self.concurrency
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= 1000):
-            raise ConfigurationError(f"concurrency of a limit is an integer from 1 to 1000, not {most!r}")
+        if most is not None and (
+            isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= 1000
+        ):
+            raise ConfigurationError(
+                f"concurrency of a limit is an integer from 1 to 1000, not {most!r}"
+            )
         if self.rate is None and self.burst is not None:
             raise ConfigurationError("burst belongs to a rate: give both, or neither")
         if self.rate is not None:
@@ -155,7 +175,9 @@ def key_text(value: Any) -> str | None:
     text = ",".join(map(str, parts))
     if len(text) <= _LONGEST_KEY and (text.isascii() or _can_be_sent(text)):
         return text
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        text.encode("utf-8", "surrogatepass"), digest_size=16
+    ).hexdigest()
 
 
 def _can_be_sent(text: str) -> bool:
@@ -170,9 +192,13 @@ def checked_limits(limits: Iterable[Limit]) -> tuple[Limit, ...]:
         ConfigurationError: one is no limit, two have the same name, or there are more than 8.
     """
     named: dict[str, Limit] = {}
-    for position, limit in enumerate(checked_items("limits", limits, "limits=[Limit('tenant', rate='10/s')]"), 1):
+    for position, limit in enumerate(
+        checked_items("limits", limits, "limits=[Limit('tenant', rate='10/s')]"), 1
+    ):
         if not isinstance(limit, Limit):
-            raise ConfigurationError(f"limits is a list of Limit(...), not of {type(limit).__name__}")
+            raise ConfigurationError(
+                f"limits is a list of Limit(...), not of {type(limit).__name__}"
+            )
         name = limit.name or f"limit{position}"
         if name in named:
             raise ConfigurationError(
@@ -180,5 +206,7 @@ def checked_limits(limits: Iterable[Limit]) -> tuple[Limit, ...]:
             )
         named[name] = replace(limit, name=name)
     if len(named) > MOST_LIMITS:
-        raise ConfigurationError(f"a handler has at most {MOST_LIMITS} limits, not {len(named)}")
+        raise ConfigurationError(
+            f"a handler has at most {MOST_LIMITS} limits, not {len(named)}"
+        )
     return tuple(named.values())

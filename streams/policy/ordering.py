@@ -53,7 +53,11 @@ class Lanes:
             value = named.get(b"type", b"") if name == "type" else values.get(name)
             if not isinstance(value, (str, bytes)) or not value:
                 return None
-            parts.append(value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass"))
+            parts.append(
+                value
+                if isinstance(value, bytes)
+                else value.encode("utf-8", "surrogatepass")
+            )
         return lane_key(b",".join(parts))
 
 
@@ -89,7 +93,10 @@ def lane_key(text: bytes) -> str:
 
 
 def checked_lanes(
-    order_by: Attributes, fair_by: Attributes, on_dead: OnDead, weights: Mapping[str, int] | None
+    order_by: Attributes,
+    fair_by: Attributes,
+    on_dead: OnDead,
+    weights: Mapping[str, int] | None,
 ) -> Lanes:
     """The lanes that a handler declares.
 
@@ -100,25 +107,47 @@ def checked_lanes(
     if on_dead not in ("continue", "hold"):
         raise ConfigurationError(f"on_dead is 'continue' or 'hold', not {on_dead!r}")
     if on_dead == "hold" and not order:
-        raise ConfigurationError("on_dead='hold' holds a key whose order is kept: give order_by too")
+        raise ConfigurationError(
+            "on_dead='hold' holds a key whose order is kept: give order_by too"
+        )
     shares = checked_mapping("fair_weights", weights, "fair_weights={'acme': 3}")
     if shares and not fair:
-        raise ConfigurationError("fair_weights are shares of the values of fair_by: give fair_by too")
+        raise ConfigurationError(
+            "fair_weights are shares of the values of fair_by: give fair_by too"
+        )
     for value, weight in shares.items():
-        if not isinstance(value, str) or isinstance(weight, bool) or not isinstance(weight, int):
-            raise ConfigurationError(f"fair_weights are texts to integers, not {value!r} to {weight!r}")
+        if (
+            not isinstance(value, str)
+            or isinstance(weight, bool)
+            or not isinstance(weight, int)
+        ):
+            raise ConfigurationError(
+                f"fair_weights are texts to integers, not {value!r} to {weight!r}"
+            )
         if not 1 <= weight <= 1000:
-            raise ConfigurationError(f"fair_weights: that of {value!r} is an integer from 1 to 1000, not {weight!r}")
+            raise ConfigurationError(
+                f"fair_weights: that of {value!r} is an integer from 1 to 1000, not {weight!r}"
+            )
     return Lanes(order, fair, on_dead, shares)
 
 
 def _names(what: str, given: Any) -> tuple[str, ...]:
     if given is None:
         return ()
-    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    names = (
+        (given,)
+        if isinstance(given, str)
+        else tuple(given)
+        if isinstance(given, Iterable)
+        else (given,)
+    )
     for name in names:
         if name not in ATTRIBUTES:
-            hint = "; a function can only make the key of a Limit" if callable(name) else ""
+            hint = (
+                "; a function can only make the key of a Limit"
+                if callable(name)
+                else ""
+            )
             raise ConfigurationError(
                 f"{what} is one or several of {', '.join(ATTRIBUTES)}, not {name!r}: the server reads it{hint}"
             )

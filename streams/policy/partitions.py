@@ -35,10 +35,18 @@ class Partitions:
     by: str = "key"
 
     def __post_init__(self) -> None:
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or not 1 <= self.count <= MOST:
-            raise ConfigurationError(f"partitions is an integer from 1 to {MOST}, not {self.count!r}")
+        if (
+            isinstance(self.count, bool)
+            or not isinstance(self.count, int)
+            or not 1 <= self.count <= MOST
+        ):
+            raise ConfigurationError(
+                f"partitions is an integer from 1 to {MOST}, not {self.count!r}"
+            )
         if self.by not in ATTRIBUTES:
-            raise ConfigurationError(f"partitions are by one of {', '.join(ATTRIBUTES)}, not {self.by!r}")
+            raise ConfigurationError(
+                f"partitions are by one of {', '.join(ATTRIBUTES)}, not {self.by!r}"
+            )
 
     @classmethod
     def parse(cls, stored: bytes | None) -> Partitions:

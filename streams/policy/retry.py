@@ -28,7 +28,8 @@ class RetryIn:
 
     delay: float
 
-    if TYPE_CHECKING:  # What may be given is wider than what is kept: a span becomes seconds.
+    # What may be given is wider than what is kept: a span becomes seconds.
+    if TYPE_CHECKING:
 
         def __init__(self, delay: Seconds) -> None: ...
 
@@ -57,10 +58,19 @@ def checked_decision(decision: object) -> Decision:
         TypeError: it is no decision, has no number of seconds from 0 to 1e9, or gives no short text as the reason.
     """
     delay = seconds_of(decision.delay) if isinstance(decision, RetryIn) else None
-    if isinstance(decision, RetryIn) and delay is not None and 0 <= delay <= LONGEST_DELAY:
+    if (
+        isinstance(decision, RetryIn)
+        and delay is not None
+        and 0 <= delay <= LONGEST_DELAY
+    ):
         return decision
     reason = decision.reason if isinstance(decision, Bury) else None
-    if isinstance(decision, Bury) and isinstance(reason, str) and reason.isprintable() and 0 < len(reason) <= 100:
+    if (
+        isinstance(decision, Bury)
+        and isinstance(reason, str)
+        and reason.isprintable()
+        and 0 < len(reason) <= 100
+    ):
         return decision
     raise TypeError(
         "a retry policy decides for RetryIn with seconds from 0 to 1e+09, or for Bury with a reason of 1 to 100 "
@@ -97,7 +107,9 @@ class AttemptRecord:
         """Attempts started so far, as far as the server knows."""
         return self.failures + self.stalls
 
-    def add(self, kind: Literal["failure", "stall"], error: dict[str, Any], *, at: float) -> None:
+    def add(
+        self, kind: Literal["failure", "stall"], error: dict[str, Any], *, at: float
+    ) -> None:
         """Count one more failure or stall at Unix time ``at`` (seconds)."""
         if kind == "failure":
             self.failures += 1
@@ -113,7 +125,9 @@ class AttemptRecord:
     def note(self, error: dict[str, Any], *, at: float) -> None:
         """Write down why the entry ends without an attempt: nothing started, so nothing is counted."""
         self.last = at
-        self.errors.append({"at": at, "attempt": self.attempts, "kind": "refused", **error})
+        self.errors.append(
+            {"at": at, "attempt": self.attempts, "kind": "refused", **error}
+        )
         del self.errors[:-MAX_ERRORS_KEPT]
 
     def to_json(self) -> bytes:
@@ -144,9 +158,19 @@ class AttemptRecord:
                 errors=[error for error in stored["errors"] if isinstance(error, dict)],
                 suspect=bool(stored.get("suspect")),
                 held=str(stored.get("held", "")),
-                reserved={str(name): int(kind) for name, kind in stored.get("reserved", {}).items()},
+                reserved={
+                    str(name): int(kind)
+                    for name, kind in stored.get("reserved", {}).items()
+                },
             )
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        except (
+            orjson.JSONDecodeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+        ):
             return cls()
 
 
@@ -175,7 +199,9 @@ class RetryPolicy(Protocol):
             retry_delay: the event's own, in seconds.
         """
 
-    def after_stall(self, record: AttemptRecord, *, max_retries: int | None = None) -> Decision:
+    def after_stall(
+        self, record: AttemptRecord, *, max_retries: int | None = None
+    ) -> Decision:
         """Decide after a delivery whose worker went silent; ``record`` already counts it.
 
         Set ``record.suspect`` where its next stall is its last: the event then runs alone.
@@ -210,7 +236,8 @@ class Retry:
     retry_on: tuple[type[BaseException], ...] = ()
     reject_on: tuple[type[BaseException], ...] = ()
 
-    if TYPE_CHECKING:  # What may be given is wider than what is kept: spans become seconds.
+    # What may be given is wider than what is kept: spans become seconds.
+    if TYPE_CHECKING:
 
         def __init__(  # noqa: PLR0913 - a field each
             self,
@@ -224,28 +251,56 @@ class Retry:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
-            raise ConfigurationError(f"Retry.max_retries is an integer of 0 or more, not {self.max_retries!r}")
+        if (
+            isinstance(self.max_retries, bool)
+            or not isinstance(self.max_retries, int)
+            or self.max_retries < 0
+        ):
+            raise ConfigurationError(
+                f"Retry.max_retries is an integer of 0 or more, not {self.max_retries!r}"
+            )
         if self.backoff not in ("exponential", "linear", "fixed"):
-            raise ConfigurationError(f"Retry.backoff is exponential, linear or fixed, not {self.backoff!r}")
-        for name, low, high in (("delay", 0.0, LONGEST_DELAY), ("max_delay", 0.0, LONGEST_DELAY), ("jitter", 0.0, 1.0)):
+            raise ConfigurationError(
+                f"Retry.backoff is exponential, linear or fixed, not {self.backoff!r}"
+            )
+        for name, low, high in (
+            ("delay", 0.0, LONGEST_DELAY),
+            ("max_delay", 0.0, LONGEST_DELAY),
+            ("jitter", 0.0, 1.0),
+        ):
             value = getattr(self, name)
             if name != "jitter":
-                object.__setattr__(self, name, checked_seconds(f"Retry.{name}", value, low, high))
-            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise ConfigurationError(f"Retry.{name} is a number from {low:g} to {high:g}, not {value!r}")
+                object.__setattr__(
+                    self, name, checked_seconds(f"Retry.{name}", value, low, high)
+                )
+            elif (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not low <= value <= high
+            ):
+                raise ConfigurationError(
+                    f"Retry.{name} is a number from {low:g} to {high:g}, not {value!r}"
+                )
         for name in ("retry_on", "reject_on"):
             kinds = getattr(self, name)
             if not isinstance(kinds, tuple) or not all(
-                isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+                isinstance(kind, type) and issubclass(kind, BaseException)
+                for kind in kinds
             ):
-                raise ConfigurationError(f"Retry.{name} takes a tuple of exception classes, not {kinds!r}")
+                raise ConfigurationError(
+                    f"Retry.{name} takes a tuple of exception classes, not {kinds!r}"
+                )
 
     def limit(self, override: int | None) -> int:
         """How many retries an event may have; the event's own ``max_retries`` wins."""
         return self.max_retries if override is None else override
 
-    def delay_for(self, failures: int, override: float | None = None, rng: random.Random | None = None) -> float:
+    def delay_for(
+        self,
+        failures: int,
+        override: float | None = None,
+        rng: random.Random | None = None,
+    ) -> float:
         """Seconds before the next try after ``failures`` failures, jitter included; never above ``max_delay``."""
         base = self.delay if override is None else override
         step = max(1, failures)
@@ -256,7 +311,10 @@ class Retry:
         else:
             wait = base
         uniform = rng.uniform if rng is not None else random.uniform
-        return min(min(wait, self.max_delay) * uniform(1 - self.jitter, 1 + self.jitter), self.max_delay)
+        return min(
+            min(wait, self.max_delay) * uniform(1 - self.jitter, 1 + self.jitter),
+            self.max_delay,
+        )
 
     def after_failure(
         self,
@@ -272,16 +330,24 @@ class Retry:
             return Bury("rejected")
         if isinstance(error, MalformedEvent):
             return Bury("malformed")
-        if isinstance(error, self.reject_on) or (self.retry_on and not isinstance(error, self.retry_on)):
+        if isinstance(error, self.reject_on) or (
+            self.retry_on and not isinstance(error, self.retry_on)
+        ):
             return Bury("not-retryable")
         allowed = self.limit(max_retries)
         if record.attempts > allowed:
             return Bury("retries-used-up")
         record.suspect = record.stalls > 0 and record.attempts >= allowed
         asked = _retry_after(error)
-        return RetryIn(self.delay_for(record.failures, retry_delay, rng) if asked is None else asked)
+        return RetryIn(
+            self.delay_for(record.failures, retry_delay, rng)
+            if asked is None
+            else asked
+        )
 
-    def after_stall(self, record: AttemptRecord, *, max_retries: int | None = None) -> Decision:
+    def after_stall(
+        self, record: AttemptRecord, *, max_retries: int | None = None
+    ) -> Decision:
         """Decide after a delivery whose consumer went silent; ``record`` already counts it.
 
         The lease was the wait, so the retry is due at once. One stall before the last makes the entry a suspect: if it
@@ -302,7 +368,13 @@ def _retry_after(error: BaseException) -> float | None:
     except BaseException:  # noqa: BLE001 - a property of somebody else's class; the retry must not depend on it
         return None
     try:
-        seconds = float(asked) if isinstance(asked, str) else seconds_of(asked, time.time)
+        seconds = (
+            float(asked) if isinstance(asked, str) else seconds_of(asked, time.time)
+        )
     except (ValueError, OverflowError):
         return None
-    return float(seconds) if seconds is not None and 0 <= seconds <= LONGEST_DELAY else None
+    return (
+        float(seconds)
+        if seconds is not None and 0 <= seconds <= LONGEST_DELAY
+        else None
+    )

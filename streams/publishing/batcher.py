@@ -9,7 +9,13 @@ from typing import TypeVar
 
 from streams.broker import Backoff
 from streams.broker.entries.publish import Prepared, Publishing
-from streams.errors import BrokerUnavailable, OutOfMemory, PublishUnknown, StreamFull, StreamsError
+from streams.errors import (
+    BrokerUnavailable,
+    OutOfMemory,
+    PublishUnknown,
+    StreamFull,
+    StreamsError,
+)
 from streams.events.receipt import BatchOutcome
 
 BATCH_EVENTS = 500
@@ -54,7 +60,9 @@ class Sharing:
     async def _store_alone(self, event: Prepared) -> str:
         self._sender = asyncio.current_task()
         try:
-            place = await attempt(self._stream, [event], self._publishing.add_one(event))
+            place = await attempt(
+                self._stream, [event], self._publishing.add_one(event)
+            )
         finally:
             self._sender = None
             if self._waiting:
@@ -71,7 +79,10 @@ class Sharing:
         under_way: deque[tuple[list[_Waiting], asyncio.Task[list[str]]]] = deque()
         try:
             while self._waiting or under_way:
-                while self._waiting and (not under_way or (len(under_way) == 1 and len(self._waiting) >= _SHARE)):
+                while self._waiting and (
+                    not under_way
+                    or (len(under_way) == 1 and len(self._waiting) >= _SHARE)
+                ):
                     under_way.append(self._begin_trip(alone=not under_way))
                 await self._answer(*under_way.popleft())
                 # Whoever was answered may publish again at once: those share the next trip.
@@ -79,15 +90,22 @@ class Sharing:
         finally:
             self._sender = None
 
-    def _begin_trip(self, *, alone: bool) -> tuple[list[_Waiting], asyncio.Task[list[str]]]:
+    def _begin_trip(
+        self, *, alone: bool
+    ) -> tuple[list[_Waiting], asyncio.Task[list[str]]]:
         count = len(self._waiting)
         if alone and count >= 2 * _SHARE:
-            count = (count + 1) // 2  # The other half goes with the second trip, at once.
+            # The other half goes with the second trip, at once.
+            count = (count + 1) // 2
         batch = [self._waiting.popleft() for _ in range(min(count, BATCH_EVENTS))]
         events = [event for event, _ in batch]
-        return batch, asyncio.create_task(attempt(self._stream, events, self._publishing.add(events)))
+        return batch, asyncio.create_task(
+            attempt(self._stream, events, self._publishing.add(events))
+        )
 
-    async def _answer(self, batch: list[_Waiting], trip: asyncio.Task[list[str]]) -> None:
+    async def _answer(
+        self, batch: list[_Waiting], trip: asyncio.Task[list[str]]
+    ) -> None:
         try:
             places = await trip
         except Exception as error:  # noqa: BLE001 - it belongs to the callers, each of whom gets it
@@ -130,10 +148,13 @@ async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
         try:
             return await call()
         except BrokerUnavailable as error:
-            is_sent |= error.sent  # An earlier try may have been stored although the last one was surely not.
+            # An earlier try may have been stored although the last one was surely not.
+            is_sent |= error.sent
             wait = backoff.next()
             if loop.time() + wait > give_up:
-                raise BrokerUnavailable(str(error), sent=is_sent, server=error.server) from error
+                raise BrokerUnavailable(
+                    str(error), sent=is_sent, server=error.server
+                ) from error
             await asyncio.sleep(wait)
 
 
@@ -142,7 +163,9 @@ def outcome_of(error: StreamsError, count: int) -> BatchOutcome:
 
     A server that is away or has no memory did nothing. Other refusals may come half-way through a script.
     """
-    return BatchOutcome.of([None] * count, is_sure=isinstance(error, (BrokerUnavailable, OutOfMemory)))
+    return BatchOutcome.of(
+        [None] * count, is_sure=isinstance(error, (BrokerUnavailable, OutOfMemory))
+    )
 
 
 def _own(error: Exception, event: Prepared) -> Exception:

@@ -10,7 +10,13 @@ from typing import Protocol, TypeVar
 import orjson
 
 from streams.broker.entries.publish import Prepared
-from streams.errors import BrokerUnavailable, PartlyPublished, PublishUnknown, StreamFull, StreamsError
+from streams.errors import (
+    BrokerUnavailable,
+    PartlyPublished,
+    PublishUnknown,
+    StreamFull,
+    StreamsError,
+)
 from streams.events.receipt import BatchOutcome, Receipt
 from streams.policy.partitions import Partitions, partition_of
 
@@ -49,7 +55,9 @@ class Turns:
         """Number to when it is looked at again, and how long was waited for that."""
         self._looking: dict[int, asyncio.Task[None]] = {}
 
-    async def use(self, act: Callable[[int], Awaitable[T]], tried: Iterable[int] = ()) -> T:
+    async def use(
+        self, act: Callable[[int], Awaitable[T]], tried: Iterable[int] = ()
+    ) -> T:
         """Do something on the next partition; on another one if its server is away and has surely done nothing.
 
         Raises:
@@ -72,7 +80,9 @@ class Turns:
     def next(self, past: Iterable[int] = ()) -> int:
         """The number of the partition whose turn it is."""
         self._look_again()
-        left = [number for number in range(len(self._places)) if number not in set(past)]
+        left = [
+            number for number in range(len(self._places)) if number not in set(past)
+        ]
         there = [number for number in left if number not in self._lost] or left
         self._turn = next((number for number in there if number > self._turn), there[0])
         return self._turn
@@ -95,7 +105,8 @@ class Turns:
         except BrokerUnavailable:
             self.lose(number)
         except StreamsError:
-            self._lost.pop(number, None)  # It is there; what it says is for whoever publishes.
+            # It is there; what it says is for whoever publishes.
+            self._lost.pop(number, None)
         else:
             self._lost.pop(number, None)
         finally:
@@ -113,7 +124,9 @@ class Spread:
         places: who stores on each partition.
     """
 
-    def __init__(self, stream: str, partitions: Partitions, places: Sequence[Place]) -> None:
+    def __init__(
+        self, stream: str, partitions: Partitions, places: Sequence[Place]
+    ) -> None:
         self._stream = stream
         self._by = partitions.by
         self._places = places
@@ -143,10 +156,17 @@ class Spread:
         parts: dict[int | None, list[int]] = {}
         for i, event in enumerate(events):
             parts.setdefault(self._number(event), []).append(i)
-        trips = [self._store_part(number, [events[i] for i in items]) for number, items in parts.items()]
+        trips = [
+            self._store_part(number, [events[i] for i in items])
+            for number, items in parts.items()
+        ]
         outcome = BatchOutcome()
         failures: list[BaseException] = []
-        for items, told in zip(parts.values(), await asyncio.gather(*trips, return_exceptions=True), strict=True):
+        for items, told in zip(
+            parts.values(),
+            await asyncio.gather(*trips, return_exceptions=True),
+            strict=True,
+        ):
             if isinstance(told, BaseException):
                 failures.append(told)
                 outcome.include(_outcome(told, len(items)), items)
@@ -156,14 +176,25 @@ class Spread:
             raise self._together(failures, events, outcome)
         return [outcome.receipts[i] for i in range(len(events))]
 
-    async def _store_part(self, number: int | None, events: list[Prepared]) -> Sequence[Receipt]:
+    async def _store_part(
+        self, number: int | None, events: list[Prepared]
+    ) -> Sequence[Receipt]:
         if number is None:  # What may go anywhere goes together.
-            return await self._turns.use(lambda free: self._places[free].store_all(events))
+            return await self._turns.use(
+                lambda free: self._places[free].store_all(events)
+            )
         return await self._places[number].store_all(events)
 
-    def _together(self, failures: list[BaseException], events: list[Prepared], outcome: BatchOutcome) -> BaseException:
+    def _together(
+        self,
+        failures: list[BaseException],
+        events: list[Prepared],
+        outcome: BatchOutcome,
+    ) -> BaseException:
         """One error for what the partitions say."""
-        worst = next((error for error in failures if not isinstance(error, StreamsError)), None)
+        worst = next(
+            (error for error in failures if not isinstance(error, StreamsError)), None
+        )
         if worst is not None:
             return worst
         missing = sorted([*outcome.not_stored, *outcome.unknown])
@@ -171,9 +202,15 @@ class Spread:
         error.outcome = outcome
         return error
 
-    def _of_all(self, failures: list[BaseException], missing: list[str], outcome: BatchOutcome) -> StreamsError:
-        unknown = next((error for error in failures if isinstance(error, PublishUnknown)), None)
-        full = next((error for error in failures if isinstance(error, StreamFull)), None)
+    def _of_all(
+        self, failures: list[BaseException], missing: list[str], outcome: BatchOutcome
+    ) -> StreamsError:
+        unknown = next(
+            (error for error in failures if isinstance(error, PublishUnknown)), None
+        )
+        full = next(
+            (error for error in failures if isinstance(error, StreamFull)), None
+        )
         if unknown is None and full is not None:
             full.accepted = outcome.stored
             return full

@@ -14,7 +14,15 @@ from streams.broker.entries.publish import Prepared
 from streams.common.arguments import checked_seconds
 from streams.errors import ConfigurationError, EventError, EventTooLarge, StreamsError
 from streams.events.attributes import LONGEST_DELAY, LONGEST_EXPIRY
-from streams.events.codec import BYTES_TYPE, check_id, check_type, encode_all, encode_body, encode_meta, is_json
+from streams.events.codec import (
+    BYTES_TYPE,
+    check_id,
+    check_type,
+    encode_all,
+    encode_body,
+    encode_meta,
+    is_json,
+)
 from streams.events.event import Event, EventAttributes, meta_of, new_event_id
 from streams.policy.levels import Levels
 from streams.quantities import When
@@ -48,26 +56,43 @@ class Preparing:
         max_event_bytes: the largest body, and the largest metadata.
     """
 
-    def __init__(self, clock: ServerClock, levels: Levels, max_event_bytes: int) -> None:
+    def __init__(
+        self, clock: ServerClock, levels: Levels, max_event_bytes: int
+    ) -> None:
         self._clock = clock
         self._levels = levels
         self._limit = max_event_bytes
         self._shapes: dict[str, _Shape] = {}
 
     def one(
-        self, data: Any, kind: str | None, attributes: EventAttributes, carrier: Mapping[str, str] = _NO_CARRIER
+        self,
+        data: Any,
+        kind: str | None,
+        attributes: EventAttributes,
+        carrier: Mapping[str, str] = _NO_CARRIER,
     ) -> Prepared:
         """Prepare one event; it gets the trace of ``carrier`` where it has none.
 
         Raises:
             StreamsError: it breaks a limit or the wire format.
         """
-        if not attributes and not carrier and kind is not None and not isinstance(data, _NO_PLAIN_BODY):
+        if (
+            not attributes
+            and not carrier
+            and kind is not None
+            and not isinstance(data, _NO_PLAIN_BODY)
+        ):
             return self._like(self._plain(kind), data)
         if isinstance(data, Event):
             _refuse_keywords(kind, attributes)
             return self._event(_carrying(data, carrier) if carrier else data)
-        return self._event(Event(_missing_type() if kind is None else kind, data, **_traced(attributes, carrier)))
+        return self._event(
+            Event(
+                _missing_type() if kind is None else kind,
+                data,
+                **_traced(attributes, carrier),
+            )
+        )
 
     def all(
         self,
@@ -80,7 +105,9 @@ class Preparing:
         prepared: list[Prepared] = []
         try:
             if kind is not None and _OWN.isdisjoint(attributes):
-                prepared = self._alike(items, self._shape(kind, _traced(attributes, carrier)))
+                prepared = self._alike(
+                    items, self._shape(kind, _traced(attributes, carrier))
+                )
             for item in items[len(prepared) :]:
                 prepared.append(self.one(item, kind, attributes, carrier))
         except StreamsError as error:
@@ -90,7 +117,9 @@ class Preparing:
     def _alike(self, items: Sequence[Any], shape: _Shape) -> list[Prepared]:
         """What ``_like`` does to each, in half the time; nothing if one of them is no plain body within the limits."""
         kind, level, meta, delay_ms, content_type = shape
-        if any(map(isinstance, items, repeat(_NO_PLAIN_BODY))) or not is_json(content_type):
+        if any(map(isinstance, items, repeat(_NO_PLAIN_BODY))) or not is_json(
+            content_type
+        ):
             return []
         try:
             bodies = encode_all(items)
@@ -140,7 +169,15 @@ class Preparing:
                 meta.setdefault("datacontenttype", BYTES_TYPE)
         level = self._levels.level_for(event.priority)
         delay_ms = self._milliseconds(event.delay)
-        return Prepared(event_id, body, check_type(event.type), level, self._meta(meta), delay_ms, event.dedup_id)
+        return Prepared(
+            event_id,
+            body,
+            check_type(event.type),
+            level,
+            self._meta(meta),
+            delay_ms,
+            event.dedup_id,
+        )
 
     def _meta(self, meta: dict[str, Any]) -> bytes:
         if not meta:
@@ -153,13 +190,18 @@ class Preparing:
     def _milliseconds(self, delay: When) -> int:
         if delay in (0, None):
             return 0
-        return round(checked_seconds("delay", delay, 0, LONGEST_DELAY, now=self._clock.now) * 1000)
+        return round(
+            checked_seconds("delay", delay, 0, LONGEST_DELAY, now=self._clock.now)
+            * 1000
+        )
 
     def _expiry(self, expires: When) -> float:
         """The Unix time after which the event must not be handled."""
         if isinstance(expires, datetime) and expires.tzinfo is not None:
             return round(expires.timestamp(), 3)
-        seconds = checked_seconds("expires", expires, 0, LONGEST_EXPIRY, now=self._clock.now, above=True)
+        seconds = checked_seconds(
+            "expires", expires, 0, LONGEST_EXPIRY, now=self._clock.now, above=True
+        )
         return round(self._clock.now() + seconds, 3)
 
 
@@ -167,7 +209,8 @@ def _traced(attributes: EventAttributes, carrier: Mapping[str, str]) -> EventAtt
     """Attributes with a trace: an event that has one keeps it, so that forwarding does not break it."""
     if not carrier or "traceparent" in attributes:
         return attributes
-    return cast("EventAttributes", {**attributes, **carrier})  # The names of a trace are attributes.
+    # The names of a trace are attributes.
+    return cast("EventAttributes", {**attributes, **carrier})
 
 
 def _carrying(event: Event[Any], carrier: Mapping[str, str]) -> Event[Any]:
@@ -186,7 +229,11 @@ def _missing_type() -> str:
 def _refuse_keywords(kind: str | None, attributes: EventAttributes) -> None:
     """An ``Event`` says everything itself; keywords beside it would be lost, a delay or a ``dedup_id`` among them."""
     meta_of(attributes)  # An unknown name has its own sentence.
-    names = [name for name, value in {"type": kind, **attributes}.items() if value is not None]
+    names = [
+        name
+        for name, value in {"type": kind, **attributes}.items()
+        if value is not None
+    ]
     if names:
         example = next((name for name in names if name != "type"), "key")
         raise ConfigurationError(

@@ -50,7 +50,9 @@ class Source:
         return made
 
 
-async def counted(trip: asyncio.Task[list[Receipt]], accepted: int, source: Source) -> list[Receipt]:
+async def counted(
+    trip: asyncio.Task[list[Receipt]], accepted: int, source: Source
+) -> list[Receipt]:
     """The receipts of a trip; what it raises tells of the items of the whole call."""
     try:
         return await trip
@@ -61,7 +63,9 @@ async def counted(trip: asyncio.Task[list[Receipt]], accepted: int, source: Sour
         raise
 
 
-async def _batches(events: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
+async def _batches(
+    events: Iterable[Any] | AsyncIterable[Any],
+) -> AsyncIterator[list[Any]]:
     if isinstance(events, AsyncIterable):
         batch: list[Any] = []
         async for event in events:

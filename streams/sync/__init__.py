@@ -6,7 +6,15 @@ from streams.sync import Pipeline
 from streams.sync.letters import DeadLetters
 from streams.sync.pipeline import Pipeline
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, Groups, Limits, OrderedKeys, Pauses, Status, Tracking
+from streams.sync.views import (
+    Cancellations,
+    Groups,
+    Limits,
+    OrderedKeys,
+    Pauses,
+    Status,
+    Tracking,
+)
 
 __all__ = [
     "Cancellations",

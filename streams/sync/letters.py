@@ -25,7 +25,15 @@ class DeadLetters:
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self,
+        portal: Portal,
+        stream: str,
+        group: str,
+        *,
+        by: str = "",
+        partition: int | None = None,
+    ) -> None:
         self.stream = checked_name(stream, "stream")
         self.group = checked_name(group, "group")
         self._by = by
@@ -36,17 +44,32 @@ class DeadLetters:
         """How many there are. One command."""
         return self._call(lambda letters: letters.count())
 
-    def iterate(self, where: Filter | None = None, *, after: str = "") -> Iterator[DeadLetter]:
+    def iterate(
+        self, where: Filter | None = None, *, after: str = ""
+    ) -> Iterator[DeadLetter]:
         """Dead letters that the filter takes, oldest first, read a page at a time."""
         return self._portal.iterate(lambda p: self._of(p).iterate(where, after=after))
 
-    def page(self, where: Filter | None = None, *, after: str = "", limit: int = 50) -> list[DeadLetter]:
+    def page(
+        self, where: Filter | None = None, *, after: str = "", limit: int = 50
+    ) -> list[DeadLetter]:
         """At most ``limit`` of them; ``after`` is the id of the last one seen."""
         return self._call(lambda letters: letters.page(where, after=after, limit=limit))
 
-    def look(self, where: Filter | None = None, *, after: str = "", limit: int = 50, examine: int = 5000) -> LetterPage:
+    def look(
+        self,
+        where: Filter | None = None,
+        *,
+        after: str = "",
+        limit: int = 50,
+        examine: int = 5000,
+    ) -> LetterPage:
         """As ``page``, of at most ``examine`` letters; see ``streams.DeadLetters.look``."""
-        return self._call(lambda letters: letters.look(where, after=after, limit=limit, examine=examine))
+        return self._call(
+            lambda letters: letters.look(
+                where, after=after, limit=limit, examine=examine
+            )
+        )
 
     def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
         """How many of the first ``most`` the filter takes; see ``streams.DeadLetters.count_matching``."""
@@ -69,7 +92,11 @@ class DeadLetters:
         limit: int | None = None,
     ) -> Replay:
         """Put dead letters back on their levels; see ``streams.DeadLetters.replay``."""
-        return self._call(lambda letters: letters.replay(which, dry_run=dry_run, rate=rate, limit=limit))
+        return self._call(
+            lambda letters: letters.replay(
+                which, dry_run=dry_run, rate=rate, limit=limit
+            )
+        )
 
     def replaying(
         self,
@@ -80,7 +107,11 @@ class DeadLetters:
         limit: int | None = None,
     ) -> Iterator[Replay]:
         """As ``replay``, telling of each batch; see ``streams.DeadLetters.replaying``."""
-        return self._portal.iterate(lambda p: self._of(p).replaying(which, dry_run=dry_run, rate=rate, limit=limit))
+        return self._portal.iterate(
+            lambda p: self._of(p).replaying(
+                which, dry_run=dry_run, rate=rate, limit=limit
+            )
+        )
 
     def replay_edited(self, letter_id: str, data: Any) -> str:
         """Put one dead letter back with another body; see ``streams.DeadLetters.replay_edited``."""
@@ -95,7 +126,9 @@ class DeadLetters:
         return self._portal.iterate(lambda p: self._of(p).export(where))
 
     def _of(self, pipeline: Pipeline) -> asynchronous.DeadLetters:
-        return pipeline.dead_letters(self.stream, self.group, by=self._by, partition=self._partition)
+        return pipeline.dead_letters(
+            self.stream, self.group, by=self._by, partition=self._partition
+        )
 
     def _call(self, function: Callable[[asynchronous.DeadLetters], Awaitable[R]]) -> R:
         return self._portal.call(lambda p: function(self._of(p)))

@@ -25,7 +25,15 @@ from streams.settings import Settings
 from streams.sync.letters import DeadLetters
 from streams.sync.portal import Portal, refuse_in_event_loop
 from streams.sync.producer import Producer
-from streams.sync.views import Cancellations, Groups, Limits, OrderedKeys, Pauses, Status, Tracking
+from streams.sync.views import (
+    Cancellations,
+    Groups,
+    Limits,
+    OrderedKeys,
+    Pauses,
+    Status,
+    Tracking,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 H = TypeVar("H", bound=HandlerFunction)
@@ -57,7 +65,9 @@ class Pipeline(Blocking):
         settings: Settings | None = None,
         middleware: Iterable[Middleware] | None = None,
     ) -> None:
-        self.asynchronous = asynchronous.Pipeline(url, settings=settings, middleware=middleware)
+        self.asynchronous = asynchronous.Pipeline(
+            url, settings=settings, middleware=middleware
+        )
         self._portal = Portal(self.asynchronous.twin)
         self._running: asyncio.AbstractEventLoop | None = None
 
@@ -96,11 +106,15 @@ class Pipeline(Blocking):
         """The way into the pipeline's event loop, for what has no blocking method."""
         return self._portal
 
-    def handler(self, stream: str, *, group: str, **options: Unpack[HandlerOptions]) -> Callable[[H], H]:
+    def handler(
+        self, stream: str, *, group: str, **options: Unpack[HandlerOptions]
+    ) -> Callable[[H], H]:
         """Declare a function as a handler of ``group`` on ``stream``; see ``streams.Pipeline.handler``."""
         return self.asynchronous.handler(stream, group=group, **options)
 
-    def add_handler(self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions) -> None:
+    def add_handler(
+        self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions
+    ) -> None:
         """What ``handler`` does, without the decorator; ``place`` is stream and group."""
         self.asynchronous.add_handler(place, function, options)
 
@@ -116,12 +130,21 @@ class Pipeline(Blocking):
     ) -> None:
         """Declare a stream; see ``streams.Pipeline.stream``."""
         self.asynchronous.stream(
-            stream, retention=retention, groups=groups, weights=weights, max_wait=max_wait, partitions=partitions
+            stream,
+            retention=retention,
+            groups=groups,
+            weights=weights,
+            max_wait=max_wait,
+            partitions=partitions,
         )
 
-    def upcaster(self, type: str, *, from_version: str | None, to_version: str) -> Callable[[F], F]:
+    def upcaster(
+        self, type: str, *, from_version: str | None, to_version: str
+    ) -> Callable[[F], F]:
         """Declare a function that brings data up by a version; see ``streams.Pipeline.upcaster``."""
-        return self.asynchronous.upcaster(type, from_version=from_version, to_version=to_version)
+        return self.asynchronous.upcaster(
+            type, from_version=from_version, to_version=to_version
+        )
 
     @property
     def plans(self) -> list[GroupPlan]:
@@ -144,48 +167,82 @@ class Pipeline(Blocking):
         return Producer(self._portal, stream)
 
     def publish(
-        self, stream: str, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]
+        self,
+        stream: str,
+        data: Any,
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
     ) -> Receipt:
         """Publish one event; see ``streams.Producer.publish``."""
         return self.producer(stream).publish(data, type=type, **attributes)
 
     def publish_many(
-        self, stream: str, events: Iterable[Any], *, type: str | None = None, **attributes: Unpack[EventAttributes]
+        self,
+        stream: str,
+        events: Iterable[Any],
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
     ) -> list[Receipt]:
         """Publish many events; see ``streams.Producer.publish_many``."""
         return self.producer(stream).publish_many(events, type=type, **attributes)
 
-    def dead_letters(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> DeadLetters:
+    def dead_letters(
+        self, stream: str, group: str, *, by: str = "", partition: int | None = None
+    ) -> DeadLetters:
         """The dead letters of a group; ``by`` names who acts, for the audit record."""
         return DeadLetters(self._portal, stream, group, by=by, partition=partition)
 
-    def pauses(self, stream: str, *, by: str = "", partition: int | None = None) -> Pauses:
+    def pauses(
+        self, stream: str, *, by: str = "", partition: int | None = None
+    ) -> Pauses:
         """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
         return Pauses(self._portal, stream, by=by, partition=partition)
 
-    def limits(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> Limits:
+    def limits(
+        self, stream: str, group: str, *, by: str = "", partition: int | None = None
+    ) -> Limits:
         """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
         return Limits(self._portal, stream, group, by=by, partition=partition)
 
-    def ordered_keys(self, stream: str, group: str, *, by: str = "", partition: int | None = None) -> OrderedKeys:
+    def ordered_keys(
+        self, stream: str, group: str, *, by: str = "", partition: int | None = None
+    ) -> OrderedKeys:
         """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
         return OrderedKeys(self._portal, stream, group, by=by, partition=partition)
 
-    def groups(self, stream: str, *, by: str = "", partition: int | None = None) -> Groups:
+    def groups(
+        self, stream: str, *, by: str = "", partition: int | None = None
+    ) -> Groups:
         """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
         return Groups(self._portal, stream, by=by, partition=partition)
 
     def cancel(
-        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
+        self,
+        stream: str,
+        id: str,
+        group: str = "",
+        *,
+        by: str = "",
+        partition: int | None = None,
     ) -> EntryState:
         """Cancel an event that is scheduled or waits for a retry; see ``streams.Cancellations.cancel``."""
         return self.cancellations(stream, by=by, partition=partition).cancel(id, group)
 
     def run_now(
-        self, stream: str, id: str, group: str = "", *, by: str = "", partition: int | None = None
+        self,
+        stream: str,
+        id: str,
+        group: str = "",
+        *,
+        by: str = "",
+        partition: int | None = None,
     ) -> EntryState:
         """Let an event run before its time, scheduled or for a retry; see ``streams.Impatience.run_now``."""
-        return self._portal.call(lambda p: p.run_now(stream, id, group, by=by, partition=partition))
+        return self._portal.call(
+            lambda p: p.run_now(stream, id, group, by=by, partition=partition)
+        )
 
     def why(  # noqa: PLR0913 - which events
         self,
@@ -200,14 +257,26 @@ class Pipeline(Blocking):
     ) -> Reasons:
         """Why an event waits, or those of a key, a tenant or a level; see ``streams.Pipeline.why``."""
         return self._portal.call(
-            lambda p: p.why(stream, event, key=key, tenant=tenant, level=level, group=group, partition=partition)
+            lambda p: p.why(
+                stream,
+                event,
+                key=key,
+                tenant=tenant,
+                level=level,
+                group=group,
+                partition=partition,
+            )
         )
 
-    def cancellations(self, stream: str, *, by: str = "", partition: int | None = None) -> Cancellations:
+    def cancellations(
+        self, stream: str, *, by: str = "", partition: int | None = None
+    ) -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
         return Cancellations(self._portal, stream, by=by, partition=partition)
 
-    def tracking(self, stream: str, ranks: Mapping[str, int], retention: Seconds) -> Tracking:
+    def tracking(
+        self, stream: str, ranks: Mapping[str, int], retention: Seconds
+    ) -> Tracking:
         """Follow single events of a stream through states of one's own; see ``streams.admin.tracking.Tracking``."""
         return Tracking(self._portal, stream, ranks, retention)
 
@@ -231,7 +300,8 @@ class Pipeline(Blocking):
 
     async def _run(self, running: Coroutine[Any, Any, None]) -> None:
         own = asyncio.get_running_loop()
-        if self._running is None:  # Else a second run, which is refused: the first one can still be stopped.
+        # Else a second run, which is refused: the first one can still be stopped.
+        if self._running is None:
             self._running = own
         try:
             await running

@@ -51,7 +51,8 @@ class _Call(Generic[R]):
     def cancel(self) -> None:
         """Nobody waits for it any more."""
         self._is_cancelled = True
-        with contextlib.suppress(RuntimeError):  # The loop has ended, and the call with it.
+        # The loop has ended, and the call with it.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._drop)
 
     def result(self) -> R:
@@ -195,7 +196,9 @@ class Portal:
         try:
             return call.result()
         except asyncio.CancelledError:
-            raise BrokerUnavailable("the pipeline was closed during the call", sent=True) from None
+            raise BrokerUnavailable(
+                "the pipeline was closed during the call", sent=True
+            ) from None
         except BaseException:
             call.cancel()
             raise
@@ -211,12 +214,16 @@ class Portal:
         while True:
             items: list[R] = []
 
-            async def pull(pipeline: Pipeline, items: list[R] = items, size: int = size) -> bool:
+            async def pull(
+                pipeline: Pipeline, items: list[R] = items, size: int = size
+            ) -> bool:
                 if not found:
                     found.append((pipeline, make(pipeline)))
                 owner, source = found[0]
                 if owner is not pipeline:
-                    raise ConfigurationError("the pipeline was closed, or the process forked, during this iteration")
+                    raise ConfigurationError(
+                        "the pipeline was closed, or the process forked, during this iteration"
+                    )
                 while len(items) < size:
                     try:
                         items.append(await anext(source))
@@ -290,7 +297,11 @@ def refuse_in_event_loop(*, even_in_notebook: bool = False) -> None:
 def _is_notebook() -> bool:
     """Whether this process is the kernel of a notebook, whose event loop waits for each cell."""
     shell = sys.modules.get("IPython")
-    return "ipykernel" in sys.modules and shell is not None and hasattr(shell.get_ipython(), "kernel")
+    return (
+        "ipykernel" in sys.modules
+        and shell is not None
+        and hasattr(shell.get_ipython(), "kernel")
+    )
 
 
 _portals: weakref.WeakSet[Portal] = weakref.WeakSet()

@@ -31,12 +31,24 @@ class Producer:
         self.stream = checked_name(stream, "stream")
         self._portal = portal
 
-    def publish(self, data: Any, *, type: str | None = None, **attributes: Unpack[EventAttributes]) -> Receipt:
+    def publish(
+        self,
+        data: Any,
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
+    ) -> Receipt:
         """Publish one event; when this returns, the server has stored it. See ``streams.Producer.publish``."""
-        return self._portal.call(lambda p: p.producer(self.stream).publish(data, type=type, **attributes))
+        return self._portal.call(
+            lambda p: p.producer(self.stream).publish(data, type=type, **attributes)
+        )
 
     def publish_many(
-        self, events: Iterable[Any], *, type: str | None = None, **attributes: Unpack[EventAttributes]
+        self,
+        events: Iterable[Any],
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
     ) -> list[Receipt]:
         """Publish every event of an iterable, which is read in this thread; see ``streams.Producer.publish_many``."""
         receipts: list[Receipt] = []
@@ -50,7 +62,11 @@ class Producer:
         return receipts
 
     def publish_batches(
-        self, events: Iterable[Any], *, type: str | None = None, **attributes: Unpack[EventAttributes]
+        self,
+        events: Iterable[Any],
+        *,
+        type: str | None = None,
+        **attributes: Unpack[EventAttributes],
     ) -> Iterator[list[Receipt]]:
         """As ``publish_many``, giving the receipts batch by batch; see ``streams.Producer.publish_batches``."""
         check_events(events)
@@ -65,10 +81,14 @@ class Producer:
             stored: list[list[Receipt]] = []
 
             async def send(
-                pipeline: asynchronous.Pipeline, batch: list[Any] = batch, stored: list[list[Receipt]] = stored
+                pipeline: asynchronous.Pipeline,
+                batch: list[Any] = batch,
+                stored: list[list[Receipt]] = stored,
             ) -> None:
                 producer = pipeline.producer(self.stream)
-                async for receipts in producer.publish_batches(batch, type=type, **attributes):
+                async for receipts in producer.publish_batches(
+                    batch, type=type, **attributes
+                ):
                     stored.append(receipts)
 
             try:

@@ -36,21 +36,40 @@ class Pauses:
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None
+    ) -> None:
         self.stream = checked_name(stream, "stream")
         self._by = by
         self._partition = partition
         self._portal = portal
 
     def pause(
-        self, *, group: str = "", level: int | None = None, reason: str = "", **attribute: Unpack[PausedAttribute]
+        self,
+        *,
+        group: str = "",
+        level: int | None = None,
+        reason: str = "",
+        **attribute: Unpack[PausedAttribute],
     ) -> Pausing:
         """Hold the stream, or a group, a level or an attribute of it; see ``streams.Pauses.pause``."""
-        return self._portal.call(lambda p: self._of(p).pause(group=group, level=level, reason=reason, **attribute))
+        return self._portal.call(
+            lambda p: self._of(p).pause(
+                group=group, level=level, reason=reason, **attribute
+            )
+        )
 
-    def resume(self, *, group: str = "", level: int | None = None, **attribute: Unpack[PausedAttribute]) -> Resumption:
+    def resume(
+        self,
+        *,
+        group: str = "",
+        level: int | None = None,
+        **attribute: Unpack[PausedAttribute],
+    ) -> Resumption:
         """End the pause of exactly this scope; see ``streams.Pauses.resume``."""
-        return self._portal.call(lambda p: self._of(p).resume(group=group, level=level, **attribute))
+        return self._portal.call(
+            lambda p: self._of(p).resume(group=group, level=level, **attribute)
+        )
 
     def held(self) -> dict[str, int]:
         """How many events were put aside for which pause of an attribute; see ``streams.Pauses.held``."""
@@ -78,7 +97,9 @@ class Groups:
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None
+    ) -> None:
         self.stream = checked_name(stream, "stream")
         self._by = by
         self._partition = partition
@@ -106,7 +127,15 @@ class Limits:
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self,
+        portal: Portal,
+        stream: str,
+        group: str,
+        *,
+        by: str = "",
+        partition: int | None = None,
+    ) -> None:
         self.stream = checked_name(stream, "stream")
         self.group = checked_name(group, "group")
         self._by = by
@@ -117,7 +146,9 @@ class Limits:
         """The limits that are declared or set; see ``streams.Limits.list``."""
         return self._call(lambda limits: limits.list())
 
-    def set(self, name: str, rate: str, burst: int | None = None, *, key: object = None) -> str:
+    def set(
+        self, name: str, rate: str, burst: int | None = None, *, key: object = None
+    ) -> str:
         """Set a limit, for all its keys or for one; see ``streams.Limits.set``."""
         return self._call(lambda limits: limits.set(name, rate, burst, key=key))
 
@@ -137,7 +168,9 @@ class Limits:
         return self._portal.call(lambda p: act(self._of(p)))
 
     def _of(self, pipeline: Pipeline) -> asynchronous_limits.Limits:
-        return pipeline.limits(self.stream, self.group, by=self._by, partition=self._partition)
+        return pipeline.limits(
+            self.stream, self.group, by=self._by, partition=self._partition
+        )
 
 
 class OrderedKeys:
@@ -150,14 +183,24 @@ class OrderedKeys:
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, group: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self,
+        portal: Portal,
+        stream: str,
+        group: str,
+        *,
+        by: str = "",
+        partition: int | None = None,
+    ) -> None:
         self.stream = checked_name(stream, "stream")
         self.group = checked_name(group, "group")
         self._by = by
         self._partition = partition
         self._portal = portal
 
-    def list(self, limit: int = 100, *, state: Literal["working", "held"] | None = "held") -> OrderedKeyList:
+    def list(
+        self, limit: int = 100, *, state: Literal["working", "held"] | None = "held"
+    ) -> OrderedKeyList:
         """Keys with work, those with the most behind them first; see ``streams.OrderedKeys.list``."""
         return self._portal.call(lambda p: self._of(p).list(limit, state=state))
 
@@ -170,7 +213,9 @@ class OrderedKeys:
         self._portal.call(lambda p: self._of(p).skip(key))
 
     def _of(self, pipeline: Pipeline) -> asynchronous_ordered_keys.OrderedKeys:
-        return pipeline.ordered_keys(self.stream, self.group, by=self._by, partition=self._partition)
+        return pipeline.ordered_keys(
+            self.stream, self.group, by=self._by, partition=self._partition
+        )
 
 
 class Cancellations:
@@ -183,7 +228,9 @@ class Cancellations:
         partition: the number of one partition; None: all.
     """
 
-    def __init__(self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None) -> None:
+    def __init__(
+        self, portal: Portal, stream: str, *, by: str = "", partition: int | None = None
+    ) -> None:
         self.stream = checked_name(stream, "stream")
         self._by = by
         self._partition = partition
@@ -198,7 +245,9 @@ class Cancellations:
         return self._portal.call(lambda p: self._of(p).cancel_many(ids, group))
 
     def _of(self, pipeline: Pipeline) -> asynchronous_cancellations.Cancellations:
-        return pipeline.cancellations(self.stream, by=self._by, partition=self._partition)
+        return pipeline.cancellations(
+            self.stream, by=self._by, partition=self._partition
+        )
 
 
 class Tracking:
@@ -211,7 +260,9 @@ class Tracking:
         retention: seconds after the latest note.
     """
 
-    def __init__(self, portal: Portal, stream: str, ranks: Mapping[str, int], retention: Seconds) -> None:
+    def __init__(
+        self, portal: Portal, stream: str, ranks: Mapping[str, int], retention: Seconds
+    ) -> None:
         self._portal = portal
         self._made = (checked_name(stream, "stream"), ranks, retention)
 
@@ -226,7 +277,11 @@ class Tracking:
         anew: bool = False,
     ) -> Noted:
         """Write down that an event reached a state; see ``streams.admin.tracking.Tracking.note``."""
-        return self._call(lambda notes: notes.note(id, state, facts, fields=fields, counts=counts, anew=anew))
+        return self._call(
+            lambda notes: notes.note(
+                id, state, facts, fields=fields, counts=counts, anew=anew
+            )
+        )
 
     def get(self, id: str) -> Tracked | None:
         """What is known of an event; None if it is not tracked (any more). One command."""
@@ -260,7 +315,13 @@ class Tracking:
         """Ids of all that is tracked, some at a time, in no order, perhaps twice. Reads all keys of the server."""
         return self._portal.iterate(lambda p: p.tracking(*self._made).known())
 
-    def forget(self, ids: Sequence[str], *, links: Sequence[str] = (), files: Sequence[str] = ()) -> int:
+    def forget(
+        self,
+        ids: Sequence[str],
+        *,
+        links: Sequence[str] = (),
+        files: Sequence[str] = (),
+    ) -> int:
         """Forget events, other names of them, and names that they were filed under; returns how much was known."""
         return self._call(lambda notes: notes.forget(ids, links=links, files=files))
 
@@ -298,7 +359,9 @@ class Status:
         """What of every stream can be told while shards of a cluster are away; see ``streams.Status.survey``."""
         return self._portal.call(lambda p: p.status().survey(known))
 
-    def streams_of(self, name: str, partition: int | None = None) -> dict[str, list[int]]:
+    def streams_of(
+        self, name: str, partition: int | None = None
+    ) -> dict[str, list[int]]:
         """The partitions of a stream, with their levels; see ``streams.Status.streams_of``."""
         return self._portal.call(lambda p: p.status().streams_of(name, partition))
 
@@ -307,7 +370,17 @@ class Status:
         return self._portal.call(lambda p: p.status().stream(name, partition=partition))
 
     def find(
-        self, stream: str, ident: str, group: str = "", *, depth: int | None = None, partition: int | None = None
+        self,
+        stream: str,
+        ident: str,
+        group: str = "",
+        *,
+        depth: int | None = None,
+        partition: int | None = None,
     ) -> list[EntryState]:
         """Where an event stands, in each group (or in one); see ``streams.Status.find``."""
-        return self._portal.call(lambda p: p.status().find(stream, ident, group, depth=depth, partition=partition))
+        return self._portal.call(
+            lambda p: p.status().find(
+                stream, ident, group, depth=depth, partition=partition
+            )
+        )

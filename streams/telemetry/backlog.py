@@ -28,7 +28,9 @@ class Backlog:
         streams: names; None: every stream that there is.
     """
 
-    def __init__(self, meter: Meter, broker: Broker, streams: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, meter: Meter, broker: Broker, streams: Sequence[str] | None = None
+    ) -> None:
         self._broker = broker
         self._streams = streams
         self._loop = asyncio.get_running_loop()
@@ -41,21 +43,55 @@ class Backlog:
                 "Entries that nobody of the group has fetched.",
                 _levels("waiting"),
             ),
-            "streams.backlog.processing": ("{message}", "Entries with consumers.", _levels("processing")),
-            "streams.backlog.retrying": ("{message}", "Entries that wait for their time.", _levels("retrying")),
-            "streams.backlog.lag": ("{message}", "The server's own count of what is not delivered.", _levels("lag")),
-            "streams.backlog.oldest_age": ("s", "Age of the oldest unfinished entry.", _levels("oldest_age")),
-            "streams.backlog.paused": ("", "1 where a pause holds a level for the group.", _levels("paused")),
-            "streams.backlog.dead_letters": ("{message}", "Dead letters that are stored.", lambda g: [(g.dead, {})]),
-            "streams.consumers": ("{consumer}", "Consumers that the server knows.", lambda g: [(g.consumers, {})]),
+            "streams.backlog.processing": (
+                "{message}",
+                "Entries with consumers.",
+                _levels("processing"),
+            ),
+            "streams.backlog.retrying": (
+                "{message}",
+                "Entries that wait for their time.",
+                _levels("retrying"),
+            ),
+            "streams.backlog.lag": (
+                "{message}",
+                "The server's own count of what is not delivered.",
+                _levels("lag"),
+            ),
+            "streams.backlog.oldest_age": (
+                "s",
+                "Age of the oldest unfinished entry.",
+                _levels("oldest_age"),
+            ),
+            "streams.backlog.paused": (
+                "",
+                "1 where a pause holds a level for the group.",
+                _levels("paused"),
+            ),
+            "streams.backlog.dead_letters": (
+                "{message}",
+                "Dead letters that are stored.",
+                lambda g: [(g.dead, {})],
+            ),
+            "streams.consumers": (
+                "{consumer}",
+                "Consumers that the server knows.",
+                lambda g: [(g.consumers, {})],
+            ),
         }
         for name, (unit, text, value) in gauges.items():
             meter.create_observable_gauge(name, [self._observer(value)], unit, text)
         meter.create_observable_gauge(
-            "streams.backlog.scheduled", [self._observe_scheduled], "{message}", "Events that are not due yet."
+            "streams.backlog.scheduled",
+            [self._observe_scheduled],
+            "{message}",
+            "Events that are not due yet.",
         )
         meter.create_observable_gauge(
-            "streams.connection.up", [self._observe_connection], "", "1 while the server answers."
+            "streams.connection.up",
+            [self._observe_connection],
+            "",
+            "1 while the server answers.",
         )
 
     async def refresh(self) -> None:
@@ -65,7 +101,9 @@ class Backlog:
         if asyncio.get_running_loop() is self._loop:
             await self._look()
         else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._look(), self._loop))
+            await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(self._look(), self._loop)
+            )
 
     async def _look(self) -> None:
         self._at = time.monotonic()
@@ -75,18 +113,25 @@ class Backlog:
                 if self._streams is None:
                     self._rows = (await status.survey()).rows
                 else:
-                    found, _ = await each(self._broker, self._streams, lambda name: _row_of(status, name))
+                    found, _ = await each(
+                        self._broker, self._streams, lambda name: _row_of(status, name)
+                    )
                     self._rows = [row for row in found if row is not None]
             self._is_up = True
         except (BrokerError, TimeoutError, NotFound):
             # What was is not shown as what is: alerts on it are for streams.connection.up.
             self._rows, self._is_up = [], False
 
-    def _observer(self, value: Value) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _observer(
+        self, value: Value
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             for row in self._rows:
                 for group in row.groups:
-                    place: dict[str, str | int] = {names.DESTINATION: row.stream, names.GROUP: group.group}
+                    place: dict[str, str | int] = {
+                        names.DESTINATION: row.stream,
+                        names.GROUP: group.group,
+                    }
                     for found, more in value(group):
                         yield Observation(found, {**place, **more})
 

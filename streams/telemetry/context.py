@@ -24,12 +24,17 @@ def injected(context: Context) -> dict[str, str]:
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, context)
     # A state that is too long is left out, as W3C allows, rather than the event.
-    return {name: carrier[name] for name in NAMES if RULES[name].fits(carrier.get(name))}
+    return {
+        name: carrier[name] for name in NAMES if RULES[name].fits(carrier.get(name))
+    }
 
 
 def extracted(meta: Mapping[str, Any]) -> Context:
     """Where an event comes from; a context without a span where it does not say."""
-    return _PROPAGATOR.extract({name: meta[name] for name in NAMES if isinstance(meta.get(name), str)}, Context())
+    return _PROPAGATOR.extract(
+        {name: meta[name] for name in NAMES if isinstance(meta.get(name), str)},
+        Context(),
+    )
 
 
 def carried(delivery: Delivery) -> Context:
@@ -40,7 +45,12 @@ def carried(delivery: Delivery) -> Context:
     for at in range(0, len(fields) - 1, 2):
         if fields[at] == b"meta":
             found = _CARRIED.findall(fields[at + 1])
-            return extracted({name.decode(): value.decode("ascii", "replace") for name, value in found})
+            return extracted(
+                {
+                    name.decode(): value.decode("ascii", "replace")
+                    for name, value in found
+                }
+            )
     return Context()
 
 

@@ -59,17 +59,30 @@ def export(words: Sequence[str], *, service: str = "streams") -> Exported:
     """
     unknown = sorted(set(words) - set(WORDS))
     if unknown or not words:
-        raise ConfigurationError(f"telemetry is {' and '.join(WORDS)}, not {', '.join(unknown) or 'nothing'}")
+        raise ConfigurationError(
+            f"telemetry is {' and '.join(WORDS)}, not {', '.join(unknown) or 'nothing'}"
+        )
     from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
+    from opentelemetry.sdk.resources import (
+        SERVICE_NAME,
+        SERVICE_VERSION,
+        OTELResourceDetector,
+        Resource,
+    )
 
     # What the environment says goes before what is said here.
-    resource = Resource({SERVICE_NAME: service, SERVICE_VERSION: __version__}).merge(OTELResourceDetector().detect())
+    resource = Resource({SERVICE_NAME: service, SERVICE_VERSION: __version__}).merge(
+        OTELResourceDetector().detect()
+    )
     found, readers = Exported(), list[Any]()
     try:
         if "otlp" in words:
-            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
+                OTLPMetricExporter,
+            )
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+                OTLPSpanExporter,
+            )
             from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -82,9 +95,15 @@ def export(words: Sequence[str], *, service: str = "streams") -> Exported:
             from prometheus_client import CollectorRegistry
 
             found.registry = CollectorRegistry()
-            readers.append(PrometheusMetricReader(registry=found.registry, scope_info_enabled=False))
+            readers.append(
+                PrometheusMetricReader(
+                    registry=found.registry, scope_info_enabled=False
+                )
+            )
     except ImportError as error:
         extra = "otlp" if "otlp" in str(error) else "prometheus"
-        raise ConfigurationError(f"this needs the extra {extra}: pip install 'streams[{extra}]'") from None
+        raise ConfigurationError(
+            f"this needs the extra {extra}: pip install 'streams[{extra}]'"
+        ) from None
     found.meters = MeterProvider(readers, resource)
     return found

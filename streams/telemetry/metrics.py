@@ -35,29 +35,56 @@ class Metrics(Middleware, Observer):
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
         self.meter = meter = metrics.get_meter("streams", __version__, provider)
-        self._sent = meter.create_counter("messaging.client.sent.messages", "{message}", "Events that were published.")
+        self._sent = meter.create_counter(
+            "messaging.client.sent.messages", "{message}", "Events that were published."
+        )
         self._operation = meter.create_histogram(
-            "messaging.client.operation.duration", "s", "Of trips to the server.",
+            "messaging.client.operation.duration",
+            "s",
+            "Of trips to the server.",
             explicit_bucket_boundaries_advisory=names.BUCKETS,
-        )  # fmt: skip
+        )
         self._consumed = meter.create_counter(
-            "messaging.client.consumed.messages", "{message}", "Deliveries to consumers, retries included."
+            "messaging.client.consumed.messages",
+            "{message}",
+            "Deliveries to consumers, retries included.",
         )
         self._process = meter.create_histogram(
-            "messaging.process.duration", "s", "Of attempts.", explicit_bucket_boundaries_advisory=names.BUCKETS
+            "messaging.process.duration",
+            "s",
+            "Of attempts.",
+            explicit_bucket_boundaries_advisory=names.BUCKETS,
         )
-        self._settled = meter.create_counter("streams.settled", "{message}", "Outcomes of deliveries, as written.")
-        self._dead = meter.create_counter("streams.dead_letters", "{message}", "Events that died, by reason.")
-        self._lost = meter.create_counter("streams.lease.losses", "{message}", "Deliveries whose lease was lost.")
-        self._replayed = meter.create_counter("streams.replays", "{message}", "Dead letters that were put back.")
+        self._settled = meter.create_counter(
+            "streams.settled", "{message}", "Outcomes of deliveries, as written."
+        )
+        self._dead = meter.create_counter(
+            "streams.dead_letters", "{message}", "Events that died, by reason."
+        )
+        self._lost = meter.create_counter(
+            "streams.lease.losses", "{message}", "Deliveries whose lease was lost."
+        )
+        self._replayed = meter.create_counter(
+            "streams.replays", "{message}", "Dead letters that were put back."
+        )
         self._batch = meter.create_histogram(
-            "streams.settle.batch_size", "{message}", "Outcomes that share a trip.",
+            "streams.settle.batch_size",
+            "{message}",
+            "Outcomes that share a trip.",
             explicit_bucket_boundaries_advisory=_BATCHES,
-        )  # fmt: skip
+        )
         self._delay = meter.create_histogram(
-            "streams.limit.delay", "s", "For how long limits put events off.",
-            explicit_bucket_boundaries_advisory=(*names.BUCKETS, 30.0, 60.0, 300.0, 3600.0),
-        )  # fmt: skip
+            "streams.limit.delay",
+            "s",
+            "For how long limits put events off.",
+            explicit_bucket_boundaries_advisory=(
+                *names.BUCKETS,
+                30.0,
+                60.0,
+                300.0,
+                3600.0,
+            ),
+        )
 
     # --- attempts
 
@@ -71,15 +98,24 @@ class Metrics(Middleware, Observer):
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
         """An attempt failed, or its handler chose another outcome."""
-        if isinstance(error, HandlerSignal) or attempt.cancelled in ("lost", "shutdown"):
+        if isinstance(error, HandlerSignal) or attempt.cancelled in (
+            "lost",
+            "shutdown",
+        ):
             self._measure(attempt, {})
         else:
-            kind = "timeout" if isinstance(error, TimeoutError) else type(error).__qualname__
+            kind = (
+                "timeout"
+                if isinstance(error, TimeoutError)
+                else type(error).__qualname__
+            )
             self._measure(attempt, {names.ERROR: kind})
 
     def _measure(self, attempt: Attempt, more: dict[str, Any]) -> None:
         event = attempt.event
-        facts = names.attributes("process", "process", event.stream, event.group, **more)
+        facts = names.attributes(
+            "process", "process", event.stream, event.group, **more
+        )
         self._process.record(time.perf_counter() - attempt.state[self], facts)
 
     # --- trips
@@ -90,7 +126,10 @@ class Metrics(Middleware, Observer):
 
     def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
         """A read that brought something; how long it waited for that says nothing, and is not measured."""
-        self._consumed.add(len(deliveries), names.attributes("receive", "receive", desk.stream, desk.group))
+        self._consumed.add(
+            len(deliveries),
+            names.attributes("receive", "receive", desk.stream, desk.group),
+        )
 
     def settled(self, desk: Desk, settled: Settled) -> None:
         """Outcomes that were written."""
@@ -112,9 +151,18 @@ class Metrics(Middleware, Observer):
         if counts:
             self._batch.record(sum(counts.values()), place)
             took = (time.time_ns() - settled.began) / 1e9
-            self._operation.record(max(0.0, took), names.attributes("settle", "settle", desk.stream, desk.group))
+            self._operation.record(
+                max(0.0, took),
+                names.attributes("settle", "settle", desk.stream, desk.group),
+            )
 
-    def replayed(self, stream: str, group: str, letters: Sequence[StoredLetter], places: Sequence[str]) -> None:
+    def replayed(
+        self,
+        stream: str,
+        group: str,
+        letters: Sequence[StoredLetter],
+        places: Sequence[str],
+    ) -> None:
         """Dead letters that were put back."""
         count = sum(map(bool, places))
         if count:

@@ -24,13 +24,35 @@ REASON = "streams.reason"
 DELAY = "streams.delay"
 OUTCOME = "streams.outcome"
 
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+BUCKETS = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+)
 """Seconds; of both histograms of durations, as the conventions ask."""
 
 
-def attributes(operation: str, kind: str, stream: str, group: str = "", **more: Any) -> dict[str, Any]:
+def attributes(
+    operation: str, kind: str, stream: str, group: str = "", **more: Any
+) -> dict[str, Any]:
     """What every span of an operation says."""
-    found: dict[str, Any] = {SYSTEM: "redis", OPERATION: operation, OPERATION_TYPE: kind, DESTINATION: stream}
+    found: dict[str, Any] = {
+        SYSTEM: "redis",
+        OPERATION: operation,
+        OPERATION_TYPE: kind,
+        DESTINATION: stream,
+    }
     if group:
         found[GROUP] = group
     return found | more

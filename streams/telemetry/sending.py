@@ -27,18 +27,24 @@ class TracedSend(ObservedSend):
 
     def __init__(self, tracer: Tracer, stream: str, *, is_batch: bool) -> None:
         self._span: Span = tracer.start_span(
-            f"send {stream}", kind=SpanKind.PRODUCER, attributes=names.attributes("send", "send", stream)
+            f"send {stream}",
+            kind=SpanKind.PRODUCER,
+            attributes=names.attributes("send", "send", stream),
         )
         self._is_batch = is_batch
         self._sent = 0
-        self.carrier = injected(trace.set_span_in_context(self._span, contexts.get_current()))
+        self.carrier = injected(
+            trace.set_span_in_context(self._span, contexts.get_current())
+        )
 
     def stored(self, receipts: Sequence[Receipt]) -> None:
         """Name the event, or count those of a batch."""
         self._sent += len(receipts)
         if not self._is_batch:
             (receipt,) = receipts
-            self._span.set_attributes({names.MESSAGE: receipt.event_id, names.LEVEL: receipt.level})
+            self._span.set_attributes(
+                {names.MESSAGE: receipt.event_id, names.LEVEL: receipt.level}
+            )
 
     def ended(self, error: BaseException | None) -> None:
         """End the span, with the kind of the error."""

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from streams.broker.entries.fetch import Delivery
 
 _MOST_LINKS = 100
-_OPERATIONS = {"retried": "retry", "snoozed": "snooze", "limited": "delay", "released": "release", "stalled": "retry"}
+_OPERATIONS = {
+    "retried": "retry",
+    "snoozed": "snooze",
+    "limited": "delay",
+    "released": "release",
+    "stalled": "retry",
+}
 
 
 class Tracing(Middleware, Observer):
@@ -58,12 +64,23 @@ class Tracing(Middleware, Observer):
             origin,
             SpanKind.CONSUMER,
             names.attributes(
-                "process", "process", event.stream, event.group,
-                **{names.MESSAGE: event.id, names.CLIENT: attempt.place.consumer, names.LEVEL: event.priority,
-                   names.ATTEMPT: event.attempt, names.EVENT_TYPE: event.type},
+                "process",
+                "process",
+                event.stream,
+                event.group,
+                **{
+                    names.MESSAGE: event.id,
+                    names.CLIENT: attempt.place.consumer,
+                    names.LEVEL: event.priority,
+                    names.ATTEMPT: event.attempt,
+                    names.EVENT_TYPE: event.type,
+                },
             ),
-        )  # fmt: skip
-        attempt.state[self] = span, contexts.attach(trace.set_span_in_context(span, contexts.get_current()))
+        )
+        attempt.state[self] = (
+            span,
+            contexts.attach(trace.set_span_in_context(span, contexts.get_current())),
+        )
 
     def after(self, attempt: Attempt) -> None:
         """End it."""
@@ -78,8 +95,13 @@ class Tracing(Middleware, Observer):
             self._end(attempt, kind.__name__.lower())
         else:
             span: Span = attempt.state[self][0]
-            span.set_attribute(names.ERROR, "timeout" if isinstance(error, TimeoutError) else kind.__qualname__)
-            span.set_status(Status(StatusCode.ERROR, masked(f"{kind.__qualname__}: {_text(error)}")))
+            span.set_attribute(
+                names.ERROR,
+                "timeout" if isinstance(error, TimeoutError) else kind.__qualname__,
+            )
+            span.set_status(
+                Status(StatusCode.ERROR, masked(f"{kind.__qualname__}: {_text(error)}"))
+            )
             self._end(attempt, "failed")
 
     def _end(self, attempt: Attempt, outcome: str) -> None:
@@ -104,48 +126,103 @@ class Tracing(Middleware, Observer):
             self._trip("ack", "settle", desk, settled.done, settled.began)
         for row, why in settled.postponed:
             delay = {names.DELAY: row.delay_ms / 1000, names.REASON: why}
-            self._settled(_OPERATIONS[why], desk, row.delivery, settled.began, row.record, delay)
+            self._settled(
+                _OPERATIONS[why], desk, row.delivery, settled.began, row.record, delay
+            )
         for letter in settled.buried:
             reason = {names.REASON: letter.reason}
-            self._settled("dead_letter", desk, letter.delivery, settled.began, letter.record, reason)
+            self._settled(
+                "dead_letter",
+                desk,
+                letter.delivery,
+                settled.began,
+                letter.record,
+                reason,
+            )
 
-    def replayed(self, stream: str, group: str, letters: Sequence[StoredLetter], places: Sequence[str]) -> None:
+    def replayed(
+        self,
+        stream: str,
+        group: str,
+        letters: Sequence[StoredLetter],
+        places: Sequence[str],
+    ) -> None:
         """Dead letters that were put back: each belongs to the trace of its event."""
         for letter, place in zip(letters, places, strict=True):
             if place:
                 origin = _origin(letter.fields)
-                ident = _stored_id(letter.fields) or member(letter.level, letter.entry_id)
-                facts = {names.MESSAGE: ident, names.LEVEL: letter.level, names.REASON: letter.reason}
+                ident = _stored_id(letter.fields) or member(
+                    letter.level, letter.entry_id
+                )
+                facts = {
+                    names.MESSAGE: ident,
+                    names.LEVEL: letter.level,
+                    names.REASON: letter.reason,
+                }
                 span = self.tracer.start_span(
-                    f"replay {stream}", origin, SpanKind.PRODUCER,
+                    f"replay {stream}",
+                    origin,
+                    SpanKind.PRODUCER,
                     names.attributes("replay", "send", stream, group, **facts),
-                )  # fmt: skip
+                )
                 span.end()
 
-    def _trip(self, operation: str, kind: str, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
+    def _trip(
+        self,
+        operation: str,
+        kind: str,
+        desk: Desk,
+        deliveries: Sequence[Delivery],
+        began: int,
+    ) -> None:
         links: list[Link] = []
         for delivery in deliveries[:_MOST_LINKS]:
             found = link(carried(delivery), **{names.MESSAGE: _ident(delivery)})
             if found is not None:
                 links.append(found)
         span = self.tracer.start_span(
-            f"{operation} {desk.stream}", Context(), SpanKind.CLIENT,
-            names.attributes(operation, kind, desk.stream, desk.group,
-                             **{names.CLIENT: desk.consumer, names.BATCH: len(deliveries)}),
-            links=links, start_time=began,
-        )  # fmt: skip
+            f"{operation} {desk.stream}",
+            Context(),
+            SpanKind.CLIENT,
+            names.attributes(
+                operation,
+                kind,
+                desk.stream,
+                desk.group,
+                **{names.CLIENT: desk.consumer, names.BATCH: len(deliveries)},
+            ),
+            links=links,
+            start_time=began,
+        )
         span.end()
 
     def _settled(
-        self, operation: str, desk: Desk, delivery: Delivery, began: int, record: bytes, more: dict[str, Any]
+        self,
+        operation: str,
+        desk: Desk,
+        delivery: Delivery,
+        began: int,
+        record: bytes,
+        more: dict[str, Any],
     ) -> None:
         span = self.tracer.start_span(
-            f"{operation} {desk.stream}", carried(delivery), SpanKind.CLIENT,
-            names.attributes(operation, "settle", desk.stream, desk.group,
-                             **{names.CLIENT: desk.consumer, names.MESSAGE: _ident(delivery),
-                                names.LEVEL: delivery.level}, **more),
+            f"{operation} {desk.stream}",
+            carried(delivery),
+            SpanKind.CLIENT,
+            names.attributes(
+                operation,
+                "settle",
+                desk.stream,
+                desk.group,
+                **{
+                    names.CLIENT: desk.consumer,
+                    names.MESSAGE: _ident(delivery),
+                    names.LEVEL: delivery.level,
+                },
+                **more,
+            ),
             start_time=began,
-        )  # fmt: skip
+        )
         if record and span.is_recording():
             span.set_attribute(names.ATTEMPT, AttemptRecord.from_json(record).attempts)
         span.end(time.time_ns())

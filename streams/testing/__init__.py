@@ -19,20 +19,34 @@ __all__ = ["BlockingHarness", "Failure", "Harness", "Left", "harness", "server_u
 
 @overload
 def harness(
-    pipeline: Pipeline, *, url: str | None = None, namespace: str = "", raise_errors: bool = False
+    pipeline: Pipeline,
+    *,
+    url: str | None = None,
+    namespace: str = "",
+    raise_errors: bool = False,
 ) -> Harness: ...
 
 
 @overload
 def harness(
-    pipeline: sync.Pipeline, *, url: str | None = None, namespace: str = "", raise_errors: bool = False
+    pipeline: sync.Pipeline,
+    *,
+    url: str | None = None,
+    namespace: str = "",
+    raise_errors: bool = False,
 ) -> BlockingHarness: ...
 
 
 def harness(
-    pipeline: Pipeline | sync.Pipeline, *, url: str | None = None, namespace: str = "", raise_errors: bool = False
+    pipeline: Pipeline | sync.Pipeline,
+    *,
+    url: str | None = None,
+    namespace: str = "",
+    raise_errors: bool = False,
 ) -> Harness | BlockingHarness:
     """The harness that suits a pipeline; see ``Harness``."""
     if isinstance(pipeline, sync.Pipeline):
-        return BlockingHarness(pipeline, url=url, namespace=namespace, raise_errors=raise_errors)
+        return BlockingHarness(
+            pipeline, url=url, namespace=namespace, raise_errors=raise_errors
+        )
     return Harness(pipeline, url=url, namespace=namespace, raise_errors=raise_errors)

@@ -29,17 +29,30 @@ class BlockingHarness(Blocking):
     """
 
     def __init__(
-        self, pipeline: sync.Pipeline, *, url: str | None = None, namespace: str = "", raise_errors: bool = False
+        self,
+        pipeline: sync.Pipeline,
+        *,
+        url: str | None = None,
+        namespace: str = "",
+        raise_errors: bool = False,
     ) -> None:
         checked_kind("pipeline", pipeline, sync.Pipeline, "a streams.sync.Pipeline")
         self.pipeline = pipeline
-        self._harness = Harness(pipeline.asynchronous, url=url, namespace=namespace, raise_errors=raise_errors)
+        self._harness = Harness(
+            pipeline.asynchronous,
+            url=url,
+            namespace=namespace,
+            raise_errors=raise_errors,
+        )
 
     def __enter__(self) -> Self:
         self.pipeline.close()
         self._harness.bind()
         # One pipeline for all: what travels in time and what is written down holds for the blocking calls as well.
-        self._make, self.pipeline.portal.make = self.pipeline.portal.make, lambda: self.pipeline.asynchronous
+        self._make, self.pipeline.portal.make = (
+            self.pipeline.portal.make,
+            lambda: self.pipeline.asynchronous,
+        )
         try:
             self._call(self._harness.open)
         except BaseException:
@@ -79,11 +92,15 @@ class BlockingHarness(Blocking):
         """What was published; see ``Harness.published``."""
         return self._harness.published(stream, type=type)
 
-    def done(self, stream: str, group: str, *, type: str | None = None) -> list[Event[Any]]:
+    def done(
+        self, stream: str, group: str, *, type: str | None = None
+    ) -> list[Event[Any]]:
         """Events whose handler returned, in that order."""
         return self._harness.done(stream, group, type=type)
 
-    def failures(self, stream: str, group: str, *, type: str | None = None) -> list[Failure]:
+    def failures(
+        self, stream: str, group: str, *, type: str | None = None
+    ) -> list[Failure]:
         """Attempts that raised, in that order."""
         return self._harness.failures(stream, group, type=type)
 

@@ -15,7 +15,13 @@ from streams.admin.dead_letter import DeadLetter
 from streams.common.arguments import checked_kind, checked_seconds
 from streams.common.blocks import Awaited
 from streams.consumer import Consumer
-from streams.errors import ConfigurationError, GroupMissing, HandlerSignal, NotFound, Unfinished
+from streams.errors import (
+    ConfigurationError,
+    GroupMissing,
+    HandlerSignal,
+    NotFound,
+    Unfinished,
+)
 from streams.events.event import Event
 from streams.handlers.routes import Router
 from streams.pipeline import Pipeline
@@ -49,13 +55,17 @@ class Left(NamedTuple):
     def now(self) -> bool:
         """Whether there is something to do without the time passing."""
         work = self.work
-        return bool(work.waiting or work.processing or work.retries_due or work.scheduled_due)
+        return bool(
+            work.waiting or work.processing or work.retries_due or work.scheduled_due
+        )
 
     def __str__(self) -> str:
         """One line without the noughts, e.g. ``orders/billing: 2 waiting, 1 retry later (the next in 4.9 s)``."""
         counts = self.work._asdict()
         next_in = counts.pop("next_in")
-        parts = [counted(count, *_words(name)) for name, count in counts.items() if count]
+        parts = [
+            counted(count, *_words(name)) for name, count in counts.items() if count
+        ]
         later = f" (the next in {next_in:.1f} s)" if next_in is not None else ""
         return f"{self.stream}/{self.group}: {', '.join(parts)}{later}"
 
@@ -84,9 +94,19 @@ class Harness(Awaited):
     """
 
     def __init__(
-        self, pipeline: Pipeline, *, url: str | None = None, namespace: str = "", raise_errors: bool = False
+        self,
+        pipeline: Pipeline,
+        *,
+        url: str | None = None,
+        namespace: str = "",
+        raise_errors: bool = False,
     ) -> None:
-        checked_kind("pipeline", pipeline, Pipeline, "a streams.Pipeline; BlockingHarness takes that of streams.sync")
+        checked_kind(
+            "pipeline",
+            pipeline,
+            Pipeline,
+            "a streams.Pipeline; BlockingHarness takes that of streams.sync",
+        )
         self.pipeline = pipeline
         self.namespace = namespace or f"test-{os.getpid()}-{next(_count)}"
         self.raise_errors = raise_errors
@@ -119,7 +139,9 @@ class Harness(Awaited):
             )
         self._settings = self.pipeline.settings
         url = self._url or server_url()
-        self.pipeline.settings = dataclasses.replace(self._settings, url=url, namespace=self.namespace)
+        self.pipeline.settings = dataclasses.replace(
+            self._settings, url=url, namespace=self.namespace
+        )
         self.pipeline.middleware.insert(0, self._recorder)
 
     def unbind(self) -> None:
@@ -155,7 +177,9 @@ class Harness(Awaited):
             Exception: with ``raise_errors``, what a handler raised.
         """
         if not self.pipeline.plans:
-            raise ConfigurationError("this pipeline has no handler: import the modules that declare them")
+            raise ConfigurationError(
+                "this pipeline has no handler: import the modules that declare them"
+            )
         before, failed = self._record.attempts, len(self._record.failures)
         give_up = time.monotonic() + within
         while True:
@@ -187,7 +211,9 @@ class Harness(Awaited):
         for stream in known.keys() | groups.keys():
             keys = self.pipeline.broker.keys(stream)
             consumers = groups.get(stream, [])
-            await self._rehearsing.advance(keys, [consumer.group for consumer in consumers], seconds)
+            await self._rehearsing.advance(
+                keys, [consumer.group for consumer in consumers], seconds
+            )
             for consumer in consumers:
                 levels = consumer.options.levels.descending
                 await self._rehearsing.age_leases(keys, levels, consumer.group, seconds)
@@ -215,7 +241,9 @@ class Harness(Awaited):
         self._spelled(stream, type)
         return self._record.published(stream, type)
 
-    def done(self, stream: str, group: str, *, type: str | None = None) -> list[Event[Any]]:
+    def done(
+        self, stream: str, group: str, *, type: str | None = None
+    ) -> list[Event[Any]]:
         """Events whose handler returned, in that order.
 
         Raises:
@@ -224,14 +252,20 @@ class Harness(Awaited):
         self._known(stream, group, type)
         return [event for event in self._record.done if _is(event, stream, group, type)]
 
-    def failures(self, stream: str, group: str, *, type: str | None = None) -> list[Failure]:
+    def failures(
+        self, stream: str, group: str, *, type: str | None = None
+    ) -> list[Failure]:
         """Attempts that raised, in that order, ``Reject`` and ``Snooze`` among them.
 
         Raises:
             NotFound: as for ``done``.
         """
         self._known(stream, group, type)
-        return [failure for failure in self._record.failures if _is(failure.event, stream, group, type)]
+        return [
+            failure
+            for failure in self._record.failures
+            if _is(failure.event, stream, group, type)
+        ]
 
     async def dead(self, stream: str, group: str) -> list[DeadLetter]:
         """The dead letters of a group, oldest first.
@@ -240,16 +274,25 @@ class Harness(Awaited):
             NotFound: as for ``done``.
         """
         self._known(stream, group)
-        return [letter async for letter in self.pipeline.dead_letters(stream, group).iterate()]
+        return [
+            letter
+            async for letter in self.pipeline.dead_letters(stream, group).iterate()
+        ]
 
     def _known(self, stream: str, group: str, kind: str | None = None) -> None:
         """Refuse what has no handler: its empty list would look as if nothing had happened."""
-        groups = {(plan.stream, plan.group): plan.router for plan in self.pipeline.plans}
+        groups = {
+            (plan.stream, plan.group): plan.router for plan in self.pipeline.plans
+        }
         base = stream if any(name == stream for name, _ in groups) else base_of(stream)
         if not any(name == base for name, _ in groups):
-            raise _unknown("stream with a handler", stream, {name for name, _ in groups})
+            raise _unknown(
+                "stream with a handler", stream, {name for name, _ in groups}
+            )
         if (base, group) not in groups:
-            raise _unknown(f"group of {base}", group, {of for name, of in groups if name == base})
+            raise _unknown(
+                f"group of {base}", group, {of for name, of in groups if name == base}
+            )
         router = groups[base, group]
         if kind is not None and router.find(kind) is None:
             raise _unknown(f"event type of {base}/{group}", kind, _types(router))
@@ -257,14 +300,28 @@ class Harness(Awaited):
     def _spelled(self, stream: str, kind: str | None) -> None:
         """Refuse what is nearly a name that there is. Any other may be one that nothing was published by."""
         plans = self.pipeline.plans
-        _refuse_near("stream", base_of(stream), {plan.stream for plan in plans} | self._record.streams())
+        _refuse_near(
+            "stream",
+            base_of(stream),
+            {plan.stream for plan in plans} | self._record.streams(),
+        )
         if kind is not None:
-            served = set[str]().union(*(_types(plan.router) for plan in plans if plan.stream == base_of(stream)))
-            _refuse_near(f"event type of {stream}", kind, served | self._record.types(stream))
+            served = set[str]().union(
+                *(
+                    _types(plan.router)
+                    for plan in plans
+                    if plan.stream == base_of(stream)
+                )
+            )
+            _refuse_near(
+                f"event type of {stream}", kind, served | self._record.types(stream)
+            )
 
     def _service(self) -> Service:
         # The same name each time: what a round left behind belongs to the next.
-        return self.pipeline.service(every_partition(self.pipeline.plans), name=self._name)
+        return self.pipeline.service(
+            every_partition(self.pipeline.plans), name=self._name
+        )
 
     async def _bring_forward(self, service: Service) -> None:
         """What reclaimers and schedulers do by the clock."""
@@ -282,7 +339,9 @@ class Harness(Awaited):
 
     async def _round(self, service: Service, give_up: float, failed: int) -> bool:
         """Run the consumers until what can be done now is done; False: time is up, and ``_told`` says what is left."""
-        running = [asyncio.create_task(consumer.run()) for consumer in service.consumers]
+        running = [
+            asyncio.create_task(consumer.run()) for consumer in service.consumers
+        ]
         try:
             looks: list[list[int] | None] = [None, None]
             while looks[0] is None or looks[0] != looks[1]:
@@ -305,7 +364,9 @@ class Harness(Awaited):
         return True
 
     @staticmethod
-    async def _stop(service: Service, running: list[asyncio.Task[None]], *, grace: float) -> None:
+    async def _stop(
+        service: Service, running: list[asyncio.Task[None]], *, grace: float
+    ) -> None:
         """In order: what runs gets ``grace`` seconds, what waits is given back."""
         for consumer in service.consumers:
             consumer.stop(grace=max(0.0, grace))
@@ -320,7 +381,12 @@ class Harness(Awaited):
         for consumer in service.consumers:
             work = await self._work(consumer)
             # Retries that a consumer has not looked for yet are its first act; later ones are for the next round.
-            if consumer.held or work.waiting or work.processing or (work.retries_due and not consumer.stats.fetched):
+            if (
+                consumer.held
+                or work.waiting
+                or work.processing
+                or (work.retries_due and not consumer.stats.fetched)
+            ):
                 return None
             fetched.append(consumer.stats.fetched)
         return fetched
@@ -328,9 +394,15 @@ class Harness(Awaited):
     async def _work(self, consumer: Consumer) -> Work:
         levels, group = consumer.options.levels.descending, consumer.group
         pauses = await self.pipeline.pauses(consumer.stream).list()
-        paused = [level for level in levels if any(pause.covers(group, level) for pause in pauses)]
+        paused = [
+            level
+            for level in levels
+            if any(pause.covers(group, level) for pause in pauses)
+        ]
         keys = self.pipeline.broker.keys(consumer.stream)
-        return await self._rehearsing.unfinished(keys, levels, group, consumer.name, paused=paused)
+        return await self._rehearsing.unfinished(
+            keys, levels, group, consumer.name, paused=paused
+        )
 
     def _errors(self, since: int) -> list[BaseException]:
         found = (failure.error for failure in self._record.failures[since:])
@@ -362,7 +434,9 @@ def _types(router: Router) -> set[str]:
 
 
 def _unknown(what: str, name: str, known: Collection[str]) -> NotFound:
-    return NotFound(f"no such {what}: {name!r}; there are {', '.join(sorted(known)) or 'none'}")
+    return NotFound(
+        f"no such {what}: {name!r}; there are {', '.join(sorted(known)) or 'none'}"
+    )
 
 
 def _refuse_near(what: str, name: str, known: Collection[str]) -> None:
@@ -371,4 +445,8 @@ def _refuse_near(what: str, name: str, known: Collection[str]) -> None:
 
 
 def _is(event: Event[Any], stream: str, group: str, kind: str | None) -> bool:
-    return stream in (event.stream, base_of(event.stream)) and event.group == group and kind in (None, event.type)
+    return (
+        stream in (event.stream, base_of(event.stream))
+        and event.group == group
+        and kind in (None, event.type)
+    )

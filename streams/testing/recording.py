@@ -46,7 +46,9 @@ class Record:
         return [
             event
             for row in list(self._published)
-            if stream in (row.stream, base_of(row.stream)) and (event := _event(row)) and kind in (None, event.type)
+            if stream in (row.stream, base_of(row.stream))
+            and (event := _event(row))
+            and kind in (None, event.type)
         ]
 
     def streams(self) -> set[str]:
@@ -57,10 +59,14 @@ class Record:
         """The types of what was published on a stream."""
         return {event.type for event in self.published(stream, None)}
 
-    def add(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
+    def add(
+        self, stream: str, events: Sequence[Prepared], places: Sequence[str]
+    ) -> None:
         """Write down what was stored; '' stands for what was not."""
         rows = zip(events, places, strict=True)
-        self._published += [_Published(stream, event, place) for event, place in rows if place]
+        self._published += [
+            _Published(stream, event, place) for event, place in rows if place
+        ]
 
 
 class Recorder(Middleware, Observer):
@@ -69,7 +75,9 @@ class Recorder(Middleware, Observer):
     def __init__(self, record: Record) -> None:
         self._record = record
 
-    def published(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
+    def published(
+        self, stream: str, events: Sequence[Prepared], places: Sequence[str]
+    ) -> None:
         """Events were stored, by whichever way of publishing."""
         self._record.add(stream, events, places)
 
@@ -92,7 +100,12 @@ class Recorder(Middleware, Observer):
 
 def _event(row: _Published) -> Event[Any]:
     prepared = row.prepared
-    event = decode([field.encode() if isinstance(field, str) else bytes(field) for field in prepared.fields])
+    event = decode(
+        [
+            field.encode() if isinstance(field, str) else bytes(field)
+            for field in prepared.fields
+        ]
+    )
     event.stream = row.stream
     event.priority = prepared.level
     event.delay = prepared.delay_ms / 1000

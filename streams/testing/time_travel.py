@@ -46,27 +46,41 @@ class Rehearsing:
         self._link = broker.control
 
     async def unfinished(
-        self, keys: Keys, levels: Sequence[int], group: str, consumer: str, *, paused: Collection[int] = ()
+        self,
+        keys: Keys,
+        levels: Sequence[int],
+        group: str,
+        consumer: str,
+        *,
+        paused: Collection[int] = (),
     ) -> Work:
         """What a group has to do, as ``consumer`` sees it; ``paused`` levels hold theirs back. One command."""
         ordered = sorted(levels, key=lambda level: level in paused)
         lanes = (keys.lane(group, level) for level in ordered)
         names = (keys.retry(group), keys.scheduled(), *map(keys.level, ordered), *lanes)
         open_levels = sum(level not in paused for level in levels)
-        command = _UNFINISHED.command(names, group, PARKED, consumer, open_levels, len(ordered), *ordered)
+        command = _UNFINISHED.command(
+            names, group, PARKED, consumer, open_levels, len(ordered), *ordered
+        )
         *counts, next_in = await self._link.call(*command)
         return Work._make((*counts, None if next_in < 0 else next_in / 1000))
 
     async def advance(self, keys: Keys, groups: Sequence[str], seconds: float) -> int:
         """Bring every due time of a stream closer; returns how many."""
         names = (keys.scheduled(), *map(keys.retry, groups))
-        moved: int = await self._link.call(*_ADVANCE.command(names, round(seconds * 1000)))
+        moved: int = await self._link.call(
+            *_ADVANCE.command(names, round(seconds * 1000))
+        )
         return moved
 
-    async def age_leases(self, keys: Keys, levels: Sequence[int], group: str, seconds: float) -> int:
+    async def age_leases(
+        self, keys: Keys, levels: Sequence[int], group: str, seconds: float
+    ) -> int:
         """Make what consumers hold look silent for longer; returns how many entries."""
         names = [keys.level(level) for level in levels]
-        aged: int = await self._link.call(*_AGE_LEASES.command(names, group, PARKED, round(seconds * 1000)))
+        aged: int = await self._link.call(
+            *_AGE_LEASES.command(names, group, PARKED, round(seconds * 1000))
+        )
         return aged
 
     async def age_keys(self, seconds: float) -> int:
@@ -86,7 +100,14 @@ class Rehearsing:
         for link in (await self._broker.primaries()).values():
             cursor = "0"
             while True:
-                reply = await link.call("SCAN", cursor, "MATCH", f"{self._broker.namespace}:*", "COUNT", _PAGE)
+                reply = await link.call(
+                    "SCAN",
+                    cursor,
+                    "MATCH",
+                    f"{self._broker.namespace}:*",
+                    "COUNT",
+                    _PAGE,
+                )
                 cursor = reply[0].decode()
                 names = sorted((name.decode() for name in reply[1]), key=_tag)
                 for _, group in itertools.groupby(names, _tag):

@@ -71,7 +71,13 @@ class Figures:
 
 
 def counts_of(
-    status: MessageStatus, tenant: str, instance: str, *, now: float, reason: str = "", waited: float | None = None
+    status: MessageStatus,
+    tenant: str,
+    instance: str,
+    *,
+    now: float,
+    reason: str = "",
+    waited: float | None = None,
 ) -> list[Count]:
     """The counters that grow when a message reaches a state; the first note of a message counts it as queued."""
     if not tenant:
@@ -91,13 +97,27 @@ def counts_of(
         fields.append(f"failed:{reason[:60] or 'unknown'}")
     if status is MessageStatus.SENT and waited is not None:
         fields.append(f"wait:{bucket_of(waited)}")
-    rows = [Count(day, f"{tenant}/{name}", 1, KEPT_DAYS), Count(f"{hour}/{tenant}", name, 1, KEPT_HOURS)]
-    return queued + rows + [Count(f"{day}/{tenant}", f"{instance}/{each}", 1, KEPT_DAYS) for each in fields]
+    rows = [
+        Count(day, f"{tenant}/{name}", 1, KEPT_DAYS),
+        Count(f"{hour}/{tenant}", name, 1, KEPT_HOURS),
+    ]
+    return (
+        queued
+        + rows
+        + [
+            Count(f"{day}/{tenant}", f"{instance}/{each}", 1, KEPT_DAYS)
+            for each in fields
+        ]
+    )
 
 
 def bucket_of(seconds: float) -> int:
     """The bucket of a wait: each is a quarter longer than the one before."""
-    return 0 if seconds <= _SHORTEST else min(100, math.ceil(math.log(seconds / _SHORTEST, _STEP)))
+    return (
+        0
+        if seconds <= _SHORTEST
+        else min(100, math.ceil(math.log(seconds / _SHORTEST, _STEP)))
+    )
 
 
 class Analytics:
@@ -108,21 +128,29 @@ class Analytics:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._tracking = pipeline.tracking(STREAM, {str(state): rank for state, rank in RANKS.items()}, KEPT_DAYS)
+        self._tracking = pipeline.tracking(
+            STREAM, {str(state): rank for state, rank in RANKS.items()}, KEPT_DAYS
+        )
 
     async def tenants(self, first: date, last: date) -> dict[str, Figures]:
         """Figures of every tenant over the days from ``first`` to ``last``, without reasons and waits."""
         found: dict[str, Figures] = {}
-        for counted in await self._tracking.counted([f"{day}" for day in _days(first, last)]):
+        for counted in await self._tracking.counted(
+            [f"{day}" for day in _days(first, last)]
+        ):
             for name, count in counted.items():
                 tenant, _, what = name.rpartition("/")
                 found.setdefault(tenant, Figures()).add(what, count)
         return dict(sorted(found.items()))
 
-    async def instances(self, tenant: str, first: date, last: date) -> dict[str, Figures]:
+    async def instances(
+        self, tenant: str, first: date, last: date
+    ) -> dict[str, Figures]:
         """Figures of every instance of a tenant over some days."""
         found: dict[str, Figures] = {}
-        for counted in await self._tracking.counted([f"{day}/{tenant}" for day in _days(first, last)]):
+        for counted in await self._tracking.counted(
+            [f"{day}/{tenant}" for day in _days(first, last)]
+        ):
             for name, count in counted.items():
                 instance, _, what = name.partition("/")
                 found.setdefault(instance, Figures()).add(what, count)
@@ -133,7 +161,9 @@ class Analytics:
         days = _days(first, last)
         found = {f"{day}": Figures() for day in days}
         names = [f"{day}/{tenant}" for day in days]
-        for figures, counted in zip(found.values(), await self._tracking.counted(names), strict=True):
+        for figures, counted in zip(
+            found.values(), await self._tracking.counted(names), strict=True
+        ):
             for name, count in counted.items():
                 figures.add(name.partition("/")[2], count)
         return found
@@ -143,7 +173,9 @@ class Analytics:
         names = [f"{day}T{hour:02}" for hour in range(24)]
         found = {name: Figures() for name in names}
         for figures, counted in zip(
-            found.values(), await self._tracking.counted([f"{name}/{tenant}" for name in names]), strict=True
+            found.values(),
+            await self._tracking.counted([f"{name}/{tenant}" for name in names]),
+            strict=True,
         ):
             _add(figures, counted)
         return found

@@ -40,13 +40,18 @@ class Application:
     """
 
     def __init__(
-        self, settings: Settings, whatsapp: WhatsAppSettings, environ: Mapping[str, str] | None = None
+        self,
+        settings: Settings,
+        whatsapp: WhatsAppSettings,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         # An idempotency key holds as long as somebody may repeat a campaign or a form.
         settings = replace(settings, dedup_window=max(settings.dedup_window, 7 * DAY))
         self.settings = whatsapp
         self.environ = os.environ if environ is None else environ
-        self.is_embedded = (settings.url or "memory://").startswith(("embedded://", "memory://"))
+        self.is_embedded = (settings.url or "memory://").startswith(
+            ("embedded://", "memory://")
+        )
         self.instances = Instances(whatsapp, environ)
         self.providers = Providers(whatsapp)
         self.pipeline = sync.Pipeline(settings=settings)
@@ -57,10 +62,14 @@ class Application:
             Retention(pipeline, whatsapp),
         ]
         self.tracker = Tracker(pipeline, whatsapp, self.instances, self.deliverer.tell)
-        self.sender = Sender(pipeline, whatsapp, self.instances, self.providers, self.deliverer.tell)
+        self.sender = Sender(
+            pipeline, whatsapp, self.instances, self.providers, self.deliverer.tell
+        )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Application:
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, directory: Path | None = None
+    ) -> Application:
         """The application of the environment, ``.env.local`` and ``.env``.
 
         Without ``STREAMS_URL``, or ``USE_REDIS`` and ``REDIS_URL``, messages are kept by an embedded server in the
@@ -76,9 +85,12 @@ class Application:
         if settings.url == Settings().url and "STREAMS_URL" not in found:
             settings = replace(settings, url=f"embedded://{data_folder(environ)}")
         whatsapp = WhatsAppSettings.from_env(environ, directory)
-        if whatsapp.lookup_key == KNOWN_KEY and (whatsapp.instances or whatsapp.chosen != "sandbox"):
+        if whatsapp.lookup_key == KNOWN_KEY and (
+            whatsapp.instances or whatsapp.chosen != "sandbox"
+        ):
             advice = (
-                "set STREAMS_WHATSAPP_LOOKUP_KEY to a secret: with its default, recipients can be guessed from keys"
+                "set STREAMS_WHATSAPP_LOOKUP_KEY to a secret: with its default, recipients"
+                " can be guessed from keys"
             )
             if in_production(found):
                 raise ConfigurationError(advice)
@@ -86,7 +98,9 @@ class Application:
         return cls(settings, whatsapp, environ)
 
 
-def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -> Application:
+def with_fallback(
+    made: Application, environ: Mapping[str, str] | None = None
+) -> Application:
     """The application itself if its server answers; else, where that is allowed, one on the embedded server.
 
     ``STREAMS_FALLBACK`` is ``embedded`` (the default, unless ``STREAMS_ENV`` is ``production``) or ``none``.
@@ -97,9 +111,13 @@ def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -
     """
     environ = os.environ if environ is None else environ
     found = gather(environ, Path.cwd())
-    wanted = found.get("STREAMS_FALLBACK", ("none" if in_production(found) else "embedded", ""))[0]
+    wanted = found.get(
+        "STREAMS_FALLBACK", ("none" if in_production(found) else "embedded", "")
+    )[0]
     if wanted not in ("embedded", "none"):
-        raise ConfigurationError(f"STREAMS_FALLBACK is embedded or none, not {wanted!r}")
+        raise ConfigurationError(
+            f"STREAMS_FALLBACK is embedded or none, not {wanted!r}"
+        )
     try:
         made.pipeline.status().streams()
     except BrokerUnavailable:
@@ -109,7 +127,9 @@ def with_fallback(made: Application, environ: Mapping[str, str] | None = None) -
             "the server is away: messages are kept, and sent, by the EMBEDDED server of this machine until it is back; "
             "set STREAMS_FALLBACK=none to refuse that"
         )
-        return Application(fallback_url(made.pipeline.settings, environ), made.settings, environ)
+        return Application(
+            fallback_url(made.pipeline.settings, environ), made.settings, environ
+        )
     return made
 
 

@@ -43,7 +43,9 @@ class Plan:
         if bool(self.template) == bool(self.text):
             raise ConfigurationError("give a template or a text, one of the two")
         if self.text and self.parameters:
-            raise ConfigurationError("parameters belong to a template; a text has {column}")
+            raise ConfigurationError(
+                "parameters belong to a template; a text has {column}"
+            )
 
     def columns(self) -> list[str]:
         """Those that a file must have, beside ``phone``."""
@@ -92,13 +94,23 @@ def read(path: Path, plan: Plan) -> Iterator[Row]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             sample = file.read(4096)
             file.seek(0)
-            rows = csv.DictReader(file, delimiter=";" if sample.count(";") > sample.count(",") else ",")
-            missing = [name for name in (PHONE, *plan.columns()) if name not in (rows.fieldnames or ())]
+            rows = csv.DictReader(
+                file, delimiter=";" if sample.count(";") > sample.count(",") else ","
+            )
+            missing = [
+                name
+                for name in (PHONE, *plan.columns())
+                if name not in (rows.fieldnames or ())
+            ]
             if missing:
-                raise ConfigurationError(f"{path.name} has no column {', '.join(missing)}")
+                raise ConfigurationError(
+                    f"{path.name} has no column {', '.join(missing)}"
+                )
             yield from _checked(rows, plan)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigurationError(f"{path.name} cannot be read: {type(error).__name__}") from None
+        raise ConfigurationError(
+            f"{path.name} cannot be read: {type(error).__name__}"
+        ) from None
 
 
 def _checked(rows: Iterable[dict[str, str]], plan: Plan) -> Iterator[Row]:
@@ -107,9 +119,13 @@ def _checked(rows: Iterable[dict[str, str]], plan: Plan) -> Iterator[Row]:
         try:
             to = Recipient.parse(row.get(PHONE) or "")
             if to.text in seen:
-                yield Row(line, None, None, f"the same recipient as in line {seen[to.text]}")
+                yield Row(
+                    line, None, None, f"the same recipient as in line {seen[to.text]}"
+                )
                 continue
-            content = plan.content({name: (value or "").strip() for name, value in row.items() if name})
+            content = plan.content(
+                {name: (value or "").strip() for name, value in row.items() if name}
+            )
         except InvalidMessage as error:
             yield Row(line, None, None, str(error))
         else:
@@ -128,12 +144,18 @@ async def queue_rows(
     for at in range(0, len(good), _TOGETHER):
         part = good[at : at + _TOGETHER]
         for row, (ident, is_new) in zip(
-            part, await asyncio.gather(*(_queue(messages, row, campaign, options) for row in part)), strict=True
+            part,
+            await asyncio.gather(
+                *(_queue(messages, row, campaign, options) for row in part)
+            ),
+            strict=True,
         ):
             yield Queued(row.line, ident, is_new)
 
 
-async def _queue(messages: Messages, row: Row, campaign: str, options: MessageOptions) -> tuple[str, bool]:
+async def _queue(
+    messages: Messages, row: Row, campaign: str, options: MessageOptions
+) -> tuple[str, bool]:
     if row.to is None or row.content is None:
         raise InvalidMessage(row.problem)
     key = hashlib.sha256(f"{campaign}\n{row.to.text}".encode()).hexdigest()[:40]
@@ -143,5 +165,10 @@ async def _queue(messages: Messages, row: Row, campaign: str, options: MessageOp
 
 def campaign_of(path: Path, plan: Plan) -> str:
     """A name for a campaign that was given none: the same for the same file and the same words."""
-    parts = (path.read_bytes(), plan.template.encode(), plan.text.encode(), plan.language.encode())
+    parts = (
+        path.read_bytes(),
+        plan.template.encode(),
+        plan.text.encode(),
+        plan.language.encode(),
+    )
     return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]

@@ -43,7 +43,9 @@ class Connections:
         self._pipeline = pipeline
         self._written: dict[str, tuple[Connection, float]] = {}
 
-    async def note(self, ident: str, state: Connection, source: str, reason: str = "") -> None:
+    async def note(
+        self, ident: str, state: Connection, source: str, reason: str = ""
+    ) -> None:
         """Write down what was heard; the same again within a minute is not."""
         before, at = self._written.get(ident, (None, 0.0))
         if before == state and time.monotonic() - at < _FRESH:
@@ -55,4 +57,7 @@ class Connections:
     async def all(self) -> Mapping[str, Seen]:
         """What was last heard, by instance. One command."""
         records = await self._pipeline.records(STREAM, KIND).all()
-        return {ident: Seen(**{**row, "state": Connection(row["state"])}) for ident, row in records.items()}
+        return {
+            ident: Seen(**{**row, "state": Connection(row["state"])})
+            for ident, row in records.items()
+        }

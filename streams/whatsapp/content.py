@@ -53,11 +53,19 @@ class Template(Content):
     def __post_init__(self) -> None:
         _text("name of the template", self.name, 512)
         _text("language of the template", self.language, 20)
-        if isinstance(self.components, (str, bytes, Mapping)) or not isinstance(self.components, Sequence):
+        if isinstance(self.components, (str, bytes, Mapping)) or not isinstance(
+            self.components, Sequence
+        ):
             raise InvalidMessage("components of a template are a list")
         for component in self.components:
-            if not isinstance(component, Mapping) or component.get("type") not in ("header", "body", "button"):
-                raise InvalidMessage("components of a template are objects of type header, body or button")
+            if not isinstance(component, Mapping) or component.get("type") not in (
+                "header",
+                "body",
+                "button",
+            ):
+                raise InvalidMessage(
+                    "components of a template are objects of type header, body or button"
+                )
             if not isinstance(component.get("parameters", []), Sequence):
                 raise InvalidMessage("parameters of a template's component are a list")
 
@@ -153,15 +161,24 @@ class Location(Content):
     kind: ClassVar[str] = "location"
 
     def __post_init__(self) -> None:
-        for name, value, most in (("latitude", self.latitude, 90), ("longitude", self.longitude, 180)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not -most <= value <= most:
+        for name, value, most in (
+            ("latitude", self.latitude, 90),
+            ("longitude", self.longitude, 180),
+        ):
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not -most <= value <= most
+            ):
                 raise InvalidMessage(f"{name} is a number from -{most} to {most}")
         _text("name of the location", self.name, 1000, least=0)
         _text("address of the location", self.address, 1000, least=0)
 
     def body(self) -> Json:
         found: Json = {"latitude": self.latitude, "longitude": self.longitude}
-        return found | {name: text for name in ("name", "address") if (text := getattr(self, name))}
+        return found | {
+            name: text for name in ("name", "address") if (text := getattr(self, name))
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +189,17 @@ class Contacts(Content):
     kind: ClassVar[str] = "contacts"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.contacts, Sequence) or not self.contacts or len(self.contacts) > 257:
+        if (
+            not isinstance(self.contacts, Sequence)
+            or not self.contacts
+            or len(self.contacts) > 257
+        ):
             raise InvalidMessage("contacts: 1 to 257 cards")
         for card in self.contacts:
             name = card.get("name") if isinstance(card, Mapping) else None
-            if not isinstance(name, Mapping) or not isinstance(name.get("formatted_name"), str):
+            if not isinstance(name, Mapping) or not isinstance(
+                name.get("formatted_name"), str
+            ):
                 raise InvalidMessage("each contact has a name with formatted_name")
 
     def body(self) -> Any:
@@ -218,8 +241,18 @@ class Buttons(Content):
             _text("title of a button", title, 20)
 
     def body(self) -> Json:
-        buttons = [{"type": "reply", "reply": {"id": ident, "title": title}} for ident, title in self.buttons.items()]
-        return _footed({"type": "button", "body": {"text": self.text}, "action": {"buttons": buttons}}, self.footer)
+        buttons = [
+            {"type": "reply", "reply": {"id": ident, "title": title}}
+            for ident, title in self.buttons.items()
+        ]
+        return _footed(
+            {
+                "type": "button",
+                "body": {"text": self.text},
+                "action": {"buttons": buttons},
+            },
+            self.footer,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,15 +278,30 @@ class Choices(Content):
         _text("text", self.text, 4096)
         _text("button", self.button, 20)
         _text("footer", self.footer, 60, least=0)
-        if not isinstance(self.sections, Mapping) or not all(isinstance(s, Sequence) for s in self.sections.values()):
-            raise InvalidMessage("sections of a list are a dictionary: titles to lists of Row(...)")
+        if not isinstance(self.sections, Mapping) or not all(
+            isinstance(s, Sequence) for s in self.sections.values()
+        ):
+            raise InvalidMessage(
+                "sections of a list are a dictionary: titles to lists of Row(...)"
+            )
         rows = [row for section in self.sections.values() for row in section]
         if not all(isinstance(row, Row) for row in rows):
             raise InvalidMessage("sections of a list hold Row(...) only")
-        if not 1 <= len(rows) <= 10 or len(self.sections) > 10 or not all(self.sections.values()):
-            raise InvalidMessage("a list has one to ten rows in all, and none of its sections is empty")
+        if (
+            not 1 <= len(rows) <= 10
+            or len(self.sections) > 10
+            or not all(self.sections.values())
+        ):
+            raise InvalidMessage(
+                "a list has one to ten rows in all, and none of its sections is empty"
+            )
         for title in self.sections:
-            _text("title of a section", title, 24, least=0 if len(self.sections) == 1 else 1)
+            _text(
+                "title of a section",
+                title,
+                24,
+                least=0 if len(self.sections) == 1 else 1,
+            )
         for row in rows:
             _text("id of a row", row.id, 200)
             _text("title of a row", row.title, 24)
@@ -261,11 +309,15 @@ class Choices(Content):
 
     def body(self) -> Json:
         sections = [
-            {"title": title, "rows": [_row(row) for row in rows]} if title else {"rows": [_row(row) for row in rows]}
+            {"title": title, "rows": [_row(row) for row in rows]}
+            if title
+            else {"rows": [_row(row) for row in rows]}
             for title, rows in self.sections.items()
         ]
         action = {"button": self.button, "sections": sections}
-        return _footed({"type": "list", "body": {"text": self.text}, "action": action}, self.footer)
+        return _footed(
+            {"type": "list", "body": {"text": self.text}, "action": action}, self.footer
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,12 +346,27 @@ def _footed(body: Json, footer: str) -> Json:
 
 
 def _text(what: str, value: Any, most: int, *, least: int = 1) -> None:
-    if not isinstance(value, str) or not least <= len(value) <= most or (least and not value.strip()):
-        found = f"of {len(value)}" if isinstance(value, str) else f"not {type(value).__name__}"
+    if (
+        not isinstance(value, str)
+        or not least <= len(value) <= most
+        or (least and not value.strip())
+    ):
+        found = (
+            f"of {len(value)}"
+            if isinstance(value, str)
+            else f"not {type(value).__name__}"
+        )
         raise InvalidMessage(f"{what}: a text of {least} to {most} characters, {found}")
 
 
 def _link(what: str, value: str) -> None:
     parts = urlsplit(value) if isinstance(value, str) and len(value) <= 2048 else None
-    if parts is None or parts.scheme not in ("https", "http") or not parts.hostname or parts.username:
-        raise InvalidMessage(f"link of the {what}: an https address of at most 2048 characters, without a user")
+    if (
+        parts is None
+        or parts.scheme not in ("https", "http")
+        or not parts.hostname
+        or parts.username
+    ):
+        raise InvalidMessage(
+            f"link of the {what}: an https address of at most 2048 characters, without a user"
+        )

@@ -67,22 +67,47 @@ class Sending:
             raise InvalidMessage(f"there is no instance {message.instance!r}")
         providers = Providers(self._settings)
         try:
-            return await providers.of(sender).send(sender, Message(message.to, message.content), ident)
+            return await providers.of(sender).send(
+                sender, Message(message.to, message.content), ident
+            )
         finally:
             await providers.close()
 
-    async def note(self, pipeline: Pipeline, message: Direct, ident: str, outcome: Outcome) -> None:
+    async def note(
+        self, pipeline: Pipeline, message: Direct, ident: str, outcome: Outcome
+    ) -> None:
         """Write down what became of it, so that it can be followed like any other."""
-        notes, hashed = tracking(pipeline, self._settings.retention), message.to.hashed(self._settings.lookup_key)
+        notes, hashed = (
+            tracking(pipeline, self._settings.retention),
+            message.to.hashed(self._settings.lookup_key),
+        )
         sent = isinstance(outcome, Sent)
         failed = isinstance(outcome, Hopeless)
-        state = MessageStatus.SENT if sent else MessageStatus.FAILED if failed else MessageStatus.PROCESSING
-        fields = {"tenant": message.tenant, "instance": message.instance, "recipient": hashed}
+        state = (
+            MessageStatus.SENT
+            if sent
+            else MessageStatus.FAILED
+            if failed
+            else MessageStatus.PROCESSING
+        )
+        fields = {
+            "tenant": message.tenant,
+            "instance": message.instance,
+            "recipient": hashed,
+        }
         fields["provider_id"] = outcome.provider_id if isinstance(outcome, Sent) else ""
         fields["reason"] = "" if sent else outcome.reason
         now = pipeline.broker.clock.now()
-        counts = counts_of(state, message.tenant, message.instance, now=now, reason=fields["reason"])
-        await notes.note(ident, state, {"from": "direct", "code": outcome.code}, fields=fields, counts=counts)
+        counts = counts_of(
+            state, message.tenant, message.instance, now=now, reason=fields["reason"]
+        )
+        await notes.note(
+            ident,
+            state,
+            {"from": "direct", "code": outcome.code},
+            fields=fields,
+            counts=counts,
+        )
         await notes.file(hashed, ident)
         if fields["provider_id"]:
             await notes.link(fields["provider_id"], ident)

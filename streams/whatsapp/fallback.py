@@ -25,13 +25,20 @@ class StandIn:
         switch: called once with ``wanted`` when that is back; it ends the worker of the embedded queue.
     """
 
-    def __init__(self, wanted: Application, made: Application, switch: Callable[[Application], None]) -> None:
+    def __init__(
+        self,
+        wanted: Application,
+        made: Application,
+        switch: Callable[[Application], None],
+    ) -> None:
         self._wanted = wanted
         self._made = made
         self._switch = switch
         self._end = threading.Event()
         self._relay: Relay | None = None
-        self._thread = threading.Thread(target=self._run, name="whatsapp-relay", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="whatsapp-relay", daemon=True
+        )
 
     @property
     def is_needed(self) -> bool:
@@ -39,7 +46,9 @@ class StandIn:
         if self._made is not self._wanted:
             return True
         folder = fallback_folder(self._wanted.environ)
-        return not self._wanted.is_embedded and folder.is_dir() and any(folder.iterdir())
+        return (
+            not self._wanted.is_embedded and folder.is_dir() and any(folder.iterdir())
+        )
 
     @property
     def handed_over(self) -> int:
@@ -66,18 +75,26 @@ class StandIn:
                 logger.warning("the server is back: messages go there again")
                 self._switch(self._wanted)
             target = self._wanted.pipeline.settings
-            self._relay = Relay(fallback_url(target, self._wanted.environ), target, self._wanted.settings)
+            self._relay = Relay(
+                fallback_url(target, self._wanted.environ),
+                target,
+                self._wanted.settings,
+            )
             while not self._end.is_set():
                 try:
                     asyncio.run(self._relay.run())
                     break
                 except BrokerError as error:
-                    logger.warning("the relay waits for the server", extra={"error": str(error)})
+                    logger.warning(
+                        "the relay waits for the server", extra={"error": str(error)}
+                    )
                     self._end.wait(_EVERY)
             if self._made is not self._wanted:
                 self._made.pipeline.close()
         except StreamsError:
-            logger.exception("what the embedded server took cannot be handed over now; the next start tries again")
+            logger.exception(
+                "what the embedded server took cannot be handed over now; the next start tries again"
+            )
 
     def _is_back(self) -> bool:
         try:

@@ -12,7 +12,13 @@ from typing import Any
 from streams.common.log_facts import logger_of
 from streams.errors import BrokerError, ConfigurationError
 from streams.pipeline import Pipeline
-from streams.whatsapp.providers import CloudProvider, EvolutionProvider, Instance, Provider, SandboxProvider
+from streams.whatsapp.providers import (
+    CloudProvider,
+    EvolutionProvider,
+    Instance,
+    Provider,
+    SandboxProvider,
+)
 from streams.whatsapp.registry import Registry, Row, check_row
 from streams.whatsapp.settings import WhatsAppSettings
 
@@ -40,7 +46,9 @@ class Instances:
         ConfigurationError: the file cannot be read, or says something that cannot be right. It never holds a secret.
     """
 
-    def __init__(self, settings: WhatsAppSettings, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: WhatsAppSettings, environ: Mapping[str, str] | None = None
+    ) -> None:
         self._settings = settings
         self._environ = os.environ if environ is None else environ
         self._named = self._read(Path(settings.instances)) if settings.instances else {}
@@ -63,7 +71,9 @@ class Instances:
             if self._stored is None:
                 raise
         else:
-            self._stored = {ident: self._of_server(ident, row) for ident, row in rows.items()}
+            self._stored = {
+                ident: self._of_server(ident, row) for ident, row in rows.items()
+            }
 
     def get(self, ident: str) -> Instance | None:
         """The instance of an id; None if there is none.
@@ -73,7 +83,13 @@ class Instances:
         if self._named or self._stored:
             return self._named.get(ident) or (self._stored or {}).get(ident)
         settings = self._settings
-        return Instance(ident, settings.chosen, settings.base_url, settings.token, settings.phone_number_id)
+        return Instance(
+            ident,
+            settings.chosen,
+            settings.base_url,
+            settings.token,
+            settings.phone_number_id,
+        )
 
     def all(self) -> list[Instance]:
         """Those that a file or the server names."""
@@ -84,9 +100,19 @@ class Instances:
         try:
             return self._instance(f"instance {ident}", ident, row)
         except ConfigurationError as error:
-            logger.error("an instance cannot send", extra={"instance": ident, "error": str(error)})  # noqa: TRY400
+            logger.error(  # noqa: TRY400
+                "an instance cannot send",
+                extra={"instance": ident, "error": str(error)},
+            )
             base_url = row.get("base_url", "")
-            return Instance(ident, row.get("provider", ""), base_url, "", row.get("name", ""), row.get("waba", ""))
+            return Instance(
+                ident,
+                row.get("provider", ""),
+                base_url,
+                "",
+                row.get("name", ""),
+                row.get("waba", ""),
+            )
 
     def waba_of(self, ident: str | None) -> str | None:
         """The business account of an instance; None if none is known."""
@@ -97,35 +123,61 @@ class Instances:
         try:
             stored = tomllib.loads(path.read_text("utf-8"))
         except OSError as error:
-            raise ConfigurationError(f"the file of instances cannot be read: {error.strerror}: {path}") from None
+            raise ConfigurationError(
+                f"the file of instances cannot be read: {error.strerror}: {path}"
+            ) from None
         except tomllib.TOMLDecodeError as error:
-            raise ConfigurationError(f"the file of instances {path} is no TOML: {error}") from None
+            raise ConfigurationError(
+                f"the file of instances {path} is no TOML: {error}"
+            ) from None
         rows = stored.get("instances")
         if not isinstance(rows, dict) or not rows:
-            raise ConfigurationError(f"{path} names no instances: write [instances.ID] tables")
-        return {ident: self._instance(f"{path}, instance {ident}", ident, row) for ident, row in rows.items()}
+            raise ConfigurationError(
+                f"{path} names no instances: write [instances.ID] tables"
+            )
+        return {
+            ident: self._instance(f"{path}, instance {ident}", ident, row)
+            for ident, row in rows.items()
+        }
 
     def _instance(self, where: str, ident: str, row: Any) -> Instance:
         if not isinstance(row, dict):
             raise ConfigurationError(f"{where} is a table")
-        given = {"provider": self._settings.chosen, "base_url": self._settings.base_url, **row}
+        given = {
+            "provider": self._settings.chosen,
+            "base_url": self._settings.base_url,
+            **row,
+        }
         check_row(where, given)
         token = self._token(where, row)
         if given["provider"] != "sandbox" and not token:
-            raise ConfigurationError(f"{where}: the secret of token_env or token_file is empty")
+            raise ConfigurationError(
+                f"{where}: the secret of token_env or token_file is empty"
+            )
         if given["provider"] == "evolution" and not given["base_url"]:
             raise ConfigurationError(f"{where}: provider evolution needs base_url")
-        return Instance(ident, given["provider"], given["base_url"], token, row.get("name", ""), row.get("waba", ""))
+        return Instance(
+            ident,
+            given["provider"],
+            given["base_url"],
+            token,
+            row.get("name", ""),
+            row.get("waba", ""),
+        )
 
     def _token(self, where: str, row: Mapping[str, str]) -> str:
         if "token_file" in row:
             try:
                 return Path(row["token_file"]).read_text("utf-8").strip()
             except OSError as error:
-                raise ConfigurationError(f"{where}: token_file cannot be read: {error.strerror}") from None
+                raise ConfigurationError(
+                    f"{where}: token_file cannot be read: {error.strerror}"
+                ) from None
         name = row.get("token_env", "")
         if name and not self._environ.get(name):
-            raise ConfigurationError(f"{where}: the variable {name} of token_env is not set")
+            raise ConfigurationError(
+                f"{where}: the variable {name} of token_env is not set"
+            )
         return self._environ.get(name, "") if name else ""
 
 

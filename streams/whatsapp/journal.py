@@ -25,7 +25,9 @@ class Journal:
         tell: is told of states that a message reached; it may be told twice.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings, tell: Tell) -> None:
+    def __init__(
+        self, pipeline: Pipeline, settings: WhatsAppSettings, tell: Tell
+    ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._tell = tell
@@ -61,16 +63,29 @@ class Journal:
             reason=reason,
             waited=waited,
         )
-        noted = await self._notes().note(message_id, status, given, fields=fields, counts=counts, anew=anew)
+        noted = await self._notes().note(
+            message_id, status, given, fields=fields, counts=counts, anew=anew
+        )
         provider_id = fields.get("provider_id")
         if provider_id:
             await self._notes().link(provider_id, message_id)
         if noted.moved and (noted.before != status or status is MessageStatus.RETRYING):
             await self.tell(message_id, fields.get("tenant", ""), status, given)
 
-    async def tell(self, message_id: str, tenant: str, status: MessageStatus, facts: Mapping[str, Any]) -> None:
+    async def tell(
+        self,
+        message_id: str,
+        tenant: str,
+        status: MessageStatus,
+        facts: Mapping[str, Any],
+    ) -> None:
         """Tell the tenant of a state; again, if nobody knows whether it was told."""
-        await self._tell(message_id, tenant, status, {name: facts[name] for name in _TOLD if facts.get(name)})
+        await self._tell(
+            message_id,
+            tenant,
+            status,
+            {name: facts[name] for name in _TOLD if facts.get(name)},
+        )
 
     def _notes(self) -> Tracking:
         return tracking(self._pipeline, self._settings.retention)

@@ -10,9 +10,20 @@ from streams.errors import InvalidMessage
 from streams.whatsapp.content import Content, Stored
 from streams.whatsapp.recipient import Recipient
 
-KINDS = frozenset({
-    "text", "template", "image", "document", "audio", "video", "location", "contacts", "reaction", "interactive",
-})  # fmt: skip
+KINDS = frozenset(
+    {
+        "text",
+        "template",
+        "image",
+        "document",
+        "audio",
+        "video",
+        "location",
+        "contacts",
+        "reaction",
+        "interactive",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +42,31 @@ class Message:
 
     def __post_init__(self) -> None:
         if not isinstance(self.to, Recipient) or not isinstance(self.content, Content):
-            raise InvalidMessage("a message has a Recipient and a content such as Text('...')")
+            raise InvalidMessage(
+                "a message has a Recipient and a content such as Text('...')"
+            )
         if not isinstance(self.reply_to, str) or len(self.reply_to) > 256:
-            raise InvalidMessage("reply_to is the id of a message, a text of at most 256 characters")
+            raise InvalidMessage(
+                "reply_to is the id of a message, a text of at most 256 characters"
+            )
 
     @property
     def kind(self) -> str:
         """Meta's word for what it is: ``text``, ``template``, ``image``, and so on."""
-        return self.content.name if isinstance(self.content, Stored) else self.content.kind
+        return (
+            self.content.name if isinstance(self.content, Stored) else self.content.kind
+        )
 
     def as_data(self) -> dict[str, Any]:
         """As it is published: the fields of a Cloud API request that do not depend on the sender."""
-        data: dict[str, Any] = {"to": self.to.text, "type": self.kind, self.kind: self.content.body()}
-        return data | ({"context": {"message_id": self.reply_to}} if self.reply_to else {})
+        data: dict[str, Any] = {
+            "to": self.to.text,
+            "type": self.kind,
+            self.kind: self.content.body(),
+        }
+        return data | (
+            {"context": {"message_id": self.reply_to}} if self.reply_to else {}
+        )
 
     @classmethod
     def from_data(cls, data: Any) -> Message:
@@ -53,10 +76,16 @@ class Message:
             InvalidMessage: another program published something else.
         """
         if not isinstance(data, Mapping):
-            raise InvalidMessage("a message is a JSON object with to, type and a field of that name")
+            raise InvalidMessage(
+                "a message is a JSON object with to, type and a field of that name"
+            )
         kind = data.get("type")
         if kind not in KINDS or not isinstance(data.get(kind), (Mapping, list)):
-            raise InvalidMessage(f"type is one of {', '.join(sorted(KINDS))}, and a field of that name has the content")
+            raise InvalidMessage(
+                f"type is one of {', '.join(sorted(KINDS))}, and a field of that name has the content"
+            )
         context = data.get("context")
         reply_to = context.get("message_id", "") if isinstance(context, Mapping) else ""
-        return cls(Recipient.parse(data.get("to", "")), Stored(kind, data[kind]), reply_to)
+        return cls(
+            Recipient.parse(data.get("to", "")), Stored(kind, data[kind]), reply_to
+        )

@@ -20,7 +20,14 @@ from streams.whatsapp.message import Message
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.sender import SEND
 from streams.whatsapp.settings import WhatsAppSettings
-from streams.whatsapp.status import FINAL, GROUP, STREAM, MessageRecord, MessageStatus, tracking
+from streams.whatsapp.status import (
+    FINAL,
+    GROUP,
+    STREAM,
+    MessageRecord,
+    MessageStatus,
+    tracking,
+)
 from streams.whatsapp.suppressions import MARKETING
 from streams.whatsapp.vault import vault_of
 
@@ -86,7 +93,9 @@ class Messages:
         self._pipeline = pipeline
         self._settings = settings
 
-    async def add(self, to: str | Recipient, content: Content, **options: Unpack[MessageOptions]) -> str:
+    async def add(
+        self, to: str | Recipient, content: Content, **options: Unpack[MessageOptions]
+    ) -> str:
         """Queue a message; when this returns it is stored. Returns its id; that of the first with its idempotency key.
 
         Raises:
@@ -106,19 +115,26 @@ class Messages:
             for name in ("priority", "delay", "expires", "max_retries", "retry_delay")
             if options.get(name) is not None
         }
-        tenant, key = checked_text("tenant", options.get("tenant", "1")), options.get("idempotency_key")
+        tenant, key = (
+            checked_text("tenant", options.get("tenant", "1")),
+            options.get("idempotency_key"),
+        )
         instance = checked_text("instance", options.get("instance", "1"))
         if key:
             # A tenant's keys are its own.
             attributes["dedup_id"] = f"{tenant}:{key}"
         if (category := options.get("category", "")) not in ("", MARKETING):
-            raise InvalidMessage(f"category is {MARKETING} or nothing, not {category!r}")
+            raise InvalidMessage(
+                f"category is {MARKETING} or nothing, not {category!r}"
+            )
         if category:
             attributes["headers"] = {"category": category}
         ident, hashed = random_hex(16), self.hashed(recipient)
         receipt = await self._pipeline.publish(
             STREAM,
-            vault_of(self._settings.encryption_keys).seal(message.as_data(), ident, tenant),
+            vault_of(self._settings.encryption_keys).seal(
+                message.as_data(), ident, tenant
+            ),
             type=SEND,
             id=ident,
             tenant=tenant,
@@ -133,7 +149,11 @@ class Messages:
                     ident,
                     MessageStatus.PENDING,
                     {"priority": attributes.get("priority", 0)},
-                    fields={"tenant": tenant, "instance": instance, "recipient": hashed},
+                    fields={
+                        "tenant": tenant,
+                        "instance": instance,
+                        "recipient": hashed,
+                    },
                     counts=counts_of(MessageStatus.PENDING, tenant, instance, now=now),
                 ),
                 notes.file(hashed, ident),
@@ -168,16 +188,23 @@ class Messages:
             dead = any(state.state == "dead" for state in states)
         return MessageRecord.of(tracked, MessageStatus.FAILED if dead else None)
 
-    async def sent_to(self, recipient: str | Recipient, *, most: int = 100) -> list[MessageRecord]:
+    async def sent_to(
+        self, recipient: str | Recipient, *, most: int = 100
+    ) -> list[MessageRecord]:
         """What is known of the messages to a recipient, whosever they are, the latest first; of 1,000 at most.
 
         Raises:
             InvalidMessage: it is no recipient.
         """
-        to = recipient if isinstance(recipient, Recipient) else Recipient.parse(recipient)
+        to = (
+            recipient
+            if isinstance(recipient, Recipient)
+            else Recipient.parse(recipient)
+        )
         found = []
         for ident in await self._notes().filed(self.hashed(to), most=most):
-            with contextlib.suppress(NotFound):  # Forgotten sooner than the list of them.
+            # Forgotten sooner than the list of them.
+            with contextlib.suppress(NotFound):
                 found.append(await self.show(ident))
         return found
 
@@ -217,5 +244,7 @@ def checked_text(name: str, value: object) -> str:
         InvalidMessage: it is neither a text nor a number.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise InvalidMessage(f"{name} is a text or a number, not {type(value).__name__}")
+        raise InvalidMessage(
+            f"{name} is a text or a number, not {type(value).__name__}"
+        )
     return str(value)

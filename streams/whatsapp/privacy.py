@@ -42,7 +42,13 @@ class Forgotten:
         return self.messages.total + self.inbound.total + self.tracked
 
 
-async def forget(pipeline: Pipeline, settings: WhatsAppSettings, recipient: Recipient, *, by: str = "") -> Forgotten:
+async def forget(
+    pipeline: Pipeline,
+    settings: WhatsAppSettings,
+    recipient: Recipient,
+    *,
+    by: str = "",
+) -> Forgotten:
     """Delete everything about a person on the server, of every tenant; counters keep their sums.
 
     A suppression stays: it is what keeps them from being written to again, and holds no number. Who sends to them at
@@ -54,14 +60,26 @@ async def forget(pipeline: Pipeline, settings: WhatsAppSettings, recipient: Reci
         recipient: who.
         by: who acts, for the audit record.
     """
-    hashed, notes = recipient.hashed(settings.lookup_key), tracking(pipeline, settings.retention)
-    sent, received = Erasure(pipeline.broker, STREAM, by=by), Erasure(pipeline.broker, INBOUND_STREAM, by=by)
-    messages = await sent.erase("subject", hashed) + await sent.erase("recipient", hashed)
+    hashed, notes = (
+        recipient.hashed(settings.lookup_key),
+        tracking(pipeline, settings.retention),
+    )
+    sent, received = (
+        Erasure(pipeline.broker, STREAM, by=by),
+        Erasure(pipeline.broker, INBOUND_STREAM, by=by),
+    )
+    messages = await sent.erase("subject", hashed) + await sent.erase(
+        "recipient", hashed
+    )
     inbound = await received.erase("recipient", hashed)
     gone = 0
     while idents := await notes.filed(hashed, most=_MOST):
         known = await asyncio.gather(*map(notes.get, idents))
-        links = [row.fields["provider_id"] for row in known if row is not None and row.fields.get("provider_id")]
+        links = [
+            row.fields["provider_id"]
+            for row in known
+            if row is not None and row.fields.get("provider_id")
+        ]
         gone += await notes.forget(idents, links=links, files=[hashed])
     return Forgotten(messages, inbound, gone)
 
@@ -69,7 +87,11 @@ async def forget(pipeline: Pipeline, settings: WhatsAppSettings, recipient: Reci
 async def expire(pipeline: Pipeline, settings: WhatsAppSettings) -> int:
     """Delete dead letters of messages that are older than ``dead_retention``; returns how many."""
     letters = pipeline.dead_letters(STREAM, GROUP, by="retention")
-    limit, gone, old = pipeline.broker.clock.now() - settings.dead_retention, 0, list[str]()
+    limit, gone, old = (
+        pipeline.broker.clock.now() - settings.dead_retention,
+        0,
+        list[str](),
+    )
     async for letter in letters.iterate():
         if letter.died_at > limit:
             break  # They stand in the order of their deaths.
@@ -115,7 +137,13 @@ class Retention(Middleware):
             try:
                 count = await expire(self._pipeline, self._settings)
                 if count:
-                    logger.info("deleted dead letters that were kept for long enough", extra={"count": count})
+                    logger.info(
+                        "deleted dead letters that were kept for long enough",
+                        extra={"count": count},
+                    )
             except StreamsError as error:
-                logger.warning("old dead letters cannot be deleted now", extra={"error": str(error)})
+                logger.warning(
+                    "old dead letters cannot be deleted now",
+                    extra={"error": str(error)},
+                )
             await asyncio.sleep(max(0.0, every - (time.monotonic() - began)))

@@ -9,12 +9,22 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, Unpack
 
 from streams.common.log_facts import logger_of
-from streams.errors import BrokerUnavailable, InvalidMessage, PublishUnknown, StreamsError
+from streams.errors import (
+    BrokerUnavailable,
+    InvalidMessage,
+    PublishUnknown,
+    StreamsError,
+)
 from streams.whatsapp.application import Application, with_fallback
 from streams.whatsapp.content import Content, Text
 from streams.whatsapp.direct import Direct, Remembered, Sending, new_ident
 from streams.whatsapp.fallback import StandIn
-from streams.whatsapp.messages import MessageOptions, Messages, SendOptions, checked_text
+from streams.whatsapp.messages import (
+    MessageOptions,
+    Messages,
+    SendOptions,
+    checked_text,
+)
 from streams.whatsapp.outcome import Hopeless, Outcome, Sent, Unknown
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.status import MessageRecord, MessageStatus
@@ -58,10 +68,16 @@ class MessageQueue:
             StreamsError: as ``streams.Pipeline.publish``.
         """
         content = Text(message) if isinstance(message, str) else message
-        given: MessageOptions = {**options, "tenant": tenant_id, "instance": instance_id, "priority": priority}
+        given: MessageOptions = {
+            **options,
+            "tenant": tenant_id,
+            "instance": instance_id,
+            "priority": priority,
+        }
         key, tenant = options.get("idempotency_key", ""), str(tenant_id)
         if key and (ident := _directly_sent.find(tenant, key)) is not None:
-            return ident  # It went out past the queue, of which the server may know nothing.
+            # It went out past the queue, of which the server may know nothing.
+            return ident
         ident = self._call(lambda messages: messages.add(phone, content, **given))
         _queued.add(tenant, key, ident)
         return ident
@@ -93,7 +109,9 @@ class MessageQueue:
 
     def _call(self, act: Callable[[Messages], Awaitable[R]]) -> R:
         made = self._application
-        return made.pipeline.portal.call(lambda pipeline: act(Messages(pipeline, made.settings)))
+        return made.pipeline.portal.call(
+            lambda pipeline: act(Messages(pipeline, made.settings))
+        )
 
 
 class MessageWorker:
@@ -114,7 +132,11 @@ class MessageWorker:
     @property
     def is_running(self) -> bool:
         """Whether its thread runs, in this process."""
-        return self._thread is not None and self._thread.is_alive() and self._pid == os.getpid()
+        return (
+            self._thread is not None
+            and self._thread.is_alive()
+            and self._pid == os.getpid()
+        )
 
     def start(self) -> None:
         """Start it, unless it runs. After a fork the child starts one of its own."""
@@ -126,7 +148,9 @@ class MessageWorker:
         with self._lock:
             if not self.is_running:
                 self._pid, self._since = os.getpid(), time.time()
-                self._thread = threading.Thread(target=self._run, name="whatsapp-worker", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="whatsapp-worker", daemon=True
+                )
                 self._thread.start()
 
     def stop(self, timeout: float = 15.0) -> None:
@@ -230,21 +254,44 @@ def send_message_via_queue(
     if use_queue:
         try:
             queue = get_message_queue()
-            ident = queue.add_message(phone, message, tenant_id, instance_id, priority, **options)
+            ident = queue.add_message(
+                phone, message, tenant_id, instance_id, priority, **options
+            )
         except InvalidMessage as error:
-            return {"success": False, "via_queue": False, "message_id": None, "error": str(error)}
+            return {
+                "success": False,
+                "via_queue": False,
+                "message_id": None,
+                "error": str(error),
+            }
         except (PublishUnknown, BrokerUnavailable) as error:
             if isinstance(error, PublishUnknown) or error.sent:
-                return {"success": False, "via_queue": True, "message_id": None, "error": str(error)}
+                return {
+                    "success": False,
+                    "via_queue": True,
+                    "message_id": None,
+                    "error": str(error),
+                }
             why = str(error)
-            logger.error("the queue is away: the message is sent directly", extra={"error": why})  # noqa: TRY400
+            logger.error(  # noqa: TRY400
+                "the queue is away: the message is sent directly", extra={"error": why}
+            )
         else:
             return {"success": True, "via_queue": True, "message_id": ident}
     result: dict[str, Any] = {"success": False, "via_queue": False, "message_id": None}
     try:
         content = Text(message) if isinstance(message, str) else message
-        tenant, instance = checked_text("tenant", tenant_id), checked_text("instance", instance_id)
-        direct = Direct(Recipient.parse(phone), content, tenant, instance, options.get("idempotency_key", ""))
+        tenant, instance = (
+            checked_text("tenant", tenant_id),
+            checked_text("instance", instance_id),
+        )
+        direct = Direct(
+            Recipient.parse(phone),
+            content,
+            tenant,
+            instance,
+            options.get("idempotency_key", ""),
+        )
         result |= _directly(direct, asks=not why)
     except StreamsError as error:
         result["error"] = str(error)
@@ -270,7 +317,9 @@ def _directly(message: Direct, *, asks: bool) -> dict[str, Any]:
     """Send past the queue. ``asks``: the server is asked for the idempotency key, and told what became of it."""
     import asyncio
 
-    known = _queued.find(message.tenant, message.key) or _directly_sent.find(message.tenant, message.key)
+    known = _queued.find(message.tenant, message.key) or _directly_sent.find(
+        message.tenant, message.key
+    )
     if message.key and known:
         return {"success": True, "message_id": known, "duplicate": True}
     made = _made[0][0] if _made else Application.from_env()
@@ -280,12 +329,16 @@ def _directly(message: Direct, *, asks: bool) -> dict[str, Any]:
         try:
             made.pipeline.portal.call(made.instances.refresh)
             if message.key:
-                taken = made.pipeline.portal.call(lambda pipeline: sending.reserve(pipeline, message, ident))
+                taken = made.pipeline.portal.call(
+                    lambda pipeline: sending.reserve(pipeline, message, ident)
+                )
                 if taken != ident:
                     return {"success": True, "message_id": taken, "duplicate": True}
             told = made.pipeline.portal
         except BrokerUnavailable:
-            logger.warning("the server is away: nobody can say whether the message was queued before")
+            logger.warning(
+                "the server is away: nobody can say whether the message was queued before"
+            )
     outcome: Outcome = asyncio.run(sending.send(message, ident))
     if isinstance(outcome, (Sent, Unknown)):
         _directly_sent.add(message.tenant, message.key, ident)
@@ -294,10 +347,23 @@ def _directly(message: Direct, *, asks: bool) -> dict[str, Any]:
         try:
             told.call(lambda pipeline: sending.note(pipeline, message, ident, outcome))
         except StreamsError as error:
-            logger.warning("a direct message cannot be followed", extra={"event_id": ident, "error": str(error)})
+            logger.warning(
+                "a direct message cannot be followed",
+                extra={"event_id": ident, "error": str(error)},
+            )
     if isinstance(outcome, Sent):
-        return {"success": True, "message_id": ident, "provider_id": outcome.provider_id}
-    kind = "unknown" if isinstance(outcome, Unknown) else "failed" if isinstance(outcome, Hopeless) else "not sent"
+        return {
+            "success": True,
+            "message_id": ident,
+            "provider_id": outcome.provider_id,
+        }
+    kind = (
+        "unknown"
+        if isinstance(outcome, Unknown)
+        else "failed"
+        if isinstance(outcome, Hopeless)
+        else "not sent"
+    )
     return {"message_id": ident, "error": f"{kind}: {outcome.reason}"}
 
 

@@ -56,7 +56,9 @@ class Recipient:
 
         A plain hash would be no secret: all numbers of a country are tried in minutes.
         """
-        return hmac.new(key.encode(), self.text.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.new(key.encode(), self.text.encode(), hashlib.sha256).hexdigest()[
+            :32
+        ]
 
     @property
     def masked(self) -> str:

@@ -68,9 +68,17 @@ def check_row(where: str, row: Row) -> None:
         ConfigurationError: it cannot be right; the message begins with ``where``.
     """
     if set(row) - KNOWN or not all(isinstance(value, str) for value in row.values()):
-        raise ConfigurationError(f"{where}: texts named {', '.join(sorted(KNOWN))}; secrets by reference only")
+        raise ConfigurationError(
+            f"{where}: texts named {', '.join(sorted(KNOWN))}; secrets by reference only"
+        )
     provider = row.get("provider", "")
     if provider not in ("cloud", "evolution", "sandbox", ""):
-        raise ConfigurationError(f"{where}: provider is cloud, evolution or sandbox, not {provider!r}")
-    if provider in ("cloud", "evolution") and not row.get("token_env") and not row.get("token_file"):
+        raise ConfigurationError(
+            f"{where}: provider is cloud, evolution or sandbox, not {provider!r}"
+        )
+    if (
+        provider in ("cloud", "evolution")
+        and not row.get("token_env")
+        and not row.get("token_file")
+    ):
         raise ConfigurationError(f"{where}: give token_env or token_file")

@@ -56,7 +56,9 @@ class Relay:
         done: what was handed over so far.
     """
 
-    def __init__(self, source: Settings, target: Settings, settings: WhatsAppSettings) -> None:
+    def __init__(
+        self, source: Settings, target: Settings, settings: WhatsAppSettings
+    ) -> None:
         self.done = HandedOver()
         self._settings = settings
         self._source = Pipeline(settings=source)
@@ -80,7 +82,9 @@ class Relay:
                 # What an instance could not send from there is the target's to hold.
                 where = {pause.attribute: pause.value} if pause.attribute else {}
                 with contextlib.suppress(NotFound):
-                    await self._source.pauses(STREAM, by="relay").resume(group=pause.group, level=pause.level, **where)
+                    await self._source.pauses(STREAM, by="relay").resume(
+                        group=pause.group, level=pause.level, **where
+                    )
             running = asyncio.create_task(self._source.run())
             try:
                 while not running.done() and not self._stopping:
@@ -109,11 +113,17 @@ class Relay:
 
     async def _look(self) -> None:
         """Hand over what no worker is given: idempotency keys, statuses, and what is scheduled."""
-        rows = await DedupIds(self._source.broker, self._source.broker.keys(STREAM)).all()
+        rows = await DedupIds(
+            self._source.broker, self._source.broker.keys(STREAM)
+        ).all()
         await DedupIds(self._target.broker, self._target.broker.keys(STREAM)).take(rows)
         await self._scheduled()
         await self._statuses()
-        left = await self._source.status().stream(STREAM) if await self._source.status().levels(STREAM) else None
+        left = (
+            await self._source.status().stream(STREAM)
+            if await self._source.status().levels(STREAM)
+            else None
+        )
         if left is not None and (left.stored or left.scheduled):
             self._busy = time.monotonic()
 
@@ -122,7 +132,9 @@ class Relay:
         levels = await self._source.status().levels(STREAM)
         cancelling = Cancelling(source, source.keys(STREAM), levels)
         async for page in ErasingStore(source, source.keys(STREAM)).scheduled():
-            found = await Inspecting(source).scheduled_many(STREAM, [name for name, _ in page])
+            found = await Inspecting(source).scheduled_many(
+                STREAM, [name for name, _ in page]
+            )
             for name, later in found.items():
                 event = decode(later.fields)
                 event.priority = parse_member(name)[0]
@@ -138,7 +150,11 @@ class Relay:
                 tracked = await notes.get(ident)
                 if tracked is not None and tracked.state in FINAL:
                     await self._note(tracked)
-                    links = [found] if (found := tracked.fields.get("provider_id", "")) else []
+                    links = (
+                        [found]
+                        if (found := tracked.fields.get("provider_id", ""))
+                        else []
+                    )
                     await notes.forget([ident], links=links)
                     self.done.statuses += 1
                     self._busy = time.monotonic()
@@ -147,8 +163,14 @@ class Relay:
         """Publish one message, as it was queued, on the target."""
         ident = str(event.data["message_id"]) if event.type == DECIDE else event.id
         known = await self._notes(self._source).get(ident)
-        if event.type == SEND and known is not None and known.fields.get("provider_id") and not event.replays:
-            return  # It went out; only its acknowledgement was lost. Its status comes by itself.
+        if (
+            event.type == SEND
+            and known is not None
+            and known.fields.get("provider_id")
+            and not event.replays
+        ):
+            # It went out; only its acknowledgement was lost. Its status comes by itself.
+            return
         try:
             await self._publish(event)
         except (BrokerError, PublishError) as error:
@@ -163,9 +185,13 @@ class Relay:
             # Before the message: what is under way with nobody knowing whether it went out must be known there.
             await self._note(known)
         meta = {name: value for name, value in event.meta.items() if name != "expires"}
-        attributes: dict[str, Any] = {name: meta.pop(name) for name in list(meta) if name in META_NAMES}
+        attributes: dict[str, Any] = {
+            name: meta.pop(name) for name in list(meta) if name in META_NAMES
+        }
         if event.expires is not None:
-            attributes["expires"] = max(0.001, event.expires - self._target.broker.clock.now())
+            attributes["expires"] = max(
+                0.001, event.expires - self._target.broker.clock.now()
+            )
         receipt = await self._target.publish(
             STREAM,
             event.data,
@@ -188,10 +214,14 @@ class Relay:
         notes, fields = self._notes(self._target), dict(tracked.fields)
         whose = fields.get("tenant", ""), fields.get("instance", "")
         recipient, now = fields.get("recipient", ""), self._target.broker.clock.now()
-        for state in dict.fromkeys((MessageStatus.PENDING, MessageStatus(tracked.state))):
+        for state in dict.fromkeys(
+            (MessageStatus.PENDING, MessageStatus(tracked.state))
+        ):
             reason = fields.get("reason", "")
             counts = counts_of(state, *whose, now=now, reason=reason)
-            await notes.note(tracked.id, state, {"from": "fallback"}, fields=fields, counts=counts)
+            await notes.note(
+                tracked.id, state, {"from": "fallback"}, fields=fields, counts=counts
+            )
         if fields.get("provider_id"):
             await notes.link(fields["provider_id"], tracked.id)
         if recipient:

@@ -84,13 +84,29 @@ class WhatsAppSettings:
 
     def __post_init__(self) -> None:
         if self.provider not in ("", "cloud", "evolution", "sandbox"):
-            raise ConfigurationError(f"{_PREFIX}PROVIDER is cloud, evolution or sandbox, not {self.provider!r}")
+            raise ConfigurationError(
+                f"{_PREFIX}PROVIDER is cloud, evolution or sandbox, not {self.provider!r}"
+            )
         if self.unknown_policy not in ("fail", "resend"):
-            raise ConfigurationError(f"{_PREFIX}UNKNOWN_POLICY is fail or resend, not {self.unknown_policy!r}")
-        if self.chosen == "cloud" and not self.instances and not (self.token and self.phone_number_id):
-            raise ConfigurationError(f"provider cloud needs {_PREFIX}TOKEN and {_PREFIX}PHONE_NUMBER_ID")
-        if self.chosen == "evolution" and not self.instances and not (self.token and self.base_url):
-            raise ConfigurationError(f"provider evolution needs {_PREFIX}BASE_URL and {_PREFIX}TOKEN")
+            raise ConfigurationError(
+                f"{_PREFIX}UNKNOWN_POLICY is fail or resend, not {self.unknown_policy!r}"
+            )
+        if (
+            self.chosen == "cloud"
+            and not self.instances
+            and not (self.token and self.phone_number_id)
+        ):
+            raise ConfigurationError(
+                f"provider cloud needs {_PREFIX}TOKEN and {_PREFIX}PHONE_NUMBER_ID"
+            )
+        if (
+            self.chosen == "evolution"
+            and not self.instances
+            and not (self.token and self.base_url)
+        ):
+            raise ConfigurationError(
+                f"provider evolution needs {_PREFIX}BASE_URL and {_PREFIX}TOKEN"
+            )
         Rate.parse(self.rate, self.burst)
         Rate.parse(self.pair_rate, self.pair_burst)
         for name, low, high in (
@@ -103,8 +119,14 @@ class WhatsAppSettings:
             ("dead_retention", 60, 400 * DAY),
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise ConfigurationError(f"{_PREFIX}{name.upper()} is from {low} to {high}, not {value!r}")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not low <= value <= high
+            ):
+                raise ConfigurationError(
+                    f"{_PREFIX}{name.upper()} is from {low} to {high}, not {value!r}"
+                )
 
         if self.encryption_keys:
             vault_of(self.encryption_keys)
@@ -112,27 +134,39 @@ class WhatsAppSettings:
     @property
     def chosen(self) -> str:
         """The provider, once it is decided."""
-        return self.provider or ("cloud" if self.token and self.phone_number_id else "sandbox")
+        return self.provider or (
+            "cloud" if self.token and self.phone_number_id else "sandbox"
+        )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Self:
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, directory: Path | None = None
+    ) -> Self:
         """Read the settings.
 
         Raises:
             ConfigurationError: a value is malformed; the message names its variable.
         """
-        found = gather(os.environ if environ is None else environ, directory or Path.cwd())
+        found = gather(
+            os.environ if environ is None else environ, directory or Path.cwd()
+        )
         values: dict[str, Any] = {}
         for setting in fields(cls):
             variable = _PREFIX + setting.name.upper()
             if variable in found:
-                read: Callable[[str], Any] = _switch if setting.default is False else type(setting.default)
+                read: Callable[[str], Any] = (
+                    _switch if setting.default is False else type(setting.default)
+                )
                 text, origin = found[variable]
                 try:
                     values[setting.name] = read(text.strip())
                 except ValueError:
-                    kind = {int: "an integer", float: "a number"}.get(read, "true or false")  # type: ignore[call-overload]
-                    raise ConfigurationError(f"{variable} (from {origin}) is {kind}") from None
+                    kind = {int: "an integer", float: "a number"}.get(
+                        read, "true or false"
+                    )  # type: ignore[call-overload]
+                    raise ConfigurationError(
+                        f"{variable} (from {origin}) is {kind}"
+                    ) from None
         return cls(**values)
 
 

@@ -35,7 +35,14 @@ RANKS = {
     MessageStatus.READ: 5,
 }
 """States only move forward. A failure may follow a provider's acceptance; a delivery shows that it was none."""
-FINAL = frozenset({MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.DELIVERED, MessageStatus.READ})
+FINAL = frozenset(
+    {
+        MessageStatus.SENT,
+        MessageStatus.FAILED,
+        MessageStatus.DELIVERED,
+        MessageStatus.READ,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +78,6 @@ class MessageRecord:
 
 def tracking(pipeline: Pipeline, retention: float) -> Tracking:
     """Follows the messages of an open pipeline."""
-    return pipeline.tracking(STREAM, {str(state): rank for state, rank in RANKS.items()}, retention)
+    return pipeline.tracking(
+        STREAM, {str(state): rank for state, rank in RANKS.items()}, retention
+    )

@@ -44,7 +44,9 @@ class Suppressions:
         self._pipeline = pipeline
         self._records = pipeline.records(STREAM, KIND)
 
-    async def add(self, hashed: str, tenant: str, scope: SuppressionScope, *, reason: str, by: str) -> bool:
+    async def add(
+        self, hashed: str, tenant: str, scope: SuppressionScope, *, reason: str, by: str
+    ) -> bool:
         """Write to them no more; False if that was so before. ``all`` covers ``marketing`` and is not narrowed by it.
 
         Args:
@@ -58,13 +60,19 @@ class Suppressions:
             ConfigurationError: the scope is none.
         """
         if scope not in (MARKETING, "all"):
-            raise ConfigurationError(f"a suppression is of marketing or of all, not of {scope!r}")
+            raise ConfigurationError(
+                f"a suppression is of marketing or of all, not of {scope!r}"
+            )
         now, is_new = self._pipeline.broker.clock.now(), False
 
         def change(record: dict[str, Any] | None) -> dict[str, Any]:
             nonlocal is_new
             is_new = record is None or (scope == "all" and record["scope"] != "all")
-            return {"scope": scope, "reason": reason, "by": by, "at": now} if is_new or record is None else record
+            return (
+                {"scope": scope, "reason": reason, "by": by, "at": now}
+                if is_new or record is None
+                else record
+            )
 
         await self._records.change(_name(tenant, hashed), change)
         return is_new
@@ -91,7 +99,9 @@ class Suppressions:
 
 def stops(suppression: Suppression | None, category: str) -> bool:
     """Whether a message of this category does not go out."""
-    return suppression is not None and (suppression.scope == "all" or category == MARKETING)
+    return suppression is not None and (
+        suppression.scope == "all" or category == MARKETING
+    )
 
 
 def _name(tenant: str, hashed: str) -> str:

@@ -45,7 +45,12 @@ class Vault:
                 key = base64.b64decode(text, validate=True)
             except binascii.Error:
                 key = b""
-            if not colon or not _NAME.fullmatch(name) or len(key) != _BYTES or name in self._masters:
+            if (
+                not colon
+                or not _NAME.fullmatch(name)
+                or len(key) != _BYTES
+                or name in self._masters
+            ):
                 raise ConfigurationError(
                     "STREAMS_WHATSAPP_ENCRYPTION_KEYS is NAME:BASE64 of 32 bytes, several with commas, each name once; "
                     "'streams whatsapp new-key' makes one"
@@ -60,12 +65,16 @@ class Vault:
         """Whether bodies are sealed."""
         return bool(self._masters)
 
-    def seal(self, body: Mapping[str, Any], message_id: str, tenant: str) -> dict[str, Any]:
+    def seal(
+        self, body: Mapping[str, Any], message_id: str, tenant: str
+    ) -> dict[str, Any]:
         """What is stored in the place of a body."""
         if not self._masters:
             return dict(body)
         name, nonce = next(iter(self._masters)), os.urandom(_NONCE)
-        text = self._cipher(name, tenant).encrypt(nonce, orjson.dumps(body), _bound_to(message_id, tenant))
+        text = self._cipher(name, tenant).encrypt(
+            nonce, orjson.dumps(body), _bound_to(message_id, tenant)
+        )
         return {SEALED: name, "text": base64.b64encode(nonce + text).decode()}
 
     def open(self, stored: Any, message_id: str, tenant: str) -> Any:
@@ -79,14 +88,21 @@ class Vault:
             return stored
         name = str(stored[SEALED])
         if name not in self._masters:
-            raise Snooze(_PATIENCE, "STREAMS_WHATSAPP_ENCRYPTION_KEYS of this worker lacks the key of the message")
+            raise Snooze(
+                _PATIENCE,
+                "STREAMS_WHATSAPP_ENCRYPTION_KEYS of this worker lacks the key of the message",
+            )
         invalid_tag = _library()[2]
         try:
             raw = base64.b64decode(str(stored.get("text")), validate=True)
-            text = self._cipher(name, tenant).decrypt(raw[:_NONCE], raw[_NONCE:], _bound_to(message_id, tenant))
+            text = self._cipher(name, tenant).decrypt(
+                raw[:_NONCE], raw[_NONCE:], _bound_to(message_id, tenant)
+            )
             return orjson.loads(text)
         except (invalid_tag, ValueError):
-            raise InvalidMessage("the sealed body was changed, or belongs to another message") from None
+            raise InvalidMessage(
+                "the sealed body was changed, or belongs to another message"
+            ) from None
 
     def _cipher(self, name: str, tenant: str) -> Any:
         if (name, tenant) not in self._derived:
@@ -127,6 +143,8 @@ def _library() -> tuple[Any, Any, Any]:
 
     def derive(master: bytes, tenant: str) -> bytes:
         info = b"streams whatsapp body " + tenant.encode()
-        return HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=info).derive(master)
+        return HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=info).derive(
+            master
+        )
 
     return derive, AESGCM, InvalidTag

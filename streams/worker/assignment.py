@@ -43,7 +43,9 @@ class Balance:
         name: of the worker.
     """
 
-    def __init__(self, broker: Broker, plan: GroupPlan, options: ServiceOptions, name: str) -> None:
+    def __init__(
+        self, broker: Broker, plan: GroupPlan, options: ServiceOptions, name: str
+    ) -> None:
         self.plan = plan
         self._broker = broker
         self._options = options
@@ -123,7 +125,11 @@ class Balance:
                     if not error.retryable and not isinstance(error, OUTAGE):
                         self._fail(error)
                     wait = backoff.next()  # What is served goes on being served.
-                await asyncio.wait((stopping, *self._tasks), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (stopping, *self._tasks),
+                    timeout=wait,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
                 self._collect()
         finally:
             stopping.cancel()
@@ -131,7 +137,12 @@ class Balance:
     async def _look(self) -> None:
         if not self._crews:
             # Before their number is raised: nothing may start on a new one that an operator holds everywhere.
-            await hand_on(self._broker, self.plan.stream, self.plan.group, self.plan.partitions.count)
+            await hand_on(
+                self._broker,
+                self.plan.stream,
+                self.plan.group,
+                self.plan.partitions.count,
+            )
         found = await self._attending.attend(BEAT * _THERE, self.plan.partitions)
         if found.partitions.by != self.plan.partitions.by:
             raise ConfigurationError(
@@ -161,7 +172,9 @@ class Balance:
         crew = self._crews[number] = Crew(self._broker, [plan], self._options, name)
         task = asyncio.create_task(self._work(crew), name=f"streams-crew-{plan.stream}")
         self._tasks[task] = crew
-        logger.info("partition taken", extra={"stream": plan.stream, "group": plan.group})
+        logger.info(
+            "partition taken", extra={"stream": plan.stream, "group": plan.group}
+        )
 
     async def _work(self, crew: Crew) -> None:
         await crew.run(self._options.grace_period)

@@ -19,13 +19,17 @@ SETTINGS = "DJANGO_SETTINGS_MODULE"
 
 def is_named() -> bool:
     """Whether the environment names the settings of a Django project, and Django is installed."""
-    return bool(os.environ.get(SETTINGS)) and ("django" in sys.modules or find_spec("django") is not None)
+    return bool(os.environ.get(SETTINGS)) and (
+        "django" in sys.modules or find_spec("django") is not None
+    )
 
 
 def are_missing() -> bool:
     """Whether Django is imported and knows its settings, but nothing has made its applications ready."""
     settings: Any = getattr(sys.modules.get("django.conf"), "settings", None)
-    if "django" not in sys.modules or not (os.environ.get(SETTINGS) or (settings and settings.configured)):
+    if "django" not in sys.modules or not (
+        os.environ.get(SETTINGS) or (settings and settings.configured)
+    ):
         return False
     apps: Any = getattr(sys.modules.get("django.apps"), "apps", None)
     return apps is None or not (apps.ready or apps.loading)

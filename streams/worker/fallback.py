@@ -17,7 +17,8 @@ _WHAT = (
     " when it ends"
 )
 _WRITE = (
-    "Write STREAMS_URL=redis://HOST:6379/0, or STREAMS_URL=embedded://PATH for a server that keeps its data in a folder"
+    "Write STREAMS_URL=redis://HOST:6379/0, or STREAMS_URL=embedded://PATH for a server that"
+    " keeps its data in a folder"
 )
 _said: list[str] = []
 

@@ -43,10 +43,14 @@ class Recorder:
         worker: its name.
     """
 
-    def __init__(self, broker: Broker, consumers: Sequence[Consumer], worker: str) -> None:
+    def __init__(
+        self, broker: Broker, consumers: Sequence[Consumer], worker: str
+    ) -> None:
         self._worker = worker
         self._consumers = consumers
-        self._stores = [FigureStore(broker, broker.keys(c.stream), c.group) for c in consumers]
+        self._stores = [
+            FigureStore(broker, broker.keys(c.stream), c.group) for c in consumers
+        ]
         self._written: list[dict[str, int]] = [{} for _ in consumers]
         self._written_at = [time.monotonic() for _ in consumers]
         self._seen: list[dict[tuple[int, str], float]] = [{} for _ in consumers]
@@ -85,7 +89,9 @@ class Recorder:
         amounts = {name: counted[name] - before.get(name, 0) for name in _COUNTED}
         now = time.monotonic()
         rate = amounts["done"] / max(1.0, now - self._written_at[at]) if before else 0.0
-        said = None if leaves else self._presence(at, consumer) | {"rate": round(rate, 2)}
+        said = (
+            None if leaves else self._presence(at, consumer) | {"rate": round(rate, 2)}
+        )
         try:
             await self._stores[at].count(amounts, self._worker, said)
         except BrokerError as error:
@@ -114,5 +120,7 @@ class Recorder:
     def _runs(self, at: int, consumer: Consumer) -> dict[str, float]:
         """What runs longest, with when it was first seen here: a run costs nothing more for it than it does."""
         now, before = round(self._broker.clock.now(), 3), self._seen[at]
-        seen = self._seen[at] = {place: before.get(place, now) for place in consumer.running[:_MOST_RUNS]}
+        seen = self._seen[at] = {
+            place: before.get(place, now) for place in consumer.running[:_MOST_RUNS]
+        }
         return {member(*place): since for place, since in seen.items()}

@@ -49,7 +49,9 @@ class Lifeline:
             return None
         lifeline = cls(int(descriptor), name)
         _taken.append(lifeline)
-        threading.Thread(target=lifeline._watch, name="streams-lifeline", daemon=True).start()
+        threading.Thread(
+            target=lifeline._watch, name="streams-lifeline", daemon=True
+        ).start()
         return lifeline
 
     def tell(self, word: str, **facts: str | None) -> None:

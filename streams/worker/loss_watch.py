@@ -57,7 +57,11 @@ class LossWatch:
         self._places = [
             *(level_of(level) for level in levels),
             *(dead_of(consumer.group) for consumer in consumers),
-            *(read_of(consumer.group, level) for consumer in consumers for level in levels),
+            *(
+                read_of(consumer.group, level)
+                for consumer in consumers
+                for level in levels
+            ),
         ]
         self._marking = Marking(broker, broker.keys(self._stream), shared=True)
         self._marks: Marks = {}
@@ -74,13 +78,19 @@ class LossWatch:
         while True:
             await asyncio.sleep(EVERY)
             beats += 1
-            done = sum(consumer.stats.fetched + consumer.stats.done for consumer in self.consumers)
+            done = sum(
+                consumer.stats.fetched + consumer.stats.done
+                for consumer in self.consumers
+            )
             if done != self._seen or beats % IDLE == 0:
                 self._seen = done
                 try:
                     await self.look()
                 except BrokerUnavailable as error:
-                    logger.debug("watermarks wait", extra={"stream": self._stream, "error": str(error)})
+                    logger.debug(
+                        "watermarks wait",
+                        extra={"stream": self._stream, "error": str(error)},
+                    )
 
     async def look_after_outage(self) -> None:
         """As ``look``, and see whether what was scheduled is there.
@@ -107,15 +117,23 @@ class LossWatch:
                 # A user that was made before may not look. Work goes on as it did.
                 self._is_allowed = False
                 logger.warning(
-                    "losses of the server would go unnoticed", extra={"stream": self._stream, "error": str(error)}
+                    "losses of the server would go unnoticed",
+                    extra={"stream": self._stream, "error": str(error)},
                 )
             except BrokerError as error:
-                logger.debug("watermarks wait", extra={"stream": self._stream, "error": str(error)})
+                logger.debug(
+                    "watermarks wait",
+                    extra={"stream": self._stream, "error": str(error)},
+                )
 
     async def _look(self) -> None:
         if self._written is None:
             self._written, _ = await self._marking.written()
-            known = {place: mark for place, mark in self._written.items() if place in self._places}
+            known = {
+                place: mark
+                for place, mark in self._written.items()
+                if place in self._places
+            }
             self._marks = _higher(self._marks, known)
         self._marks = _higher(self._marks, self._delivered())
         now = await self._marking.look(self._places)
@@ -127,10 +145,17 @@ class LossWatch:
             await self._report(losses)
         self._furthest = await self._marking.furthest()
         gone = [place for place in losses if place in now and now[place] is None]
-        self._marks = {**self._marks, **{place: mark for place, mark in now.items() if mark is not None}}
+        self._marks = {
+            **self._marks,
+            **{place: mark for place, mark in now.items() if mark is not None},
+        }
         for place in gone:
             del self._marks[place]
-        news = {place: mark for place, mark in self._marks.items() if self._written.get(place) != mark}
+        news = {
+            place: mark
+            for place, mark in self._marks.items()
+            if self._written.get(place) != mark
+        }
         if news or gone:
             await self._marking.write(news, gone)
             self._written = dict(self._marks)
@@ -155,4 +180,7 @@ class LossWatch:
 
 
 def _higher(marks: Mapping[str, Mark], others: Mapping[str, Mark]) -> Marks:
-    return {**marks, **{place: mark.merged(marks.get(place)) for place, mark in others.items()}}
+    return {
+        **marks,
+        **{place: mark.merged(marks.get(place)) for place, mark in others.items()},
+    }

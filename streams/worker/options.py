@@ -43,7 +43,9 @@ class ServiceOptions:
     on_reached: Callable[[], None] = _nothing
 
 
-def service_options(settings: Settings, middleware: Iterable[Middleware]) -> ServiceOptions:
+def service_options(
+    settings: Settings, middleware: Iterable[Middleware]
+) -> ServiceOptions:
     """What the settings say."""
     return ServiceOptions(
         settings.levels,
@@ -62,4 +64,8 @@ def of_partition(plan: GroupPlan, number: int) -> GroupPlan:
 
 def every_partition(plans: Iterable[GroupPlan]) -> list[GroupPlan]:
     """A plan for each partition of each stream, for who serves all of them by itself."""
-    return [of_partition(plan, number) for plan in plans for number in range(plan.partitions.count)]
+    return [
+        of_partition(plan, number)
+        for plan in plans
+        for number in range(plan.partitions.count)
+    ]

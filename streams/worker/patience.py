@@ -82,7 +82,9 @@ class Recovering:
     def start(self) -> None:
         """Wait for the server, unless that is done already."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(reach(self._broker, self._who, "always"), name="streams-recovering")
+            self._task = asyncio.create_task(
+                reach(self._broker, self._who, "always"), name="streams-recovering"
+            )
 
     async def close(self) -> None:
         """Wait for nothing any more."""

@@ -28,14 +28,17 @@ def folder_of(target: str) -> Path:
     else:
         folder = _folder_of_module(place.partition(".")[0])
     if not folder.is_dir():
-        raise ConfigurationError(f"there is no folder {folder}, so its files cannot be watched")
+        raise ConfigurationError(
+            f"there is no folder {folder}, so its files cannot be watched"
+        )
     return folder
 
 
 def _folder_of_module(name: str) -> Path:
     found = importlib.machinery.PathFinder.find_spec(name, [str(Path.cwd()), *sys.path])
     if found is None:
-        return Path.cwd()  # Importing it says so, and a file that is written later is noticed.
+        # Importing it says so, and a file that is written later is noticed.
+        return Path.cwd()
     if found.submodule_search_locations:
         package = Path(next(iter(found.submodule_search_locations)))
         return package if package.parent.name in _INSTALLED else package.parent
@@ -56,7 +59,9 @@ class FolderWatch:
         try:
             import watchfiles
         except ModuleNotFoundError:
-            raise ConfigurationError("--reload needs one more package: pip install 'streams[reload]'") from None
+            raise ConfigurationError(
+                "--reload needs one more package: pip install 'streams[reload]'"
+            ) from None
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
         is_python = watchfiles.PythonFilter()
 

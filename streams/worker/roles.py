@@ -29,7 +29,13 @@ class Crew:
         name: of the worker.
     """
 
-    def __init__(self, broker: Broker, plans: Sequence[GroupPlan], options: ServiceOptions, name: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        plans: Sequence[GroupPlan],
+        options: ServiceOptions,
+        name: str,
+    ) -> None:
         self.consumers = [
             Consumer(
                 broker,
@@ -70,10 +76,15 @@ class Crew:
             for plan in plans
         ]
         streams = dict.fromkeys(plan.stream for plan in plans)
-        self.schedulers = [Scheduler(broker, stream, options.levels) for stream in streams]
+        self.schedulers = [
+            Scheduler(broker, stream, options.levels) for stream in streams
+        ]
         self.recorder = Recorder(broker, self.consumers, name)
         self.watches = [
-            LossWatch(broker, [consumer for consumer in self.consumers if consumer.stream == stream])
+            LossWatch(
+                broker,
+                [consumer for consumer in self.consumers if consumer.stream == stream],
+            )
             for stream in streams
         ]
         for watch in self.watches:
@@ -104,16 +115,28 @@ class Crew:
         """
         roles: dict[str, Consumer | Reclaimer | Scheduler] = {
             **{f"consumer {role.stream}/{role.group}": role for role in self.consumers},
-            **{f"reclaimer {role.stream}/{role.group}": role for role in self.reclaimers},
+            **{
+                f"reclaimer {role.stream}/{role.group}": role
+                for role in self.reclaimers
+            },
             **{f"scheduler {role.stream}": role for role in self.schedulers},
         }
-        self._tasks = {name: asyncio.create_task(role.run()) for name, role in roles.items()}
+        self._tasks = {
+            name: asyncio.create_task(role.run()) for name, role in roles.items()
+        }
         tasks = list(self._tasks.values())
         beside = [asyncio.create_task(_kept("the recorder", self.recorder.run))]
-        beside += [asyncio.create_task(_kept("the watch for losses", watch.run)) for watch in self.watches]
+        beside += [
+            asyncio.create_task(_kept("the watch for losses", watch.run))
+            for watch in self.watches
+        ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
+            failed = [
+                task
+                for task in tasks
+                if task.done() and not task.cancelled() and task.exception()
+            ]
             if failed:
                 self.stop(grace)
                 await asyncio.wait(tasks)

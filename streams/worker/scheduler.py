@@ -35,12 +35,16 @@ class Scheduler:
         promoted: how many events this one has moved.
     """
 
-    def __init__(self, broker: Broker, stream: str, levels: Levels | None = None) -> None:
+    def __init__(
+        self, broker: Broker, stream: str, levels: Levels | None = None
+    ) -> None:
         self.stream = checked_broker(broker).keys(stream).stream
         self.promoted = 0
         self._clock = broker.clock
         self._outages = broker.outages
-        self._scheduling = Scheduling(broker, broker.keys(stream), checked_levels(levels))
+        self._scheduling = Scheduling(
+            broker, broker.keys(stream), checked_levels(levels)
+        )
         self._lookout = Lookout.of(broker)
         self._watch: Watch | None = None
         self._is_empty = False
@@ -79,11 +83,14 @@ class Scheduler:
             except AccessDenied:
                 raise
             except OUTAGE as error:
-                if isinstance(error, CommandRefused):  # It may be this one only that is refused.
+                # It may be this one only that is refused.
+                if isinstance(error, CommandRefused):
                     self._outages.away(who, error)
                 wait = backoff.next()
             except BrokerError as error:
-                logger.error("cannot promote", extra={"where": self.stream, "error": str(error)})  # noqa: TRY400
+                logger.error(  # noqa: TRY400
+                    "cannot promote", extra={"where": self.stream, "error": str(error)}
+                )
                 wait = 5.0
             try:
                 async with asyncio.timeout(wait):

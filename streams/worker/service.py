@@ -31,7 +31,11 @@ logger = logger_of("worker")
 
 EXIT_FORCED = 70
 """Exit code when the process had to be ended because a handler did not let go (sysexits: internal software error)."""
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP")
+    if hasattr(signal, name)
+)
 """What asks a worker to stop in order: its orchestrator, its user, or the terminal that goes away."""
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
 _LAST_RESORT = 10.0
@@ -56,10 +60,20 @@ class Service:
         options: see ``ServiceOptions``.
     """
 
-    def __init__(self, broker: Broker, plans: Sequence[GroupPlan], options: ServiceOptions | None = None) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        plans: Sequence[GroupPlan],
+        options: ServiceOptions | None = None,
+    ) -> None:
         self.options = options = options or ServiceOptions()
         self.name = options.name or consumer_name()
-        self._crew = Crew(broker, [plan for plan in plans if plan.partitions.count == 1], options, self.name)
+        self._crew = Crew(
+            broker,
+            [plan for plan in plans if plan.partitions.count == 1],
+            options,
+            self.name,
+        )
         spread = [plan for plan in plans if plan.partitions.count > 1]
         self.balances = [Balance(broker, plan, options, self.name) for plan in spread]
         self._plans = plans
@@ -73,17 +87,26 @@ class Service:
     @property
     def consumers(self) -> list[Consumer]:
         """The consumers, of partitions those that are served at this moment."""
-        return [*self._crew.consumers, *(consumer for balance in self.balances for consumer in balance.consumers)]
+        return [
+            *self._crew.consumers,
+            *(consumer for balance in self.balances for consumer in balance.consumers),
+        ]
 
     @property
     def reclaimers(self) -> list[Reclaimer]:
         """As ``consumers``."""
-        return [*self._crew.reclaimers, *(role for crew in self._others() for role in crew.reclaimers)]
+        return [
+            *self._crew.reclaimers,
+            *(role for crew in self._others() for role in crew.reclaimers),
+        ]
 
     @property
     def schedulers(self) -> list[Scheduler]:
         """As ``consumers``."""
-        return [*self._crew.schedulers, *(role for crew in self._others() for role in crew.schedulers)]
+        return [
+            *self._crew.schedulers,
+            *(role for crew in self._others() for role in crew.schedulers),
+        ]
 
     def _others(self) -> list[Crew]:
         return [crew for balance in self.balances for crew in balance.crews]
@@ -107,7 +130,9 @@ class Service:
             busy = sum(consumer.busy for consumer in self.consumers)
             logger.info("stopping", extra={"running": busy, "grace": grace})
         elif self._stops == 2:
-            logger.warning("stopping now: running handlers are cancelled and their entries given back")
+            logger.warning(
+                "stopping now: running handlers are cancelled and their entries given back"
+            )
         self._crew.stop(grace)
         for balance in self.balances:
             balance.stop(grace)
@@ -134,10 +159,14 @@ class Service:
     async def _is_reached(self) -> bool:
         """Wait for the server; False if told to stop before it answered."""
         if not self._broker.was_reached:
-            reaching = asyncio.create_task(reach(self._broker, self.name, self.options.wait))
+            reaching = asyncio.create_task(
+                reach(self._broker, self.name, self.options.wait)
+            )
             stopping = asyncio.create_task(self._stop_news.wait())
             try:
-                await asyncio.wait((reaching, stopping), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (reaching, stopping), return_when=asyncio.FIRST_COMPLETED
+                )
                 if not reaching.done():
                     logger.info("stopped before the server was there")
                     return False
@@ -152,19 +181,30 @@ class Service:
     async def _serve(self) -> None:
         counted = self.consumers
         logger.info("started", extra=self._who())
-        self._tasks = {f"balance {balance.where}": asyncio.create_task(balance.run()) for balance in self.balances}
+        self._tasks = {
+            f"balance {balance.where}": asyncio.create_task(balance.run())
+            for balance in self.balances
+        }
         if self._crew.consumers:
-            self._tasks["crew"] = asyncio.create_task(self._crew.run(self.options.grace_period))
+            self._tasks["crew"] = asyncio.create_task(
+                self._crew.run(self.options.grace_period)
+            )
         tasks = list(self._tasks.values())
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
+            failed = [
+                task
+                for task in tasks
+                if task.done() and not task.cancelled() and task.exception()
+            ]
             if failed:
                 self.stop()
                 await asyncio.wait(tasks)
                 failed[0].result()
         finally:
-            counted += [consumer for consumer in self.consumers if consumer not in counted]
+            counted += [
+                consumer for consumer in self.consumers if consumer not in counted
+            ]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -173,27 +213,44 @@ class Service:
             async with asyncio.timeout(_FAREWELL):
                 await self._crew.recorder.record(leaves=True)
         totals = {
-            name: sum(c.stats.as_dict()[name] for c in counted) for name in ("done", "retried", "dead", "released")
+            name: sum(c.stats.as_dict()[name] for c in counted)
+            for name in ("done", "retried", "dead", "released")
         }
         logger.info("stopped", extra=totals)
 
     @property
     def vitals(self) -> Vitals:
         """How the worker is, at this moment. May be taken in any thread."""
-        ended = [name for name, task in list(self._tasks.items()) if task.done() and name != "crew"]
-        missing = (*ended, *(name for crew in (self._crew, *self._others()) for name in crew.missing))
-        return Vitals(self.name, self._is_asked_to_stop, tuple(c.vitals for c in self.consumers), missing)
+        ended = [
+            name
+            for name, task in list(self._tasks.items())
+            if task.done() and name != "crew"
+        ]
+        missing = (
+            *ended,
+            *(name for crew in (self._crew, *self._others()) for name in crew.missing),
+        )
+        return Vitals(
+            self.name,
+            self._is_asked_to_stop,
+            tuple(c.vitals for c in self.consumers),
+            missing,
+        )
 
     @property
     def abandoned(self) -> int:
         """Handlers that did not end when they were told to; plain ones run in threads, which nothing can end."""
-        return sum(len(consumer.abandoned) for consumer in self.consumers) + busy_threads()
+        return (
+            sum(len(consumer.abandoned) for consumer in self.consumers) + busy_threads()
+        )
 
     def _who(self) -> dict[str, str]:
         who = {"worker": self.name, "server": self._broker.address}
         if self.options.serve is not None:
             who["levels"] = ",".join(map(str, self.options.serve.ascending))
-        return who | {"groups": ",".join(f"{plan.stream}/{plan.group}" for plan in self._plans)}
+        return who | {
+            "groups": ",".join(f"{plan.stream}/{plan.group}" for plan in self._plans)
+        }
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -220,10 +277,12 @@ class Service:
                 timer = unused.pop()
             except IndexError:
                 if number == signal.SIGTERM and is_supervised():
-                    return  # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
+                    # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
+                    return
             else:
                 timer.start()
-            self._is_asked_to_stop = True  # Seen from outside at once, even while a handler blocks the loop.
+            # Seen from outside at once, even while a handler blocks the loop.
+            self._is_asked_to_stop = True
             loop.call_soon_threadsafe(self._take, "signal")
             pass_on(before.get(number), number, frame)
 
@@ -232,7 +291,11 @@ class Service:
         # handled outside of Python (None) could not be given back.
         own = (signal.SIGINT,) if is_supervised() else ()
         unheard = (signal.SIG_IGN, None)
-        numbers = [number for number in STOP_SIGNALS if number in own or signal.getsignal(number) not in unheard]
+        numbers = [
+            number
+            for number in STOP_SIGNALS
+            if number in own or signal.getsignal(number) not in unheard
+        ]
         for number in numbers:
             before[number] = signal.getsignal(number)
             signal.signal(number, received)
@@ -241,7 +304,8 @@ class Service:
                 yield
         finally:
             for taken, handler in before.items():
-                if signal.getsignal(taken) is received:  # Else somebody has taken it over since.
+                # Else somebody has taken it over since.
+                if signal.getsignal(taken) is received:
                     signal.signal(taken, handler)
             last.cancel()
 
@@ -264,6 +328,10 @@ def pass_on(handler: SignalHandler, number: int, frame: FrameType | None) -> Non
     So would one that exits by raising: the program goes on to its end once the worker has come to its own.
     """
     owner = getattr(getattr(handler, "func", None), "__self__", None)
-    if callable(handler) and handler is not signal.default_int_handler and not isinstance(owner, asyncio.Runner):
+    if (
+        callable(handler)
+        and handler is not signal.default_int_handler
+        and not isinstance(owner, asyncio.Runner)
+    ):
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             handler(number, frame)

@@ -112,9 +112,14 @@ class Child:
         env = os.environ | {lifeline.VARIABLE: f"{theirs.fileno()}:{self.name}"}
         try:
             with lifeline.starting_deaf():
-                process = await asyncio.create_subprocess_exec(*command, pass_fds=(theirs.fileno(),), env=env)
+                process = await asyncio.create_subprocess_exec(
+                    *command, pass_fds=(theirs.fileno(),), env=env
+                )
         except OSError as error:
-            logger.error("cannot start a process", extra={"child": self.name, "error": str(error)})  # noqa: TRY400
+            logger.error(  # noqa: TRY400
+                "cannot start a process",
+                extra={"child": self.name, "error": str(error)},
+            )
             return os.EX_OSERR
         theirs.close()
         self._process = process
@@ -197,7 +202,10 @@ class Supervisor:
         self._stops += 1
         self._family.is_stopping = True
         self._news.set()
-        logger.info(("stopping", "stopping now", "killing")[at], extra={"running": len(self._running)})
+        logger.info(
+            ("stopping", "stopping now", "killing")[at],
+            extra={"running": len(self._running)},
+        )
         for child in self._running.values():
             child.signal((signal.SIGTERM, signal.SIGINT, _KILL)[at])
 
@@ -215,10 +223,14 @@ class Supervisor:
             stack.push_async_callback(self._release)
             await stack.enter_async_context(self._family)
             if self.options.watch is not None:
-                changes = await stack.enter_async_context(FolderWatch(self.options.watch))
+                changes = await stack.enter_async_context(
+                    FolderWatch(self.options.watch)
+                )
                 watching = asyncio.create_task(self._reload(changes))
                 stack.push_async_callback(_end, watching)
-                logger.info("watching for changes", extra={"folder": str(self.options.watch)})
+                logger.info(
+                    "watching for changes", extra={"folder": str(self.options.watch)}
+                )
             names = [str(number + 1) for number in range(self.options.processes)]
             codes = await asyncio.gather(*(self._keep(name) for name in names))
         code = self._verdict or max(codes)
@@ -232,7 +244,9 @@ class Supervisor:
             version = self._version
             child = self._running[name] = Child(name, self._hold)
             more = self.options.once_reached if self._was_reached else ()
-            code = await child.run([*self.options.command, *self._family.options_of(name), *more])
+            code = await child.run(
+                [*self.options.command, *self._family.options_of(name), *more]
+            )
             self._was_reached |= child.was_reached
             del self._running[name]
             self._family.ended(name)
@@ -245,25 +259,40 @@ class Supervisor:
                 return 0
         return 0
 
-    async def _goes_on(self, child: Child, code: int, series: _Series, version: int) -> bool:
+    async def _goes_on(
+        self, child: Child, code: int, series: _Series, version: int
+    ) -> bool:
         """After an end that nobody asked for: whether, and when, a process takes the place of the one that ended."""
         extra = {"child": child.name, "code": code}
         unreachable = child.last_word == lifeline.UNREACHABLE
         if self.options.watch is not None and not unreachable:
-            logger.warning("process ended; it is started again when a file changes", extra=extra)
+            logger.warning(
+                "process ended; it is started again when a file changes", extra=extra
+            )
             await self._pause(version)
             return True
         if child.last_word == lifeline.HOPELESS:
-            return self._give_up("process cannot run, and to start it again would not help", code, extra)
+            return self._give_up(
+                "process cannot run, and to start it again would not help", code, extra
+            )
         if code == 0:
             logger.info("process ended by its own wish", extra=extra)
             return False
         if series.failed_starts >= _STARTS and self.options.watch is None:
             told = code if unreachable else EXIT_CRASHING
-            return self._give_up(f"process ended {_STARTS} times in a row before it began", told, extra)
-        wait = min(_LONGEST_WAIT, self.options.first_wait * 2 ** (series.deaths - 1)) if series.deaths else 0.0
+            return self._give_up(
+                f"process ended {_STARTS} times in a row before it began", told, extra
+            )
+        wait = (
+            min(_LONGEST_WAIT, self.options.first_wait * 2 ** (series.deaths - 1))
+            if series.deaths
+            else 0.0
+        )
         wait *= random.uniform(0.8, 1.2)  # noqa: S311 - no secret
-        logger.warning("process ended and is started again", extra={**extra, "seconds": round(wait, 1)})
+        logger.warning(
+            "process ended and is started again",
+            extra={**extra, "seconds": round(wait, 1)},
+        )
         await self._pause(version, wait)
         return True
 
@@ -289,7 +318,9 @@ class Supervisor:
             self._news.set()
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             logger.info("%s%s changed: starting again", names[0], more)
-            await asyncio.gather(*(child.replace() for child in list(self._running.values())))
+            await asyncio.gather(
+                *(child.replace() for child in list(self._running.values()))
+            )
 
     async def _hold(self, url: str) -> None:
         """Use an embedded server, too: it shall not end while processes are replaced."""
@@ -299,7 +330,10 @@ class Supervisor:
         try:
             await broker.connect()
         except StreamsError as error:
-            logger.warning("cannot hold the embedded server", extra={"server": broker.address, "error": str(error)})
+            logger.warning(
+                "cannot hold the embedded server",
+                extra={"server": broker.address, "error": str(error)},
+            )
 
     async def _release(self) -> None:
         for broker in self._servers.values():
@@ -308,7 +342,11 @@ class Supervisor:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        numbers = [
+            number
+            for number in STOP_SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
         for number in numbers:
             loop.add_signal_handler(number, self.stop)
         try:

@@ -15,9 +15,21 @@ PACKAGE = Path(__file__).parents[2] / "streams"
 _CALL = re.compile(r"redis\.p?call\(")
 _KEYLESS = {"TIME"}
 _SUBCOMMAND = {"XGROUP", "XINFO"}
-_KEY_PARAMETERS = {"key", "config", "busy_key", "queue_key", "retry_key", "admissions_key", "leases_key", "workers_key"}
+_KEY_PARAMETERS = {
+    "key",
+    "config",
+    "busy_key",
+    "queue_key",
+    "retry_key",
+    "admissions_key",
+    "leases_key",
+    "workers_key",
+}
 """Parameters of functions in scripts that are keys."""
-_FROM_KEYS = re.compile(r"^\s*local\s+(?P<names>[\w, ]+?)\s*=\s*(?P<value>.*\b(?:KEYS|key_of)\b.*)$", re.MULTILINE)
+_FROM_KEYS = re.compile(
+    r"^\s*local\s+(?P<names>[\w, ]+?)\s*=\s*(?P<value>.*\b(?:KEYS|key_of)\b.*)$",
+    re.MULTILINE,
+)
 _PARAMETER = re.compile(r"function\s+\w+\((?P<names>[^)]*)\)")
 
 
@@ -25,19 +37,30 @@ def check_script(name: str, text: str) -> list[str]:
     """Problems of one script."""
     problems = []
     body = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
-    header = text[: text.index(body[0])] if body and body[0] else text.split("\n\n", 1)[0]
+    header = (
+        text[: text.index(body[0])] if body and body[0] else text.split("\n\n", 1)[0]
+    )
     if not name.endswith(".inc.lua"):
         problems += [
-            f"{name}: the header does not say {mark}" for mark in ("KEYS[", "ARGV[", "Returns") if mark not in header
+            f"{name}: the header does not say {mark}"
+            for mark in ("KEYS[", "ARGV[", "Returns")
+            if mark not in header
         ]
         if "KEYS[1" in header:
             problems += _undocumented_keys(name, header, "\n".join(body))
-    code = "\n".join(line.split("--", 1)[0] if line.lstrip().startswith("--") else line for line in text.splitlines())
+    code = "\n".join(
+        line.split("--", 1)[0] if line.lstrip().startswith("--") else line
+        for line in text.splitlines()
+    )
     known = {"KEYS"}
     for found in _FROM_KEYS.finditer(code):
         known |= {part.strip() for part in found["names"].split(",")}
     for found in _PARAMETER.finditer(code):
-        known |= {part.strip() for part in found["names"].split(",") if part.strip() in _KEY_PARAMETERS}
+        known |= {
+            part.strip()
+            for part in found["names"].split(",")
+            if part.strip() in _KEY_PARAMETERS
+        }
     for found in _CALL.finditer(code):
         arguments = _arguments(code, found.end())
         command = arguments[0].strip("'\"")
@@ -50,7 +73,9 @@ def check_script(name: str, text: str) -> list[str]:
         if command == "XREADGROUP":
             at = arguments.index("'STREAMS'") + 1
         if re.split(r"[\[ .]", arguments[at])[0] not in known:
-            problems.append(f"{name}: {command} touches {arguments[at]}, which does not come from KEYS")
+            problems.append(
+                f"{name}: {command} touches {arguments[at]}, which does not come from KEYS"
+            )
     return problems
 
 
@@ -87,11 +112,21 @@ def check_python(name: str, text: str) -> list[str]:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Script":
             literal = len(node.args) == 1 and isinstance(node.args[0], ast.Constant)
             if not literal:
-                problems.append(f"{name}:{node.lineno}: Script() takes the name as a literal")
+                problems.append(
+                    f"{name}:{node.lineno}: Script() takes the name as a literal"
+                )
         if isinstance(node, ast.Constant) and node.value in ("EVAL", "EVAL_RO"):
-            problems.append(f"{name}:{node.lineno}: EVAL sends a script's text; put it into a .lua file")
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "redis.call" in node.value:
-            problems.append(f"{name}:{node.lineno}: Lua inside Python; put it into a .lua file")
+            problems.append(
+                f"{name}:{node.lineno}: EVAL sends a script's text; put it into a .lua file"
+            )
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and "redis.call" in node.value
+        ):
+            problems.append(
+                f"{name}:{node.lineno}: Lua inside Python; put it into a .lua file"
+            )
     return problems
 
 
@@ -102,7 +137,9 @@ def check_all() -> list[str]:
     for path in scripts:
         problems += check_script(path.name, path.read_text("utf-8"))
     for path in sorted(PACKAGE.rglob("*.py")):
-        problems += check_python(str(path.relative_to(PACKAGE)), path.read_text("utf-8"))
+        problems += check_python(
+            str(path.relative_to(PACKAGE)), path.read_text("utf-8")
+        )
     return problems
 
 

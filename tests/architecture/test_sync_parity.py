@@ -15,14 +15,26 @@ from streams import sync
 from streams.testing import BlockingHarness, Harness
 
 MISSING = {
-    ("Pipeline", "broker"): "its connections belong to the portal's event loop; `portal` leads there",
+    (
+        "Pipeline",
+        "broker",
+    ): "its connections belong to the portal's event loop; `portal` leads there",
     ("Pipeline", "service"): "a worker runs `asynchronous`",
-    ("Pipeline", "records"): "what an application keeps for itself, inside its handlers",
+    (
+        "Pipeline",
+        "records",
+    ): "what an application keeps for itself, inside its handlers",
     ("Pipeline", "is_open"): "it opens by itself",
-    ("Producer", "store"): "for the partitions of a stream; the asynchronous one leads there",
+    (
+        "Producer",
+        "store",
+    ): "for the partitions of a stream; the asynchronous one leads there",
     ("Producer", "store_all"): "as store",
     ("Producer", "reach"): "as store",
-    ("Pipeline", "twin"): "for another event loop; a blocking pipeline is used by any thread as it is",
+    (
+        "Pipeline",
+        "twin",
+    ): "for another event loop; a blocking pipeline is used by any thread as it is",
 }
 """What the blocking form does without, each with the reason."""
 MADE_BY_THE_PIPELINE = {
@@ -43,7 +55,11 @@ def public(kind: type) -> dict[str, Any]:
     """The public members that are declared in the class or its bases."""
     members = {}
     for base in reversed(kind.__mro__[:-1]):
-        members |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
+        members |= {
+            name: value
+            for name, value in vars(base).items()
+            if not name.startswith("_")
+        }
     return members
 
 
@@ -58,16 +74,25 @@ def function(member: Any) -> Callable[..., Any] | None:
 
 def blocking(annotation: Any) -> str:
     """How the blocking form spells an annotation."""
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    text = (
+        annotation
+        if isinstance(annotation, str)
+        else getattr(annotation, "__name__", str(annotation))
+    )
     text = re.sub(r" \| AsyncIterable\[[^\[\]]*\]", "", text)
     text = re.sub(r"^Coroutine\[Any, Any, (.*)\]$", r"\1", text)
-    return text.replace("AsyncIterator", "Iterator").replace("AsyncGenerator", "Generator")
+    return text.replace("AsyncIterator", "Iterator").replace(
+        "AsyncGenerator", "Generator"
+    )
 
 
 def shape(method: Callable[..., Any]) -> list[tuple[str, str, Any, str]]:
     """Names, kinds, defaults and annotations of the parameters, and the result, in blocking words."""
     signature = inspect.signature(method)
-    rows = [(p.name, p.kind.name, p.default, blocking(p.annotation)) for p in signature.parameters.values()]
+    rows = [
+        (p.name, p.kind.name, p.default, blocking(p.annotation))
+        for p in signature.parameters.values()
+    ]
     return [*rows, ("return", "", None, blocking(signature.return_annotation))]
 
 
@@ -76,26 +101,39 @@ def differences(asynchronous: type, twin: type) -> list[str]:
     found = []
     for name, member in public(asynchronous).items():
         place = f"{asynchronous.__name__}.{name}"
-        wanted, given = function(member), function(inspect.getattr_static(twin, name, None))
+        wanted, given = (
+            function(member),
+            function(inspect.getattr_static(twin, name, None)),
+        )
         if wanted is None or (asynchronous.__name__, name) in MISSING:
             continue
         if given is None:
             found.append(f"streams.sync has no {place}")
-        elif isinstance(member, property) != isinstance(inspect.getattr_static(twin, name), property):
+        elif isinstance(member, property) != isinstance(
+            inspect.getattr_static(twin, name), property
+        ):
             found.append(f"{place} is a property in one form only")
         elif shape(wanted) != shape(given):
             found.append(f"{place}: {shape(given)} is not {shape(wanted)}")
         elif inspect.iscoroutinefunction(given) or inspect.isasyncgenfunction(given):
             found.append(f"streams.sync's {place} does not block")
-    if asynchronous.__name__ not in MADE_BY_THE_PIPELINE and shape(asynchronous.__init__) != shape(twin.__init__):
-        found.append(f"{asynchronous.__name__}(): {shape(twin.__init__)} is not {shape(asynchronous.__init__)}")
+    if asynchronous.__name__ not in MADE_BY_THE_PIPELINE and shape(
+        asynchronous.__init__
+    ) != shape(twin.__init__):
+        found.append(
+            f"{asynchronous.__name__}(): {shape(twin.__init__)} is not {shape(asynchronous.__init__)}"
+        )
     return found
 
 
 def awaits(kind: type) -> bool:
     """Whether a class has anything to await."""
     methods = [function(member) for member in public(kind).values()]
-    return any(inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m) for m in methods if m)
+    return any(
+        inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m)
+        for m in methods
+        if m
+    )
 
 
 def reachable(kind: type, found: dict[str, type] | None = None) -> dict[str, type]:
@@ -106,7 +144,9 @@ def reachable(kind: type, found: dict[str, type] | None = None) -> dict[str, typ
         method = function(member)
         if method is None or (kind.__name__, name) in MISSING:
             continue
-        for word in re.findall(r"[A-Za-z_]\w*", str(inspect.signature(method).return_annotation)):
+        for word in re.findall(
+            r"[A-Za-z_]\w*", str(inspect.signature(method).return_annotation)
+        ):
             given = method.__globals__.get(word)
             ours = inspect.isclass(given) and given.__module__.startswith("streams.")
             if ours and awaits(given) and given.__name__ not in found:
@@ -143,7 +183,11 @@ HARNESS_ONLY = {"bind", "unbind", "open", "close"}
 
 def test_the_blocking_harness_has_it_all():
     found = differences(Harness, BlockingHarness)
-    assert [line for line in found if line.rpartition(".")[2] not in HARNESS_ONLY and "Harness():" not in line] == []
+    assert [
+        line
+        for line in found
+        if line.rpartition(".")[2] not in HARNESS_ONLY and "Harness():" not in line
+    ] == []
 
 
 def test_nothing_is_excused_that_is_not_there():

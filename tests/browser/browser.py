@@ -17,7 +17,9 @@ from tests.dashboard.board import PASSWORD
 ARTEFACTS = Path(__file__).parents[2] / ".artefacts"
 """Where screenshots are kept, to be looked at."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = os.environ.get("STREAMS_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), "")
+CHROMIUM = os.environ.get("STREAMS_TEST_CHROMIUM") or next(
+    filter(None, map(shutil.which, NAMES)), ""
+)
 REQUIRED = os.environ.get("STREAMS_TEST_BROWSER") == "required"
 """Whether a missing Chromium fails the tests instead of leaving them out: it does so wherever a change is judged."""
 needs_chromium = pytest.mark.skipif(
@@ -34,7 +36,14 @@ class Window:
         self.url = url
         self.complaints: list[str] = []
         self.left: list[str] = []
-        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: (
+                self.complaints.append(message.text)
+                if message.type == "error"
+                else None
+            ),
+        )
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self._requested(request.url))
 
@@ -62,9 +71,13 @@ class Window:
 @asynccontextmanager
 async def window(url: str, **options: Any) -> AsyncIterator[Window]:
     """Open a browser; whoever leaves it made no complaint, and asked nobody else for anything."""
-    assert CHROMIUM, "a browser is required here and there is none on PATH: apt-get install chromium"
+    assert CHROMIUM, (
+        "a browser is required here and there is none on PATH: apt-get install chromium"
+    )
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        )
         try:
             context: BrowserContext = await browser.new_context(
                 locale="en-US", timezone_id="America/Sao_Paulo", **options

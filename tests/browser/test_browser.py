@@ -25,7 +25,10 @@ PAGES = (
 
 
 async def test_somebody_is_woken_at_night_and_mends_it(server, namespace):
-    pipeline, is_mended = Pipeline(settings=Settings(url=server.url, namespace=namespace)), False
+    pipeline, is_mended = (
+        Pipeline(settings=Settings(url=server.url, namespace=namespace)),
+        False,
+    )
     handled: list[str] = []
 
     @pipeline.handler("orders", group="billing", retry=Retry(max_retries=0))
@@ -35,14 +38,22 @@ async def test_somebody_is_woken_at_night_and_mends_it(server, namespace):
         handled.append(event.id)
 
     running = asyncio.create_task(pipeline.run())
-    async with pipeline.twin() as other, board(server, namespace) as place, window(place.url) as browser:
+    async with (
+        pipeline.twin() as other,
+        board(server, namespace) as place,
+        window(place.url) as browser,
+    ):
         page = browser.page
         await browser.log_in("operator", "not the password")
-        await expect(page.get_by_role("alert")).to_have_text("Name or password is wrong.")
+        await expect(page.get_by_role("alert")).to_have_text(
+            "Name or password is wrong."
+        )
         browser.complaints.clear()  # Chromium writes a 401 down as an error.
         await browser.log_in("operator")
         await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-        await expect(page.locator(".live")).to_have_attribute("sse-connect", "/live/overview")
+        await expect(page.locator(".live")).to_have_attribute(
+            "sse-connect", "/live/overview"
+        )
         await other.publish_many("orders", [1, 2], type="order.created", tenant="acme")
         await other.publish("orders", 3, type="order.paid")
         # It comes by itself.
@@ -84,7 +95,9 @@ async def test_somebody_is_woken_at_night_and_mends_it(server, namespace):
         await page.get_by_role("button", name="Resume").click()
         await eventually(lambda: len(handled) == 4, what="what was held back")
         await browser.open("/audit")
-        await expect(page.get_by_role("row").filter(has_text="dashboard: operator")).to_have_count(4)
+        await expect(
+            page.get_by_role("row").filter(has_text="dashboard: operator")
+        ).to_have_count(4)
     pipeline.stop()
     await running
 
@@ -97,15 +110,29 @@ async def test_who_may_not_act_finds_no_button_and_nothing_to_send(server, names
         await browser.log_in("viewer")
         for path in PAGES[:-1]:
             await browser.open(path)
-            await expect(browser.page.locator("main form[method=post]")).to_have_count(0)
-            for name in ("Pause", "Replay", "Discard", "Cancel", "Run now", "Show the body"):
-                await expect(browser.page.get_by_role("button", name=name)).to_have_count(0)
+            await expect(browser.page.locator("main form[method=post]")).to_have_count(
+                0
+            )
+            for name in (
+                "Pause",
+                "Replay",
+                "Discard",
+                "Cancel",
+                "Run now",
+                "Show the body",
+            ):
+                await expect(
+                    browser.page.get_by_role("button", name=name)
+                ).to_have_count(0)
         browser.complaints.clear()
 
 
 async def test_it_works_without_scripts(server, namespace):
     await trouble(server, namespace)
-    async with board(server, namespace) as place, window(place.url, java_script_enabled=False) as browser:
+    async with (
+        board(server, namespace) as place,
+        window(place.url, java_script_enabled=False) as browser,
+    ):
         page = browser.page
         await browser.log_in("operator")
         await page.get_by_role("link", name="orders").first.click()
@@ -120,14 +147,19 @@ async def test_it_works_without_scripts(server, namespace):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_everybody_can_read_and_use_it(server, namespace, scheme):
     await trouble(server, namespace)
-    async with board(server, namespace) as place, window(place.url, color_scheme=scheme, bypass_csp=True) as browser:
+    async with (
+        board(server, namespace) as place,
+        window(place.url, color_scheme=scheme, bypass_csp=True) as browser,
+    ):
         await browser.open("/login")
         problems = {"/login": await violations(browser.page)}
         await browser.log_in("admin")
         for path in PAGES:
             await browser.open(path)
             problems[path] = await violations(browser.page)
-            await browser.keep(f"{scheme}-{path.strip('/').replace('/', '-').partition('?')[0] or 'home'}")
+            await browser.keep(
+                f"{scheme}-{path.strip('/').replace('/', '-').partition('?')[0] or 'home'}"
+            )
         browser.complaints.clear()  # The page that is not there.
         assert {path: found for path, found in problems.items() if found} == {}
 
@@ -135,12 +167,17 @@ async def test_everybody_can_read_and_use_it(server, namespace, scheme):
 async def test_it_fits_on_a_telephone_and_in_the_hands_of_a_keyboard(server, namespace):
     await trouble(server, namespace)
     phone = {"width": 360, "height": 740}
-    async with board(server, namespace) as place, window(place.url, viewport=phone) as browser:
+    async with (
+        board(server, namespace) as place,
+        window(place.url, viewport=phone) as browser,
+    ):
         page = browser.page
         await browser.log_in("admin")
         for path in PAGES[:-1]:
             await browser.open(path)
-            assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 360, (
+                path
+            )
         await browser.keep("telephone")
         await browser.open("/")
         await page.keyboard.press("Tab")
@@ -161,7 +198,9 @@ async def test_charts_are_drawn_and_times_are_those_of_the_reader(server, namesp
         await browser.open("/streams/orders/dead?group=billing")
         shown = browser.page.locator("tbody time").first
         exact = await shown.get_attribute("title")
-        at = await browser.page.evaluate("(text) => new Date(text).toLocaleString()", exact)
+        at = await browser.page.evaluate(
+            "(text) => new Date(text).toLocaleString()", exact
+        )
         await expect(shown).to_have_text(at)
         assert exact is not None
         assert exact.endswith("+00:00")
@@ -179,9 +218,13 @@ async def test_where_events_cannot_be_sent_the_page_asks(server, namespace):
 
         await browser.page.route("**/live/**", refuse)
         await browser.log_in("viewer")
-        await expect(browser.page.get_by_role("link", name="orders").first).to_be_visible()
+        await expect(
+            browser.page.get_by_role("link", name="orders").first
+        ).to_be_visible()
         await place.pipeline.publish("invoices", 1, type="t")
-        await expect(browser.page.get_by_role("link", name="invoices").first).to_be_visible(timeout=20_000)
+        await expect(
+            browser.page.get_by_role("link", name="invoices").first
+        ).to_be_visible(timeout=20_000)
         browser.complaints.clear()  # That it cannot connect.
 
 

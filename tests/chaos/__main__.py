@@ -34,19 +34,28 @@ async def chaos(kind: str, seed: int, seconds: float) -> History:
     """Something breaks all the time, one thing after the other, now and then two at once."""
     lot = random.Random(f"faults {seed} {kind}")
     async with Ground(kind, seed) as ground:
-        faults = [breaks for breaks in FAULTS[kind] if breaks is not clock_jumps or ground.can_move_clock]
+        faults = [
+            breaks
+            for breaks in FAULTS[kind]
+            if breaks is not clock_jumps or ground.can_move_clock
+        ]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(lot.uniform(0.2, 1.5))
             breaks = lot.choice(faults)
-            await ground.suffer(breaks, lot, loses=breaks in LOSES, repeats=breaks not in QUIET)
+            await ground.suffer(
+                breaks, lot, loses=breaks in LOSES, repeats=breaks not in QUIET
+            )
         return await ground.settle()
 
 
 def books(history: History) -> str:
     """A run in a line."""
     done = history.done
-    missing = sum(event not in done and event not in history.dead for event in history.acknowledged)
+    missing = sum(
+        event not in done and event not in history.dead
+        for event in history.acknowledged
+    )
     faults = Counter(fault.kind for fault in history.faults)
     parts = {
         "acknowledged": len(history.acknowledged), "unknown": len(history.unknown), "refused": history.refused,
@@ -54,17 +63,25 @@ def books(history: History) -> str:
         "missing": missing, "drained in": f"{history.seconds_to_drain:.1f} s",
     }  # fmt: skip
     words = ", ".join(
-        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in parts.items()
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
+        for name, value in parts.items()
     )
     lost = [
         (at - fault.began) / SECOND
         for event, at in history.acknowledged.items()
         for fault in history.faults
-        if fault.loses and event not in done and event not in history.dead and abs(at - fault.began) < 5 * SECOND
+        if fault.loses
+        and event not in done
+        and event not in history.dead
+        and abs(at - fault.began) < 5 * SECOND
     ]
     if lost:
         words += f" (acknowledged {min(lost):+.3f} to {max(lost):+.3f} s from the loss of a primary)"
-    return words + (f"; faults: {', '.join(f'{n} {kind}' for kind, n in sorted(faults.items()))}" if faults else "")
+    return words + (
+        f"; faults: {', '.join(f'{n} {kind}' for kind, n in sorted(faults.items()))}"
+        if faults
+        else ""
+    )
 
 
 def judged(title: str, history: History) -> bool:
@@ -73,10 +90,14 @@ def judged(title: str, history: History) -> bool:
     violations = Judge(history).violations()
     if violations:
         shortest = min(violations, key=lambda found: len(slice_of(history, found)))
-        print(f"  {len(violations)} violations: {dict(Counter(found.invariant for found in violations))}")
+        print(
+            f"  {len(violations)} violations: {dict(Counter(found.invariant for found in violations))}"
+        )
         for found in sorted(violations, key=lambda found: found.event)[:_SHOWN]:
             print(f"  {found.invariant}: {found.event} {found.what}")
-        print(f"  the shortest story, of {shortest.event or 'the whole run'} ({shortest.invariant}):")
+        print(
+            f"  the shortest story, of {shortest.event or 'the whole run'} ({shortest.invariant}):"
+        )
         for line in slice_of(history, shortest):
             print(f"  {line}")
     return not violations
@@ -96,12 +117,19 @@ def main() -> int:
         good &= judged(f"{kind}, quiet", history)
         again = sum(count > 1 for count in history.done.values())
         if again or history.unknown or history.refused:
-            print(f"  a quiet run has no duplicates, no doubts and no refusals; this one has {again} duplicates")
+            print(
+                f"  a quiet run has no duplicates, no doubts and no refusals; this one has {again} duplicates"
+            )
             good = False
         good &= judged(
-            f"{kind}, {options.seconds:g} s of faults", asyncio.run(chaos(kind, options.seed, options.seconds))
+            f"{kind}, {options.seconds:g} s of faults",
+            asyncio.run(chaos(kind, options.seed, options.seconds)),
         )
-    print("everything holds" if good else f"NOT everything holds; repeat with SEED={options.seed}")
+    print(
+        "everything holds"
+        if good
+        else f"NOT everything holds; repeat with SEED={options.seed}"
+    )
     return 0 if good else 1
 
 

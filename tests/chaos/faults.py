@@ -57,7 +57,9 @@ async def scripts_flushed(ground: Ground, lot: random.Random) -> None:
 async def clients_killed(ground: Ground, lot: random.Random) -> None:
     """CLIENT KILL of everybody."""
     del lot
-    await asyncio.to_thread(ground.ask, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await asyncio.to_thread(
+        ground.ask, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"
+    )
 
 
 async def no_memory(ground: Ground, lot: random.Random) -> None:
@@ -138,7 +140,13 @@ async def primary_killed(ground: Ground, lot: random.Random) -> None:
 
 
 WORKERS: tuple[Break, ...] = (worker_killed, worker_replaced, worker_stands_still)
-ANYWHERE: tuple[Break, ...] = (*WORKERS, scripts_flushed, clients_killed, no_memory, server_stands_still)
+ANYWHERE: tuple[Break, ...] = (
+    *WORKERS,
+    scripts_flushed,
+    clients_killed,
+    no_memory,
+    server_stands_still,
+)
 FAULTS: dict[str, tuple[Break, ...]] = {
     "single": (*ANYWHERE, worker_cut_off, no_disk, server_restarted, clock_jumps),
     "acl": (*ANYWHERE, server_restarted, server_replaced, file_rewritten),

@@ -71,17 +71,24 @@ class Ground:
     async def __aenter__(self) -> Self:
         library = self._shim() if self.kind == "single" else None
         if library is not None:
-            os.environ |= {"LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(self.offset)}
+            os.environ |= {
+                "LD_PRELOAD": str(library),
+                "CLOCK_OFFSET_FILE": str(self.offset),
+            }
         await asyncio.to_thread(self.topology.start)
         os.environ.pop("LD_PRELOAD", None)
-        self.can_move_clock = library is not None and await asyncio.to_thread(self._clock_moves)
+        self.can_move_clock = library is not None and await asyncio.to_thread(
+            self._clock_moves
+        )
         if self.kind == "single":
             self.proxy = await Proxy(self.single).__aenter__()
         self.site = Site(self.topology, "chaos", self.folder)  # type: ignore[arg-type]
         for number in range(WORKERS):
             await asyncio.to_thread(self.hire, number)
         self._broker = Broker(self._url_as("producer"), namespace="chaos", timeout=2.0)
-        self._publishing = asyncio.create_task(self._publish(Producer(self._broker, STREAM)))
+        self._publishing = asyncio.create_task(
+            self._publish(Producer(self._broker, STREAM))
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -98,18 +105,33 @@ class Ground:
 
     def hire(self, number: int) -> None:
         """Start a worker in the place of one that is gone; the first one is behind the proxy, where there is one."""
-        url = self.proxy.url if self.proxy is not None and number == 0 else self._url_as("worker")
-        worker = self.site.worker(url=url, lease=LEASE, max_retries=MAX_RETRIES, concurrency=8)
+        url = (
+            self.proxy.url
+            if self.proxy is not None and number == 0
+            else self._url_as("worker")
+        )
+        worker = self.site.worker(
+            url=url, lease=LEASE, max_retries=MAX_RETRIES, concurrency=8
+        )
         self.workers[number : number + 1] = [worker]
 
     def _url_as(self, role: str) -> str:
         """The server's URL, as the user of this role where it has one."""
-        return self.topology.url_as(role) if isinstance(self.topology, Guarded) else self.topology.url
+        return (
+            self.topology.url_as(role)
+            if isinstance(self.topology, Guarded)
+            else self.topology.url
+        )
 
     async def suffer(self, breaks: Callable[[Any, random.Random], Any], lot: random.Random, *, loses: bool,
                      repeats: bool) -> None:  # fmt: skip
         """Let something break, and write down when."""
-        fault = Fault(breaks.__name__.replace("_", " "), time.monotonic_ns(), loses=loses, repeats=repeats)
+        fault = Fault(
+            breaks.__name__.replace("_", " "),
+            time.monotonic_ns(),
+            loses=loses,
+            repeats=repeats,
+        )
         self.history.faults.append(fault)
         await breaks(self, lot)
         fault.ended = time.monotonic_ns()
@@ -132,14 +154,20 @@ class Ground:
         with self.topology.client() as client:
             letters = dead_letters(client, self.site.keys)
             marks = client.hgetall(self.site.keys.watermarks())
-        history.missed = {name.decode(): value.decode() for name, value in marks.items() if name.startswith(b"lost:")}
+        history.missed = {
+            name.decode(): value.decode()
+            for name, value in marks.items()
+            if name.startswith(b"lost:")
+        }
         history.dead = {event: letter["reason"] for event, letter in letters.items()}
         return history
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that is asked of servers, which may be away."""
         while True:
-            with contextlib.suppress(redis.RedisError, OSError, AssertionError, StopIteration):
+            with contextlib.suppress(
+                redis.RedisError, OSError, AssertionError, StopIteration
+            ):
                 if await asyncio.to_thread(condition):
                     return
             await asyncio.sleep(0.05)
@@ -148,15 +176,25 @@ class Ground:
         """Whether every replica is in step again."""
         assert isinstance(self.topology, Watched | Clustered)
         servers = self.topology.servers
-        primaries = [self.topology.of(STREAM)] if isinstance(self.topology, Watched) else servers
+        primaries = (
+            [self.topology.of(STREAM)]
+            if isinstance(self.topology, Watched)
+            else servers
+        )
         replicas = 0
         for server in primaries:
             with server.client() as client:
                 facts = client.info("replication")
-            rows = [facts.get(f"slave{n}", {}) for n in range(facts["connected_slaves"])]
+            rows = [
+                facts.get(f"slave{n}", {}) for n in range(facts["connected_slaves"])
+            ]
             if facts["role"] == "master":
                 # A replica is called online before it has read what it was sent to begin with.
-                reached = [row for row in rows if facts["master_repl_offset"] - row.get("offset", 0) < _IN_STEP]
+                reached = [
+                    row
+                    for row in rows
+                    if facts["master_repl_offset"] - row.get("offset", 0) < _IN_STEP
+                ]
                 replicas += sum(row.get("state") == "online" for row in reached)
         return replicas == (2 if isinstance(self.topology, Watched) else 3)
 
@@ -196,7 +234,19 @@ class Ground:
         if compiler is None:
             return None
         library = self.folder / "clock.so"
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SHIM), "-ldl"], check=True)
+        subprocess.run(
+            [
+                compiler,
+                "-shared",
+                "-fPIC",
+                "-O1",
+                "-o",
+                str(library),
+                str(SHIM),
+                "-ldl",
+            ],
+            check=True,
+        )
         return library
 
     async def _publish(self, producer: Producer) -> None:

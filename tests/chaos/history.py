@@ -32,7 +32,9 @@ class Fault:
 
     def covers(self, first: int, last: int, slack: int = 3 * SECOND) -> bool:
         """Whether it may have had to do with something between these times."""
-        return self.began - SECOND <= last and first <= (self.ended or self.began) + slack
+        return (
+            self.began - SECOND <= last and first <= (self.ended or self.began) + slack
+        )
 
 
 @dataclass(slots=True)
@@ -78,7 +80,13 @@ class History:
         open_runs: dict[tuple[int, str, int], Run] = {}
         for line in self.lines:
             if line["what"] == "start":
-                run = Run(line["event"], line["entry"], line["pid"], line["at"], line["attempt"])
+                run = Run(
+                    line["event"],
+                    line["entry"],
+                    line["pid"],
+                    line["at"],
+                    line["attempt"],
+                )
                 self.runs[run.event].append(run)
                 open_runs[run.pid, run.event, run.attempt] = run
             elif line["what"] == "end":
@@ -88,7 +96,10 @@ class History:
     @property
     def done(self) -> dict[str, int]:
         """How often each event's handler came to its good end."""
-        counts = {event: sum(run.how == "ok" for run in runs) for event, runs in self.runs.items()}
+        counts = {
+            event: sum(run.how == "ok" for run in runs)
+            for event, runs in self.runs.items()
+        }
         return {event: count for event, count in counts.items() if count}
 
 
@@ -127,26 +138,44 @@ class Judge:
         return [found for rule in rules for found in rule()]
 
     def _excuse(self, first: int, last: int, what: str) -> bool:
-        return any(getattr(fault, what) and fault.covers(first, last) for fault in self._faults)
+        return any(
+            getattr(fault, what) and fault.covers(first, last) for fault in self._faults
+        )
 
     def _lost(self) -> Iterable[Violation]:
         """Every acknowledged event is done or dead, but for the tail that a lost primary had not replicated."""
         finished = self._history.done.keys() | self._history.dead.keys()
         for event, at in self._history.acknowledged.items():
-            if event not in finished and not any(f.loses and -TAIL < at - f.began < SOON for f in self._faults):
-                yield Violation("nothing is lost", event, "acknowledged, and neither done nor dead")
+            if event not in finished and not any(
+                f.loses and -TAIL < at - f.began < SOON for f in self._faults
+            ):
+                yield Violation(
+                    "nothing is lost", event, "acknowledged, and neither done nor dead"
+                )
 
     def _made_up(self) -> Iterable[Violation]:
         """Nothing is handled that was not published."""
-        for event in self._history.runs.keys() - self._history.acknowledged.keys() - self._history.unknown.keys():
-            yield Violation("nothing is made up", event, "handled, and neither acknowledged nor in doubt")
+        for event in (
+            self._history.runs.keys()
+            - self._history.acknowledged.keys()
+            - self._history.unknown.keys()
+        ):
+            yield Violation(
+                "nothing is made up",
+                event,
+                "handled, and neither acknowledged nor in doubt",
+            )
 
     def _both(self) -> Iterable[Violation]:
         """No event is done and dead, unless a worker was lost between its work and its acknowledgement."""
         for event in self._history.done.keys() & self._history.dead.keys():
             runs = self._history.runs[event]
-            if not self._excuse(runs[0].began, max(run.ended for run in runs), "repeats"):
-                yield Violation("one end", event, f"done, and dead: {self._history.dead[event]}")
+            if not self._excuse(
+                runs[0].began, max(run.ended for run in runs), "repeats"
+            ):
+                yield Violation(
+                    "one end", event, f"done, and dead: {self._history.dead[event]}"
+                )
 
     def _left(self) -> Iterable[Violation]:
         """After the faults, everything drains, and nothing is left of what is finished."""
@@ -163,15 +192,23 @@ class Judge:
         for event, runs in self._history.runs.items():
             free = sum(run.how in ("", "cancelled") for run in runs)
             first, last = runs[0].began, runs[-1].began
-            if len(runs) > MAX_RETRIES + 1 + free + 1 and not self._excuse(first, last, "repeats"):
-                yield Violation("attempts are bounded", event, f"{len(runs)} starts, {free} of them interrupted")
+            if len(runs) > MAX_RETRIES + 1 + free + 1 and not self._excuse(
+                first, last, "repeats"
+            ):
+                yield Violation(
+                    "attempts are bounded",
+                    event,
+                    f"{len(runs)} starts, {free} of them interrupted",
+                )
 
     def _twice(self) -> Iterable[Violation]:
         """Nothing is done twice without a fault that explains it."""
         for event, count in self._history.done.items():
             runs = [run for run in self._history.runs[event] if run.how == "ok"]
             if count > 1 and not self._excuse(runs[0].ended, runs[-1].ended, "repeats"):
-                yield Violation("once, unless something broke", event, f"done {count} times")
+                yield Violation(
+                    "once, unless something broke", event, f"done {count} times"
+                )
 
     def _overlap(self) -> Iterable[Violation]:
         """No two handlers have an entry at the same time, while its lease is kept."""
@@ -180,7 +217,11 @@ class Judge:
             for one, other in itertools.pairwise(ends):
                 same = one.entry == other.entry and other.began < one.ended
                 if same and not self._excuse(one.began, other.ended, "repeats"):
-                    yield Violation("one handler at a time", event, f"{one.pid} and {other.pid} at once")
+                    yield Violation(
+                        "one handler at a time",
+                        event,
+                        f"{one.pid} and {other.pid} at once",
+                    )
 
 
 def slice_of(history: History, violation: Violation) -> list[str]:
@@ -192,14 +233,26 @@ def slice_of(history: History, violation: Violation) -> list[str]:
     if event in history.unknown:
         story.append((history.unknown[event], f"published {event}, answer lost"))
     for run in history.runs.get(event, []):
-        story.append((run.began, f"start of attempt {run.attempt} of {run.entry} in process {run.pid}"))
+        story.append(
+            (
+                run.began,
+                f"start of attempt {run.attempt} of {run.entry} in process {run.pid}",
+            )
+        )
         if run.ended:
-            story.append((run.ended, f"end of attempt {run.attempt} in process {run.pid}: {run.how}"))
+            story.append(
+                (
+                    run.ended,
+                    f"end of attempt {run.attempt} in process {run.pid}: {run.how}",
+                )
+            )
     story.sort()
     first, last = (story[0][0], story[-1][0]) if story else (0, 1 << 62)
     for fault in history.faults:
         if fault.covers(first, last):
             bisect.insort(story, (fault.began, f"fault begins: {fault.kind}"))
-            bisect.insort(story, (fault.ended or fault.began, f"fault ends: {fault.kind}"))
+            bisect.insort(
+                story, (fault.ended or fault.began, f"fault ends: {fault.kind}")
+            )
     zero = story[0][0] if story else 0
     return [f"{(at - zero) / SECOND:+9.3f} s  {what}" for at, what in story]

@@ -22,9 +22,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.composition")
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long on each server, seeds or not")
-    parser.add_argument("--on", default="", help="only servers of this name: redis, valkey")
-    parser.add_argument("--story", action="store_true", help="print the story of each seed that failed")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0.0,
+        help="stop after so long on each server, seeds or not",
+    )
+    parser.add_argument(
+        "--on", default="", help="only servers of this name: redis, valkey"
+    )
+    parser.add_argument(
+        "--story", action="store_true", help="print the story of each seed that failed"
+    )
     options = parser.parse_args()
     logging.getLogger("streams").setLevel(logging.CRITICAL + 1)
     failed = 0
@@ -52,10 +61,14 @@ def _on(binary: str, options: argparse.Namespace) -> int:
         finally:
             server.close()
     took = time.monotonic() - began
-    print(f"{server_label(binary)}: {played} seeds, {failed} failed, {took / max(1, played):.3f} s each")
+    print(
+        f"{server_label(binary)}: {played} seeds, {failed} failed, {took / max(1, played):.3f} s each"
+    )
     for name, count in sorted(seen.items()):
         print(f"  {count:7}  {name}")
-    missing = [name for name in (*OFTEN, *SELDOM) if not seen[name]] if played >= MANY else []
+    missing = (
+        [name for name in (*OFTEN, *SELDOM) if not seen[name]] if played >= MANY else []
+    )
     if missing:
         print(f"no seed came to: {', '.join(missing)}")
     return failed + len(missing)

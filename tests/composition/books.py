@@ -92,14 +92,18 @@ class Books:
             for limit in group.limits:
                 if limit.concurrency:
                     place = (name, limit.name)
-                    self.concurrency[place] = max(self.concurrency.get(place, 0), limit.concurrency)
+                    self.concurrency[place] = max(
+                        self.concurrency.get(place, 0), limit.concurrency
+                    )
 
     def handler(self, worker: str, declared: Declared) -> Any:
         """Makes the handlers of one worker."""
 
         def of_group(group: str) -> Any:
             async def handle(event: Event[Any]) -> None:
-                await self._run(Running((group, event.id), worker, event, declared.groups[group]))
+                await self._run(
+                    Running((group, event.id), worker, event, declared.groups[group])
+                )
 
             return handle
 
@@ -109,9 +113,13 @@ class Books:
         """A dedup id is accepted once within its window."""
         since = self.now() - self.accepted.get(place, float("-inf"))
         if is_duplicate and since > WINDOW + 10:
-            self.wrong.append(f"{place} is a duplicate of what was used {since:.0f} s ago, and may be forgotten")
+            self.wrong.append(
+                f"{place} is a duplicate of what was used {since:.0f} s ago, and may be forgotten"
+            )
         if not is_duplicate and since < WINDOW - 10:
-            self.wrong.append(f"{place} was accepted twice, the first time {since:.0f} s ago")
+            self.wrong.append(
+                f"{place} was accepted twice, the first time {since:.0f} s ago"
+            )
         if not is_duplicate:
             self.accepted[place] = self.now()
 
@@ -124,12 +132,15 @@ class Books:
         """How many handlers of a consumer wait for the run to let them go on."""
         place = (worker, stream, group)
         return sum(
-            run.parked and (run.worker, run.event.stream, run.where[0]) == place for run in self.running.values()
+            run.parked and (run.worker, run.event.stream, run.where[0]) == place
+            for run in self.running.values()
         )
 
     def killed(self, worker: str, held: set[Where]) -> None:
         """What a worker has stalls, also if it had ended and that was not written; what ran burns an attempt."""
-        self.burnt.update(run.where for run in self.running.values() if run.worker == worker)
+        self.burnt.update(
+            run.where for run in self.running.values() if run.worker == worker
+        )
         self.stalled |= held
 
     async def _run(self, run: Running) -> None:
@@ -151,17 +162,25 @@ class Books:
 
     def _begin(self, run: Running, what: str) -> None:
         group, _ = run.where
-        self.tell("   ", run.worker, "starts", *run.where, what, f"level={run.event.priority}")
+        self.tell(
+            "   ", run.worker, "starts", *run.where, what, f"level={run.event.priority}"
+        )
         self.seen[f"do-{what}"] += 1
         for other in self.running.values():
             if other.where == run.where:
-                self.wrong.append(f"{run.where} runs twice at once: {other.worker} and {run.worker}")
+                self.wrong.append(
+                    f"{run.where} runs twice at once: {other.worker} and {run.worker}"
+                )
             elif other.where[0] == group and self._same_order(run, other):
-                self.wrong.append(f"{run.where} starts beside {other.where} of its order key")
+                self.wrong.append(
+                    f"{run.where} starts beside {other.where} of its order key"
+                )
         self._check_once(run)
         facts = {"group": group, "level": run.event.priority} | run.event.meta
         for scope, known in self.paused:
-            if run.worker in known and all(facts.get(name) == value for name, value in scope.items()):
+            if run.worker in known and all(
+                facts.get(name) == value for name, value in scope.items()
+            ):
                 self.wrong.append(f"{run.where} starts, and {scope} is paused")
         if all(other.worker != run.worker for other in self.running.values()):
             self.alone.add(run.where)
@@ -172,7 +191,11 @@ class Books:
 
     def _check_once(self, run: Running) -> None:
         """An event id that was handled is not handled again, unless its worker was killed before that was written."""
-        if not self.dedupes or run.where not in self.done_at or run.where in self.stalled:
+        if (
+            not self.dedupes
+            or run.where not in self.done_at
+            or run.where in self.stalled
+        ):
             return
         if self.now() - self.done_at[run.where] < WINDOW - 10:
             self.wrong.append(f"{run.where} was handled, and is handled again")
@@ -189,12 +212,22 @@ class Books:
         for (name, limit), most in self.concurrency.items():
             if name != group:
                 continue
-            under = [run for run in self.running.values() if run.where[0] == name and _has(run.rules, limit)]
+            under = [
+                run
+                for run in self.running.values()
+                if run.where[0] == name and _has(run.rules, limit)
+            ]
             # Who runs on after it was erased has no slot any more: it is cancelled when its lease is renewed.
-            under = [run for run in under if run.event.tenant and run.where not in self.erased]
+            under = [
+                run
+                for run in under
+                if run.event.tenant and run.where not in self.erased
+            ]
             for tenant, count in Counter(run.event.tenant for run in under).items():
                 if count > most:
-                    self.wrong.append(f"{count} of {tenant} run in {group}, and {limit} allows {most}")
+                    self.wrong.append(
+                        f"{count} of {tenant} run in {group}, and {limit} allows {most}"
+                    )
 
     async def _do(self, run: Running, what: str) -> None:
         match what:

@@ -47,7 +47,12 @@ class Clock:
         return time.time() + self.ahead
 
     async def travel(
-        self, broker: Broker, streams: Iterable[str], levels: Iterable[int], seconds: int, extended: Iterable[str] = ()
+        self,
+        broker: Broker,
+        streams: Iterable[str],
+        levels: Iterable[int],
+        seconds: int,
+        extended: Iterable[str] = (),
     ) -> None:
         """Let time pass. Workers that live renew what they hold, keys that they extend included; the dead do not."""
         self.ahead += seconds
@@ -68,16 +73,23 @@ class Clock:
             name = group[group.index(b"name") + 1].decode()
             rows = await broker.control.call("XPENDING", key, name, "-", "+", 1000)
             for entry_id, owner, idle, _ in rows:
-                if owner.decode() in (PARKED, WAITING) or owner.decode() not in self.dead:
+                if (
+                    owner.decode() in (PARKED, WAITING)
+                    or owner.decode() not in self.dead
+                ):
                     continue
                 if not await broker.control.call("XRANGE", key, entry_id, entry_id):
                     # It was erased, and nothing can age it: as the sweep that comes when its lease is over.
                     await broker.control.call("XACK", key, name, entry_id)
                     attempts = broker.keys(stream).attempts(name)
-                    await broker.control.call("HDEL", attempts, f"{level}|{entry_id.decode()}")
+                    await broker.control.call(
+                        "HDEL", attempts, f"{level}|{entry_id.decode()}"
+                    )
                     continue
                 silent = idle + 1000 * seconds
-                await broker.control.call("XCLAIM", key, name, owner, 0, entry_id, "IDLE", silent, "JUSTID")
+                await broker.control.call(
+                    "XCLAIM", key, name, owner, 0, entry_id, "IDLE", silent, "JUSTID"
+                )
 
 
 class _Now:
@@ -105,7 +117,9 @@ def install(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(script, "text", text)
         patch.setattr(script, "sha", sha)
         patch.setitem(scripts.by_sha, sha, script)
-    moved = SimpleNamespace(monotonic=_Now.monotonic, time=time.time, time_ns=time.time_ns)
+    moved = SimpleNamespace(
+        monotonic=_Now.monotonic, time=time.time, time_ns=time.time_ns
+    )
     for module in _MODULES:
         patch.setattr(f"streams.{module}.time", moved)
     patch.setattr(waits, "_worker", _silent(waits._worker))
@@ -114,11 +128,20 @@ def install(patch: pytest.MonkeyPatch) -> None:
 def _silent(told: Any) -> Any:
     """A consumer that was killed has been silent for as long as the run has travelled since."""
 
-    def worker(name: str, said: Any, rows: dict[int, tuple[int, float]], lease: float, now: float) -> Any:
+    def worker(
+        name: str,
+        said: Any,
+        rows: dict[int, tuple[int, float]],
+        lease: float,
+        now: float,
+    ) -> Any:
         clock = _Now.clock
         if clock is not None and name in clock.dead:
             longer = clock.ahead - clock.dead[name]
-            rows = {level: (pending, idle + longer) for level, (pending, idle) in rows.items()}
+            rows = {
+                level: (pending, idle + longer)
+                for level, (pending, idle) in rows.items()
+            }
         return told(name, said, rows, lease, now)
 
     return worker

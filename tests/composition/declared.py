@@ -52,9 +52,15 @@ class Declared:
     def pipeline(self, url: str, namespace: str, handle: Any) -> Pipeline:
         """A program that declares it; ``handle`` is told the group and the event."""
         serve = Levels(self.serve) if self.serve else None
-        settings = Settings(url=url, namespace=namespace, levels=Levels(self.levels), serve_levels=serve)
+        settings = Settings(
+            url=url, namespace=namespace, levels=Levels(self.levels), serve_levels=serve
+        )
         middleware: list[Any] = [Dedupe(WINDOW, busy=5.0)] if self.dedupe else []
-        middleware += [Breaker("instance", failures=0.5, minimum=2, open_for=20.0)] if self.breaker else []
+        middleware += (
+            [Breaker("instance", failures=0.5, minimum=2, open_for=20.0)]
+            if self.breaker
+            else []
+        )
         pipeline = Pipeline(settings=settings, middleware=middleware)
         retention = "fanout" if len(self.groups) > 1 else None
         ruled: dict[str, Any] = {"weights": self.weights, "max_wait": self.max_wait}
@@ -63,7 +69,12 @@ class Declared:
             pipeline.handler(
                 STREAM,
                 group=name,
-                retry=Retry(max_retries=group.max_retries, delay=5.0, backoff="fixed", jitter=0.0),
+                retry=Retry(
+                    max_retries=group.max_retries,
+                    delay=5.0,
+                    backoff="fixed",
+                    jitter=0.0,
+                ),
                 concurrency=group.concurrency,
                 lease=group.lease,
                 order_by=group.order_by,
@@ -76,7 +87,11 @@ class Declared:
     def features(self) -> set[str]:
         """What is used of what there is, for the count of what the seeds reached."""
         found = {f"levels-{len(self.levels)}", f"groups-{len(self.groups)}"}
-        found |= {name for name in ("weights", "max_wait", "breaker", "dedupe", "serve") if getattr(self, name)}
+        found |= {
+            name
+            for name in ("weights", "max_wait", "breaker", "dedupe", "serve")
+            if getattr(self, name)
+        }
         found |= {f"partitions-by-{self.spread.by}"} if self.spread.count > 1 else set()
         for group in self.groups.values():
             found |= {name for name in ("order_by", "fair_by") if getattr(group, name)}
@@ -88,11 +103,20 @@ class Declared:
 def draw(lot: random.Random) -> Declared:
     """Anything at all."""
     levels, by_key = lot.choice(LEVELS), lot.random() < 0.7
-    spread = Partitions(lot.randint(2, 3), lot.choice(["key", "tenant"])) if lot.random() < 0.25 else ONE
+    spread = (
+        Partitions(lot.randint(2, 3), lot.choice(["key", "tenant"]))
+        if lot.random() < 0.25
+        else ONE
+    )
     drawn = Declared(
         levels,
-        {name: _group(lot, by_key=by_key) for name in (["a", "b"] if lot.random() < 0.25 else ["a"])},
-        weights={level: lot.randint(1, 4) for level in levels} if lot.random() < 0.25 else None,
+        {
+            name: _group(lot, by_key=by_key)
+            for name in (["a", "b"] if lot.random() < 0.25 else ["a"])
+        },
+        weights={level: lot.randint(1, 4) for level in levels}
+        if lot.random() < 0.25
+        else None,
         max_wait=lot.choice([5.0, 60.0]) if not by_key and lot.random() < 0.5 else None,
         breaker=lot.random() < 0.3,
         dedupe=lot.random() < 0.25,
@@ -132,7 +156,12 @@ def _group(lot: random.Random, *, by_key: bool) -> Group:
 
 def _limits(lot: random.Random) -> tuple[Limit, ...]:
     slots = Limit("tenant", name="slots", concurrency=lot.choice([1, 1, 2]))
-    rate = Limit("instance", name="rate", rate=lot.choice(["6/m", "30/m"]), burst=lot.choice([1, 2]))
+    rate = Limit(
+        "instance",
+        name="rate",
+        rate=lot.choice(["6/m", "30/m"]),
+        burst=lot.choice([1, 2]),
+    )
     both = Limit("tenant", name="both", rate="30/m", burst=1, concurrency=1)
     return lot.choice([(), (), (slots,), (slots,), (rate,), (slots, rate), (both,)])
 
@@ -147,14 +176,19 @@ def redraw(lot: random.Random, before: Declared) -> Declared:
 
 def _of_group(lot: random.Random, declared: Declared, **changes: Any) -> Declared:
     name = lot.choice(sorted(declared.groups))
-    return replace(declared, groups=declared.groups | {name: replace(declared.groups[name], **changes)})
+    return replace(
+        declared,
+        groups=declared.groups | {name: replace(declared.groups[name], **changes)},
+    )
 
 
 def _levels(lot: random.Random, declared: Declared) -> Declared:
     levels = lot.choice(LEVELS)
     # A level that had events is given up only when it is empty (docs/workers.md): here levels only grow.
     levels = tuple(sorted({*declared.levels, *levels}))
-    weights = {level: lot.randint(1, 4) for level in levels} if declared.weights else None
+    weights = (
+        {level: lot.randint(1, 4) for level in levels} if declared.weights else None
+    )
     return replace(declared, levels=levels, weights=weights)
 
 
@@ -166,7 +200,11 @@ def _order(lot: random.Random, declared: Declared) -> Declared:
 
 
 def _fair(lot: random.Random, declared: Declared) -> Declared:
-    return declared if declared.max_wait is not None else _of_group(lot, declared, fair_by=lot.choice([None, "tenant"]))
+    return (
+        declared
+        if declared.max_wait is not None
+        else _of_group(lot, declared, fair_by=lot.choice([None, "tenant"]))
+    )
 
 
 _CHANGES = (
@@ -175,6 +213,8 @@ _CHANGES = (
     _fair,
     lambda lot, declared: _of_group(lot, declared, limits=_limits(lot)),
     lambda lot, declared: _of_group(lot, declared, max_retries=lot.choice([0, 1, 2])),
-    lambda lot, declared: _of_group(lot, declared, lease=lot.choice([20.0, 30.0, 60.0])),
+    lambda lot, declared: _of_group(
+        lot, declared, lease=lot.choice([20.0, 30.0, 60.0])
+    ),
     lambda lot, declared: _of_group(lot, declared, concurrency=lot.choice([1, 2, 3])),
 )

@@ -51,7 +51,11 @@ class Seen:
         }
         strays = [stray for stray in later.strays if stray in self.strays]
         return Seen(
-            later.reasons, waiting, later.suspects, strays, [what for what in later.stale if what in self.stale]
+            later.reasons,
+            waiting,
+            later.suspects,
+            strays,
+            [what for what in later.stale if what in self.stale],
         )
 
 
@@ -76,22 +80,33 @@ class Oracle:
             part = Why(self._broker, stream)._of(stream, MOST)
             await part._look()
             for level in levels:
-                found += (await part._several(Wanted(level=level), list(part._groups))).reasons
+                found += (
+                    await part._several(Wanted(level=level), list(part._groups))
+                ).reasons
         return found
 
     async def paused(self, stream: str) -> bool:
         """Whether anything of a partition is paused."""
         return bool(await self._call("HLEN", self._broker.keys(stream).paused()))
 
-    def due_now(self, reasons: Sequence[Reason], workers: Sequence[Worker]) -> dict[Name, Reason]:
+    def due_now(
+        self, reasons: Sequence[Reason], workers: Sequence[Worker]
+    ) -> dict[Name, Reason]:
         """Those that should have started by now: nothing holds them, and somebody serves them who has room."""
         found = {}
         for reason in reasons:
-            is_next = reason.state in _NOW or (reason.state == "turn" and not reason.facts["busy"])
+            is_next = reason.state in _NOW or (
+                reason.state == "turn" and not reason.facts["busy"]
+            )
             # Until its lease is over nobody knows that its worker was killed.
-            is_next &= reason.facts.get("worker", "").removesuffix(RECLAIMER_SUFFIX) not in self._books.dead
+            is_next &= (
+                reason.facts.get("worker", "").removesuffix(RECLAIMER_SUFFIX)
+                not in self._books.dead
+            )
             if is_next and self._is_served(reason, workers):
-                found[reason.group, f"{reason.level}|{reason.entry_id}", reason.event_id] = reason
+                found[
+                    reason.group, f"{reason.level}|{reason.entry_id}", reason.event_id
+                ] = reason
         return found
 
     @staticmethod
@@ -100,14 +115,18 @@ class Oracle:
         return any(
             consumer.free
             for worker in workers
-            if reason.state != "suspect" or not worker.held  # That one starts when nothing else of the process runs.
+            # That one starts when nothing else of the process runs.
+            if reason.state != "suspect" or not worker.held
             for consumer in worker.crew.consumers
             if consumer.stream == reason.stream
             and consumer.group in (reason.group, reason.group or consumer.group)
-            and reason.level in (consumer.options.serve or consumer.options.levels).ascending
+            and reason.level
+            in (consumer.options.serve or consumer.options.levels).ascending
         )
 
-    async def disputed(self, waiting: dict[Name, Reason], workers: Sequence[Worker]) -> list[Name]:
+    async def disputed(
+        self, waiting: dict[Name, Reason], workers: Sequence[Worker]
+    ) -> list[Name]:
         """Those that wait for a slot of a limit that only some of the workers declare.
 
         They are lined up by who declares it, and made due by each sweep of who does not: at any moment either may be
@@ -116,13 +135,26 @@ class Oracle:
         found = []
         for name, reason in waiting.items():
             group, place, _ = name
-            known = [worker.declared.groups[group].limits for worker in workers if group in worker.declared.groups]
-            row = await self._call("HGET", self._broker.keys(reason.stream).admissions(group), place) if group else None
+            known = [
+                worker.declared.groups[group].limits
+                for worker in workers
+                if group in worker.declared.groups
+            ]
+            row = (
+                await self._call(
+                    "HGET", self._broker.keys(reason.stream).admissions(group), place
+                )
+                if group
+                else None
+            )
             waits = Admission.stored(row)
             if waits is None or waits.kind is not Kind.SLOT:
                 continue
             limit = waits.by.partition("=")[0]
-            declaring = sum(any(one.concurrency and one.name == limit for one in limits) for limits in known)
+            declaring = sum(
+                any(one.concurrency and one.name == limit for one in limits)
+                for limits in known
+            )
             if 0 < declaring < len(known):
                 self._books.seen["limit-disputed"] += 1
                 found.append(name)
@@ -133,7 +165,9 @@ class Oracle:
         found = []
         for reason in names:
             place = f"{reason.level}|{reason.entry_id}"
-            record = await self._call("HGET", self._broker.keys(reason.stream).attempts(reason.group), place)
+            record = await self._call(
+                "HGET", self._broker.keys(reason.stream).attempts(reason.group), place
+            )
             if record and AttemptRecord.from_json(record).suspect:
                 found.append((reason.group, place, reason.event_id))
         return list(dict.fromkeys(found))
@@ -154,7 +188,9 @@ class Oracle:
         paused = {stream: await self.paused(stream) for stream in self._streams}
         for reason in reasons:
             self._books.seen[f"why-{reason.state}"] += 1
-            what = f"{reason.group} {reason.event_id} {reason.state} {dict(reason.facts)}"
+            what = (
+                f"{reason.group} {reason.event_id} {reason.state} {dict(reason.facts)}"
+            )
             if reason.state == "paused" and not paused[reason.stream]:
                 wrong.append(f"nothing is paused: {what}")
             if (
@@ -168,32 +204,57 @@ class Oracle:
             if reason.state in ("orphaned", "unreadable", "unknown"):
                 wrong.append(f"it can go on no more: {what}")
 
-    async def strays(self, workers: Sequence[Worker], dead: Sequence[str], limits: dict[str, set[str]]) -> list[str]:
+    async def strays(
+        self,
+        workers: Sequence[Worker],
+        dead: Sequence[str],
+        limits: dict[str, set[str]],
+    ) -> list[str]:
         """Slots and places in queues that belong to nothing that is in hand or lined up."""
         found = []
         for name in await self._call("KEYS", f"{self._broker.namespace}:*"):
             stream, _, key = name.decode().partition("{")[2].partition("}:")
             group, kind, limit = ([*key.split(":", 2), "", ""])[:3]
-            if kind not in ("busy", "queue") or limit.partition("=")[0] not in limits.get(group, set()):
+            if kind not in ("busy", "queue") or limit.partition("=")[
+                0
+            ] not in limits.get(group, set()):
                 continue  # Of a limit that is gone: see ``leftovers``.
             for entry in await self._call("ZRANGE", name, 0, -1):
-                if stray := await self._stray(stream, name.decode(), entry.decode(), workers, dead):
+                if stray := await self._stray(
+                    stream, name.decode(), entry.decode(), workers, dead
+                ):
                     found.append(f"{key} {stray}")
         return found
 
-    async def _stray(self, stream: str, name: str, entry: str, workers: Sequence[Worker], dead: Sequence[str]) -> str:
+    async def _stray(
+        self,
+        stream: str,
+        name: str,
+        entry: str,
+        workers: Sequence[Worker],
+        dead: Sequence[str],
+    ) -> str:
         group, kind = name.partition("}:")[2].split(":")[:2]
         level, ident = parse_member(entry)
         keys = self._broker.keys(stream)
         rows = await self._call("XPENDING", keys.level(level), group, ident, ident, 1)
         if not rows and kind == "queue":
             # It is taken out when it is its turn.
-            return "" if await self._call("ZCARD", name.replace(":queue:", ":busy:", 1)) else f"{entry} has ended"
+            return (
+                ""
+                if await self._call("ZCARD", name.replace(":queue:", ":busy:", 1))
+                else f"{entry} has ended"
+            )
         if not rows:
-            runs = [run for run in self._books.running.values() if run.where[0] == group]
+            runs = [
+                run for run in self._books.running.values() if run.where[0] == group
+            ]
             # Of what was erased nobody knows the key any more.
             return (
-                "" if self._books.erased or any(run.event.entry_id == ident for run in runs) else f"{entry} has ended"
+                ""
+                if self._books.erased
+                or any(run.event.entry_id == ident for run in runs)
+                else f"{entry} has ended"
             )
         owner = rows[0][1].decode()
         if kind == "queue":
@@ -201,9 +262,13 @@ class Oracle:
         if not owner.startswith("-"):
             # Of one that was killed until its lease is over, and until somebody looks after that.
             return (
-                "" if owner in dead or any(owner == worker.name for worker in workers) else f"{entry} is with {owner}"
+                ""
+                if owner in dead or any(owner == worker.name for worker in workers)
+                else f"{entry} is with {owner}"
             )
-        is_full = not any(c.free for worker in workers for c in _of(worker, stream, group))
+        is_full = not any(
+            c.free for worker in workers for c in _of(worker, stream, group)
+        )
         return "" if is_full else f"{entry} is with nobody"
 
     async def leftovers(self, limits: dict[str, set[str]]) -> list[str]:
@@ -218,13 +283,23 @@ class Oracle:
             key = name.decode().removeprefix(f"{self._broker.namespace}:")
             slot = re.fullmatch(r"\{s(?:\.p\d)?\}:([ab]):busy:([a-z]+)=.*", key)
             is_new = slot and self._books.dead and len(self._books.limited[slot[1]]) > 1
-            if slot and (slot[2] not in limits.get(slot[1], set()) or self._books.erased or is_new):
+            if slot and (
+                slot[2] not in limits.get(slot[1], set())
+                or self._books.erased
+                or is_new
+            ):
                 self._books.seen["slot-that-expires"] += 1
-                found += [f"{key}, which does not expire"] if await self._call("PTTL", name) < 0 else []
+                found += (
+                    [f"{key}, which does not expire"]
+                    if await self._call("PTTL", name) < 0
+                    else []
+                )
             elif not LASTING.fullmatch(key):
                 found.append(key)
             elif EXPIRING.fullmatch(key) and await self._call("PTTL", name) < 0:
                 found.append(f"{key}, which does not expire")
-            elif re.fullmatch(r"\{s(\.p\d)?\}:-?\d+", key) and await self._call("XLEN", name):
+            elif re.fullmatch(r"\{s(\.p\d)?\}:-?\d+", key) and await self._call(
+                "XLEN", name
+            ):
                 found.append(f"{key} with {await self._call('XLEN', name)} entries")
         return found

@@ -26,8 +26,20 @@ from tests.composition.workers import Worker
 _DO = (
     *[("ok",)] * 6,
     *[("slow", "ok")] * 5,
-    *(("fail", "ok"), ("fail",), ("fail", "slow", "ok"), ("reject",), ("snooze", "ok"), ("throttle", "ok")),
-    *(("unavailable", "ok"), ("unavailable", "unavailable", "ok"), ("crash", "ok"), ("reject", "ok")),
+    *(
+        ("fail", "ok"),
+        ("fail",),
+        ("fail", "slow", "ok"),
+        ("reject",),
+        ("snooze", "ok"),
+        ("throttle", "ok"),
+    ),
+    *(
+        ("unavailable", "ok"),
+        ("unavailable", "unavailable", "ok"),
+        ("crash", "ok"),
+        ("reject", "ok"),
+    ),
     *(("fail", "fail", "ok"), ("crash", "crash", "ok")),
 )
 _LAST = 60
@@ -64,9 +76,12 @@ class Run:
         await self.ops.__aenter__()
         self.ops.broker.clock = self.clock  # type: ignore[assignment]
         spread = self.declared.spread
-        if spread.count > 1:  # As a worker declares it; here a publisher may come first.
+        # As a worker declares it; here a publisher may come first.
+        if spread.count > 1:
             place = self.ops.broker.keys(STREAM).partitions()
-            await self.ops.broker.control.call("SET", place, f"{spread.count} {spread.by}")
+            await self.ops.broker.control.call(
+                "SET", place, f"{spread.count} {spread.by}"
+            )
         self.oracle = Oracle(self.ops.broker, self.books, self.declared.streams)
         return self
 
@@ -78,7 +93,9 @@ class Run:
         clocks.use(None)
 
     def _settings(self) -> Settings:
-        return Settings(url=self.url, namespace=self.namespace, levels=Levels(self.levels))
+        return Settings(
+            url=self.url, namespace=self.namespace, levels=Levels(self.levels)
+        )
 
     async def _play(self) -> None:
         self.books.tell(self.declared)
@@ -128,14 +145,19 @@ class Run:
             looks -= 1
             await self.look()
             seen = seen.still(await self._seen(), set(self.books.starts[before:]))
-        self.books.wrong += [f"it may start, and waits: {_told(reason)}" for reason in seen.waiting.values()]
+        self.books.wrong += [
+            f"it may start, and waits: {_told(reason)}"
+            for reason in seen.waiting.values()
+        ]
         if seen.strays or seen.stale:
             # What only a sweep can find: there is one every ten seconds.
             self.books.seen["left-to-a-sweep"] += 1
             await self.pass_time(35)
             await self.look()
             seen = seen.still(await self._seen(), set())
-            self.books.wrong += [f"left behind: {what}" for what in (*seen.strays, *seen.stale)]
+            self.books.wrong += [
+                f"left behind: {what}" for what in (*seen.strays, *seen.stale)
+            ]
         await self.oracle.check_reasons(seen.reasons, self.clock.now())
 
     async def _seen(self) -> Seen:
@@ -145,18 +167,25 @@ class Run:
             del waiting[name]
         suspects = [reason for reason in reasons if reason.state == "suspect"]
         # A whole stream that is paused looks for nothing, and finds no head that was erased.
-        is_paused = any([await self.oracle.paused(stream) for stream in self.declared.streams])
+        is_paused = any(
+            [await self.oracle.paused(stream) for stream in self.declared.streams]
+        )
         return Seen(
             reasons,
             waiting,
             await self.oracle.suspects([*waiting.values(), *suspects]),
-            await self.oracle.strays(self.workers, list(self.clock.dead), self._limits()),
+            await self.oracle.strays(
+                self.workers, list(self.clock.dead), self._limits()
+            ),
             [] if is_paused else self.oracle.stale(reasons, self.workers),
         )
 
     def _limits(self) -> dict[str, set[str]]:
         """By group, the names of the limits that are declared."""
-        return {name: {limit.name for limit in group.limits} for name, group in self.declared.groups.items()}
+        return {
+            name: {limit.name for limit in group.limits}
+            for name, group in self.declared.groups.items()
+        }
 
     # --- steps
 
@@ -172,14 +201,20 @@ class Run:
                 "tenant": lot.choice(["t1", "t1", "t2", "t3", None]),
                 "instance": lot.choice(["i1", "i1", "i2"]),
             }
-            attributes = {name: value for name, value in attributes.items() if value is not None}
+            attributes = {
+                name: value for name, value in attributes.items() if value is not None
+            }
             if lot.random() < 0.2:
                 attributes["delay"] = lot.choice([1.0, 20.0, 300.0])
             if lot.random() < 0.15:
                 attributes["expires"] = lot.choice([10.0, 60.0])
             if lot.random() < 0.1:
                 attributes["dedup_id"] = lot.choice("xy")
-            if self.declared.dedupe and (known := self._placed()) and lot.random() < 0.3:
+            if (
+                self.declared.dedupe
+                and (known := self._placed())
+                and lot.random() < 0.3
+            ):
                 await self.publish_again(lot.choice(known))
             else:
                 await self.accept(lot.choice(_DO), attributes)
@@ -189,10 +224,18 @@ class Run:
         books, name = self.books, attributes["id"]
         books.facts[name] = Fact(do, attributes, frozenset(self.declared.groups))
         receipt = await self.ops.publish(STREAM, Event("t", 1, **attributes))
-        books.tell("  ", attributes, do, "duplicate" if receipt.duplicate else receipt.entry_id)
+        books.tell(
+            "  ", attributes, do, "duplicate" if receipt.duplicate else receipt.entry_id
+        )
         if "dedup_id" in attributes:
             value = attributes.get(self.declared.spread.by) or attributes["dedup_id"]
-            books.deduped((partition_of(value, self.declared.spread.count), attributes["dedup_id"]), receipt.duplicate)
+            books.deduped(
+                (
+                    partition_of(value, self.declared.spread.count),
+                    attributes["dedup_id"],
+                ),
+                receipt.duplicate,
+            )
         if receipt.duplicate:
             books.seen["duplicate"] += 1
             del books.facts[name]
@@ -201,11 +244,19 @@ class Run:
         """Events whose copies go where they went: ids are known to a partition (docs/middleware.md)."""
         spread = self.declared.spread
         facts = sorted(self.books.facts.items())
-        return [name for name, fact in facts if spread.count == 1 or fact.attributes.get(spread.by)]
+        return [
+            name
+            for name, fact in facts
+            if spread.count == 1 or fact.attributes.get(spread.by)
+        ]
 
     async def publish_again(self, name: str) -> None:
         """The same event id once more, as by a publisher that knows of no answer: it is handled once."""
-        attributes = {key: value for key, value in self.books.facts[name].attributes.items() if key != "dedup_id"}
+        attributes = {
+            key: value
+            for key, value in self.books.facts[name].attributes.items()
+            if key != "dedup_id"
+        }
         receipt = await self.ops.publish(STREAM, Event("t", 1, **attributes))
         self.books.tell("  ", name, "again", receipt.entry_id)
         self.books.seen["published-again"] += 1
@@ -217,8 +268,14 @@ class Run:
         await self.pass_time(seconds)
 
     async def pass_time(self, seconds: int) -> None:
-        claims = [key for worker in self.workers for key in worker.claims] if self.books.dedupes else []
-        await self.clock.travel(self.ops.broker, self.declared.streams, self.levels, seconds, claims)
+        claims = (
+            [key for worker in self.workers for key in worker.claims]
+            if self.books.dedupes
+            else []
+        )
+        await self.clock.travel(
+            self.ops.broker, self.declared.streams, self.levels, seconds, claims
+        )
         for worker in self.workers:
             await worker.renew()
 
@@ -250,7 +307,9 @@ class Run:
             await self._resume_all()
         elif pauses:
             pause = self.lot.choice(sorted(pauses, key=lambda pause: pause.scope))
-            scope: dict[str, Any] = {pause.attribute: pause.value} if pause.attribute else {}
+            scope: dict[str, Any] = (
+                {pause.attribute: pause.value} if pause.attribute else {}
+            )
             scope |= {"group": pause.group} if pause.group else {}
             scope |= {} if pause.level is None else {"level": pause.level}
             self.books.tell("  ", scope)
@@ -281,26 +340,44 @@ class Run:
     async def cancel(self) -> None:
         if not self.books.facts:
             return
-        name, group = self.lot.choice(sorted(self.books.facts)), self.lot.choice(sorted(self.declared.groups))
+        name, group = (
+            self.lot.choice(sorted(self.books.facts)),
+            self.lot.choice(sorted(self.declared.groups)),
+        )
         try:
-            state = await self.ops.cancel(STREAM, name, self.lot.choice(["", group]), by="run")
+            state = await self.ops.cancel(
+                STREAM, name, self.lot.choice(["", group]), by="run"
+            )
         except (NotCancelled, NotFound) as error:
             self.books.tell("  ", name, "refused", type(error).__name__)
             return
         self.books.tell("  ", name, state.state, state.group)
         self.books.seen[f"cancelled-{state.state}"] += 1
-        self.books.gone |= {(known, name) for known in ([state.group] if state.group else self.declared.groups)}
+        self.books.gone |= {
+            (known, name)
+            for known in ([state.group] if state.group else self.declared.groups)
+        }
 
     async def run_now(self) -> None:
-        waits = [reason for reason in await self.oracle.reasons(self.levels) if reason.state in ("retry", "scheduled")]
+        waits = [
+            reason
+            for reason in await self.oracle.reasons(self.levels)
+            if reason.state in ("retry", "scheduled")
+        ]
         if waits:
             reason = self.lot.choice(waits)
             self.books.tell("  ", _told(reason))
-            await self._tried(self.ops.run_now(STREAM, reason.event_id, reason.group, by="run"))
+            await self._tried(
+                self.ops.run_now(STREAM, reason.event_id, reason.group, by="run")
+            )
 
     async def erase(self) -> None:
-        attribute, value = self.lot.choice([("tenant", "t3"), ("key", "k2"), ("tenant", "t1")])
-        erased = await Erasure(self.ops.broker, STREAM, by="run").erase(attribute, value)
+        attribute, value = self.lot.choice(
+            [("tenant", "t3"), ("key", "k2"), ("tenant", "t1")]
+        )
+        erased = await Erasure(self.ops.broker, STREAM, by="run").erase(
+            attribute, value
+        )
         self.books.tell("  ", attribute, value, erased)
         self.books.seen["erased"] += erased.total > 0
         for name, fact in self.books.facts.items():
@@ -355,7 +432,9 @@ class Run:
             if limit.rate:
                 rate = self.lot.choice(["1/m", "60/m", ""])
                 self.books.tell("  ", group, limit.name, rate)
-                await (limits.set(limit.name, rate) if rate else limits.reset(limit.name))
+                await (
+                    limits.set(limit.name, rate) if rate else limits.reset(limit.name)
+                )
 
     async def flush(self) -> None:
         await self.ops.broker.control.call("SCRIPT", "FLUSH")
@@ -367,15 +446,21 @@ class Run:
             return
         declared = self.declared
         if self.workers and len(self.levels) > 1 and self.lot.random() < 0.2:
-            declared = replace(declared, serve=tuple(self.lot.sample(self.levels, 1)), weights=None)
+            declared = replace(
+                declared, serve=tuple(self.lot.sample(self.levels, 1)), weights=None
+            )
         await self.start_worker(declared)
 
     async def start_worker(self, declared: Declared) -> Worker:
         """One more process, with a declaration of its own."""
-        number = len([line for line in self.books.story if line.startswith("  new worker")])
+        number = len(
+            [line for line in self.books.story if line.startswith("  new worker")]
+        )
         self.books.tell("  new worker", f"w{number}", declared.serve or "")
         self.books.declare(declared)
-        worker = Worker(f"w{number}", declared, self.url, self.clock, self.books, self.namespace)
+        worker = Worker(
+            f"w{number}", declared, self.url, self.clock, self.books, self.namespace
+        )
         await worker.start()
         self.workers.append(worker)
         return worker
@@ -412,7 +497,9 @@ class Run:
         if self.books.seen["step-new-group"] or "b" in self.declared.groups:
             return
         self.books.seen["step-new-group"] += 1
-        groups = self.declared.groups | {"b": replace(self.declared.groups["a"], order_by=None, on_dead="continue")}
+        groups = self.declared.groups | {
+            "b": replace(self.declared.groups["a"], order_by=None, on_dead="continue")
+        }
         self.declared = replace(self.declared, groups=groups)
         self.books.tell("  ", self.declared)
         await self._all_anew()
@@ -425,7 +512,9 @@ class Run:
         self.declared = replace(self.declared, groups={"a": self.declared.groups["a"]})
         await self._all_anew()
         await self.ops.groups(STREAM, by="run").drop("b", force=True)
-        self.books.paused = [row for row in self.books.paused if row[0].get("group") != "b"]
+        self.books.paused = [
+            row for row in self.books.paused if row[0].get("group") != "b"
+        ]
         self.books.gone |= {("b", name) for name in self.books.facts}
 
     async def _all_anew(self) -> None:
@@ -451,7 +540,8 @@ class Run:
                 await self.stop_worker()
             await self.add_worker()
             await self._drain()
-            for _ in range(3):  # What nobody needs any more is given back by the sweeps of the next hour.
+            # What nobody needs any more is given back by the sweeps of the next hour.
+            for _ in range(3):
                 await self.pass_time(1300)
                 await self.look()
         while self.workers:
@@ -490,18 +580,34 @@ class Run:
             async for letter in self.ops.dead_letters(STREAM, group).iterate():
                 dead.add((group, letter.event_id))
                 books.seen[f"dead-{letter.reason}"] += 1
-                if letter.reason == "stalled" and (group, letter.event_id) not in books.alone:
-                    books.wrong.append(f"{group} {letter.event_id} was buried as stalled, and never ran alone")
+                if (
+                    letter.reason == "stalled"
+                    and (group, letter.event_id) not in books.alone
+                ):
+                    books.wrong.append(
+                        f"{group} {letter.event_id} was buried as stalled, and never ran alone"
+                    )
         for name, fact in books.facts.items():
             for where in ((group, name) for group in fact.groups):
                 if where not in books.done | dead | books.gone:
-                    books.wrong.append(f"{where} {fact.do} is gone, and nothing ended it")
+                    books.wrong.append(
+                        f"{where} {fact.do} is gone, and nothing ended it"
+                    )
                 # One that was beside others when they were killed has one attempt alone, whatever its retries.
                 most = books.most_retries[where[0]] + 1 + (where in books.stalled)
                 most *= 1 + books.copies[name]
-                if where not in books.replayed and not books.breaks and books.burnt[where] > most:
-                    books.wrong.append(f"{where} burnt {books.burnt[where]} attempts, and has {most}")
-        books.wrong += [f"left at the end: {key}" for key in await self.oracle.leftovers(self._limits())]
+                if (
+                    where not in books.replayed
+                    and not books.breaks
+                    and books.burnt[where] > most
+                ):
+                    books.wrong.append(
+                        f"{where} burnt {books.burnt[where]} attempts, and has {most}"
+                    )
+        books.wrong += [
+            f"left at the end: {key}"
+            for key in await self.oracle.leftovers(self._limits())
+        ]
 
 
 def _told(reason: Reason) -> str:

@@ -39,12 +39,16 @@ def play(seed: int, url: str) -> Counter[str]:
         print(*books.story, sep="\n")
     story = "\n".join(books.story[-80:])
     replay = f"STREAMS_TEST_SEED={seed} pytest -n0 -s tests/composition"
-    assert not books.wrong, "\n".join([f"seed {seed}:", *books.wrong[:5], f"replay: {replay}", "its end:", story])
+    assert not books.wrong, "\n".join(
+        [f"seed {seed}:", *books.wrong[:5], f"replay: {replay}", "its end:", story]
+    )
     return books.seen
 
 
 @pytest.mark.parametrize("seeds", seeds_of.parts(100), ids=seeds_of.name_of)
-def test_whatever_has_no_reason_to_wait_starts(seeds: range, server, monkeypatch: pytest.MonkeyPatch):
+def test_whatever_has_no_reason_to_wait_starts(
+    seeds: range, server, monkeypatch: pytest.MonkeyPatch
+):
     clock.install(monkeypatch)
     workers.install(monkeypatch)
     seen: Counter[str] = Counter()
@@ -54,9 +58,14 @@ def test_whatever_has_no_reason_to_wait_starts(seeds: range, server, monkeypatch
         assert [name for name in OFTEN if not seen[name]] == [], "no seed came to these"
 
 
-def test_a_seed_is_a_story_that_can_be_told_again(server, monkeypatch: pytest.MonkeyPatch):
+def test_a_seed_is_a_story_that_can_be_told_again(
+    server, monkeypatch: pytest.MonkeyPatch
+):
     clock.install(monkeypatch)
     workers.install(monkeypatch)
     for seed in (4, 5):
-        stories = [[line for line in told(seed, server.url).story if " look " in line] for _ in range(2)]
+        stories = [
+            [line for line in told(seed, server.url).story if " look " in line]
+            for _ in range(2)
+        ]
         assert stories[0] == stories[1]

@@ -27,7 +27,9 @@ def stage(server, namespace, monkeypatch: pytest.MonkeyPatch) -> Stage:
     workers.install(monkeypatch)
 
     @asynccontextmanager
-    async def opened(*, levels: tuple[int, ...] = (0,), **options: Any) -> AsyncIterator[Run]:
+    async def opened(
+        *, levels: tuple[int, ...] = (0,), **options: Any
+    ) -> AsyncIterator[Run]:
         run = Run(0, server.url, namespace)
         group = replace(Group(concurrency=8, max_retries=2, lease=30.0), **options)
         run.declared, run.levels = Declared(levels, {"a": group}), levels
@@ -41,7 +43,10 @@ def stage(server, namespace, monkeypatch: pytest.MonkeyPatch) -> Stage:
 def ordered(run: Run, order_by: str | None) -> Declared:
     """The same declaration with another order."""
     group = replace(run.declared.groups["a"], order_by=order_by)
-    return replace(run.declared, groups={"a": group if order_by else replace(group, on_dead="continue")})
+    return replace(
+        run.declared,
+        groups={"a": group if order_by else replace(group, on_dead="continue")},
+    )
 
 
 async def accept(run: Run, name: str, *do: str, **attributes: Any) -> None:
@@ -50,11 +55,20 @@ async def accept(run: Run, name: str, *do: str, **attributes: Any) -> None:
 
 async def left(run: Run, kind: str) -> list[str]:
     """The keys of a kind that are there."""
-    return [name.decode() for name in await run.ops.broker.control.call("KEYS", f"{run.namespace}:*:a:{kind}*")]
+    return [
+        name.decode()
+        for name in await run.ops.broker.control.call(
+            "KEYS", f"{run.namespace}:*:a:{kind}*"
+        )
+    ]
 
 
 async def erase(run: Run, tenant: str) -> None:
-    run.books.erased |= {("a", name) for name, fact in run.books.facts.items() if fact.attributes["tenant"] == tenant}
+    run.books.erased |= {
+        ("a", name)
+        for name, fact in run.books.facts.items()
+        if fact.attributes["tenant"] == tenant
+    }
     await Erasure(run.ops.broker, STREAM, by="run").erase("tenant", tenant)
 
 
@@ -69,13 +83,18 @@ async def test_what_died_with_its_worker_gives_back_its_slot(stage: Stage):
             await run.pass_time(31)
             await run.add_worker()
         await run.look()
-        assert [letter.event_id async for letter in run.ops.dead_letters(STREAM, "a").iterate()] == ["e1"]
+        assert [
+            letter.event_id
+            async for letter in run.ops.dead_letters(STREAM, "a").iterate()
+        ] == ["e1"]
         assert await left(run, "busy") == []
 
 
 @pytest.mark.parametrize("order_by", [None, "key"])
 @pytest.mark.parametrize("before", [(), ("fail",)], ids=["first", "used-up"])
-async def test_what_was_beside_a_killer_is_not_buried_before_it_ran_alone(stage: Stage, before: Any, order_by: Any):
+async def test_what_was_beside_a_killer_is_not_buried_before_it_ran_alone(
+    stage: Stage, before: Any, order_by: Any
+):
     """Without a retry that is left, and with none at all."""
     async with stage(max_retries=len(before), order_by=order_by) as run:
         await run.add_worker()
@@ -93,8 +112,12 @@ async def test_what_was_beside_a_killer_is_not_buried_before_it_ran_alone(stage:
             if not run.workers:
                 await run.pass_time(31)
                 await run.add_worker()
-        letters = [letter async for letter in run.ops.dead_letters(STREAM, "a").iterate()]
-        assert [(letter.event_id, letter.reason) for letter in letters] == [("e2", "stalled")]
+        letters = [
+            letter async for letter in run.ops.dead_letters(STREAM, "a").iterate()
+        ]
+        assert [(letter.event_id, letter.reason) for letter in letters] == [
+            ("e2", "stalled")
+        ]
         assert run.books.done == {("a", "e1")}
 
 
@@ -156,7 +179,8 @@ async def test_a_slot_of_what_is_lined_up_since_a_deploy_comes_back(stage: Stage
         for name in ("e1", "e2", "e3"):
             await accept(run, name, "slow" if name == "e1" else "ok", "ok", key="k")
         await run.look()
-        await run.stop_worker()  # The slot is handed to the second, which is not the first of its key.
+        # The slot is handed to the second, which is not the first of its key.
+        await run.stop_worker()
         run.declared = ordered(run, "key")
         await run.add_worker()
         for _ in range(4):
@@ -182,7 +206,9 @@ async def test_why_names_the_order_by_which_an_event_was_lined_up(stage: Stage):
             assert reason.because.event_id == "e1"
 
 
-async def test_two_orders_side_by_side_wait_for_each_other_for_ever_no_more(stage: Stage):
+async def test_two_orders_side_by_side_wait_for_each_other_for_ever_no_more(
+    stage: Stage,
+):
     """Each is the first of a key by one order, and was put behind the other by the other order."""
     async with stage(order_by="subject") as run:
         by_subject = await run.start_worker(run.declared)
@@ -195,7 +221,8 @@ async def test_two_orders_side_by_side_wait_for_each_other_for_ever_no_more(stag
         await by_subject.look()  # First of the subject.
         run.workers.remove(by_key)
         await by_key.stop()
-        await by_subject.look()  # The first of the key waits for the first of the subject.
+        # The first of the key waits for the first of the subject.
+        await by_subject.look()
         await run.stop_worker()
         run.declared = ordered(run, "key")
         await run.add_worker()
@@ -225,7 +252,9 @@ async def test_a_retry_that_was_lined_up_and_erased_leaves_no_record(stage: Stag
         assert await left(run, "attempts") == []
 
 
-async def test_a_key_that_was_held_goes_on_though_the_order_was_taken_away(stage: Stage):
+async def test_a_key_that_was_held_goes_on_though_the_order_was_taken_away(
+    stage: Stage,
+):
     async with stage(order_by="key", fair_by="tenant", on_dead="hold") as run:
         await run.add_worker()
         await accept(run, "e1", "reject", key="k")
@@ -289,25 +318,36 @@ async def test_a_dropped_group_leaves_nobody_in_a_queue(stage: Stage):
 
 
 @pytest.mark.parametrize(
-    "other", [Limit("instance", name="other", rate="1/m", burst=1), Limit("instance", name="other", concurrency=1)]
+    "other",
+    [
+        Limit("instance", name="other", rate="1/m", burst=1),
+        Limit("instance", name="other", concurrency=1),
+    ],
 )
-async def test_who_is_handed_a_slot_and_waits_for_another_limit_hands_it_on(stage: Stage, other: Limit):
+async def test_who_is_handed_a_slot_and_waits_for_another_limit_hands_it_on(
+    stage: Stage, other: Limit
+):
     async with stage(limits=(*SLOTS, other)) as run:
         await run.add_worker()
         await accept(run, "e1", "slow", instance="i1")
         await accept(run, "e2", "ok", instance="i2")
         await run.look()
-        await accept(run, "e3", "slow", instance="i2", tenant="t2")  # Takes what the other limit allows.
+        # Takes what the other limit allows.
+        await accept(run, "e3", "slow", instance="i2", tenant="t2")
         await accept(run, "e4", "ok", instance="i3")
         await run.look()
-        first = next(one for one in run.books.running.values() if one.where == ("a", "e1"))
+        first = next(
+            one for one in run.books.running.values() if one.where == ("a", "e1")
+        )
         first.parked = False
         first.go_on.set()
         await run.look()
         assert run.books.done == {("a", "e1"), ("a", "e4")}
 
 
-@pytest.mark.parametrize("scope", [{}, {"group": "a"}, {"level": 0}], ids=["stream", "group", "level"])
+@pytest.mark.parametrize(
+    "scope", [{}, {"group": "a"}, {"level": 0}], ids=["stream", "group", "level"]
+)
 async def test_no_slot_is_handed_on_in_a_pause(stage: Stage, scope: dict[str, Any]):
     async with stage(limits=SLOTS) as run:
         await run.add_worker()
@@ -328,13 +368,17 @@ async def died_in_b(stage: Stage) -> AsyncIterator[Run]:
     """Group a keeps the order and holds a key whose event died; in group b the first one died and was replayed."""
     async with stage(order_by="key", on_dead="hold") as run:
         other = replace(run.declared.groups["a"], order_by=None, on_dead="continue")
-        run.declared = replace(run.declared, groups={"a": run.declared.groups["a"], "b": other})
+        run.declared = replace(
+            run.declared, groups={"a": run.declared.groups["a"], "b": other}
+        )
         yield run
 
 
 async def replay(run: Run, group: str) -> None:
     letters = run.ops.dead_letters(STREAM, group, by="run")
-    run.books.replayed |= {(group, letter.event_id) async for letter in letters.iterate()}
+    run.books.replayed |= {
+        (group, letter.event_id) async for letter in letters.iterate()
+    }
     await letters.replay([letter.id async for letter in letters.iterate()])
 
 
@@ -347,7 +391,8 @@ async def test_a_replay_for_another_group_waits_for_no_key(stage: Stage):
         await run.look()
         await replay(run, "b")
         await run.ops.pauses(STREAM, by="run").resume(group="a")
-        await run.look()  # Group a reads both at once: the first dies, and its key is held.
+        # Group a reads both at once: the first dies, and its key is held.
+        await run.look()
         await run.judge()
         assert run.books.done == {("b", "e1")}
         assert [reason.group for reason in await run.oracle.reasons(run.levels)] == []
@@ -376,18 +421,26 @@ async def test_why_knows_that_a_replay_for_another_group_is_behind_no_key(stage:
         await run.ops.pauses(STREAM, by="run").pause(group="a")
         await replay(run, "b")
         await run.look()
-        states = [reason.state for reason in await run.oracle.reasons(run.levels) if reason.event_id == "e2"]
+        states = [
+            reason.state
+            for reason in await run.oracle.reasons(run.levels)
+            if reason.event_id == "e2"
+        ]
         assert states == ["key-busy", "paused"]
 
 
-async def test_an_event_that_was_published_twice_waits_for_the_hold_of_its_first_copy(stage: Stage):
+async def test_an_event_that_was_published_twice_waits_for_the_hold_of_its_first_copy(
+    stage: Stage,
+):
     async with stage(order_by="key", on_dead="hold") as run:
         await run.add_worker()
         await accept(run, "e1", "reject", "ok", key="k")
         await run.publish_again("e1")
         await run.look()
         await run.judge()
-        assert [reason.state for reason in await run.oracle.reasons(run.levels)] == ["key-held"]
+        assert [reason.state for reason in await run.oracle.reasons(run.levels)] == [
+            "key-held"
+        ]
         await run.ops.ordered_keys(STREAM, "a", by="run").skip("k")
         await run.look()
         assert run.books.done == {("a", "e1")}
@@ -407,7 +460,9 @@ async def test_what_was_cancelled_leaves_no_place_in_a_queue(stage: Stage):
         assert await left(run, "queue") == []
 
 
-async def test_what_waits_for_a_limit_that_a_new_worker_does_not_have_may_be_due(stage: Stage):
+async def test_what_waits_for_a_limit_that_a_new_worker_does_not_have_may_be_due(
+    stage: Stage,
+):
     """The old worker lines it up, and a sweep of the new one, which serves other levels, has it ask anew."""
     async with stage(levels=(0, 5), limits=SLOTS) as run:
         await run.add_worker()
@@ -415,11 +470,16 @@ async def test_what_waits_for_a_limit_that_a_new_worker_does_not_have_may_be_due
         await accept(run, "e2", "ok", priority=5)
         await run.look()
         group = replace(run.declared.groups["a"], limits=())
-        new = await run.start_worker(replace(run.declared, groups={"a": group}, serve=(0,)))
+        new = await run.start_worker(
+            replace(run.declared, groups={"a": group}, serve=(0,))
+        )
         old = next(worker for worker in run.workers if worker is not new)
         for worker in (old, new):
             await worker.look()
-        states = {reason.event_id: reason.state for reason in await run.oracle.reasons(run.levels)}
+        states = {
+            reason.event_id: reason.state
+            for reason in await run.oracle.reasons(run.levels)
+        }
         assert states == {"e1": "running", "e2": "starting"}
         seen = await run._seen()
         assert seen.waiting == {}
@@ -442,7 +502,10 @@ async def test_the_judge_waits_a_look_for_each_suspect_that_is_due(stage: Stage)
         await run.pass_time(31)
         await run.workers[0].crew.recorder.record()
         seen = await run._seen()
-        assert {reason.event_id: reason.state for reason in seen.reasons} == {"e1": "suspect", "e2": "suspect"}
+        assert {reason.event_id: reason.state for reason in seen.reasons} == {
+            "e1": "suspect",
+            "e2": "suspect",
+        }
         assert sorted(event for _, _, event in seen.suspects) == ["e1", "e2"]
 
 
@@ -453,7 +516,9 @@ async def test_a_suspect_waits_for_no_group_that_has_nothing(
     caplog.set_level("INFO", "streams.consumer")
     monkeypatch.setattr("streams.consuming.isolation.FIRST_WAIT", 0.5)
     async with stage(max_retries=0) as run:
-        run.declared = replace(run.declared, groups=dict.fromkeys("ab", run.declared.groups["a"]))
+        run.declared = replace(
+            run.declared, groups=dict.fromkeys("ab", run.declared.groups["a"])
+        )
         await run.add_worker()
         await accept(run, "e1", "slow", "ok")
         await run.look()
@@ -465,4 +530,7 @@ async def test_a_suspect_waits_for_no_group_that_has_nothing(
             await run.look()
             await run.pass_time(31)
         assert "a suspect waits on" not in caplog.text
-        assert {where for where, count in run.books.started.items() if count == 2} == {("a", "e1"), ("b", "e1")}
+        assert {where for where, count in run.books.started.items() if count == 2} == {
+            ("a", "e1"),
+            ("b", "e1"),
+        }

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.one_server
 HUGE = "9" * 400
 
 
-async def test_rows_that_say_nothing_stop_themselves_only(server, monkeypatch: pytest.MonkeyPatch):
+async def test_rows_that_say_nothing_stop_themselves_only(
+    server, monkeypatch: pytest.MonkeyPatch
+):
     clock.install(monkeypatch)
     workers.install(monkeypatch)
     first = random.randrange(10**9)
@@ -31,7 +33,9 @@ async def test_a_concurrency_that_cannot_be_ends_no_sweep(stage: Stage):
         await accept(run, "e1", "slow")
         await accept(run, "e2", "ok")
         await run.look()
-        await run.ops.broker.control.call("HSET", run.ops.broker.keys(STREAM).queues("a"), "slots=t1", HUGE)
+        await run.ops.broker.control.call(
+            "HSET", run.ops.broker.keys(STREAM).queues("a"), "slots=t1", HUGE
+        )
         await run.look()
         await run.finish()
         await run.look()
@@ -46,7 +50,10 @@ async def test_times_that_cannot_be_are_none(stage: Stage, key: str):
         await accept(run, "e2", "ok", key="k")
         await run.look()
         keys = run.ops.broker.keys(STREAM)
-        rows = {"sweep": (keys.sweep("a"), "seen", HUGE), "heads": (keys.heads("a"), "k", f"held {HUGE} 0|1-0 e")}
+        rows = {
+            "sweep": (keys.sweep("a"), "seen", HUGE),
+            "heads": (keys.heads("a"), "k", f"held {HUGE} 0|1-0 e"),
+        }
         await run.ops.broker.control.call("HSET", *rows[key])
         (reason,) = (await Why(run.ops.broker, STREAM).ask(Wanted("e2"))).reasons
         assert reason.state == {"sweep": "key-busy", "heads": "key-held"}[key]

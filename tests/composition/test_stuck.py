@@ -42,7 +42,11 @@ async def why(run: Run, name: str) -> Reason:
 async def told(run: Run) -> list[str]:
     """What the doctor says of events that nothing starts."""
     found = await Doctor(run.ops.broker, role="operator").examine(STREAM)
-    return [finding.what.partition(" ")[0] for finding in found if finding.code == "runnable-but-waiting"]
+    return [
+        finding.what.partition(" ")[0]
+        for finding in found
+        if finding.code == "runnable-but-waiting"
+    ]
 
 
 async def is_found(run: Run, name: str) -> None:
@@ -66,7 +70,9 @@ async def test_a_new_event_that_nobody_reads(stage: Stage):
         await is_found(run, "e1")
 
 
-async def test_a_due_retry_that_nobody_fetches_behind_others_that_are_paused(stage: Stage):
+async def test_a_due_retry_that_nobody_fetches_behind_others_that_are_paused(
+    stage: Stage,
+):
     async with stuck(stage) as run:
         await accept(run, "e1", "fail", "ok", tenant="t2")
         await accept(run, "e2", "fail", "ok")
@@ -82,7 +88,8 @@ async def test_an_event_that_has_a_slot_and_that_nobody_fetches(stage: Stage):
         await accept(run, "e1", "slow", "ok")
         await accept(run, "e2", "ok")
         await run.look()
-        await run.stop_worker()  # The slot goes to the second, or stays with the first: what is written first decides.
+        # The slot goes to the second, or stays with the first: what is written first decides.
+        await run.stop_worker()
         await run.add_worker()
         await later(run, 2)
         states = {(await why(run, name)).state: name for name in ("e1", "e2")}
@@ -113,7 +120,9 @@ async def test_the_first_of_a_queue_with_a_free_slot_that_no_sweep_finds(stage: 
         await is_found(run, "e2")
 
 
-async def test_what_starts_within_one_look_is_no_defect(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+async def test_what_starts_within_one_look_is_no_defect(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
     async with stuck(stage) as run:
         await accept(run, "e1", "ok")
         await later(run, 40)

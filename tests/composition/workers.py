@@ -71,14 +71,22 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FetchingByKey, "wait", _wait_by_key)
 
 
-async def _wait(self: Fetching, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
+async def _wait(
+    self: Fetching, count: int, seconds: float, patience: float = 10.0
+) -> list[Delivery]:
     """As it is, but without waiting: the server ends a wait of milliseconds a tenth of a second late."""
     del seconds, patience
     streams = self._open_streams
-    return self._deliveries(await self._blocking.call(*self._head, count, "STREAMS", *streams, *(">",) * len(streams)))
+    return self._deliveries(
+        await self._blocking.call(
+            *self._head, count, "STREAMS", *streams, *(">",) * len(streams)
+        )
+    )
 
 
-async def _wait_by_key(self: FetchingByKey, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
+async def _wait_by_key(
+    self: FetchingByKey, count: int, seconds: float, patience: float = 10.0
+) -> list[Delivery]:
     """It takes nothing, and ends as if something were new."""
     del self, count, seconds, patience
     return []
@@ -128,13 +136,23 @@ class Turn:
 
 
 def _event_id(delivery: Delivery) -> str:
-    return dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))[b"id"].decode()
+    return dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=False))[
+        b"id"
+    ].decode()
 
 
 class Worker:
     """One process: consumers, reclaimers, a scheduler and a recorder, on connections of its own."""
 
-    def __init__(self, name: str, declared: Declared, url: str, clock: Clock, books: Books, namespace: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        declared: Declared,
+        url: str,
+        clock: Clock,
+        books: Books,
+        namespace: str,
+    ) -> None:
         self.name = name
         self.declared = declared
         self._books = books
@@ -150,7 +168,8 @@ class Worker:
     async def start(self) -> None:
         await self.broker.connect()
         self._tasks = {
-            c: asyncio.create_task(c.run(), name=f"{self.name}/{c.stream}/{c.group}") for c in self.crew.consumers
+            c: asyncio.create_task(c.run(), name=f"{self.name}/{c.stream}/{c.group}")
+            for c in self.crew.consumers
         }
         for turn in self._turns.values():
             await turn.reached.wait()  # All of it is declared.
@@ -207,7 +226,8 @@ class Worker:
         return (
             self._turns[consumer].is_over
             and not consumer._settler.unsettled
-            and consumer.busy == self._books.parked(self.name, consumer.stream, consumer.group)
+            and consumer.busy
+            == self._books.parked(self.name, consumer.stream, consumer.group)
             and not fetcher._taking.locked()
             and not (gate is not None and gate._news.is_set())
             and not (ready is not None and ready.is_set())
@@ -226,14 +246,22 @@ class Worker:
                 consumer._runners.lost(lost)
                 await self.settled(consumer)
                 self._books.seen["lost"] += len(lost)
-                theirs = [delivery.place for delivery in lost if not self._is_erased(delivery)]
-                self._books.wrong += [f"{self.name} lost the lease of {place}" for place in theirs]
+                theirs = [
+                    delivery.place for delivery in lost if not self._is_erased(delivery)
+                ]
+                self._books.wrong += [
+                    f"{self.name} lost the lease of {place}" for place in theirs
+                ]
 
     @property
     def held(self) -> set[Where]:
         """What it has in hand: the server has no outcome of it yet."""
         consumers = self.crew.consumers
-        return {(c.group, _event_id(delivery)) for c in consumers for delivery in c._desk.held.values()}
+        return {
+            (c.group, _event_id(delivery))
+            for c in consumers
+            for delivery in c._desk.held.values()
+        }
 
     @property
     def claims(self) -> list[str]:
@@ -271,7 +299,11 @@ class Worker:
 
     def _check(self, consumer: Consumer) -> None:
         task = self._tasks[consumer]
-        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        if (
+            task.done()
+            and not task.cancelled()
+            and (error := task.exception()) is not None
+        ):
             self._books.wrong.append(f"{self.name}/{consumer.group} ended: {error!r}")
 
 

@@ -38,10 +38,16 @@ class TimedLoad(Load):
     def uncertain(self) -> set[str]:
         """What may be lost: acknowledged just before a primary was lost, or by it afterwards."""
         since = [(lost - UNCERTAIN, lost + 2 * UNCERTAIN) for lost in self.losses]
-        return {ident for ident, at in self.at.items() if any(first < at < last for first, last in since)}
+        return {
+            ident
+            for ident, at in self.at.items()
+            if any(first < at < last for first, last in since)
+        }
 
 
-async def books(topology: Topology, broker: Broker, live: Live, load: Load, seconds: float = 20.0) -> int:
+async def books(
+    topology: Topology, broker: Broker, live: Live, load: Load, seconds: float = 20.0
+) -> int:
     """Wait until nothing is unfinished; then nothing is missing but what may be. Returns how many are."""
     left: dict[str, int] = {}
 
@@ -61,7 +67,9 @@ async def books(topology: Topology, broker: Broker, live: Live, load: Load, seco
     missing = load.stored - finished
     may_be = load.uncertain() if isinstance(load, TimedLoad) else set()
     assert missing <= may_be, f"lost without a reason: {sorted(missing - may_be)[:10]}"
-    assert finished <= load.stored | load.unknown, f"made up: {sorted(finished - load.stored - load.unknown)[:10]}"
+    assert finished <= load.stored | load.unknown, (
+        f"made up: {sorted(finished - load.stored - load.unknown)[:10]}"
+    )
     both = set(live.done) & dead
     assert both <= may_be, f"done and dead: {sorted(both)[:10]}"
     return len(missing)

@@ -39,7 +39,9 @@ def guarded() -> Iterator[Topology]:
         running.close()
 
 
-@pytest.fixture(scope="session", params=["embedded", "tls"] if HAS_TLS else ["embedded"])
+@pytest.fixture(
+    scope="session", params=["embedded", "tls"] if HAS_TLS else ["embedded"]
+)
 def reached(request: pytest.FixtureRequest) -> Iterator[Topology]:
     """One server that is reached in another way than by its socket."""
     running = KINDS[request.param](OURS[0])

@@ -48,7 +48,9 @@ async def test_a_password_in_a_file_changes_while_a_broker_is_open(
         await eventually(lambda: answers(broker), what="the new password to be used")
 
 
-async def test_a_password_that_no_server_ever_took_is_an_error(several: Watched | Clustered) -> None:
+async def test_a_password_that_no_server_ever_took_is_an_error(
+    several: Watched | Clustered,
+) -> None:
     await asyncio.to_thread(set_password, several, "one")
     broker = Broker(url(several, "two"), timeout=2.0)
     error = (await asyncio.gather(broker.connect(), return_exceptions=True))[0]

@@ -24,9 +24,14 @@ SECONDS_AFTER = 10.0
 
 
 @contextlib.asynccontextmanager
-async def under_load(several: Several, **options: Any) -> AsyncIterator[tuple[Live, TimedLoad]]:
+async def under_load(
+    several: Several, **options: Any
+) -> AsyncIterator[tuple[Live, TimedLoad]]:
     """A live worker and a publishing producer on servers that fail over; ends with the books."""
-    async with Broker(several.url, timeout=2.0) as broker, Live(broker, **options) as live:
+    async with (
+        Broker(several.url, timeout=2.0) as broker,
+        Live(broker, **options) as live,
+    ):
         async with TimedLoad(Producer(broker, STREAM)) as load:
             await eventually(lambda: len(live.done) > 50, what="the load to run")
             yield live, load
@@ -37,7 +42,9 @@ async def goes_on(live: Live, load: TimedLoad) -> None:
     """Wait until events that are published from now on are handled."""
     now = time.monotonic()
     await eventually(
-        lambda: any(at > now and ident in live.done for ident, at in list(load.at.items())),
+        lambda: any(
+            at > now and ident in live.done for ident, at in list(load.at.items())
+        ),
         seconds=SECONDS_AFTER,
         what="work to go on with the new primary",
     )
@@ -49,7 +56,9 @@ async def promoted(several: Several, before: Server) -> Server:
     def another() -> bool:
         return several.of(STREAM) is not before
 
-    await eventually(lambda: asyncio.to_thread(another), seconds=30, what="another primary")
+    await eventually(
+        lambda: asyncio.to_thread(another), seconds=30, what="another primary"
+    )
     return several.of(STREAM)
 
 
@@ -78,7 +87,9 @@ async def test_the_primary_hangs_and_comes_back(several: Several) -> None:
                 return client.info("replication")["role"] == "slave"
             return False
 
-        await eventually(follows, seconds=30, what="the old primary to follow the new one")
+        await eventually(
+            follows, seconds=30, what="the old primary to follow the new one"
+        )
         await goes_on(live, load)
 
 

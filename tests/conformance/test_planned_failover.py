@@ -48,7 +48,9 @@ def never_demoted(server: Server) -> Iterator[None]:
         client.execute_command("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
         try:
             yield
-            assert client.info("replication")["role"] == "master", "it must still take writes, or nothing is shown"
+            assert client.info("replication")["role"] == "master", (
+                "it must still take writes, or nothing is shown"
+            )
         finally:
             client.execute_command("ACL", "SETUSER", "default", "+@all")
 
@@ -57,7 +59,10 @@ async def everybody_follows(broker: Broker, live: Live, primary: Server) -> None
     """A reader that waits gets what others put there, and what is published from now on is there."""
     began = time.monotonic()
     with primary.client() as client:
-        found = client.xadd(broker.keys(STREAM).level(0), {"type": "job", "id": f"by-{began}", "data": "{}"})
+        found = client.xadd(
+            broker.keys(STREAM).level(0),
+            {"type": "job", "id": f"by-{began}", "data": "{}"},
+        )
         assert found
 
         async def lands_there() -> bool:
@@ -65,18 +70,30 @@ async def everybody_follows(broker: Broker, live: Live, primary: Server) -> None
                 await broker.control.call("SET", ELSEWHERE, str(time.monotonic()))
             return client.get(ELSEWHERE) is not None
 
-        await eventually(lands_there, seconds=SECONDS_AFTER, what="what is written to be on the new primary")
+        await eventually(
+            lands_there,
+            seconds=SECONDS_AFTER,
+            what="what is written to be on the new primary",
+        )
     left = began + SECONDS_AFTER - time.monotonic()
-    await eventually(lambda: f"by-{began}" in live.done, seconds=left, what="the reader to be with the new primary")
+    await eventually(
+        lambda: f"by-{began}" in live.done,
+        seconds=left,
+        what="the reader to be with the new primary",
+    )
 
 
 async def idle(broker: Broker, live: Live) -> None:
     """Wait until the worker has handled something, and then for the blocking read that follows."""
     receipt = await Producer(broker, STREAM).publish({}, type="job")
-    await eventually(lambda: receipt.event_id in live.done, what="the worker to be there")
+    await eventually(
+        lambda: receipt.event_id in live.done, what="the worker to be there"
+    )
 
 
-async def test_everybody_leaves_the_old_primary_though_it_answers(watched: Watched) -> None:
+async def test_everybody_leaves_the_old_primary_though_it_answers(
+    watched: Watched,
+) -> None:
     async with Broker(watched.url, timeout=2.0) as broker, Live(broker) as live:
         await idle(broker, live)
         before = watched.primary()
@@ -107,7 +124,9 @@ async def test_a_node_that_is_demoted_says_so_at_once(how: str) -> None:
 
 
 def followers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "streams-primary"]
+    return [
+        thread for thread in threading.enumerate() if thread.name == "streams-primary"
+    ]
 
 
 def commands(watched: Watched) -> int:
@@ -116,7 +135,9 @@ def commands(watched: Watched) -> int:
         return client.info("stats")["total_commands_processed"]
 
 
-async def test_one_thread_asks_for_all_connections_and_ends_with_the_broker(watched: Watched) -> None:
+async def test_one_thread_asks_for_all_connections_and_ends_with_the_broker(
+    watched: Watched,
+) -> None:
     async with Broker(watched.url) as broker:
         links = [broker.link() for _ in range(100)]
         await asyncio.gather(*(link.call("PING") for link in links))
@@ -129,7 +150,9 @@ async def test_one_thread_asks_for_all_connections_and_ends_with_the_broker(watc
     assert not followers()
 
 
-async def test_nobody_asks_for_who_has_no_connection(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_asks_for_who_has_no_connection(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(following, "_IDLE", 0.5)
     async with Broker(watched.url) as broker:
         assert len(followers()) == 1
@@ -171,12 +194,19 @@ def test_the_blocking_form_follows_too(watched: Watched) -> None:
                         return bool(client.xrange("streams:{elsewhere}:0", entry_id))
                     return False
 
-                wait_until(lands_there, seconds=SECONDS_AFTER, what="what is published to be on the new primary")
+                wait_until(
+                    lands_there,
+                    seconds=SECONDS_AFTER,
+                    what="what is published to be on the new primary",
+                )
     assert not followers()
 
 
-def test_a_forgotten_broker_keeps_no_thread(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "_IDLE", 3600.0)  # What ends it is that nothing holds the broker any more.
+def test_a_forgotten_broker_keeps_no_thread(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What ends it is that nothing holds the broker any more.
+    monkeypatch.setattr(following, "_IDLE", 3600.0)
     asyncio.run(use(Broker(watched.url)))
     gc.collect()
     for thread in followers():
@@ -187,7 +217,8 @@ def test_a_forgotten_broker_keeps_no_thread(watched: Watched, monkeypatch: pytes
 def test_a_forked_child_has_a_thread_of_its_own(watched: Watched) -> None:
     broker = Broker(watched.url)
     asyncio.run(use(broker))
-    with warnings.catch_warnings(action="ignore"):  # Later Pythons warn of forks beside threads; this is about those.
+    # Later Pythons warn of forks beside threads; this is about those.
+    with warnings.catch_warnings(action="ignore"):
         child = os.fork()
     if child == 0:
         code = 1
@@ -212,7 +243,9 @@ def test_a_forked_child_has_a_thread_of_its_own(watched: Watched) -> None:
         ([None, None, None], None),
     ],
 )
-def test_most_of_all_sentinels_must_agree(said: list[str | None], primary: str | None) -> None:
+def test_most_of_all_sentinels_must_agree(
+    said: list[str | None], primary: str | None
+) -> None:
     """Those that say nothing count: a lone one that is cut off with the old primary must not be believed."""
 
     def node(name: str | None) -> tuple[str, int] | None:

@@ -14,7 +14,9 @@ from tests.server.test_scheduler import *
 
 def test_tls_is_tried_here():
     if not HAS_TLS:
-        pytest.skip("no server that is here was built with TLS: the wheel's is not, a system's redis-server is")
+        pytest.skip(
+            "no server that is here was built with TLS: the wheel's is not, a system's redis-server is"
+        )
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,9 @@ from tests.conformance.conftest import OURS
 from tests.topologies import Clustered, Watched
 
 
-async def test_the_doctor_asks_every_server_that_has_a_part_of_the_keys(server, namespace):
+async def test_the_doctor_asks_every_server_that_has_a_part_of_the_keys(
+    server, namespace
+):
     async with Broker(server.url, namespace=namespace) as broker:
         await Producer(broker, "orders").publish(1, type="t")
         found = await Doctor(broker).examine()
@@ -33,7 +35,20 @@ def test_the_slot_of_a_command_is_that_of_its_key():
         (("XADD", "k", "*", "f", "v"), "k"),
         (("EVALSHA", "sha", 2, "k", "l", "k2"), "k"),
         (("EVALSHA", "sha", 9), None),
-        (("XREADGROUP", "GROUP", "STREAMS", "STREAMS", "COUNT", 1, "STREAMS", "k", ">"), "k"),
+        (
+            (
+                "XREADGROUP",
+                "GROUP",
+                "STREAMS",
+                "STREAMS",
+                "COUNT",
+                1,
+                "STREAMS",
+                "k",
+                ">",
+            ),
+            "k",
+        ),
         (("XREAD", "COUNT", 1, "STREAMS", "k", "0"), "k"),
         (("XINFO", "GROUPS", "k"), "k"),
         (("XGROUP", "CREATE", "k", "g", "0"), "k"),
@@ -97,7 +112,10 @@ def test_urls_that_cannot_be_used(url, says):
 
 
 async def test_nobody_at_home(namespace):
-    for url in ("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main", "redis+cluster://127.0.0.1:1,127.0.0.1:2"):
+    for url in (
+        "redis+sentinel://127.0.0.1:1,127.0.0.1:2/main",
+        "redis+cluster://127.0.0.1:1,127.0.0.1:2",
+    ):
         with pytest.raises(BrokerUnavailable, match="reached"):
             await Broker(url, namespace=namespace).connect()
 
@@ -106,14 +124,21 @@ async def test_a_service_that_is_not_watched(namespace):
     servers = Watched(OURS[0])
     try:
         servers.start()
-        with pytest.raises(WrongServer, match="watches no service other: it watches mymaster"):
-            await Broker(servers.url.replace("mymaster", "other"), namespace=namespace).connect()
+        with pytest.raises(
+            WrongServer, match="watches no service other: it watches mymaster"
+        ):
+            await Broker(
+                servers.url.replace("mymaster", "other"), namespace=namespace
+            ).connect()
         for sentinel in servers.sentinels[:2]:
             sentinel.send_signal(signal.SIGSTOP)
-        async with Broker(servers.url, namespace=namespace) as broker:  # One of three tells.
+        # One of three tells.
+        async with Broker(servers.url, namespace=namespace) as broker:
             await broker.control.call("TIME")
         with servers.servers[0].client() as client:
-            client.execute_command("ACL", "SETUSER", "default", ">wrong", "resetpass", ">right")
+            client.execute_command(
+                "ACL", "SETUSER", "default", ">wrong", "resetpass", ">right"
+            )
         with pytest.raises(AccessDenied):
             await Broker(servers.url, namespace=namespace).connect()
         url = servers.url.replace("//", "//:right@")

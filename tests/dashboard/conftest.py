@@ -38,9 +38,13 @@ def answers_as_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     respond = api.answered
 
     def looked_at(operation: Operation, status: int, body: bytes) -> Response:
-        fault = next(closed(TOLD[operation.name].answer).iter_errors(orjson.loads(body)), None)
+        fault = next(
+            closed(TOLD[operation.name].answer).iter_errors(orjson.loads(body)), None
+        )
         if fault is not None:
-            wrong.append(f"{operation.name}: {'/'.join(map(str, fault.absolute_path))}: {fault.message}")
+            wrong.append(
+                f"{operation.name}: {'/'.join(map(str, fault.absolute_path))}: {fault.message}"
+            )
         seen.add(operation.name)
         return respond(operation, status, body)
 
@@ -55,7 +59,9 @@ seen: set[str] = set()
 
 def closed(schema: Mapping[str, Any]) -> Draft202012Validator:
     """A validator that takes no more properties than the document names."""
-    return Draft202012Validator(_closed({**schema, "components": {"schemas": components}}))
+    return Draft202012Validator(
+        _closed({**schema, "components": {"schemas": components}})
+    )
 
 
 def _closed(schema: Any) -> Any:
@@ -64,6 +70,10 @@ def _closed(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     made = {name: _closed(each) for name, each in schema.items()}
-    if schema.get("type") == "object" and isinstance(schema.get("properties"), Mapping) and "allOf" not in schema:
+    if (
+        schema.get("type") == "object"
+        and isinstance(schema.get("properties"), Mapping)
+        and "allOf" not in schema
+    ):
         made.setdefault("additionalProperties", False)
     return made

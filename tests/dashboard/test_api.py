@@ -16,7 +16,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from streams import Event, Pipeline, Settings
-from streams.dashboard import Accounts, Dashboard, DashboardOptions, Role, Token, Tokens, new_token
+from streams.dashboard import (
+    Accounts,
+    Dashboard,
+    DashboardOptions,
+    Role,
+    Token,
+    Tokens,
+    new_token,
+)
 from streams.dashboard.api import Api
 from streams.errors import ConfigurationError
 from tests.conftest import eventually
@@ -31,13 +39,19 @@ KNOWN = Tokens({
     TOKENS["admin"][1]: Token("admin", Role.ADMIN),
     TOKENS["shop"][1]: Token("shop", Role.VIEWER, publishes=True),
 })  # fmt: skip
-OPERATIONS = Api(Pipeline("redis://127.0.0.1:1/0"), KNOWN, is_local=False, read_only=False).operations
+OPERATIONS = Api(
+    Pipeline("redis://127.0.0.1:1/0"), KNOWN, is_local=False, read_only=False
+).operations
 DEAD = "/streams/orders/groups/billing/dead"
 
 
 @asynccontextmanager
 async def api(
-    server, namespace, clock: Callable[[], float] = time.monotonic, max_len: int = 0, **options: Any
+    server,
+    namespace,
+    clock: Callable[[], float] = time.monotonic,
+    max_len: int = 0,
+    **options: Any,
 ) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
     """Clients of the API by their tokens; '' has none. ``clock``: what rates are measured with."""
     made = DashboardOptions(Accounts(ACCOUNTS), Tokens(KNOWN._tokens, clock), **options)
@@ -46,9 +60,13 @@ async def api(
     async with serving(dashboard.app) as url:
         clients = {
             name: httpx.AsyncClient(
-                base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"} if token else {}
+                base_url=f"{url}/api/v1",
+                headers={"Authorization": f"Bearer {token}"} if token else {},
             )
-            for name, token in [("", ""), *((name, token) for name, (token, _) in TOKENS.items())]
+            for name, token in [
+                ("", ""),
+                *((name, token) for name, (token, _) in TOKENS.items()),
+            ]
         }
         try:
             yield clients
@@ -58,7 +76,11 @@ async def api(
 
 
 def filled(path: str) -> str:
-    return path.replace("{stream}", "orders").replace("{group}", "billing").replace("{id}", "dies-0 plain")
+    return (
+        path.replace("{stream}", "orders")
+        .replace("{group}", "billing")
+        .replace("{id}", "dies-0 plain")
+    )
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
@@ -70,12 +92,20 @@ async def test_each_operation_needs_its_token(server, namespace, operation):
             {"Authorization": "Basic eDp5"},
             {"Authorization": "x"},
         ):
-            reply = await clients[""].request(operation.method, filled(operation.path), headers=headers, json={})
+            reply = await clients[""].request(
+                operation.method, filled(operation.path), headers=headers, json={}
+            )
             assert reply.status_code == 401
             assert reply.headers["content-type"] == "application/problem+json"
-        for name, role in (("viewer", Role.VIEWER), ("operator", Role.OPERATOR), ("shop", Role.VIEWER)):
+        for name, role in (
+            ("viewer", Role.VIEWER),
+            ("operator", Role.OPERATOR),
+            ("shop", Role.VIEWER),
+        ):
             allowed = name == "shop" if operation.publishes else role >= operation.role
-            reply = await clients[name].request(operation.method, filled(operation.path), json={"nonsense": 1})
+            reply = await clients[name].request(
+                operation.method, filled(operation.path), json={"nonsense": 1}
+            )
             assert (reply.status_code == 403) is not allowed, (name, reply.text)
 
 
@@ -90,20 +120,38 @@ async def test_a_service_in_any_language_publishes_and_follows(server, namespace
     running = asyncio.create_task(pipeline.run())
     async with api(server, namespace) as clients:
         shop = clients["shop"]
-        event = {"type": "order.created", "data": {"id": 1}, "tenant": "acme", "priority": 5}
-        first = await shop.post("/streams/orders/events", json=event, headers={"Idempotency-Key": "o-1"})
-        again = await shop.post("/streams/orders/events", json=event, headers={"Idempotency-Key": "o-1"})
+        event = {
+            "type": "order.created",
+            "data": {"id": 1},
+            "tenant": "acme",
+            "priority": 5,
+        }
+        first = await shop.post(
+            "/streams/orders/events", json=event, headers={"Idempotency-Key": "o-1"}
+        )
+        again = await shop.post(
+            "/streams/orders/events", json=event, headers={"Idempotency-Key": "o-1"}
+        )
         assert (first.status_code, again.status_code) == (201, 200)
         assert first.json()["event_id"] == again.json()["event_id"]
         many = {"events": [{"type": "t", "data": n} for n in range(10)]}
         for status in (201, 200):
-            reply = await shop.post("/streams/orders/batches", json=many, headers={"Idempotency-Key": "b"})
+            reply = await shop.post(
+                "/streams/orders/batches", json=many, headers={"Idempotency-Key": "b"}
+            )
             assert (reply.status_code, len(reply.json()["receipts"])) == (status, 10)
         more = {"events": [*many["events"], {"type": "t", "data": 10}]}
-        reply = await shop.post("/streams/orders/batches", json=more, headers={"Idempotency-Key": "b"})
-        assert (reply.status_code, sum(each["duplicate"] for each in reply.json()["receipts"])) == (201, 10)
+        reply = await shop.post(
+            "/streams/orders/batches", json=more, headers={"Idempotency-Key": "b"}
+        )
+        assert (
+            reply.status_code,
+            sum(each["duplicate"] for each in reply.json()["receipts"]),
+        ) == (201, 10)
         later = await shop.post("/streams/orders/events", json={**event, "delay": 600})
-        found = (await shop.get(f"/streams/orders/events/{later.json()['event_id']}")).json()
+        found = (
+            await shop.get(f"/streams/orders/events/{later.json()['event_id']}")
+        ).json()
         assert [state["state"] for state in found["states"]] == ["scheduled"]
         await eventually(lambda: len(seen) == 12, what="the events")
         assert ("order.created", {"id": 1}, "acme", 5) in [row[1:] for row in seen]
@@ -127,25 +175,48 @@ async def test_dead_letters_are_paged_replayed_and_discarded(server, namespace):
             if not after:
                 break
         assert len(found) == 8
-        assert {letter["reason"] for letter in found} == {"retries-used-up", "no-handler"}
+        assert {letter["reason"] for letter in found} == {
+            "retries-used-up",
+            "no-handler",
+        }
         reply = await viewer.get(DEAD, params={"reason": "rejcted"})
         assert reply.status_code == 400
-        assert reply.json()["detail"].startswith("reason 'rejcted': letters die by retries-used-up, stalled, rejected")
+        assert reply.json()["detail"].startswith(
+            "reason 'rejcted': letters die by retries-used-up, stalled, rejected"
+        )
         for deed in ("replay", "discard"):
-            reply = await operator.post(f"{DEAD}/{deed}", json={"filter": {"reason": "rejcted"}})
-            assert (reply.status_code, "letters die by" in reply.json()["detail"]) == (422, True)
+            reply = await operator.post(
+                f"{DEAD}/{deed}", json={"filter": {"reason": "rejcted"}}
+            )
+            assert (reply.status_code, "letters die by" in reply.json()["detail"]) == (
+                422,
+                True,
+            )
         which = {"filter": {"tenant": "t2", "type": "dies"}}
         reply = await operator.post(f"{DEAD}/replay", json={**which, "dry_run": True})
         assert reply.json() == {"matched": 1, "moved": 0}
-        assert (await operator.post(f"{DEAD}/replay", json=which)).json() == {"matched": 1, "moved": 1}
+        assert (await operator.post(f"{DEAD}/replay", json=which)).json() == {
+            "matched": 1,
+            "moved": 1,
+        }
         ids = [letter["id"] for letter in found if letter["meta"].get("tenant") == "t3"]
-        assert (await operator.post(f"{DEAD}/discard", json={"ids": ids})).json() == {"deleted": 2}
-        assert (await operator.post(f"{DEAD}/discard", json={"ids": ids})).status_code == 404
+        assert (await operator.post(f"{DEAD}/discard", json={"ids": ids})).json() == {
+            "deleted": 2
+        }
+        assert (
+            await operator.post(f"{DEAD}/discard", json={"ids": ids})
+        ).status_code == 404
         assert (await operator.post(f"{DEAD}/discard", json={})).status_code == 422
-        assert (await operator.post(f"{DEAD}/discard", json={"filter": {}, "ids": ids})).status_code == 422
-        assert (await operator.post(f"{DEAD}/discard", json={"filter": {}})).json() == {"deleted": 5}
+        assert (
+            await operator.post(f"{DEAD}/discard", json={"filter": {}, "ids": ids})
+        ).status_code == 422
+        assert (await operator.post(f"{DEAD}/discard", json={"filter": {}})).json() == {
+            "deleted": 5
+        }
         rows = (await viewer.get("/streams/orders/audit")).json()["rows"]
-        assert {row["by"] for row in rows if row["action"] in ("replay", "discard")} == {"api: operator"}
+        assert {
+            row["by"] for row in rows if row["action"] in ("replay", "discard")
+        } == {"api: operator"}
 
 
 async def test_events_are_shown_masked_cancelled_and_revealed(server, namespace):
@@ -155,31 +226,45 @@ async def test_events_are_shown_masked_cancelled_and_revealed(server, namespace)
             reply = await clients["viewer"].get(path)
             assert reply.status_code == 200
             assert PHONE not in reply.text, path
-        reply = await clients["admin"].post("/streams/orders/events/dies-0%20/reveal", json={})
+        reply = await clients["admin"].post(
+            "/streams/orders/events/dies-0%20/reveal", json={}
+        )
         assert json.loads(reply.json()["body"]) == {"say": PHONE}
-        cancelled = await clients["operator"].post("/streams/orders/events/later-0/cancel", json={})
+        cancelled = await clients["operator"].post(
+            "/streams/orders/events/later-0/cancel", json={}
+        )
         assert cancelled.json()["cancelled"]["state"] == "scheduled"
-        reply = await clients["operator"].post("/streams/orders/events/dies-0%20/cancel", json={})
+        reply = await clients["operator"].post(
+            "/streams/orders/events/dies-0%20/cancel", json={}
+        )
         assert reply.status_code == 409
         for action in ("pause", "pause", "resume"):
             reply = await clients["operator"].post(
                 f"/streams/orders/{action}", json={"attribute": "tenant", "value": "x"}
             )
             assert reply.status_code == 200
-        reply = await clients["operator"].post("/streams/orders/pause", json={"attribute": "tenant"})
+        reply = await clients["operator"].post(
+            "/streams/orders/pause", json={"attribute": "tenant"}
+        )
         assert reply.status_code == 422
 
 
 async def test_messages_are_queued_and_followed(server, namespace):
     async with stage(server, namespace) as sending, api(server, namespace) as clients:
         message = {"to": PHONE, "text": "Olá!", "tenant": "acme"}
-        first = await clients["shop"].post("/messages", json=message, headers={"Idempotency-Key": "m"})
-        again = await clients["shop"].post("/messages", json=message, headers={"Idempotency-Key": "m"})
+        first = await clients["shop"].post(
+            "/messages", json=message, headers={"Idempotency-Key": "m"}
+        )
+        again = await clients["shop"].post(
+            "/messages", json=message, headers={"Idempotency-Key": "m"}
+        )
         assert (first.status_code, again.status_code) == (201, 200)
         ident = first.json()["message_id"]
 
         async def sent() -> bool:
-            return (await clients["viewer"].get(f"/messages/{ident}")).json()["status"] == "sent"
+            return (await clients["viewer"].get(f"/messages/{ident}")).json()[
+                "status"
+            ] == "sent"
 
         await eventually(sent, what="the message to be sent")
         assert len(sending.phone.taken) == 1
@@ -201,16 +286,41 @@ async def test_what_is_asked_wrongly_is_told_without_repeating_it(server, namesp
             assert reply.status_code == status, body
             assert canary not in reply.text
             assert reply.json()["title"] == "Not valid"
-        reply = await shop.post("/streams/orders/events", content=b"{", headers={"Content-Type": "application/json"})
+        reply = await shop.post(
+            "/streams/orders/events",
+            content=b"{",
+            headers={"Content-Type": "application/json"},
+        )
         assert reply.status_code == 400
-        assert (await shop.post("/streams/orders/events", data={"a": "b"})).status_code == 415
+        assert (
+            await shop.post("/streams/orders/events", data={"a": "b"})
+        ).status_code == 415
         huge = b'{"type": "t", "data": "' + b"x" * 5_000_000 + b'"}'
-        reply = await shop.post("/streams/orders/events", content=huge, headers={"Content-Type": "application/json"})
+        reply = await shop.post(
+            "/streams/orders/events",
+            content=huge,
+            headers={"Content-Type": "application/json"},
+        )
         assert reply.status_code == 413
-        assert (await shop.post("/streams/a b/events", json={"type": "t", "data": 1})).status_code == 422
-        for query in ("limit=0", "limit=1000000", "limit=x", "after=x", "nonsense=1", "limit=1&limit=2"):
+        assert (
+            await shop.post("/streams/a b/events", json={"type": "t", "data": 1})
+        ).status_code == 422
+        for query in (
+            "limit=0",
+            "limit=1000000",
+            "limit=x",
+            "after=x",
+            "nonsense=1",
+            "limit=1&limit=2",
+        ):
             assert (await viewer.get(f"{DEAD}?{query}")).status_code == 400, query
-        for path in ("/streams/nowhere", "/nowhere", DEAD, "/messages/nothing", "/streams/orders/events/nothing"):
+        for path in (
+            "/streams/nowhere",
+            "/nowhere",
+            DEAD,
+            "/messages/nothing",
+            "/streams/orders/events/nothing",
+        ):
             assert (await viewer.get(path)).status_code == 404, path
         assert (await viewer.delete("/streams")).status_code == 405
 
@@ -218,14 +328,18 @@ async def test_what_is_asked_wrongly_is_told_without_repeating_it(server, namesp
 async def test_each_token_has_its_rate(server, namespace):
     now = 0.0
     async with api(server, namespace, lambda: now) as clients:
-        replies = await asyncio.gather(*(clients["admin"].get("/openapi.json") for _ in range(5)))
+        replies = await asyncio.gather(
+            *(clients["admin"].get("/openapi.json") for _ in range(5))
+        )
         assert {reply.status_code for reply in replies} == {200}
         assert (await clients[""].get("/openapi.json")).status_code == 401
         replies = [await clients["viewer"].get("/messages/x") for _ in range(102)]
         assert [reply.status_code for reply in replies] == [404] * 100 + [429] * 2
         assert replies[-1].headers["retry-after"] == "1"
         now += 0.1  # In which five more may come.
-        codes = [(await clients["viewer"].get("/messages/x")).status_code for _ in range(6)]
+        codes = [
+            (await clients["viewer"].get("/messages/x")).status_code for _ in range(6)
+        ]
         assert codes == [404] * 5 + [429]
         assert (await clients["operator"].get("/messages/x")).status_code == 404
 
@@ -234,17 +348,30 @@ async def test_nothing_changes_through_a_read_only_api(server, namespace):
     async with api(server, namespace, read_only=True) as clients:
         for operation in OPERATIONS:
             if operation.method != "GET":
-                reply = await clients["admin"].request(operation.method, filled(operation.path), json={})
+                reply = await clients["admin"].request(
+                    operation.method, filled(operation.path), json={}
+                )
                 assert reply.status_code == 403
 
 
 async def test_another_site_gets_nothing_done_even_here(server, namespace):
-    dashboard = Dashboard(Pipeline(settings=Settings(url=server.url, namespace=namespace)))
-    async with serving(dashboard.app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
+    dashboard = Dashboard(
+        Pipeline(settings=Settings(url=server.url, namespace=namespace))
+    )
+    async with (
+        serving(dashboard.app) as url,
+        httpx.AsyncClient(base_url=f"{url}/api/v1") as client,
+    ):
         event = {"type": "t", "data": 1}
         assert (await client.post("/streams/s/events", json=event)).status_code == 201
-        for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}):
-            assert (await client.post("/streams/s/events", json=event, headers=headers)).status_code == 403
+        for headers in (
+            {"Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Host": "evil.example"},
+        ):
+            assert (
+                await client.post("/streams/s/events", json=event, headers=headers)
+            ).status_code == 403
 
 
 async def test_the_document_says_what_is_answered(server, namespace):
@@ -254,14 +381,20 @@ async def test_the_document_says_what_is_answered(server, namespace):
     async with api(server, namespace) as clients:
         told = (await clients["viewer"].get("/openapi.json")).json()
         assert told["openapi"] == "3.1.0"
-        found = [(path, method, row) for path, rows in told["paths"].items() for method, row in rows.items()]
+        found = [
+            (path, method, row)
+            for path, rows in told["paths"].items()
+            for method, row in rows.items()
+        ]
         assert len(found) == len(OPERATIONS)
         assert len({row["operationId"] for _, _, row in found}) == len(found)
         problem = Draft202012Validator(told["components"]["schemas"]["Problem"])
         for path, method, row in found:
             publishes = any(p["name"] == "Idempotency-Key" for p in row["parameters"])
             for _ in range(10):
-                values = {p["name"]: made(p["schema"], chance) for p in row["parameters"]}
+                values = {
+                    p["name"]: made(p["schema"], chance) for p in row["parameters"]
+                }
                 where = path
                 for name, value in values.items():
                     where = where.replace(f"{{{name}}}", quote(str(value), safe=""))
@@ -271,12 +404,17 @@ async def test_the_document_says_what_is_answered(server, namespace):
                     if p["in"] == "query" and chance.random() < 0.5
                 }
                 body = (
-                    made(row["requestBody"]["content"]["application/json"]["schema"], chance)
+                    made(
+                        row["requestBody"]["content"]["application/json"]["schema"],
+                        chance,
+                    )
                     if "requestBody" in row
                     else None
                 )
                 client = clients["shop" if publishes else "admin"]
-                reply = await client.request(method.upper(), where, params=query, json=body)
+                reply = await client.request(
+                    method.upper(), where, params=query, json=body
+                )
                 if reply.status_code == 429:
                     break
                 assert str(reply.status_code) in row["responses"], (where, reply.text)
@@ -292,7 +430,11 @@ def made(schema: dict[str, Any], chance: random.Random) -> Any:
         return chance.choice(schema["enum"])
     kind = schema.get("type")
     if kind == "object":
-        names = [n for n in schema.get("properties", {}) if n in schema.get("required", ()) or chance.random() < 0.4]
+        names = [
+            n
+            for n in schema.get("properties", {})
+            if n in schema.get("required", ()) or chance.random() < 0.4
+        ]
         return {name: made(schema["properties"][name], chance) for name in names}
     if kind == "array":
         return [made(schema["items"], chance) for _ in range(chance.randint(1, 3))]
@@ -303,7 +445,9 @@ def made(schema: dict[str, Any], chance: random.Random) -> Any:
     if kind == "boolean":
         return chance.random() < 0.5
     if "pattern" in schema:
-        return "orders" if "A-Z" in schema["pattern"] else f"{chance.randint(1, 10**12)}-0"
+        return (
+            "orders" if "A-Z" in schema["pattern"] else f"{chance.randint(1, 10**12)}-0"
+        )
     return chance.choice(["plain", "dies", "works", "dies-0 plain"])
 
 
@@ -313,8 +457,14 @@ def made(schema: dict[str, Any], chance: random.Random) -> Any:
         ("tokens = 1", "NAME"),
         ("[tokens.a]\nsha256 = 'x'\nrole = 'viewer'", "64 hexadecimal"),
         ("[tokens.a]\nsha256 = 'x'\nrole = 'viewer'\nmore = 1", "nothing else"),
-        (f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'king'", "viewer, operator or admin"),
-        (f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'viewer'\npublish = 'yes'", "true or false"),
+        (
+            f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'king'",
+            "viewer, operator or admin",
+        ),
+        (
+            f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'viewer'\npublish = 'yes'",
+            "true or false",
+        ),
     ],
 )
 def test_tokens_that_cannot_be_are_refused(tmp_path, text, match):
@@ -327,8 +477,12 @@ def test_tokens_that_cannot_be_are_refused(tmp_path, text, match):
 def test_tokens_are_read(tmp_path):
     token, digest = new_token()
     path = tmp_path / "users.toml"
-    path.write_text(f'[tokens.shop]\nsha256 = "{digest}"\nrole = "viewer"\npublish = true\n')
-    assert Tokens.read(path).find(f"Bearer {token}") == Token("shop", Role.VIEWER, publishes=True)
+    path.write_text(
+        f'[tokens.shop]\nsha256 = "{digest}"\nrole = "viewer"\npublish = true\n'
+    )
+    assert Tokens.read(path).find(f"Bearer {token}") == Token(
+        "shop", Role.VIEWER, publishes=True
+    )
     assert Tokens.read(path).find(f"Bearer {token}x") is None
     assert not Accounts.read(path)
     assert Accounts.read(path).tokens.find(f"Bearer {token}") is not None
@@ -343,55 +497,99 @@ async def test_what_a_fuzzer_found_is_answered_as_the_document_says(server, name
         reply = await viewer.get(DEAD, params={"until": "2.2e-16", "since": "1e9"})
         assert (reply.status_code, reply.json()["letters"]) == (200, [])
         event = {"type": "t", "data": 1, "priority": 5.0, "max_retries": 3.0}
-        assert (await shop.post("/streams/orders/events", json=event)).json()["level"] == 5
-        reply = await shop.post("/streams/orders/events", json=event, headers={"Idempotency-Key": "a b"})
+        assert (await shop.post("/streams/orders/events", json=event)).json()[
+            "level"
+        ] == 5
+        reply = await shop.post(
+            "/streams/orders/events", json=event, headers={"Idempotency-Key": "a b"}
+        )
         assert reply.status_code == 400
         long = {"to": PHONE, "text": "x", "tenant": "t" * 90}
-        assert (await shop.post("/messages", json=long, headers={"Idempotency-Key": "k" * 400})).status_code == 201
-        for path in ("/streams/orders/events/a%0Ab", "/streams/orders%0A", "/nowhere%0A"):
+        assert (
+            await shop.post(
+                "/messages", json=long, headers={"Idempotency-Key": "k" * 400}
+            )
+        ).status_code == 201
+        for path in (
+            "/streams/orders/events/a%0Ab",
+            "/streams/orders%0A",
+            "/nowhere%0A",
+        ):
             reply = await viewer.get(path)
             assert reply.status_code == 404
             assert reply.headers["content-type"] == "application/problem+json"
             assert "content-security-policy" in reply.headers
         # A pause of an attribute has no level.
         wrong = {"attribute": "tenant", "value": "x", "level": 1}
-        assert (await clients["operator"].post("/streams/orders/pause", json=wrong)).status_code == 422
+        assert (
+            await clients["operator"].post("/streams/orders/pause", json=wrong)
+        ).status_code == 422
 
 
 async def test_operators_mend_by_the_api(server, namespace):
     await trouble(server, namespace, ["one", "two"])
     async with api(server, namespace) as clients:
-        viewer, operator, admin = clients["viewer"], clients["operator"], clients["admin"]
+        viewer, operator, admin = (
+            clients["viewer"],
+            clients["operator"],
+            clients["admin"],
+        )
         found = (await viewer.get("/search", params={"q": "one"})).json()
         assert {match["by"] for match in found["matches"]} == {"key"}
         assert (await viewer.get("/search")).status_code == 400
         reply = await operator.post("/streams/orders/events/later-0/run-now", json={})
         assert reply.json()["was"]["state"] == "scheduled"
-        reply = await operator.post("/streams/orders/events/dies-0 one/run-now", json={})
+        reply = await operator.post(
+            "/streams/orders/events/dies-0 one/run-now", json={}
+        )
         assert reply.status_code == 409
-        (letter, *_) = (await viewer.get(DEAD, params={"text": "OSERROR"})).json()["letters"]
-        reply = await admin.post(f"{DEAD}/edit", json={"letter": letter["id"], "data": {"say": "mended"}})
+        (letter, *_) = (await viewer.get(DEAD, params={"text": "OSERROR"})).json()[
+            "letters"
+        ]
+        reply = await admin.post(
+            f"{DEAD}/edit", json={"letter": letter["id"], "data": {"say": "mended"}}
+        )
         assert reply.json()["entry"].startswith("0|")
-        assert (await admin.post(f"{DEAD}/edit", json={"letter": letter["id"], "data": 1})).status_code == 404
-        (row,) = (await viewer.get("/streams/orders/groups/billing/replays")).json()["replays"]
+        assert (
+            await admin.post(f"{DEAD}/edit", json={"letter": letter["id"], "data": 1})
+        ).status_code == 404
+        (row,) = (await viewer.get("/streams/orders/groups/billing/replays")).json()[
+            "replays"
+        ]
         assert (row["edited"], row["count"], row["by"]) == (True, 1, "api: admin")
         reply = await viewer.get("/streams/orders/groups/billing/workers/nobody")
         assert reply.json() == {"in_hand": [], "state": "unknown", "silent": None}
         for path in ("held/release", "held/skip"):
-            reply = await operator.post(f"/streams/orders/groups/billing/{path}", json={"key": "x"})
+            reply = await operator.post(
+                f"/streams/orders/groups/billing/{path}", json={"key": "x"}
+            )
             assert reply.status_code == 404
-        reply = await operator.post("/streams/orders/groups/billing/limits", json={"limit": "x", "rate": "1/s"})
+        reply = await operator.post(
+            "/streams/orders/groups/billing/limits", json={"limit": "x", "rate": "1/s"}
+        )
         assert reply.status_code == 404
 
 
 async def test_why_an_event_waits(server, namespace):
     await trouble(server, namespace, [PHONE])
     async with api(server, namespace) as clients:
-        reply = await clients["viewer"].get("/streams/orders/why", params={"event": "later-0"})
+        reply = await clients["viewer"].get(
+            "/streams/orders/why", params={"event": "later-0"}
+        )
         (reason,) = reply.json()["reasons"]
-        assert (reply.status_code, reason["state"], reason["group"]) == (200, "scheduled", "")
-        reply = await clients["viewer"].get("/streams/orders/why", params={"tenant": "nobody"})
+        assert (reply.status_code, reason["state"], reason["group"]) == (
+            200,
+            "scheduled",
+            "",
+        )
+        reply = await clients["viewer"].get(
+            "/streams/orders/why", params={"tenant": "nobody"}
+        )
         assert reply.json() == {"reasons": [], "more": 0, "is_complete": True}
         for wrong in ({}, {"event": "x", "level": "5"}):
-            assert (await clients["viewer"].get("/streams/orders/why", params=wrong)).status_code == 422
-        assert (await clients["viewer"].get("/streams/missing/why", params={"event": "x"})).status_code == 404
+            assert (
+                await clients["viewer"].get("/streams/orders/why", params=wrong)
+            ).status_code == 422
+        assert (
+            await clients["viewer"].get("/streams/missing/why", params={"event": "x"})
+        ).status_code == 404

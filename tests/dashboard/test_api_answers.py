@@ -42,7 +42,15 @@ def test_every_operation_says_what_it_is_and_what_it_answers():
 def test_every_answer_with_a_property_that_nobody_told_of_is_found():
     for told in TOLD.values():
         assert list(conftest.closed(told.answer).iter_errors({"more": 1}))
-    row = {"stream": "s", "stored": 1, "scheduled": 0, "groups": [], "paused": [], "partitions": [], "undeclared": {}}
+    row = {
+        "stream": "s",
+        "stored": 1,
+        "scheduled": 0,
+        "groups": [],
+        "paused": [],
+        "partitions": [],
+        "undeclared": {},
+    }
     view: dict[str, Any] = {"row": row, "groups": []}
     assert not list(conftest.closed(TOLD["getStream"].answer).iter_errors(view))
     view["row"]["more"] = 1  # Inside, too.
@@ -54,7 +62,9 @@ async def test_every_operation_answers_as_its_document_says(server, namespace):
     await trouble(server, namespace, ["one", "two"])
     conftest.seen.clear()
     async with stage(server, namespace), api(server, namespace) as clients:
-        viewer, operator, admin, shop = (clients[name] for name in ("viewer", "operator", "admin", "shop"))
+        viewer, operator, admin, shop = (
+            clients[name] for name in ("viewer", "operator", "admin", "shop")
+        )
         event = {"type": "works", "data": 1}
         sent = [
             await shop.post("/streams/orders/events", json=event),
@@ -78,8 +88,16 @@ async def test_every_operation_answers_as_its_document_says(server, namespace):
                 (admin, "/streams/orders/events/dies-0 one/reveal", {}),
                 (operator, "/streams/orders/events/later-0/run-now", {}),
                 (operator, "/streams/orders/events/later-1/cancel", {}),
-                (operator, "/streams/orders/pause", {"attribute": "tenant", "value": "x", "reason": "why"}),
-                (operator, "/streams/orders/resume", {"attribute": "tenant", "value": "x"}),
+                (
+                    operator,
+                    "/streams/orders/pause",
+                    {"attribute": "tenant", "value": "x", "reason": "why"},
+                ),
+                (
+                    operator,
+                    "/streams/orders/resume",
+                    {"attribute": "tenant", "value": "x"},
+                ),
                 (operator, f"{GROUP}/dead/replay", {"ids": [letters[0]["id"]]}),
                 (admin, f"{GROUP}/dead/edit", {"letter": letters[1]["id"], "data": 1}),
                 (operator, f"{GROUP}/dead/discard", {"filter": {}, "dry_run": True}),
@@ -87,7 +105,9 @@ async def test_every_operation_answers_as_its_document_says(server, namespace):
             )
         ]
         replies.append(await viewer.get(f"{GROUP}/replays"))
-        assert [reply.status_code for reply in replies] == [200] * len(replies), [reply.text for reply in replies]
+        assert [reply.status_code for reply in replies] == [200] * len(replies), [
+            reply.text for reply in replies
+        ]
     # A key that is held, and a limit, have tests of their own.
     assert set(TOLD) - conftest.seen == {"releaseKey", "skipKey", "setLimit"}
 
@@ -96,11 +116,18 @@ def test_the_document_is_printed_without_a_server():
     printed = CliRunner().invoke(app, ["dashboard", "--openapi"])
     told = orjson.loads(printed.output)
     assert (printed.exit_code, told["security"]) == (0, [{"token": []}])
-    assert len([row for rows in told["paths"].values() for row in rows]) == len(OPERATIONS)
+    assert len([row for rows in told["paths"].values() for row in rows]) == len(
+        OPERATIONS
+    )
 
 
 def test_every_attribute_of_an_event_can_be_published():
-    assert set(ATTRIBUTES) == {*EventAttributes.__annotations__, "type", "data", "data_base64"}
+    assert set(ATTRIBUTES) == {
+        *EventAttributes.__annotations__,
+        "type",
+        "data",
+        "data_base64",
+    }
 
 
 async def test_an_event_arrives_with_all_that_was_sent(server, namespace):
@@ -119,7 +146,14 @@ async def test_an_event_arrives_with_all_that_was_sent(server, namespace):
 
     async with api(server, namespace) as clients:
         for body in (
-            {"type": "t", "data": {"n": 1}, **given, "dedup_id": "d", "expires": 600, "delay": 0},
+            {
+                "type": "t",
+                "data": {"n": 1},
+                **given,
+                "dedup_id": "d",
+                "expires": 600,
+                "delay": 0,
+            },
             {"type": "t", "data_base64": base64.b64encode(b"\x00\xff").decode()},
             {"type": "t", "data": "Olá", "datacontenttype": "text/plain"},
         ):
@@ -130,35 +164,71 @@ async def test_an_event_arrives_with_all_that_was_sent(server, namespace):
         pipeline.stop()
         await running
     found = next(event for event in seen if event.id == "e-1")
-    assert (found.data, found.priority, found.headers) == ({"n": 1}, 5, given["headers"])
+    assert (found.data, found.priority, found.headers) == (
+        {"n": 1},
+        5,
+        given["headers"],
+    )
     assert {name: found.meta[name] for name in given if name in found.meta} == {
-        name: value for name, value in given.items() if name not in ("id", "priority", "headers")
+        name: value
+        for name, value in given.items()
+        if name not in ("id", "priority", "headers")
     }
     assert found.expires is not None
-    assert sorted(str(event.data) for event in seen if event.id != "e-1") == ["Olá", "b'\\x00\\xff'"]
+    assert sorted(str(event.data) for event in seen if event.id != "e-1") == [
+        "Olá",
+        "b'\\x00\\xff'",
+    ]
 
 
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ({"type": "t", "data": 1, "dealy": 5}, "unknown field 'dealy': known are data, data_base64, datacontenttype"),
+        (
+            {"type": "t", "data": 1, "dealy": 5},
+            "unknown field 'dealy': known are data, data_base64, datacontenttype",
+        ),
         ({"data": 1}, "the field 'type' is missing"),
         ({"type": "t"}, "the field 'data' is missing"),
-        ({"type": "t", "data": 1, "data_base64": "AA=="}, "give data or data_base64, and not both"),
-        ({"type": "t", "data": 1, "headers": {"Bad-Name": 1}}, "lower-case letters and digits"),
-        ({"type": "t", "data": 1, "headers": {"tenant": "x"}}, "none of the wire format's"),
-        ({"type": "t", "data": {}, "datacontenttype": "text/plain"}, "text, as datacontenttype is not JSON"),
-        ({"type": "t", "data": 1, "time": "yesterday"}, "time is a time of RFC 3339 with a zone"),
-        ({"type": "t", "data": 1, "time": "2026-02-30T00:00:00Z"}, "time is a time of RFC 3339 with a zone"),
+        (
+            {"type": "t", "data": 1, "data_base64": "AA=="},
+            "give data or data_base64, and not both",
+        ),
+        (
+            {"type": "t", "data": 1, "headers": {"Bad-Name": 1}},
+            "lower-case letters and digits",
+        ),
+        (
+            {"type": "t", "data": 1, "headers": {"tenant": "x"}},
+            "none of the wire format's",
+        ),
+        (
+            {"type": "t", "data": {}, "datacontenttype": "text/plain"},
+            "text, as datacontenttype is not JSON",
+        ),
+        (
+            {"type": "t", "data": 1, "time": "yesterday"},
+            "time is a time of RFC 3339 with a zone",
+        ),
+        (
+            {"type": "t", "data": 1, "time": "2026-02-30T00:00:00Z"},
+            "time is a time of RFC 3339 with a zone",
+        ),
         ({"type": "t", "data": 1, "5511999990000": 1}, "unknown field '******00'"),
     ],
     ids=str,
 )
 async def test_what_is_wrong_with_an_event_is_said(server, namespace, body, detail):
     async with api(server, namespace) as clients:
-        for path, sent in (("events", body), ("batches", {"events": [{"type": "t", "data": 1}, body]})):
+        for path, sent in (
+            ("events", body),
+            ("batches", {"events": [{"type": "t", "data": 1}, body]}),
+        ):
             reply = await clients["shop"].post(f"/streams/orders/{path}", json=sent)
-            assert (reply.status_code, detail in reply.json()["detail"]) == (422, True), reply.text
+            assert (reply.status_code, detail in reply.json()["detail"]) == (
+                422,
+                True,
+            ), reply.text
             assert path == "events" or "events/1" in reply.json()["detail"]
 
 
@@ -171,7 +241,9 @@ WRONG = {
 """A value of each attribute that it cannot have, by whichever way an event is published."""
 
 
-async def test_an_attribute_is_refused_by_the_same_sentence_whichever_way_it_is_given(server, namespace):
+async def test_an_attribute_is_refused_by_the_same_sentence_whichever_way_it_is_given(
+    server, namespace
+):
     parser = Parser()
     async with (
         api(server, namespace) as clients,
@@ -181,8 +253,13 @@ async def test_an_attribute_is_refused_by_the_same_sentence_whichever_way_it_is_
             event = {"type": "t", "data": 1} | {name: value}
             reply = await clients["shop"].post("/streams/orders/events", json=event)
             assert (reply.status_code, reply.json()["detail"]) == (422, sentence(name))
-            reply = await clients["shop"].post("/streams/orders/batches", json={"events": [event]})
-            assert (reply.status_code, reply.json()["detail"]) == (422, f"events/0/{sentence(name)}")
+            reply = await clients["shop"].post(
+                "/streams/orders/batches", json={"events": [event]}
+            )
+            assert (reply.status_code, reply.json()["detail"]) == (
+                422,
+                f"events/0/{sentence(name)}",
+            )
             with pytest.raises(StreamsError) as error:
                 await pipeline.publish("orders", **event)
             assert str(error.value).startswith(sentence(name))
@@ -204,18 +281,52 @@ async def test_an_attribute_is_refused_by_the_same_sentence_whichever_way_it_is_
         ("batches", {"events": []}, "events is a list of 1 to 1000 items"),
         ("batches", {"events": 1}, "events is a list of 1 to 1000 items"),
         ("pause", {"level": "high"}, "level is an integer from -1000000 to 1000000"),
-        ("pause", {"level": 1, "attribute": "tenant", "value": "a"}, "level: it does not go with attribute"),
-        ("pause", {"attribute": "tenant"}, "the field 'value' is missing: 'attribute' needs it"),
-        ("pause", {"attribute": "x", "value": "a"}, "attribute is one of type, tenant, instance, key, subject, source"),
-        ("pause", {"group": "a b"}, "group is a name of 1 to 100 letters, digits, dots, underscores and hyphens"),
-        ("groups/g/dead/replay", {"ids": ["x"]}, "ids/0 is an id such as 1796083200000-0"),
-        ("groups/g/dead/replay", {"filter": {}, "rate": 0}, "rate is a number from 1 to 10000"),
-        ("groups/g/dead/replay", {"filter": {}, "dry_run": 1}, "dry_run is true or false"),
-        ("groups/g/dead/replay", {"filter": {"reson": "x"}}, "filter: unknown field 'reson': known are"),
+        (
+            "pause",
+            {"level": 1, "attribute": "tenant", "value": "a"},
+            "level: it does not go with attribute",
+        ),
+        (
+            "pause",
+            {"attribute": "tenant"},
+            "the field 'value' is missing: 'attribute' needs it",
+        ),
+        (
+            "pause",
+            {"attribute": "x", "value": "a"},
+            "attribute is one of type, tenant, instance, key, subject, source",
+        ),
+        (
+            "pause",
+            {"group": "a b"},
+            "group is a name of 1 to 100 letters, digits, dots, underscores and hyphens",
+        ),
+        (
+            "groups/g/dead/replay",
+            {"ids": ["x"]},
+            "ids/0 is an id such as 1796083200000-0",
+        ),
+        (
+            "groups/g/dead/replay",
+            {"filter": {}, "rate": 0},
+            "rate is a number from 1 to 10000",
+        ),
+        (
+            "groups/g/dead/replay",
+            {"filter": {}, "dry_run": 1},
+            "dry_run is true or false",
+        ),
+        (
+            "groups/g/dead/replay",
+            {"filter": {"reson": "x"}},
+            "filter: unknown field 'reson': known are",
+        ),
     ],
     ids=str,
 )
-async def test_what_is_wrong_with_a_request_is_said_in_words(server, namespace, path, body, detail):
+async def test_what_is_wrong_with_a_request_is_said_in_words(
+    server, namespace, path, body, detail
+):
     async with api(server, namespace) as clients:
         who = clients["shop"] if path in ("events", "batches") else clients["operator"]
         reply = await who.post(f"/streams/orders/{path}", json=body)
@@ -226,7 +337,9 @@ async def test_what_is_wrong_with_a_request_is_said_in_words(server, namespace, 
 async def test_parameters_that_are_unknown_are_named(server, namespace):
     async with api(server, namespace) as clients:
         reply = await clients["viewer"].get(f"{GROUP}/dead?tenent=x")
-        assert reply.json()["detail"].startswith("unknown parameter 'tenent': known are after, error,")
+        assert reply.json()["detail"].startswith(
+            "unknown parameter 'tenent': known are after, error,"
+        )
         reply = await clients["viewer"].get("/streams?x=1")
         assert reply.json()["detail"] == "unknown parameter 'x': known are none"
 
@@ -238,13 +351,24 @@ async def test_the_errors_of_an_event_have_numbers_and_a_list(server, namespace)
             found = await clients["viewer"].get(f"/streams/orders/events/{event}")
             assert PHONE not in found.text
             (error,) = found.json()["states"][0]["errors"]
-            assert (error["attempt"], error["kind"], error["type"]) == (1, "failure", kind)
+            assert (error["attempt"], error["kind"], error["type"]) == (
+                1,
+                "failure",
+                kind,
+            )
             assert error["at"] > 1e9
             assert error["traceback"][-1] == error["where"] != ""
 
 
 def test_an_error_that_another_program_wrote_is_told_as_far_as_it_is_one():
-    strange = {"at": "soon", "attempt": True, "kind": "failure", "message": None, "traceback": "x", "more": PHONE}
+    strange = {
+        "at": "soon",
+        "attempt": True,
+        "kind": "failure",
+        "message": None,
+        "traceback": "x",
+        "more": PHONE,
+    }
     state = EntryState("orders", "billing", "retrying", errors=[strange])
     assert entry_plain(state)["errors"] == [{"kind": "failure"}]
 
@@ -258,12 +382,16 @@ async def test_resuming_says_what_was_resumed_and_what_remains(server, namespace
             reply = await operator.post("/streams/orders/resume", json=named)
             assert reply.status_code == 200
             ended, remaining = reply.json()["resumed"], reply.json()["remaining"]
-            return [each["scope"] for each in ended], [each["scope"] for each in remaining]
+            return [each["scope"] for each in ended], [
+                each["scope"] for each in remaining
+            ]
 
         tenant = {"attribute": "tenant", "value": PHONE}
         await operator.post("/streams/orders/resume", json={})
         for held in ({"level": 5}, tenant):
-            await operator.post("/streams/orders/pause", json={**held, "reason": f"asked by {PHONE}"})
+            await operator.post(
+                "/streams/orders/pause", json={**held, "reason": f"asked by {PHONE}"}
+            )
         ended, remaining = await resumed()
         assert (ended, "level=5" in remaining) == ([], True)
         ended, remaining = await resumed(level=5)
@@ -277,33 +405,56 @@ async def test_an_unknown_parameter_is_refused_whatever_the_method(server, names
     async with api(server, namespace) as clients:
         for operation in OPERATIONS:
             client = clients["shop" if operation.publishes else "admin"]
-            reply = await client.request(operation.method, filled(operation.path), params={"colour": "red"}, json={})
+            reply = await client.request(
+                operation.method,
+                filled(operation.path),
+                params={"colour": "red"},
+                json={},
+            )
             said = f"unknown parameter 'colour': known are {', '.join(sorted(operation.query)) or 'none'}"
-            assert (reply.status_code, reply.json().get("detail")) == (400, said), operation.name
+            assert (reply.status_code, reply.json().get("detail")) == (400, said), (
+                operation.name
+            )
 
 
 async def test_a_dry_run_beside_the_body_deletes_nothing(server, namespace):
     await trouble(server, namespace, ["one", "two"])
     async with api(server, namespace) as clients:
         before = (await clients["viewer"].get(f"{GROUP}/dead")).json()["letters"]
-        reply = await clients["operator"].post(f"{GROUP}/dead/discard?dry_run=true", json={"filter": {}})
+        reply = await clients["operator"].post(
+            f"{GROUP}/dead/discard?dry_run=true", json={"filter": {}}
+        )
         said = "unknown parameter 'dry_run': known are none; dry_run is a field of the body"
         assert (reply.status_code, reply.json()["detail"]) == (400, said)
-        assert (await clients["viewer"].get(f"{GROUP}/dead")).json()["letters"] == before != []
+        assert (
+            (await clients["viewer"].get(f"{GROUP}/dead")).json()["letters"]
+            == before
+            != []
+        )
 
 
-async def test_a_full_stream_and_a_server_without_memory_are_told_apart(make_server, binary, namespace):
+async def test_a_full_stream_and_a_server_without_memory_are_told_apart(
+    make_server, binary, namespace
+):
     running = make_server(binary)
     event = {"type": "t", "data": "x" * 1000}
     async with api(running, namespace, max_len=3) as clients:
         shop = clients["shop"]
-        replies = [await shop.post("/streams/orders/events", json=event) for _ in range(4)]
+        replies = [
+            await shop.post("/streams/orders/events", json=event) for _ in range(4)
+        ]
         assert [reply.status_code for reply in replies] == [201, 201, 201, 503]
         full = replies[-1].json()
-        assert (full["code"], "the stream is full" in full["detail"]) == ("stream-full", True)
+        assert (full["code"], "the stream is full" in full["detail"]) == (
+            "stream-full",
+            True,
+        )
         many = {"events": [event] * 5}
         reply = (await shop.post("/streams/others/batches", json=many)).json()
-        assert (reply["code"], [row["event"] for row in reply["stored"]]) == ("stream-full", [0, 1, 2])
+        assert (reply["code"], [row["event"] for row in reply["stored"]]) == (
+            "stream-full",
+            [0, 1, 2],
+        )
         with running.client() as client:
             client.config_set("maxmemory", 1)
         reply = await shop.post("/streams/new/events", json=event)
@@ -315,14 +466,27 @@ async def test_a_full_stream_and_a_server_without_memory_are_told_apart(make_ser
 def test_a_token_is_for_its_streams(tmp_path):
     path = tmp_path / "users.toml"
     digest = f'sha256 = "{hashed("st_x")}"'
-    path.write_text(f'[tokens.shop]\n{digest}\nrole = "operator"\npublish = true\nstreams = ["orders", "invoices-*"]\n')
+    path.write_text(
+        f'[tokens.shop]\n{digest}\nrole = "operator"\npublish = true\nstreams = ["orders", "invoices-*"]\n'
+    )
     token = Tokens.read(path).find("Bearer st_x")
-    assert token == Token("shop", Role.OPERATOR, publishes=True, streams=("orders", "invoices-*"))
+    assert token == Token(
+        "shop", Role.OPERATOR, publishes=True, streams=("orders", "invoices-*")
+    )
     names = ("orders", "invoices-br", "orders2", "orders.p1", "invoices", "")
-    assert [token.reaches(name) for name in names] == [True, True, False, False, False, False]
+    assert [token.reaches(name) for name in names] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
     assert Token("all", Role.VIEWER).reaches("")
     for wrong in ('"orders"', "[]", '["a b"]', "[1]", '["[ab]"]'):
-        path.write_text(f'[tokens.shop]\n{digest}\nrole = "viewer"\nstreams = {wrong}\n')
+        path.write_text(
+            f'[tokens.shop]\n{digest}\nrole = "viewer"\nstreams = {wrong}\n'
+        )
         with pytest.raises(ConfigurationError, match="a list of names"):
             Tokens.read(path)
 
@@ -336,10 +500,16 @@ async def test_the_document_makes_a_client_whose_answers_have_types(server, name
         for method, row in rows.items():
             assert row["tags"], (method, path)
             assert row["description"], (method, path)
-            assert all(parameter["description"] for parameter in row["parameters"]), (method, path)
+            assert all(parameter["description"] for parameter in row["parameters"]), (
+                method,
+                path,
+            )
             for status, answer in row["responses"].items():
                 assert answer["description"], (method, path)
                 (content,) = answer["content"].values()
                 assert content["schema"], (method, path, status)
-    referred = {part.split('"')[0] for part in orjson.dumps(told).decode().split("#/components/schemas/")[1:]}
+    referred = {
+        part.split('"')[0]
+        for part in orjson.dumps(told).decode().split("#/components/schemas/")[1:]
+    }
     assert referred <= names

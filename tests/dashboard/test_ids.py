@@ -65,7 +65,9 @@ def test_logs_and_errors_show_it_too():
     assert masked("0|1796038289702-0") == "0|1796038289702-0"
 
 
-async def test_every_page_the_api_and_the_terminal_show_ids_as_they_are(server, namespace):
+async def test_every_page_the_api_and_the_terminal_show_ids_as_they_are(
+    server, namespace
+):
     place_ids = await dead_and_waiting(server, namespace)
     url = {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace}
     async with board(server, namespace, accounts={}) as place:
@@ -73,22 +75,52 @@ async def test_every_page_the_api_and_the_terminal_show_ids_as_they_are(server, 
         dead = (await client.get("/streams/orders/dead?group=billing")).text
         assert all(found in dead for found in IDS)
         for event_id, letter in zip(IDS, place_ids, strict=True):
-            for path in (f"event?id={event_id}", f"event?group=billing&letter={letter}"):
-                assert f"<h1>{event_id}</h1>" in (await client.get(f"/streams/orders/{path}")).text
+            for path in (
+                f"event?id={event_id}",
+                f"event?group=billing&letter={letter}",
+            ):
+                assert (
+                    f"<h1>{event_id}</h1>"
+                    in (await client.get(f"/streams/orders/{path}")).text
+                )
         form = {"token": token_in(dead), "group": "billing", "letter": place_ids[0]}
-        assert f": {IDS[0]}</h1>" in (await client.post("/streams/orders/edit", data=form)).text
-        asked = await client.post("/streams/orders/cancel", data={"token": token_in(dead), "id": IDS[2]})
+        assert (
+            f": {IDS[0]}</h1>"
+            in (await client.post("/streams/orders/edit", data=form)).text
+        )
+        asked = await client.post(
+            "/streams/orders/cancel", data={"token": token_in(dead), "id": IDS[2]}
+        )
         assert f"<b>{IDS[2]}</b>" in asked.text
         assert f"{IDS[0]}</a>" in (await client.get("/search?q=key-0")).text
-        again = {"token": token_in(dead), "group": "billing", "scope": "selected", "letter": place_ids[1]}
+        again = {
+            "token": token_in(dead),
+            "group": "billing",
+            "scope": "selected",
+            "letter": place_ids[1],
+        }
         assert (await do(client, "/streams/orders/replay", again)).status_code == 303
-        paused = {"token": token_in(dead), "group": "billing", "attribute": "tenant", "value": PHONE, "reason": PHONE}
-        assert "billing tenant=******21 is paused" in (await do(client, "/streams/orders/pause", paused)).text
+        paused = {
+            "token": token_in(dead),
+            "group": "billing",
+            "attribute": "tenant",
+            "value": PHONE,
+            "reason": PHONE,
+        }
+        assert (
+            "billing tenant=******21 is paused"
+            in (await do(client, "/streams/orders/pause", paused)).text
+        )
         rows = await place.dashboard._pages.queries.audit("orders", "", 50)
-        (entries,) = [facts["entries"] for _, facts in rows if facts["action"] == "replay"]
+        (entries,) = [
+            facts["entries"] for _, facts in rows if facts["action"] == "replay"
+        ]
         page = (await client.get("/audit?stream=orders")).text
         api = (await client.get("/api/v1/streams/orders/audit")).text
-    typed = [await run("audit", "orders", url=url), await run("audit", "orders", "--json", url=url)]
+    typed = [
+        await run("audit", "orders", url=url),
+        await run("audit", "orders", "--json", url=url),
+    ]
     for text in (page, api, *typed):
         assert f"{entries}" in text
         assert IDS[0] in text  # Its body was revealed.
@@ -111,7 +143,9 @@ async def dead_and_waiting(server, namespace) -> list[str]:
     async with pipeline.twin() as looking:
         letters = looking.dead_letters("orders", "billing")
         for n, event_id in enumerate(IDS):
-            await looking.publish("orders", {}, type="dies", id=event_id, key=f"key-{n}")
+            await looking.publish(
+                "orders", {}, type="dies", id=event_id, key=f"key-{n}"
+            )
 
         async def all_died() -> bool:
             return await letters.count() == len(IDS)

@@ -40,7 +40,9 @@ async def test_the_overview_is_sent_as_it_changes(server, namespace):
     await trouble(server, namespace)
     async with board(server, namespace) as place:
         client = await place.log_in("viewer")
-        async with client.stream("GET", "/live/overview", headers=EVENTS, timeout=30) as reply:
+        async with client.stream(
+            "GET", "/live/overview", headers=EVENTS, timeout=30
+        ) as reply:
             assert reply.headers["content-type"].startswith("text/event-stream")
             assert reply.headers["cache-control"] == "no-store"
             sent = events(reply)
@@ -52,7 +54,10 @@ async def test_the_overview_is_sent_as_it_changes(server, namespace):
             async for _, text in sent:
                 if "/streams/invoices" in text:
                     break
-        await eventually(lambda: place.dashboard._pages.live.parts == 0, what="nobody to look any more")
+        await eventually(
+            lambda: place.dashboard._pages.live.parts == 0,
+            what="nobody to look any more",
+        )
 
 
 @pytest.mark.parametrize("path", ["overview", "workers", "whatsapp", "streams/orders?group=billing",
@@ -75,7 +80,9 @@ async def test_many_viewers_are_fed_by_one(server, namespace):
         clients = [await place.log_in("viewer") for _ in range(3)]
 
         async def watch(client: httpx.AsyncClient) -> None:
-            async with client.stream("GET", "/live/overview", headers=EVENTS, timeout=60) as reply:
+            async with client.stream(
+                "GET", "/live/overview", headers=EVENTS, timeout=60
+            ) as reply:
                 seen = 0
                 async for _ in events(reply):
                     seen += 1
@@ -86,7 +93,9 @@ async def test_many_viewers_are_fed_by_one(server, namespace):
 
         arrived: list[httpx.AsyncClient] = []
         watching = [asyncio.create_task(watch(clients[n % 3])) for n in range(50)]
-        await eventually(lambda: len(arrived) == 50, seconds=30, what="everybody to see something")
+        await eventually(
+            lambda: len(arrived) == 50, seconds=30, what="everybody to see something"
+        )
         assert place.dashboard._pages.live.parts == 1
         looks = place.dashboard._pages.queries.looks
         await place.pipeline.publish("invoices", 1, type="t")
@@ -109,7 +118,10 @@ async def test_what_cannot_be_read_is_stale_and_comes_back():
         working = False
         assert await asyncio.wait_for(anext(stream), 10) == b"event: stale\ndata: \n\n"
         working = True
-        assert await asyncio.wait_for(anext(stream), 10) == b"event: view\ndata: part True\n\n"
+        assert (
+            await asyncio.wait_for(anext(stream), 10)
+            == b"event: view\ndata: part True\n\n"
+        )
     finally:
         await stream.aclose()
     assert live.parts == 0
@@ -117,7 +129,10 @@ async def test_what_cannot_be_read_is_stale_and_comes_back():
 
 def test_what_others_made_is_what_they_made():
     """The libraries are those whose hashes are written down, with their licences."""
-    rows = dict(reversed(line.split()) for line in (VENDOR / "SHA256SUMS").read_text().splitlines())
+    rows = dict(
+        reversed(line.split())
+        for line in (VENDOR / "SHA256SUMS").read_text().splitlines()
+    )
     kept = {path.name for path in VENDOR.iterdir()} - {"SHA256SUMS"}
     assert kept == set(rows) | {"LICENSE-htmx", "LICENSE-htmx-ext-sse", "LICENSE-uPlot"}
     for name, wanted in rows.items():
@@ -128,31 +143,52 @@ async def test_a_proxy_says_who_is_there(server, namespace):
     await trouble(server, namespace)
     proxy = Proxy((ipaddress.ip_network("127.0.0.1/32"),))
     async with board(server, namespace, accounts={}, proxy=proxy) as place:
-        operator = place.client(**{"X-Forwarded-User": "ana", "X-Forwarded-Groups": "staff, operator"})
+        operator = place.client(
+            **{"X-Forwarded-User": "ana", "X-Forwarded-Groups": "staff, operator"}
+        )
         page = (await operator.get("/streams/orders")).text
         assert "ana" in page
         form = {"token": token_in(page), "group": "billing", "sure": "yes"}
-        assert (await operator.post("/streams/orders/pause", data=form)).status_code == 200
+        assert (
+            await operator.post("/streams/orders/pause", data=form)
+        ).status_code == 200
         (row, *_) = await place.dashboard._pages.queries.audit("orders", "", 1)
         assert row[1]["by"] == "dashboard: ana"
         # The token of one is none of another's.
-        other = place.client(**{"X-Forwarded-User": "bia", "X-Forwarded-Groups": "operator"})
+        other = place.client(
+            **{"X-Forwarded-User": "bia", "X-Forwarded-Groups": "operator"}
+        )
         assert (await other.post("/streams/orders/pause", data=form)).status_code == 403
-        viewer = place.client(**{"X-Forwarded-User": "caio", "X-Forwarded-Groups": "viewer"})
-        assert (await viewer.post("/streams/orders/pause", data=form)).status_code == 403
+        viewer = place.client(
+            **{"X-Forwarded-User": "caio", "X-Forwarded-Groups": "viewer"}
+        )
+        assert (
+            await viewer.post("/streams/orders/pause", data=form)
+        ).status_code == 403
         for headers in (
             {}, {"X-Forwarded-User": "ana"}, {"X-Forwarded-Groups": "admin"},
             {"X-Forwarded-User": "ana", "X-Forwarded-Groups": "nobody"},
         ):  # fmt: skip
             assert (await place.client(**headers).get("/")).status_code == 401
-        twice = [("X-Forwarded-User", "ana"), ("X-Forwarded-User", "bia"), ("X-Forwarded-Groups", "admin")]
+        twice = [
+            ("X-Forwarded-User", "ana"),
+            ("X-Forwarded-User", "bia"),
+            ("X-Forwarded-Groups", "admin"),
+        ]
         assert (await place.client().get("/", headers=twice)).status_code == 400
 
 
 async def test_nobody_but_the_proxy_says_who_is_there(server, namespace):
-    environment = clean_environment() | {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace}
+    environment = clean_environment() | {
+        "STREAMS_URL": server.url,
+        "STREAMS_NAMESPACE": namespace,
+    }
     command = (sys.executable, "-m", "streams", "dashboard", "--port", "0")
-    said = {"X-Forwarded-User": "ana", "X-Forwarded-Groups": "admin", "X-Forwarded-For": "10.1.1.1"}
+    said = {
+        "X-Forwarded-User": "ana",
+        "X-Forwarded-Groups": "admin",
+        "X-Forwarded-For": "10.1.1.1",
+    }
     for network, code in (("10.0.0.0/8", 401), ("127.0.0.1", 200)):
         process = await asyncio.create_subprocess_exec(
             *command, "--proxy", network, stderr=subprocess.PIPE, env=environment
@@ -161,7 +197,9 @@ async def test_nobody_but_the_proxy_says_who_is_there(server, namespace):
             assert process.stderr is not None
             line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
             async with httpx.AsyncClient() as client:
-                reply = await client.get(line.split(" at ")[1].split(";")[0] + "/", headers=said)
+                reply = await client.get(
+                    line.split(" at ")[1].split(";")[0] + "/", headers=said
+                )
             assert reply.status_code == code
         finally:
             process.terminate()

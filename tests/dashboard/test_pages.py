@@ -28,11 +28,17 @@ async def test_the_overview_says_what_stands_where(server, namespace):
     await trouble(server, namespace)
     async with board(server, namespace) as place:
         page = (await (await place.log_in("viewer")).get("/")).text
-        row = re.search(r'<th scope="row"><a [^>]*>billing</a></th>(.*?)</tr>', page, re.DOTALL)
+        row = re.search(
+            r'<th scope="row"><a [^>]*>billing</a></th>(.*?)</tr>', page, re.DOTALL
+        )
         assert row is not None
-        cells = [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row[1], re.DOTALL)]
+        cells = [
+            re.sub(r"<[^>]+>", "", cell).strip()
+            for cell in re.findall(r"<td.*?</td>", row[1], re.DOTALL)
+        ]
         assert cells[:2] == ["0", ""]  # Nothing waits, on no level,
-        assert cells[3:6] == ["0", "1", "2"]  # nothing runs, one waits for its retry, two are dead.
+        # nothing runs, one waits for its retry, two are dead.
+        assert cells[3:6] == ["0", "1", "2"]
         assert "tenant=plain" in page
         assert "1 Scheduled" in page
 
@@ -60,7 +66,12 @@ async def test_entries_are_listed_by_state_and_found(server, namespace, state):
     async with board(server, namespace) as place:
         client = await place.log_in("viewer")
         page = (await client.get(f"/streams/orders?state={state}")).text
-        shown = {"stored": "waits-0", "retrying": "waits-0", "scheduled": "later-0", "processing": "Nothing here."}
+        shown = {
+            "stored": "waits-0",
+            "retrying": "waits-0",
+            "scheduled": "later-0",
+            "processing": "Nothing here.",
+        }
         assert shown[state] in page
         for query in (
             "level=99999999999999999999999",
@@ -70,7 +81,9 @@ async def test_entries_are_listed_by_state_and_found(server, namespace, state):
             "after=x",
             "group=<b>",
         ):
-            assert (await client.get(f"/streams/orders?state={state}&{query}")).status_code in (200, 400), query
+            assert (
+                await client.get(f"/streams/orders?state={state}&{query}")
+            ).status_code in (200, 400), query
 
 
 async def test_one_event_with_its_errors_and_its_body_for_admins(server, namespace):
@@ -79,12 +92,21 @@ async def test_one_event_with_its_errors_and_its_body_for_admins(server, namespa
         viewer, admin = await place.log_in("viewer"), await place.log_in("admin")
         found = (await viewer.get("/search", params={"q": "dies-0 plain"})).text
         assert "/streams/orders/event?group=billing&amp;letter=" in found
-        assert "it is scheduled for" in (await viewer.get("/streams/orders/event", params={"id": "later-0"})).text
-        page = (await viewer.get("/streams/orders/event", params={"id": "dies-0 plain"})).text
+        assert (
+            "it is scheduled for"
+            in (
+                await viewer.get("/streams/orders/event", params={"id": "later-0"})
+            ).text
+        )
+        page = (
+            await viewer.get("/streams/orders/event", params={"id": "dies-0 plain"})
+        ).text
         assert "OSError" in page
         assert "The body is hidden." in page
         assert "Show the body" not in page
-        page = (await admin.get("/streams/orders/event", params={"id": "dies-0 plain"})).text
+        page = (
+            await admin.get("/streams/orders/event", params={"id": "dies-0 plain"})
+        ).text
         form = {"token": token_in(page), "id": "dies-0 plain"}
         page = (await do(admin, "/streams/orders/reveal", form)).text
         assert "&#34;say&#34;" in page
@@ -92,8 +114,12 @@ async def test_one_event_with_its_errors_and_its_body_for_admins(server, namespa
         assert "reveal" in audit
         assert "dashboard: admin" in audit
         rows = len(await place.dashboard._pages.queries.audit("orders", "", 200))
-        assert (await do(admin, "/streams/orders/reveal", {**form, "id": "nothing"})).status_code == 404
-        assert len(await place.dashboard._pages.queries.audit("orders", "", 200)) == rows
+        assert (
+            await do(admin, "/streams/orders/reveal", {**form, "id": "nothing"})
+        ).status_code == 404
+        assert (
+            len(await place.dashboard._pages.queries.audit("orders", "", 200)) == rows
+        )
 
 
 async def test_dead_letters_are_filtered_replayed_and_discarded(server, namespace):
@@ -102,9 +128,18 @@ async def test_dead_letters_are_filtered_replayed_and_discarded(server, namespac
         client = await place.log_in("operator")
         page = (await client.get("/streams/orders/dead?group=billing")).text
         assert "(6)" in page
-        page = (await client.get("/streams/orders/dead?group=billing&tenant=two&reason=retries-used-up")).text
+        page = (
+            await client.get(
+                "/streams/orders/dead?group=billing&tenant=two&reason=retries-used-up"
+            )
+        ).text
         (ident,) = re.findall(r'name="letter" value="([\d-]+)"', page)
-        form = {"token": token_in(page), "group": "billing", "scope": "selected", "letter": ident}
+        form = {
+            "token": token_in(page),
+            "group": "billing",
+            "scope": "selected",
+            "letter": ident,
+        }
         asked = await client.post("/streams/orders/replay", data=form)
         assert "Are you sure?" in asked.text
         assert "<b>1</b> event<" in asked.text
@@ -112,11 +147,20 @@ async def test_dead_letters_are_filtered_replayed_and_discarded(server, namespac
         assert await letters.count() == 6  # Only asked.
         done = await client.post("/streams/orders/replay", data={**form, "sure": "yes"})
         assert done.status_code == 303
-        assert "1 event was put back" in (await client.get(done.headers["location"])).text
+        assert (
+            "1 event was put back" in (await client.get(done.headers["location"])).text
+        )
         assert await letters.count() == 5
-        again = await client.post("/streams/orders/replay", data={**form, "sure": "yes"})
+        again = await client.post(
+            "/streams/orders/replay", data={**form, "sure": "yes"}
+        )
         assert again.status_code == 409  # Somebody was faster.
-        form = {"token": token_in(page), "group": "billing", "scope": "all", "type": "dies"}
+        form = {
+            "token": token_in(page),
+            "group": "billing",
+            "scope": "all",
+            "type": "dies",
+        }
         asked = (await client.post("/streams/orders/discard", data=form)).text
         assert "<b>2</b> events" in asked
         assert "deleted for good" in asked
@@ -128,7 +172,9 @@ async def test_dead_letters_are_filtered_replayed_and_discarded(server, namespac
         assert "dashboard: operator" in page
 
 
-async def test_a_stream_is_paused_and_goes_on_and_events_are_cancelled(server, namespace):
+async def test_a_stream_is_paused_and_goes_on_and_events_are_cancelled(
+    server, namespace
+):
     await trouble(server, namespace)
     async with board(server, namespace) as place:
         client = await place.log_in("operator")
@@ -140,16 +186,33 @@ async def test_a_stream_is_paused_and_goes_on_and_events_are_cancelled(server, n
         sign = re.findall(r'name="pause" value="([0-9a-f]+)"', page)
         assert len(sign) == 2  # That of the tenant, and this one.
         for pause in sign:
-            assert "goes on" in (await do(client, "/streams/orders/resume", {**form, "pause": pause})).text
-        assert (await client.post("/streams/orders/resume", data={**form, "pause": sign[0]})).status_code == 404
+            assert (
+                "goes on"
+                in (
+                    await do(client, "/streams/orders/resume", {**form, "pause": pause})
+                ).text
+            )
+        assert (
+            await client.post("/streams/orders/resume", data={**form, "pause": sign[0]})
+        ).status_code == 404
         assert "bank closed" not in (await client.get("/streams/orders")).text
         page = (await client.get("/streams/orders?state=scheduled")).text
         (ident,) = set(re.findall(r'name="id" value="([^"]+)"', page))
         form = {"token": token_in(page), "id": ident, "group": ""}
-        assert "was cancelled" in (await do(client, "/streams/orders/cancel", form)).text
-        assert (await do(client, "/streams/orders/cancel", form)).status_code in (404, 409)
-        assert "Nothing here." in (await client.get("/streams/orders?state=scheduled")).text
-        reply = await client.post("/streams/orders/pause", data={**form, "group": "nobody"})
+        assert (
+            "was cancelled" in (await do(client, "/streams/orders/cancel", form)).text
+        )
+        assert (await do(client, "/streams/orders/cancel", form)).status_code in (
+            404,
+            409,
+        )
+        assert (
+            "Nothing here."
+            in (await client.get("/streams/orders?state=scheduled")).text
+        )
+        reply = await client.post(
+            "/streams/orders/pause", data={**form, "group": "nobody"}
+        )
         assert reply.status_code == 404
 
 
@@ -176,7 +239,12 @@ async def test_workers_are_seen_with_what_they_do(server, namespace):
             return "Nothing here." in (await client.get("/workers")).text
 
         async def done() -> bool:
-            return await looking.broker.control.call("XLEN", looking.broker.keys("orders").level(0)) == 0
+            return (
+                await looking.broker.control.call(
+                    "XLEN", looking.broker.keys("orders").level(0)
+                )
+                == 0
+            )
 
         await eventually(done)
         pipeline.stop()
@@ -199,7 +267,9 @@ async def test_held_keys_limits_and_findings(server, namespace):
     running = asyncio.create_task(pipeline.run())
     async with pipeline.twin() as looking, board(server, namespace) as place:
         for subject in (PHONE, "second"):
-            await looking.publish_many("orders", range(3), type="t", subject=subject, tenant="acme")
+            await looking.publish_many(
+                "orders", range(3), type="t", subject=subject, tenant="acme"
+            )
         keys = looking.ordered_keys("orders", "billing")
 
         async def both() -> bool:
@@ -216,8 +286,14 @@ async def test_held_keys_limits_and_findings(server, namespace):
             page = (await client.get("/streams/orders")).text
             sign = re.findall(r'name="key" value="([0-9a-f]+)"', page)[0]
             form = {"token": token_in(page), "group": "billing", "key": sign}
-            assert "goes on" in (await do(client, f"/streams/orders/{action}", form)).text
-            assert (await client.post(f"/streams/orders/{action}", data={**form, "key": "x"})).status_code == 404
+            assert (
+                "goes on" in (await do(client, f"/streams/orders/{action}", form)).text
+            )
+            assert (
+                await client.post(
+                    f"/streams/orders/{action}", data={**form, "key": "x"}
+                )
+            ).status_code == 404
 
         async def one_left() -> bool:
             # The one that was released died again.
@@ -235,7 +311,9 @@ async def test_messages_instances_and_tenants(server, namespace):
         wamid = (await sending.messages.show(ident)).provider_id
         client = await place.log_in("viewer")
         page = (await client.get("/whatsapp")).text
-        assert '<th scope="row">acme</th><td class="n">1</td><td class="n">1</td>' in page
+        assert (
+            '<th scope="row">acme</th><td class="n">1</td><td class="n">1</td>' in page
+        )
         assert "open" in page
         for wanted in (ident, wamid):
             found = (await client.get("/search", params={"q": wanted})).text
@@ -277,7 +355,12 @@ async def test_the_pages_speak_portuguese(server, namespace):
         page = (await client.get("/")).text
         assert '<html lang="pt-BR">' in page
         assert "Visão geral" in page
-    assert [language_of(header) for header in ("", "de, pt;q=0.5", "en-US", "pt")] == ["en", "pt", "en", "pt"]
+    assert [language_of(header) for header in ("", "de, pt;q=0.5", "en-US", "pt")] == [
+        "en",
+        "pt",
+        "en",
+        "pt",
+    ]
 
 
 def test_every_word_of_the_pages_is_translated():
@@ -290,10 +373,18 @@ def test_every_word_of_the_pages_is_translated():
 
 
 async def test_the_command_serves_it(server, namespace, tmp_path):
-    environment = clean_environment() | {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace}
+    environment = clean_environment() | {
+        "STREAMS_URL": server.url,
+        "STREAMS_NAMESPACE": namespace,
+    }
     command = (sys.executable, "-m", "streams", "dashboard")
     refused = subprocess.run(
-        [*command, "--host", "0.0.0.0"], capture_output=True, text=True, env=environment, timeout=30, check=False
+        [*command, "--host", "0.0.0.0"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=30,
+        check=False,
     )
     assert refused.returncode == 2
     assert "can be reached by others" in refused.stderr
@@ -302,12 +393,16 @@ async def test_the_command_serves_it(server, namespace, tmp_path):
         timeout=30, check=True,
     )  # fmt: skip
     assert is_password("secret", hashed.stdout.strip())
-    process = await asyncio.create_subprocess_exec(*command, "--port", "0", stderr=subprocess.PIPE, env=environment)
+    process = await asyncio.create_subprocess_exec(
+        *command, "--port", "0", stderr=subprocess.PIPE, env=environment
+    )
     try:
         assert process.stderr is not None
         line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
         assert "the dashboard at http://127.0.0.1:" in line
-        assert b"put no proxy before it" in await asyncio.wait_for(process.stderr.readline(), 30)
+        assert b"put no proxy before it" in await asyncio.wait_for(
+            process.stderr.readline(), 30
+        )
         async with httpx.AsyncClient() as client:
             reply = await client.get(line.split(" at ")[1].split(";")[0] + "/")
         assert reply.status_code == 200

@@ -16,7 +16,16 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from streams import Pipeline, Settings
-from streams.dashboard import Accounts, Dashboard, DashboardOptions, Proxy, Role, Token, Tokens, new_token
+from streams.dashboard import (
+    Accounts,
+    Dashboard,
+    DashboardOptions,
+    Proxy,
+    Role,
+    Token,
+    Tokens,
+    new_token,
+)
 from streams.dashboard.sessions import COOKIE, Sessions
 from tests.dashboard.board import ACCOUNTS
 from tests.dashboard.test_strangers import Answer, ask, scope_of
@@ -66,7 +75,9 @@ SCOPES = {
     "admin": Token("admin", ADMIN),
     "publisher": Token("publisher", VIEWER, publishes=True),
     "all of orders": Token("all of orders", ADMIN, publishes=True, streams=("ord*",)),
-    "all of others": Token("all of others", ADMIN, publishes=True, streams=("invoices", "other-*")),
+    "all of others": Token(
+        "all of others", ADMIN, publishes=True, streams=("invoices", "other-*")
+    ),
 }
 GIVEN = {name: new_token() for name in SCOPES}
 TOKENS = Tokens({hashed: SCOPES[name] for name, (_, hashed) in GIVEN.items()})
@@ -80,11 +91,18 @@ def walked(routes: Any, prefix: str = "") -> set[tuple[str, str]]:
     for route in routes:
         if isinstance(route, Mount):
             inner = getattr(route.app, "routes", None)
-            found |= walked(inner, prefix + route.path) if inner else {("GET", prefix + route.path)}
+            found |= (
+                walked(inner, prefix + route.path)
+                if inner
+                else {("GET", prefix + route.path)}
+            )
         else:
             assert isinstance(route, Route)
             path = route.path.replace("{id:path}", "{id}")
-            found |= {(method, prefix + path) for method in (route.methods or set()) - {"HEAD"}}
+            found |= {
+                (method, prefix + path)
+                for method in (route.methods or set()) - {"HEAD"}
+            }
     return found
 
 
@@ -95,7 +113,11 @@ def test_every_route_is_in_a_table_and_every_row_is_a_route():
 
 
 def filled(path: str) -> str:
-    made = path.replace("{stream}", "orders").replace("{group}", "billing").replace("{id}", "nothing")
+    made = (
+        path.replace("{stream}", "orders")
+        .replace("{group}", "billing")
+        .replace("{id}", "nothing")
+    )
     return "/static/style.css" if made == "/static" else made
 
 
@@ -107,14 +129,29 @@ async def opened(server, namespace) -> AsyncIterator[dict[str, Any]]:
         "people": DashboardOptions(Accounts(ACCOUNTS), TOKENS, "of this test"),
         "proxy": DashboardOptions(tokens=TOKENS, secret="of this test", proxy=BEHIND),
     }.items():
-        made[name] = Dashboard(Pipeline(settings=Settings(url=server.url, namespace=namespace)), options)
-    async with made["people"].lifespan(Starlette()), made["proxy"].lifespan(Starlette()):
+        made[name] = Dashboard(
+            Pipeline(settings=Settings(url=server.url, namespace=namespace)), options
+        )
+    async with (
+        made["people"].lifespan(Starlette()),
+        made["proxy"].lifespan(Starlette()),
+    ):
         yield {name: dashboard.app for name, dashboard in made.items()}
 
 
-async def asked(app: Any, method: str, path: str, body: bytes, kind: str, peer: Any, **headers: str) -> Answer:
-    headers |= {"Content-Type": kind, "Content-Length": str(len(body))} if method == "POST" else {}
-    return await ask(app, scope_of(path, method=method, peer=peer, Accept="text/html", **headers), body)
+async def asked(
+    app: Any, method: str, path: str, body: bytes, kind: str, peer: Any, **headers: str
+) -> Answer:
+    headers |= (
+        {"Content-Type": kind, "Content-Length": str(len(body))}
+        if method == "POST"
+        else {}
+    )
+    return await ask(
+        app,
+        scope_of(path, method=method, peer=peer, Accept="text/html", **headers),
+        body,
+    )
 
 
 def is_refused(answer: Answer) -> bool:
@@ -135,11 +172,21 @@ async def test_pages_are_for_whom_the_table_says(opened):
             ):  # fmt: skip
                 body = urlencode({"token": token, "group": "billing"}).encode()
                 answer = await asked(
-                    opened[place], method, filled(path), body, "application/x-www-form-urlencoded", peer, **headers
+                    opened[place],
+                    method,
+                    filled(path),
+                    body,
+                    "application/x-www-form-urlencoded",
+                    peer,
+                    **headers,
                 )
-                may = needed == OPEN or (isinstance(needed, Role) and role is not None and role >= needed)
+                may = needed == OPEN or (
+                    isinstance(needed, Role) and role is not None and role >= needed
+                )
                 # A log-in with a wrong password is refused by itself, and a log-out leads to the log-in.
-                of_its_own = path == "/login" or (path == "/logout" and role is not None)
+                of_its_own = path == "/login" or (
+                    path == "/logout" and role is not None
+                )
                 if is_refused(answer) == may and not of_its_own:
                     wrong.append((place, method, path, role, answer.status))
     assert not wrong
@@ -148,8 +195,17 @@ async def test_pages_are_for_whom_the_table_says(opened):
 async def test_what_acts_needs_the_token_of_its_own_session(opened):
     for (method, path), needed in PAGES.items():
         if method == "POST" and needed in (OPERATOR, ADMIN):
-            cookie, other = SESSIONS.make("admin"), await SESSIONS.read(SESSIONS.make("admin"))
-            for token in ("", "x", other.token, SESSIONS.token_of("admin"), SESSIONS.anonymous().token):
+            cookie, other = (
+                SESSIONS.make("admin"),
+                await SESSIONS.read(SESSIONS.make("admin")),
+            )
+            for token in (
+                "",
+                "x",
+                other.token,
+                SESSIONS.token_of("admin"),
+                SESSIONS.anonymous().token,
+            ):
                 body = urlencode({"token": token, "group": "billing"}).encode()
                 answer = await asked(
                     opened["people"], method, filled(path), body, "application/x-www-form-urlencoded",
@@ -165,28 +221,43 @@ def token_may(name: str, path: str, needed: Any) -> bool:
         return False
     if name == "all of orders" and "{stream}" not in path and needed != TOKEN:
         return False
-    return needed == TOKEN or (token.publishes if needed == PUBLISH else token.role >= needed)
+    return needed == TOKEN or (
+        token.publishes if needed == PUBLISH else token.role >= needed
+    )
 
 
 async def test_operations_are_for_the_tokens_that_the_table_says(opened):
     wrong = []
     for (method, path), needed in API.items():
         for name in ("", "cookie", "wrong", *SCOPES):
-            headers = {"Authorization": f"Bearer {GIVEN[name][0]}"} if name in GIVEN else {}
+            headers = (
+                {"Authorization": f"Bearer {GIVEN[name][0]}"} if name in GIVEN else {}
+            )
             if name == "cookie":
                 headers = {"Cookie": f"{COOKIE}={SESSIONS.make('admin')}"}
             if name == "wrong":
                 headers = {"Authorization": "Bearer st_wrong"}
-            for place, peer in (("people", ("192.0.2.7", 5)), ("proxy", ("10.1.2.3", 5))):
+            for place, peer in (
+                ("people", ("192.0.2.7", 5)),
+                ("proxy", ("10.1.2.3", 5)),
+            ):
                 if name == "cookie" and place == "proxy":
                     headers = {"X-Forwarded-User": "ana", "X-Forwarded-Groups": "admin"}
                 body = orjson.dumps({"nonsense": 1})
                 answer = await asked(
-                    opened[place], method, f"/api/v1{filled(path)}", body, "application/json", peer, **headers
+                    opened[place],
+                    method,
+                    f"/api/v1{filled(path)}",
+                    body,
+                    "application/json",
+                    peer,
+                    **headers,
                 )
                 expected = name in SCOPES and token_may(name, path, needed)
                 code = 401 if name in ("", "cookie", "wrong") else 403
-                if is_refused(answer) == expected or (not expected and answer.status != code):
+                if is_refused(answer) == expected or (
+                    not expected and answer.status != code
+                ):
                     wrong.append((place, method, path, name, answer.status))
     assert not wrong
 
@@ -195,23 +266,41 @@ async def test_a_token_opens_no_page_and_figures_are_for_tokens_of_all_streams(o
     for name, (token, _) in GIVEN.items():
         headers = {"Authorization": f"Bearer {token}"}
         for place, peer in (("people", ("192.0.2.7", 5)), ("proxy", ("10.1.2.3", 5))):
-            assert is_refused(await asked(opened[place], "GET", "/", b"", "", peer, **headers))
-            answer = await asked(opened[place], "GET", "/metrics", b"", "", peer, **headers)
+            assert is_refused(
+                await asked(opened[place], "GET", "/", b"", "", peer, **headers)
+            )
+            answer = await asked(
+                opened[place], "GET", "/metrics", b"", "", peer, **headers
+            )
             assert answer.status == (403 if SCOPES[name].streams else 200)
 
 
-async def test_what_is_about_a_stream_that_is_not_there_says_so(opened, server, namespace):
+async def test_what_is_about_a_stream_that_is_not_there_says_so(
+    opened, server, namespace
+):
     """But publishing: that makes it."""
     token = {"Authorization": f"Bearer {GIVEN['admin'][0]}"}
-    async with Pipeline(settings=Settings(url=server.url, namespace=namespace)) as pipeline:
+    async with Pipeline(
+        settings=Settings(url=server.url, namespace=namespace)
+    ) as pipeline:
         await pipeline.publish("there", 1, type="t")
         for (method, path), needed in API.items():
             if "{stream}" in path and needed != PUBLISH:
                 query = {"/streams/{stream}/why": b"event=x"}.get(path, b"")
                 body = orjson.dumps(BODIES.get(path.rpartition("/")[2], {}))
-                headers = token | {"Content-Type": "application/json", "Content-Length": str(len(body))}
-                scope = scope_of(f"/api/v1{filled(path)}", method=method, peer=("192.0.2.7", 5), **headers)
-                answer = await ask(opened["people"], scope | {"query_string": query}, body)
+                headers = token | {
+                    "Content-Type": "application/json",
+                    "Content-Length": str(len(body)),
+                }
+                scope = scope_of(
+                    f"/api/v1{filled(path)}",
+                    method=method,
+                    peer=("192.0.2.7", 5),
+                    **headers,
+                )
+                answer = await ask(
+                    opened["people"], scope | {"query_string": query}, body
+                )
                 assert answer.status == 404, (method, path, answer.body)
                 assert orjson.loads(answer.body)["code"] == "not-found"
         assert [row.stream for row in await pipeline.status().overview()] == ["there"]

@@ -43,7 +43,9 @@ async def commands(pipeline: Pipeline) -> int:
     return int(text.split("total_commands_processed:")[1].split()[0])
 
 
-async def cost(pipeline: Pipeline, client: httpx.AsyncClient, path: str) -> tuple[int, int]:
+async def cost(
+    pipeline: Pipeline, client: httpx.AsyncClient, path: str
+) -> tuple[int, int]:
     before = await commands(pipeline)
     reply = await client.get(path, timeout=60)
     assert reply.status_code in (200, 404), path
@@ -73,10 +75,16 @@ async def test_a_page_costs_the_same_whatever_there_is(binary):
             assert await call("XLEN", keys.dead("billing")) > DEAD
             large = {path: await cost(pipeline, client, path) for path in PAGES}
             print({k: (small[k], large[k]) for k in PAGES})
-            too_many = {path: (small[path], large[path]) for path, most in PAGES.items() if large[path][0] > most}
+            too_many = {
+                path: (small[path], large[path])
+                for path, most in PAGES.items()
+                if large[path][0] > most
+            }
             assert too_many == {}
             # No page carries more than it did: 50 rows, and the table of what is seen.
-            assert {path: size for path, (_, size) in large.items() if size > 120_000} == {}
+            assert {
+                path: size for path, (_, size) in large.items() if size > 120_000
+            } == {}
 
             for n in range(STREAMS):
                 await pipeline.publish(f"s{n}", 1, type="t")
@@ -86,7 +94,9 @@ async def test_a_page_costs_the_same_whatever_there_is(binary):
             # Of each stream, which has one level and no group, and of the one that has more.
             assert first <= 6 * STREAMS + 60
             assert took < 20
-            asked = await asyncio.gather(*(client.get("/", timeout=60) for _ in range(50)))
+            asked = await asyncio.gather(
+                *(client.get("/", timeout=60) for _ in range(50))
+            )
             assert {reply.status_code for reply in asked} == {200}
     finally:
         server.close()
@@ -100,18 +110,24 @@ async def test_fifty_dashboards_cost_no_more_than_two(server, namespace):
         return None
 
     await trouble(server, namespace)
-    dashboard = Dashboard(Pipeline(settings=Settings(url=server.url, namespace=namespace)))
+    dashboard = Dashboard(
+        Pipeline(settings=Settings(url=server.url, namespace=namespace))
+    )
     async with serving(dashboard.app) as url, pipeline:
 
         async def watch(count: int) -> int:
             """Commands of some seconds in which so many live pages are open."""
-            async with httpx.AsyncClient(base_url=url, limits=httpx.Limits(max_connections=100)) as client:
+            async with httpx.AsyncClient(
+                base_url=url, limits=httpx.Limits(max_connections=100)
+            ) as client:
                 arrived = asyncio.Event()
                 seen = 0
 
                 async def look() -> None:
                     nonlocal seen
-                    async with client.stream("GET", "/live/overview", headers={"Accept": "text/event-stream"}) as reply:
+                    async with client.stream(
+                        "GET", "/live/overview", headers={"Accept": "text/event-stream"}
+                    ) as reply:
                         async for line in reply.aiter_lines():
                             if line.startswith("event: view"):
                                 seen += 1

@@ -51,7 +51,10 @@ def test_the_routes_are_found():
     assert ("/", "GET") in ROUTES
     assert ("/streams/{stream}/discard", "POST") in ROUTES
     assert len(ROUTES) >= 15
-    assert all(isinstance(route, Route) for route in Dashboard(Pipeline("redis://127.0.0.1:1/0")).routes)
+    assert all(
+        isinstance(route, Route)
+        for route in Dashboard(Pipeline("redis://127.0.0.1:1/0")).routes
+    )
 
 
 async def test_nobody_gets_in_without_or_with_wrong_credentials(server, namespace):
@@ -62,36 +65,57 @@ async def test_nobody_gets_in_without_or_with_wrong_credentials(server, namespac
         ]  # fmt: skip
         for path, method in ROUTES:
             for cookie in cookies:
-                client = place.client(**({"Cookie": f"{COOKIE}={cookie}"} if cookie is not None else {}))
+                client = place.client(
+                    **({"Cookie": f"{COOKIE}={cookie}"} if cookie is not None else {})
+                )
                 reply = await client.request(method, path_of(path))
                 assert reply.status_code in (303, 401, 403), (path, method, cookie)
                 assert reply.headers.get("location", "/login") == "/login"
                 assert "orders" not in reply.text
-                client = place.client(Accept="application/json", **({"Cookie": f"{COOKIE}={cookie}"} if cookie else {}))
-                assert (await client.request(method, path_of(path))).status_code in (401, 403)
+                client = place.client(
+                    Accept="application/json",
+                    **({"Cookie": f"{COOKIE}={cookie}"} if cookie else {}),
+                )
+                assert (await client.request(method, path_of(path))).status_code in (
+                    401,
+                    403,
+                )
 
 
-async def test_what_changes_something_needs_role_token_and_the_same_site(server, namespace):
+async def test_what_changes_something_needs_role_token_and_the_same_site(
+    server, namespace
+):
     await trouble(server, namespace)
     async with board(server, namespace) as place:
-        viewer, operator, admin = [await place.log_in(name) for name in ("viewer", "operator", "admin")]
+        viewer, operator, admin = [
+            await place.log_in(name) for name in ("viewer", "operator", "admin")
+        ]
         token = token_in((await operator.get("/streams/orders")).text)
         stored = await everything(place)
         for path, method in ROUTES:
             if method != "POST":
                 continue
-            needed = Role.ADMIN if path.endswith(("/reveal", "/edit")) else Role.OPERATOR
+            needed = (
+                Role.ADMIN if path.endswith(("/reveal", "/edit")) else Role.OPERATOR
+            )
             for client, role in ((viewer, Role.VIEWER), (operator, Role.OPERATOR)):
                 if role < needed:
-                    assert (await client.post(path_of(path), data={"token": token})).status_code == 403
-            for given in ({}, {"token": "x"}, {"token": token}):  # That of the operator is none of the admin's.
+                    assert (
+                        await client.post(path_of(path), data={"token": token})
+                    ).status_code == 403
+            # That of the operator is none of the admin's.
+            for given in ({}, {"token": "x"}, {"token": token}):
                 assert (await admin.post(path_of(path), data=given)).status_code == 403
             own = token_in((await admin.get("/streams/orders")).text)
             for headers in (
                 {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"},
                 {"Origin": "null"},
             ):  # fmt: skip
-                assert (await admin.post(path_of(path), data={"token": own}, headers=headers)).status_code == 403
+                assert (
+                    await admin.post(
+                        path_of(path), data={"token": own}, headers=headers
+                    )
+                ).status_code == 403
             assert (await admin.put(path_of(path))).status_code == 405
         assert await everything(place) == stored
 
@@ -128,11 +152,21 @@ async def test_nothing_that_is_shown_becomes_part_of_a_page(server, namespace):
         for path in pages:
             reply = await client.get(path)
             for tag, attributes in Tags(reply.text).tags:
-                assert tag not in ("img", "b", "textarea", "iframe", "object") or (tag == "b" and not attributes), path
-                assert tag != "script" or (attributes.get("src") in SCRIPTS and len(attributes) == 2), path
-                assert not [name for name in attributes if name.startswith("on")], (path, tag, attributes)
+                assert tag not in ("img", "b", "textarea", "iframe", "object") or (
+                    tag == "b" and not attributes
+                ), path
+                assert tag != "script" or (
+                    attributes.get("src") in SCRIPTS and len(attributes) == 2
+                ), path
+                assert not [name for name in attributes if name.startswith("on")], (
+                    path,
+                    tag,
+                    attributes,
+                )
                 for name in ("href", "src", "action", "formaction"):
-                    assert "javascript:" not in (attributes.get(name) or "")[:20].lower(), path
+                    assert (
+                        "javascript:" not in (attributes.get(name) or "")[:20].lower()
+                    ), path
             literally = literally or "{{ 7*7 }}" in reply.text
             assert "5511999990000" not in reply.text, path
         assert literally, "what looks like a template is shown as it is"
@@ -141,16 +175,29 @@ async def test_nothing_that_is_shown_becomes_part_of_a_page(server, namespace):
 async def test_every_answer_says_what_a_browser_must_not_do(server, namespace):
     async with board(server, namespace) as place:
         client = await place.log_in("viewer")
-        for path in ("/", "/login", "/health", "/static/style.css", "/nowhere", "/streams/nowhere", "/search?q=x"):
+        for path in (
+            "/",
+            "/login",
+            "/health",
+            "/static/style.css",
+            "/nowhere",
+            "/streams/nowhere",
+            "/search?q=x",
+        ):
             headers = (await client.get(path)).headers
             policy = headers["content-security-policy"]
             assert "default-src 'none'" in policy
             assert "unsafe-inline" not in policy
             assert "frame-ancestors 'none'" in policy
-            assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
+            assert (headers["x-content-type-options"], headers["cache-control"]) == (
+                "nosniff",
+                "no-store",
+            )
             assert headers["x-frame-options"] == "DENY"
             assert "access-control-allow-origin" not in headers
-        reply = await place.client().post("/login", data={"name": "viewer", "password": PASSWORD})
+        reply = await place.client().post(
+            "/login", data={"name": "viewer", "password": PASSWORD}
+        )
         cookie = reply.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
@@ -180,13 +227,23 @@ async def test_it_can_be_mounted_under_a_path(server, namespace):
     await trouble(server, namespace)
     pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
     dashboard = Dashboard(pipeline, DashboardOptions(Accounts(ACCOUNTS)))
-    app = Starlette(routes=[Mount("/ops/streams", dashboard.app)], lifespan=dashboard.lifespan)
-    async with serving(app) as url, httpx.AsyncClient(base_url=url, headers={"Accept": "text/html"}) as client:
+    app = Starlette(
+        routes=[Mount("/ops/streams", dashboard.app)], lifespan=dashboard.lifespan
+    )
+    async with (
+        serving(app) as url,
+        httpx.AsyncClient(base_url=url, headers={"Accept": "text/html"}) as client,
+    ):
         reply = await client.get("/ops/streams/")
-        assert (reply.status_code, reply.headers["location"]) == (303, "/ops/streams/login")
+        assert (reply.status_code, reply.headers["location"]) == (
+            303,
+            "/ops/streams/login",
+        )
         page = await client.get("/ops/streams/login")
         assert 'action="/ops/streams/login"' in page.text
-        reply = await client.post("/ops/streams/login", data={"name": "admin", "password": PASSWORD})
+        reply = await client.post(
+            "/ops/streams/login", data={"name": "admin", "password": PASSWORD}
+        )
         assert reply.headers["location"] == "/ops/streams/"
         assert "Path=/ops/streams/" in reply.headers["set-cookie"]
         for path in await crawl(client, "/ops/streams/"):
@@ -213,7 +270,10 @@ def test_a_password_is_hashed_with_salt_and_compared():
         ("x", "no TOML"),
         ("a = 1", "names no users"),
         ("[users.ana]\nrole = 'viewer'", "give password and role"),
-        ("[users.ana]\nrole = 'king'\npassword = 'scrypt$1$2$3$4$5'", "viewer, operator or admin"),
+        (
+            "[users.ana]\nrole = 'king'\npassword = 'scrypt$1$2$3$4$5'",
+            "viewer, operator or admin",
+        ),
         ("[users.ana]\nrole = 'viewer'\npassword = 'plain'", "--hash-password"),
     ],
 )
@@ -229,7 +289,9 @@ def test_accounts_that_cannot_be_are_refused(tmp_path, text, match):
 
 def test_accounts_are_read(tmp_path):
     path = tmp_path / "users.toml"
-    path.write_text(f'[users.ana]\nrole = "operator"\npassword = "{hash_password(PASSWORD)}"\n')
+    path.write_text(
+        f'[users.ana]\nrole = "operator"\npassword = "{hash_password(PASSWORD)}"\n'
+    )
     assert Accounts.read(path).log_in("ana", PASSWORD) is Role.OPERATOR
 
 
@@ -240,7 +302,9 @@ async def everything(place) -> dict[bytes, object]:
     # The server stores the members of a set in an order that it may change by itself.
     sets = {key for key in keys if await control.call("TYPE", key) == b"set"}
     members = {key: sorted(await control.call("SMEMBERS", key)) for key in sorted(sets)}
-    return members | {key: await control.call("DUMP", key) for key in sorted(set(keys) - sets)}
+    return members | {
+        key: await control.call("DUMP", key) for key in sorted(set(keys) - sets)
+    }
 
 
 async def crawl(client, root: str = "/") -> list[str]:

@@ -19,7 +19,9 @@ from tests.dashboard.test_strangers import ask, scope_of
 SECRET = "of all processes"
 
 
-async def test_who_logs_out_is_out_in_every_process_and_after_a_restart(server, namespace):
+async def test_who_logs_out_is_out_in_every_process_and_after_a_restart(
+    server, namespace
+):
     async with (
         board(server, namespace, secret=SECRET) as one,
         board(server, namespace, secret=SECRET) as other,
@@ -32,7 +34,8 @@ async def test_who_logs_out_is_out_in_every_process_and_after_a_restart(server, 
         for place in (one, other):
             reply = await place.client(**stolen).get("/")
             assert (reply.status_code, reply.headers.get("location")) == (303, "/login")
-        assert (await second.get("/")).status_code == 200  # Another session of the same name.
+        # Another session of the same name.
+        assert (await second.get("/")).status_code == 200
     async with board(server, namespace, secret=SECRET) as again:
         assert (await again.client(**stolen).get("/")).status_code == 303
         assert (await again.client(**stolen).post("/logout")).status_code == 401
@@ -46,17 +49,26 @@ async def test_what_says_that_a_session_is_over_expires_with_it(server, namespac
         assert 12 * 3600 - 120 < await control.call("TTL", key) <= 12 * 3600
 
 
-async def test_a_new_password_ends_the_sessions_of_its_name_and_no_others(server, namespace):
+async def test_a_new_password_ends_the_sessions_of_its_name_and_no_others(
+    server, namespace
+):
     async with board(server, namespace, secret=SECRET) as place:
         admin, viewer = await place.log_in("admin"), await place.log_in("viewer")
         cookies = [client.cookies[COOKIE] for client in (admin, viewer)]
-    changed = ACCOUNTS | {"admin": Account("admin", Role.ADMIN, hash_password("another one"))}
+    changed = ACCOUNTS | {
+        "admin": Account("admin", Role.ADMIN, hash_password("another one"))
+    }
     async with board(server, namespace, secret=SECRET, accounts=changed) as place:
-        codes = [(await place.client(Cookie=f"{COOKIE}={cookie}").get("/")).status_code for cookie in cookies]
+        codes = [
+            (await place.client(Cookie=f"{COOKIE}={cookie}").get("/")).status_code
+            for cookie in cookies
+        ]
         assert codes == [303, 200]
 
 
-async def test_who_is_at_work_stays_while_the_server_is_away(make_server, binary, namespace):
+async def test_who_is_at_work_stays_while_the_server_is_away(
+    make_server, binary, namespace
+):
     running = make_server(binary)
     async with board(running, namespace, secret=SECRET) as place:
         client = await place.log_in("admin")
@@ -74,44 +86,73 @@ async def test_the_page_says_how_long_one_has_to_wait(server, namespace):
     async with board(server, namespace) as place:
         place.dashboard._log_in._guesses = Guesses(lambda: 0.0)
         client = place.client()
-        replies = [await client.post("/login", data={"name": "admin", "password": f"wrong {n}"}) for n in range(6)]
+        replies = [
+            await client.post(
+                "/login", data={"name": "admin", "password": f"wrong {n}"}
+            )
+            for n in range(6)
+        ]
         assert [reply.status_code for reply in replies] == [401] * 5 + [429]
         assert "Try again in 2 s." in replies[4].text
         assert replies[5].headers["retry-after"] == "2"
         assert "Too many attempts." in replies[5].text
-        reply = await client.post("/login", data={"name": "admin", "password": PASSWORD})
-        assert reply.status_code == 429  # The right one, too: else it would tell that it is.
-        reply = await client.post("/login", data={"name": "viewer", "password": PASSWORD})
+        reply = await client.post(
+            "/login", data={"name": "admin", "password": PASSWORD}
+        )
+        # The right one, too: else it would tell that it is.
+        assert reply.status_code == 429
+        reply = await client.post(
+            "/login", data={"name": "viewer", "password": PASSWORD}
+        )
         assert reply.status_code == 303  # Nobody guessed at this name.
 
 
-async def test_a_browser_that_was_let_in_before_is_not_kept_out_by_strangers(server, namespace):
+async def test_a_browser_that_was_let_in_before_is_not_kept_out_by_strangers(
+    server, namespace
+):
     async with board(server, namespace) as place:
         mine = await place.log_in("admin")
         await mine.post("/logout")
         place.dashboard._log_in._guesses = Guesses(lambda: 0.0)
         stranger = place.client()
         for n in range(8):
-            await stranger.post("/login", data={"name": "admin", "password": f"wrong {n}"})
+            await stranger.post(
+                "/login", data={"name": "admin", "password": f"wrong {n}"}
+            )
         right = {"name": "admin", "password": PASSWORD}
         assert (await place.client().post("/login", data=right)).status_code == 429
         assert (await mine.post("/login", data=right)).status_code == 303
         # It is known of this name only, and guesses no more often than others do.
         for forged in ("", "x", "1.2.3.4", mine.cookies[COOKIE]):
-            reply = await place.client(Cookie=f"{BROWSER_COOKIE}={forged}").post("/login", data=right)
+            reply = await place.client(Cookie=f"{BROWSER_COOKIE}={forged}").post(
+                "/login", data=right
+            )
             assert reply.status_code == 429
         known = place.client(Cookie=f"{BROWSER_COOKIE}={mine.cookies[BROWSER_COOKIE]}")
-        codes = [(await known.post("/login", data={"name": "admin", "password": str(n)})).status_code for n in range(6)]
+        codes = [
+            (
+                await known.post("/login", data={"name": "admin", "password": str(n)})
+            ).status_code
+            for n in range(6)
+        ]
         assert codes == [401] * 5 + [429]
 
 
 def test_waits_grow_and_end_and_wrong_passwords_are_forgotten():
     now = 0.0
-    guesses, name, place = Guesses(lambda: now), Key("name a", NAME), Key("place p", PLACE)
+    guesses, name, place = (
+        Guesses(lambda: now),
+        Key("name a", NAME),
+        Key("place p", PLACE),
+    )
     for _ in range(5):
         assert guesses.wait([place, name]) == 0
         guesses.wrong([place, name])
-    assert (guesses.wait([name]), guesses.wait([place]), guesses.wait([place, name])) == (2, 0, 2)
+    assert (
+        guesses.wait([name]),
+        guesses.wait([place]),
+        guesses.wait([place, name]),
+    ) == (2, 0, 2)
     now = 2.0
     assert guesses.wait([name]) == 0
     guesses.wrong([name])
@@ -152,10 +193,14 @@ PEER = ("10.1.2.3", 5)
 
 
 def app_of(proxy: Proxy) -> Any:
-    return Dashboard(Pipeline("redis://127.0.0.1:1/0"), DashboardOptions(proxy=proxy)).app
+    return Dashboard(
+        Pipeline("redis://127.0.0.1:1/0"), DashboardOptions(proxy=proxy)
+    ).app
 
 
-def with_headers(*headers: tuple[str, str], path: str = "/static/style.css") -> dict[str, Any]:
+def with_headers(
+    *headers: tuple[str, str], path: str = "/static/style.css"
+) -> dict[str, Any]:
     scope = scope_of(path, peer=PEER)
     scope["headers"] += [(name.encode(), value.encode()) for name, value in headers]
     return scope
@@ -164,11 +209,19 @@ def with_headers(*headers: tuple[str, str], path: str = "/static/style.css") -> 
 SAID = [(b"x-forwarded-user", b"ana"), (b"x-forwarded-groups", b"viewer")]
 SPELLED = ["X-Forwarded-{}", "x_forwarded_{}", "X-Forwarded_{}", "X_FORWARDED-{}"]
 TWICE = list(itertools.product(SPELLED, ["user", "groups"], [True, False]))
-BELIEVED = ["Host", "Origin", "Sec-Fetch-Site", "Authorization", "Content-Type", "Idempotency-Key"]
+BELIEVED = [
+    "Host",
+    "Origin",
+    "Sec-Fetch-Site",
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+]
 
 
 @pytest.mark.parametrize(
-    ("spelled", "what", "first"), list(itertools.product(SPELLED, ["user", "groups"], [True, False]))
+    ("spelled", "what", "first"),
+    list(itertools.product(SPELLED, ["user", "groups"], [True, False])),
 )
 async def test_what_the_proxy_says_is_there_once_in_any_spelling(spelled, what, first):
     other = (spelled.format(what).encode(), b"ana" if what == "user" else b"admin")
@@ -178,11 +231,20 @@ async def test_what_the_proxy_says_is_there_once_in_any_spelling(spelled, what, 
     assert found.status == 400
     assert f"x-forwarded-{what}".encode() in found.body
     scope["headers"].remove(other)
-    assert (await ask(app_of(BEHIND), scope)).status == 404  # It is let in, and there is no such page.
+    # It is let in, and there is no such page.
+    assert (await ask(app_of(BEHIND), scope)).status == 404
 
 
 @pytest.mark.parametrize(
-    "name", ["Host", "Origin", "Sec-Fetch-Site", "Authorization", "Content-Type", "Idempotency-Key"]
+    "name",
+    [
+        "Host",
+        "Origin",
+        "Sec-Fetch-Site",
+        "Authorization",
+        "Content-Type",
+        "Idempotency-Key",
+    ],
 )
 @pytest.mark.parametrize("path", ["/", "/api/v1/streams", "/login", "/metrics"])
 async def test_what_is_believed_is_there_once(name, path):
@@ -199,7 +261,8 @@ async def test_what_is_believed_is_there_once(name, path):
     [
         ("ana", "viewer", "refuse", Role.VIEWER),
         (" ana ", "staff, operator", "refuse", Role.OPERATOR),
-        ("ana", "viewer, admin", "refuse", None),  # What a proxy makes that joins two headers.
+        # What a proxy makes that joins two headers.
+        ("ana", "viewer, admin", "refuse", None),
         ("ana", "admin,admin", "refuse", None),
         ("ana", "viewer, admin", "highest", Role.ADMIN),
         ("ana, bia", "viewer", "refuse", None),
@@ -212,16 +275,25 @@ async def test_one_name_and_one_role(user, groups, several, role):
     from starlette.requests import Request
 
     scope = scope_of("/", peer=PEER)
-    scope["headers"] += [(b"x-forwarded-user", user.encode()), (b"x-forwarded-groups", groups.encode())]
+    scope["headers"] += [
+        (b"x-forwarded-user", user.encode()),
+        (b"x-forwarded-groups", groups.encode()),
+    ]
     found = Proxy(BEHIND.networks, several=several).viewer(Request(scope), str)
     assert (found.role if found is not None else None) == role
 
 
-async def test_the_address_of_a_live_part_needs_a_session_that_goes_on(server, namespace):
+async def test_the_address_of_a_live_part_needs_a_session_that_goes_on(
+    server, namespace
+):
     await trouble(server, namespace)
     async with board(server, namespace) as place:
         client = await place.log_in("viewer")
         stolen = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
         await client.post("/logout")
-        for path in ("/live/overview", "/streams/orders", "/live/streams/orders?group=billing"):
+        for path in (
+            "/live/overview",
+            "/streams/orders",
+            "/live/streams/orders?group=billing",
+        ):
             assert (await place.client(**stolen).get(path)).status_code == 303

@@ -34,14 +34,18 @@ LONG = Bounds(headers=600.0, body=600.0, unread=600.0)
 class Place:
     """A server on loopback, and raw connections to it."""
 
-    def __init__(self, port: int, protocol: type[Bounded], server: uvicorn.Server) -> None:
+    def __init__(
+        self, port: int, protocol: type[Bounded], server: uvicorn.Server
+    ) -> None:
         self.port = port
         self.protocol = protocol
         self.server = server
         self.writers: list[asyncio.StreamWriter] = []
 
     async def dial(self, text: str = "", limit: int = 2**16) -> asyncio.StreamReader:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, limit=limit
+        )
         self.writers.append(writer)
         writer.write(text.encode())
         await writer.drain()
@@ -57,7 +61,13 @@ async def place(app: Any, bounds: Bounds) -> AsyncIterator[Place]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         protocol = bounded(bounds)
-        config = uvicorn.Config(app, log_level="warning", http=protocol, ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            http=protocol,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
         server = uvicorn.Server(config)
         server.capture_signals = _no_signals  # type: ignore[method-assign]
         running = asyncio.create_task(server.serve(sockets=[listening]))
@@ -74,7 +84,9 @@ async def place(app: Any, bounds: Bounds) -> AsyncIterator[Place]:
 
 def dashboard(server, namespace) -> Any:
     settings = Settings(url=server.url, namespace=namespace)
-    return Dashboard(Pipeline(settings=settings), DashboardOptions(Accounts(ACCOUNTS))).app
+    return Dashboard(
+        Pipeline(settings=settings), DashboardOptions(Accounts(ACCOUNTS))
+    ).app
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
@@ -100,25 +112,39 @@ async def test_half_a_request_is_let_go_on_every_route(server, namespace, half):
         readers = [await there.dial(half.format(path=path)) for path in ROUTES]
         answers = [await ended(reader) for reader in readers]
         assert all(b" 200 " not in answer for answer in answers), answers
-        await eventually(lambda: there.connections == 0, what="no connection to be left")
+        await eventually(
+            lambda: there.connections == 0, what="no connection to be left"
+        )
         assert not there.protocol.arriving
 
 
 async def test_the_oldest_of_too_many_half_requests_goes(server, namespace):
-    async with place(dashboard(server, namespace), LONG._replace(incomplete=5)) as there:
-        readers = [await there.dial("POST /login HTTP/1.1\r\nHost: x\r\n") for _ in range(12)]
+    async with place(
+        dashboard(server, namespace), LONG._replace(incomplete=5)
+    ) as there:
+        readers = [
+            await there.dial("POST /login HTTP/1.1\r\nHost: x\r\n") for _ in range(12)
+        ]
         for reader in readers[:7]:
             assert await ended(reader) == b""
         assert there.connections == len(there.protocol.arriving) == 5
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{there.port}") as client:
-            assert (await client.get("/health")).text == "ok"  # Whoever sends a whole request is not kept out.
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{there.port}"
+        ) as client:
+            # Whoever sends a whole request is not kept out.
+            assert (await client.get("/health")).text == "ok"
 
 
 async def test_there_are_no_more_connections_than_it_says(server, namespace):
-    async with place(dashboard(server, namespace), LONG._replace(connections=5, incomplete=100)) as there:
+    async with place(
+        dashboard(server, namespace), LONG._replace(connections=5, incomplete=100)
+    ) as there:
         await asyncio.gather(*(there.dial() for _ in range(5)))
         await eventually(lambda: there.connections == 5, what="five connections")
-        assert await ended(await there.dial("GET /health HTTP/1.1\r\nHost: x\r\n\r\n")) == b""
+        assert (
+            await ended(await there.dial("GET /health HTTP/1.1\r\nHost: x\r\n\r\n"))
+            == b""
+        )
         assert there.connections == 5
 
 
@@ -140,7 +166,8 @@ async def test_an_answer_that_nobody_reads_is_let_go():
         async def parts() -> AsyncIterator[bytes]:
             while True:
                 yield b"x" * 65_536
-                await asyncio.sleep(0)  # Once nobody is there, sending waits for nothing.
+                # Once nobody is there, sending waits for nothing.
+                await asyncio.sleep(0)
 
         return StreamingResponse(parts())
 
@@ -152,20 +179,27 @@ async def test_an_answer_that_nobody_reads_is_let_go():
         for path in ("/endless", "/large"):
             # It reads nothing: what the system keeps for it, and the limit of the reader, are soon full.
             await there.dial(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n", limit=1024)
-        await eventually(lambda: there.server.server_state.total_requests or there.connections == 2, what="both")
+        await eventually(
+            lambda: there.server.server_state.total_requests or there.connections == 2,
+            what="both",
+        )
         await eventually(lambda: there.connections == 0, what="both to be let go")
 
 
 # --- in an application of somebody else's, where the connections are not ours
 
 
-async def test_a_body_that_does_not_come_is_answered_wherever_it_is_served(server, namespace, monkeypatch):
+async def test_a_body_that_does_not_come_is_answered_wherever_it_is_served(
+    server, namespace, monkeypatch
+):
     monkeypatch.setattr("streams.dashboard.patience.BODY", 0.2)
     app = dashboard(server, namespace)
     async with place(app, LONG) as there:
         for path in ("/login", "/api/v1/streams/orders/events"):
             head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-            reader = await there.dial(f"{head}Content-Length: 900\r\nConnection: close\r\n\r\nname=")
+            reader = await there.dial(
+                f"{head}Content-Length: 900\r\nConnection: close\r\n\r\nname="
+            )
             status = (await asyncio.wait_for(reader.readline(), 30)).split()[1]
             assert status in (b"408", b"401"), path
 
@@ -178,7 +212,13 @@ async def test_who_does_not_read_is_let_go_wherever_it_is_served(monkeypatch, ca
         await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
             while True:
-                await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": b"x" * 65_536,
+                        "more_body": True,
+                    }
+                )
         finally:
             ended.set()
 
@@ -211,7 +251,10 @@ async def test_odd_parts_make_no_load(server, namespace):
     even = [f"/live/streams/orders?group=billing&partition={n}" for n in range(1, 51)]
     even += [f"/live/streams/orders/chart?group=billing&reach=x{n}" for n in range(50)]
     even += ["/live/overview", "/live/workers"] * 20
-    async with made.lifespan(Starlette()), Pipeline(settings=Settings(url=server.url, namespace=namespace)) as watching:
+    async with (
+        made.lifespan(Starlette()),
+        Pipeline(settings=Settings(url=server.url, namespace=namespace)) as watching,
+    ):
 
         async def commands() -> int:
             text = (await watching.broker.control.call("INFO", "stats")).decode()
@@ -220,32 +263,62 @@ async def test_odd_parts_make_no_load(server, namespace):
         async def answers(paths: list[str], *kinds: str) -> set[int]:
             codes = set()
             for n, path in enumerate(paths):
-                language, kind = f"{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}", kinds[n % len(kinds)]
-                scope = scope_of(path.partition("?")[0], Accept=kind, **{"Accept-Language": language})
-                codes.add((await ask(made.app, scope | {"query_string": path.partition("?")[2].encode()})).status)
+                language, kind = (
+                    f"{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}",
+                    kinds[n % len(kinds)],
+                )
+                scope = scope_of(
+                    path.partition("?")[0], Accept=kind, **{"Accept-Language": language}
+                )
+                codes.add(
+                    (
+                        await ask(
+                            made.app,
+                            scope | {"query_string": path.partition("?")[2].encode()},
+                        )
+                    ).status
+                )
             return codes
 
         await answers(["/live/overview"], "text/html")
-        for paths, kinds, code in ((odd, ("text/event-stream", "text/html"), 404), (even, ("text/html",), 200)):
+        for paths, kinds, code in (
+            (odd, ("text/event-stream", "text/html"), 404),
+            (even, ("text/html",), 200),
+        ):
             looks, before = made._pages.queries.looks, await commands()
             assert await answers(paths, *kinds) == {code}
             spent, looked = await commands() - before, made._pages.queries.looks - looks
             # A look at this server, or what a part asks for in two languages, costs less than 100.
-            assert spent <= 20 + 200 * looked + (400 if code == 200 else 0), (paths[0], spent, looked)
+            assert spent <= 20 + 200 * looked + (400 if code == 200 else 0), (
+                paths[0],
+                spent,
+                looked,
+            )
         assert made._pages.live.parts == 0
 
 
-async def test_one_name_has_no_more_than_its_share_of_live_parts(server, namespace, monkeypatch):
+async def test_one_name_has_no_more_than_its_share_of_live_parts(
+    server, namespace, monkeypatch
+):
     monkeypatch.setattr("streams.dashboard.live._MOST_EACH", 2)
     events, kept = {"Accept": "text/event-stream"}, []
-    async with board(server, namespace) as place, contextlib.AsyncExitStack() as open_parts:
+    async with (
+        board(server, namespace) as place,
+        contextlib.AsyncExitStack() as open_parts,
+    ):
         viewer, other = await place.log_in("viewer"), await place.log_in("operator")
         for _ in range(2):
-            reply = await open_parts.enter_async_context(viewer.stream("GET", "/live/overview", headers=events))
+            reply = await open_parts.enter_async_context(
+                viewer.stream("GET", "/live/overview", headers=events)
+            )
             assert reply.status_code == 200
-            kept.append(reply.aiter_lines())  # One that is forgotten closes its connection.
+            # One that is forgotten closes its connection.
+            kept.append(reply.aiter_lines())
             await anext(kept[-1])
         assert (await viewer.get("/live/overview", headers=events)).status_code == 503
-        assert (await viewer.get("/live/overview")).status_code == 200  # Asking goes on.
-        reply = await open_parts.enter_async_context(other.stream("GET", "/live/overview", headers=events))
+        # Asking goes on.
+        assert (await viewer.get("/live/overview")).status_code == 200
+        reply = await open_parts.enter_async_context(
+            other.stream("GET", "/live/overview", headers=events)
+        )
         assert reply.status_code == 200

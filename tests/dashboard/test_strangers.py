@@ -24,7 +24,16 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from streams import Pipeline, Settings
-from streams.dashboard import Accounts, Dashboard, DashboardOptions, Proxy, Role, Token, Tokens, new_token
+from streams.dashboard import (
+    Accounts,
+    Dashboard,
+    DashboardOptions,
+    Proxy,
+    Role,
+    Token,
+    Tokens,
+    new_token,
+)
 from streams.dashboard.direct import is_direct
 from tests.dashboard.board import ACCOUNTS, PASSWORD, trouble
 from tests.docs.blocks import ROOT, blocks_of
@@ -34,12 +43,22 @@ from tests.whatsapp.servers import serving, serving_on
 TOKEN, HASHED = new_token()
 KNOWN = {
     "nobody": DashboardOptions(),
-    "programs": DashboardOptions(tokens=Tokens({HASHED: Token("shop", Role.ADMIN, publishes=True)})),
+    "programs": DashboardOptions(
+        tokens=Tokens({HASHED: Token("shop", Role.ADMIN, publishes=True)})
+    ),
     "people": DashboardOptions(Accounts(ACCOUNTS)),
-    "both": DashboardOptions(Accounts(ACCOUNTS), Tokens({HASHED: Token("shop", Role.ADMIN)})),
+    "both": DashboardOptions(
+        Accounts(ACCOUNTS), Tokens({HASHED: Token("shop", Role.ADMIN)})
+    ),
     "proxy": DashboardOptions(proxy=Proxy((ip_network("10.0.0.0/8"),))),
 }
-HERE = [("127.0.0.1", 5), ("127.8.9.10", 5), ("::1", 5), ("::ffff:127.0.0.1", 5), ["127.0.0.1", 5]]
+HERE = [
+    ("127.0.0.1", 5),
+    ("127.8.9.10", 5),
+    ("::1", 5),
+    ("::ffff:127.0.0.1", 5),
+    ["127.0.0.1", 5],
+]
 ELSEWHERE = [
     ("192.0.2.7", 5), ("10.1.2.3", 5), ("0.0.0.0", 5), ("::", 5), ("::ffff:192.0.2.7", 5), ("fe80::1%lo", 5),
     ("localhost", 5), ("testclient", 5), ("", 0), ("", None), None,
@@ -65,7 +84,10 @@ FORWARDING = [
     "X-Amz-Cf-Id", "CloudFront-Viewer-Address", "X-MS-Client-Principal", "X-Scheme", "Client-IP", "FORWARDED",
 ]  # fmt: skip
 ROOT_PATHS = ["", "/streams"]
-EXAMPLE = {each.__name__: each for each in (Accounts, Dashboard, DashboardOptions, Path, Pipeline)}
+EXAMPLE = {
+    each.__name__: each
+    for each in (Accounts, Dashboard, DashboardOptions, Path, Pipeline)
+}
 
 
 class Answer(NamedTuple):
@@ -79,7 +101,9 @@ def scope_of(
     version: str = "1.1", **headers: str,
 ) -> dict[str, Any]:  # fmt: skip
     given = [(b"host", host.encode("utf-8")) for host in hosts]
-    given += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    given += [
+        (name.lower().encode(), value.encode()) for name, value in headers.items()
+    ]
     return {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": version, "method": method, "scheme": "http",
         "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": given,
@@ -103,12 +127,20 @@ async def ask(app: Any, scope: dict[str, Any], body: bytes = b"") -> Answer:
         sent.append(message)
 
     await app(scope, receive, send)
-    headers = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
-    return Answer(sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]), headers)
+    headers = {
+        name.decode().lower(): value.decode() for name, value in sent[0]["headers"]
+    }
+    return Answer(
+        sent[0]["status"],
+        b"".join(message.get("body", b"") for message in sent[1:]),
+        headers,
+    )
 
 
 def dashboard_of(server: Any, namespace: str, known: str) -> Dashboard:
-    return Dashboard(Pipeline(settings=Settings(url=server.url, namespace=namespace)), KNOWN[known])
+    return Dashboard(
+        Pipeline(settings=Settings(url=server.url, namespace=namespace)), KNOWN[known]
+    )
 
 
 def mounted(dashboard: Dashboard, root: str) -> Any:
@@ -127,7 +159,13 @@ def test_a_peer_elsewhere_is_a_stranger_whatever_it_says(peer):
 
 
 @pytest.mark.parametrize(
-    "hosts", [[], ["localhost", "localhost"], ["localhost", "evil.example"], *([f] for f in FORGED)]
+    "hosts",
+    [
+        [],
+        ["localhost", "localhost"],
+        ["localhost", "evil.example"],
+        *([f] for f in FORGED),
+    ],
 )
 def test_another_name_of_this_machine_is_a_stranger(hosts):
     assert not any(is_direct(scope_of(peer=peer, hosts=hosts)) for peer in HERE)
@@ -140,15 +178,32 @@ def test_what_was_passed_on_is_a_stranger(name):
 
 
 def test_what_nginx_passes_on_as_it_comes_is_a_stranger():
-    assert not is_direct(scope_of(version="1.0", hosts=["127.0.0.1:8897"], Connection="close"))
+    assert not is_direct(
+        scope_of(version="1.0", hosts=["127.0.0.1:8897"], Connection="close")
+    )
 
 
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Accept": "text/html", "Sec-Fetch-Site": "none", "Accept-Language": "pt", "Connection": "keep-alive"},
-        {"Traceparent": "00-0-0-00", "X-Request-Id": "1", "X-Requested-With": "htmx", "User-Agent": "curl/8"},
-        {"Connection": "close", "Idempotency-Key": "1", "Content-Type": "application/json", "Priority": "u=0"},
+        {
+            "Accept": "text/html",
+            "Sec-Fetch-Site": "none",
+            "Accept-Language": "pt",
+            "Connection": "keep-alive",
+        },
+        {
+            "Traceparent": "00-0-0-00",
+            "X-Request-Id": "1",
+            "X-Requested-With": "htmx",
+            "User-Agent": "curl/8",
+        },
+        {
+            "Connection": "close",
+            "Idempotency-Key": "1",
+            "Content-Type": "application/json",
+            "Priority": "u=0",
+        },
     ],
 )
 def test_what_clients_send_themselves_makes_no_stranger(headers):
@@ -166,17 +221,25 @@ async def test_without_accounts_strangers_get_nothing_anywhere(server, namespace
         {"peer": ("192.0.2.7", 5), "X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1"},
     ]  # fmt: skip
     async with dashboard.lifespan(Starlette()):
-        for root, how, (path, method) in itertools.product(ROOT_PATHS, strange, everywhere(dashboard)):
-            found = await ask(mounted(dashboard, root), scope_of(root + path, method=method, **how))
+        for root, how, (path, method) in itertools.product(
+            ROOT_PATHS, strange, everywhere(dashboard)
+        ):
+            found = await ask(
+                mounted(dashboard, root), scope_of(root + path, method=method, **how)
+            )
             assert found.status == 403, (path, method, how)
             assert b"no accounts" in found.body
             assert b"--users" in found.body
             assert b"orders" not in found.body
             is_api = path.startswith("/api/v1/")
-            assert (found.headers["content-type"] == "application/problem+json") is is_api
+            assert (
+                found.headers["content-type"] == "application/problem+json"
+            ) is is_api
             assert not is_api or orjson.loads(found.body)["status"] == 403
         for root in ROOT_PATHS:  # And none of it was because of anything else.
-            assert (await ask(mounted(dashboard, root), scope_of(f"{root}/"))).status == 200
+            assert (
+                await ask(mounted(dashboard, root), scope_of(f"{root}/"))
+            ).status == 200
             paused = await ask(mounted(dashboard, root), pause_of(root), b"{}")
             assert paused.status == 200
 
@@ -187,7 +250,11 @@ async def test_the_api_alone_looks_where_a_request_comes_from(server, namespace)
     app = Starlette(routes=[Mount("/mine", dashboard.api.app)])
     async with dashboard.lifespan(Starlette()):
         assert (await ask(app, scope_of("/mine/streams"))).status == 200
-        for how in ({"peer": ("192.0.2.7", 5)}, {"hosts": ["evil.example"]}, {"X-Forwarded-For": "::1"}):
+        for how in (
+            {"peer": ("192.0.2.7", 5)},
+            {"hosts": ["evil.example"]},
+            {"X-Forwarded-For": "::1"},
+        ):
             found = await ask(app, scope_of("/mine/streams", **how))
             assert (found.status, b"orders" in found.body) == (403, False)
 
@@ -197,7 +264,9 @@ async def test_tokens_alone_serve_programs_and_no_pages(server, namespace):
     dashboard = dashboard_of(server, namespace, "programs")
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     async with dashboard.lifespan(Starlette()):
-        for root, host, peer in itertools.product(ROOT_PATHS, ("localhost", "evil.example"), (HERE[0], ELSEWHERE[0])):
+        for root, host, peer in itertools.product(
+            ROOT_PATHS, ("localhost", "evil.example"), (HERE[0], ELSEWHERE[0])
+        ):
             app, where = mounted(dashboard, root), {"hosts": [host], "peer": peer}
             for path, method in everywhere(dashboard):
                 found = await ask(app, scope_of(root + path, method=method, **where))
@@ -208,31 +277,53 @@ async def test_tokens_alone_serve_programs_and_no_pages(server, namespace):
                 assert b"billing" not in found.body
                 assert wanted != 404 or b"[users.NAME]" in found.body
             for path in ("/", "/static/style.css"):  # A token is none of a person's.
-                assert (await ask(app, scope_of(root + path, **where, **bearer))).status == 404
-            assert (await ask(app, scope_of(f"{root}/api/v1/streams", **where, **bearer))).status == 200
-            assert (await ask(app, scope_of(f"{root}/api/v1/streams", **where))).status == 401
+                assert (
+                    await ask(app, scope_of(root + path, **where, **bearer))
+                ).status == 404
+            assert (
+                await ask(app, scope_of(f"{root}/api/v1/streams", **where, **bearer))
+            ).status == 200
+            assert (
+                await ask(app, scope_of(f"{root}/api/v1/streams", **where))
+            ).status == 401
 
 
 @pytest.mark.parametrize("known", ["people", "both", "proxy"])
 async def test_where_people_are_known_no_place_is_a_right(server, namespace, known):
     dashboard = dashboard_of(server, namespace, known)
     async with dashboard.lifespan(Starlette()):
-        for root, host, peer in itertools.product(ROOT_PATHS, ("localhost", "evil.example"), (HERE[0], ELSEWHERE[0])):
+        for root, host, peer in itertools.product(
+            ROOT_PATHS, ("localhost", "evil.example"), (HERE[0], ELSEWHERE[0])
+        ):
             app, where = mounted(dashboard, root), {"hosts": [host], "peer": peer}
-            assert (await ask(app, scope_of(f"{root}/", **where))).status == (401 if known == "proxy" else 303)
-            assert (await ask(app, scope_of(f"{root}/api/v1/streams", **where))).status == 401
+            assert (await ask(app, scope_of(f"{root}/", **where))).status == (
+                401 if known == "proxy" else 303
+            )
+            assert (
+                await ask(app, scope_of(f"{root}/api/v1/streams", **where))
+            ).status == 401
             found = await ask(app, pause_of(root, **where), b"{}")
-            assert (found.status, found.headers["content-type"]) == (401, "application/problem+json")
+            assert (found.status, found.headers["content-type"]) == (
+                401,
+                "application/problem+json",
+            )
 
 
 @pytest.mark.parametrize("header", ["x-forwarded-user", "x-forwarded-groups"])
-async def test_a_header_of_the_proxy_that_is_there_twice_is_nobodys(server, namespace, header):
+async def test_a_header_of_the_proxy_that_is_there_twice_is_nobodys(
+    server, namespace, header
+):
     dashboard = dashboard_of(server, namespace, "proxy")
     async with dashboard.lifespan(Starlette()):
-        scope = scope_of(peer=("10.1.2.3", 5), **{"X-Forwarded-User": "ana", "X-Forwarded-Groups": "viewer"})
+        scope = scope_of(
+            peer=("10.1.2.3", 5),
+            **{"X-Forwarded-User": "ana", "X-Forwarded-Groups": "viewer"},
+        )
         assert (await ask(dashboard.app, scope)).status == 200
         for more in ("ana", "admin", "viewer", ""):
-            doubled = scope | {"headers": [*scope["headers"], (header.encode(), more.encode())]}
+            doubled = scope | {
+                "headers": [*scope["headers"], (header.encode(), more.encode())]
+            }
             assert (await ask(dashboard.app, doubled)).status == 400
 
 
@@ -249,53 +340,87 @@ async def test_there_is_no_websocket(server, namespace):
         assert sent == [{"type": "websocket.close", "code": 1008}] * 3
 
 
-async def test_the_example_of_the_docs_is_safe_as_it_stands(server, namespace, monkeypatch):
+async def test_the_example_of_the_docs_is_safe_as_it_stands(
+    server, namespace, monkeypatch
+):
     await trouble(server, namespace)
     monkeypatch.setenv("STREAMS_URL", server.url)
     monkeypatch.setenv("STREAMS_NAMESPACE", namespace)
-    example = next(block for block in blocks_of(ROOT / "docs" / "dashboard.md") if "Mount(" in block.text)
+    example = next(
+        block
+        for block in blocks_of(ROOT / "docs" / "dashboard.md")
+        if "Mount(" in block.text
+    )
     names: dict[str, Any] = {}
     exec(compile(example.text, example.where, "exec"), names)
     app = names["app"]
     async with names["dashboard"].lifespan(app):
         for host in ("192.0.2.10:8000", "localhost", "127.0.0.1:8000", "[::1]"):
-            for headers in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"X-Forwarded-Host": "localhost"}):
+            for headers in (
+                {},
+                {"X-Forwarded-For": "127.0.0.1"},
+                {"X-Forwarded-Host": "localhost"},
+            ):
                 where = {"peer": ("192.0.2.7", 5), "hosts": [host], **headers}
                 assert (await ask(app, scope_of("/streams/", **where))).status == 403
-                assert (await ask(app, pause_of("/streams", **where), b"{}")).status == 403
+                assert (
+                    await ask(app, pause_of("/streams", **where), b"{}")
+                ).status == 403
         assert (await ask(app, scope_of("/streams/"))).status == 200
 
 
-@pytest.mark.parametrize("has_people", [False, True], ids=["tokens-alone", "people-and-tokens"])
+@pytest.mark.parametrize(
+    "has_people", [False, True], ids=["tokens-alone", "people-and-tokens"]
+)
 async def test_the_file_in_the_example_of_the_docs_is_heeded_whole(
     server, namespace, monkeypatch, tmp_path, has_people
 ):
     monkeypatch.setenv("STREAMS_URL", server.url)
     monkeypatch.setenv("STREAMS_NAMESPACE", namespace)
     monkeypatch.chdir(tmp_path)
-    people = f"[users.ana]\nrole = 'viewer'\npassword = '{ACCOUNTS['viewer'].password}'\n" if has_people else ""
-    (tmp_path / "users.toml").write_text(f"{people}[tokens.shop]\nsha256 = '{HASHED}'\nrole = 'admin'\n")
+    people = (
+        f"[users.ana]\nrole = 'viewer'\npassword = '{ACCOUNTS['viewer'].password}'\n"
+        if has_people
+        else ""
+    )
+    (tmp_path / "users.toml").write_text(
+        f"{people}[tokens.shop]\nsha256 = '{HASHED}'\nrole = 'admin'\n"
+    )
     page = (ROOT / "docs" / "dashboard.md").read_text("utf-8")
-    (example,) = re.findall(r"`(Dashboard\(Pipeline\.from_env\(\), DashboardOptions\(.+\))`", page)
+    (example,) = re.findall(
+        r"`(Dashboard\(Pipeline\.from_env\(\), DashboardOptions\(.+\))`", page
+    )
     dashboard = eval(example, dict(EXAMPLE))
     app = FastAPI(lifespan=dashboard.lifespan)
     app.mount("/streams", dashboard.app)
     async with dashboard.lifespan(Starlette()):
         api = "/streams/api/v1/streams"
-        assert (await ask(app, scope_of("/streams/"))).status == (303 if has_people else 404)
+        assert (await ask(app, scope_of("/streams/"))).status == (
+            303 if has_people else 404
+        )
         for peer in (HERE[0], ELSEWHERE[0]):
             assert (await ask(app, scope_of(api, peer=peer))).status == 401
-            assert (await ask(app, pause_of("/streams", peer=peer), b"{}")).status == 401
-            assert (await ask(app, scope_of(api, peer=peer, Authorization=f"Bearer {TOKEN}"))).status == 200
+            assert (
+                await ask(app, pause_of("/streams", peer=peer), b"{}")
+            ).status == 401
+            assert (
+                await ask(
+                    app, scope_of(api, peer=peer, Authorization=f"Bearer {TOKEN}")
+                )
+            ).status == 200
 
 
-async def test_a_server_that_believes_forwarded_addresses_changes_nothing(server, namespace):
+async def test_a_server_that_believes_forwarded_addresses_changes_nothing(
+    server, namespace
+):
     """uvicorn takes the peer from X-Forwarded-For if it comes from 127.0.0.1, unless it is told not to."""
     dashboard = dashboard_of(server, namespace, "nobody")
     async with serving(dashboard.app) as url, httpx.AsyncClient(base_url=url) as client:
         assert (await client.get("/")).status_code == 200
         for address in ("127.0.0.1", "::1", "192.0.2.7", "192.0.2.7, 127.0.0.1"):
-            assert (await client.get("/", headers={"X-Forwarded-For": address})).status_code == 403
+            assert (
+                await client.get("/", headers={"X-Forwarded-For": address})
+            ).status_code == 403
 
 
 async def test_a_unix_socket_has_no_place(server, namespace, tmp_path):
@@ -306,26 +431,56 @@ async def test_a_unix_socket_has_no_place(server, namespace, tmp_path):
         transport = httpx.AsyncHTTPTransport(uds=path)
         async with (
             serving_on(listening, dashboard_of(server, namespace, "nobody").app),
-            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+            httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client,
         ):
             for where in ("/", "/health", "/api/v1/streams", "/static/style.css"):
                 assert (await client.get(where)).status_code == 403
 
 
-async def test_the_command_with_tokens_alone_serves_no_pages(server, namespace, tmp_path):
+async def test_the_command_with_tokens_alone_serves_no_pages(
+    server, namespace, tmp_path
+):
     path = tmp_path / "users.toml"
     path.write_text(f'[tokens.shop]\nsha256 = "{HASHED}"\nrole = "viewer"\n')
-    environment = clean_environment() | {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace}
-    command = (sys.executable, "-m", "streams", "dashboard", "--port", "0", "--users", str(path))
-    process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE, env=environment)
+    environment = clean_environment() | {
+        "STREAMS_URL": server.url,
+        "STREAMS_NAMESPACE": namespace,
+    }
+    command = (
+        sys.executable,
+        "-m",
+        "streams",
+        "dashboard",
+        "--port",
+        "0",
+        "--users",
+        str(path),
+    )
+    process = await asyncio.create_subprocess_exec(
+        *command, stderr=subprocess.PIPE, env=environment
+    )
     try:
         assert process.stderr is not None
-        lines = [(await asyncio.wait_for(process.stderr.readline(), 30)).decode() for _ in range(2)]
+        lines = [
+            (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+            for _ in range(2)
+        ]
         assert "there are no pages" in lines[1]
-        async with httpx.AsyncClient(base_url=lines[0].split(" at ")[1].split(";")[0]) as client:
-            for where, status in (("/", 404), ("/login", 404), ("/static/style.css", 404), ("/api/v1/streams", 401)):
+        async with httpx.AsyncClient(
+            base_url=lines[0].split(" at ")[1].split(";")[0]
+        ) as client:
+            for where, status in (
+                ("/", 404),
+                ("/login", 404),
+                ("/static/style.css", 404),
+                ("/api/v1/streams", 401),
+            ):
                 assert (await client.get(where)).status_code == status
-            known = await client.get("/api/v1/streams", headers={"Authorization": f"Bearer {TOKEN}"})
+            known = await client.get(
+                "/api/v1/streams", headers={"Authorization": f"Bearer {TOKEN}"}
+            )
             assert known.status_code == 200
     finally:
         process.terminate()
@@ -335,15 +490,26 @@ async def test_the_command_with_tokens_alone_serves_no_pages(server, namespace, 
 async def test_a_log_in_is_asked_for_from_everywhere(server, namespace):
     dashboard = dashboard_of(server, namespace, "people")
     form = f"name=admin&password={PASSWORD.replace(' ', '+')}".encode()
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(form))}
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Content-Length": str(len(form)),
+    }
     async with dashboard.lifespan(Starlette()):
-        scope = scope_of("/login", method="POST", peer=("192.0.2.7", 5), hosts=["streams.example"], **headers)
+        scope = scope_of(
+            "/login",
+            method="POST",
+            peer=("192.0.2.7", 5),
+            hosts=["streams.example"],
+            **headers,
+        )
         assert (await ask(dashboard.app, scope, form)).status == 303
 
 
 def pause_of(root: str, **how: Any) -> dict[str, Any]:
     headers = {"Content-Type": "application/json", "Content-Length": "2"}
-    return scope_of(f"{root}/api/v1/streams/orders/pause", method="POST", **how, **headers)
+    return scope_of(
+        f"{root}/api/v1/streams/orders/pause", method="POST", **how, **headers
+    )
 
 
 def everywhere(dashboard: Dashboard) -> list[tuple[str, str]]:
@@ -355,7 +521,10 @@ def everywhere(dashboard: Dashboard) -> list[tuple[str, str]]:
     ]
     programs = [
         (
-            "/api/v1" + one.path.replace("{stream}", "orders").replace("{group}", "billing").replace("{id}", "x"),
+            "/api/v1"
+            + one.path.replace("{stream}", "orders")
+            .replace("{group}", "billing")
+            .replace("{id}", "x"),
             one.method,
         )
         for one in dashboard.api.operations

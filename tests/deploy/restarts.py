@@ -38,7 +38,9 @@ async def fill(server: Shipped) -> None:
     pipeline = _pipeline(server, "worker")
     handled: list[str] = []
 
-    @pipeline.handler("orders", group="billing", retry=Retry(max_retries=3, delay=3600.0))
+    @pipeline.handler(
+        "orders", group="billing", retry=Retry(max_retries=3, delay=3600.0)
+    )
     async def work(event: Event) -> None:
         handled.append(event.id)
         if event.data == "bad":
@@ -50,12 +52,18 @@ async def fill(server: Shipped) -> None:
     async with _pipeline(server, "producer") as producer:
         for _ in range(_DONE):
             await producer.publish("orders", "good", type="t")
-        await producer.publish_many("orders", ["bad"] * _DEAD + ["later"] * _RETRYING, type="t")
-        await producer.publish_many("orders", [Event("t", n, delay=3600.0) for n in range(_SCHEDULED)])
+        await producer.publish_many(
+            "orders", ["bad"] * _DEAD + ["later"] * _RETRYING, type="t"
+        )
+        await producer.publish_many(
+            "orders", [Event("t", n, delay=3600.0) for n in range(_SCHEDULED)]
+        )
         await producer.publish_many("waiting", range(_MANY), type="t")
         for n in range(_SINGLE):
             await producer.publish("waiting", n, type="t")
-        await producer.publish_many("waiting", [Event("t", n, dedup_id=f"d{n}") for n in range(_ONCE)])
+        await producer.publish_many(
+            "waiting", [Event("t", n, dedup_id=f"d{n}") for n in range(_ONCE)]
+        )
         async with asyncio.timeout(20):
             while len(handled) < _DONE + _DEAD + _RETRYING:
                 await asyncio.sleep(0.01)
@@ -68,7 +76,9 @@ async def handled_again(server: Shipped) -> int:
     again = 0
     pipeline = _pipeline(server, "worker")
 
-    @pipeline.handler("orders", group="billing", retry=Retry(max_retries=3, delay=3600.0))
+    @pipeline.handler(
+        "orders", group="billing", retry=Retry(max_retries=3, delay=3600.0)
+    )
     async def work(event: Event) -> None:
         nonlocal again
         again += event.data == "good"
@@ -85,7 +95,9 @@ async def handled_again(server: Shipped) -> int:
 async def duplicates(server: Shipped) -> int:
     """How many of the dedup ids the server remembers."""
     async with _pipeline(server, "producer") as producer:
-        receipts = await producer.publish_many("waiting", [Event("t", n, dedup_id=f"d{n}") for n in range(_ONCE)])
+        receipts = await producer.publish_many(
+            "waiting", [Event("t", n, dedup_id=f"d{n}") for n in range(_ONCE)]
+        )
     return sum(receipt.duplicate for receipt in receipts)
 
 
@@ -114,7 +126,13 @@ def _content(client: redis.Redis, key: bytes) -> Any:
         ]
         read = [(group["name"], group["last-delivered-id"]) for group in groups]
         facts = client.xinfo_stream(key)
-        return client.xrange(key), read, pending, facts["last-generated-id"], facts.get("entries-added")
+        return (
+            client.xrange(key),
+            read,
+            pending,
+            facts["last-generated-id"],
+            facts.get("entries-added"),
+        )
     if kind == b"zset":
         return client.zrange(key, 0, -1, withscores=True)
     if kind == b"hash":
@@ -133,7 +151,9 @@ def kept(seen: Picture) -> dict[str, int]:
     return {
         "scheduled": min(many(root + b"scheduled"), many(root + b"scheduled-fields")),
         "dead": many(root + b"billing:dead"),
-        "retrying": min(many(root + b"billing:retry"), many(root + b"billing:attempts")),
+        "retrying": min(
+            many(root + b"billing:retry"), many(root + b"billing:attempts")
+        ),
         "waiting": many(b"streams:{waiting}:0"),
     }
 
@@ -162,7 +182,9 @@ def rewritten(server: Shipped, fill: Fill) -> Iterator[Shipped]:
     fill()
     with server.client() as client:
         client.bgrewriteaof()
-        wait_until(lambda: _is_rewritten(client), what="the append-only file to be rewritten")
+        wait_until(
+            lambda: _is_rewritten(client), what="the append-only file to be rewritten"
+        )
     server.kill()
     server.start()
     yield server
@@ -176,14 +198,23 @@ def _is_rewritten(client: redis.Redis) -> bool:
 @contextlib.contextmanager
 def promoted(server: Shipped, fill: Fill) -> Iterator[Shipped]:
     """A replica on the same files takes over from a primary that is killed, and is killed and started itself."""
-    replica = Shipped(server.binary, server.acl.read_text(), "--masteruser", "admin", "--masterauth", SECRET)
+    replica = Shipped(
+        server.binary,
+        server.acl.read_text(),
+        "--masteruser",
+        "admin",
+        "--masterauth",
+        SECRET,
+    )
     replica.options += ["--repl-diskless-sync-delay", "0"]
     try:
         replica.start()
         _follow(replica, "127.0.0.1", server.port)
         wait_until(lambda: _in_step(server, replica), what="the replica to be in step")
         fill()
-        wait_until(lambda: _in_step(server, replica), what="the replica to be in step again")
+        wait_until(
+            lambda: _in_step(server, replica), what="the replica to be in step again"
+        )
         server.kill()
         _follow(replica, "NO", "ONE")
         replica.kill()
@@ -204,10 +235,19 @@ def _in_step(server: Shipped, replica: Shipped) -> bool:
         ours, theirs = first.info("replication"), second.info("replication")
         has_file = _is_rewritten(second)
     is_there = theirs.get("master_link_status") == "up"
-    return is_there and theirs.get("slave_repl_offset") == ours["master_repl_offset"] and has_file
+    return (
+        is_there
+        and theirs.get("slave_repl_offset") == ours["master_repl_offset"]
+        and has_file
+    )
 
 
-WAYS: dict[str, Way] = {"stopped": stopped, "killed": killed, "rewritten, killed": rewritten, "promoted": promoted}
+WAYS: dict[str, Way] = {
+    "stopped": stopped,
+    "killed": killed,
+    "rewritten, killed": rewritten,
+    "promoted": promoted,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +289,19 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     shipped = everybody()
     before = shipped.replace(shipped.splitlines()[0] + "\n", BEFORE)
-    print(f"| server | restart | {' | '.join(SHOWN)} |\n| --- | --- |{' --- |' * len(SHOWN)}")
+    print(
+        f"| server | restart | {' | '.join(SHOWN)} |\n| --- | --- |{' --- |' * len(SHOWN)}"
+    )
     for binary in BINARIES:
         for way in WAYS:
             then, now = (restart(binary, way, acl).row() for acl in (before, shipped))
-            cells = [now[name] if then[name] == now[name] else f"{then[name]} → {now[name]}" for name in SHOWN]
-            print(f"| {server_label(binary)} | {way} | {' | '.join(cells)} |", flush=True)
+            cells = [
+                now[name] if then[name] == now[name] else f"{then[name]} → {now[name]}"
+                for name in SHOWN
+            ]
+            print(
+                f"| {server_label(binary)} | {way} | {' | '.join(cells)} |", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,15 @@ from streams import Broker, Pipeline, Settings
 from streams.doctor import Doctor, Finding
 from streams.doctor.servers import depends_on_default_user
 from streams.errors import AccessDenied
-from tests.deploy.restarts import BEFORE, WAYS, fill, handled_again, kept, picture, restart
+from tests.deploy.restarts import (
+    BEFORE,
+    WAYS,
+    fill,
+    handled_again,
+    kept,
+    picture,
+    restart,
+)
 from tests.shipped import EVERYBODY, FILES, SECRET, Shipped, everybody, make_acl, users
 
 DEFAULT_RULE = "ACL SETUSER default off resetpass ~* &* +@all"
@@ -27,13 +35,19 @@ def acl() -> str:
 def test_a_restart_keeps_everything(binary: str, way: str, acl: str) -> None:
     outcome = restart(binary, way, acl)
     assert all(kept(outcome.before).values())
-    changed = {key for key in outcome.before | outcome.after if outcome.before.get(key) != outcome.after.get(key)}
+    changed = {
+        key
+        for key in outcome.before | outcome.after
+        if outcome.before.get(key) != outcome.after.get(key)
+    }
     assert not changed
     assert outcome.again == 0
     assert outcome.remembered == 10
 
 
-def test_what_a_start_left_out_is_back_with_the_right_users(binary: str, acl: str) -> None:
+def test_what_a_start_left_out_is_back_with_the_right_users(
+    binary: str, acl: str
+) -> None:
     """It is in the append-only file still, until that is rewritten; work that was done meanwhile is kept, too."""
     server = Shipped(binary, BEFORE + "".join(acl.splitlines(keepends=True)[1:]))
     try:
@@ -52,7 +66,9 @@ def test_what_a_start_left_out_is_back_with_the_right_users(binary: str, acl: st
         server.close()
 
 
-async def test_the_doctor_finds_a_server_that_would_lose_data(binary: str, acl: str) -> None:
+async def test_the_doctor_finds_a_server_that_would_lose_data(
+    binary: str, acl: str
+) -> None:
     """And what it says to do is enough; on a server that would lose nothing it is silent."""
     server = Shipped(binary, BEFORE + "".join(acl.splitlines(keepends=True)[1:]))
 
@@ -64,7 +80,9 @@ async def test_the_doctor_finds_a_server_that_would_lose_data(binary: str, acl: 
     try:
         server.start()
         with server.client() as client:
-            loses = depends_on_default_user({name: str(value) for name, value in client.info().items()})
+            loses = depends_on_default_user(
+                {name: str(value) for name, value in client.info().items()}
+            )
         seen = await found()
         assert (seen is not None) == loses
         if seen is not None:
@@ -75,7 +93,10 @@ async def test_the_doctor_finds_a_server_that_would_lose_data(binary: str, acl: 
                 client.execute_command("ACL", "SETUSER", "operator", "-acl|dryrun")
             seen = await found()
             assert seen is not None
-            assert (seen.severity, seen.todo) == ("unknown", "give the user the permission acl|dryrun to know")
+            assert (seen.severity, seen.todo) == (
+                "unknown",
+                "give the user the permission acl|dryrun to know",
+            )
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", "operator", "+acl|dryrun")
             client.execute_command(*DEFAULT_RULE.split())
@@ -89,8 +110,16 @@ def test_nobody_gets_in_without_a_password(binary: str, acl: str) -> None:
     server = Shipped(binary, acl)
     try:
         server.start()
-        for words in (("PING",), ("AUTH", ""), ("AUTH", "default", ""), ("AUTH", SECRET), ("HELLO", "2")):
-            with redis.Redis(unix_socket_path=server.socket, retry=None, protocol=2) as client:
+        for words in (
+            ("PING",),
+            ("AUTH", ""),
+            ("AUTH", "default", ""),
+            ("AUTH", SECRET),
+            ("HELLO", "2"),
+        ):
+            with redis.Redis(
+                unix_socket_path=server.socket, retry=None, protocol=2
+            ) as client:
                 with pytest.raises(redis.AuthenticationError):
                     client.execute_command(*words)
                 with pytest.raises(redis.AuthenticationError):
@@ -122,10 +151,13 @@ async def test_the_admin_does_what_the_roles_may_not(binary: str, acl: str) -> N
     try:
         server.start()
         for command in asked:
-            with server.client() as client:  # ACL LOAD may end every connection, that of who asks included.
+            # ACL LOAD may end every connection, that of who asks included.
+            with server.client() as client:
                 client.execute_command(*command)
             for role in ("producer", "worker", "operator"):
-                async with Pipeline(settings=Settings(url=server.url_as(role))) as pipeline:
+                async with Pipeline(
+                    settings=Settings(url=server.url_as(role))
+                ) as pipeline:
                     with pytest.raises(AccessDenied):
                         await pipeline.broker.control.call(*command)
         with server.client() as client, pytest.raises(redis.ConnectionError):
@@ -153,8 +185,12 @@ async def test_a_rotation_interrupts_nobody(binary: str) -> None:
         return pipeline
 
     async def published(count: int) -> None:
-        async with Pipeline(settings=Settings(url=server.url_as("producer", "next"))) as producer:
-            await producer.publish_many("orders", range(len(handled), len(handled) + count), type="t")
+        async with Pipeline(
+            settings=Settings(url=server.url_as("producer", "next"))
+        ) as producer:
+            await producer.publish_many(
+                "orders", range(len(handled), len(handled) + count), type="t"
+            )
         async with asyncio.timeout(20):
             while len(handled) < count + before:
                 await asyncio.sleep(0.01)
@@ -195,4 +231,7 @@ async def test_a_rotation_interrupts_nobody(binary: str) -> None:
 def test_a_next_password_alone_is_refused() -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         users(STREAMS_WORKER_PASSWORD_NEXT="x")
-    assert "STREAMS_WORKER_PASSWORD_NEXT is set and STREAMS_WORKER_PASSWORD is not" in refused.value.stderr
+    assert (
+        "STREAMS_WORKER_PASSWORD_NEXT is set and STREAMS_WORKER_PASSWORD is not"
+        in refused.value.stderr
+    )

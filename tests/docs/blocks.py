@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = ("python", "py")
 COMMANDS = ("console", "bash", "sh", "shell")
 
-_FENCE = re.compile(r"(?P<indent>\s*)(?P<ticks>`{3,}|~{3,})\s*(?P<language>[\w-]*)(?P<options>[^`]*)")
+_FENCE = re.compile(
+    r"(?P<indent>\s*)(?P<ticks>`{3,}|~{3,})\s*(?P<language>[\w-]*)(?P<options>[^`]*)"
+)
 _TITLE = re.compile(r"""title=(["'])(?P<title>.*?)\1""")
 _NOT_RUN = re.compile(r"\s*<!--\s*not run:\s*(?P<reason>.*?)\s*-->\s*")
 
@@ -51,7 +53,12 @@ def blocks_of(path: Path) -> list[Block]:
     found: list[Block] = []
     for block in parse(str(path.relative_to(ROOT)), text):
         before = found[-1] if found else None
-        if block.language == "text" and before is not None and before.language in PROGRAMS and not before.title:
+        if (
+            block.language == "text"
+            and before is not None
+            and before.language in PROGRAMS
+            and not before.title
+        ):
             end = before.line + before.text.count("\n")
             if not "".join(lines[end : block.line - 2]).strip():
                 found[-1] = replace(before, output=block.text)
@@ -75,14 +82,23 @@ def parse(page: str, text: str) -> Iterator[Block]:
             if not reason:
                 raise ValueError(f"{page}:{at}: 'not run' must give its reason")
         elif fence is not None:
-            closing = re.compile(rf"\s*{fence['ticks'][0]}{{{len(fence['ticks'])},}}\s*")
-            end = next((n for n in range(at, len(lines)) if closing.fullmatch(lines[n])), None)
+            closing = re.compile(
+                rf"\s*{fence['ticks'][0]}{{{len(fence['ticks'])},}}\s*"
+            )
+            end = next(
+                (n for n in range(at, len(lines)) if closing.fullmatch(lines[n])), None
+            )
             if end is None:
                 raise ValueError(f"{page}:{at}: the block is not closed")
             body = [line.removeprefix(fence["indent"]) for line in lines[at:end]]
             title = _TITLE.search(fence["options"])
             yield Block(
-                page, at + 1, fence["language"], title["title"] if title else "", "\n".join(body) + "\n", reason
+                page,
+                at + 1,
+                fence["language"],
+                title["title"] if title else "",
+                "\n".join(body) + "\n",
+                reason,
             )
             at, reason = end + 1, None
         elif lines[at - 1].strip():

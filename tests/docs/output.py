@@ -13,11 +13,19 @@ import re
 _ID = re.compile(r"\b(?:\d{13}-\d+|[0-9a-f]{16}-\d+)\b")
 _VARYING = (
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?"), "<time>"),
+    (
+        re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?"),
+        "<time>",
+    ),
     (re.compile(r"\b\d\d:\d\d:\d\d(?:\.\d+)?\b"), "<time>"),
     (re.compile(r"\b(worker|consumer|server)=\S+"), r"\1=<name>"),
     (re.compile(r"\b[A-Za-z0-9][\w.]*(?:-[\w.]+)*-\d+-[0-9a-f]{8}\b"), "<name>"),
-    (re.compile(r"\b(delay|seconds|waited|silent|took|at|first|last|pid)=\d+(?:\.\d+)?\b"), r"\1=<number>"),
+    (
+        re.compile(
+            r"\b(delay|seconds|waited|silent|took|at|first|last|pid)=\d+(?:\.\d+)?\b"
+        ),
+        r"\1=<number>",
+    ),
     (re.compile(r"\(\d[\d,]*/s\)"), "<rate>"),
     (re.compile(r"\b\d+(?:\.\d+)? ?(?:ms|s)\b"), "<seconds>"),
     (re.compile(r"(?:/private)?/tmp/[\w./-]+"), "<path>"),
@@ -50,7 +58,10 @@ def _pattern(lines: list[str]) -> str:
             parts.append(r"(?:.*\n)*?")
         else:
             pieces = [_MARK.sub("\0", piece) for piece in re.split(r"\.\.\.|…", line)]
-            escaped = [re.escape(piece).replace("\\\0", "\0").replace("\0", "\0(\\d+)\0") for piece in pieces]
+            escaped = [
+                re.escape(piece).replace("\\\0", "\0").replace("\0", "\0(\\d+)\0")
+                for piece in pieces
+            ]
             parts.append(".*".join(escaped) + r"\n")
     return "".join(parts)
 
@@ -74,10 +85,17 @@ class Shown:
         """
         ids: list[str] = []
         text = "".join(line + "\n" for line in normalised(output, ids)[after:])
-        found = re.fullmatch(self._pattern, text) if whole else re.match(self._pattern, text)
+        found = (
+            re.fullmatch(self._pattern, text)
+            if whole
+            else re.match(self._pattern, text)
+        )
         if found is None:
             return None
-        self.ids = {shown: ids[int(number)] for shown, number in zip(self._expected, found.groups(), strict=True)}
+        self.ids = {
+            shown: ids[int(number)]
+            for shown, number in zip(self._expected, found.groups(), strict=True)
+        }
         return after + found[0].count("\n")
 
 

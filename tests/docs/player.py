@@ -73,13 +73,18 @@ class ExampleError(AssertionError):
     """A block of a page does not do what the page says."""
 
     def __init__(self, block: Block, what: str, output: str = "") -> None:
-        super().__init__(f"{block.where}: {what}" + (f"\n{textwrap.indent(output, '  | ')}" if output else ""))
+        super().__init__(
+            f"{block.where}: {what}"
+            + (f"\n{textwrap.indent(output, '  | ')}" if output else "")
+        )
 
 
 class _Terminal:
     """A window with a command that goes on."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: Path, block: Block) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], output: Path, block: Block
+    ) -> None:
         self.process, self.output, self.block = process, output, block
         self.seen = 0
 
@@ -90,7 +95,9 @@ class _Terminal:
             wait_until(lambda: self._found(shown), seconds=30, what="output")
         except AssertionError:
             came = "\n".join(self._text().splitlines()[self.seen :])
-            raise ExampleError(block, f"expected\n{expected}\nafter what was shown, got", came) from None
+            raise ExampleError(
+                block, f"expected\n{expected}\nafter what was shown, got", came
+            ) from None
         return shown.ids
 
     def _text(self) -> str:
@@ -113,7 +120,11 @@ class _Terminal:
 
     def _end(self) -> None:
         if self.process.wait(20) not in (0, -signal.SIGTERM, -signal.SIGINT):
-            raise ExampleError(self.block, f"ended with {self.process.returncode}", self.output.read_text("utf-8"))
+            raise ExampleError(
+                self.block,
+                f"ended with {self.process.returncode}",
+                self.output.read_text("utf-8"),
+            )
 
 
 class Player:
@@ -172,7 +183,9 @@ class Player:
             if name == "streams" and self._quick is not None:
                 client = f"{sys.executable} -E -S {CLIENT} {self._quick}"
                 soon = f'case "$PAGE_TERMINAL$1" in terminal*|worker|demo) ;; *) exec {client} "$@" ;; esac\n'
-            file.write_text(f'#!/bin/sh\n{soon}exec {sys.executable} {arguments} "$@"\n')
+            file.write_text(
+                f'#!/bin/sh\n{soon}exec {sys.executable} {arguments} "$@"\n'
+            )
             file.chmod(0o755)
         # As in a terminal: whole lines. Without any buffer, lines that threads print at once would get mixed up.
         startup = self._folder / "startup"
@@ -183,13 +196,17 @@ class Player:
             "PATH": f"{programs}:{os.environ['PATH']}",
             "PYTHONPATH": f"{startup}:{ROOT}",
             "XDG_DATA_HOME": str(self._home / ".data"),
-            "PYTEST_PLUGINS": "streams.testing.plugin",  # as if installed; pytest loads it once
+            # as if installed; pytest loads it once
+            "PYTEST_PLUGINS": "streams.testing.plugin",
             "PYTHONWARNINGS": "error::ResourceWarning",
             "COLUMNS": "110",
             "NO_COLOR": "1",
             "TERM": "dumb",
         }
-        if any("localhost:6379" in block.text or "redis-cli" in block.text for block in self._blocks):
+        if any(
+            "localhost:6379" in block.text or "redis-cli" in block.text
+            for block in self._blocks
+        ):
             self._server = Server(BINARIES[0], port=True).start()
             environment["PAGE_PORT"] = str(self._server.port)
         return environment
@@ -210,7 +227,11 @@ class Player:
 
     def _ports(self, text: str) -> str:
         text = text.replace("8750", str(self._port))
-        return text if self._server is None else text.replace("localhost:6379", f"127.0.0.1:{self._server.port}")
+        return (
+            text
+            if self._server is None
+            else text.replace("localhost:6379", f"127.0.0.1:{self._server.port}")
+        )
 
     def _play(self, block: Block) -> None:
         if _FILE.fullmatch(block.title):
@@ -234,7 +255,9 @@ class Player:
             return
         *before, (command, expected) = steps_of(block)
         for earlier, shown in before:
-            self._go_on(block, shown) if earlier == "" else self._run(block, earlier, shown)
+            self._go_on(block, shown) if earlier == "" else self._run(
+                block, earlier, shown
+            )
         if command == "":
             self._go_on(block, expected)
         else:
@@ -245,7 +268,9 @@ class Player:
         """See what a terminal shows since; a first line ``^C`` interrupts its command."""
         terminal = self._terminals.get(block.title)
         if terminal is None:
-            raise ExampleError(block, "no command ('$ ...'), and no terminal of this title is open")
+            raise ExampleError(
+                block, "no command ('$ ...'), and no terminal of this title is open"
+            )
         interrupted = expected.startswith("^C\n")
         if interrupted:
             terminal.interrupt()
@@ -257,7 +282,9 @@ class Player:
         if checked_only(block, command):
             return
         if command.endswith("&"):
-            self._terminals[f"{block.where} {command}"] = self._open(block, command.removesuffix("&"))
+            self._terminals[f"{block.where} {command}"] = self._open(
+                block, command.removesuffix("&")
+            )
             return
         try:
             done = subprocess.run(
@@ -272,14 +299,20 @@ class Player:
             )
         except subprocess.TimeoutExpired as error:
             text = (error.output or b"").decode(errors="replace")
-            raise ExampleError(block, f"{command!r} did not end in {SECONDS} s", text) from None
+            raise ExampleError(
+                block, f"{command!r} did not end in {SECONDS} s", text
+            ) from None
         output = calm(done.stdout.decode())
         if done.returncode:
-            raise ExampleError(block, f"{command!r} ended with {done.returncode}", output)
+            raise ExampleError(
+                block, f"{command!r} ended with {done.returncode}", output
+            )
         if expected.strip():
             shown = Shown(self._ports(expected))
             if shown.match(output) is None:
-                raise ExampleError(block, f"{command!r} should show\n{expected}\nbut shows", output)
+                raise ExampleError(
+                    block, f"{command!r} should show\n{expected}\nbut shows", output
+                )
             self._ids |= shown.ids
 
     def _open(self, block: Block, command: str) -> _Terminal:
@@ -334,13 +367,21 @@ def checked_only(block: Block, command: str) -> bool:
     """Whether a command sets a machine up: that is not done here, but it must name what there is."""
     words = command.split()
     if words[:2] == ["pip", "install"]:
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+            "optional-dependencies"
+        ]
         for extra in ",".join(_EXTRAS.findall(command)).split(","):
-            if extra and ("streams[" in command or "'.[" in command) and extra not in extras:
+            if (
+                extra
+                and ("streams[" in command or "'.[" in command)
+                and extra not in extras
+            ):
                 raise ExampleError(block, f"there is no extra {extra!r}")
         return True
     if words[:1] == ["make"]:
-        if not re.search(rf"^{re.escape(words[1])}:", (ROOT / "Makefile").read_text(), re.MULTILINE):
+        if not re.search(
+            rf"^{re.escape(words[1])}:", (ROOT / "Makefile").read_text(), re.MULTILINE
+        ):
             raise ExampleError(block, f"there is no 'make {words[1]}'")
         return True
     return False

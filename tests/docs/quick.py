@@ -31,7 +31,9 @@ CLIENT = Path(__file__).with_name("quick_client.py")
 def quick_commands(path: Path) -> Iterator[Path]:
     """Serve commands at a socket for as long as the block lasts."""
     environment = clean_environment() | {"PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen([sys.executable, "-m", "tests.docs.quick", str(path)], env=environment, cwd=ROOT)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.docs.quick", str(path)], env=environment, cwd=ROOT
+    )
     try:
         wait_until(path.exists, seconds=30, what="the commands to be loaded")
         yield path

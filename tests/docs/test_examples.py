@@ -18,7 +18,9 @@ from tests.docs.quick import quick_commands
 
 PAGES = {
     name: blocks
-    for name, blocks in ((str(path.relative_to(ROOT)), blocks_of(path)) for path in pages())
+    for name, blocks in (
+        (str(path.relative_to(ROOT)), blocks_of(path)) for path in pages()
+    )
     if any(block.language in (*PROGRAMS, *COMMANDS) for block in blocks)
 }
 AT_ONCE = 3
@@ -29,7 +31,9 @@ NOT_RUN_AT_MOST = 6
 def play(request: pytest.FixtureRequest) -> Iterator[Callable[[str], None]]:
     """Waits for a page. All pages of this run are being played, some at a time; asked for again, one is played anew."""
     wanted = {
-        item.callspec.params["page"] for item in request.session.items if "play" in getattr(item, "fixturenames", ())
+        item.callspec.params["page"]
+        for item in request.session.items
+        if "play" in getattr(item, "fixturenames", ())
     }
     socket = Path(tempfile.mkdtemp(prefix="dq", dir="/tmp")) / "s"
     with quick_commands(socket) as quick, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -44,7 +48,9 @@ def play(request: pytest.FixtureRequest) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_of_a_page_do_what_it_says(page: str, play: Callable[[str], None]) -> None:
+def test_the_examples_of_a_page_do_what_it_says(
+    page: str, play: Callable[[str], None]
+) -> None:
     play(page)
 
 
@@ -56,11 +62,18 @@ def test_every_file_that_a_page_makes_is_used(page: str) -> None:
         if _FILE.fullmatch(block.title) and not block.title.startswith(".env"):
             stem = block.title.rpartition("/")[2].rpartition(".")[0]
             later = "\n".join(other.text for other in runnable[at + 1 :])
-            assert re.search(rf"\b{re.escape(stem)}\b", later), f"{block.where}: nothing uses {block.title}"
+            assert re.search(rf"\b{re.escape(stem)}\b", later), (
+                f"{block.where}: nothing uses {block.title}"
+            )
 
 
 def test_blocks_that_are_not_run_are_rare() -> None:
-    marked = [block.where for blocks in PAGES.values() for block in blocks if block.not_run is not None]
+    marked = [
+        block.where
+        for blocks in PAGES.values()
+        for block in blocks
+        if block.not_run is not None
+    ]
     assert len(marked) <= NOT_RUN_AT_MOST, marked
 
 
@@ -92,9 +105,14 @@ def test_blocks_of_a_page_build_on_one_another() -> None:
             block("print('hello')\n", "python", "greet.py"),
             block("$ export NAME=you\n$ mkdir below && cd below\n"),
             block("$ python ../greet.py; echo $NAME\nhello\nyou\n"),
-            block("$ sh -c 'echo ready; echo steady; exec sleep 60'\nready\n", title="Terminal 2"),
+            block(
+                "$ sh -c 'echo ready; echo steady; exec sleep 60'\nready\n",
+                title="Terminal 2",
+            ),
             block("steady\n", title="Terminal 2"),
-            block("$ echo 1795414969770-5\n1700000000000-0\n$ echo 1700000000000-0 again\n1795414969770-5 ...\n"),
+            block(
+                "$ echo 1795414969770-5\n1700000000000-0\n$ echo 1700000000000-0 again\n1795414969770-5 ...\n"
+            ),
             block("$ test 1700000000000-0 = $(printf 1795414969%s 770-5)\n"),
         ]
     ).play()
@@ -111,7 +129,12 @@ def test_output_may_vary_where_it_varies_by_nature() -> None:
 def test_a_page_is_read_with_titles_marks_and_lines() -> None:
     text = '```python title="a.py"\nx\n```\n\n<!-- not run: a signature -->\n```console\n$ a \\\n  b   # c\nd\n```\n'
     first, second = parse("page.md", text)
-    assert (first.title, first.text, first.line, first.not_run) == ("a.py", "x\n", 2, None)
+    assert (first.title, first.text, first.line, first.not_run) == (
+        "a.py",
+        "x\n",
+        2,
+        None,
+    )
     assert (second.not_run, steps_of(second)) == ("a signature", [("a b", "d\n")])
     with pytest.raises(ValueError, match="reason"):
         list(parse("page.md", "<!-- not run: -->\n```python\n```\n"))

@@ -31,7 +31,9 @@ def test_no_packages_import_one_another_in_a_circle():
     graph = architecture.imports()
     heights = architecture.levels(graph)
     assert len(heights) > 20
-    assert all(heights[name] > heights[other] for name in graph for other in graph[name])
+    assert all(
+        heights[name] > heights[other] for name in graph for other in graph[name]
+    )
 
 
 def test_a_circle_is_named():
@@ -47,10 +49,16 @@ def test_each_package_is_explained():
 
 @pytest.mark.parametrize("step", [step for step in STEPS if not step.endswith(".lua")])
 def test_each_step_of_an_event_is_where_the_page_says(step):
-    found = re.fullmatch(r"(?P<module>[a-z_.]+?)(?:\.(?P<kind>[A-Z]\w+))?\.(?P<name>\w+)", step)
+    found = re.fullmatch(
+        r"(?P<module>[a-z_.]+?)(?:\.(?P<kind>[A-Z]\w+))?\.(?P<name>\w+)", step
+    )
     assert found is not None
     place = importlib.import_module(f"streams.{found['module']}")
-    assert callable(getattr(getattr(place, found["kind"]) if found["kind"] else place, found["name"]))
+    assert callable(
+        getattr(
+            getattr(place, found["kind"]) if found["kind"] else place, found["name"]
+        )
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -27,16 +27,27 @@ def installs() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         for line in _INSTALL.finditer(page.read_text("utf-8")):
-            words = ["".join(word) for word in _WORD.findall(line["what"].split("#")[0].split(" && ")[0])]
-            found += [(page.name, word.rstrip(")")) for word in words if not word.startswith("-")]
+            words = [
+                "".join(word)
+                for word in _WORD.findall(line["what"].split("#")[0].split(" && ")[0])
+            ]
+            found += [
+                (page.name, word.rstrip(")"))
+                for word in words
+                if not word.startswith("-")
+            ]
     return found
 
 
 def test_the_tables_of_options_are_those_of_the_code():
-    assert reference.PAGE.read_text("utf-8") == reference.page(), "run: python docs/tooling/reference.py"
+    assert reference.PAGE.read_text("utf-8") == reference.page(), (
+        "run: python docs/tooling/reference.py"
+    )
 
 
-@pytest.mark.parametrize("row", list(reference._sections()), ids=lambda section: section[0])
+@pytest.mark.parametrize(
+    "row", list(reference._sections()), ids=lambda section: section[0]
+)
 def test_every_option_is_explained(row):
     title, rows = row
     assert rows, title
@@ -57,6 +68,18 @@ def test_what_pages_install_can_be_installed():
         assert requirement.extras <= set(project["optional-dependencies"]), (page, what)
         wanted.append(text)
     assert (ROOT / "pyproject.toml").is_file()
-    words = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", "--quiet", *set(wanted)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=Path("/"))
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--no-deps",
+        "--no-index",
+        "--quiet",
+        *set(wanted),
+    ]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=60, cwd=Path("/")
+    )
     assert done.returncode == 0, done.stderr

@@ -11,20 +11,29 @@ import pytest
 import streams
 from tests.docs.blocks import ROOT, pages
 
-REFERENCE = "\n".join(path.read_text("utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
+REFERENCE = "\n".join(
+    path.read_text("utf-8") for path in (ROOT / "docs" / "reference").glob("*.md")
+)
 _LINK = re.compile(r"\]\((?P<target>[^)\s]*)\)")
 
 
 def prose(path: Path) -> str:
     """A page without its blocks and its code."""
-    text = re.sub(r"^(\s*)(```+|~~~+).*?^\1\2\s*$", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(
+        r"^(\s*)(```+|~~~+).*?^\1\2\s*$",
+        "",
+        path.read_text("utf-8"),
+        flags=re.DOTALL | re.MULTILINE,
+    )
     return re.sub(r"`[^`\n]*`", lambda code: re.sub(r"[^\w]", " ", code[0]), text)
 
 
 def anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as code hosts and the site make them."""
     found = re.findall(r"^#+ +(.+?)\s*$", path.read_text("utf-8"), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found
+    }
 
 
 def broken(page: Path) -> list[str]:
@@ -35,14 +44,19 @@ def broken(page: Path) -> list[str]:
         file = (page.parent / target).resolve() if target else page
         if "://" in target or target.startswith("mailto:"):
             continue
-        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+        if not file.exists() or (
+            anchor and file.suffix == ".md" and anchor not in anchors(file)
+        ):
             wrong.append(link["target"])
     return wrong
 
 
 @pytest.mark.parametrize(
     "page",
-    [*pages(), *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"))],
+    [
+        *pages(),
+        *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    ],
     ids=lambda path: path.name,
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
@@ -62,7 +76,8 @@ def test_every_page_is_in_the_navigation() -> None:
     missing = [
         page
         for path in (ROOT / "docs").rglob("*.md")
-        if (page := path.relative_to(ROOT / "docs").as_posix()) not in navigation and not page.startswith("adr/")
+        if (page := path.relative_to(ROOT / "docs").as_posix()) not in navigation
+        and not page.startswith("adr/")
     ]
     assert missing == [], "add them to the navigation in mkdocs.yml"
 
@@ -84,13 +99,23 @@ def test_the_picture_of_the_states_is_what_its_script_draws() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.TARGET.read_text("utf-8") == module.draw(), f"run python {script.relative_to(ROOT)}"
+    assert module.TARGET.read_text("utf-8") == module.draw(), (
+        f"run python {script.relative_to(ROOT)}"
+    )
 
 
 def test_each_change_that_a_deployment_may_make_has_tests() -> None:
-    text = (ROOT / "docs" / "workers.md").read_text("utf-8").split("## What may change in a rolling deployment")[1]
+    text = (
+        (ROOT / "docs" / "workers.md")
+        .read_text("utf-8")
+        .split("## What may change in a rolling deployment")[1]
+    )
     there = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
-    rows = [line.split("|")[1:-1] for line in text.split("\n## ")[0].splitlines() if line.startswith("| ")][2:]
+    rows = [
+        line.split("|")[1:-1]
+        for line in text.split("\n## ")[0].splitlines()
+        if line.startswith("| ")
+    ][2:]
     assert len(rows) > 10
     for what, how, _, tests in rows:
         named = re.findall(r"`(test_\w+)`", tests)
@@ -101,7 +126,10 @@ def test_each_change_that_a_deployment_may_make_has_tests() -> None:
 
 def test_the_tests_that_pages_name_exist() -> None:
     there = set(
-        re.findall(r"def (test_\w+)", "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")))
+        re.findall(
+            r"def (test_\w+)",
+            "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")),
+        )
     )
     for path in pages():
         for name in re.findall(r"\btest_\w+(?=,| -->)", path.read_text("utf-8")):

@@ -20,7 +20,9 @@ def programs():
     for page, titles in PROGRAMS.items():
         for block in blocks_of(ROOT / page):
             declares = "@pipeline.handler" in block.text and "import" in block.text
-            if block.language == "python" and (block.title in titles if titles else declares and not block.not_run):
+            if block.language == "python" and (
+                block.title in titles if titles else declares and not block.not_run
+            ):
                 yield block
 
 
@@ -35,7 +37,11 @@ def test_programs_of_the_pages_pass_a_strict_type_checker(tmp_path):
     (tmp_path / "spans.py").write_text(SPANS)
     paths = [str(path) for path in sorted(tmp_path.glob("*.py"))]
     out, _, _ = mypy_api.run(["--strict", "--python-version", "3.11", *paths])
-    ours = [line for line in out.splitlines() if "error:" in line and not line.endswith(FOREIGN)]
+    ours = [
+        line
+        for line in out.splitlines()
+        if "error:" in line and not line.endswith(FOREIGN)
+    ]
     assert ours == [], [block.where for block in made.values()]
 
 

@@ -30,13 +30,21 @@ def find(mutant: Mutant, root: Path) -> Found:
     is_lua = mutant.place.endswith(".lua")
     places = _lua(root) if is_lua else _python(root)
     wanted = re.compile(re.escape(mutant.old)) if is_lua else _layout_aside(mutant.old)
-    spans = {place: list(wanted.finditer(_text(place))) for name, place in places if name == mutant.place}
+    spans = {
+        place: list(wanted.finditer(_text(place)))
+        for name, place in places
+        if name == mutant.place
+    }
     fitting = [place for place, found in spans.items() if found]
     if len(fitting) != 1:
-        raise ValueError(f"mutant {mutant.name}: {len(fitting)} places named {mutant.place} have its text, not one")
+        raise ValueError(
+            f"mutant {mutant.name}: {len(fitting)} places named {mutant.place} have its text, not one"
+        )
     place = fitting[0]
     if len(spans[place]) != 1:
-        raise ValueError(f"mutant {mutant.name}: its text occurs {len(spans[place])} times in {mutant.place}, not once")
+        raise ValueError(
+            f"mutant {mutant.name}: its text occurs {len(spans[place])} times in {mutant.place}, not once"
+        )
     start, end = spans[place][0].span()
     return Found(place.path, place.start + start, place.start + end)
 
@@ -70,7 +78,8 @@ def _text(place: Found) -> str:
 @cache
 def _lua(root: Path) -> list[tuple[str, Found]]:
     return [
-        (path.name, Found(path, 0, len(path.read_text("utf-8")))) for path in sorted((root / "streams").rglob("*.lua"))
+        (path.name, Found(path, 0, len(path.read_text("utf-8"))))
+        for path in sorted((root / "streams").rglob("*.lua"))
     ]
 
 
@@ -91,12 +100,21 @@ def _named(node: ast.AST, outer: tuple[str, ...]) -> Iterator[tuple[str, int, in
     """Qualified names with their first and last lines."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
+            first = min(
+                [
+                    child.lineno,
+                    *(decorator.lineno for decorator in child.decorator_list),
+                ]
+            )
             yield ".".join((*outer, child.name)), first, child.end_lineno or first
             yield from _named(child, (*outer, child.name))
         elif isinstance(child, (ast.Assign, ast.AnnAssign)):
             target = child.targets[0] if isinstance(child, ast.Assign) else child.target
             if isinstance(target, ast.Name):
-                yield ".".join((*outer, target.id)), child.lineno, child.end_lineno or child.lineno
+                yield (
+                    ".".join((*outer, target.id)),
+                    child.lineno,
+                    child.end_lineno or child.lineno,
+                )
         else:
             yield from _named(child, outer)

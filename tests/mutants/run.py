@@ -52,12 +52,26 @@ def judge(mutant: Mutant) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder)
         for name in ("streams", "tests", "examples", "docs"):
-            shutil.copytree(ROOT / name, copy / name)  # With the compiled modules: they are most of a start.
+            # With the compiled modules: they are most of a start.
+            shutil.copytree(ROOT / name, copy / name)
         shutil.copy(ROOT / "pyproject.toml", copy)
         path, text = applied(mutant, ROOT)
         (copy / path.relative_to(ROOT)).write_text(text, "utf-8")
-        command = (sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider")
-        environment = os.environ | {"PYTHONPATH": folder, "STREAMS_TEST_SERVERS": find_servers()[0]}
+        command = (
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "--no-header",
+            "--tb=no",
+            "-p",
+            "no:cacheprovider",
+        )
+        environment = os.environ | {
+            "PYTHONPATH": folder,
+            "STREAMS_TEST_SERVERS": find_servers()[0],
+        }
         environment["STREAMS_TEST_REPEATS"] = "0"
         try:
             done = subprocess.run(
@@ -65,27 +79,45 @@ def judge(mutant: Mutant) -> Verdict:
                 cwd=copy, env=environment, capture_output=True, text=True, timeout=_PATIENCE, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return Verdict(mutant, True, f"no end within {_PATIENCE} s", time.monotonic() - began)
+            return Verdict(
+                mutant, True, f"no end within {_PATIENCE} s", time.monotonic() - began
+            )
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    by = failed[0].removeprefix("FAILED ").partition(" - ")[0] if failed else done.stdout[-300:]
-    return Verdict(mutant, done.returncode == _FAILED and bool(failed), by, time.monotonic() - began)
+    by = (
+        failed[0].removeprefix("FAILED ").partition(" - ")[0]
+        if failed
+        else done.stdout[-300:]
+    )
+    return Verdict(
+        mutant,
+        done.returncode == _FAILED and bool(failed),
+        by,
+        time.monotonic() - began,
+    )
 
 
 def main(names: list[str]) -> int:
     wanted = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     unknown = set(names) - {mutant.name for mutant in MUTANTS}
     if unknown or not wanted:
-        print(f"there is no mutant {', '.join(sorted(unknown))}; there are: {', '.join(m.name for m in MUTANTS)}")
+        print(
+            f"there is no mutant {', '.join(sorted(unknown))}; there are: {', '.join(m.name for m in MUTANTS)}"
+        )
         return 2
     began = time.monotonic()
     survivors = []
     with ThreadPoolExecutor(2) as pool:
         for verdict in pool.map(judge, wanted):
             word = "killed" if verdict.killed else "SURVIVED"
-            print(f"{word:9}{verdict.seconds:6.1f} s  {verdict.mutant.name:38}{verdict.by}", flush=True)
+            print(
+                f"{word:9}{verdict.seconds:6.1f} s  {verdict.mutant.name:38}{verdict.by}",
+                flush=True,
+            )
             if not verdict.killed:
                 survivors.append(verdict.mutant)
-    print(f"\n{len(wanted) - len(survivors)} of {len(wanted)} mutants killed in {time.monotonic() - began:.0f} s")
+    print(
+        f"\n{len(wanted) - len(survivors)} of {len(wanted)} mutants killed in {time.monotonic() - began:.0f} s"
+    )
     for mutant in survivors:
         print(f"survived: {mutant.name} ({mutant.place}): {mutant.harm}")
     return 1 if survivors else 0

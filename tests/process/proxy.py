@@ -68,7 +68,10 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def arm(
-        self, action: Action, command: Callable[[list[Any]], bool], reply: Callable[[bytes], bool] = lambda _: True
+        self,
+        action: Action,
+        command: Callable[[list[Any]], bool],
+        reply: Callable[[bytes], bool] = lambda _: True,
     ) -> Fault:
         """Have the next matching command's reply lost."""
         self._fault = Fault(command, reply, action)
@@ -78,7 +81,9 @@ class Proxy:
         """Serve (again)."""
         self._hanging_up = False
         if self._server is None:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(
+                self._accept, "127.0.0.1", self.port
+            )
             self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
@@ -103,10 +108,14 @@ class Proxy:
         end = writer.get_extra_info("socket")
         if end is not None and end.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
         writer.transport.abort()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -125,13 +134,19 @@ class Proxy:
 
     def _seen(self, command: list[Any]) -> Fault | None:
         self.commands.append((time.monotonic(), command))
-        return self._fault if self._fault is not None and self._fault.command(command) else None
+        return (
+            self._fault
+            if self._fault is not None and self._fault.command(command)
+            else None
+        )
 
 
 class _Pair:
     """One connection through the proxy."""
 
-    def __init__(self, proxy: Proxy, client: tuple[Any, Any], server: tuple[Any, Any]) -> None:
+    def __init__(
+        self, proxy: Proxy, client: tuple[Any, Any], server: tuple[Any, Any]
+    ) -> None:
         self._proxy = proxy
         self._client_reader, self._client_writer = client
         self._server_reader, self._server_writer = server
@@ -144,7 +159,10 @@ class _Pair:
     async def run(self) -> None:
         ends = {self._client_writer, self._server_writer}
         self._proxy._writers |= ends
-        pumps = [asyncio.ensure_future(self._requests()), asyncio.ensure_future(self._replies())]
+        pumps = [
+            asyncio.ensure_future(self._requests()),
+            asyncio.ensure_future(self._replies()),
+        ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -161,8 +179,12 @@ class _Pair:
             parser.feed(data)
             while (command := parser.gets()) is not False:
                 self._fault = self._proxy._seen(command) or self._fault
-                if self._proxy.answer and bytes(command[0]).upper() not in _OF_CONNECTING:
-                    await self._settled.wait()  # Replies come in the order of the commands.
+                if (
+                    self._proxy.answer
+                    and bytes(command[0]).upper() not in _OF_CONNECTING
+                ):
+                    # Replies come in the order of the commands.
+                    await self._settled.wait()
                     self._proxy.answered += 1
                     self._client_writer.write(b"-" + self._proxy.answer + b"\r\n")
                 else:

@@ -17,7 +17,14 @@ import pytest
 from streams.health import LIVE, READY
 from tests import terminal
 from tests.process.test_health_process import told, wait_for
-from tests.servers import BINARIES, Server, clean_environment, free_port, wait_until, whole_lines
+from tests.servers import (
+    BINARIES,
+    Server,
+    clean_environment,
+    free_port,
+    wait_until,
+    whole_lines,
+)
 
 AWAY, BACK = "the server is away", "the server is back"
 SHOP = """
@@ -73,19 +80,28 @@ class Site:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
 
-    def worker(self, *arguments: str, **env: str) -> contextlib.AbstractContextManager[Program]:
-        return self.program("worker", "shop:pipeline", "--health", self.health, *arguments, **env)
+    def worker(
+        self, *arguments: str, **env: str
+    ) -> contextlib.AbstractContextManager[Program]:
+        return self.program(
+            "worker", "shop:pipeline", "--health", self.health, *arguments, **env
+        )
 
     def publish(self, stream: str, ident: str) -> None:
         """As a program of another language does."""
         with self.server.client() as client:
-            client.xadd(f"streams:{{{stream}}}:0", {"type": "t", "id": ident, "data": "{}"})
+            client.xadd(
+                f"streams:{{{stream}}}:0", {"type": "t", "id": ident, "data": "{}"}
+            )
 
     def works(self, ident: str) -> None:
         """Each of the five groups handles an event."""
         for n in range(5):
             self.publish(f"s{n}", ident)
-        wait_until(lambda: sum(ident in line for line in self.handled) == 5, what=f"{ident} to be handled five times")
+        wait_until(
+            lambda: sum(ident in line for line in self.handled) == 5,
+            what=f"{ident} to be handled five times",
+        )
 
 
 class Program:
@@ -124,7 +140,9 @@ def set_password(site: Site, *passwords: str) -> None:
     """From now on the user has these passwords; whoever is connected must log in again."""
     with site.server.client() as client:
         rules = ("resetpass", *(f">{password}" for password in passwords))
-        client.execute_command("ACL", "SETUSER", "app", "on", "~*", "&*", "+@all", *rules)
+        client.execute_command(
+            "ACL", "SETUSER", "app", "on", "~*", "&*", "+@all", *rules
+        )
         client.execute_command("CLIENT", "KILL", "USER", "app")
 
 
@@ -135,7 +153,9 @@ def url(site: Site, password: str) -> str:
 # A server that is not there
 
 
-def test_a_worker_waits_for_its_server_and_says_so_once_for_all_groups(site: Site) -> None:
+def test_a_worker_waits_for_its_server_and_says_so_once_for_all_groups(
+    site: Site,
+) -> None:
     with site.worker() as worker:
         worker.wait_said(AWAY)
         wait_for(site.health, LIVE, ok=True)
@@ -157,7 +177,10 @@ def test_a_worker_waits_for_its_server_and_says_so_once_for_all_groups(site: Sit
         assert worker.stop() == 0
         assert (len(worker.lines(AWAY)), len(worker.lines(BACK))) == (2, 2), worker.said
         assert all("seconds=" in line for line in worker.lines(BACK))
-        assert all(f"127.0.0.1:{site.server.port}" in line for line in worker.lines(AWAY) + worker.lines(BACK))
+        assert all(
+            f"127.0.0.1:{site.server.port}" in line
+            for line in worker.lines(AWAY) + worker.lines(BACK)
+        )
 
 
 @pytest.mark.parametrize("more", [["--processes", "2"], ["--reload"]])
@@ -192,7 +215,9 @@ def test_a_worker_that_is_not_to_wait_ends(site: Site, told_by: str) -> None:
 # A password that changes
 
 
-def test_a_password_that_was_never_taken_ends_a_worker_and_says_where_to_look(site: Site) -> None:
+def test_a_password_that_was_never_taken_ends_a_worker_and_says_where_to_look(
+    site: Site,
+) -> None:
     site.server.start()
     set_password(site, "right")
     with site.worker(STREAMS_URL=url(site, "wrong")) as worker:
@@ -213,7 +238,9 @@ def test_a_worker_that_may_wait_for_its_password(site: Site) -> None:
         assert worker.stop() == 0
 
 
-def test_a_worker_that_was_let_in_waits_when_its_password_is_refused(site: Site) -> None:
+def test_a_worker_that_was_let_in_waits_when_its_password_is_refused(
+    site: Site,
+) -> None:
     site.server.start()
     set_password(site, "old")
     with site.worker(STREAMS_URL=url(site, "old")) as worker:
@@ -223,7 +250,10 @@ def test_a_worker_that_was_let_in_waits_when_its_password_is_refused(site: Site)
         worker.wait_said(AWAY)
         wait_for(site.health, READY, ok=False)
         assert told(site.health, LIVE).ok
-        wait_until(lambda: "took these credentials before" in told(site.health, READY).says, what="the reason")
+        wait_until(
+            lambda: "took these credentials before" in told(site.health, READY).says,
+            what="the reason",
+        )
         set_password(site, "old", "new")
         wait_for(site.health, READY, ok=True)
         site.works("second")
@@ -262,7 +292,9 @@ def test_a_process_that_is_started_again_during_a_rotation_waits(site: Site) -> 
         assert worker.stop() == 0
 
 
-def test_a_rotation_with_two_passwords_and_the_url_in_a_file_disturbs_nobody(site: Site, tmp_path: Path) -> None:
+def test_a_rotation_with_two_passwords_and_the_url_in_a_file_disturbs_nobody(
+    site: Site, tmp_path: Path
+) -> None:
     file = tmp_path / "url"
     site.server.start()
     set_password(site, "old")
@@ -284,7 +316,9 @@ def test_a_rotation_with_two_passwords_and_the_url_in_a_file_disturbs_nobody(sit
 
 def answer(port: int, path: str = "/") -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}{path}", timeout=10
+        ) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -293,11 +327,15 @@ def answer(port: int, path: str = "/") -> tuple[int, str]:
         return 0, ""
 
 
-def the_dashboard(site: Site, port: int, **env: str) -> contextlib.AbstractContextManager[Program]:
+def the_dashboard(
+    site: Site, port: int, **env: str
+) -> contextlib.AbstractContextManager[Program]:
     return site.program("dashboard", "--port", str(port), **env)
 
 
-def the_webhook(site: Site, port: int, **env: str) -> contextlib.AbstractContextManager[Program]:
+def the_webhook(
+    site: Site, port: int, **env: str
+) -> contextlib.AbstractContextManager[Program]:
     env = {"STREAMS_WHATSAPP_WEBHOOK_SECRET": "s", **env}
     return site.program("whatsapp", "webhook", "--port", str(port), **env)
 
@@ -331,7 +369,10 @@ def test_a_webhook_without_a_server_tells_the_provider_to_try_again(site: Site) 
     def call() -> int:
         body = b'{"event": "connection.update", "instance": "one", "data": {"state": "open"}}'
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/evolution", body, {"X-Webhook-Secret": "s"}, method="POST"
+            f"http://127.0.0.1:{port}/evolution",
+            body,
+            {"X-Webhook-Secret": "s"},
+            method="POST",
         )
         try:
             with urllib.request.urlopen(request, timeout=20) as response:

@@ -64,18 +64,33 @@ class Cli:
             "USER": "ada",
         }
 
-    def __call__(self, *arguments: str, code: int = 0, stdin: str = "", **env: str) -> Done:
-        streams = [io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8") for text in (stdin, "", "")]
+    def __call__(
+        self, *arguments: str, code: int = 0, stdin: str = "", **env: str
+    ) -> Done:
+        streams = [
+            io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
+            for text in (stdin, "", "")
+        ]
         before = signal.getsignal(signal.SIGINT)
         with (
             patch.dict(os.environ, self.env | env, clear=True),
-            patch.multiple(sys, argv=["streams", *arguments], stdin=streams[0], stdout=streams[1], stderr=streams[2]),
+            patch.multiple(
+                sys,
+                argv=["streams", *arguments],
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
+            ),
             contextlib.chdir(self.folder),
             pytest.raises(SystemExit) as ended,
         ):
             main()
         signal.signal(signal.SIGINT, before)
-        out, err = (stream.buffer.getvalue().decode() for stream in streams[1:] if stream.flush() is None)
+        out, err = (
+            stream.buffer.getvalue().decode()
+            for stream in streams[1:]
+            if stream.flush() is None
+        )
         return self._checked(Done(list(arguments), ended.value.code, out, err), code)
 
     def process(self, *arguments: str, code: int = 0, **env: str) -> Done:
@@ -99,7 +114,9 @@ class Cli:
     def json(self, *arguments: str, **keywords):
         return json.loads(self(*arguments, "--json", **keywords).stdout)
 
-    def refused(self, *arguments: str, code: int, process: bool = False, **keywords) -> str:
+    def refused(
+        self, *arguments: str, code: int, process: bool = False, **keywords
+    ) -> str:
         """The one sentence with which a command fails."""
         done = (self.process if process else self)(*arguments, code=code, **keywords)
         assert done.stdout == ""
@@ -139,7 +156,9 @@ def cli(server, namespace, tmp_path) -> Cli:
 def work(cli: Cli, until) -> str:
     """Run a worker until a condition holds, stop it in order, return its log."""
     (cli.folder / "shop.py").write_text(textwrap.dedent(SHOP))
-    with cli.start("worker", "shop:pipeline", "--concurrency", "5", "--log", "json") as worker:
+    with cli.start(
+        "worker", "shop:pipeline", "--concurrency", "5", "--log", "json"
+    ) as worker:
         wait_until(until, seconds=15, what="the worker to do its work")
         worker.terminate()
         _, log = worker.communicate(timeout=15)
@@ -172,20 +191,33 @@ def test_help_teaches(cli):
     )
     dead = ("ls", "show", "replay", "discard", "export", "edit", "replays")
     for command in (*commands, *(f"dead {name}" for name in dead)):
-        text = runner.invoke(app, [*command.split(), "--help"], env={"COLUMNS": "100"}).stdout
+        text = runner.invoke(
+            app, [*command.split(), "--help"], env={"COLUMNS": "100"}
+        ).stdout
         assert text.count(f"  streams {command}") >= 2, command
 
 
 def test_without_the_extra_one_sentence(cli):
     for name in ("typer", "rich"):
-        (cli.folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('no', name={name!r})")
+        (cli.folder / f"{name}.py").write_text(
+            f"raise ModuleNotFoundError('no', name={name!r})"
+        )
         done = cli.process("ls", code=2, PYTHONPATH=f"{cli.folder}{os.pathsep}{ROOT}")
         assert "pip install 'streams[cli]'" in done.stderr
         (cli.folder / f"{name}.py").unlink()
 
 
 def test_publish_one_and_show_it(cli, server):
-    args = ("publish", "orders", "--type", "order", "--data", '{"id": 7, "name": "Ada"}', "--priority", "7")
+    args = (
+        "publish",
+        "orders",
+        "--type",
+        "order",
+        "--data",
+        '{"id": 7, "name": "Ada"}',
+        "--priority",
+        "7",
+    )
     receipt = cli.json(*args, "--tenant", "+49 170 1234567", "--header", "region=eu")
     assert receipt["level"] == 5
     assert not receipt["duplicate"]
@@ -194,7 +226,9 @@ def test_publish_one_and_show_it(cli, server):
     assert streams[0]["stored"] == 1
     assert "orders" in cli("ls").stdout
     with server.client() as client:
-        client.xgroup_create(f"{cli.env['STREAMS_NAMESPACE']}:{{orders}}:5", "billing", id="0")
+        client.xgroup_create(
+            f"{cli.env['STREAMS_NAMESPACE']}:{{orders}}:5", "billing", id="0"
+        )
     (state,) = cli.json("show", "orders", receipt["entry_id"])["states"]
     assert state["state"] == "pending"
     assert "no worker" in state["why"]
@@ -212,9 +246,15 @@ def test_publish_one_and_show_it(cli, server):
     [
         ("purge", "purge: 'streams groups drop STREAM GROUP' gives up"),
         ("inspect active", "inspect: 'streams workers --in-hand' shows what runs"),
-        ("-A shop worker -l info", "-A: the pipeline is the argument of the command: streams worker MODULE:NAME"),
+        (
+            "-A shop worker -l info",
+            "-A: the pipeline is the argument of the command: streams worker MODULE:NAME",
+        ),
         ("worker shop:pipeline -c4", "-c: write --concurrency"),
-        ("worker shop:pipeline --loglevel=info -B", "--loglevel: write --log-level\nstreams: -B: every worker brings"),
+        (
+            "worker shop:pipeline --loglevel=info -B",
+            "--loglevel: write --log-level\nstreams: -B: every worker brings",
+        ),
     ],
 )
 def test_what_users_of_celery_type_is_told_what_it_is_here(cli, typed, said):
@@ -227,7 +267,9 @@ def test_a_refusal_without_words_of_celery_has_no_hint(cli):
 
 
 def test_every_command_that_is_named_instead_is_there():
-    known = {info.name for info in app.registered_commands} | {info.name for info in app.registered_groups}
+    known = {info.name for info in app.registered_commands} | {
+        info.name for info in app.registered_groups
+    }
     for line in (*celery_words.COMMANDS.values(), *celery_words.OPTIONS.values()):
         assert set(re.findall(r"\bstreams ([a-z-]+)", line)) <= known, line
     assert not known & celery_words.COMMANDS.keys(), "what is a command needs no hint"
@@ -238,10 +280,18 @@ def test_spans_are_read_alike_by_every_option(cli):
     assert cli(*args, "--delay", "5m").stdout.endswith("in 300 s\n")
     assert cli(*args, "--delay", "1.5").stdout.endswith("in 1.5 s\n")
     assert "in 3600 s" in cli(*args, "--delay", "1h", "--expires", "1d12h").stdout
-    for given, said in {"5x": "a span is a number of seconds", "40000d": "give a span of 0 to"}.items():
+    for given, said in {
+        "5x": "a span is a number of seconds",
+        "40000d": "give a span of 0 to",
+    }.items():
         assert said in cli(*args, "--delay", given, code=2).stderr
-    assert "0.3 to 86400" in cli("worker", "shop:pipeline", "--lease", "100ms", code=2).stderr
-    assert cli("health", "--within", "500ms", "--address", "9", code=1).stdout.startswith("nobody answers")
+    assert (
+        "0.3 to 86400"
+        in cli("worker", "shop:pipeline", "--lease", "100ms", code=2).stderr
+    )
+    assert cli(
+        "health", "--within", "500ms", "--address", "9", code=1
+    ).stdout.startswith("nobody answers")
 
 
 def test_publish_duplicates_and_delays(cli):
@@ -254,11 +304,19 @@ def test_publish_duplicates_and_delays(cli):
 
 def test_publish_refuses_what_cannot_be(cli):
     assert "--type" in cli.refused("publish", "orders", "--data", "1", code=2)
-    assert "quote it" in cli.refused("publish", "orders", "--type", "a", "--data", "{id: 1}", code=2)
+    assert "quote it" in cli.refused(
+        "publish", "orders", "--type", "a", "--data", "{id: 1}", code=2
+    )
     assert "--file" in cli.refused("publish", "orders", "--type", "a", code=2)
-    assert "NAME=VALUE" in cli.refused("publish", "orders", "--type", "a", "--data", "1", "--header", "x", code=2)
-    assert "letters" in cli.refused("publish", "no such name", "--type", "a", "--data", "1", code=2)
-    assert "nothere" in cli.refused("publish", "orders", "--file", "nothere.jsonl", code=2)
+    assert "NAME=VALUE" in cli.refused(
+        "publish", "orders", "--type", "a", "--data", "1", "--header", "x", code=2
+    )
+    assert "letters" in cli.refused(
+        "publish", "no such name", "--type", "a", "--data", "1", code=2
+    )
+    assert "nothere" in cli.refused(
+        "publish", "orders", "--file", "nothere.jsonl", code=2
+    )
 
 
 def test_publish_lines_from_stdin(cli):
@@ -274,23 +332,57 @@ def test_publish_lines_from_stdin(cli):
         '{"type": "order", "data": NaN}',
         '{"type": "order", "data": {"id": 13}}',
     ]
-    done = cli("publish", "orders", "--file", "-", "--receipts", "r.jsonl", "--json", stdin="\n".join(lines), code=1)
+    done = cli(
+        "publish",
+        "orders",
+        "--file",
+        "-",
+        "--receipts",
+        "r.jsonl",
+        "--json",
+        stdin="\n".join(lines),
+        code=1,
+    )
     summary = json.loads(done.stdout)
     assert (summary["lines"], summary["published"], summary["refused"]) == (9, 3, 6)
-    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [f"line {n}" for n in (2, 5, 6, 7, 8, 9)]
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        f"line {n}" for n in (2, 5, 6, 7, 8, 9)
+    ]
     assert "secret" not in done.stderr
     assert "49151" not in done.stderr
     assert "did you mean 'priority'" in done.stderr
-    receipts = [json.loads(line) for line in (cli.folder / "r.jsonl").read_text().splitlines()]
+    receipts = [
+        json.loads(line) for line in (cli.folder / "r.jsonl").read_text().splitlines()
+    ]
     assert [row["line"] for row in receipts] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
     assert receipts[2]["event_id"] == "c1"
     assert receipts[0]["level"] == 10
 
 
 def test_publish_whole_lines_as_bodies_and_strict(cli):
-    done = cli("publish", "orders", "--file", "-", "--type", "order", "--tenant", "acme", stdin='{"id": 1}\n5\n')
+    done = cli(
+        "publish",
+        "orders",
+        "--file",
+        "-",
+        "--type",
+        "order",
+        "--tenant",
+        "acme",
+        stdin='{"id": 1}\n5\n',
+    )
     assert "published 2 " in done.stdout
-    strict = cli("publish", "orders", "--file", "-", "--type", "order", "--strict", stdin="1\n{\n3\n", code=1)
+    strict = cli(
+        "publish",
+        "orders",
+        "--file",
+        "-",
+        "--type",
+        "order",
+        "--strict",
+        stdin="1\n{\n3\n",
+        code=1,
+    )
     assert "published 1 " in strict.stdout
     assert "--from-line 2" in strict.stderr
 
@@ -310,7 +402,9 @@ def _has(cli: Cli) -> bool:
 
 
 def test_publish_resumes_where_a_full_stream_ended_it(cli):
-    (cli.folder / "in.jsonl").write_text("".join(f'{{"id": {n}}}\n' if n % 10 else "bad\n" for n in range(1, 101)))
+    (cli.folder / "in.jsonl").write_text(
+        "".join(f'{{"id": {n}}}\n' if n % 10 else "bad\n" for n in range(1, 101))
+    )
     args = ("publish", "orders", "--file", "in.jsonl", "--type", "order")
     done = cli(*args, code=5, STREAMS_MAX_LEN="50")
     assert "50 events are surely stored; go on with --from-line 56" in done.stderr
@@ -323,7 +417,17 @@ def test_publish_resumes_where_a_full_stream_ended_it(cli):
 
 def test_dead_letters_from_end_to_end(cli):
     bodies = '{"id": 1}\n{"id": 2}\n{"id": 3}\n'
-    cli("publish", "orders", "--file", "-", "--type", "order", "--tenant", "acme", stdin=bodies)
+    cli(
+        "publish",
+        "orders",
+        "--file",
+        "-",
+        "--type",
+        "order",
+        "--tenant",
+        "acme",
+        stdin=bodies,
+    )
     cli("publish", "orders", "--type", "unknown", "--data", '{"id": 4}')
     where = ("orders", "billing")
     log = work(cli, lambda: _has(cli) and group_dead(cli) == 3)
@@ -336,34 +440,74 @@ def test_dead_letters_from_end_to_end(cli):
     table = cli("dead", "ls", *where).stdout
     assert "1234567" not in table
     assert "******67" in table
-    assert len(cli.json("dead", "ls", *where, "--error", "TIMEOUT", "--since", "1h")["dead_letters"]) == 1
+    assert (
+        len(
+            cli.json("dead", "ls", *where, "--error", "TIMEOUT", "--since", "1h")[
+                "dead_letters"
+            ]
+        )
+        == 1
+    )
     assert cli.json("dead", "ls", *where, "--until", "1h")["dead_letters"] == []
     first = cli.json("dead", "ls", *where, "--limit", "1")
-    assert cli.json("dead", "ls", *where, "--after", first["next"])["dead_letters"] == listed["dead_letters"][1:]
+    assert (
+        cli.json("dead", "ls", *where, "--after", first["next"])["dead_letters"]
+        == listed["dead_letters"][1:]
+    )
 
     tried = by_reason["retries-used-up"]["id"]
     assert cli.json("dead", "show", *where, tried)["failures"] == 2
     assert '"id"' not in cli("dead", "show", *where, tried).stdout
-    assert '{"id": 2}' in cli("dead", "show", *where, tried, "--body").stdout.replace('{"id":2}', '{"id": 2}')
+    assert '{"id": 2}' in cli("dead", "show", *where, tried, "--body").stdout.replace(
+        '{"id":2}', '{"id": 2}'
+    )
     (state,) = cli.json("show", "orders", by_reason["rejected"]["event_id"])["states"]
-    assert (state["state"], state["dead_letter"]) == ("dead", by_reason["rejected"]["id"])
+    assert (state["state"], state["dead_letter"]) == (
+        "dead",
+        by_reason["rejected"]["id"],
+    )
 
     assert "--yes" in cli.refused("dead", "replay", *where, "--all", code=2)
     assert "one of the three" in cli.refused("dead", "replay", *where, code=2)
-    assert cli.json("dead", "replay", *where, "--all", "--dry-run") == {"matched": 3, "replayed": 0, "dry_run": True}
+    assert cli.json("dead", "replay", *where, "--all", "--dry-run") == {
+        "matched": 3,
+        "replayed": 0,
+        "dry_run": True,
+    }
     (cli.folder / "mended").touch()
     assert cli.json("dead", "replay", *where, tried)["replayed"] == 1
-    assert cli.json("dead", "replay", *where, "--reason", "rejected", "--rate", "100", "--yes")["replayed"] == 1
-    work(cli, lambda: group(cli)["dead"] == 1 and sum(row["waiting"] for row in group(cli)["levels"]) == 0)
+    assert (
+        cli.json(
+            "dead", "replay", *where, "--reason", "rejected", "--rate", "100", "--yes"
+        )["replayed"]
+        == 1
+    )
+    work(
+        cli,
+        lambda: (
+            group(cli)["dead"] == 1
+            and sum(row["waiting"] for row in group(cli)["levels"]) == 0
+        ),
+    )
     assert cli.json("dead", "ls", *where)["total"] == 1
 
     cli("dead", "export", *where, "--output", "dead.jsonl")
-    exported = [json.loads(line) for line in (cli.folder / "dead.jsonl").read_text().splitlines()]
+    exported = [
+        json.loads(line)
+        for line in (cli.folder / "dead.jsonl").read_text().splitlines()
+    ]
     assert ["data", '{"id":4}'] in exported[0]["fields"]
     assert (cli.folder / "dead.jsonl").stat().st_mode & 0o777 == 0o600
     assert json.loads(cli("dead", "export", *where).stdout) == exported[0]
-    assert "would discard 1" in cli("dead", "discard", *where, "--all", "--dry-run").stdout
-    assert cli.json("dead", "discard", *where, "--reason", "no-handler", "--yes")["discarded"] == 1
+    assert (
+        "would discard 1" in cli("dead", "discard", *where, "--all", "--dry-run").stdout
+    )
+    assert (
+        cli.json("dead", "discard", *where, "--reason", "no-handler", "--yes")[
+            "discarded"
+        ]
+        == 1
+    )
     assert cli.json("dead", "ls", *where)["total"] == 0
 
 
@@ -377,35 +521,53 @@ def test_what_is_not_there(cli):
     assert "no stream 'nope'" in cli.refused("dead", "ls", "nope", "g", code=3)
     cli("publish", "orders", "--type", "a", "--data", "1")
     assert "no group 'nope'" in cli.refused("dead", "ls", "orders", "nope", code=3)
-    assert "no group 'nope'" in cli.refused("show", "orders", "1-0", "--group", "nope", code=3)
+    assert "no group 'nope'" in cli.refused(
+        "show", "orders", "1-0", "--group", "nope", code=3
+    )
     assert "no trace" in cli.refused("show", "orders", "never-published", code=3)
-    assert "7d" in cli.refused("dead", "ls", "orders", "g", "--since", "yesterday", code=2)
+    assert "7d" in cli.refused(
+        "dead", "ls", "orders", "g", "--since", "yesterday", code=2
+    )
 
 
 def test_a_server_that_is_away_and_its_password(cli):
     url = "redis://ada:tops3cret@127.0.0.1:1/0"
-    for command in (("ls",), ("dead", "ls", "orders", "g"), ("publish", "orders", "--type", "a", "--data", "1")):
-        sentence = cli.refused(*command, "--url", url, code=4, process=command == ("ls",))
+    for command in (
+        ("ls",),
+        ("dead", "ls", "orders", "g"),
+        ("publish", "orders", "--type", "a", "--data", "1"),
+    ):
+        sentence = cli.refused(
+            *command, "--url", url, code=4, process=command == ("ls",)
+        )
         assert "127.0.0.1:1" in sentence
         assert "tops3cret" not in sentence
     (cli.folder / "shop.py").write_text(textwrap.dedent(SHOP))
     # It would wait for the server.
-    sentence = cli.refused("worker", "shop:pipeline", "--url", url, "--wait", "never", code=4, process=True)
+    sentence = cli.refused(
+        "worker", "shop:pipeline", "--url", url, "--wait", "never", code=4, process=True
+    )
     assert "127.0.0.1:1" in sentence
     assert "tops3cret" not in sentence
 
 
 def test_no_server_at_all_and_malformed_settings(cli):
     assert "which server" in cli.refused("ls", code=2, STREAMS_URL="")
-    assert "which server" in cli.refused("publish", "s", "--type=t", "--data=1", "--url=", code=2, STREAMS_URL="")
-    assert "a server of this command alone" in cli.refused("ls", "--url", "memory://", code=2)
+    assert "which server" in cli.refused(
+        "publish", "s", "--type=t", "--data=1", "--url=", code=2, STREAMS_URL=""
+    )
+    assert "a server of this command alone" in cli.refused(
+        "ls", "--url", "memory://", code=2
+    )
     assert "STREAMS_LEASE" in cli.refused("ls", code=2, STREAMS_LEASE="long")
     assert "scheme" in cli.refused("ls", "--url", "http://x", code=2)
 
 
 def test_wrong_credentials(cli, server):
     with server.client() as client:
-        client.acl_setuser("eve", enabled=True, passwords=["+right"], keys=["*"], commands=["+ping"])
+        client.acl_setuser(
+            "eve", enabled=True, passwords=["+right"], keys=["*"], commands=["+ping"]
+        )
     try:
         for password in ("wr0ng", "right"):
             url = server.url.replace("unix://", f"unix://eve:{password}@")
@@ -447,13 +609,20 @@ def test_a_name_that_is_taken_is_told(cli, name):
     (cli.folder / name).mkdir()
     (cli.folder / name / "tasks.py").write_text("")
     sentence = cli.refused("worker", f"{name}.tasks:pipeline", code=2, process=True)
-    assert f"{name} has the name of a package that is needed here: give it another name" in sentence
+    assert (
+        f"{name} has the name of a package that is needed here: give it another name"
+        in sentence
+    )
 
 
 def test_worker_refuses_what_it_cannot_run(cli):
-    (cli.folder / "bare.py").write_text("from streams import Pipeline\npipeline = Pipeline.from_env()")
+    (cli.folder / "bare.py").write_text(
+        "from streams import Pipeline\npipeline = Pipeline.from_env()"
+    )
     assert "no handler" in cli.refused("worker", "bare:pipeline", code=2, process=True)
-    assert "no module 'nope'" in cli.refused("worker", "nope:pipeline", code=2, process=True)
+    assert "no module 'nope'" in cli.refused(
+        "worker", "nope:pipeline", code=2, process=True
+    )
 
 
 CLOSED = """
@@ -474,11 +643,16 @@ def test_a_middleware_that_cannot_start_is_one_sentence_and_an_exit_code(cli):
     (cli.folder / "closed.py").write_text(textwrap.dedent(CLOSED))
     said = cli.process("worker", "closed.py:pipeline", code=1).stderr
     (line,) = [line for line in said.splitlines() if "the worker ends" in line]
-    assert "the middleware Pool cannot start for orders/billing: OSError: no route to the database" in line
+    assert (
+        "the middleware Pool cannot start for orders/billing: OSError: no route to the database"
+        in line
+    )
     assert "error_at=closed.py:" in line
     (line,) = [
         line
-        for line in cli.process("worker", "closed.py:pipeline", code=1, STREAMS_LOG="json").stderr.splitlines()
+        for line in cli.process(
+            "worker", "closed.py:pipeline", code=1, STREAMS_LOG="json"
+        ).stderr.splitlines()
         if "the worker ends" in line
     ]
     assert json.loads(line)["error"] == "OSError"
@@ -487,7 +661,10 @@ def test_a_middleware_that_cannot_start_is_one_sentence_and_an_exit_code(cli):
 def test_an_idle_worker_ends_at_once(cli):
     (cli.folder / "shop.py").write_text(textwrap.dedent(SHOP))
     with cli.start("worker", "shop.py:pipeline") as worker:
-        wait_until(lambda: _has(cli) and cli.json("ls")["streams"][0]["groups"], what="the worker to run")
+        wait_until(
+            lambda: _has(cli) and cli.json("ls")["streams"][0]["groups"],
+            what="the worker to run",
+        )
         began = time.monotonic()
         worker.terminate()
         _, log = worker.communicate(timeout=10)

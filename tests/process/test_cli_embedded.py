@@ -19,7 +19,9 @@ def test_looking_makes_no_folder_and_names_it_in_full(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_makes_a_folder_says_that_it_is_new_and_then_no_more(tmp_path: Path) -> None:
+def test_what_makes_a_folder_says_that_it_is_new_and_then_no_more(
+    tmp_path: Path,
+) -> None:
     environment = clean_environment() | {"STREAMS_URL": "embedded://./data"}
     words = ("publish", "orders", "--type", "t", "--data", "1")
     first = terminal.run(*words, env=environment, folder=tmp_path)

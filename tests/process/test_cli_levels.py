@@ -27,13 +27,24 @@ def test_workers_take_the_levels_they_are_given_and_leave_the_others(cli, server
     done = cli.folder / "done"
     done.touch()
     for priority in ("0", "5", "10") * 3:
-        cli("publish", "orders", "--type", "order", "--data", "1", "--priority", priority)
+        cli(
+            "publish",
+            "orders",
+            "--type",
+            "order",
+            "--data",
+            "1",
+            "--priority",
+            priority,
+        )
     keys = Keys("orders", cli.env["STREAMS_NAMESPACE"])
 
     def started() -> list[str]:
         return sorted(done.read_text().split())
 
-    with cli.start("worker", "shop:pipeline", "--levels", "5, 10", "--log", "json") as high:
+    with cli.start(
+        "worker", "shop:pipeline", "--levels", "5, 10", "--log", "json"
+    ) as high:
         wait_until(lambda: len(started()) == 6, seconds=15, what="the high levels")
         with server.client() as client:
             assert client.xlen(keys.level(0)) == 3
@@ -43,17 +54,38 @@ def test_workers_take_the_levels_they_are_given_and_leave_the_others(cli, server
             wait_until(lambda: len(started()) == 9, seconds=15, what="the low level")
             high.terminate()
             assert high.wait(15) == 0
-            cli("publish", "orders", "--type", "order", "--data", "1", "--priority", "10")
-            cli("publish", "orders", "--type", "order", "--data", "1", "--priority", "0")
-            wait_until(lambda: len(started()) == 10, seconds=15, what="one more of the low level")
+            cli(
+                "publish",
+                "orders",
+                "--type",
+                "order",
+                "--data",
+                "1",
+                "--priority",
+                "10",
+            )
+            cli(
+                "publish", "orders", "--type", "order", "--data", "1", "--priority", "0"
+            )
+            wait_until(
+                lambda: len(started()) == 10,
+                seconds=15,
+                what="one more of the low level",
+            )
             low.terminate()
             assert low.wait(15) == 0
         log = [json.loads(line) for line in high.stderr.read().splitlines()]
     assert started() == ["0"] * 4 + ["10"] * 3 + ["5"] * 3
-    assert next(line for line in log if line["message"] == "started")["levels"] == "5,10"
+    assert (
+        next(line for line in log if line["message"] == "started")["levels"] == "5,10"
+    )
 
 
 def test_levels_that_no_stream_has_are_refused(cli, server):  # noqa: F811
     (cli.folder / "shop.py").write_text(SHOP)
-    assert "which are 0,1,5,10" in cli.refused("worker", "shop:pipeline", "--levels", "5,7", code=2, process=True)
-    assert "commas between" in cli.refused("worker", "shop:pipeline", "--levels", "high", code=2, process=True)
+    assert "which are 0,1,5,10" in cli.refused(
+        "worker", "shop:pipeline", "--levels", "5,7", code=2, process=True
+    )
+    assert "commas between" in cli.refused(
+        "worker", "shop:pipeline", "--levels", "high", code=2, process=True
+    )

@@ -35,12 +35,18 @@ class Commanded(Spread):
     async def begin_a_consumer(self, stream: str, group: str) -> None:
         """A consumer that the server has just heard of."""
         async with self.pipeline() as client:
-            key = client.broker.keys(stream).level((await client.status().levels(stream))[0])
-            await client.broker.control.call("XGROUP", "CREATECONSUMER", key, group, "alive")
+            key = client.broker.keys(stream).level(
+                (await client.status().levels(stream))[0]
+            )
+            await client.broker.control.call(
+                "XGROUP", "CREATECONSUMER", key, group, "alive"
+            )
 
 
 @pytest.fixture
-def spread(server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commanded:
+def spread(
+    server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Commanded:
     monkeypatch.setattr("streams.worker.assignment.BEAT", 0.1)
     made = Commanded(Settings(url=server.url, namespace=namespace, lease=2.0))
     made.cli = Cli(server, namespace, tmp_path)
@@ -62,13 +68,18 @@ def test_pause_and_resume(spread: Commanded) -> None:
     assert spread.paused() == [3]
     spread.cli("resume", "orders", "--group", "g")
     assert spread.paused() == []
-    assert "it has 4 partitions" in spread.cli("pause", "orders", "--partition", "4", code=3).stderr
+    assert (
+        "it has 4 partitions"
+        in spread.cli("pause", "orders", "--partition", "4", code=3).stderr
+    )
 
 
 @pytest.mark.parametrize("number", range(COUNT))
 def test_one_event_is_found_wherever_it_is(spread: Commanded, number: int) -> None:
     shown = spread.cli.json("show", "orders", f"later-{number}")["states"]
-    assert [(state["stream"], state["state"]) for state in shown] == [(ALL[number], "scheduled")]
+    assert [(state["stream"], state["state"]) for state in shown] == [
+        (ALL[number], "scheduled")
+    ]
     other = (number + 1) % COUNT
     spread.cli("show", "orders", f"later-{number}", "--partition", str(other), code=3)
     due = spread.cli.json("run-now", "orders", f"later-{number}")["due_now"]
@@ -76,7 +87,9 @@ def test_one_event_is_found_wherever_it_is(spread: Commanded, number: int) -> No
     spread.cli("cancel", "orders", f"later-{other}", "--partition", str(number), code=3)
     gone = spread.cli.json("cancel", "orders", f"later-{other}")["cancelled"]
     assert [row["stream"] for row in gone] == [ALL[other]]
-    assert "waits-0 is pending" in spread.cli("cancel", "orders", "waits-0", code=1).stderr
+    assert (
+        "waits-0 is pending" in spread.cli("cancel", "orders", "waits-0", code=1).stderr
+    )
     assert "no trace" in spread.cli("cancel", "orders", "nobody", code=3).stderr
 
 
@@ -85,16 +98,33 @@ def test_dead_letters(spread: Commanded) -> None:
     assert listed["total"] == COUNT
     letters = {letter["event_id"]: letter for letter in listed["dead_letters"]}
     assert [letters[f"bad-{number}"]["stream"] for number in range(COUNT)] == ALL
-    assert spread.cli.json("dead", "ls", "orders", "g", "--partition", "1")["total"] == 1
+    assert (
+        spread.cli.json("dead", "ls", "orders", "g", "--partition", "1")["total"] == 1
+    )
     assert "PARTITION" in spread.cli("dead", "ls", "orders", "g").stdout
     assert len(spread.cli("dead", "export", "orders", "g").stdout.splitlines()) == COUNT
     one = letters["bad-2"]["id"]
     if [letter["id"] for letter in letters.values()].count(one) == 1:
-        assert spread.cli.json("dead", "show", "orders", "g", one)["event_id"] == "bad-2"
-    assert spread.cli.json("dead", "show", "orders", "g", one, "--partition", "2")["event_id"] == "bad-2"
+        assert (
+            spread.cli.json("dead", "show", "orders", "g", one)["event_id"] == "bad-2"
+        )
+    assert (
+        spread.cli.json("dead", "show", "orders", "g", one, "--partition", "2")[
+            "event_id"
+        ]
+        == "bad-2"
+    )
     spread.cli("dead", "edit", "orders", "g", one, "--partition", "2", "--data", "7")
-    assert spread.cli.json("dead", "replay", "orders", "g", "--event-id", "bad-3", "--yes")["replayed"] == 1
-    assert spread.cli.json("dead", "discard", "orders", "g", "--all", "--yes")["discarded"] == 2
+    assert (
+        spread.cli.json(
+            "dead", "replay", "orders", "g", "--event-id", "bad-3", "--yes"
+        )["replayed"]
+        == 1
+    )
+    assert (
+        spread.cli.json("dead", "discard", "orders", "g", "--all", "--yes")["discarded"]
+        == 2
+    )
     assert len(spread.cli.json("dead", "replays", "orders", "g")["replays"]) == 2
 
 
@@ -114,16 +144,33 @@ def test_ids_of_several_partitions_are_refused(spread: Commanded) -> None:
             letters = client.dead_letters("orders", "g")
             for verb in (letters.show, letters.discard, letters.replay):
                 ids = "1893456000000-0" if verb == letters.show else ["1893456000000-0"]
-                with pytest.raises(ConfigurationError, match=r"orders.p1 and orders.p2: say which with --partition"):
+                with pytest.raises(
+                    ConfigurationError,
+                    match=r"orders.p1 and orders.p2: say which with --partition",
+                ):
                     await verb(ids)
             first = await letters.page(limit=3)
             assert len(first) == 4, "letters of the same id are not parted"
-            assert [letter.id for letter in (await letters.look(limit=3)).letters].count("1893456000000-0") == 2
-            assert len((await letters.replay([first[-1].id for _ in range(1)], dry_run=True)).moved) == 0
+            assert [
+                letter.id for letter in (await letters.look(limit=3)).letters
+            ].count("1893456000000-0") == 2
+            assert (
+                len(
+                    (
+                        await letters.replay(
+                            [first[-1].id for _ in range(1)], dry_run=True
+                        )
+                    ).moved
+                )
+                == 0
+            )
 
     with pytest.raises(ConfigurationError):
         asyncio.run(make_alike())
-    assert "--partition" in spread.cli("dead", "show", "orders", "g", "1893456000000-0", code=2).stderr
+    assert (
+        "--partition"
+        in spread.cli("dead", "show", "orders", "g", "1893456000000-0", code=2).stderr
+    )
 
 
 def test_limits(spread: Commanded) -> None:
@@ -137,7 +184,9 @@ def test_limits(spread: Commanded) -> None:
     (limit,) = spread.cli.json("limits", "ls", *where)["limits"]
     assert limit["set"] == "5/s burst 1 (partition 0 2 3), as declared (partition 1)"
     spread.cli("limits", "reset", *where, "key")
-    assert not any(b"key" in row for row in asyncio.run(spread.read(lambda keys: keys.limits("g"))))
+    assert not any(
+        b"key" in row for row in asyncio.run(spread.read(lambda keys: keys.limits("g")))
+    )
 
 
 def test_ls_and_status(spread: Commanded) -> None:
@@ -165,11 +214,15 @@ def test_ls_and_status(spread: Commanded) -> None:
 def test_keys(spread: Commanded) -> None:
     where = ("orders", "g")
     held = spread.cli.json("keys", "ls", *where)["keys"]
-    assert {row["event_id"] for row in held} == {f"bad-{number}" for number in range(COUNT)}
+    assert {row["event_id"] for row in held} == {
+        f"bad-{number}" for number in range(COUNT)
+    }
     spread.cli("keys", "release", *where, KEYS[2])
     spread.cli("keys", "skip", *where, KEYS[3])
     # What is released is held until a worker takes it.
-    assert {row["event_id"] for row in spread.cli.json("keys", "ls", *where)["keys"]} == {"bad-0", "bad-1", "bad-2"}
+    assert {
+        row["event_id"] for row in spread.cli.json("keys", "ls", *where)["keys"]
+    } == {"bad-0", "bad-1", "bad-2"}
     assert spread.cli.json("dead", "ls", *where)["total"] == 3
     spread.cli("keys", "skip", *where, KEYS[0], "--partition", "1", code=3)
 
@@ -177,18 +230,29 @@ def test_keys(spread: Commanded) -> None:
 def test_audit_and_search(spread: Commanded) -> None:
     spread.cli("pause", "orders", "--reason", "all")
     rows = spread.cli.json("audit", "orders")["rows"]
-    assert sorted(row["partition"] for row in rows if row["action"] == "pause") == ["0", "1", "2", "3"]
+    assert sorted(row["partition"] for row in rows if row["action"] == "pause") == [
+        "0",
+        "1",
+        "2",
+        "3",
+    ]
     assert spread.cli.json("audit", "orders", "--partition", "1")["rows"]
     found = spread.cli.json("find", KEYS[3], "--stream", "orders")
     assert {match["stream"] for match in found["matches"]} == {"orders.p3"}
-    assert spread.cli("doctor", "--stream", "orders", code=2).stdout.count("paused") >= COUNT
+    assert (
+        spread.cli("doctor", "--stream", "orders", code=2).stdout.count("paused")
+        >= COUNT
+    )
 
 
 def test_groups(spread: Commanded) -> None:
     (group,) = spread.cli.json("groups", "ls", "orders")["groups"]
     assert (group["dead"], group["present"], group["waiting"]) == (COUNT, True, COUNT)
     asyncio.run(spread.begin_a_consumer("orders.p2", "g"))
-    assert "is in use" in spread.cli("groups", "drop", "orders", "g", "--yes", code=1).stderr
+    assert (
+        "is in use"
+        in spread.cli("groups", "drop", "orders", "g", "--yes", code=1).stderr
+    )
     assert spread.cli.json("groups", "ls", "orders")["groups"][0]["present"]
     done = spread.cli.json("groups", "drop", "orders", "g", "--yes", "--force")
     assert (done["dropped"], done["given_up"], done["dead"]) == (True, COUNT, COUNT)
@@ -197,7 +261,9 @@ def test_groups(spread: Commanded) -> None:
 def test_erasure(spread: Commanded) -> None:
     async def erase() -> tuple[int, int]:
         async with spread.pipeline() as client:
-            found = [await Erasure(client.broker, "orders").erase("key", key) for key in KEYS]
+            found = [
+                await Erasure(client.broker, "orders").erase("key", key) for key in KEYS
+            ]
             return sum(one.dead for one in found), sum(one.scheduled for one in found)
 
     assert asyncio.run(erase()) == (COUNT, COUNT)
@@ -219,9 +285,17 @@ def test_pauses_and_limits_hold_on_partitions_that_are_added(spread: Commanded) 
                     return len(await client.status().streams_of("orders")) == 6
 
                 await eventually(is_more, what="two more partitions")
-                pauses = [await client.pauses("orders", partition=number).list() for number in (4, 5)]
-                limits = [await client.limits("orders", "g", partition=number).list() for number in (4, 5)]
-                assert [limit.set for found in limits for limit in found] == ["5/s burst 1"] * 2
+                pauses = [
+                    await client.pauses("orders", partition=number).list()
+                    for number in (4, 5)
+                ]
+                limits = [
+                    await client.limits("orders", "g", partition=number).list()
+                    for number in (4, 5)
+                ]
+                assert [limit.set for found in limits for limit in found] == [
+                    "5/s burst 1"
+                ] * 2
                 return [[pause.scope for pause in found] for found in pauses]
         finally:
             pipeline.stop()
@@ -246,5 +320,7 @@ def test_the_test_kit_still_serves_them(server: Server) -> None:
 
 
 def test_receipts_name_the_partition(spread: Commanded) -> None:
-    done = spread.cli("publish", "orders", "--type", "t", "--data", "1", "--key", KEYS[2], "--json")
+    done = spread.cli(
+        "publish", "orders", "--type", "t", "--data", "1", "--key", KEYS[2], "--json"
+    )
     assert json.loads(done.stdout)["partition"] == 2

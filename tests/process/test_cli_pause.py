@@ -17,16 +17,19 @@ def registered(cli: Cli, server, group: str = "billing") -> str:  # noqa: F811
 
 def test_pause_shows_and_resumes(cli, server):  # noqa: F811
     root = registered(cli, server)
-    assert cli("pause", "orders", "--group", "billing", "--reason", "bank\nis down").stdout == (
-        "paused orders, group billing\n"
-    )
+    assert cli(
+        "pause", "orders", "--group", "billing", "--reason", "bank\nis down"
+    ).stdout == ("paused orders, group billing\n")
     with server.client() as client:
         assert set(client.hgetall(f"{root}:paused")) == {b"group=billing"}
     again = cli("pause", "orders", "--group", "billing", USER="bob").stdout
     assert again.startswith("orders, group billing was paused already, by ada since 20")
     assert again.endswith(": bank is down\n")
     made = cli.json("pause", "orders", "--level", "5")
-    assert {name: made[name] for name in ("stream", "new", "scope", "group", "level", "by", "reason")} == {
+    assert {
+        name: made[name]
+        for name in ("stream", "new", "scope", "group", "level", "by", "reason")
+    } == {
         "stream": "orders",
         "new": True,
         "scope": "level=5",
@@ -46,19 +49,29 @@ def test_pause_shows_and_resumes(cli, server):  # noqa: F811
     ended = cli("resume", "orders", "--group", "billing")
     assert ended.stdout.startswith("resumed orders, group billing, by ada since 20")
     assert ended.stderr.startswith("still paused: orders, level 5, by ada since 20")
-    assert [level["level"] for level in cli.json("ls")["streams"][0]["groups"][0]["levels"] if level["paused"]] == [5]
+    assert [
+        level["level"]
+        for level in cli.json("ls")["streams"][0]["groups"][0]["levels"]
+        if level["paused"]
+    ] == [5]
     outcome = cli.json("resume", "orders", "--all")
     assert [pause["scope"] for pause in outcome["resumed"]] == ["level=5"]
     assert outcome["remaining"] == []
-    assert cli("resume", "orders").stdout == "nothing was resumed: orders is not paused\n"
+    assert (
+        cli("resume", "orders").stdout == "nothing was resumed: orders is not paused\n"
+    )
     assert "paused" not in cli("ls", "orders").stdout
 
 
 def test_pause_refuses_what_is_not_there(cli, server):  # noqa: F811
     registered(cli, server)
     assert "there are: orders" in cli.refused("pause", "order", code=3)
-    assert "it has: billing" in cli.refused("pause", "orders", "--group", "biling", code=3)
-    assert "it has: 10, 5, 1, 0" in cli.refused("resume", "orders", "--level", "7", code=3)
+    assert "it has: billing" in cli.refused(
+        "pause", "orders", "--group", "biling", code=3
+    )
+    assert "it has: 10, 5, 1, 0" in cli.refused(
+        "resume", "orders", "--level", "7", code=3
+    )
     assert "--all" in cli.refused("resume", "orders", "--all", "--level", "5", code=2)
     assert "500" in cli.refused("pause", "orders", "--reason", "x" * 501, code=2)
 
@@ -71,9 +84,17 @@ def test_cancel_takes_out_and_refuses(cli, server):  # noqa: F811
         f"cancelled {first} on orders, level 0: it was scheduled, due "
     )
     outcome = cli.json("cancel", "orders", second, first, code=1)
-    assert [(row["id"], row["state"]) for row in outcome["cancelled"]] == [(second, "scheduled")]
+    assert [(row["id"], row["state"]) for row in outcome["cancelled"]] == [
+        (second, "scheduled")
+    ]
     assert [(row["id"], row["state"]) for row in outcome["refused"]] == [(first, None)]
     assert cli.json("ls", "orders")["streams"][0]["scheduled"] == 0
-    assert "no more: it was cancelled by ada at 2" in cli.refused("cancel", "orders", first, code=3)
-    waiting = cli.json("publish", "orders", "--type", "order", "--data", "1")["event_id"]
-    assert "is pending in group billing: it has not started" in cli.refused("cancel", "orders", waiting, code=1)
+    assert "no more: it was cancelled by ada at 2" in cli.refused(
+        "cancel", "orders", first, code=3
+    )
+    waiting = cli.json("publish", "orders", "--type", "order", "--data", "1")[
+        "event_id"
+    ]
+    assert "is pending in group billing: it has not started" in cli.refused(
+        "cancel", "orders", waiting, code=1
+    )

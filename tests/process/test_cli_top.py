@@ -35,7 +35,9 @@ from tests.servers import clean_environment
 
 def view(stream: str, waiting: int, dead: int, oldest: float | None) -> StreamView:
     group = GroupRow("g", [LevelRow(0, waiting, 0, 0, None, oldest)], dead, 1)
-    return StreamView(StreamRow(stream, waiting, 0, [group]), [GroupView(group, rate=waiting / 10)])
+    return StreamView(
+        StreamRow(stream, waiting, 0, [group]), [GroupView(group, rate=waiting / 10)]
+    )
 
 
 def test_lines_are_sorted_and_the_chosen_one_stays_chosen():
@@ -51,7 +53,9 @@ def test_lines_are_sorted_and_the_chosen_one_stays_chosen():
     screen.press("j")
     chosen = screen.line
     assert chosen is not None
-    screen.update([view("a", 9, 0, None), view("aa", 1, 0, None), view(chosen.stream, 5, 1, 2.0)])
+    screen.update(
+        [view("a", 9, 0, None), view("aa", 1, 0, None), view(chosen.stream, 5, 1, 2.0)]
+    )
     assert screen.line is not None
     assert screen.line.stream == chosen.stream
     for _ in range(9):
@@ -68,7 +72,8 @@ def test_what_changes_something_is_asked_first():
     assert screen.press("p") == ""
     assert screen.asked is not None
     assert screen.asked.deed == "pause"
-    assert [screen.press(key) for key in "yn"] == ["", ""]  # Nobody has seen the question yet.
+    # Nobody has seen the question yet.
+    assert [screen.press(key) for key in "yn"] == ["", ""]
     screen.draw()
     assert screen.press("") == ""  # A key that is none answers nothing.
     assert screen.press("n") == ""
@@ -88,7 +93,8 @@ def test_what_is_asked_stays_what_it_is_about_whatever_the_server_says():
     screen = Screen(sort="dead")
     screen.update([view("a", 9, 1, None), view("b", 9, 5, None), view("c", 9, 3, None)])
     assert screen.line is not None
-    assert screen.line.place == ("b", "g")  # The first one that is drawn is the chosen one.
+    # The first one that is drawn is the chosen one.
+    assert screen.line.place == ("b", "g")
     screen.press("p")
     screen.draw()
     screen.update([view("a", 9, 9, None), view("c", 9, 3, None)])
@@ -99,17 +105,38 @@ def test_what_is_asked_stays_what_it_is_about_whatever_the_server_says():
 
 def test_the_chosen_line_and_the_footer_are_drawn_at_every_size():
     views = [view(f"{'s' * 60}{n:03}", n, n, 1.0) for n in range(97)]
-    for width, height in ((80, 24), (80, 8), (40, 12), (200, 60), (24, 9), (20, 4), (500, 200)):
+    for width, height in (
+        (80, 24),
+        (80, 8),
+        (40, 12),
+        (200, 60),
+        (24, 9),
+        (20, 4),
+        (500, 200),
+    ):
         screen = Screen(width=width, height=height)
         screen.update(views)
-        for key in ["j"] * 100 + ["home", "end", "page up", "k", "page down", "home"] + ["j"] * 40:
+        for key in (
+            ["j"] * 100
+            + ["home", "end", "page up", "k", "page down", "home"]
+            + ["j"] * 40
+        ):
             screen.press(key)
             lines = drawn(screen).splitlines()
             assert len(lines) <= height
             assert max(map(len, lines)) <= width
             if height >= 8:
                 assert screen.line is not None
-                assert len([line for line in lines if line.startswith("s") and screen.line.stream[-3:] in line]) == 1
+                assert (
+                    len(
+                        [
+                            line
+                            for line in lines
+                            if line.startswith("s") and screen.line.stream[-3:] in line
+                        ]
+                    )
+                    == 1
+                )
                 assert "q: quit" in "".join(lines[-4:])
         screen.press("p")
         is_asked = "(y)" in drawn(screen)
@@ -132,7 +159,9 @@ def test_a_question_that_no_longer_fits_is_asked_no_longer():
 
 
 def test_numbers_keep_their_columns_and_names_are_shortened_in_the_middle():
-    name = "audit-forward-of-every-order-that-was-ever-placed-by-a-customer-in-europe-2026"
+    name = (
+        "audit-forward-of-every-order-that-was-ever-placed-by-a-customer-in-europe-2026"
+    )
     screen = Screen(width=80, height=24)
     screen.update([view(name, 1_234_567, 23_456, 90_000.0), view("short", 1, 0, None)])
     lines = drawn(screen).splitlines()
@@ -180,7 +209,11 @@ def test_an_escape_that_nothing_follows_is_that_key():
 
 async def test_without_a_terminal_it_tells_once(server, namespace):
     await trouble(server, namespace)
-    environment = clean_environment() | {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace, "COLUMNS": "120"}
+    environment = clean_environment() | {
+        "STREAMS_URL": server.url,
+        "STREAMS_NAMESPACE": namespace,
+        "COLUMNS": "120",
+    }
     told = terminal.run("top", env=environment)
     assert told.code == 0
     assert re.search(r"orders\s+billing\s+·?0?\s", told.out)
@@ -205,9 +238,14 @@ class Terminal:
             while given := os.read(self._leader, 65536):
                 self._seen = (self._seen + given.decode("utf-8", "replace"))[-500_000:]
         for frame in reversed(self._seen.split("\x1b[H")):
-            lines = [(">" if "\x1b[7m" in line else "") + line for line in frame.split("\n")]
-            lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).rstrip() for line in lines]
-            if lines[-1].endswith(("q: quit", "key: no")):  # What keys do stands at the end of every screen.
+            lines = [
+                (">" if "\x1b[7m" in line else "") + line for line in frame.split("\n")
+            ]
+            lines = [
+                re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).rstrip() for line in lines
+            ]
+            # What keys do stands at the end of every screen.
+            if lines[-1].endswith(("q: quit", "key: no")):
                 self.lines = lines
                 break
         return self.lines
@@ -218,10 +256,14 @@ class Terminal:
         await self.shows(then, f"{then!r} after {keys!r}")
 
     async def shows(self, text: str, what: str = "") -> None:
-        await eventually(lambda: text in " ".join(self.look()), seconds=30.0, what=what or text)
+        await eventually(
+            lambda: text in " ".join(self.look()), seconds=30.0, what=what or text
+        )
 
     def resize(self, width: int, height: int) -> None:
-        fcntl.ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        fcntl.ioctl(
+            self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0)
+        )
 
     @property
     def chosen(self) -> str:
@@ -231,7 +273,9 @@ class Terminal:
 
 
 @contextlib.asynccontextmanager
-async def screen(server, namespace, *options: str, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Terminal]:
+async def screen(
+    server, namespace, *options: str, size: tuple[int, int] = (80, 24)
+) -> AsyncIterator[Terminal]:
     """Run it until its ``q``."""
     leader, follower = pty.openpty()
     made = Terminal(leader)
@@ -259,13 +303,17 @@ async def screen(server, namespace, *options: str, size: tuple[int, int] = (80, 
         os.close(leader)
 
 
-async def test_letters_are_replayed_and_a_group_is_paused_by_keys(server, namespace, broker):
+async def test_letters_are_replayed_and_a_group_is_paused_by_keys(
+    server, namespace, broker
+):
     await trouble(server, namespace)
     async with screen(server, namespace, size=(140, 40)) as shown:
         await shown.press("s", "sorted by waiting")
         await shown.press("p", "pause orders/billing? (y)")
         await shown.press("y", "paused orders/billing")
-        assert "group=billing" in [pause.scope for pause in await Pauses(broker, "orders").list()]
+        assert "group=billing" in [
+            pause.scope for pause in await Pauses(broker, "orders").list()
+        ]
         await shown.press("d", "dead letters of orders/billing")
         await shown.press("x", "for good? (y)")
         await shown.press("y", "1 deleted")
@@ -275,17 +323,24 @@ async def test_letters_are_replayed_and_a_group_is_paused_by_keys(server, namesp
 
 async def test_nothing_is_asked_or_done_out_of_sight(server, namespace, broker):
     """97 groups, and 60 letters, on 24 lines."""
-    names = [f"s{n:02}-of-a-shop-with-a-name-that-takes-a-lot-of-room-on-any-screen" for n in range(96)]
+    names = [
+        f"s{n:02}-of-a-shop-with-a-name-that-takes-a-lot-of-room-on-any-screen"
+        for n in range(96)
+    ]
     await broker.control.batch([
         ("XGROUP", "CREATE", broker.keys(name).level(0), "billing", "0", "MKSTREAM") for name in names
     ])  # fmt: skip
-    await broker.control.call("SADD", f"{namespace}:index", *(f"{name}|0" for name in names))
+    await broker.control.call(
+        "SADD", f"{namespace}:index", *(f"{name}|0" for name in names)
+    )
     await with_dead_letters(server, namespace, 60)
     async with screen(server, namespace, "--sort", "dead") as shown:
         assert shown.chosen.startswith("dying")
         assert [column for column in COLUMNS if column not in shown.lines[1]] == []
         await shown.press("\x1b[B" * 40, "s39-")
-        await eventually(lambda: shown.chosen.startswith("s39-"), what="the forty-first line")
+        await eventually(
+            lambda: shown.chosen.startswith("s39-"), what="the forty-first line"
+        )
         assert len(shown.lines) == 24
         assert "q: quit" in shown.lines[-1]
         await shown.press("p", f"pause {names[39]}/billing? (y)")
@@ -294,12 +349,15 @@ async def test_nothing_is_asked_or_done_out_of_sight(server, namespace, broker):
         await shown.shows(TOO_SMALL)
         shown.resize(80, 24)
         await eventually(lambda: len(shown.look()) == 24, what="the size as before")
-        await shown.press("y\x1bORpy", f"pause {names[39]}/billing? (y)")  # All that in one read.
+        # All that in one read.
+        await shown.press("y\x1bORpy", f"pause {names[39]}/billing? (y)")
         await shown.press("n", "nothing was done")
         assert await Pauses(broker, names[39]).list() == []
         await shown.press("p", f"pause {names[39]}/billing? (y)")
         await shown.press("y", "paused s39-")
-        assert [pause.scope for pause in await Pauses(broker, names[39]).list()] == ["group=billing"]
+        assert [pause.scope for pause in await Pauses(broker, names[39]).list()] == [
+            "group=billing"
+        ]
         await shown.press("\x1b[H", "1-20 of 97")
         await shown.press("d", "dead letters of dying/billing   1-17 of 60")
         assert "OSError: it is broken" in shown.chosen
@@ -314,11 +372,15 @@ async def test_nothing_is_asked_or_done_out_of_sight(server, namespace, broker):
         await shown.press("y", "59 put back")
 
 
-async def test_letters_beyond_the_first_page_come_as_they_are_reached(server, namespace, monkeypatch):
+async def test_letters_beyond_the_first_page_come_as_they_are_reached(
+    server, namespace, monkeypatch
+):
     await with_dead_letters(server, namespace, 25)
     monkeypatch.setattr(top, "_LETTERS", 10)
     screen = Screen(sort="dead", width=80, height=24)
-    async with Pipeline(settings=Settings(url=server.url, namespace=namespace)) as pipeline:
+    async with Pipeline(
+        settings=Settings(url=server.url, namespace=namespace)
+    ) as pipeline:
         screen.update(await Queries(pipeline).overview())
         await top._do(pipeline, screen, screen.press("d"))
         seen = set()
@@ -345,7 +407,9 @@ async def with_dead_letters(server, namespace, count: int) -> None:
     """Dead letters on a stream whose group nobody works for any more."""
     pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
 
-    @pipeline.handler("dying", group="billing", retry=Retry(max_retries=0), concurrency=1)
+    @pipeline.handler(
+        "dying", group="billing", retry=Retry(max_retries=0), concurrency=1
+    )
     async def dies(event: Event) -> None:
         raise OSError("it is broken")
 
@@ -364,7 +428,12 @@ async def with_dead_letters(server, namespace, count: int) -> None:
 
 def drawn(screen: Screen) -> str:
     """What the screen shows, as text."""
-    console = Console(width=screen.width or 200, file=io.StringIO(), force_terminal=False, color_system=None)
+    console = Console(
+        width=screen.width or 200,
+        file=io.StringIO(),
+        force_terminal=False,
+        color_system=None,
+    )
     with console.capture() as taken:
         console.print(screen.draw())
     return taken.get().rstrip("\n")

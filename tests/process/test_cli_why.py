@@ -18,7 +18,9 @@ async def test_people_read_a_sentence_and_programs_facts(server, namespace, brok
     assert f"{now.event_id} orders  paused" in shown
     assert "is paused by ana since" in shown
     assert "unpaid" in shown
-    found = json.loads(await typed("why", "orders", "--tenant", PHONE, "--json", *where))
+    found = json.loads(
+        await typed("why", "orders", "--tenant", PHONE, "--json", *where)
+    )
     assert {reason["event_id"]: reason["state"] for reason in found["reasons"]} == {
         now.event_id: "paused",
         later.event_id: "scheduled",

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Limit, Producer, Reclaimer, ReclaimerOptions, Retry
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Lanes,
+    Limit,
+    Producer,
+    Reclaimer,
+    ReclaimerOptions,
+    Retry,
+)
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
 from streams.handlers.routes import Route, Router
@@ -29,7 +40,10 @@ def shim(tmp_path: Path) -> Path:
     if compiler is None:
         pytest.skip("moving a server's clock takes a C compiler, and there is none")
     library = tmp_path / "clock.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SHIM), "-ldl"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SHIM), "-ldl"],
+        check=True,
+    )
     return library
 
 
@@ -44,11 +58,15 @@ async def moved(broker: Broker, offset: Path, seconds: int) -> None:
     try:
         await eventually(seen, seconds=5.0)
     except AssertionError:
-        pytest.skip("this server binary does not take its clock from the C library, so it cannot be moved")
+        pytest.skip(
+            "this server binary does not take its clock from the C library, so it cannot be moved"
+        )
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, HOUR], ids=["back", "ahead"])
-async def test_a_jump_of_the_clock_heals(make_server, binary, shim, tmp_path, monkeypatch, seconds):
+async def test_a_jump_of_the_clock_heals(
+    make_server, binary, shim, tmp_path, monkeypatch, seconds
+):
     offset = tmp_path / "offset"
     offset.write_text("0")
     monkeypatch.setenv("LD_PRELOAD", str(shim))
@@ -66,20 +84,48 @@ async def test_a_jump_of_the_clock_heals(make_server, binary, shim, tmp_path, mo
         await moved(broker, offset, 500)
         await moved(broker, offset, 0)
         levels, keys = Levels(), broker.keys("s")
-        silent = Fetching(broker, keys, levels, "g", "silent", Declaring(keys, levels, "g", AS_IT_IS), lease=1.0)
+        silent = Fetching(
+            broker,
+            keys,
+            levels,
+            "g",
+            "silent",
+            Declaring(keys, levels, "g", AS_IT_IS),
+            lease=1.0,
+        )
         await silent.ensure_group()
         await silent.announce()  # Else it would be taken for one with a lease of 30 s.
         producer = Producer(broker, "s")
         await producer.publish(Event("t", "of a dead worker", tenant="d"))
         assert len(await silent.take(1)) == 1
-        reclaimer = Reclaimer(broker, "s", "g", Retry(delay=0.0), ReclaimerOptions(lease=1.0, interval=0.2))
-        lanes, limits = Lanes(order_by=("subject",)), [Limit("tenant", rate="4/s", burst=1)]
-        route = Route(handle, retry=Retry(delay=1.5, backoff="fixed", jitter=0.0), limits=limits)
-        consumer = Consumer(broker, "s", "g", Router([route]), ConsumerOptions(lease=1.0, lanes=lanes))
-        tasks = [asyncio.create_task(reclaimer.run()), asyncio.create_task(consumer.run())]
+        reclaimer = Reclaimer(
+            broker,
+            "s",
+            "g",
+            Retry(delay=0.0),
+            ReclaimerOptions(lease=1.0, interval=0.2),
+        )
+        lanes, limits = (
+            Lanes(order_by=("subject",)),
+            [Limit("tenant", rate="4/s", burst=1)],
+        )
+        route = Route(
+            handle, retry=Retry(delay=1.5, backoff="fixed", jitter=0.0), limits=limits
+        )
+        consumer = Consumer(
+            broker, "s", "g", Router([route]), ConsumerOptions(lease=1.0, lanes=lanes)
+        )
+        tasks = [
+            asyncio.create_task(reclaimer.run()),
+            asyncio.create_task(consumer.run()),
+        ]
         await producer.publish(Event("t", "fails", subject="k"))
-        await producer.publish_many(Event("t", n, tenant="a", subject=f"k{n}") for n in range(12))
-        await eventually(lambda: consumer.stats.retried == 1 and consumer.stats.limited >= 8)
+        await producer.publish_many(
+            Event("t", n, tenant="a", subject=f"k{n}") for n in range(12)
+        )
+        await eventually(
+            lambda: consumer.stats.retried == 1 and consumer.stats.limited >= 8
+        )
 
         async def swept() -> bool:
             return bool(await broker.control.call("HGET", keys.sweep("g"), "seen"))
@@ -87,9 +133,13 @@ async def test_a_jump_of_the_clock_heals(make_server, binary, shim, tmp_path, mo
         await eventually(swept)
         await moved(broker, offset, seconds)
         await producer.publish(Event("t", "after", subject="k"))
-        await eventually(lambda: len(done) == 15, seconds=20.0, what="everything to go on")
+        await eventually(
+            lambda: len(done) == 15, seconds=20.0, what="everything to go on"
+        )
         consumer.stop()
         reclaimer.stop()
         await asyncio.gather(*tasks)
-    assert sorted(map(str, done)) == sorted(["fails", "after", "of a dead worker", *map(str, range(12))])
+    assert sorted(map(str, done)) == sorted(
+        ["fails", "after", "of a dead worker", *map(str, range(12))]
+    )
     assert done.index("fails") < done.index("after")

@@ -49,17 +49,31 @@ LONGEST = 0.4
 def test_ctrl_c_at_any_instant_leaves_nothing_behind(program: str) -> None:
     chance = random.Random(SEED + program)
     delays = [chance.uniform(0, LONGEST) for _ in range(TIMES)]
-    with tempfile.TemporaryDirectory(prefix="cc", dir="/tmp") as place, ThreadPoolExecutor(2) as pool:
-        told = list(pool.map(lambda n: interrupted(program, Path(place, f"data{n}"), delays[n]), range(TIMES)))
+    with (
+        tempfile.TemporaryDirectory(prefix="cc", dir="/tmp") as place,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        told = list(
+            pool.map(
+                lambda n: interrupted(program, Path(place, f"data{n}"), delays[n]),
+                range(TIMES),
+            )
+        )
         for delay, (code, err) in zip(delays, told, strict=True):
             noise = f"after {delay:.3f} s, code {code}: {err}"
             assert code in (0, 1, -signal.SIGINT, 130), noise
-            assert "Traceback" not in err or err.rstrip().endswith("KeyboardInterrupt"), noise
+            assert "Traceback" not in err or err.rstrip().endswith(
+                "KeyboardInterrupt"
+            ), noise
             assert "never" not in err, noise
         expected = _build_of(find_server())
         for n in range(TIMES):
             folder = Path(place, f"data{n}")
-            wait_until(lambda f=folder: not keeper.is_held(str(f / keeper.SERVER_LOCK)), seconds=30, what="its end")
+            wait_until(
+                lambda f=folder: not keeper.is_held(str(f / keeper.SERVER_LOCK)),
+                seconds=30,
+                what="its end",
+            )
             assert written_by(folder) in (None, expected)
         with Pipeline(f"embedded://{folder}") as pipeline:
             pipeline.publish("orders", 2, type="t")
@@ -87,7 +101,10 @@ def test_a_worker_in_the_background_of_a_script_ignores_ctrl_c_and_ends_by_sigte
     server = make_server(BINARIES[0])
     (tmp_path / "shop.py").write_text(WORKER)
     (tmp_path / "log").touch()
-    environment = clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url}
+    environment = clean_environment() | {
+        "PYTHONPATH": str(ROOT),
+        "STREAMS_URL": server.url,
+    }
     script = f"{sys.executable} {words} > log 2>&1 & echo $!; wait $!; echo $?"
     shell = subprocess.Popen(
         ["/bin/sh", "-c", script], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True,
@@ -96,12 +113,16 @@ def test_a_worker_in_the_background_of_a_script_ignores_ctrl_c_and_ends_by_sigte
     assert shell.stdout is not None
     worker = int(shell.stdout.readline())
     try:
-        wait_until(lambda: "started" in (tmp_path / "log").read_text(), what="the worker to start")
+        wait_until(
+            lambda: "started" in (tmp_path / "log").read_text(),
+            what="the worker to start",
+        )
         os.kill(worker, signal.SIGINT)
         with Pipeline(server.url) as pipeline:
             pipeline.publish("orders", 1, type="t")
             wait_until(
-                lambda: "charged 1" in (tmp_path / "log").read_text(), what="an event to be handled after Ctrl-C"
+                lambda: "charged 1" in (tmp_path / "log").read_text(),
+                what="an event to be handled after Ctrl-C",
             )
         assert "stopping" not in (tmp_path / "log").read_text()
         os.kill(worker, signal.SIGTERM)
@@ -114,7 +135,10 @@ def test_a_worker_in_the_background_of_a_script_ignores_ctrl_c_and_ends_by_sigte
 
 def interrupted(program: str, folder: Path, delay: float) -> tuple[int, str]:
     """Run it, press Ctrl-C so long after it has begun; its exit code, and what it says."""
-    environment = clean_environment() | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder.parent)}
+    environment = clean_environment() | {
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder.parent),
+    }
     process = subprocess.Popen(
         [sys.executable, "-c", program, f"embedded://{folder}"],
         stdout=subprocess.PIPE,

@@ -28,7 +28,8 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
-        env=clean_environment() | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "COLUMNS": "100"},
+        env=clean_environment()
+        | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "COLUMNS": "100"},
     )
 
 
@@ -81,7 +82,11 @@ def test_the_demo_balances_its_books(folder):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_behind(folder, number):
     demo = start(folder)
-    wait_until(lambda: list(folder.glob("streams-demo-*/ledger.jsonl")), seconds=60, what="the first order")
+    wait_until(
+        lambda: list(folder.glob("streams-demo-*/ledger.jsonl")),
+        seconds=60,
+        what="the first order",
+    )
     demo.send_signal(number)
     _, err = demo.communicate(timeout=15)
     assert demo.returncode == 128 + number
@@ -91,7 +96,10 @@ def test_an_interrupted_demo_leaves_nothing_behind(folder, number):
 
 def test_another_input_balances_too(folder):
     """Orders of another kind all die, and that is accounted for; the fewer lines than hands, too."""
-    lines = [json.dumps({"type": "order.created", "data": {"order": str(n)}}) for n in range(4)]
+    lines = [
+        json.dumps({"type": "order.created", "data": {"order": str(n)}})
+        for n in range(4)
+    ]
     (folder / "in.jsonl").write_text("\n".join(["broken", *lines, ""]))
     demo = start(folder, "--input", str(folder / "in.jsonl"))
     out, err = demo.communicate(timeout=60)
@@ -111,9 +119,17 @@ DEAD = [DeadEnd("b", "5|1-0", "rejected", "no", 1)]
 
 
 def test_books_that_balance():
-    books = balance([1, 2, 3, 5], RECEIPTS, [*LEDGER, {**LEDGER[0], "attempt": 2}], DEAD)
+    books = balance(
+        [1, 2, 3, 5], RECEIPTS, [*LEDGER, {**LEDGER[0], "attempt": 2}], DEAD
+    )
     assert books.balanced
-    assert (books.published, books.handled, books.dead_in_all, books.duplicates, books.refused_in_all) == (
+    assert (
+        books.published,
+        books.handled,
+        books.dead_in_all,
+        books.duplicates,
+        books.refused_in_all,
+    ) == (
         2,
         1,
         1,
@@ -135,14 +151,18 @@ def test_books_that_balance():
         (RECEIPTS, LEDGER, [*DEAD, DeadEnd("a", "0|1-0", "stalled")], [], [1]),
     ],
 )
-def test_books_that_do_not_balance_name_the_lines(receipts, ledger, dead, missing, ambiguous):
+def test_books_that_do_not_balance_name_the_lines(
+    receipts, ledger, dead, missing, ambiguous
+):
     books = balance([1, 2, 3, 5], receipts, ledger, dead)
     assert not books.balanced
     assert (books.missing, books.ambiguous) == (missing, ambiguous)
 
 
 def test_an_event_of_no_line_spoils_the_books():
-    assert not balance([1, 2, 3, 5], RECEIPTS, [*LEDGER, {**LEDGER[0], "event_id": "z"}], DEAD).balanced
+    assert not balance(
+        [1, 2, 3, 5], RECEIPTS, [*LEDGER, {**LEDGER[0], "event_id": "z"}], DEAD
+    ).balanced
     assert not balance([1, 2, 3], RECEIPTS, LEDGER, DEAD).balanced
 
 
@@ -164,6 +184,9 @@ def test_books_that_do_not_balance_end_with_1(monkeypatch, capsys):
 
 def test_the_orders_are_what_their_maker_makes(folder):
     made = folder / "orders.jsonl"
-    subprocess.run([sys.executable, str(ORDERS / "make_orders.py"), "--output", str(made)], check=True)
+    subprocess.run(
+        [sys.executable, str(ORDERS / "make_orders.py"), "--output", str(made)],
+        check=True,
+    )
     assert made.read_bytes() == (ORDERS / "orders.jsonl").read_bytes()
     assert made.stat().st_size < 600_000

@@ -90,7 +90,9 @@ with BlockingHarness(pipeline, url=os.environ["TEST_SERVER"], raise_errors=True)
     assert harness.drain(within=60) == 16
 teardown_databases(before, verbosity=0)
 """
-pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
+pytestmark = pytest.mark.skipif(
+    binaries() is None, reason="PostgreSQL is not installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +104,18 @@ def database():
 
 def connections(database: Postgres) -> int:
     """How many the worker has."""
-    with psycopg.connect(host=str(database.folder), user="tests", dbname="postgres") as own:
+    with psycopg.connect(
+        host=str(database.folder), user="tests", dbname="postgres"
+    ) as own:
         asked = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tests' AND pid <> pg_backend_pid()"
         row = own.execute(asked + " AND backend_type = 'client backend'").fetchone()
     return row[0] if row else 0
 
 
 @pytest.mark.parametrize("age", ["none", "0"])
-async def test_no_event_dies_of_a_restart_of_the_database(server, namespace, database, tmp_path: Path, age) -> None:
+async def test_no_event_dies_of_a_restart_of_the_database(
+    server, namespace, database, tmp_path: Path, age
+) -> None:
     log, app = tmp_path / "log", tmp_path / "app.py"
     log.touch()
     app.write_text(APP)
@@ -119,24 +125,34 @@ async def test_no_event_dies_of_a_restart_of_the_database(server, namespace, dat
     }  # fmt: skip
 
     def done(stream: str) -> list[list[str]]:
-        return [row for row in (line.split() for line in whole_lines(log)) if row[0] == stream]
+        return [
+            row
+            for row in (line.split() for line in whole_lines(log))
+            if row[0] == stream
+        ]
 
     async with Broker(server.url, namespace=namespace) as broker:
         worker = terminal.streams("worker", f"{app}:pipeline", env=environment)
         try:
             for round_ in (1, 2, 3):
                 for stream in ("plain", "awaited"):
-                    await Producer(broker, stream).publish_many(Event("t", n) for n in range(16))
+                    await Producer(broker, stream).publish_many(
+                        Event("t", n) for n in range(16)
+                    )
                 for stream in ("plain", "awaited"):
                     await eventually(
-                        lambda s=stream, n=16 * round_: len(done(s)) == n, what=f"round {round_} of {stream}"
+                        lambda s=stream, n=16 * round_: len(done(s)) == n,
+                        what=f"round {round_} of {stream}",
                     )
                 if round_ < 3:
                     database.restart()
             for stream in ("plain", "awaited"):
                 assert await DeadLetters(broker, stream, "g").count() == 0
             if age == "0":
-                await eventually(lambda: connections(database) <= 1, what="connections to go, but one")
+                await eventually(
+                    lambda: connections(database) <= 1,
+                    what="connections to go, but one",
+                )
             else:
                 assert connections(database) > 0
         finally:
@@ -144,7 +160,9 @@ async def test_no_event_dies_of_a_restart_of_the_database(server, namespace, dat
             worker.wait(30)
 
 
-async def test_connections_that_may_grow_old_are_closed_with_the_thread(server, namespace, database, tmp_path) -> None:
+async def test_connections_that_may_grow_old_are_closed_with_the_thread(
+    server, namespace, database, tmp_path
+) -> None:
     """Else each burst after a pause opens as many again, until the database has no more for anybody."""
     log, app = tmp_path / "log", tmp_path / "app.py"
     log.touch()
@@ -157,27 +175,46 @@ async def test_connections_that_may_grow_old_are_closed_with_the_thread(server, 
         worker = terminal.streams("worker", f"{app}:pipeline", env=environment)
         try:
             for burst in (1, 2):
-                await Producer(broker, "plain").publish_many(Event("t", n) for n in range(16))
-                await eventually(lambda n=16 * burst: len(whole_lines(log)) == n, what=f"burst {burst}")
-                await eventually(lambda: connections(database) == 0, what=f"no connection after burst {burst}")
+                await Producer(broker, "plain").publish_many(
+                    Event("t", n) for n in range(16)
+                )
+                await eventually(
+                    lambda n=16 * burst: len(whole_lines(log)) == n,
+                    what=f"burst {burst}",
+                )
+                await eventually(
+                    lambda: connections(database) == 0,
+                    what=f"no connection after burst {burst}",
+                )
         finally:
             worker.terminate()
             worker.wait(30)
 
 
 @pytest.mark.parametrize("form", ["plain", "awaited"])
-def test_a_database_of_tests_can_be_dropped_once_the_harness_is_closed(server, database, tmp_path, form) -> None:
+def test_a_database_of_tests_can_be_dropped_once_the_harness_is_closed(
+    server, database, tmp_path, form
+) -> None:
     app = tmp_path / "app.py"
     app.write_text(IN_TESTS)
     environment = os.environ | {
         "TEST_SERVER": server.url, "TEST_DATABASE": str(database.folder), "TEST_FORM": form,
     }  # fmt: skip
-    ran = subprocess.run([sys.executable, str(app)], env=environment, capture_output=True, text=True, timeout=90)
+    ran = subprocess.run(
+        [sys.executable, str(app)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
     assert ran.returncode == 0, ran.stderr
 
 
 def test_what_is_no_django_program_has_no_part_in_it():
-    assert "django.conf" not in sys.modules or not sys.modules["django.conf"].settings.configured
+    assert (
+        "django.conf" not in sys.modules
+        or not sys.modules["django.conf"].settings.configured
+    )
     from streams.middleware.django_connections import found
 
     assert found([]) == ()

@@ -66,7 +66,9 @@ def project(tmp_path: Path) -> Path:
     (shop / "__init__.py").touch()
     (shop / "models.py").write_text(MODELS)
     with sqlite3.connect(tmp_path / "db.sqlite3") as database:
-        database.execute("CREATE TABLE shop_order (id integer PRIMARY KEY, is_charged bool NOT NULL)")
+        database.execute(
+            "CREATE TABLE shop_order (id integer PRIMARY KEY, is_charged bool NOT NULL)"
+        )
         database.execute("INSERT INTO shop_order VALUES (1, 0)")
     database.close()
     return tmp_path
@@ -85,13 +87,26 @@ def charged(project: Path) -> bool:
         pytest.param(WITHIN, "shop.events:pipeline", NAMED, id="models within"),
         pytest.param(ABOVE, "shop.events:pipeline", NAMED, id="models above"),
         pytest.param(ABOVE, "shop/events.py:pipeline", NAMED, id="by its path"),
-        pytest.param(NAMES_ITS_SETTINGS + WITHIN, "shop.events:pipeline", {}, id="settings named by the module"),
-        pytest.param(NAMES_ITS_SETTINGS + WITHIN + RUNS, "", {}, id="a program of its own"),
+        pytest.param(
+            NAMES_ITS_SETTINGS + WITHIN,
+            "shop.events:pipeline",
+            {},
+            id="settings named by the module",
+        ),
+        pytest.param(
+            NAMES_ITS_SETTINGS + WITHIN + RUNS, "", {}, id="a program of its own"
+        ),
     ],
 )
-async def test_a_handler_finds_its_models(server, namespace, project: Path, module, target, named) -> None:
+async def test_a_handler_finds_its_models(
+    server, namespace, project: Path, module, target, named
+) -> None:
     (project / "shop" / "events.py").write_text(module)
-    own = {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace, "PYTHONPATH": str(ROOT)}
+    own = {
+        "STREAMS_URL": server.url,
+        "STREAMS_NAMESPACE": namespace,
+        "PYTHONPATH": str(ROOT),
+    }
     environment = clean_environment() | own | named
     with (project / "log").open("w") as log:
         how = {"env": environment, "cwd": project, "stderr": log}
@@ -110,23 +125,44 @@ async def test_a_handler_finds_its_models(server, namespace, project: Path, modu
     assert "failed" not in (project / "log").read_text()
 
 
-def test_settings_that_cannot_be_used_are_refused_in_one_sentence(server, project: Path) -> None:
+def test_settings_that_cannot_be_used_are_refused_in_one_sentence(
+    server, project: Path
+) -> None:
     (project / "shop" / "events.py").write_text(WITHIN)
-    environment = clean_environment() | {"STREAMS_URL": server.url, "DJANGO_SETTINGS_MODULE": "no_settings"}
-    ran = terminal.run("worker", "shop.events:pipeline", env=environment, folder=project)
+    environment = clean_environment() | {
+        "STREAMS_URL": server.url,
+        "DJANGO_SETTINGS_MODULE": "no_settings",
+    }
+    ran = terminal.run(
+        "worker", "shop.events:pipeline", env=environment, folder=project
+    )
     assert ran.code == 2
     (line,) = ran.err.splitlines()
-    assert "django.setup() failed with ModuleNotFoundError: No module named 'no_settings'" in line
+    assert (
+        "django.setup() failed with ModuleNotFoundError: No module named 'no_settings'"
+        in line
+    )
     assert "DJANGO_SETTINGS_MODULE=no_settings" in line
     assert "Traceback" not in line
 
 
-def test_settings_of_a_project_mean_nothing_where_django_is_not_installed(server, tmp_path: Path) -> None:
+def test_settings_of_a_project_mean_nothing_where_django_is_not_installed(
+    server, tmp_path: Path
+) -> None:
     """They may be there for another program; ``streams config`` loads the pipeline as a worker does."""
-    (tmp_path / "events.py").write_text("from streams import Pipeline\npipeline = Pipeline()\n")
+    (tmp_path / "events.py").write_text(
+        "from streams import Pipeline\npipeline = Pipeline()\n"
+    )
     hidden = (
-        "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n, *m: None if n == 'django' else f(n, *m)"
+        "import importlib.util as u; f = u.find_spec;"
+        " u.find_spec = lambda n, *m: None if n == 'django' else f(n, *m)"
     )
     program = f"{hidden}; from streams.cli.loading import load; load('events:pipeline')"
     environment = clean_environment() | NAMED | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+    )

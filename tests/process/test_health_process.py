@@ -41,7 +41,9 @@ def told(address: str, path: str) -> Answer:
 
 
 def wait_for(address: str, path: str, *, ok: bool, seconds: float = 60.0) -> None:
-    wait_until(lambda: told(address, path).ok is ok, seconds=seconds, what=f"{path} to be {ok}")
+    wait_until(
+        lambda: told(address, path).ok is ok, seconds=seconds, what=f"{path} to be {ok}"
+    )
 
 
 def test_a_server_that_is_killed_and_comes_back(site: Site, address: str) -> None:
@@ -95,13 +97,24 @@ def test_the_order_to_stop_is_seen_at_once_and_the_worker_stays_alive_to_the_end
 
 def test_a_supervisor_answers_for_its_processes(site: Site, tmp_path: Path) -> None:
     shop(tmp_path)
-    with worker(tmp_path, site, "--processes", "2", "--health", f"unix:{tmp_path}/h") as process:
+    with worker(
+        tmp_path, site, "--processes", "2", "--health", f"unix:{tmp_path}/h"
+    ) as process:
         address = f"unix:{tmp_path}/h"
         wait_for(address, READY, ok=True)
         report = told(address, READY).report
         assert report is not None
-        assert [check.name for check in report.checks] == ["running", "processes", "process 1", "process 2"]
-        pids = [json.loads(line)["pid"] for line in whole_lines(tmp_path / "log") if '"pid"' in line]
+        assert [check.name for check in report.checks] == [
+            "running",
+            "processes",
+            "process 1",
+            "process 2",
+        ]
+        pids = [
+            json.loads(line)["pid"]
+            for line in whole_lines(tmp_path / "log")
+            if '"pid"' in line
+        ]
         os.kill(pids[0], signal.SIGSTOP)
         wait_for(address, LIVE, ok=False)
         os.kill(pids[0], signal.SIGKILL)
@@ -116,15 +129,29 @@ def test_the_commands(site: Site, tmp_path: Path) -> None:
     shop(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-        taken = streams("worker", f"{tmp_path}/shop.py:pipeline", "--url", site.server.url, "--health", str(port))
+        taken = streams(
+            "worker",
+            f"{tmp_path}/shop.py:pipeline",
+            "--url",
+            site.server.url,
+            "--health",
+            str(port),
+        )
         assert taken.returncode == 7
         assert f"health cannot be served on 127.0.0.1:{port}" in taken.stderr
     with worker(tmp_path, site, STREAMS_HEALTH=str(port)) as process:
         wait_for(str(port), READY, ok=True)
         ready = streams("health", "--address", str(port))
-        assert (ready.returncode, ready.stdout) == (0, "ready: running, loop, server, groups, reading\n")
+        assert (ready.returncode, ready.stdout) == (
+            0,
+            "ready: running, loop, server, groups, reading\n",
+        )
         live = streams("health", "--live", "--json", "--address", str(port))
-        assert [check["name"] for check in json.loads(live.stdout)["checks"]] == ["loop", "roles", "leases"]
+        assert [check["name"] for check in json.loads(live.stdout)["checks"]] == [
+            "loop",
+            "roles",
+            "leases",
+        ]
         process.terminate()
         assert process.wait(15) == 0
     gone = streams("health", "--address", str(port))
@@ -148,11 +175,17 @@ def shop(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def worker(folder: Path, site: Site, *options: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
-    environment = clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_LOG": "json"} | environ
+def worker(
+    folder: Path, site: Site, *options: str, **environ: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = (
+        clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_LOG": "json"} | environ
+    )
     command = ("worker", f"{folder}/shop.py:pipeline", "--url", site.server.url)
     with (folder / "log").open("wb") as log:
-        process = terminal.streams(*command, *options, cwd=folder, env=environment, stderr=log)
+        process = terminal.streams(
+            *command, *options, cwd=folder, env=environment, stderr=log
+        )
     try:
         yield process
     finally:

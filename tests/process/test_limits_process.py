@@ -43,7 +43,11 @@ async def test_a_killed_worker_leaves_no_slot_behind_and_no_limit_is_broken(
     log, app = tmp_path / "log", tmp_path / "app.py"
     log.touch()
     app.write_text(APP)
-    environment = os.environ | {"STREAMS_URL": server.url, "TEST_LOG": str(log), "STREAMS_LOG_LEVEL": "error"}
+    environment = os.environ | {
+        "STREAMS_URL": server.url,
+        "TEST_LOG": str(log),
+        "STREAMS_LOG_LEVEL": "error",
+    }
 
     def worker() -> subprocess.Popen[bytes]:
         return terminal.streams("worker", f"{app}:pipeline", env=environment)
@@ -58,17 +62,30 @@ async def test_a_killed_worker_leaves_no_slot_behind_and_no_limit_is_broken(
     killed: dict[int, float] = {}
     try:
         async with Broker(server.url) as broker:
-            await Producer(broker, "s").publish_many(Event("t", n, tenant=t) for n in range(EACH) for t in TENANTS)
+            await Producer(broker, "s").publish_many(
+                Event("t", n, tenant=t) for n in range(EACH) for t in TENANTS
+            )
             for victim, share in ((0, 0.2), (1, 0.5)):
-                await eventually(lambda share=share: len(ended()) >= share * EACH * len(TENANTS), seconds=60)
+                await eventually(
+                    lambda share=share: len(ended()) >= share * EACH * len(TENANTS),
+                    seconds=60,
+                )
                 workers[victim].send_signal(signal.SIGKILL)
                 workers[victim].wait(10)
                 killed[workers[victim].pid] = time.monotonic()
-            await eventually(lambda: len(ended()) == EACH * len(TENANTS), seconds=60, what="every event to end")
+            await eventually(
+                lambda: len(ended()) == EACH * len(TENANTS),
+                seconds=60,
+                what="every event to end",
+            )
 
             async def idle() -> bool:
                 keys = await broker.control.call("KEYS", "streams:{s}:g:*")
-                return not [key for key in keys if b":busy:" in key or b":queue:" in key or b":limit:" in key]
+                return not [
+                    key
+                    for key in keys
+                    if b":busy:" in key or b":queue:" in key or b":limit:" in key
+                ]
 
             await eventually(idle, what="the limits' state to be gone")
     finally:
@@ -87,20 +104,29 @@ def check(rows: list[list[str]], killed: dict[int, float]) -> None:
     open_at: dict[tuple[str, str, str], float] = {}
     for what, at, pid, tenant, data in rows:
         if what == "start":
-            assert (pid, tenant, data) not in open_at, "an event that runs is started again"
+            assert (pid, tenant, data) not in open_at, (
+                "an event that runs is started again"
+            )
             starts[tenant].append(float(at))
             open_at[pid, tenant, data] = float(at)
         else:
             edges[tenant] += [(open_at.pop((pid, tenant, data)), 1), (float(at), -1)]
     for (pid, tenant, _), at in open_at.items():
-        edges[tenant] += [(at, 1), (killed[int(pid)], -1)]  # What a killed worker ran ended with it.
+        # What a killed worker ran ended with it.
+        edges[tenant] += [(at, 1), (killed[int(pid)], -1)]
     rate = Rate.parse("40/s", 4)
     for tenant in TENANTS:
         running, most = 0, 0
         for at, change in sorted(edges[tenant]):
             running += change
             if running > MOST:
-                told = [row for row in rows if row[3] == tenant and abs(float(row[1]) - at) < 4]
-                raise AssertionError(f"{running} of {tenant} at {at}; killed: {killed}; {told}")
+                told = [
+                    row
+                    for row in rows
+                    if row[3] == tenant and abs(float(row[1]) - at) < 4
+                ]
+                raise AssertionError(
+                    f"{running} of {tenant} at {at}; killed: {killed}; {told}"
+                )
             most = max(most, running)
         assert most_at_once(starts[tenant], rate) <= 1 + 0.03 / rate.interval

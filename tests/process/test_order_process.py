@@ -37,12 +37,18 @@ async def handle(event: Event) -> None:
 KEYS, EACH = 12, 40
 
 
-async def test_order_holds_through_kills_and_stops(make_server, binary, tmp_path: Path) -> None:
+async def test_order_holds_through_kills_and_stops(
+    make_server, binary, tmp_path: Path
+) -> None:
     server = make_server(binary)
     log, app = tmp_path / "log", tmp_path / "app.py"
     log.touch()
     app.write_text(APP)
-    environment = os.environ | {"STREAMS_URL": server.url, "TEST_LOG": str(log), "STREAMS_LOG_LEVEL": "error"}
+    environment = os.environ | {
+        "STREAMS_URL": server.url,
+        "TEST_LOG": str(log),
+        "STREAMS_LOG_LEVEL": "error",
+    }
 
     def worker() -> subprocess.Popen[bytes]:
         return terminal.streams("worker", f"{app}:pipeline", env=environment)
@@ -59,7 +65,9 @@ async def test_order_holds_through_kills_and_stops(make_server, binary, tmp_path
     try:
         async with Broker(server.url) as broker:
             await Producer(broker, "s").publish_many(
-                Event("t", n, subject=f"k{key}", tenant=f"t{key % 3}") for n in range(EACH) for key in range(KEYS)
+                Event("t", n, subject=f"k{key}", tenant=f"t{key % 3}")
+                for n in range(EACH)
+                for key in range(KEYS)
             )
             await eventually(lambda: ended() >= total * 0.15, seconds=60)
             workers[0].send_signal(signal.SIGKILL)
@@ -70,14 +78,26 @@ async def test_order_holds_through_kills_and_stops(make_server, binary, tmp_path
             workers[1].send_signal(signal.SIGSTOP)
             gone[str(workers[1].pid)] = time.monotonic()
             await eventually(lambda: ended() >= total * 0.7, seconds=60)
-            await asyncio.sleep(1.5)  # Longer than its lease: what it held is with others now.
+            # Longer than its lease: what it held is with others now.
+            await asyncio.sleep(1.5)
             workers[1].send_signal(signal.SIGCONT)
-            await eventually(lambda: ended() == total, seconds=60, what="every event to end")
+            await eventually(
+                lambda: ended() == total, seconds=60, what="every event to end"
+            )
 
             async def quiet() -> bool:
                 found = await broker.control.call("KEYS", "streams:{s}:g:*")
-                kinds = {name.rpartition(b":g:")[2].partition(b":")[0] for name in found}
-                return kinds <= {b"rules", b"sweep", b"minute", b"hour", b"workers", b"leases"}
+                kinds = {
+                    name.rpartition(b":g:")[2].partition(b":")[0] for name in found
+                }
+                return kinds <= {
+                    b"rules",
+                    b"sweep",
+                    b"minute",
+                    b"hour",
+                    b"workers",
+                    b"leases",
+                }
 
             await eventually(quiet, what="the lanes' state to be gone")
     finally:
@@ -111,6 +131,14 @@ def check(rows: list[list[str]], gone: dict[str, float]) -> None:
     for key, found in started.items():
         for number, _, at in found:
             if number:
-                assert done[key, number - 1] <= at, f"{key}: {number} started before {number - 1} was done"
-    doubles = Counter((key, data) for what, _, pid, key, data in rows if what == "end" and pid not in gone)
-    assert max(doubles.values()) == 1, "an event was done twice by workers that were alive all the time"
+                assert done[key, number - 1] <= at, (
+                    f"{key}: {number} started before {number - 1} was done"
+                )
+    doubles = Counter(
+        (key, data)
+        for what, _, pid, key, data in rows
+        if what == "end" and pid not in gone
+    )
+    assert max(doubles.values()) == 1, (
+        "an event was done twice by workers that were alive all the time"
+    )

@@ -68,9 +68,19 @@ print("ok")
 
 @pytest.mark.parametrize("patched", ["", "thread=False"])
 @pytest.mark.parametrize("kind", ["server", "embedded"])
-def test_under_gevent_greenlets_publish_and_others_go_on(make_server, tmp_path, kind, patched):
-    url = make_server(BINARIES[0], port=True).url if kind == "server" else f"embedded://{tmp_path / 'data'}"
-    code, out, err = ended(start(GREENLETS.replace("PATCHED", patched), url.replace("127.0.0.1", "localhost")))
+def test_under_gevent_greenlets_publish_and_others_go_on(
+    make_server, tmp_path, kind, patched
+):
+    url = (
+        make_server(BINARIES[0], port=True).url
+        if kind == "server"
+        else f"embedded://{tmp_path / 'data'}"
+    )
+    code, out, err = ended(
+        start(
+            GREENLETS.replace("PATCHED", patched), url.replace("127.0.0.1", "localhost")
+        )
+    )
     assert (code, out) == (0, "ok\n"), err
     assert "Traceback" not in err
 
@@ -84,7 +94,10 @@ def test_a_worker_does_not_run_where_gevent_has_replaced_threads():
         pipeline.run()
     """
     _, _, err = ended(start(textwrap.dedent(code)))
-    assert "ConfigurationError: gevent has replaced sockets and threads" in err.splitlines()[-1]
+    assert (
+        "ConfigurationError: gevent has replaced sockets and threads"
+        in err.splitlines()[-1]
+    )
 
 
 def test_under_eventlet_the_first_call_is_refused():
@@ -95,10 +108,15 @@ def test_under_eventlet_the_first_call_is_refused():
         Pipeline().publish("orders", 1, type="t")
     """
     _, _, err = ended(start(textwrap.dedent(code)))
-    assert "ConfigurationError: eventlet has replaced sockets and threads" in err.splitlines()[-1]
+    assert (
+        "ConfigurationError: eventlet has replaced sockets and threads"
+        in err.splitlines()[-1]
+    )
 
 
-def test_gunicorn_with_gevent_answers_more_than_the_first_request(make_server, tmp_path):
+def test_gunicorn_with_gevent_answers_more_than_the_first_request(
+    make_server, tmp_path
+):
     server = make_server(BINARIES[0], port=True)
     (tmp_path / "shop.py").write_text(
         textwrap.dedent("""
@@ -115,15 +133,29 @@ def test_gunicorn_with_gevent_answers_more_than_the_first_request(make_server, t
     port = free_port()
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "1", "-b", f"127.0.0.1:{port}", "shop:app"],
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "-k",
+                "gevent",
+                "-w",
+                "1",
+                "-b",
+                f"127.0.0.1:{port}",
+                "shop:app",
+            ],
             cwd=tmp_path,
-            env=clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url},
+            env=clean_environment()
+            | {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url},
             stdout=log,
             stderr=log,
         )
 
     def posted(_: int = 0) -> int:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/orders", method="POST")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/orders", method="POST"
+        )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status
@@ -144,7 +176,9 @@ def test_gunicorn_with_gevent_answers_more_than_the_first_request(make_server, t
 
 def test_a_notebook_awaits_and_blocks(make_server):
     server = make_server(BINARIES[0], port=True)
-    manager, client = start_new_kernel(kernel_name="python3", env=clean_environment() | {"PYTHONPATH": str(ROOT)})
+    manager, client = start_new_kernel(
+        kernel_name="python3", env=clean_environment() | {"PYTHONPATH": str(ROOT)}
+    )
     try:
         said: list[str] = []
 
@@ -152,7 +186,9 @@ def test_a_notebook_awaits_and_blocks(make_server):
             def heard(message: dict) -> None:
                 said.append(message["content"].get("text", ""))
 
-            return client.execute_interactive(textwrap.dedent(code), timeout=60, output_hook=heard)["content"]
+            return client.execute_interactive(
+                textwrap.dedent(code), timeout=60, output_hook=heard
+            )["content"]
 
         for code in (
             f"from streams import Pipeline; pipeline = await Pipeline({server.url!r}).__aenter__()",

@@ -20,13 +20,20 @@ def pauses(site: Site, act: Callable[[Pauses], object]) -> None:
     asyncio.run(main())
 
 
-def test_a_pause_holds_through_kills_and_restarts_of_workers_and_server(make_server, namespace: str, tmp_path: Path):
+def test_a_pause_holds_through_kills_and_restarts_of_workers_and_server(
+    make_server, namespace: str, tmp_path: Path
+):
     server: Server = make_server(BINARIES[0], aof=True)
     site = Site(server, namespace, tmp_path)
     try:
         first, second = site.worker(concurrency=2), site.worker(concurrency=2)
         ids = site.publish([{"do": "sleep", "s": 0.05}] * 400)
-        wait_until(lambda: {line["pid"] for line in site.of("start")} == {first.pid, second.pid}, what="both at work")
+        wait_until(
+            lambda: (
+                {line["pid"] for line in site.of("start")} == {first.pid, second.pid}
+            ),
+            what="both at work",
+        )
         pauses(site, lambda stream: stream.pause(reason="a test"))
         # Within a second: what still started then is counted, and nothing after it.
         time.sleep(1.0)
@@ -42,8 +49,14 @@ def test_a_pause_holds_through_kills_and_restarts_of_workers_and_server(make_ser
         assert len(site.of("start")) == started, "something started in the pause"
         pauses(site, lambda stream: stream.resume())
         wait_until(lambda: len(site.of("start")) > started, what="work after the pause")
-        wait_until(lambda: set(site.done()) == set(ids), seconds=60, what="everything to be done")
+        wait_until(
+            lambda: set(site.done()) == set(ids),
+            seconds=60,
+            what="everything to be done",
+        )
         assert max(site.done().values()) == 1
-        assert {second.pid, third.pid} <= {line["pid"] for line in site.of("start")[started:]}
+        assert {second.pid, third.pid} <= {
+            line["pid"] for line in site.of("start")[started:]
+        }
     finally:
         site.close()

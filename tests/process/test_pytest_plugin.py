@@ -12,12 +12,18 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def suite(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> pytest.Pytester:
     """A folder for a test suite, in an environment where streams is installed, whether it is or not."""
-    entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "entry-points"
+    ]["pytest11"]
     installed = pytester.mkdir("installed") / "streams-0.0.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: streams\nVersion: 0.0.0\n")
+    (installed / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: streams\nVersion: 0.0.0\n"
+    )
     lines = "".join(f"{name} = {module}\n" for name, module in entries.items())
     (installed / "entry_points.txt").write_text(f"[pytest11]\n{lines}")
     monkeypatch.setenv("PYTHONPATH", f"{installed.parent}:{ROOT}")
@@ -102,7 +108,9 @@ def test_without_a_server_binary_the_fixture_fails_and_says_why(suite, monkeypat
     suite.makepyfile("def test_something(streams_server): ...")
     result = suite.runpytest_subprocess()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*NoServer: no server binary for the embedded server*"])
+    result.stdout.fnmatch_lines(
+        ["*NoServer: no server binary for the embedded server*"]
+    )
 
 
 def test_who_does_not_use_it_pays_nothing(suite):

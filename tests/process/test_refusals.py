@@ -53,17 +53,26 @@ class Handler:
 
 
 @contextlib.asynccontextmanager
-async def behind_a_proxy(server, namespace: str, handler, *, lease: float, **options) -> AsyncIterator[tuple]:
+async def behind_a_proxy(
+    server, namespace: str, handler, *, lease: float, **options
+) -> AsyncIterator[tuple]:
     """The roles of a worker, which reach the server through a proxy; and a producer that reaches it directly."""
     async with contextlib.AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(server))
-        direct = await stack.enter_async_context(Broker(server.url, namespace=namespace))
+        direct = await stack.enter_async_context(
+            Broker(server.url, namespace=namespace)
+        )
         broker = await stack.enter_async_context(Broker(proxy.url, namespace=namespace))
         lanes = Lanes(order_by=("subject",))
         own = ConsumerOptions(name="w", lease=lease, lanes=lanes)
         route = Route(handler, limits=[Limit("tenant", concurrency=9)], **options)
         consumer = Consumer(broker, "s", "g", route, own)
-        reclaimer = Reclaimer(broker, "s", "g", options=ReclaimerOptions(lease=lease, interval=0.05, lanes=lanes))
+        reclaimer = Reclaimer(
+            broker,
+            "s",
+            "g",
+            options=ReclaimerOptions(lease=lease, interval=0.05, lanes=lanes),
+        )
         roles = [consumer, reclaimer, Scheduler(broker, "s")]
         running = [asyncio.create_task(role.run()) for role in roles]
         try:
@@ -80,10 +89,18 @@ async def behind_a_proxy(server, namespace: str, handler, *, lease: float, **opt
 async def test_an_unknown_refusal_is_an_outage(server, namespace, caplog, text):
     handler = Handler()
     caplog.set_level(logging.INFO, "streams")
-    async with behind_a_proxy(server, namespace, handler, lease=2.0) as (proxy, direct, consumer):
+    async with behind_a_proxy(server, namespace, handler, lease=2.0) as (
+        proxy,
+        direct,
+        consumer,
+    ):
         producer = Producer(direct, "s")
-        await producer.publish_many(Event("t", n, subject=f"k{n // 2}", tenant="t") for n in range(6))
-        await eventually(lambda: len(handler.started) == 3, what="the first of each key")
+        await producer.publish_many(
+            Event("t", n, subject=f"k{n // 2}", tenant="t") for n in range(6)
+        )
+        await eventually(
+            lambda: len(handler.started) == 3, what="the first of each key"
+        )
         proxy.answer = text
         handler.go_on.set()
         await producer.publish("late", type="t", delay=0.01)
@@ -94,24 +111,45 @@ async def test_an_unknown_refusal_is_an_outage(server, namespace, caplog, text):
         await eventually(lambda: len(handler.done) == 7)
         await eventually(lambda: consumer.stats.done == 7)
         await eventually(lambda: "the server is back" in caplog.text)
-        assert sorted(map(str, handler.started)) == sorted(map(str, handler.done)), "each started once"
+        assert sorted(map(str, handler.started)) == sorted(map(str, handler.done)), (
+            "each started once"
+        )
         assert consumer.stats.lost == 0
-    said = [record.streams_message for record in caplog.records if "refuse" in record.streams_message]
-    assert said.count("the server refuses what it is asked, trying again until it does not") == 1
+    said = [
+        record.streams_message
+        for record in caplog.records
+        if "refuse" in record.streams_message
+    ]
+    assert (
+        said.count(
+            "the server refuses what it is asked, trying again until it does not"
+        )
+        == 1
+    )
     assert said.count("the server refuses to settle") == 1
     assert len(said) == 2
 
 
-async def test_who_was_refused_for_longer_than_a_lease_has_one_to_come_back(server, namespace):
+async def test_who_was_refused_for_longer_than_a_lease_has_one_to_come_back(
+    server, namespace
+):
     handler = Handler()
-    async with behind_a_proxy(server, namespace, handler, lease=1.0) as (proxy, direct, consumer):
+    async with behind_a_proxy(server, namespace, handler, lease=1.0) as (
+        proxy,
+        direct,
+        consumer,
+    ):
         await Producer(direct, "s").publish("long", type="t")
         await eventually(lambda: handler.started == ["long"])
         proxy.answer = TEXTS[0]
         key = direct.keys("s").level(0)
 
         async def silent() -> bool:
-            return bool(await direct.control.call("XPENDING", key, "g", "IDLE", 1100, "-", "+", 1))
+            return bool(
+                await direct.control.call(
+                    "XPENDING", key, "g", "IDLE", 1100, "-", "+", 1
+                )
+            )
 
         await eventually(silent, what="a lease that has run out")
         proxy.answer = b""
@@ -126,7 +164,9 @@ async def test_who_was_refused_for_longer_than_a_lease_has_one_to_come_back(serv
         assert consumer.stats.lost == 0
 
 
-async def test_a_renewal_that_is_refused_inside_its_script_loses_nothing(make_server, binary, namespace):
+async def test_a_renewal_that_is_refused_inside_its_script_loses_nothing(
+    make_server, binary, namespace
+):
     server = make_server(binary, aof=True)
     async with Broker(server.url, namespace=namespace) as broker:
         keys = broker.keys("s")
@@ -140,16 +180,23 @@ async def test_a_renewal_that_is_refused_inside_its_script_loses_nothing(make_se
             await Settling(broker, keys, Levels(), "g", "w").renew(held)
 
 
-async def test_a_worker_of_partitions_with_dedupe_waits_out_an_unknown_refusal(server, namespace):
+async def test_a_worker_of_partitions_with_dedupe_waits_out_an_unknown_refusal(
+    server, namespace
+):
     handler = Handler()
-    async with Proxy(server) as proxy, Broker(server.url, namespace=namespace) as direct:
+    async with (
+        Proxy(server) as proxy,
+        Broker(server.url, namespace=namespace) as direct,
+    ):
         settings = Settings(url=proxy.url, namespace=namespace)
         pipeline = Pipeline(settings=settings, middleware=[Dedupe()])
         pipeline.stream("s", partitions=Partitions(2))
         pipeline.handler("s", group="g", retry=Retry(max_retries=0))(handler)
         running = asyncio.create_task(pipeline.run())
         try:
-            await eventually(lambda: bool(pipeline._service and pipeline._service.balances[0].serves))
+            await eventually(
+                lambda: bool(pipeline._service and pipeline._service.balances[0].serves)
+            )
             await pipeline.publish("s", "event", type="t", key="k")
             await eventually(lambda: handler.started == ["event"])
             members = direct.keys("s").members("g")
@@ -157,7 +204,9 @@ async def test_a_worker_of_partitions_with_dedupe_waits_out_an_unknown_refusal(s
             proxy.answer = TEXTS[0]
             handler.go_on.set()
             # The mark that it is handled, and the worker's word that it is there.
-            await eventually(lambda: proxy.answered > 8 and len(proxy.seen_with(members)) > asked)
+            await eventually(
+                lambda: proxy.answered > 8 and len(proxy.seen_with(members)) > asked
+            )
             proxy.answer = b""
             place = direct.keys(partition_name("s", partition_of("k", 2)))
             await eventually(lambda: is_empty(direct, place.level(0)))
@@ -177,4 +226,6 @@ async def is_empty(broker: Broker, stream: str) -> bool:
 def test_a_program_waits_for_a_server_that_refuses_but_not_for_one_that_cannot():
     assert is_waited_out("server", CommandRefused("UNAVAILABLE"))
     assert not is_waited_out("never", CommandRefused("UNAVAILABLE"))
-    assert not is_waited_out("always", CommandRefused("ERR unknown command 'XAUTOCLAIM'"))
+    assert not is_waited_out(
+        "always", CommandRefused("ERR unknown command 'XAUTOCLAIM'")
+    )

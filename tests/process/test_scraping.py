@@ -13,7 +13,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams import Broker, Pipeline, Settings
-from streams.dashboard import Accounts, Dashboard, DashboardOptions, Role, Token, Tokens, new_token
+from streams.dashboard import (
+    Accounts,
+    Dashboard,
+    DashboardOptions,
+    Role,
+    Token,
+    Tokens,
+    new_token,
+)
 from streams.health.exposition import merged
 from tests.conftest import eventually
 from tests.dashboard.board import ACCOUNTS, trouble
@@ -41,10 +49,15 @@ def samples(text: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["one", "two"])
-async def test_a_worker_is_scraped_where_its_health_is(make_server, binary, tmp_path: Path, processes):
+async def test_a_worker_is_scraped_where_its_health_is(
+    make_server, binary, tmp_path: Path, processes
+):
     server = make_server(binary)
     (tmp_path / "shop.py").write_text(SHOP)
-    environment = clean_environment() | {"STREAMS_URL": server.url, "STREAMS_TELEMETRY": "prometheus"}
+    environment = clean_environment() | {
+        "STREAMS_URL": server.url,
+        "STREAMS_TELEMETRY": "prometheus",
+    }
     worker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "streams", "worker", "shop:pipeline", "--health", "127.0.0.1:0", *processes),
         stderr=subprocess.PIPE, cwd=tmp_path, env=environment,
@@ -57,14 +70,20 @@ async def test_a_worker_is_scraped_where_its_health_is(make_server, binary, tmp_
             found = re.search(r"health is served.*address=(127\.0\.0\.1:\d+)", line)
             address = found[1] if found else ""
         reading = asyncio.create_task(worker.stderr.read())
-        async with Pipeline(server.url) as pipeline, httpx.AsyncClient(timeout=10) as client:
+        async with (
+            Pipeline(server.url) as pipeline,
+            httpx.AsyncClient(timeout=10) as client,
+        ):
             await pipeline.publish_many("orders", range(20), type="t")
             await pipeline.publish("orders", 1, type="t", delay=3600.0)
             url = f"http://{address}/metrics"
 
             async def counted() -> bool:
                 reply = await client.get(url)
-                return reply.status_code == 200 and samples(reply.text).get("streams_settled_total") == 20
+                return (
+                    reply.status_code == 200
+                    and samples(reply.text).get("streams_settled_total") == 20
+                )
 
             await eventually(counted, seconds=30, what="the events to be counted")
             reply = await client.get(url)
@@ -76,7 +95,11 @@ async def test_a_worker_is_scraped_where_its_health_is(make_server, binary, tmp_
 
             async def all_up() -> bool:
                 found = samples((await client.get(url)).text)
-                return found["streams_connection_up"] == found["streams_backlog_scheduled"] == many
+                return (
+                    found["streams_connection_up"]
+                    == found["streams_backlog_scheduled"]
+                    == many
+                )
 
             await eventually(all_up, what="every process to tell what waits")
             reply = await client.get(url)
@@ -86,13 +109,18 @@ async def test_a_worker_is_scraped_where_its_health_is(make_server, binary, tmp_
             server.kill()
 
             async def down() -> bool:
-                return samples((await client.get(url)).text).get("streams_connection_up") == 0
+                return (
+                    samples((await client.get(url)).text).get("streams_connection_up")
+                    == 0
+                )
 
             await eventually(down, seconds=30, what="the connection to be down")
             server.start()
 
             async def up() -> bool:
-                return samples((await client.get(url)).text)["streams_connection_up"] > 0
+                return (
+                    samples((await client.get(url)).text)["streams_connection_up"] > 0
+                )
 
             await eventually(up, seconds=30, what="it to be up again")
         worker.terminate()
@@ -107,21 +135,34 @@ async def test_the_dashboard_is_scraped_with_a_token(make_server, binary):
     server = make_server(binary)
     await trouble(server, "streams", ["one", "two"])
     token, hashed = new_token()
-    options = DashboardOptions(Accounts(ACCOUNTS), Tokens({hashed: Token("prometheus", Role.VIEWER)}))
+    options = DashboardOptions(
+        Accounts(ACCOUNTS), Tokens({hashed: Token("prometheus", Role.VIEWER)})
+    )
     app = Dashboard(Pipeline(settings=Settings(url=server.url)), options).app
-    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=10) as client:
+    async with (
+        serving(app) as url,
+        httpx.AsyncClient(base_url=url, timeout=10) as client,
+    ):
         assert (await client.get("/metrics")).status_code == 401
-        reply = await client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+        reply = await client.get(
+            "/metrics", headers={"Authorization": f"Bearer {token}"}
+        )
         assert reply.status_code == 200
         found = samples(reply.text)
         assert found["streams_backlog_dead_letters"] == 4
         async with Broker(server.url) as broker:
             before = (await broker.control.call("INFO", "stats")).decode()
             for _ in range(10):
-                await client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+                await client.get(
+                    "/metrics", headers={"Authorization": f"Bearer {token}"}
+                )
             after = (await broker.control.call("INFO", "stats")).decode()
-        took = [int(text.split("total_commands_processed:")[1].split()[0]) for text in (before, after)]
-        assert took[1] - took[0] <= 200  # Ten scrapes are a look or two, of about 60 commands.
+        took = [
+            int(text.split("total_commands_processed:")[1].split()[0])
+            for text in (before, after)
+        ]
+        # Ten scrapes are a look or two, of about 60 commands.
+        assert took[1] - took[0] <= 200
 
 
 def test_metrics_of_processes_stand_together():

@@ -72,7 +72,10 @@ async def test_what_cannot_be_mended_by_starting_again_ends_the_worker_at_once()
 
 
 async def test_a_command_that_cannot_be_run():
-    assert await Supervisor(SupervisorOptions(["/nowhere/python"], first_wait=0.001)).run() == EXIT_CRASHING
+    assert (
+        await Supervisor(SupervisorOptions(["/nowhere/python"], first_wait=0.001)).run()
+        == EXIT_CRASHING
+    )
 
 
 def test_exit_codes_are_those_of_the_command_line():
@@ -80,7 +83,10 @@ def test_exit_codes_are_those_of_the_command_line():
 
 
 async def test_a_process_that_dies_at_work_is_started_again_and_again():
-    assert await supervisor("say('ready'); sys.exit(1 if times() < 9 else 0)", 2).run() == 0
+    assert (
+        await supervisor("say('ready'); sys.exit(1 if times() < 9 else 0)", 2).run()
+        == 0
+    )
     assert sorted(notes()) == ["1 start"] * 9 + ["2 start"] * 9
 
 
@@ -113,11 +119,16 @@ while True: time.sleep(0.05)  # A signal just before a long sleep would be heard
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_signals_are_passed_on_once_each_and_the_third_kills(number):
-    before = signal.signal(number, signal.SIG_DFL)  # Under nohup a hangup is ignored, and so not passed on.
+    # Under nohup a hangup is ignored, and so not passed on.
+    before = signal.signal(number, signal.SIG_DFL)
     task = asyncio.create_task(supervisor(HEARS, 2).run())
     try:
         for count, heard in ((2, "ready"), (2, "SIGTERM"), (2, "SIGINT")):
-            await eventually(lambda count=count, heard=heard: sum(heard in line for line in notes()) == count)
+            await eventually(
+                lambda count=count, heard=heard: (
+                    sum(heard in line for line in notes()) == count
+                )
+            )
             os.kill(os.getpid(), number)
         assert await task == EXIT_FORCED
         assert len(notes()) == 8, "each is passed on once to each process"
@@ -195,17 +206,24 @@ class Shop:
 
     def publish(self, *bodies: dict, **env: str) -> None:
         text = "".join(json.dumps(body) + "\n" for body in bodies)
-        self.cli("publish", "orders", "--file", "-", "--type", "order", stdin=text, **env)
+        self.cli(
+            "publish", "orders", "--file", "-", "--type", "order", stdin=text, **env
+        )
 
     def wait(self, what: str, count: int) -> None:
         wait_until(lambda: len(self.lines(what)) >= count, what=f"{count} {what}")
 
     def wait_logged(self, text: str, count: int = 1) -> None:
-        wait_until(lambda: self.logged(text) >= count, seconds=40, what=f"{count} of {text!r}")
+        wait_until(
+            lambda: self.logged(text) >= count, seconds=40, what=f"{count} of {text!r}"
+        )
 
     def unfinished(self) -> int:
         levels = self.cli.json("ls", "orders")["streams"][0]["groups"][0]["levels"]
-        return sum(level["waiting"] + level["processing"] + level["retrying"] for level in levels)
+        return sum(
+            level["waiting"] + level["processing"] + level["retrying"]
+            for level in levels
+        )
 
 
 @pytest.fixture(scope="module")
@@ -231,17 +249,25 @@ def alive(pid: int) -> bool:
 def test_a_killed_process_is_replaced_and_its_events_run_again(shop: Shop) -> None:
     with shop.worker("--processes", "2", "--concurrency", "5") as worker:
         shop.wait_logged("] INFO    worker    started", 2)
-        shop.publish({"id": 0, "kill": True}, *({"id": n, "s": 0.05} for n in range(1, 41)))
+        shop.publish(
+            {"id": 0, "kill": True}, *({"id": n, "s": 0.05} for n in range(1, 41))
+        )
         shop.wait("done", 41)
         shop.wait_logged("] INFO    worker    started", 3)
         worker.terminate()
         assert worker.wait(30) == 0
-    assert {line.split()[1] for line in shop.lines("done")} == {str(n) for n in range(41)}
+    assert {line.split()[1] for line in shop.lines("done")} == {
+        str(n) for n in range(41)
+    }
     assert shop.unfinished() == 0
     assert shop.logged("code=-9") == 1
     for line in shop.log_file.read_text().splitlines():
         assert line.split()[1] in ("[1]", "[2]", "INFO", "WARNING"), line
-    assert shop.logged("[1] INFO    worker    stopped") + shop.logged("[2] INFO    worker    stopped") == 2
+    assert (
+        shop.logged("[1] INFO    worker    stopped")
+        + shop.logged("[2] INFO    worker    stopped")
+        == 2
+    )
 
 
 def test_the_death_of_the_supervisor_stops_its_processes_in_order(shop: Shop) -> None:
@@ -262,12 +288,18 @@ def test_a_signal_to_all_processes_at_once_is_one_order_to_stop(shop: Shop) -> N
 
     Many come here, so that one comes in the middle of another.
     """
-    with shop.worker("--processes", "2", "--concurrency", "1", "--log", "json") as worker:
+    with shop.worker(
+        "--processes", "2", "--concurrency", "1", "--log", "json"
+    ) as worker:
         shop.wait_logged('"child":"1"')
         shop.wait_logged('"child":"2"')
         shop.publish({"id": 1, "s": 2.0}, {"id": 2, "s": 2.0})
         shop.wait("start", 2)
-        processes = [row["pid"] for row in map(json.loads, shop.log_file.read_text().splitlines()) if "pid" in row]
+        processes = [
+            row["pid"]
+            for row in map(json.loads, shop.log_file.read_text().splitlines())
+            if "pid" in row
+        ]
         for _ in range(300):
             for pid in processes:
                 os.kill(pid, signal.SIGTERM)
@@ -275,7 +307,11 @@ def test_a_signal_to_all_processes_at_once_is_one_order_to_stop(shop: Shop) -> N
         assert worker.wait(30) == 0
     assert len(shop.lines("done")) == 2, shop.log_file.read_text()
     lines = [json.loads(line) for line in shop.log_file.read_text().splitlines()]
-    assert {line.get("child") for line in lines if line["message"] == "stopped"} == {"1", "2", None}
+    assert {line.get("child") for line in lines if line["message"] == "stopped"} == {
+        "1",
+        "2",
+        None,
+    }
 
 
 def test_ctrl_c_twice_means_now(shop: Shop) -> None:
@@ -294,7 +330,10 @@ def test_ctrl_c_twice_means_now(shop: Shop) -> None:
 
 def test_ctrl_c_while_processes_still_import_is_a_clean_end(shop: Shop) -> None:
     """At any instant of the start: of the interpreter, of the package, of the pipeline's module."""
-    shop.file.write_text("import time\nopen('importing', 'a').close()\ntime.sleep(0.3)\n" + shop.file.read_text())
+    shop.file.write_text(
+        "import time\nopen('importing', 'a').close()\ntime.sleep(0.3)\n"
+        + shop.file.read_text()
+    )
     for seconds in (0.0, 0.05, 0.2, 0.4, None):
         with shop.worker("--processes", "2") as worker:
             shop.wait_logged("process started", 2)
@@ -310,7 +349,9 @@ def test_ctrl_c_while_processes_still_import_is_a_clean_end(shop: Shop) -> None:
         (shop.cli.folder / "importing").unlink(missing_ok=True)
 
 
-def test_an_embedded_server_outlives_the_processes_that_use_it(shop: Shop, namespace: str) -> None:
+def test_an_embedded_server_outlives_the_processes_that_use_it(
+    shop: Shop, namespace: str
+) -> None:
     url = f"memory://{namespace}-{os.getpid()}-{time.monotonic_ns()}"
     with shop.worker("--processes", "1", STREAMS_URL=url) as worker:
         shop.wait_logged("] INFO    worker    started")
@@ -338,7 +379,9 @@ def test_reload_runs_new_code_and_loses_nothing(shop: Shop) -> None:
         shop.publish({"id": 3})
         shop.wait("done", 3)
         shop.file.write_text("this is = no Python\n" + good)
-        shop.wait_logged("importing shop failed with SyntaxError: invalid syntax (shop.py, line 1)\n")
+        shop.wait_logged(
+            "importing shop failed with SyntaxError: invalid syntax (shop.py, line 1)\n"
+        )
         shop.publish({"id": 4})
         assert worker.poll() is None
         shop.file.write_text(good.replace("VERSION = 1", "VERSION = 3"))
@@ -352,7 +395,11 @@ def test_reload_runs_new_code_and_loses_nothing(shop: Shop) -> None:
 
 
 def test_reload_without_its_extra(shop: Shop) -> None:
-    (shop.cli.folder / "watchfiles.py").write_text("raise ModuleNotFoundError('no', name='watchfiles')")
+    (shop.cli.folder / "watchfiles.py").write_text(
+        "raise ModuleNotFoundError('no', name='watchfiles')"
+    )
     path = f"{shop.cli.folder}{os.pathsep}{shop.cli.env['PYTHONPATH']}"
-    sentence = shop.cli.refused("worker", "shop:pipeline", "--reload", code=2, process=True, PYTHONPATH=path)
+    sentence = shop.cli.refused(
+        "worker", "shop:pipeline", "--reload", code=2, process=True, PYTHONPATH=path
+    )
     assert "pip install 'streams[reload]'" in sentence

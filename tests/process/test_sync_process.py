@@ -15,7 +15,16 @@ ROOT = Path(__file__).parents[2]
 
 def start(code: str, *arguments: str, **options) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", code, *arguments],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:This process:DeprecationWarning",
+            "-c",
+            code,
+            *arguments,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -23,7 +32,9 @@ def start(code: str, *arguments: str, **options) -> subprocess.Popen[str]:
     )
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 30.0) -> tuple[int, str, str]:
+def ended(
+    process: subprocess.Popen[str], seconds: float = 30.0
+) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -171,9 +182,16 @@ pipeline.publish("orders", 1, type="t")
 
 def test_ctrl_c_while_the_server_starts_says_no_more_than_that(tmp_path):
     slow = tmp_path / "slow-server"
-    slow.write_text(f'#!/bin/sh\n[ "$1" = --version ] || sleep 3\nexec {BINARIES[0]} "$@"\n')
+    slow.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] || sleep 3\nexec {BINARIES[0]} "$@"\n'
+    )
     slow.chmod(0o755)
-    process = start(STARTING, f"embedded://{tmp_path / 'data'}", STREAMS_SERVER_BINARY=str(slow), TMPDIR="/tmp")
+    process = start(
+        STARTING,
+        f"embedded://{tmp_path / 'data'}",
+        STREAMS_SERVER_BINARY=str(slow),
+        TMPDIR="/tmp",
+    )
     assert process.stdout.readline() == "calling\n"
     # From here on it calls, or is about to: at each moment it says the same.
     process.send_signal(signal.SIGINT)
@@ -217,7 +235,17 @@ def test_a_worker_serves_a_blocking_pipeline(tmp_path):
         cwd=tmp_path,
     )
     publish = "from shop import pipeline; pipeline.publish('orders', 1, type='t')"
-    assert ended(subprocess.Popen([sys.executable, "-c", publish], env=environment, cwd=tmp_path, text=True))[0] == 0
+    assert (
+        ended(
+            subprocess.Popen(
+                [sys.executable, "-c", publish],
+                env=environment,
+                cwd=tmp_path,
+                text=True,
+            )
+        )[0]
+        == 0
+    )
     assert worker.stdout.readline() == "last\n"
     worker.terminate()
     assert ended(worker)[0] == 0

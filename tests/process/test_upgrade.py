@@ -33,7 +33,9 @@ ORDERS = [
 
 
 def _git(*words: str) -> bytes:
-    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, check=True).stdout
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *words], capture_output=True, check=True
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +52,23 @@ def in_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _tree(folder: Path, commit: str) -> Path:
     try:
-        tags = _git("tag", "--sort=-v:refname", "--no-contains", "HEAD").decode().split()
+        tags = (
+            _git("tag", "--sort=-v:refname", "--no-contains", "HEAD").decode().split()
+        )
         archive = _git("archive", tags[0] if tags else commit)
     except (subprocess.CalledProcessError, OSError) as error:
-        pytest.skip(f"the version before cannot be had from here: no git, or a clone without history ({error})")
+        pytest.skip(
+            f"the version before cannot be had from here: no git, or a clone without history ({error})"
+        )
     with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
         tree.extractall(folder, filter="data")
     return folder
 
 
 @pytest.fixture
-def site(make_server: Callable[..., Server], binary: str, tmp_path: Path, namespace: str):
+def site(
+    make_server: Callable[..., Server], binary: str, tmp_path: Path, namespace: str
+):
     made = Site(make_server(binary), namespace, tmp_path)
     yield made
     made.close()
@@ -72,24 +80,36 @@ def finished(site: Site, count: int) -> Callable[[], bool]:
 
 def test_old_and_new_workers_share_the_work(site: Site, before: Path) -> None:
     workers = [site.worker(root=root) for root in (before, ROOT, before, ROOT)]
-    published = [*site.publish(ORDERS * 3), *site.publish(ORDERS, level=10), *site.publish(ORDERS, level=1)]
+    published = [
+        *site.publish(ORDERS * 3),
+        *site.publish(ORDERS, level=10),
+        *site.publish(ORDERS, level=1),
+    ]
     site.drained(30)
     site.balance(published)
     assert max(site.done().values()) == 1
-    assert {line["pid"] for line in site.of("start")} == {worker.pid for worker in workers}
+    assert {line["pid"] for line in site.of("start")} == {
+        worker.pid for worker in workers
+    }
     attempts = site.attempts()
-    assert max(len(seen) for seen in attempts.values()) == 4, "old and new count attempts alike"
+    assert max(len(seen) for seen in attempts.values()) == 4, (
+        "old and new count attempts alike"
+    )
 
 
 @pytest.mark.parametrize("forward", [True, False], ids=["upgrade", "way back"])
-def test_a_rolling_change_of_version_loses_and_doubles_nothing(site: Site, before: Path, forward: bool) -> None:
+def test_a_rolling_change_of_version_loses_and_doubles_nothing(
+    site: Site, before: Path, forward: bool
+) -> None:
     old, new = (before, ROOT) if forward else (ROOT, before)
     workers: list[Worker] = [site.worker(root=old) for _ in range(3)]
     published: list[str] = []
     for number in range(3):
         published += site.publish(ORDERS)
         begun = len(published) - len(ORDERS) // 2
-        wait_until(lambda n=begun: len(site.attempts()) > n, what="half of it to be begun")
+        wait_until(
+            lambda n=begun: len(site.attempts()) > n, what="half of it to be begun"
+        )
         workers[number].stop()
         workers[number] = site.worker(root=new)
         published += site.publish(ORDERS, level=5)
@@ -98,12 +118,17 @@ def test_a_rolling_change_of_version_loses_and_doubles_nothing(site: Site, befor
     assert max(site.done().values()) == 1
 
 
-def test_a_killed_old_worker_is_replaced_by_a_new_one_with_all_that_it_held(site: Site, before: Path) -> None:
+def test_a_killed_old_worker_is_replaced_by_a_new_one_with_all_that_it_held(
+    site: Site, before: Path
+) -> None:
     old = site.worker(root=before, concurrency=8)
-    published = site.publish([{"do": "never", "once": True}] * 4 + [{"do": "error", "times": 1}] * 10)
+    published = site.publish(
+        [{"do": "never", "once": True}] * 4 + [{"do": "error", "times": 1}] * 10
+    )
     site.started(14)
     old.kill()
-    site.pass_time(60.0)  # The version before does not say how long its leases are: they count as long.
+    # The version before does not say how long its leases are: they count as long.
+    site.pass_time(60.0)
     site.worker(root=ROOT)
     site.drained(30)
     site.balance(published)
@@ -132,7 +157,11 @@ class Crew:
     """Workers of either version with ordered keys, and what they wrote down."""
 
     def __init__(self, url: str, folder: Path, app: str) -> None:
-        self.log, self._app, self._said = folder / "log", folder / "app.py", folder / "said"
+        self.log, self._app, self._said = (
+            folder / "log",
+            folder / "app.py",
+            folder / "said",
+        )
         self.log.touch()
         self._app.write_text(app)
         self._environment = os.environ | {
@@ -143,10 +172,17 @@ class Crew:
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start(self, root: Path, levels: str = "0,1") -> subprocess.Popen[bytes]:
-        environment = self._environment | {"PYTHONPATH": str(root), "STREAMS_LEVELS": levels}
+        environment = self._environment | {
+            "PYTHONPATH": str(root),
+            "STREAMS_LEVELS": levels,
+        }
         command = [sys.executable, "-m", "streams", "worker", f"{self._app}:pipeline"]
         with self._said.open("ab") as out:
-            self.running.append(subprocess.Popen(command, env=environment, cwd=root, stdout=out, stderr=out))
+            self.running.append(
+                subprocess.Popen(
+                    command, env=environment, cwd=root, stdout=out, stderr=out
+                )
+            )
         return self.running[-1]
 
     def rows(self) -> list[tuple[str, str, str, int]]:
@@ -189,10 +225,19 @@ class Feed:
         numbers = range(self.count, self.count + count)
         self.count += count
         await producer.publish_many(
-            Event("t", n, subject=f"k{n % 8}", tenant=f"t{n % 3}", priority=levels[n % len(levels)]) for n in numbers
+            Event(
+                "t",
+                n,
+                subject=f"k{n % 8}",
+                tenant=f"t{n % 3}",
+                priority=levels[n % len(levels)],
+            )
+            for n in numbers
         )
 
-    async def until(self, condition: Callable[[], bool], levels: tuple[int, ...], what: str) -> None:
+    async def until(
+        self, condition: Callable[[], bool], levels: tuple[int, ...], what: str
+    ) -> None:
         """Keep a backlog until the condition holds."""
 
         async def holds() -> bool:
@@ -213,15 +258,27 @@ async def test_old_and_new_workers_share_what_is_lined_up(
         async with Broker(server.url) as broker:
             feed = Feed(broker, crew)
             crew.start(before)
-            await feed.until(lambda: len(crew.rows()) > 20, levels, "the old one to have lined some up")
+            await feed.until(
+                lambda: len(crew.rows()) > 20,
+                levels,
+                "the old one to have lined some up",
+            )
             for root in (ROOT, before, ROOT):
                 crew.start(root)
-            await feed.until(lambda: len({pid for pid, *_ in crew.rows()}) == 4, levels, "each to have done some")
+            await feed.until(
+                lambda: len({pid for pid, *_ in crew.rows()}) == 4,
+                levels,
+                "each to have done some",
+            )
             await feed.publish(levels, 100)
-            await eventually(lambda: len(crew.rows()) == feed.count, seconds=40, what="all of it")
+            await eventually(
+                lambda: len(crew.rows()) == feed.count, seconds=40, what="all of it"
+            )
     rows = crew.rows()
     assert in_order(rows)
-    assert max(Counter((level, key, data) for _, level, key, data in rows).values()) == 1
+    assert (
+        max(Counter((level, key, data) for _, level, key, data in rows).values()) == 1
+    )
     assert not crew.said(), "none complained"
 
 
@@ -235,16 +292,31 @@ async def test_a_new_version_with_another_level_loses_and_doubles_nothing(
         async with Broker(server.url) as broker:
             feed = Feed(broker, crew)
             old = crew.start(before)
-            await feed.until(lambda: len(crew.rows()) > 20, narrow, "the old one to have lined some up")
+            await feed.until(
+                lambda: len(crew.rows()) > 20,
+                narrow,
+                "the old one to have lined some up",
+            )
             crew.start(ROOT, "0,1,5")
-            await feed.until(lambda: len({pid for pid, *_ in crew.rows()}) == 2, narrow, "both to have done some")
+            await feed.until(
+                lambda: len({pid for pid, *_ in crew.rows()}) == 2,
+                narrow,
+                "both to have done some",
+            )
             await feed.publish(wide, 100)
-            await eventually(lambda: any(level == "5" for _, level, *_ in crew.rows()), what="the new level to begin")
+            await eventually(
+                lambda: any(level == "5" for _, level, *_ in crew.rows()),
+                what="the new level to begin",
+            )
             old.terminate()
-            await eventually(lambda: len(crew.rows()) == feed.count, seconds=40, what="all of it")
+            await eventually(
+                lambda: len(crew.rows()) == feed.count, seconds=40, what="all of it"
+            )
     rows = crew.rows()
     assert in_order(rows)
-    assert max(Counter((level, key, data) for _, level, key, data in rows).values()) == 1
+    assert (
+        max(Counter((level, key, data) for _, level, key, data in rows).values()) == 1
+    )
 
 
 # --- what waits for limits and pauses
@@ -272,10 +344,17 @@ async def handle(event: Event) -> None:
 @pytest.mark.one_server
 @pytest.mark.parametrize("forward", [True, False], ids=["upgrade", "way back"])
 async def test_what_waits_for_limits_and_pauses_is_lost_and_doubled_by_no_change_of_version(
-    make_server: Callable[..., Server], binary: str, tmp_path: Path, in_records: Path, forward: bool
+    make_server: Callable[..., Server],
+    binary: str,
+    tmp_path: Path,
+    in_records: Path,
+    forward: bool,
 ) -> None:
     """Either version finds what the other put aside; slots are counted by both, and nobody's in the end."""
-    server, (old, new) = make_server(binary), (in_records, ROOT) if forward else (ROOT, in_records)
+    server, (old, new) = (
+        make_server(binary),
+        (in_records, ROOT) if forward else (ROOT, in_records),
+    )
     with crew_on(server, tmp_path, LIMITED) as crew:
         async with Broker(server.url) as broker:
             producer, pauses = Producer(broker, "s"), Pauses(broker, "s")
@@ -284,7 +363,9 @@ async def test_what_waits_for_limits_and_pauses_is_lost_and_doubled_by_no_change
 
             def ended() -> list[tuple[str, int]]:
                 lines = (line.split() for line in whole_lines(crew.log))
-                return [(pid, int(data)) for pid, word, _, data in lines if word == "ends"]
+                return [
+                    (pid, int(data)) for pid, word, _, data in lines if word == "ends"
+                ]
 
             async def feed(until: Callable[[], bool], what: str) -> None:
                 """Keep a backlog of what is not paused until something holds."""
@@ -293,7 +374,10 @@ async def test_what_waits_for_limits_and_pauses_is_lost_and_doubled_by_no_change
                     nonlocal count
                     if count * 2 // 3 - sum(data % 3 > 0 for _, data in ended()) < 20:
                         numbers = range(count, count + 30)
-                        events = [Event("t", n, tenant=f"t{n % 3}", instance=f"i{n % 2}") for n in numbers]
+                        events = [
+                            Event("t", n, tenant=f"t{n % 3}", instance=f"i{n % 2}")
+                            for n in numbers
+                        ]
                         await producer.publish_many(events)
                         count += 30
                     return until()
@@ -314,11 +398,19 @@ async def test_what_waits_for_limits_and_pauses_is_lost_and_doubled_by_no_change
             await feed(workers(3), "another old one to do some")
             crew.running[2].terminate()
             await pauses.resume(tenant="t0")
-            await eventually(lambda: len(ended()) == count, seconds=40, what="all of it")
+            await eventually(
+                lambda: len(ended()) == count, seconds=40, what="all of it"
+            )
             lines = [line.split() for line in whole_lines(crew.log)]
-            await eventually(lambda: _nobody_has_anything(broker, forward), seconds=40, what="the slots to be gone")
+            await eventually(
+                lambda: _nobody_has_anything(broker, forward),
+                seconds=40,
+                what="the slots to be gone",
+            )
     assert held["tenant=t0"] > 0
-    assert max(Counter(data for _, word, _, data in lines if word == "ends").values()) == 1
+    assert (
+        max(Counter(data for _, word, _, data in lines if word == "ends").values()) == 1
+    )
     running: Counter[str] = Counter()
     for _, word, tenant, _ in lines:
         running[tenant] += 1 if word == "begins" else -1
@@ -329,6 +421,9 @@ async def test_what_waits_for_limits_and_pauses_is_lost_and_doubled_by_no_change
 async def _nobody_has_anything(broker: Broker, knows_rows: bool) -> bool:
     """Of the rows of admissions an older version knows nothing: they expire, or go with the next sweep of a new one."""
     keys, call = broker.keys("s"), broker.control.call
-    left = [await call("KEYS", f"{broker.namespace}:{{s}}:g:{kind}:*") for kind in ("busy", "queue")]
+    left = [
+        await call("KEYS", f"{broker.namespace}:{{s}}:g:{kind}:*")
+        for kind in ("busy", "queue")
+    ]
     rows = await call("EXISTS", keys.admissions("g")) if knows_rows else 0
     return not any(left) and not rows and not await call("EXISTS", keys.attempts("g"))

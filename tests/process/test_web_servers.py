@@ -13,7 +13,13 @@ import pytest
 
 from streams.sync import Pipeline
 from tests.docs.blocks import blocks_of
-from tests.servers import BINARIES, clean_environment, free_port, wait_until, whole_lines
+from tests.servers import (
+    BINARIES,
+    clean_environment,
+    free_port,
+    wait_until,
+    whole_lines,
+)
 
 ROOT = Path(__file__).parents[2]
 APP = """
@@ -49,14 +55,25 @@ async def create():
 SERVERS = {
     "uvicorn": ["uvicorn", "app:app", "--port", "PORT"],
     "uvicorn on uvloop": ["uvicorn", "app:app", "--port", "PORT", "--loop", "uvloop"],
-    "gunicorn": ["gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:PORT", "app:app"],
+    "gunicorn": [
+        "gunicorn",
+        "-k",
+        "uvicorn_worker.UvicornWorker",
+        "-b",
+        "127.0.0.1:PORT",
+        "app:app",
+    ],
     "hypercorn": ["hypercorn", "-b", "127.0.0.1:PORT", "app:app"],
 }
 
 
-@pytest.mark.parametrize("run", ["", "signals=False"], ids=["with signals", "without signals"])
+@pytest.mark.parametrize(
+    "run", ["", "signals=False"], ids=["with signals", "without signals"]
+)
 @pytest.mark.parametrize("name", SERVERS)
-def test_one_signal_ends_a_web_server_with_a_worker_in_it(make_server, tmp_path, name, run):
+def test_one_signal_ends_a_web_server_with_a_worker_in_it(
+    make_server, tmp_path, name, run
+):
     server = make_server(BINARIES[0], port=True)
     (tmp_path / "app.py").write_text(textwrap.dedent(APP).replace("RUN", run))
     port = free_port()
@@ -65,13 +82,17 @@ def test_one_signal_ends_a_web_server_with_a_worker_in_it(make_server, tmp_path,
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=tmp_path,
-            env=clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url},
+            env=clean_environment()
+            | {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url},
             stdout=log,
             stderr=log,
         )
     try:
         wait_until(lambda: posted(port), what="the web server to answer")
-        wait_until(lambda: "order" in whole_lines(tmp_path / "handled"), what="the event to be handled")
+        wait_until(
+            lambda: "order" in whole_lines(tmp_path / "handled"),
+            what="the event to be handled",
+        )
         process.send_signal(signal.SIGTERM)
         process.wait(20)
     finally:
@@ -79,7 +100,9 @@ def test_one_signal_ends_a_web_server_with_a_worker_in_it(make_server, tmp_path,
         process.wait(10)
     said = (tmp_path / "log").read_text()
     assert "stopped" in said, "the worker has ended in order"
-    assert "stopping now" not in said, "the signal and the call of the web server are one order"
+    assert "stopping now" not in said, (
+        "the signal and the call of the web server are one order"
+    )
     assert "Traceback" not in said
 
 
@@ -107,11 +130,17 @@ def create():
 """
 
 
-def test_one_sigterm_ends_gunicorn_with_a_worker_in_a_thread_and_nothing_is_lost(make_server, tmp_path):
+def test_one_sigterm_ends_gunicorn_with_a_worker_in_a_thread_and_nothing_is_lost(
+    make_server, tmp_path
+):
     """With the configuration that the page of Flask shows."""
     server = make_server(BINARIES[0], port=True)
     (tmp_path / "shop.py").write_text(FLASK_APP)
-    (shown,) = (block for block in blocks_of(ROOT / "docs/how-to/flask.md") if block.title == "gunicorn.conf.py")
+    (shown,) = (
+        block
+        for block in blocks_of(ROOT / "docs/how-to/flask.md")
+        if block.title == "gunicorn.conf.py"
+    )
     (tmp_path / "gunicorn.conf.py").write_text(shown.text)
     port = free_port()
     with (tmp_path / "log").open("w") as log:
@@ -123,7 +152,10 @@ def test_one_sigterm_ends_gunicorn_with_a_worker_in_a_thread_and_nothing_is_lost
     try:
         wait_until(lambda: posted(port), what="the web server to answer")
         assert posted(port), "a second one, which waits while the first is handled"
-        wait_until(lambda: "begun" in (tmp_path / "log").read_text(), what="the handler to begin")
+        wait_until(
+            lambda: "begun" in (tmp_path / "log").read_text(),
+            what="the handler to begin",
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     finally:
@@ -134,7 +166,9 @@ def test_one_sigterm_ends_gunicorn_with_a_worker_in_a_thread_and_nothing_is_lost
     assert "stopped  done=1" in said
     assert "Traceback" not in said
     with Pipeline(server.url) as pipeline:
-        assert pipeline.status().stream("orders").stored == 1, "the other one is there for the next worker"
+        assert pipeline.status().stream("orders").stored == 1, (
+            "the other one is there for the next worker"
+        )
 
 
 def test_a_second_ctrl_c_ends_both_now(make_server, tmp_path):
@@ -146,7 +180,11 @@ def test_a_second_ctrl_c_ends_both_now(make_server, tmp_path):
     )
     (tmp_path / "app.py").write_text(stuck.replace("RUN", ""))
     port = free_port()
-    own = {"PYTHONPATH": str(ROOT), "STREAMS_URL": server.url, "STREAMS_GRACE_PERIOD": "60"}
+    own = {
+        "PYTHONPATH": str(ROOT),
+        "STREAMS_URL": server.url,
+        "STREAMS_GRACE_PERIOD": "60",
+    }
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)],
@@ -154,10 +192,16 @@ def test_a_second_ctrl_c_ends_both_now(make_server, tmp_path):
         )  # fmt: skip
     try:
         wait_until(lambda: posted(port), what="the web server to answer")
-        wait_until(lambda: "begun" in (tmp_path / "log").read_text(), what="the handler to begin")
+        wait_until(
+            lambda: "begun" in (tmp_path / "log").read_text(),
+            what="the handler to begin",
+        )
         process.send_signal(signal.SIGINT)
         waits = "Waiting for application shutdown"
-        wait_until(lambda: waits in (tmp_path / "log").read_text(), what="the web server to wait for the lifespan")
+        wait_until(
+            lambda: waits in (tmp_path / "log").read_text(),
+            what="the web server to wait for the lifespan",
+        )
         process.send_signal(signal.SIGINT)
         process.wait(30)  # Half of what the handler and its grace period would take.
     finally:

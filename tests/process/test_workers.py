@@ -37,7 +37,9 @@ def one_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def make_site(one_server: Server, namespace: str, tmp_path: Path) -> Iterator[Callable[[], Site]]:
+def make_site(
+    one_server: Server, namespace: str, tmp_path: Path
+) -> Iterator[Callable[[], Site]]:
     sites: list[Site] = []
 
     def make() -> Site:
@@ -68,7 +70,9 @@ def in_flight(site: Site, pid: int) -> set[str]:
 # Killed
 
 
-def test_sigkill_of_one_of_two_workers_loses_nothing_and_burns_only_what_had_started(site: Site) -> None:
+def test_sigkill_of_one_of_two_workers_loses_nothing_and_burns_only_what_had_started(
+    site: Site,
+) -> None:
     victim, _ = site.worker(lease=0.6), site.worker(lease=0.6)
     events = site.publish(sleeps(60, 0.1))
     site.started(10, victim.pid)
@@ -81,13 +85,16 @@ def test_sigkill_of_one_of_two_workers_loses_nothing_and_burns_only_what_had_sta
     for event, attempts in site.attempts().items():
         if event in running:
             assert attempts == [1, 2], event
-        elif event in touched:  # Done there; its acknowledgement may or may not have left.
+        elif event in touched:
+            # Done there; its acknowledgement may or may not have left.
             assert attempts in ([1], [1, 2]), event
         else:
             assert attempts == [1], event
 
 
-def test_sigkill_without_retries_runs_what_had_started_once_more_and_alone(site: Site) -> None:
+def test_sigkill_without_retries_runs_what_had_started_once_more_and_alone(
+    site: Site,
+) -> None:
     victim = site.worker(lease=0.5, max_retries=0, concurrency=4)
     events = site.publish(sleeps(14, 0.4))
     site.started(4, victim.pid)
@@ -100,8 +107,16 @@ def test_sigkill_without_retries_runs_what_had_started_once_more_and_alone(site:
     assert running
     again = {event for event, attempts in site.attempts().items() if attempts == [1, 2]}
     assert again == running
-    starts = [(line["at"], line["event"]) for line in site.of("start", other.pid) if line["event"] in running]
-    ends = [(line["at"], line["event"]) for line in site.of("end", other.pid) if line["event"] in running]
+    starts = [
+        (line["at"], line["event"])
+        for line in site.of("start", other.pid)
+        if line["event"] in running
+    ]
+    ends = [
+        (line["at"], line["event"])
+        for line in site.of("end", other.pid)
+        if line["event"] in running
+    ]
     alone = [event for _, event in sorted(starts + ends)]
     assert alone[::2] == alone[1::2], "two ran beside each other"
 
@@ -131,7 +146,9 @@ def intervals(site: Site, pid: int, attempt: int) -> list[tuple[float, float]]:
     """When the attempts of this number ran in a process, in seconds, as they started; a killed one never ends."""
     ends = {line["event"]: line["at"] / 1e9 for line in site.of("end", pid)}
     starts = [line for line in site.of("start", pid) if line["attempt"] == attempt]
-    return sorted((line["at"] / 1e9, ends.get(line["event"], math.inf)) for line in starts)
+    return sorted(
+        (line["at"] / 1e9, ends.get(line["event"], math.inf)) for line in starts
+    )
 
 
 # Stopped and continued
@@ -148,7 +165,9 @@ def test_a_zombie_changes_nothing(site: Site) -> None:
         ]
     )
     (buried,) = site.publish([{"do": "sleep-fail", "s": 0.5}], meta='{"max_retries":0}')
-    (rejected,) = site.publish([{"do": "sleep-fail", "s": 0.8}], meta='{"max_retries":1}')
+    (rejected,) = site.publish(
+        [{"do": "sleep-fail", "s": 0.8}], meta='{"max_retries":1}'
+    )
     site.started(5, zombie.pid)
     zombie.signal(signal.SIGSTOP)
     other = site.worker(lease=0.6, concurrency=8, delay=0.02)
@@ -163,20 +182,29 @@ def test_a_zombie_changes_nothing(site: Site) -> None:
     assert site.attempts()[handled] == [1, 2]
     assert site.attempts()[rejected] == [1, 2]
     dead = site.dead()
-    assert {event: (d["reason"], d["failures"], d["stalls"]) for event, d in dead.items()} == {
+    assert {
+        event: (d["reason"], d["failures"], d["stalls"]) for event, d in dead.items()
+    } == {
         buried: ("retries-used-up", 1, 1),
         rejected: ("retries-used-up", 1, 1),
     }
     assert (zombie.stop(), other.stop()) == (0, 0)
     assert site.stats(zombie)["lost"] >= 4
-    assert site.stats(zombie)["retried"] == site.stats(zombie)["dead"] == site.stats(zombie)["snoozed"] == 0
+    assert (
+        site.stats(zombie)["retried"]
+        == site.stats(zombie)["dead"]
+        == site.stats(zombie)["snoozed"]
+        == 0
+    )
     assert site.stats(other)["stalled"] + site.stats(zombie)["stalled"] == 5
 
 
 # Asked to stop
 
 
-def test_sigterm_lets_running_handlers_finish_and_starts_nothing_more(site: Site) -> None:
+def test_sigterm_lets_running_handlers_finish_and_starts_nothing_more(
+    site: Site,
+) -> None:
     """It ends when they have ended, and does not wait for the rest of its grace period."""
     worker = site.worker(concurrency=4, grace=300.0)
     events = site.publish(sleeps(12, 0.8))
@@ -199,7 +227,9 @@ def test_replacing_workers_under_load_runs_everything_once(site: Site) -> None:
         following = site.worker(concurrency=16)
         asked = time.monotonic_ns()
         assert worker.stop(4.0) == 0
-        late = [line for line in site.of("start", worker.pid) if line["at"] - asked > 300e6]
+        late = [
+            line for line in site.of("start", worker.pid) if line["at"] - asked > 300e6
+        ]
         assert not late, "handlers were started after SIGTERM"
         assert site.stats(worker)["lost"] == 0
         worker = following
@@ -258,7 +288,9 @@ def test_no_handler_can_hang_the_stop(make_site: Callable[[], Site]) -> None:
         site.started(1)
         worker.signal(signal.SIGTERM)
     asked = time.monotonic()
-    assert {name: worker.wait(20.0) for name, (_, worker, _) in running.items()} == {n: c[2] for n, c in cases.items()}
+    assert {name: worker.wait(20.0) for name, (_, worker, _) in running.items()} == {
+        n: c[2] for n, c in cases.items()
+    }
     assert time.monotonic() - asked < 10.0
     for name, (site, _, events) in running.items():
         site.worker(lease=3.0)
@@ -308,29 +340,48 @@ async def deaf(event):
 """
 
 
-@pytest.mark.parametrize(("module", "count", "processes"), [(STUCK + DEAF, 2, ()), (STUCK, 1, ("--processes", "1"))])
+@pytest.mark.parametrize(
+    ("module", "count", "processes"),
+    [(STUCK + DEAF, 2, ()), (STUCK, 1, ("--processes", "1"))],
+)
 def test_the_exit_code_tells_of_handlers_that_did_not_end(
     one_server: Server, namespace: str, tmp_path: Path, module, count: int, processes
 ) -> None:
     (tmp_path / "shop.py").write_text(module)
-    own = {"STREAMS_URL": one_server.url, "STREAMS_NAMESPACE": namespace, "STREAMS_LOG": "json"}
+    own = {
+        "STREAMS_URL": one_server.url,
+        "STREAMS_NAMESPACE": namespace,
+        "STREAMS_LOG": "json",
+    }
     how = {"env": clean_environment() | own, "cwd": tmp_path}
     command = ("worker", "shop:pipeline", "--grace-period", "0.2", *processes)
     with (tmp_path / "log").open("w") as log:
         worker = terminal.streams(*command, stderr=log, **how)
     try:
         for stream in ("orders", "mails")[:count]:
-            assert terminal.run("publish", stream, "--type", "t", "--data", "1", env=how["env"]).code == 0
-        wait_until(lambda: len(whole_lines(tmp_path / "started")) == count, what="handlers that are stuck")
+            assert (
+                terminal.run(
+                    "publish", stream, "--type", "t", "--data", "1", env=how["env"]
+                ).code
+                == 0
+            )
+        wait_until(
+            lambda: len(whole_lines(tmp_path / "started")) == count,
+            what="handlers that are stuck",
+        )
         worker.terminate()
         assert worker.wait(30) == EXIT_FORCED
     finally:
         worker.kill()
     lines = map(json.loads, whole_lines(tmp_path / "log"))
-    assert [line["handlers"] for line in lines if "does not let go" in line["message"]] == [count]
+    assert [
+        line["handlers"] for line in lines if "does not let go" in line["message"]
+    ] == [count]
 
 
-def test_whatever_a_handler_raises_is_a_failure_and_the_worker_lives_on(site: Site) -> None:
+def test_whatever_a_handler_raises_is_a_failure_and_the_worker_lives_on(
+    site: Site,
+) -> None:
     kinds = ("error", "exit", "interrupt", "generator-exit", "cancelled", "group")
     worker = site.worker()
     orders = [{"do": kind, "times": 2} for kind in kinds]
@@ -346,12 +397,20 @@ def test_whatever_a_handler_raises_is_a_failure_and_the_worker_lives_on(site: Si
     assert set(dead) == set(hopeless)
     for event, kind in zip(hopeless, kinds, strict=True):
         letter = dead[event]
-        assert (letter["reason"], letter["failures"], letter["stalls"]) == ("retries-used-up", 2, 0), kind
+        assert (letter["reason"], letter["failures"], letter["stalls"]) == (
+            "retries-used-up",
+            2,
+            0,
+        ), kind
         assert [error["attempt"] for error in letter["errors"]] == [1, 2]
     assert worker.process.poll() is None
     assert worker.stop() == 0
     stats = site.stats(worker)
-    assert (stats["retried"], stats["dead"], stats["lost"]) == (2 * len(events) + len(hopeless), len(hopeless), 0)
+    assert (stats["retried"], stats["dead"], stats["lost"]) == (
+        2 * len(events) + len(hopeless),
+        len(hopeless),
+        0,
+    )
 
 
 def test_handlers_longer_than_the_lease_run_once(site: Site) -> None:
@@ -369,14 +428,26 @@ def test_handlers_longer_than_the_lease_run_once(site: Site) -> None:
     for worker in workers:
         assert site.stats(worker)["lost"] == site.stats(worker)["stalled"] == 0
     assert any(
-        worker.lines("the event loop was blocked: a handler computes or waits without awaiting") for worker in workers
+        worker.lines(
+            "the event loop was blocked: a handler computes or waits without awaiting"
+        )
+        for worker in workers
     )
 
 
 def test_a_timeout_is_a_failure_even_for_a_handler_that_ignores_it(site: Site) -> None:
     """One slot only: an abandoned handler must not keep it."""
-    worker = site.worker(timeout=0.3, cancel_grace=0.3, concurrency=1, lease=1.0, max_retries=1)
-    events = site.publish([{"do": "never"}, {"do": "deaf"}, {"do": "never", "times": 1}, {"do": "deaf", "s": 0.4}])
+    worker = site.worker(
+        timeout=0.3, cancel_grace=0.3, concurrency=1, lease=1.0, max_retries=1
+    )
+    events = site.publish(
+        [
+            {"do": "never"},
+            {"do": "deaf"},
+            {"do": "never", "times": 1},
+            {"do": "deaf", "s": 0.4},
+        ]
+    )
     events += site.publish([{"do": "never"}], kind="plain")
     events += site.publish([OK])
     site.drained()
@@ -403,7 +474,8 @@ def test_two_workers_without_faults_run_everything_once(site: Site) -> None:
     assert set(site.done().values()) == {1}
     assert [worker.stop() for worker in workers] == [0, 0]
     total = {
-        name: sum(site.stats(worker)[name] for worker in workers) for name in ("fetched", "done", "lost", "stalled")
+        name: sum(site.stats(worker)[name] for worker in workers)
+        for name in ("fetched", "done", "lost", "stalled")
     }
     assert total == {"fetched": 600, "done": 600, "lost": 0, "stalled": 0}
 
@@ -413,11 +485,16 @@ def test_a_blocked_loop_does_not_burn_its_neighbours(site: Site) -> None:
     blocked, *_ = site.publish([{"do": "block", "s": 60, "once": True}] + [OK] * 3)
     victim = site.worker(lease=3.0, max_retries=0, concurrency=4)
     site.started(1)
-    wait_until(lambda: site.unfinished().get("retry") == 3, what="the neighbours to be given back")
+    wait_until(
+        lambda: site.unfinished().get("retry") == 3,
+        what="the neighbours to be given back",
+    )
     victim.kill()
     site.worker(lease=0.5, max_retries=0, concurrency=4)
     site.drained()
-    assert [event for event, attempts in site.attempts().items() if attempts != [1]] == [blocked]
+    assert [
+        event for event, attempts in site.attempts().items() if attempts != [1]
+    ] == [blocked]
 
 
 @pytest.mark.parametrize(
@@ -488,7 +565,9 @@ class Command(BaseCommand):
 
 
 @pytest.mark.parametrize("way", ["basicConfig", "manage.py"])
-def test_a_format_of_somebodys_own_says_why_an_attempt_failed(site: Site, tmp_path: Path, way: str) -> None:
+def test_a_format_of_somebodys_own_says_why_an_attempt_failed(
+    site: Site, tmp_path: Path, way: str
+) -> None:
     commands = tmp_path / "sold" / "management" / "commands"
     commands.mkdir(parents=True)
     for folder in (commands, commands.parent, commands.parent.parent):
@@ -497,16 +576,30 @@ def test_a_format_of_somebodys_own_says_why_an_attempt_failed(site: Site, tmp_pa
     (tmp_path / "manage.py").write_text(_MANAGE)
     (tmp_path / "own_settings.py").write_text(_SETTINGS)
     own = "logging.basicConfig(force=True, level='INFO', format='%(levelname)s|%(message)s')"
-    (tmp_path / "shop.py").write_text(f"{_BASIC}{own if way == 'basicConfig' else ''}\n")
-    command = ["-m", "streams", "worker", "shop:pipeline"] if way == "basicConfig" else ["manage.py"]
+    (tmp_path / "shop.py").write_text(
+        f"{_BASIC}{own if way == 'basicConfig' else ''}\n"
+    )
+    command = (
+        ["-m", "streams", "worker", "shop:pipeline"]
+        if way == "basicConfig"
+        else ["manage.py"]
+    )
     environment = clean_environment() | {
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "STREAMS_URL": site.server.url, "STREAMS_NAMESPACE": site.namespace,
     }  # fmt: skip
-    with SyncPipeline(settings=Settings(url=site.server.url, namespace=site.namespace)) as pipeline:
-        pipeline.publish("orders", {"sku": "no such sku", "text": "canary"}, type="order.created")
+    with SyncPipeline(
+        settings=Settings(url=site.server.url, namespace=site.namespace)
+    ) as pipeline:
+        pipeline.publish(
+            "orders", {"sku": "no such sku", "text": "canary"}, type="order.created"
+        )
     worker = subprocess.Popen(
-        [sys.executable, *command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert worker.stderr is not None
     said: list[str] = []
@@ -518,10 +611,15 @@ def test_a_format_of_somebodys_own_says_why_an_attempt_failed(site: Site, tmp_pa
     finally:
         worker.terminate()
         rest = worker.communicate(timeout=60)[1]
-    retry = next((line for line in said if line.startswith("WARNING|retry ")), "".join(said))
+    retry = next(
+        (line for line in said if line.startswith("WARNING|retry ")), "".join(said)
+    )
     assert "where=orders/g " in retry
     assert "attempt=1 " in retry
-    assert "error=LookupError error_message='no such sku of +******99 is not there'" in retry
+    assert (
+        "error=LookupError error_message='no such sku of +******99 is not there'"
+        in retry
+    )
     assert said[-1].startswith("ERROR|dead letter where=orders/g ")
     assert "reason=retries-used-up" in said[-1]
     assert "INFO|stopped done=0 retried=1 dead=1 released=0" in rest

@@ -42,7 +42,10 @@ def places() -> Iterator[dict[str, str]]:
         plain, guarded = (started(Server(BINARIES[0], port=True)) for _ in range(2))
         with guarded.client() as client:
             client.config_set("requirepass", "secret")
-        secure, expired = started(Encrypted(BINARIES[0])), started(Encrypted(BINARIES[0], days=-2))
+        secure, expired = (
+            started(Encrypted(BINARIES[0])),
+            started(Encrypted(BINARIES[0], days=-2)),
+        )
         ports = {
             "plain": plain.port,
             "guarded": guarded.port,
@@ -96,19 +99,35 @@ CASES = {
 
 @pytest.mark.parametrize("url", CASES)
 async def test_a_wrong_url_is_told_in_a_sentence_that_says_what_to_write(places, url):
-    with pytest.raises(StreamsError, match=re.escape(CASES[url].format(**places))) as caught:
+    with pytest.raises(
+        StreamsError, match=re.escape(CASES[url].format(**places))
+    ) as caught:
         await publish_to(url.format(**places))
     error = caught.value
     assert isinstance(error, (WrongServer, WrongCredentials))
     assert not re.search(r"[.?:]\.", str(error)), "no mark stands twice"
-    assert exit_code(error) == (Exit.UNREACHABLE if isinstance(error, WrongCredentials) else Exit.USAGE)
+    assert exit_code(error) == (
+        Exit.UNREACHABLE if isinstance(error, WrongCredentials) else Exit.USAGE
+    )
     assert not is_waited_out("server", error), "it cannot heal"
 
 
-@pytest.mark.parametrize("url", ["redis+sentinel://{sentinel}/mymaster/0", "redis+cluster://{node}", "redis://{plain}"])
-async def test_a_server_that_is_too_old_is_refused_wherever_it_stands(places, url, monkeypatch):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://{sentinel}/mymaster/0",
+        "redis+cluster://{node}",
+        "redis://{plain}",
+    ],
+)
+async def test_a_server_that_is_too_old_is_refused_wherever_it_stands(
+    places, url, monkeypatch
+):
     monkeypatch.setattr(kinds, "_OLDEST", (99, 0))
-    with pytest.raises(WrongServer, match=r"the server is Redis .*, which is too old: use Redis 6\.2 or later"):
+    with pytest.raises(
+        WrongServer,
+        match=r"the server is Redis .*, which is too old: use Redis 6\.2 or later",
+    ):
         await publish_to(url.format(**places))
 
 
@@ -122,22 +141,41 @@ async def test_a_service_that_was_there_is_waited_for(places):
             sentinel.execute_command("SENTINEL", "REMOVE", "mymaster")
             try:
                 link = pipeline.broker.link()
-                with pytest.raises(BrokerUnavailable, match="watches no service mymaster"):
+                with pytest.raises(
+                    BrokerUnavailable, match="watches no service mymaster"
+                ):
                     await link.call("PING")
             finally:
-                sentinel.execute_command("SENTINEL", "MONITOR", "mymaster", primary, own, 1)
+                sentinel.execute_command(
+                    "SENTINEL", "MONITOR", "mymaster", primary, own, 1
+                )
             assert await link.call("PING") == b"PONG"
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis://h?ssl_cert_reqs=none", "ssl_cert_reqs is for TLS: write rediss:// instead of redis://"),
-        ("redis+cluster://h?ssl_ca_certs=f", "is for TLS: write rediss+cluster:// instead of redis+cluster://"),
-        ("rediss://h?ssl_cert_reqs=perhaps", "the option ssl_cert_reqs is required, optional or none"),
-        ("redis://h1,h2,h3/0", "several hosts: write redis+sentinel://HOST1,HOST2,HOST3/SERVICE/0 or redis+cluster://"),
+        (
+            "redis://h?ssl_cert_reqs=none",
+            "ssl_cert_reqs is for TLS: write rediss:// instead of redis://",
+        ),
+        (
+            "redis+cluster://h?ssl_ca_certs=f",
+            "is for TLS: write rediss+cluster:// instead of redis+cluster://",
+        ),
+        (
+            "rediss://h?ssl_cert_reqs=perhaps",
+            "the option ssl_cert_reqs is required, optional or none",
+        ),
+        (
+            "redis://h1,h2,h3/0",
+            "several hosts: write redis+sentinel://HOST1,HOST2,HOST3/SERVICE/0 or redis+cluster://",
+        ),
         ("redis://h1:1,h2:2", "several hosts"),
-        ("sentinel://h1:26379;sentinel://h2:26379", "write redis+sentinel://HOST1,HOST2,HOST3/SERVICE/0, or use"),
+        (
+            "sentinel://h1:26379;sentinel://h2:26379",
+            "write redis+sentinel://HOST1,HOST2,HOST3/SERVICE/0, or use",
+        ),
         ("redis-cluster://h1", "write redis+cluster://HOST1,HOST2,HOST3, or use"),
     ],
 )
@@ -152,7 +190,9 @@ async def publish_to(url: str) -> None:
             await pipeline.publish(f"orders{n}", 1, type="t")
 
 
-@pytest.mark.parametrize("url", ["redis://{node}", "redis://{sentinel}", "redis://{plain}/99"])
+@pytest.mark.parametrize(
+    "url", ["redis://{node}", "redis://{sentinel}", "redis://{plain}/99"]
+)
 def test_a_worker_ends_that_has_a_wrong_url(places, tmp_path, url):
     (tmp_path / "shop.py").write_text(
         "from streams import Pipeline\npipeline = Pipeline.from_env()\n"
@@ -161,16 +201,22 @@ def test_a_worker_ends_that_has_a_wrong_url(places, tmp_path, url):
     ended = subprocess.run(
         [sys.executable, "-m", "streams", "worker", "shop:pipeline"],
         cwd=tmp_path,
-        env=clean_environment() | {"PYTHONPATH": str(ROOT), "STREAMS_URL": url.format(**places)},
+        env=clean_environment()
+        | {"PYTHONPATH": str(ROOT), "STREAMS_URL": url.format(**places)},
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert ended.returncode == Exit.USAGE
-    assert CASES.get(url, "is a Sentinel").format(**places) in ended.stderr.splitlines()[-1]
+    assert (
+        CASES.get(url, "is a Sentinel").format(**places)
+        in ended.stderr.splitlines()[-1]
+    )
 
 
-async def test_a_request_that_is_too_large_spoils_none_that_come_after_it(make_server, namespace):
+async def test_a_request_that_is_too_large_spoils_none_that_come_after_it(
+    make_server, namespace
+):
     server = make_server(BINARIES[0])
     with server.client() as client:
         client.config_set("proto-max-bulk-len", 1 << 20)
@@ -188,7 +234,9 @@ async def test_a_server_without_room_says_so(make_server):
     with redis.Redis(unix_socket_path=server.socket) as client:
         client.config_set("maxclients", 1)
         client.ping()
-        with pytest.raises(BrokerUnavailable, match="its maxclients; look at CLIENT LIST, or raise it"):
+        with pytest.raises(
+            BrokerUnavailable, match="its maxclients; look at CLIENT LIST, or raise it"
+        ):
             async with Pipeline(server.url):
                 pass
 
@@ -196,10 +244,19 @@ async def test_a_server_without_room_says_so(make_server):
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        ([b"server", b"redis", b"version", b"5.0.14", b"mode", b"standalone"], "Redis 5.0.14, which is too old"),
+        (
+            [b"server", b"redis", b"version", b"5.0.14", b"mode", b"standalone"],
+            "Redis 5.0.14, which is too old",
+        ),
         ([b"server", b"redis", b"version", b"6.2.14", b"mode", b"standalone"], None),
-        ([b"server", b"valkey", b"version", b"8.0.1", b"mode", b"cluster"], "is a node of a cluster"),
-        ([b"server", b"redis", b"version", b"7.0.1", b"mode", b"sentinel"], "is a Sentinel"),
+        (
+            [b"server", b"valkey", b"version", b"8.0.1", b"mode", b"cluster"],
+            "is a node of a cluster",
+        ),
+        (
+            [b"server", b"redis", b"version", b"7.0.1", b"mode", b"sentinel"],
+            "is a Sentinel",
+        ),
         ([b"odd"], None),
         (CommandRefused("ERR unknown command"), None),
     ],
@@ -210,7 +267,12 @@ def test_what_a_server_says_of_itself_is_judged(reply, said):
 
 
 @pytest.mark.parametrize(
-    ("version", "said"), [("5.0.6", "Redis 5.0.6, which is too old"), ("6.0.20", "too old"), ("6.2.14", None)]
+    ("version", "said"),
+    [
+        ("5.0.6", "Redis 5.0.6, which is too old"),
+        ("6.0.20", "too old"),
+        ("6.2.14", None),
+    ],
 )
 def test_a_server_without_hello_is_judged_by_its_info(version, said):
     text = f"# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n"
@@ -218,7 +280,9 @@ def test_a_server_without_hello_is_judged_by_its_info(version, said):
     assert (said in str(found)) if said else found is None
 
 
-async def test_connecting_refuses_a_server_that_knows_no_hello_and_is_too_old(make_server, monkeypatch):
+async def test_connecting_refuses_a_server_that_knows_no_hello_and_is_too_old(
+    make_server, monkeypatch
+):
     server = make_server(BINARIES[0], "--rename-command", "HELLO", "")
     async with Pipeline(server.url):
         pass  # Without HELLO, but new enough.
@@ -236,11 +300,21 @@ def test_what_no_script_may_call_tells_a_server_that_is_too_old():
 
 
 async def test_a_cluster_of_one_node_is_told_before_anything_is_written(make_server):
-    server = make_server(BINARIES[0], "--cluster-enabled", "yes", "--cluster-port", str(free_port()), port=True)
+    server = make_server(
+        BINARIES[0],
+        "--cluster-enabled",
+        "yes",
+        "--cluster-port",
+        str(free_port()),
+        port=True,
+    )
     with server.client() as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         place = f"127.0.0.1:{server.port}"
-        with pytest.raises(WrongServer, match=f"{place} is a node of a cluster: write redis.cluster://{place}"):
+        with pytest.raises(
+            WrongServer,
+            match=f"{place} is a node of a cluster: write redis.cluster://{place}",
+        ):
             await publish_to(f"redis://{place}")
         with pytest.raises(WrongServer, match="HOST:6379 is a node of a cluster"):
             await publish_to(f"unix://{server.socket}")
@@ -249,6 +323,8 @@ async def test_a_cluster_of_one_node_is_told_before_anything_is_written(make_ser
 
 async def test_a_replica_is_called_one_while_it_is_waited_for(make_server):
     server = make_server(BINARIES[0], "--replicaof", "127.0.0.1", str(free_port()))
-    with pytest.raises(BrokerUnavailable, match="the server is a replica, which takes no writes") as caught:
+    with pytest.raises(
+        BrokerUnavailable, match="the server is a replica, which takes no writes"
+    ) as caught:
         await publish_to(server.url)
     assert is_waited_out("server", caught.value), "it may become a primary"

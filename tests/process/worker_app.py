@@ -82,7 +82,9 @@ _RAISES: dict[str, Callable[[], BaseException]] = {
     "interrupt": KeyboardInterrupt,
     "generator-exit": GeneratorExit,
     "cancelled": asyncio.CancelledError,
-    "group": lambda: BaseExceptionGroup("told to fail", [SystemExit(3), KeyboardInterrupt()]),
+    "group": lambda: BaseExceptionGroup(
+        "told to fail", [SystemExit(3), KeyboardInterrupt()]
+    ),
 }
 
 
@@ -90,7 +92,9 @@ def _forked_and_ended(times: int) -> Counter[int | None]:
     """How children of a handler end that are told to at once; None: one that did not."""
     codes: Counter[int | None] = Counter()
     for _ in range(times):
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child = multiprocessing.get_context("fork").Process(
+            target=time.sleep, args=(60,)
+        )
         child.start()
         child.terminate()
         child.join(40)
@@ -113,7 +117,13 @@ class Handlers:
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
     def _begin(self, event: Event[Any]) -> dict[str, Any]:
-        self.note("start", event=event.id, entry=event.entry_id, level=event.priority, attempt=event.attempt)
+        self.note(
+            "start",
+            event=event.id,
+            entry=event.entry_id,
+            level=event.priority,
+            attempt=event.attempt,
+        )
         order: dict[str, Any] = event.data
         if event.attempt > order.get("times", 1_000_000):
             return {"do": "ok"}
@@ -125,7 +135,9 @@ class Handlers:
         return order
 
     def _end(self, event: Event[Any], how: str) -> None:
-        self.note("end", event=event.id, entry=event.entry_id, attempt=event.attempt, how=how)
+        self.note(
+            "end", event=event.id, entry=event.entry_id, attempt=event.attempt, how=how
+        )
 
     def _common(self, event: Event[Any], order: dict[str, Any]) -> None:
         do = order["do"]
@@ -192,9 +204,13 @@ def build(config: Config) -> tuple[Pipeline, Handlers]:
     )
     pipeline = Pipeline(config.url, settings=settings)
     handlers = Handlers(config.history)
-    retry = Retry(max_retries=config.max_retries, delay=config.delay, backoff="fixed", jitter=0.0)
+    retry = Retry(
+        max_retries=config.max_retries, delay=config.delay, backoff="fixed", jitter=0.0
+    )
     for kind, function in (("job", handlers.job), ("plain", handlers.plain)):
-        pipeline.handler(STREAM, group=GROUP, types=[kind], retry=retry, timeout=config.timeout)(function)
+        pipeline.handler(
+            STREAM, group=GROUP, types=[kind], retry=retry, timeout=config.timeout
+        )(function)
     return pipeline, handlers
 
 
@@ -211,7 +227,9 @@ async def run(config: Config) -> None:
         await running
     else:
         async with pipeline:
-            options = ServiceOptions(grace_period=config.grace, cancel_grace=config.cancel_grace)
+            options = ServiceOptions(
+                grace_period=config.grace, cancel_grace=config.cancel_grace
+            )
             service = Service(pipeline.broker, pipeline.plans, options)
             asyncio.get_running_loop().call_later(0.01, handlers.note, "up")
             await service.run()
@@ -238,10 +256,19 @@ class Worker:
         with log.open("ab") as out:
             environment = clean_environment() | {"PYTHONPATH": str(root)}
             if root == ROOT:
-                self.process = Program(main, [config], cwd=root, env=environment, stdout=out, stderr=out)
+                self.process = Program(
+                    main, [config], cwd=root, env=environment, stdout=out, stderr=out
+                )
             else:
-                command = [sys.executable, "-m", "tests.process.worker_app", json.dumps(dataclasses.asdict(config))]
-                self.process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=out)
+                command = [
+                    sys.executable,
+                    "-m",
+                    "tests.process.worker_app",
+                    json.dumps(dataclasses.asdict(config)),
+                ]
+                self.process = subprocess.Popen(
+                    command, cwd=root, env=environment, stdout=out, stderr=out
+                )
         self.pid = self.process.pid
 
     def signal(self, number: int) -> None:
@@ -256,7 +283,9 @@ class Worker:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the worker did not end within {seconds} s; its log:\n{self.text}") from None
+            raise AssertionError(
+                f"the worker did not end within {seconds} s; its log:\n{self.text}"
+            ) from None
 
     def stop(self, seconds: float = 15.0) -> int:
         """SIGTERM, and the exit code."""
@@ -269,7 +298,9 @@ class Worker:
 
     def lines(self, message: str) -> list[dict[str, Any]]:
         """The log lines with this message."""
-        found = [json.loads(line) for line in whole_lines(self.log) if line.startswith("{")]
+        found = [
+            json.loads(line) for line in whole_lines(self.log) if line.startswith("{")
+        ]
         return [line for line in found if line["message"] == message]
 
     def close(self) -> None:
@@ -299,7 +330,9 @@ class Site:
         """
         url, root = options.pop("url", self.server.url), options.pop("root", ROOT)
         config = Config(url, self.namespace, str(self.history_file), **options)
-        worker = Worker(config, self._folder / f"{self.namespace}.{len(self._workers)}.log", root)
+        worker = Worker(
+            config, self._folder / f"{self.namespace}.{len(self._workers)}.log", root
+        )
         self._workers.append(worker)
 
         def up() -> bool:
@@ -317,7 +350,15 @@ class Site:
                 for row in client.xpending_range(key, GROUP, "-", "+", 10_000):
                     idle = row["time_since_delivered"] + round(seconds * 1000)
                     if not row["consumer"].startswith(b"-"):
-                        client.xclaim(key, GROUP, row["consumer"], 0, [row["message_id"]], idle=idle, justid=True)
+                        client.xclaim(
+                            key,
+                            GROUP,
+                            row["consumer"],
+                            0,
+                            [row["message_id"]],
+                            idle=idle,
+                            justid=True,
+                        )
 
     def close(self) -> None:
         """End the workers; nothing that they wrote may show what must be masked."""
@@ -334,7 +375,11 @@ class Site:
         return [json.loads(line) for line in whole.splitlines()]
 
     def of(self, what: str, pid: int | None = None) -> list[dict[str, Any]]:
-        return [line for line in self.history() if line["what"] == what and pid in (None, line["pid"])]
+        return [
+            line
+            for line in self.history()
+            if line["what"] == what and pid in (None, line["pid"])
+        ]
 
     def attempts(self) -> dict[str, list[int]]:
         """Event id to the attempts that its handler saw, in order."""
@@ -358,7 +403,12 @@ class Site:
     # books
 
     def publish(
-        self, orders: Iterable[dict[str, Any]], *, kind: str = "job", level: int = 0, meta: str = ""
+        self,
+        orders: Iterable[dict[str, Any]],
+        *,
+        kind: str = "job",
+        level: int = 0,
+        meta: str = "",
     ) -> list[str]:
         """Add events as any foreign program would; returns their ids."""
         ids = []
@@ -366,8 +416,14 @@ class Site:
             for order in orders:
                 self._count += 1
                 ids.append(f"e{self._count}")
-                fields: dict[Any, Any] = {"type": kind, "id": ids[-1], "data": json.dumps(order)}
-                pipe.xadd(self.keys.level(level), fields | ({"meta": meta} if meta else {}))
+                fields: dict[Any, Any] = {
+                    "type": kind,
+                    "id": ids[-1],
+                    "data": json.dumps(order),
+                }
+                pipe.xadd(
+                    self.keys.level(level), fields | ({"meta": meta} if meta else {})
+                )
             pipe.execute()
         return ids
 
@@ -391,7 +447,9 @@ class Site:
         try:
             wait_until(lambda: not self.unfinished(), seconds=seconds)
         except AssertionError:
-            raise AssertionError(f"not drained after {seconds} s: {self.unfinished()}") from None
+            raise AssertionError(
+                f"not drained after {seconds} s: {self.unfinished()}"
+            ) from None
 
     def balance(self, published: Iterable[str]) -> None:
         """Every event is done or dead, none is both, none was made up, and nothing is left over."""
@@ -405,7 +463,9 @@ def unfinished(client: redis.Redis, keys: Keys, group: str = GROUP) -> dict[str,
     for level in LEVELS:
         found[f"stored {level}"] = client.xlen(keys.level(level))
         with contextlib.suppress(redis.ResponseError):
-            found[f"pending {level}"] = client.xpending(keys.level(level), group)["pending"]
+            found[f"pending {level}"] = client.xpending(keys.level(level), group)[
+                "pending"
+            ]
     found["retry"] = client.zcard(keys.retry(group))
     found["attempts"] = client.hlen(keys.attempts(group))
     found["scheduled"] = client.zcard(keys.scheduled())
@@ -413,22 +473,34 @@ def unfinished(client: redis.Redis, keys: Keys, group: str = GROUP) -> dict[str,
     return {name: count for name, count in found.items() if count}
 
 
-def dead_letters(client: redis.Redis, keys: Keys, group: str = GROUP) -> dict[str, dict[str, Any]]:
+def dead_letters(
+    client: redis.Redis, keys: Keys, group: str = GROUP
+) -> dict[str, dict[str, Any]]:
     """Event id to reason and record; an event that died twice fails the books here."""
     letters: dict[str, dict[str, Any]] = {}
     for _, fields in client.xrange(keys.dead(group)):
         event_id = fields[b"id"].decode()
         assert event_id not in letters, f"{event_id} has two dead letters"
-        letters[event_id] = {"reason": fields[b"reason"].decode(), **json.loads(fields[b"record"])}
+        letters[event_id] = {
+            "reason": fields[b"reason"].decode(),
+            **json.loads(fields[b"record"]),
+        }
     return letters
 
 
-def balance(published: Iterable[str], done: Iterable[str], dead: Iterable[str], started: Iterable[str]) -> None:
+def balance(
+    published: Iterable[str],
+    done: Iterable[str],
+    dead: Iterable[str],
+    started: Iterable[str],
+) -> None:
     """Compare sets of event ids: done and dead share nothing and together are what was published."""
     expected, done, dead, started = set(published), set(done), set(dead), set(started)
     assert started <= expected, f"made up: {started - expected}"
     assert not done & dead, f"done and dead: {done & dead}"
-    assert done | dead == expected, f"lost: {expected - done - dead}; unexpected: {(done | dead) - expected}"
+    assert done | dead == expected, (
+        f"lost: {expected - done - dead}; unexpected: {(done | dead) - expected}"
+    )
 
 
 class Live:
@@ -456,7 +528,9 @@ class Live:
             Route(self.handle, retry=retry),
             ConsumerOptions(lease=lease, concurrency=concurrency),
         )
-        self.reclaimer = Reclaimer(broker, stream, GROUP, retry, ReclaimerOptions(lease=lease))
+        self.reclaimer = Reclaimer(
+            broker, stream, GROUP, retry, ReclaimerOptions(lease=lease)
+        )
         self.scheduler = Scheduler(broker, stream)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -489,11 +563,17 @@ class Live:
 
     async def ended(self) -> None:
         """Wait for the first role to end, and raise what it raised."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION, timeout=5)
+        done, _ = await asyncio.wait(
+            self._tasks, return_when=asyncio.FIRST_EXCEPTION, timeout=5
+        )
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        errors = [task.exception() for task in done if not task.cancelled() and task.exception()]
+        errors = [
+            task.exception()
+            for task in done
+            if not task.cancelled() and task.exception()
+        ]
         self._tasks = []
         assert errors, "no role ended"
         raise errors[0]

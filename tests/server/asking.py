@@ -17,7 +17,13 @@ ZERO = Levels((0,))
 class Hands:
     """What one consumer of the group ``g`` of the stream ``s`` does, each step by itself."""
 
-    def __init__(self, broker: Broker, consumer: str = "c", levels: Levels = ZERO, lease: float = 30.0) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        consumer: str = "c",
+        levels: Levels = ZERO,
+        lease: float = 30.0,
+    ) -> None:
         keys = broker.keys("s")
         self.broker = broker
         self.producer = Producer(broker, "s", ProducerOptions(levels=levels))
@@ -43,13 +49,19 @@ class Hands:
         """Be given entries that were put aside, now."""
         for delivery in deliveries:
             await self.broker.control.call(
-                "ZADD", self.broker.keys("s").retry("g"), "XX", 0, f"{delivery.level}|{delivery.entry_id}"
+                "ZADD",
+                self.broker.keys("s").retry("g"),
+                "XX",
+                0,
+                f"{delivery.level}|{delivery.entry_id}",
             )
         return await self.take_due()
 
     async def ask(self, deliveries: Sequence[Delivery], *limits: Slot):
         """What is decided on entries that are all under the same limits."""
-        return await self.admitting.admit([Ask(delivery, limits) for delivery in deliveries])
+        return await self.admitting.admit(
+            [Ask(delivery, limits) for delivery in deliveries]
+        )
 
 
 async def held(broker: Broker) -> dict[str, list[str]]:
@@ -60,7 +72,9 @@ async def held(broker: Broker) -> dict[str, list[str]]:
         prefix = f"{broker.namespace}:{{s}}:g:{kind}:"
         for name in await call("KEYS", prefix + "*"):
             rows = await call("ZRANGE", name, 0, -1)
-            found[f"{kind}:{name.decode()[len(prefix) :]}"] = [row.decode() for row in rows]
+            found[f"{kind}:{name.decode()[len(prefix) :]}"] = [
+                row.decode() for row in rows
+            ]
     if rows := await call("HKEYS", keys.admissions("g")):
         found["admissions"] = sorted(row.decode() for row in rows)
     return found

@@ -11,7 +11,16 @@ from typing import Any
 import orjson
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Limit, Pauses, Reclaimer, ReclaimerOptions
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Limit,
+    Pauses,
+    Reclaimer,
+    ReclaimerOptions,
+)
 from streams.admin.why import Wanted, Why
 from streams.broker.admin.cancel import Cancelling
 from streams.broker.entries.admit import Ask
@@ -61,8 +70,12 @@ class Story:
         waits = [self.name(self.second)]
         assert await held(self.broker) == {"queue:tenant=a": waits, "admissions": waits}
         (told,) = await self.others.take_due()
-        assert told.place == self.second.place, "who waits is told by the script, whoever ran it"
-        assert [answer.kind for answer in await self.others.ask([told], ONE)] == [Kind.START]
+        assert told.place == self.second.place, (
+            "who waits is told by the script, whoever ran it"
+        )
+        assert [answer.kind for answer in await self.others.ask([told], ONE)] == [
+            Kind.START
+        ]
         await self.others.settling.settle([told])
         assert await held(self.broker) == {}
 
@@ -71,15 +84,28 @@ class Story:
 
     async def silence(self) -> None:
         """Its consumer was heard of an hour ago."""
-        where = (self.keys.level(0), "g", "c", 0, self.first.entry_id, "IDLE", LATER, "JUSTID")
+        where = (
+            self.keys.level(0),
+            "g",
+            "c",
+            0,
+            self.first.entry_id,
+            "IDLE",
+            LATER,
+            "JUSTID",
+        )
         await self.broker.control.call("XCLAIM", *where)
 
     async def put_out_of_sight(self) -> None:
         """The first one is due, too: the other one is to be the only one."""
-        await self.broker.control.call("ZREM", self.keys.retry("g"), self.name(self.first))
+        await self.broker.control.call(
+            "ZREM", self.keys.retry("g"), self.name(self.first)
+        )
 
     async def sweep(self) -> None:
-        reclaimer = Reclaimer(self.broker, "s", "g", options=ReclaimerOptions(levels=ZERO))
+        reclaimer = Reclaimer(
+            self.broker, "s", "g", options=ReclaimerOptions(levels=ZERO)
+        )
 
         async def nothing(*_: Any, **__: Any) -> None:
             """It would hand the slot on, too."""
@@ -93,11 +119,15 @@ async def acknowledged(story: Story) -> None:
 
 
 async def retried(story: Story) -> None:
-    await story.hands.settling.settle((), [Postponed(story.first, LATER, AttemptRecord(failures=1).to_json())])
+    await story.hands.settling.settle(
+        (), [Postponed(story.first, LATER, AttemptRecord(failures=1).to_json())]
+    )
 
 
 async def buried(story: Story) -> None:
-    await story.hands.settling.settle((), (), [Buried(story.first, "expired", AttemptRecord().to_json())])
+    await story.hands.settling.settle(
+        (), (), [Buried(story.first, "expired", AttemptRecord().to_json())]
+    )
 
 
 async def erased_while_it_ran(story: Story) -> None:
@@ -145,7 +175,9 @@ RUNNING = (
 
 
 @pytest.mark.parametrize("ends", RUNNING, ids=lambda ends: ends.__name__)
-async def test_what_runs_gives_back_its_slot(broker, ends: Callable[[Story], Awaitable[None]]):
+async def test_what_runs_gives_back_its_slot(
+    broker, ends: Callable[[Story], Awaitable[None]]
+):
     story = await Story(broker).begin()
     await ends(story)
     await story.is_over()
@@ -162,7 +194,9 @@ async def erased(story: Story) -> None:
 
 
 async def acknowledged_by_hand(story: Story) -> None:
-    await story.broker.control.call("XACK", story.keys.level(0), "g", story.first.entry_id)
+    await story.broker.control.call(
+        "XACK", story.keys.level(0), "g", story.first.entry_id
+    )
     assert await story.hands.take_due() == []
 
 
@@ -177,7 +211,9 @@ async def paused(story: Story) -> None:
 async def over_another_limit(story: Story) -> None:
     (taken,) = await story.hands.take_due()
     (used,) = await story.others.take_plain(1)
-    assert [answer.kind for answer in await story.others.ask([used], RATE)] == [Kind.START]
+    assert [answer.kind for answer in await story.others.ask([used], RATE)] == [
+        Kind.START
+    ]
     (answer,) = await story.hands.ask([taken], ONE, RATE)
     assert (answer.kind, answer.by) == (Kind.RATE, "instance=i")
     await leave(story)
@@ -186,7 +222,9 @@ async def over_another_limit(story: Story) -> None:
 async def declared_without_the_limit(story: Story) -> None:
     (taken,) = await story.hands.take_due()
     other = (Limit("key", concurrency=1), "k")
-    assert [answer.kind for answer in await story.hands.ask([taken], other)] == [Kind.START]
+    assert [answer.kind for answer in await story.hands.ask([taken], other)] == [
+        Kind.START
+    ]
     assert (await held(story.broker))["busy:key=k"] == [story.name(story.first)]
     await story.hands.settling.settle([taken])
 
@@ -215,7 +253,9 @@ HANDED = (
 
 
 @pytest.mark.parametrize("ends", HANDED, ids=lambda ends: ends.__name__)
-async def test_what_was_handed_a_slot_gives_it_back(broker, ends: Callable[[Story], Awaitable[None]]):
+async def test_what_was_handed_a_slot_gives_it_back(
+    broker, ends: Callable[[Story], Awaitable[None]]
+):
     story = await Story(broker).begin(handed=True)
     await ends(story)
     await story.is_over()
@@ -225,7 +265,10 @@ async def test_who_is_cancelled_in_the_queue_leaves_nothing(broker):
     story = await Story(broker).begin()
     cancelling = Cancelling(broker, broker.keys("s"), (0,))
     assert await cancelling.retrying("g", 0, [story.second.entry_id], "me") == [True]
-    assert await held(broker) == {"busy:tenant=a": [story.name(story.first)], "admissions": [story.name(story.first)]}
+    assert await held(broker) == {
+        "busy:tenant=a": [story.name(story.first)],
+        "admissions": [story.name(story.first)],
+    }
     await story.hands.settling.settle([story.first])
     assert await held(broker) == {}
 
@@ -241,14 +284,18 @@ async def test_who_waits_for_a_rate_keeps_the_place_when_there_is_no_room(broker
     await hands.settling.settle((), [Postponed(taken, 0)])
     (again,) = await hands.take_due()
     (answer,) = await hands.ask([again], slow)
-    assert round(answer.wait) == 10, "behind what has started, and not behind what came after it"
+    assert round(answer.wait) == 10, (
+        "behind what has started, and not behind what came after it"
+    )
 
 
 async def test_a_lost_lease_decides_nothing(broker):
     """What is somebody else's by now takes no slot, and is not put aside."""
     hands, other = Hands(broker), Hands(broker, "other")
     (delivery,) = await hands.take_plain(1)
-    await broker.control.call("XCLAIM", broker.keys("s").level(0), "g", "other", 0, delivery.entry_id)
+    await broker.control.call(
+        "XCLAIM", broker.keys("s").level(0), "g", "other", 0, delivery.entry_id
+    )
     await Pauses(broker, "s").pause(type="t")
     assert [answer.kind for answer in await hands.ask([delivery], ONE)] == [Kind.LOST]
     (answer,) = await hands.admitting.admit([Ask(delivery, [ONE], ["type=t"])])
@@ -265,12 +312,17 @@ async def test_what_was_deleted_is_gone_and_has_nothing(broker):
     await broker.control.call("XDEL", broker.keys("s").level(0), second.entry_id)
     (answer,) = await hands.ask([second], ONE)
     assert answer.kind is Kind.GONE
-    assert await held(broker) == {"busy:tenant=a": [member(*first.place)], "admissions": [member(*first.place)]}
+    assert await held(broker) == {
+        "busy:tenant=a": [member(*first.place)],
+        "admissions": [member(*first.place)],
+    }
 
 
 async def test_one_call_for_what_is_paused_and_for_what_is_limited(broker, monkeypatch):
     hands = Hands(broker)
-    taken = await hands.take(*(Event("t", n, tenant=tenant) for n, tenant in enumerate("abb")))
+    taken = await hands.take(
+        *(Event("t", n, tenant=tenant) for n, tenant in enumerate("abb"))
+    )
     await Pauses(broker, "s").pause(tenant="a")
     calls: list[Any] = []
     call = hands.admitting._link.call
@@ -280,11 +332,16 @@ async def test_one_call_for_what_is_paused_and_for_what_is_limited(broker, monke
         return await call(*command)
 
     monkeypatch.setattr(hands.admitting._link, "call", counted)
-    asks = [Ask(taken[0], [ONE], ["tenant=a"]), *(Ask(delivery, [(ONE[0], "b")]) for delivery in taken[1:])]
+    asks = [
+        Ask(taken[0], [ONE], ["tenant=a"]),
+        *(Ask(delivery, [(ONE[0], "b")]) for delivery in taken[1:]),
+    ]
     answers = await hands.admitting.admit(asks)
     assert [answer.kind for answer in answers] == [Kind.PAUSED, Kind.START, Kind.SLOT]
     assert len(calls) == 1
-    assert await broker.control.call("ZCARD", broker.keys("s").retry("g")) == 2, "they are put aside by the same call"
+    assert await broker.control.call("ZCARD", broker.keys("s").retry("g")) == 2, (
+        "they are put aside by the same call"
+    )
 
 
 async def test_a_suspect_starts_alone_or_not_at_all(broker):
@@ -307,17 +364,39 @@ async def test_one_of_those_that_wait_for_a_breaker_comes_back_to_probe(broker):
     hands, scope = Hands(broker), "tenant=a"
     deliveries = await hands.take_plain(3)
     seconds, _ = await broker.control.call("TIME")
-    pause = {"by": "b", "at": 1.0, "reason": "r", "probe": (int(seconds) + 60) * 1000, "every": 60_000}
-    await broker.control.call("HSET", broker.keys("s").paused(), scope, orjson.dumps(pause))
-    answers = await hands.admitting.admit([Ask(delivery, (), [scope]) for delivery in deliveries])
+    pause = {
+        "by": "b",
+        "at": 1.0,
+        "reason": "r",
+        "probe": (int(seconds) + 60) * 1000,
+        "every": 60_000,
+    }
+    await broker.control.call(
+        "HSET", broker.keys("s").paused(), scope, orjson.dumps(pause)
+    )
+    answers = await hands.admitting.admit(
+        [Ask(delivery, (), [scope]) for delivery in deliveries]
+    )
     assert {answer.kind for answer in answers} == {Kind.BREAKER}
     assert [round(answer.wait, -2) for answer in answers] == [100, 3600, 3600]
     scout = member(*deliveries[0].place)
     pause |= {"probe": 1, "scout": scout}
-    await broker.control.call("HSET", broker.keys("s").paused(), scope, orjson.dumps(pause))
-    back = sorted(await hands.hasten(*deliveries), key=lambda delivery: delivery.place, reverse=True)
-    answers = await hands.admitting.admit([Ask(delivery, (), [scope]) for delivery in back])
-    assert [answer.kind for answer in answers] == [Kind.BREAKER, Kind.BREAKER, Kind.START]
+    await broker.control.call(
+        "HSET", broker.keys("s").paused(), scope, orjson.dumps(pause)
+    )
+    back = sorted(
+        await hands.hasten(*deliveries),
+        key=lambda delivery: delivery.place,
+        reverse=True,
+    )
+    answers = await hands.admitting.admit(
+        [Ask(delivery, (), [scope]) for delivery in back]
+    )
+    assert [answer.kind for answer in answers] == [
+        Kind.BREAKER,
+        Kind.BREAKER,
+        Kind.START,
+    ]
     assert [answer.probing for answer in answers] == ["", "", scope]
 
 
@@ -332,7 +411,10 @@ async def test_what_expires_while_it_is_paused_is_told_so_when_that_is_over(brok
 
     hands = Hands(broker)
     consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(levels=ZERO))
-    taken = await hands.take(Event("t", "late", tenant="a", expires=3600.0), Event("t", "in time", tenant="a"))
+    taken = await hands.take(
+        Event("t", "late", tenant="a", expires=3600.0),
+        Event("t", "in time", tenant="a"),
+    )
     consumer._gate.hold(frozenset({"tenant=a"}))
     broker.clock.ahead = 7200.0
     starting, _ = await consumer._gate.admit(taken, 2)
@@ -346,16 +428,22 @@ async def test_what_expires_while_it_is_paused_is_told_so_when_that_is_over(brok
 async def old_record(broker: Broker, delivery: Delivery, **said: Any) -> None:
     """An entry is put aside as an older version does it: what it waits for stands in its attempt record."""
     record = orjson.loads(AttemptRecord(failures=1).to_json()) | said
-    await Hands(broker).settling.settle((), [Postponed(delivery, LATER, orjson.dumps(record))])
+    await Hands(broker).settling.settle(
+        (), [Postponed(delivery, LATER, orjson.dumps(record))]
+    )
 
 
-async def test_what_an_older_version_put_aside_for_a_pause_is_counted_and_comes_back(broker):
+async def test_what_an_older_version_put_aside_for_a_pause_is_counted_and_comes_back(
+    broker,
+):
     hands = Hands(broker)
     (delivery,) = await hands.take(Event("t", 1, tenant="a"))
     await Pauses(broker, "s").pause(tenant="a")
     await old_record(broker, delivery, held="tenant=a")
     assert await held_by_scope(broker.control, broker.keys("s"), "g") == {"tenant=a": 1}
-    (reason,) = (await Why(broker, "s").ask(Wanted(event=f"0|{delivery.entry_id}"))).reasons
+    (reason,) = (
+        await Why(broker, "s").ask(Wanted(event=f"0|{delivery.entry_id}"))
+    ).reasons
     assert (reason.state, reason.facts["scope"]) == ("paused", "tenant=a")
     await Pauses(broker, "s").resume(tenant="a")
     (back,) = await hands.take_due()
@@ -367,11 +455,15 @@ async def test_what_an_older_version_put_aside_for_a_rate_keeps_its_place(broker
     first, second, third = await hands.take_plain(3)
     await hands.ask([first], slow)
     await old_record(broker, second, reserved={"tenant": 1})
-    (reason,) = (await Why(broker, "s").ask(Wanted(event=f"0|{second.entry_id}"))).reasons
+    (reason,) = (
+        await Why(broker, "s").ask(Wanted(event=f"0|{second.entry_id}"))
+    ).reasons
     assert (reason.state, reason.facts["limit"]) == ("rate", "tenant")
     assert [round(answer.wait) for answer in await hands.ask([third], slow)] == [10]
     (back,) = await hands.hasten(second)
-    assert [round(answer.wait) for answer in await hands.ask([back], slow)] == [10], "and not behind the third"
+    assert [round(answer.wait) for answer in await hands.ask([back], slow)] == [10], (
+        "and not behind the third"
+    )
 
 
 async def test_a_record_says_no_more_what_its_entry_waits_for(broker):
@@ -383,13 +475,20 @@ async def test_a_record_says_no_more_what_its_entry_waits_for(broker):
     assert (record.failures, record.held, record.reserved) == (2, "tenant=a", {"x": 1})
 
 
-async def test_what_an_older_version_lined_up_gives_back_the_slot_that_it_is_handed(broker):
+async def test_what_an_older_version_lined_up_gives_back_the_slot_that_it_is_handed(
+    broker,
+):
     story = await Story(broker).begin()
     await broker.control.call("DEL", story.keys.admissions("g"))
     await story.hands.admitting.hand_over([ONE], 0)
-    await broker.control.call("ZREM", story.keys.busy_prefix("g") + "tenant=a", story.name(story.first))
+    await broker.control.call(
+        "ZREM", story.keys.busy_prefix("g") + "tenant=a", story.name(story.first)
+    )
     await story.hands.admitting.hand_over([ONE], 0)
-    assert await held(broker) == {"busy:tenant=a": [story.name(story.second)], "admissions": [story.name(story.second)]}
+    assert await held(broker) == {
+        "busy:tenant=a": [story.name(story.second)],
+        "admissions": [story.name(story.second)],
+    }
     (taken,) = await story.others.take_due()
     await story.others.settling.settle((), (), [Buried(taken, "expired", b"")])
     assert await held(broker) == {}
@@ -399,7 +498,9 @@ async def test_what_an_older_version_ended_leaves_no_row(broker):
     """It takes back the slot itself, and does not know of the row."""
     story = await Story(broker).begin()
     await broker.control.call("XACK", story.keys.level(0), "g", story.first.entry_id)
-    await broker.control.call("ZREM", story.keys.busy_prefix("g") + "tenant=a", story.name(story.first))
+    await broker.control.call(
+        "ZREM", story.keys.busy_prefix("g") + "tenant=a", story.name(story.first)
+    )
     await story.hands.admitting.look_after_queues()
     assert story.name(story.first) not in (await held(broker))["admissions"]
 
@@ -421,9 +522,17 @@ async def test_a_row_of_another_delivery_is_no_reason(broker):
     hands, slow = Hands(broker), (Limit("tenant", rate="1/10s", burst=1), "a")
     first, second = await hands.take_plain(2)
     await hands.ask([first, second], slow)
-    row = await broker.control.call("HGET", broker.keys("s").admissions("g"), member(*second.place))
+    row = await broker.control.call(
+        "HGET", broker.keys("s").admissions("g"), member(*second.place)
+    )
     (taken,) = await hands.hasten(second)
-    await hands.settling.settle((), [Postponed(taken, LATER, AttemptRecord(failures=1).to_json())])
-    await broker.control.call("HSET", broker.keys("s").admissions("g"), member(*second.place), row)
-    (reason,) = (await Why(broker, "s").ask(Wanted(event=f"0|{second.entry_id}"))).reasons
+    await hands.settling.settle(
+        (), [Postponed(taken, LATER, AttemptRecord(failures=1).to_json())]
+    )
+    await broker.control.call(
+        "HSET", broker.keys("s").admissions("g"), member(*second.place), row
+    )
+    (reason,) = (
+        await Why(broker, "s").ask(Wanted(event=f"0|{second.entry_id}"))
+    ).reasons
     assert reason.state == "retry"

@@ -16,7 +16,12 @@ from streams.worker.heartbeat import Recorder
 pytestmark = pytest.mark.in_turn
 
 NOW = 10_000.0
-OLD = {"at": NOW, "since": 0.0, "version": "1.0", "declared": {"lease": "30 s", "order_by": ""}}
+OLD = {
+    "at": NOW,
+    "since": 0.0,
+    "version": "1.0",
+    "declared": {"lease": "30 s", "order_by": ""},
+}
 
 
 def judged(**workers: dict) -> list[Finding]:
@@ -35,7 +40,11 @@ def test_workers_that_agree_or_say_nothing_or_are_gone_are_no_finding():
 def test_during_a_deployment_it_is_no_trouble_and_afterwards_it_is():
     new = OLD | {"declared": {"lease": "3 s", "order_by": "key"}}
     (during,) = judged(a=OLD, b=OLD, c=OLD, d=new | {"since": NOW - 60})
-    assert (during.code, during.severity, during.where) == ("workers-disagree", "info", "s/g")
+    assert (during.code, during.severity, during.where) == (
+        "workers-disagree",
+        "info",
+        "s/g",
+    )
     assert during.what == (
         "4 workers differ in lease: 3 s on d, 30 s on a, b and 1 more; in order_by: none on a, b and 1 more, key on d. "
         "The last one started 60 s ago"
@@ -55,8 +64,13 @@ async def test_it_is_found_by_what_workers_write_down(broker: Broker):
     async def handler(event) -> None: ...
 
     def made(name: str, limit: Limit, retry: Retry, **options) -> Consumer:
-        routes = [Route(handler, types=["a"], limits=[limit], retry=retry), Route(handler)]
-        return Consumer(broker, "s", "g", Router(routes), ConsumerOptions(name=name, **options))
+        routes = [
+            Route(handler, types=["a"], limits=[limit], retry=retry),
+            Route(handler),
+        ]
+        return Consumer(
+            broker, "s", "g", Router(routes), ConsumerOptions(name=name, **options)
+        )
 
     consumers = (
         made("old", Limit("tenant", concurrency=1), Retry(), lanes=Lanes(("key",), ("tenant",)), lease=60.0),
@@ -68,7 +82,11 @@ async def test_it_is_found_by_what_workers_write_down(broker: Broker):
     await Declaring(broker.keys("s"), Levels(), "g", AS_IT_IS).declare(broker.control)
     for consumer in consumers:
         await Recorder(broker, [consumer], consumer.name).record()
-    (found,) = [one for one in await Doctor(broker).examine("s") if one.code == "workers-disagree"]
+    (found,) = [
+        one
+        for one in await Doctor(broker).examine("s")
+        if one.code == "workers-disagree"
+    ]
     for part in (
         "levels: 0,1 on new, 0,1,5,10 on old",
         "lease: 30 s on new, 60 s on old",
@@ -83,10 +101,14 @@ async def test_it_is_found_by_what_workers_write_down(broker: Broker):
         assert part in found.what
     assert found.severity == "info"
     later = await Doctor(broker, Bounds(deployment=-1.0)).examine("s")
-    assert [one.severity for one in later if one.code == "workers-disagree"] == ["warning"]
+    assert [one.severity for one in later if one.code == "workers-disagree"] == [
+        "warning"
+    ]
 
 
-@pytest.mark.parametrize("also", [{}, {"concurrency": 7, "serve": Levels((0,)), "cancel_grace": 1.0}])
+@pytest.mark.parametrize(
+    "also", [{}, {"concurrency": 7, "serve": Levels((0,)), "cancel_grace": 1.0}]
+)
 async def test_what_is_each_workers_own_is_not_compared(broker: Broker, also):
     async def handler(event) -> None: ...
 

@@ -8,7 +8,15 @@ import threading
 
 import pytest
 
-from streams import Consumer, ConsumerOptions, Event, Pipeline, Producer, Retry, Settings
+from streams import (
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Pipeline,
+    Producer,
+    Retry,
+    Settings,
+)
 from streams.handlers.routes import Route
 from streams.middleware import Context, Middleware
 from tests.conftest import eventually
@@ -68,9 +76,13 @@ class Both(Around):
 
 
 async def ran(broker, function, *middleware, data: object = 1, n: int = 1) -> Consumer:
-    async with consuming(broker, Route(function, retry=ONCE), middleware=middleware) as consumer:
+    async with consuming(
+        broker, Route(function, retry=ONCE), middleware=middleware
+    ) as consumer:
         await Producer(broker, "s").publish_many([data] * n, type="t")
-        await eventually(lambda: consumer.stats.done + consumer.stats.dead == n, what="the outcomes")
+        await eventually(
+            lambda: consumer.stats.done + consumer.stats.dead == n, what="the outcomes"
+        )
         return consumer
 
 
@@ -183,4 +195,9 @@ def test_slots_of_a_group_with_both_kinds_and_of_the_environment(tmp_path):
 async def test_slots_of_a_consumer_by_itself(broker):
     assert Consumer(broker, "s", "g", plain).options.concurrency == 32
     assert Consumer(broker, "s", "g", awaited).options.concurrency == 100
-    assert Consumer(broker, "s", "g", plain, ConsumerOptions(concurrency=100)).options.concurrency == 100
+    assert (
+        Consumer(
+            broker, "s", "g", plain, ConsumerOptions(concurrency=100)
+        ).options.concurrency
+        == 100
+    )

@@ -9,7 +9,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Levels, Limit, Producer, Reclaimer, ReclaimerOptions
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Levels,
+    Limit,
+    Producer,
+    Reclaimer,
+    ReclaimerOptions,
+)
 from streams.handlers.routes import Route, Router
 from tests.conftest import eventually
 from tests.server.test_limits import no_slots, parked
@@ -36,9 +46,13 @@ class Handler:
 
 
 @asynccontextmanager
-async def working(broker: Broker, handler: Handler, limits: Sequence[Limit], **options) -> AsyncIterator[Consumer]:
+async def working(
+    broker: Broker, handler: Handler, limits: Sequence[Limit], **options
+) -> AsyncIterator[Consumer]:
     route = Route(handler.__call__, limits=limits)
-    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(levels=LEVELS, **options))
+    consumer = Consumer(
+        broker, "s", "g", route, ConsumerOptions(levels=LEVELS, **options)
+    )
     running = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -53,8 +67,14 @@ def events(count: int) -> list[Event]:
 
 CHANGES = [
     pytest.param([ONE], [], id="a concurrency that is no more"),
-    pytest.param([ONE], [Limit("tenant", concurrency=3)], id="a concurrency that is raised"),
-    pytest.param([Limit("tenant", concurrency=1)], [Limit("instance", concurrency=2)], id="by something else"),
+    pytest.param(
+        [ONE], [Limit("tenant", concurrency=3)], id="a concurrency that is raised"
+    ),
+    pytest.param(
+        [Limit("tenant", concurrency=1)],
+        [Limit("instance", concurrency=2)],
+        id="by something else",
+    ),
     pytest.param([ONE], [QUICK], id="a rate instead of a concurrency"),
     pytest.param([HOURLY], [], id="a rate that is no more"),
     pytest.param([HOURLY], [QUICK], id="a rate that is raised"),
@@ -63,7 +83,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("before", "after"), CHANGES)
-async def test_what_waits_for_a_limit_goes_on_after_it_is_changed(broker, before, after):
+async def test_what_waits_for_a_limit_goes_on_after_it_is_changed(
+    broker, before, after
+):
     """The first event runs with an old worker while a new one starts, and ends there, after it was told to stop."""
     handler = Handler()
     async with working(broker, handler, before, name="old") as old:
@@ -73,15 +95,23 @@ async def test_what_waits_for_a_limit_goes_on_after_it_is_changed(broker, before
         old.stop()
         async with working(broker, handler, after, name="new"):
             if after != [ONE]:
-                await eventually(lambda: len(handler.seen) == 30, seconds=10, what="what waited")
+                await eventually(
+                    lambda: len(handler.seen) == 30, seconds=10, what="what waited"
+                )
             handler.go_on.set()
-            await eventually(lambda: len(handler.seen) == 30, seconds=10, what="all of it")
+            await eventually(
+                lambda: len(handler.seen) == 30, seconds=10, what="all of it"
+            )
     assert set(handler.seen.values()) == {1}
     await eventually(lambda: no_slots(broker), what="the slots to be gone")
 
 
-@pytest.mark.parametrize(("before", "after"), [([ONE], []), ([ONE], [QUICK]), ([QUICK], [ONE])])
-async def test_workers_with_other_limits_side_by_side_leave_nothing_behind(broker, before, after):
+@pytest.mark.parametrize(
+    ("before", "after"), [([ONE], []), ([ONE], [QUICK]), ([QUICK], [ONE])]
+)
+async def test_workers_with_other_limits_side_by_side_leave_nothing_behind(
+    broker, before, after
+):
     """Whatever waits in a queue of the old ones is looked at by the reclaimer of the new ones."""
     handler = Handler()
     handler.go_on.set()
@@ -94,8 +124,13 @@ async def test_workers_with_other_limits_side_by_side_leave_nothing_behind(broke
     ):
         sweeping = asyncio.create_task(reclaimer.run())
         for part in range(3):
-            await Producer(broker, "s").publish_many(events(90)[part * 30 : part * 30 + 30])
-            await eventually(lambda least=part * 30 + 10: len(handler.seen) > least, what="some of it")
+            await Producer(broker, "s").publish_many(
+                events(90)[part * 30 : part * 30 + 30]
+            )
+            await eventually(
+                lambda least=part * 30 + 10: len(handler.seen) > least,
+                what="some of it",
+            )
         old.stop()
         await eventually(lambda: len(handler.seen) == 90, seconds=10, what="all of it")
         # A slot that was handed to an event which the new worker took is given back by nobody but the sweep.
@@ -109,14 +144,18 @@ async def test_a_worker_lets_go_what_waits_for_limits_that_it_does_not_have(brok
     """Though an old worker sweeps, and for as long as it does."""
     handler = Handler()
     options = ReclaimerOptions(levels=LEVELS, lease=30.0, interval=20.0)
-    knows = Reclaimer(broker, "s", "g", Router([Route(handler.__call__, limits=[ONE])]), options)
+    knows = Reclaimer(
+        broker, "s", "g", Router([Route(handler.__call__, limits=[ONE])]), options
+    )
     does_not = Reclaimer(broker, "s", "g", Router([Route(handler.__call__)]), options)
     async with working(broker, handler, [ONE]) as old:
         await Producer(broker, "s").publish_many(events(3))
         await eventually(lambda: parked(broker, 2), what="two to wait")
         await knows.sweep()
         await does_not.sweep()
-        await eventually(lambda: old.stats.limited == 4, seconds=10, what="the two to ask anew")
+        await eventually(
+            lambda: old.stats.limited == 4, seconds=10, what="the two to ask anew"
+        )
         handler.go_on.set()
         await eventually(lambda: old.stats.done == 3)
     await does_not.sweep()
@@ -130,7 +169,10 @@ async def test_what_was_declared_otherwise_is_looked_at_once(broker):
     handler.go_on.set()
     async with working(broker, handler, [HOURLY, Limit("instance", rate="9/s")]):
         pass
-    async with working(broker, handler, [QUICK]) as first, working(broker, handler, [QUICK]) as second:
+    async with (
+        working(broker, handler, [QUICK]) as first,
+        working(broker, handler, [QUICK]) as second,
+    ):
         await eventually(lambda: first.vitals.read_at and second.vitals.read_at)
     rows = await broker.control.call("HGETALL", broker.keys("s").limits("g"))
     assert rows == [b"tenant:declared", b"500/s burst 50"]

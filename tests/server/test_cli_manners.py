@@ -40,7 +40,9 @@ def shop(server, namespace, monkeypatch):
         raise Reject("o cartão foi recusado … ✓ 漢字")
 
     with harness(pipeline, url=server.url, namespace=namespace) as testing:
-        pipeline.publish("orders", {"nome": "João 漢字"}, type=TYPE, id="paid-1", tenant="açaí")
+        pipeline.publish(
+            "orders", {"nome": "João 漢字"}, type=TYPE, id="paid-1", tenant="açaí"
+        )
         testing.drain()
         pipeline.publish("orders", {"nome": "João"}, type=TYPE, id="paid-2")
         monkeypatch.setenv("STREAMS_URL", server.url)
@@ -63,7 +65,9 @@ def run(monkeypatch, words: str, encoding: str) -> tuple[int, str, str]:
             signal.signal(signal.SIGINT, before)
     out.flush()
     err.flush()
-    return int(ended.value.code or 0), *(stream.buffer.getvalue().decode(encoding) for stream in (out, err))
+    return int(ended.value.code or 0), *(
+        stream.buffer.getvalue().decode(encoding) for stream in (out, err)
+    )
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -74,7 +78,10 @@ def test_no_command_fails_for_want_of_characters(shop, monkeypatch, encoding):
         assert "Traceback" not in err + out, words
         if "--json" in words:
             [letter] = json.loads(out)["dead_letters"]
-            assert (letter["type"], "漢字" in letter["errors"][-1]["message"]) == (TYPE, True)
+            assert (letter["type"], "漢字" in letter["errors"][-1]["message"]) == (
+                TYPE,
+                True,
+            )
         if words.startswith("dead export"):
             assert json.loads(out)["type"] == TYPE
 
@@ -89,15 +96,24 @@ def test_a_pipe_gets_whole_lines(shop):
 FULL = Path("/dev/full")
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
-@pytest.mark.parametrize("words", ["ls", "ls --json", "publish orders --type t --data 1", "config", "ls --help"])
+@pytest.mark.skipif(
+    not FULL.exists(), reason="this system has no disk that is always full"
+)
+@pytest.mark.parametrize(
+    "words",
+    ["ls", "ls --json", "publish orders --type t --data 1", "config", "ls --help"],
+)
 def test_a_full_disk_is_one_sentence_and_an_exit_code(shop, words):
     with FULL.open("w") as full:
-        process = terminal.streams(*words.split(), stdout=full, stderr=subprocess.PIPE, text=True)
+        process = terminal.streams(
+            *words.split(), stdout=full, stderr=subprocess.PIPE, text=True
+        )
         _, err = process.communicate(timeout=60)
     assert process.returncode == Exit.FAILED
     (line,) = err.splitlines()
-    assert line.startswith("streams: the output cannot be written: No space left on device")
+    assert line.startswith(
+        "streams: the output cannot be written: No space left on device"
+    )
 
 
 def test_an_unknown_reason_is_refused_with_those_that_there_are(shop, monkeypatch):
@@ -114,16 +130,25 @@ def test_an_unknown_reason_is_refused_with_those_that_there_are(shop, monkeypatc
 
 @pytest.mark.parametrize(
     "words",
-    ["dashboard --port {port}", "whatsapp sandbox --port {port}", "whatsapp webhook --port {port}"],
+    [
+        "dashboard --port {port}",
+        "whatsapp sandbox --port {port}",
+        "whatsapp webhook --port {port}",
+    ],
 )
-def test_a_port_that_is_taken_is_one_sentence_and_a_code_of_its_own(shop, monkeypatch, words):
+def test_a_port_that_is_taken_is_one_sentence_and_a_code_of_its_own(
+    shop, monkeypatch, words
+):
     monkeypatch.setenv("STREAMS_WHATSAPP_APP_SECRET", "s" * 32)
     monkeypatch.setenv("STREAMS_WHATSAPP_VERIFY_TOKEN", "v" * 32)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, out, err = run(monkeypatch, words.format(port=port), "utf-8")
     assert (code, out) == (Exit.TAKEN, "")
-    assert f"cannot be served on 127.0.0.1:{port}: Address already in use; give another --port" in err
+    assert (
+        f"cannot be served on 127.0.0.1:{port}: Address already in use; give another --port"
+        in err
+    )
     assert len(err.splitlines()) == 1
 
 
@@ -136,7 +161,9 @@ def test_a_port_that_is_taken_is_one_sentence_and_a_code_of_its_own(shop, monkey
         ("streams publ", {"publish"}),
     ],
 )
-def test_a_shell_is_offered_commands_streams_and_groups(shop, monkeypatch, typed, offered):
+def test_a_shell_is_offered_commands_streams_and_groups(
+    shop, monkeypatch, typed, offered
+):
     words = typed.split()
     monkeypatch.setenv("_STREAMS_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", typed)
@@ -145,7 +172,9 @@ def test_a_shell_is_offered_commands_streams_and_groups(shop, monkeypatch, typed
     assert (code, set(out.split()), err) == (0, offered, "")
 
 
-def test_a_shell_is_offered_nothing_by_a_server_that_would_have_to_be_started(monkeypatch, tmp_path):
+def test_a_shell_is_offered_nothing_by_a_server_that_would_have_to_be_started(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("STREAMS_URL", f"embedded://{tmp_path}/data")
     monkeypatch.setenv("_STREAMS_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "streams ls o")

@@ -38,7 +38,9 @@ FANOUT = {"declaration": Declaration("fanout")}
 
 
 @pytest.fixture(autouse=True)
-def _short_polls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_polls(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A retry that becomes due while its consumer blocks waits for the next look: here not for half a second."""
     if "real_polls" not in request.fixturenames:
         monkeypatch.setattr("streams.consuming.fetcher.POLL", 0.05)
@@ -65,19 +67,33 @@ async def consuming(broker: Broker, handler, group: str = "g", **options):
 
 async def length(broker: Broker) -> int:
     """Entries stored on all levels."""
-    return sum(await broker.control.batch([("XLEN", broker.keys("s").level(level)) for level in LEVELS]))
+    return sum(
+        await broker.control.batch(
+            [("XLEN", broker.keys("s").level(level)) for level in LEVELS]
+        )
+    )
 
 
 async def held(broker: Broker, consumer: str, group: str = "g") -> int:
     """Entries pending with one consumer, on all levels."""
-    commands = [("XPENDING", broker.keys("s").level(n), group, "-", "+", 1000, consumer) for n in LEVELS]
+    commands = [
+        ("XPENDING", broker.keys("s").level(n), group, "-", "+", 1000, consumer)
+        for n in LEVELS
+    ]
     return sum(map(len, await broker.control.batch(commands)))
 
 
-async def pending(broker: Broker, level: int = 0, group: str = "g") -> list[tuple[str, str, int, int]]:
+async def pending(
+    broker: Broker, level: int = 0, group: str = "g"
+) -> list[tuple[str, str, int, int]]:
     """Entry id, owner, milliseconds of silence and delivery count of what is pending."""
-    rows = await broker.control.call("XPENDING", broker.keys("s").level(level), group, "-", "+", 1000)
-    return [(entry_id.decode(), owner.decode(), idle, count) for entry_id, owner, idle, count in rows]
+    rows = await broker.control.call(
+        "XPENDING", broker.keys("s").level(level), group, "-", "+", 1000
+    )
+    return [
+        (entry_id.decode(), owner.decode(), idle, count)
+        for entry_id, owner, idle, count in rows
+    ]
 
 
 def gone(broker: Broker) -> Callable:
@@ -101,7 +117,10 @@ def groups(broker: Broker, n: int) -> Callable:
 
     async def created() -> bool:
         key = broker.keys("s").level(0)
-        return await broker.control.call("EXISTS", key) and len(await broker.control.call("XINFO", "GROUPS", key)) == n
+        return (
+            await broker.control.call("EXISTS", key)
+            and len(await broker.control.call("XINFO", "GROUPS", key)) == n
+        )
 
     return created
 
@@ -123,7 +142,9 @@ async def letters(broker: Broker, group: str = "g"):
 @pytest.mark.parametrize("concurrency", [1, 7, 20])
 async def test_a_backlog_is_started_strictly_by_level(broker, concurrency):
     producer = Producer(broker, "s")
-    await producer.publish_many(Event("t", n, priority=LEVELS[n % 4]) for n in range(200))
+    await producer.publish_many(
+        Event("t", n, priority=LEVELS[n % 4]) for n in range(200)
+    )
     started = []
 
     async def handler(event: Event) -> None:
@@ -151,7 +172,9 @@ async def test_a_new_event_of_a_high_level_overtakes_a_backlog(broker):
 
 @pytest.mark.parametrize("concurrency", [1, 3, 50])
 async def test_never_more_is_pending_than_can_run(broker, concurrency):
-    await Producer(broker, "s").publish_many(Event("t", n, priority=LEVELS[n % 4]) for n in range(4 * 60))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, priority=LEVELS[n % 4]) for n in range(4 * 60)
+    )
     permits = asyncio.Semaphore(0)
     started = []
 
@@ -159,12 +182,20 @@ async def test_never_more_is_pending_than_can_run(broker, concurrency):
         started.append(event.data)
         await permits.acquire()
 
-    async with consuming(broker, handler, concurrency=concurrency, name="me") as consumer:
+    async with consuming(
+        broker, handler, concurrency=concurrency, name="me"
+    ) as consumer:
         for done in (0, 2 * concurrency):
             for _ in range(done):
                 permits.release()
-            await eventually(lambda: len(started) == done + concurrency, what="the starts")  # noqa: B023
-            await eventually(lambda: consumer.stats.done == done, what="the acknowledgements")  # noqa: B023
+            await eventually(
+                lambda done=done: len(started) == done + concurrency,
+                what="the starts",
+            )
+            await eventually(
+                lambda done=done: consumer.stats.done == done,
+                what="the acknowledgements",
+            )
             assert [await held(broker, "me") for _ in range(60)] == [concurrency] * 60
             assert consumer.busy == concurrency
     assert len(started) == 3 * concurrency
@@ -180,7 +211,9 @@ async def test_a_burst_on_all_levels_costs_no_attempt(broker, real_polls):
 
     async with consuming(broker, handler, concurrency=1):
         await eventually(idle(broker), what="the consumer to wait")
-        await Producer(broker, "s").publish_many(Event("t", n, priority=LEVELS[n % 4]) for n in range(40))
+        await Producer(broker, "s").publish_many(
+            Event("t", n, priority=LEVELS[n % 4]) for n in range(40)
+        )
         await eventually(gone(broker), what="all done")
     assert sorted(started) == [(n, 1) for n in range(40)]
 
@@ -219,7 +252,9 @@ async def test_a_flood_is_settled_in_batches(server, broker):
             found = client.info("commandstats")
         assert client.xlen(broker.keys("s").level(0)) == 0
     # Not all commands: how often a worker renews and looks beside that depends on how long it takes.
-    settled = sum(found[f"cmdstat_{name}"]["calls"] for name in ("xack", "xdel", "xreadgroup"))
+    settled = sum(
+        found[f"cmdstat_{name}"]["calls"] for name in ("xack", "xdel", "xreadgroup")
+    )
     assert settled / 5_000 <= 0.06
 
 
@@ -255,7 +290,11 @@ async def test_what_a_plain_function_raises_counts(broker):
         await eventually(dead(broker), what="the dead letter")
     (letter,) = await letters(broker)
     assert attempts == [1, 2]
-    assert (letter.reason, letter.failures, letter.last_error) == ("rejected", 2, "streams.errors.Reject: never")
+    assert (letter.reason, letter.failures, letter.last_error) == (
+        "rejected",
+        2,
+        "streams.errors.Reject: never",
+    )
 
 
 async def test_events_find_the_handler_of_their_type(broker):
@@ -267,17 +306,28 @@ async def test_events_find_the_handler_of_their_type(broker):
 
         return handler
 
-    router = Router([Route(into("ab"), types=["a", "b"]), Route(into("c"), types=["c"])])
+    router = Router(
+        [Route(into("ab"), types=["a", "b"]), Route(into("c"), types=["c"])]
+    )
     await Producer(broker, "s").publish_many(Event(kind, {}) for kind in "abcdabcd")
     async with consuming(broker, router):
         await eventually(dead(broker, 2), what="the unroutable ones")
         await eventually(gone(broker), what="the others")
-    assert {name: "".join(kinds) for name, kinds in got.items()} == {"ab": "abab", "c": "cc"}
+    assert {name: "".join(kinds) for name, kinds in got.items()} == {
+        "ab": "abab",
+        "c": "cc",
+    }
     for letter in await letters(broker):
         assert (letter.reason, letter.type, letter.attempts) == ("no-handler", "d", 0)
-    async with consuming(broker, Router([Route(into("c"), types=["c"]), Route(into("rest"))])):
-        await DeadLetters(broker, "s", "g").replay([letter.id for letter in await letters(broker)])
-        await eventually(lambda: got["rest"] == ["d", "d"], what="the handler of the rest")
+    async with consuming(
+        broker, Router([Route(into("c"), types=["c"]), Route(into("rest"))])
+    ):
+        await DeadLetters(broker, "s", "g").replay(
+            [letter.id for letter in await letters(broker)]
+        )
+        await eventually(
+            lambda: got["rest"] == ["d", "d"], what="the handler of the rest"
+        )
 
 
 async def test_an_event_arrives_as_it_was_published(broker):
@@ -286,12 +336,22 @@ async def test_an_event_arrives_as_it_was_published(broker):
     async def handler(event: Event) -> None:
         got.append(event)
 
-    receipt = await Producer(broker, "s").publish({"ä": [1]}, type="t", priority=7, key="k", tenant="x", subject="y")
+    receipt = await Producer(broker, "s").publish(
+        {"ä": [1]}, type="t", priority=7, key="k", tenant="x", subject="y"
+    )
     async with consuming(broker, handler):
         await eventually(lambda: got, what="the event")
     (event,) = got
-    assert (event.type, event.data, event.raw) == ("t", {"ä": [1]}, '{"ä":[1]}'.encode())
-    assert (event.id, event.entry_id, event.priority) == (receipt.event_id, receipt.entry_id, 5)
+    assert (event.type, event.data, event.raw) == (
+        "t",
+        {"ä": [1]},
+        '{"ä":[1]}'.encode(),
+    )
+    assert (event.id, event.entry_id, event.priority) == (
+        receipt.event_id,
+        receipt.entry_id,
+        5,
+    )
     assert (event.stream, event.group, event.attempt, event.replays) == ("s", "g", 1, 0)
     assert (event.key, event.tenant, event.subject) == ("k", "x", "y")
 
@@ -309,11 +369,28 @@ UNREADABLE = {
     "too deep": ([b"type", b"t", b"data", b"[" * 100 + b"]" * 100], "malformed"),
     "too large": ([b"type", b"t", b"data", b'"' + b"x" * 2000 + b'"'], "too-large"),
     "meta no object": ([b"type", b"t", b"data", b"{}", b"meta", b"[]"], "malformed"),
-    "meta too large": ([b"type", b"t", b"data", b"{}", b"meta", b'{"a":"' + b"x" * 2000 + b'"}'], "too-large"),
-    "bad meta": ([b"type", b"t", b"data", b"{}", b"meta", b'{"max_retries":-1}'], "malformed"),
+    "meta too large": (
+        [b"type", b"t", b"data", b"{}", b"meta", b'{"a":"' + b"x" * 2000 + b'"}'],
+        "too-large",
+    ),
+    "bad meta": (
+        [b"type", b"t", b"data", b"{}", b"meta", b'{"max_retries":-1}'],
+        "malformed",
+    ),
     "expired": ([b"type", b"t", b"data", b"{}", b"meta", b'{"expires":1}'], "expired"),
     "odd fields": (
-        [b"data", b"{", b"x\x00\xff", b"", b"x\x00\xff", b"\r\n", b"", b"no name", b"type", b"t"],
+        [
+            b"data",
+            b"{",
+            b"x\x00\xff",
+            b"",
+            b"x\x00\xff",
+            b"\r\n",
+            b"",
+            b"no name",
+            b"type",
+            b"t",
+        ],
         "malformed",
     ),
 }
@@ -352,17 +429,29 @@ async def test_attempts_are_counted_alike_everywhere(broker):
     attempts = broker.keys("s").attempts("g")
 
     async def handler(event: Event) -> None:
-        record = AttemptRecord.from_json(await broker.control.call("HGET", attempts, f"0|{event.entry_id}"))
-        seen.append((event.attempt, record.failures, [error["attempt"] for error in record.errors]))
+        record = AttemptRecord.from_json(
+            await broker.control.call("HGET", attempts, f"0|{event.entry_id}")
+        )
+        seen.append(
+            (
+                event.attempt,
+                record.failures,
+                [error["attempt"] for error in record.errors],
+            )
+        )
         raise ValueError(f"attempt {event.attempt}")
 
     await Producer(broker, "s").publish(1, type="t")
-    async with consuming(broker, Route(handler, retry=Retry(max_retries=2, delay=0.0))) as consumer:
+    async with consuming(
+        broker, Route(handler, retry=Retry(max_retries=2, delay=0.0))
+    ) as consumer:
         await eventually(dead(broker), what="the dead letter")
     assert seen == [(1, 0, []), (2, 1, [1]), (3, 2, [1, 2])]
     (letter,) = await letters(broker)
     assert (letter.reason, letter.failures, letter.stalls) == ("retries-used-up", 3, 0)
-    assert [(e["attempt"], e["message"]) for e in letter.errors] == [(n, f"attempt {n}") for n in (1, 2, 3)]
+    assert [(e["attempt"], e["message"]) for e in letter.errors] == [
+        (n, f"attempt {n}") for n in (1, 2, 3)
+    ]
     assert letter.consumer == consumer.name
     assert await broker.control.call("EXISTS", attempts) == 0
     assert await pending(broker) == []
@@ -415,7 +504,9 @@ async def test_reject_is_final(broker):
     assert (letter.reason, letter.failures) == ("rejected", 1)
 
 
-@pytest.mark.parametrize("retry", [Retry(reject_on=(KeyError,)), Retry(retry_on=(OSError,))])
+@pytest.mark.parametrize(
+    "retry", [Retry(reject_on=(KeyError,)), Retry(retry_on=(OSError,))]
+)
 async def test_errors_that_are_not_retried(broker, retry):
     async def handler(event: Event) -> None:
         raise KeyError("x")
@@ -427,14 +518,19 @@ async def test_errors_that_are_not_retried(broker, retry):
     assert (letter.reason, letter.failures) == ("not-retryable", 1)
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError(), KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(1), asyncio.CancelledError(), KeyboardInterrupt(), GeneratorExit()],
+)
 async def test_whatever_a_handler_raises_is_its_outcome(broker, error):
     async def handler(event: Event) -> None:
         if event.data == 1 and event.attempt == 1:
             raise error
 
     await Producer(broker, "s").publish_many([1, 2], type="t")
-    async with consuming(broker, Route(handler, retry=AT_ONCE), concurrency=1) as consumer:
+    async with consuming(
+        broker, Route(handler, retry=AT_ONCE), concurrency=1
+    ) as consumer:
         await eventually(gone(broker), what="both")
     assert (consumer.stats.done, consumer.stats.retried) == (2, 1)
 
@@ -455,7 +551,9 @@ async def gaps_between_attempts(broker: Broker, route: Route, n: int) -> list[fl
     async with consuming(broker, Route(handler, retry=route.retry)):
         await eventually(lambda: len(starts) == n, what="the attempts")
         await eventually(gone(broker), what="the end")
-    return [round(b[0] - a[0], 3) for a, b in itertools.pairwise(starts)] + [starts[-1][1]]
+    return [round(b[0] - a[0], 3) for a, b in itertools.pairwise(starts)] + [
+        starts[-1][1]
+    ]
 
 
 async def test_snoozing_is_free_and_as_long_as_asked(broker):
@@ -467,7 +565,9 @@ async def test_snoozing_is_free_and_as_long_as_asked(broker):
         if count < 4:
             raise Snooze(0.15 if count == 2 else 0.0)
 
-    gaps = await gaps_between_attempts(broker, Route(handler, retry=Retry(max_retries=0)), 4)
+    gaps = await gaps_between_attempts(
+        broker, Route(handler, retry=Retry(max_retries=0)), 4
+    )
     assert gaps[1] >= 0.145
     assert gaps[-1] == 1
 
@@ -477,7 +577,9 @@ async def test_an_exception_may_say_when_to_try_again(broker):
         if event.attempt == 1:
             raise LaterError
 
-    gap, attempt = await gaps_between_attempts(broker, Route(handler, retry=Retry(delay=600)), 2)
+    gap, attempt = await gaps_between_attempts(
+        broker, Route(handler, retry=Retry(delay=600)), 2
+    )
     assert 0.195 <= gap < 5
     assert attempt == 2
 
@@ -487,7 +589,9 @@ async def test_the_delay_is_waited(broker, real_polls):
         if event.attempt < 3:
             raise ValueError
 
-    first, second, attempt = await gaps_between_attempts(broker, Route(handler, retry=Retry(delay=0.1, jitter=0.0)), 3)
+    first, second, attempt = await gaps_between_attempts(
+        broker, Route(handler, retry=Retry(delay=0.1, jitter=0.0)), 3
+    )
     assert first >= 0.095
     assert second >= 0.195
     assert attempt == 3
@@ -503,10 +607,15 @@ async def test_a_timeout_cancels_and_counts(broker):
             ends.append(event.attempt)
 
     await Producer(broker, "s").publish(1, type="t")
-    async with consuming(broker, Route(handler, retry=AT_ONCE, timeout=0.05)) as consumer:
+    async with consuming(
+        broker, Route(handler, retry=AT_ONCE, timeout=0.05)
+    ) as consumer:
         await eventually(gone(broker), what="the second attempt")
     assert ends == [1, 2]
-    assert consumer.stats.as_dict() | {"fetched": 2, "done": 1, "retried": 1} == consumer.stats.as_dict()
+    assert (
+        consumer.stats.as_dict() | {"fetched": 2, "done": 1, "retried": 1}
+        == consumer.stats.as_dict()
+    )
 
 
 async def test_a_timeout_of_a_plain_function_drops_its_result(broker):
@@ -516,11 +625,15 @@ async def test_a_timeout_of_a_plain_function_drops_its_result(broker):
         release.wait(10)
 
     await Producer(broker, "s").publish(1, type="t")
-    async with consuming(broker, Route(handler, retry=Retry(max_retries=0), timeout=0.05)):
+    async with consuming(
+        broker, Route(handler, retry=Retry(max_retries=0), timeout=0.05)
+    ):
         await eventually(dead(broker), what="the dead letter")
         release.set()
     (letter,) = await letters(broker)
-    assert letter.last_error == "TimeoutError: the handler exceeded its timeout of 0.05 s"
+    assert (
+        letter.last_error == "TimeoutError: the handler exceeded its timeout of 0.05 s"
+    )
 
 
 # --- several groups
@@ -537,7 +650,10 @@ async def test_each_group_gets_every_event_and_the_last_one_deletes(broker):
         await gate.wait()
         got["second"].append(event.data)
 
-    async with consuming(broker, first, "first", **FANOUT), consuming(broker, second, "second", **FANOUT):
+    async with (
+        consuming(broker, first, "first", **FANOUT),
+        consuming(broker, second, "second", **FANOUT),
+    ):
         await eventually(groups(broker, 2), what="both groups")
         await Producer(broker, "s").publish_many(range(20), type="t")
         await eventually(lambda: len(got["first"]) == 20, what="the first group")
@@ -563,7 +679,10 @@ async def test_groups_have_retries_and_dead_letters_of_their_own(broker):
 
         return Route(handler, retry=Retry(max_retries=2, delay=0.0))
 
-    async with consuming(broker, failing("a", 1), "a", **FANOUT), consuming(broker, failing("b", 3), "b", **FANOUT):
+    async with (
+        consuming(broker, failing("a", 1), "a", **FANOUT),
+        consuming(broker, failing("b", 3), "b", **FANOUT),
+    ):
         await eventually(groups(broker, 2), what="both groups")
         receipt = await Producer(broker, "s").publish(1, type="t")
         await eventually(dead(broker, 1, "b"), what="the dead letter of b")
@@ -613,7 +732,13 @@ async def test_what_does_not_finish_is_given_back_free_of_charge(broker, twice):
         await asyncio.sleep(60)
 
     await Producer(broker, "s").publish_many(range(3), type="t")
-    consumer = Consumer(broker, "s", "g", Route(handler, retry=Retry(max_retries=0)), ConsumerOptions(concurrency=2))
+    consumer = Consumer(
+        broker,
+        "s",
+        "g",
+        Route(handler, retry=Retry(max_retries=0)),
+        ConsumerOptions(concurrency=2),
+    )
     task = asyncio.create_task(consumer.run())
     await eventually(lambda: len(started) == 2, what="two starts")
     consumer.stop(grace=60 if twice else 0.05)
@@ -621,7 +746,9 @@ async def test_what_does_not_finish_is_given_back_free_of_charge(broker, twice):
         consumer.stop()
     await asyncio.wait_for(task, 5)
     assert consumer.stats.released == 2
-    assert [(owner, count) for _, owner, _, count in await pending(broker)] == [(PARKED, 1)] * 2
+    assert [(owner, count) for _, owner, _, count in await pending(broker)] == [
+        (PARKED, 1)
+    ] * 2
     again = []
 
     async def second(event: Event) -> None:
@@ -650,7 +777,9 @@ async def test_a_stop_names_what_it_gives_back_and_since_when_that_ran(broker, c
     await asyncio.wait_for(task, 5)
     *named, rest = [record for record in caplog.records if "given back" in record.msg]
     assert [record.event_id for record in named] == started[:20]
-    assert {(record.event_type, record.where, record.levelname) for record in named} == {("t", "s/g", "WARNING")}
+    assert {
+        (record.event_type, record.where, record.levelname) for record in named
+    } == {("t", "s/g", "WARNING")}
     assert all(record.handler.startswith("test_consumer.py:") for record in named)
     assert all(record.handler.endswith(" in handler") for record in named)
     assert all(0.1 <= record.seconds < 5 for record in named)
@@ -658,7 +787,9 @@ async def test_a_stop_names_what_it_gives_back_and_since_when_that_ran(broker, c
     assert consumer.stats.released == 23
 
 
-async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_exit(broker):
+async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_exit(
+    broker,
+):
     release = asyncio.Event()
     started = asyncio.Event()
 
@@ -675,7 +806,9 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_exit
     consumer.stop(grace=0.0)
     await asyncio.wait_for(task, 5)
     assert consumer.stats.abandoned == len(consumer.abandoned) == 1
-    assert [(owner, count) for _, owner, _, count in await pending(broker)] == [(PARKED, 1)]
+    assert [(owner, count) for _, owner, _, count in await pending(broker)] == [
+        (PARKED, 1)
+    ]
     (left,) = consumer.abandoned
     release.set()
     await left
@@ -716,13 +849,23 @@ async def test_entries_of_a_lost_read_are_handed_back(broker, caplog):
         async with consuming(broker, route, lease=0.3, concurrency=1, name="me"):
             await eventually(lambda: seen, what="the first one")
             await producer.publish_many([1, 2, 3], type="t")
-            read = ("XREADGROUP", "GROUP", "g", "me", "STREAMS", broker.keys("s").level(0), ">")
+            read = (
+                "XREADGROUP",
+                "GROUP",
+                "g",
+                "me",
+                "STREAMS",
+                broker.keys("s").level(0),
+                ">",
+            )
             assert len((await broker.control.call(*read))[0][1]) == 3
             await asyncio.sleep(0.15)  # Half a lease: the time between two looks.
             gate.set()
             await eventually(gone(broker), what="all done")
     assert sorted(seen) == [(n, 1) for n in range(4)]
-    assert [(r.streams_message, r.count) for r in caplog.records] == [("entries of a lost read handed back", 3)]
+    assert [(r.streams_message, r.count) for r in caplog.records] == [
+        ("entries of a lost read handed back", 3)
+    ]
     assert await DeadLetters(broker, "s", "g").count() == 0
 
 
@@ -744,17 +887,23 @@ async def test_leases_are_renewed_for_as_long_as_a_handler_runs(server, broker):
         await asyncio.to_thread(sample, lease * 1.5)
 
     receipt = await Producer(broker, "s").publish(1, type="t")
-    reclaimer = Reclaimer(broker, "s", "g", options=ReclaimerOptions(lease=lease, interval=0.05))
+    reclaimer = Reclaimer(
+        broker, "s", "g", options=ReclaimerOptions(lease=lease, interval=0.05)
+    )
     sweeping = asyncio.create_task(reclaimer.run())
     async with consuming(broker, handler, lease=lease, name="me") as consumer:
         await eventually(gone(broker), what="the handler")
     reclaimer.stop()
     await sweeping
     assert len(samples) > 10
-    assert {(s["message_id"].decode(), s["consumer"], s["times_delivered"]) for s in samples} == {
-        (receipt.entry_id, b"me", 1)
-    }
-    assert lease / 4 * 1000 < max(s["time_since_delivered"] for s in samples) < lease * 1000
+    assert {
+        (s["message_id"].decode(), s["consumer"], s["times_delivered"]) for s in samples
+    } == {(receipt.entry_id, b"me", 1)}
+    assert (
+        lease / 4 * 1000
+        < max(s["time_since_delivered"] for s in samples)
+        < lease * 1000
+    )
     assert (reclaimer.stalled, consumer.stats.lost, consumer.stats.done) == (0, 0, 1)
 
 
@@ -768,13 +917,21 @@ async def test_cancelled_again_and_again_it_leaves_nobody_who_holds_its_entries(
         await asyncio.Event().wait()
 
     await Producer(broker, "s").publish(1, type="t")
-    running = asyncio.create_task(Consumer(broker, "s", "g", handler, ConsumerOptions(lease=0.6)).run())
+    running = asyncio.create_task(
+        Consumer(broker, "s", "g", handler, ConsumerOptions(lease=0.6)).run()
+    )
     await started.wait()
     while not running.done():
         running.cancel()
         await asyncio.sleep(0)
-    mine = [thread for thread in set(threading.enumerate()) - before if thread.name == "streams-leases"]
-    await eventually(lambda: not any(thread.is_alive() for thread in mine), what="the thread to end")
+    mine = [
+        thread
+        for thread in set(threading.enumerate()) - before
+        if thread.name == "streams-leases"
+    ]
+    await eventually(
+        lambda: not any(thread.is_alive() for thread in mine), what="the thread to end"
+    )
 
 
 async def test_stops_in_order_leave_no_consumer_behind(broker):
@@ -782,7 +939,9 @@ async def test_stops_in_order_leave_no_consumer_behind(broker):
     seen = set()
 
     async def names() -> set[str]:
-        rows = await broker.control.call("XINFO", "CONSUMERS", broker.keys("s").level(0), "g")
+        rows = await broker.control.call(
+            "XINFO", "CONSUMERS", broker.keys("s").level(0), "g"
+        )
         return {row[1].decode() for row in rows}
 
     async def handler(event: Event) -> None:
@@ -790,9 +949,14 @@ async def test_stops_in_order_leave_no_consumer_behind(broker):
 
     for n in range(20):
         await Producer(broker, "s").publish(n, type="t")
-        consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(name=f"worker-{n}"))
+        consumer = Consumer(
+            broker, "s", "g", handler, ConsumerOptions(name=f"worker-{n}")
+        )
         running = asyncio.create_task(consumer.run())
-        await eventually(lambda consumer=consumer: consumer.stats.done == 1, what="the event to be handled")
+        await eventually(
+            lambda consumer=consumer: consumer.stats.done == 1,
+            what="the event to be handled",
+        )
         consumer.stop()
         await running
     assert {f"worker-{n}" for n in range(20)} <= seen
@@ -815,9 +979,18 @@ async def test_a_lost_lease_cancels_the_handler_and_writes_nothing(broker):
     async with consuming(broker, handler, lease=0.3) as consumer:
         await started.wait()
         ((entry_id, *_),) = await pending(broker)
-        await broker.control.call("XCLAIM", broker.keys("s").level(0), "g", "thief", 0, entry_id)
+        await broker.control.call(
+            "XCLAIM", broker.keys("s").level(0), "g", "thief", 0, entry_id
+        )
         await eventually(lambda: cancelled, what="the cancellation")
         await eventually(lambda: consumer.busy == 0, what="its end")
     assert consumer.stats.lost == 1
-    assert [(owner, count) for _, owner, _, count in await pending(broker)] == [("thief", 2)]
-    assert await broker.control.call("EXISTS", broker.keys("s").attempts("g"), broker.keys("s").retry("g")) == 0
+    assert [(owner, count) for _, owner, _, count in await pending(broker)] == [
+        ("thief", 2)
+    ]
+    assert (
+        await broker.control.call(
+            "EXISTS", broker.keys("s").attempts("g"), broker.keys("s").retry("g")
+        )
+        == 0
+    )

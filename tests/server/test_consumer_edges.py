@@ -7,7 +7,16 @@ import contextlib
 
 import pytest
 
-from streams import BrokerUnavailable, Consumer, ConsumerOptions, DeadLetters, Event, Levels, Producer, Retry
+from streams import (
+    BrokerUnavailable,
+    Consumer,
+    ConsumerOptions,
+    DeadLetters,
+    Event,
+    Levels,
+    Producer,
+    Retry,
+)
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.settle import LOST, Buried, Postponed, Settling
@@ -20,7 +29,9 @@ pytestmark = pytest.mark.in_turn
 
 
 async def owners(broker) -> list[str]:
-    rows = await broker.control.call("XPENDING", broker.keys("s").level(0), "g", "-", "+", 100)
+    rows = await broker.control.call(
+        "XPENDING", broker.keys("s").level(0), "g", "-", "+", 100
+    )
     return [owner.decode() for _, owner, _, _ in rows]
 
 
@@ -41,11 +52,14 @@ async def test_the_late_return_of_an_abandoned_handler_settles_nothing(broker):
     async def waits_for_its_retry() -> bool:
         return await owners(broker) == [PARKED]
 
-    await eventually(lambda: consumer.stats.abandoned, what="the handler to be abandoned")
+    await eventually(
+        lambda: consumer.stats.abandoned, what="the handler to be abandoned"
+    )
     await eventually(waits_for_its_retry, what="the attempt to be counted as failed")
     release.set()
     await returned.wait()
-    await Producer(broker, "s").publish(2, type="t")  # Settled after whatever the late return may have caused.
+    # Settled after whatever the late return may have caused.
+    await Producer(broker, "s").publish(2, type="t")
     await eventually(lambda: consumer.stats.done == 1, what="the event after it")
     assert await owners(broker) == [PARKED]
     assert consumer.stats.retried == consumer.stats.abandoned == 1
@@ -62,7 +76,10 @@ async def test_what_is_settled_is_forgotten(broker):
     await Producer(broker, "s").publish_many(range(500), type="t")
     consumer = Consumer(broker, "s", "g", route)
     task = asyncio.create_task(consumer.run())
-    await eventually(lambda: consumer.stats.done + consumer.stats.dead == 500, what="all to be settled")
+    await eventually(
+        lambda: consumer.stats.done + consumer.stats.dead == 500,
+        what="all to be settled",
+    )
     assert await DeadLetters(broker, "s", "g").count() == 50
     assert not consumer._desk.held
     assert not consumer._desk.unstarted
@@ -71,7 +88,9 @@ async def test_what_is_settled_is_forgotten(broker):
     await asyncio.wait_for(task, 5)
 
 
-async def test_who_lost_an_entry_to_another_name_at_the_same_count_may_write_nothing(broker):
+async def test_who_lost_an_entry_to_another_name_at_the_same_count_may_write_nothing(
+    broker,
+):
     """As after a sweep: the reclaimer owns it, and the count is not raised before it is handed out again."""
     keys = broker.keys("s")
     levels = Levels((0,))
@@ -82,7 +101,9 @@ async def test_who_lost_an_entry_to_another_name_at_the_same_count_may_write_not
     ids = [receipt.entry_id for receipt in receipts]
     await broker.control.call("XCLAIM", keys.level(0), "g", "new", 0, *ids, "JUSTID")
     assert await old.renew(taken) == taken
-    outcome = await old.settle((), [Postponed(taken[0], 0)], [Buried(taken[1], "rejected", b"{}")])
+    outcome = await old.settle(
+        (), [Postponed(taken[0], 0)], [Buried(taken[1], "rejected", b"{}")]
+    )
     assert set(outcome.statuses.values()) == {LOST}
     rows = await broker.control.call("XPENDING", keys.level(0), "g", "-", "+", 10)
     assert {(row[1], row[3]) for row in rows} == {(b"new", 1)}
@@ -91,7 +112,9 @@ async def test_who_lost_an_entry_to_another_name_at_the_same_count_may_write_not
 
 async def test_what_a_lost_read_took_is_handed_back_before_the_end(broker, monkeypatch):
     """Else it would wait for the lease of a worker that is gone, and count as stalled."""
-    consumer = Consumer(broker, "s", "g", lambda _: None, ConsumerOptions(name="me", lease=60.0))
+    consumer = Consumer(
+        broker, "s", "g", lambda _: None, ConsumerOptions(name="me", lease=60.0)
+    )
     lost = []
 
     def without_an_answer(read):

@@ -20,7 +20,12 @@ from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
 
-BODY = {"phone": "5511999999999", "message": "x" * 160, "tenant_id": 1, "instance_id": 1}
+BODY = {
+    "phone": "5511999999999",
+    "message": "x" * 160,
+    "tenant_id": 1,
+    "instance_id": 1,
+}
 KIND = "message.queued"
 COUNT = 5_000
 
@@ -43,7 +48,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     exchange = Wire.exchange
 
     async def counted(self, commands, count, within):
-        if commands[0][0] != "SENTINEL":  # Where the primary is, is asked with each connection.
+        # Where the primary is, is asked with each connection.
+        if commands[0][0] != "SENTINEL":
             found.trips += 1
             found.commands += [str(command[0]) for command in commands]
         return await exchange(self, commands, count, within)
@@ -84,7 +90,9 @@ async def test_one_publish_is_one_command(broker: Broker, counts: Counts) -> Non
 
 
 @pytest.mark.parametrize(("tasks", "most_trips"), [(10, 110), (100, 210), (1000, 25)])
-async def test_concurrent_publishes_share_trips(broker: Broker, counts: Counts, tasks: int, most_trips: int) -> None:
+async def test_concurrent_publishes_share_trips(
+    broker: Broker, counts: Counts, tasks: int, most_trips: int
+) -> None:
     producer = await ready(broker)
     counts.reset()
     each = 10_000 // tasks if tasks > 10 else 100
@@ -94,11 +102,15 @@ async def test_concurrent_publishes_share_trips(broker: Broker, counts: Counts, 
             await producer.publish(BODY, type=KIND)
 
     await asyncio.gather(*(publisher() for _ in range(tasks)))
-    assert await broker.control.call("XLEN", broker.keys("s").level(0)) == tasks * each + 2
+    assert (
+        await broker.control.call("XLEN", broker.keys("s").level(0)) == tasks * each + 2
+    )
     assert counts.trips <= most_trips
 
 
-async def test_many_go_500_to_a_trip_and_few_are_prepared_ahead(broker: Broker, counts: Counts) -> None:
+async def test_many_go_500_to_a_trip_and_few_are_prepared_ahead(
+    broker: Broker, counts: Counts
+) -> None:
     producer = await ready(broker)
     counts.reset()
     taken = 0
@@ -123,14 +135,18 @@ async def drained(broker: Broker, concurrency: int = 100) -> None:
     async def nothing(event: Event) -> None:
         pass
 
-    consumer = Consumer(broker, "s", "g", nothing, ConsumerOptions(concurrency=concurrency))
+    consumer = Consumer(
+        broker, "s", "g", nothing, ConsumerOptions(concurrency=concurrency)
+    )
     running = asyncio.create_task(consumer.run())
     await eventually(lambda: consumer.stats.done >= COUNT, what="everything to be done")
     consumer.stop()
     await running
 
 
-async def test_a_backlog_costs_two_trips_per_hundred_events(broker: Broker, counts: Counts) -> None:
+async def test_a_backlog_costs_two_trips_per_hundred_events(
+    broker: Broker, counts: Counts
+) -> None:
     """Of one level: read natively, in two commands for that level and those above it; acknowledged in one."""
     producer = await ready(broker)
     await producer.publish_many([BODY] * COUNT, type=KIND)
@@ -160,7 +176,9 @@ async def test_calls_of_python_functions_per_event(broker: Broker) -> None:
         await asyncio.gather(*(publisher() for _ in range(100)))
     assert many[0] / COUNT <= 5
     assert drain[0] / COUNT <= 30
-    assert shared[0] / COUNT <= 26 + broker.is_spread, "a cluster's link looks for the server of each key"
+    assert shared[0] / COUNT <= 26 + broker.is_spread, (
+        "a cluster's link looks for the server of each key"
+    )
 
 
 async def test_objects_that_a_consumer_holds_per_event(broker: Broker) -> None:
@@ -174,9 +192,13 @@ async def test_objects_that_a_consumer_holds_per_event(broker: Broker) -> None:
 
     async def hold(concurrency: int) -> int:
         gate.clear()
-        consumer = Consumer(broker, "s", "g", wait, ConsumerOptions(concurrency=concurrency))
+        consumer = Consumer(
+            broker, "s", "g", wait, ConsumerOptions(concurrency=concurrency)
+        )
         running = asyncio.create_task(consumer.run())
-        await eventually(lambda: consumer.busy == concurrency, what="all handlers to wait")
+        await eventually(
+            lambda: consumer.busy == concurrency, what="all handlers to wait"
+        )
         gc.collect()
         held = sys.getallocatedblocks()
         gate.set()

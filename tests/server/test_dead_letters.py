@@ -33,7 +33,9 @@ LEVELS = (0, 1, 5, 10)
 NOT_UTF8 = [b"type", b"t\xff", b"data", b"\xfe\x00", b"odd", b""]
 
 
-async def bury(broker: Broker, reason: str = "rejected", error: str = "", group: str = "g") -> None:
+async def bury(
+    broker: Broker, reason: str = "rejected", error: str = "", group: str = "g"
+) -> None:
     """Let a consumer move everything that waits to the dead letters."""
     declaring = Declaring(broker.keys("s"), Levels(), group, Declaration("fanout"))
     fetching = Fetching(broker, broker.keys("s"), Levels(), group, "c1", declaring)
@@ -42,7 +44,9 @@ async def bury(broker: Broker, reason: str = "rejected", error: str = "", group:
     record.add("failure", {"type": error or "ValueError", "message": "no"}, at=1.0)
     taken = await fetching.take(5_000)
     settling = Settling(broker, broker.keys("s"), Levels(), group, "c1")
-    await settling.settle((), (), [Buried(delivery, reason, record.to_json()) for delivery in taken])
+    await settling.settle(
+        (), (), [Buried(delivery, reason, record.to_json()) for delivery in taken]
+    )
 
 
 async def with_letters(broker: Broker, n: int = 3, **attributes) -> DeadLetters:
@@ -53,12 +57,18 @@ async def with_letters(broker: Broker, n: int = 3, **attributes) -> DeadLetters:
 
 async def stored(broker: Broker, level: int = 0) -> list[tuple[str, dict[str, str]]]:
     rows = await broker.control.call("XRANGE", broker.keys("s").level(level), "-", "+")
-    return [(i.decode(), dict(zip(*[iter(map(bytes.decode, fields))] * 2, strict=True))) for i, fields in rows]
+    return [
+        (i.decode(), dict(zip(*[iter(map(bytes.decode, fields))] * 2, strict=True)))
+        for i, fields in rows
+    ]
 
 
 async def audit(broker: Broker) -> list[dict[str, str]]:
     rows = await broker.control.call("XRANGE", broker.keys("s").audit(), "-", "+")
-    return [dict(zip(*[iter(map(bytes.decode, fields))] * 2, strict=True)) for _, fields in rows]
+    return [
+        dict(zip(*[iter(map(bytes.decode, fields))] * 2, strict=True))
+        for _, fields in rows
+    ]
 
 
 def numbers(letters: list[DeadLetter]) -> list[int]:
@@ -70,12 +80,27 @@ def numbers(letters: list[DeadLetter]) -> list[int]:
 
 async def test_a_letter_tells_what_happened(broker, server):
     before = time.time()
-    receipt = await Producer(broker, "s").publish({"n": 1}, type="order", tenant="acme", priority=5, id="e1")
+    receipt = await Producer(broker, "s").publish(
+        {"n": 1}, type="order", tenant="acme", priority=5, id="e1"
+    )
     await bury(broker, "retries-used-up", "OSError")
     (letter,) = await DeadLetters(broker, "s", "g").page()
-    assert (letter.reason, letter.level, letter.entry_id) == ("retries-used-up", 5, receipt.entry_id)
-    assert (letter.event_id, letter.type, letter.meta) == ("e1", "order", {"tenant": "acme"})
-    assert (letter.failures, letter.stalls, letter.attempts, letter.replays) == (1, 0, 1, 0)
+    assert (letter.reason, letter.level, letter.entry_id) == (
+        "retries-used-up",
+        5,
+        receipt.entry_id,
+    )
+    assert (letter.event_id, letter.type, letter.meta) == (
+        "e1",
+        "order",
+        {"tenant": "acme"},
+    )
+    assert (letter.failures, letter.stalls, letter.attempts, letter.replays) == (
+        1,
+        0,
+        1,
+        0,
+    )
     assert (letter.consumer, letter.size, letter.last_error) == ("c1", 7, "OSError: no")
     assert before - 1 <= letter.died_at <= time.time() + 1
     assert "n" not in letter.as_dict()
@@ -101,7 +126,11 @@ async def test_each_field_of_a_filter_narrows(broker):
     producer = Producer(broker, "s")
     made = [
         ({"type": "a", "tenant": "x"}, "rejected", "ValueError"),
-        ({"type": "b", "tenant": "y", "priority": 10}, "rejected", "builtins.TimeoutError"),
+        (
+            {"type": "b", "tenant": "y", "priority": 10},
+            "rejected",
+            "builtins.TimeoutError",
+        ),
         ({"type": "a", "id": "mine", "priority": 1}, "stalled", "Stalled"),
         ({"type": "c"}, "expired", "x.TimeoutError"),
     ]
@@ -159,7 +188,9 @@ async def test_of_a_group_that_never_was_there_are_none(broker):
 
 
 async def test_replay_puts_one_back(broker):
-    receipt = await Producer(broker, "s").publish({"n": 1}, type="t", priority=5, key="k")
+    receipt = await Producer(broker, "s").publish(
+        {"n": 1}, type="t", priority=5, key="k"
+    )
     await bury(broker)
     letters = DeadLetters(broker, "s", "g", by="ops")
     (letter,) = await letters.page()
@@ -176,7 +207,9 @@ async def test_replay_puts_one_back(broker):
     }
     assert await letters.count() == 0
     told = {"action": "replay", "group": "g", "by": "ops", "count": "1"}
-    assert await audit(broker) == [told | {"letters": letter.id, "entries": f"5|{entry_id}"}]
+    assert await audit(broker) == [
+        told | {"letters": letter.id, "entries": f"5|{entry_id}"}
+    ]
 
 
 async def test_a_replayed_event_begins_anew_and_counts_its_replays(broker):
@@ -194,7 +227,11 @@ async def test_a_replayed_event_begins_anew_and_counts_its_replays(broker):
     for replays in range(2):
         await eventually(letters.count, what="the dead letter")
         (letter,) = await letters.page()
-        assert (letter.replays, letter.failures, letter.event_id) == (replays, 1, receipt.event_id)
+        assert (letter.replays, letter.failures, letter.event_id) == (
+            replays,
+            1,
+            receipt.event_id,
+        )
         await letters.replay([letter.id])
     await eventually(lambda: consumer.stats.done, what="the success")
     running.cancel()
@@ -204,7 +241,9 @@ async def test_a_replayed_event_begins_anew_and_counts_its_replays(broker):
 
 async def test_an_entry_without_an_id_gets_one_that_stays(broker):
     key = broker.keys("s").level(1)
-    entry_id = (await broker.control.call("XADD", key, "*", "type", "t", "data", "1")).decode()
+    entry_id = (
+        await broker.control.call("XADD", key, "*", "type", "t", "data", "1")
+    ).decode()
     letters = DeadLetters(broker, "s", "g")
     for replays in range(1, 4):
         await bury(broker)
@@ -213,7 +252,14 @@ async def test_an_entry_without_an_id_gets_one_that_stays(broker):
         await letters.replay([letter.id])
         ((_, fields),) = await broker.control.call("XRANGE", key, "-", "+")
         assert fields[:4] == [b"type", b"t", b"data", b"1"]
-        assert fields[4:] == [b"id", f"1|{entry_id}".encode(), b"replays", b"%d" % replays, b"group", b"g"]
+        assert fields[4:] == [
+            b"id",
+            f"1|{entry_id}".encode(),
+            b"replays",
+            b"%d" % replays,
+            b"group",
+            b"g",
+        ]
 
 
 async def test_replay_many_by_id(broker):
@@ -226,14 +272,18 @@ async def test_replay_many_by_id(broker):
 
 
 async def test_replay_by_filter_keeps_order_and_levels(broker):
-    await Producer(broker, "s").publish_many(Event("t", n, priority=LEVELS[n % 4]) for n in range(1_000))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, priority=LEVELS[n % 4]) for n in range(1_000)
+    )
     await bury(broker)
     letters = DeadLetters(broker, "s", "g")
     outcome = await letters.replay(Filter(type="t"))
     assert (outcome.matched, len(outcome.moved)) == (1_000, 1_000)
     assert await letters.count() == 0
     for at, level in enumerate(LEVELS):
-        assert [int(fields["data"]) for _, fields in await stored(broker, level)] == list(range(at, 1_000, 4))
+        assert [
+            int(fields["data"]) for _, fields in await stored(broker, level)
+        ] == list(range(at, 1_000, 4))
     assert sum(int(entry["count"]) for entry in await audit(broker)) == 1_000
 
 
@@ -252,7 +302,12 @@ async def test_a_dry_run_moves_nothing(broker):
 async def test_a_limit_is_kept(broker, limit):
     letters = await with_letters(broker, 250)
     outcome = await letters.replay(Filter(), limit=limit)
-    assert outcome.matched == len(outcome.moved) == len(await stored(broker)) == min(limit, 250)
+    assert (
+        outcome.matched
+        == len(outcome.moved)
+        == len(await stored(broker))
+        == min(limit, 250)
+    )
     assert numbers(await letters.page(limit=1_000)) == list(range(min(limit, 250), 250))
 
 
@@ -295,7 +350,9 @@ async def test_what_dies_again_during_a_replay_is_not_replayed_twice(broker, rat
 async def test_what_two_operators_replay_comes_back_once(server, broker, namespace):
     letters = await with_letters(broker, 300)
     async with Broker(server.url, namespace=namespace) as other:
-        outcomes = await asyncio.gather(letters.replay(Filter()), DeadLetters(other, "s", "g").replay(Filter()))
+        outcomes = await asyncio.gather(
+            letters.replay(Filter()), DeadLetters(other, "s", "g").replay(Filter())
+        )
     moved = [place for outcome in outcomes for place in outcome.moved.values()]
     assert len(moved) == len(set(moved)) == len(await stored(broker)) == 300
 
@@ -304,7 +361,9 @@ async def test_a_missing_id_leaves_everything_as_it_was(broker):
     letters = await with_letters(broker)
     ids = [letter.id for letter in await letters.page()]
     for act in (letters.replay, letters.discard):
-        with pytest.raises(NotFound, match="has no dead letter 1-1; nothing was changed"):
+        with pytest.raises(
+            NotFound, match="has no dead letter 1-1; nothing was changed"
+        ):
             await act([ids[0], "1-1", ids[1]])
         with pytest.raises(NotFound, match="is no id"):
             await act([ids[0], "x"])
@@ -326,8 +385,21 @@ async def test_discard_deletes_and_says_who(broker):
     assert await letters.count() == 0
     assert await stored(broker) == []
     assert await audit(broker) == [
-        {"action": "discard", "group": "g", "by": "ops", "count": "1", "letters": ids[2]},
-        {"action": "discard", "group": "g", "by": "ops", "filter": "all", "count": "3", "letters": " ".join(rest)},
+        {
+            "action": "discard",
+            "group": "g",
+            "by": "ops",
+            "count": "1",
+            "letters": ids[2],
+        },
+        {
+            "action": "discard",
+            "group": "g",
+            "by": "ops",
+            "filter": "all",
+            "count": "3",
+            "letters": " ".join(rest),
+        },
     ]
 
 
@@ -348,9 +420,17 @@ async def test_an_export_is_json_whatever_the_bytes(broker):
     letters = DeadLetters(broker, "s", "g")
     exported = [orjson.loads(orjson.dumps(row)) async for row in letters.export()]
     readable, odd = exported
-    assert (readable["type"], readable["level"], readable["reason"]) == ("t", 1, "rejected")
+    assert (readable["type"], readable["level"], readable["reason"]) == (
+        "t",
+        1,
+        "rejected",
+    )
     assert readable["fields"][2] == ["data", '{"ä":1}']
-    assert odd["fields"] == [["type", {"base64": "dP8="}], ["data", {"base64": "/gA="}], ["odd", ""]]
+    assert odd["fields"] == [
+        ["type", {"base64": "dP8="}],
+        ["data", {"base64": "/gA="}],
+        ["odd", ""],
+    ]
     only = [row async for row in letters.export(Filter(level=1))]
     assert [row["id"] for row in only] == [readable["id"]]
 

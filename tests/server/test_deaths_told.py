@@ -64,9 +64,15 @@ async def never_ends(event: Event) -> None:
 HANDLED: dict[str, tuple[Route, str]] = {
     "rejected": (Route(refuses), "Reject"),
     "retries-used-up": (Route(fails, retry=ONCE), "LookupError"),
-    "not-retryable": (Route(fails, retry=Retry(reject_on=(LookupError,))), "LookupError"),
+    "not-retryable": (
+        Route(fails, retry=Retry(reject_on=(LookupError,))),
+        "LookupError",
+    ),
     "shop-is-closed": (Route(fails, retry=Stern()), "LookupError"),
-    "retries-used-up, by a timeout": (Route(never_ends, retry=ONCE, timeout=0.05), "TimeoutError"),
+    "retries-used-up, by a timeout": (
+        Route(never_ends, retry=ONCE, timeout=0.05),
+        "TimeoutError",
+    ),
     "retries-used-up, by a defect": (Route(fails, retry=Hopeless()), "SystemExit"),
     "invalid": (Route(takes_orders), "InvalidData"),
     "no-handler": (Route(fails, types=["other"]), "LookupError"),
@@ -75,17 +81,23 @@ STALLED = {"stalled": 2, "stalled, whatever its retries": 3}
 
 
 @pytest.mark.parametrize("way", [*HANDLED, *UNREADABLE, *STALLED])
-async def test_each_death_is_told_once_with_what_finds_it(broker, caplog, monkeypatch, way):
+async def test_each_death_is_told_once_with_what_finds_it(
+    broker, caplog, monkeypatch, way
+):
     monkeypatch.setattr("streams.consuming.failing.DEFAULT", ONCE)
     letters = DeadLetters(broker, "s", "g")
     caplog.set_level(logging.INFO, "streams")
     if way in UNREADABLE:
         fields, reason = UNREADABLE[way]
         await broker.control.call("XADD", broker.keys("s").level(0), "*", *fields)
-        error = {"expired": "TimeoutError", "too-large": "EventTooLarge"}.get(reason, "MalformedEvent")
+        error = {"expired": "TimeoutError", "too-large": "EventTooLarge"}.get(
+            reason, "MalformedEvent"
+        )
     else:
         reason = way.partition(",")[0]
-        await Producer(broker, "s").publish({"phone": "5511987654321", "text": "canary"}, type="t")
+        await Producer(broker, "s").publish(
+            {"phone": "5511987654321", "text": "canary"}, type="t"
+        )
     if way in STALLED:
         error, times = "Stalled", STALLED[way]
         for _ in range(times):
@@ -93,12 +105,19 @@ async def test_each_death_is_told_once_with_what_finds_it(broker, caplog, monkey
             await reclaimer(broker, Retry(max_retries=times - 1)).sweep()
     else:
         route, error = (Route(fails), error) if way in UNREADABLE else HANDLED[way]
-        async with consuming(broker, Router([route]), max_event_bytes=1000, cancel_grace=0.2) as consumer:
+        async with consuming(
+            broker, Router([route]), max_event_bytes=1000, cancel_grace=0.2
+        ) as consumer:
             await eventually(lambda: consumer.stats.dead == 1, what="the dead letter")
     (letter,) = await letters.page()
     assert letter.reason == reason
     (line,) = [line for line in caplog.records if line.streams_message == "dead letter"]
-    assert (line.levelno, line.where, line.entry, line.reason) == (logging.ERROR, "s/g", letter.entry_id, reason)
+    assert (line.levelno, line.where, line.entry, line.reason) == (
+        logging.ERROR,
+        "s/g",
+        letter.entry_id,
+        reason,
+    )
     assert line.event_id == (letter.event_id or f"0|{letter.entry_id}")
     assert line.event_type == letter.type
     assert line.attempt == letter.attempts or letter.attempts == 0
@@ -106,7 +125,12 @@ async def test_each_death_is_told_once_with_what_finds_it(broker, caplog, monkey
     assert "streams dead ls s g" in line.next
     said = line.getMessage()
     assert all(
-        fact in said for fact in (f"event_id={line.event_id}", f"reason={reason}", "next='it waits for a replay")
+        fact in said
+        for fact in (
+            f"event_id={line.event_id}",
+            f"reason={reason}",
+            "next='it waits for a replay",
+        )
     )
 
 
@@ -117,16 +141,22 @@ async def test_what_was_not_written_is_no_death(broker, caplog):
     record = AttemptRecord.from_json(delivery.record)
     record.suspect = True
     attempts = broker.keys("s").attempts("g")
-    await broker.control.call("HSET", attempts, f"0|{delivery.entry_id}", record.to_json())
+    await broker.control.call(
+        "HSET", attempts, f"0|{delivery.entry_id}", record.to_json()
+    )
     sweeper = reclaimer(broker, ONCE)
     settle = sweeper._settling.settle
 
     async def late(*given: Any) -> Any:
-        await broker.control.call("XCLAIM", broker.keys("s").level(0), "g", "another", 0, delivery.entry_id)
+        await broker.control.call(
+            "XCLAIM", broker.keys("s").level(0), "g", "another", 0, delivery.entry_id
+        )
         return await settle(*given)
 
     sweeper._settling.settle = late
     with caplog.at_level(logging.INFO, "streams"):
         await sweeper.sweep()
-    assert [line for line in caplog.records if line.streams_message == "dead letter"] == []
+    assert [
+        line for line in caplog.records if line.streams_message == "dead letter"
+    ] == []
     assert await DeadLetters(broker, "s", "g").count() == 0

@@ -72,10 +72,14 @@ class Books:
 
 
 @asynccontextmanager
-async def consuming(broker: Broker, books: Books, lanes: Lanes, levels: Levels = NARROW, **options):
+async def consuming(
+    broker: Broker, books: Books, lanes: Lanes, levels: Levels = NARROW, **options
+):
     """A worker without a reclaimer: whatever goes on, goes on by itself."""
     route = Route(books.handle, retry=Retry(delay=0.01, jitter=0.0))
-    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(lanes=lanes, levels=levels, **options))
+    consumer = Consumer(
+        broker, "s", "g", route, ConsumerOptions(lanes=lanes, levels=levels, **options)
+    )
     running = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -85,9 +89,13 @@ async def consuming(broker: Broker, books: Books, lanes: Lanes, levels: Levels =
 
 
 @asynccontextmanager
-async def reading(broker: Broker, ways: Ways, levels: Levels = NARROW) -> AsyncIterator[FetchingByKey]:
+async def reading(
+    broker: Broker, ways: Ways, levels: Levels = NARROW
+) -> AsyncIterator[FetchingByKey]:
     declaring = Declaring(broker.keys("s"), levels, "g", AS_IT_IS)
-    made = FetchingByKey(broker, broker.keys("s"), levels, "g", "before", declaring, ways, levels)
+    made = FetchingByKey(
+        broker, broker.keys("s"), levels, "g", "before", declaring, ways, levels
+    )
     await made.ensure_group()
     await made.declare()
     try:
@@ -104,7 +112,14 @@ async def line_up(broker: Broker, lanes: Lanes, levels: Levels = NARROW) -> None
 
 def events(count: int, **more) -> list[Event]:
     return [
-        Event("t", n, **({"key": f"k{n % 3}", "subject": f"s{n % 5}", "tenant": f"t{n % 4}"} | more))
+        Event(
+            "t",
+            n,
+            **(
+                {"key": f"k{n % 3}", "subject": f"s{n % 5}", "tenant": f"t{n % 4}"}
+                | more
+            ),
+        )
         for n in range(count)
     ]
 
@@ -117,7 +132,10 @@ async def left(broker: Broker) -> set[str]:
 
 async def rules(broker: Broker) -> dict[str, str]:
     reply = await broker.control.call("HGETALL", broker.keys("s").rules("g"))
-    return {name.decode(): value.decode() for name, value in zip(reply[::2], reply[1::2], strict=True)}
+    return {
+        name.decode(): value.decode()
+        for name, value in zip(reply[::2], reply[1::2], strict=True)
+    }
 
 
 # --- order_by
@@ -136,9 +154,13 @@ async def test_what_is_lined_up_goes_on_after_order_by_is_changed(broker, after)
     books, producer = Books(), Producer(broker, "s")
     await producer.publish_many(events(60))
     await line_up(broker, BY_KEY)
-    await producer.publish_many(Event("t", n, subject="new", tenant="t0") for n in range(20))
+    await producer.publish_many(
+        Event("t", n, subject="new", tenant="t0") for n in range(20)
+    )
     async with consuming(broker, books, after):
-        await eventually(lambda: len(books.done) == 80, seconds=10, what="all of it, and no sweep")
+        await eventually(
+            lambda: len(books.done) == 80, seconds=10, what="all of it, and no sweep"
+        )
     # What was lined up keeps the order in which it was.
     old = [event for event in books.done if event.key]
     for key in ("k0", "k1", "k2"):
@@ -158,7 +180,11 @@ async def test_workers_with_two_orders_side_by_side_leave_nothing_behind(broker)
             for _ in range(5):
                 await producer.publish_many(events(40))
                 await asyncio.sleep(0.01)
-            await eventually(lambda: len(books.done) == 240, seconds=10, what="all of it, and no sweep")
+            await eventually(
+                lambda: len(books.done) == 240,
+                seconds=10,
+                what="all of it, and no sweep",
+            )
     assert len({event.entry_id for event in books.done}) == 240
     assert await left(broker) == set()
 
@@ -172,7 +198,9 @@ async def test_a_change_that_comes_back_is_no_change_of_what_is_lined_up(broker)
     await line_up(broker, BY_SUBJECT)
     await producer.publish_many(events(30))
     async with consuming(broker, books, BY_KEY):
-        await eventually(lambda: len(books.done) == 90, seconds=10, what="all of it, and no sweep")
+        await eventually(
+            lambda: len(books.done) == 90, seconds=10, what="all of it, and no sweep"
+        )
     assert await left(broker) == set()
 
 
@@ -194,11 +222,15 @@ async def test_rules_of_a_version_that_wrote_no_ways_say_what_was_declared(broke
     await broker.control.call("HDEL", broker.keys("s").rules("g"), "ways", "levels")
     books = Books()
     async with consuming(broker, books, BY_SUBJECT):
-        await eventually(lambda: len(books.done) == 30, seconds=10, what="all of it, and no sweep")
+        await eventually(
+            lambda: len(books.done) == 30, seconds=10, what="all of it, and no sweep"
+        )
     assert books.in_order()
 
 
-async def test_a_reclaimer_with_another_order_lets_the_keys_of_what_it_buries_go_on(broker):
+async def test_a_reclaimer_with_another_order_lets_the_keys_of_what_it_buries_go_on(
+    broker,
+):
     await Producer(broker, "s").publish_many(events(9))
     async with reading(broker, Ways(BY_KEY)) as made:
         heads = await made.take(3)
@@ -244,18 +276,27 @@ async def test_rows_of_another_fair_key_are_no_lost_rows(broker):
     await broker.control.call("ZREM", lane, lost)
     ways = Ways(FAIR_BY_KEY)
     async with reading(broker, ways):
-        assert await Mending(broker, broker.keys("s"), NARROW, "g", ways).mend() == (0, 1)
+        assert await Mending(broker, broker.keys("s"), NARROW, "g", ways).mend() == (
+            0,
+            1,
+        )
     assert await broker.control.call("ZCARD", lane) == 12
 
 
 async def test_shares_of_fair_keys_are_those_that_were_declared_last(broker):
     books = Books()
-    await Producer(broker, "s").publish_many(Event("t", n, tenant="ab"[n % 2]) for n in range(200))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, tenant="ab"[n % 2]) for n in range(200)
+    )
     await line_up(broker, Lanes(fair_by=("tenant",), weights={"b": 9}))
-    async with consuming(broker, books, Lanes(fair_by=("tenant",), weights={"a": 3}), concurrency=1):
+    async with consuming(
+        broker, books, Lanes(fair_by=("tenant",), weights={"a": 3}), concurrency=1
+    ):
         await eventually(lambda: len(books.done) >= 100)
     assert 70 <= Counter(event.tenant for event in books.done[:100])["a"] <= 80
-    assert {name for name in await rules(broker) if name.startswith("weight:")} == {"weight:a"}
+    assert {name for name in await rules(broker) if name.startswith("weight:")} == {
+        "weight:a"
+    }
 
 
 async def test_workers_with_other_weights_of_levels_share_the_work(broker):
@@ -264,8 +305,12 @@ async def test_workers_with_other_weights_of_levels_share_the_work(broker):
     for level in (1, 0):
         await producer.publish_many(Event("t", n, priority=level) for n in range(100))
     async with (
-        consuming(broker, books, Lanes(), name="old", weights={1: 1, 0: 9}, concurrency=2),
-        consuming(broker, books, Lanes(), name="new", weights={1: 9, 0: 1}, concurrency=2),
+        consuming(
+            broker, books, Lanes(), name="old", weights={1: 1, 0: 9}, concurrency=2
+        ),
+        consuming(
+            broker, books, Lanes(), name="new", weights={1: 9, 0: 1}, concurrency=2
+        ),
     ):
         await eventually(lambda: len(books.done) == 200, what="all of it")
     assert len({(event.priority, event.entry_id) for event in books.done}) == 200
@@ -275,7 +320,15 @@ async def test_workers_with_other_weights_of_levels_share_the_work(broker):
 
 
 def on_levels(levels: Levels, count: int) -> list[Event]:
-    return [Event("t", n, key=f"k{n % 3}", priority=levels.ascending[n % len(levels.ascending)]) for n in range(count)]
+    return [
+        Event(
+            "t",
+            n,
+            key=f"k{n % 3}",
+            priority=levels.ascending[n % len(levels.ascending)],
+        )
+        for n in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -293,8 +346,12 @@ async def test_what_is_lined_up_goes_on_after_levels_are_changed(broker, before,
     await producer.publish_many(on_levels(kept, 60))
     await line_up(broker, BY_KEY, before)
     async with consuming(broker, books, BY_KEY, after) as consumer:
-        await Producer(broker, "s", ProducerOptions(levels=after)).publish_many(on_levels(after, 60))
-        await eventually(lambda: len(books.done) == 120, seconds=10, what="all of it, and no sweep")
+        await Producer(broker, "s", ProducerOptions(levels=after)).publish_many(
+            on_levels(after, 60)
+        )
+        await eventually(
+            lambda: len(books.done) == 120, seconds=10, what="all of it, and no sweep"
+        )
         assert consumer.stats.vanished == 0
     assert not books.clashes
     assert len({(event.priority, event.entry_id) for event in books.done}) == 120
@@ -303,11 +360,14 @@ async def test_what_is_lined_up_goes_on_after_levels_are_changed(broker, before,
 
 async def test_order_is_kept_when_a_level_is_added(broker):
     books, producer = Books(), Producer(broker, "s", ProducerOptions(levels=NARROW))
-    await producer.publish_many(Event("t", n, key=f"k{n % 3}", priority=n % 2) for n in range(30))
+    await producer.publish_many(
+        Event("t", n, key=f"k{n % 3}", priority=n % 2) for n in range(30)
+    )
     await line_up(broker, BY_KEY)
     async with consuming(broker, books, BY_KEY, WIDE):
         await Producer(broker, "s", ProducerOptions(levels=WIDE)).publish_many(
-            Event("t", n, key=f"k{n % 3}", priority=(0, 1, 5)[n % 3]) for n in range(30, 60)
+            Event("t", n, key=f"k{n % 3}", priority=(0, 1, 5)[n % 3])
+            for n in range(30, 60)
         )
         await eventually(lambda: len(books.done) == 60, seconds=10)
     assert books.in_order()
@@ -329,7 +389,9 @@ async def test_a_new_level_goes_first_within_a_key_too(broker):
     await line_up(broker, BY_KEY, NARROW)
     async with consuming(broker, books, BY_KEY, WIDE):
         await eventually(lambda: order == [0])
-        await producer.publish_many(Event("t", n, key="k", priority=n) for n in (1, 5, 1, 5))
+        await producer.publish_many(
+            Event("t", n, key="k", priority=n) for n in (1, 5, 1, 5)
+        )
         behind = broker.keys("s").behind("g")
 
         async def lined_up() -> bool:
@@ -341,12 +403,20 @@ async def test_a_new_level_goes_first_within_a_key_too(broker):
     assert order == [0, 5, 5, 1, 1, 0]
 
 
-async def test_workers_with_other_levels_side_by_side_keep_order_and_lose_nothing(broker):
+async def test_workers_with_other_levels_side_by_side_keep_order_and_lose_nothing(
+    broker,
+):
     books, producer = Books(), Producer(broker, "s", ProducerOptions(levels=WIDE))
-    await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish_many(on_levels(NARROW, 40))
-    async with consuming(broker, books, BY_KEY, NARROW, concurrency=4, name="old") as old:
+    await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish_many(
+        on_levels(NARROW, 40)
+    )
+    async with consuming(
+        broker, books, BY_KEY, NARROW, concurrency=4, name="old"
+    ) as old:
         await eventually(lambda: len(books.done) > 5)
-        async with consuming(broker, books, BY_KEY, WIDE, concurrency=4, name="new") as new:
+        async with consuming(
+            broker, books, BY_KEY, WIDE, concurrency=4, name="new"
+        ) as new:
             mending = Mending(broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY))
             for _ in range(5):
                 await producer.publish_many(on_levels(WIDE, 40))
@@ -364,7 +434,9 @@ async def test_workers_with_other_levels_side_by_side_keep_order_and_lose_nothin
     assert await left(broker) == set()
 
 
-async def test_what_waits_on_a_level_that_a_worker_does_not_know_stays_for_one_that_does(broker):
+async def test_what_waits_on_a_level_that_a_worker_does_not_know_stays_for_one_that_does(
+    broker,
+):
     books, producer = Books(), Producer(broker, "s", ProducerOptions(levels=WIDE))
     await producer.publish_many(Event("t", n, key="k", priority=0) for n in range(4))
     await line_up(broker, BY_KEY, WIDE)
@@ -379,7 +451,10 @@ async def test_what_waits_on_a_level_that_a_worker_does_not_know_stays_for_one_t
     assert await broker.control.call("ZCARD", broker.keys("s").behind("g")) == 4
     await producer.publish(Event("t", 0, key="busy"))
     await line_up(broker, BY_KEY, WIDE)
-    assert await Mending(broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY)).mend() == (1, 0)
+    assert await Mending(broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY)).mend() == (
+        1,
+        0,
+    )
     async with consuming(broker, books, BY_KEY, WIDE):
         await eventually(lambda: len(books.done) == 10, what="the rest of it")
     assert books.in_order()
@@ -388,31 +463,50 @@ async def test_what_waits_on_a_level_that_a_worker_does_not_know_stays_for_one_t
 
 @pytest.mark.parametrize(
     ("before", "after", "listed"),
-    [(NARROW, NARROW, "1,0"), (NARROW, WIDE, "1,0"), (WIDE, NARROW, None), (WIDE, Levels((0, 5)), None)],
+    [
+        (NARROW, NARROW, "1,0"),
+        (NARROW, WIDE, "1,0"),
+        (WIDE, NARROW, None),
+        (WIDE, Levels((0, 5)), None),
+    ],
 )
-async def test_ranks_of_a_version_that_wrote_no_list_are_understood(broker, before, after, listed):
+async def test_ranks_of_a_version_that_wrote_no_list_are_understood(
+    broker, before, after, listed
+):
     """The list is made from what rows turn out to mean; where that is not enough, each rank is looked up."""
     kept = Levels(set(before.ascending) & set(after.ascending))
-    await Producer(broker, "s", ProducerOptions(levels=before)).publish_many(on_levels(kept, 60))
+    await Producer(broker, "s", ProducerOptions(levels=before)).publish_many(
+        on_levels(kept, 60)
+    )
     await line_up(broker, BY_KEY, before)
     await broker.control.call("HDEL", broker.keys("s").rules("g"), "levels", "ways")
     books = Books()
     async with consuming(broker, books, BY_KEY, after) as consumer:
         await eventually(lambda: len(books.done) > 3)
         assert (await rules(broker)).get("levels") == listed
-        await Producer(broker, "s", ProducerOptions(levels=after)).publish_many(on_levels(after, 30))
-        await eventually(lambda: len(books.done) == 90, seconds=10, what="all of it, and no sweep")
+        await Producer(broker, "s", ProducerOptions(levels=after)).publish_many(
+            on_levels(after, 30)
+        )
+        await eventually(
+            lambda: len(books.done) == 90, seconds=10, what="all of it, and no sweep"
+        )
         assert consumer.stats.vanished == 0
     assert not books.clashes
     await line_up(broker, BY_KEY, after)
-    assert (await rules(broker))["levels"] == (listed or ",".join(map(str, after.descending)))
+    assert (await rules(broker))["levels"] == (
+        listed or ",".join(map(str, after.descending))
+    )
 
 
-async def test_what_a_worker_of_before_lines_up_while_all_of_it_is_given_back_is_nobodys_twice(broker):
+async def test_what_a_worker_of_before_lines_up_while_all_of_it_is_given_back_is_nobodys_twice(
+    broker,
+):
     """Every row is of an entry that waits in line: from another's hands, a worker would take it a second time."""
     keys, levels = broker.keys("s"), NARROW
     publish = Producer(broker, "s", ProducerOptions(levels=levels)).publish_many
-    after = Fetching(broker, keys, levels, "g", "after", Declaring(keys, levels, "g", AS_IT_IS))
+    after = Fetching(
+        broker, keys, levels, "g", "after", Declaring(keys, levels, "g", AS_IT_IS)
+    )
     async with reading(broker, Ways(FAIR)) as before:
         await publish(events(9))
         await before.take(0)
@@ -432,7 +526,8 @@ async def test_what_a_worker_of_before_lines_up_while_all_of_it_is_given_back_is
         after._link.call = beside
         await after.hand_back_unknown([])
         after._link.call = call
-        after._dissolve = nothing  # Else its look gives back what was lined up last, too.
+        # Else its look gives back what was lined up last, too.
+        after._dissolve = nothing
         mine = (await after.take_due(99, 0)).deliveries
         theirs = await before.take(99)
         assert mine
@@ -449,7 +544,9 @@ async def test_what_a_worker_of_before_lines_up_at_last_starts_at_once(broker):
         await pauses.pause()  # Else it reads what is to be lined up.
         await eventually(lambda: consumer.paused, what="the pause to be seen")
         async with reading(broker, Ways(FAIR)) as before:
-            await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish_many(events(9))
+            await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish_many(
+                events(9)
+            )
             await before.take(0)
         await pauses.resume()
         await eventually(lambda: len(books.done) == 9, what="all of them")
@@ -497,7 +594,9 @@ async def test_what_is_taken_over_while_a_worker_stops_is_given_back(broker):
         await free.wait()
 
     route = Route(handle, limits=(Limit("tenant", concurrency=1),))
-    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(levels=NARROW, lease=60.0))
+    consumer = Consumer(
+        broker, "s", "g", route, ConsumerOptions(levels=NARROW, lease=60.0)
+    )
     running = asyncio.create_task(consumer.run())
     await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish_many(
         Event("t", n, tenant="x") for n in range(2)
@@ -527,11 +626,15 @@ async def test_what_is_taken_over_while_a_worker_stops_is_given_back(broker):
 
 async def test_what_is_deleted_while_it_is_lined_up_leaves_no_record(broker):
     """As an erasure does, or somebody's XDEL: it comes up for its turn, and is not there."""
-    receipt = await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish(1, type="t", key="k")
+    receipt = await Producer(broker, "s", ProducerOptions(levels=NARROW)).publish(
+        1, type="t", key="k"
+    )
     keys, call = broker.keys("s"), broker.control.call
     async with reading(broker, Ways(BY_KEY)) as made:
         await made.take(0)
-        await call("HSET", keys.attempts("g"), f"0|{receipt.entry_id}", '{"failures":1}')
+        await call(
+            "HSET", keys.attempts("g"), f"0|{receipt.entry_id}", '{"failures":1}'
+        )
         await call("XDEL", keys.level(0), receipt.entry_id)
         await made.take(5)
     assert await call("HLEN", keys.attempts("g")) == 0

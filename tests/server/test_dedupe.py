@@ -9,8 +9,24 @@ import random
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, DeadLetters, Event, Producer, Reject, Retry
-from streams.broker.entries.claims import HANDLED, HELD, NO_MEMORY, TAKEN, Claim, Claiming
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    DeadLetters,
+    Event,
+    Producer,
+    Reject,
+    Retry,
+)
+from streams.broker.entries.claims import (
+    HANDLED,
+    HELD,
+    NO_MEMORY,
+    TAKEN,
+    Claim,
+    Claiming,
+)
 from streams.errors import Skip
 from streams.handlers.routes import Route
 from streams.middleware import Dedupe, Middleware
@@ -24,7 +40,9 @@ def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def consuming(broker: Broker, handler, *middleware: Middleware, **options):
-    consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(middleware=middleware, **options))
+    consumer = Consumer(
+        broker, "s", "g", handler, ConsumerOptions(middleware=middleware, **options)
+    )
     task = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -52,19 +70,29 @@ def same(*data, event_id: str = "x"):
 
 
 async def test_a_claim_belongs_to_one_delivery(broker, claiming):
-    first, second, other = Claim("x", "0|1-0", 1), Claim("x", "0|1-0", 2), Claim("x", "0|2-0", 1)
+    first, second, other = (
+        Claim("x", "0|1-0", 1),
+        Claim("x", "0|1-0", 2),
+        Claim("x", "0|2-0", 1),
+    )
     assert await claiming.exchange([first]) == ([HELD], [])
-    assert await claiming.exchange([first]) == ([HELD], [])  # The answer was lost, and it is asked again.
+    # The answer was lost, and it is asked again.
+    assert await claiming.exchange([first]) == ([HELD], [])
     assert await claiming.exchange([other]) == ([TAKEN], [])
     assert await claiming.exchange([second]) == ([HELD], [])
-    assert await claiming.exchange([first]) == ([TAKEN], [])  # A stalled attempt cannot have it back,
-    assert await claiming.exchange([], [first]) == ([], [0])  # its late success marks nothing,
+    # A stalled attempt cannot have it back,
+    assert await claiming.exchange([first]) == ([TAKEN], [])
+    # its late success marks nothing,
+    assert await claiming.exchange([], [first]) == ([], [0])
     await claiming.exchange([], [], [first])  # and its late failure frees nothing.
     assert await state(broker) == b"claimed 2 0|1-0"
     assert await claiming.exchange([], [second]) == ([], [HELD])
     assert await state(broker) == b"handled"
     await claiming.exchange([], [], [first, second])
-    assert await claiming.exchange([first, second, other], [first]) == ([HANDLED] * 3, [0])
+    assert await claiming.exchange([first, second, other], [first]) == (
+        [HANDLED] * 3,
+        [0],
+    )
     key = broker.keys("s").handled("g", "x")
     assert key == f"{broker.namespace}:{{s}}:g:handled:x"
     assert 3_590_000 < await broker.control.call("PTTL", key) <= 3_600_000
@@ -88,14 +116,20 @@ async def test_any_order_of_calls_is_as_the_model_says(broker, claiming):
     rng = random.Random(5)
     for run in range(40):
         event_id, model = f"run{run}", None
-        claims = [Claim(event_id, f"0|{entry}-0", count) for entry in (1, 2) for count in (1, 2, 3)]
+        claims = [
+            Claim(event_id, f"0|{entry}-0", count)
+            for entry in (1, 2)
+            for count in (1, 2, 3)
+        ]
         for _ in range(20):
             claim, what = rng.choice(claims), rng.choice(["claim", "done", "release"])
             if what == "claim":
                 (answer,), _ = await claiming.exchange([claim])
                 if model == "handled":
                     assert answer == HANDLED
-                elif model is None or (model.entry == claim.entry and model.delivered <= claim.delivered):
+                elif model is None or (
+                    model.entry == claim.entry and model.delivered <= claim.delivered
+                ):
                     assert answer == HELD
                     model = claim
                 else:
@@ -109,7 +143,9 @@ async def test_any_order_of_calls_is_as_the_model_says(broker, claiming):
                 model = None if model == claim else model
 
 
-async def test_without_memory_nothing_is_claimed_and_a_held_claim_can_still_be_marked(make_server, binary):
+async def test_without_memory_nothing_is_claimed_and_a_held_claim_can_still_be_marked(
+    make_server, binary
+):
     server = make_server(binary)
     async with Broker(server.url) as broker:
         claiming = Claiming(broker, broker.keys("s"), "g", hold=60.0, window=3600.0)
@@ -153,7 +189,9 @@ async def test_a_concurrent_duplicate_waits_for_the_outcome(broker):
         consuming(broker, handler, Dedupe(busy=0.02)) as one,
         consuming(broker, handler, Dedupe(busy=0.02)) as two,
     ):
-        await eventually(lambda: one.stats.snoozed + two.stats.snoozed > 2, what="snoozes")
+        await eventually(
+            lambda: one.stats.snoozed + two.stats.snoozed > 2, what="snoozes"
+        )
         assert len(ran) == 1
         gate.set()
         await eventually(lambda: one.stats.done + two.stats.done == 2, what="both ends")
@@ -172,14 +210,19 @@ async def test_a_failure_frees_the_id_for_the_retry_and_for_others(broker):
     producer = Producer(broker, "s")
     await producer.publish_many(same(1))
     policy = Retry(delay=0.0)
-    async with consuming(broker, Route(handler, retry=policy), Dedupe(busy=0.02)) as consumer:
+    async with consuming(
+        broker, Route(handler, retry=policy), Dedupe(busy=0.02)
+    ) as consumer:
         await eventually(lambda: consumer.stats.dead == 1, what="the death")
         await producer.publish_many(same(2))
         await eventually(lambda: consumer.stats.done == 1, what="the success")
         letters = DeadLetters(broker, "s", "g")
         (letter,) = await letters.page()
         await letters.replay([letter.id])
-        await eventually(lambda: consumer.stats.skipped == 1, what="the replay of what was handled meanwhile")
+        await eventually(
+            lambda: consumer.stats.skipped == 1,
+            what="the replay of what was handled meanwhile",
+        )
     assert ran == [(1, 1), (1, 2), (2, 1)]
 
 
@@ -200,13 +243,17 @@ async def test_what_a_stalled_attempt_does_late_changes_nothing(broker):
     await Producer(broker, "s").publish_many(same(1))
     dedupe = Dedupe(busy=0.02)
     # With one place, which is taken: it must not be the one that gets the event again.
-    async with consuming(broker, stalled, dedupe, lease=0.3, cancel_grace=60.0, name="one", concurrency=1) as one:
+    async with consuming(
+        broker, stalled, dedupe, lease=0.3, cancel_grace=60.0, name="one", concurrency=1
+    ) as one:
         await started.wait()
         claimed = await state(broker)
         assert claimed.startswith(b"claimed 1 0|")
         entry_id = claimed.decode().partition("|")[2]
         keys = broker.keys("s")
-        await broker.control.call("XCLAIM", keys.level(0), "g", "-parked-", 0, entry_id, "JUSTID")
+        await broker.control.call(
+            "XCLAIM", keys.level(0), "g", "-parked-", 0, entry_id, "JUSTID"
+        )
         await broker.control.call("ZADD", keys.retry("g"), 0, f"0|{entry_id}")
         async with consuming(broker, handler, Dedupe(busy=0.02), name="two") as two:
             await eventually(lambda: two.stats.done == 1, what="the second consumer")
@@ -271,7 +318,9 @@ async def test_lost_connections_are_waited_out(server, broker):
 
     async with consuming(broker, handler, Dedupe(busy=0.02)) as consumer:
         await Producer(broker, "s").publish_many(same(1, 2) + same(3, event_id="y"))
-        await eventually(lambda: consumer.stats.skipped == 1 and len(ran) > 1, what="every event")
+        await eventually(
+            lambda: consumer.stats.skipped == 1 and len(ran) > 1, what="every event"
+        )
     assert len(ran) == 2
     assert (consumer.stats.retried, consumer.stats.dead) == (0, 0)
 
@@ -284,7 +333,9 @@ async def test_events_under_way_share_the_trips(server, broker):
 
     def scripts() -> int:
         with server.client() as client:
-            return client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+            return (
+                client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+            )
 
     await Producer(broker, "s").publish_many(range(600), type="t")
     before = scripts()
@@ -295,7 +346,9 @@ async def test_events_under_way_share_the_trips(server, broker):
 
 
 @pytest.mark.parametrize("hook", ["before", "handler", "failed"])
-async def test_what_was_skipped_was_not_handled_and_leaves_the_id_to_the_next(broker, hook):
+async def test_what_was_skipped_was_not_handled_and_leaves_the_id_to_the_next(
+    broker, hook
+):
     """Skipping says that this event is to be let go, not that its id was dealt with."""
     seen = []
 

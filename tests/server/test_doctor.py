@@ -23,14 +23,23 @@ NOW = Bounds(silence=0.3, waiting=0.3, late=0.3, paused=0.2)
 """What takes minutes in life is found at once."""
 
 
-FIT = (*MINIMAL_ACL.split(), "+info", "+config|get", "+acl|dryrun", "+memory|usage", "+hscan")
+FIT = (
+    *MINIMAL_ACL.split(),
+    "+info",
+    "+config|get",
+    "+acl|dryrun",
+    "+memory|usage",
+    "+hscan",
+)
 """What a worker's user may do, and what the doctor asks for on top."""
 
 
 def acl_user(server, namespace: str, *rules: str) -> str:
     """The URL of a user of that name with these rules on the keys of the namespace."""
     with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", f"~{namespace}:*", *rules)
+        client.execute_command(
+            "ACL", "SETUSER", "app", "reset", "on", ">pw", f"~{namespace}:*", *rules
+        )
     return server.url.replace("unix://", "unix://app:pw@")
 
 
@@ -68,16 +77,25 @@ async def test_a_healthy_server_and_stream_need_nobody(make_server, binary, name
     url = acl_user(server, namespace, *FIT)
     async with Broker(url, namespace=namespace) as broker, Live(broker) as live:
         await Producer(broker, STREAM).publish({}, type="job")
-        await eventually(lambda: sum(live.done.values()) == 1, what="the event to be done")
+        await eventually(
+            lambda: sum(live.done.values()) == 1, what="the event to be done"
+        )
         findings = await Doctor(broker).examine()
-    assert [(finding.code, finding.severity) for finding in findings] == [("replication", "info")]
+    assert [(finding.code, finding.severity) for finding in findings] == [
+        ("replication", "info")
+    ]
 
 
 async def test_a_server_that_keeps_nothing_and_evicts(make_server, binary, namespace):
-    server = make_server(binary, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    server = make_server(
+        binary, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"
+    )
     async with Broker(server.url, namespace=namespace) as broker:
         found = {finding.code: finding for finding in await Doctor(broker).examine()}
-    assert (found["persistence"].severity, found["eviction"].severity) == ("critical", "critical")
+    assert (found["persistence"].severity, found["eviction"].severity) == (
+        "critical",
+        "critical",
+    )
     assert "allkeys-lru" in found["eviction"].what
     assert all(finding.todo for finding in found.values() if finding.severity != "info")
 
@@ -92,23 +110,37 @@ async def test_a_replica(make_server, binary, namespace):
     assert "down" in found["replica"].what
 
 
-async def test_what_the_user_may_not_ask_is_unknown_and_named(make_server, binary, namespace):
+async def test_what_the_user_may_not_ask_is_unknown_and_named(
+    make_server, binary, namespace
+):
     server = make_server(binary, aof=True)
     with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "few", "on", ">pw", "~*", "+time", "+info", "+smembers")
+        client.execute_command(
+            "ACL", "SETUSER", "few", "on", ">pw", "~*", "+time", "+info", "+smembers"
+        )
         client.execute_command("ACL", "SETUSER", "least", "on", ">pw", "~*", "+time")
         client.sadd(f"{namespace}:index", f"{STREAM}|0")
     for user, expected in (
         ("few", {"config|get", "acl|dryrun", "type, xlen and xinfo|groups", "hgetall"}),
         ("least", {"info", "smembers"}),
     ):
-        async with Broker(server.url.replace("unix://", f"unix://{user}:pw@"), namespace=namespace) as broker:
-            found = [finding for finding in await Doctor(broker).examine() if finding.severity == "unknown"]
+        async with Broker(
+            server.url.replace("unix://", f"unix://{user}:pw@"), namespace=namespace
+        ) as broker:
+            found = [
+                finding
+                for finding in await Doctor(broker).examine()
+                if finding.severity == "unknown"
+            ]
         named = {
-            finding.todo.removeprefix("give the user the permission ").removesuffix(" to know") for finding in found
+            finding.todo.removeprefix("give the user the permission ").removesuffix(
+                " to know"
+            )
+            for finding in found
         }
         assert named <= expected
-        assert expected - named <= {"hgetall", "acl|dryrun"}  # The second is asked of some versions only.
+        # The second is asked of some versions only.
+        assert expected - named <= {"hgetall", "acl|dryrun"}
 
 
 async def test_events_without_a_worker(broker, server, keys):
@@ -132,7 +164,9 @@ async def test_events_that_wait_although_a_consumer_is_there(broker, server, key
 
 async def test_a_declared_group_that_is_gone(broker, server, keys):
     with server.client() as client:
-        client.hset(keys.config(), mapping={"retention": "fanout", "group:billing": "{}"})
+        client.hset(
+            keys.config(), mapping={"retention": "fanout", "group:billing": "{}"}
+        )
         client.xadd(keys.level(0), {"type": "t", "data": "1"})
         client.sadd(keys.index(), f"{keys.stream}|0")
         client.xgroup_create(keys.level(0), "shipping", id="0")
@@ -185,7 +219,10 @@ async def test_the_advice_ends_the_very_pause(broker, server, keys):
     group(server, keys)
     await Pauses(broker, STREAM).pause(group=GROUP, tenant="a b")
     found = (await examine(broker))["paused"]
-    assert found.todo == f"streams resume {STREAM} --group {GROUP} --tenant 'a b', when it may go on"
+    assert (
+        found.todo
+        == f"streams resume {STREAM} --group {GROUP} --tenant 'a b', when it may go on"
+    )
 
 
 async def test_a_pause_is_told_and_one_that_lasts_is_a_warning(broker, server, keys):
@@ -212,7 +249,11 @@ async def test_levels_that_nobody_serves_or_that_are_gone(broker, server, keys):
     found = await examine(broker)
     assert found["level-unserved"].severity == "critical"
     assert found["level-unserved"].what.startswith("1 event waits on level 10")
-    gone = [finding for finding in await Doctor(broker).examine(STREAM) if finding.code == "level-gone"]
+    gone = [
+        finding
+        for finding in await Doctor(broker).examine(STREAM)
+        if finding.code == "level-gone"
+    ]
     assert {finding.severity for finding in gone} == {"info"}
     assert any("level 7 is listed" in finding.what for finding in gone)
 
@@ -240,18 +281,38 @@ async def test_a_stream_that_is_not_there(broker):
         await Doctor(broker).examine("nowhere")
 
 
-async def test_the_command_goes_on_whatever_one_permission_is_missing(make_server, binary):
+async def test_the_command_goes_on_whatever_one_permission_is_missing(
+    make_server, binary
+):
     server = make_server(binary, aof=True)
     async with Broker(server.url) as broker:
         await Producer(broker, STREAM).publish({}, type="job")
-    for command in ("time", "info", "config|get", "hello", "smembers", "xlen", "hgetall", "evalsha"):
+    for command in (
+        "time",
+        "info",
+        "config|get",
+        "hello",
+        "smembers",
+        "xlen",
+        "hgetall",
+        "evalsha",
+    ):
         url = acl_user(server, "streams", "+@all", f"-{command}")
-        ended = await asyncio.to_thread(CliRunner().invoke, app, ["doctor", "--url", url, "--json"])
+        ended = await asyncio.to_thread(
+            CliRunner().invoke, app, ["doctor", "--url", url, "--json"]
+        )
         assert ended.exit_code in (1, 2), (command, ended.output)
         found = json.loads(ended.stdout)
         rows = found["findings"]
-        told = [row["todo"] for row in rows if row["severity"] == "unknown" or row["code"] == "permissions"]
-        assert command == "hello" or any(command in todo for todo in told), (command, rows)
+        told = [
+            row["todo"]
+            for row in rows
+            if row["severity"] == "unknown" or row["code"] == "permissions"
+        ]
+        assert command == "hello" or any(command in todo for todo in told), (
+            command,
+            rows,
+        )
         if command == "time":
             assert "clock" in [row["code"] for row in found["findings"]]
 
@@ -262,21 +323,28 @@ async def test_the_command(make_server, binary):
         client.config_set("maxmemory-policy", "noeviction")
 
     def run(*arguments: str):
-        return asyncio.to_thread(CliRunner().invoke, app, ["doctor", "--url", url, *arguments])
+        return asyncio.to_thread(
+            CliRunner().invoke, app, ["doctor", "--url", url, *arguments]
+        )
 
     url = acl_user(server, "streams", *FIT)
     good = await run()
     assert good.exit_code == 0
     assert "no replica" in good.stdout
     first = good.stdout.splitlines()[0]
-    assert re.fullmatch(r"connected to unix://[^@]+: (redis|valkey) \d+\.\d+\.\d+, single server", first), first
+    assert re.fullmatch(
+        r"connected to unix://[^@]+: (redis|valkey) \d+\.\d+\.\d+, single server", first
+    ), first
     assert good.stdout.endswith("nothing that needs you: 1 info, 16 checks\n")
     async with Broker(server.url) as broker:
         await Pauses(broker, STREAM)._store.pause("stream", "me", "")
         await Producer(broker, STREAM).publish({}, type="job")
     bad = await run("--json", "--stream", STREAM)
     assert bad.exit_code == 2
-    assert {finding["code"] for finding in json.loads(bad.stdout)["findings"]} >= {"level-unserved", "paused"}
+    assert {finding["code"] for finding in json.loads(bad.stdout)["findings"]} >= {
+        "level-unserved",
+        "paused",
+    }
     with server.client() as client:
         client.config_set("appendfsync", "no")
         client.flushall()

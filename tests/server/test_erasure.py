@@ -17,7 +17,9 @@ async def publish(broker, **more):
     producer = Producer(broker, "s")
     for subject in ("ana", "bia"):
         for n in range(3):
-            await producer.publish({"n": n}, type="t", subject=subject, priority=5 * (n % 2), **more)
+            await producer.publish(
+                {"n": n}, type="t", subject=subject, priority=5 * (n % 2), **more
+            )
 
 
 async def test_waiting_and_scheduled_events_go_and_others_stay(broker):
@@ -38,7 +40,9 @@ async def test_a_stream_that_is_not_there_has_nothing_to_erase(broker):
     assert await Erasure(broker, "nowhere").erase("subject", "ana") == Erased()
 
 
-@pytest.mark.parametrize(("attribute", "value"), [("", "x"), ("subject", ""), ("subject", None)])
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("", "x"), ("subject", ""), ("subject", None)]
+)
 async def test_what_to_erase_must_be_named(broker, attribute, value):
     with pytest.raises(ConfigurationError, match=r"subject|value is a text"):
         await Erasure(broker, "s").erase(attribute, value)
@@ -51,11 +55,23 @@ async def test_who_runs_waits_for_a_retry_or_is_dead_goes_as_well(server, order_
     seen: list[str] = []
     busy, free = asyncio.Event(), asyncio.Event()
 
-    @pipeline.handler("s", group="g", order_by=order_by or None, retry=Retry(max_retries=0), types=["dies"])
+    @pipeline.handler(
+        "s",
+        group="g",
+        order_by=order_by or None,
+        retry=Retry(max_retries=0),
+        types=["dies"],
+    )
     async def die(event: Event) -> None:
         raise OSError
 
-    @pipeline.handler("s", group="g", order_by=order_by or None, retry=Retry(delay=3600.0), types=["waits"])
+    @pipeline.handler(
+        "s",
+        group="g",
+        order_by=order_by or None,
+        retry=Retry(delay=3600.0),
+        types=["waits"],
+    )
     async def wait(event: Event) -> None:
         raise OSError
 
@@ -77,17 +93,26 @@ async def test_who_runs_waits_for_a_retry_or_is_dead_goes_as_well(server, order_
         letters = looking.dead_letters("s", "g")
         await eventually(letters.count, what="the dead letter")
         retry = looking.broker.keys("s").retry("g")
-        await eventually(lambda: looking.broker.control.call("ZCARD", retry), what="the retry")
+        await eventually(
+            lambda: looking.broker.control.call("ZCARD", retry), what="the retry"
+        )
         erasure = Erasure(looking.broker, "s")
-        gone = await erasure.erase("subject", "ana") + await erasure.erase("subject", "ana2")
+        gone = await erasure.erase("subject", "ana") + await erasure.erase(
+            "subject", "ana2"
+        )
         assert (gone.dead, gone.scheduled) == (1, 0)
         assert gone.stored in (2, 3)  # The fourth may have been read and run by then.
         free.set()
         await eventually(lambda: "bia 5" in seen, what="the other one")
         await looking.publish("s", 6, type="runs", subject="ana")
         # With an order it may have to wait until a reclaimer looks after the lanes.
-        await eventually(lambda: "ana 6" in seen, seconds=60.0, what="who comes again later")
+        await eventually(
+            lambda: "ana 6" in seen, seconds=60.0, what="who comes again later"
+        )
         assert await letters.count() == 0
         pipeline.stop()
         await running
-        assert await looking.broker.control.call("XLEN", looking.broker.keys("s").level(0)) == 0
+        assert (
+            await looking.broker.control.call("XLEN", looking.broker.keys("s").level(0))
+            == 0
+        )

@@ -29,7 +29,10 @@ def upcasters(function: Any) -> Upcasters:
 
 
 ONCE = Retry(max_retries=1, delay=0.0)
-SECRET = {"text": "canary: what nobody but the customer may read", "to": "5511987654321"}
+SECRET = {
+    "text": "canary: what nobody but the customer may read",
+    "to": "5511987654321",
+}
 
 
 def look_up(name: str) -> None:
@@ -77,13 +80,27 @@ async def says_much(event: Event) -> None:
     raise OSError("much " * 10**5)
 
 
-LOOKED_UP = "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+LOOKED_UP = (
+    "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+)
 CASES: dict[Any, tuple[str, str, str]] = {
     fails: ("JSONDecodeError", LOOKED_UP, "look_up"),
     fails_in_a_thread: ("JSONDecodeError", LOOKED_UP, "look_up"),
-    fails_together: ("ExceptionGroup", f"JSONDecodeError: {LOOKED_UP} (test_failures_told.py:", "fails_together"),
-    fails_because: ("LookupError", f"no such (the body); caused by JSONDecodeError: {LOOKED_UP}", "fails_because"),
-    never_ends: ("TimeoutError", "the handler exceeded its timeout of 0.1 s", "never_ends"),
+    fails_together: (
+        "ExceptionGroup",
+        f"JSONDecodeError: {LOOKED_UP} (test_failures_told.py:",
+        "fails_together",
+    ),
+    fails_because: (
+        "LookupError",
+        f"no such (the body); caused by JSONDecodeError: {LOOKED_UP}",
+        "fails_because",
+    ),
+    never_ends: (
+        "TimeoutError",
+        "the handler exceeded its timeout of 0.1 s",
+        "never_ends",
+    ),
     refuses: ("Reject", "the number ******21 is blocked", "refuses"),
     says_nothing: ("MuteError", "(the exception has no readable text)", "says_nothing"),
     says_much: ("OSError", "much much", "says_much"),
@@ -102,7 +119,9 @@ def log(request: pytest.FixtureRequest):
     stream.form = request.param
     handler = logging.StreamHandler(stream)
     handler.addFilter(EventFilter())
-    handler.setFormatter(JsonFormatter() if request.param == "json" else TextFormatter())
+    handler.setFormatter(
+        JsonFormatter() if request.param == "json" else TextFormatter()
+    )
     logger = logging.getLogger("streams")
     before = logger.level
     logger.addHandler(handler)
@@ -160,7 +179,9 @@ async def test_the_record_of_the_attempt_says_the_same(broker):
         ("", "INFO", True, True), ("auto", "INFO", True, True),
     ],
 )  # fmt: skip
-async def test_a_traceback_where_one_is_wanted(broker, log, monkeypatch, variable, level, terminal, wanted):
+async def test_a_traceback_where_one_is_wanted(
+    broker, log, monkeypatch, variable, level, terminal, wanted
+):
     if variable:
         monkeypatch.setenv("STREAMS_LOG_TRACEBACKS", variable)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
@@ -172,12 +193,16 @@ async def test_a_traceback_where_one_is_wanted(broker, log, monkeypatch, variabl
     assert ("Traceback (most recent call last)" in written) is wanted
     assert ('json.loads("{" + name)' in written.replace("\\", "")) is wanted
     if wanted and log.form == "json":
-        facts = next(json.loads(line) for line in written.splitlines() if '"retry"' in line)
+        facts = next(
+            json.loads(line) for line in written.splitlines() if '"retry"' in line
+        )
         assert facts["traceback"][0] == "Traceback (most recent call last):"
         assert facts["traceback"][-1] == f"json.decoder.JSONDecodeError: {LOOKED_UP}"
 
 
-def test_an_exception_that_is_logged_as_such_has_its_place_and_traceback(log, monkeypatch):
+def test_an_exception_that_is_logged_as_such_has_its_place_and_traceback(
+    log, monkeypatch
+):
     monkeypatch.setenv("STREAMS_LOG_TRACEBACKS", "1")
     try:
         look_up("5511987654321")
@@ -223,12 +248,22 @@ def from_the_first(data: Any) -> Any:
 @pytest.mark.parametrize(
     ("router", "function"),
     [
-        (Router([Route(print, limits=[Limit(by_customer, rate="1/s", name="customer")])]), by_customer),
-        (Router([Route(print)]).with_upcasters(upcasters(from_the_first)), from_the_first),
+        (
+            Router(
+                [Route(print, limits=[Limit(by_customer, rate="1/s", name="customer")])]
+            ),
+            by_customer,
+        ),
+        (
+            Router([Route(print)]).with_upcasters(upcasters(from_the_first)),
+            from_the_first,
+        ),
     ],
     ids=["the key of a limit", "upcaster"],
 )
-async def test_a_function_that_is_called_before_the_handler_is_named_with_its_place(broker, log, router, function):
+async def test_a_function_that_is_called_before_the_handler_is_named_with_its_place(
+    broker, log, router, function
+):
     async with consuming(broker, router) as consumer:
         await Producer(broker, "s").publish(SECRET, type="order")
         await eventually(lambda: consumer.stats.dead == 1, what="the dead letter")

@@ -28,7 +28,11 @@ def _nobody_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.streams_message for record in caplog.records if record.levelno == logging.WARNING]
+    return [
+        record.streams_message
+        for record in caplog.records
+        if record.levelno == logging.WARNING
+    ]
 
 
 async def publish(pipeline: Pipeline) -> None:
@@ -48,10 +52,18 @@ async def test_a_person_is_warned_once_of_what_is_lost(caplog, monkeypatch):
     assert "STREAMS_URL=redis://HOST:6379/0" in line
 
 
-async def test_without_a_terminal_it_is_refused_and_the_error_says_what_to_write(caplog):
+async def test_without_a_terminal_it_is_refused_and_the_error_says_what_to_write(
+    caplog,
+):
     with pytest.raises(ConfigurationError) as caught:
         await publish(Pipeline.from_env())
-    for words in ("no terminal", "STREAMS_URL=redis://HOST:6379/0", "STREAMS_URL=memory://", "embedded://PATH", "lost"):
+    for words in (
+        "no terminal",
+        "STREAMS_URL=redis://HOST:6379/0",
+        "STREAMS_URL=memory://",
+        "embedded://PATH",
+        "lost",
+    ):
         assert words in str(caught.value)
     assert not warnings(caplog)
 
@@ -66,7 +78,9 @@ async def test_a_standard_error_that_is_gone_is_no_terminal(monkeypatch, stderr)
 
 
 @pytest.mark.parametrize("where", ["environment", ".env"])
-async def test_in_production_it_is_refused_on_a_terminal_too(monkeypatch, tmp_path, where):
+async def test_in_production_it_is_refused_on_a_terminal_too(
+    monkeypatch, tmp_path, where
+):
     monkeypatch.setattr(sys, "stderr", Terminal())
     if where == ".env":
         (tmp_path / ".env").write_text("STREAMS_ENV=Production\n")
@@ -77,7 +91,9 @@ async def test_in_production_it_is_refused_on_a_terminal_too(monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("production", [False, True])
-async def test_whoever_writes_memory_has_it_without_a_word(monkeypatch, caplog, production):
+async def test_whoever_writes_memory_has_it_without_a_word(
+    monkeypatch, caplog, production
+):
     monkeypatch.setenv("STREAMS_URL", "memory://")
     if production:
         monkeypatch.setenv("STREAMS_ENV", "production")
@@ -143,4 +159,7 @@ async def test_the_command_says_the_same_and_ends(tmp_path):
     with (tmp_path / "said").open("w") as file:
         process = terminal.streams("worker", "shop:pipeline", stderr=file)
         assert await asyncio.to_thread(process.wait, 60) == 2
-    assert "STREAMS_URL=memory:// if that is what you want" in (tmp_path / "said").read_text()
+    assert (
+        "STREAMS_URL=memory:// if that is what you want"
+        in (tmp_path / "said").read_text()
+    )

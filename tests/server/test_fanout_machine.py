@@ -14,7 +14,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streams import Broker, Cancellations, DeadLetter, DeadLetters, Erasure, Groups, Levels, Producer
+from streams import (
+    Broker,
+    Cancellations,
+    DeadLetter,
+    DeadLetters,
+    Erasure,
+    Groups,
+    Levels,
+    Producer,
+)
 from streams.broker.admin.groups import Dropping
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Delivery, Fetching
@@ -29,7 +38,9 @@ SUBJECTS = ("ana", "bob")
 ENDS = ("ack", "ack", "fail", "bury")
 STEPS, KINDS = 80, 11
 _only = os.environ.get("STREAMS_TEST_SEED")
-SEEDS = [int(_only)] if _only else range(int(os.environ.get("STREAMS_TEST_SEEDS", "12")))
+SEEDS = (
+    [int(_only)] if _only else range(int(os.environ.get("STREAMS_TEST_SEEDS", "12")))
+)
 _namespaces = itertools.count()
 UNFINISHED = ("waiting", "processing", "retrying")
 
@@ -68,12 +79,20 @@ class FanoutMachine:
         self.run(self.broker.connect())
         self.keys = self.broker.keys("s")
         self.producer = Producer(self.broker, "s", ProducerOptions(levels=LEVELS))
-        self.fetching = {group: Fetching(self.broker, self.keys, LEVELS, group, f"c-{group}") for group in GROUPS}
-        self.settling = {group: Settling(self.broker, self.keys, LEVELS, group, f"c-{group}") for group in GROUPS}
+        self.fetching = {
+            group: Fetching(self.broker, self.keys, LEVELS, group, f"c-{group}")
+            for group in GROUPS
+        }
+        self.settling = {
+            group: Settling(self.broker, self.keys, LEVELS, group, f"c-{group}")
+            for group in GROUPS
+        }
         self.declared: set[str] = set()
         self.entries: dict[tuple[int, str], Known] = {}
         self.erased: set[tuple[int, str]] = set()
-        self.dead: dict[str, dict[tuple[int, str], Known]] = {group: {} for group in GROUPS}
+        self.dead: dict[str, dict[tuple[int, str], Known]] = {
+            group: {} for group in GROUPS
+        }
         self.held: dict[tuple[str, tuple[int, str]], Delivery] = {}
         self.zombies: list[tuple[str, Delivery]] = []
         """What workers of dropped groups still have in hand."""
@@ -88,8 +107,16 @@ class FanoutMachine:
         possible: list[tuple[int, bool, Callable[[], None]]] = [
             (4, True, self.publish),
             (2, len(self.declared) < len(GROUPS), self.declare_one),
-            (1, len(self.declared) > 1 and bool(self.held or self.letters()), self.drop),
-            (6, any(self.those(group, "waiting") for group in self.declared), self.take),
+            (
+                1,
+                len(self.declared) > 1 and bool(self.held or self.letters()),
+                self.drop,
+            ),
+            (
+                6,
+                any(self.those(group, "waiting") for group in self.declared),
+                self.take,
+            ),
             (3, bool(self.retrying()), self.retry),
             (8, bool(self.held), self.settle),
             (5, bool(self.zombies), self.settle_for_a_group_that_was_dropped),
@@ -119,7 +146,11 @@ class FanoutMachine:
         }
 
     def those(self, group: str, *states: str) -> list[Known]:
-        return [known for known in self.entries.values() if known.states.get(group) in states]
+        return [
+            known
+            for known in self.entries.values()
+            if known.states.get(group) in states
+        ]
 
     def add(self, level: int, entry_id: str, subject: str) -> None:
         known = Known(level, entry_id, subject, dict.fromkeys(self.declared, "waiting"))
@@ -137,7 +168,9 @@ class FanoutMachine:
         ]
 
     def letters(self) -> list[tuple[str, tuple[int, str]]]:
-        return sorted((group, place) for group, places in self.dead.items() for place in places)
+        return sorted(
+            (group, place) for group, places in self.dead.items() for place in places
+        )
 
     # --- groups and events
 
@@ -147,7 +180,12 @@ class FanoutMachine:
 
     def declare(self, group: str, *, new: bool) -> None:
         there = self.stored()
-        declaring = Declaring(self.keys, LEVELS, group, Declaration("fanout", start="new" if new else "oldest"))
+        declaring = Declaring(
+            self.keys,
+            LEVELS,
+            group,
+            Declaration("fanout", start="new" if new else "oldest"),
+        )
         self.run(declaring.declare(self.broker.control))
         self.declared.add(group)
         for known in self.entries.values():
@@ -164,21 +202,36 @@ class FanoutMachine:
         self.zombies += [(group, self.held.pop((group, place))) for place in gone]
 
     def publish(self) -> None:
-        priority, subject = self.random.choice(LEVELS.ascending), self.random.choice(SUBJECTS)
+        priority, subject = (
+            self.random.choice(LEVELS.ascending),
+            self.random.choice(SUBJECTS),
+        )
         bodies = [{}] * self.random.randint(1, 3)
-        for receipt in self.run(self.producer.publish_many(bodies, type="t", priority=priority, subject=subject)):
+        for receipt in self.run(
+            self.producer.publish_many(
+                bodies, type="t", priority=priority, subject=subject
+            )
+        ):
             self.add(receipt.level, receipt.entry_id, subject)
 
     # --- workers
 
     def take(self) -> None:
         most = self.random.randint(1, 4)
-        groups = sorted(group for group in self.declared if self.those(group, "waiting"))
+        groups = sorted(
+            group for group in self.declared if self.those(group, "waiting")
+        )
         group = self.random.choice(groups)
-        waiting = [known for known in self.those(group, "waiting") if known.place not in self.erased]
+        waiting = [
+            known
+            for known in self.those(group, "waiting")
+            if known.place not in self.erased
+        ]
         expected = sorted(waiting, key=lambda known: known.order)[:most]
         got = self.run(self.fetching[group].take(most))
-        assert [delivery.place for delivery in got] == [known.place for known in expected]
+        assert [delivery.place for delivery in got] == [
+            known.place for known in expected
+        ]
         for delivery in got:
             self.hold(group, delivery)
 
@@ -208,7 +261,9 @@ class FanoutMachine:
             assert (outcome.statuses[place] == DONE) is here
             known.states[group] = "retrying" if here else "done"
         else:
-            outcome = self.run(settling.settle((), (), [Buried(delivery, "rejected", b"{}")]))
+            outcome = self.run(
+                settling.settle((), (), [Buried(delivery, "rejected", b"{}")])
+            )
             assert (outcome.statuses[place] == DONE) is here
             known.states[group] = "dead" if here else "done"
             if here:
@@ -219,14 +274,16 @@ class FanoutMachine:
         end = self.random.choice(ENDS)
         group, delivery = self.zombies.pop(self.random.randrange(len(self.zombies)))
         if (group, delivery.place) in self.held:
-            return  # The same worker has it again, at the same count: that is its own to end.
+            # The same worker has it again, at the same count: that is its own to end.
+            return
         done = [delivery] if end == "ack" else []
         postponed = [Postponed(delivery, 0, b"{}")] if end == "fail" else []
         buried = [Buried(delivery, "rejected", b"{}")] if end == "bury" else []
         outcome = self.run(self.settling[group].settle(done, postponed, buried))
         if end == "ack":
             known = self.entries[delivery.place]
-            if known.states.get(group) == "retrying":  # Its own group, declared anew: it is done after all.
+            # Its own group, declared anew: it is done after all.
+            if known.states.get(group) == "retrying":
                 known.states[group] = "done"
         elif group in self.declared:
             assert outcome.statuses.get(delivery.place) != DONE
@@ -237,7 +294,11 @@ class FanoutMachine:
 
     def cancel(self) -> None:
         group, known = self.random.choice(self.retrying())
-        self.run(Cancellations(self.broker, "s").cancel(f"{known.level}|{known.entry_id}", group))
+        self.run(
+            Cancellations(self.broker, "s").cancel(
+                f"{known.level}|{known.entry_id}", group
+            )
+        )
         known.states[group] = "done"
 
     def erase(self) -> None:
@@ -248,7 +309,9 @@ class FanoutMachine:
         assert erased.stored == len(gone)
         self.erased |= gone
         for letters in self.dead.values():
-            for place in [place for place, known in letters.items() if known.subject == subject]:
+            for place in [
+                place for place, known in letters.items() if known.subject == subject
+            ]:
                 del letters[place]
 
     def replay(self) -> None:
@@ -285,8 +348,12 @@ class FanoutMachine:
 
     def check(self) -> None:
         """What a declared group needs is there; once what a dropped one left is trimmed, nothing else is."""
-        needed = {known.place for known in self.entries.values() if known.needed} - self.erased
-        assert needed <= self.stored(), "an event that a declared group has not finished is gone"
+        needed = {
+            known.place for known in self.entries.values() if known.needed
+        } - self.erased
+        assert needed <= self.stored(), (
+            "an event that a declared group has not finished is gone"
+        )
         self.run(self.trim())
         assert self.stored() == needed, "an event is stored that no group needs"
         for group, letters in self.dead.items():
@@ -306,10 +373,14 @@ def test_groups_that_come_and_go_lose_nothing_and_leave_nothing(server):
             for _ in range(STEPS):
                 seen[machine.step()] += 1
         except AssertionError as error:
-            error.add_note(f"STREAMS_TEST_SEED={seed} repeats it; it did: {' '.join(machine.story)}")
+            error.add_note(
+                f"STREAMS_TEST_SEED={seed} repeats it; it did: {' '.join(machine.story)}"
+            )
             raise
         finally:
             machine.close()
     if len(SEEDS) > 1:
-        assert min(seen.values()) >= len(SEEDS) / 4, f"some steps are hardly ever taken: {seen}"
+        assert min(seen.values()) >= len(SEEDS) / 4, (
+            f"some steps are hardly ever taken: {seen}"
+        )
         assert len(seen) == KINDS

@@ -83,10 +83,16 @@ def _seam(monkeypatch: pytest.MonkeyPatch) -> None:
     exchange = NodeLink._exchange
 
     async def seamed(link: NodeLink, commands, within):
-        connect = link._connect.func if isinstance(link._connect, partial) else link._connect
+        connect = (
+            link._connect.func if isinstance(link._connect, partial) else link._connect
+        )
         # Where slots are is asked whenever something failed; that is no call of an entry's life.
         seam = None if commands[0][0] == "CLUSTER" else seams.get(id(connect.__self__))
-        return await (seam.pass_on(link, commands, within, exchange) if seam else exchange(link, commands, within))
+        return await (
+            seam.pass_on(link, commands, within, exchange)
+            if seam
+            else exchange(link, commands, within)
+        )
 
     monkeypatch.setattr(NodeLink, "_exchange", seamed)
     monkeypatch.setattr("streams.consuming.fetcher.POLL", 0.1)
@@ -120,7 +126,9 @@ class Life:
             if len(idents) == 1:
                 await self.producer.publish(1, type="t", id=idents[0], **attributes)
             else:
-                await self.producer.publish_many(Event("t", 1, id=ident) for ident in idents)
+                await self.producer.publish_many(
+                    Event("t", 1, id=ident) for ident in idents
+                )
         except PublishUnknown as unknown:
             self.unknown |= set(unknown.event_ids)
         except BrokerUnavailable as refused:
@@ -146,7 +154,13 @@ class Life:
             Route(self.handle, retry=retry),
             ConsumerOptions(levels=LEVELS, lease=LEASE, **options),
         )
-        reclaimer = Reclaimer(self.broker, "s", "g", retry, ReclaimerOptions(levels=LEVELS, lease=LEASE, interval=0.15))
+        reclaimer = Reclaimer(
+            self.broker,
+            "s",
+            "g",
+            retry,
+            ReclaimerOptions(levels=LEVELS, lease=LEASE, interval=0.15),
+        )
         scheduler = Scheduler(self.broker, "s", LEVELS)
         roles = (self.consumer, reclaimer, scheduler)
         tasks = [asyncio.create_task(role.run()) for role in roles]
@@ -169,7 +183,8 @@ class Life:
         """Whether nothing of the stream is unfinished."""
         keys = self.keys
         counts = await self.look(
-            *(("XLEN", keys.level(level)) for level in LEVELS.ascending), ("ZCARD", keys.scheduled())
+            *(("XLEN", keys.level(level)) for level in LEVELS.ascending),
+            ("ZCARD", keys.scheduled()),
         )
         return not any(counts)
 
@@ -186,12 +201,16 @@ class Life:
             (pending,) = await self.look(("XPENDING", keys.level(level), "g"))
             assert isinstance(pending, Exception) or pending[0] == 0
         rows, records, fields = await self.look(
-            ("ZRANGE", keys.retry("g"), 0, -1), ("HKEYS", keys.attempts("g")), ("HLEN", keys.scheduled_fields())
+            ("ZRANGE", keys.retry("g"), 0, -1),
+            ("HKEYS", keys.attempts("g")),
+            ("HLEN", keys.scheduled_fields()),
         )
         # A row of an entry that is done is taken out when it is due; a record must not outlive its entry.
         assert (records, fields) == ([], 0), (rows, records, fields)
         self.seam.on = False
-        assert not any(error.sent for error in self.refused), "what may be stored must be called unknown"
+        assert not any(error.sent for error in self.refused), (
+            "what may be stored must be called unknown"
+        )
         return {letter.event_id async for letter in self.letters.iterate(Filter())}
 
     def attempts(self, ident: str) -> list[int]:
@@ -334,7 +353,8 @@ async def paused(life: Life) -> None:
         await life.until_quiet()
         pauses = Pauses(life.broker, "s", by="test")
         await life.again(pauses.pause)
-        held = asyncio.get_running_loop().time() + 0.25  # Until every worker has looked.
+        # Until every worker has looked.
+        held = asyncio.get_running_loop().time() + 0.25
         while asyncio.get_running_loop().time() < held:
             await asyncio.sleep(0.01)
         await life.publish("b")
@@ -400,7 +420,9 @@ async def run(url: str, story: Story, fail_at: int = 0, kind: str = "") -> Seam:
             try:
                 await story(life)
             except BaseException as error:
-                error.add_note(f"call {fail_at} ({seam.hit}) failed {kind} it reached the server")
+                error.add_note(
+                    f"call {fail_at} ({seam.hit}) failed {kind} it reached the server"
+                )
                 raise
     finally:
         del seams[id(broker._cluster or broker)]
@@ -410,7 +432,10 @@ async def run(url: str, story: Story, fail_at: int = 0, kind: str = "") -> Seam:
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 async def test_any_one_call_may_fail(server, story):
     # Of several, since what is called by the clock depends on how fast the rest is.
-    calls = min(seam.calls for seam in await asyncio.gather(*(run(server.url, story) for _ in range(4))))
+    calls = min(
+        seam.calls
+        for seam in await asyncio.gather(*(run(server.url, story) for _ in range(4)))
+    )
     assert calls >= 4
     # Each fault costs a connection, and by TLS that is work enough to keep 40 lives from their leases.
     limit = asyncio.Semaphore(4 if server.url.startswith("rediss://") else AT_ONCE)
@@ -423,5 +448,9 @@ async def test_any_one_call_may_fail(server, story):
     outcomes = await asyncio.gather(*runs, return_exceptions=True)
     failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if failures:
-        raise BaseExceptionGroup(f"{len(failures)} of {len(outcomes)} runs", failures[:5])
-    assert sum(bool(seam.hit) for seam in outcomes) >= len(outcomes) / 2, "most faults must have happened"
+        raise BaseExceptionGroup(
+            f"{len(failures)} of {len(outcomes)} runs", failures[:5]
+        )
+    assert sum(bool(seam.hit) for seam in outcomes) >= len(outcomes) / 2, (
+        "most faults must have happened"
+    )

@@ -16,7 +16,9 @@ from streams.handlers.routes import Route
 from tests.conftest import eventually
 from tests.server.test_consumer import consuming
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 
 class Forking:
@@ -90,13 +92,19 @@ class _Bare:
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-async def test_a_child_that_leaves_its_handler_ends_and_takes_nothing_along(broker, where, leave, code):
+async def test_a_child_that_leaves_its_handler_ends_and_takes_nothing_along(
+    broker, where, leave, code
+):
     """It shares the connections: it would write an outcome for the parent's event, and read the parent's answers."""
     forking = Forking(leave)
     handler = getattr(forking, where)
-    async with consuming(broker, Route(handler, retry=Retry(max_retries=0))) as consumer:
+    async with consuming(
+        broker, Route(handler, retry=Retry(max_retries=0))
+    ) as consumer:
         await Producer(broker, "s").publish_many(range(20), type="t")
-        await eventually(lambda: consumer.stats.done == 20, what="every event to be done")
+        await eventually(
+            lambda: consumer.stats.done == 20, what="every event to be done"
+        )
     assert forking.codes == [code]
     assert sorted(forking.done) == list(range(20))
     assert consumer.stats.lost == consumer.stats.dead == 0

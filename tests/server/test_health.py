@@ -88,8 +88,13 @@ async def test_off_serves_nothing(broker):
 async def test_alive_and_ready_with_nothing_to_do(broker):
     async with running(broker) as run:
         assert (await run.live()).says == "alive: loop, roles, leases"
-        assert (await run.ready()).says == "ready: running, loop, server, groups, reading"
-        assert not broker.address.startswith("redis://") or broker.address not in (await run.ready()).says
+        assert (
+            await run.ready()
+        ).says == "ready: running, loop, server, groups, reading"
+        assert (
+            not broker.address.startswith("redis://")
+            or broker.address not in (await run.ready()).says
+        )
 
 
 async def test_before_the_group_exists_it_is_not_ready(broker):
@@ -113,9 +118,13 @@ async def test_a_worker_with_all_handlers_busy_is_ready(broker, monkeypatch):
         from streams import Producer
 
         await Producer(broker, STREAM).publish({}, type="job")
-        await eventually(lambda: run.service.vitals.consumers[0].is_full, what="a full worker")
+        await eventually(
+            lambda: run.service.vitals.consumers[0].is_full, what="a full worker"
+        )
         monkeypatch.setattr("streams.health.judging.READ_BOUND", 0.2)
-        await eventually(lambda: time.monotonic() - run.service.vitals.consumers[0].read_at > 0.4)
+        await eventually(
+            lambda: time.monotonic() - run.service.vitals.consumers[0].read_at > 0.4
+        )
         assert (await run.ready()).ok
         gate.set()
 
@@ -133,7 +142,9 @@ async def test_a_key_of_another_kind_is_not_ready(broker, server):
             key = broker.keys(STREAM).level(5)
             client.delete(key)
             client.set(key, "mine")
-            await run.not_ready_because(f"{STREAM}/{GROUP} level 5: the key holds another kind of value")
+            await run.not_ready_because(
+                f"{STREAM}/{GROUP} level 5: the key holds another kind of value"
+            )
             client.delete(key)
 
 
@@ -142,7 +153,10 @@ async def test_killed_frozen_and_denied(make_server, binary, namespace):
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "probe", "on", ">pw", "~*", "+@all")
     url = server.url.replace("unix://", "unix://probe:pw@")
-    async with Broker(url, namespace=namespace, timeout=1.0) as broker, running(broker) as run:
+    async with (
+        Broker(url, namespace=namespace, timeout=1.0) as broker,
+        running(broker) as run,
+    ):
         server.signal(signal.SIGSTOP)
         before = time.monotonic()
         answer = await run.ready()
@@ -159,17 +173,25 @@ async def test_killed_frozen_and_denied(make_server, binary, namespace):
         assert "pw" not in answer.says
         server.start()
         with server.client() as client:
-            client.execute_command("ACL", "SETUSER", "probe", "on", ">pw", "~*", "+@all")
+            client.execute_command(
+                "ACL", "SETUSER", "probe", "on", ">pw", "~*", "+@all"
+            )
         await run.becomes_ready()
 
 
-async def test_without_memory_a_worker_stays_ready_for_it_can_still_drain(make_server, binary, namespace):
+async def test_without_memory_a_worker_stays_ready_for_it_can_still_drain(
+    make_server, binary, namespace
+):
     server = make_server(binary)
-    async with Broker(server.url, namespace=namespace) as broker, running(broker) as run:
+    async with (
+        Broker(server.url, namespace=namespace) as broker,
+        running(broker) as run,
+    ):
         with server.client() as client:
             client.config_set("maxmemory", "1mb")
             client.config_set("maxmemory-policy", "noeviction")
-            await asyncio.sleep(1.1)  # Longer than an answer of the server is taken for fresh.
+            # Longer than an answer of the server is taken for fresh.
+            await asyncio.sleep(1.1)
             assert (await run.ready()).ok
 
 

@@ -82,11 +82,24 @@ class History:
 
 @asynccontextmanager
 async def consuming(
-    broker: Broker, handler, lanes: Lanes, *, count: int = 1, retry: Retry | None = None, limits=(), **options
+    broker: Broker,
+    handler,
+    lanes: Lanes,
+    *,
+    count: int = 1,
+    retry: Retry | None = None,
+    limits=(),
+    **options,
 ) -> AsyncIterator[list[Consumer]]:
     route = Route(handler, retry=retry or Retry(delay=0.01, jitter=0.0), limits=limits)
     consumers = [
-        Consumer(broker, "s", "g", Router([route]), ConsumerOptions(name=f"c{n}", lanes=lanes, **options))
+        Consumer(
+            broker,
+            "s",
+            "g",
+            Router([route]),
+            ConsumerOptions(name=f"c{n}", lanes=lanes, **options),
+        )
         for n in range(count)
     ]
     running = [asyncio.create_task(consumer.run()) for consumer in consumers]
@@ -105,10 +118,22 @@ async def left(broker: Broker) -> set[str]:
     return {name.decode().removeprefix(prefix) for name in found}
 
 
-async def fetching(broker: Broker, lanes: Lanes, consumer: str = "c", lease: float = 0.0) -> FetchingByKey:
+async def fetching(
+    broker: Broker, lanes: Lanes, consumer: str = "c", lease: float = 0.0
+) -> FetchingByKey:
     levels = Levels()
     declaring = Declaring(broker.keys("s"), levels, "g", AS_IT_IS)
-    made = FetchingByKey(broker, broker.keys("s"), levels, "g", consumer, declaring, Ways(lanes), levels, lease)
+    made = FetchingByKey(
+        broker,
+        broker.keys("s"),
+        levels,
+        "g",
+        consumer,
+        declaring,
+        Ways(lanes),
+        levels,
+        lease,
+    )
     await made.ensure_group()
     await made.declare()
     return made
@@ -117,14 +142,18 @@ async def fetching(broker: Broker, lanes: Lanes, consumer: str = "c", lease: flo
 # --- order
 
 
-async def test_events_of_a_key_run_one_after_the_other_in_the_order_of_their_publishing(broker):
+async def test_events_of_a_key_run_one_after_the_other_in_the_order_of_their_publishing(
+    broker,
+):
     history, wanted = History(), 400
 
     async def handle(event: Event) -> None:
         async with history.attempt(event):
             await asyncio.sleep(random.random() * 0.003)
 
-    await Producer(broker, "s").publish_many(Event("t", n, subject=f"k{n % 7}") for n in range(wanted))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject=f"k{n % 7}") for n in range(wanted)
+    )
     async with consuming(broker, handle, BY_SUBJECT, count=3, concurrency=10):
         await eventually(lambda: len(history.done) == wanted)
     assert not history.clashes
@@ -145,8 +174,12 @@ async def test_a_retry_holds_back_its_own_key_only(broker):
             pass
 
     names = [f"{key}{n}" for n in range(3) for key in "ab"]
-    await Producer(broker, "s").publish_many(Event("t", name, subject=name[0]) for name in names)
-    async with consuming(broker, handle, BY_SUBJECT, retry=Retry(delay=0.3, backoff="fixed", jitter=0.0)):
+    await Producer(broker, "s").publish_many(
+        Event("t", name, subject=name[0]) for name in names
+    )
+    async with consuming(
+        broker, handle, BY_SUBJECT, retry=Retry(delay=0.3, backoff="fixed", jitter=0.0)
+    ):
         await eventually(lambda: len(history.done) == 6)
     done = [event.data for event in history.done]
     assert done[:3] == ["b0", "b1", "b2"]
@@ -164,8 +197,12 @@ async def test_a_snoozed_or_limited_event_keeps_its_place(broker):
         async with history.attempt(event):
             pass
 
-    await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(6))
-    async with consuming(broker, handle, BY_SUBJECT, limits=[Limit("subject", rate="20/s", burst=1)]):
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k") for n in range(6)
+    )
+    async with consuming(
+        broker, handle, BY_SUBJECT, limits=[Limit("subject", rate="20/s", burst=1)]
+    ):
         await eventually(lambda: len(history.done) == 6)
     assert [event.data for event in history.done] == list(range(6))
 
@@ -181,13 +218,24 @@ async def test_within_a_key_the_higher_level_goes_first_and_never_beside(broker)
     await producer.publish(Event("t", "first", subject="k"))
     async with consuming(broker, handle, BY_SUBJECT):
         await eventually(lambda: len(history.started) == 1)
-        for priority, name in ((0, "low"), (10, "high"), (5, "middle"), (10, "high too")):
+        for priority, name in (
+            (0, "low"),
+            (10, "high"),
+            (5, "middle"),
+            (10, "high too"),
+        ):
             await producer.publish(Event("t", name, subject="k", priority=priority))
         await producer.publish(Event("t", "other", subject="o"))
         await eventually(lambda: len(history.started) == 2)
         gate.set()
         await eventually(lambda: len(history.done) == 6)
-    assert [e.data for e in history.done if e.subject == "k"] == ["first", "high", "high too", "middle", "low"]
+    assert [e.data for e in history.done if e.subject == "k"] == [
+        "first",
+        "high",
+        "high too",
+        "middle",
+        "low",
+    ]
     assert not history.clashes
 
 
@@ -206,14 +254,18 @@ async def test_events_without_the_key_are_not_ordered(broker):
         await eventually(lambda: consumer.stats.done == 4)
 
 
-async def test_the_next_of_a_key_starts_at_once_though_another_worker_has_nothing_to_do(broker):
+async def test_the_next_of_a_key_starts_at_once_though_another_worker_has_nothing_to_do(
+    broker,
+):
     """Not with the next poll: a settled head and the start of the next are one thing."""
     starts: list[float] = []
 
     async def handle(event: Event) -> None:
         starts.append(asyncio.get_running_loop().time())
 
-    await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(40))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k") for n in range(40)
+    )
     async with consuming(broker, handle, BY_SUBJECT, count=2):
         await eventually(lambda: len(starts) == 40)
     gaps = sorted(later - earlier for earlier, later in pairwise(starts))
@@ -234,9 +286,21 @@ async def test_a_dead_head_lets_its_key_go_on(broker, end):
     if end == "reject":
         await producer.publish(Event("t", "bad", subject="k"))
     else:
-        meta = json.dumps({"subject": "k"} | ({"expires": 1} if end == "expire" else {}))
+        meta = json.dumps(
+            {"subject": "k"} | ({"expires": 1} if end == "expire" else {})
+        )
         body = "{" if end == "undecodable" else "0"
-        await broker.control.call("XADD", broker.keys("s").level(0), "*", "type", "t", "data", body, "meta", meta)
+        await broker.control.call(
+            "XADD",
+            broker.keys("s").level(0),
+            "*",
+            "type",
+            "t",
+            "data",
+            body,
+            "meta",
+            meta,
+        )
     await producer.publish_many(Event("t", n, subject="k") for n in range(3))
     async with consuming(broker, handle, BY_SUBJECT) as (consumer,):
         await eventually(lambda: len(history.done) == 3)
@@ -248,10 +312,16 @@ async def test_a_dead_head_lets_its_key_go_on(broker, end):
 @pytest.mark.parametrize("order_by", [("subject",), ("type", "subject")])
 @pytest.mark.parametrize(
     "meta",
-    [b'{"subject":"k","share":NaN}', b'{"subject":"k","tenant":"caf\xe9"}', b'{"subject":"k","tenant":"\\udc00"}'],
+    [
+        b'{"subject":"k","share":NaN}',
+        b'{"subject":"k","tenant":"caf\xe9"}',
+        b'{"subject":"k","tenant":"\\udc00"}',
+    ],
     ids=["nan", "latin-1", "surrogate"],
 )
-async def test_a_head_whose_meta_only_the_server_can_read_lets_its_key_go_on(broker, meta, order_by):
+async def test_a_head_whose_meta_only_the_server_can_read_lets_its_key_go_on(
+    broker, meta, order_by
+):
     """It is malformed for us, and lined up all the same: the key went on with the next sweep, one such event each."""
     history = History()
 
@@ -260,8 +330,20 @@ async def test_a_head_whose_meta_only_the_server_can_read_lets_its_key_go_on(bro
             pass
 
     for _ in range(3):
-        await broker.control.call("XADD", broker.keys("s").level(0), "*", "type", "t", "data", "0", "meta", meta)
-    await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(3))
+        await broker.control.call(
+            "XADD",
+            broker.keys("s").level(0),
+            "*",
+            "type",
+            "t",
+            "data",
+            "0",
+            "meta",
+            meta,
+        )
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k") for n in range(3)
+    )
     async with consuming(broker, handle, Lanes(order_by=order_by)) as (consumer,):
         await eventually(lambda: len(history.done) == 3)
         await eventually(lambda: consumer.stats.dead == 3)
@@ -279,11 +361,18 @@ async def test_what_is_gone_from_behind_a_head_is_walked_over(broker, gone):
         async with history.attempt(event):
             await gate.wait()
 
-    receipts = await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(52))
+    receipts = await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k") for n in range(52)
+    )
     async with consuming(broker, handle, BY_SUBJECT):
         await eventually(lambda: history.running, what="the head to run")
         ids = [receipt.entry_id for receipt in receipts[1:-1]]
-        assert await broker.control.call(gone, stream, *(["g"] if gone == "XACK" else []), *ids) == 50
+        assert (
+            await broker.control.call(
+                gone, stream, *(["g"] if gone == "XACK" else []), *ids
+            )
+            == 50
+        )
         gate.set()
         await eventually(lambda: len(history.done) == 2, what="the last of the key")
     assert [event.data for event in history.done] == [0, 51]
@@ -303,7 +392,11 @@ async def test_a_key_that_is_no_text_can_be_seen_and_goes_on(broker):
     for _ in range(3):
         await broker.control.call("XADD", broker.keys("s").level(0), "*", *row)
     await made.take(0)
-    (key,) = [key for key in await OrderedKeys(broker, "s", "g").list(state=None) if key.key != "k"]
+    (key,) = [
+        key
+        for key in await OrderedKeys(broker, "s", "g").list(state=None)
+        if key.key != "k"
+    ]
     assert (key.key, key.behind) == ("caf\ufffd", 2)
     gate.set()
     async with consuming(broker, handle, BY_SUBJECT) as (consumer,):
@@ -323,9 +416,13 @@ async def held(broker: Broker, history: History) -> OrderedKeys:
         async with history.attempt(event):
             pass
 
-    await Producer(broker, "s").publish_many(Event("t", data, subject="k") for data in ("bad", 1, 2))
+    await Producer(broker, "s").publish_many(
+        Event("t", data, subject="k") for data in ("bad", 1, 2)
+    )
     await Producer(broker, "s").publish(Event("t", "free", subject="o"))
-    async with consuming(broker, handle, Lanes(order_by=("subject",), on_dead="hold")) as (consumer,):
+    async with consuming(
+        broker, handle, Lanes(order_by=("subject",), on_dead="hold")
+    ) as (consumer,):
         await eventually(lambda: consumer.stats.dead == 1 and len(history.done) == 1)
     return OrderedKeys(broker, "s", "g", by="ada")
 
@@ -345,12 +442,17 @@ async def test_a_held_key_waits_for_an_operator(broker):
         await keys.release("o")
 
 
-@pytest.mark.parametrize(("act", "wanted"), [("skip", [1, 2]), ("release", ["bad", 1, 2]), ("replay", ["bad", 1, 2])])
+@pytest.mark.parametrize(
+    ("act", "wanted"),
+    [("skip", [1, 2]), ("release", ["bad", 1, 2]), ("replay", ["bad", 1, 2])],
+)
 async def test_a_held_key_goes_on(broker, act, wanted):
     history = History()
     keys = await held(broker, history)
     if act == "replay":
-        await DeadLetters(broker, "s", "g").replay([(await DeadLetters(broker, "s", "g").page())[0].id])
+        await DeadLetters(broker, "s", "g").replay(
+            [(await DeadLetters(broker, "s", "g").page())[0].id]
+        )
     else:
         await getattr(keys, act)("k")
 
@@ -411,7 +513,9 @@ async def test_weights_are_shares(broker):
     async def handle(event: Event) -> None:
         order.append(event.tenant)
 
-    await Producer(broker, "s").publish_many(Event("t", n, tenant="ab"[n % 2]) for n in range(400))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, tenant="ab"[n % 2]) for n in range(400)
+    )
     lanes = Lanes(fair_by=("tenant",), weights={"a": 3})
     async with consuming(broker, handle, lanes, concurrency=1):
         await eventually(lambda: len(order) == 400)
@@ -426,13 +530,17 @@ async def test_a_higher_level_goes_before_every_tenant_of_a_lower_one(broker):
 
     producer = Producer(broker, "s")
     await producer.publish_many(Event("t", n, tenant=f"t{n % 5}") for n in range(100))
-    await producer.publish_many(Event("t", n, tenant="t0", priority=10) for n in range(20))
+    await producer.publish_many(
+        Event("t", n, tenant="t0", priority=10) for n in range(20)
+    )
     async with consuming(broker, handle, BY_TENANT, concurrency=1):
         await eventually(lambda: len(order) == 120)
     assert order == [10] * 20 + [0] * 100
 
 
-async def test_a_new_tenant_starts_soon_while_every_handler_is_busy_with_another(broker):
+async def test_a_new_tenant_starts_soon_while_every_handler_is_busy_with_another(
+    broker,
+):
     """What arrives is lined up while nobody is free: the first free place is the new tenant's."""
     started: list[str] = []
     gate = asyncio.Semaphore(0)
@@ -462,7 +570,9 @@ async def test_a_new_tenant_starts_soon_while_every_handler_is_busy_with_another
         await eventually(lambda: len(started) == 1511)
 
 
-async def test_a_handler_that_ends_while_new_events_are_lined_up_leaves_no_worker_waiting(broker, monkeypatch):
+async def test_a_handler_that_ends_while_new_events_are_lined_up_leaves_no_worker_waiting(
+    broker, monkeypatch
+):
     """The worker looks for new events while every handler is busy, and hears meanwhile that one is not any more."""
     may_end, done, take = asyncio.Event(), list[object](), FetchingByKey.take
 
@@ -474,12 +584,23 @@ async def test_a_handler_that_ends_while_new_events_are_lined_up_leaves_no_worke
         taken = await take(self, limit)
         if not limit:
             may_end.set()
-            await eventually(lambda: consumer._runners.free and not consumer._settler.unsettled, what="its end")
+            await eventually(
+                lambda: consumer._runners.free and not consumer._settler.unsettled,
+                what="its end",
+            )
         return taken
 
     monkeypatch.setattr(FetchingByKey, "take", slowly)
-    await Producer(broker, "s").publish_many(Event("t", n, subject=f"s{n}") for n in range(3))
-    consumer = Consumer(broker, "s", "g", Route(handle), ConsumerOptions(concurrency=1, lanes=BY_SUBJECT))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject=f"s{n}") for n in range(3)
+    )
+    consumer = Consumer(
+        broker,
+        "s",
+        "g",
+        Route(handle),
+        ConsumerOptions(concurrency=1, lanes=BY_SUBJECT),
+    )
     running = asyncio.create_task(consumer.run())
     await eventually(lambda: done == [0, 1, 2], what="all of them", seconds=5.0)
     assert not consumer.vitals.is_full
@@ -531,9 +652,15 @@ async def test_turns_that_an_earlier_version_left_behind_hold_nothing_up(broker)
     made, producer = await fetching(broker, BY_TENANT), Producer(broker, "s")
     ring = broker.keys("s").ring("g", 0)
     for start in range(0, 3500, 500):
-        await broker.control.call("ZADD", ring, *(part for n in range(start, start + 500) for part in (0, f"t{n}")))
+        await broker.control.call(
+            "ZADD",
+            ring,
+            *(part for n in range(start, start + 500) for part in (0, f"t{n}")),
+        )
     await producer.publish(Event("t", 1, tenant="zz"))
-    await producer.publish_many(Event("t", n, tenant="zzz", priority=1) for n in range(2))
+    await producer.publish_many(
+        Event("t", n, tenant="zzz", priority=1) for n in range(2)
+    )
     assert [delivery.level for delivery in await made.take(1)] == [1]
     looks = 0
     while not (taken := await made.take(2)) or taken[0].level:
@@ -555,7 +682,9 @@ async def test_an_idle_worker_starts_a_new_tenant_with_its_first_look(broker):
         await producer.publish_many(Event("t", n, tenant=f"t{n}") for n in range(60))
         await eventually(lambda: len(started) == 60)
         # As many as there can be while another tenant keeps the lane from being empty.
-        await broker.control.call("ZADD", ring, *(part for n in range(2000) for part in (0, f"q{n}")))
+        await broker.control.call(
+            "ZADD", ring, *(part for n in range(2000) for part in (0, f"q{n}"))
+        )
         before = await calls_of_scripts(broker)
         await producer.publish(Event("t", 1, tenant="zz"))
         await eventually(lambda: started[-1] == "zz")
@@ -588,7 +717,9 @@ async def test_weights_of_levels_and_fairness_go_together(broker):
 
     producer = Producer(broker, "s")
     for priority in (0, 10):
-        await producer.publish_many(Event("t", n, tenant="ab"[n % 2], priority=priority) for n in range(200))
+        await producer.publish_many(
+            Event("t", n, tenant="ab"[n % 2], priority=priority) for n in range(200)
+        )
     weights = {0: 1, 1: 1, 5: 1, 10: 3}
     async with consuming(broker, handle, BY_TENANT, concurrency=8, weights=weights):
         await eventually(lambda: len(order) == 400)
@@ -610,7 +741,12 @@ async def test_order_and_fairness_together(broker):
             await asyncio.sleep(random.random() * 0.002)
 
     chance = random.Random(7)
-    events = [Event("t", n, subject=f"k{chance.randrange(20)}", tenant=f"t{chance.randrange(3)}") for n in range(500)]
+    events = [
+        Event(
+            "t", n, subject=f"k{chance.randrange(20)}", tenant=f"t{chance.randrange(3)}"
+        )
+        for n in range(500)
+    ]
     await Producer(broker, "s").publish_many(events)
     async with consuming(broker, handle, BOTH, count=2, concurrency=8):
         await eventually(lambda: len(history.done) == 500)
@@ -626,7 +762,9 @@ async def test_a_paused_level_is_neither_read_nor_handed_out(broker):
         started.append(event.priority)
 
     producer = Producer(broker, "s")
-    await producer.publish_many(Event("t", n, priority=p, tenant="a") for n, p in enumerate((0, 10, 0, 10)))
+    await producer.publish_many(
+        Event("t", n, priority=p, tenant="a") for n, p in enumerate((0, 10, 0, 10))
+    )
     await Pauses(broker, "s").pause(level=10)
     async with consuming(broker, handle, BY_TENANT):
         await eventually(lambda: started == [0, 0])
@@ -636,14 +774,18 @@ async def test_a_paused_level_is_neither_read_nor_handed_out(broker):
 
 async def test_what_is_lined_up_counts_as_waiting(broker):
     made = await fetching(broker, BOTH)
-    await Producer(broker, "s").publish_many(Event("t", n, subject=f"k{n % 2}", tenant="a") for n in range(10))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject=f"k{n % 2}", tenant="a") for n in range(10)
+    )
     assert await made.take(0) == []
     (row,) = await Status(broker).overview()
     level = next(level for level in row.groups[0].levels if level.level == 0)
     assert (level.waiting, level.processing, level.retrying) == (10, 0, 0)
     assert row.groups[0].consumers == 0
     taken = await made.take(10)
-    assert [event.place[1] for event in taken] == sorted(event.place[1] for event in taken)
+    assert [event.place[1] for event in taken] == sorted(
+        event.place[1] for event in taken
+    )
     assert len(taken) == 2
     (row,) = await Status(broker).overview()
     level = next(level for level in row.groups[0].levels if level.level == 0)
@@ -652,7 +794,9 @@ async def test_what_is_lined_up_counts_as_waiting(broker):
 
 async def test_a_group_that_is_not_lined_up_any_more_gives_back_what_was(broker):
     made = await fetching(broker, BOTH)
-    await Producer(broker, "s").publish_many(Event("t", n, subject="k", tenant="a") for n in range(10))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k", tenant="a") for n in range(10)
+    )
     await made.take(0)
     done: list[object] = []
 
@@ -666,7 +810,9 @@ async def test_a_group_that_is_not_lined_up_any_more_gives_back_what_was(broker)
 
 async def test_a_dropped_group_leaves_no_lanes(broker):
     made = await fetching(broker, BOTH)
-    await Producer(broker, "s").publish_many(Event("t", n, subject="k", tenant="a") for n in range(10))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k", tenant="a") for n in range(10)
+    )
     await made.take(0)
     await Groups(broker, "s").drop("g", force=True)
     assert await left(broker) == set()
@@ -693,7 +839,9 @@ async def test_an_idle_worker_asks_as_seldom_as_any(broker):
 async def test_a_killed_worker_keeps_the_place_of_what_it_held(broker):
     """Its entry stalls, is retried, and only then the next of the key starts."""
     made = await fetching(broker, BY_SUBJECT, "killed", 0.3)
-    await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(3))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k") for n in range(3)
+    )
     (first,) = await made.take(10)
     done: list[object] = []
 
@@ -713,8 +861,12 @@ async def test_a_killed_worker_keeps_the_place_of_what_it_held(broker):
 
 async def test_a_head_that_dies_of_stalls_lets_its_key_go_on(broker):
     made = await fetching(broker, BY_SUBJECT, "killed", 0.3)
-    await Producer(broker, "s").publish_many(Event("t", n, subject="k", max_retries=0) for n in range(2))
-    reclaimer = Reclaimer(broker, "s", "g", None, ReclaimerOptions(lease=0.3, lanes=BY_SUBJECT))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k", max_retries=0) for n in range(2)
+    )
+    reclaimer = Reclaimer(
+        broker, "s", "g", None, ReclaimerOptions(lease=0.3, lanes=BY_SUBJECT)
+    )
     (first,) = await made.take(10)
     for stalls in range(2):
         await asyncio.sleep(0.35)
@@ -734,8 +886,12 @@ async def test_a_cancelled_head_lets_its_key_go_on(broker):
         async with history.attempt(event):
             pass
 
-    receipts = await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(3))
-    async with consuming(broker, handle, BY_SUBJECT, retry=Retry(delay=60.0)) as (consumer,):
+    receipts = await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k") for n in range(3)
+    )
+    async with consuming(broker, handle, BY_SUBJECT, retry=Retry(delay=60.0)) as (
+        consumer,
+    ):
         await eventually(lambda: consumer.stats.retried == 1)
         await Cancellations(broker, "s").cancel(receipts[0].event_id)
         await eventually(lambda: len(history.done) == 2)
@@ -745,7 +901,9 @@ async def test_a_cancelled_head_lets_its_key_go_on(broker):
 async def test_a_head_that_is_still_pending_is_not_followed(broker):
     """Its acknowledgement was refused, or its lease is lost and somebody else has it."""
     made = await fetching(broker, BY_SUBJECT)
-    await Producer(broker, "s").publish_many(Event("t", n, subject="k") for n in range(2))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject="k") for n in range(2)
+    )
     (first,) = await made.take(10)
     place = Place.of(broker.keys("s"), Levels(), "g")
     command = follow(place, "g", Ways(BY_SUBJECT), [first], [])
@@ -760,7 +918,9 @@ async def test_a_head_that_is_still_pending_is_not_followed(broker):
 @pytest.mark.parametrize("lost", ["heads", "behind", "lane:0", "ring:0"])
 async def test_lost_rows_are_found_again(broker, lost):
     made = await fetching(broker, BOTH)
-    await Producer(broker, "s").publish_many(Event("t", n, subject=f"k{n % 3}", tenant="a") for n in range(12))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject=f"k{n % 3}", tenant="a") for n in range(12)
+    )
     await made.take(0)
     await broker.control.call("UNLINK", f"{broker.namespace}:{{s}}:g:{lost}")
     mending = Mending(broker, broker.keys("s"), Levels(), "g", Ways(BOTH))
@@ -781,7 +941,9 @@ async def test_lost_rows_are_found_again(broker, lost):
 
 async def test_a_server_without_memory_goes_on(broker, server):
     made = await fetching(broker, BOTH)
-    await Producer(broker, "s").publish_many(Event("t", n, subject=f"k{n % 3}", tenant="a") for n in range(12))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject=f"k{n % 3}", tenant="a") for n in range(12)
+    )
     done: list[object] = []
 
     async def handle(event: Event) -> None:
@@ -798,38 +960,55 @@ async def test_a_server_without_memory_goes_on(broker, server):
 
 async def test_entries_that_vanish_while_they_wait_are_counted(broker):
     made = await fetching(broker, BY_TENANT)
-    receipts = await Producer(broker, "s").publish_many(Event("t", n, tenant="a") for n in range(3))
+    receipts = await Producer(broker, "s").publish_many(
+        Event("t", n, tenant="a") for n in range(3)
+    )
     await made.take(0)
     await broker.control.call("XDEL", broker.keys("s").level(0), receipts[1].entry_id)
     assert len(await made.take(10)) == 2
     assert made.vanished == 1
-    pending = await broker.control.call("XPENDING", broker.keys("s").level(0), "g", "-", "+", 10)
+    pending = await broker.control.call(
+        "XPENDING", broker.keys("s").level(0), "g", "-", "+", 10
+    )
     assert [row[1] for row in pending] == [b"c", b"c"]
 
 
 # --- the server makes the same key as the library
 
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.sampled_from(
-    ["x" * 200, "x" * 201, "é" * 150]
-)
+TEXTS = st.text(
+    st.characters(exclude_categories=("Cs",)), max_size=12
+) | st.sampled_from(["x" * 200, "x" * 201, "é" * 150])
 
 
 @pytest.mark.one_server
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=5), st.data())
 async def test_server_and_library_agree_on_keys(broker, pairs, data):
     lanes = Lanes(order_by=("subject", "key"))
     made = await fetching(broker, lanes)
     fields = [
-        (b"type", b"t", b"data", b"1", b"meta", json.dumps({"subject": a, "key": b}, ensure_ascii=False).encode())
+        (
+            b"type",
+            b"t",
+            b"data",
+            b"1",
+            b"meta",
+            json.dumps({"subject": a, "key": b}, ensure_ascii=False).encode(),
+        )
         for a, b in pairs
     ]
     for each in fields:
         await broker.control.call("XADD", broker.keys("s").level(0), "*", *each)
     await made.take(0)
     stored = await broker.control.call("HGETALL", broker.keys("s").heads("g"))
-    assert {name.decode() for name in stored[::2]} == {key for each in fields if (key := lanes.order_key(each))}
+    assert {name.decode() for name in stored[::2]} == {
+        key for each in fields if (key := lanes.order_key(each))
+    }
     await broker.control.call("FLUSHALL")
 
 
@@ -840,7 +1019,10 @@ async def test_server_and_library_agree_on_keys(broker, pairs, data):
     ("options", "match"),
     [
         ({"order_by": "nobody"}, "order_by is one or several of"),
-        ({"order_by": lambda e: e.subject}, "a function can only make the key of a Limit"),
+        (
+            {"order_by": lambda e: e.subject},
+            "a function can only make the key of a Limit",
+        ),
         ({"order_by": ("key", "key")}, "twice"),
         ({"fair_by": "nobody"}, "fair_by is one or several of"),
         ({"order_by": "key", "on_dead": "stop"}, "on_dead is"),

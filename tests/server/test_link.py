@@ -13,7 +13,13 @@ import pytest
 
 from streams import Broker, BrokerUnavailable, Producer, PublishUnknown
 from streams.broker.server.scripts import Script
-from streams.errors import AccessDenied, CommandRefused, GroupMissing, WrongCredentials, WrongKeyType
+from streams.errors import (
+    AccessDenied,
+    CommandRefused,
+    GroupMissing,
+    WrongCredentials,
+    WrongKeyType,
+)
 from tests.conftest import eventually
 
 ADD = Script("publish")
@@ -62,13 +68,20 @@ async def test_call_raises_what_batch_returns(broker, namespace):
 
 async def test_bytes_numbers_and_text_pass(broker):
     link = broker.link()
-    for value, reply in ((b"\x00\xff\r\n", b"\x00\xff\r\n"), ("ä", "ä".encode()), (7, b"7"), (0.5, b"0.5")):
+    for value, reply in (
+        (b"\x00\xff\r\n", b"\x00\xff\r\n"),
+        ("ä", "ä".encode()),
+        (7, b"7"),
+        (0.5, b"0.5"),
+    ):
         assert await link.call("ECHO", value) == reply
 
 
 async def test_many_commands_and_large_replies(broker, namespace):
     link = broker.link()
-    assert await link.batch([("ECHO", n) for n in range(5_000)]) == [b"%d" % n for n in range(5_000)]
+    assert await link.batch([("ECHO", n) for n in range(5_000)]) == [
+        b"%d" % n for n in range(5_000)
+    ]
     large = b"x" * 5_000_000
     assert await link.batch([("ECHO", large), ("ECHO", "y")]) == [large, b"y"]
 
@@ -95,18 +108,28 @@ async def test_a_cancelled_caller_takes_no_reply_from_the_next(broker):
 
     await asyncio.gather(*(cancel(task) for task in rng.sample(tasks, 100)))
     replies = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(reply in (b"%d" % n,) for n, reply in enumerate(replies) if not isinstance(reply, BaseException))
-    assert {type(r) for r in replies if isinstance(r, BaseException)} == {asyncio.CancelledError}
+    assert all(
+        reply in (b"%d" % n,)
+        for n, reply in enumerate(replies)
+        if not isinstance(reply, BaseException)
+    )
+    assert {type(r) for r in replies if isinstance(r, BaseException)} == {
+        asyncio.CancelledError
+    }
     assert await link.call("ECHO", "last") == b"last"
 
 
-async def test_a_blocking_read_that_is_cancelled_leaves_no_late_reply(broker, namespace):
+async def test_a_blocking_read_that_is_cancelled_leaves_no_late_reply(
+    broker, namespace
+):
     link = broker.link()
     reading = asyncio.create_task(link.call("BLPOP", f"{namespace}:list", 0, within=60))
 
     async def blocked() -> bool:
         servers = (await broker.primaries()).values()
-        return any([b"cmd=blpop" in await server.call("CLIENT", "LIST") for server in servers])
+        return any(
+            [b"cmd=blpop" in await server.call("CLIENT", "LIST") for server in servers]
+        )
 
     await eventually(blocked, what="the read to block")
     reading.cancel()
@@ -121,7 +144,9 @@ async def test_a_blocking_read_that_is_cancelled_leaves_no_late_reply(broker, na
 async def test_round_trips_under_way_are_answered_in_their_order(broker):
     link = broker.link(depth=2)
     await link.call("PING")
-    replies = await asyncio.gather(*(link.batch([("ECHO", n), ("ECHO", -n)]) for n in range(500)))
+    replies = await asyncio.gather(
+        *(link.batch([("ECHO", n), ("ECHO", -n)]) for n in range(500))
+    )
     assert replies == [[b"%d" % n, b"%d" % -n] for n in range(500)]
 
 
@@ -131,7 +156,9 @@ async def test_no_more_are_under_way_than_its_depth(broker, namespace):
     link = broker.link(depth=2)
     await link.call("PING")
     first = asyncio.create_task(link.call("BLPOP", f"{namespace}:a", 0, within=60))
-    second = asyncio.create_task(link.call("SET", f"{namespace}:b", "second", within=60))
+    second = asyncio.create_task(
+        link.call("SET", f"{namespace}:b", "second", within=60)
+    )
     third = asyncio.create_task(link.call("SET", f"{namespace}:c", "third"))
 
     async def blocked() -> bool:
@@ -146,12 +173,17 @@ async def test_no_more_are_under_way_than_its_depth(broker, namespace):
 
 
 @pytest.mark.one_server
-async def test_one_of_two_under_way_is_cancelled_and_the_other_keeps_its_answer(broker, namespace):
+async def test_one_of_two_under_way_is_cancelled_and_the_other_keeps_its_answer(
+    broker, namespace
+):
     """Closing the connection would leave the other caller without knowing what became of its write."""
     link = broker.link(depth=2)
     await link.call("PING")
     for gone, kept in ((0, 1), (1, 0)):
-        calls = [link.call("BLPOP", f"{namespace}:l{gone}", 0, within=60), link.call("INCR", f"{namespace}:n{gone}")]
+        calls = [
+            link.call("BLPOP", f"{namespace}:l{gone}", 0, within=60),
+            link.call("INCR", f"{namespace}:n{gone}"),
+        ]
         if gone:
             calls.reverse()
         tasks = [asyncio.create_task(call) for call in calls]
@@ -169,14 +201,19 @@ async def test_one_of_two_under_way_is_cancelled_and_the_other_keeps_its_answer(
         assert await link.call("ECHO", kept) == b"%d" % kept
 
 
-async def test_both_of_two_under_way_learn_that_the_connection_is_lost(make_server, binary):
+async def test_both_of_two_under_way_learn_that_the_connection_is_lost(
+    make_server, binary
+):
     server = make_server(binary)
     async with Broker(server.url) as broker:
         link = broker.link(depth=2)
         await link.call("PING")
         server.signal(signal.SIGSTOP)
         tasks = [asyncio.create_task(link.call("INCR", "n")) for _ in range(3)]
-        await eventually(lambda: link._wire is not None and link._wire.awaited == 2, what="two to be sent")
+        await eventually(
+            lambda: link._wire is not None and link._wire.awaited == 2,
+            what="two to be sent",
+        )
         server.kill()
         lost = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(error) for error in lost] == [BrokerUnavailable] * 3
@@ -191,7 +228,9 @@ async def test_what_nobody_asked_for_ends_the_connection(broker, namespace):
         await link.call("PING")
         link._wire.data_received(unasked)
         assert await link.call("ECHO", n) == b"%d" % n
-        asking = asyncio.create_task(link.call("BLPOP", f"{namespace}:list", 0, within=60))
+        asking = asyncio.create_task(
+            link.call("BLPOP", f"{namespace}:list", 0, within=60)
+        )
         await eventually(lambda: link._wire.awaited == 1, what="the call to be sent")
         link._wire.data_received(b"?what\r\n")
         with pytest.raises(BrokerUnavailable, match="cannot be read") as caught:
@@ -202,18 +241,28 @@ async def test_what_nobody_asked_for_ends_the_connection(broker, namespace):
 # --- scripts
 
 
-async def test_an_unknown_script_is_loaded_and_only_it_is_sent_again(server, broker, namespace):
+async def test_an_unknown_script_is_loaded_and_only_it_is_sent_again(
+    server, broker, namespace
+):
     link = broker.link()
     await link.call("SCRIPT", "FLUSH")
     count, stream = f"{{{namespace}}}:n", f"{{{namespace}}}:s"
     one, first, two, second, refused = await link.batch(
-        [("INCR", count), add(stream, "a", "1"), ("INCR", count), add(stream, "a", "2"), ("LPUSH", count, "x")]
+        [
+            ("INCR", count),
+            add(stream, "a", "1"),
+            ("INCR", count),
+            add(stream, "a", "2"),
+            ("LPUSH", count, "x"),
+        ]
     )
     assert (one, two) == (1, 2)
     assert isinstance(refused, WrongKeyType)
     assert await link.call("GET", count) == b"2"
     rows = await link.call("XRANGE", stream, "-", "+")
-    assert [fields for _, fields in rows] == [[b"type", b"t", b"id", b"a", b"data", body] for body in (b"1", b"2")]
+    assert [fields for _, fields in rows] == [
+        [b"type", b"t", b"id", b"a", b"data", body] for body in (b"1", b"2")
+    ]
     assert [i for i, _ in rows] == [first[0], second[0]]
     with server.client() as client:
         client.config_resetstat()
@@ -252,7 +301,9 @@ async def test_a_server_that_does_not_answer(make_server, binary):
         producer = Producer(broker, "s")
         await producer.publish(1, type="t", id="e1")
         server.signal(signal.SIGSTOP)
-        with pytest.raises(BrokerUnavailable, match=r"no answer within 0.1 s") as caught:
+        with pytest.raises(
+            BrokerUnavailable, match=r"no answer within 0.1 s"
+        ) as caught:
             await link.call("ECHO", "stale")
         assert caught.value.sent is True
         with pytest.raises(PublishUnknown) as unknown:
@@ -262,14 +313,21 @@ async def test_a_server_that_does_not_answer(make_server, binary):
         for n in range(5):
             assert await link.call("ECHO", n, within=5) == b"%d" % n
         receipt = await producer.publish(3, type="t", id="e3")
-        rows = await link.call("XRANGE", "streams:{s}:0", receipt.entry_id, receipt.entry_id)
+        rows = await link.call(
+            "XRANGE", "streams:{s}:0", receipt.entry_id, receipt.entry_id
+        )
         assert rows[0][1][3] == b"e3"
-        ids = [fields[3] for _, fields in await link.call("XRANGE", "streams:{s}:0", "-", "+")]
+        ids = [
+            fields[3]
+            for _, fields in await link.call("XRANGE", "streams:{s}:0", "-", "+")
+        ]
         assert ids.count(b"e2") <= 1
         assert [i for i in ids if i != b"e2"] == [b"e1", b"e3"]
 
 
-async def test_a_call_ends_within_its_time_though_others_wait_before_it(make_server, binary):
+async def test_a_call_ends_within_its_time_though_others_wait_before_it(
+    make_server, binary
+):
     """It says that it was not sent; a call whose time is longer goes on waiting."""
     server = make_server(binary)
     async with Broker(server.url, timeout=0.5) as broker:
@@ -288,7 +346,9 @@ async def test_a_call_ends_within_its_time_though_others_wait_before_it(make_ser
             assert isinstance(error, BrokerUnavailable)
             assert error.sent is False
             assert "nothing was sent within 0.5 s" in str(error)
-        with pytest.raises(BrokerUnavailable, match=r"no answer within 2\.0 s") as caught:
+        with pytest.raises(
+            BrokerUnavailable, match=r"no answer within 2\.0 s"
+        ) as caught:
             await first
         assert caught.value.sent is True
         server.signal(signal.SIGCONT)
@@ -298,12 +358,18 @@ async def test_a_call_ends_within_its_time_though_others_wait_before_it(make_ser
 async def test_a_call_that_connects_ends_within_its_time():
     """Somebody listens and says nothing: connecting is part of the call, for the first one and for those behind it."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=16)
-    broker = Broker(f"redis://:secret@127.0.0.1:{listening.getsockname()[1]}", timeout=0.5)
+    broker = Broker(
+        f"redis://:secret@127.0.0.1:{listening.getsockname()[1]}", timeout=0.5
+    )
     link = broker.link(depth=3)
     began = time.monotonic()
-    errors = await asyncio.gather(*(link.call("PING") for _ in range(3)), return_exceptions=True)
+    errors = await asyncio.gather(
+        *(link.call("PING") for _ in range(3)), return_exceptions=True
+    )
     assert time.monotonic() - began < 0.95
-    assert [(type(error), error.sent) for error in errors] == [(BrokerUnavailable, False)] * 3
+    assert [(type(error), error.sent) for error in errors] == [
+        (BrokerUnavailable, False)
+    ] * 3
     await broker.close()
     listening.close()
 
@@ -322,7 +388,10 @@ async def test_what_links_tell_each_other_is_not_what_users_see(make_server, bin
 
 async def test_a_call_may_take_longer_than_the_timeout(server, namespace):
     async with Broker(server.url, namespace=namespace, timeout=0.4) as broker:
-        assert await broker.link().call("BLPOP", f"{namespace}:none", 0.5, within=5) is None
+        assert (
+            await broker.link().call("BLPOP", f"{namespace}:none", 0.5, within=5)
+            is None
+        )
 
 
 async def test_a_connection_closed_while_idle_is_noticed_before_the_next_write(broker):

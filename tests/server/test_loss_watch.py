@@ -33,21 +33,28 @@ LOST = "the server has lost what it had acknowledged"
         (Mark("5-1", 10), Mark("5-1", 10), None),
         (Mark("5-1", 10), Mark("6-0", 11), None),
         (Mark("5-1", 10), Mark("4-9", 7), Loss("5-1", "4-9", 3)),
-        (Mark("5-1", 10), Mark("9-0", 7), Loss("5-1", "9-0", 3)),  # Later ones survived, or came since.
+        # Later ones survived, or came since.
+        (Mark("5-1", 10), Mark("9-0", 7), Loss("5-1", "9-0", 3)),
         (Mark("10-0"), Mark("9-0"), Loss("10-0", "9-0")),  # By number, not by letter.
         (Mark("5-1", 10), Mark("5-1"), None),  # A server that does not count took over.
         (Mark("5-1", 10), None, Loss("5-1", "", 10)),
         (Mark("0-0", 0), None, None),
     ],
 )  # fmt: skip
-def test_a_place_is_behind_or_not(before: Mark, now: Mark | None, loss: Loss | None) -> None:
+def test_a_place_is_behind_or_not(
+    before: Mark, now: Mark | None, loss: Loss | None
+) -> None:
     assert before.loss(now) == loss
-    assert compared({"level:0": before}, {"level:0": now, "level:5": now}) == ({"level:0": loss} if loss else {})
+    assert compared({"level:0": before}, {"level:0": now, "level:5": now}) == (
+        {"level:0": loss} if loss else {}
+    )
 
 
 def files_of(server: Server) -> list[Path]:
     """The append-only file, which is a folder from Redis 7.0 on."""
-    return [path for path in server.folder.iterdir() if path.name.startswith("appendonly")]
+    return [
+        path for path in server.folder.iterdir() if path.name.startswith("appendonly")
+    ]
 
 
 def keep(server: Server, place: Path) -> None:
@@ -62,14 +69,20 @@ def roll_back(server: Server, place: Path) -> None:
     for path in files_of(server):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in place.iterdir():
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, server.folder / path.name)
+        (shutil.copytree if path.is_dir() else shutil.copy)(
+            path, server.folder / path.name
+        )
     server.start()
 
 
 @contextlib.asynccontextmanager
-async def working(url: str, namespace: str, handled: list[object]) -> AsyncIterator[LossWatch]:
+async def working(
+    url: str, namespace: str, handled: list[object]
+) -> AsyncIterator[LossWatch]:
     """A whole worker, and the watch of its stream."""
-    pipeline = Pipeline(settings=Settings(url=url, namespace=namespace, levels=Levels([0])))
+    pipeline = Pipeline(
+        settings=Settings(url=url, namespace=namespace, levels=Levels([0]))
+    )
 
     @pipeline.handler("orders", group="billing")
     async def work(event: Event) -> None:
@@ -86,7 +99,9 @@ async def working(url: str, namespace: str, handled: list[object]) -> AsyncItera
 
 
 async def publish(url: str, namespace: str, bodies: object) -> None:
-    async with Pipeline(settings=Settings(url=url, namespace=namespace, levels=Levels([0]))) as pipeline:
+    async with Pipeline(
+        settings=Settings(url=url, namespace=namespace, levels=Levels([0]))
+    ) as pipeline:
         await pipeline.publish_many("orders", bodies, type="t")
 
 
@@ -110,7 +125,10 @@ async def test_a_worker_that_lives_through_it_says_what_is_lost(
     """The server comes back as it was before: marks and all. Two workers noticed, one of them says so."""
     server = make_server(binary, aof=True, port=True)
     handled: list[object] = []
-    async with working(server.url, namespace, handled), working(server.url, namespace, handled):
+    async with (
+        working(server.url, namespace, handled),
+        working(server.url, namespace, handled),
+    ):
         await publish(server.url, namespace, range(10))
         await eventually(lambda: len(handled) == 10)
         keep(server, tmp_path)
@@ -148,7 +166,10 @@ async def test_what_was_scheduled_is_missed_after_an_outage_only(
     """Between two looks it may have been cancelled, which is no loss."""
     server = make_server(binary, aof=True, port=True)
     settings = Settings(url=server.url, namespace=namespace, levels=Levels([0]))
-    async with working(server.url, namespace, []) as watch, Pipeline(settings=settings) as pipeline:
+    async with (
+        working(server.url, namespace, []) as watch,
+        Pipeline(settings=settings) as pipeline,
+    ):
         await watch.look()
         keep(server, tmp_path)
         await pipeline.publish("orders", 1, type="t", delay=3600.0, id="cancelled")
@@ -167,7 +188,10 @@ async def test_what_was_scheduled_is_missed_after_an_outage_only(
 
 
 async def test_a_restart_that_loses_nothing_is_none(
-    make_server: Callable[..., Server], binary: str, namespace: str, caplog: pytest.LogCaptureFixture
+    make_server: Callable[..., Server],
+    binary: str,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = make_server(binary, aof=True, port=True)
     handled: list[object] = []
@@ -190,14 +214,20 @@ async def test_a_restart_that_loses_nothing_is_none(
     assert not lines(caplog)
 
 
-async def test_nobody_has_to_live_through_it(binary: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nobody_has_to_live_through_it(
+    binary: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """On a server that leaves out transactions, the marks are no part of one: doctor and the next worker find out."""
-    server = Shipped(binary, BEFORE + "".join(everybody().splitlines(keepends=True)[1:]))
+    server = Shipped(
+        binary, BEFORE + "".join(everybody().splitlines(keepends=True)[1:])
+    )
     handled: list[object] = []
     try:
         server.start()
         with server.client() as client:
-            loses = depends_on_default_user({name: str(value) for name, value in client.info().items()})
+            loses = depends_on_default_user(
+                {name: str(value) for name, value in client.info().items()}
+            )
         async with working(server.url_as("worker"), "streams", handled) as watch:
             await publish(server.url_as("producer"), "streams", range(20))
             await eventually(lambda: len(handled) == 20)
@@ -208,19 +238,27 @@ async def test_nobody_has_to_live_through_it(binary: str, caplog: pytest.LogCapt
         assert (finding is not None) == loses
         async with working(server.url_as("worker"), "streams", handled):
             if loses:
-                await eventually(lambda: lines(caplog), what="the worker to say what is lost")
+                await eventually(
+                    lambda: lines(caplog), what="the worker to say what is lost"
+                )
         assert len(lines(caplog)) == loses
     finally:
         server.close()
 
 
 async def test_a_user_that_may_not_look_works_on(
-    make_server: Callable[..., Server], binary: str, namespace: str, caplog: pytest.LogCaptureFixture
+    make_server: Callable[..., Server],
+    binary: str,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = make_server(binary, port=True)
-    allowed = ("+xinfo|groups", "+xinfo|consumers")  # Redis 6.2 cannot take a part of a command away.
+    # Redis 6.2 cannot take a part of a command away.
+    allowed = ("+xinfo|groups", "+xinfo|consumers")
     with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "old", "on", ">pw", "~*", "+@all", "-xinfo", *allowed)
+        client.execute_command(
+            "ACL", "SETUSER", "old", "on", ">pw", "~*", "+@all", "-xinfo", *allowed
+        )
     url = server.url.replace("redis://", "redis://old:pw@")
     handled: list[object] = []
     async with working(url, namespace, handled) as watch:
@@ -229,13 +267,20 @@ async def test_a_user_that_may_not_look_works_on(
         await watch.look()
         await watch.look()
     with server.client() as client:
-        client.hset(f"{namespace}:{{orders}}:watermarks", "level:0", "1-1 1")  # Of a worker that may.
+        # Of a worker that may.
+        client.hset(f"{namespace}:{{orders}}:watermarks", "level:0", "1-1 1")
     async with Broker(url, namespace=namespace) as broker:
-        findings = {finding.code: finding for finding in await Doctor(broker).examine("orders")}
+        findings = {
+            finding.code: finding for finding in await Doctor(broker).examine("orders")
+        }
         assert findings["lost"].severity == "unknown"
         assert "xinfo|stream" in findings["lost"].todo
         assert (await Repair(broker, "me").mend("orders"))["orders"].losses == 0
-    said = [record for record in caplog.records if record.streams_message == "losses of the server would go unnoticed"]
+    said = [
+        record
+        for record in caplog.records
+        if record.streams_message == "losses of the server would go unnoticed"
+    ]
     assert len(said) == 1
 
 
@@ -243,8 +288,15 @@ async def test_marks_are_plain_and_few(broker: Broker, server: Server) -> None:
     """One per level and group, and one of the dead letters; what did not change is not written again."""
     marking = Marking(broker, broker.keys("orders"))
     await marking.write({"level:0": Mark("1-1", 1), "dead:g": Mark("2-2")})
-    assert await marking.written() == ({"level:0": Mark("1-1", 1), "dead:g": Mark("2-2", -1)}, {})
-    assert await marking.look(["level:0", "dead:g", "read:g:0"]) == {"level:0": None, "dead:g": None, "read:g:0": None}
+    assert await marking.written() == (
+        {"level:0": Mark("1-1", 1), "dead:g": Mark("2-2", -1)},
+        {},
+    )
+    assert await marking.look(["level:0", "dead:g", "read:g:0"]) == {
+        "level:0": None,
+        "dead:g": None,
+        "read:g:0": None,
+    }
     assert await marking.report({"level:0": Loss("1-1", "", 1)}, "a")
     assert not await marking.report({"level:0": Loss("1-1", "", 1)}, "b")
     _, told = await marking.written()

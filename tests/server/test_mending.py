@@ -10,7 +10,18 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from streams import DeadLetters, Event, EventError, Filter, NotFound, NotWaiting, Pipeline, Producer, Reject, Settings
+from streams import (
+    DeadLetters,
+    Event,
+    EventError,
+    Filter,
+    NotFound,
+    NotWaiting,
+    Pipeline,
+    Producer,
+    Reject,
+    Settings,
+)
 from streams.admin.impatience import Impatience
 from streams.admin.outcomes import Outcomes
 from streams.admin.pauses import Pauses
@@ -45,12 +56,17 @@ async def test_a_retry_runs_before_its_time(broker):
     (delivery,) = await retrying(broker)
     state = await Impatience(broker, "s", by="ada").run_now("e0")
     assert (state.state, state.entry_id) == ("retrying", delivery.entry_id)
-    score = await broker.control.call("ZSCORE", broker.keys("s").retry("g"), f"5|{delivery.entry_id}")
+    score = await broker.control.call(
+        "ZSCORE", broker.keys("s").retry("g"), f"5|{delivery.entry_id}"
+    )
     seconds, micros = await broker.control.call("TIME")
     assert float(score) <= int(seconds) * 1000 + int(micros) / 1000
-    assert await left(broker) == (1, 1, 1)  # It waits as ever, and its attempts are known.
+    # It waits as ever, and its attempts are known.
+    assert await left(broker) == (1, 1, 1)
     place = f"5|{delivery.entry_id}"
-    assert await audit(broker) == [{"action": "run-now", "group": "g", "by": "ada", "event": place}]
+    assert await audit(broker) == [
+        {"action": "run-now", "group": "g", "by": "ada", "event": place}
+    ]
 
 
 async def test_a_scheduled_event_runs_before_its_time(server, namespace):
@@ -74,7 +90,9 @@ async def test_what_does_not_wait_is_refused_with_what_to_do(broker):
     await retrying(broker, 2)
     impatience = Impatience(broker, "s")
     await Producer(broker, "s").publish(1, type="t", id="new", priority=5)
-    with pytest.raises(NotWaiting, match="new is pending in group g: it is due") as caught:
+    with pytest.raises(
+        NotWaiting, match="new is pending in group g: it is due"
+    ) as caught:
         await impatience.run_now("new")
     assert (caught.value.id, caught.value.state) == ("new", "pending")
     with pytest.raises(NotFound):
@@ -99,7 +117,11 @@ async def test_a_letter_is_put_back_with_another_body(broker):
     )  # fmt: skip
     assert [letter.id for letter in await letters.page()] == [second.id]
     (row,) = await audit(broker)
-    assert (row["action"], row["by"], row["entries"]) == ("edit-and-replay", "ada", place)
+    assert (row["action"], row["by"], row["entries"]) == (
+        "edit-and-replay",
+        "ada",
+        place,
+    )
     with pytest.raises(NotFound):
         await mending.replay_edited(first.id, {})
     with pytest.raises(EventError):
@@ -133,16 +155,22 @@ async def test_a_look_examines_no_more_than_it_says(broker):
     assert await letters.count_matching(Filter(), 1) == (1200, False)
     newest = [letter.id async for letter in letters.latest(700)]
     assert len(newest) == 700
-    assert newest == sorted(newest, key=lambda i: tuple(map(int, i.split("-"))), reverse=True)
+    assert newest == sorted(
+        newest, key=lambda i: tuple(map(int, i.split("-"))), reverse=True
+    )
 
 
-async def test_a_replay_or_discard_is_one_row_of_the_audit_however_many_steps_it_takes(broker):
+async def test_a_replay_or_discard_is_one_row_of_the_audit_however_many_steps_it_takes(
+    broker,
+):
     letters = await with_letters(broker, 730)
     pauses = Pauses(broker, "s", by="ana")
     await pauses.pause(reason="legal hold")
     queries = Listing(broker, broker.keys("s"))
     last = ""
-    async for _ in letters.replaying(Filter(type="t", since=1.0), rate=10_000, limit=620):
+    async for _ in letters.replaying(
+        Filter(type="t", since=1.0), rate=10_000, limit=620
+    ):
         ident, facts = (await queries.audit("", 1))[0]
         assert facts["action"] == "replay"  # While it runs, too.
         assert ident > last
@@ -150,9 +178,17 @@ async def test_a_replay_or_discard_is_one_row_of_the_audit_however_many_steps_it
     await letters.discard(Filter())
     discarded, replayed, paused = [facts for _, facts in await queries.audit("", 10)]
     assert (paused["action"], paused["reason"]) == ("pause", "legal hold")
-    assert (replayed["count"], replayed["rate"], len(replayed["entries"].split())) == ("620", "10000", 500)
+    assert (replayed["count"], replayed["rate"], len(replayed["entries"].split())) == (
+        "620",
+        "10000",
+        500,
+    )
     assert replayed["filter"] == "type t, since Thu, 01 Jan 1970 00:00:01 GMT"
-    assert (discarded["action"], discarded["count"], discarded["filter"]) == ("discard", "110", "all")
+    assert (discarded["action"], discarded["count"], discarded["filter"]) == (
+        "discard",
+        "110",
+        "all",
+    )
 
 
 async def test_a_replay_whose_row_was_trimmed_meanwhile_goes_on_with_a_new_one(broker):
@@ -206,7 +242,11 @@ async def test_what_became_of_replays(server, namespace):
         (bad,) = await letters.page()
         await letters.replay_edited(bad.id, "good")
         edited, row = await Outcomes(other, "s").replays("g")
-        assert (edited.edited, edited.count, edited.now) == (True, 1, Counter(waiting=1))
+        assert (edited.edited, edited.count, edited.now) == (
+            True,
+            1,
+            Counter(waiting=1),
+        )
         assert (row.edited, row.by, row.count) == (False, "ada", 3)
         assert await Outcomes(other, "s").replays("g", 1) == [edited]
 
@@ -220,23 +260,38 @@ async def test_events_are_found_by_what_they_carry(server, namespace):
         assert [(m.stream, m.group, m.by) for m in found.matches] == [
             ("a", "", "tenant"), ("b", "", "key"), ("s", "g", "instance"),
         ]  # fmt: skip
-        assert [m.stream for m in (await Search(pipeline).search("acme", "b")).matches] == ["b"]
+        assert [
+            m.stream for m in (await Search(pipeline).search("acme", "b")).matches
+        ] == ["b"]
         found = await Search(pipeline).search("one")
-        assert ([(state.stream, state.state) for state in found.states], found.matches) == ([("a", "pending")], [])
+        assert (
+            [(state.stream, state.state) for state in found.states],
+            found.matches,
+        ) == ([("a", "pending")], [])
         (letter,) = await pipeline.dead_letters("s", "g").page()
         found = await Search(pipeline).search(letter.event_id)
-        assert ([state.state for state in found.states], found.matches) == (["dead"], [])
+        assert ([state.state for state in found.states], found.matches) == (
+            ["dead"],
+            [],
+        )
         assert (await Search(pipeline).search("acm")).matches == []
         await pipeline.publish("a", 1, type="t", id="later", key="beta", delay=600)
         (match,) = (await Search(pipeline).search("beta")).matches
-        assert (match.stream, match.place, match.event_id, match.by) == ("a", "0|later", "later", "key")
+        assert (match.stream, match.place, match.event_id, match.by) == (
+            "a",
+            "0|later",
+            "later",
+            "key",
+        )
         for n in range(25):
             await pipeline.publish(f"more-{n}", 1, type="t")
         assert len((await Search(pipeline).search("acme")).left_out) == 8
 
 
 @pytest.mark.parametrize("consumers", [2, 40])
-async def test_what_waits_before_it_does_not_hide_what_runs(server, namespace, consumers):
+async def test_what_waits_before_it_does_not_hide_what_runs(
+    server, namespace, consumers
+):
     """Retries, and what is lined up behind a key, are pending as well."""
     async with pipeline_on(server, namespace) as pipeline:
         key, call = pipeline.broker.keys("s").level(0), pipeline.broker.control.call
@@ -253,13 +308,19 @@ async def test_what_waits_before_it_does_not_hide_what_runs(server, namespace, c
             await hold(f"w{n}", f"runs-{n}")
         queries = Queries(pipeline)
         first = await queries.items("s", "g", "processing", 0, most=50)
-        assert {item.event_id for item in first} <= {f"runs-{n}" for n in range(consumers)}
+        assert {item.event_id for item in first} <= {
+            f"runs-{n}" for n in range(consumers)
+        }
         assert [item.listed.consumer for item in first[:2]] == ["w0", "w1"]
-        second = await queries.items("s", "g", "processing", 0, after=first[0].listed.place, most=50)
+        second = await queries.items(
+            "s", "g", "processing", 0, after=first[0].listed.place, most=50
+        )
         assert second[0].event_id == "runs-1"
 
 
-async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace, monkeypatch):
+async def test_in_hand_says_who_has_what_and_for_how_long(
+    server, namespace, monkeypatch
+):
     monkeypatch.setattr("streams.worker.heartbeat.EVERY", 0.05)
     pipeline, free = pipeline_on(server, namespace), asyncio.Event()
 
@@ -292,8 +353,13 @@ async def test_in_hand_says_who_has_what_and_for_how_long(server, namespace, mon
 
         await eventually(said, what="it to run for longer than the two clocks differ")
         (long,) = await said()
-        assert f"5|{item.listed.place} runs for 0 min on {worker.name}; 1 of its 2 handlers is free" in long.what
-        assert "long-running" not in {finding.code for finding in await Doctor(other.broker).examine("s")}
+        assert (
+            f"5|{item.listed.place} runs for 0 min on {worker.name}; 1 of its 2 handlers is free"
+            in long.what
+        )
+        assert "long-running" not in {
+            finding.code for finding in await Doctor(other.broker).examine("s")
+        }
         assert await queries.in_hand("s", "g", "somebody-else") == []
         free.set()
     pipeline.stop()
@@ -319,15 +385,29 @@ async def test_incoming_is_counted_between_looks(server, namespace, monkeypatch)
         assert await incoming() == 2.5
 
 
-async def test_workers_that_went_without_a_word_are_marked_and_then_left_out(server, namespace):
+async def test_workers_that_went_without_a_word_are_marked_and_then_left_out(
+    server, namespace
+):
     async with pipeline_on(server, namespace) as pipeline:
         await pipeline.publish("s", 1, type="t")
-        call, keys, now = pipeline.broker.control.call, pipeline.broker.keys("s"), pipeline.broker.clock.now()
+        call, keys, now = (
+            pipeline.broker.control.call,
+            pipeline.broker.keys("s"),
+            pipeline.broker.clock.now(),
+        )
         await call("XGROUP", "CREATE", keys.level(0), "g", "0")
         for name, silent in (("killed", 64), ("lives", 1), ("forgotten", 3601)):
-            await call("HSET", keys.workers("g"), name, orjson.dumps({"at": now - silent, "concurrency": 3}))
+            await call(
+                "HSET",
+                keys.workers("g"),
+                name,
+                orjson.dumps({"at": now - silent, "concurrency": 3}),
+            )
         found = await Queries(pipeline).workers()
-        assert [(worker.name, worker.state) for worker in found] == [("lives", "alive"), ("killed", "silent")]
+        assert [(worker.name, worker.state) for worker in found] == [
+            ("lives", "alive"),
+            ("killed", "silent"),
+        ]
     environ = {"STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace}
     told = await asyncio.to_thread(CliRunner().invoke, app, ["workers"], env=environ)
     assert re.search(r"^lives +s/g", told.stdout, re.MULTILINE)

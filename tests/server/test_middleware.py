@@ -23,7 +23,16 @@ from streams import (
     Snooze,
 )
 from streams.handlers.routes import Route, Router
-from streams.middleware import Attempt, Context, ErrorRules, Middleware, Place, Skip, Timeout, current_event
+from streams.middleware import (
+    Attempt,
+    Context,
+    ErrorRules,
+    Middleware,
+    Place,
+    Skip,
+    Timeout,
+    current_event,
+)
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -38,7 +47,9 @@ def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def consuming(broker: Broker, handler, *middleware: Middleware, **options):
-    consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(middleware=middleware, **options))
+    consumer = Consumer(
+        broker, "s", "g", handler, ConsumerOptions(middleware=middleware, **options)
+    )
     task = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -98,7 +109,9 @@ async def test_hooks_see_the_validated_event_and_only_events_that_are_handled(br
     async with consuming(broker, Route(handler, types=["order"]), noting) as consumer:
         await ends(consumer, 3)
     assert noting.log == [("before", Order(5), 1), ("after", Order(5))]
-    assert sorted(letter.reason for letter in await DeadLetters(broker, "s", "g").page()) == ["invalid", "no-handler"]
+    assert sorted(
+        letter.reason for letter in await DeadLetters(broker, "s", "g").page()
+    ) == ["invalid", "no-handler"]
 
 
 @pytest.mark.parametrize("hook", ["before", "after"])
@@ -110,7 +123,9 @@ async def test_a_hook_that_raises_is_a_failed_attempt(broker, hook):
 
     outer, inner = Noting(), Noting(**{hook: [(ValueError("hook"),)]})
     await Producer(broker, "s").publish(1, type="t")
-    async with consuming(broker, Route(handler, retry=AT_ONCE), outer, inner) as consumer:
+    async with consuming(
+        broker, Route(handler, retry=AT_ONCE), outer, inner
+    ) as consumer:
         await ends(consumer)
     assert ran == ([2] if hook == "before" else [1, 2])
     assert (consumer.stats.done, consumer.stats.retried) == (1, 1)
@@ -148,13 +163,28 @@ async def test_error_rules_keep_handlers_free_of_our_words(broker):
         if event.data == "slow" and event.attempt == 1:
             raise ConnectionError("away")
 
-    rules = ErrorRules(reject=[ValueError], snooze={BusyError: 0.01}, retry_after={ConnectionError: 0.02})
+    rules = ErrorRules(
+        reject=[ValueError],
+        snooze={BusyError: 0.01},
+        retry_after={ConnectionError: 0.02},
+    )
     await Producer(broker, "s").publish_many(["busy", "bad", "slow"], type="t")
-    async with consuming(broker, Route(handler, retry=Retry(max_retries=1, delay=3600.0)), rules) as consumer:
+    async with consuming(
+        broker, Route(handler, retry=Retry(max_retries=1, delay=3600.0)), rules
+    ) as consumer:
         await ends(consumer, 3)
-    assert sorted(seen) == [("bad", 1), ("busy", 1), ("busy", 1), ("slow", 1), ("slow", 2)]
+    assert sorted(seen) == [
+        ("bad", 1),
+        ("busy", 1),
+        ("busy", 1),
+        ("slow", 1),
+        ("slow", 2),
+    ]
     (letter,) = await DeadLetters(broker, "s", "g").page()
-    assert (letter.reason, letter.errors[-1]["message"]) == ("rejected", "ValueError: order 5 is bad")
+    assert (letter.reason, letter.errors[-1]["message"]) == (
+        "rejected",
+        "ValueError: order 5 is bad",
+    )
     assert "handler" in letter.errors[-1]["where"]
 
 
@@ -163,16 +193,24 @@ async def test_timeouts_by_type_are_told_as_such(broker):
         await asyncio.sleep(0.5 if event.type == "own" else 60)
 
     router = Router(
-        [Route(slow, types=["own"], timeout=30.0), Route(slow, types=["a"], retry=Retry(max_retries=0))],
+        [
+            Route(slow, types=["own"], timeout=30.0),
+            Route(slow, types=["a"], retry=Retry(max_retries=0)),
+        ],
     )
     noting = Noting()
     await Producer(broker, "s").publish_many([Event("own", 1), Event("a", 2)])
-    async with consuming(broker, router, noting, Timeout(0.05, types={"own": 0.01})) as consumer:
+    async with consuming(
+        broker, router, noting, Timeout(0.05, types={"own": 0.01})
+    ) as consumer:
         await ends(consumer, 2)
     assert ("failed", "TimeoutError", "timeout") in noting.log
     assert ("after", 1) in noting.log
     (letter,) = await DeadLetters(broker, "s", "g").page()
-    assert (letter.reason, letter.errors[-1]["type"]) == ("retries-used-up", "TimeoutError")
+    assert (letter.reason, letter.errors[-1]["type"]) == (
+        "retries-used-up",
+        "TimeoutError",
+    )
     assert letter.errors[-1]["message"] == "the handler exceeded its timeout of 0.05 s"
 
 
@@ -192,7 +230,9 @@ async def test_a_shutdown_is_told_and_costs_nothing(broker, in_hook):
 
     noting = Noting(failed=Reject("ignored"))
     await Producer(broker, "s").publish(1, type="t")
-    consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(middleware=(noting, Waiting())))
+    consumer = Consumer(
+        broker, "s", "g", handler, ConsumerOptions(middleware=(noting, Waiting()))
+    )
     task = asyncio.create_task(consumer.run())
     await started.wait()
     consumer.stop(grace=0.0)
@@ -213,7 +253,9 @@ async def test_a_lost_lease_is_told_and_writes_nothing(broker):
     async with consuming(broker, handler, noting, lease=0.3) as consumer:
         await started.wait()
         key = broker.keys("s").level(0)
-        ((entry_id, *_),) = await broker.control.call("XPENDING", key, "g", "-", "+", 10)
+        ((entry_id, *_),) = await broker.control.call(
+            "XPENDING", key, "g", "-", "+", 10
+        )
         await broker.control.call("XCLAIM", key, "g", "thief", 0, entry_id)
         await eventually(lambda: consumer.busy == 0, what="its end")
     assert noting.log[-1] == ("failed", "CancelledError", "lost")
@@ -251,7 +293,11 @@ async def test_skip_acknowledges_and_is_counted(broker, ending, asynchronous):
         await ends(consumer, 3)
         assert await broker.control.call("XLEN", broker.keys("s").level(0)) == 0
     assert sorted(ran) == [("fail", 2), ("run", 1)]
-    assert (consumer.stats.skipped, consumer.stats.done, consumer.stats.retried) == (1, 3, 1)
+    assert (consumer.stats.skipped, consumer.stats.done, consumer.stats.retried) == (
+        1,
+        3,
+        1,
+    )
     if ending:
         assert ("after", "skip") in around[0].log
 
@@ -266,7 +312,9 @@ async def test_a_handler_may_skip_too(broker):
     assert (consumer.stats.skipped, consumer.stats.dead) == (1, 0)
 
 
-async def test_a_pipeline_starts_and_stops_its_middleware_and_knows_the_event_by_default(server, namespace, caplog):
+async def test_a_pipeline_starts_and_stops_its_middleware_and_knows_the_event_by_default(
+    server, namespace, caplog
+):
     places: list[tuple[str, Place]] = []
     seen = []
     pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
@@ -310,7 +358,9 @@ async def test_a_pipeline_starts_and_stops_its_middleware_and_knows_the_event_by
     assert sorted((what, place.stream, place.group) for what, place in places) == [
         ("start", "orders", "a"), ("start", "orders", "b"), ("stop", "orders", "a"), ("stop", "orders", "b"),
     ]  # fmt: skip
-    assert {place for what, place in places if what == "start"} == {p for what, p in places if what == "stop"}
+    assert {place for what, place in places if what == "start"} == {
+        p for what, p in places if what == "stop"
+    }
 
 
 async def test_a_middleware_that_cannot_start_ends_the_worker(server, namespace):

@@ -6,7 +6,16 @@ import asyncio
 
 import pytest
 
-from streams import Broker, BrokerUnavailable, Event, Producer, PublishUnknown, StreamFull, StreamsError, sync
+from streams import (
+    Broker,
+    BrokerUnavailable,
+    Event,
+    Producer,
+    PublishUnknown,
+    StreamFull,
+    StreamsError,
+    sync,
+)
 from streams.errors import EventTooLarge
 from streams.events.receipt import BatchOutcome, Receipt
 from streams.producer import ProducerOptions
@@ -42,14 +51,20 @@ async def test_of_dedup_ids_too(broker):
     producer = Producer(broker, "s", ProducerOptions(max_len=3))
     with pytest.raises(StreamFull) as caught:
         await producer.publish_many([Event("t", n, dedup_id=f"d{n}") for n in range(5)])
-    assert (sorted(told(caught.value).receipts), told(caught.value).not_stored) == ([0, 1, 2], [3, 4])
+    assert (sorted(told(caught.value).receipts), told(caught.value).not_stored) == (
+        [0, 1, 2],
+        [3, 4],
+    )
 
 
 async def test_a_refused_item_ends_the_call_and_those_before_it_are_stored(broker):
     producer = Producer(broker, "s", ProducerOptions(max_event_bytes=100))
     with pytest.raises(EventTooLarge) as caught:
         await producer.publish_many([1, 2, "x" * 200, 4], type="t")
-    assert (sorted(told(caught.value).receipts), told(caught.value).not_stored) == ([0, 1], [2, 3])
+    assert (sorted(told(caught.value).receipts), told(caught.value).not_stored) == (
+        [0, 1],
+        [2, 3],
+    )
 
 
 async def test_of_an_iterator_the_rest_is_still_there(broker):
@@ -65,8 +80,13 @@ async def test_of_an_iterator_the_rest_is_still_there(broker):
 
 
 @pytest.mark.one_server
-async def test_a_lost_answer_makes_one_request_unknown_and_what_came_after_it_is_not_stored(server, namespace, broker):
-    async with Proxy(server) as proxy, Broker(proxy.url, namespace=namespace, timeout=2.0) as cut:
+async def test_a_lost_answer_makes_one_request_unknown_and_what_came_after_it_is_not_stored(
+    server, namespace, broker
+):
+    async with (
+        Proxy(server) as proxy,
+        Broker(proxy.url, namespace=namespace, timeout=2.0) as cut,
+    ):
         producer = Producer(cut, "s")
         await producer.publish_many([0], type="t")
         scripts = 0
@@ -90,12 +110,18 @@ async def test_a_lost_answer_makes_one_request_unknown_and_what_came_after_it_is
 
 
 @pytest.mark.one_server
-async def test_a_refused_connection_stores_nothing_and_leaves_no_doubt(server, namespace, broker):
-    async with Proxy(server) as proxy, Broker(proxy.url, namespace=namespace, timeout=2.0) as cut:
+async def test_a_refused_connection_stores_nothing_and_leaves_no_doubt(
+    server, namespace, broker
+):
+    async with (
+        Proxy(server) as proxy,
+        Broker(proxy.url, namespace=namespace, timeout=2.0) as cut,
+    ):
         producer = Producer(cut, "s")
         batches = producer.publish_batches(list(range(3000)), type="t")
         first = await anext(batches)
-        await asyncio.sleep(0.05)  # The second request is under way, and its answer is there.
+        # The second request is under way, and its answer is there.
+        await asyncio.sleep(0.05)
         proxy.refuse()
         given = list(first)
 
@@ -113,12 +139,18 @@ async def test_a_refused_connection_stores_nothing_and_leaves_no_doubt(server, n
         assert len(there) <= len(given) + len(outcome.unknown)
         with pytest.raises(BrokerUnavailable) as again:
             await producer.publish_many(range(10), type="t")
-        assert (told(again.value).not_stored, told(again.value).unknown) == (list(range(10)), [])
+        assert (told(again.value).not_stored, told(again.value).unknown) == (
+            list(range(10)),
+            [],
+        )
 
 
 def test_the_blocking_form_tells_the_same(server, namespace):
     settings = Settings(url=server.url, namespace=namespace, max_len=4500)
-    with sync.Pipeline(settings=settings) as pipeline, pytest.raises(StreamFull) as caught:
+    with (
+        sync.Pipeline(settings=settings) as pipeline,
+        pytest.raises(StreamFull) as caught,
+    ):
         pipeline.publish_many("s", list(range(9000)), type="t")
     outcome = told(caught.value)
     assert sorted(outcome.receipts) == list(range(4500))
@@ -128,7 +160,16 @@ def test_the_blocking_form_tells_the_same(server, namespace):
 def test_an_outcome_counts_on():
     receipt = Receipt("a", 0, "1-0")
     outcome = BatchOutcome.of([receipt, None]).behind(3)
-    assert (outcome.first, outcome.receipts, outcome.not_stored, outcome.stored) == (3, {3: receipt}, [4], 4)
+    assert (outcome.first, outcome.receipts, outcome.not_stored, outcome.stored) == (
+        3,
+        {3: receipt},
+        [4],
+        4,
+    )
     assert outcome.behind(2).not_stored == [6]
     outcome.complete([receipt] * 3, range(7))
-    assert (sorted(outcome.receipts), outcome.not_stored, outcome.first) == ([0, 1, 2, 3], [4, 5, 6], 0)
+    assert (sorted(outcome.receipts), outcome.not_stored, outcome.first) == (
+        [0, 1, 2, 3],
+        [4, 5, 6],
+        0,
+    )

@@ -9,7 +9,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from streams import BrokerUnavailable, Event, Partitions, Pipeline, Producer, PublishUnknown, Settings, StreamFull
+from streams import (
+    BrokerUnavailable,
+    Event,
+    Partitions,
+    Pipeline,
+    Producer,
+    PublishUnknown,
+    Settings,
+    StreamFull,
+)
 from streams.admin.status import Status
 from streams.errors import ConfigurationError
 from streams.policy.partitions import partition_name, partition_of
@@ -28,8 +37,12 @@ def _quick(monkeypatch):
 class Site:
     """Workers of one pipeline on one namespace, and what their handlers saw."""
 
-    def __init__(self, server, namespace, partitions: int | Partitions = COUNT, **options) -> None:
-        self.settings = Settings(url=server.url, namespace=namespace, lease=2.0, concurrency=10)
+    def __init__(
+        self, server, namespace, partitions: int | Partitions = COUNT, **options
+    ) -> None:
+        self.settings = Settings(
+            url=server.url, namespace=namespace, lease=2.0, concurrency=10
+        )
         self.partitions = partitions
         self.options = options
         self.started: Counter[str] = Counter()
@@ -59,7 +72,9 @@ class Site:
         pipeline = self.pipeline(number)
         running = asyncio.create_task(pipeline.run())
         try:
-            await eventually(lambda: running.done() or serves(pipeline), what="the worker to serve")
+            await eventually(
+                lambda: running.done() or serves(pipeline), what="the worker to serve"
+            )
             if running.done():
                 running.result()
             yield pipeline
@@ -72,21 +87,26 @@ def serves(pipeline: Pipeline) -> list[int]:
     return pipeline._service.balances[0].serves if pipeline._service is not None else []
 
 
-async def test_events_of_a_key_are_on_one_partition_and_the_others_go_in_turns(server, namespace):
+async def test_events_of_a_key_are_on_one_partition_and_the_others_go_in_turns(
+    server, namespace
+):
     site = Site(server, namespace)
     async with site.worker(), site.pipeline() as pipeline:
         site.gate.clear()
         for n in range(40):
             receipt = await pipeline.publish("orders", n, type="t", key=f"k{n % 5}")
             place = await Status(pipeline.broker).find(
-                partition_name("orders", partition_of(f"k{n % 5}", COUNT)), receipt.event_id
+                partition_name("orders", partition_of(f"k{n % 5}", COUNT)),
+                receipt.event_id,
             )
             assert place
         rows = [Event("t", n, key=None if n % 2 else f"k{n}") for n in range(1000)]
         receipts = await pipeline.publish_many("orders", rows)
         assert len({receipt.event_id for receipt in receipts}) == 1000
         lengths = [
-            await pipeline.broker.control.call("XLEN", pipeline.broker.keys(partition_name("orders", n)).level(0))
+            await pipeline.broker.control.call(
+                "XLEN", pipeline.broker.keys(partition_name("orders", n)).level(0)
+            )
             for n in range(COUNT)
         ]
         assert sum(lengths) == 1040
@@ -100,10 +120,17 @@ async def test_events_of_a_key_are_on_one_partition_and_the_others_go_in_turns(s
 async def test_receipts_are_in_the_order_of_the_events(server, namespace):
     site = Site(server, namespace)
     async with site.worker(), site.pipeline() as pipeline:
-        events = [Event("t", n, id=f"e{n}", key=f"k{n % 7}", delay=60.0 * (n % 3 == 0)) for n in range(200)]
+        events = [
+            Event("t", n, id=f"e{n}", key=f"k{n % 7}", delay=60.0 * (n % 3 == 0))
+            for n in range(200)
+        ]
         receipts = await pipeline.publish_many("orders", events)
-        assert [receipt.event_id for receipt in receipts] == [event.id for event in events]
-        assert [bool(receipt.entry_id) for receipt in receipts] == [not event.delay for event in events]
+        assert [receipt.event_id for receipt in receipts] == [
+            event.id for event in events
+        ]
+        assert [bool(receipt.entry_id) for receipt in receipts] == [
+            not event.delay for event in events
+        ]
         repeated = [Event("t", n, dedup_id=f"d{n % 50}") for n in range(100)]
         receipts = await pipeline.publish_many("orders", repeated)
         assert sum(receipt.duplicate for receipt in receipts) == 50
@@ -137,17 +164,35 @@ async def test_workers_come_and_go_under_load(server, namespace):
 
         async def publish() -> None:
             while going_on:
-                sent.add((await pipeline.publish("orders", 1, type="t", key=f"k{len(sent) % 50}")).event_id)
+                sent.add(
+                    (
+                        await pipeline.publish(
+                            "orders", 1, type="t", key=f"k{len(sent) % 50}"
+                        )
+                    ).event_id
+                )
                 await asyncio.sleep(0.002)
 
         publishing = asyncio.create_task(publish())
         async with site.worker(1) as second:
-            await eventually(lambda: len(serves(first)) == len(serves(second)) == 2, what="halves")
+            await eventually(
+                lambda: len(serves(first)) == len(serves(second)) == 2, what="halves"
+            )
             assert sorted(serves(first) + serves(second)) == [0, 1, 2, 3]
             async with site.worker(2) as third:
-                await eventually(lambda: sorted(map(len, map(serves, (first, second, third)))) == [1, 1, 2])
-                await eventually(lambda: site.by_worker.get(2), what="something for the third")
-            await eventually(lambda: len(serves(first)) == len(serves(second)) == 2, what="halves again")
+                await eventually(
+                    lambda: (
+                        sorted(map(len, map(serves, (first, second, third))))
+                        == [1, 1, 2]
+                    )
+                )
+                await eventually(
+                    lambda: site.by_worker.get(2), what="something for the third"
+                )
+            await eventually(
+                lambda: len(serves(first)) == len(serves(second)) == 2,
+                what="halves again",
+            )
             there = len(site.seen)
             await eventually(lambda: len(site.seen) > there + 100)
         await eventually(lambda: serves(first) == [0, 1, 2, 3], what="all of it again")
@@ -158,16 +203,28 @@ async def test_workers_come_and_go_under_load(server, namespace):
     assert len(site.by_worker) == 3
 
 
-async def test_what_runs_ends_where_it_began_though_its_partition_goes_to_another_worker(server, namespace):
+async def test_what_runs_ends_where_it_began_though_its_partition_goes_to_another_worker(
+    server, namespace
+):
     site = Site(server, namespace)
     site.gate.clear()
     async with site.worker(0) as first, site.pipeline() as pipeline:
-        sent = {(await pipeline.publish("orders", n, type="t")).event_id for n in range(8)}
+        sent = {
+            (await pipeline.publish("orders", n, type="t")).event_id for n in range(8)
+        }
         await eventually(lambda: set(site.started) == sent, what="all of it to run")
         async with site.worker(1) as second:
-            await eventually(lambda: len(serves(first)) == len(serves(second)) == 2, what="halves")
-            late = {(await pipeline.publish("orders", n, type="t")).event_id for n in range(8)}
-            await eventually(lambda: set(site.started) == sent | late, what="what comes later to run as well")
+            await eventually(
+                lambda: len(serves(first)) == len(serves(second)) == 2, what="halves"
+            )
+            late = {
+                (await pipeline.publish("orders", n, type="t")).event_id
+                for n in range(8)
+            }
+            await eventually(
+                lambda: set(site.started) == sent | late,
+                what="what comes later to run as well",
+            )
             site.gate.set()
             await eventually(lambda: set(site.seen) == sent | late, what="every event")
     assert set(site.started.values()) == {1}, "nothing was cancelled"
@@ -175,8 +232,15 @@ async def test_what_runs_ends_where_it_began_though_its_partition_goes_to_anothe
 
 async def test_more_workers_than_partitions_share_them(server, namespace):
     site = Site(server, namespace, partitions=2)
-    async with site.worker(0) as a, site.worker(1) as b, site.worker(2) as c, site.pipeline() as pipeline:
-        await eventually(lambda: sorted(map(serves, (a, b, c))) in ([[0], [0], [1]], [[0], [1], [1]]))
+    async with (
+        site.worker(0) as a,
+        site.worker(1) as b,
+        site.worker(2) as c,
+        site.pipeline() as pipeline,
+    ):
+        await eventually(
+            lambda: sorted(map(serves, (a, b, c))) in ([[0], [0], [1]], [[0], [1], [1]])
+        )
         for n in range(100):
             await pipeline.publish("orders", n, type="t")
         await eventually(lambda: len(site.seen) == 100)
@@ -185,13 +249,16 @@ async def test_more_workers_than_partitions_share_them(server, namespace):
 async def test_who_is_not_heard_of_is_replaced_and_does_no_harm(server, namespace):
     site = Site(server, namespace)
     async with site.worker(0) as first, site.worker(1) as second:
-        await eventually(lambda: len(serves(first)) == len(serves(second)) == 2, what="halves")
+        await eventually(
+            lambda: len(serves(first)) == len(serves(second)) == 2, what="halves"
+        )
         balance = second._service.balances[0]
 
         async def dead(*_):
             raise BrokerUnavailable("cut off")
 
-        balance._attending.attend = dead  # It is heard of no more, and goes on with what it has.
+        # It is heard of no more, and goes on with what it has.
+        balance._attending.attend = dead
         await eventually(lambda: serves(first) == [0, 1, 2, 3], what="all of it")
         assert len(serves(second)) == 2
         async with site.pipeline() as pipeline:
@@ -208,9 +275,13 @@ async def test_places_are_shared_among_the_partitions(server, namespace):
         for n in range(100):
             await pipeline.publish("orders", n, type="t")
         service = worker._service
-        await eventually(lambda: sum(consumer.busy for consumer in service.consumers) >= 10)
+        await eventually(
+            lambda: sum(consumer.busy for consumer in service.consumers) >= 10
+        )
         await asyncio.sleep(0.3)  # In which more would have been started.
-        assert sum(consumer.busy for consumer in service.consumers) <= 12, "10, rounded up for each of 4"
+        assert sum(consumer.busy for consumer in service.consumers) <= 12, (
+            "10, rounded up for each of 4"
+        )
         site.gate.set()
         await eventually(lambda: len(site.seen) == 100)
 
@@ -219,8 +290,13 @@ async def test_partitions_become_more_and_never_less(server, namespace):
     few, many = Site(server, namespace, 2), Site(server, namespace, 5)
     async with few.worker(0) as old:
         async with many.worker(1) as new:
-            await eventually(lambda: len(serves(old)) + len(serves(new)) == 5, what="five partitions")
-        await eventually(lambda: serves(old) == [0, 1, 2, 3, 4], what="those that it did not declare, too")
+            await eventually(
+                lambda: len(serves(old)) + len(serves(new)) == 5, what="five partitions"
+            )
+        await eventually(
+            lambda: serves(old) == [0, 1, 2, 3, 4],
+            what="those that it did not declare, too",
+        )
         async with many.pipeline() as pipeline:
             for n in range(50):
                 await pipeline.publish("orders", n, type="t")
@@ -239,9 +315,15 @@ async def test_what_was_there_before_is_handled(server, namespace):
 
 
 async def test_another_attribute_is_refused(server, namespace):
-    site, other = Site(server, namespace), Site(server, namespace, Partitions(COUNT, by="tenant"))
+    site, other = (
+        Site(server, namespace),
+        Site(server, namespace, Partitions(COUNT, by="tenant")),
+    )
     async with site.worker():
-        with pytest.raises(ConfigurationError, match=r"spread by 'key': declare Partitions\(4, by='key'\)"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"spread by 'key': declare Partitions\(4, by='key'\)",
+        ):
             await asyncio.wait_for(other.pipeline().run(), 10)
 
 
@@ -250,7 +332,10 @@ async def test_a_full_partition_is_said_and_the_others_count(server, namespace):
     async with site.worker(), site.pipeline() as pipeline:
         site.gate.clear()
         producer = Producer(pipeline.broker, "orders", ProducerOptions(max_len=20))
-        some = [Event("t", 1, key="one"), *(Event("t", 1, key=f"k{n}") for n in range(9))]
+        some = [
+            Event("t", 1, key="one"),
+            *(Event("t", 1, key=f"k{n}") for n in range(9)),
+        ]
         full: pytest.ExceptionInfo[StreamFull] | None = None
         while full is None:
             try:

@@ -12,7 +12,17 @@ from collections import Counter
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, NotFound, Pauses, Producer, Retry, Status
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    NotFound,
+    Pauses,
+    Producer,
+    Retry,
+    Status,
+)
 from streams.admin.pauses import read_pause
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Delivery, Fetching
@@ -31,14 +41,20 @@ SOON = 1.0
 class Worker:
     """A consumer of stream ``s`` that keeps what it started."""
 
-    def __init__(self, broker: Broker, group: str = "g", seconds: float = 0.0, **options) -> None:
+    def __init__(
+        self, broker: Broker, group: str = "g", seconds: float = 0.0, **options
+    ) -> None:
         self.seconds = seconds
         self.started: list[tuple[int, object, int]] = []
         self.at: list[float] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.consumer = Consumer(
-            broker, "s", group, Route(self.handle, retry=Retry(delay=0.0, jitter=0.0)), ConsumerOptions(**options)
+            broker,
+            "s",
+            group,
+            Route(self.handle, retry=Retry(delay=0.0, jitter=0.0)),
+            ConsumerOptions(**options),
         )
 
     async def handle(self, event: Event) -> None:
@@ -68,9 +84,13 @@ async def group_of(broker: Broker, group: str = "g", consumer: str = "c") -> Fet
     return fetching
 
 
-async def parked(broker: Broker, fetching: Fetching, count: int, level: int, record: bytes = b"") -> list[Delivery]:
+async def parked(
+    broker: Broker, fetching: Fetching, count: int, level: int, record: bytes = b""
+) -> list[Delivery]:
     """Due retries of a level."""
-    await Producer(broker, "s").publish_many(Event("t", n, priority=level) for n in range(count))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, priority=level) for n in range(count)
+    )
     taken = await fetching.take(count)
     assert {delivery.level for delivery in taken} == {level}
     settling = Settling(broker, broker.keys("s"), LEVELS, "g", "c")
@@ -90,19 +110,33 @@ async def test_a_pause_is_stored_told_and_audited(broker):
     assert first.new
     assert not again.new
     assert again.pause == first.pause == (await pauses.list())[0]
-    assert (first.pause.scope, first.pause.group, first.pause.level) == ("group=g", "g", None)
+    assert (first.pause.scope, first.pause.group, first.pause.level) == (
+        "group=g",
+        "g",
+        None,
+    )
     assert (first.pause.by, first.pause.reason) == ("ada", 'the "bank" is down\n☎')
     assert abs(first.pause.at - broker.clock.now()) < 2
     stored = await broker.control.call("HGET", broker.keys("s").paused(), "group=g")
     assert set(json.loads(stored)) == {"by", "at", "reason"}
     await pauses.pause(level=5)
     await pauses.pause(group="g", level=0)
-    assert [pause.scope for pause in await pauses.list()] == ["group=g", "group=g,level=0", "level=5"]
+    assert [pause.scope for pause in await pauses.list()] == [
+        "group=g",
+        "group=g,level=0",
+        "level=5",
+    ]
     outcome = await Pauses(broker, "s", by="bob").resume(level=5)
     assert [pause.scope for pause in outcome.resumed] == ["level=5"]
-    assert [pause.scope for pause in outcome.remaining] == ["group=g", "group=g,level=0"]
+    assert [pause.scope for pause in outcome.remaining] == [
+        "group=g",
+        "group=g,level=0",
+    ]
     assert (await pauses.resume(level=5)).resumed == []
-    assert [pause.scope for pause in (await pauses.resume_all()).resumed] == ["group=g", "group=g,level=0"]
+    assert [pause.scope for pause in (await pauses.resume_all()).resumed] == [
+        "group=g",
+        "group=g,level=0",
+    ]
     assert await pauses.list() == (await pauses.resume_all()).resumed == []
     rows = [dict(zip(f[::2], f[1::2], strict=True)) for _, f in await audit(broker)]
     assert [(row[b"action"], row[b"scope"], row[b"by"]) for row in rows] == [
@@ -145,7 +179,9 @@ async def test_a_pause_of_a_group_that_is_gone_can_be_ended(broker):
     await group_of(broker)
     await Pauses(broker, "s").pause(group="g")
     for level in LEVELS.ascending:
-        await broker.control.call("XGROUP", "DESTROY", broker.keys("s").level(level), "g")
+        await broker.control.call(
+            "XGROUP", "DESTROY", broker.keys("s").level(level), "g"
+        )
     assert (await Pauses(broker, "s").resume(group="g")).resumed
 
 
@@ -174,7 +210,13 @@ async def test_a_server_without_memory_pauses_and_resumes(server, make_server):
 
 def test_words_of_other_programs_are_kept():
     pause = read_pause(("tenant=acme,level=x", b"no json"))
-    assert (pause.scope, pause.group, pause.level, pause.by, pause.at) == ("tenant=acme,level=x", "", None, "", 0.0)
+    assert (pause.scope, pause.group, pause.level, pause.by, pause.at) == (
+        "tenant=acme,level=x",
+        "",
+        None,
+        "",
+        0.0,
+    )
     assert not pause.covers("", 0)
     assert read_pause(("level=-5", b'{"at":1}')).level == -5
 
@@ -189,7 +231,12 @@ async def test_status_shows_pauses_and_whom_they_hold(broker):
         ("group=g,level=5", "ada", "why"),
         ("level=0", "unknown", ""),
     ]
-    held = {(group.group, level.level) for group in row.groups for level in group.levels if level.paused}
+    held = {
+        (group.group, level.level)
+        for group in row.groups
+        for level in group.levels
+        if level.paused
+    }
     assert held == {("g", 5), ("g", 0), ("h", 0)}
 
 
@@ -212,21 +259,31 @@ async def test_each_scope_holds_what_it_names(broker, where, held):
     await group_of(broker, "h")
     for level in LEVELS.ascending:
         await parked(broker, fetching, 2, level)
-    await Producer(broker, "s").publish_many(Event("t", n, priority=n) for n in LEVELS.ascending)
+    await Producer(broker, "s").publish_many(
+        Event("t", n, priority=n) for n in LEVELS.ascending
+    )
     await Pauses(broker, "s").pause(**where)
     reply = await fetching.take_due(100, 1)
     assert reply.paused == held
-    assert Counter(d.level for d in reply.deliveries) == {level: 2 for level in LEVELS.ascending if level not in held}
+    assert Counter(d.level for d in reply.deliveries) == {
+        level: 2 for level in LEVELS.ascending if level not in held
+    }
     fetching.hold(reply.paused)
     assert set(fetching.open_levels) == set(LEVELS.ascending) - held
     if len(held) < 4:
         new = await fetching.take(100)
         assert {d.level for d in new} == set(LEVELS.ascending) - held
-        await Producer(broker, "s").publish_many(Event("t", n, priority=n) for n in LEVELS.ascending)
+        await Producer(broker, "s").publish_many(
+            Event("t", n, priority=n) for n in LEVELS.ascending
+        )
         taken, _ = await fetching.take_from(fetching.open_levels[-1], 100)
         assert {d.level for d in taken} == set(fetching.open_levels)
-        await Producer(broker, "s").publish_many(Event("t", n, priority=n) for n in LEVELS.ascending)
-        assert {d.level for d in await fetching.wait(10, 0.2)} == set(fetching.open_levels)
+        await Producer(broker, "s").publish_many(
+            Event("t", n, priority=n) for n in LEVELS.ascending
+        )
+        assert {d.level for d in await fetching.wait(10, 0.2)} == set(
+            fetching.open_levels
+        )
     await Pauses(broker, "s").resume(**where)
     got = []
     for _ in range(2):
@@ -241,7 +298,10 @@ async def test_each_scope_holds_what_it_names(broker, where, held):
 async def test_due_retries_of_a_paused_level_hide_no_others(broker):
     """However many: each call walks over a thousand, and says that it is worth to come back at once."""
     fetching = await group_of(broker)
-    many, few = await parked(broker, fetching, 2500, 5), await parked(broker, fetching, 3, 1)
+    many, few = (
+        await parked(broker, fetching, 2500, 5),
+        await parked(broker, fetching, 3, 1),
+    )
     await Pauses(broker, "s").pause(level=5)
     got: list[Delivery] = []
     for calls in itertools.count(1):
@@ -256,7 +316,9 @@ async def test_due_retries_of_a_paused_level_hide_no_others(broker):
     assert (await fetching.take_due(10, 1)).next_due is None
     assert await commands(broker) - began < 10
     (later,) = await parked(broker, fetching, 1, 1)
-    assert [d.place for d in (await fetching.take_due(10, 1)).deliveries] == [later.place]
+    assert [d.place for d in (await fetching.take_due(10, 1)).deliveries] == [
+        later.place
+    ]
     await Pauses(broker, "s").resume(level=5)
     fetching.hold((await fetching.take_due(10, 1)).paused)
     back = (await fetching.take_due(5000, 1)).deliveries
@@ -277,7 +339,11 @@ async def test_due_retries_of_one_moment_hide_no_others(broker):
     for row in rows:
         await broker.control.call("ZADD", broker.keys("s").retry("g"), 7, row)
     await Pauses(broker, "s").pause(level=5)
-    got = [delivery for _ in range(5) for delivery in (await fetching.take_due(10, 1)).deliveries]
+    got = [
+        delivery
+        for _ in range(5)
+        for delivery in (await fetching.take_due(10, 1)).deliveries
+    ]
     assert [d.level for d in got] == [0]
 
 
@@ -299,15 +365,22 @@ async def test_a_clock_that_was_set_back_hides_nothing_for_long(broker):
     await Pauses(broker, "s").pause(level=5)
     assert (await fetching.take_due(10, 1)).deliveries == []
     (early,) = await parked(broker, fetching, 1, 0)
-    await broker.control.call("ZADD", broker.keys("s").retry("g"), 1, f"0|{early.entry_id}")
+    await broker.control.call(
+        "ZADD", broker.keys("s").retry("g"), 1, f"0|{early.entry_id}"
+    )
     assert (await fetching.take_due(10, 1)).deliveries == []
     await fetching.hand_back_unknown([])
-    assert [d.place for d in (await fetching.take_due(10, 1)).deliveries] == [early.place]
+    assert [d.place for d in (await fetching.take_due(10, 1)).deliveries] == [
+        early.place
+    ]
 
 
 async def test_the_next_due_time_is_that_of_an_open_level(broker):
     fetching = await group_of(broker)
-    held, other = *(await parked(broker, fetching, 1, 5)), *(await parked(broker, fetching, 1, 0))
+    held, other = (
+        *(await parked(broker, fetching, 1, 5)),
+        *(await parked(broker, fetching, 1, 0)),
+    )
     await broker.connect()
     for delivery, seconds in ((held, 10), (other, 20)):
         at = round((broker.clock.now() + seconds) * 1000)
@@ -329,18 +402,27 @@ async def test_full_busy_and_idle_workers_hold_and_go_on(broker, caplog):
     producer = Producer(broker, "s")
     await group_of(broker, "idle")
     await group_of(broker, "busy")
-    async with Worker(broker, "full", concurrency=5) as full, Worker(broker, "idle") as idle:
+    async with (
+        Worker(broker, "full", concurrency=5) as full,
+        Worker(broker, "idle") as idle,
+    ):
         full.gate.clear()
         await producer.publish_many(range(20), type="t")
         await eventually(lambda: full.count() == 5 and idle.count() == 20, what="work")
         async with Worker(broker, "busy", concurrency=5, seconds=0.01) as busy:
             await producer.publish_many(range(1000), type="t")
-            await eventually(lambda: busy.count() > 50 and idle.count() == 1020, what="work")
+            await eventually(
+                lambda: busy.count() > 50 and idle.count() == 1020, what="work"
+            )
             asked = time.monotonic()
             await Pauses(broker, "s").pause()
-            await eventually(lambda: len(idle.consumer.paused) == len(busy.consumer.paused) == 4, what="the pause")
+            await eventually(
+                lambda: len(idle.consumer.paused) == len(busy.consumer.paused) == 4,
+                what="the pause",
+            )
             assert time.monotonic() - asked < SOON
-            full.gate.set()  # Places are free again: what was running ends, what waits is not begun.
+            # Places are free again: what was running ends, what waits is not begun.
+            full.gate.set()
             await producer.publish_many(range(10), type="t", priority=10)
             await eventually(lambda: full.consumer.busy == busy.consumer.busy == 0)
             before = [full.count(), busy.count(), idle.count()]
@@ -351,13 +433,29 @@ async def test_full_busy_and_idle_workers_hold_and_go_on(broker, caplog):
             assert [full.count(), busy.count(), idle.count()] == before
             asked = time.monotonic()
             await Pauses(broker, "s").resume()
-            await eventually(lambda: full.count() == busy.count() == idle.count() == 1030, what="the rest", seconds=20)
+            await eventually(
+                lambda: full.count() == busy.count() == idle.count() == 1030,
+                what="the rest",
+                seconds=20,
+            )
             for worker, count in zip((full, busy, idle), before, strict=True):
                 assert worker.at[count] - asked < SOON
-                assert [level for level, _, _ in worker.started[count : count + 10]] == [10] * 10
-    assert {attempt for _, _, attempt in full.started + busy.started + idle.started} == {1}
-    lines = Counter((r.streams_message, r.where) for r in caplog.records if r.streams_message in ("paused", "resumed"))
-    assert lines == {(what, where): 1 for what in ("paused", "resumed") for where in ("s/full", "s/busy", "s/idle")}
+                assert [
+                    level for level, _, _ in worker.started[count : count + 10]
+                ] == [10] * 10
+    assert {
+        attempt for _, _, attempt in full.started + busy.started + idle.started
+    } == {1}
+    lines = Counter(
+        (r.streams_message, r.where)
+        for r in caplog.records
+        if r.streams_message in ("paused", "resumed")
+    )
+    assert lines == {
+        (what, where): 1
+        for what in ("paused", "resumed")
+        for where in ("s/full", "s/busy", "s/idle")
+    }
 
 
 async def test_a_paused_level_stands_still_while_the_others_go_on(broker):
@@ -366,11 +464,17 @@ async def test_a_paused_level_stands_still_while_the_others_go_on(broker):
     await Pauses(broker, "s").pause(level=10)
     async with Worker(broker) as worker:
         for batch in range(1, 4):
-            await producer.publish_many(Event("t", n, priority=LEVELS.ascending[n % 4]) for n in range(40))
-            await eventually(lambda n=batch: worker.count() == 30 * n, what="the open levels")
+            await producer.publish_many(
+                Event("t", n, priority=LEVELS.ascending[n % 4]) for n in range(40)
+            )
+            await eventually(
+                lambda n=batch: worker.count() == 30 * n, what="the open levels"
+            )
         assert worker.count(10) == 0
         await Pauses(broker, "s").resume(level=10)
-        await eventually(lambda: worker.count(10) == 30, what="the level to go on", seconds=SOON)
+        await eventually(
+            lambda: worker.count(10) == 30, what="the level to go on", seconds=SOON
+        )
 
 
 async def test_a_worker_that_starts_in_a_pause_holds_from_the_start(broker):
@@ -396,7 +500,9 @@ async def test_a_paused_worker_is_cheap_and_held_retries_do_not_wake_it(broker):
     now = broker.clock.now() * 1000
     for n, delivery in enumerate(held):
         at = round(now + 20 * n)
-        await broker.control.call("ZADD", broker.keys("s").retry("g"), at, f"5|{delivery.entry_id}")
+        await broker.control.call(
+            "ZADD", broker.keys("s").retry("g"), at, f"5|{delivery.entry_id}"
+        )
     for scope in ({"level": 5}, {}):
         await Pauses(broker, "s").pause(**scope)
         async with Worker(broker, lease=60.0) as worker:
@@ -404,7 +510,9 @@ async def test_a_paused_worker_is_cheap_and_held_retries_do_not_wake_it(broker):
             await asyncio.sleep(0.2)
             began, before = time.monotonic(), await scripts_and_reads(broker)
             await asyncio.sleep(1.5)
-            rate = (await scripts_and_reads(broker) - before) / (time.monotonic() - began)
+            rate = (await scripts_and_reads(broker) - before) / (
+                time.monotonic() - began
+            )
             assert worker.count() == 0
         assert 1 <= rate <= 5.5, scope
 
@@ -413,6 +521,8 @@ async def scripts_and_reads(broker: Broker) -> int:
     """Commands that came from outside: scripts, and reads that are not a script's own."""
     info = (await broker.control.call("INFO", "commandstats")).decode()
     counts = {
-        line.split(":")[0]: int(line.split("calls=")[1].split(",")[0]) for line in info.splitlines() if "calls=" in line
+        line.split(":")[0]: int(line.split("calls=")[1].split(",")[0])
+        for line in info.splitlines()
+        if "calls=" in line
     }
     return counts.get("cmdstat_evalsha", 0) + counts.get("cmdstat_xreadgroup", 0)

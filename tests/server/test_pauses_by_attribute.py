@@ -36,10 +36,21 @@ from tests.conftest import eventually
 class Worker:
     """Consumers of stream ``s``, group ``g``, that keep what they started."""
 
-    def __init__(self, broker: Broker, *, count: int = 1, limits=(), middleware=(), retry=None, **options) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        count: int = 1,
+        limits=(),
+        middleware=(),
+        retry=None,
+        **options,
+    ) -> None:
         self.started: list[Event] = []
         self.fail: dict[str, Exception] = {}
-        route = Route(self.handle, retry=retry or Retry(delay=0.0, jitter=0.0), limits=limits)
+        route = Route(
+            self.handle, retry=retry or Retry(delay=0.0, jitter=0.0), limits=limits
+        )
         self.consumers = [
             Consumer(
                 broker,
@@ -95,7 +106,13 @@ def test_scopes_are_read_as_they_are_written(group, level, attribute, text):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"tenant": "a", "level": 5}, {"tenant": "a", "key": "b"}, {"tenant": ""}, {"tenant": 7}, {"nobody": "x"}],
+    [
+        {"tenant": "a", "level": 5},
+        {"tenant": "a", "key": "b"},
+        {"tenant": ""},
+        {"tenant": 7},
+        {"nobody": "x"},
+    ],
 )
 async def test_what_is_no_scope_is_refused(broker, arguments):
     await Producer(broker, "s").publish(Event("t", 1))
@@ -108,14 +125,24 @@ async def test_what_is_no_scope_is_refused(broker, arguments):
 # --- held, counted, visible, resumed
 
 
-@pytest.mark.parametrize("attribute", ["type", "tenant", "instance", "subject", "key", "source"])
-async def test_only_what_has_the_attribute_is_held_and_all_of_it_comes_back(broker, attribute):
+@pytest.mark.parametrize(
+    "attribute", ["type", "tenant", "instance", "subject", "key", "source"]
+)
+async def test_only_what_has_the_attribute_is_held_and_all_of_it_comes_back(
+    broker, attribute
+):
     def event(value: str, n: int) -> Event:
-        return Event(value, n) if attribute == "type" else Event("t", n, **{attribute: value})
+        return (
+            Event(value, n)
+            if attribute == "type"
+            else Event("t", n, **{attribute: value})
+        )
 
     pauses = Pauses(broker, "s", by="ada")
     producer = Producer(broker, "s")
-    await producer.publish_many(event(value, n) for n in range(5) for value in ("held", "free"))
+    await producer.publish_many(
+        event(value, n) for n in range(5) for value in ("held", "free")
+    )
     await pauses.pause(reason="why", **{attribute: "held"})
     worker = Worker(broker)
     async with worker.running():
@@ -123,7 +150,12 @@ async def test_only_what_has_the_attribute_is_held_and_all_of_it_comes_back(brok
         await eventually(lambda: worker.total("held") == 5)
         assert worker.of(**{attribute: "held"}) == 0
         (pause,) = await pauses.list()
-        assert (pause.attribute, pause.value, pause.by, pause.reason) == (attribute, "held", "ada", "why")
+        assert (pause.attribute, pause.value, pause.by, pause.reason) == (
+            attribute,
+            "held",
+            "ada",
+            "why",
+        )
         assert await pauses.held() == {f"{attribute}=held": 5}
         (row,) = await Status(broker).overview()
         assert sum(level.retrying for level in row.groups[0].levels) == 5
@@ -162,7 +194,9 @@ async def test_a_pause_of_one_group_holds_no_other(broker):
     worker = Worker(broker)
     async with worker.running():
         await eventually(lambda: len(worker.started) == 1)
-    await broker.control.call("XGROUP", "CREATE", broker.keys("s").level(0), "other", "0")
+    await broker.control.call(
+        "XGROUP", "CREATE", broker.keys("s").level(0), "other", "0"
+    )
     await Pauses(broker, "s").pause(group="other", tenant="a")
     await Producer(broker, "s").publish(Event("t", 2, tenant="a"))
     again = Worker(broker)
@@ -171,7 +205,9 @@ async def test_a_pause_of_one_group_holds_no_other(broker):
     assert again.total("held") == 0
 
 
-async def test_an_entry_that_is_put_aside_just_as_the_pause_ends_is_not_forgotten(broker):
+async def test_an_entry_that_is_put_aside_just_as_the_pause_ends_is_not_forgotten(
+    broker,
+):
     """A worker that has not heard of the resume asks the server at the last moment."""
     pauses = Pauses(broker, "s")
     worker = Worker(broker)
@@ -219,7 +255,9 @@ async def test_a_held_event_keeps_the_place_of_its_key(broker):
 
 async def test_a_held_event_takes_nothing_of_its_limits(broker):
     pauses = Pauses(broker, "s")
-    await Producer(broker, "s").publish_many(Event("t", n, tenant="a", instance="i") for n in range(5))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, tenant="a", instance="i") for n in range(5)
+    )
     await Producer(broker, "s").publish(Event("t", 5, tenant="b", instance="i"))
     await pauses.pause(tenant="a")
     worker = Worker(broker, limits=[Limit("instance", rate="1/m", burst=1)])
@@ -232,11 +270,19 @@ async def test_a_held_event_takes_nothing_of_its_limits(broker):
 
 
 def breaker(**options) -> Breaker:
-    return Breaker("instance", **{"failures": 0.5, "minimum": 4, "window": 30.0, "open_for": 0.5} | options)
+    return Breaker(
+        "instance",
+        **{"failures": 0.5, "minimum": 4, "window": 30.0, "open_for": 0.5} | options,
+    )
 
 
 async def test_a_breaker_opens_on_a_share_of_failures_probes_and_closes(broker):
-    worker = Worker(broker, middleware=[breaker()], retry=Retry(max_retries=20, delay=0.0, jitter=0.0), concurrency=1)
+    worker = Worker(
+        broker,
+        middleware=[breaker()],
+        retry=Retry(max_retries=20, delay=0.0, jitter=0.0),
+        concurrency=1,
+    )
     worker.fail["bad"] = RuntimeError("down")
     producer, pauses = Producer(broker, "s"), Pauses(broker, "s")
     async with worker.running():
@@ -245,7 +291,12 @@ async def test_a_breaker_opens_on_a_share_of_failures_probes_and_closes(broker):
         await eventually(lambda: worker.of(instance="good") == 30)
         await eventually(lambda: worker.total("held") >= 29)
         (pause,) = await pauses.list()
-        assert (pause.by, pause.attribute, pause.value, pause.group) == ("breaker", "instance", "bad", "g")
+        assert (pause.by, pause.attribute, pause.value, pause.group) == (
+            "breaker",
+            "instance",
+            "bad",
+            "g",
+        )
         assert "of 4 attempts failed" in pause.reason
         before = worker.of(instance="bad")
         assert before <= 8
@@ -258,14 +309,20 @@ async def test_a_breaker_opens_on_a_share_of_failures_probes_and_closes(broker):
     # Attempts burnt: those that failed before it was open, and none since.
     assert max(event.attempt for event in worker.started) <= 5
     assert await DeadLetters(broker, "s", "g").count() == 0
-    assert Counter(event.data for event in worker.started if event.instance == "good") == Counter(range(30))
+    assert Counter(
+        event.data for event in worker.started if event.instance == "good"
+    ) == Counter(range(30))
 
 
 async def test_unavailable_opens_it_at_once_and_burns_nothing(broker):
-    worker = Worker(broker, middleware=[breaker(minimum=1000)], retry=Retry(max_retries=0))
+    worker = Worker(
+        broker, middleware=[breaker(minimum=1000)], retry=Retry(max_retries=0)
+    )
     worker.fail["bad"] = Unavailable("the provider is away")
     async with worker.running():
-        await Producer(broker, "s").publish_many(Event("t", n, instance="bad") for n in range(10))
+        await Producer(broker, "s").publish_many(
+            Event("t", n, instance="bad") for n in range(10)
+        )
         await eventually(lambda: worker.total("held") + worker.total("snoozed") >= 10)
         assert worker.total("dead") == 0
         worker.fail.clear()
@@ -294,9 +351,13 @@ async def test_rejections_and_other_keys_do_not_open_it(broker):
     worker = Worker(broker, middleware=[breaker()])
     worker.fail["bad"] = Reject("no")
     async with worker.running():
-        await Producer(broker, "s").publish_many(Event("t", n, instance="bad") for n in range(20))
+        await Producer(broker, "s").publish_many(
+            Event("t", n, instance="bad") for n in range(20)
+        )
         await Producer(broker, "s").publish_many(Event("t", n) for n in range(20))
-        await eventually(lambda: worker.total("done") == 20 and worker.total("dead") == 20)
+        await eventually(
+            lambda: worker.total("done") == 20 and worker.total("dead") == 20
+        )
     assert await Pauses(broker, "s").list() == []
 
 
@@ -309,7 +370,9 @@ async def test_successes_of_all_workers_count_against_the_share(broker):
         worker.fail["i"] = RuntimeError("now and then")
         await producer.publish(Event("t", 10, instance="i", max_retries=0))
         await eventually(lambda: worker.total("dead") == 1)
-        await producer.publish_many(Event("t", n, instance="i", max_retries=0) for n in range(3))
+        await producer.publish_many(
+            Event("t", n, instance="i", max_retries=0) for n in range(3)
+        )
         await eventually(lambda: worker.total("dead") == 4)
     assert await Pauses(broker, "s").list() == []
 
@@ -352,10 +415,16 @@ async def test_the_probe_of_a_killed_worker_is_taken_over(broker):
     worker.fail["i"] = Unavailable()
     producer = Producer(broker, "s")
     async with worker.running():
-        receipts = await producer.publish_many(Event("t", n, instance="i") for n in range(5))
+        receipts = await producer.publish_many(
+            Event("t", n, instance="i") for n in range(5)
+        )
         await eventually(lambda: worker.total("held") + worker.total("snoozed") >= 5)
         (value,) = await broker.control.call("HVALS", broker.keys("s").paused())
-        scout = next(r for r in receipts if f"0|{r.entry_id}".encode() in value) if b"scout" in value else receipts[0]
+        scout = (
+            next(r for r in receipts if f"0|{r.entry_id}".encode() in value)
+            if b"scout" in value
+            else receipts[0]
+        )
         await Cancellations(broker, "s").cancel(scout.event_id)
         worker.fail.clear()
         await producer.publish(Event("t", 9, instance="i"))
@@ -376,7 +445,15 @@ async def test_a_breaker_leaves_nothing_behind(broker):
 
 
 @pytest.mark.parametrize(
-    "options", [{"by": "nobody"}, {"failures": 0}, {"failures": 2}, {"minimum": 0}, {"window": 0}, {"open_for": True}]
+    "options",
+    [
+        {"by": "nobody"},
+        {"failures": 0},
+        {"failures": 2},
+        {"minimum": 0},
+        {"window": 0},
+        {"open_for": True},
+    ],
 )
 def test_bad_breakers_are_refused(options):
     with pytest.raises(ConfigurationError, match="Breaker:"):

@@ -71,7 +71,9 @@ async def test_the_example_from_end_to_end_without_a_server_of_ones_own(embedded
     pipeline = Pipeline()
     seen = []
 
-    @pipeline.handler("orders", group="billing", retry=Retry(max_retries=3, delay=0.0), timeout=30.0)
+    @pipeline.handler(
+        "orders", group="billing", retry=Retry(max_retries=3, delay=0.0), timeout=30.0
+    )
     async def charge(event: Event) -> None:
         seen.append((event.data["id"], event.attempt, event.priority))
         if event.data["id"] == "reject":
@@ -82,9 +84,16 @@ async def test_the_example_from_end_to_end_without_a_server_of_ones_own(embedded
             raise Snooze(0.01)
 
     async with pipeline:
-        receipt = await pipeline.publish("orders", {"id": 1}, type="order.created", priority=10, delay=0.0)
-        events = [Event("order.created", {"id": name}) for name in ("reject", "retry", "snooze")]
-        receipts = await pipeline.publish_many("orders", [*events, Event("order.created", {"id": 2}, delay=0.05)])
+        receipt = await pipeline.publish(
+            "orders", {"id": 1}, type="order.created", priority=10, delay=0.0
+        )
+        events = [
+            Event("order.created", {"id": name})
+            for name in ("reject", "retry", "snooze")
+        ]
+        receipts = await pipeline.publish_many(
+            "orders", [*events, Event("order.created", {"id": 2}, delay=0.05)]
+        )
         assert (receipt.level, len(receipts)) == (10, 4)
         async with serving(pipeline):
 
@@ -96,7 +105,9 @@ async def test_the_example_from_end_to_end_without_a_server_of_ones_own(embedded
         (letter,) = await pipeline.dead_letters("orders", "billing").page()
     assert (letter.reason, letter.event_id) == ("rejected", receipts[0].event_id)
     assert seen[0] == (1, 1, 10)
-    assert sorted(str(data) for data, *_ in seen) == sorted(["1", "2", "reject", *["retry"] * 3, *["snooze"] * 3])
+    assert sorted(str(data) for data, *_ in seen) == sorted(
+        ["1", "2", "reject", *["retry"] * 3, *["snooze"] * 3]
+    )
     assert [attempt for data, attempt, _ in seen if data == "retry"] == [1, 2, 3]
 
 
@@ -133,7 +144,10 @@ async def test_a_stream_s_levels_share_the_slots_by_weight_and_age(server, names
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
-    [({"weights": {10: 1}}, "one for each of the levels 10, 5, 1, 0"), ({"max_wait": 0}, "seconds from 0.01")],
+    [
+        ({"weights": {10: 1}}, "one for each of the levels 10, 5, 1, 0"),
+        ({"max_wait": 0}, "seconds from 0.01"),
+    ],
 )
 def test_shares_that_make_no_sense_are_refused(wrong, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
@@ -170,14 +184,24 @@ async def test_several_streams_groups_and_kinds_of_functions(server, namespace):
 
             async def created(stream=stream) -> bool:
                 rows = await pipeline.status().overview()
-                return any(len(row.groups) == 1 + (row.stream == "orders") for row in rows if row.stream == stream)
+                return any(
+                    len(row.groups) == 1 + (row.stream == "orders")
+                    for row in rows
+                    if row.stream == stream
+                )
 
             await eventually(created, what="the groups")
         await pipeline.publish("orders", 1, type="paid")
         await pipeline.publish("orders", 2, type="sent")
         await pipeline.publish("mails", 3, type="paid")
         await eventually(lambda: len(seen) == 5, what="every handler")
-    assert sorted(seen) == [("billing", 1), ("rest", 2), ("send", 3), ("stock", 1), ("stock", 2)]
+    assert sorted(seen) == [
+        ("billing", 1),
+        ("rest", 2),
+        ("send", 3),
+        ("stock", 1),
+        ("stock", 2),
+    ]
 
 
 async def handle(event: Event) -> None:
@@ -187,8 +211,14 @@ async def handle(event: Event) -> None:
 CONTRADICTIONS = [
     ([{}, {}], "handler for every type already"),
     ([{"types": ["a"]}, {"types": ["b", "a"]}], "'a' already"),
-    ([{"types": ["a"], "lease": 10.0}, {"types": ["b"], "lease": 20.0}], "lease=10.0 already"),
-    ([{"types": ["a"], "concurrency": 1}, {"types": ["b"], "concurrency": 2}], "concurrency=1 already"),
+    (
+        [{"types": ["a"], "lease": 10.0}, {"types": ["b"], "lease": 20.0}],
+        "lease=10.0 already",
+    ),
+    (
+        [{"types": ["a"], "concurrency": 1}, {"types": ["b"], "concurrency": 2}],
+        "concurrency=1 already",
+    ),
     ([{"types": "a"}], "types is a list"),
     ([{"types": []}], "one or more"),
     ([{"timeout": 0}], "timeout"),
@@ -196,7 +226,11 @@ CONTRADICTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), CONTRADICTIONS, ids=lambda value: value if str(value) == value else "")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    CONTRADICTIONS,
+    ids=lambda value: value if str(value) == value else "",
+)
 def test_options_that_contradict_each_other_are_refused(options, message):
     pipeline = Pipeline()
     for good in options[:-1]:
@@ -217,10 +251,16 @@ def test_the_same_options_twice_are_no_contradiction():
     pipeline.handler("orders", group="g", types=["b"], concurrency=3, lease=9.0)(handle)
     pipeline.handler("orders", group="g", types=["c"])(handle)
     pipeline.handler("orders", group="h")(handle)
-    assert [(plan.group, plan.lease, plan.concurrency) for plan in pipeline.plans] == [("g", 9.0, 3), ("h", 7.0, 100)]
+    assert [(plan.group, plan.lease, plan.concurrency) for plan in pipeline.plans] == [
+        ("g", 9.0, 3),
+        ("h", 7.0, 100),
+    ]
 
 
-@pytest.mark.parametrize(("stream", "group"), [("a b", "g"), ("", "g"), ("s", "g|h"), ("s", ""), ("s", "dedup")])
+@pytest.mark.parametrize(
+    ("stream", "group"),
+    [("a b", "g"), ("", "g"), ("s", "g|h"), ("s", ""), ("s", "dedup")],
+)
 def test_names_are_checked_when_they_are_given(stream, group):
     with pytest.raises(ConfigurationError):
         Pipeline().handler(stream, group=group)
@@ -298,9 +338,13 @@ async def test_who_opens_it_at_the_same_time_shares_one_broker(server, namespace
 
 
 @pytest.mark.one_server
-async def test_a_server_that_is_not_there_can_be_tried_again(tmp_path, server, namespace):
+async def test_a_server_that_is_not_there_can_be_tried_again(
+    tmp_path, server, namespace
+):
     link = tmp_path / "server.sock"
-    pipeline = Pipeline(f"unix://{link}", settings=Settings(namespace=namespace, timeout=0.5))
+    pipeline = Pipeline(
+        f"unix://{link}", settings=Settings(namespace=namespace, timeout=0.5)
+    )
     with pytest.raises(BrokerUnavailable, match="cannot be reached"):
         async with pipeline:
             pass
@@ -377,7 +421,11 @@ async def test_stop_waits_for_what_runs_and_leaves_the_rest(server, namespace):
             await running
         (group,) = (await pipeline.status().stream("s")).groups
     assert started == ended == [0, 1]
-    assert (group.total("waiting"), group.total("processing"), group.total("retrying")) == (3, 0, 0)
+    assert (
+        group.total("waiting"),
+        group.total("processing"),
+        group.total("retrying"),
+    ) == (3, 0, 0)
 
 
 async def test_a_second_stop_is_now_and_burns_no_attempt(server, namespace):
@@ -397,7 +445,9 @@ async def test_a_second_stop_is_now_and_burns_no_attempt(server, namespace):
             pipeline.stop()
             pipeline.stop()
             await asyncio.wait_for(running, 5)
-            rows = await pipeline.broker.control.call("XPENDING", f"{namespace}:{{s}}:0", "g", "-", "+", 9)
+            rows = await pipeline.broker.control.call(
+                "XPENDING", f"{namespace}:{{s}}:0", "g", "-", "+", 9
+            )
             assert [owner.decode() for _, owner, *_ in rows] == [PARKED]
             if n == 1:
                 running = asyncio.create_task(pipeline.run())
@@ -425,12 +475,19 @@ async def test_a_signal_ends_it_in_order(server, namespace):
 
 @pytest.mark.one_server
 @pytest.mark.parametrize("missing", ["xreadgroup", "xautoclaim", "evalsha"])
-async def test_a_permission_that_is_missing_ends_run_with_its_name(server, namespace, missing):
+async def test_a_permission_that_is_missing_ends_run_with_its_name(
+    server, namespace, missing
+):
     user = f"u-{namespace}-{missing}"
     with server.client() as client:
-        client.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", f"-{missing}")
+        client.execute_command(
+            "ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", f"-{missing}"
+        )
         try:
-            pipeline = Pipeline(f"unix://{user}:secret@{server.socket}", settings=Settings(namespace=namespace))
+            pipeline = Pipeline(
+                f"unix://{user}:secret@{server.socket}",
+                settings=Settings(namespace=namespace),
+            )
             pipeline.handler("s", group="g", lease=0.3)(handle)
             running = asyncio.create_task(pipeline.run())
             if missing == "xautoclaim":
@@ -447,8 +504,11 @@ async def a_lost_retry_row(server, namespace: str) -> None:
     """An entry of the parking consumer that nobody knows to be due."""
     with server.client() as client:
         key = f"{namespace}:{{s}}:0"
-        await eventually(lambda: client.exists(key) and client.xinfo_groups(key), what="the group")
-        with client.pipeline(transaction=True) as both:  # Else the consumer may be given the entry in between.
+        await eventually(
+            lambda: client.exists(key) and client.xinfo_groups(key), what="the group"
+        )
+        # Else the consumer may be given the entry in between.
+        with client.pipeline(transaction=True) as both:
             both.xadd(key, {"type": "t", "data": "1"}, id="1-1")
             both.xreadgroup("g", PARKED, {key: ">"})
             both.xclaim(key, "g", PARKED, 0, ["1-1"], idle=60_000, justid=True)
@@ -457,7 +517,9 @@ async def a_lost_retry_row(server, namespace: str) -> None:
 
 @pytest.mark.one_server
 async def test_wrong_credentials_end_run(server, namespace):
-    pipeline = Pipeline(f"unix://nobody:hunter2@{server.socket}", settings=Settings(namespace=namespace))
+    pipeline = Pipeline(
+        f"unix://nobody:hunter2@{server.socket}", settings=Settings(namespace=namespace)
+    )
     pipeline.handler("s", group="g")(handle)
     with pytest.raises(AccessDenied) as caught:
         await asyncio.wait_for(pipeline.run(), 10)
@@ -482,7 +544,9 @@ async def test_operators_act_through_the_pipeline(server, namespace):
             await eventually(letters.count, what="the dead letter")
             await letters.replay(Filter())
             await eventually(lambda: len(seen) == 2, what="the replay")
-        ((_, fields),) = await pipeline.broker.control.call("XRANGE", f"{namespace}:{{s}}:audit", "-", "+")
+        ((_, fields),) = await pipeline.broker.control.call(
+            "XRANGE", f"{namespace}:{{s}}:audit", "-", "+"
+        )
     assert seen == [(receipt.event_id, 0), (receipt.event_id, 1)]
     assert b"ops" in fields
 
@@ -503,7 +567,10 @@ def test_a_pipeline_belongs_to_the_event_loop_that_opened_it(server, namespace):
         first.run(pipeline.__aenter__())
         first.run(publish())
         for use in (publish, both):
-            with asyncio.Runner() as second, pytest.raises(ConfigurationError, match="opened in another event loop"):
+            with (
+                asyncio.Runner() as second,
+                pytest.raises(ConfigurationError, match="opened in another event loop"),
+            ):
                 second.run(use())
         first.run(pipeline.__aexit__())
 
@@ -514,9 +581,20 @@ def test_what_a_pipeline_gave_out_belongs_to_its_event_loop_too(server, namespac
     with asyncio.Runner() as first:
         first.run(pipeline.__aenter__())
         first.run(pipeline.publish("orders", 1, type="t"))
-        status, letters, producer = pipeline.status(), pipeline.dead_letters("orders", "g"), pipeline.producer("orders")
-        for use in (lambda: status.stream("orders"), letters.count, lambda: producer.publish(1, type="t")):
-            with asyncio.Runner() as second, pytest.raises(ConfigurationError, match="opened in another event loop"):
+        status, letters, producer = (
+            pipeline.status(),
+            pipeline.dead_letters("orders", "g"),
+            pipeline.producer("orders"),
+        )
+        for use in (
+            lambda: status.stream("orders"),
+            letters.count,
+            lambda: producer.publish(1, type="t"),
+        ):
+            with (
+                asyncio.Runner() as second,
+                pytest.raises(ConfigurationError, match="opened in another event loop"),
+            ):
                 second.run(use())
             assert first.run(status.stream("orders")).stored == 1, "its own goes on"
         first.run(pipeline.__aexit__())

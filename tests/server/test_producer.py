@@ -29,7 +29,13 @@ async def stored(broker: Broker, level: int = 0) -> list[tuple[str, dict[str, by
     """Entry id and fields of what a level holds."""
     rows = await broker.control.call("XRANGE", broker.keys("s").level(level), "-", "+")
     return [
-        (entry_id.decode(), {name.decode(): value for name, value in zip(fields[::2], fields[1::2], strict=True)})
+        (
+            entry_id.decode(),
+            {
+                name.decode(): value
+                for name, value in zip(fields[::2], fields[1::2], strict=True)
+            },
+        )
         for entry_id, fields in rows
     ]
 
@@ -77,7 +83,8 @@ async def test_an_event_without_attributes_has_no_meta(broker):
 
 
 @pytest.mark.parametrize(
-    ("priority", "level"), [(-7, 0), (0, 0), (1, 1), (4, 1), (5, 5), (9, 5), (10, 10), (10**20, 10)]
+    ("priority", "level"),
+    [(-7, 0), (0, 0), (1, 1), (4, 1), (5, 5), (9, 5), (10, 10), (10**20, 10)],
 )
 async def test_every_integer_finds_its_level(broker, priority, level):
     producer = Producer(broker, "s")
@@ -96,14 +103,21 @@ async def test_levels_of_its_own(broker):
 
 
 async def test_streams_are_registered_with_their_levels(broker):
-    await Producer(broker, "s", ProducerOptions(levels=Levels((2, 4)))).publish(1, type="t")
-    assert set(await broker.control.call("SMEMBERS", f"{broker.namespace}:index")) == {b"s|2", b"s|4"}
+    await Producer(broker, "s", ProducerOptions(levels=Levels((2, 4)))).publish(
+        1, type="t"
+    )
+    assert set(await broker.control.call("SMEMBERS", f"{broker.namespace}:index")) == {
+        b"s|2",
+        b"s|4",
+    }
 
 
 async def test_namespaces_keep_streams_apart(server, broker, namespace):
     async with Broker(server.url, namespace=f"{namespace}-b") as other:
         await Producer(broker, "s").publish(1, type="t", dedup_id="d")
-        receipt = await Producer(other, "s", ProducerOptions(max_len=1)).publish(2, type="t", dedup_id="d")
+        receipt = await Producer(other, "s", ProducerOptions(max_len=1)).publish(
+            2, type="t", dedup_id="d"
+        )
         assert not receipt.duplicate
         assert await bodies(broker) == [1]
         assert await bodies(other) == [2]
@@ -124,20 +138,34 @@ async def test_order_within_a_level_of_many(broker):
     receipts = await Producer(broker, "s").publish_many(events)
     for at, level in enumerate(LEVELS):
         assert await bodies(broker, level) == list(range(at, 1_730, 4))
-        assert [i for i, _ in await stored(broker, level)] == [r.entry_id for r in receipts[at::4]]
+        assert [i for i, _ in await stored(broker, level)] == [
+            r.entry_id for r in receipts[at::4]
+        ]
 
 
 @pytest.mark.parametrize(
-    "last", ["5-1", "9999999999999-7", "9999999999999-999999999999990", "9999999999999-9007199254740990"]
+    "last",
+    [
+        "5-1",
+        "9999999999999-7",
+        "9999999999999-999999999999990",
+        "9999999999999-9007199254740990",
+    ],
 )
 async def test_the_entry_ids_of_many_are_those_that_are_stored(broker, last):
     producer = Producer(broker, "s")
-    await broker.control.call("XADD", broker.keys("s").level(0), last, "type", "t", "data", "0")
+    await broker.control.call(
+        "XADD", broker.keys("s").level(0), last, "type", "t", "data", "0"
+    )
     receipts = await producer.publish_many(range(40), type="t")
-    receipts += await producer.publish_many([Event("t", n, priority=10 * (n % 20 == 7)) for n in range(60)])
+    receipts += await producer.publish_many(
+        [Event("t", n, priority=10 * (n % 20 == 7)) for n in range(60)]
+    )
     for level in (0, 10):
         ids = [i for i, _ in await stored(broker, level)]
-        assert [r.entry_id for r in receipts if r.level == level] == ids[1 if level == 0 else 0 :]
+        assert [r.entry_id for r in receipts if r.level == level] == ids[
+            1 if level == 0 else 0 :
+        ]
 
 
 async def test_the_entry_ids_of_a_stream_that_gets_full(broker):
@@ -152,7 +180,9 @@ async def test_order_within_a_level_of_concurrent_calls(broker):
     """Calls that began in an order are stored in this order, from the very first one of a producer on."""
     producer = Producer(broker, "s")
     for start in (0, 1_000):
-        await asyncio.gather(*(producer.publish(start + n, type="t") for n in range(1_000)))
+        await asyncio.gather(
+            *(producer.publish(start + n, type="t") for n in range(1_000))
+        )
     assert await bodies(broker) == list(range(2_000))
 
 
@@ -161,7 +191,9 @@ async def test_order_within_a_level_of_mixed_events(broker):
     rng = random.Random(7)
     events = []
     for n in range(900):
-        event = Event("t", n, priority=rng.choice(LEVELS), delay=rng.choice([0, 0, 3600]))
+        event = Event(
+            "t", n, priority=rng.choice(LEVELS), delay=rng.choice([0, 0, 3600])
+        )
         if rng.random() < 0.2:
             event.dedup_id = f"d{n}"
         events.append(event)
@@ -174,8 +206,14 @@ async def test_order_within_a_level_of_mixed_events(broker):
     scheduled = await broker.control.call("ZRANGE", broker.keys("s").scheduled(), 0, -1)
     place_of = {r.event_id: e.data for r, e in zip(receipts, events, strict=True)}
     for level in LEVELS:
-        due = [m.decode().partition("|")[2] for m in scheduled if m.startswith(b"%d|" % level)]
-        assert [place_of[i] for i in due] == [e.data for e in events if e.priority == level and e.delay]
+        due = [
+            m.decode().partition("|")[2]
+            for m in scheduled
+            if m.startswith(b"%d|" % level)
+        ]
+        assert [place_of[i] for i in due] == [
+            e.data for e in events if e.priority == level and e.delay
+        ]
 
 
 # --- round trips and memory
@@ -186,9 +224,12 @@ async def test_concurrent_calls_share_round_trips(server, broker):
     await producer.publish(0, type="t")
     with server.client() as client:
         client.config_resetstat()
-        receipts = await asyncio.gather(*(producer.publish(n, type="t") for n in range(100)))
+        receipts = await asyncio.gather(
+            *(producer.publish(n, type="t") for n in range(100))
+        )
         assert len({receipt.entry_id for receipt in receipts}) == 100
-        assert calls(client, "evalsha") <= 4  # two trips; a script that is not loaded yet counts twice
+        # two trips; a script that is not loaded yet counts twice
+        assert calls(client, "evalsha") <= 4
         assert calls(client, "xadd") == 100
         assert client.info("stats")["total_reads_processed"] <= 15
 
@@ -201,7 +242,8 @@ async def test_a_cold_start_shares_round_trips_too(server, broker):
         client.config_resetstat()
         await asyncio.gather(*(producer.publish(n, type="t") for n in range(100)))
         assert calls(client, "sadd") == 2  # beside the stream, and in the index
-        assert calls(client, "evalsha") <= 4  # a script that is not loaded yet counts twice
+        # a script that is not loaded yet counts twice
+        assert calls(client, "evalsha") <= 4
 
 
 async def test_many_events_are_one_trip_per_batch(server, broker):
@@ -266,13 +308,19 @@ async def test_a_full_stream_refuses_and_never_trims(broker):
         await producer.publish(n, type="t", priority=n)
     with pytest.raises(StreamFull) as caught:
         await producer.publish(3, type="t")
-    assert (caught.value.stream, caught.value.max_len, caught.value.accepted) == ("s", 3, 0)
+    assert (caught.value.stream, caught.value.max_len, caught.value.accepted) == (
+        "s",
+        3,
+        0,
+    )
     with pytest.raises(StreamFull):
         await producer.publish(4, type="t", dedup_id="d")
     with pytest.raises(StreamFull):
         await producer.publish(5, type="t", delay=60)
     assert await bodies(broker, 0) + await bodies(broker, 1) == [0, 1, 2]
-    await broker.control.call("XDEL", broker.keys("s").level(1), (await stored(broker, 1))[0][0])
+    await broker.control.call(
+        "XDEL", broker.keys("s").level(1), (await stored(broker, 1))[0][0]
+    )
     assert not (await producer.publish(6, type="t", dedup_id="d")).duplicate
 
 
@@ -292,7 +340,10 @@ async def test_of_mixed_ones_the_first_are_accepted(broker):
         await producer.publish_many(events)
     assert caught.value.accepted == 5
     assert await bodies(broker) == [0, 2, 4]
-    assert await broker.control.call("ZRANGE", broker.keys("s").scheduled(), 0, -1) == [b"0|e1", b"0|e3"]
+    assert await broker.control.call("ZRANGE", broker.keys("s").scheduled(), 0, -1) == [
+        b"0|e1",
+        b"0|e3",
+    ]
 
 
 async def test_scheduled_events_count(broker):
@@ -300,7 +351,13 @@ async def test_scheduled_events_count(broker):
     await producer.publish(0, type="t", delay=60)
     await producer.publish(1, type="t", delay=60, dedup_id="d")
     await producer.publish_many([2, 3], type="t", priority=10)
-    for attributes in ({}, {"priority": 5}, {"delay": 60}, {"dedup_id": "e"}, {"dedup_id": "f", "delay": 60}):
+    for attributes in (
+        {},
+        {"priority": 5},
+        {"delay": 60},
+        {"dedup_id": "e"},
+        {"dedup_id": "f", "delay": 60},
+    ):
         with pytest.raises(StreamFull):
             await producer.publish(4, type="t", **attributes)
     assert await broker.control.call("ZCARD", broker.keys("s").scheduled()) == 2
@@ -308,15 +365,24 @@ async def test_scheduled_events_count(broker):
 
 async def test_concurrent_publishers_fill_a_stream_exactly(server, broker, namespace):
     async with Broker(server.url, namespace=namespace) as other:
-        producers = [Producer(b, "s", ProducerOptions(max_len=50)) for b in (broker, broker, other)]
+        producers = [
+            Producer(b, "s", ProducerOptions(max_len=50))
+            for b in (broker, broker, other)
+        ]
         outcomes = await asyncio.gather(
-            *(producers[n % 3].publish(n, type="t", priority=n % 11) for n in range(120)), return_exceptions=True
+            *(
+                producers[n % 3].publish(n, type="t", priority=n % 11)
+                for n in range(120)
+            ),
+            return_exceptions=True,
         )
     refused = [outcome for outcome in outcomes if isinstance(outcome, StreamFull)]
     assert len(refused) == 70
     assert len(set(map(id, refused))) == 70
     held = {(level, i) for level in LEVELS for i, _ in await stored(broker, level)}
-    assert held == {(o.level, o.entry_id) for o in outcomes if not isinstance(o, StreamFull)}
+    assert held == {
+        (o.level, o.entry_id) for o in outcomes if not isinstance(o, StreamFull)
+    }
 
 
 # --- dedup
@@ -325,22 +391,32 @@ async def test_concurrent_publishers_fill_a_stream_exactly(server, broker, names
 @pytest.mark.parametrize("delay", [0, 60])
 async def test_a_dedup_id_is_stored_once(broker, delay):
     producer = Producer(broker, "s")
-    first = await producer.publish(1, type="t", dedup_id="a b|c", delay=delay, id="an id with spaces", priority=5)
-    again = await producer.publish(2, type="t", dedup_id="a b|c", delay=delay, priority=5)
+    first = await producer.publish(
+        1, type="t", dedup_id="a b|c", delay=delay, id="an id with spaces", priority=5
+    )
+    again = await producer.publish(
+        2, type="t", dedup_id="a b|c", delay=delay, priority=5
+    )
     assert first[:3] == again[:3]
     assert (first.duplicate, again.duplicate) == (False, True)
     assert (first.entry_id == "") == (delay > 0)
     scheduled = await broker.control.call("ZCARD", broker.keys("s").scheduled())
     assert scheduled + await length(broker, 5) == 1
-    assert not (await producer.publish(3, type="t", dedup_id="a b|d", priority=5)).duplicate
+    assert not (
+        await producer.publish(3, type="t", dedup_id="a b|d", priority=5)
+    ).duplicate
 
 
 @pytest.mark.parametrize("delay", [0, 60])
-async def test_a_duplicate_of_another_priority_is_told_where_the_first_one_is(broker, delay):
+async def test_a_duplicate_of_another_priority_is_told_where_the_first_one_is(
+    broker, delay
+):
     producer = Producer(broker, "s")
     first = await producer.publish(1, type="t", dedup_id="d", priority=10, delay=delay)
     for other_delay in (0, 60):
-        again = await producer.publish(2, type="t", dedup_id="d", priority=1, delay=other_delay)
+        again = await producer.publish(
+            2, type="t", dedup_id="d", priority=1, delay=other_delay
+        )
         assert again == first._replace(duplicate=True)
 
 
@@ -355,7 +431,9 @@ async def test_duplicates_within_one_call(broker):
 async def test_of_concurrent_duplicates_one_is_stored(server, broker, namespace):
     async with Broker(server.url, namespace=namespace) as other:
         producers = [Producer(broker, "s"), Producer(other, "s")]
-        receipts = await asyncio.gather(*(producers[n % 2].publish(n, type="t", dedup_id="d") for n in range(40)))
+        receipts = await asyncio.gather(
+            *(producers[n % 2].publish(n, type="t", dedup_id="d") for n in range(40))
+        )
     assert sorted(r.duplicate for r in receipts) == [False] + [True] * 39
     assert len({(r.event_id, r.entry_id) for r in receipts}) == 1
     assert await length(broker) == 1
@@ -391,7 +469,9 @@ async def test_expires_is_absolute_by_the_servers_clock(server, monkeypatch, nam
     assert before + 60 - 0.1 <= expires <= after + 60 + 0.1
 
 
-@pytest.mark.parametrize("body", [b"\x00\xff\xfe", bytearray(b"\x80"), memoryview(b"plain")])
+@pytest.mark.parametrize(
+    "body", [b"\x00\xff\xfe", bytearray(b"\x80"), memoryview(b"plain")]
+)
 async def test_bytes_pass_as_they_are(broker, body):
     await Producer(broker, "s").publish(body, type="t")
     ((_, fields),) = await stored(broker)
@@ -511,28 +591,48 @@ async def test_cancelled_calls_leave_the_producer_usable(broker):
 
     await asyncio.gather(*(cancel(task) for task in rng.sample(tasks, 150)))
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    receipts = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
-    assert {type(o) for o in outcomes if isinstance(o, BaseException)} == {asyncio.CancelledError}
+    receipts = [
+        outcome for outcome in outcomes if not isinstance(outcome, BaseException)
+    ]
+    assert {type(o) for o in outcomes if isinstance(o, BaseException)} == {
+        asyncio.CancelledError
+    }
     assert len(receipts) >= 150
-    held = {(level, i): fields["id"].decode() for level in LEVELS for i, fields in await stored(broker, level)}
+    held = {
+        (level, i): fields["id"].decode()
+        for level in LEVELS
+        for i, fields in await stored(broker, level)
+    }
     assert all(held[r.level, r.entry_id] == r.event_id for r in receipts)
     assert len(set(held.values())) == len(held)
     receipt = await producer.publish(1, type="t", id="after")
-    assert (await stored(broker))[-1] == (receipt.entry_id, {"type": b"t", "id": b"after", "data": b"1"})
+    assert (await stored(broker))[-1] == (
+        receipt.entry_id,
+        {"type": b"t", "id": b"after", "data": b"1"},
+    )
 
 
 async def test_a_cancelled_call_is_not_half_way_stored(broker):
     """Cancelled while it shares the trip of others: they get their receipts."""
     producer = Producer(broker, "s")
     await producer.publish(0, type="t")
-    tasks = [asyncio.create_task(producer.publish(n, type="t", id=f"e{n}")) for n in range(20)]
+    tasks = [
+        asyncio.create_task(producer.publish(n, type="t", id=f"e{n}"))
+        for n in range(20)
+    ]
     await asyncio.sleep(0)
     tasks[0].cancel()
     tasks[7].cancel()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [n for n, o in enumerate(outcomes) if isinstance(o, asyncio.CancelledError)] == [0, 7]
+    assert [
+        n for n, o in enumerate(outcomes) if isinstance(o, asyncio.CancelledError)
+    ] == [0, 7]
     held = {i: fields["id"].decode() for i, fields in await stored(broker)}
-    assert all(held[o.entry_id] == o.event_id for o in outcomes if not isinstance(o, BaseException))
+    assert all(
+        held[o.entry_id] == o.event_id
+        for o in outcomes
+        if not isinstance(o, BaseException)
+    )
 
 
 async def test_a_closed_broker_says_so(server, namespace):

@@ -50,7 +50,9 @@ async def age(broker: Broker, consumer: str, deliveries: list[Delivery]) -> None
         ids = [delivery.entry_id for delivery in deliveries if delivery.level == level]
         if ids:
             key = broker.keys("s").level(level)
-            await broker.control.call("XCLAIM", key, "g", consumer, 0, *ids, "IDLE", AGE, "JUSTID")
+            await broker.control.call(
+                "XCLAIM", key, "g", consumer, 0, *ids, "IDLE", AGE, "JUSTID"
+            )
 
 
 async def stall(broker: Broker, consumer: str = "crashed") -> list[Delivery]:
@@ -73,16 +75,26 @@ async def owners(broker: Broker) -> dict[tuple[int, str], tuple[str, int]]:
 
 async def record(broker: Broker, delivery: Delivery) -> AttemptRecord:
     member = f"{delivery.level}|{delivery.entry_id}"
-    return AttemptRecord.from_json(await broker.control.call("HGET", broker.keys("s").attempts("g"), member))
+    return AttemptRecord.from_json(
+        await broker.control.call("HGET", broker.keys("s").attempts("g"), member)
+    )
 
 
 async def consumers(broker: Broker, level: int = 0) -> set[str]:
-    rows = await broker.control.call("XINFO", "CONSUMERS", broker.keys("s").level(level), "g")
-    return {dict(zip(row[::2], row[1::2], strict=True))[b"name"].decode() for row in rows}
+    rows = await broker.control.call(
+        "XINFO", "CONSUMERS", broker.keys("s").level(level), "g"
+    )
+    return {
+        dict(zip(row[::2], row[1::2], strict=True))[b"name"].decode() for row in rows
+    }
 
 
-def reclaimer(broker: Broker, retry: Retry | Router | None = None, **options) -> Reclaimer:
-    return Reclaimer(broker, "s", "g", retry, ReclaimerOptions(**{"name": "r", **options}))
+def reclaimer(
+    broker: Broker, retry: Retry | Router | None = None, **options
+) -> Reclaimer:
+    return Reclaimer(
+        broker, "s", "g", retry, ReclaimerOptions(**{"name": "r", **options})
+    )
 
 
 async def test_only_the_silent_are_taken_over(broker):
@@ -98,7 +110,9 @@ async def test_only_the_silent_are_taken_over(broker):
     assert {found[delivery.place] for delivery in live} == {("alive", 1)}
     assert sweeper.stalled == 3
     rows = await broker.control.call("ZRANGE", broker.keys("s").retry("g"), 0, -1)
-    assert {row.decode() for row in rows} == {f"0|{delivery.entry_id}" for delivery in silent}
+    assert {row.decode() for row in rows} == {
+        f"0|{delivery.entry_id}" for delivery in silent
+    }
     await sweeper.sweep()
     assert sweeper.stalled == 3
 
@@ -111,7 +125,11 @@ async def test_a_stall_is_a_burnt_attempt_and_named_as_such(broker, caplog):
     found = await record(broker, delivery)
     assert (found.failures, found.stalls, found.suspect) == (0, 1, False)
     (error,) = found.errors
-    assert (error["kind"], error["attempt"], error["consumer"]) == ("stall", 1, "worker-7")
+    assert (error["kind"], error["attempt"], error["consumer"]) == (
+        "stall",
+        1,
+        "worker-7",
+    )
     (line,) = caplog.records
     assert (line.streams_message, line.entry, line.consumer, line.outcome) == (
         "stalled entry reclaimed",
@@ -152,7 +170,12 @@ async def test_dead_after_its_retries(broker, max_retries):
     assert (letter.reason, letter.failures, letter.stalls) == ("stalled", 0, last)
     assert letter.fields[2] == (b"data", b'{"n":1}')
     assert await owners(broker) == {}
-    assert await broker.control.call("EXISTS", *(broker.keys("s").retry("g"), broker.keys("s").attempts("g"))) == 0
+    assert (
+        await broker.control.call(
+            "EXISTS", *(broker.keys("s").retry("g"), broker.keys("s").attempts("g"))
+        )
+        == 0
+    )
 
 
 async def test_stalls_and_failures_add_up(broker):
@@ -171,7 +194,10 @@ async def test_stalls_and_failures_add_up(broker):
     assert [error["kind"] for error in letter.errors] == ["failure", "stall", "stall"]
 
 
-@pytest.mark.parametrize(("own", "policy", "dies"), [(0, 5, True), (1, 0, True), (2, 0, False), (3, 0, False)])
+@pytest.mark.parametrize(
+    ("own", "policy", "dies"),
+    [(0, 5, True), (1, 0, True), (2, 0, False), (3, 0, False)],
+)
 async def test_the_events_own_limit_wins(broker, own, policy, dies):
     await Producer(broker, "s").publish(1, type="t", max_retries=own)
     for _ in range(2):
@@ -181,7 +207,10 @@ async def test_the_events_own_limit_wins(broker, own, policy, dies):
     assert (await owners(broker)).get(delivery.place) == (None if dies else (PARKED, 2))
 
 
-@pytest.mark.parametrize("meta", ["[]", "{", '{"max_retries":"x"}', '{"max_retries":-1}', '{"max_retries":true}'])
+@pytest.mark.parametrize(
+    "meta",
+    ["[]", "{", '{"max_retries":"x"}', '{"max_retries":-1}', '{"max_retries":true}'],
+)
 async def test_a_limit_that_cannot_be_read_does_not_stop_the_sweep(broker, meta):
     key = broker.keys("s").level(0)
     await broker.control.call("XADD", key, "*", "type", "t", "data", "1", "meta", meta)
@@ -194,7 +223,10 @@ async def test_the_policy_is_that_of_the_events_handler(broker):
     async def handler(event) -> None: ...
 
     router = Router(
-        [Route(handler, types=["fragile"], retry=Retry(max_retries=0)), Route(handler, retry=Retry(max_retries=5))]
+        [
+            Route(handler, types=["fragile"], retry=Retry(max_retries=0)),
+            Route(handler, retry=Retry(max_retries=5)),
+        ]
     )
     producer = Producer(broker, "s")
     await producer.publish(1, type="fragile")
@@ -202,7 +234,9 @@ async def test_the_policy_is_that_of_the_events_handler(broker):
     for _ in range(2):
         sturdy = (await stall(broker))[-1]
         await reclaimer(broker, router).sweep()
-    assert [letter.type for letter in await DeadLetters(broker, "s", "g").page()] == ["fragile"]
+    assert [letter.type for letter in await DeadLetters(broker, "s", "g").page()] == [
+        "fragile"
+    ]
     assert await owners(broker) == {sturdy.place: (PARKED, 2)}
 
 
@@ -247,18 +281,28 @@ async def test_a_policy_that_fails_ends_no_sweep(broker, caplog, decides):
 
     async def handler(event) -> None: ...
 
-    router = Router([Route(handler, types=["odd"], retry=Odd(decides)), Route(handler, retry=Retry(max_retries=0))])
+    router = Router(
+        [
+            Route(handler, types=["odd"], retry=Odd(decides)),
+            Route(handler, retry=Retry(max_retries=0)),
+        ]
+    )
     producer = Producer(broker, "s")
     await producer.publish(1, type="odd")
     await producer.publish(2, type="plain")
     odd, plain = await stall(broker)
     await reclaimer(broker, router).sweep()
     assert await owners(broker) == {odd.place: (PARKED, 1), plain.place: (PARKED, 1)}
-    assert [(found.stalls, found.suspect) for found in (await record(broker, odd), await record(broker, plain))] == [
+    assert [
+        (found.stalls, found.suspect)
+        for found in (await record(broker, odd), await record(broker, plain))
+    ] == [
         (1, False),
         (1, True),
     ]
-    (line,) = [line for line in caplog.records if "the retry policy failed" in line.message]
+    (line,) = [
+        line for line in caplog.records if "the retry policy failed" in line.message
+    ]
     assert line.exc_info is not None, "where it failed is in the log"
 
 
@@ -274,7 +318,10 @@ async def test_an_entry_deleted_meanwhile_is_let_go(broker):
 
 async def test_one_sweeper_at_a_time(broker):
     producer = Producer(broker, "s")
-    one, two = reclaimer(broker, name="one", interval=10), reclaimer(broker, name="two", interval=10)
+    one, two = (
+        reclaimer(broker, name="one", interval=10),
+        reclaimer(broker, name="two", interval=10),
+    )
     await producer.publish(1, type="t")
     await stall(broker)
     await one.sweep()
@@ -287,7 +334,10 @@ async def test_one_sweeper_at_a_time(broker):
 
 
 async def test_one_sweeps_for_as_long_as_it_is_heard_of(broker):
-    first, second = (reclaimer(broker, Retry(max_retries=9), name=name, interval=20.0) for name in ("one", "two"))
+    first, second = (
+        reclaimer(broker, Retry(max_retries=9), name=name, interval=20.0)
+        for name in ("one", "two")
+    )
     await fetch(broker, "alive")
     for n in range(3):
         await Producer(broker, "s").publish(n, type="t")
@@ -300,7 +350,8 @@ async def test_one_sweeps_for_as_long_as_it_is_heard_of(broker):
     before = first.stalled
     await Producer(broker, "s").publish(3, type="t")
     await stall(broker)
-    await broker.control.call("HSET", broker.keys("s").sweep("g"), "until", 1)  # As if its time had passed.
+    # As if its time had passed.
+    await broker.control.call("HSET", broker.keys("s").sweep("g"), "until", 1)
     await second.sweep()
     assert first.stalled == before
     assert second.stalled > 0
@@ -309,11 +360,19 @@ async def test_one_sweeps_for_as_long_as_it_is_heard_of(broker):
 async def test_another_sweeper_takes_over_when_the_first_stops(broker):
     producer = Producer(broker, "s")
     await fetch(broker, "alive")
-    sweepers = {name: reclaimer(broker, Retry(max_retries=9), name=name, interval=0.3) for name in ("one", "two")}
-    tasks = {name: asyncio.create_task(sweeper.run()) for name, sweeper in sweepers.items()}
+    sweepers = {
+        name: reclaimer(broker, Retry(max_retries=9), name=name, interval=0.3)
+        for name in ("one", "two")
+    }
+    tasks = {
+        name: asyncio.create_task(sweeper.run()) for name, sweeper in sweepers.items()
+    }
 
     async def sweeper() -> str:
-        return ((await broker.control.call("HGET", broker.keys("s").sweep("g"), "owner")) or b"").decode()
+        return (
+            (await broker.control.call("HGET", broker.keys("s").sweep("g"), "owner"))
+            or b""
+        ).decode()
 
     await eventually(sweeper, what="the first sweep")
     owner = await sweeper()
@@ -322,13 +381,18 @@ async def test_another_sweeper_takes_over_when_the_first_stops(broker):
     for n in range(5):
         await producer.publish(n, type="t")
         await stall(broker)
-        await eventually(lambda: sum(each.stalled for each in sweepers.values()) > n, what="a sweep")  # noqa: B023
+        await eventually(
+            lambda n=n: sum(each.stalled for each in sweepers.values()) > n,
+            what="a sweep",
+        )
     sweepers[first].stop()
     await asyncio.wait_for(tasks[first], 5)
     before = sweepers[second].stalled
     await producer.publish(5, type="t")
     await stall(broker)
-    await eventually(lambda: sweepers[second].stalled > before, what="the second one's sweep")
+    await eventually(
+        lambda: sweepers[second].stalled > before, what="the second one's sweep"
+    )
     sweepers[second].stop()
     await asyncio.wait_for(tasks[second], 5)
 
@@ -375,26 +439,39 @@ async def test_entries_that_wait_for_a_retry_are_left_alone(broker):
     known = AttemptRecord()
     known.add("failure", {"type": "ValueError"}, at=1.0)
     settling = Settling(broker, broker.keys("s"), Levels(), "g", "alive")
-    await settling.settle((), [Postponed(d, 3_600_000, known.to_json()) for d in deliveries])
+    await settling.settle(
+        (), [Postponed(d, 3_600_000, known.to_json()) for d in deliveries]
+    )
     await age(broker, PARKED, deliveries)
-    rows = await broker.control.call("ZRANGE", broker.keys("s").retry("g"), 0, -1, "WITHSCORES")
+    rows = await broker.control.call(
+        "ZRANGE", broker.keys("s").retry("g"), 0, -1, "WITHSCORES"
+    )
     sweeper = reclaimer(broker)
     for _ in range(3):
         assert await sweeper.sweep() is False
     assert sweeper.stalled == 0
     assert set((await owners(broker)).values()) == {(PARKED, 1)}
     assert (await record(broker, deliveries[0])).attempts == 1
-    assert await broker.control.call("ZRANGE", broker.keys("s").retry("g"), 0, -1, "WITHSCORES") == rows
+    assert (
+        await broker.control.call(
+            "ZRANGE", broker.keys("s").retry("g"), 0, -1, "WITHSCORES"
+        )
+        == rows
+    )
 
 
 async def test_lost_retry_rows_are_restored(broker, caplog):
     await Producer(broker, "s").publish_many(range(5), type="t")
     deliveries = await fetch(broker, "alive")
     settling = Settling(broker, broker.keys("s"), Levels(), "g", "alive")
-    await settling.settle((), [Postponed(delivery, 3_600_000) for delivery in deliveries])
+    await settling.settle(
+        (), [Postponed(delivery, 3_600_000) for delivery in deliveries]
+    )
     lost = deliveries[1:4]
     retry = broker.keys("s").retry("g")
-    await broker.control.call("ZREM", retry, *(f"0|{delivery.entry_id}" for delivery in lost))
+    await broker.control.call(
+        "ZREM", retry, *(f"0|{delivery.entry_id}" for delivery in lost)
+    )
     await age(broker, PARKED, deliveries)
     sweeper = reclaimer(broker)
     with caplog.at_level(logging.WARNING, "streams.reclaimer"):
@@ -422,7 +499,9 @@ async def test_silent_consumers_are_removed_unless_something_is_pending(broker):
     async def removed() -> bool:
         # On a busy machine the sweeper itself may be silent for so long, and be removed first.
         nonlocal count
-        count += (await sweeping.sweep(lease=3600, lock=30, silence=0.05, most=100)).consumers_removed
+        count += (
+            await sweeping.sweep(lease=3600, lock=30, silence=0.05, most=100)
+        ).consumers_removed
         return "empty" not in await consumers(broker)
 
     await eventually(removed, what="the removal")
@@ -431,7 +510,9 @@ async def test_silent_consumers_are_removed_unless_something_is_pending(broker):
     assert {owner for owner, _ in (await owners(broker)).values()} == {"holds-one"}
 
 
-async def acknowledge(broker: Broker, consumer: str, deliveries: list[Delivery]) -> None:
+async def acknowledge(
+    broker: Broker, consumer: str, deliveries: list[Delivery]
+) -> None:
     await Settling(broker, broker.keys("s"), Levels(), "g", consumer).settle(deliveries)
 
 
@@ -473,7 +554,9 @@ async def test_a_consumer_that_is_removed_while_it_waits_loses_nothing(broker):
         if n % 3 == 0:
             await eventually(lambda: len(seen) > n, what="the event")  # noqa: B023
         try:
-            removed += (await sweeping.sweep(lease=3600, lock=30, silence=0.0, most=100)).consumers_removed
+            removed += (
+                await sweeping.sweep(lease=3600, lock=30, silence=0.0, most=100)
+            ).consumers_removed
         except GroupMissing:
             continue  # The consumer has not created it yet.
     await eventually(lambda: consumer.stats.done == 60, what="all events")
@@ -495,7 +578,10 @@ async def test_fifty_restarts_in_order_leave_no_consumer(broker):
 
     producer = Producer(broker, "s")
     for batch in range(2):
-        made = [Consumer(broker, "s", "g", handler, ConsumerOptions(name=f"c{batch}-{n}")) for n in range(25)]
+        made = [
+            Consumer(broker, "s", "g", handler, ConsumerOptions(name=f"c{batch}-{n}"))
+            for n in range(25)
+        ]
         running = [asyncio.create_task(consumer.run()) for consumer in made]
         await producer.publish_many(range(100), type="t")
         for level in LEVELS:

@@ -14,7 +14,9 @@ from tests.conftest import eventually
 pytestmark = pytest.mark.in_turn
 
 
-async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(server, namespace, monkeypatch):
+async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(
+    server, namespace, monkeypatch
+):
     monkeypatch.setattr("streams.worker.heartbeat.EVERY", 0.05)
     pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
     fail = True
@@ -27,7 +29,10 @@ async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(server, name
     running = asyncio.create_task(pipeline.run())
     async with pipeline.twin() as looking:
         await looking.publish_many("s", range(20), type="t", retry_delay=0.05)
-        store, now = FigureStore(looking.broker, looking.broker.keys("s"), "g"), looking.broker.clock.now
+        store, now = (
+            FigureStore(looking.broker, looking.broker.keys("s"), "g"),
+            looking.broker.clock.now,
+        )
 
         async def figures(span: int) -> dict[str, int]:
             number = int(now() // span)
@@ -43,7 +48,18 @@ async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(server, name
         await eventually(first_failures, what="a retry to be counted")
         (said,) = (await store.workers()).values()
         assert said.keys() == {
-            *("host", "pid", "version", "python", "since", "at", "concurrency", "busy", "done", "rate"),
+            *(
+                "host",
+                "pid",
+                "version",
+                "python",
+                "since",
+                "at",
+                "concurrency",
+                "busy",
+                "done",
+                "rate",
+            ),
             *("levels", "lease", "free", "runs", "declared"),
         }
         assert (said["levels"], said["lease"]) == ([10, 5, 1, 0], 30.0)
@@ -65,7 +81,9 @@ async def test_figures_add_up_and_a_worker_is_there_until_it_leaves(server, name
 
 async def test_an_outage_takes_no_figures_along(make_server, binary, namespace):
     server = make_server(binary, aof=True)
-    pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace, timeout=0.5))
+    pipeline = Pipeline(
+        settings=Settings(url=server.url, namespace=namespace, timeout=0.5)
+    )
 
     @pipeline.handler("s", group="g")
     async def work(event: Event) -> None:

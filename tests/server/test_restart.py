@@ -24,7 +24,9 @@ def server(binary: str) -> Iterator[Server]:
         own.close()
 
 
-async def test_what_was_accepted_and_what_was_finished_outlive_a_kill(server: Server, namespace: str) -> None:
+async def test_what_was_accepted_and_what_was_finished_outlive_a_kill(
+    server: Server, namespace: str
+) -> None:
     handled: list[object] = []
 
     async def work(event: Event) -> None:
@@ -36,7 +38,9 @@ async def test_what_was_accepted_and_what_was_finished_outlive_a_kill(server: Se
 
     async def look(broker: Broker) -> tuple[object, ...]:
         (seen,) = await Status(broker).overview()
-        return seen.scheduled, [(row.level, row.waiting, row.retrying) for row in seen.groups[0].levels]
+        return seen.scheduled, [
+            (row.level, row.waiting, row.retrying) for row in seen.groups[0].levels
+        ]
 
     async with Broker(server.url, namespace=namespace) as broker:
         producer = Producer(broker, "s")

@@ -38,11 +38,20 @@ CHANGES = {
     "lease": ({"lease": 60.0}, {"lease": 3.0}),
     "concurrency": ({"concurrency": 1}, {"concurrency": 8}),
     "order_by or none": ({"lanes": Lanes(order_by=("key",))}, {}),
-    "fair_by": ({"lanes": Lanes(fair_by=("key",))}, {"lanes": Lanes(fair_by=("tenant",))}),
+    "fair_by": (
+        {"lanes": Lanes(fair_by=("key",))},
+        {"lanes": Lanes(fair_by=("tenant",))},
+    ),
     "fair_by or none": ({"lanes": Lanes(fair_by=("key",))}, {}),
     "max_wait or none": ({"max_wait": 0.05}, {}),
-    "retry": ({"retry": Retry(max_retries=0, **QUICK)}, {"retry": Retry(max_retries=5, **QUICK)}),
-    "limits": ({"limits": [Limit("tenant", concurrency=1)]}, {"limits": [Limit("key", rate="900/s", burst=9)]}),
+    "retry": (
+        {"retry": Retry(max_retries=0, **QUICK)},
+        {"retry": Retry(max_retries=5, **QUICK)},
+    ),
+    "limits": (
+        {"limits": [Limit("tenant", concurrency=1)]},
+        {"limits": [Limit("key", rate="900/s", burst=9)]},
+    ),
 }
 
 
@@ -62,16 +71,27 @@ class Books:
 
 
 @asynccontextmanager
-async def working(broker: Broker, books: Books, name: str, declared: dict[str, Any]) -> AsyncIterator[Consumer]:
+async def working(
+    broker: Broker, books: Books, name: str, declared: dict[str, Any]
+) -> AsyncIterator[Consumer]:
     """A consumer and a reclaimer that looks often."""
     options = {"lease": 5.0, "concurrency": 4} | declared
     retry = options.pop("retry", Retry(max_retries=5, **QUICK))
-    router = Router([Route(books.__call__, retry=retry, limits=options.pop("limits", ()))])
-    consumer = Consumer(broker, "s", "g", router, ConsumerOptions(levels=LEVELS, name=name, **options))
+    router = Router(
+        [Route(books.__call__, retry=retry, limits=options.pop("limits", ()))]
+    )
+    consumer = Consumer(
+        broker, "s", "g", router, ConsumerOptions(levels=LEVELS, name=name, **options)
+    )
     swept = {"lanes": options["lanes"]} if "lanes" in options else {}
-    sweeping = ReclaimerOptions(levels=LEVELS, lease=options["lease"], interval=0.1, name=name, **swept)
+    sweeping = ReclaimerOptions(
+        levels=LEVELS, lease=options["lease"], interval=0.1, name=name, **swept
+    )
     reclaimer = Reclaimer(broker, "s", "g", router, sweeping)
-    running = [asyncio.create_task(consumer.run()), asyncio.create_task(reclaimer.run())]
+    running = [
+        asyncio.create_task(consumer.run()),
+        asyncio.create_task(reclaimer.run()),
+    ]
     try:
         yield consumer
     finally:
@@ -83,7 +103,12 @@ async def working(broker: Broker, books: Books, name: str, declared: dict[str, A
 async def left(broker: Broker) -> set[str]:
     prefix = f"{broker.namespace}:{{s}}:g:"
     found = await broker.control.call("KEYS", prefix + "*")
-    return {name.decode().removeprefix(prefix) for name in found} - {"rules", "dead", "limits", "sweep"}
+    return {name.decode().removeprefix(prefix) for name in found} - {
+        "rules",
+        "dead",
+        "limits",
+        "sweep",
+    }
 
 
 @pytest.mark.one_server
@@ -91,11 +116,17 @@ async def left(broker: Broker) -> set[str]:
 @pytest.mark.parametrize("what", CHANGES)
 async def test_every_event_ends_once_while_workers_are_replaced(broker, what, way):
     before, after = CHANGES[what] if way == "up" else reversed(CHANGES[what])
-    books, producer, letters = Books(), Producer(broker, "s"), DeadLetters(broker, "s", "g")
+    books, producer, letters = (
+        Books(),
+        Producer(broker, "s"),
+        DeadLetters(broker, "s", "g"),
+    )
 
     async def publish(part: int) -> None:
         numbers = range(part * 40, part * 40 + 40)
-        await producer.publish_many(Event("t", n, key=f"k{n % 5}", tenant=f"t{n % 3}") for n in numbers)
+        await producer.publish_many(
+            Event("t", n, key=f"k{n % 5}", tenant=f"t{n % 3}") for n in numbers
+        )
 
     async def ended() -> int:
         return len(books.done) + await letters.count()
@@ -118,7 +149,11 @@ async def test_every_event_ends_once_while_workers_are_replaced(broker, what, wa
 
             async def nothing_left() -> bool:
                 found = await left(broker)
-                return not {name for name in found if not name.startswith(("limit:", "leases", "workers"))}
+                return not {
+                    name
+                    for name in found
+                    if not name.startswith(("limit:", "leases", "workers"))
+                }
 
             await eventually(nothing_left, seconds=10, what="the last rows to go")
     assert set(books.done.values()) == {1}

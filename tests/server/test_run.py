@@ -71,7 +71,9 @@ async def test_a_worker_that_nobody_awaits_says_that_it_has_ended(pipeline, capl
         worker.result()
 
 
-async def test_a_declaration_that_the_server_refuses_is_told(pipeline, server, namespace, caplog):
+async def test_a_declaration_that_the_server_refuses_is_told(
+    pipeline, server, namespace, caplog
+):
     other = Pipeline(settings=Settings(url=server.url, namespace=namespace))
     other.handler("orders", group="shipping")(handle)
     async with pipeline, other:
@@ -89,7 +91,9 @@ async def test_a_declaration_that_the_server_refuses_is_told(pipeline, server, n
 async def test_a_pipeline_without_handlers_says_so_in_the_log(server, caplog):
     with pytest.raises(ConfigurationError):
         await Pipeline(server.url).run()
-    assert [line.getMessage()[:40] for line in told(caplog)] == ["the worker ends: this pipeline has no ha"]
+    assert [line.getMessage()[:40] for line in told(caplog)] == [
+        "the worker ends: this pipeline has no ha"
+    ]
 
 
 async def test_an_end_by_order_or_by_cancellation_is_no_error(pipeline, caplog):
@@ -138,7 +142,9 @@ async def test_a_second_run_is_refused_and_the_first_goes_on(pipeline, caplog):
     async with pipeline:
         first = asyncio.create_task(pipeline.run(signals=False))
         await serves(pipeline)
-        with pytest.raises(ConfigurationError, match=r"run already, and goes on: one run\(\) at a time"):
+        with pytest.raises(
+            ConfigurationError, match=r"run already, and goes on: one run\(\) at a time"
+        ):
             await pipeline.run(signals=False)
         assert len(told(caplog)) == 1
         await serves(pipeline)
@@ -146,7 +152,9 @@ async def test_a_second_run_is_refused_and_the_first_goes_on(pipeline, caplog):
         await asyncio.wait_for(first, 10)
 
 
-def test_the_blocking_form_refuses_a_second_run_and_can_still_stop_the_first(server, namespace):
+def test_the_blocking_form_refuses_a_second_run_and_can_still_stop_the_first(
+    server, namespace
+):
     ends: list[BaseException] = []
     with Blocking(settings=Settings(url=server.url, namespace=namespace)) as pipeline:
 
@@ -172,7 +180,9 @@ class DefectError(Exception):
 
 
 @pytest.mark.parametrize("part", ["gate", "lanes", "watch"])
-async def test_a_part_of_a_consumer_that_fails_ends_the_worker_and_is_told(pipeline, monkeypatch, caplog, part) -> None:
+async def test_a_part_of_a_consumer_that_fails_ends_the_worker_and_is_told(
+    pipeline, monkeypatch, caplog, part
+) -> None:
     """Else it would go on without handing over slots or keys, or without timeouts, and look healthy."""
     fails = asyncio.Event()
 
@@ -180,7 +190,11 @@ async def test_a_part_of_a_consumer_that_fails_ends_the_worker_and_is_told(pipel
         await fails.wait()
         raise DefectError("a defect")
 
-    kind, method = {"gate": (Gate, "run"), "lanes": (LaneFetcher, "follow"), "watch": (Runners, "watch")}[part]
+    kind, method = {
+        "gate": (Gate, "run"),
+        "lanes": (LaneFetcher, "follow"),
+        "watch": (Runners, "watch"),
+    }[part]
     monkeypatch.setattr(kind, method, run)
     limit = Limit("tenant", concurrency=1)
     pipeline.handler("mails", group="sending", order_by="key", limits=[limit])(handle)
@@ -192,10 +206,14 @@ async def test_a_part_of_a_consumer_that_fails_ends_the_worker_and_is_told(pipel
         await asyncio.wait([worker], timeout=20)
         assert worker.done()
     assert isinstance(worker.exception(), DefectError)
-    assert [line.streams_message for line in told(caplog)] == ["the worker ends: DefectError: a defect"]
+    assert [line.streams_message for line in told(caplog)] == [
+        "the worker ends: DefectError: a defect"
+    ]
 
 
-async def test_a_recorder_that_fails_is_told_and_begins_again(pipeline, monkeypatch, caplog) -> None:
+async def test_a_recorder_that_fails_is_told_and_begins_again(
+    pipeline, monkeypatch, caplog
+) -> None:
     """Else the worker would look silent from then on, and nothing would say why."""
     turns: list[int] = []
 
@@ -212,4 +230,7 @@ async def test_a_recorder_that_fails_is_told_and_begins_again(pipeline, monkeypa
         pipeline.stop()
         await worker
     (line,) = told(caplog)
-    assert line.streams_message == "the recorder failed and begins again: DefectError: a defect"
+    assert (
+        line.streams_message
+        == "the recorder failed and begins again: DefectError: a defect"
+    )

@@ -111,7 +111,9 @@ TROUBLE: tuple[Callable[[Event], Awaitable[None]], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("trouble", TROUBLE, ids=[handler.__name__.strip("_") for handler in TROUBLE])
+@pytest.mark.parametrize(
+    "trouble", TROUBLE, ids=[handler.__name__.strip("_") for handler in TROUBLE]
+)
 async def test_trouble_of_a_handler_costs_no_slot_and_no_event(broker, caplog, trouble):
     """The one runner goes through the trouble, twice each, and through plain events between them."""
     seen: list[Any] = []
@@ -122,29 +124,42 @@ async def test_trouble_of_a_handler_costs_no_slot_and_no_event(broker, caplog, t
         seen.append(event.data)
 
     producer = Producer(broker, "s")
-    async with consuming(broker, Router([Route(handler, retry=ONCE)]), concurrency=1) as consumer:
+    async with consuming(
+        broker, Router([Route(handler, retry=ONCE)]), concurrency=1
+    ) as consumer:
         for n in range(3):
             await producer.publish({}, type="trouble", key="k")
             await producer.publish(n, type="plain")
-        await eventually(lambda: {0, 1, 2} <= {n for n in seen if isinstance(n, int)}, what="the plain events")
+        await eventually(
+            lambda: {0, 1, 2} <= {n for n in seen if isinstance(n, int)},
+            what="the plain events",
+        )
         # Each ended: by return, as a dead letter, or waiting for its retry by the default policy.
         await eventually(lambda: consumer.busy == 0, what="the runner to be free")
         assert consumer.vitals.missing == ()
-    assert consumer.stats.lost == consumer.stats.vanished == consumer.stats.abandoned == 0
-    assert not [line for line in caplog.messages if "is replaced" in line], "it is the same runner still"
+    assert (
+        consumer.stats.lost == consumer.stats.vanished == consumer.stats.abandoned == 0
+    )
+    assert not [line for line in caplog.messages if "is replaced" in line], (
+        "it is the same runner still"
+    )
 
 
 class Broken(Retry):
     """A policy of the user's, with a defect."""
 
-    def after_failure(self, error: BaseException, record: AttemptRecord, **options: Any) -> Decision:
+    def after_failure(
+        self, error: BaseException, record: AttemptRecord, **options: Any
+    ) -> Decision:
         raise KeyError("no such tier")
 
 
 class Vague(Retry):
     """A policy that says nothing which can be done."""
 
-    def after_failure(self, error: BaseException, record: AttemptRecord, **options: Any) -> Decision:
+    def after_failure(
+        self, error: BaseException, record: AttemptRecord, **options: Any
+    ) -> Decision:
         return None  # type: ignore[return-value]
 
 
@@ -157,7 +172,9 @@ class Saying(Retry):
         super().__init__()
         object.__setattr__(self, "_said", said)
 
-    def after_failure(self, error: BaseException, record: AttemptRecord, **options: Any) -> Decision:
+    def after_failure(
+        self, error: BaseException, record: AttemptRecord, **options: Any
+    ) -> Decision:
         return self._said()
 
 
@@ -182,10 +199,14 @@ async def test_the_default_policy_decides_where_a_policy_fails(broker, caplog, p
     async with consuming(broker, Route(handler, retry=policy)) as consumer:
         await Producer(broker, "s").publish({}, type="t")
         await eventually(lambda: consumer.stats.retried == 1, what="the retry")
-    (line,) = [line for line in caplog.records if "the retry policy failed" in line.message]
+    (line,) = [
+        line for line in caplog.records if "the retry policy failed" in line.message
+    ]
     assert line.levelno == logging.ERROR
     assert line.exc_info is not None, "where it failed is in the log"
-    assert not [line for line in caplog.messages if "brought to its end" in line], "it is no defect of ours"
+    assert not [line for line in caplog.messages if "brought to its end" in line], (
+        "it is no defect of ours"
+    )
     record = await broker.control.call("HVALS", broker.keys("s").attempts("g"))
     assert AttemptRecord.from_json(record[0]).failures == 1
 
@@ -196,10 +217,14 @@ class Twice:
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
-    def after_failure(self, error: BaseException, record: AttemptRecord, **options: Any) -> Decision:
+    def after_failure(
+        self, error: BaseException, record: AttemptRecord, **options: Any
+    ) -> Decision:
         return Bury(self.reason) if record.failures == 2 else RetryIn(timedelta(0))
 
-    def after_stall(self, record: AttemptRecord, *, max_retries: int | None = None) -> Decision:
+    def after_stall(
+        self, record: AttemptRecord, *, max_retries: int | None = None
+    ) -> Decision:
         return RetryIn(0.0)
 
 
@@ -226,13 +251,17 @@ async def test_a_throttle_counts_for_the_key_that_the_gate_saw(broker):
             raise Throttle("shop", 0.1)
 
     limit = Limit(lambda event: event.data["shop"], name="shop", rate="1000/s")
-    async with consuming(broker, Router([Route(handler, limits=[limit])]), concurrency=1) as consumer:
+    async with consuming(
+        broker, Router([Route(handler, limits=[limit])]), concurrency=1
+    ) as consumer:
         await Producer(broker, "s").publish({"shop": "a"}, type="t")
         await eventually(lambda: consumer.stats.done == 1, what="the second try")
         assert consumer.vitals.missing == ()
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), SystemExit(3), asyncio.CancelledError(), GeneratorExit()]
+)
 async def test_the_key_of_a_limit_ends_no_more_than_its_event(broker, error):
     """The key is asked for while the worker fetches: what it raises must not end the fetcher, or the process."""
     done: list[object] = []
@@ -246,7 +275,9 @@ async def test_the_key_of_a_limit_ends_no_more_than_its_event(broker, error):
         return "a"
 
     limit = Limit(key, name="shop", concurrency=1)
-    async with consuming(broker, Router([Route(handler, limits=[limit])]), concurrency=1) as consumer:
+    async with consuming(
+        broker, Router([Route(handler, limits=[limit])]), concurrency=1
+    ) as consumer:
         await Producer(broker, "s").publish_many(["odd", "plain"], type="t")
         await eventually(lambda: consumer.stats.dead == 1, what="the dead letter")
         await eventually(lambda: done == ["plain"], what="the plain one")
@@ -262,11 +293,17 @@ async def test_keys_of_a_limit_that_have_no_bytes_are_keys_like_others(broker):
         if len(seen) == 1:
             raise Throttle("shop", 0.05, key="no\ud800bytes")
 
-    limit = Limit(lambda event: "no\ud800bytes", name="shop", concurrency=1, rate="1000/s")
+    limit = Limit(
+        lambda event: "no\ud800bytes", name="shop", concurrency=1, rate="1000/s"
+    )
     async with consuming(broker, Router([Route(handler, limits=[limit])])) as consumer:
         await Producer(broker, "s").publish_many(["a", "b"], type="t")
         await eventually(lambda: consumer.stats.done == 2, what="both")
-    assert sorted(map(str, seen)) == ["a", "a", "b"] or sorted(map(str, seen)) == ["a", "b", "b"]
+    assert sorted(map(str, seen)) == ["a", "a", "b"] or sorted(map(str, seen)) == [
+        "a",
+        "b",
+        "b",
+    ]
 
 
 async def test_what_comes_before_the_handler_costs_no_event_either(broker):
@@ -285,7 +322,9 @@ async def test_what_comes_before_the_handler_costs_no_event_either(broker):
     async with consuming(broker, Router([route]), concurrency=1) as consumer:
         await Producer(broker, "s").publish_many(["odd", "plain"], type="t")
         await eventually(lambda: consumer.stats.done == 1, what="the plain one")
-        await eventually(lambda: consumer.stats.retried == 1, what="the other one's retry")
+        await eventually(
+            lambda: consumer.stats.retried == 1, what="the other one's retry"
+        )
 
 
 async def test_a_runner_that_ends_is_replaced_counted_and_logged(broker, caplog):
@@ -299,7 +338,10 @@ async def test_a_runner_that_ends_is_replaced_counted_and_logged(broker, caplog)
             await three.wait()
         if event.data == "all":
             for task in asyncio.all_tasks():
-                if task.get_name() == "streams-runner" and task is not asyncio.current_task():
+                if (
+                    task.get_name() == "streams-runner"
+                    and task is not asyncio.current_task()
+                ):
                     task.cancel()
         done.append(event.data)
 
@@ -308,7 +350,9 @@ async def test_a_runner_that_ends_is_replaced_counted_and_logged(broker, caplog)
         await producer.publish_many(["three"] * 3, type="t")
         await eventually(lambda: len(done) == 3, what="all runners to have had work")
         await producer.publish("all", type="t")
-        await eventually(lambda: consumer._runners.replaced == 2, what="two runners to be replaced")
+        await eventually(
+            lambda: consumer._runners.replaced == 2, what="two runners to be replaced"
+        )
         assert consumer.vitals.missing == ()
         await producer.publish_many(range(6), type="t")
         await eventually(lambda: len(done) == 10, what="the other events")
@@ -316,13 +360,18 @@ async def test_a_runner_that_ends_is_replaced_counted_and_logged(broker, caplog)
 
 
 async def test_a_missing_runner_fails_the_health(broker, monkeypatch):
-    consumer = Consumer(broker, "s", "g", lambda event: None, ConsumerOptions(concurrency=4))
+    consumer = Consumer(
+        broker, "s", "g", lambda event: None, ConsumerOptions(concurrency=4)
+    )
     running = asyncio.create_task(consumer.run())
     await Producer(broker, "s").publish(1, type="t")
     await eventually(lambda: consumer.stats.done, what="a runner to have had work")
     monkeypatch.setattr(consumer._runners, "_add_runner", lambda: None)
     next(iter(consumer._runners._tasks)).cancel()
-    await eventually(lambda: consumer.vitals.missing == ("1 of 4 runners",), what="the health to tell")
+    await eventually(
+        lambda: consumer.vitals.missing == ("1 of 4 runners",),
+        what="the health to tell",
+    )
     consumer.stop()
     await running
 

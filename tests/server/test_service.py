@@ -22,7 +22,9 @@ from tests.conftest import eventually
 pytestmark = pytest.mark.in_turn
 
 
-async def test_a_second_signal_in_the_midst_of_the_first_is_counted(broker, monkeypatch):
+async def test_a_second_signal_in_the_midst_of_the_first_is_counted(
+    broker, monkeypatch
+):
     class Interrupted(threading.Timer):
         """Gets a signal while it is made and while it is started, if someone handles signals by then."""
 
@@ -48,15 +50,22 @@ async def test_a_second_signal_in_the_midst_of_the_first_is_counted(broker, monk
     router = Router()
     router.add(Route(handler))
     await Producer(broker, "orders").publish(1, type="t")
-    task = asyncio.create_task(Service(broker, [GroupPlan("orders", "billing", router, 2.0, 4)]).run())
+    task = asyncio.create_task(
+        Service(broker, [GroupPlan("orders", "billing", router, 2.0, 4)]).run()
+    )
     await asyncio.wait_for(handled.wait(), 5)
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(task, 5)
-    await eventually(lambda: not any(isinstance(t, Interrupted) for t in threading.enumerate()), what="no timer left")
+    await eventually(
+        lambda: not any(isinstance(t, Interrupted) for t in threading.enumerate()),
+        what="no timer left",
+    )
 
 
 @pytest.mark.parametrize("step", range(6))
-async def test_two_orders_of_an_init_system_and_a_supervisor_are_one(broker, monkeypatch, step):
+async def test_two_orders_of_an_init_system_and_a_supervisor_are_one(
+    broker, monkeypatch, step
+):
     """However far the first has come when the second one arrives."""
     monkeypatch.setattr("streams.worker.service.is_supervised", lambda: True)
     service = Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)])
@@ -95,7 +104,9 @@ async def test_a_signal_is_told_to_what_handled_it_before(broker):
 
     original = signal.signal(signal.SIGTERM, before)
     try:
-        running = asyncio.create_task(Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)]).run())
+        running = asyncio.create_task(
+            Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)]).run()
+        )
         await eventually(lambda: signal.getsignal(signal.SIGTERM) is not before)
         signal.raise_signal(signal.SIGTERM)
         await asyncio.wait_for(running, 10)
@@ -123,7 +134,9 @@ async def test_what_handled_a_signal_before_cannot_interrupt_the_end(broker, rai
     await Producer(broker, "orders").publish(1, type="t")
     original = signal.signal(signal.SIGINT, before)
     try:
-        running = asyncio.create_task(Service(broker, [GroupPlan("orders", "billing", router, 2.0, 4)]).run())
+        running = asyncio.create_task(
+            Service(broker, [GroupPlan("orders", "billing", router, 2.0, 4)]).run()
+        )
         await asyncio.wait_for(handled.wait(), 30)
         signal.raise_signal(signal.SIGINT)
         await asyncio.wait_for(running, 30)
@@ -149,11 +162,19 @@ async def test_a_service_takes_back_no_signal_that_others_have_taken_since(broke
 
 
 async def test_without_signals_the_handlers_stay_as_they_are(broker):
-    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    handlers = [
+        signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    ]
     service = Service(broker, [GroupPlan("orders", "billing", Router(), 2.0, 4)])
     running = asyncio.create_task(service.run(signals=False))
-    await eventually(lambda: bool(service.consumers) and service.consumers[0].vitals is not None)
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == handlers
+    await eventually(
+        lambda: bool(service.consumers) and service.consumers[0].vitals is not None
+    )
+    assert [
+        signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    ] == handlers
     service.stop()
     await asyncio.wait_for(running, 10)
 
@@ -170,7 +191,10 @@ async def test_a_signal_and_a_call_are_one_order_and_two_of_either_are_two(broke
 
     router = Router()
     router.add(Route(handler))
-    for orders, how in ((("signal", "call"), "ended"), (("signal", "call", "call"), "cancelled")):
+    for orders, how in (
+        (("signal", "call"), "ended"),
+        (("signal", "call", "call"), "cancelled"),
+    ):
         handling.clear()
         go_on.clear()
         await Producer(broker, "orders").publish(1, type="t")

@@ -38,9 +38,17 @@ LEVELS = Levels((0, 5))
 
 
 @contextlib.asynccontextmanager
-async def working(broker: Broker, handler: Callable, **options) -> AsyncIterator[Consumer]:
+async def working(
+    broker: Broker, handler: Callable, **options
+) -> AsyncIterator[Consumer]:
     """A consumer of two levels with a limit of one at a time per tenant. Its lease does not help anybody here."""
-    consumer = Consumer(broker, "s", "g", Route(handler, limits=[ONE]), ConsumerOptions(levels=LEVELS, **options))
+    consumer = Consumer(
+        broker,
+        "s",
+        "g",
+        Route(handler, limits=[ONE]),
+        ConsumerOptions(levels=LEVELS, **options),
+    )
     running = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -78,13 +86,19 @@ async def test_what_expired_in_the_queue_holds_up_nobody(broker):
     handler = Handler()
     async with working(broker, handler.__call__) as consumer:
         producer = await begin(broker, handler)
-        await producer.publish_many([event(f"late {n}", expires=0.001) for n in range(3)])
+        await producer.publish_many(
+            [event(f"late {n}", expires=0.001) for n in range(3)]
+        )
         await producer.publish_many([event(f"c{n}") for n in range(3)])
         await eventually(
-            lambda: consumer.stats.dead + consumer.stats.limited >= 6, what="all to wait, or to be refused"
+            lambda: consumer.stats.dead + consumer.stats.limited >= 6,
+            what="all to wait, or to be refused",
         )
         handler.go_on.set()
-        await eventually(lambda: handler.seen == ["first", "c0", "c1", "c2"], what="those behind them")
+        await eventually(
+            lambda: handler.seen == ["first", "c0", "c1", "c2"],
+            what="those behind them",
+        )
         await eventually(lambda: no_slots(broker), what="the slots to be gone")
 
 
@@ -93,17 +107,25 @@ async def test_what_expires_while_it_waits_holds_up_nobody(broker):
     handler = Handler()
     async with working(broker, handler.__call__) as consumer:
         producer = await begin(broker, handler)
-        await producer.publish_many([event(f"late {n}", expires=3600.0) for n in range(3)])
+        await producer.publish_many(
+            [event(f"late {n}", expires=3600.0) for n in range(3)]
+        )
         await producer.publish_many([event(f"c{n}") for n in range(3)])
         await eventually(lambda: parked(broker, 6), what="all to wait")
-        broker.clock.ahead = 7200.0  # This worker's view of the time: of what it reads from now on, that has expired.
+        # This worker's view of the time: of what it reads from now on, that has expired.
+        broker.clock.ahead = 7200.0
         handler.go_on.set()
-        await eventually(lambda: handler.seen == ["first", "c0", "c1", "c2"], what="those behind them")
+        await eventually(
+            lambda: handler.seen == ["first", "c0", "c1", "c2"],
+            what="those behind them",
+        )
         assert consumer.stats.dead == 3
         await eventually(lambda: no_slots(broker), what="the slots to be gone")
 
 
-@pytest.mark.parametrize("where", [{"level": 5}, {"type": "b"}], ids=["by level", "by attribute"])
+@pytest.mark.parametrize(
+    "where", [{"level": 5}, {"type": "b"}], ids=["by level", "by attribute"]
+)
 async def test_a_pause_holds_up_nobody_but_those_that_it_covers(broker, where):
     handler = Handler()
     async with working(broker, handler.__call__) as consumer:
@@ -113,15 +135,28 @@ async def test_a_pause_holds_up_nobody_but_those_that_it_covers(broker, where):
         await eventually(lambda: parked(broker, 3), what="them to wait")
         for n in range(3):
             await producer.publish(event(f"c{n}"))
-        await eventually(lambda: consumer.stats.limited == 6, what="the others to wait behind them")
+        await eventually(
+            lambda: consumer.stats.limited == 6, what="the others to wait behind them"
+        )
         await Pauses(broker, "s").pause(**where)
-        await eventually(lambda: consumer.paused or consumer._fetcher._gate.scopes, what="the pause to be known")
+        await eventually(
+            lambda: consumer.paused or consumer._fetcher._gate.scopes,
+            what="the pause to be known",
+        )
         handler.go_on.set()
-        await eventually(lambda: handler.seen == ["first", "c0", "c1", "c2"], what="those that are not paused")
+        await eventually(
+            lambda: handler.seen == ["first", "c0", "c1", "c2"],
+            what="those that are not paused",
+        )
         await producer.publish(event("new"))
-        await eventually(lambda: handler.seen[-1] == "new", what="one that is published meanwhile")
+        await eventually(
+            lambda: handler.seen[-1] == "new", what="one that is published meanwhile"
+        )
         await Pauses(broker, "s").resume_all()
-        await eventually(lambda: sorted(handler.seen[5:]) == ["b0", "b1", "b2"], what="those that were paused")
+        await eventually(
+            lambda: sorted(handler.seen[5:]) == ["b0", "b1", "b2"],
+            what="those that were paused",
+        )
         await eventually(lambda: no_slots(broker), what="the slots to be gone")
 
 
@@ -134,7 +169,8 @@ async def test_a_new_event_passes_what_cannot_start(broker):
         await eventually(lambda: parked(broker, 1), what="it to wait")
         keys = broker.keys("s")
         await Pauses(broker, "s").pause(level=5)
-        await broker.control.call("DEL", keys.busy_prefix("g") + "tenant=acme")  # As if its holder was never there.
+        # As if its holder was never there.
+        await broker.control.call("DEL", keys.busy_prefix("g") + "tenant=acme")
         await producer.publish(event("new"))
         await eventually(lambda: "new" in handler.seen, what="the new one")
         handler.go_on.set()
@@ -146,20 +182,36 @@ async def test_queues_are_looked_after_when_nobody_hands_on(broker):
     await Producer(broker, "s").publish_many([event(str(n)) for n in range(3)])
     level = keys.level(0)
     await broker.control.call("XGROUP", "CREATE", level, "g", "0")
-    ((_, rows),) = await broker.control.call("XREADGROUP", "GROUP", "g", "c", "COUNT", 3, "STREAMS", level, ">")
+    ((_, rows),) = await broker.control.call(
+        "XREADGROUP", "GROUP", "g", "c", "COUNT", 3, "STREAMS", level, ">"
+    )
     places = [(0, entry_id.decode()) for entry_id, _ in rows]
     admitting = Admitting(broker, keys, Levels(), "g", "c", 30.0)
-    answers = await admitting.admit([Ask(Delivery(*place, []), [(ONE, "acme")]) for place in places])
+    answers = await admitting.admit(
+        [Ask(Delivery(*place, []), [(ONE, "acme")]) for place in places]
+    )
     assert [answer.kind for answer in answers] == [Kind.START, Kind.SLOT, Kind.SLOT]
-    assert await broker.control.call("HGETALL", keys.queues("g")) == [b"tenant=acme", b"1"]
+    assert await broker.control.call("HGETALL", keys.queues("g")) == [
+        b"tenant=acme",
+        b"1",
+    ]
     await broker.control.call("ZADD", keys.retry("g"), 9e15, f"0|{places[2][1]}")
     # As if by hand: the first of them is gone, and what the worker had.
     await broker.control.call("XACK", level, "g", places[0][1], places[1][1])
-    reclaimer = Reclaimer(broker, "s", "g", options=ReclaimerOptions(levels=Levels((0,)), interval=0.01))
+    reclaimer = Reclaimer(
+        broker, "s", "g", options=ReclaimerOptions(levels=Levels((0,)), interval=0.01)
+    )
     sweeping = asyncio.create_task(reclaimer.run())
 
     async def is_told() -> bool:
-        return float(await broker.control.call("ZSCORE", keys.retry("g"), f"0|{places[2][1]}")) < 9e15
+        return (
+            float(
+                await broker.control.call(
+                    "ZSCORE", keys.retry("g"), f"0|{places[2][1]}"
+                )
+            )
+            < 9e15
+        )
 
     await eventually(is_told, what="the last to be told")
     await broker.control.call("XACK", level, "g", places[2][1])
@@ -167,7 +219,10 @@ async def test_queues_are_looked_after_when_nobody_hands_on(broker):
     async def is_gone() -> bool:
         return await broker.control.call("EXISTS", keys.queues("g")) == 0
 
-    await eventually(is_gone, what="the queue to go, with its slots: they are empty, and not looked after")
+    await eventually(
+        is_gone,
+        what="the queue to go, with its slots: they are empty, and not looked after",
+    )
     reclaimer.stop()
     await sweeping
 
@@ -177,13 +232,19 @@ async def test_levels_that_a_worker_does_not_know_keep_their_slots(broker):
     keys = broker.keys("s")
     await Producer(broker, "s", ProducerOptions(levels=LEVELS)).publish_many(
         # The second one of its level, or its entry id might be that of the other level's.
-        [event("old worker's"), event("new worker's", priority=5), event("new worker's", priority=5)]
+        [
+            event("old worker's"),
+            event("new worker's", priority=5),
+            event("new worker's", priority=5),
+        ]
     )
     places: list[tuple[int, str]] = []
     for level in (5, 0):
         key = keys.level(level)
         await broker.control.call("XGROUP", "CREATE", key, "g", "0")
-        ((_, rows),) = await broker.control.call("XREADGROUP", "GROUP", "g", f"c{level}", "STREAMS", key, ">")
+        ((_, rows),) = await broker.control.call(
+            "XREADGROUP", "GROUP", "g", f"c{level}", "STREAMS", key, ">"
+        )
         places.append((level, rows[-1][0].decode()))
     new = Admitting(broker, keys, LEVELS, "g", "c5", 30.0)
     old = Admitting(broker, keys, Levels((0,)), "g", "c0", 30.0)
@@ -192,12 +253,16 @@ async def test_levels_that_a_worker_does_not_know_keep_their_slots(broker):
     (answer,) = await old.admit([Ask(Delivery(*places[1], []), [(ONE, "acme")])])
     assert answer.kind is Kind.SLOT, "two at once"
     await old.hand_over([(ONE, "acme")], 1, looks=True)
-    assert await broker.control.call("ZCARD", keys.busy_prefix("g") + "tenant=acme") == 1
+    assert (
+        await broker.control.call("ZCARD", keys.busy_prefix("g") + "tenant=acme") == 1
+    )
 
 
 async def test_a_worker_is_handed_nothing_of_levels_that_it_does_not_serve(broker):
     handler, other = Handler(), Handler()
-    async with working(broker, handler.__call__, serve=Levels((5,)), name="high") as high:
+    async with working(
+        broker, handler.__call__, serve=Levels((5,)), name="high"
+    ) as high:
         producer = Producer(broker, "s", ProducerOptions(levels=LEVELS))
         await producer.publish(event("first", priority=5))
         await eventually(lambda: handler.seen == ["first"], what="the first to run")
@@ -205,7 +270,9 @@ async def test_a_worker_is_handed_nothing_of_levels_that_it_does_not_serve(broke
             await producer.publish(event("low"))
             await eventually(lambda: parked(broker, 1), what="the low one to wait")
             handler.go_on.set()
-            await eventually(lambda: other.seen == ["low"], what="the other worker to run it")
+            await eventually(
+                lambda: other.seen == ["low"], what="the other worker to run it"
+            )
         assert handler.seen == ["first"]
         assert high.stats.fetched == 1
 
@@ -222,11 +289,18 @@ async def test_a_slot_is_given_back_before_another_can_have_the_entry(broker):
     (again,) = await other.take_due()
     await other.ask([again], (ONE, "acme"))
     late = Delivery(0, delivery.entry_id, [], delivery.count)
-    for outcome in ({"postponed": [Postponed(late, 0)]}, {"buried": [Buried(late, "rejected", b"")]}):
+    for outcome in (
+        {"postponed": [Postponed(late, 0)]},
+        {"buried": [Buried(late, "rejected", b"")]},
+    ):
         await hands.settling.settle((), **outcome)
-        assert (await held(broker))["busy:tenant=acme"] == [member], "a lost lease gives back nothing"
+        assert (await held(broker))["busy:tenant=acme"] == [member], (
+            "a lost lease gives back nothing"
+        )
     await hands.settling.settle([late])
-    assert (await held(broker))["busy:tenant=acme"] == [member], "it runs there still, whoever acknowledges it"
+    assert (await held(broker))["busy:tenant=acme"] == [member], (
+        "it runs there still, whoever acknowledges it"
+    )
     await other.settling.settle([again])
     assert await held(broker) == {}
 
@@ -243,7 +317,9 @@ async def test_a_key_that_is_another_one_each_time_leaves_nothing_behind(broker)
         if tries.count(event.data) == 2:
             raise Snooze(0.01)
 
-    odd = Limit(lambda event: f"key {next(asked)}", name="odd", concurrency=1, rate="1000/s")
+    odd = Limit(
+        lambda event: f"key {next(asked)}", name="odd", concurrency=1, rate="1000/s"
+    )
     route = Route(handler, limits=[odd], retry=Retry(delay=0.01, jitter=0.0))
     consumer = Consumer(broker, "s", "g", route)
     running = asyncio.create_task(consumer.run())
@@ -253,9 +329,20 @@ async def test_a_key_that_is_another_one_each_time_leaves_nothing_behind(broker)
     await running
     assert next(asked) >= 60
     assert await no_slots(broker)
-    left = [key.decode() for key in await broker.control.call("KEYS", f"{broker.namespace}:*")]
-    assert [key for key in left if "key " in key and await broker.control.call("PTTL", key) == -1] == []
-    assert [key for key in left if ":busy:" in key or ":queue:" in key or key.endswith(":admissions")] == []
+    left = [
+        key.decode()
+        for key in await broker.control.call("KEYS", f"{broker.namespace}:*")
+    ]
+    assert [
+        key
+        for key in left
+        if "key " in key and await broker.control.call("PTTL", key) == -1
+    ] == []
+    assert [
+        key
+        for key in left
+        if ":busy:" in key or ":queue:" in key or key.endswith(":admissions")
+    ] == []
 
 
 async def test_what_an_older_version_left_in_a_queue_holds_up_nobody(broker):
@@ -266,7 +353,9 @@ async def test_what_an_older_version_left_in_a_queue_holds_up_nobody(broker):
         done.append(event.data)
 
     keys = broker.keys("s")
-    await broker.control.call("ZADD", keys.queue_prefix("g") + "tenant=acme", 1, "0|1-1")
+    await broker.control.call(
+        "ZADD", keys.queue_prefix("g") + "tenant=acme", 1, "0|1-1"
+    )
     await Producer(broker, "s").publish(1, type="t", tenant="acme")
     route = Route(handler, limits=(Limit("tenant", concurrency=1),))
     consumer = Consumer(broker, "s", "g", route, ConsumerOptions(lease=60.0))

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from streams import Broker, DeadLetters, Event, Filter, Levels, NotFound, Producer, Scheduler, Status
+from streams import (
+    Broker,
+    DeadLetters,
+    Event,
+    Filter,
+    Levels,
+    NotFound,
+    Producer,
+    Scheduler,
+    Status,
+)
 from streams.admin.status import EntryState
 from streams.admin.why import Wanted, Why
 from streams.broker.entries.declare import Declaring
@@ -22,12 +32,17 @@ LEVELS = Levels()
 
 
 async def fetch(
-    broker: Broker, most: int, group: str = "g", consumer: str = "c1", retention: Retention | None = None
+    broker: Broker,
+    most: int,
+    group: str = "g",
+    consumer: str = "c1",
+    retention: Retention | None = None,
 ) -> list[Delivery]:
     declaring = Declaring(broker.keys("s"), LEVELS, group, Declaration(retention))
     fetching = Fetching(broker, broker.keys("s"), LEVELS, group, consumer, declaring)
     await fetching.ensure_group()
-    return await fetching.take(most) if most else []  # The server takes COUNT 0 for "all".
+    # The server takes COUNT 0 for "all".
+    return await fetching.take(most) if most else []
 
 
 def settling(broker: Broker, group: str = "g", consumer: str = "c1") -> Settling:
@@ -44,7 +59,10 @@ async def table(broker: Broker, group: str = "g") -> dict[int, tuple[int, int, i
     """Per level: waiting, processing, retrying."""
     row = await Status(broker).stream("s")
     (found,) = [g for g in row.groups if g.group == group]
-    return {level.level: (level.waiting, level.processing, level.retrying) for level in found.levels}
+    return {
+        level.level: (level.waiting, level.processing, level.retrying)
+        for level in found.levels
+    }
 
 
 async def server_ms(broker: Broker) -> int:
@@ -65,40 +83,73 @@ async def test_every_state_on_every_level(broker):
     await producer.publish_many([Event("t", n, delay=60) for n in range(2)])
     await settling(broker).settle(
         first[:2],
-        [Postponed(first[2], 60_000, failed()), Postponed(first[3], 0, failed()), Postponed(first[4], 60_000)],
+        [
+            Postponed(first[2], 60_000, failed()),
+            Postponed(first[3], 0, failed()),
+            Postponed(first[4], 60_000),
+        ],
         [Buried(first[5], "rejected", failed())],
     )
-    assert await table(broker) == {10: (0, 3, 3), 5: (1, 3, 0), 1: (2, 0, 0), 0: (3, 0, 0)}
+    assert await table(broker) == {
+        10: (0, 3, 3),
+        5: (1, 3, 0),
+        1: (2, 0, 0),
+        0: (3, 0, 0),
+    }
     (row,) = await Status(broker).overview()
     (group,) = row.groups
     assert (row.stream, row.stored, row.scheduled) == ("s", 15, 2)
     assert (group.group, group.dead, group.consumers) == ("g", 1, 2)
     assert group.held == {"c1": 3, "c2": 3}
-    assert [group.total(what) for what in ("waiting", "processing", "retrying")] == [6, 6, 3]
+    assert [group.total(what) for what in ("waiting", "processing", "retrying")] == [
+        6,
+        6,
+        3,
+    ]
     assert [level.level for level in group.levels] == [10, 5, 1, 0]
 
 
 async def test_each_group_has_counts_of_its_own(broker):
     await fetch(broker, 0, "g")
     await fetch(broker, 0, "h", retention="fanout")
-    await Producer(broker, "s").publish_many(Event("t", n, priority=5 * (n % 2)) for n in range(10))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, priority=5 * (n % 2)) for n in range(10)
+    )
     taken = await fetch(broker, 7, "g")
-    await settling(broker, "g").settle(taken[:2], [Postponed(taken[2], 60_000)], [Buried(taken[3], "x", failed())])
-    assert await table(broker, "h") == {10: (0, 0, 0), 5: (5, 0, 0), 1: (0, 0, 0), 0: (5, 0, 0)}
+    await settling(broker, "g").settle(
+        taken[:2], [Postponed(taken[2], 60_000)], [Buried(taken[3], "x", failed())]
+    )
+    assert await table(broker, "h") == {
+        10: (0, 0, 0),
+        5: (5, 0, 0),
+        1: (0, 0, 0),
+        0: (5, 0, 0),
+    }
     row = await Status(broker).stream("s")
     assert row.stored == 10  # h needs them all
     assert {group.group: group.dead for group in row.groups} == {"g": 1, "h": 0}
     found = await table(broker, "g")
-    assert {level: counts[1:] for level, counts in found.items()} == {10: (0, 0), 5: (1, 1), 1: (0, 0), 0: (2, 0)}
+    assert {level: counts[1:] for level, counts in found.items()} == {
+        10: (0, 0),
+        5: (1, 1),
+        1: (0, 0),
+        0: (2, 0),
+    }
     assert found[0][0] == 3
 
 
 async def test_an_untouched_stream_has_no_group(broker):
     await Producer(broker, "s").publish_many(range(3), type="t")
     await Producer(broker, "later").publish(1, type="t", delay=60)
-    rows = {row.stream: (row.stored, row.scheduled, row.groups) for row in await Status(broker).overview()}
+    rows = {
+        row.stream: (row.stored, row.scheduled, row.groups)
+        for row in await Status(broker).overview()
+    }
     assert rows == {"s": (3, 0, []), "later": (0, 1, [])}
-    assert await Status(broker).streams() == {"s": [0, 1, 5, 10], "later": [0, 1, 5, 10]}
+    assert await Status(broker).streams() == {
+        "s": [0, 1, 5, 10],
+        "later": [0, 1, 5, 10],
+    }
 
 
 async def test_the_oldest_unfinished_entry_has_its_age(broker):
@@ -106,7 +157,9 @@ async def test_the_oldest_unfinished_entry_has_its_age(broker):
     now = await server_ms(broker)
     for level, seconds in ((10, 50), (10, 40), (5, 30), (1, 20)):
         key = broker.keys("s").level(level)
-        await broker.control.call("XADD", key, f"{now - seconds * 1000}-0", "type", "t", "data", "1")
+        await broker.control.call(
+            "XADD", key, f"{now - seconds * 1000}-0", "type", "t", "data", "1"
+        )
     old, young, processed = await fetch(broker, 3)
     assert (old.level, young.level, processed.level) == (10, 10, 5)
     await settling(broker).settle([old], [Postponed(young, 60_000)])
@@ -121,7 +174,9 @@ async def test_the_oldest_unfinished_entry_has_its_age(broker):
 
 async def test_levels_that_this_program_does_not_know_are_shown(broker):
     await broker.control.call("SADD", f"{broker.namespace}:index", "s|77")
-    await broker.control.call("XADD", broker.keys("s").level(77), "*", "type", "t", "data", "1")
+    await broker.control.call(
+        "XADD", broker.keys("s").level(77), "*", "type", "t", "data", "1"
+    )
     row = await Status(broker).stream("s")
     assert (row.stored, await Status(broker).streams()) == (1, {"s": [77]})
 
@@ -144,11 +199,23 @@ async def find(broker: Broker, ident: str, group: str = "") -> EntryState:
 
 async def test_find_pending(broker):
     await fetch(broker, 0)
-    receipt = await Producer(broker, "s").publish({"n": 1}, type="order", id="e1", priority=5, tenant="x")
+    receipt = await Producer(broker, "s").publish(
+        {"n": 1}, type="order", id="e1", priority=5, tenant="x"
+    )
     for ident in ("e1", receipt.entry_id, f"5|{receipt.entry_id}"):
         state = await find(broker, ident)
-        assert (state.state, state.level, state.entry_id, state.event_id) == ("pending", 5, receipt.entry_id, "e1")
-        assert (state.type, state.raw, state.size, state.meta) == ("order", b'{"n":1}', 7, {"tenant": "x"})
+        assert (state.state, state.level, state.entry_id, state.event_id) == (
+            "pending",
+            5,
+            receipt.entry_id,
+            "e1",
+        )
+        assert (state.type, state.raw, state.size, state.meta) == (
+            "order",
+            b'{"n":1}',
+            7,
+            {"tenant": "x"},
+        )
         assert (state.consumer, state.due, state.failures) == ("", None, 0)
 
 
@@ -156,10 +223,16 @@ async def test_find_processing(broker):
     receipt = await Producer(broker, "s").publish(1, type="t", id="e1")
     (delivery,) = await fetch(broker, 1, consumer="c7")
     key = broker.keys("s").level(0)
-    await broker.control.call("XCLAIM", key, "g", "c7", 0, delivery.entry_id, "IDLE", 5_000, "JUSTID")
+    await broker.control.call(
+        "XCLAIM", key, "g", "c7", 0, delivery.entry_id, "IDLE", 5_000, "JUSTID"
+    )
     for ident in ("e1", receipt.entry_id, f"0|{receipt.entry_id}"):
         state = await find(broker, ident)
-        assert (state.state, state.consumer, state.event_id) == ("processing", "c7", "e1")
+        assert (state.state, state.consumer, state.event_id) == (
+            "processing",
+            "c7",
+            "e1",
+        )
         assert 5.0 <= state.silent < 10.0
 
 
@@ -171,7 +244,12 @@ async def test_find_retrying(broker):
     after = await server_ms(broker)
     for ident in ("e1", receipt.entry_id, f"10|{receipt.entry_id}"):
         state = await find(broker, ident)
-        assert (state.state, state.failures, state.stalls, state.consumer) == ("retrying", 1, 0, "")
+        assert (state.state, state.failures, state.stalls, state.consumer) == (
+            "retrying",
+            1,
+            0,
+            "",
+        )
         assert before + 60_000 <= state.due * 1000 <= after + 60_000
         assert state.errors[0]["type"] == "ValueError"
 
@@ -183,7 +261,12 @@ async def test_find_dead(broker):
     (letter,) = await DeadLetters(broker, "s", "g").page()
     for ident in ("e1", receipt.entry_id, f"0|{receipt.entry_id}", letter.id):
         state = await find(broker, ident)
-        assert (state.state, state.event_id, state.entry_id, state.failures) == ("dead", "e1", receipt.entry_id, 1)
+        assert (state.state, state.event_id, state.entry_id, state.failures) == (
+            "dead",
+            "e1",
+            receipt.entry_id,
+            1,
+        )
         assert state.dead_letter == letter
         assert state.raw == b"1"
 
@@ -195,7 +278,12 @@ async def test_find_scheduled(broker):
     after = await server_ms(broker)
     for ident in ("e1", "5|e1"):
         state = await find(broker, ident)
-        assert (state.state, state.level, state.event_id, state.entry_id) == ("scheduled", 5, "e1", "")
+        assert (state.state, state.level, state.event_id, state.entry_id) == (
+            "scheduled",
+            5,
+            "e1",
+            "",
+        )
         assert before + 60_000 <= state.due * 1000 <= after + 60_001
         assert state.raw == b"1"
 
@@ -215,7 +303,10 @@ async def test_find_in_each_group(broker):
     await fetch(broker, 0, "h", retention="fanout")
     await settling(broker, "g").settle((), (), [Buried(delivery, "rejected", failed())])
     for ident in ("e1", receipt.entry_id):
-        found = sorted((state.group, state.state) for state in await Status(broker).find("s", ident))
+        found = sorted(
+            (state.group, state.state)
+            for state in await Status(broker).find("s", ident)
+        )
         assert found == [("g", "dead"), ("h", "pending")]
     assert (await find(broker, "e1", "h")).state == "pending"
 
@@ -226,7 +317,10 @@ async def test_find_a_replayed_event(broker):
     await settling(broker).settle((), (), [Buried(delivery, "rejected", failed())])
     outcome = await DeadLetters(broker, "s", "g").replay(Filter())
     state = await find(broker, "e1")
-    assert (state.state, f"{state.level}|{state.entry_id}") == ("pending", *outcome.moved.values())
+    assert (state.state, f"{state.level}|{state.entry_id}") == (
+        "pending",
+        *outcome.moved.values(),
+    )
 
 
 @pytest.mark.parametrize("look", ["scheduled", "scan"])
@@ -259,7 +353,11 @@ async def promoted(broker: Broker) -> None:
 
 async def test_find_an_entry_that_cannot_be_read(broker):
     await fetch(broker, 0)
-    entry_id = (await broker.control.call("XADD", broker.keys("s").level(0), "*", "data", "\x00")).decode()
+    entry_id = (
+        await broker.control.call(
+            "XADD", broker.keys("s").level(0), "*", "data", "\x00"
+        )
+    ).decode()
     state = await find(broker, entry_id)
     assert (state.state, state.type) == ("pending", "")
 
@@ -283,9 +381,14 @@ async def test_looking_costs_the_same_however_much_is_stored(server, broker):
             client.config_resetstat()
             await Status(broker).overview()
             found = client.info("commandstats")
-            return {name: row["calls"] for name, row in found.items() if "config" not in name and name[8:] != "info"}
+            return {
+                name: row["calls"]
+                for name, row in found.items()
+                if "config" not in name and name[8:] != "info"
+            }
 
-        await commands()  # The first look opens its connection, which is a command more for a user with a password.
+        # The first look opens its connection, which is a command more for a user with a password.
+        await commands()
         few = await commands()
         await Producer(broker, "s").publish_many(range(3_000), type="t")
         await fetch(broker, 2_000)
@@ -296,7 +399,9 @@ async def test_what_another_program_put_on_a_level_of_its_own_is_shown(broker, s
     await Producer(broker, "s").publish({}, type="t")
     await fetch(broker, 0)
     with server.client() as client:
-        entry = client.xadd(broker.keys("s").level(3), {"type": "t", "data": "{}", "id": "foreign-1"}).decode()
+        entry = client.xadd(
+            broker.keys("s").level(3), {"type": "t", "data": "{}", "id": "foreign-1"}
+        ).decode()
         client.xadd(broker.keys("s").level(-2), {"type": "t", "data": "{}"}, id="1-1")
         client.set(broker.keys("s").level(4), "no stream")
     row = await Status(broker).stream("s")
@@ -306,12 +411,20 @@ async def test_what_another_program_put_on_a_level_of_its_own_is_shown(broker, s
         shown.print(overview([row], 200))
     assert "no worker reads: s, 1 on level -2, 1 on level 3" in captured.get()
     assert "STREAMS_LEVELS=-2,0,1,3,5,10" in captured.get()
-    found = [finding for finding in await Doctor(broker).examine("s") if finding.code == "level-undeclared"]
+    found = [
+        finding
+        for finding in await Doctor(broker).examine("s")
+        if finding.code == "level-undeclared"
+    ]
     assert [(finding.severity, finding.what.split(",")[0]) for finding in found] == [
         ("critical", "1 event was put on level 3"),
         ("critical", "1 event was put on level -2"),
     ]
     for wanted in (Wanted(level=3), Wanted(event=entry), Wanted(event="foreign-1")):
         [reason] = (await Why(broker, "s").ask(wanted)).reasons
-        assert (reason.state, reason.level, reason.entry_id) == ("level-unserved", 3, entry)
+        assert (reason.state, reason.level, reason.entry_id) == (
+            "level-unserved",
+            3,
+            entry,
+        )
         assert "no worker looks at level 3" in reason.sentence

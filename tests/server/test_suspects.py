@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Levels, Limit, Producer, Retry, Snooze
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Levels,
+    Limit,
+    Producer,
+    Retry,
+    Snooze,
+)
 from streams.admin.why import Wanted, Why
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Delivery, Fetching
@@ -36,14 +46,18 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.consuming.isolation.LEAVE", (0.05, 0.1))
 
 
-async def suspects(broker: Broker, stream: str, events: Sequence[Event[Any]], delay_ms: int = 0) -> list[Delivery]:
+async def suspects(
+    broker: Broker, stream: str, events: Sequence[Event[Any]], delay_ms: int = 0
+) -> list[Delivery]:
     """Retries of events that were with a worker each time it was killed."""
     keys, levels = broker.keys(stream), Levels((0,))
     fetching = Fetching(broker, keys, levels, "g", "killed")
     await fetching.ensure_group()
     await Producer(broker, stream).publish_many(events)
     taken = await fetching.take(len(events))
-    await Settling(broker, keys, levels, "g", "killed").settle((), [Postponed(one, delay_ms, RECORD) for one in taken])
+    await Settling(broker, keys, levels, "g", "killed").settle(
+        (), [Postponed(one, delay_ms, RECORD) for one in taken]
+    )
     return taken
 
 
@@ -51,7 +65,10 @@ async def make_due(broker: Broker, *members: str | bytes) -> None:
     seconds, micros = await broker.control.call("TIME")
     for member in members:
         await broker.control.call(
-            "ZADD", broker.keys("s").retry("g"), int(seconds) * 1000 + int(micros) // 1000, member
+            "ZADD",
+            broker.keys("s").retry("g"),
+            int(seconds) * 1000 + int(micros) // 1000,
+            member,
         )
 
 
@@ -82,10 +99,16 @@ class Books:
 
     def begin(self, event: Event[Any]) -> None:
         with self._lock:
-            if any(name.startswith("suspect") for name in (*self.running, event.id)) and self.running:
+            if (
+                any(name.startswith("suspect") for name in (*self.running, event.id))
+                and self.running
+            ):
                 self.beside.append((event.id, *self.running))
             self.running.add(event.id)
-            if event.id.startswith("suspect") and (held := sum(one.held for one in self.consumers)) != 1:
+            if (
+                event.id.startswith("suspect")
+                and (held := sum(one.held for one in self.consumers)) != 1
+            ):
                 self.beside.append((event.id, held))
 
     def end(self, event: Event[Any]) -> None:
@@ -98,10 +121,18 @@ class Books:
         await asyncio.sleep(0.005)
         self.end(event)
 
-    def consumer(self, broker: Broker, stream: str, handler: Any = None, **options: Any) -> Consumer:
+    def consumer(
+        self, broker: Broker, stream: str, handler: Any = None, **options: Any
+    ) -> Consumer:
         limits = options.pop("limits", ())
         route = Route(handler or self.handle, retry=RETRY, limits=limits)
-        consumer = Consumer(broker, stream, "g", route, ConsumerOptions(levels=Levels((0,)), concurrency=5, **options))
+        consumer = Consumer(
+            broker,
+            stream,
+            "g",
+            route,
+            ConsumerOptions(levels=Levels((0,)), concurrency=5, **options),
+        )
         self.consumers.append(consumer)
         return consumer
 
@@ -129,15 +160,23 @@ async def test_a_suspect_runs_alone_in_its_process(broker, options):
     await suspects(broker, "s", events("suspect", 4))
     await Producer(broker, "s").publish_many(events("plain", 30))
     await Producer(broker, "t").publish_many(events("other", 30))
-    async with consuming(books.consumer(broker, "s", **options), books.consumer(broker, "t", in_thread)):
+    async with consuming(
+        books.consumer(broker, "s", **options), books.consumer(broker, "t", in_thread)
+    ):
         await eventually(lambda: len(books.done) >= 64, what="all to be done")
     assert books.beside == []
-    assert sorted(books.done) == sorted(e.id for e in events("suspect", 4) + events("plain", 30) + events("other", 30))
+    assert sorted(books.done) == sorted(
+        e.id for e in events("suspect", 4) + events("plain", 30) + events("other", 30)
+    )
 
 
 async def test_a_suspect_that_waits_behind_its_key_runs_alone_too(broker):
     """Lined up, it is handed out when it is the first of its key, and not by a look for retries."""
-    (suspect,), starts, alone = await suspects(broker, "s", events("suspect", 1), 3_600_000), [], []
+    (suspect,), starts, alone = (
+        await suspects(broker, "s", events("suspect", 1), 3_600_000),
+        [],
+        [],
+    )
     keys, retry = broker.keys("s"), broker.keys("s").retry("g")
 
     async def handle(event: Event[Any]) -> None:
@@ -148,20 +187,32 @@ async def test_a_suspect_that_waits_behind_its_key_runs_alone_too(broker):
             raise Snooze(3600.0)
 
     options = ConsumerOptions(levels=Levels((0,)), lanes=Lanes(order_by=("key",)))
-    async with consuming(Consumer(broker, "s", "g", Route(handle, retry=RETRY), options)):
-        await Producer(broker, "s").publish_many([Event("t", 1, id="first", key="key 0")])
-        await eventually(lambda: broker.control.call("ZRANGE", retry, 1, 1), what="the first of the key to be snoozed")
+    async with consuming(
+        Consumer(broker, "s", "g", Route(handle, retry=RETRY), options)
+    ):
+        await Producer(broker, "s").publish_many(
+            [Event("t", 1, id="first", key="key 0")]
+        )
+        await eventually(
+            lambda: broker.control.call("ZRANGE", retry, 1, 1),
+            what="the first of the key to be snoozed",
+        )
         waiting = set(await broker.control.call("ZRANGE", retry, 0, -1))
         (first,) = waiting - {member(suspect).encode()}
         await make_due(broker, member(suspect))
-        await eventually(lambda: broker.control.call("ZCARD", keys.behind("g")), what="the suspect to be lined up")
+        await eventually(
+            lambda: broker.control.call("ZCARD", keys.behind("g")),
+            what="the suspect to be lined up",
+        )
         await make_due(broker, first)
         await eventually(lambda: alone, what="the suspect to run")
     assert starts == ["first", "first", "suspect 0"]
     assert alone == [True]
 
 
-async def test_a_suspect_that_is_handed_a_slot_keeps_it_until_it_runs_alone(broker, server, namespace):
+async def test_a_suspect_that_is_handed_a_slot_keeps_it_until_it_runs_alone(
+    broker, server, namespace
+):
     """Whoever gave the slot back has room for what waits for it, but not for a suspect."""
     gate, ran = asyncio.Event(), []
     (suspect,) = await suspects(broker, "s", events("suspect", 1), 3_600_000)
@@ -178,18 +229,28 @@ async def test_a_suspect_that_is_handed_a_slot_keeps_it_until_it_runs_alone(brok
     async with Broker(server.url, namespace=namespace) as second:
         busy, idle = consumer(broker), consumer(second)
         async with consuming(busy):
-            await Producer(broker, "s").publish_many([Event("t", 1, id="first", key="key 0")])
+            await Producer(broker, "s").publish_many(
+                [Event("t", 1, id="first", key="key 0")]
+            )
             await eventually(lambda: ran, what="the slot to be taken")
             async with consuming(idle):
                 await make_due(broker, member(suspect))
-                await eventually(lambda: idle.stats.limited == 1, what="the suspect to wait for the slot")
+                await eventually(
+                    lambda: idle.stats.limited == 1,
+                    what="the suspect to wait for the slot",
+                )
                 gate.set()
-                await eventually(lambda: idle.stats.done + busy.stats.done == 2, what="the suspect to run")
+                await eventually(
+                    lambda: idle.stats.done + busy.stats.done == 2,
+                    what="the suspect to run",
+                )
     assert ran == ["first", "suspect 0"]
     assert busy.stats.released == idle.stats.released == 0
 
 
-async def test_a_busy_process_leaves_a_suspect_to_an_idle_one(broker, server, namespace, monkeypatch):
+async def test_a_busy_process_leaves_a_suspect_to_an_idle_one(
+    broker, server, namespace, monkeypatch
+):
     monkeypatch.setattr("streams.consuming.isolation.LEAVE", (60.0, 60.0))
     gate, ran = asyncio.Event(), []
 
@@ -202,14 +263,22 @@ async def test_a_busy_process_leaves_a_suspect_to_an_idle_one(broker, server, na
     later = await suspects(broker, "s", events("suspect", 3), 3_600_000)
     async with Broker(server.url, namespace=namespace) as second:
         busy, idle = (
-            Consumer(one, "s", "g", Route(one_handles, retry=RETRY), ConsumerOptions(concurrency=2))
+            Consumer(
+                one,
+                "s",
+                "g",
+                Route(one_handles, retry=RETRY),
+                ConsumerOptions(concurrency=2),
+            )
             for one, one_handles in ((broker, hold), (second, handle))
         )
         async with consuming(busy):
             await Producer(broker, "s").publish(1, type="t")
             await eventually(lambda: busy.busy == 1, what="the handler to run")
             await make_due(broker, *map(member, later))
-            await eventually(lambda: busy._fetcher._suspects.waiting, what="the busy one to see them")
+            await eventually(
+                lambda: busy._fetcher._suspects.waiting, what="the busy one to see them"
+            )
             async with consuming(idle):
                 await eventually(lambda: len(ran) == 3, what="the idle one to run them")
             assert busy.busy == 1
@@ -227,7 +296,9 @@ async def test_a_suspect_that_waits_holds_up_no_stop_and_is_told(broker, monkeyp
             await gate.wait()
 
     later = await suspects(broker, "s", events("suspect", 1), 3_600_000)
-    consumer = Consumer(broker, "s", "g", Route(handle, retry=RETRY), ConsumerOptions(concurrency=3))
+    consumer = Consumer(
+        broker, "s", "g", Route(handle, retry=RETRY), ConsumerOptions(concurrency=3)
+    )
     isolation = Isolation.of(broker)
     async with consuming(consumer):
         await Producer(broker, "s").publish(1, type="t")
@@ -239,12 +310,19 @@ async def test_a_suspect_that_waits_holds_up_no_stop_and_is_told(broker, monkeyp
         await eventually(lambda: not isolation.is_closed, what="the gate to open")
         gate.set()
     assert len(started) == 1
-    rows = await broker.control.call("XPENDING", broker.keys("s").level(0), "g", "-", "+", 10)
-    assert [(row[0].decode(), row[1]) for row in rows] == [(later[0].entry_id, b"-parked-")]
+    rows = await broker.control.call(
+        "XPENDING", broker.keys("s").level(0), "g", "-", "+", 10
+    )
+    assert [(row[0].decode(), row[1]) for row in rows] == [
+        (later[0].entry_id, b"-parked-")
+    ]
 
 
-@pytest.mark.one_server  # Groups do not wait together on a cluster: they are on several servers.
-async def test_idle_groups_that_wait_together_hold_up_no_suspect(broker, caplog, monkeypatch):
+# Groups do not wait together on a cluster: they are on several servers.
+@pytest.mark.one_server
+async def test_idle_groups_that_wait_together_hold_up_no_suspect(
+    broker, caplog, monkeypatch
+):
     """They wait for up to a minute, and have nothing in hand meanwhile."""
     monkeypatch.setattr("streams.broker.entries.lookout.CROWD", 4)
     monkeypatch.setattr("streams.consuming.idle.QUIET", 0.05)
@@ -253,7 +331,9 @@ async def test_idle_groups_that_wait_together_hold_up_no_suspect(broker, caplog,
     waiting = await suspects(broker, "s", events("suspect", 2), 3_600_000)
     consumers = [books.consumer(broker, name) for name in ("s", "t", "u", "v")]
     async with consuming(*consumers):
-        await eventually(lambda: all(one._idling.is_resting for one in consumers), what="all to rest")
+        await eventually(
+            lambda: all(one._idling.is_resting for one in consumers), what="all to rest"
+        )
         await make_due(broker, *map(member, waiting))
         await eventually(lambda: len(books.done) == 2, what="the suspects to be done")
         await Producer(broker, "t").publish_many(events("plain", 2))
@@ -271,7 +351,10 @@ async def test_other_groups_are_told_for_which_suspect_they_wait(broker):
 
     books = Books()
     (suspect,) = await suspects(broker, "s", events("suspect", 1), 3_600_000)
-    killing, other = books.consumer(broker, "s", kills, name="w"), books.consumer(broker, "t", name="w")
+    killing, other = (
+        books.consumer(broker, "s", kills, name="w"),
+        books.consumer(broker, "t", name="w"),
+    )
 
     async def states() -> list[tuple[str, str]]:
         found = await Why(broker, "t", patience=0.0).ask(Wanted(level=0))
@@ -299,22 +382,32 @@ async def test_one_that_is_lined_up_is_not_handed_out_among_others(broker):
     declaring = Declaring(keys, levels, "g", AS_IT_IS)
     made = FetchingByKey(broker, keys, levels, "g", "c", declaring, by_key, levels)
     await made.ensure_group()
-    receipts = await Producer(broker, "s").publish_many(Event("t", n, key=f"k{n % 2}") for n in range(4))
-    await broker.control.call("HSET", keys.attempts("g"), f"0|{receipts[2].entry_id}", RECORD)
+    receipts = await Producer(broker, "s").publish_many(
+        Event("t", n, key=f"k{n % 2}") for n in range(4)
+    )
+    await broker.control.call(
+        "HSET", keys.attempts("g"), f"0|{receipts[2].entry_id}", RECORD
+    )
     first = await made.take(10)
     await Settling(broker, keys, levels, "g", "c", Ways(by_key)).settle(first)
-    assert [delivery.entry_id for delivery in await made.take(10)] == [receipts[3].entry_id]
+    assert [delivery.entry_id for delivery in await made.take(10)] == [
+        receipts[3].entry_id
+    ]
     suspect = (await made.take_due(10, 0)).suspect
     assert suspect == f"0|{receipts[2].entry_id}"
     (alone,) = await made.take_alone(suspect)
     assert (alone.entry_id, alone.record) == (receipts[2].entry_id, RECORD)
 
 
-async def test_a_suspect_that_comes_among_others_is_given_back(broker, monkeypatch: pytest.MonkeyPatch):
+async def test_a_suspect_that_comes_among_others_is_given_back(
+    broker, monkeypatch: pytest.MonkeyPatch
+):
     """The second line: no script hands one out, and if one did it would not start beside what runs."""
     taking, books, gate = Fetching.take_due, Books(), asyncio.Event()
 
-    async def take_all(self: Fetching, limit: int, suspects: int, turns: Any = None) -> Any:
+    async def take_all(
+        self: Fetching, limit: int, suspects: int, turns: Any = None
+    ) -> Any:
         return await taking(self, limit, suspects + 100, turns)
 
     async def handle(event: Event[Any]) -> None:
@@ -328,6 +421,8 @@ async def test_a_suspect_that_comes_among_others_is_given_back(broker, monkeypat
         await Producer(broker, "s").publish(Event("t", 1, id="plain"))
         await eventually(lambda: consumer.busy, what="another one to run")
         await make_due(broker, member(suspect))
-        await eventually(lambda: consumer.stats.fetched >= 3, what="the suspect to be handed out")
+        await eventually(
+            lambda: consumer.stats.fetched >= 3, what="the suspect to be handed out"
+        )
         assert books.running == {"plain"}
         gate.set()

@@ -116,7 +116,9 @@ def test_many_threads_share_round_trips(pipeline):
         return [pipeline.publish("orders", [n, m], type="t") for m in range(50)]
 
     with ThreadPoolExecutor(16) as pool:
-        receipts = [receipt for found in pool.map(publish, range(16)) for receipt in found]
+        receipts = [
+            receipt for found in pool.map(publish, range(16)) for receipt in found
+        ]
     assert len({receipt.entry_id for receipt in receipts}) == 800
     assert pipeline.status().stream("orders").stored == 801
     assert 0 < trips < 800, trips
@@ -151,7 +153,9 @@ def test_an_error_of_the_generator_arrives(pipeline):
 
 
 def test_what_came_before_a_refused_event_is_stored_and_told(pipeline):
-    batches = pipeline.producer("orders").publish_batches([*range(700), object()], type="t")
+    batches = pipeline.producer("orders").publish_batches(
+        [*range(700), object()], type="t"
+    )
     stored = next(batches) + next(batches)
     with pytest.raises(EventError):
         next(batches)
@@ -159,7 +163,9 @@ def test_what_came_before_a_refused_event_is_stored_and_told(pipeline):
 
 
 def test_a_full_stream_counts_what_was_accepted_in_the_whole_call(server, namespace):
-    with Pipeline(server.url, settings=Settings(namespace=namespace, max_len=1100)) as pipeline:
+    with Pipeline(
+        server.url, settings=Settings(namespace=namespace, max_len=1100)
+    ) as pipeline:
         with pytest.raises(StreamFull) as caught:
             pipeline.publish_many("orders", range(2000), type="t")
         assert caught.value.accepted == 1100
@@ -181,7 +187,9 @@ def test_a_running_event_loop_is_told_of_the_other_pipeline(pipeline):
         pipeline.run()
 
     for wrong in (mistake, another):
-        with pytest.raises(ConfigurationError, match=r"use streams\.Pipeline here and await"):
+        with pytest.raises(
+            ConfigurationError, match=r"use streams\.Pipeline here and await"
+        ):
             asyncio.run(wrong())
 
 
@@ -189,11 +197,16 @@ def test_errors_have_the_place_where_they_began_and_the_place_of_the_call(pipeli
     with pytest.raises(EventError) as caught:
         pipeline.publish("orders", object(), type="t")
     frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-    assert frames[0] == "test_errors_have_the_place_where_they_began_and_the_place_of_the_call"
+    assert (
+        frames[0]
+        == "test_errors_have_the_place_where_they_began_and_the_place_of_the_call"
+    )
     assert "encode_body" in frames
 
 
-def test_without_with_it_opens_at_first_use_and_opens_again_after_close(server, namespace):
+def test_without_with_it_opens_at_first_use_and_opens_again_after_close(
+    server, namespace
+):
     pipeline = Pipeline(server.url, settings=Settings(namespace=namespace))
     assert sync_threads() == []
     for _ in range(2):

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -23,7 +27,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streams import ConfigurationError, Event, Filter, Limit, Pipeline, Reject, Retry, Settings, Snooze
+from streams import (
+    ConfigurationError,
+    Event,
+    Filter,
+    Limit,
+    Pipeline,
+    Reject,
+    Retry,
+    Settings,
+    Snooze,
+)
 from streams.logs import EventFilter
 from streams.telemetry import Exported, Metrics, Tracing, export, instrument
 from streams.testing import Harness
@@ -76,7 +90,10 @@ async def working(pipeline: Pipeline) -> AsyncIterator[Any]:
         running = asyncio.create_task(service.run())
 
         async def done(count: int) -> None:
-            await eventually(lambda: sum(c.stats.done for c in service.consumers) == count, what="the events")
+            await eventually(
+                lambda: sum(c.stats.done for c in service.consumers) == count,
+                what="the events",
+            )
 
         yield done
         service.stop()
@@ -91,7 +108,9 @@ async def test_one_trace_shows_the_whole_life(server, namespace):
     recorded = Recorded(server, namespace)
     pipeline, mended = recorded.pipeline, []
 
-    @pipeline.handler("orders", group="billing", retry=Retry(max_retries=1, delay=0.01, jitter=0.0))
+    @pipeline.handler(
+        "orders", group="billing", retry=Retry(max_retries=1, delay=0.01, jitter=0.0)
+    )
     async def charge(event: Event) -> None:
         current.append(trace.get_current_span().get_span_context().span_id)
         if not mended:
@@ -100,7 +119,9 @@ async def test_one_trace_shows_the_whole_life(server, namespace):
     current: list[int] = []
     running = asyncio.create_task(pipeline.run())
     async with pipeline.twin() as other:
-        receipt = await other.publish("orders", {"phone": SECRET}, type="order.created", tenant="acme", priority=5)
+        receipt = await other.publish(
+            "orders", {"phone": SECRET}, type="order.created", tenant="acme", priority=5
+        )
         letters = other.dead_letters("orders", "billing")
 
         async def dead() -> bool:
@@ -109,11 +130,17 @@ async def test_one_trace_shows_the_whole_life(server, namespace):
         await eventually(dead, what="the event to die")
         mended.append(True)
         await letters.replay(Filter())
-        await eventually(lambda: len(recorded.named("ack orders")) == 1, what="it to be handled")
+        await eventually(
+            lambda: len(recorded.named("ack orders")) == 1, what="it to be handled"
+        )
         pipeline.stop()
         await running
     (sent,) = recorded.named("send orders")
-    life = [span for span in recorded.spans.get_finished_spans() if trace_of(span) == trace_of(sent)]
+    life = [
+        span
+        for span in recorded.spans.get_finished_spans()
+        if trace_of(span) == trace_of(sent)
+    ]
     names = Counter(span.name for span in life)
     assert names == {
         "send orders": 1,
@@ -122,18 +149,32 @@ async def test_one_trace_shows_the_whole_life(server, namespace):
         "dead_letter orders": 1,
         "replay orders": 1,
     }
-    assert all(span.parent.span_id == sent.context.span_id for span in life if span is not sent)
+    assert all(
+        span.parent.span_id == sent.context.span_id for span in life if span is not sent
+    )
     assert {span.kind.name for span in life} == {"PRODUCER", "CONSUMER", "CLIENT"}
-    attempts = sorted(recorded.named("process orders"), key=lambda span: span.start_time)
-    assert [span.attributes["streams.outcome"] for span in attempts] == ["failed", "failed", "done"]
+    attempts = sorted(
+        recorded.named("process orders"), key=lambda span: span.start_time
+    )
+    assert [span.attributes["streams.outcome"] for span in attempts] == [
+        "failed",
+        "failed",
+        "done",
+    ]
     assert [span.attributes["streams.attempt"] for span in attempts] == [1, 2, 1]
-    assert {span.attributes["streams.event.type"] for span in attempts} == {"order.created"}
-    assert [span.context.span_id for span in attempts] == current  # It is current for the handler.
+    assert {span.attributes["streams.event.type"] for span in attempts} == {
+        "order.created"
+    }
+    # It is current for the handler.
+    assert [span.context.span_id for span in attempts] == current
     for span in attempts[:2]:
         assert span.attributes["error.type"] == "OSError"
         assert span.status.status_code.name == "ERROR"
     (buried,) = recorded.named("dead_letter orders")
-    assert (buried.attributes["streams.reason"], buried.attributes["streams.attempt"]) == ("retries-used-up", 2)
+    assert (
+        buried.attributes["streams.reason"],
+        buried.attributes["streams.attempt"],
+    ) == ("retries-used-up", 2)
     (retried,) = recorded.named("retry orders")
     assert retried.attributes["streams.delay"] == 0.01
     # Reads and acknowledgements stand alone, and say which events they carried.
@@ -150,7 +191,9 @@ async def test_one_trace_shows_the_whole_life(server, namespace):
     assert "acme" not in everything
 
 
-async def test_a_batch_is_one_span_and_whoever_forwards_keeps_the_trace(server, namespace):
+async def test_a_batch_is_one_span_and_whoever_forwards_keeps_the_trace(
+    server, namespace
+):
     recorded = Recorded(server, namespace)
     foreign = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     pipeline = recorded.pipeline
@@ -164,13 +207,21 @@ async def test_a_batch_is_one_span_and_whoever_forwards_keeps_the_trace(server, 
 
     async with working(pipeline) as done:
         await pipeline.publish_many("orders", [1, 2, 3], type="t")
-        await pipeline.publish_many("orders", [Event("t", 4), Event("t", 5, traceparent=foreign)])
+        await pipeline.publish_many(
+            "orders", [Event("t", 4), Event("t", 5, traceparent=foreign)]
+        )
         await pipeline.publish_many("orders", forwarded())
         await pipeline.publish("orders", Event("t", 7))
         await pipeline.publish("orders", 8, type="t", traceparent=foreign)
         await done(8)
     sent = recorded.named("send orders")
-    assert [span.attributes.get("messaging.batch.message_count") for span in sent] == [3, 2, 1, None, None]
+    assert [span.attributes.get("messaging.batch.message_count") for span in sent] == [
+        3,
+        2,
+        1,
+        None,
+        None,
+    ]
     traces = Counter(trace_of(span) for span in recorded.named("process orders"))
     assert [traces[trace_of(span)] for span in sent] == [3, 1, 1, 1, 0]
     assert traces[int(foreign[3:35], 16)] == 2
@@ -189,7 +240,11 @@ async def test_polling_makes_no_span(server, namespace):
 
         async def reads() -> int:
             info = (await other.broker.control.call("INFO", "commandstats")).decode()
-            found = [line for line in info.splitlines() if line.startswith("cmdstat_xreadgroup:")]
+            found = [
+                line
+                for line in info.splitlines()
+                if line.startswith("cmdstat_xreadgroup:")
+            ]
             return int(found[0].split("calls=")[1].split(",")[0]) if found else 0
 
         before = await reads()
@@ -236,29 +291,50 @@ async def test_counters_equal_what_happened(server, namespace):
         await pipeline.publish_many("orders", range(50), type="t", tenant="acme")
         await pipeline.publish("orders", 4, type="t")
         (consumer,) = service.consumers
-        await eventually(lambda: consumer.stats.done + consumer.stats.dead == 51, seconds=30, what="everything to end")
-        await pipeline.dead_letters("orders", "billing").replay(Filter(reason="rejected"))
-        await eventually(lambda: consumer.stats.dead == 15, what="what was put back to die again")
+        await eventually(
+            lambda: consumer.stats.done + consumer.stats.dead == 51,
+            seconds=30,
+            what="everything to end",
+        )
+        await pipeline.dead_letters("orders", "billing").replay(
+            Filter(reason="rejected")
+        )
+        await eventually(
+            lambda: consumer.stats.dead == 15, what="what was put back to die again"
+        )
         service.stop()
         await running
         stats = consumer.stats
-    assert recorded.counted("messaging.client.sent.messages", "messaging.destination.name") == {"orders": 51}
-    assert recorded.counted("messaging.client.consumed.messages", "messaging.consumer.group.name") == {
-        "billing": stats.fetched
-    }
+    assert recorded.counted(
+        "messaging.client.sent.messages", "messaging.destination.name"
+    ) == {"orders": 51}
+    assert recorded.counted(
+        "messaging.client.consumed.messages", "messaging.consumer.group.name"
+    ) == {"billing": stats.fetched}
     outcomes = recorded.counted("streams.settled", "streams.outcome")
     assert outcomes == {
         "done": stats.done, "retried": stats.retried, "dead": stats.dead, "snoozed": stats.snoozed,
         **({"limited": stats.limited} if stats.limited else {}),
     }  # fmt: skip
     assert (stats.done, stats.dead, stats.retried, stats.snoozed) == (41, 15, 10, 5)
-    assert recorded.counted("streams.dead_letters", "streams.reason") == {"retries-used-up": 5, "rejected": 10}
-    assert recorded.counted("streams.replays", "messaging.destination.name") == {"orders": 5}
+    assert recorded.counted("streams.dead_letters", "streams.reason") == {
+        "retries-used-up": 5,
+        "rejected": 10,
+    }
+    assert recorded.counted("streams.replays", "messaging.destination.name") == {
+        "orders": 5
+    }
     (batch,) = recorded.points("streams.settle.batch_size")
     assert batch.sum == sum(outcomes.values())
     process = recorded.points("messaging.process.duration")
-    assert sum(point.count for point in process) == stats.done + stats.dead + stats.retried + stats.snoozed
-    assert {point.attributes.get("error.type") for point in process} == {None, "OSError"}
+    assert (
+        sum(point.count for point in process)
+        == stats.done + stats.dead + stats.retried + stats.snoozed
+    )
+    assert {point.attributes.get("error.type") for point in process} == {
+        None,
+        "OSError",
+    }
     assert process[0].explicit_bounds[:3] == (0.005, 0.01, 0.025)
     assert "acme" not in str(recorded.reader.get_metrics_data())
 
@@ -275,11 +351,16 @@ async def test_what_a_lost_worker_leaves_is_counted_by_the_reclaimer(server, nam
         await pipeline.publish("orders", 1, type="t")
         keys = pipeline.broker.keys("orders")
         declaring = Declaring(keys, Levels(), "billing", Declaration("fanout"))
-        fetching = Fetching(pipeline.broker, keys, Levels(), "billing", "lost", declaring, lease=0.3)
+        fetching = Fetching(
+            pipeline.broker, keys, Levels(), "billing", "lost", declaring, lease=0.3
+        )
         await fetching.ensure_group()
-        await fetching.announce()  # Else it would be taken for one with a lease of 30 s.
+        # Else it would be taken for one with a lease of 30 s.
+        await fetching.announce()
         assert len(await fetching.take(1)) == 1
-        reclaimer = Reclaimer(pipeline.broker, "orders", "billing", Retry(), ReclaimerOptions(lease=0.3))
+        reclaimer = Reclaimer(
+            pipeline.broker, "orders", "billing", Retry(), ReclaimerOptions(lease=0.3)
+        )
 
         async def reclaimed() -> bool:
             await reclaimer.sweep()
@@ -328,15 +409,29 @@ async def test_spans_and_metrics_arrive_at_a_collector(server, namespace, monkey
         if request.url.path == "/v1/traces":
             told = ExportTraceServiceRequest.FromString(body)
             for resource in told.resource_spans:
-                names.update({a.key: a.value.string_value for a in resource.resource.attributes})
-                spans.extend(span.name for scope in resource.scope_spans for span in scope.spans)
+                names.update(
+                    {a.key: a.value.string_value for a in resource.resource.attributes}
+                )
+                spans.extend(
+                    span.name for scope in resource.scope_spans for span in scope.spans
+                )
         else:
             told = ExportMetricsServiceRequest.FromString(body)
-            metrics.update(m.name for r in told.resource_metrics for s in r.scope_metrics for m in s.metrics)
+            metrics.update(
+                m.name
+                for r in told.resource_metrics
+                for s in r.scope_metrics
+                for m in s.metrics
+            )
         return Response(b"", media_type="application/x-protobuf")
 
     names: dict[str, str] = {}
-    app = Starlette(routes=[Route(f"/v1/{what}", receive, methods=["POST"]) for what in ("traces", "metrics")])
+    app = Starlette(
+        routes=[
+            Route(f"/v1/{what}", receive, methods=["POST"])
+            for what in ("traces", "metrics")
+        ]
+    )
     async with serving(app) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
@@ -353,19 +448,35 @@ async def test_spans_and_metrics_arrive_at_a_collector(server, namespace, monkey
             await done(1)
         text = exported.exposition()
         await asyncio.to_thread(exported.close)
-    assert sorted(spans) == ["ack orders", "process orders", "receive orders", "send orders"]
-    assert {"messaging.client.sent.messages", "messaging.process.duration", "streams.settled"} <= metrics
+    assert sorted(spans) == [
+        "ack orders",
+        "process orders",
+        "receive orders",
+        "send orders",
+    ]
+    assert {
+        "messaging.client.sent.messages",
+        "messaging.process.duration",
+        "streams.settled",
+    } <= metrics
     assert names["service.name"] == "shop"
     assert b"messaging_process_duration_seconds_bucket" in text
 
 
-async def test_without_an_sdk_nothing_is_made_and_events_stay_as_they_are(server, namespace):
+async def test_without_an_sdk_nothing_is_made_and_events_stay_as_they_are(
+    server, namespace
+):
     pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
     instrument(pipeline)
     async with pipeline:
         await pipeline.publish("orders", 1, type="t")
-        ((_, fields),) = await pipeline.broker.control.call("XRANGE", pipeline.broker.keys("orders").level(0), "-", "+")
-        assert b"meta" not in fields or b"traceparent" not in fields[fields.index(b"meta") + 1]
+        ((_, fields),) = await pipeline.broker.control.call(
+            "XRANGE", pipeline.broker.keys("orders").level(0), "-", "+"
+        )
+        assert (
+            b"meta" not in fields
+            or b"traceparent" not in fields[fields.index(b"meta") + 1]
+        )
 
 
 def test_who_is_instrumented_twice_or_too_late_is_told():
@@ -379,7 +490,9 @@ def test_who_is_instrumented_twice_or_too_late_is_told():
 
 
 async def test_an_open_pipeline_is_not_instrumented(server, namespace):
-    async with Pipeline(settings=Settings(url=server.url, namespace=namespace)) as pipeline:
+    async with Pipeline(
+        settings=Settings(url=server.url, namespace=namespace)
+    ) as pipeline:
         with pytest.raises(ConfigurationError, match="before it is opened"):
             instrument(pipeline)
 
@@ -389,5 +502,7 @@ def test_who_does_not_measure_imports_nothing():
     import sys
 
     code = "import streams.cli.loading, streams.cli.app, sys; print([m for m in sys.modules if 'opentelemetry' in m])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

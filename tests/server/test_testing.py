@@ -8,7 +8,17 @@ from datetime import timedelta
 
 import pytest
 
-from streams import ConfigurationError, Event, EventError, Pipeline, Reject, Retry, Settings, Snooze, sync
+from streams import (
+    ConfigurationError,
+    Event,
+    EventError,
+    Pipeline,
+    Reject,
+    Retry,
+    Settings,
+    Snooze,
+    sync,
+)
 from streams.broker.entries.fetch import Fetching
 from streams.errors import NotFound, Skip, Unfinished
 from streams.middleware import Middleware
@@ -22,7 +32,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def pipeline():
-    return Pipeline("redis://production.invalid/0", settings=Settings(namespace="production"))
+    return Pipeline(
+        "redis://production.invalid/0", settings=Settings(namespace="production")
+    )
 
 
 @pytest.fixture
@@ -34,18 +46,26 @@ async def test_drain_runs_handlers_and_what_they_publish(pipeline, bind):
     @pipeline.handler("orders", group="billing")
     async def charge(event):
         for delay in (0.0, 60.0):
-            await pipeline.publish("mails", {"order": event.data["id"]}, type="mail.wanted", delay=delay)
+            await pipeline.publish(
+                "mails", {"order": event.data["id"]}, type="mail.wanted", delay=delay
+            )
 
     @pipeline.handler("mails", group="sender")
     def send(event):
         time.sleep(0.01)
 
     async with bind() as harness:
-        receipts = await pipeline.publish_many("orders", ({"id": n} for n in range(20)), type="order.created")
+        receipts = await pipeline.publish_many(
+            "orders", ({"id": n} for n in range(20)), type="order.created"
+        )
         assert harness.done("orders", "billing") == []
         assert await harness.drain() == 40
-        assert {event.id for event in harness.done("orders", "billing")} == {r.event_id for r in receipts}
-        assert sorted(event.data["order"] for event in harness.published("mails")) == sorted([*range(20)] * 2)
+        assert {event.id for event in harness.done("orders", "billing")} == {
+            r.event_id for r in receipts
+        }
+        assert sorted(
+            event.data["order"] for event in harness.published("mails")
+        ) == sorted([*range(20)] * 2)
         assert len(harness.published("mails", type="mail.wanted")) == 40
         assert harness.published("mails", type="other") == []
         assert len(harness.done("mails", "sender")) == 20
@@ -72,7 +92,10 @@ async def test_retries_wait_for_travel(pipeline, bind):
         assert await harness.drain() == 0
         await harness.travel(1.1)
         assert await harness.drain() == 1
-        assert [f.event.attempt for f in harness.failures("orders", "billing")] == [1, 2]
+        assert [f.event.attempt for f in harness.failures("orders", "billing")] == [
+            1,
+            2,
+        ]
         (letter,) = await harness.dead("orders", "billing")
         assert (letter.reason, letter.attempts) == ("retries-used-up", 2)
         assert harness.done("orders", "billing") == []
@@ -95,9 +118,13 @@ async def test_retries_without_delay_are_due_at_once(pipeline, bind):
 
 
 async def test_scheduled_events_snoozes_and_more_than_one_retry(pipeline, bind):
-    @pipeline.handler("orders", group="billing", retry=Retry(max_retries=3, delay=10, jitter=0))
+    @pipeline.handler(
+        "orders", group="billing", retry=Retry(max_retries=3, delay=10, jitter=0)
+    )
     async def charge(event):
-        if event.type == "later" and not harness.failures("orders", "billing", type="later"):
+        if event.type == "later" and not harness.failures(
+            "orders", "billing", type="later"
+        ):
             raise Snooze(3600)
         if event.type == "failing" and event.attempt < 3:
             raise OSError
@@ -113,12 +140,18 @@ async def test_scheduled_events_snoozes_and_more_than_one_retry(pipeline, bind):
         await harness.drain()
         await harness.travel(20.5)
         await harness.drain()
-        assert [event.type for event in harness.done("orders", "billing")] == ["failing"]
+        assert [event.type for event in harness.done("orders", "billing")] == [
+            "failing"
+        ]
         await harness.travel(3600)
         await harness.drain()
         await harness.travel(3600)
         await harness.drain()
-        assert [event.type for event in harness.done("orders", "billing")] == ["failing", "later", "scheduled"]
+        assert [event.type for event in harness.done("orders", "billing")] == [
+            "failing",
+            "later",
+            "scheduled",
+        ]
 
 
 async def test_events_expire_and_dedup_windows_end(pipeline, bind):
@@ -130,13 +163,19 @@ async def test_events_expire_and_dedup_windows_end(pipeline, bind):
         await harness.travel(61)
         await pipeline.publish("orders", 2, type="t", expires=60, id="b")
         await harness.drain()
-        assert [letter.reason for letter in await harness.dead("orders", "billing")] == ["expired"]
+        assert [
+            letter.reason for letter in await harness.dead("orders", "billing")
+        ] == ["expired"]
         assert [event.id for event in harness.done("orders", "billing")] == ["b"]
 
-        assert not (await pipeline.publish("orders", 3, type="t", dedup_id="x")).duplicate
+        assert not (
+            await pipeline.publish("orders", 3, type="t", dedup_id="x")
+        ).duplicate
         assert (await pipeline.publish("orders", 3, type="t", dedup_id="x")).duplicate
         await harness.travel(3601)
-        assert not (await pipeline.publish("orders", 3, type="t", dedup_id="x")).duplicate
+        assert not (
+            await pipeline.publish("orders", 3, type="t", dedup_id="x")
+        ).duplicate
         assert len(harness.published("orders")) == 4
 
 
@@ -146,7 +185,13 @@ async def test_what_a_dead_worker_held_is_reclaimed_after_a_lease(pipeline, bind
 
     async with bind() as harness:
         await pipeline.publish("orders", 1, type="t")
-        dead = Fetching(pipeline.broker, pipeline.broker.keys("orders"), pipeline.settings.levels, "billing", "dead")
+        dead = Fetching(
+            pipeline.broker,
+            pipeline.broker.keys("orders"),
+            pipeline.settings.levels,
+            "billing",
+            "dead",
+        )
         await dead.ensure_group()
         assert len(await dead.take(10)) == 1
         assert await harness.drain() == 0
@@ -201,7 +246,10 @@ async def test_middleware_counts_to_the_outcome_of_an_attempt(pipeline, bind):
             await pipeline.publish("orders", 1, type=kind)
         await harness.drain()
         assert [event.type for event in harness.done("orders", "billing")] == ["good"]
-        failures = {failure.event.type: type(failure.error) for failure in harness.failures("orders", "billing")}
+        failures = {
+            failure.event.type: type(failure.error)
+            for failure in harness.failures("orders", "billing")
+        }
         assert failures == {"doubtful": OSError, "slow": TimeoutError}
     assert pipeline.middleware == before
 
@@ -212,8 +260,12 @@ async def test_the_deadline_says_what_is_left(pipeline, bind):
         await asyncio.sleep(60)
 
     async with bind() as harness:
-        await pipeline.publish("orders", {"secret": "5511999999999"}, type="order.created")
-        await pipeline.publish("orders", {"secret": "5511999999999"}, type="order.created")
+        await pipeline.publish(
+            "orders", {"secret": "5511999999999"}, type="order.created"
+        )
+        await pipeline.publish(
+            "orders", {"secret": "5511999999999"}, type="order.created"
+        )
         with pytest.raises(Unfinished) as caught:
             await harness.drain(within=0.3)
         text = str(caught.value)
@@ -263,7 +315,9 @@ async def test_the_pipeline_is_led_back_and_the_keys_are_gone(server, pipeline, 
             assert client.keys(f"{harness.namespace}:*")
         with pytest.raises(ConfigurationError, match="the pipeline is open"):
             await bind().__aenter__()
-    assert pipeline.settings == Settings("redis://production.invalid/0", namespace="production")
+    assert pipeline.settings == Settings(
+        "redis://production.invalid/0", namespace="production"
+    )
     assert not pipeline.is_open
     with server.client() as client:
         assert client.keys(f"{harness.namespace}:*") == []
@@ -277,17 +331,34 @@ async def test_mistakes_are_told(pipeline, bind):
         with pytest.raises(ConfigurationError, match="no handler"):
             await harness.drain()
         for wrong in (0, -1, float("nan")):
-            with pytest.raises(ConfigurationError, match="seconds of travel is a number of seconds above 0"):
+            with pytest.raises(
+                ConfigurationError,
+                match="seconds of travel is a number of seconds above 0",
+            ):
                 await harness.travel(wrong)
 
 
 async def test_an_event_that_was_published_is_seen_as_it_was_sent(pipeline, bind):
     async with bind() as harness:
-        event = Event("order.created", {"id": 1}, key="42", priority=7, tenant="acme", headers={"shop": "x"}, id="mine")
+        event = Event(
+            "order.created",
+            {"id": 1},
+            key="42",
+            priority=7,
+            tenant="acme",
+            headers={"shop": "x"},
+            id="mine",
+        )
         receipt = await pipeline.publish("orders", event)
         (seen,) = harness.published("orders")
-        assert (seen.type, seen.data, seen.key, seen.tenant, seen.id) == event_facts(event)
-        assert (seen.priority, seen.entry_id, seen.headers) == (5, receipt.entry_id, {"shop": "x"})
+        assert (seen.type, seen.data, seen.key, seen.tenant, seen.id) == event_facts(
+            event
+        )
+        assert (seen.priority, seen.entry_id, seen.headers) == (
+            5,
+            receipt.entry_id,
+            {"shop": "x"},
+        )
         assert harness.published("other") == []
 
 
@@ -304,7 +375,10 @@ async def test_what_is_published_is_seen_whichever_way(pipeline, bind, is_spread
     async with bind() as harness:
         await harness.drain()  # Workers write down how the stream is spread.
         await pipeline.publish("orders", 0, type="t")
-        await asyncio.gather(*(pipeline.publish("orders", n, type="t") for n in range(1, 40)))  # They share trips.
+        # They share trips.
+        await asyncio.gather(
+            *(pipeline.publish("orders", n, type="t") for n in range(1, 40))
+        )
         await pipeline.publish_many("orders", [40, 41], type="t")
         await pipeline.publish_many("orders", [Event("t", 42, key="a")])
         async for _ in pipeline.producer("orders").publish_batches([43, 44], type="t"):
@@ -312,10 +386,14 @@ async def test_what_is_published_is_seen_whichever_way(pipeline, bind, is_spread
         await pipeline.publish("orders", 45, type="t", delay=60)
         await pipeline.publish_many("orders", [46, 47], type="t", delay=60)
         for _ in range(2):
-            await pipeline.publish_many("orders", [Event("t", n, dedup_id=str(n)) for n in (48, 49)])
+            await pipeline.publish_many(
+                "orders", [Event("t", n, dedup_id=str(n)) for n in (48, 49)]
+            )
         with pytest.raises(EventError):
             await pipeline.publish_many("orders", [50, {1, 2}], type="t")
-        assert sorted(event.data for event in harness.published("orders")) == list(range(51))
+        assert sorted(event.data for event in harness.published("orders")) == list(
+            range(51)
+        )
 
 
 def event_facts(event: Event) -> tuple:
@@ -323,7 +401,9 @@ def event_facts(event: Event) -> tuple:
 
 
 def test_blocking(server):
-    pipeline = sync.Pipeline("redis://production.invalid/0", settings=Settings(namespace="production"))
+    pipeline = sync.Pipeline(
+        "redis://production.invalid/0", settings=Settings(namespace="production")
+    )
 
     @pipeline.handler("orders", group="billing", retry=ONCE)
     def charge(event):
@@ -358,7 +438,9 @@ def test_blocking_takes_what_it_is_given(server, pipeline):
     assert isinstance(harness(pipeline, url=server.url), Harness)
 
 
-async def test_a_name_that_is_spelled_wrongly_is_refused_with_those_that_there_are(server):
+async def test_a_name_that_is_spelled_wrongly_is_refused_with_those_that_there_are(
+    server,
+):
     pipeline = Pipeline()
 
     @pipeline.handler("orders", group="billing", types=["order.created"])
@@ -369,12 +451,18 @@ async def test_a_name_that_is_spelled_wrongly_is_refused_with_those_that_there_a
         await pipeline.publish("orders", {}, type="order.created")
         await harness.drain()
         for asked in (harness.done, harness.failures):
-            with pytest.raises(NotFound, match="no such stream with a handler: 'order'; there are orders"):
+            with pytest.raises(
+                NotFound,
+                match="no such stream with a handler: 'order'; there are orders",
+            ):
                 asked("order", "billing")
-            with pytest.raises(NotFound, match="no such group of orders: 'biling'; there are billing"):
+            with pytest.raises(
+                NotFound, match="no such group of orders: 'biling'; there are billing"
+            ):
                 asked("orders", "biling")
             with pytest.raises(
-                NotFound, match=r"no such event type of orders/billing: 'order\.paid'; there are order\.c"
+                NotFound,
+                match=r"no such event type of orders/billing: 'order\.paid'; there are order\.c",
             ):
                 asked("orders", "billing", type="order.paid")
         with pytest.raises(NotFound, match="no such group of orders: 'biling'"):
@@ -385,7 +473,11 @@ async def test_a_name_that_is_spelled_wrongly_is_refused_with_those_that_there_a
         ):  # fmt: skip
             with pytest.raises(NotFound, match=f"there are {known}$"):
                 harness.published(stream, type=kind)
-        assert harness.published("invoices") == harness.published("mails", type="refund") == []
+        assert (
+            harness.published("invoices")
+            == harness.published("mails", type="refund")
+            == []
+        )
 
 
 def test_the_blocking_harness_refuses_the_same_and_travels_by_a_span(server):
@@ -401,10 +493,15 @@ def test_the_blocking_harness_refuses_the_same_and_travels_by_a_span(server):
         harness.travel(timedelta(hours=1, seconds=1))
         assert harness.drain() == 1
         for ask in (harness.done, harness.failures, harness.dead):
-            with pytest.raises(NotFound, match="no such group of orders: 'biling'; there are billing"):
+            with pytest.raises(
+                NotFound, match="no such group of orders: 'biling'; there are billing"
+            ):
                 ask("orders", "biling")
         with pytest.raises(NotFound, match="no such stream: 'order'"):
             harness.published("order")
         for wrong in (0, -1, 1e18, timedelta(0), "1"):
-            with pytest.raises(ConfigurationError, match="seconds of travel is a number of seconds above 0, up to 1e"):
+            with pytest.raises(
+                ConfigurationError,
+                match="seconds of travel is a number of seconds above 0, up to 1e",
+            ):
                 harness.travel(wrong)

@@ -8,7 +8,14 @@ from collections import Counter
 
 import pytest
 
-from streams import Broker, ConfigurationError, Consumer, ConsumerOptions, Event, Producer
+from streams import (
+    Broker,
+    ConfigurationError,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Producer,
+)
 from tests.conftest import eventually
 
 WEIGHTS = {10: 8, 5: 4, 1: 2, 0: 1}
@@ -28,7 +35,9 @@ async def consuming(broker: Broker, handler, **options):
 
 async def fill(broker: Broker, count: int, *levels: int) -> None:
     for level in levels:
-        await Producer(broker, "s").publish_many((level for _ in range(count)), type="t", priority=level)
+        await Producer(broker, "s").publish_many(
+            (level for _ in range(count)), type="t", priority=level
+        )
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 50])
@@ -96,7 +105,9 @@ async def test_the_overdue_get_every_second_place_under_a_flood(broker, weights)
             await flood.publish(10, type="t", priority=10)  # It never ends.
 
     flood = Producer(broker, "s")
-    async with consuming(broker, handler, concurrency=1, max_wait=0.25, weights=weights):
+    async with consuming(
+        broker, handler, concurrency=1, max_wait=0.25, weights=weights
+    ):
         await eventually(lambda: len(started) >= 22, what="enough starts")
     # Oldest first: level 0 was published before level 1. The first place is theirs, then every second one.
     if weights is None:

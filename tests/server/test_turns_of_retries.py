@@ -9,7 +9,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from streams import Broker, Consumer, ConsumerOptions, Event, Lanes, Levels, Pauses, Producer, Retry
+from streams import (
+    Broker,
+    Consumer,
+    ConsumerOptions,
+    Event,
+    Lanes,
+    Levels,
+    Pauses,
+    Producer,
+    Retry,
+)
 from streams.broker.entries.fetch import Delivery, Fetching
 from streams.broker.entries.settle import Postponed, Settling
 from streams.handlers.routes import Route
@@ -29,7 +39,13 @@ LANES = [
 async def consuming(
     broker: Broker, handle: Callable[[Event], Awaitable[None]], **options: object
 ) -> AsyncIterator[Consumer]:
-    consumer = Consumer(broker, "s", "g", Route(handle, retry=AT_ONCE), ConsumerOptions(concurrency=1, **options))
+    consumer = Consumer(
+        broker,
+        "s",
+        "g",
+        Route(handle, retry=AT_ONCE),
+        ConsumerOptions(concurrency=1, **options),
+    )
     running = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -45,7 +61,9 @@ async def fail() -> None:
 
 
 @pytest.mark.parametrize("lanes", LANES)
-async def test_a_new_event_of_the_highest_level_waits_for_one_free_slot_and_for_nothing_else(broker, lanes):
+async def test_a_new_event_of_the_highest_level_waits_for_one_free_slot_and_for_nothing_else(
+    broker, lanes
+):
     started: list[int] = []
     urgent: list[int] = []
     producer = Producer(broker, "s")
@@ -59,7 +77,9 @@ async def test_a_new_event_of_the_highest_level_waits_for_one_free_slot_and_for_
             await producer.publish("urgent", type="t", priority=10)
         await fail()
 
-    await producer.publish_many(Event("t", n, tenant="a", subject=f"s{n}") for n in range(3))
+    await producer.publish_many(
+        Event("t", n, tenant="a", subject=f"s{n}") for n in range(3)
+    )
     async with consuming(broker, handle, lanes=lanes):
         await eventually(lambda: len(started) > 40, what="enough starts")
     assert len(urgent) >= 3
@@ -67,24 +87,33 @@ async def test_a_new_event_of_the_highest_level_waits_for_one_free_slot_and_for_
 
 
 @pytest.mark.parametrize("lanes", LANES)
-async def test_events_that_fail_do_not_keep_others_from_their_first_attempt(broker, lanes):
+async def test_events_that_fail_do_not_keep_others_from_their_first_attempt(
+    broker, lanes
+):
     started: list[object] = []
 
     async def handle(event: Event) -> None:
         started.append(event.data)
-        await asyncio.sleep(0.03)  # All together take longer than it is to the first look for retries.
+        # All together take longer than it is to the first look for retries.
+        await asyncio.sleep(0.03)
         if event.data < 3:
             raise RuntimeError("told to fail")
 
-    await Producer(broker, "s").publish_many(Event("t", n, tenant="a", subject=f"s{n}") for n in range(24))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, tenant="a", subject=f"s{n}") for n in range(24)
+    )
     async with consuming(broker, handle, lanes=lanes):
-        await eventually(lambda: len(set(started)) == 24, what="every event to be tried")
+        await eventually(
+            lambda: len(set(started)) == 24, what="every event to be tried"
+        )
     # Every second start at least is one of those that were never tried.
     assert started.index(23) <= 2 * 24 + 3, started
 
 
 @pytest.mark.parametrize("lanes", LANES)
-async def test_new_events_do_not_keep_retries_of_their_level_from_starting(broker, lanes):
+async def test_new_events_do_not_keep_retries_of_their_level_from_starting(
+    broker, lanes
+):
     """Once the worker has looked for them, which it does twice a second."""
     started: list[object] = []
     seen: Counter[object] = Counter()
@@ -98,14 +127,18 @@ async def test_new_events_do_not_keep_retries_of_their_level_from_starting(broke
             raise RuntimeError("told to fail")
         await producer.publish(Event("t", "new", tenant="a"))  # It never ends.
 
-    await producer.publish_many(Event("t", data, tenant="a") for data in (*range(10), *["new"] * 3))
+    await producer.publish_many(
+        Event("t", data, tenant="a") for data in (*range(10), *["new"] * 3)
+    )
     async with consuming(broker, handle, lanes=lanes):
         await eventually(lambda: len(started) >= 16, what="enough starts")
     # As long as more of them are due; then it looks again half a second later.
     assert 7 <= Counter(started[:16])["retry"] <= 9, started
 
 
-async def test_what_waits_for_too_long_is_not_kept_back_by_retries_of_a_higher_level(broker):
+async def test_what_waits_for_too_long_is_not_kept_back_by_retries_of_a_higher_level(
+    broker,
+):
     """The longest wait counts for new events whatever keeps the slots busy."""
     started: list[int] = []
     producer = Producer(broker, "s")
@@ -119,7 +152,9 @@ async def test_what_waits_for_too_long_is_not_kept_back_by_retries_of_a_higher_l
     async with consuming(broker, handle, max_wait=0.2):
         await eventually(lambda: len(started) >= 10)
         await producer.publish_many(Event("t", n) for n in range(3))
-        await eventually(lambda: Counter(started)[0] == 3, what="those of the low level")
+        await eventually(
+            lambda: Counter(started)[0] == 3, what="those of the low level"
+        )
 
 
 async def test_a_retry_that_waits_for_too_long_is_overdue_as_well(broker):
@@ -171,19 +206,28 @@ async def fetching_of(broker: Broker) -> Fetching:
     return made
 
 
-async def parked(broker: Broker, fetching: Fetching, count: int, level: int) -> list[Delivery]:
+async def parked(
+    broker: Broker, fetching: Fetching, count: int, level: int
+) -> list[Delivery]:
     """Retries of a level that are due."""
-    await Producer(broker, "s").publish_many(Event("t", n, priority=level) for n in range(count))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, priority=level) for n in range(count)
+    )
     taken = await fetching.take(count)
     settling = Settling(broker, broker.keys("s"), LEVELS, "g", "c")
     for at in range(0, count, 500):
-        await settling.settle((), [Postponed(delivery, 0) for delivery in taken[at : at + 500]])
+        await settling.settle(
+            (), [Postponed(delivery, 0) for delivery in taken[at : at + 500]]
+        )
     return taken
 
 
 async def test_due_retries_come_by_level_and_then_by_due_time(broker):
     fetching = await fetching_of(broker)
-    low, high = await parked(broker, fetching, 5, 0), await parked(broker, fetching, 5, 10)
+    low, high = (
+        await parked(broker, fetching, 5, 0),
+        await parked(broker, fetching, 5, 10),
+    )
     places = [delivery.place for delivery in (await fetching.take_due(7, 1)).deliveries]
     assert places == [d.place for d in (*high, *low[:2])]
 
@@ -200,7 +244,9 @@ async def test_a_backlog_of_due_retries_hides_no_higher_ones(broker):
         found += [delivery.level for delivery in reply.deliveries]
     assert found.count(10) == len(high)
     (later,) = await parked(broker, fetching, 1, 5)
-    assert [d.place for d in (await fetching.take_due(1, 1)).deliveries] == [later.place]
+    assert [d.place for d in (await fetching.take_due(1, 1)).deliveries] == [
+        later.place
+    ]
     rest = 0
     while (reply := await fetching.take_due(1000, 1)).deliveries:
         assert {d.level for d in reply.deliveries} == {0}
@@ -209,7 +255,9 @@ async def test_a_backlog_of_due_retries_hides_no_higher_ones(broker):
     assert reply.next_due is None
 
 
-async def test_retries_and_new_events_of_a_level_share_a_read_and_nothing_is_left_unused(broker):
+async def test_retries_and_new_events_of_a_level_share_a_read_and_nothing_is_left_unused(
+    broker,
+):
     fetching, turns = await fetching_of(broker), Turns()
     await parked(broker, fetching, 30, 5)
     producer = Producer(broker, "s")
@@ -235,7 +283,9 @@ async def test_a_paused_level_gives_neither_retries_nor_new_events(broker):
     fetching = await fetching_of(broker)
     await parked(broker, fetching, 3, 10)
     await parked(broker, fetching, 3, 0)
-    await Producer(broker, "s").publish_many(Event("t", n, priority=p) for n in range(2) for p in (10, 0))
+    await Producer(broker, "s").publish_many(
+        Event("t", n, priority=p) for n in range(2) for p in (10, 0)
+    )
     await Pauses(broker, "s").pause(level=10)
     reply = await fetching.take_due(100, 1, Turns())
     assert Counter(d.level for d in reply.deliveries) == {0: 5}

@@ -86,10 +86,18 @@ async def test_each_route_has_its_own_type(pipeline):
         seen.append(event.data)
 
     async with serving(pipeline):
-        for data, kind in [(ORDER, "order.created"), (Payment(order=ORDER), "order.paid"), (ORDER, "order.sent")]:
+        for data, kind in [
+            (ORDER, "order.created"),
+            (Payment(order=ORDER), "order.paid"),
+            (ORDER, "order.sent"),
+        ]:
             await pipeline.publish("orders", data, type=kind)
             await eventually(lambda: seen, what="the handler")
-            expected = data if kind != "order.sent" else json.loads(json.dumps(dataclasses.asdict(ORDER), default=str))
+            expected = (
+                data
+                if kind != "order.sent"
+                else json.loads(json.dumps(dataclasses.asdict(ORDER), default=str))
+            )
             got = seen.pop()
             if kind == "order.sent":
                 got["placed"] = got["placed"].replace("T", " ")
@@ -105,20 +113,27 @@ async def test_what_does_not_fit_dies_at_once_without_its_values(pipeline, caplo
 
     async with serving(pipeline):
         with caplog.at_level(logging.DEBUG):
-            receipt = await pipeline.publish("orders", {"order": {"id": "hush"}, "phone": 5511999999999}, type="paid")
+            receipt = await pipeline.publish(
+                "orders", {"order": {"id": "hush"}, "phone": 5511999999999}, type="paid"
+            )
             (letter,) = await dead(pipeline)
         assert (letter.reason, letter.attempts, letter.event_id, letter.type) == (
             "invalid", 0, receipt.event_id, "paid",
         )  # fmt: skip
         (error,) = letter.errors
         assert error["type"] == "streams.errors.InvalidData"
-        assert "order.id: Input should be a valid integer, unable to parse string as an integer" in error["message"]
+        assert (
+            "order.id: Input should be a valid integer, unable to parse string as an integer"
+            in error["message"]
+        )
         assert "phone: Input should be a valid string (string_type)" in error["message"]
         stored = await pipeline.dead_letters("orders", "g").page()
         for text in (str(error), caplog.text, repr(stored)):
             assert "hush" not in text
             assert "551199999" not in text
-        assert "reason" not in caplog.text or receipt.event_id in str([r.__dict__ for r in caplog.records])
+        assert "reason" not in caplog.text or receipt.event_id in str(
+            [r.__dict__ for r in caplog.records]
+        )
     assert seen == []
 
 
@@ -154,17 +169,26 @@ async def test_upcasters_on_the_way(pipeline):
             ("untyped", {"total": 1}, None, ({"total": 1}, None, {"total": 1})),
         ]
         for kind, data, version, expected in cases:
-            await pipeline.publish("orders", data, type=kind, **({} if version is None else {"version": version}))
+            await pipeline.publish(
+                "orders",
+                data,
+                type=kind,
+                **({} if version is None else {"version": version}),
+            )
             await eventually(lambda: seen, what="the handler")
             got = seen.pop()
             assert got == expected or (expected is None and got[:2] == (7, "2"))
         await pipeline.publish("orders", {}, type="untyped", version="1")
         (letter,) = await dead(pipeline)
     assert (letter.reason, letter.attempts) == ("invalid", 0)
-    assert "from version 1 to 2 raised KeyError: 'total'" in letter.errors[-1]["message"]
+    assert (
+        "from version 1 to 2 raised KeyError: 'total'" in letter.errors[-1]["message"]
+    )
 
 
-async def test_a_type_that_nobody_served_is_handled_after_a_deploy_and_a_replay(pipeline, server, namespace):
+async def test_a_type_that_nobody_served_is_handled_after_a_deploy_and_a_replay(
+    pipeline, server, namespace
+):
     seen = []
 
     @pipeline.handler("orders", group="g", types=["order.created"])
@@ -173,7 +197,11 @@ async def test_a_type_that_nobody_served_is_handled_after_a_deploy_and_a_replay(
     async with serving(pipeline):
         receipt = await pipeline.publish("orders", {"id": 1}, type="order.paid")
         (letter,) = await dead(pipeline)
-        assert (letter.reason, letter.type, letter.event_id) == ("no-handler", "order.paid", receipt.event_id)
+        assert (letter.reason, letter.type, letter.event_id) == (
+            "no-handler",
+            "order.paid",
+            receipt.event_id,
+        )
 
     deployed = Pipeline(settings=pipeline.settings)
 
@@ -182,7 +210,16 @@ async def test_a_type_that_nobody_served_is_handled_after_a_deploy_and_a_replay(
         seen.append((event.id, event.data, event.attempt, event.replays))
 
     async with serving(deployed):
-        command = ["dead", "replay", "orders", "g", "--reason", "no-handler", "--yes", "--json"]
+        command = [
+            "dead",
+            "replay",
+            "orders",
+            "g",
+            "--reason",
+            "no-handler",
+            "--yes",
+            "--json",
+        ]
         env = {**os.environ, "STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace}
         done = await asyncio.to_thread(CliRunner().invoke, app, command, env=env)
         assert json.loads(done.stdout)["replayed"] == 1, done.output

@@ -53,21 +53,70 @@ Command = tuple[object, ...]
 
 def of_entries(keys: Keys) -> list[Command]:
     return [
-        ("ZADD", keys.retry("g"), 1, "0|abc", 2, TOO_LARGE, 3, "junk", "-inf", "0|0", "+inf", "0|1", 4, "0|01-1"),
-        ("HSET", keys.attempts("g"), "0|abc", "{", TOO_LARGE, "[]", "0|1-1", '{"failures":"x"}'),
-        ("HSET", keys.sweep("g"), "owner", "me", "until", "x", "seen", "y", "cursor:0", "z"),
+        (
+            "ZADD",
+            keys.retry("g"),
+            1,
+            "0|abc",
+            2,
+            TOO_LARGE,
+            3,
+            "junk",
+            "-inf",
+            "0|0",
+            "+inf",
+            "0|1",
+            4,
+            "0|01-1",
+        ),
+        (
+            "HSET",
+            keys.attempts("g"),
+            "0|abc",
+            "{",
+            TOO_LARGE,
+            "[]",
+            "0|1-1",
+            '{"failures":"x"}',
+        ),
+        (
+            "HSET",
+            keys.sweep("g"),
+            "owner",
+            "me",
+            "until",
+            "x",
+            "seen",
+            "y",
+            "cursor:0",
+            "z",
+        ),
     ]
 
 
 def of_scheduled(keys: Keys) -> list[Command]:
     return [
         ("ZADD", keys.scheduled(), 1, "0|a", 2, "0|b", 3, "0|c", "-inf", "d"),
-        ("HSET", keys.scheduled_fields(), "0|a", b"\xc1", "0|b", b"\x05", "0|c", b"\x91\xa1x", "d", b"\x92\x01\x02"),
+        (
+            "HSET",
+            keys.scheduled_fields(),
+            "0|a",
+            b"\xc1",
+            "0|b",
+            b"\x05",
+            "0|c",
+            b"\x91\xa1x",
+            "d",
+            b"\x92\x01\x02",
+        ),
     ]
 
 
 def of_slots(keys: Keys) -> list[Command]:
-    busy, queue = keys.busy_prefix("g") + "tenant=t", keys.queue_prefix("g") + "tenant=t"
+    busy, queue = (
+        keys.busy_prefix("g") + "tenant=t",
+        keys.queue_prefix("g") + "tenant=t",
+    )
     return [
         ("ZADD", busy, "9e15", "0|abc", "inf", TOO_LARGE),
         ("ZADD", queue, 1, "0|abc", 2, TOO_LARGE),
@@ -88,18 +137,65 @@ def of_slots(keys: Keys) -> list[Command]:
 
 
 def of_keys(keys: Keys) -> list[Command]:
-    rows = ("a", "k1", "k1\1", "k1\1" + "00junk\1t", "k1\1" + "01!\1t", "k1\1" + "02!\1t", "k9\1" + "L12:x", "z")
+    rows = (
+        "a",
+        "k1",
+        "k1\1",
+        "k1\1" + "00junk\1t",
+        "k1\1" + "01!\1t",
+        "k1\1" + "02!\1t",
+        "k9\1" + "L12:x",
+        "z",
+    )
     return [
-        ("ZADD", keys.behind("g"), *(part for row in rows for part in (0, row)), "-inf", "zz", "inf", "", 5, "k5\1"),
+        (
+            "ZADD",
+            keys.behind("g"),
+            *(part for row in rows for part in (0, row)),
+            "-inf",
+            "zz",
+            "inf",
+            "",
+            5,
+            "k5\1",
+        ),
         ("HSET", keys.heads("g"), "k1", "0|abc", "k9", "held by me", "k8", TOO_LARGE),
     ]
 
 
 def of_turns(keys: Keys) -> list[Command]:
     return [
-        ("ZADD", keys.lane("g", 0), 0, "a", 0, "t\1junk", 0, "t\1", 0, "z\1M1234567890123-@0", "inf", "", "-inf", "zz"),
+        (
+            "ZADD",
+            keys.lane("g", 0),
+            0,
+            "a",
+            0,
+            "t\1junk",
+            0,
+            "t\1",
+            0,
+            "z\1M1234567890123-@0",
+            "inf",
+            "",
+            "-inf",
+            "zz",
+        ),
         ("ZADD", keys.ring("g", 0), "-inf", "t", "+inf", "u"),
-        ("HSET", keys.rules("g"), "cursor", "x", "from:0", "y", "levels", "a,b", "weight:t", "nan", "weight:u", "-1"),
+        (
+            "HSET",
+            keys.rules("g"),
+            "cursor",
+            "x",
+            "from:0",
+            "y",
+            "levels",
+            "a,b",
+            "weight:t",
+            "nan",
+            "weight:u",
+            "-1",
+        ),
         ("HSET", keys.rules("g"), "ways", b"\xff|;\0"),
     ]
 
@@ -143,17 +239,32 @@ def events() -> list[Event]:
 
 
 async def findings(broker: Broker) -> dict[str, Finding]:
-    return {found.code: found for found in await Doctor(broker).examine("s") if found.where != "server"}
+    return {
+        found.code: found
+        for found in await Doctor(broker).examine("s")
+        if found.where != "server"
+    }
 
 
 @pytest.mark.parametrize("what", GARBAGE)
 async def test_rows_that_say_nothing_stop_themselves_only(broker, caplog, what):
     keys, handler = broker.keys("s"), Handler()
-    route = Route(handler, limits=[Limit("tenant", concurrency=1)], retry=Retry(delay=0.01, jitter=0.0))
+    route = Route(
+        handler,
+        limits=[Limit("tenant", concurrency=1)],
+        retry=Retry(delay=0.01, jitter=0.0),
+    )
     # Of slots somebody has to wait for one.
-    options = ConsumerOptions(levels=LEVELS, lanes=LANES, concurrency=2 if "busy" in what else 1)
+    options = ConsumerOptions(
+        levels=LEVELS, lanes=LANES, concurrency=2 if "busy" in what else 1
+    )
     consumer = Consumer(broker, "s", "g", route, options)
-    reclaimer = Reclaimer(broker, "s", "g", options=ReclaimerOptions(levels=LEVELS, lanes=LANES, interval=0.05))
+    reclaimer = Reclaimer(
+        broker,
+        "s",
+        "g",
+        options=ReclaimerOptions(levels=LEVELS, lanes=LANES, interval=0.05),
+    )
     scheduler = Scheduler(broker, "s", LEVELS)
     running = [asyncio.create_task(consumer.run())]
     try:
@@ -162,9 +273,16 @@ async def test_rows_that_say_nothing_stop_themselves_only(broker, caplog, what):
         await producer.publish_many([first])
         await eventually(lambda: handler.started == ["hold"])
         await producer.publish_many(others)
-        await eventually(lambda: broker.control.call("ZCARD", keys.behind("g")), what="the rows behind the head")
+        await eventually(
+            lambda: broker.control.call("ZCARD", keys.behind("g")),
+            what="the rows behind the head",
+        )
         if options.concurrency == 2:
-            await eventually(lambda: broker.control.call("ZCARD", keys.queue_prefix("g") + "tenant=t"))
+            await eventually(
+                lambda: broker.control.call(
+                    "ZCARD", keys.queue_prefix("g") + "tenant=t"
+                )
+            )
         for command in GARBAGE[what](keys):
             await broker.control.call(*command)
 
@@ -172,15 +290,27 @@ async def test_rows_that_say_nothing_stop_themselves_only(broker, caplog, what):
         assert (found.severity, "--repair" in found.todo) == ("warning", True)
         assert all(f" in {name} (" in found.what for name in what.split())
 
-        running += [asyncio.create_task(reclaimer.run()), asyncio.create_task(scheduler.run())]
+        running += [
+            asyncio.create_task(reclaimer.run()),
+            asyncio.create_task(scheduler.run()),
+        ]
         handler.go_on.set()
-        await eventually(lambda: sorted(handler.done) == sorted(NAMES), what=f"all of them, not {handler.done}")
-        order = [name for name in handler.done if name in ("hold", "k1 second", "k1 third")]
+        await eventually(
+            lambda: sorted(handler.done) == sorted(NAMES),
+            what=f"all of them, not {handler.done}",
+        )
+        order = [
+            name for name in handler.done if name in ("hold", "k1 second", "k1 third")
+        ]
         assert order[0] == "hold"
 
         await Repair(broker, "me").mend("s")
         assert "unreadable-rows" not in await findings(broker)
-        assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+        assert [
+            record.message
+            for record in caplog.records
+            if record.levelno >= logging.ERROR
+        ] == []
         await eventually(lambda: is_idle(broker, keys), what="an end without rows")
     finally:
         handler.go_on.set()
@@ -190,7 +320,13 @@ async def test_rows_that_say_nothing_stop_themselves_only(broker, caplog, what):
 
 
 async def is_idle(broker: Broker, keys: Keys) -> bool:
-    names = (keys.retry("g"), keys.behind("g"), keys.lane("g", 0), keys.scheduled(), keys.attempts("g"))
+    names = (
+        keys.retry("g"),
+        keys.behind("g"),
+        keys.lane("g", 0),
+        keys.scheduled(),
+        keys.attempts("g"),
+    )
     heads = await broker.control.call("HLEN", keys.heads("g"))
     return heads == 0 and await broker.control.call("EXISTS", *names) == 0
 
@@ -208,13 +344,20 @@ def aged(monkeypatch) -> None:
     """What is young is looked at, too."""
     monkeypatch.setattr("streams.broker.admin.strays.SILENCE", 0.0)
     for each in (Straying, Repair):
-        defaults = [0.0 if default == 90.0 else default for default in each.__init__.__defaults__]
+        defaults = [
+            0.0 if default == 90.0 else default
+            for default in each.__init__.__defaults__
+        ]
         monkeypatch.setattr(each.__init__, "__defaults__", tuple(defaults))
 
 
-async def declared(broker: Broker, declaration: Declaration, group: str = "g") -> Fetching:
+async def declared(
+    broker: Broker, declaration: Declaration, group: str = "g"
+) -> Fetching:
     keys = broker.keys("s")
-    fetching = Fetching(broker, keys, LEVELS, group, "w", Declaring(keys, LEVELS, group, declaration))
+    fetching = Fetching(
+        broker, keys, LEVELS, group, "w", Declaring(keys, LEVELS, group, declaration)
+    )
     await fetching.ensure_group()
     return fetching
 
@@ -229,8 +372,12 @@ async def test_entries_that_nobody_has_any_more_run_after_a_repair(broker, lanes
         done.append(event.data)
 
     await declared(broker, Declaration("work"))
-    await Producer(broker, "s").publish_many(Event("t", n, subject=f"k{n % 9}", tenant="t") for n in range(250))
-    (((_, rows),)) = await broker.control.call("XREADGROUP", "GROUP", "g", PARKED, "STREAMS", keys.level(0), ">")
+    await Producer(broker, "s").publish_many(
+        Event("t", n, subject=f"k{n % 9}", tenant="t") for n in range(250)
+    )
+    (((_, rows),)) = await broker.control.call(
+        "XREADGROUP", "GROUP", "g", PARKED, "STREAMS", keys.level(0), ">"
+    )
     await broker.control.call("XACK", keys.level(0), "g", rows[0][0])
     assert await orphans(broker) == 1
     await broker.control.call("XGROUP", "DELCONSUMER", keys.level(0), "g", PARKED)
@@ -241,7 +388,9 @@ async def test_entries_that_nobody_has_any_more_run_after_a_repair(broker, lanes
     assert (await Repair(broker, "me").look("s"))["s"].orphaned == 250
     assert (await Repair(broker, "me").mend("s"))["s"].orphaned == 250
     assert await orphans(broker) == 0
-    consumer = Consumer(broker, "s", "g", Route(handle), ConsumerOptions(levels=LEVELS, lanes=lanes))
+    consumer = Consumer(
+        broker, "s", "g", Route(handle), ConsumerOptions(levels=LEVELS, lanes=lanes)
+    )
     running = asyncio.create_task(consumer.run())
     await eventually(lambda: len(done) == 250)
     consumer.stop()
@@ -260,7 +409,9 @@ async def test_what_may_be_done_is_no_orphan(broker):
     assert len(await fetching.take(10)) == 1
     assert await orphans(broker) == 0
     await declared(broker, Declaration("fanout"), "h")
-    await broker.control.call("XGROUP", "DELCONSUMER", broker.keys("s").level(0), "g", "w")
+    await broker.control.call(
+        "XGROUP", "DELCONSUMER", broker.keys("s").level(0), "g", "w"
+    )
     assert await orphans(broker) == 0
     assert (await Repair(broker, "me").mend("s"))["s"].orphaned == 0
 
@@ -276,7 +427,9 @@ async def test_a_throttle_moves_with_a_clock_that_is_set_back(broker):
     name = keys.limit_prefix("g") + "tenant=t"
     times = [int(part) for part in (await broker.control.call("GET", name)).split()]
     # The same as a clock that is an hour behind from now on.
-    await broker.control.call("SET", name, " ".join(str(at + 3_600_000_000) for at in times[:4]) + " 0")
+    await broker.control.call(
+        "SET", name, " ".join(str(at + 3_600_000_000) for at in times[:4]) + " 0"
+    )
     hands = Hands(broker, "w", LEVELS)
     (delivery,) = await hands.take(Event("t", 1))
     (answer,) = await admitting.admit([Ask(delivery, [(limit, "t")])])
@@ -291,18 +444,33 @@ async def test_records_that_cannot_be_read_hide_no_others(broker):
     await broker.control.call("HSET", keys.records("kind"), "bad", "{", "list", "[1]")
     assert await records.all() == {"good": {"n": 1}}
     assert await records.get("bad") is None
-    assert await records.change("bad", lambda before: {"before": before}) == {"before": None}
+    assert await records.change("bad", lambda before: {"before": before}) == {
+        "before": None
+    }
 
 
 async def test_looks_at_streams_survive_what_others_wrote(broker):
     keys = broker.keys("s")
     await declared(broker, Declaration("work"))
     await Producer(broker, "s").publish({}, type="t")
-    await broker.control.call("SADD", keys.index(), "s|x", "a b|0", b"\xff|0", "junk", "s|0")
+    await broker.control.call(
+        "SADD", keys.index(), "s|x", "a b|0", b"\xff|0", "junk", "s|0"
+    )
     await broker.control.call("SADD", keys.levels(), "x")
-    await broker.control.call("HSET", keys.workers("g"), "w", "{", "v", "[]", "u", '{"at":"x","runs":3,"levels":4}')
+    await broker.control.call(
+        "HSET",
+        keys.workers("g"),
+        "w",
+        "{",
+        "v",
+        "[]",
+        "u",
+        '{"at":"x","runs":3,"levels":4}',
+    )
     await broker.control.call("HSET", keys.queues("g"), "tenant=t", "x")
-    await broker.control.call("HSET", keys.watermarks(), "level:0", "x", "junk", "1-1 1", "lost:level:0", "[]")
+    await broker.control.call(
+        "HSET", keys.watermarks(), "level:0", "x", "junk", "1-1 1", "lost:level:0", "[]"
+    )
     await broker.control.call("ZADD", keys.retry("g"), "-inf", "junk", "inf", "0|abc")
     await broker.control.call("ZADD", keys.scheduled(), "-inf", "junk", "inf", b"\xff")
     assert list(await Status(broker).streams()) == ["s"]
@@ -310,7 +478,12 @@ async def test_looks_at_streams_survive_what_others_wrote(broker):
     reasons = await Why(broker, "s").ask(Wanted(level=0))
     assert [reason.state for reason in reasons.reasons] == ["no-worker"]
     assert await Listing(broker, keys).retrying("g", 0, 10) == []
-    assert AttemptRecord.from_json(b'{"failures":1e999,"stalls":0,"first":0,"last":0,"errors":[]}').failures == 0
+    assert (
+        AttemptRecord.from_json(
+            b'{"failures":1e999,"stalls":0,"first":0,"last":0,"errors":[]}'
+        ).failures
+        == 0
+    )
 
 
 async def test_thousands_of_rows_that_say_nothing_hide_no_retry(broker):
@@ -320,14 +493,18 @@ async def test_thousands_of_rows_that_say_nothing_hide_no_retry(broker):
     async def handle(event: Event) -> None:
         started.append(event.data)
         if started.count(event.data) == 1:
-            raise Unavailable("not yet", retry_after=0.01 if event.data == "soon" else 600.0)
+            raise Unavailable(
+                "not yet", retry_after=0.01 if event.data == "soon" else 600.0
+            )
 
     for score, count in (("-inf", 2500), (1, 1500), (2, 1500)):
         rows = [part for n in range(count) for part in (score, f"0|{score}{n}")]
         await broker.control.call("ZADD", keys.retry("g"), *rows)
     consumer = Consumer(broker, "s", "g", Route(handle), ConsumerOptions(levels=LEVELS))
     running = asyncio.create_task(consumer.run())
-    (_, late) = await Producer(broker, "s").publish_many([Event("t", "soon"), Event("t", "late")])
+    (_, late) = await Producer(broker, "s").publish_many(
+        [Event("t", "soon"), Event("t", "late")]
+    )
     await eventually(lambda: started.count("soon") == 2)
 
     row = f"0|{late.entry_id}"

@@ -50,10 +50,19 @@ from streams.producer import ProducerOptions
 from tests.conftest import eventually
 
 LEVELS = Levels((0, 5))
-SPEAKING = {"levels": [0, 5], "lease": 30.0, "concurrency": 2, "busy": 0, "free": 2, "runs": {}}
+SPEAKING = {
+    "levels": [0, 5],
+    "lease": 30.0,
+    "concurrency": 2,
+    "busy": 0,
+    "free": 2,
+    "runs": {},
+}
 
 
-def fetching(broker: Broker, consumer: str = "w", retention: Retention | None = None) -> Fetching:
+def fetching(
+    broker: Broker, consumer: str = "w", retention: Retention | None = None
+) -> Fetching:
     declaring = Declaring(broker.keys("s"), LEVELS, "g", Declaration(retention))
     return Fetching(broker, broker.keys("s"), LEVELS, "g", consumer, declaring)
 
@@ -81,7 +90,9 @@ async def publish(broker: Broker, *events: Event) -> list[str]:
     return [receipt.event_id for receipt in receipts]
 
 
-async def ask(broker: Broker, event: str, *, patience: float = 5.0, **which: Any) -> Reason:
+async def ask(
+    broker: Broker, event: str, *, patience: float = 5.0, **which: Any
+) -> Reason:
     """The one reason of an event."""
     found = await Why(broker, "s", patience=patience).ask(Wanted(event), **which)
     (reason,) = found.reasons
@@ -93,7 +104,8 @@ async def ask(broker: Broker, event: str, *, patience: float = 5.0, **which: Any
 async def old(broker: Broker, level: int = 0, **fields: Any) -> str:
     """An event that was published a minute ago."""
     seconds, _ = await broker.control.call("TIME")
-    await publish(broker, Event("t", 0, delay=3600))  # The stream and its levels are known.
+    # The stream and its levels are known.
+    await publish(broker, Event("t", 0, delay=3600))
     entry_id = f"{(int(seconds) - 60) * 1000}-0"
     stored = {"type": "t", "data": "1", "meta": "{}"} | fields
     pairs = [part for pair in stored.items() for part in pair]
@@ -102,10 +114,14 @@ async def old(broker: Broker, level: int = 0, **fields: Any) -> str:
 
 
 @asynccontextmanager
-async def consuming(broker: Broker, handler, *limits: Limit, **options) -> AsyncIterator[Consumer]:
+async def consuming(
+    broker: Broker, handler, *limits: Limit, **options
+) -> AsyncIterator[Consumer]:
     retry = options.pop("retry", None) or Retry(delay=600.0, jitter=0.0)
     route = Route(handler, limits=limits, retry=retry)
-    consumer = Consumer(broker, "s", "g", route, ConsumerOptions(name="w", levels=LEVELS, **options))
+    consumer = Consumer(
+        broker, "s", "g", route, ConsumerOptions(name="w", levels=LEVELS, **options)
+    )
     running = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -182,17 +198,28 @@ async def test_paused_by_every_scope(broker, where, kind):
     (event,) = await publish(broker)
     await Pauses(broker, "s", by="ana").pause(reason="call 5511999998888", **where)
     reason = await ask(broker, event)
-    assert (reason.state, reason.facts["kind"], reason.facts["by"]) == ("paused", kind, "ana")
+    assert (reason.state, reason.facts["kind"], reason.facts["by"]) == (
+        "paused",
+        kind,
+        "ana",
+    )
     assert reason.facts["reason"] == "call ******88"
     assert reason.facts["since"] > 0
 
 
-@pytest.mark.parametrize("where", ["level=5", "tenant=other", "group=h", "group=h,tenant=acme"])
+@pytest.mark.parametrize(
+    "where", ["level=5", "tenant=other", "group=h", "group=h,tenant=acme"]
+)
 async def test_a_pause_of_others_is_no_reason(broker, where):
     await take(broker, 0)
     await speak(broker)
     (event,) = await publish(broker)
-    await broker.control.call("HSET", broker.keys("s").paused(), where, b'{"by":"ana","at":1000.0,"reason":""}')
+    await broker.control.call(
+        "HSET",
+        broker.keys("s").paused(),
+        where,
+        b'{"by":"ana","at":1000.0,"reason":""}',
+    )
     assert (await ask(broker, event, group="g")).state == "starting"
 
 
@@ -209,9 +236,15 @@ async def test_paused_by_a_circuit_breaker_until_its_probe(broker):
     (event,) = await publish(broker)
     await take(broker, 0)
     paused = b'{"by":"mail","at":1000.0,"reason":"unavailable","probe":4102444800000,"every":1000}'
-    await broker.control.call("HSET", broker.keys("s").paused(), "group=g,tenant=acme", paused)
+    await broker.control.call(
+        "HSET", broker.keys("s").paused(), "group=g,tenant=acme", paused
+    )
     reason = await ask(broker, event)
-    assert (reason.state, reason.facts["kind"], reason.facts["until"]) == ("paused", "breaker", 4102444800.0)
+    assert (reason.state, reason.facts["kind"], reason.facts["until"]) == (
+        "paused",
+        "breaker",
+        4102444800.0,
+    )
     assert "circuit breaker mail" in reason.sentence
 
 
@@ -220,15 +253,25 @@ async def test_paused_by_a_circuit_breaker_until_its_probe(broker):
 
 async def test_a_limit_is_full_and_says_who_has_the_slots(broker):
     handler = Waiting()
-    first, second, third = await publish(broker, *(Event("t", n, tenant="acme") for n in range(3)))
-    async with consuming(broker, handler, Limit("tenant", name="one", concurrency=1)) as consumer:
-        await eventually(lambda: handler.started and consumer.stats.limited == 2, what="the others to wait")
+    first, second, third = await publish(
+        broker, *(Event("t", n, tenant="acme") for n in range(3))
+    )
+    async with consuming(
+        broker, handler, Limit("tenant", name="one", concurrency=1)
+    ) as consumer:
+        await eventually(
+            lambda: handler.started and consumer.stats.limited == 2,
+            what="the others to wait",
+        )
         reasons = [await ask(broker, name) for name in (second, third)]
         assert [reason.state for reason in reasons] == ["limit", "limit"]
         assert sorted(reason.facts["behind"] for reason in reasons) == [0, 1]
         (holder,) = reasons[0].facts["holders"]
         running = await ask(broker, first)
-        assert (holder["entry"], holder["worker"]) == (f"{running.level}|{running.entry_id}", "w")
+        assert (holder["entry"], holder["worker"]) == (
+            f"{running.level}|{running.entry_id}",
+            "w",
+        )
         assert running.state == "running"
         handler.go_on.set()
 
@@ -237,7 +280,9 @@ async def test_a_rate_lets_it_start_at_a_time(broker):
     handler = Waiting()
     handler.go_on.set()
     _, second = await publish(broker, *(Event("t", n, tenant="acme") for n in range(2)))
-    async with consuming(broker, handler, Limit("tenant", name="slow", rate="1/h")) as consumer:
+    async with consuming(
+        broker, handler, Limit("tenant", name="slow", rate="1/h")
+    ) as consumer:
         await eventually(lambda: consumer.stats.limited, what="the second to wait")
     reason = await ask(broker, second)
     assert (reason.state, reason.facts["limit"]) == ("rate", "slow")
@@ -247,10 +292,16 @@ async def test_a_rate_lets_it_start_at_a_time(broker):
 async def test_throttled(broker):
     (event,) = await publish(broker)
     await Limits(broker, "s", "g").throttle("slow", "acme", 3600)
-    async with consuming(broker, Waiting(), Limit("tenant", name="slow", rate="1/s")) as consumer:
+    async with consuming(
+        broker, Waiting(), Limit("tenant", name="slow", rate="1/s")
+    ) as consumer:
         await eventually(lambda: consumer.stats.limited, what="it to wait")
     reason = await ask(broker, event)
-    assert (reason.state, reason.facts["limit"], reason.facts["key"]) == ("throttled", "slow", "acme")
+    assert (reason.state, reason.facts["limit"], reason.facts["key"]) == (
+        "throttled",
+        "slow",
+        "acme",
+    )
     assert reason.facts["until"] > broker.clock.now() + 3000
 
 
@@ -278,15 +329,24 @@ async def by_key(broker: Broker, handler, **options) -> AsyncIterator[Consumer]:
 
 async def test_behind_a_running_head_of_its_key(broker):
     handler = Waiting()
-    head, second, third = await publish(broker, *(Event("t", n, key="5511999998888") for n in range(3)))
+    head, second, third = await publish(
+        broker, *(Event("t", n, key="5511999998888") for n in range(3))
+    )
     async with by_key(broker, handler):
         await eventually(lambda: handler.started == [head], what="the head to run")
         reasons = [await ask(broker, name) for name in (second, third)]
-        assert [(r.state, r.facts["behind"]) for r in reasons] == [("key-busy", 1), ("key-busy", 2)]
+        assert [(r.state, r.facts["behind"]) for r in reasons] == [
+            ("key-busy", 1),
+            ("key-busy", 2),
+        ]
         assert reasons[1].facts["key"] == "******88"
         because = reasons[1].because
         assert because is not None
-        assert (because.state, because.event_id, because.because) == ("running", head, None)
+        assert (because.state, because.event_id, because.because) == (
+            "running",
+            head,
+            None,
+        )
         handler.go_on.set()
 
 
@@ -299,7 +359,11 @@ async def test_behind_a_head_that_waits_for_its_retry(broker):
     async with by_key(broker, fail) as consumer:
         await eventually(lambda: consumer.stats.retried, what="the failure")
     reason = await ask(broker, second)
-    assert (reason.state, reason.because.state, reason.because.event_id) == ("key-busy", "retry", head)
+    assert (reason.state, reason.because.state, reason.because.event_id) == (
+        "key-busy",
+        "retry",
+        head,
+    )
 
 
 async def test_held_behind_a_dead_head(broker):
@@ -311,22 +375,37 @@ async def test_held_behind_a_dead_head(broker):
     async with by_key(broker, die, on_dead="hold") as consumer:
         await eventually(lambda: consumer.stats.dead, what="the death")
     reason = await ask(broker, second)
-    assert (reason.state, reason.facts["by"], reason.facts["behind"]) == ("key-held", head, 0)
+    assert (reason.state, reason.facts["by"], reason.facts["behind"]) == (
+        "key-held",
+        head,
+        0,
+    )
     dead = await ask(broker, head)
     assert (dead.state, dead.facts["error"]) == ("dead", "rejected")
     assert f"streams dead show s g {dead.facts['letter']}" in dead.sentence
     of_key = (await Why(broker, "s").ask(Wanted(key="k"))).reasons
-    assert [(reason.state, reason.event_id) for reason in of_key] == [("key-held", second), ("dead", head)]
+    assert [(reason.state, reason.event_id) for reason in of_key] == [
+        ("key-held", second),
+        ("dead", head),
+    ]
     assert (await Why(broker, "s").ask(Wanted(key="another"))).reasons == ()
 
 
 async def test_taking_turns_with_other_keys(broker):
     handler = Waiting()
-    names = await publish(broker, *(Event("t", n, tenant="ab"[n % 2]) for n in range(6)))
-    async with consuming(broker, handler, lanes=Lanes(fair_by=("tenant",)), concurrency=1):
+    names = await publish(
+        broker, *(Event("t", n, tenant="ab"[n % 2]) for n in range(6))
+    )
+    async with consuming(
+        broker, handler, lanes=Lanes(fair_by=("tenant",)), concurrency=1
+    ):
         await eventually(lambda: handler.started, what="the first to run")
         reason = await ask(broker, names[-1])
-        assert (reason.state, reason.facts["level"], reason.facts["keys"]) == ("turn", 2, 1)
+        assert (reason.state, reason.facts["level"], reason.facts["keys"]) == (
+            "turn",
+            2,
+            1,
+        )
         handler.go_on.set()
 
 
@@ -346,14 +425,19 @@ async def test_a_worker_that_was_heard_of_last_is_named(broker):
     gone = b'{"at":1000.0,"levels":[0]}'
     await broker.control.call("HSET", broker.keys("s").workers("g"), "lost", gone)
     reason = await ask(broker, event)
-    assert (reason.state, reason.facts) == ("no-worker", {"worker": "lost", "since": 1000.0})
+    assert (reason.state, reason.facts) == (
+        "no-worker",
+        {"worker": "lost", "since": 1000.0},
+    )
 
 
 async def test_a_worker_that_may_have_been_killed_is_no_defect(broker):
     """It was heard of, and then the event was published: whether it still lives says nothing of the pipeline."""
     await take(broker, 0)
     for level in LEVELS.descending:
-        await broker.control.call("XGROUP", "DELCONSUMER", broker.keys("s").level(level), "g", "w")
+        await broker.control.call(
+            "XGROUP", "DELCONSUMER", broker.keys("s").level(level), "g", "w"
+        )
     seconds, _ = await broker.control.call("TIME")
     row = orjson.dumps(SPEAKING | {"at": int(seconds) - 20})
     await broker.control.call("HSET", broker.keys("s").workers("g"), "w", row)
@@ -381,15 +465,27 @@ async def test_a_suspect_waits_until_nothing_else_runs(broker):
     await settling(broker).settle((), [Postponed(delivery, 0, record)])
     await speak(broker)
     reason = await ask(broker, entry_id, patience=0.0)
-    assert (reason.state, reason.facts["stalls"], reason.facts["workers"]) == ("suspect", 2, ["w"])
+    assert (reason.state, reason.facts["stalls"], reason.facts["workers"]) == (
+        "suspect",
+        2,
+        ["w"],
+    )
 
 
 async def test_behind_others_of_its_level_and_of_higher_ones(broker):
     await take(broker, 0)
     await speak(broker)
-    names = await publish(broker, *(Event("t", n) for n in range(3)), *(Event("t", n, priority=5) for n in range(2)))
+    names = await publish(
+        broker,
+        *(Event("t", n) for n in range(3)),
+        *(Event("t", n, priority=5) for n in range(2)),
+    )
     reason = await ask(broker, names[2])
-    assert (reason.state, reason.facts["level"], reason.facts["above"]) == ("turn", 2, 2)
+    assert (reason.state, reason.facts["level"], reason.facts["above"]) == (
+        "turn",
+        2,
+        2,
+    )
     await Pauses(broker, "s").pause(level=5)
     assert (await ask(broker, names[2])).facts["behind"] == 2
     assert (await ask(broker, names[0])).state == "starting"
@@ -410,8 +506,14 @@ async def test_a_worker_that_is_kept_free_for_a_suspect(broker):
     await speak(broker, free=0, kept_for="other/g 0|1-1")
     (event,) = await publish(broker)
     reason = await ask(broker, event)
-    assert (reason.state, reason.facts) == ("isolated", {"by": "other/g 0|1-1", "workers": ["w"]})
-    assert "while other/g 0|1-1, which was with a worker when that died, runs alone in w" in reason.sentence
+    assert (reason.state, reason.facts) == (
+        "isolated",
+        {"by": "other/g 0|1-1", "workers": ["w"]},
+    )
+    assert (
+        "while other/g 0|1-1, which was with a worker when that died, runs alone in w"
+        in reason.sentence
+    )
     assert "busy" not in reason.sentence
     (behind,) = await publish(broker)
     reason = await ask(broker, behind)
@@ -425,9 +527,15 @@ async def test_a_worker_that_is_kept_free_for_a_suspect(broker):
 async def test_running_since(broker):
     (event,) = await publish(broker)
     (delivery,) = await take(broker, 1)
-    await speak(broker, busy=1, free=1, runs={f"{delivery.level}|{delivery.entry_id}": 1000.0})
+    await speak(
+        broker, busy=1, free=1, runs={f"{delivery.level}|{delivery.entry_id}": 1000.0}
+    )
     reason = await ask(broker, event)
-    assert (reason.state, reason.facts["worker"], reason.facts["since"]) == ("running", "w", 1000.0)
+    assert (reason.state, reason.facts["worker"], reason.facts["since"]) == (
+        "running",
+        "w",
+        1000.0,
+    )
 
 
 async def test_with_a_worker_and_about_to_start(broker):
@@ -435,7 +543,9 @@ async def test_with_a_worker_and_about_to_start(broker):
     (delivery,) = await take(broker, 1)
     key = broker.keys("s").level(delivery.level)
     # It has had it for two seconds, and said meanwhile that no handler runs.
-    await broker.control.call("XCLAIM", key, "g", "w", 0, delivery.entry_id, "IDLE", 2000, "JUSTID")
+    await broker.control.call(
+        "XCLAIM", key, "g", "w", 0, delivery.entry_id, "IDLE", 2000, "JUSTID"
+    )
     await speak(broker)
     assert (await ask(broker, event)).state == "reserved"
 
@@ -444,7 +554,9 @@ async def test_a_lost_lease(broker):
     (event,) = await publish(broker)
     (delivery,) = await take(broker, 1)
     key = broker.keys("s").level(delivery.level)
-    await broker.control.call("XCLAIM", key, "g", "w", 0, delivery.entry_id, "IDLE", 25_000, "JUSTID")
+    await broker.control.call(
+        "XCLAIM", key, "g", "w", 0, delivery.entry_id, "IDLE", 25_000, "JUSTID"
+    )
     assert (await ask(broker, event)).state == "no-worker"  # Who would take it over?
     await speak(broker, "other")
     reason = await ask(broker, event)
@@ -486,7 +598,9 @@ async def test_a_payload_that_is_gone(broker):
     (event,) = await publish(broker)
     (delivery,) = await take(broker, 1)
     del event
-    await broker.control.call("XDEL", broker.keys("s").level(delivery.level), delivery.entry_id)
+    await broker.control.call(
+        "XDEL", broker.keys("s").level(delivery.level), delivery.entry_id
+    )
     reason = await ask(broker, f"{delivery.level}|{delivery.entry_id}")
     assert (reason.state, reason.facts["error"]) == ("unreadable", "payload-gone")
 
@@ -494,13 +608,19 @@ async def test_a_payload_that_is_gone(broker):
 async def test_orphaned_with_the_command_that_repairs_it(broker):
     (event,) = await publish(broker)
     (delivery,) = await take(broker, 1)
-    await broker.control.call("XGROUP", "DELCONSUMER", broker.keys("s").level(delivery.level), "g", "w")
+    await broker.control.call(
+        "XGROUP", "DELCONSUMER", broker.keys("s").level(delivery.level), "g", "w"
+    )
     reason = await ask(broker, event)
     assert reason.state == "orphaned"
     assert reason.facts["repair"] == "streams doctor --repair --stream s"
     await Repair(broker, "me", silence=0.0).mend("s")
     assert (await ask(broker, event)).state != "orphaned"
-    assert (await broker.control.call("XPENDING", broker.keys("s").level(delivery.level), "g"))[0] == 1
+    assert (
+        await broker.control.call(
+            "XPENDING", broker.keys("s").level(delivery.level), "g"
+        )
+    )[0] == 1
 
 
 async def test_what_another_group_still_needs_is_no_orphan(broker):
@@ -512,13 +632,18 @@ async def test_what_another_group_still_needs_is_no_orphan(broker):
     (delivery,) = await take(broker, 1)
     await settling(broker).settle([delivery])
     found = await Why(broker, "s").ask(Wanted(event))
-    assert {reason.group: reason.state for reason in found.reasons} == {"g": "done", "h": "no-worker"}
+    assert {reason.group: reason.state for reason in found.reasons} == {
+        "g": "done",
+        "h": "no-worker",
+    }
 
 
 async def test_dead_done_and_unknown(broker):
     dead, done = await publish(broker, Event("t", 1), Event("t", 2))
     first, second = await take(broker, 2)
-    await settling(broker).settle([second], [], [Buried(first, "rejected", AttemptRecord().to_json())])
+    await settling(broker).settle(
+        [second], [], [Buried(first, "rejected", AttemptRecord().to_json())]
+    )
     assert (await ask(broker, dead)).state == "dead"
     assert (await ask(broker, f"0|{second.entry_id}")).state == "done"
     assert (await ask(broker, done)).state == "unknown"  # Of its id nothing is kept.
@@ -532,7 +657,9 @@ async def test_what_was_cancelled_is_told_with_who_did_it(broker):
     reason = await ask(broker, scheduled)
     assert (reason.state, reason.facts["by"]) == ("unknown", "ana")
     assert "it was cancelled by ana at 2" in reason.sentence
-    with pytest.raises(NotFound, match=f"'s' has '{scheduled}' no more: it was cancelled by ana at 2"):
+    with pytest.raises(
+        NotFound, match=f"'s' has '{scheduled}' no more: it was cancelled by ana at 2"
+    ):
         await status.find("s", scheduled)
     await publish(broker)
     (taken,) = await take(broker, 1)
@@ -549,11 +676,20 @@ async def test_what_was_cancelled_is_told_with_who_did_it(broker):
 async def test_what_nobody_serves_is_there(broker):
     await publish(broker, Event("t", 1, id="ungrouped"))
     status = Status(broker)
-    assert [(row.state, row.group, row.level) for row in await status.find("s", "ungrouped")] == [("pending", "", 0)]
+    assert [
+        (row.state, row.group, row.level) for row in await status.find("s", "ungrouped")
+    ] == [("pending", "", 0)]
     await take(broker, 0)
-    await broker.control.call("XADD", broker.keys("s").level(3), "*", "type", "t", "id", "odd", "data", "1")
+    await broker.control.call(
+        "XADD", broker.keys("s").level(3), "*", "type", "t", "id", "odd", "data", "1"
+    )
     (found,) = await status.find("s", "odd")
-    assert (found.state, found.group, found.level, found.type) == ("pending", "", 3, "t")
+    assert (found.state, found.group, found.level, found.type) == (
+        "pending",
+        "",
+        3,
+        "t",
+    )
     reason = await ask(broker, "odd")
     assert (reason.state, reason.level) == ("level-unserved", 3)
 
@@ -565,13 +701,19 @@ async def test_by_tenant_key_and_level(broker):
     await take(broker, 0)
     await publish(
         broker,
-        *(Event("t", n, tenant="acme", key="k", priority=5 * (n % 2)) for n in range(4)),
+        *(
+            Event("t", n, tenant="acme", key="k", priority=5 * (n % 2))
+            for n in range(4)
+        ),
         Event("t", 9, tenant="other"),
         Event("t", 9, tenant="acme", delay=600),
     )
 
     async def states(**which: Any) -> list[str]:
-        return [reason.state for reason in (await Why(broker, "s").ask(Wanted(**which))).reasons]
+        return [
+            reason.state
+            for reason in (await Why(broker, "s").ask(Wanted(**which))).reasons
+        ]
 
     assert await states(tenant="acme") == ["no-worker"] * 4 + ["scheduled"]
     assert await states(key="k") == ["no-worker"] * 4
@@ -603,7 +745,9 @@ async def test_bad_questions(broker):
 
 async def findings(broker: Broker) -> list[str]:
     found = await Doctor(broker, role="operator").examine("s")
-    return [finding.where for finding in found if finding.code == "runnable-but-waiting"]
+    return [
+        finding.where for finding in found if finding.code == "runnable-but-waiting"
+    ]
 
 
 async def test_the_doctor_finds_what_waits_for_nothing(broker):
@@ -627,16 +771,28 @@ async def test_the_doctor_finds_nothing_of_what_came_just_now(broker):
 
 
 async def test_of_a_stream_with_partitions(server, namespace):
-    async with Pipeline(settings=Settings(url=server.url, namespace=namespace)) as pipeline:
+    async with Pipeline(
+        settings=Settings(url=server.url, namespace=namespace)
+    ) as pipeline:
         pipeline.stream("p", partitions=3)
-        await pipeline.broker.control.call("SET", pipeline.broker.keys("p").partitions(), "3 key")
-        for name in map(partition_name, ["p"] * 3, range(3)):  # As a worker declares them.
-            await pipeline.broker.control.call("SADD", pipeline.broker.keys(name).levels(), 0, 1, 5, 10)
-        receipts = [await pipeline.publish("p", n, type="t", key=f"k{n}", tenant="acme") for n in range(9)]
+        await pipeline.broker.control.call(
+            "SET", pipeline.broker.keys("p").partitions(), "3 key"
+        )
+        # As a worker declares them.
+        for name in map(partition_name, ["p"] * 3, range(3)):
+            await pipeline.broker.control.call(
+                "SADD", pipeline.broker.keys(name).levels(), 0, 1, 5, 10
+            )
+        receipts = [
+            await pipeline.publish("p", n, type="t", key=f"k{n}", tenant="acme")
+            for n in range(9)
+        ]
         (reason,) = (await pipeline.why("p", receipts[4].event_id)).reasons
         assert (reason.state, reason.event_id) == ("no-worker", receipts[4].event_id)
         found = await pipeline.why("p", tenant="acme")
-        assert {reason.event_id for reason in found.reasons} == {receipt.event_id for receipt in receipts}
+        assert {reason.event_id for reason in found.reasons} == {
+            receipt.event_id for receipt in receipts
+        }
         parts = [await pipeline.why("p", tenant="acme", partition=n) for n in range(3)]
         assert sum(len(part.reasons) for part in parts) == 9
         (unknown,) = (await pipeline.why("p", "never")).reasons
@@ -644,7 +800,9 @@ async def test_of_a_stream_with_partitions(server, namespace):
 
 
 def test_the_blocking_form(server, namespace):
-    with sync.Pipeline(settings=Settings(url=server.url, namespace=namespace)) as pipeline:
+    with sync.Pipeline(
+        settings=Settings(url=server.url, namespace=namespace)
+    ) as pipeline:
         receipt = pipeline.publish("s", 1, type="t", delay=600)
         (reason,) = pipeline.why("s", receipt.event_id).reasons
         assert reason.state == "scheduled"

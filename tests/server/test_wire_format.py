@@ -88,7 +88,13 @@ def rows(title: str, header: str) -> list[list[str]]:
     """The cells of the table in a section whose first column is called so."""
     table = section(title).partition(f"\n| {header} |")[2].partition("\n\n")[0]
     lines = table.splitlines()[2:]
-    return [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [
+        [
+            cell.strip().replace(r"\|", "|")
+            for cell in re.split(r"(?<!\\)\|", line)[1:-1]
+        ]
+        for line in lines
+    ]
 
 
 def quoted(cell: str) -> str:
@@ -145,13 +151,25 @@ async def test_every_documented_entry_is_handled(line, server, broker, namespace
                 await eventually(letters.count, what="the dead letter")
                 assert handled == []
                 letter = (await letters.page())[0]
-                assert (letter.reason, letter.entry_id, letter.level) == ("malformed", entry_id, level)
-                assert letter.fields == [(k.encode(), v.encode()) for k, v in written.items()]
+                assert (letter.reason, letter.entry_id, letter.level) == (
+                    "malformed",
+                    entry_id,
+                    level,
+                )
+                assert letter.fields == [
+                    (k.encode(), v.encode()) for k, v in written.items()
+                ]
                 return
             await eventually(lambda: handled, what="the handler")
             event = handled[0]
-            await eventually(lambda: client.xlen(command[1]) == 0, what="the acknowledgement")
-    assert (event.type, event.entry_id, event.priority) == (written["type"], entry_id, level)
+            await eventually(
+                lambda: client.xlen(command[1]) == 0, what="the acknowledgement"
+            )
+    assert (event.type, event.entry_id, event.priority) == (
+        written["type"],
+        entry_id,
+        level,
+    )
     assert event.id == written.get("id", f"{level}|{entry_id}")
     assert event.raw.decode() == written["data"]
     assert event.meta == orjson.loads(written.get("meta", "{}"))
@@ -161,19 +179,26 @@ async def test_every_documented_entry_is_handled(line, server, broker, namespace
     assert event.replays == int(written.get("replays", "0"))
 
 
-async def test_an_entry_for_one_group_is_not_handled_by_another(server, broker, namespace):
+async def test_an_entry_for_one_group_is_not_handled_by_another(
+    server, broker, namespace
+):
     line = next(line for line in PUBLISHING if line.endswith("group billing"))
     marker = words(PUBLISHING[0], namespace)
     with server.client() as client:
         client.execute_command(*words(line, namespace))
         client.execute_command(*marker)
         async with consuming(broker, "stock") as stock:
-            await eventually(lambda: client.xlen(marker[1]) == 0, what="both entries to be acknowledged")
+            await eventually(
+                lambda: client.xlen(marker[1]) == 0,
+                what="both entries to be acknowledged",
+            )
     assert [event.data for event in stock] == [{"id": 1}]
 
 
 @pytest.mark.one_server
-async def test_every_documented_look_shows_something_on_a_stream_in_use(server, broker, namespace):
+async def test_every_documented_look_shows_something_on_a_stream_in_use(
+    server, broker, namespace
+):
     with server.client() as client:
         async with consuming(broker, retry=Retry(delay=500), error="no"):
             client.execute_command(*words(PUBLISHING[0], namespace))
@@ -184,9 +209,15 @@ async def test_every_documented_look_shows_something_on_a_stream_in_use(server, 
             client.execute_command(*words(BROKEN[0], namespace))
             await eventually(letters.count, what="the second dead letter")
             await alive(Producer(broker, "orders")).publish(1, type="a", delay=500)
-            await eventually(lambda: client.zcard(Keys("orders", namespace).retry("billing")), what="the retry")
-        client.set_response_callback("XPENDING", lambda reply, **_: reply)  # The client expects its summary form.
-        shown = {line: client.execute_command(*words(line, namespace)) for line in LOOKING}
+            await eventually(
+                lambda: client.zcard(Keys("orders", namespace).retry("billing")),
+                what="the retry",
+            )
+        # The client expects its summary form.
+        client.set_response_callback("XPENDING", lambda reply, **_: reply)
+        shown = {
+            line: client.execute_command(*words(line, namespace)) for line in LOOKING
+        }
     assert [line for line, reply in shown.items() if not reply] == []
 
 
@@ -199,24 +230,44 @@ def test_the_bytes_are_the_bytes():
 # What the producer writes
 
 
-async def test_the_producer_writes_the_documented_fields_in_their_order(server, broker, namespace):
+async def test_the_producer_writes_the_documented_fields_in_their_order(
+    server, broker, namespace
+):
     producer = alive(Producer(broker, "orders"))
     await producer.publish({"id": 1}, type="order.created", id="e-1")
-    await producer.publish(b"\x00", type="b", id="e-2", expires=5.0, headers={"channel": "web"})
+    await producer.publish(
+        b"\x00", type="b", id="e-2", expires=5.0, headers={"channel": "web"}
+    )
     await producer.publish("ü", type="c", id="e-3", datacontenttype="text/plain")
     await producer.publish(bytearray(b"\x01"), type="d", id="e-4")
     with server.client() as client:
-        stored = [list(fields.items()) for _, fields in client.xrange(f"{namespace}:{{orders}}:0")]
+        stored = [
+            list(fields.items())
+            for _, fields in client.xrange(f"{namespace}:{{orders}}:0")
+        ]
         server_time = client.time()[0]
     documented = [quoted(row[0]).encode() for row in rows("An entry", "field")]
     assert documented == [b"type", b"id", b"data", b"meta", b"replays", b"group"]
-    assert stored[0] == [(b"type", b"order.created"), (b"id", b"e-1"), (b"data", b'{"id":1}')]
+    assert stored[0] == [
+        (b"type", b"order.created"),
+        (b"id", b"e-1"),
+        (b"data", b'{"id":1}'),
+    ]
     assert [name for name, _ in stored[1]] == documented[:4]
     meta = orjson.loads(stored[1][3][1])
-    assert {"channel": "web", "datacontenttype": "application/octet-stream"}.items() <= meta.items()
+    assert {
+        "channel": "web",
+        "datacontenttype": "application/octet-stream",
+    }.items() <= meta.items()
     assert abs(meta["expires"] - server_time - 5) < 3
-    assert stored[2][2:] == [(b"data", "ü".encode()), (b"meta", b'{"datacontenttype":"text/plain"}')]
-    assert stored[3][2:] == [(b"data", b"\x01"), (b"meta", b'{"datacontenttype":"application/octet-stream"}')]
+    assert stored[2][2:] == [
+        (b"data", "ü".encode()),
+        (b"meta", b'{"datacontenttype":"text/plain"}'),
+    ]
+    assert stored[3][2:] == [
+        (b"data", b"\x01"),
+        (b"meta", b'{"datacontenttype":"application/octet-stream"}'),
+    ]
 
 
 async def test_text_and_binary_arrive_as_they_were_published(broker):
@@ -225,14 +276,21 @@ async def test_text_and_binary_arrive_as_they_were_published(broker):
     await producer.publish(memoryview(b"\x01"), type="binary")
     async with consuming(broker) as handled:
         await eventually(lambda: len(handled) == 2, what="both events")
-    assert {event.type: event.data for event in handled} == {"text": "ü", "binary": b"\x01"}
+    assert {event.type: event.data for event in handled} == {
+        "text": "ü",
+        "binary": b"\x01",
+    }
 
 
 @pytest.mark.parametrize("event_id", ["e-1", "with spaces in it", "1 2 3", "ü|#"])
 @pytest.mark.parametrize("delay", [0, 500])
-async def test_a_repeat_is_told_what_the_first_was_told(event_id, delay, server, broker, namespace):
+async def test_a_repeat_is_told_what_the_first_was_told(
+    event_id, delay, server, broker, namespace
+):
     producer = alive(Producer(broker, "orders"))
-    first = await producer.publish(1, type="a", id=event_id, dedup_id="d 1", delay=delay)
+    first = await producer.publish(
+        1, type="a", id=event_id, dedup_id="d 1", delay=delay
+    )
     again = await producer.publish(1, type="a", dedup_id="d 1", delay=delay)
     assert again == first._replace(duplicate=True)
     with server.client() as client:
@@ -250,14 +308,37 @@ def test_the_table_of_keys():
     keys = Keys("orders")
     group = "billing"
     expected = [
-        *(keys.level(0), keys.scheduled(), keys.scheduled_fields(), keys.dedup("DEDUP-ID")),
+        *(
+            keys.level(0),
+            keys.scheduled(),
+            keys.scheduled_fields(),
+            keys.dedup("DEDUP-ID"),
+        ),
         *(keys.retry(group), keys.attempts(group), keys.dead(group), keys.sweep(group)),
-        *(keys.limits(group), keys.limit_prefix(group) + "NAME=KEY", keys.busy_prefix(group) + "NAME=KEY"),
-        *(keys.queue_prefix(group) + "NAME=KEY", keys.admissions(group), keys.queues(group)),
-        *(keys.heads(group), keys.behind(group), keys.rules(group), keys.lane(group, 0), keys.ring(group, 0)),
+        *(
+            keys.limits(group),
+            keys.limit_prefix(group) + "NAME=KEY",
+            keys.busy_prefix(group) + "NAME=KEY",
+        ),
+        *(
+            keys.queue_prefix(group) + "NAME=KEY",
+            keys.admissions(group),
+            keys.queues(group),
+        ),
+        *(
+            keys.heads(group),
+            keys.behind(group),
+            keys.rules(group),
+            keys.lane(group, 0),
+            keys.ring(group, 0),
+        ),
         keys.breaker(group, "KEY"),
         *(
-            *(keys.minute(group, "NUMBER"), keys.hour(group, "NUMBER"), keys.day(group, "NUMBER")),
+            *(
+                keys.minute(group, "NUMBER"),
+                keys.hour(group, "NUMBER"),
+                keys.day(group, "NUMBER"),
+            ),
             keys.workers(group),
             keys.leases(group),
             keys.handled(group, "EVENT-ID"),
@@ -279,7 +360,11 @@ def test_the_table_of_keys():
         ),
     ]
     assert [quoted(row[0]) for row in rows("Keys", "key")] == expected
-    public = [name for name in vars(Keys) if not name.startswith("_") and callable(getattr(Keys, name))]
+    public = [
+        name
+        for name in vars(Keys)
+        if not name.startswith("_") and callable(getattr(Keys, name))
+    ]
     assert len(expected) == len(public) + 1  # That of sessions is no stream's.
 
 
@@ -291,7 +376,10 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         async with consuming(broker, middleware=(Dedupe(),)):
             await producer.publish(1, type="handled", id="EVENT-ID")
             await eventually(
-                lambda: client.get(Keys("orders", namespace).handled("billing", "EVENT-ID")) == b"handled",
+                lambda: (
+                    client.get(Keys("orders", namespace).handled("billing", "EVENT-ID"))
+                    == b"handled"
+                ),
                 what="the mark",
             )
         async with consuming(broker, retry=Retry(delay=500), error="no"):
@@ -301,18 +389,38 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
             await letters.discard(Filter())
             client.execute_command(*words(BROKEN[0], namespace))
             await eventually(letters.count, what="the second dead letter")
-            await eventually(lambda: client.zcard(Keys("orders", namespace).retry("billing")), what="the retry")
+            await eventually(
+                lambda: client.zcard(Keys("orders", namespace).retry("billing")),
+                what="the retry",
+            )
         await alive(Reclaimer(broker, "orders", "billing")).sweep()
         await Pauses(broker, "orders", by="tester").pause(level=10, reason="a test")
         limit = Limit("tenant", rate="1/h", burst=2, concurrency=1, name="NAME")
-        limits = Admitting(broker, Keys("orders", namespace), Levels(), "billing", "c", 30.0)
-        await Redeclaring(broker, Keys("orders", namespace), Levels(), "billing", [limit]).declare()
+        limits = Admitting(
+            broker, Keys("orders", namespace), Levels(), "billing", "c", 30.0
+        )
+        await Redeclaring(
+            broker, Keys("orders", namespace), Levels(), "billing", [limit]
+        ).declare()
         await producer.publish_many([1, 2], type="limited", priority=1)
-        ((_, found),) = client.xreadgroup("billing", "c", {Keys("orders", namespace).level(1): ">"})
-        await limits.admit([Ask(Delivery(1, entry_id.decode(), []), [(limit, "KEY")]) for entry_id, _ in found])
-        lanes, levels, places = Lanes(("subject",), ("tenant",)), Levels(), Keys("orders", namespace)
+        ((_, found),) = client.xreadgroup(
+            "billing", "c", {Keys("orders", namespace).level(1): ">"}
+        )
+        await limits.admit(
+            [
+                Ask(Delivery(1, entry_id.decode(), []), [(limit, "KEY")])
+                for entry_id, _ in found
+            ]
+        )
+        lanes, levels, places = (
+            Lanes(("subject",), ("tenant",)),
+            Levels(),
+            Keys("orders", namespace),
+        )
         declaring = Declaring(places, levels, "billing", AS_IT_IS)
-        by_key = FetchingByKey(broker, places, levels, "billing", "c", declaring, lanes, levels, 30.0)
+        by_key = FetchingByKey(
+            broker, places, levels, "billing", "c", declaring, lanes, levels, 30.0
+        )
         await by_key.ensure_group()
         await by_key.declare()
         await producer.publish_many([1, 2], type="ordered", subject="s", tenant="t")
@@ -325,8 +433,12 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await Breaking(broker, "orders", "billing").ended(
             "key=KEY", "KEY", "0|1-1", "failed", 0, (9000, 9, 0.5, 9, "b")
         )
-        await FigureStore(broker, Keys("orders", namespace), "billing").count({"done": 1}, "worker", {"host": "h"})
-        await Marking(broker, Keys("orders", namespace)).write({"level:0": Mark("1-1", 1)})
+        await FigureStore(broker, Keys("orders", namespace), "billing").count(
+            {"done": 1}, "worker", {"host": "h"}
+        )
+        await Marking(broker, Keys("orders", namespace)).write(
+            {"level:0": Mark("1-1", 1)}
+        )
         attending = Attending(broker, "orders", "billing", "worker")
         await attending.attend(60.0, Partitions(2))
         for span in ("minute", "hour", "day"):
@@ -346,8 +458,12 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
             b"filter": b"all",
             b"count": b"1",
         }
-        assert {b"owner", b"until"} <= set(client.hgetall(f"{namespace}:{{orders}}:billing:sweep"))
-        assert orjson.loads(client.hget(f"{namespace}:{{orders}}:paused", "level=10")).keys() == {"by", "at", "reason"}
+        assert {b"owner", b"until"} <= set(
+            client.hgetall(f"{namespace}:{{orders}}:billing:sweep")
+        )
+        assert orjson.loads(
+            client.hget(f"{namespace}:{{orders}}:paused", "level=10")
+        ).keys() == {"by", "at", "reason"}
         config = client.hgetall(f"{namespace}:{{orders}}:config")
         assert config.pop(b"retention") == b"work"
         assert orjson.loads(config.pop(b"group:billing")).keys() == {"start", "since"}
@@ -365,7 +481,10 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
 def test_the_table_of_metadata():
     assert {quoted(row[0]) for row in rows("Metadata", "name")} == META_NAMES
     taken = re.findall(
-        r"`(\w+)`", section("Metadata").partition("cannot be\nheaders: ")[2].partition(". A consumer")[0]
+        r"`(\w+)`",
+        section("Metadata")
+        .partition("cannot be\nheaders: ")[2]
+        .partition(". A consumer")[0],
     )
     assert set(taken) == CLOUD_NAMES
 
@@ -378,11 +497,23 @@ def test_the_table_of_refusals():
 
 def test_the_tables_of_the_attempt_record():
     record = AttemptRecord(suspect=True)
-    record.add("failure", {"type": "E", "message": "m", "where": "w", "consumer": "c", "traceback": ["w"]}, at=1.0)
+    record.add(
+        "failure",
+        {
+            "type": "E",
+            "message": "m",
+            "where": "w",
+            "consumer": "c",
+            "traceback": ["w"],
+        },
+        at=1.0,
+    )
     stored = orjson.loads(record.to_json())
     assert {quoted(row[0]) for row in rows("Attempt record", "name")} == set(stored)
     errors = section("Attempt record").partition("Each of the errors")[2]
-    assert re.findall(r"^\| `(\w+)` \|", errors, re.MULTILINE) == list(stored["errors"][0])
+    assert re.findall(r"^\| `(\w+)` \|", errors, re.MULTILINE) == list(
+        stored["errors"][0]
+    )
 
 
 async def test_the_table_of_admissions(broker):
@@ -396,14 +527,30 @@ async def test_the_table_of_admissions(broker):
 
 async def test_the_table_of_dead_letters(server, broker, namespace):
     with server.client() as client:
-        client.execute_command("XADD", f"{namespace}:{{orders}}:5", "*", "type", "a", "data", "1", "more", "x")
-        async with consuming(broker, retry=Retry(max_retries=0), error="call +55 11 99999-9999"):
+        client.execute_command(
+            "XADD",
+            f"{namespace}:{{orders}}:5",
+            "*",
+            "type",
+            "a",
+            "data",
+            "1",
+            "more",
+            "x",
+        )
+        async with consuming(
+            broker, retry=Retry(max_retries=0), error="call +55 11 99999-9999"
+        ):
             letters = DeadLetters(broker, "orders", "billing")
             await eventually(letters.count, what="the dead letter")
         [(_, stored)] = client.xrange(f"{namespace}:{{orders}}:billing:dead")
     documented = [quoted(row[0]).encode() for row in rows("Dead letter", "field")]
     assert list(stored) == [*documented, b"type", b"data", b"more"]
-    assert (stored[b"reason"], stored[b"level"], stored[b"raw"]) == (b"retries-used-up", b"5", b"3")
+    assert (stored[b"reason"], stored[b"level"], stored[b"raw"]) == (
+        b"retries-used-up",
+        b"5",
+        b"3",
+    )
     assert re.fullmatch(rb"\d+\.\d{3}", stored[b"at"])
     assert stored[b"consumer"] == b"c-billing"
     error = orjson.loads(stored[b"record"])["errors"][0]
@@ -411,11 +558,17 @@ async def test_the_table_of_dead_letters(server, broker, namespace):
 
 
 def test_the_table_of_cloudevents():
-    mapping = {quoted(row[0]): quoted(row[1]) for row in rows("CloudEvents", "here") if row[0].startswith("`")}
+    mapping = {
+        quoted(row[0]): quoted(row[1])
+        for row in rows("CloudEvents", "here")
+        if row[0].startswith("`")
+    }
     assert set(mapping) >= META_NAMES
     values = {"max_retries": 3, "retry_delay": 2.5, "expires": 1893456000.0}
     event = Event("a", {"id": 1}, id="e-1", priority=5)
-    event.meta = {name: values.get(name, "x/json") for name in META_NAMES} | {"channel": "web"}
+    event.meta = {name: values.get(name, "x/json") for name in META_NAMES} | {
+        "channel": "web"
+    }
     event.meta["datacontenttype"] = "application/x+json"
     cloud = to_cloudevent(event)
     for ours, theirs in mapping.items():
@@ -426,7 +579,9 @@ def test_the_table_of_cloudevents():
     assert (back.meta, back.priority, back.id) == (event.meta, 5, "e-1")
 
 
-async def test_unknown_fields_and_names_survive_death_and_replay(server, broker, namespace):
+async def test_unknown_fields_and_names_survive_death_and_replay(
+    server, broker, namespace
+):
     line = next(line for line in PUBLISHING if "shard" in line)
     with server.client() as client:
         entry_id = client.execute_command(*words(line, namespace)).decode()
@@ -442,5 +597,9 @@ async def test_unknown_fields_and_names_survive_death_and_replay(server, broker,
     assert list(after) == [*before, "id", "replays", "group"]
     async with consuming(broker) as handled:
         await eventually(lambda: handled, what="the replayed event")
-    assert (handled[0].replays, handled[0].id, handled[0].attempt) == (1, f"0|{entry_id}", 1)
+    assert (handled[0].replays, handled[0].id, handled[0].attempt) == (
+        1,
+        f"0|{entry_id}",
+        1,
+    )
     assert handled[0].headers == {"X-Legacy": {"a": [1]}}

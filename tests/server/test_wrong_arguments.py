@@ -23,20 +23,51 @@ def pipeline(server, namespace):
 
 def methods(pipeline):
     """Methods that take arguments, with some that they take; those that come last change the most."""
-    status, pauses, limits = pipeline.status(), pipeline.pauses("orders"), pipeline.limits("orders", "billing")
-    letters, cancellations = pipeline.dead_letters("orders", "billing"), pipeline.cancellations("orders")
-    keys, tracking = pipeline.ordered_keys("orders", "billing"), pipeline.tracking("orders", {"sent": 1}, 60)
+    status, pauses, limits = (
+        pipeline.status(),
+        pipeline.pauses("orders"),
+        pipeline.limits("orders", "billing"),
+    )
+    letters, cancellations = (
+        pipeline.dead_letters("orders", "billing"),
+        pipeline.cancellations("orders"),
+    )
+    keys, tracking = (
+        pipeline.ordered_keys("orders", "billing"),
+        pipeline.tracking("orders", {"sent": 1}, 60),
+    )
     yield pipeline.publish, {"stream": "orders", "data": {"id": 1}, "type": "t"}
     yield pipeline.publish_many, {"stream": "orders", "events": [1], "type": "t"}
-    yield pipeline.dead_letters, {"stream": "orders", "group": "billing", "by": "a", "partition": 0}
+    yield (
+        pipeline.dead_letters,
+        {"stream": "orders", "group": "billing", "by": "a", "partition": 0},
+    )
     yield pipeline.tracking, {"stream": "orders", "ranks": {"sent": 1}, "retention": 60}
-    yield pipeline.why, {"stream": "orders", "event": None, "level": None, "group": "", "partition": None}
+    yield (
+        pipeline.why,
+        {
+            "stream": "orders",
+            "event": None,
+            "level": None,
+            "group": "",
+            "partition": None,
+        },
+    )
     yield pipeline.why, {"stream": "orders", "key": "a"}
     yield pipeline.why, {"stream": "orders", "tenant": "a"}
     yield status.stream, {"name": "orders", "partition": None}
     yield status.existing, {"stream": "orders"}
     yield status.levels, {"stream": "orders"}
-    yield status.find, {"stream": "orders", "ident": "nothing", "group": "", "depth": 10, "partition": None}
+    yield (
+        status.find,
+        {
+            "stream": "orders",
+            "ident": "nothing",
+            "group": "",
+            "depth": 10,
+            "partition": None,
+        },
+    )
     yield pauses.pause, {"group": "billing", "level": 0, "reason": "a"}
     yield pauses.pause, {"tenant": "a"}
     yield pauses.resume, {"group": "billing", "level": 0}
@@ -59,7 +90,10 @@ def methods(pipeline):
     yield keys.list, {"limit": 5, "state": "held"}
     yield keys.release, {"key": "a"}
     yield keys.skip, {"key": "a"}
-    yield tracking.note, {"id": "a", "state": "sent", "facts": {"a": 1}, "fields": {"a": "b"}}
+    yield (
+        tracking.note,
+        {"id": "a", "state": "sent", "facts": {"a": 1}, "fields": {"a": "b"}},
+    )
     yield tracking.get, {"id": "a"}
     yield tracking.link, {"name": "a", "id": "b"}
     yield tracking.linked, {"name": "a"}
@@ -71,16 +105,46 @@ def methods(pipeline):
 
 
 def test_a_wrong_argument_gets_a_sentence(pipeline):
-    said = [f"{method.__qualname__}: {line}" for method, valid in methods(pipeline) for line in walk(method, valid)]
+    said = [
+        f"{method.__qualname__}: {line}"
+        for method, valid in methods(pipeline)
+        for line in walk(method, valid)
+    ]
     assert said == []
 
 
 def test_a_wrong_attribute_gets_a_sentence(pipeline):
     for name in EventAttributes.__annotations__:
         own = {"id": "a"} if name == "id" else {name: EVENT[name]}
-        assert list(walk(lambda **given: pipeline.publish("orders", 1, type="t", **given), own)) == []
-        assert list(walk(lambda **given: pipeline.publish_many("orders", [1, 2], type="t", **given), own)) == []
-        assert list(walk(lambda **given: pipeline.publish("orders", Event("t", 1, **given)), own)) == []
+        assert (
+            list(
+                walk(
+                    lambda **given: pipeline.publish("orders", 1, type="t", **given),
+                    own,
+                )
+            )
+            == []
+        )
+        assert (
+            list(
+                walk(
+                    lambda **given: pipeline.publish_many(
+                        "orders", [1, 2], type="t", **given
+                    ),
+                    own,
+                )
+            )
+            == []
+        )
+        assert (
+            list(
+                walk(
+                    lambda **given: pipeline.publish("orders", Event("t", 1, **given)),
+                    own,
+                )
+            )
+            == []
+        )
 
 
 def test_when_an_event_enters_its_stream_is_a_number_a_span_or_a_moment(pipeline):
@@ -95,7 +159,10 @@ def test_when_an_event_enters_its_stream_is_a_number_a_span_or_a_moment(pipeline
         ):  # fmt: skip
             assert receipt.entry_id == ""
             [found] = pipeline.status().find("later", receipt.event_id)
-            assert (found.state, 3500 < found.due - datetime.now(UTC).timestamp() <= 3600.5) == ("scheduled", True)
+            assert (
+                found.state,
+                3500 < found.due - datetime.now(UTC).timestamp() <= 3600.5,
+            ) == ("scheduled", True)
     over = datetime(2020, 1, 1, tzinfo=UTC)
     assert pipeline.publish("later", 1, type="t", delay=over).entry_id
     refused = "delay is a number of seconds from 0 to 1e+10, or a timedelta or a datetime with a zone"
@@ -120,7 +187,10 @@ def test_when_an_event_enters_its_stream_is_a_number_a_span_or_a_moment(pipeline
 def test_keywords_beside_an_event_are_refused_and_not_lost(pipeline, keywords):
     """Without a sentence the event would be stored without its delay, and twice without its ``dedup_id``."""
     event = Event("order.created", {"id": 2})
-    named = ", ".join(f"{name}=" for name in keywords) + r" cannot be given beside an Event: .* in the Event itself"
+    named = (
+        ", ".join(f"{name}=" for name in keywords)
+        + r" cannot be given beside an Event: .* in the Event itself"
+    )
     with pytest.raises(ConfigurationError, match=named):
         pipeline.publish("orders", event, **keywords)
     with pytest.raises(ConfigurationError, match=named):
@@ -129,13 +199,22 @@ def test_keywords_beside_an_event_are_refused_and_not_lost(pipeline, keywords):
     with pytest.raises(ConfigurationError, match=named):
         asynchronous(lambda open_: open_.publish("orders", event, **keywords))
     with pytest.raises(ConfigurationError, match=named):
-        asynchronous(lambda open_: open_.publish_many("orders", iter([event]), **keywords))
+        asynchronous(
+            lambda open_: open_.publish_many("orders", iter([event]), **keywords)
+        )
     assert pipeline.status().stream("orders").stored == 1
 
 
 def test_an_event_among_bodies_is_refused_beside_their_keywords(pipeline):
-    with pytest.raises(ConfigurationError, match="delay= cannot be given beside an Event") as caught:
-        pipeline.publish_many("orders", [{"id": 2}, Event("order.created", {"id": 3})], type="t", delay=60.0)
+    with pytest.raises(
+        ConfigurationError, match="delay= cannot be given beside an Event"
+    ) as caught:
+        pipeline.publish_many(
+            "orders",
+            [{"id": 2}, Event("order.created", {"id": 3})],
+            type="t",
+            delay=60.0,
+        )
     assert list(caught.value.outcome.receipts) == [0]
 
 
@@ -144,9 +223,16 @@ def test_an_unknown_keyword_beside_an_event_is_called_unknown(pipeline):
         pipeline.publish("orders", Event("order.created", {"id": 2}), delayed=60.0)
 
 
-@pytest.mark.parametrize("events", [{"id": 1}, "orders", b"orders", None, 7, Event("t", 1)], ids=repr)
-def test_one_body_in_place_of_many_is_refused_and_nothing_is_published(pipeline, server, namespace, events):
-    with pytest.raises(ConfigurationError, match=r"^events is a list or another iterable .* publish takes one$"):
+@pytest.mark.parametrize(
+    "events", [{"id": 1}, "orders", b"orders", None, 7, Event("t", 1)], ids=repr
+)
+def test_one_body_in_place_of_many_is_refused_and_nothing_is_published(
+    pipeline, server, namespace, events
+):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^events is a list or another iterable .* publish takes one$",
+    ):
         pipeline.publish_many("other", events, type="t")
     assert "other" not in pipeline.status().streams()
     assert len(pipeline.publish_many("other", (n for n in range(3)), type="t")) == 3
@@ -154,7 +240,13 @@ def test_one_body_in_place_of_many_is_refused_and_nothing_is_published(pipeline,
 
 def test_an_event_that_breaks_the_rules_of_today_is_read_and_published_again(pipeline):
     old = Event("t", "one")
-    old.meta = {"time": "yesterday", "traceparent": "x", "tenant": "", "datacontenttype": "", "subject": "x" * 900}
+    old.meta = {
+        "time": "yesterday",
+        "traceparent": "x",
+        "tenant": "",
+        "datacontenttype": "",
+        "subject": "x" * 900,
+    }
     receipt = pipeline.publish("orders", old)
     [found] = pipeline.status().find("orders", receipt.event_id)
     assert found.meta == old.meta

@@ -8,9 +8,21 @@ from tests import canaries
 
 
 def test_what_must_not_be_shown_is_found():
-    for text in ("canary-1", "x=5511999990000", "redis://:secret@h", "to +5511987654321,", "sEcReT"):
+    for text in (
+        "canary-1",
+        "x=5511999990000",
+        "redis://:secret@h",
+        "to +5511987654321,",
+        "sEcReT",
+    ):
         assert canaries.shown(text), text
-    for text in ("1795494471403-0", "event 0155119999900001234abcd", "55119***0000", "19:55:11.123", "a5511999990000f"):
+    for text in (
+        "1795494471403-0",
+        "event 0155119999900001234abcd",
+        "55119***0000",
+        "19:55:11.123",
+        "a5511999990000f",
+    ):
         assert not canaries.shown(text), text
 
 

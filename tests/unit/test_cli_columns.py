@@ -65,29 +65,60 @@ def test_workers_and_dead_letters(width):
         "concurrency": 100,
         "done": 123_456,
     }
-    view = WorkerView(STREAM, GROUP, "worker-host-17-4242-d0720a6f", said | {"rate": 12.5}, 12.0)
+    view = WorkerView(
+        STREAM, GROUP, "worker-host-17-4242-d0720a6f", said | {"rate": 12.5}, 12.0
+    )
     names = {"WORKER": 14, "GROUP": 10, "HOST": 6}
     made = workers_table([(view, [])])
-    lines = drawn(fitted(made, width, names=names, spare=("VERSION", "HOST", "DONE", "DONE/S")), width)
+    lines = drawn(
+        fitted(made, width, names=names, spare=("VERSION", "HOST", "DONE", "DONE/S")),
+        width,
+    )
     assert "7 / 100" in lines[1]
     assert (" PID " in lines[0], " 4242 " in lines[1]) == (True, True)
     assert "12s" in lines[1]
     assert ("worker-host-17-4242-d0720a6f" in lines[1]) is (width > 80)
     held = Item(
-        Listed(5, "1-0", None, view.name, 2.5, 1, ()), "7d3e5f0a1b2c3d4e-1", "order.created.of.some.length", {}, 1
+        Listed(5, "1-0", None, view.name, 2.5, 1, ()),
+        "7d3e5f0a1b2c3d4e-1",
+        "order.created.of.some.length",
+        {},
+        1,
     )
     made = in_hand_table([(view, [held, dataclasses.replace(held, runs=192.0)])])
-    lines = drawn(fitted(made, width, names={"IN HAND OF": 14, "EVENT": 14, "TYPE": 10}, spare=()), width)
-    assert lines[0].split() == ["IN", "HAND", "OF", "EVENT", "TYPE", "RUNS", "FOR", "LEASE", "RENEWED"]
+    lines = drawn(
+        fitted(
+            made, width, names={"IN HAND OF": 14, "EVENT": 14, "TYPE": 10}, spare=()
+        ),
+        width,
+    )
+    assert lines[0].split() == [
+        "IN",
+        "HAND",
+        "OF",
+        "EVENT",
+        "TYPE",
+        "RUNS",
+        "FOR",
+        "LEASE",
+        "RENEWED",
+    ]
     assert ("3m 12s" in lines[1], "3m 12s" in lines[2]) == (False, True)
-    assert all(line.rstrip().endswith("2.5s ago") for line in lines[1:3]), "each value stands below its own title"
+    assert all(line.rstrip().endswith("2.5s ago") for line in lines[1:3]), (
+        "each value stands below its own title"
+    )
     letter = DeadLetter(
         "1795414969769-12", "retries-used-up", 0.0, 5, "1-0", "e", "order.created.of.some.length", 4, 0,
         [{"type": "app.errors.CardRefusedError", "message": "the bank refused the card, and will not say why " * 4}],
         "c", 0, 1, {}, [],
     )  # fmt: skip
     made = letters_table([letter], 90_000.0)
-    lines = drawn(fitted(made, width, names={"TYPE": 8, "LAST ERROR": 16}, spare=("LEVEL", "TRIES")), width)
+    lines = drawn(
+        fitted(
+            made, width, names={"TYPE": 8, "LAST ERROR": 16}, spare=("LEVEL", "TRIES")
+        ),
+        width,
+    )
     assert lines[1].startswith("1795414969769-12")
     assert "retries-used-up" in lines[1]
     assert "CardRefusedError" in lines[1]

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import (
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 
 from streams.broker import Broker
 from streams.broker.server import client
@@ -20,13 +24,21 @@ ROOT = Path(__file__).parents[2]
 
 def test_one_module_touches_the_client_library():
     imports = re.compile(r"^\s*(?:from|import) (?:redis|hiredis)\b", re.MULTILINE)
-    touching = [path.name for path in (ROOT / "streams").rglob("*.py") if imports.search(path.read_text("utf-8"))]
+    touching = [
+        path.name
+        for path in (ROOT / "streams").rglob("*.py")
+        if imports.search(path.read_text("utf-8"))
+    ]
     assert touching == ["client.py"]
 
 
-@pytest.mark.parametrize("kind", [Connection, SSLConnection, UnixDomainSocketConnection])
+@pytest.mark.parametrize(
+    "kind", [Connection, SSLConnection, UnixDomainSocketConnection]
+)
 def test_connections_are_made_without_what_repeats_writes_or_asks_for_permissions(kind):
-    options = {"path": "/run/s"} if kind is UnixDomainSocketConnection else {"host": "h"}
+    options = (
+        {"path": "/run/s"} if kind is UnixDomainSocketConnection else {"host": "h"}
+    )
     made = client.made(kind, options, 5.0)
     assert made.protocol == 2
     assert made.retry._retries == 0
@@ -38,11 +50,20 @@ def test_connections_are_made_without_what_repeats_writes_or_asks_for_permission
 
 def test_what_is_passed_is_known_to_this_version():
     known = inspect.signature(client.AbstractConnection.__init__).parameters
-    needed = {"protocol", "retry", "retry_on_timeout", "socket_timeout", "health_check_interval", "decode_responses"}
+    needed = {
+        "protocol",
+        "retry",
+        "retry_on_timeout",
+        "socket_timeout",
+        "health_check_interval",
+        "decode_responses",
+    }
     assert needed <= known.keys(), redis.__version__
 
 
-@pytest.mark.parametrize(("query", "checked"), [("", True), ("?ssl_cert_reqs=none", False)])
+@pytest.mark.parametrize(
+    ("query", "checked"), [("", True), ("?ssl_cert_reqs=none", False)]
+)
 def test_the_name_of_a_server_is_checked_by_every_version(query, checked):
     kind, options = client.read_url(f"rediss://h{query}")
     made = client.made(kind, options, 5.0)

@@ -19,10 +19,17 @@ CANARY = "canary-7f3a"
 quick = settings(deadline=None, database=None, max_examples=50)
 MINIMAL = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.created"}
 
-words = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=20)
+words = st.text(
+    st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=20
+)
 values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=10)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=10)
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    ),
     max_leaves=8,
 )
 headers = st.dictionaries(
@@ -33,7 +40,10 @@ headers = st.dictionaries(
 metas = st.fixed_dictionaries(
     {"source": words},
     optional={
-        **dict.fromkeys(("subject", "key", "tenant", "instance", "time", "dataschema", "version"), words),
+        **dict.fromkeys(
+            ("subject", "key", "tenant", "instance", "time", "dataschema", "version"),
+            words,
+        ),
         **dict.fromkeys(("traceparent", "tracestate"), words),
         "max_retries": st.integers(0, 100),
         "retry_delay": st.integers(0, 1000),
@@ -42,10 +52,23 @@ metas = st.fixed_dictionaries(
 )
 
 
-def stored(data: object, meta: dict, priority: int = 0, ident: str = "e-1", kind: str = "a") -> Event:
+def stored(
+    data: object, meta: dict, priority: int = 0, ident: str = "e-1", kind: str = "a"
+) -> Event:
     """An event as a consumer has it."""
     body = encode_body(data, content_type=meta.get("datacontenttype"))
-    event = decode([b"type", kind.encode(), b"id", ident.encode(), b"data", body, b"meta", encode_meta(meta)])
+    event = decode(
+        [
+            b"type",
+            kind.encode(),
+            b"id",
+            ident.encode(),
+            b"data",
+            body,
+            b"meta",
+            encode_meta(meta),
+        ]
+    )
     event.priority = priority
     return event
 
@@ -55,7 +78,12 @@ def there_and_back(event: Event) -> Event:
 
 
 def assert_same(one: Event, other: Event) -> None:
-    assert (one.type, one.id, one.data, one.priority) == (other.type, other.id, other.data, other.priority)
+    assert (one.type, one.id, one.data, one.priority) == (
+        other.type,
+        other.id,
+        other.data,
+        other.priority,
+    )
     assert one.meta == other.meta
 
 
@@ -67,7 +95,11 @@ def test_json_events_survive_the_round_trip(data, meta, extra, priority, ident, 
 
 
 @quick
-@given(st.binary(max_size=40), metas, st.sampled_from(["application/octet-stream", "image/png", "application/json"]))
+@given(
+    st.binary(max_size=40),
+    metas,
+    st.sampled_from(["application/octet-stream", "image/png", "application/json"]),
+)
 def test_binary_events_survive_the_round_trip(data, meta, content_type):
     event = Event("a", data, id="1")
     event.meta = meta | {"datacontenttype": content_type}
@@ -84,24 +116,43 @@ def test_text_events_survive_the_round_trip(text, meta):
     assert to_cloudevent(event)["data"] == text
     back = there_and_back(event)
     assert_same(back, event)
-    assert encode_body(back.data, content_type=back.meta["datacontenttype"]) == event.raw
+    assert (
+        encode_body(back.data, content_type=back.meta["datacontenttype"]) == event.raw
+    )
 
 
 @quick
-@given(values, st.dictionaries(st.from_regex(r"x[a-z0-9]{1,18}", fullmatch=True), st.text(), max_size=4))
+@given(
+    values,
+    st.dictionaries(
+        st.from_regex(r"x[a-z0-9]{1,18}", fullmatch=True), st.text(), max_size=4
+    ),
+)
 def test_a_foreign_cloudevent_survives_the_round_trip(data, extensions):
     cloud = MINIMAL | {"data": data, "datacontenttype": "application/json"} | extensions
     assert to_cloudevent(from_cloudevent(cloud)) == cloud
 
 
 @quick
-@given(st.dictionaries(st.sampled_from([*CLOUD_NAMES, *META_NAMES, "other"]), st.integers(0, 9)))
+@given(
+    st.dictionaries(
+        st.sampled_from([*CLOUD_NAMES, *META_NAMES, "other"]), st.integers(0, 9)
+    )
+)
 def test_the_facts_of_the_event_are_not_overwritten_by_metadata(extra):
     event = Event("a", {"b": 1}, id="e-1")
     numbers = {"expires", "retry_delay", "max_retries"}
-    event.meta = {name: str(value) if name in META_NAMES - numbers else value for name, value in extra.items()}
+    event.meta = {
+        name: str(value) if name in META_NAMES - numbers else value
+        for name, value in extra.items()
+    }
     cloud = to_cloudevent(event)
-    assert (cloud["specversion"], cloud["id"], cloud["type"], cloud["data"]) == ("1.0", "e-1", "a", {"b": 1})
+    assert (cloud["specversion"], cloud["id"], cloud["type"], cloud["data"]) == (
+        "1.0",
+        "e-1",
+        "a",
+        {"b": 1},
+    )
     assert "data_base64" not in cloud
     from_cloudevent(cloud)
 
@@ -115,7 +166,16 @@ def test_the_facts_of_the_event_are_not_overwritten_by_metadata(extra):
         ("version", "2", "dataversion"),
         *(
             (name, "x", name)
-            for name in ("source", "time", "subject", "tenant", "instance", "dataschema", "traceparent", "tracestate")
+            for name in (
+                "source",
+                "time",
+                "subject",
+                "tenant",
+                "instance",
+                "dataschema",
+                "traceparent",
+                "tracestate",
+            )
         ),
         ("datacontenttype", "application/vnd.x+json", "datacontenttype"),
         ("trial", True, "trial"),
@@ -147,19 +207,34 @@ def test_priority_is_an_extension_unless_it_is_the_default():
 
 def test_expiry_is_a_time():
     cloud = to_cloudevent(stored(1, {"expires": 1893456000.25}))
-    assert datetime.fromisoformat(cloud["expirytime"]) == datetime.fromtimestamp(1893456000.25, UTC)
+    assert datetime.fromisoformat(cloud["expirytime"]) == datetime.fromtimestamp(
+        1893456000.25, UTC
+    )
     assert from_cloudevent(cloud).expires == 1893456000.25
-    assert from_cloudevent(MINIMAL | {"expirytime": "2030-01-01T00:00:00Z"}).expires == 1893456000
-    assert from_cloudevent(MINIMAL | {"expirytime": "2030-01-01T02:00:00+02:00"}).expires == 1893456000
+    assert (
+        from_cloudevent(MINIMAL | {"expirytime": "2030-01-01T00:00:00Z"}).expires
+        == 1893456000
+    )
+    assert (
+        from_cloudevent(MINIMAL | {"expirytime": "2030-01-01T02:00:00+02:00"}).expires
+        == 1893456000
+    )
 
 
 def test_an_expiry_beyond_what_a_date_can_say():
-    assert to_cloudevent(stored(1, {"expires": 9e11}))["expirytime"].startswith("9999-12-31")
+    assert to_cloudevent(stored(1, {"expires": 9e11}))["expirytime"].startswith(
+        "9999-12-31"
+    )
 
 
 def test_an_event_to_publish_keeps_its_id_and_is_not_delayed():
     event = from_cloudevent(MINIMAL | {"data": [1]})
-    assert (event.id, event.type, event.data, event.source) == ("1", "order.created", [1], "/shop")
+    assert (event.id, event.type, event.data, event.source) == (
+        "1",
+        "order.created",
+        [1],
+        "/shop",
+    )
     assert (event.delay, event.dedup_id, event.expires_in) == (0.0, None, None)
 
 
@@ -170,7 +245,15 @@ def test_no_data_is_null():
 
 def test_an_attribute_that_is_null_is_absent():
     nulls = dict.fromkeys(
-        ("subject", "time", "priority", "expirytime", "data_base64", "partitionkey", "datacontenttype")
+        (
+            "subject",
+            "time",
+            "priority",
+            "expirytime",
+            "data_base64",
+            "partitionkey",
+            "datacontenttype",
+        )
     )
     event = from_cloudevent(MINIMAL | {"data": 5} | nulls)
     assert event.data == 5
@@ -183,7 +266,11 @@ def test_an_attribute_that_is_null_is_absent():
         ({"specversion": "0.3"}, "bad-cloudevent", "specversion"),
         ({"specversion": 1.0}, "bad-cloudevent", "specversion"),
         ({"specversion": None}, "bad-cloudevent", "specversion"),
-        *(({name: bad}, "bad-cloudevent", name) for name in ("id", "source", "type") for bad in ("", None, 5, [])),
+        *(
+            ({name: bad}, "bad-cloudevent", name)
+            for name in ("id", "source", "type")
+            for bad in ("", None, 5, [])
+        ),
         ({"type": "a\nb"}, "bad-cloudevent", "type"),
         ({"type": "x" * 201}, "bad-cloudevent", "type"),
         ({"id": "a\nb"}, "bad-cloudevent", "id"),
@@ -192,8 +279,14 @@ def test_an_attribute_that_is_null_is_absent():
         ({"data_base64": 5}, "bad-cloudevent", "data_base64"),
         ({"data_base64": "ü"}, "bad-cloudevent", "data_base64"),
         ({"data_base64": "YQ==", "data": 1}, "bad-cloudevent", "both"),
-        *(({"priority": bad}, "bad-cloudevent", "priority") for bad in ("5", 1.5, True, [])),
-        *(({"expirytime": bad}, "bad-cloudevent", "expirytime") for bad in ("soon", "", 5, "2030-01-01T00:00:00", [])),
+        *(
+            ({"priority": bad}, "bad-cloudevent", "priority")
+            for bad in ("5", 1.5, True, [])
+        ),
+        *(
+            ({"expirytime": bad}, "bad-cloudevent", "expirytime")
+            for bad in ("soon", "", 5, "2030-01-01T00:00:00", [])
+        ),
         ({"expirytime": "1960-01-01T00:00:00Z"}, "bad-meta", "expires"),
         ({"subject": 5}, "bad-meta", "subject"),
         ({"partitionkey": 5}, "bad-meta", "key"),
@@ -210,8 +303,12 @@ def test_what_is_no_cloudevent(change, reason, word):
     assert word in str(caught.value)
 
 
-anything = st.one_of(values, st.floats(), st.sampled_from(["1.0", "YQ==", "application/json", CANARY]))
-attribute_names = st.sampled_from([*MINIMAL, *CLOUD_NAMES, *META_NAMES, "data_base64", "other"])
+anything = st.one_of(
+    values, st.floats(), st.sampled_from(["1.0", "YQ==", "application/json", CANARY])
+)
+attribute_names = st.sampled_from(
+    [*MINIMAL, *CLOUD_NAMES, *META_NAMES, "data_base64", "other"]
+)
 
 
 @quick

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from streams.errors import EventError, EventTooLarge, MalformedEvent
 from streams.events import codec
-from streams.events.codec import check_id, check_type, decode, encode_body, encode_meta, is_json
+from streams.events.codec import (
+    check_id,
+    check_type,
+    decode,
+    encode_body,
+    encode_meta,
+    is_json,
+)
 from streams.events.event import CLOUD_NAMES, META_NAMES, Event
 
 CANARY = "canary-7f3a"
@@ -28,7 +35,10 @@ values = st.recursive(
         st.floats(allow_nan=False, allow_infinity=False),
         st.text(),
     ),
-    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.text(max_size=10), inner, max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5),
+        st.dictionaries(st.text(max_size=10), inner, max_size=5),
+    ),
     max_leaves=20,
 )
 metas = st.fixed_dictionaries(
@@ -47,7 +57,9 @@ metas = st.fixed_dictionaries(
         "max_retries": st.integers(0, 1_000_000),
         "retry_delay": st.floats(0, 1e11),
         "expires": st.one_of(st.integers(0, 10**11), st.floats(0, 1e11)),
-        "datacontenttype": st.sampled_from(["application/json", "application/vnd.x+json", "text/json; charset=utf-8"]),
+        "datacontenttype": st.sampled_from(
+            ["application/json", "application/vnd.x+json", "text/json; charset=utf-8"]
+        ),
         "extra": values,
     },
 )
@@ -57,7 +69,10 @@ def fields(**named: bytes | str) -> list[bytes]:
     return [
         part
         for name, value in named.items()
-        for part in (name.encode(), value if isinstance(value, bytes) else value.encode())
+        for part in (
+            name.encode(),
+            value if isinstance(value, bytes) else value.encode(),
+        )
     ]
 
 
@@ -71,7 +86,14 @@ def refused(stored: list[bytes], **limits: int) -> str:
 
 
 @quick
-@given(st.lists(st.one_of(values, st.floats(), st.just({"x": [float("nan")]}), st.just(object())), max_size=6))
+@given(
+    st.lists(
+        st.one_of(
+            values, st.floats(), st.just({"x": [float("nan")]}), st.just(object())
+        ),
+        max_size=6,
+    )
+)
 def test_many_bodies_are_written_as_each_alone(items):
     """Whether one look at all of them suffices or each is looked at: the same bytes, or the same refusal."""
 
@@ -81,7 +103,9 @@ def test_many_bodies_are_written_as_each_alone(items):
         except EventError as error:
             return str(error)
 
-    assert outcome(lambda: codec.encode_all(items)) == outcome(lambda: [codec.encode_json(item) for item in items])
+    assert outcome(lambda: codec.encode_all(items)) == outcome(
+        lambda: [codec.encode_json(item) for item in items]
+    )
 
 
 @pytest.mark.parametrize("deep", [LIMIT, LIMIT + 1])
@@ -101,7 +125,9 @@ def test_one_deep_body_among_many_flat_ones(deep, kind):
 @quick
 @given(values, metas, st.text(min_size=1, max_size=50), st.text(max_size=50))
 def test_what_is_encoded_is_decoded(data, meta, kind, ident):
-    event = decode(fields(type=kind, id=ident, data=encode_body(data), meta=encode_meta(meta)))
+    event = decode(
+        fields(type=kind, id=ident, data=encode_body(data), meta=encode_meta(meta))
+    )
     assert (event.type, event.id) == (kind, ident)
     assert event.data == data
     assert event.raw == encode_body(data)
@@ -147,23 +173,41 @@ def test_bodies_are_json_for_everybody(data):
 def test_bytes_pass_as_they_are(data):
     for given_as in (data, bytearray(data), memoryview(data)):
         assert encode_body(given_as) == data
-    event = decode(fields(type="a", data=data, meta='{"datacontenttype":"application/octet-stream"}'))
+    event = decode(
+        fields(
+            type="a", data=data, meta='{"datacontenttype":"application/octet-stream"}'
+        )
+    )
     assert event.data == event.raw == data
 
 
 @quick
-@given(st.text(), st.sampled_from(["text/plain", "text/html; charset=utf-8", "TEXT/CSV"]))
+@given(
+    st.text(), st.sampled_from(["text/plain", "text/html; charset=utf-8", "TEXT/CSV"])
+)
 def test_text_of_another_media_type_round_trips(text, content_type):
     body = encode_body(text, content_type=content_type)
     assert body == text.encode()
-    assert decode(fields(type="a", data=body, meta=encode_meta({"datacontenttype": content_type}))).data == text
+    assert (
+        decode(
+            fields(
+                type="a", data=body, meta=encode_meta({"datacontenttype": content_type})
+            )
+        ).data
+        == text
+    )
 
 
 def test_what_is_neither_json_nor_text_needs_bytes():
     with pytest.raises(EventError, match="text or bytes, not dict"):
         encode_body({"a": CANARY}, content_type="application/xml")
     assert encode_body("<a/>", content_type="application/xml") == b"<a/>"
-    assert decode(fields(type="a", data="<a/>", meta='{"datacontenttype":"application/xml"}')).data == b"<a/>"
+    assert (
+        decode(
+            fields(type="a", data="<a/>", meta='{"datacontenttype":"application/xml"}')
+        ).data
+        == b"<a/>"
+    )
 
 
 def test_decoded_events_do_not_share_metadata():
@@ -178,14 +222,22 @@ def test_decoded_events_do_not_share_metadata():
 
 def test_type_and_data_are_enough():
     event = decode([b"type", b"order.created", b"data", b'{"id":1}'])
-    assert (event.type, event.data, event.raw) == ("order.created", {"id": 1}, b'{"id":1}')
+    assert (event.type, event.data, event.raw) == (
+        "order.created",
+        {"id": 1},
+        b'{"id":1}',
+    )
     assert (event.id, event.meta, event.group, event.replays) == ("", {}, "", 0)
     assert (event.delay, event.dedup_id, event.expires_in) == (0.0, None, None)
     assert repr(event) == "<Event order.created id=- entry=- attempt=0>"
 
 
 @quick
-@given(st.dictionaries(st.binary(min_size=1, max_size=9), st.binary(max_size=9), max_size=5))
+@given(
+    st.dictionaries(
+        st.binary(min_size=1, max_size=9), st.binary(max_size=9), max_size=5
+    )
+)
 def test_unknown_fields_do_no_harm(extra):
     known = {b"type", b"data", b"id", b"meta", b"replays", b"group"}
     assume(not known & set(extra))
@@ -197,14 +249,20 @@ def test_unknown_fields_do_no_harm(extra):
 
 
 @quick
-@given(st.dictionaries(st.text(max_size=9).filter(lambda n: n not in META_NAMES), values, max_size=4))
+@given(
+    st.dictionaries(
+        st.text(max_size=9).filter(lambda n: n not in META_NAMES), values, max_size=4
+    )
+)
 def test_unknown_names_in_meta_are_kept(extra):
     event = decode(fields(type="a", data="1", meta=json.dumps(extra)))
     assert event.meta == extra
     assert event.headers == extra
 
 
-@pytest.mark.parametrize("order", [["data", "type"], ["id", "data", "type"], ["data", "id", "type", "meta"]])
+@pytest.mark.parametrize(
+    "order", [["data", "type"], ["id", "data", "type"], ["data", "id", "type", "meta"]]
+)
 def test_the_order_of_the_fields_is_free(order):
     every = {"type": b"a", "data": b"[1]", "id": b"x", "meta": b'{"key":"k"}'}
     event = decode([part for name in order for part in (name.encode(), every[name])])
@@ -249,7 +307,10 @@ def test_a_group_that_is_no_text_is_nobodys_group():
         ([b"type", b"a", b"data"], "no-data"),
         (fields(type=b"\xff", data="1"), "bad-text"),
         (fields(type="a", id=b"\xff", data="1"), "bad-text"),
-        (fields(type="a", data=b"\xff", meta='{"datacontenttype":"text/plain"}'), "bad-text"),
+        (
+            fields(type="a", data=b"\xff", meta='{"datacontenttype":"text/plain"}'),
+            "bad-text",
+        ),
         (fields(type="a", data=""), "bad-json"),
         (fields(type="a", data="{"), "bad-json"),
         (fields(type="a", data="nothing"), "bad-json"),
@@ -274,7 +335,10 @@ def test_a_group_that_is_no_text_is_nobodys_group():
         (fields(type="a", data="1", meta='"text"'), "bad-meta"),
         (fields(type="a", data="1", meta=b"\xff"), "bad-json"),
         (fields(type="a", data="[" * 65 + "]" * 65), "too-deep"),
-        (fields(type="a", data="1", meta='{"a":' + "[" * 64 + "]" * 64 + "}"), "too-deep"),
+        (
+            fields(type="a", data="1", meta='{"a":' + "[" * 64 + "]" * 64 + "}"),
+            "too-deep",
+        ),
     ],
 )
 def test_every_way_to_be_malformed_has_its_word(stored, reason):
@@ -296,14 +360,21 @@ TEXTS = [
 ]
 BAD_META = [
     *((name, bad) for name in TEXTS for bad in (1, None, True, ["a"], {})),
-    *((name, bad) for name in ("expires", "retry_delay") for bad in (-1, "5", None, True, 1e12, [], -0.1)),
+    *(
+        (name, bad)
+        for name in ("expires", "retry_delay")
+        for bad in (-1, "5", None, True, 1e12, [], -0.1)
+    ),
     *(("max_retries", bad) for bad in (-1, 1.0, "3", None, True, 1_000_001, 2**63)),
 ]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_META)
 def test_every_reserved_name_is_checked_in_both_directions(name, value):
-    assert refused(fields(type="a", data="1", meta=json.dumps({name: value}))) == "bad-meta"
+    assert (
+        refused(fields(type="a", data="1", meta=json.dumps({name: value})))
+        == "bad-meta"
+    )
     with pytest.raises(MalformedEvent, match=f"bad-meta: '{name}'"):
         encode_meta({name: value})
 
@@ -316,10 +387,18 @@ def test_times_in_meta_are_finite(name, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("max_retries", 0), ("max_retries", 1_000_000), ("retry_delay", 0), ("expires", 0.5)]
+    ("name", "value"),
+    [
+        ("max_retries", 0),
+        ("max_retries", 1_000_000),
+        ("retry_delay", 0),
+        ("expires", 0.5),
+    ],
 )
 def test_the_ends_of_the_allowed_ranges(name, value):
-    assert decode(fields(type="a", data="1", meta=encode_meta({name: value}))).meta == {name: value}
+    assert decode(fields(type="a", data="1", meta=encode_meta({name: value}))).meta == {
+        name: value
+    }
 
 
 def test_an_integer_over_64_bits_arrives_as_a_float():
@@ -335,9 +414,24 @@ class Order:
 @pytest.mark.parametrize(
     "data",
     [
-        *(float("nan"), float("inf"), [1, {"a": (2, float("-inf"))}], {"n": None, "x": float("nan")}),
+        *(
+            float("nan"),
+            float("inf"),
+            [1, {"a": (2, float("-inf"))}],
+            {"n": None, "x": float("nan")},
+        ),
         *(Order(float("nan")), [Order(1.0), {"o": Order(float("inf"))}]),
-        *(10**30, -(2**63) - 1, "\ud800", {"\ud800": 1}, {1: 2}, {1, 2}, object(), {"a": b"x"}, print),
+        *(
+            10**30,
+            -(2**63) - 1,
+            "\ud800",
+            {"\ud800": 1},
+            {1: 2},
+            {1, 2},
+            object(),
+            {"a": b"x"},
+            print,
+        ),
     ],
 )
 def test_what_cannot_be_a_body(data):
@@ -369,7 +463,13 @@ def nested(depth: int, kind: int) -> bytes:
     if kind == 1:
         return b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
     if kind == 2:
-        return (b"[" + decoy + b",") * (depth - 1) + b"[" + decoy + b"]" + b"]" * (depth - 1)
+        return (
+            (b"[" + decoy + b",") * (depth - 1)
+            + b"["
+            + decoy
+            + b"]"
+            + b"]" * (depth - 1)
+        )
     return (
         b"".join(b"[" if i % 2 else b"{" + decoy + b":" for i in range(depth))
         + b"1"
@@ -391,8 +491,13 @@ def test_nesting_exactly_at_the_limit(kind, limit):
     for depth in (limit - 1, limit):
         body = nested(depth, kind)
         assert naive_depth(json.loads(body)) == depth
-        assert decode(fields(type="a", data=body), max_nesting=limit).data == json.loads(body)
-    assert refused(fields(type="a", data=nested(limit + 1, kind)), max_nesting=limit) == "too-deep"
+        assert decode(
+            fields(type="a", data=body), max_nesting=limit
+        ).data == json.loads(body)
+    assert (
+        refused(fields(type="a", data=nested(limit + 1, kind)), max_nesting=limit)
+        == "too-deep"
+    )
 
 
 @quick
@@ -406,11 +511,22 @@ def test_nesting_against_a_model(data, limit):
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 500, r"[\"]" * 200, '"' + "[" * 500 + '"', "{[" * 200, '["' + r"\"[" * 200 + '"]']
+    "text",
+    [
+        "[" * 500,
+        r"[\"]" * 200,
+        '"' + "[" * 500 + '"',
+        "{[" * 200,
+        '["' + r"\"[" * 200 + '"]',
+    ],
 )
 def test_brackets_in_a_text_are_no_nesting(text):
-    assert decode(fields(type="a", data=encode_body({"text": text}))).data == {"text": text}
-    assert decode(fields(type="a", data=encode_body({text: [text] * 3}))).data == {text: [text] * 3}
+    assert decode(fields(type="a", data=encode_body({"text": text}))).data == {
+        "text": text
+    }
+    assert decode(fields(type="a", data=encode_body({text: [text] * 3}))).data == {
+        text: [text] * 3
+    }
 
 
 def test_a_wide_body_is_not_a_deep_one():
@@ -427,7 +543,9 @@ def test_the_producer_refuses_what_consumers_would():
         encode_body([deep])
 
 
-@pytest.mark.parametrize("tail", [rb"\"", rb"\\", b'"', rb'"\\', b"\\", b'"a', b'""', b'"a\\'])
+@pytest.mark.parametrize(
+    "tail", [rb"\"", rb"\\", b'"', rb'"\\', b"\\", b'"a', b'""', b'"a\\']
+)
 def test_hostile_strings_cost_time_in_proportion_to_their_size(tail):
     body = b"[" * (LIMIT + 1) + tail * (500_000 // len(tail))
     began = time.process_time()
@@ -456,7 +574,10 @@ def test_a_body_over_the_limit_is_not_parsed():
 
 def test_metadata_has_the_limit_on_bytes_too():
     with pytest.raises(EventTooLarge):
-        decode(fields(type="a", data="1", meta=json.dumps({"subject": "x" * 100})), max_bytes=100)
+        decode(
+            fields(type="a", data="1", meta=json.dumps({"subject": "x" * 100})),
+            max_bytes=100,
+        )
 
 
 # Types and ids
@@ -472,13 +593,17 @@ def test_the_rule_for_types(name):
             check_type(name)
 
 
-@pytest.mark.parametrize("name", ["", "a\nb", "a\x1b[31m", "a\u202e", "x" * 201, None, 5, b"a", "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["", "a\nb", "a\x1b[31m", "a\u202e", "x" * 201, None, 5, b"a", "\ud800"]
+)
 def test_refused_types(name):
     with pytest.raises(EventError):
         check_type(name)
 
 
-@pytest.mark.parametrize("ident", ["", "a\n", "x" * 501, None, 5, b"a", "\ud800", "a\x00"])
+@pytest.mark.parametrize(
+    "ident", ["", "a\n", "x" * 501, None, 5, b"a", "\ud800", "a\x00"]
+)
 def test_refused_ids(ident):
     with pytest.raises(EventError, match="dedup_id"):
         check_id(ident, "dedup_id")
@@ -516,9 +641,12 @@ def test_which_media_types_are_json(content_type, json_or_not):
 
 
 field_names = st.one_of(
-    st.sampled_from([b"type", b"id", b"data", b"meta", b"group", b"replays"]), st.binary(max_size=6)
+    st.sampled_from([b"type", b"id", b"data", b"meta", b"group", b"replays"]),
+    st.binary(max_size=6),
 )
-json_like = st.text(alphabet='{}[]",:\\0123456789.eE+-truefalsn ü\n', max_size=60).map(str.encode)
+json_like = st.text(alphabet='{}[]",:\\0123456789.eE+-truefalsn ü\n', max_size=60).map(
+    str.encode
+)
 junk = st.one_of(st.binary(max_size=60), json_like)
 
 
@@ -547,13 +675,29 @@ def test_any_body_and_metadata_are_an_event_or_an_event_error(body, meta):
 
 
 @quick
-@given(json_like, json_like, st.sampled_from(["", '{"datacontenttype":"text/plain"}', '{"key":5}', '{"key":"']))
+@given(
+    json_like,
+    json_like,
+    st.sampled_from(["", '{"datacontenttype":"text/plain"}', '{"key":5}', '{"key":"']),
+)
 def test_what_is_said_never_holds_the_body(before, after, meta):
     for tail in (b"", b"\xff"):
         body = before + CANARY.encode() + after + tail
         for limits in ({}, {"max_bytes": 5}, {"max_nesting": 0}):
             try:
-                decode([b"type", b"a", b"data", body, b"meta", meta.encode(), b"x", CANARY.encode()], **limits)
+                decode(
+                    [
+                        b"type",
+                        b"a",
+                        b"data",
+                        body,
+                        b"meta",
+                        meta.encode(),
+                        b"x",
+                        CANARY.encode(),
+                    ],
+                    **limits,
+                )
             except EventError as error:
                 shown = "".join(traceback.format_exception(error)) + repr(error)
             else:
@@ -561,7 +705,15 @@ def test_what_is_said_never_holds_the_body(before, after, meta):
             assert CANARY not in shown
 
 
-@pytest.mark.parametrize("data", [{CANARY: {1, 2}}, [CANARY, "\ud800"], CANARY * 100, {"a": CANARY, "b": float("nan")}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {CANARY: {1, 2}},
+        [CANARY, "\ud800"],
+        CANARY * 100,
+        {"a": CANARY, "b": float("nan")},
+    ],
+)
 def test_what_a_producer_is_told_never_holds_the_body(data):
     with pytest.raises(EventError) as caught:
         encode_body(data, 200)

@@ -31,7 +31,9 @@ async def charge(event): ...
 
 def config(*arguments: str, code: int = 0, **environ: str):
     with patch.dict(sys.modules), patch.object(sys, "path", sys.path[:]):
-        done = CliRunner().invoke(app, ["config", *arguments], env={"COLUMNS": "200", **environ})
+        done = CliRunner().invoke(
+            app, ["config", *arguments], env={"COLUMNS": "200", **environ}
+        )
     if isinstance(done.exception, ConfigurationError):
         raise done.exception
     assert done.exit_code == code, (done.exit_code, done.output, done.exception)
@@ -52,7 +54,9 @@ def test_every_setting_with_the_unit_and_default_of_the_page():
     assert list(found) == list(page) == [field.name for field in fields(Settings)]
     for name, row in found.items():
         assert row["unit"] == page[name]["unit"].strip() == UNITS[name]
-        assert shown(name, getattr(Settings(), name)) == page[name]["default"].strip().strip("`")
+        assert shown(name, getattr(Settings(), name)) == page[name][
+            "default"
+        ].strip().strip("`")
         assert (row["source"], row["variable"], row["error"]) == ("default", None, None)
         assert row["value"] == row["default"]
     table = config().stdout
@@ -61,10 +65,16 @@ def test_every_setting_with_the_unit_and_default_of_the_page():
 
 
 def test_each_source_is_named(tmp_path):
-    (tmp_path / ".env").write_text("STREAMS_LEASE=9\nSTREAMS_CONCURRENCY=9\nSTREAMS_TIMEOUT=9\n")
+    (tmp_path / ".env").write_text(
+        "STREAMS_LEASE=9\nSTREAMS_CONCURRENCY=9\nSTREAMS_TIMEOUT=9\n"
+    )
     (tmp_path / ".env.local").write_text("STREAMS_CONCURRENCY=8\nSTREAMS_TIMEOUT=8\n")
     found = by_name(STREAMS_TIMEOUT="7", REDIS_URL="redis://h")
-    assert {name: (row["value"], row["source"], row["variable"]) for name, row in found.items() if row["variable"]} == {
+    assert {
+        name: (row["value"], row["source"], row["variable"])
+        for name, row in found.items()
+        if row["variable"]
+    } == {
         "url": ("redis://h", "environment", "REDIS_URL"),
         "lease": (9.0, ".env", "STREAMS_LEASE"),
         "concurrency": (8, ".env.local", "STREAMS_CONCURRENCY"),
@@ -72,7 +82,9 @@ def test_each_source_is_named(tmp_path):
     }
     table = config(STREAMS_TIMEOUT="7").stdout
     assert "STREAMS_TIMEOUT in the environment" in table
-    assert "STREAMS_LEASE in .env\n" in "".join(line.rstrip() + "\n" for line in table.splitlines())
+    assert "STREAMS_LEASE in .env\n" in "".join(
+        line.rstrip() + "\n" for line in table.splitlines()
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +93,11 @@ def test_each_source_is_named(tmp_path):
         ({"USE_REDIS": "yes"}, "redis://localhost:6379/0", "USE_REDIS"),
         ({"USE_REDIS": "no", "REDIS_URL": "redis://h"}, None, "USE_REDIS"),
         ({"USE_REDIS": "yes", "REDIS_URL": "redis://h"}, "redis://h", "REDIS_URL"),
-        ({"STREAMS_URL": f"redis://ada:{CANARY}@h/0"}, "redis://***@h/0", "STREAMS_URL"),
+        (
+            {"STREAMS_URL": f"redis://ada:{CANARY}@h/0"},
+            "redis://***@h/0",
+            "STREAMS_URL",
+        ),
     ],
 )
 def test_which_variable_names_the_server(environ, url, variable):
@@ -93,15 +109,27 @@ def test_what_a_pipeline_sets_in_its_code(tmp_path):
     (tmp_path / "shop.py").write_text(SHOP)
     document = as_json("shop.py:own", STREAMS_LEASE="9", STREAMS_TIMEOUT="7")
     found = {row["name"]: row for row in document["settings"]}
-    assert {name for name, row in found.items() if row["source"] == "pipeline"} == {"url", "lease", "levels", "timeout"}
+    assert {name for name, row in found.items() if row["source"] == "pipeline"} == {
+        "url",
+        "lease",
+        "levels",
+        "timeout",
+    }
     assert found["url"]["value"] == "redis://***@shop:6379/1?***"
     assert (found["lease"]["value"], found["levels"]["value"]) == (60.0, [0, 9])
-    assert found["timeout"]["value"] == 5.0, "this pipeline does not read the environment"
-    assert document["groups"] == [{"stream": "orders", "group": "billing", "concurrency": 5, "lease": 60.0}]
+    assert found["timeout"]["value"] == 5.0, (
+        "this pipeline does not read the environment"
+    )
+    assert document["groups"] == [
+        {"stream": "orders", "group": "billing", "concurrency": 5, "lease": 60.0}
+    ]
     table = config("shop.py:own", STREAMS_LEASE="9").stdout
     assert "shop.py:own, not STREAMS_LEASE" in table
     assert "billing" in table
-    assert by_name("shop.py:environment", STREAMS_LEASE="9")["lease"]["source"] == "environment"
+    assert (
+        by_name("shop.py:environment", STREAMS_LEASE="9")["lease"]["source"]
+        == "environment"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(MALFORMED))
@@ -110,7 +138,9 @@ def test_a_malformed_value_is_shown_with_its_error(name, tmp_path):
     variable = f"STREAMS_{name.upper()}"
     text = MALFORMED[name][1]
     done = config("--json", "shop.py:environment", code=2, **{variable: text})
-    row = next(row for row in json.loads(done.stdout)["settings"] if row["name"] == name)
+    row = next(
+        row for row in json.loads(done.stdout)["settings"] if row["name"] == name
+    )
     assert row["value"] is None
     assert row["error"].startswith(variable)
     with pytest.raises(ConfigurationError) as refused:
@@ -121,15 +151,26 @@ def test_a_malformed_value_is_shown_with_its_error(name, tmp_path):
 
 
 def test_several_errors_at_once_and_no_secret_in_them():
-    done = config(code=2, STREAMS_LEASE=f"redis://{CANARY}", STREAMS_URL=f"ftp://{CANARY}@h", USE_REDIS="perhaps")
-    assert [line.split()[1] for line in done.stderr.splitlines()] == ["STREAMS_URL", "STREAMS_LEASE"]
+    done = config(
+        code=2,
+        STREAMS_LEASE=f"redis://{CANARY}",
+        STREAMS_URL=f"ftp://{CANARY}@h",
+        USE_REDIS="perhaps",
+    )
+    assert [line.split()[1] for line in done.stderr.splitlines()] == [
+        "STREAMS_URL",
+        "STREAMS_LEASE",
+    ]
     assert "use one of redis://" in done.stderr
     assert "USE_REDIS='perhaps'" in config(code=2, USE_REDIS="perhaps").stderr
 
 
 def test_a_slip_of_the_pen_is_pointed_out():
     done = config(STREAMS_LEAS="9", STREAMS_SERVER_BINARY="/x")
-    assert done.stderr == "streams: STREAMS_LEAS is not a setting; did you mean STREAMS_LEASE?\n"
+    assert (
+        done.stderr
+        == "streams: STREAMS_LEAS is not a setting; did you mean STREAMS_LEASE?\n"
+    )
     assert as_json(STREAMS_LEAS="9")["unknown"] == ["STREAMS_LEAS"]
 
 

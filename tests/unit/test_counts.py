@@ -18,7 +18,9 @@ AMOUNT = (
     r"(?:len\(|count|total|number|moved|matched|dead\b|stored\b|pending|taken|published|accepted|online|given_up"
     r"|trimmed)"
 )
-WITHOUT_HELP = re.compile(rf"\{{(?!counted)[^{{}}]*{AMOUNT}[^{{}}]*\}} (?:[a-z-]+ )?(?:{NOUNS})\b")
+WITHOUT_HELP = re.compile(
+    rf"\{{(?!counted)[^{{}}]*{AMOUNT}[^{{}}]*\}} (?:[a-z-]+ )?(?:{NOUNS})\b"
+)
 ALWAYS_SEVERAL = {
     "{len(alive)} workers",  # Only several can differ.
     "{count} partitions",  # Of one it says so in words.

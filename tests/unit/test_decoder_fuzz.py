@@ -15,4 +15,6 @@ def test_whatever_stands_in_an_entry_is_an_event_or_refused():
 
 
 def test_a_seed_repeats_what_it_found():
-    assert [entry(random.Random(n)) for n in range(50)] == [entry(random.Random(n)) for n in range(50)]
+    assert [entry(random.Random(n)) for n in range(50)] == [
+        entry(random.Random(n)) for n in range(50)
+    ]

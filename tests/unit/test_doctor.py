@@ -17,7 +17,11 @@ from streams.doctor.servers import (
 )
 from streams.doctor.stream import judge_stream
 
-GOOD = {"aof_enabled": "1", "aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}
+GOOD = {
+    "aof_enabled": "1",
+    "aof_last_write_status": "ok",
+    "rdb_last_bgsave_status": "ok",
+}
 
 
 def found(findings) -> list[tuple[str, str]]:
@@ -34,7 +38,10 @@ def found(findings) -> list[tuple[str, str]]:
         ({"redis_version": "8.2.1"}, [("version", "warning")] * 2),
         ({"redis_version": "8.10.2"}, []),
         ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, []),
-        ({"redis_version": "7.2.4", "valkey_version": "7.2.9"}, [("version", "critical")]),
+        (
+            {"redis_version": "7.2.4", "valkey_version": "7.2.9"},
+            [("version", "critical")],
+        ),
         ({}, [("version", "unknown")]),
     ],
 )
@@ -50,7 +57,11 @@ def test_versions(info, expected):
         (GOOD, {"save": "", "appendfsync": "no"}, [("persistence", "warning")]),
         (GOOD | {"aof_enabled": "0"}, {"save": ""}, [("persistence", "critical")]),
         (GOOD | {"aof_enabled": "0"}, {"save": "3600 1"}, [("persistence", "warning")]),
-        (GOOD | {"aof_enabled": "0"}, Denied("config|get"), [("persistence", "warning")]),
+        (
+            GOOD | {"aof_enabled": "0"},
+            Denied("config|get"),
+            [("persistence", "warning")],
+        ),
         (GOOD | {"aof_last_write_status": "err"}, {}, [("aof-failed", "critical")]),
         (GOOD | {"rdb_last_bgsave_status": "err"}, {}, [("save-failed", "critical")]),
     ],
@@ -74,7 +85,11 @@ def test_memory(info, expected):
     assert found(judge_memory(info, Bounds())) == expected
 
 
-PRIMARY = {"role": "master", "connected_slaves": "1", "slave0": "ip=h,state=online,offset=1,lag=0"}
+PRIMARY = {
+    "role": "master",
+    "connected_slaves": "1",
+    "slave0": "ip=h,state=online,offset=1,lag=0",
+}
 
 
 @pytest.mark.parametrize(
@@ -84,12 +99,23 @@ PRIMARY = {"role": "master", "connected_slaves": "1", "slave0": "ip=h,state=onli
         (PRIMARY, "1", []),
         (PRIMARY, "0", [("replication", "info")]),
         (PRIMARY, "2", [("replication", "critical")]),
-        (PRIMARY | {"slave0": "ip=h,state=online,lag=11"}, "1", [("replication", "warning")]),
-        (PRIMARY | {"slave0": "ip=h,state=wait_bgsave"}, "0", [("replication", "warning"), ("replication", "info")]),
+        (
+            PRIMARY | {"slave0": "ip=h,state=online,lag=11"},
+            "1",
+            [("replication", "warning")],
+        ),
+        (
+            PRIMARY | {"slave0": "ip=h,state=wait_bgsave"},
+            "0",
+            [("replication", "warning"), ("replication", "info")],
+        ),
     ],
 )
 def test_replication(info, least, expected):
-    assert found(judge_replication(info, {"min-replicas-to-write": least}, Bounds())) == expected
+    assert (
+        found(judge_replication(info, {"min-replicas-to-write": least}, Bounds()))
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,18 +137,32 @@ def test_plain_text_over_a_network(address, expected):
 
 @pytest.mark.parametrize(
     ("recent", "since", "newest", "severity"),
-    [(0, 0, 7200, "info"), (3, 3000, 60, "warning"), (60, 3000, 60, "critical"), (100, 7200, 60, "warning")],
+    [
+        (0, 0, 7200, "info"),
+        (3, 3000, 60, "warning"),
+        (60, 3000, 60, "critical"),
+        (100, 7200, 60, "warning"),
+    ],
 )
 def test_dead_letters_are_judged_by_how_fast_they_come(recent, since, newest, severity):
     now = 1e9
     dead = DeadFacts(200, now - 9000, now - newest, recent, now - since)
-    facts = StreamFacts("orders", {0: 0}, [], groups=[GroupFacts("billing", 0, 0, {}, None)], dead={"billing": dead})
+    facts = StreamFacts(
+        "orders",
+        {0: 0},
+        [],
+        groups=[GroupFacts("billing", 0, 0, {}, None)],
+        dead={"billing": dead},
+    )
     (finding,) = judge_stream(facts, [], now, Bounds())
     assert (finding.code, finding.severity) == ("dead-letters", severity)
     assert "the oldest 2 h old" in finding.what
 
 
-@pytest.mark.parametrize(("skew", "expected"), [(0.1, []), (-5.1, [("clock", "warning")]), (6, [("clock", "warning")])])
+@pytest.mark.parametrize(
+    ("skew", "expected"),
+    [(0.1, []), (-5.1, [("clock", "warning")]), (6, [("clock", "warning")])],
+)
 def test_clocks(skew, expected):
     assert found(judge_skew(skew, Bounds())) == expected
 
@@ -135,11 +175,16 @@ def test_clocks(skew, expected):
     ],
 )  # fmt: skip
 def test_servers_whose_restart_depends_on_the_default_user(version, drops):
-    assert depends_on_default_user({"redis_version": version, "aof_enabled": "1"}) is drops
+    assert (
+        depends_on_default_user({"redis_version": version, "aof_enabled": "1"}) is drops
+    )
     assert not depends_on_default_user({"redis_version": version, "aof_enabled": "0"})
 
 
-@pytest.mark.parametrize(("version", "drops"), [("8.0.1", True), ("9.1.1", True), ("9.1.2", False), ("9.2.0", False)])
+@pytest.mark.parametrize(
+    ("version", "drops"),
+    [("8.0.1", True), ("9.1.1", True), ("9.1.2", False), ("9.2.0", False)],
+)
 def test_valkey_is_known_by_its_own_version(version, drops):
     info = {"redis_version": "7.2.4", "valkey_version": version, "aof_enabled": "1"}
     assert depends_on_default_user(info) is drops

@@ -26,7 +26,9 @@ from streams.errors import (
 CLASSES = {
     name: found
     for name, found in vars(errors).items()
-    if inspect.isclass(found) and issubclass(found, StreamsError) and found.__module__ == errors.__name__
+    if inspect.isclass(found)
+    and issubclass(found, StreamsError)
+    and found.__module__ == errors.__name__
 }
 
 
@@ -46,17 +48,28 @@ def drawn() -> dict[str, str]:
 
 def test_the_drawing_is_the_tree():
     assert drawn() == {
-        name: "" if found is StreamsError else found.__mro__[1].__name__ for name, found in CLASSES.items()
+        name: "" if found is StreamsError else found.__mro__[1].__name__
+        for name, found in CLASSES.items()
     }
 
 
 def test_every_class_says_what_it_means():
-    assert [name for name, found in CLASSES.items() if not (found.__doc__ or "").strip().endswith((".", "…"))] == []
+    assert [
+        name
+        for name, found in CLASSES.items()
+        if not (found.__doc__ or "").strip().endswith((".", "…"))
+    ] == []
 
 
 def test_which_errors_are_worth_another_try():
     retryable = {found for found in CLASSES.values() if found.retryable}
-    assert retryable == {StreamFull, BrokerUnavailable, PartlyAway, OutOfMemory, GroupMissing}
+    assert retryable == {
+        StreamFull,
+        BrokerUnavailable,
+        PartlyAway,
+        OutOfMemory,
+        GroupMissing,
+    }
 
 
 @pytest.mark.parametrize(
@@ -77,7 +90,11 @@ def test_errors_are_caught_as_the_builtin_that_people_know(name, builtin):
 
 def test_malformed_event_keeps_its_word():
     error = MalformedEvent("bad-json", "'data' is no JSON")
-    assert (error.reason, error.detail, str(error)) == ("bad-json", "'data' is no JSON", "bad-json: 'data' is no JSON")
+    assert (error.reason, error.detail, str(error)) == (
+        "bad-json",
+        "'data' is no JSON",
+        "bad-json: 'data' is no JSON",
+    )
 
 
 def test_too_large_names_both_numbers():
@@ -121,5 +138,8 @@ def test_snooze_takes_seconds(seconds):
 
 @pytest.mark.parametrize("seconds", [-1, -0.001, float("inf"), float("nan")])
 def test_snooze_refuses_what_is_no_wait(seconds):
-    with pytest.raises(ConfigurationError, match=r"Snooze\.seconds is a number of seconds from 0 to 1e\+10"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"Snooze\.seconds is a number of seconds from 0 to 1e\+10",
+    ):
         Snooze(seconds)

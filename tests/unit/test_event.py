@@ -15,22 +15,62 @@ from hypothesis import strategies as st
 from streams.common.masking import masked
 from streams.errors import ConfigurationError
 from streams.events.attributes import sentence
-from streams.events.event import CLOUD_NAMES, META_NAMES, Event, EventAttributes, meta_of, new_event_id, random_hex
+from streams.events.event import (
+    CLOUD_NAMES,
+    META_NAMES,
+    Event,
+    EventAttributes,
+    meta_of,
+    new_event_id,
+    random_hex,
+)
 
 CANARY = "canary-7f3a"
 quick = settings(deadline=None, database=None, max_examples=50)
-header_names = st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True).filter(lambda n: n not in META_NAMES | CLOUD_NAMES)
-header_values = st.one_of(st.text(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
+header_names = st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True).filter(
+    lambda n: n not in META_NAMES | CLOUD_NAMES
+)
+header_values = st.one_of(
+    st.text(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+)
 
 
 def test_defaults():
     event = Event("order.created", {"id": 1})
-    assert (event.type, event.data, event.raw, event.id) == ("order.created", {"id": 1}, b"", "")
-    assert (event.priority, event.delay, event.dedup_id, event.expires_in) == (0, 0.0, None, None)
-    assert (event.stream, event.group, event.entry_id, event.attempt, event.replays) == ("", "", "", 0, 0)
+    assert (event.type, event.data, event.raw, event.id) == (
+        "order.created",
+        {"id": 1},
+        b"",
+        "",
+    )
+    assert (event.priority, event.delay, event.dedup_id, event.expires_in) == (
+        0,
+        0.0,
+        None,
+        None,
+    )
+    assert (
+        event.stream,
+        event.group,
+        event.entry_id,
+        event.attempt,
+        event.replays,
+    ) == ("", "", "", 0, 0)
     assert event.meta == {}
     assert event.headers == {}
-    for name in ("key", "tenant", "instance", "subject", "source", "time", "version", "expires"):
+    for name in (
+        "key",
+        "tenant",
+        "instance",
+        "subject",
+        "source",
+        "time",
+        "version",
+        "expires",
+    ):
         assert getattr(event, name) is None
 
 
@@ -44,7 +84,9 @@ GOOD = {
 """A value of each attribute that it may have."""
 
 
-@pytest.mark.parametrize("name", ["key", "tenant", "instance", "subject", "source", "time", "version"])
+@pytest.mark.parametrize(
+    "name", ["key", "tenant", "instance", "subject", "source", "time", "version"]
+)
 def test_attributes_can_be_read_by_name(name):
     event = Event("a", 1, **{name: GOOD[name]})
     assert getattr(event, name) == GOOD[name]
@@ -65,10 +107,17 @@ def test_what_does_not_travel_in_meta(name):
 NO_ZONE = datetime(2026, 1, 31)  # noqa: DTZ001 - that is what is refused
 WRONG = {
     **dict.fromkeys(
-        ("key", "tenant", "instance", "subject", "source", "dataschema", "version"), ("", 7, b"a", "x" * 501)
+        ("key", "tenant", "instance", "subject", "source", "dataschema", "version"),
+        ("", 7, b"a", "x" * 501),
     ),
     **dict.fromkeys(("id", "dedup_id"), ("", 7, "a\n", "x" * 501)),
-    "time": ("yesterday", "2026-02-30T00:00:00Z", "2026-01-31", "2026-01-31T12:00:00", NO_ZONE),
+    "time": (
+        "yesterday",
+        "2026-02-30T00:00:00Z",
+        "2026-01-31",
+        "2026-01-31T12:00:00",
+        NO_ZONE,
+    ),
     "datacontenttype": ("", "json", "text/plain;\n", 7),
     "traceparent": ("x", f"00-{'A' * 32}-{'b' * 16}-01", ""),
     "tracestate": ("", "x" * 513),
@@ -80,14 +129,31 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name in WRONG for value in WRONG[name]], ids=repr)
-def test_a_value_that_an_attribute_cannot_have_is_refused_where_it_is_given(name, value):
-    with pytest.raises(ConfigurationError, match=f"^{re.escape(sentence(name)) if name != 'time' else 'time is a'}"):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in WRONG for value in WRONG[name]],
+    ids=repr,
+)
+def test_a_value_that_an_attribute_cannot_have_is_refused_where_it_is_given(
+    name, value
+):
+    with pytest.raises(
+        ConfigurationError,
+        match=f"^{re.escape(sentence(name)) if name != 'time' else 'time is a'}",
+    ):
         Event("a", 1, **{name: value})
 
 
 def test_a_moment_that_is_over_is_no_wrong_time_to_expire():
-    assert Event("a", 1, expires=datetime(2020, 1, 1, tzinfo=UTC), delay=datetime(2020, 1, 1, tzinfo=UTC)).meta == {}
+    assert (
+        Event(
+            "a",
+            1,
+            expires=datetime(2020, 1, 1, tzinfo=UTC),
+            delay=datetime(2020, 1, 1, tzinfo=UTC),
+        ).meta
+        == {}
+    )
 
 
 def test_every_attribute_is_either_an_event_field_or_in_meta():
@@ -133,21 +199,37 @@ def test_the_rule_for_header_names(name):
 
 
 @pytest.mark.parametrize(
-    "name", [*sorted(META_NAMES), *sorted(CLOUD_NAMES), "", "Upper", "a-b", "a_b", "a b", "é", "²"]
+    "name",
+    [
+        *sorted(META_NAMES),
+        *sorted(CLOUD_NAMES),
+        "",
+        "Upper",
+        "a-b",
+        "a_b",
+        "a b",
+        "é",
+        "²",
+    ],
 )
 def test_refused_header_names(name):
     with pytest.raises(ConfigurationError, match="header"):
         Event("a", 1, headers={name: "x"})
 
 
-@pytest.mark.parametrize("value", [None, [1], {"a": 1}, b"x", object(), float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "value",
+    [None, [1], {"a": 1}, b"x", object(), float("nan"), float("inf"), -float("inf")],
+)
 def test_refused_header_values(value):
     with pytest.raises(ConfigurationError, match="header 'trial': the value"):
         Event("a", 1, headers={"trial": value})
 
 
 def test_repr_names_the_event_and_not_its_body():
-    event = Event("order.created", {"secret": CANARY}, subject=CANARY, headers={"note": CANARY})
+    event = Event(
+        "order.created", {"secret": CANARY}, subject=CANARY, headers={"note": CANARY}
+    )
     assert CANARY not in repr(event)
     assert "order.created" in repr(event)
     event.id, event.entry_id, event.attempt = "e-1", "1-0", 2

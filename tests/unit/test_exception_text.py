@@ -10,7 +10,13 @@ from functools import partial, wraps
 
 import pytest
 
-from streams.common.exception_text import Setting, describe_error, message_of, traceback_of, where_of
+from streams.common.exception_text import (
+    Setting,
+    describe_error,
+    message_of,
+    traceback_of,
+    where_of,
+)
 
 
 class BusyError(Exception):
@@ -65,7 +71,10 @@ def test_an_exception_class_is_named_with_its_module():
 
 
 def test_an_exception_that_cannot_be_written():
-    assert describe_error(MuteError(), "c")["message"] == "(the exception has no readable text)"
+    assert (
+        describe_error(MuteError(), "c")["message"]
+        == "(the exception has no readable text)"
+    )
 
 
 def test_the_place_is_the_innermost_of_the_program():
@@ -73,14 +82,18 @@ def test_the_place_is_the_innermost_of_the_program():
     assert where_of(error) == f"test_exception_text.py:{line_of(inner)} in inner"
     described = describe_error(error, "c")
     assert described["where"] == where_of(error)
-    assert described["traceback"][-1].startswith("decoder.py:"), "the innermost of all is there, too"
+    assert described["traceback"][-1].startswith("decoder.py:"), (
+        "the innermost of all is there, too"
+    )
 
 
 def test_a_handler_that_no_frame_names_is_named_by_its_definition():
     place = f"test_exception_text.py:{line_of(handler, 0)} in handler"
     assert where_of(TimeoutError(), Setting(handler)) == place
     assert where_of(TimeoutError(), Setting(partial(handler, 1))) == place
-    assert where_of(TimeoutError(), Setting(wraps(handler)(lambda event: None))) == place
+    assert (
+        where_of(TimeoutError(), Setting(wraps(handler)(lambda event: None))) == place
+    )
     assert where_of(TimeoutError()) == ""
     assert where_of(TimeoutError(), Setting(print)) == ""
 
@@ -99,8 +112,12 @@ def test_an_installed_handler_and_its_package_are_the_program(tmp_path, monkeypa
     shop.mkdir(parents=True)
     (shop / "__init__.py").touch()
     (shop / "money.py").write_text("def pay():\n    raise ValueError('no')\n")
-    (shop / "work.py").write_text("from shop.money import pay\ndef charge(event):\n    pay()\n")
-    (tmp_path / "site-packages" / "lib.py").write_text("def call(it):\n    it()\n    raise OSError('lib')\n")
+    (shop / "work.py").write_text(
+        "from shop.money import pay\ndef charge(event):\n    pay()\n"
+    )
+    (tmp_path / "site-packages" / "lib.py").write_text(
+        "def call(it):\n    it()\n    raise OSError('lib')\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
     from lib import call  # type: ignore[import-not-found]
     from shop.work import charge  # type: ignore[import-not-found]
@@ -110,8 +127,12 @@ def test_an_installed_handler_and_its_package_are_the_program(tmp_path, monkeypa
     def own(event: object) -> None:
         call(lambda: None)
 
-    assert where_of(caught(own, None), Setting(own)).endswith(" in own"), "a library is not the program"
-    assert where_of(caught(call, lambda: None), Setting(call)) == "lib.py:3 in call", "unless there is nothing else"
+    assert where_of(caught(own, None), Setting(own)).endswith(" in own"), (
+        "a library is not the program"
+    )
+    assert where_of(caught(call, lambda: None), Setting(call)) == "lib.py:3 in call", (
+        "unless there is nothing else"
+    )
 
 
 def test_members_of_a_group_are_named_with_their_places():
@@ -122,8 +143,13 @@ def test_members_of_a_group_are_named_with_their_places():
         OSError("4th"),
     ]
     said = message_of(ExceptionGroup("several", errors))
-    assert said.startswith("several (4 sub-exceptions): JSONDecodeError: Expecting property name")
-    assert f"(test_exception_text.py:{line_of(inner)} in inner); ValueError: call ******99; KeyError: 'sku'" in said
+    assert said.startswith(
+        "several (4 sub-exceptions): JSONDecodeError: Expecting property name"
+    )
+    assert (
+        f"(test_exception_text.py:{line_of(inner)} in inner); ValueError: call ******99; KeyError: 'sku'"
+        in said
+    )
     assert "4th" not in said, "three are enough"
 
 
@@ -189,7 +215,11 @@ def test_texts_that_cannot_be_read_are_said_to_be(error):
     assert "(the exception has no readable text)" in "\n".join(traceback_of(error))
 
 
-BODY = {"name": "Ana", "text": "your code is canary-1, do not tell it", "items": [{"sku": "A-17"}]}
+BODY = {
+    "name": "Ana",
+    "text": "your code is canary-1, do not tell it",
+    "items": [{"sku": "A-17"}],
+}
 
 
 @pytest.mark.parametrize(
@@ -211,8 +241,13 @@ def test_the_body_is_taken_out(said):
 
 
 def test_a_body_that_is_no_json_is_taken_out():
-    assert message_of(ValueError("no: canary <x/>"), Setting(None, b"canary <x/>")) == "no: (the body)"
-    assert message_of(ValueError("no 17"), Setting(None, b"17")) == "no 17", "a scrap is no body"
+    assert (
+        message_of(ValueError("no: canary <x/>"), Setting(None, b"canary <x/>"))
+        == "no: (the body)"
+    )
+    assert message_of(ValueError("no 17"), Setting(None, b"17")) == "no 17", (
+        "a scrap is no body"
+    )
 
 
 def test_a_traceback_has_places_lines_causes_and_members():
@@ -220,7 +255,9 @@ def test_a_traceback_has_places_lines_causes_and_members():
         try:
             inner()
         except ValueError as error:
-            raise ExceptionGroup("all", [caught(inner), OSError("call 5511999999999")]) from error
+            raise ExceptionGroup(
+                "all", [caught(inner), OSError("call 5511999999999")]
+            ) from error
 
     lines = traceback_of(caught(charge))
     text = "\n".join(lines)
@@ -239,5 +276,7 @@ def test_the_module_knows_its_own_folder_and_python():
         "import asyncio, streams.common.exception_text as e; "
         "print(e._is_foreign(asyncio.__file__), e._is_foreign(e.__file__))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["True", "True"]

@@ -91,7 +91,10 @@ CALLABLES = {
     "partial": (functools.partial(two_plain, 1), "thread"),
     "async partial": (functools.partial(two_asynchronous, 1), "loop"),
     "partial of async object": (functools.partial(Asynchronous()), "loop"),
-    "partial of partial": (functools.partial(functools.partial(two_asynchronous, 1)), "loop"),
+    "partial of partial": (
+        functools.partial(functools.partial(two_asynchronous, 1)),
+        "loop",
+    ),
     "default argument": (lambda event, more=1: (where(), event.data), "thread"),
     "any arguments": (lambda *events: (where(), events[0].data), "thread"),
     "keyword with default": (lambda event, *, more=1: (where(), event.data), "thread"),
@@ -113,7 +116,9 @@ async def test_what_a_handler_raises_comes_through(kind):
         raise LookupError("here")
 
     with pytest.raises(LookupError, match="here"):
-        await Route(asynchronous_failure if kind == "async def" else plain_failure).call(Event("a", 1))
+        await Route(
+            asynchronous_failure if kind == "async def" else plain_failure
+        ).call(Event("a", 1))
 
 
 class Demanding:
@@ -151,7 +156,9 @@ def takes_only_keyword(*, event):
     ],
 )
 def test_a_handler_that_cannot_take_one_event_is_refused_by_name(function, name):
-    with pytest.raises(ConfigurationError, match="cannot be called with one event") as caught:
+    with pytest.raises(
+        ConfigurationError, match="cannot be called with one event"
+    ) as caught:
         Route(function)
     assert name in str(caught.value)
 
@@ -173,7 +180,9 @@ async def takes_body(body: dict, more: int) -> None: ...
 def takes_resource(event: Event, session=Depends()) -> None: ...  # noqa: B008 - as there
 
 
-def takes_annotated(event: Event, session: Annotated[object, Depends()] = None) -> None: ...
+def takes_annotated(
+    event: Event, session: Annotated[object, Depends()] = None
+) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -186,22 +195,35 @@ def takes_annotated(event: Event, session: Annotated[object, Depends()] = None) 
         (takes_annotated, "nothing fills its parameter 'session', as another framework does: it is given one Event"),
     ],
 )  # fmt: skip
-def test_a_handler_in_the_manner_of_another_framework_is_told_how_it_is_written_here(function, said):
+def test_a_handler_in_the_manner_of_another_framework_is_told_how_it_is_written_here(
+    function, said
+):
     with pytest.raises(ConfigurationError, match=re.escape(said)):
         Route(function)
 
 
-@pytest.mark.parametrize("annotation", [dict, dict[str, Any], str, list[int], int, Movement, Order | None], ids=str)
+@pytest.mark.parametrize(
+    "annotation",
+    [dict, dict[str, Any], str, list[int], int, Movement, Order | None],
+    ids=str,
+)
 def test_a_body_in_place_of_the_event_is_refused(annotation):
     def handle(body):
         """Takes what the test says."""
 
     handle.__annotations__["body"] = annotation
-    with pytest.raises(ConfigurationError, match=r"a handler is given an Event, whose body is event\.data; annotate"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"a handler is given an Event, whose body is event\.data; annotate",
+    ):
         Route(handle)
 
 
-@pytest.mark.parametrize("annotation", [Any, object, Event, Looks, Event | None, Annotated[Event, 1]], ids=str)
+@pytest.mark.parametrize(
+    "annotation",
+    [Any, object, Event, Looks, Event | None, Annotated[Event, 1]],
+    ids=str,
+)
 def test_what_an_event_may_be_called_is_taken(annotation):
     def handle(event):
         """Takes what the test says."""
@@ -214,13 +236,20 @@ def test_what_celery_calls_a_handler_by_says_what_to_write():
     pipeline = Pipeline("memory://")
     handle: Any = pipeline.handler("orders", group="billing")(takes_one)
     for call in (handle.delay, handle.apply_async):
-        with pytest.raises(AttributeError, match=r"handler takes_one has no .* pipeline\.publish\('orders'"):
+        with pytest.raises(
+            AttributeError,
+            match=r"handler takes_one has no .* pipeline\.publish\('orders'",
+        ):
             call({"id": 1}, countdown=5)
     with pytest.raises(
-        AttributeError, match=r"Pipeline has no attribute 'task': declare a handler: @pipeline\.handler"
+        AttributeError,
+        match=r"Pipeline has no attribute 'task': declare a handler: @pipeline\.handler",
     ):
         pipeline.task  # noqa: B018 - that is what is refused
-    with pytest.raises(AttributeError, match=r"Receipt has no attribute 'get': a receipt says where the event is"):
+    with pytest.raises(
+        AttributeError,
+        match=r"Receipt has no attribute 'get': a receipt says where the event is",
+    ):
         Receipt("a", 0, "1-0").get()
     with pytest.raises(AttributeError, match=r"^a Pipeline has no attribute 'tusk'$"):
         pipeline.tusk  # noqa: B018 - that is what is refused
@@ -258,7 +287,13 @@ class Generating:
 
 @pytest.mark.parametrize(
     "function",
-    [generator, async_generator, Generating(), functools.partial(generator), functools.partial(Generating())],
+    [
+        generator,
+        async_generator,
+        Generating(),
+        functools.partial(generator),
+        functools.partial(Generating()),
+    ],
 )
 def test_a_generator_would_never_run_and_is_refused(function):
     with pytest.raises(ConfigurationError, match="is a generator"):
@@ -304,7 +339,11 @@ def test_the_default_retry():
 
 
 def test_routes_by_type_with_a_default():
-    created, paid, other = Route(plain, types=["created"]), Route(plain, types=["paid", "refunded"]), Route(plain)
+    created, paid, other = (
+        Route(plain, types=["created"]),
+        Route(plain, types=["paid", "refunded"]),
+        Route(plain),
+    )
     router = Router([other, created, paid])
     assert router.find("created") is created
     assert router.find("paid") is router.find("refunded") is paid
@@ -353,7 +392,11 @@ def test_whatever_stands_for_a_router():
         as_router("charge")
 
 
-@pytest.mark.parametrize("retry", [Retry, object(), 3, "Retry", {}], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "retry", [Retry, object(), 3, "Retry", {}], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_retry_policy_is_refused(retry):
-    with pytest.raises(ConfigurationError, match=r"retry is a Retry, e\.g\. .* or a RetryPolicy, not"):
+    with pytest.raises(
+        ConfigurationError, match=r"retry is a Retry, e\.g\. .* or a RetryPolicy, not"
+    ):
         Route(takes_one, retry=retry)

@@ -15,18 +15,36 @@ from hypothesis import strategies as st
 from streams.address import Address
 from streams.consuming.vitals import ConsumerVitals, Vitals
 from streams.errors import ConfigurationError
-from streams.health import LIVE, LOOP_BOUND, READ_BOUND, READY, Check, Family, HealthServer, Report, ask
+from streams.health import (
+    LIVE,
+    LOOP_BOUND,
+    READ_BOUND,
+    READY,
+    Check,
+    Family,
+    HealthServer,
+    Report,
+    ask,
+)
 from streams.health.judging import Probed, judge_live, judge_ready
 
 NOW = 1000.0
 
 
 def consumer(**changes) -> ConsumerVitals:
-    facts = {"read_at": NOW - 0.4, "is_full": False, "trouble": "", "busy": 0, "missing": ()} | changes
+    facts = {
+        "read_at": NOW - 0.4,
+        "is_full": False,
+        "trouble": "",
+        "busy": 0,
+        "missing": (),
+    } | changes
     return ConsumerVitals("orders", "billing", (10, 0), **facts)
 
 
-def vitals(*consumers: ConsumerVitals, stopping: bool = False, missing: tuple[str, ...] = ()) -> Vitals:
+def vitals(
+    *consumers: ConsumerVitals, stopping: bool = False, missing: tuple[str, ...] = ()
+) -> Vitals:
     return Vitals("w", stopping, consumers or (consumer(),), missing)
 
 
@@ -77,11 +95,15 @@ def test_a_worker_that_reads_is_alive_and_ready():
 def test_alive_never_depends_on_the_server_ready_always_does():
     away = vitals(consumer(trouble="the connection to the server failed", read_at=0.0))
     assert judge_live(away, 0.0).ok
-    report = judge_ready(away, 0.0, Probed(unreachable="redis://h:1 cannot be reached"), NOW)
+    report = judge_ready(
+        away, 0.0, Probed(unreachable="redis://h:1 cannot be reached"), NOW
+    )
     assert failed(report) == ["server", "groups", "reading"]
 
 
-@pytest.mark.parametrize("judge", [judge_live, lambda v, s: judge_ready(v, s, Probed(), NOW)])
+@pytest.mark.parametrize(
+    "judge", [judge_live, lambda v, s: judge_ready(v, s, Probed(), NOW)]
+)
 def test_a_blocked_loop_is_neither(judge):
     assert judge(vitals(), LOOP_BOUND).ok
     assert failed(judge(vitals(), LOOP_BOUND + 0.01)) == ["loop"]
@@ -100,7 +122,9 @@ def test_a_part_that_ended_is_seen(changed, name):
 
 
 def test_a_stopping_worker_is_alive_to_the_end_whatever_has_ended_and_not_ready():
-    stopping = vitals(consumer(missing=("fetcher",)), stopping=True, missing=("scheduler orders",))
+    stopping = vitals(
+        consumer(missing=("fetcher",)), stopping=True, missing=("scheduler orders",)
+    )
     assert judge_live(stopping, 60.0).ok
     assert failed(judge_ready(vitals(stopping=True), 0.0, Probed(), NOW)) == ["running"]
 
@@ -115,14 +139,25 @@ def test_a_stopping_worker_is_alive_to_the_end_whatever_has_ended_and_not_ready(
         (consumer(trouble="WRONGTYPE"), False),
     ],
 )
-def test_a_consumer_that_does_not_read_is_not_ready_unless_all_its_handlers_are_busy(changed, ok):
+def test_a_consumer_that_does_not_read_is_not_ready_unless_all_its_handlers_are_busy(
+    changed, ok
+):
     assert judge_ready(vitals(consumer(), changed), 0.0, Probed(), NOW).ok is ok
 
 
 def test_a_group_that_cannot_be_read_is_named_and_numbers_are_masked():
-    report = judge_ready(vitals(), 0.0, Probed(wrong=("orders/billing level 5: the group is missing",)), NOW)
-    assert [check.says for check in report.failed] == ["orders/billing level 5: the group is missing"]
-    report = judge_ready(vitals(consumer(trouble="refused +5511987654321")), 0.0, Probed(), NOW)
+    report = judge_ready(
+        vitals(),
+        0.0,
+        Probed(wrong=("orders/billing level 5: the group is missing",)),
+        NOW,
+    )
+    assert [check.says for check in report.failed] == [
+        "orders/billing level 5: the group is missing"
+    ]
+    report = judge_ready(
+        vitals(consumer(trouble="refused +5511987654321")), 0.0, Probed(), NOW
+    )
     assert "987654321" not in json.dumps(report.as_plain())
 
 
@@ -162,7 +197,11 @@ async def talk(address: Address, request: bytes) -> tuple[str, dict[str, str], b
     writer.close()
     head, _, body = raw.partition(b"\r\n\r\n")
     status, *headers = head.decode().split("\r\n")
-    return status, {k.lower(): v for k, v in (line.split(": ", 1) for line in headers)}, body
+    return (
+        status,
+        {k.lower(): v for k, v in (line.split(": ", 1) for line in headers)},
+        body,
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,18 +210,36 @@ async def talk(address: Address, request: bytes) -> tuple[str, dict[str, str], b
         ("GET /livez HTTP/1.1", "HTTP/1.1 200 OK", b"ok loop\n"),
         ("GET /livez HTTP/1.0", "HTTP/1.1 200 OK", b"ok loop\n"),
         ("HEAD /livez HTTP/1.1", "HTTP/1.1 200 OK", b""),
-        ("GET /readyz HTTP/1.1", "HTTP/1.1 503 Service Unavailable", b"failed server\n"),
+        (
+            "GET /readyz HTTP/1.1",
+            "HTTP/1.1 503 Service Unavailable",
+            b"failed server\n",
+        ),
         ("HEAD /readyz?verbose HTTP/1.1", "HTTP/1.1 503 Service Unavailable", b""),
         ("POST /livez HTTP/1.1", "HTTP/1.1 405 Method Not Allowed", b"GET or HEAD\n"),
-        ("GET / HTTP/1.1", "HTTP/1.1 404 Not Found", b"there are /livez, /readyz and /metrics\n"),
-        ("GET /livez/ HTTP/1.1", "HTTP/1.1 404 Not Found", b"there are /livez, /readyz and /metrics\n"),
+        (
+            "GET / HTTP/1.1",
+            "HTTP/1.1 404 Not Found",
+            b"there are /livez, /readyz and /metrics\n",
+        ),
+        (
+            "GET /livez/ HTTP/1.1",
+            "HTTP/1.1 404 Not Found",
+            b"there are /livez, /readyz and /metrics\n",
+        ),
         ("GET /livez", "HTTP/1.1 400 Bad Request", b"not HTTP\n"),
         ("\x16\x03\x01 \xff \x00", "HTTP/1.1 400 Bad Request", b"not HTTP\n"),
-        (f"GET /livez?{'x' * 5000} HTTP/1.1", "HTTP/1.1 431 Request Header Fields Too Large", b"too large\n"),
+        (
+            f"GET /livez?{'x' * 5000} HTTP/1.1",
+            "HTTP/1.1 431 Request Header Fields Too Large",
+            b"too large\n",
+        ),
     ],
 )
 async def test_answers(served, request_line, status, body):
-    found = await talk(served.address, request_line.encode("latin-1") + b"\r\nHost: x\r\n\r\n")
+    found = await talk(
+        served.address, request_line.encode("latin-1") + b"\r\nHost: x\r\n\r\n"
+    )
     assert (found[0], found[2]) == (status, body)
     assert found[1]["connection"] == "close"
     if not request_line.startswith("HEAD"):
@@ -192,13 +249,21 @@ async def test_answers(served, request_line, status, body):
 
 
 async def test_verbose_names_every_check_in_json(served):
-    _, headers, body = await talk(served.address, b"GET /livez?verbose HTTP/1.1\r\n\r\n")
+    _, headers, body = await talk(
+        served.address, b"GET /livez?verbose HTTP/1.1\r\n\r\n"
+    )
     assert headers["content-type"] == "application/json"
-    assert json.loads(body) == {"ok": True, "checks": [{"name": "loop", "ok": True, "says": "fine"}]}
+    assert json.loads(body) == {
+        "ok": True,
+        "checks": [{"name": "loop", "ok": True, "says": "fine"}],
+    }
 
 
 async def test_clients_that_say_nothing_or_too_little_hold_nobody_up(served):
-    idle = [await asyncio.open_connection(served.address.host, served.address.port) for _ in range(80)]
+    idle = [
+        await asyncio.open_connection(served.address.host, served.address.port)
+        for _ in range(80)
+    ]
     for _, writer in idle[:40]:
         writer.write(b"GET /livez HT")
     # More connections than it keeps: some are dropped at once, the others when they have been silent for long enough.
@@ -221,7 +286,9 @@ async def test_asking(served, tmp_path):
 
 
 async def test_asking_what_is_no_worker_or_does_not_answer():
-    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def stranger(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b'HTTP/1.1 200 OK\r\n\r\n{"checks": 1}')
         writer.close()
@@ -282,7 +349,10 @@ async def test_several_processes_behind_one_address():
             assert (await family.live()).ok
             async with HealthServer(addresses[1], bad):
                 report = await family.live()
-                assert [(c.name, c.ok) for c in report.checks[1:]] == [("process 1", True), ("process 2", False)]
+                assert [(c.name, c.ok) for c in report.checks[1:]] == [
+                    ("process 1", True),
+                    ("process 2", False),
+                ]
                 assert "blocked for 9.0 s" in report.failed[0].says
                 family.is_stopping = True
                 assert (await family.live()).ok

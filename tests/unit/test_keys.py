@@ -26,7 +26,25 @@ names = st.from_regex(ALLOWED, fullmatch=True)
 almost = st.text(alphabet="aZ09._-{}:|/ \n\x00é٣", max_size=102)
 texts = st.one_of(st.text(max_size=105), almost, names)
 
-BAD = ["", "-a", ".a", "_a", "a b", "a:b", "a{b", "a}", "a\n", "\na", "a/b", "é", "٣", "a\x00", "a" * 101, " a", "a|b"]
+BAD = [
+    "",
+    "-a",
+    ".a",
+    "_a",
+    "a b",
+    "a:b",
+    "a{b",
+    "a}",
+    "a\n",
+    "\na",
+    "a/b",
+    "é",
+    "٣",
+    "a\x00",
+    "a" * 101,
+    " a",
+    "a|b",
+]
 GOOD = ["a", "0", "A.b_c-d", "orders", "a" * 100, "9-", "a.."]
 
 
@@ -46,8 +64,12 @@ PLACES = {
     "Reclaimer, group": lambda broker, name: Reclaimer(broker, "orders", name),
     "DeadLetters, stream": lambda broker, name: DeadLetters(broker, name, "g"),
     "DeadLetters, group": lambda broker, name: DeadLetters(broker, "orders", name),
-    "handler, stream": lambda broker, name: Pipeline("redis://h").handler(name, group="g"),
-    "handler, group": lambda broker, name: Pipeline("redis://h").handler("orders", group=name),
+    "handler, stream": lambda broker, name: Pipeline("redis://h").handler(
+        name, group="g"
+    ),
+    "handler, group": lambda broker, name: Pipeline("redis://h").handler(
+        "orders", group=name
+    ),
 }
 
 
@@ -142,7 +164,12 @@ def test_keys_as_documented():
 
 
 def all_keys(keys: Keys, group: str, level: int, dedup_id: str) -> list[str]:
-    per_group = [keys.retry(group), keys.attempts(group), keys.dead(group), keys.sweep(group)]
+    per_group = [
+        keys.retry(group),
+        keys.attempts(group),
+        keys.dead(group),
+        keys.sweep(group),
+    ]
     return [
         keys.level(level),
         keys.scheduled(),
@@ -167,16 +194,27 @@ def test_all_keys_of_a_stream_share_its_tag(stream, namespace, group, level, ded
         assert tag(key) == stream
 
 
-group_names = st.one_of(names, st.sampled_from(["scheduled", "audit", "0", "10", "dead", "retry", "index"]))
-dedup_ids = st.one_of(st.text(), st.sampled_from(["retry", "dead", "attempts", "sweep", "a:dead"]))
+group_names = st.one_of(
+    names, st.sampled_from(["scheduled", "audit", "0", "10", "dead", "retry", "index"])
+)
+dedup_ids = st.one_of(
+    st.text(), st.sampled_from(["retry", "dead", "attempts", "sweep", "a:dead"])
+)
 
 
 @quick
-@given(st.lists(group_names, min_size=2, max_size=2, unique=True), st.integers(), dedup_ids)
+@given(
+    st.lists(group_names, min_size=2, max_size=2, unique=True), st.integers(), dedup_ids
+)
 def test_no_two_meanings_share_a_key(groups, level, dedup_id):
     keys = Keys("orders")
     every = all_keys(keys, groups[0], level, dedup_id)
-    every += [keys.retry(groups[1]), keys.attempts(groups[1]), keys.dead(groups[1]), keys.sweep(groups[1])]
+    every += [
+        keys.retry(groups[1]),
+        keys.attempts(groups[1]),
+        keys.dead(groups[1]),
+        keys.sweep(groups[1]),
+    ]
     if "dedup" not in groups:
         assert len(set(every)) == len(every)
 
@@ -200,7 +238,18 @@ def test_a_text_is_a_member_or_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5", "|1-0", "a|1-0", "--5|1-0", "5-|1-0", "²|1-0", "9" * 5000 + "|1-0", "+5|1-0"]
+    "text",
+    [
+        "",
+        "5",
+        "|1-0",
+        "a|1-0",
+        "--5|1-0",
+        "5-|1-0",
+        "²|1-0",
+        "9" * 5000 + "|1-0",
+        "+5|1-0",
+    ],
 )
 def test_what_is_no_member(text):
     with pytest.raises(InvalidName, match="LEVEL"):

@@ -36,7 +36,11 @@ def test_rates_are_read_and_written(text, interval, burst, shown):
     assert str(stored_rate("{} {}".format(*rule(rate)))) == str(rate)
 
 
-@given(st.integers(1, 1_000_000), st.sampled_from(["s", "m", "h", "d"]), st.integers(1, 1000))
+@given(
+    st.integers(1, 1_000_000),
+    st.sampled_from(["s", "m", "h", "d"]),
+    st.integers(1, 1000),
+)
 def test_what_is_written_is_read_again(count, unit, burst):
     assume(count * (1 / {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]) <= 10_000)
     rate = Rate.parse(f"{count}/{unit}", burst)
@@ -47,7 +51,21 @@ def test_what_is_written_is_read_again(count, unit, burst):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "60", "/s", "0/s", "1/0s", "-1/s", "1/s/s", "60/x", "1/.s", "10001/s", "1/99d", 60]
+    "text",
+    [
+        "",
+        "60",
+        "/s",
+        "0/s",
+        "1/0s",
+        "-1/s",
+        "1/s/s",
+        "60/x",
+        "1/.s",
+        "10001/s",
+        "1/99d",
+        60,
+    ],
 )
 def test_rates_that_cannot_be_are_refused(text):
     with pytest.raises(ConfigurationError, match="rate is"):
@@ -78,9 +96,19 @@ def test_limits_that_cannot_be_are_refused(arguments, options, message):
 
 def test_names():
     limits = checked_limits(
-        [Limit("tenant"), Limit(("instance", "subject")), Limit(lambda e: 1), Limit(lambda e: 2, name="two")]
+        [
+            Limit("tenant"),
+            Limit(("instance", "subject")),
+            Limit(lambda e: 1),
+            Limit(lambda e: 2, name="two"),
+        ]
     )
-    assert [limit.name for limit in limits] == ["tenant", "instance-subject", "limit3", "two"]
+    assert [limit.name for limit in limits] == [
+        "tenant",
+        "instance-subject",
+        "limit3",
+        "two",
+    ]
     with pytest.raises(ConfigurationError, match="two limits are named 'tenant'"):
         checked_limits([Limit("tenant"), Limit("source", name="tenant")])
     with pytest.raises(ConfigurationError, match="limits is a list"):
@@ -97,7 +125,12 @@ def test_handlers_of_a_group_share_the_limit_of_a_name():
     def route(kind: str, limit: Limit) -> Route:
         return Route(handler, types=[kind], limits=[limit])
 
-    router = Router([route("a", Limit("tenant", rate="1/s")), route("b", Limit("tenant", rate="1/s"))])
+    router = Router(
+        [
+            route("a", Limit("tenant", rate="1/s")),
+            route("b", Limit("tenant", rate="1/s")),
+        ]
+    )
     assert [limit.name for limit in router.limits()] == ["tenant"]
     with pytest.raises(ConfigurationError, match="another limit named 'tenant'"):
         router.add(route("c", Limit("tenant", rate="2/s")))
@@ -119,7 +152,10 @@ def test_keys():
 
 @pytest.mark.parametrize("seconds", [-1, 86_401, float("nan")])
 def test_throttle_takes_at_most_a_day(seconds):
-    with pytest.raises(ConfigurationError, match=r"Throttle\.seconds is a number of seconds from 0 to 86400"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"Throttle\.seconds is a number of seconds from 0 to 86400",
+    ):
         Throttle("tenant", seconds)
 
 

@@ -24,15 +24,30 @@ from streams.logs import EventFilter, JsonFormatter, TextFormatter, be_heard, se
 
 PHONE = "+55 (11) 99999-9999"
 quick = settings(deadline=None, database=None, max_examples=50)
-FORMATTERS = pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
+FORMATTERS = pytest.mark.parametrize(
+    "formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"]
+)
 fact_names = st.from_regex(r"[a-z][a-z_]{0,10}", fullmatch=True).map("x_".__add__)
 fact_values = st.one_of(
-    st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.binary(), st.lists(st.text())
+    st.text(),
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.binary(),
+    st.lists(st.text()),
 )
 
 
-def record(message: str = "retry", *args: object, name: str = "streams.consumer", **extra: object) -> logging.LogRecord:
-    made = logging.getLogger(name).makeRecord(name, logging.WARNING, "f.py", 1, message, args, None, extra=extra)
+def record(
+    message: str = "retry",
+    *args: object,
+    name: str = "streams.consumer",
+    **extra: object,
+) -> logging.LogRecord:
+    made = logging.getLogger(name).makeRecord(
+        name, logging.WARNING, "f.py", 1, message, args, None, extra=extra
+    )
     made.created = 1_700_000_000.25
     return made
 
@@ -44,13 +59,24 @@ def failing(error: BaseException) -> logging.LogRecord:
 
 
 def test_a_text_line():
-    line = TextFormatter().format(record("retry", where="orders/billing", attempt=1, delay=5.0, error="ValueError"))
+    line = TextFormatter().format(
+        record(
+            "retry", where="orders/billing", attempt=1, delay=5.0, error="ValueError"
+        )
+    )
     time = datetime.fromtimestamp(1_700_000_000.25, UTC).strftime("%H:%M:%S.250")
-    assert line == f"{time} WARNING consumer  retry  where=orders/billing attempt=1 delay=5.0 error=ValueError"
+    assert (
+        line
+        == f"{time} WARNING consumer  retry  where=orders/billing attempt=1 delay=5.0 error=ValueError"
+    )
 
 
 def test_a_json_line():
-    line = orjson.loads(JsonFormatter().format(record("retry", where="orders/billing", attempt=1, late=True)))
+    line = orjson.loads(
+        JsonFormatter().format(
+            record("retry", where="orders/billing", attempt=1, late=True)
+        )
+    )
     assert line == {
         "time": "2023-11-14T22:13:20.250+00:00",
         "level": "warning",
@@ -78,7 +104,9 @@ def test_facts_without_a_value_are_left_out(formatter):
 
 
 @FORMATTERS
-@pytest.mark.parametrize("breaking", ["\n", "\r\n", "\x0b", "\x85", "\u2028", "\x1b[2K", "\x00"])
+@pytest.mark.parametrize(
+    "breaking", ["\n", "\r\n", "\x0b", "\x85", "\u2028", "\x1b[2K", "\x00"]
+)
 def test_one_line_whatever_is_in_it(formatter, breaking):
     made = record("a%sb", breaking, fact=f"c{breaking}d", where=f"e{breaking}f")
     made.exc_info = (ValueError, ValueError(f"g{breaking}h"), None)
@@ -101,7 +129,10 @@ def test_any_facts_are_one_line(message, facts, cause):
 
 
 @FORMATTERS
-@pytest.mark.parametrize("value", [PHONE, "5511999999999", 5511999999999, 5511999999999.0, [PHONE], {"to": PHONE}])
+@pytest.mark.parametrize(
+    "value",
+    [PHONE, "5511999999999", 5511999999999, 5511999999999.0, [PHONE], {"to": PHONE}],
+)
 def test_phone_numbers_are_masked_everywhere(formatter, value):
     for made in (
         record("sending to %s", value),
@@ -148,11 +179,18 @@ def test_big_counts_stay_numbers():
 
 @pytest.mark.parametrize("value", [10**30, float("nan"), float("inf"), object()])
 def test_a_value_that_json_cannot_hold(value):
-    assert orjson.loads(JsonFormatter().format(record("x", fact=value, done=value)))["message"] == "x"
+    assert (
+        orjson.loads(JsonFormatter().format(record("x", fact=value, done=value)))[
+            "message"
+        ]
+        == "x"
+    )
 
 
 def test_a_fact_does_not_take_the_place_of_the_time():
-    line = orjson.loads(JsonFormatter().format(record("x", time="never", level="low", logger="l")))
+    line = orjson.loads(
+        JsonFormatter().format(record("x", time="never", level="low", logger="l"))
+    )
     assert (line["level"], line["logger"]) == ("warning", "streams.consumer")
     assert line["time"].startswith("2023-11-14T")
 
@@ -195,7 +233,9 @@ def test_set_up_writes_to_standard_error_at_the_level(form, monkeypatch):
     logging.getLogger("streams.x").error("but\nthis", extra={"n": 1})
     lines = stream.getvalue().splitlines()
     assert len(lines) == 1
-    assert ("but this" in lines[0]) is (form == "text" or "but this" in orjson.loads(lines[0])["message"])
+    assert ("but this" in lines[0]) is (
+        form == "text" or "but this" in orjson.loads(lines[0])["message"]
+    )
     set_up(form, "warning")
     assert len(logging.getLogger().handlers) == 1
 
@@ -204,13 +244,26 @@ def test_set_up_writes_to_standard_error_at_the_level(form, monkeypatch):
 
 
 def handled(**attributes) -> Event:
-    event = Event("order", {"secret": "hush"}, id="deadbeefdeadbeef-1", tenant="acme", **attributes)
-    event.stream, event.group, event.entry_id, event.attempt = "orders", "billing", "1700000000000-0", 2
+    event = Event(
+        "order",
+        {"secret": "hush"},
+        id="deadbeefdeadbeef-1",
+        tenant="acme",
+        **attributes,
+    )
+    event.stream, event.group, event.entry_id, event.attempt = (
+        "orders",
+        "billing",
+        "1700000000000-0",
+        2,
+    )
     return event
 
 
 def logged(form: str, name: str = "shop", event: Event | None = None, **extra) -> str:
-    record = logging.getLogger(name).makeRecord(name, logging.INFO, "f", 1, "charging", (), None, extra=extra)
+    record = logging.getLogger(name).makeRecord(
+        name, logging.INFO, "f", 1, "charging", (), None, extra=extra
+    )
     formatter = JsonFormatter() if form == "json" else TextFormatter()
     token = handling.set(event)
     try:
@@ -230,15 +283,24 @@ def test_what_is_logged_while_an_event_is_handled_says_which():
     }  # fmt: skip
     assert {name: line[name] for name in facts} == facts
     text = logged("text", event=event)
-    assert f"stream=orders group=billing event_id=deadbeefdeadbeef-1 event_type=order entry={event.entry_id}" in text
+    assert (
+        f"stream=orders group=billing event_id=deadbeefdeadbeef-1 event_type=order entry={event.entry_id}"
+        in text
+    )
     assert f"attempt=2 trace_id={'1' * 32}" in text
     assert "hush" not in text + str(line)
     assert "acme" not in text + str(line)
 
 
 def test_what_the_program_says_itself_stays_and_is_masked():
-    line = json.loads(logged("json", event=handled(), entry="5511999999999", group="mine"))
-    assert (line["entry"], line["group"], line["stream"]) == ("******99", "mine", "orders")
+    line = json.loads(
+        logged("json", event=handled(), entry="5511999999999", group="mine")
+    )
+    assert (line["entry"], line["group"], line["stream"]) == (
+        "******99",
+        "mine",
+        "orders",
+    )
 
 
 def test_event_ids_and_types_that_are_numbers_are_masked():
@@ -251,15 +313,23 @@ def test_outside_of_a_handler_nothing_is_added_and_formats_that_name_it_work():
     assert set(json.loads(logged("json"))) == {"time", "level", "logger", "message"}
     record = logging.makeLogRecord({"name": "shop", "msg": "x"})
     EventFilter().filter(record)
-    assert logging.Formatter("%(event_id)s|%(trace_id)s|%(message)s").format(record) == "||x"
+    assert (
+        logging.Formatter("%(event_id)s|%(trace_id)s|%(message)s").format(record)
+        == "||x"
+    )
 
 
 def test_lines_of_this_package_have_their_own_facts():
-    assert "event_id" not in json.loads(logged("json", name="streams.consumer", event=handled()))
+    assert "event_id" not in json.loads(
+        logged("json", name="streams.consumer", event=handled())
+    )
 
 
 def test_a_configuration_that_switches_loggers_off_does_not_silence_the_package(caplog):
-    quiet, other = logging.getLogger("streams.worker"), logging.getLogger("other.library")
+    quiet, other = (
+        logging.getLogger("streams.worker"),
+        logging.getLogger("other.library"),
+    )
     quiet.disabled = other.disabled = True
     try:
         be_heard()
@@ -283,12 +353,24 @@ def told(made: logging.LogRecord) -> logging.LogRecord:
 
 
 def test_a_format_of_somebodys_own_has_the_facts():
-    facts = {"where": "orders/billing", "attempt": 1, "delay": 0.2, "error_message": "no such sku", "entry": ""}
+    facts = {
+        "where": "orders/billing",
+        "attempt": 1,
+        "delay": 0.2,
+        "error_message": "no such sku",
+        "entry": "",
+    }
     made = told(record("retry", **facts))
     said = "retry where=orders/billing attempt=1 delay=0.2 error_message='no such sku'"
-    assert logging.Formatter("%(levelname)s %(message)s").format(made) == f"WARNING {said}"
+    assert (
+        logging.Formatter("%(levelname)s %(message)s").format(made) == f"WARNING {said}"
+    )
     assert made.getMessage() == said
-    assert (made.streams_message, made.msg, repr(made.args)) == ("retry", "retry %s", f"({said[6:]},)")
+    assert (made.streams_message, made.msg, repr(made.args)) == (
+        "retry",
+        "retry %s",
+        f"({said[6:]},)",
+    )
     assert made.attempt == 1, "its attributes stay"
 
 
@@ -302,12 +384,17 @@ def test_a_format_of_somebodys_own_has_the_facts():
         (record("%s", 5511999999999), "******99"),
         (record("%(a)s", {"a": PHONE}, n=1), "+******99 n=1"),
         (record(PHONE), "+******99"),
-        (record("x", empty="", quoted='a "b"', equal="a=b"), "x quoted='a \"b\"' equal='a=b'"),
+        (
+            record("x", empty="", quoted='a "b"', equal="a=b"),
+            "x quoted='a \"b\"' equal='a=b'",
+        ),
     ],
 )
 def test_messages_with_arguments(made, said):
     assert told(made).getMessage() == said
-    assert told(made).getMessage() == said, "a record that comes by again has its facts once"
+    assert told(made).getMessage() == said, (
+        "a record that comes by again has its facts once"
+    )
 
 
 def test_a_message_that_cannot_be_formatted_is_the_handlers_to_report():
@@ -338,11 +425,18 @@ class Everything(logging.Formatter):
 
     def format(self, made: logging.LogRecord) -> str:
         said = super().format(made)
-        return json.dumps({**vars(made), "args": None, "exc_info": None, "said": said}, default=str)
+        return json.dumps(
+            {**vars(made), "args": None, "exc_info": None, "said": said}, default=str
+        )
 
 
-@pytest.mark.parametrize("formatter", [logging.Formatter(), Everything()], ids=["plain", "everything"])
-@pytest.mark.parametrize("value", [PHONE, "5511999999999", 5511999999999, 5511999999999.0, [PHONE], {"to": PHONE}])
+@pytest.mark.parametrize(
+    "formatter", [logging.Formatter(), Everything()], ids=["plain", "everything"]
+)
+@pytest.mark.parametrize(
+    "value",
+    [PHONE, "5511999999999", 5511999999999, 5511999999999.0, [PHONE], {"to": PHONE}],
+)
 def test_phone_numbers_are_masked_in_any_format(formatter, value):
     def raised() -> logging.LogRecord:
         made = record("a line")
@@ -352,7 +446,11 @@ def test_phone_numbers_are_masked_in_any_format(formatter, value):
             made.exc_info = (type(error), error, error.__traceback__)
         return made
 
-    for made in (record("to %s", value), record("sending", phone=value, record=value), raised()):
+    for made in (
+        record("to %s", value),
+        record("sending", phone=value, record=value),
+        raised(),
+    ):
         line = formatter.format(told(made))
         assert "9999" not in line
         assert "******" in line
@@ -378,7 +476,10 @@ def test_a_record_may_go_through_a_queue(formatter, way):
         told(made).exc_info = None  # A traceback goes to no other process.
         made = pickle.loads(pickle.dumps(made))
     assert formatter.format(made) == before
-    assert "where=orders/billing attempt=1 cause='ValueError: no such sku'" in made.getMessage()
+    assert (
+        "where=orders/billing attempt=1 cause='ValueError: no such sku'"
+        in made.getMessage()
+    )
     assert made.getMessage().count("attempt=1") == 1
 
 

@@ -43,7 +43,14 @@ def digits(text: str) -> str:
 
 @pytest.mark.parametrize("phone", PHONES)
 def test_phone_numbers_are_masked(phone):
-    for around in ("{}", "no such number: {}!", "to={} failed", '{{"phone":"{}"}}', "a{}b", "{}@s.whatsapp.net"):
+    for around in (
+        "{}",
+        "no such number: {}!",
+        "to={} failed",
+        '{{"phone":"{}"}}',
+        "a{}b",
+        "{}@s.whatsapp.net",
+    ):
         text = masked(around.format(phone))
         assert len(digits(text)) <= 2
         assert "******" in text
@@ -88,7 +95,9 @@ addresses = st.one_of(
     st.builds("redis-{}.shop:{}".format, st.integers(0, 999), st.integers(1, 65_535)),
 )
 times = st.one_of(
-    st.datetimes(timezones=st.sampled_from([None, UTC])).map(lambda at: at.replace(year=1900 + at.year % 200)),
+    st.datetimes(timezones=st.sampled_from([None, UTC])).map(
+        lambda at: at.replace(year=1900 + at.year % 200)
+    ),
     st.dates().map(lambda at: at.replace(year=2000 + at.year % 100, day=1)),
     st.timedeltas().map(lambda by: str(abs(by)).rpartition(", ")[2]),
 ).map(str)
@@ -155,23 +164,30 @@ brazilian = st.builds(
     spelled,
     st.just("55"),
     st.integers(11, 99).map(str),
-    st.one_of(st.integers(910_000_000, 999_999_999), st.integers(20_000_000, 59_999_999)).map(str),
+    st.one_of(
+        st.integers(910_000_000, 999_999_999), st.integers(20_000_000, 59_999_999)
+    ).map(str),
     st.integers(0, 16),
 )
 international = st.from_regex(
-    r"\+(1|7|44|49|351|33|598)[ -]?\(?[2-9][0-9]{1,2}\)?[ -][0-9]{3,4}[ -]?[0-9]{4}", fullmatch=True
+    r"\+(1|7|44|49|351|33|598)[ -]?\(?[2-9][0-9]{1,2}\)?[ -][0-9]{3,4}[ -]?[0-9]{4}",
+    fullmatch=True,
 )
 
 
 def card(start: int) -> str:
     """Sixteen digits of which the last makes them a card's."""
     text = f"{start:015d}"
-    total = sum(int(c) if at % 2 else sum(divmod(2 * int(c), 10)) for at, c in enumerate(text))
+    total = sum(
+        int(c) if at % 2 else sum(divmod(2 * int(c), 10)) for at, c in enumerate(text)
+    )
     return text + str(-total % 10)
 
 
 cards = st.builds(
-    lambda number, separator: separator.join(number[at : at + 4] for at in range(0, 16, 4)),
+    lambda number, separator: separator.join(
+        number[at : at + 4] for at in range(0, 16, 4)
+    ),
     st.integers(2 * 10**14, 699_999_999_999_999).map(card),
     st.sampled_from(["", " ", "-"]),
 )
@@ -194,7 +210,11 @@ def test_they_are_hidden_beside_what_stays(before, number, after):
 
 
 @quick
-@given(st.text(max_size=40), st.from_regex(r"[1-9][0-9]{7,14}", fullmatch=True), st.text(max_size=40))
+@given(
+    st.text(max_size=40),
+    st.from_regex(r"[1-9][0-9]{7,14}", fullmatch=True),
+    st.text(max_size=40),
+)
 def test_a_number_inside_any_text_is_masked(before, phone, after):
     assume(not re.search(r"[0-9a-f.,|:-]\Z", before))
     assume(not re.match(r"[0-9a-f.-]", after))
@@ -259,7 +279,21 @@ def test_one_printable_line_of_limited_length(text, limit):
 
 
 @pytest.mark.parametrize(
-    "char", ["\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\u200f", "\ufeff", "\ud800"]
+    "char",
+    [
+        "\n",
+        "\r",
+        "\x00",
+        "\x1b",
+        "\x7f",
+        "\x85",
+        "\u2028",
+        "\u202e",
+        "\u2066",
+        "\u200f",
+        "\ufeff",
+        "\ud800",
+    ],
 )
 def test_characters_that_could_deceive_a_reader_are_out(char):
     assert masked(f"a{char}b") == "a b"

@@ -36,8 +36,15 @@ def attempt() -> Attempt:
 class Noting(Middleware):
     """Notes every hook; raises or returns what it is told to."""
 
-    def __init__(self, name: str, log: list, *, asynchronous: bool = False, **does) -> None:
-        self.name, self.log, self.does, self.asynchronous = name, log, does, asynchronous
+    def __init__(
+        self, name: str, log: list, *, asynchronous: bool = False, **does
+    ) -> None:
+        self.name, self.log, self.does, self.asynchronous = (
+            name,
+            log,
+            does,
+            asynchronous,
+        )
 
     def _do(self, hook: str, *facts):
         self.log.append((self.name, hook, *facts))
@@ -83,7 +90,13 @@ async def test_before_runs_down_and_after_runs_up(asynchronous):
 
     chain = Chain([Noting(name, log, asynchronous=asynchronous) for name in "ab"])
     assert await outcome(chain, handler) is None
-    assert log == [("a", "before"), ("b", "before"), "e1", ("b", "after"), ("a", "after")]
+    assert log == [
+        ("a", "before"),
+        ("b", "before"),
+        "e1",
+        ("b", "after"),
+        ("a", "after"),
+    ]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -94,22 +107,34 @@ async def test_failed_runs_up_and_may_put_another_exception_in_place(asynchronou
         raise first
 
     chain = Chain(
-        [Noting("a", log), Noting("b", log, asynchronous=asynchronous, failed=second), Noting("c", log)],
+        [
+            Noting("a", log),
+            Noting("b", log, asynchronous=asynchronous, failed=second),
+            Noting("c", log),
+        ],
     )
     assert await outcome(chain, handler) is second
-    assert log[3:] == [("c", "failed", first), ("b", "failed", first), ("a", "failed", second)]
+    assert log[3:] == [
+        ("c", "failed", first),
+        ("b", "failed", first),
+        ("a", "failed", second),
+    ]
 
 
 async def test_a_before_that_raises_ends_those_that_were_entered():
     log, error = [], ValueError("x")
-    chain = Chain([Noting("a", log), Noting("b", log, before=(error,)), Noting("c", log)])
+    chain = Chain(
+        [Noting("a", log), Noting("b", log, before=(error,)), Noting("c", log)]
+    )
     assert await outcome(chain, None) is error
     assert log == [("a", "before"), ("b", "before"), ("a", "failed", error)]
 
 
 async def test_an_after_that_raises_is_a_failure_for_those_further_out():
     log, error = [], ValueError("x")
-    chain = Chain([Noting("a", log), Noting("b", log, after=(error,)), Noting("c", log)])
+    chain = Chain(
+        [Noting("a", log), Noting("b", log, after=(error,)), Noting("c", log)]
+    )
     assert await outcome(chain) is error
     assert log[3:] == [("c", "after"), ("b", "after"), ("a", "failed", error)]
 
@@ -120,7 +145,13 @@ async def test_a_failed_that_raises_is_logged_and_the_first_error_stays(caplog):
     async def handler(event):
         raise first
 
-    assert await outcome(Chain([Noting("a", log), Noting("b", log, failed=(KeyError("z"),))]), handler) is first
+    assert (
+        await outcome(
+            Chain([Noting("a", log), Noting("b", log, failed=(KeyError("z"),))]),
+            handler,
+        )
+        is first
+    )
     assert log[-1] == ("a", "failed", first)
     assert "failed hook raised" in caplog.text
     signal = Snooze(1.0)
@@ -141,7 +172,12 @@ async def test_skip_acknowledges_without_the_handler():
         assert not isinstance(await outcome(chain, handler), (ValueError, Reject))
     assert log == [("a", "before"), ("b", "before"), ("b", "after"), ("a", "after")]
     log.clear()
-    assert await outcome(Chain([Noting("a", log), Noting("b", log, before=(Skip("done"),))]), handler) is None
+    assert (
+        await outcome(
+            Chain([Noting("a", log), Noting("b", log, before=(Skip("done"),))]), handler
+        )
+        is None
+    )
     assert log == [("a", "before"), ("b", "before"), ("a", "after")]
     assert len(ran) == 1
 
@@ -166,21 +202,34 @@ def model(middleware: list[Noting], handler_error, log: list, at: int = 0):
 
 errors = st.builds(ValueError, st.integers()).map(lambda error: (error,))
 does = st.fixed_dictionaries(
-    {}, optional={"before": errors, "after": errors, "failed": st.builds(KeyError) | errors | st.just("no error")}
+    {},
+    optional={
+        "before": errors,
+        "after": errors,
+        "failed": st.builds(KeyError) | errors | st.just("no error"),
+    },
 )
 
 
-@given(st.lists(st.tuples(does, st.booleans()), max_size=5), st.none() | st.builds(LookupError))
+@given(
+    st.lists(st.tuples(does, st.booleans()), max_size=5),
+    st.none() | st.builds(LookupError),
+)
 def test_the_chain_is_nested_try_statements(specs, handler_error):
     log, expected = [], []
-    middleware = [Noting(str(n), log, asynchronous=later, **spec) for n, (spec, later) in enumerate(specs)]
+    middleware = [
+        Noting(str(n), log, asynchronous=later, **spec)
+        for n, (spec, later) in enumerate(specs)
+    ]
 
     async def handler(event):
         log.append("handler")
         if handler_error is not None:
             raise handler_error
 
-    assert asyncio.run(outcome(Chain(middleware), handler)) is model(middleware, handler_error, expected)
+    assert asyncio.run(outcome(Chain(middleware), handler)) is model(
+        middleware, handler_error, expected
+    )
     assert log == expected
 
 
@@ -241,22 +290,34 @@ async def test_start_in_order_and_stop_in_reverse(caplog):
     assert "cannot stop" in caplog.text
     log.clear()
     with pytest.raises(LookupError):
-        await Chain([Starting("a"), Starting("b", start=LookupError()), Starting("c")]).start(place)
+        await Chain(
+            [Starting("a"), Starting("b", start=LookupError()), Starting("c")]
+        ).start(place)
     assert log == [("start", "a"), ("start", "b"), ("stop", "a")]
 
 
-@pytest.mark.parametrize(("thing", "words"), [(Context, r"write Context\(\)"), (print, "not <built-in"), ("x", "'x'")])
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [(Context, r"write Context\(\)"), (print, "not <built-in"), ("x", "'x'")],
+)
 def test_what_is_no_middleware_is_refused(thing, words):
-    for declare in (Chain, lambda things: Pipeline("redis://localhost", middleware=things)):
+    for declare in (
+        Chain,
+        lambda things: Pipeline("redis://localhost", middleware=things),
+    ):
         with pytest.raises(ConfigurationError, match=words):
             declare([thing])
 
 
 def test_the_list_of_a_pipeline_is_there_to_be_seen():
-    assert [type(item) for item in Pipeline("redis://localhost").middleware] == [Context]
+    assert [type(item) for item in Pipeline("redis://localhost").middleware] == [
+        Context
+    ]
     assert Pipeline("redis://localhost", middleware=[]).middleware == []
     timeout = Timeout(5.0)
-    assert Pipeline("redis://localhost", middleware=iter([timeout])).middleware == [timeout]
+    assert Pipeline("redis://localhost", middleware=iter([timeout])).middleware == [
+        timeout
+    ]
 
 
 # --- context
@@ -264,7 +325,12 @@ def test_the_list_of_a_pipeline_is_there_to_be_seen():
 
 async def test_the_context_tells_which_event_is_handled():
     seen = []
-    entry = Event("order", {"id": 1}, id="e1", traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+    entry = Event(
+        "order",
+        {"id": 1},
+        id="e1",
+        traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+    )
     entry.stream, entry.group, entry.entry_id, entry.attempt = "orders", "g", "5-0", 2
 
     async def attempt_one():
@@ -274,12 +340,29 @@ async def test_the_context_tells_which_event_is_handled():
     await asyncio.create_task(attempt_one())
     assert current_event() is None
     assert current_facts() == {}
-    facts = {"stream": "orders", "group": "g", "event_id": "e1", "event_type": "order", "entry": "5-0", "attempt": 2}
+    facts = {
+        "stream": "orders",
+        "group": "g",
+        "event_id": "e1",
+        "event_type": "order",
+        "entry": "5-0",
+        "attempt": 2,
+    }
     assert seen == [(entry, facts | {"trace_id": "a" * 32})]
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "x", "00-" + "A" * 32 + "-b-01", "00-" + "0" * 32 + "-b-01", "00-abc-b-01", "a-b-c-d", "-" * 9]
+    "text",
+    [
+        None,
+        "",
+        "x",
+        "00-" + "A" * 32 + "-b-01",
+        "00-" + "0" * 32 + "-b-01",
+        "00-abc-b-01",
+        "a-b-c-d",
+        "-" * 9,
+    ],
 )
 def test_what_is_no_trace_parent_has_no_trace_id(text):
     assert trace_id_of(text) == ""
@@ -298,7 +381,10 @@ def plain(event):
 
 
 def limits(router: Router, *kinds: str) -> list:
-    return [None if (route := router.find(kind)) is None else route.timeout for kind in kinds]
+    return [
+        None if (route := router.find(kind)) is None else route.timeout
+        for kind in kinds
+    ]
 
 
 def test_limits_by_type_by_default_and_by_the_handler():
@@ -309,20 +395,31 @@ def test_limits_by_type_by_default_and_by_the_handler():
     assert limits(served, "own", "a", "b", "nobody") == [9.0, 1.0, 5.0, None]
     assert limits(router, "own", "a", "b") == [9.0, None, None]
     router.add(Route(plain))
-    assert limits(router.with_timeouts(both.timeouts()), "nobody", "other") == [3.0, 5.0]
-    assert limits(router.with_timeouts(Chain([Timeout(types={"x": 1.0})]).timeouts()), "x", "other") == [1.0, None]
+    assert limits(router.with_timeouts(both.timeouts()), "nobody", "other") == [
+        3.0,
+        5.0,
+    ]
+    assert limits(
+        router.with_timeouts(Chain([Timeout(types={"x": 1.0})]).timeouts()),
+        "x",
+        "other",
+    ) == [1.0, None]
     outer_wins = Chain([Timeout(1.0), Timeout(2.0, types={"a": 3.0})])
     assert limits(router.with_timeouts(outer_wins.timeouts()), "a", "b") == [3.0, 1.0]
     assert router.with_timeouts(Chain([Context()]).timeouts()) is router
 
 
-@pytest.mark.parametrize("given", ["soon", [1.0], {"a": "soon"}, {None: 0}, {"a": None}])
+@pytest.mark.parametrize(
+    "given", ["soon", [1.0], {"a": "soon"}, {None: 0}, {"a": None}]
+)
 def test_limits_that_are_none_are_refused_by_the_name_of_the_middleware(given):
     class Hasty(Middleware):
         def timeouts(self):
             return given
 
-    with pytest.raises(ConfigurationError, match=r"timeouts\(\) of the middleware Hasty .*is a "):
+    with pytest.raises(
+        ConfigurationError, match=r"timeouts\(\) of the middleware Hasty .*is a "
+    ):
         Chain([Hasty()]).timeouts()
 
 
@@ -397,7 +494,10 @@ async def test_a_cancelled_attempt_has_no_rule():
         ({"reject": [int]}, "classes of exceptions"),
         ({"snooze": {ValueError: -1}}, "number of seconds"),
         ({"retry_after": {ValueError: "5"}}, "number of seconds"),
-        ({"reject": [ValueError], "snooze": {ValueError: 1}}, "ValueError is in reject already"),
+        (
+            {"reject": [ValueError], "snooze": {ValueError: 1}},
+            "ValueError is in reject already",
+        ),
     ],
 )
 def test_refused_rules(arguments, words):
@@ -405,7 +505,9 @@ def test_refused_rules(arguments, words):
         ErrorRules(**arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"window": 0}, {"window": "1h"}, {"busy": -1}, {"busy": True}])
+@pytest.mark.parametrize(
+    "arguments", [{"window": 0}, {"window": "1h"}, {"busy": -1}, {"busy": True}]
+)
 def test_refused_windows(arguments):
     with pytest.raises(ConfigurationError, match="Dedupe: "):
         Dedupe(**arguments)

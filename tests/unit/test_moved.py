@@ -21,7 +21,9 @@ def test_a_documented_module_is_where_it_was(name):
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
-def test_a_module_that_moved_is_found_by_its_old_name_with_a_warning(old, new, monkeypatch):
+def test_a_module_that_moved_is_found_by_its_old_name_with_a_warning(
+    old, new, monkeypatch
+):
     monkeypatch.delitem(sys.modules, old, raising=False)
     with pytest.warns(DeprecationWarning, match=f"{old} has moved: import {new}"):
         found = importlib.import_module(old)

@@ -22,7 +22,10 @@ def _every_line(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    return [(record.streams_message.partition(",")[0], vars(record)["server"]) for record in caplog.records]
+    return [
+        (record.streams_message.partition(",")[0], vars(record)["server"])
+        for record in caplog.records
+    ]
 
 
 def test_many_users_of_one_server(caplog: pytest.LogCaptureFixture) -> None:
@@ -61,4 +64,8 @@ def test_who_ends_meanwhile_holds_up_nobody(caplog: pytest.LogCaptureFixture) ->
     outages.back("b")
     outages.away("a", of())
     outages.leave("a")
-    assert [text for text, _ in lines(caplog)] == ["the server is away", "the server is back", "the server is away"]
+    assert [text for text, _ in lines(caplog)] == [
+        "the server is away",
+        "the server is back",
+        "the server is away",
+    ]

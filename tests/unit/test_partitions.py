@@ -10,7 +10,12 @@ from streams import Limit, Partitions, Pipeline
 from streams.errors import ConfigurationError
 from streams.policy.partitions import assigned, base_of, partition_name, partition_of
 
-names = st.lists(st.text("abcdef0123456789-", min_size=1, max_size=12), min_size=1, max_size=20, unique=True)
+names = st.lists(
+    st.text("abcdef0123456789-", min_size=1, max_size=12),
+    min_size=1,
+    max_size=20,
+    unique=True,
+)
 
 
 @given(names, st.integers(1, 64))
@@ -30,8 +35,12 @@ def test_no_partition_is_left_out_and_no_member_idle(members, count):
 @given(names, st.integers(1, 64))
 def test_whoever_looks_sees_the_same(members, count):
     for me in members:
-        assert assigned(members, me, count) == assigned(list(reversed(members)), me, count)
-        assert assigned([other for other in members if other != me], me, count) == assigned(members, me, count)
+        assert assigned(members, me, count) == assigned(
+            list(reversed(members)), me, count
+        )
+        assert assigned(
+            [other for other in members if other != me], me, count
+        ) == assigned(members, me, count)
 
 
 def test_most_partitions_stay_where_they_are_when_a_member_comes():
@@ -43,7 +52,11 @@ def test_most_partitions_stay_where_they_are_when_a_member_comes():
 
 
 def test_names():
-    assert [partition_name("orders", n) for n in range(3)] == ["orders", "orders.p1", "orders.p2"]
+    assert [partition_name("orders", n) for n in range(3)] == [
+        "orders",
+        "orders.p1",
+        "orders.p2",
+    ]
     assert [base_of(name) for name in ("orders", "orders.p1", "orders.p0", "a.px", "a.p1.p22")] == [
         "orders", "orders", "orders.p0", "a.px", "a.p1",
     ]  # fmt: skip
@@ -58,7 +71,9 @@ def test_where_a_value_belongs_is_the_same_in_every_language():
 
 @pytest.mark.parametrize("count", [0, -1, 1001, True, "8", 1.0])
 def test_counts_that_are_refused(count):
-    with pytest.raises(ConfigurationError, match="partitions is an integer from 1 to 1000"):
+    with pytest.raises(
+        ConfigurationError, match="partitions is an integer from 1 to 1000"
+    ):
         Partitions(count)
 
 
@@ -82,5 +97,7 @@ def test_what_holds_for_a_partition_is_not_promised_for_the_stream():
     pipeline = Pipeline("redis://h")
     pipeline.stream("orders", partitions=Partitions(4, by="tenant"))
     limit = Limit(("tenant", "key"), rate="1/s")
-    pipeline.handler("orders", group="g", order_by=("tenant", "key"), limits=[limit])(handle)
+    pipeline.handler("orders", group="g", order_by=("tenant", "key"), limits=[limit])(
+        handle
+    )
     assert pipeline.plans[0].partitions == Partitions(4, "tenant")

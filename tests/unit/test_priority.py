@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from streams.errors import ConfigurationError
 from streams.policy.levels import DEFAULT_LEVELS, MAX_LEVELS, Levels
 
-level_sets = st.sets(st.integers(-(2**40), 2**40), min_size=1, max_size=MAX_LEVELS).map(list)
+level_sets = st.sets(st.integers(-(2**40), 2**40), min_size=1, max_size=MAX_LEVELS).map(
+    list
+)
 quick = settings(deadline=None, database=None, max_examples=100)
 
 
@@ -45,14 +47,29 @@ def test_order_and_equality_do_not_depend_on_how_they_are_given(levels):
 
 @pytest.mark.parametrize(
     ("priority", "level"),
-    [(0, 0), (1, 1), (2, 1), (4, 1), (5, 5), (9, 5), (10, 10), (11, 10), (10**30, 10), (-1, 0), (-(10**30), 0)],
+    [
+        (0, 0),
+        (1, 1),
+        (2, 1),
+        (4, 1),
+        (5, 5),
+        (9, 5),
+        (10, 10),
+        (11, 10),
+        (10**30, 10),
+        (-1, 0),
+        (-(10**30), 0),
+    ],
 )
 def test_default_levels(priority, level):
     assert DEFAULT_LEVELS == (0, 1, 5, 10)
     assert Levels().level_for(priority) == level
 
 
-@pytest.mark.parametrize("levels", [[], [1, 1], [True, 2], ["1"], [1.0], [None], "12", range(MAX_LEVELS + 1), [[1]]])
+@pytest.mark.parametrize(
+    "levels",
+    [[], [1, 1], [True, 2], ["1"], [1.0], [None], "12", range(MAX_LEVELS + 1), [[1]]],
+)
 def test_refused_levels(levels):
     with pytest.raises(ConfigurationError, match="levels"):
         Levels(levels)
@@ -64,7 +81,10 @@ def test_the_most_levels_are_allowed():
 
 @pytest.mark.parametrize("priority", [True, False, "5", 5.0, None, float("nan")])
 def test_refused_priorities(priority):
-    with pytest.raises(ConfigurationError, match=f"priority is an integer, not {type(priority).__name__}"):
+    with pytest.raises(
+        ConfigurationError,
+        match=f"priority is an integer, not {type(priority).__name__}",
+    ):
         Levels().level_for(priority)
 
 

@@ -14,7 +14,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from streams.errors import ConfigurationError, MalformedEvent, Reject
-from streams.policy.retry import MAX_ERRORS_KEPT, AttemptRecord, Bury, Retry, RetryIn, checked_decision
+from streams.policy.retry import (
+    MAX_ERRORS_KEPT,
+    AttemptRecord,
+    Bury,
+    Retry,
+    RetryIn,
+    checked_decision,
+)
 
 quick = settings(deadline=None, database=None, max_examples=60)
 EXACT = Retry(delay=2.0, jitter=0.0)
@@ -40,7 +47,9 @@ def test_each_backoff(backoff, sequence):
     assert [retry.delay_for(n) for n in range(1, 8)] == sequence
 
 
-@pytest.mark.parametrize(("backoff", "delay"), [("exponential", 40.0), ("linear", 30.0), ("fixed", 10.0)])
+@pytest.mark.parametrize(
+    ("backoff", "delay"), [("exponential", 40.0), ("linear", 30.0), ("fixed", 10.0)]
+)
 def test_the_events_own_delay_takes_the_place_of_the_first(backoff, delay):
     assert Retry(delay=2.0, backoff=backoff, jitter=0.0).delay_for(3, 10.0) == delay
     assert Retry(delay=2.0, backoff=backoff, jitter=0.0).delay_for(3, 0.0) == 0.0
@@ -49,7 +58,12 @@ def test_the_events_own_delay_takes_the_place_of_the_first(backoff, delay):
 def test_the_documented_defaults():
     retry = Retry()
     assert (retry.max_retries, retry.delay, retry.backoff) == (3, 5.0, "exponential")
-    assert (retry.max_delay, retry.jitter, retry.retry_on, retry.reject_on) == (3600.0, 0.1, (), ())
+    assert (retry.max_delay, retry.jitter, retry.retry_on, retry.reject_on) == (
+        3600.0,
+        0.1,
+        (),
+        (),
+    )
 
 
 @quick
@@ -78,7 +92,10 @@ def test_jitter_varies_up_and_down():
 
 
 def test_jitter_does_not_lift_a_wait_over_the_most():
-    assert max(Retry(delay=10, max_delay=10, jitter=1.0).delay_for(1) for _ in range(50)) <= 10
+    assert (
+        max(Retry(delay=10, max_delay=10, jitter=1.0).delay_for(1) for _ in range(50))
+        <= 10
+    )
 
 
 def test_a_million_failures_are_no_overflow():
@@ -106,10 +123,16 @@ def test_an_event_has_so_many_stalls(limit):
     assert decisions == [RetryIn(0.0)] * max(limit, 1) + [Bury("stalled")]
 
 
-@pytest.mark.parametrize(("failures", "stalls", "limit"), [(0, 1, 0), (3, 1, 3), (1, 1, 1), (0, 3, 2), (7, 1, 0)])
+@pytest.mark.parametrize(
+    ("failures", "stalls", "limit"),
+    [(0, 1, 0), (3, 1, 3), (1, 1, 1), (0, 3, 2), (7, 1, 0)],
+)
 def test_what_was_only_beside_a_killer_has_one_attempt_alone(failures, stalls, limit):
     """The first stall may come when no retry is left: it was never seen alone."""
-    retry, record = dataclasses.replace(EXACT, max_retries=limit), failed(failures, stalls)
+    retry, record = (
+        dataclasses.replace(EXACT, max_retries=limit),
+        failed(failures, stalls),
+    )
     assert retry.after_stall(record) == RetryIn(0.0)
     assert record.suspect
     record.add("stall", {}, at=1.0)
@@ -118,8 +141,15 @@ def test_what_was_only_beside_a_killer_has_one_attempt_alone(failures, stalls, l
 
 @pytest.mark.parametrize("own", [0, 1, 5])
 def test_the_events_own_limit_wins(own):
-    assert isinstance(EXACT.after_failure(OSError(), failed(own), max_retries=own), RetryIn) or own == 0
-    assert EXACT.after_failure(OSError(), failed(own + 1), max_retries=own) == Bury("retries-used-up")
+    assert (
+        isinstance(
+            EXACT.after_failure(OSError(), failed(own), max_retries=own), RetryIn
+        )
+        or own == 0
+    )
+    assert EXACT.after_failure(OSError(), failed(own + 1), max_retries=own) == Bury(
+        "retries-used-up"
+    )
     alone = dataclasses.replace(failed(0, own + 1), suspect=True)
     assert EXACT.after_stall(alone, max_retries=own) == Bury("stalled")
     assert EXACT.limit(own) == own
@@ -132,7 +162,10 @@ def test_dead_when_failures_and_stalls_exceed_the_limit(failures, stalls, limit)
     retry = dataclasses.replace(EXACT, max_retries=limit)
     assume(failures + stalls > 0)
     dead = failures + stalls > limit
-    assert isinstance(retry.after_failure(OSError(), failed(failures, stalls)), Bury) is dead
+    assert (
+        isinstance(retry.after_failure(OSError(), failed(failures, stalls)), Bury)
+        is dead
+    )
     alone = dataclasses.replace(failed(failures, stalls), suspect=True)
     assert isinstance(retry.after_stall(alone), Bury) is dead
 
@@ -156,9 +189,14 @@ def test_the_wait_grows_with_failures_and_not_with_stalls():
         (3, 0, 3, False),
     ],
 )
-def test_a_suspect_is_one_whose_next_stall_would_be_its_last(failures, stalls, limit, suspect):
+def test_a_suspect_is_one_whose_next_stall_would_be_its_last(
+    failures, stalls, limit, suspect
+):
     retry = dataclasses.replace(EXACT, max_retries=limit)
-    decisions = (retry.after_stall, lambda record: retry.after_failure(OSError(), record))
+    decisions = (
+        retry.after_stall,
+        lambda record: retry.after_failure(OSError(), record),
+    )
     for decide in decisions if stalls else decisions[1:]:
         for before in (False, True):
             record = failed(failures, stalls)
@@ -179,10 +217,22 @@ def test_a_wait_that_the_exception_asks_for_is_obeyed(asked):
 
 
 def bad_floats() -> list[object]:
-    return [float("nan"), float("inf"), 1.1e9, 10**400, "nan", "inf", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT"]
+    return [
+        float("nan"),
+        float("inf"),
+        1.1e9,
+        10**400,
+        "nan",
+        "inf",
+        "soon",
+        "",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+    ]
 
 
-@pytest.mark.parametrize("asked", [None, -1, "-1", -0.5, True, False, [5], b"5", object(), *bad_floats()])
+@pytest.mark.parametrize(
+    "asked", [None, -1, "-1", -0.5, True, False, [5], b"5", object(), *bad_floats()]
+)
 def test_a_wait_that_makes_no_sense_is_ignored(asked):
     assert EXACT.after_failure(BusyError(asked), failed(1)) == RetryIn(2.0)
 
@@ -213,13 +263,23 @@ def test_asking_for_a_wait_gives_no_extra_try():
         ({"reject_on": (ValueError,)}, ValueError(), Bury("not-retryable")),
         ({"reject_on": (ValueError,)}, UnicodeError(), Bury("not-retryable")),
         ({"reject_on": (ValueError,)}, OSError(), RetryIn(2.0)),
-        ({"retry_on": (OSError,), "reject_on": (TimeoutError,)}, TimeoutError(), Bury("not-retryable")),
-        ({"retry_on": (OSError,), "reject_on": (TimeoutError,)}, OSError(), RetryIn(2.0)),
+        (
+            {"retry_on": (OSError,), "reject_on": (TimeoutError,)},
+            TimeoutError(),
+            Bury("not-retryable"),
+        ),
+        (
+            {"retry_on": (OSError,), "reject_on": (TimeoutError,)},
+            OSError(),
+            RetryIn(2.0),
+        ),
         ({"retry_on": (Reject,)}, Reject("no"), Bury("rejected")),
     ],
 )
 def test_which_exceptions_are_tried_again(options, error, outcome):
-    assert dataclasses.replace(EXACT, **options).after_failure(error, failed(1)) == outcome
+    assert (
+        dataclasses.replace(EXACT, **options).after_failure(error, failed(1)) == outcome
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,8 +304,13 @@ def test_refused_options_are_named(name, value):
 
 # The attempt record
 
-errors = st.fixed_dictionaries({"type": st.text(max_size=5), "message": st.text(max_size=20)})
-steps = st.lists(st.tuples(st.sampled_from(["failure", "stall"]), errors, st.floats(1, 1e10)), max_size=12)
+errors = st.fixed_dictionaries(
+    {"type": st.text(max_size=5), "message": st.text(max_size=20)}
+)
+steps = st.lists(
+    st.tuples(st.sampled_from(["failure", "stall"]), errors, st.floats(1, 1e10)),
+    max_size=12,
+)
 
 
 @quick
@@ -260,7 +325,12 @@ def test_a_record_survives_storage(taken, suspect):
     assert len(record.errors) == min(len(taken), MAX_ERRORS_KEPT)
     if taken:
         assert (record.first, record.last) == (taken[0][2], taken[-1][2])
-        assert record.errors[-1] == {"at": taken[-1][2], "attempt": len(taken), "kind": taken[-1][0], **taken[-1][1]}
+        assert record.errors[-1] == {
+            "at": taken[-1][2],
+            "attempt": len(taken),
+            "kind": taken[-1][0],
+            **taken[-1][1],
+        }
 
 
 def test_the_word_that_the_scripts_look_for():
@@ -273,12 +343,17 @@ def test_a_note_counts_nothing():
     record = AttemptRecord(failures=1, first=1.0, last=1.0)
     record.note({"type": "Expired", "message": ""}, at=5.0)
     assert (record.attempts, record.first, record.last) == (1, 1.0, 5.0)
-    assert record.errors == [{"at": 5.0, "attempt": 1, "kind": "refused", "type": "Expired", "message": ""}]
+    assert record.errors == [
+        {"at": 5.0, "attempt": 1, "kind": "refused", "type": "Expired", "message": ""}
+    ]
 
 
-record_names = st.sampled_from(["failures", "stalls", "first", "last", "errors", "suspect"])
+record_names = st.sampled_from(
+    ["failures", "stalls", "first", "last", "errors", "suspect"]
+)
 stored_values = st.recursive(
-    st.none() | st.integers(-9, 9) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(record_names, inner)
+    st.none() | st.integers(-9, 9) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(record_names, inner),
 )
 
 
@@ -294,13 +369,17 @@ def test_any_stored_text_is_a_record(text):
     AttemptRecord.from_json(record.to_json())
 
 
-@pytest.mark.parametrize("text", [None, b"", b"{", b"null", b"5", b'"x"', b"[]", b"{}", b'{"failures":1}'])
+@pytest.mark.parametrize(
+    "text", [None, b"", b"{", b"null", b"5", b'"x"', b"[]", b"{}", b'{"failures":1}']
+)
 def test_what_cannot_be_read_is_no_record(text):
     assert AttemptRecord.from_json(text) == AttemptRecord()
 
 
 def test_unknown_names_in_a_record_do_no_harm():
-    assert AttemptRecord.from_json(orjson.dumps({**orjson.loads(failed(2).to_json()), "new": 1})) == failed(2)
+    assert AttemptRecord.from_json(
+        orjson.dumps({**orjson.loads(failed(2).to_json()), "new": 1})
+    ) == failed(2)
 
 
 class Own(Retry):
@@ -313,12 +392,21 @@ class Own(Retry):
 def test_a_subclass_with_an_init_of_its_own_has_the_usual_values():
     policy = Own("Lisbon")
     usual = Retry()
-    assert all(getattr(policy, each.name) == getattr(usual, each.name) for each in dataclasses.fields(Retry))
+    assert all(
+        getattr(policy, each.name) == getattr(usual, each.name)
+        for each in dataclasses.fields(Retry)
+    )
     assert policy.office == "Lisbon"
-    assert policy.after_failure(OSError(), AttemptRecord(failures=4)) == Bury("retries-used-up")
-    assert isinstance(policy.after_failure(OSError(), AttemptRecord(failures=1)), RetryIn)
+    assert policy.after_failure(OSError(), AttemptRecord(failures=4)) == Bury(
+        "retries-used-up"
+    )
+    assert isinstance(
+        policy.after_failure(OSError(), AttemptRecord(failures=1)), RetryIn
+    )
     assert copy.copy(policy).office == "Lisbon"
-    assert pickle.loads(pickle.dumps(Retry(max_retries=7, delay=1.0))) == Retry(max_retries=7, delay=1.0)
+    assert pickle.loads(pickle.dumps(Retry(max_retries=7, delay=1.0))) == Retry(
+        max_retries=7, delay=1.0
+    )
 
 
 @pytest.mark.parametrize("delay", [0, 5, timedelta(seconds=5), 1e9])
@@ -326,7 +414,10 @@ def test_a_policy_may_decide_for_seconds_or_a_span(delay):
     assert checked_decision(RetryIn(delay)) == RetryIn(delay)
 
 
-@pytest.mark.parametrize("delay", [-1, 1e18, float("nan"), float("inf"), "5", None, True, timedelta(seconds=-1)])
+@pytest.mark.parametrize(
+    "delay",
+    [-1, 1e18, float("nan"), float("inf"), "5", None, True, timedelta(seconds=-1)],
+)
 def test_a_decision_that_cannot_be_done_is_refused_with_its_bounds(delay):
     with pytest.raises(TypeError, match=r"RetryIn with seconds from 0 to 1e\+09"):
         checked_decision(RetryIn(delay))
@@ -334,4 +425,6 @@ def test_a_decision_that_cannot_be_done_is_refused_with_its_bounds(delay):
 
 def test_a_retry_of_a_billion_seconds_is_a_retry():
     policy = Retry(delay=1e9, max_delay=1e9, jitter=0.0)
-    assert checked_decision(policy.after_failure(OSError(), AttemptRecord(failures=1))) == RetryIn(1e9)
+    assert checked_decision(
+        policy.after_failure(OSError(), AttemptRecord(failures=1))
+    ) == RetryIn(1e9)

@@ -65,7 +65,10 @@ def test_every_setting_is_read_and_trimmed(name, tmp_path):
     found = Settings.from_env({f"STREAMS_{name.upper()}": f"  {text} "}, tmp_path)
     assert getattr(found, name) == value
     url = {"url": None} if name == "url_file" else {}
-    assert dataclasses.replace(found, **{name: getattr(Settings(), name)}, **url) == Settings()
+    assert (
+        dataclasses.replace(found, **{name: getattr(Settings(), name)}, **url)
+        == Settings()
+    )
 
 
 def test_the_process_environment_and_folder_are_the_default(tmp_path, monkeypatch):
@@ -98,7 +101,8 @@ def test_environment_over_env_local_over_env(environ, local, shared, value, tmp_
 
 
 @pytest.mark.parametrize(
-    ("source", "origin"), [("environ", "the environment"), (".env", ".env"), (".env.local", ".env.local")]
+    ("source", "origin"),
+    [("environ", "the environment"), (".env", ".env"), (".env.local", ".env.local")],
 )
 def test_a_refusal_says_where_the_value_comes_from(source, origin, tmp_path):
     environ = {"STREAMS_LEASE": "soon"} if source == "environ" else {}
@@ -114,7 +118,10 @@ def test_a_bad_value_that_another_one_covers_does_no_harm(tmp_path):
 
 def test_other_variables_are_left_alone(tmp_path):
     env_file(tmp_path, "DATABASE_URL=x\nSTREAMS_URL=redis://h\n")
-    assert set(gather({"PATH": "/bin", "REDIS_URL": "redis://r"}, tmp_path)) == {"STREAMS_URL", "REDIS_URL"}
+    assert set(gather({"PATH": "/bin", "REDIS_URL": "redis://r"}, tmp_path)) == {
+        "STREAMS_URL",
+        "REDIS_URL",
+    }
 
 
 LOCAL = "redis://localhost:6379/0"
@@ -133,8 +140,14 @@ LOCAL = "redis://localhost:6379/0"
         ({"USE_REDIS": "false"}, None),
         ({"USE_REDIS": "true", "REDIS_URL": "redis://r"}, "redis://r"),
         ({"USE_REDIS": "false", "REDIS_URL": "redis://r"}, None),
-        *(({"USE_REDIS": yes, "REDIS_URL": "redis://r"}, "redis://r") for yes in ("1", "TRUE", "Yes", "on", " true ")),
-        *(({"USE_REDIS": no, "REDIS_URL": "redis://r"}, None) for no in ("0", "FALSE", "No", "off", "")),
+        *(
+            ({"USE_REDIS": yes, "REDIS_URL": "redis://r"}, "redis://r")
+            for yes in ("1", "TRUE", "Yes", "on", " true ")
+        ),
+        *(
+            ({"USE_REDIS": no, "REDIS_URL": "redis://r"}, None)
+            for no in ("0", "FALSE", "No", "off", "")
+        ),
     ],
 )
 def test_which_server(environ, url, tmp_path):
@@ -149,12 +162,16 @@ def test_use_redis_is_true_or_false(garbage, tmp_path):
 
 def test_a_url_in_a_file(tmp_path):
     file = env_file(tmp_path, f"  {SECRET_URL}\n")
-    found = Settings.from_env({"STREAMS_URL_FILE": str(file), "REDIS_URL": "redis://h"}, tmp_path / "none")
+    found = Settings.from_env(
+        {"STREAMS_URL_FILE": str(file), "REDIS_URL": "redis://h"}, tmp_path / "none"
+    )
     assert (found.url, found.url_file) == (SECRET_URL, str(file))
 
 
 def test_a_url_and_a_file_with_one_contradict_each_other(tmp_path):
-    message = refusal({"STREAMS_URL_FILE": str(PAGE), "STREAMS_URL": SECRET_URL}, tmp_path)
+    message = refusal(
+        {"STREAMS_URL_FILE": str(PAGE), "STREAMS_URL": SECRET_URL}, tmp_path
+    )
     assert message == "STREAMS_URL and STREAMS_URL_FILE are both set: set one of them"
 
 
@@ -162,7 +179,17 @@ def test_a_url_and_a_file_with_one_contradict_each_other(tmp_path):
 
 MALFORMED = {
     "namespace": ["", "a b", "-a", "a:b", "a" * 101, "é"],
-    "levels": ["", "a", "1,,2", "1,1", "1.5", "1;2", "0x1", ",".join(map(str, range(33))), "9999999999"],
+    "levels": [
+        "",
+        "a",
+        "1,,2",
+        "1,1",
+        "1.5",
+        "1;2",
+        "0x1",
+        ",".join(map(str, range(33))),
+        "9999999999",
+    ],
     "serve_levels": ["a", "1,,2", "1,1"],
     "concurrency": ["", "0", "-1", "1.5", "many", "100001", "1e3", "9" * 30],
     "lease": ["", "0.2", "-1", "nan", "inf", "86401", "soon", "1,5"],
@@ -192,7 +219,10 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in MALFORMED.items() for text in texts])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(name, text) for name, texts in MALFORMED.items() for text in texts],
+)
 def test_every_malformed_value_is_refused_by_name(name, text, tmp_path):
     message = refusal({f"STREAMS_{name.upper()}": text}, tmp_path)
     assert message.startswith(f"STREAMS_{name.upper()}")
@@ -201,7 +231,9 @@ def test_every_malformed_value_is_refused_by_name(name, text, tmp_path):
 
 
 def test_every_setting_but_the_url_can_be_malformed():
-    assert set(MALFORMED) | {"url"} == {field.name for field in dataclasses.fields(Settings)}
+    assert set(MALFORMED) | {"url"} == {
+        field.name for field in dataclasses.fields(Settings)
+    }
 
 
 @pytest.mark.parametrize("name", [*sorted(MALFORMED), "redis"])
@@ -218,7 +250,9 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(name, secret, tmp_path):
 def test_the_url_of_a_pipeline_is_shown_without_its_password(tmp_path):
     settings_ = Settings.from_env({"STREAMS_URL": SECRET_URL}, tmp_path)
     assert settings_.url == SECRET_URL
-    assert repr(Pipeline(settings=settings_)) == "<Pipeline redis://host:6379/0 groups=0>"
+    assert (
+        repr(Pipeline(settings=settings_)) == "<Pipeline redis://host:6379/0 groups=0>"
+    )
 
 
 def test_settings_are_shown_without_the_password():
@@ -254,7 +288,11 @@ def test_how_a_url_is_shown(url, shown):
 @quick
 @given(words, words, st.dictionaries(words, words, max_size=2))
 def test_no_credential_of_a_url_is_shown(user, password, query):
-    tail = "?" + "&".join(f"k{name}=v{value}" for name, value in query.items()) if query else ""
+    tail = (
+        "?" + "&".join(f"k{name}=v{value}" for name, value in query.items())
+        if query
+        else ""
+    )
     shown = shown_url(f"redis://X{user}:Y{password}@host:1/0{tail}")
     assert shown == "redis://***@host:1/0" + ("?***" if tail else "")
 
@@ -339,7 +377,9 @@ def test_a_folder_called_env_is_no_file(tmp_path):
     assert Settings.from_env({}, tmp_path) == Settings()
 
 
-variables = st.sampled_from([*(f"STREAMS_{name.upper()}" for name in MALFORMED), "USE_REDIS"])
+variables = st.sampled_from(
+    [*(f"STREAMS_{name.upper()}" for name in MALFORMED), "USE_REDIS"]
+)
 
 
 @settings(deadline=None, database=None, max_examples=50)
@@ -381,11 +421,15 @@ def test_the_page_lists_the_settings_in_their_order():
     assert list(rows()) == [field.name for field in dataclasses.fields(Settings)]
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
+@pytest.mark.parametrize(
+    "field", dataclasses.fields(Settings), ids=lambda field: field.name
+)
 def test_the_page_has_every_setting_with_its_default(field):
     row = rows()[field.name]
     value = field.default
-    shown = SHOWN.get(field.name, f"`{value:g}`" if isinstance(value, float) else f"`{value}`")
+    shown = SHOWN.get(
+        field.name, f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    )
     assert row["default"].strip() == shown
     assert f"`STREAMS_{field.name.upper()}`" in row["variable"]
     assert row["unit"].strip() == UNITS[field.name]
@@ -397,7 +441,9 @@ def test_the_levels_of_the_page_are_the_default():
 
 
 def test_the_env_files_of_the_page_can_be_read(tmp_path):
-    blocks = re.findall(r"^```ini\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```ini\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
     assert blocks
     for block in blocks:
         env_file(tmp_path, block)
@@ -411,5 +457,7 @@ def test_the_env_files_of_the_page_can_be_read(tmp_path):
 def test_every_variable_of_the_page_exists():
     known = {f"STREAMS_{field.name.upper()}" for field in dataclasses.fields(Settings)}
     assert (
-        set(re.findall(r"STREAMS_[A-Z_]+[A-Z]", PAGE.read_text())) - {"STREAMS_ENV", "STREAMS_SERVER_BINARY"} == known
+        set(re.findall(r"STREAMS_[A-Z_]+[A-Z]", PAGE.read_text()))
+        - {"STREAMS_ENV", "STREAMS_SERVER_BINARY"}
+        == known
     )

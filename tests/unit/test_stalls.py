@@ -38,10 +38,13 @@ ALWAYS, NEVER = -1.0, 1e9
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def project(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("PYTEST_XDIST_TESTRUNUID", raising=False)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # Most of the time of such a run is imports.
+    # Most of the time of such a run is imports.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_timeout -p xdist")
     pytester.makeini("[pytest]")
     return pytester
@@ -52,11 +55,15 @@ def set_up(project: pytest.Pytester, stall: float, test: str) -> None:
     project.makepyfile(test.replace("{folder}", str(project.path)))
 
 
-def test_a_failure_is_repeated_when_the_machine_stalled(project: pytest.Pytester) -> None:
+def test_a_failure_is_repeated_when_the_machine_stalled(
+    project: pytest.Pytester,
+) -> None:
     set_up(project, ALWAYS, FAILS_TWICE)
     result = project.runpytest_subprocess()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*repeated alone*", "*test_it: the machine stalled for 0.*, 0.* s"])
+    result.stdout.fnmatch_lines(
+        ["*repeated alone*", "*test_it: the machine stalled for 0.*, 0.* s"]
+    )
 
 
 def test_a_failure_on_a_quiet_machine_is_one(project: pytest.Pytester) -> None:
@@ -72,7 +79,9 @@ def test_a_test_that_fails_each_time_fails(project: pytest.Pytester) -> None:
     assert (project.path / "runs").read_text() == "xxxx"  # Once, and three times more.
 
 
-def test_repeats_can_be_refused(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeats_can_be_refused(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STREAMS_TEST_REPEATS", "0")
     set_up(project, ALWAYS, FAILS_TWICE)
     project.runpytest_subprocess().assert_outcomes(failed=1)
@@ -106,8 +115,15 @@ def test_a_repeat_is_alone(project: pytest.Pytester) -> None:
     set_up(project, ALWAYS, test)
     result = project.runpytest_subprocess("-n", "3")
     result.assert_outcomes(passed=15)
-    assert len([line for line in result.outlines if "the machine stalled for" in line]) == 3
-    assert all(line.count(", ") == 0 for line in result.outlines if "the machine stalled for" in line)
+    assert (
+        len([line for line in result.outlines if "the machine stalled for" in line])
+        == 3
+    )
+    assert all(
+        line.count(", ") == 0
+        for line in result.outlines
+        if "the machine stalled for" in line
+    )
 
 
 FAILS_ONCE_EACH = """
@@ -124,15 +140,22 @@ FAILS_ONCE_EACH = """
 """
 
 
-def test_repeats_have_a_budget(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeats_have_a_budget(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STREAMS_TEST_REPEATS", "2")
     set_up(project, ALWAYS, FAILS_ONCE_EACH)
     result = project.runpytest_subprocess("-n", "2")
     result.assert_outcomes(passed=2, failed=2)
-    assert len([line for line in result.outlines if "the machine stalled for" in line]) == 2
+    assert (
+        len([line for line in result.outlines if "the machine stalled for" in line])
+        == 2
+    )
 
 
-def test_a_stall_excuses_no_test_in_which_no_time_passes(project: pytest.Pytester) -> None:
+def test_a_stall_excuses_no_test_in_which_no_time_passes(
+    project: pytest.Pytester,
+) -> None:
     set_up(project, ALWAYS, FAILS_TWICE)
     (project.path / "timeless").mkdir()
     for path in project.path.glob("test_*.py"):
@@ -141,7 +164,9 @@ def test_a_stall_excuses_no_test_in_which_no_time_passes(project: pytest.Pyteste
 
 
 @pytest.mark.parametrize("half", ["before", "after"])
-def test_a_fixture_that_fails_has_its_test_repeated_once(project: pytest.Pytester, half: str) -> None:
+def test_a_fixture_that_fails_has_its_test_repeated_once(
+    project: pytest.Pytester, half: str
+) -> None:
     test = """
         from pathlib import Path
 

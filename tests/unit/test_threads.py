@@ -38,7 +38,14 @@ async def test_a_result_comes_back(pool):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), SystemExit(3), KeyboardInterrupt(), StopAsyncIteration(), BaseException("y")]
+    "error",
+    [
+        ValueError("x"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        StopAsyncIteration(),
+        BaseException("y"),
+    ],
 )
 async def test_an_exception_comes_back_and_the_thread_lives(pool, error):
     def fail():
@@ -63,7 +70,9 @@ async def test_what_a_future_cannot_hold_comes_back_as_a_runtime_error(pool, err
     def fail():
         raise error
 
-    with pytest.raises(RuntimeError, match=f"the handler raised {type(error).__name__}"):
+    with pytest.raises(
+        RuntimeError, match=f"the handler raised {type(error).__name__}"
+    ):
         await pool.run(fail)
     assert await pool.run(lambda: 1) == 1
 
@@ -140,13 +149,20 @@ async def test_as_many_threads_as_calls_under_way(pool):
 
 
 async def test_many_calls_at_once_all_come_back(pool):
-    assert await asyncio.gather(*(pool.run(lambda n=n: n * n) for n in range(500))) == [n * n for n in range(500)]
+    assert await asyncio.gather(*(pool.run(lambda n=n: n * n) for n in range(500))) == [
+        n * n for n in range(500)
+    ]
 
 
 async def test_idle_threads_end_by_themselves_and_new_ones_come(pool, monkeypatch):
     monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.02)
-    idents = await asyncio.gather(*(pool.run(threading.current_thread) for _ in range(5)))
-    await eventually(lambda: not any(thread.is_alive() for thread in idents), what="idle threads to end")
+    idents = await asyncio.gather(
+        *(pool.run(threading.current_thread) for _ in range(5))
+    )
+    await eventually(
+        lambda: not any(thread.is_alive() for thread in idents),
+        what="idle threads to end",
+    )
     assert pool._idle == 0
     for _ in range(20):
         assert await pool.run(lambda: 5) == 5
@@ -170,7 +186,10 @@ async def test_an_idle_thread_does_at_its_end_what_it_was_given_once(pool, monke
     monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.02)
     endings = Endings()
     used = {await pool.run(endings.work) for _ in range(5)}
-    await eventually(lambda: not any(thread.is_alive() for thread in used), what="idle threads to end")
+    await eventually(
+        lambda: not any(thread.is_alive() for thread in used),
+        what="idle threads to end",
+    )
     assert sorted(endings.seen, key=id) == sorted(used, key=id)
 
 
@@ -230,7 +249,9 @@ async def test_calls_and_ends_at_once_all_come_back(pool):
             await pool.end()
             await asyncio.sleep(0)
 
-    _, *squares = await asyncio.gather(end(), *(pool.run(lambda n=n: n * n) for n in range(500)))
+    _, *squares = await asyncio.gather(
+        end(), *(pool.run(lambda n=n: n * n) for n in range(500))
+    )
     assert squares == [n * n for n in range(500)]
 
 
@@ -275,11 +296,19 @@ async def main():
         print("gave up", flush=True)
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
     assert done.stdout == "gave up\n"
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 async def test_a_forked_process_has_threads_of_its_own(pool):
     """Idle threads stay with the parent: a child that counted on them would wait for ever."""
     await pool.run(lambda: None)

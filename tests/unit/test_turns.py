@@ -16,7 +16,12 @@ weights = st.fixed_dictionaries({level: st.integers(1, 1000) for level in LEVELS
 def read(turns: Turns, limit: int, stock: dict[int, float]) -> Counter[int]:
     """What a read takes: the places of each level, then what is left over, highest first."""
     places = turns.plan(LEVELS, limit)
-    taken = Counter({level: min(place, stock[level]) for level, place in zip(LEVELS, places, strict=True)})
+    taken = Counter(
+        {
+            level: min(place, stock[level])
+            for level, place in zip(LEVELS, places, strict=True)
+        }
+    )
     room = limit - taken.total()
     for level in LEVELS:
         more = min(room, stock[level] - taken[level])
@@ -46,12 +51,20 @@ def test_shares_are_exact_to_a_few_places(weights, limit):
         assert abs(got[level] - 300 * limit * weights[level] / total) <= 4
 
 
-@given(weights=weights, limit=st.integers(1, 50), idle=st.sets(st.sampled_from(LEVELS), max_size=3))
+@given(
+    weights=weights,
+    limit=st.integers(1, 50),
+    idle=st.sets(st.sampled_from(LEVELS), max_size=3),
+)
 def test_idle_levels_save_nothing_up(weights, limit, idle):
     """Levels that were idle for long get their shares when they have work again, not more."""
     turns = Turns(weights)
     for _ in range(200):
-        read(turns, limit, {level: 0 if level in idle else float("inf") for level in LEVELS})
+        read(
+            turns,
+            limit,
+            {level: 0 if level in idle else float("inf") for level in LEVELS},
+        )
     got = Counter()
     for _ in range(300):
         got += read(turns, limit, dict.fromkeys(LEVELS, float("inf")))
@@ -63,18 +76,28 @@ def test_idle_levels_save_nothing_up(weights, limit, idle):
 @given(
     weights=weights,
     reads=st.lists(
-        st.tuples(st.sets(st.sampled_from(LEVELS), min_size=1), st.lists(st.integers(0, 3), min_size=4, max_size=4)),
+        st.tuples(
+            st.sets(st.sampled_from(LEVELS), min_size=1),
+            st.lists(st.integers(0, 3), min_size=4, max_size=4),
+        ),
         max_size=30,
     ),
 )
-def test_places_are_used_up_whichever_levels_are_asked_and_whatever_was_taken(weights, reads):
+def test_places_are_used_up_whichever_levels_are_asked_and_whatever_was_taken(
+    weights, reads
+):
     """Levels that are paused are not asked, and due retries bring more than was planned of a level."""
     turns = Turns(weights)
     for asked, taken in reads:
         levels = [level for level in LEVELS if level in asked]
         places = turns.plan(levels, 1)
         assert sum(places) == 1
-        turns.took(levels, places, {level: count for level, count in zip(LEVELS, taken, strict=True) if count}, 0)
+        turns.took(
+            levels,
+            places,
+            {level: count for level, count in zip(LEVELS, taken, strict=True) if count},
+            0,
+        )
 
 
 def test_the_overdue_have_every_second_place():

@@ -157,7 +157,9 @@ def test_what_the_enclosing_function_assigns_below_the_handler_is_no_hindrance()
         (samples.optional, r"write Event\[A \| B\]"),
     ],
 )
-def test_annotations_that_cannot_be_resolved_are_refused_with_what_to_do(function, words):
+def test_annotations_that_cannot_be_resolved_are_refused_with_what_to_do(
+    function, words
+):
     with pytest.raises(ConfigurationError, match=words) as caught:
         Route(function)
     assert function.__name__ in str(caught.value)
@@ -192,7 +194,9 @@ def test_a_type_that_cannot_be_validated_is_refused():
 
     def handler(event: Event[Custom]) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="Use a dataclass, a TypedDict or a pydantic model"):
+    with pytest.raises(
+        ConfigurationError, match="Use a dataclass, a TypedDict or a pydantic model"
+    ):
         Route(handler)
 
 
@@ -211,9 +215,16 @@ PLACED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def test_a_body_becomes_what_is_declared():
     assert read(Order, BODY) == Order(7, PLACED, Kind.CASH, LINES)
-    model = read(Model, BODY | {"when": "2026-01-02", "reference": "12345678-1234-5678-1234-567812345678"})
+    model = read(
+        Model,
+        BODY
+        | {"when": "2026-01-02", "reference": "12345678-1234-5678-1234-567812345678"},
+    )
     assert (model.kind, model.lines, model.when) == (Kind.CASH, LINES, date(2026, 1, 2))
-    assert read(Row, {"id": 7, "placed": "2026-01-02T03:04:05Z"}) == {"id": 7, "placed": PLACED}
+    assert read(Row, {"id": 7, "placed": "2026-01-02T03:04:05Z"}) == {
+        "id": 7,
+        "placed": PLACED,
+    }
     assert read(Tree, {"name": "a", "below": [{"name": "b"}]}).below[0].name == "b"
     assert read(list[int], [1, "2"]) == [1, 2]
     assert read(Order | None, None) is None
@@ -228,7 +239,12 @@ def test_strict_models_read_what_json_cannot_say_otherwise():
         kind: Kind
         price: Decimal
 
-    assert read(Strict, {"placed": "2026-01-02T03:04:05Z", "kind": "cash", "price": "1.10"}).placed == PLACED
+    assert (
+        read(
+            Strict, {"placed": "2026-01-02T03:04:05Z", "kind": "cash", "price": "1.10"}
+        ).placed
+        == PLACED
+    )
 
 
 def test_bodies_that_are_not_json():
@@ -240,11 +256,19 @@ def test_bodies_that_are_not_json():
 
 @pytest.mark.parametrize(
     ("kind", "fits", "does_not"),
-    [(dict, {"a": 1}, [1]), (dict[str, Any], {}, 1), (list, [1], {}), (list[Any], [], None), (str, "a", 1)],
+    [
+        (dict, {"a": 1}, [1]),
+        (dict[str, Any], {}, 1),
+        (list, [1], {}),
+        (list[Any], [], None),
+        (str, "a", 1),
+    ],
 )
 def test_types_that_json_has_by_itself_need_no_library(kind, fits, does_not):
     assert read(kind, fits) == fits
-    assert refusal(kind, does_not).startswith(f"the body is of type {type(does_not).__name__}, the handler takes ")
+    assert refusal(kind, does_not).startswith(
+        f"the body is of type {type(does_not).__name__}, the handler takes "
+    )
 
 
 ROUND_TRIPS = [
@@ -270,7 +294,11 @@ def test_a_model_inside_a_dataclass():
     assert read(Holder, holder) == holder
 
 
-@given(st.integers(-(2**53), 2**53), st.datetimes(timezones=st.just(UTC)), st.decimals(allow_nan=False, places=2))
+@given(
+    st.integers(-(2**53), 2**53),
+    st.datetimes(timezones=st.just(UTC)),
+    st.decimals(allow_nan=False, places=2),
+)
 def test_any_values_come_back(number, time, price):
     if not price.is_finite():
         return
@@ -308,8 +336,13 @@ def test_what_cannot_be_written_is_refused_by_type_only():
 
 
 def test_location_message_and_type_are_named_and_the_value_is_not():
-    text = refusal(Model, {"id": "hush", "placed": "hush", "lines": [{"sku": 5, "price": "hush"}]})
-    assert "id: Input should be a valid integer, unable to parse string as an integer (int_parsing)" in text
+    text = refusal(
+        Model, {"id": "hush", "placed": "hush", "lines": [{"sku": 5, "price": "hush"}]}
+    )
+    assert (
+        "id: Input should be a valid integer, unable to parse string as an integer (int_parsing)"
+        in text
+    )
     assert "lines.0.price: " in text
     assert "(datetime_from_date_parsing)" in text
     assert "hush" not in text
@@ -357,8 +390,16 @@ class Checked(pydantic.BaseModel):
     ("kind", "body", "words"),
     [
         (Pet, {"pet": {"kind": "hush"}}, "pet: Input tag '***' found"),
-        (Checked, {"phone": "hush"}, "phone: Value error, *** is no phone (value_error)"),
-        (Checked, {"phone": "hush", "count": 77}, "count: Assertion failed, *** is too much"),
+        (
+            Checked,
+            {"phone": "hush"},
+            "phone: Value error, *** is no phone (value_error)",
+        ),
+        (
+            Checked,
+            {"phone": "hush", "count": 77},
+            "count: Assertion failed, *** is too much",
+        ),
         (Checked, {"phone": "+49 170 1234567"}, "*** is no phone"),
     ],
 )
@@ -378,7 +419,10 @@ def test_a_validator_that_raises_something_else_is_named_without_its_words():
         def _check(cls, value):
             raise LookupError(value)
 
-    assert refusal(Raising, {"name": "hush"}) == "the body does not fit: a validator raised LookupError"
+    assert (
+        refusal(Raising, {"name": "hush"})
+        == "the body does not fit: a validator raised LookupError"
+    )
 
 
 def test_many_errors_are_counted():
@@ -397,11 +441,26 @@ SECRETS = st.text("xyz5@ ", max_size=6).map(lambda text: f"hush{text}")
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                SECRETS | st.sampled_from(["id", "placed", "lines", "sku", "price", "kind", "pet", "phone"]), inner
+                SECRETS
+                | st.sampled_from(
+                    ["id", "placed", "lines", "sku", "price", "kind", "pet", "phone"]
+                ),
+                inner,
             )
         ),
     ),
-    st.sampled_from([Model, Order, Pet, Checked, Row, dict[str, int], list[Line], Model | Order | int]),
+    st.sampled_from(
+        [
+            Model,
+            Order,
+            Pet,
+            Checked,
+            Row,
+            dict[str, int],
+            list[Line],
+            Model | Order | int,
+        ]
+    ),
 )
 def test_nothing_of_a_body_is_ever_quoted(body, kind):
     text = ""

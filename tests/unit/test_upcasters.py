@@ -24,10 +24,23 @@ class Order:
 
 def received(data: Any, version: str | None = None) -> Event[Any]:
     meta = {} if version is None else {"version": version}
-    return decode([b"type", b"order", b"id", b"1", b"data", encode_body(data), b"meta", encode_meta(meta)])
+    return decode(
+        [
+            b"type",
+            b"order",
+            b"id",
+            b"1",
+            b"data",
+            encode_body(data),
+            b"meta",
+            encode_meta(meta),
+        ]
+    )
 
 
-def prepared(upcasters: Upcasters, event: Event[Any], handler=lambda event: None) -> Event[Any]:
+def prepared(
+    upcasters: Upcasters, event: Event[Any], handler=lambda event: None
+) -> Event[Any]:
     route = Router([Route(handler)]).with_upcasters(upcasters).find(event.type)
     if route.prepare is not None:
         route.prepare(event)
@@ -36,7 +49,13 @@ def prepared(upcasters: Upcasters, event: Event[Any], handler=lambda event: None
 
 @pytest.mark.parametrize(
     ("version", "path", "reached"),
-    [(None, ["a", "b", "c"], "3"), ("1", ["b", "c"], "3"), ("2", ["c"], "3"), ("3", [], "3"), ("9", [], "9")],
+    [
+        (None, ["a", "b", "c"], "3"),
+        ("1", ["b", "c"], "3"),
+        ("2", ["c"], "3"),
+        ("3", [], "3"),
+        ("9", [], "9"),
+    ],
 )
 def test_they_are_chained_until_none_is_left(version, path, reached):
     upcasters = Upcasters()
@@ -50,7 +69,10 @@ def test_they_are_chained_until_none_is_left(version, path, reached):
 
 def test_a_type_without_upcasters_keeps_its_route():
     upcasters = Upcasters()
-    route, other = Route(lambda event: None, types=["order"]), Route(lambda event: None, types=["paid"])
+    route, other = (
+        Route(lambda event: None, types=["order"]),
+        Route(lambda event: None, types=["paid"]),
+    )
     router = Router([route, other])
     assert router.with_upcasters(upcasters) is router
     upcasters.add("nobody", "1", "2", lambda data: data)
@@ -69,7 +91,12 @@ def test_upcasters_come_before_the_type_and_their_result_is_validated():
 
     handler.__annotations__["event"] = Event[Order]
     upcasters = Upcasters()
-    upcasters.add("order", "1", "2", lambda data: {"id": data["number"], "total": data.get("total", "5")})
+    upcasters.add(
+        "order",
+        "1",
+        "2",
+        lambda data: {"id": data["number"], "total": data.get("total", "5")},
+    )
     event = prepared(upcasters, received({"number": 1}, "1"), handler)
     assert (event.data, event.version) == (Order(1, 5), "2")
     assert prepared(upcasters, received({"id": 2}, "2"), handler).data == Order(2)
@@ -90,7 +117,9 @@ def test_one_that_raises_or_forgets_to_return_is_named():
     def raising(data):
         raise KeyError("total of +49 170 1234567")
 
-    with pytest.raises(InvalidData, match="from version 1 to 2 raised KeyError: 'total of") as caught:
+    with pytest.raises(
+        InvalidData, match="from version 1 to 2 raised KeyError: 'total of"
+    ) as caught:
         prepared(_only(raising), received({}, "1"))
     assert "1234567" not in str(caught.value)
     with pytest.raises(InvalidData, match="from version 1 to 2 returned nothing"):
@@ -140,7 +169,12 @@ def test_circles_are_refused_and_leave_nothing_behind():
     upcasters.add("order", "3", "4", dict)
 
 
-@given(st.lists(st.tuples(st.sampled_from([None, *"abcdef"]), st.sampled_from("abcdef")), max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([None, *"abcdef"]), st.sampled_from("abcdef")),
+        max_size=30,
+    )
+)
 def test_whatever_is_accepted_ends(steps):
     upcasters = Upcasters()
     taken = {}

@@ -8,7 +8,11 @@ import traceback
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import (
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 
 from streams.broker import Broker
 from streams.errors import BrokerUnavailable, ConfigurationError
@@ -26,14 +30,22 @@ quick = settings(deadline=None, database=None, max_examples=80)
         ("redis://h:6380/2", Connection, {"host": "h", "port": 6380, "db": 2}),
         ("redis://h/", Connection, {"host": "h"}),
         ("redis://h?db=3", Connection, {"host": "h", "db": 3}),
-        ("redis://u:p%40ss@h/1", Connection, {"host": "h", "username": "u", "password": "p@ss", "db": 1}),
+        (
+            "redis://u:p%40ss@h/1",
+            Connection,
+            {"host": "h", "username": "u", "password": "p@ss", "db": 1},
+        ),
         ("redis://:p@h", Connection, {"host": "h", "password": "p"}),
         ("redis://[::1]:7000/0", Connection, {"host": "::1", "port": 7000, "db": 0}),
         ("valkey://h:1/2", Connection, {"host": "h", "port": 1, "db": 2}),
         ("valkey://valkey:1", Connection, {"host": "valkey", "port": 1}),
         ("rediss://h:6380/0", SSLConnection, {"host": "h", "port": 6380, "db": 0}),
         ("valkeys://h", SSLConnection, {"host": "h"}),
-        ("unix:///run/redis.sock", UnixDomainSocketConnection, {"path": "/run/redis.sock"}),
+        (
+            "unix:///run/redis.sock",
+            UnixDomainSocketConnection,
+            {"path": "/run/redis.sock"},
+        ),
         (
             "unix://u:p@/run/redis.sock?db=4",
             UnixDomainSocketConnection,
@@ -48,7 +60,17 @@ def test_each_scheme_of_a_server(url, kind, options):
     assert broker._embedded is None
 
 
-@pytest.mark.parametrize("url", ["memory://", "memory://name", None, "", "embedded:///tmp/x", "embedded://rel/ative"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://",
+        "memory://name",
+        None,
+        "",
+        "embedded:///tmp/x",
+        "embedded://rel/ative",
+    ],
+)
 def test_each_scheme_of_an_embedded_server(url):
     broker = Broker(url)
     assert broker._embedded is not None
@@ -56,32 +78,60 @@ def test_each_scheme_of_an_embedded_server(url):
     assert broker.url == (url or "memory://")
 
 
-@pytest.mark.parametrize("url", ["http://h", "redis+other://h", "Redis://h", "redis+tls://h", "amqp://h", "://h"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "redis+other://h", "Redis://h", "redis+tls://h", "amqp://h", "://h"],
+)
 def test_an_unknown_scheme_is_refused_with_the_known_ones(url):
     with pytest.raises(ConfigurationError, match="is unknown") as caught:
         Broker(url)
-    for scheme in ("redis://", "rediss://", "valkey://", "unix://", "embedded://", "memory://"):
+    for scheme in (
+        "redis://",
+        "rediss://",
+        "valkey://",
+        "unix://",
+        "embedded://",
+        "memory://",
+    ):
         assert scheme in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("url", "kind", "options"),
     [
-        ("redis+sentinel://u:p@h1,h2:5/main/2", Connection, {"username": "u", "password": "p", "db": 2}),
+        (
+            "redis+sentinel://u:p@h1,h2:5/main/2",
+            Connection,
+            {"username": "u", "password": "p", "db": 2},
+        ),
         ("valkeys+sentinel://h1/main", SSLConnection, {"db": 0}),
         ("redis+cluster://:p@h1:7000,h2", Connection, {"password": "p", "db": 0}),
-        ("rediss+cluster://h1/0?ssl_cert_reqs=none", SSLConnection, {"db": 0, "ssl_cert_reqs": "none"}),
+        (
+            "rediss+cluster://h1/0?ssl_cert_reqs=none",
+            SSLConnection,
+            {"db": 0, "ssl_cert_reqs": "none"},
+        ),
     ],
 )
 def test_each_scheme_of_several_servers(url, kind, options):
     broker = Broker(url)
     dial = (broker._dial or broker._cluster)._dial
     assert dial.kind is kind
-    assert dial.options == options | {"host": "localhost"}, "the host is told with each connection"
+    assert dial.options == options | {"host": "localhost"}, (
+        "the host is told with each connection"
+    )
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost", "localhost:6379", f"user:{CANARY}@host:6379", "redis:/h", "//h", "/run/redis.sock"]
+    "url",
+    [
+        "localhost",
+        "localhost:6379",
+        f"user:{CANARY}@host:6379",
+        "redis:/h",
+        "//h",
+        "/run/redis.sock",
+    ],
 )
 def test_a_url_without_a_scheme(url):
     with pytest.raises(ConfigurationError, match="has no scheme") as caught:
@@ -89,7 +139,10 @@ def test_a_url_without_a_scheme(url):
     assert CANARY not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["memory://a/b", "memory:///x", "embedded://", "embedded://x?y=1", "memory://a b"])
+@pytest.mark.parametrize(
+    "url",
+    ["memory://a/b", "memory:///x", "embedded://", "embedded://x?y=1", "memory://a b"],
+)
 def test_an_embedded_url_that_cannot_be_used(url):
     with pytest.raises(ConfigurationError, match="cannot be used"):
         Broker(url)
@@ -142,7 +195,10 @@ def test_the_part_of_a_url_that_cannot_be_read_is_named(url, part):
 
 @pytest.mark.parametrize("word", ["NONE", "OPTIONAL", "REQUIRED"])
 def test_celerys_way_to_ask_for_certificates_is_read(word):
-    assert Broker(f"rediss://h?ssl_cert_reqs=CERT_{word}")._dial.options["ssl_cert_reqs"] == word.lower()
+    assert (
+        Broker(f"rediss://h?ssl_cert_reqs=CERT_{word}")._dial.options["ssl_cert_reqs"]
+        == word.lower()
+    )
 
 
 SECRET_URLS = [
@@ -166,7 +222,13 @@ SECRET_URLS = [
 @pytest.mark.parametrize("url", SECRET_URLS)
 def test_a_password_is_in_no_representation(url):
     broker, pipeline = Broker(url), Pipeline(url)
-    for shown in (repr(broker), str(broker), broker.address, repr(pipeline), repr(pipeline.settings)):
+    for shown in (
+        repr(broker),
+        str(broker),
+        broker.address,
+        repr(pipeline),
+        repr(pipeline.settings),
+    ):
         assert CANARY not in shown
 
 
@@ -175,7 +237,10 @@ def test_a_password_is_in_no_representation(url):
     [
         *(url.replace("redis://", "http://") for url in SECRET_URLS),
         *(f"redis://:{CANARY}@{broken.partition('://')[2]}" for broken in UNREADABLE),
-        *(f"{broken}{'&' if '?' in broken else '?'}password={CANARY}" for broken in UNREADABLE),
+        *(
+            f"{broken}{'&' if '?' in broken else '?'}password={CANARY}"
+            for broken in UNREADABLE
+        ),
         f"redis://:{CANARY}",
         f"redis://u:{CANARY}",
         f"redis://:a/{CANARY}@h",
@@ -214,7 +279,18 @@ url_parts = st.text(alphabet="aZ0:/@?#[]%&=.,+- é\n", max_size=20)
 
 @quick
 @given(
-    st.sampled_from(["redis", "rediss", "unix", "valkey", "http", "redis+cluster", "redis+sentinel", ""]),
+    st.sampled_from(
+        [
+            "redis",
+            "rediss",
+            "unix",
+            "valkey",
+            "http",
+            "redis+cluster",
+            "redis+sentinel",
+            "",
+        ]
+    ),
     url_parts,
     url_parts,
 )

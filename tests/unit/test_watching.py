@@ -12,7 +12,11 @@ from streams.worker.reload import FolderWatch, folder_of
 
 
 def test_the_folder_of_a_target(tmp_path, monkeypatch):
-    app, installed, elsewhere = tmp_path / "app", tmp_path / "site-packages" / "installed", tmp_path / "elsewhere"
+    app, installed, elsewhere = (
+        tmp_path / "app",
+        tmp_path / "site-packages" / "installed",
+        tmp_path / "elsewhere",
+    )
     for package in (app, installed, elsewhere / "other"):
         package.mkdir(parents=True)
         (package / "__init__.py").touch()

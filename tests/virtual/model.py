@@ -72,20 +72,38 @@ class Model:
         return taken
 
     def take_level(self, level: int, consumer: str, limit: int) -> list[Delivery]:
-        ids, self.waiting[level] = self.waiting[level][:limit], self.waiting[level][limit:]
+        ids, self.waiting[level] = (
+            self.waiting[level][:limit],
+            self.waiting[level][limit:],
+        )
         for entry_id in ids:
             self.pending[level, entry_id] = Held(consumer, 1, self.now())
-        return [Delivery(level, entry_id, self.stored[level, entry_id]) for entry_id in ids]
+        return [
+            Delivery(level, entry_id, self.stored[level, entry_id]) for entry_id in ids
+        ]
 
     def take_due(
-        self, levels: Iterable[int], consumer: str, limit: int, suspects: int, turns: Turns | None = None
+        self,
+        levels: Iterable[int],
+        consumer: str,
+        limit: int,
+        suspects: int,
+        turns: Turns | None = None,
     ) -> DueReply:
         """As the script: strictly by level, and within a level in turn with what is new."""
         paused = frozenset(self.paused & set(levels))
         served = sorted(set(levels) - paused, reverse=True)
         if not served:
             return DueReply([], None, 0, paused)
-        look = _Look(consumer, suspects, [row for row in self._rows() if row[0][0] in served and row[1] <= self._ms()])
+        look = _Look(
+            consumer,
+            suspects,
+            [
+                row
+                for row in self._rows()
+                if row[0][0] in served and row[1] <= self._ms()
+            ],
+        )
         fresh: list[Delivery] = []
         mixed = turns is not None and bool(look.rows)
         for level in served:
@@ -94,21 +112,39 @@ class Model:
                 self._take_retries(look, level, room)
             else:
                 fresh += self._by_turns(look, level, room, turns)
-        rest = [row for row in self._rows() if row[0][0] in served and row[0] not in look.left]
+        rest = [
+            row
+            for row in self._rows()
+            if row[0][0] in served and row[0] not in look.left
+        ]
         due = rest[0][1] / 1000 if rest else None
         suspect = "{}|{}".format(*look.left[0]) if look.left else ""
         return DueReply(
-            look.found + fresh, due, look.vanished, paused, more=bool(look.rows), fresh=bool(fresh), suspect=suspect
+            look.found + fresh,
+            due,
+            look.vanished,
+            paused,
+            more=bool(look.rows),
+            fresh=bool(fresh),
+            suspect=suspect,
         )
 
-    def take_alone(self, levels: Iterable[int], consumer: str, suspect: str) -> list[Delivery]:
+    def take_alone(
+        self, levels: Iterable[int], consumer: str, suspect: str
+    ) -> list[Delivery]:
         place = parse_member(suspect)
         look = _Look(consumer, 1, [])
-        if place[0] in levels and place[0] not in self.paused and self.retry.get(place, math.inf) <= self._ms():
+        if (
+            place[0] in levels
+            and place[0] not in self.paused
+            and self.retry.get(place, math.inf) <= self._ms()
+        ):
             self._take_retry(look, place)
         return look.found
 
-    def _by_turns(self, look: _Look, level: int, room: int, turns: Turns) -> list[Delivery]:
+    def _by_turns(
+        self, look: _Look, level: int, room: int, turns: Turns
+    ) -> list[Delivery]:
         if not any(place[0] == level for place, _ in look.rows):
             return self.take_level(level, look.consumer, room)
         left = room - self._take_retries(look, level, (room + turns.retries) // 2)
@@ -150,13 +186,16 @@ class Model:
         look.found.append(Delivery(*place, self.stored[place], held.count, record))
         return True
 
-    def hand_back(self, levels: Iterable[int], consumer: str, known: Iterable[Entry]) -> int:
+    def hand_back(
+        self, levels: Iterable[int], consumer: str, known: Iterable[Entry]
+    ) -> int:
         keep, served, back = set(known), set(levels), 0
         for place, held in list(self.pending.items()):
             if held.owner == consumer and place not in keep and place[0] in served:
                 self._park(place, 0)
                 back += 1
-                if place not in self.stored:  # XCLAIM drops it; its row goes with the next look.
+                # XCLAIM drops it; its row goes with the next look.
+                if place not in self.stored:
                     del self.pending[place]
         return back
 
@@ -250,7 +289,10 @@ class Model:
 
     def _holds(self, consumer: str, delivery: Delivery) -> bool:
         held = self.pending.get(delivery.place)
-        return held is not None and (held.owner, held.count) == (consumer, delivery.count)
+        return held is not None and (held.owner, held.count) == (
+            consumer,
+            delivery.count,
+        )
 
     def _park(self, place: Entry, delay_ms: int) -> None:
         held = self.pending[place]
@@ -262,7 +304,9 @@ class Model:
         return self.pending.pop(place, None) is not None
 
     def _rows(self) -> list[tuple[Entry, int]]:
-        return sorted(self.retry.items(), key=lambda row: (row[1], f"{row[0][0]}|{row[0][1]}"))
+        return sorted(
+            self.retry.items(), key=lambda row: (row[1], f"{row[0][0]}|{row[0][1]}")
+        )
 
     def _ms(self) -> int:
         return int(self.now() * 1000)

@@ -30,17 +30,54 @@ LEASE = 10.0
 _DO = (
     *[("ok",)] * 5,
     *[("slow", "ok")] * 4,
-    *(("fail", "ok"), ("fail",), ("reject",), ("reject", "ok"), ("snooze", "ok"), ("fail", "slow", "ok")),
+    *(
+        ("fail", "ok"),
+        ("fail",),
+        ("reject",),
+        ("reject", "ok"),
+        ("snooze", "ok"),
+        ("fail", "slow", "ok"),
+    ),
     *(("kill", "ok"), ("kill",), ("slow", "kill", "ok")),
 )
 _STEPS = (
     *["publish"] * 6,
     *["travel"] * 4,
-    *("pause", "resume", "resume", "start", "start", "stop", "kill", "cancel", "replay", "delay"),
+    *(
+        "pause",
+        "resume",
+        "resume",
+        "start",
+        "start",
+        "stop",
+        "kill",
+        "cancel",
+        "replay",
+        "delay",
+    ),
 )
 REACHED = {
-    *("do-ok", "do-slow", "do-fail", "do-reject", "do-snooze", "do-kill", "pause", "killed", "stopped", "cancelled"),
-    *("replayed", "alone", "dead-stalled", "dead-rejected", "dead-retries-used-up", "serve", "delayed"),
+    *(
+        "do-ok",
+        "do-slow",
+        "do-fail",
+        "do-reject",
+        "do-snooze",
+        "do-kill",
+        "pause",
+        "killed",
+        "stopped",
+        "cancelled",
+    ),
+    *(
+        "replayed",
+        "alone",
+        "dead-stalled",
+        "dead-rejected",
+        "dead-retries-used-up",
+        "serve",
+        "delayed",
+    ),
 }
 
 
@@ -68,7 +105,11 @@ class Worker:
 
     def __init__(self, play: Composition, number: int) -> None:
         lot = play.world.lot
-        serve = Levels(tuple(lot.sample(LEVELS.ascending, 2))) if lot.random() < 0.2 else None
+        serve = (
+            Levels(tuple(lot.sample(LEVELS.ascending, 2)))
+            if lot.random() < 0.2
+            else None
+        )
         play.seen["serve"] += serve is not None
         self.name = f"w{number}"
         self.process = Process(play.world, self.name)
@@ -79,7 +120,11 @@ class Worker:
             await play.handle(self, event)
 
         options = ConsumerOptions(
-            levels=LEVELS, serve=serve, concurrency=lot.choice([1, 2, 5]), lease=LEASE, name=self.name
+            levels=LEVELS,
+            serve=serve,
+            concurrency=lot.choice([1, 2, 5]),
+            lease=LEASE,
+            name=self.name,
         )
         route = Route(handle, retry=play.retry)
         self.consumer = Consumer(self.process, "s", "g", route, options)  # type: ignore[arg-type]
@@ -93,7 +138,12 @@ class Composition:
         self.world = world = World(seed, loop)
         world.faults = 0.0
         self.seen = seen
-        self.retry = Retry(max_retries=world.lot.choice([0, 1, 2]), delay=1.0, backoff="fixed", jitter=0.0)
+        self.retry = Retry(
+            max_retries=world.lot.choice([0, 1, 2]),
+            delay=1.0,
+            backoff="fixed",
+            jitter=0.0,
+        )
         self.workers: list[Worker] = []
         self.count = self.published = 0
         self.do: dict[Entry, tuple[str, ...]] = {}
@@ -130,13 +180,18 @@ class Composition:
         place = (level, f"{self.published}-0")
         self.world.note("publish", *place, do)
         self.do[place] = do
-        self.world.model.publish(*place, [b"type", b"t", b"id", b"e%d" % self.published, b"data", b"1"])
+        self.world.model.publish(
+            *place, [b"type", b"t", b"id", b"e%d" % self.published, b"data", b"1"]
+        )
         self.world.news.set()
 
     async def delay(self) -> None:
         """An event that is put on its level later."""
         self.seen["delayed"] += 1
-        seconds, level = self.world.lot.choice([0.3, 5.0]), self.world.lot.choice(LEVELS.ascending)
+        seconds, level = (
+            self.world.lot.choice([0.3, 5.0]),
+            self.world.lot.choice(LEVELS.ascending),
+        )
         later = asyncio.get_running_loop().call_later(seconds, self.put, level, ("ok",))
         if self.world.lot.random() < 0.2:
             later.cancel()
@@ -151,7 +206,9 @@ class Composition:
 
     async def resume(self) -> None:
         if self.world.model.paused:
-            self.world.model.paused.discard(self.world.lot.choice(sorted(self.world.model.paused)))
+            self.world.model.paused.discard(
+                self.world.lot.choice(sorted(self.world.model.paused))
+            )
 
     async def start(self) -> None:
         if len(self.workers) < 3:
@@ -166,7 +223,11 @@ class Composition:
             worker.consumer.stop(self.world.lot.choice([0.0, 5.0]))
             await asyncio.wait([worker.task])
             worker.task.result()
-            mine = [place for place, held in self.world.model.pending.items() if held.owner == worker.name]
+            mine = [
+                place
+                for place, held in self.world.model.pending.items()
+                if held.owner == worker.name
+            ]
             if mine:
                 self.world.wrong.append(f"{worker.name} ended and left {mine}")
 
@@ -201,7 +262,9 @@ class Composition:
         self.seen[f"dead-{reason}"] += 1
         self.ended.add(place)
         if reason == "stalled" and place not in self.alone:
-            self.world.wrong.append(f"{place} was buried as stalled, and never ran alone")
+            self.world.wrong.append(
+                f"{place} was buried as stalled, and never ran alone"
+            )
 
     async def sweep(self) -> None:
         while True:
@@ -210,7 +273,9 @@ class Composition:
                 for place, owner in self.world.model.sweep_by(self.retry, LEASE):
                     self.world.note("swept", *place, "from", owner)
                     if any(owner == worker.name for worker in self.workers):
-                        self.world.wrong.append(f"{place} was swept from {owner}, which is alive")
+                        self.world.wrong.append(
+                            f"{place} was swept from {owner}, which is alive"
+                        )
 
     async def handle(self, worker: Worker, event: Event) -> None:
         if worker.process.is_dead:
@@ -233,14 +298,20 @@ class Composition:
     def see(self, worker: Worker, place: Entry) -> None:
         held = self.world.model.pending.get(place)
         if held is None or held.owner != worker.name:
-            self.world.wrong.append(f"{worker.name} starts {place}, which is held by {held and held.owner}")
+            self.world.wrong.append(
+                f"{worker.name} starts {place}, which is held by {held and held.owner}"
+            )
         if any(place in other.running for other in self.workers):
             self.world.wrong.append(f"{place} runs twice at once")
         if not worker.running:
             self.alone.add(place)
         elif AttemptRecord.from_json(self.world.model.records.get(place)).suspect:
-            self.world.wrong.append(f"the suspect {place} starts beside {worker.running}")
-        self.seen["alone"] += AttemptRecord.from_json(self.world.model.records.get(place)).suspect
+            self.world.wrong.append(
+                f"the suspect {place} starts beside {worker.running}"
+            )
+        self.seen["alone"] += AttemptRecord.from_json(
+            self.world.model.records.get(place)
+        ).suspect
 
     async def act(self, worker: Worker, what: str) -> None:
         match what:
@@ -266,21 +337,48 @@ class Composition:
         if not before:
             return
         await asyncio.sleep(2 * POLL + 0.3)
-        still = [place for place in self.may_start() if place in before and self.started[place] == began[place]]
+        still = [
+            place
+            for place in self.may_start()
+            if place in before and self.started[place] == began[place]
+        ]
         if still:
-            self.world.wrong.append(f"nothing starts {still}, although nothing hinders it")
+            self.world.wrong.append(
+                f"nothing starts {still}, although nothing hinders it"
+            )
 
     def may_start(self) -> set[Entry]:
         """What is unread or due, of a level that is not paused, that a worker serves which has room."""
         model = self.world.model
         now = int(asyncio.get_running_loop().time() * 1000)
-        waiting = {(level, entry_id) for level, ids in model.waiting.items() for entry_id in ids}
-        due = {place for place, at in model.retry.items() if at <= now and model.pending[place].owner == PARKED}
-        served = {level for worker in self.workers if worker.consumer.free > 0 for level in worker.levels}
-        suspects = {place for place in due if AttemptRecord.from_json(model.records.get(place)).suspect}
+        waiting = {
+            (level, entry_id)
+            for level, ids in model.waiting.items()
+            for entry_id in ids
+        }
+        due = {
+            place
+            for place, at in model.retry.items()
+            if at <= now and model.pending[place].owner == PARKED
+        }
+        served = {
+            level
+            for worker in self.workers
+            if worker.consumer.free > 0
+            for level in worker.levels
+        }
+        suspects = {
+            place
+            for place in due
+            if AttemptRecord.from_json(model.records.get(place)).suspect
+        }
         if any(worker.running for worker in self.workers):
             due -= suspects  # They wait until nothing else runs, for so long at a time.
-        return {place for place in waiting | due if place[0] in served and place[0] not in model.paused}
+        return {
+            place
+            for place in waiting | due
+            if place[0] in served and place[0] not in model.paused
+        }
 
     async def end(self) -> None:
         if self.world.wrong:
@@ -300,9 +398,21 @@ class Composition:
         wrong += [f"{place} {self.do[place]} never ends" for place in model.stored]
         for place in list(model.dead):
             self.count_dead(place)
-        wrong += [f"{place} is gone, and nothing ended it" for place in self.do if place not in self.ended]
-        left = {"pending": model.pending, "retry": model.retry, "records": model.records}
-        wrong += [f"{name} has left-overs: {rows}" for name, rows in left.items() if rows and not model.stored]
+        wrong += [
+            f"{place} is gone, and nothing ended it"
+            for place in self.do
+            if place not in self.ended
+        ]
+        left = {
+            "pending": model.pending,
+            "retry": model.retry,
+            "records": model.records,
+        }
+        wrong += [
+            f"{name} has left-overs: {rows}"
+            for name, rows in left.items()
+            if rows and not model.stored
+        ]
 
 
 @pytest.fixture(autouse=True)
@@ -312,14 +422,24 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("seeds", seeds_of.parts(300), ids=seeds_of.name_of)
-def test_whatever_has_no_reason_to_wait_starts(seeds: range, monkeypatch: pytest.MonkeyPatch):
+def test_whatever_has_no_reason_to_wait_starts(
+    seeds: range, monkeypatch: pytest.MonkeyPatch
+):
     seen: Counter[str] = Counter()
     for seed in seeds:
-        world = play(seed, monkeypatch, lambda seed, loop: Composition(seed, loop, seen).run())
+        world = play(
+            seed, monkeypatch, lambda seed, loop: Composition(seed, loop, seen).run()
+        )
         if seeds_of.ONE:
             print(*world.history, sep="\n")
         story = "\n".join(world.history[-60:])
-        replay = f"STREAMS_TEST_SEED={seed} pytest -n0 -s tests/virtual/test_composition.py"
-        assert not world.wrong, f"seed {seed}: {world.wrong}\nreplay: {replay}\nits end:\n{story}"
+        replay = (
+            f"STREAMS_TEST_SEED={seed} pytest -n0 -s tests/virtual/test_composition.py"
+        )
+        assert not world.wrong, (
+            f"seed {seed}: {world.wrong}\nreplay: {replay}\nits end:\n{story}"
+        )
     if len(seeds) == seeds_of.PART:
-        assert {name for name in REACHED if not seen[name]} == set(), "no seed came to these"
+        assert {name for name in REACHED if not seen[name]} == set(), (
+            "no seed came to these"
+        )

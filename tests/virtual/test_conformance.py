@@ -28,8 +28,12 @@ class Both:
         self.keys = keys
         self.pauses = Pauses(broker, "s")
         self.model = Model(LEVELS.ascending, time.time)
-        self.fetching = {name: Fetching(broker, keys, LEVELS, "g", name) for name in ("a", "b")}
-        self.settling = {name: Settling(broker, keys, LEVELS, "g", name) for name in ("a", "b")}
+        self.fetching = {
+            name: Fetching(broker, keys, LEVELS, "g", name) for name in ("a", "b")
+        }
+        self.settling = {
+            name: Settling(broker, keys, LEVELS, "g", name) for name in ("a", "b")
+        }
         self.given: dict[str, list[Delivery]] = {"a": [], "b": []}
         """Everything that a consumer was ever given: what it no longer holds must be refused by both."""
         self.count = 0
@@ -59,7 +63,9 @@ class Both:
         level, self.count = self.lot.choice(LEVELS.ascending), self.count + 1
         entry_id, fields = f"{self.count}-0", [b"type", b"t", b"data", b"1"]
         self.model.publish(level, entry_id, fields)
-        return entry_id, (await self.link.call("XADD", self.keys.level(level), entry_id, *fields)).decode()
+        return entry_id, (
+            await self.link.call("XADD", self.keys.level(level), entry_id, *fields)
+        ).decode()
 
     async def take(self, name: str) -> tuple[object, object]:
         limit = self.lot.randint(1, 4)
@@ -85,7 +91,13 @@ class Both:
         theirs = await self.fetching[name].take_due(100, suspects)
         self.given[name] += theirs.deliveries
         return (
-            (sorted(_plain(mine.deliveries)), mine.vanished, mine.next_due is None, bool(mine.suspect), mine.paused),
+            (
+                sorted(_plain(mine.deliveries)),
+                mine.vanished,
+                mine.next_due is None,
+                bool(mine.suspect),
+                mine.paused,
+            ),
             (
                 sorted(_plain(theirs.deliveries)),
                 theirs.vanished,
@@ -96,7 +108,9 @@ class Both:
         )
 
     async def alone(self, name: str) -> tuple[object, object]:
-        place = self.lot.choice(sorted(self.model.retry) or [(LEVELS.ascending[0], "77-0")])
+        place = self.lot.choice(
+            sorted(self.model.retry) or [(LEVELS.ascending[0], "77-0")]
+        )
         suspect = "{}|{}".format(*place)
         mine = self.model.take_alone(LEVELS.descending, name, suspect)
         theirs = await self.fetching[name].take_alone(suspect)
@@ -104,16 +118,23 @@ class Both:
         return _plain(mine), _plain(theirs)
 
     async def settle(self, name: str) -> tuple[object, object]:
-        given = list({delivery.place: delivery for delivery in self.given[name]}.values())
+        given = list(
+            {delivery.place: delivery for delivery in self.given[name]}.values()
+        )
         chosen = self.lot.sample(given, min(len(given), 4))
         done, postponed, buried = chosen[:1], chosen[1:3], chosen[3:]
-        rows = [Postponed(delivery, self.lot.choice([0, 600_000]), self._record()) for delivery in postponed]
+        rows = [
+            Postponed(delivery, self.lot.choice([0, 600_000]), self._record())
+            for delivery in postponed
+        ]
         letters = [Buried(delivery, "rejected", b"{}") for delivery in buried]
         shortfall = len(done) - self.model.ack(delivery.place for delivery in done)
         # In the order of the commands: acknowledge, postpone, bury; the highest level has no precedence.
         statuses = {delivery.place: 1 for delivery in done}
         statuses |= {row.delivery.place: self.model.postpone(name, row) for row in rows}
-        statuses |= {letter.delivery.place: self.model.bury(name, letter) for letter in letters}
+        statuses |= {
+            letter.delivery.place: self.model.bury(name, letter) for letter in letters
+        }
         theirs = await self.settling[name].settle(done, rows, letters)
         assert theirs.refused is None
         return (shortfall, statuses), (theirs.ack_shortfall, theirs.statuses)
@@ -123,7 +144,9 @@ class Both:
         return _plain(mine), _plain(await self.settling[name].renew(self.given[name]))
 
     async def back(self, name: str) -> tuple[object, object]:
-        known = [delivery.place for delivery in self.given[name] if self.lot.random() < 0.7]
+        known = [
+            delivery.place for delivery in self.given[name] if self.lot.random() < 0.7
+        ]
         return (
             self.model.hand_back(LEVELS.descending, name, known),
             await self.fetching[name].hand_back_unknown(known),
@@ -142,8 +165,13 @@ class Both:
         model, link, keys = self.model, self.link, self.keys
         stored, pending = set(), {}
         for level in LEVELS.ascending:
-            stored |= {(level, i.decode()) for i, _ in await link.call("XRANGE", keys.level(level), "-", "+")}
-            for i, owner, _, count in await link.call("XPENDING", keys.level(level), "g", "-", "+", 1000):
+            stored |= {
+                (level, i.decode())
+                for i, _ in await link.call("XRANGE", keys.level(level), "-", "+")
+            }
+            for i, owner, _, count in await link.call(
+                "XPENDING", keys.level(level), "g", "-", "+", 1000
+            ):
                 pending[level, i.decode()] = (owner.decode(), count)
         retry = {_place(m) for m in await link.call("ZRANGE", keys.retry("g"), 0, -1)}
         records = await link.call("HGETALL", keys.attempts("g"))
@@ -151,7 +179,10 @@ class Both:
         return (
             (
                 set(model.stored),
-                {place: (held.owner, held.count) for place, held in model.pending.items()},
+                {
+                    place: (held.owner, held.count)
+                    for place, held in model.pending.items()
+                },
                 set(model.retry),
                 dict(model.records),
                 len(model.dead),

@@ -20,14 +20,20 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("seeds", seeds_of.parts(300), ids=seeds_of.name_of)
-def test_whatever_the_order_nothing_is_lost_and_nothing_runs_twice(seeds: range, monkeypatch: pytest.MonkeyPatch):
+def test_whatever_the_order_nothing_is_lost_and_nothing_runs_twice(
+    seeds: range, monkeypatch: pytest.MonkeyPatch
+):
     for seed in seeds:
         world = play(seed, monkeypatch)
         if seeds_of.ONE:
             print(*world.history, sep="\n")
         story = "\n".join(world.history[-60:])
-        replay = f"STREAMS_TEST_SEED={seed} pytest -s tests/virtual/test_interleavings.py"
-        assert not world.wrong, f"seed {seed}: {world.wrong}\nreplay: {replay}\nits end:\n{story}"
+        replay = (
+            f"STREAMS_TEST_SEED={seed} pytest -s tests/virtual/test_interleavings.py"
+        )
+        assert not world.wrong, (
+            f"seed {seed}: {world.wrong}\nreplay: {replay}\nits end:\n{story}"
+        )
 
 
 def test_a_seed_is_a_story_that_can_be_told_again(monkeypatch: pytest.MonkeyPatch):

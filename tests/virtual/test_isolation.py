@@ -43,7 +43,9 @@ def test_the_gate_closes_when_nothing_is_in_hand_and_opens_when_the_suspect_has_
             other.in_hand = False
             gate.tell()
             await asyncio.sleep(1)
-            assert not closing.done(), "a read was under way, and may have taken something"
+            assert not closing.done(), (
+                "a read was under way, and may have taken something"
+            )
         assert await closing
         assert await gate.close(never) is False, "it is closed already"
         mine.in_hand = True

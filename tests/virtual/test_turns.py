@@ -41,7 +41,9 @@ class Queue:
     def publish(self, level: int) -> Entry:
         self.published += 1
         place = (level, f"{self.published}-0")
-        self.world.model.publish(*place, [b"type", b"t", b"id", b"%d" % self.published, b"data", b"1"])
+        self.world.model.publish(
+            *place, [b"type", b"t", b"id", b"%d" % self.published, b"data", b"1"]
+        )
         self.world.news.set()
         return place
 
@@ -56,12 +58,19 @@ class Queue:
     async def run(self) -> World:
         world = self.world
         first = [self.publish(0) for _ in range(self.failing + self.backlog)]
-        retry = Retry(max_retries=1_000_000, delay=self.delay, backoff="fixed", jitter=0.0)
-        options = ConsumerOptions(levels=LEVELS, concurrency=self.slots, lease=5.0, name="c")
+        retry = Retry(
+            max_retries=1_000_000, delay=self.delay, backoff="fixed", jitter=0.0
+        )
+        options = ConsumerOptions(
+            levels=LEVELS, concurrency=self.slots, lease=5.0, name="c"
+        )
         consumer = Consumer(world, "s", "g", Route(self.handle, retry=retry), options)  # type: ignore[arg-type]
         running = asyncio.create_task(consumer.run())
         give_up = world.loop.time() + 60
-        while len(set(self.starts) & set(first)) < len(first) and world.loop.time() < give_up:
+        while (
+            len(set(self.starts) & set(first)) < len(first)
+            and world.loop.time() < give_up
+        ):
             await asyncio.sleep(world.lot.uniform(0.5, 5.0) * self.seconds)
             self.since[self.publish(10)] = len(self.starts)
         await asyncio.sleep(2.0)
@@ -74,7 +83,11 @@ class Queue:
         wrong = self.world.wrong
         for place, before in self.since.items():
             # Those that were read at the same moment, one for each slot, and no others.
-            others = [start for start in self.starts[before : self.starts.index(place)] if start[0] != 10]
+            others = [
+                start
+                for start in self.starts[before : self.starts.index(place)]
+                if start[0] != 10
+            ]
             if len(others) > self.slots:
                 wrong.append(f"{len(others)} started before {place}, which is urgent")
         plain = [start for start in self.starts if start[0] == 0]
@@ -88,11 +101,15 @@ class Queue:
 
 
 @pytest.mark.parametrize("seed", _SEEDS)
-def test_nobody_starves_while_others_fail(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_starves_while_others_fail(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def story(seed: int, loop: VirtualLoop):
         return Queue(seed, loop).run()
 
     world = play(seed, monkeypatch, story)
     if _ONE:
         print(*world.history, sep="\n")
-    assert not world.wrong, f"seed {seed}: {world.wrong}\n" + "\n".join(world.history[-40:])
+    assert not world.wrong, f"seed {seed}: {world.wrong}\n" + "\n".join(
+        world.history[-40:]
+    )

@@ -37,7 +37,18 @@ LEASE = 1.0
 TIMEOUT = 1.5
 CANCEL_GRACE = 0.5
 RETRIES = 2
-KINDS = ("ok", "ok", "ok", "slow", "fail", "flaky", "hang", "stubborn", "snooze", "reject")
+KINDS = (
+    "ok",
+    "ok",
+    "ok",
+    "slow",
+    "fail",
+    "flaky",
+    "hang",
+    "stubborn",
+    "snooze",
+    "reject",
+)
 
 
 class World:
@@ -125,7 +136,9 @@ class World:
             self.model.publish(*place, [b"type", b"t", b"data", b"1"])
             self.model.take_level(place[0], PARKED, 1)
             self.model.retry[place] = 0
-            self.model.records[place] = AttemptRecord(stalls=RETRIES, suspect=True).to_json()
+            self.model.records[place] = AttemptRecord(
+                stalls=RETRIES, suspect=True
+            ).to_json()
             self.failed[place] = RETRIES
 
     async def sweep(self) -> None:
@@ -136,7 +149,9 @@ class World:
                 self.note("swept", *place, "from", owners[place])
                 self.unsure.add(place)
                 if owners[place] not in self.stopping and self.faults < 0.1:
-                    self.wrong.append(f"{place} was swept from {owners[place]}, which is alive")
+                    self.wrong.append(
+                        f"{place} was swept from {owners[place]}, which is alive"
+                    )
 
     def consumer(self, name: str, concurrency: int) -> Consumer:
         busy: Counter[str] = Counter()
@@ -145,11 +160,14 @@ class World:
             place = (event.priority, event.entry_id)
             stubborn = self.kind[place] == "stubborn"
             if stubborn:
-                self.unsure.add(place)  # Abandoned when it does not end: settled without it, its slot given away.
+                # Abandoned when it does not end: settled without it, its slot given away.
+                self.unsure.add(place)
             busy[name] += not stubborn
             self._start(name, place, event)
             if busy[name] > concurrency:
-                self.wrong.append(f"{name} runs {busy[name]} handlers, and may run {concurrency}")
+                self.wrong.append(
+                    f"{name} runs {busy[name]} handlers, and may run {concurrency}"
+                )
             try:
                 await self._work(name, place, event)
                 self.finished[place] += 1
@@ -163,9 +181,15 @@ class World:
                 self.running[place] -= 1
                 self.note(name, "ended", *place)
 
-        route = Route(handle, retry=Retry(max_retries=RETRIES, delay=0.2), timeout=TIMEOUT)
+        route = Route(
+            handle, retry=Retry(max_retries=RETRIES, delay=0.2), timeout=TIMEOUT
+        )
         options = ConsumerOptions(
-            levels=LEVELS, concurrency=concurrency, lease=LEASE, cancel_grace=CANCEL_GRACE, name=name
+            levels=LEVELS,
+            concurrency=concurrency,
+            lease=LEASE,
+            cancel_grace=CANCEL_GRACE,
+            name=name,
         )
         return Consumer(self, "s", "g", route, options)  # type: ignore[arg-type]
 
@@ -179,16 +203,22 @@ class World:
         self._see_alone(name, place)
         held = self.model.pending.get(place)
         if held is None or held.owner != name:
-            self.wrong.append(f"{name} starts {place}, which is held by {held and held.owner}")
+            self.wrong.append(
+                f"{name} starts {place}, which is held by {held and held.owner}"
+            )
         if others:
             self.wrong.append(f"{place} runs twice at once")
         if event.attempt != 1 + self.failed[place]:
-            self.wrong.append(f"{place}: attempt {event.attempt} after {self.failed[place]} failures")
+            self.wrong.append(
+                f"{place}: attempt {event.attempt} after {self.failed[place]} failures"
+            )
 
     def _see_alone(self, name: str, place: Entry) -> None:
         """All consumers of a world are one process: beside a suspect none of them has anything, started or not."""
         if self.alone not in (None, place) and self.running.get(self.alone):
-            self.wrong.append(f"{name} starts {place} while the suspect {self.alone} runs")
+            self.wrong.append(
+                f"{name} starts {place} while the suspect {self.alone} runs"
+            )
         if AttemptRecord.from_json(self.model.records.get(place)).suspect:
             self.alone = place
             self.suspects += 1
@@ -197,10 +227,14 @@ class World:
             with_them = {
                 other
                 for other, held in self.model.pending.items()
-                if held.owner in there and other != place and self.kind[other] != "stubborn"
+                if held.owner in there
+                and other != place
+                and self.kind[other] != "stubborn"
             }
             if with_them:
-                self.wrong.append(f"{name} starts the suspect {place} beside {with_them}")
+                self.wrong.append(
+                    f"{name} starts the suspect {place} beside {with_them}"
+                )
 
     async def _work(self, name: str, place: Entry, event: Event) -> None:
         match self.kind[place]:
@@ -214,7 +248,11 @@ class World:
             case "hang":
                 await self._hang(name, place)
             case "stubborn":
-                end = self.loop.time() + TIMEOUT + CANCEL_GRACE * self.lot.choice([0.5, 4])
+                end = (
+                    self.loop.time()
+                    + TIMEOUT
+                    + CANCEL_GRACE * self.lot.choice([0.5, 4])
+                )
                 while (left := end - self.loop.time()) > 0:
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.sleep(left)
@@ -277,20 +315,32 @@ class ModelFetching:
     async def announce(self) -> None:
         pass
 
-    async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
+    async def wait(
+        self, count: int, seconds: float, patience: float = 10.0
+    ) -> list[Delivery]:
         del patience
         world, until = self._world, self._world.loop.time() + seconds
-        while not any(world.model.waiting[level] for level in self._levels) and (left := until - world.loop.time()) > 0:
+        while (
+            not any(world.model.waiting[level] for level in self._levels)
+            and (left := until - world.loop.time()) > 0
+        ):
             world.news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await world.news.wait()
         return await self._read(
-            "wait", lambda: [d for level in self._levels for d in world.model.take_level(level, self._consumer, count)]
+            "wait",
+            lambda: [
+                d
+                for level in self._levels
+                for d in world.model.take_level(level, self._consumer, count)
+            ],
         )
 
     async def take(self, limit: int) -> list[Delivery]:
-        return await self._read("take", lambda: self._world.model.take(self._levels, self._consumer, limit))
+        return await self._read(
+            "take", lambda: self._world.model.take(self._levels, self._consumer, limit)
+        )
 
     async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
         above = self._levels[: self._levels.index(level)]
@@ -298,17 +348,31 @@ class ModelFetching:
 
         def read() -> list[Delivery]:
             model = self._world.model
-            taken = [d for other in above for d in model.take_level(other, self._consumer, share)]
-            return taken + model.take_level(level, self._consumer, limit - share * len(above))
+            taken = [
+                d
+                for other in above
+                for d in model.take_level(other, self._consumer, share)
+            ]
+            return taken + model.take_level(
+                level, self._consumer, limit - share * len(above)
+            )
 
         taken = await self._read("take_from", read)
-        return taken, len(taken) == limit - share * len(above) and taken[0].level == level
+        return taken, len(taken) == limit - share * len(above) and taken[
+            0
+        ].level == level
 
-    async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
+    async def take_due(
+        self, limit: int, suspects: int, turns: Turns | None = None
+    ) -> DueReply:
         reply: list[DueReply] = []
 
         def read() -> list[Delivery]:
-            reply.append(self._world.model.take_due(self._served, self._consumer, limit, suspects, turns))
+            reply.append(
+                self._world.model.take_due(
+                    self._served, self._consumer, limit, suspects, turns
+                )
+            )
             return reply[0].deliveries
 
         await self._read("take_due", read)
@@ -316,12 +380,14 @@ class ModelFetching:
 
     async def take_alone(self, suspect: str) -> list[Delivery]:
         return await self._read(
-            "take_alone", lambda: self._world.model.take_alone(self._served, self._consumer, suspect)
+            "take_alone",
+            lambda: self._world.model.take_alone(self._served, self._consumer, suspect),
         )
 
     async def hand_back_unknown(self, held: Sequence[Entry]) -> int:
         return await self._world.trip(
-            f"{self._consumer} hand_back", lambda: self._world.model.hand_back(self._served, self._consumer, held)
+            f"{self._consumer} hand_back",
+            lambda: self._world.model.hand_back(self._served, self._consumer, held),
         )
 
     async def leave(self, held: Sequence[Entry]) -> None:
@@ -330,7 +396,9 @@ class ModelFetching:
     async def close(self) -> None:
         pass
 
-    async def _read(self, what: str, call: Callable[[], list[Delivery]]) -> list[Delivery]:
+    async def _read(
+        self, what: str, call: Callable[[], list[Delivery]]
+    ) -> list[Delivery]:
         return await self._world.trip(f"{self._consumer} {what}", call)
 
 
@@ -352,21 +420,31 @@ class ModelSettling:
         self._consumer = consumer
 
     async def settle(
-        self, done: Sequence[Delivery], postponed: Sequence[Postponed] = (), buried: Sequence[Buried] = ()
+        self,
+        done: Sequence[Delivery],
+        postponed: Sequence[Postponed] = (),
+        buried: Sequence[Buried] = (),
     ) -> Settlement:
         model, who = self.world.model, self._consumer
 
         def write() -> Settlement:
             shortfall = len(done) - model.ack(delivery.place for delivery in done)
             statuses = {delivery.place: DONE for delivery in done}
-            statuses |= {row.delivery.place: model.postpone(who, row) for row in postponed}
-            statuses |= {letter.delivery.place: model.bury(who, letter) for letter in buried}
+            statuses |= {
+                row.delivery.place: model.postpone(who, row) for row in postponed
+            }
+            statuses |= {
+                letter.delivery.place: model.bury(who, letter) for letter in buried
+            }
             return Settlement(shortfall, statuses, None)
 
         return await self.world.trip(f"{who} settle", write)
 
     async def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
-        return await self.world.trip(f"{self._consumer} renew", lambda: self.world.model.renew(self._consumer, held))
+        return await self.world.trip(
+            f"{self._consumer} renew",
+            lambda: self.world.model.renew(self._consumer, held),
+        )
 
     async def close(self) -> None:
         pass
@@ -399,9 +477,15 @@ class LoopKeeper(LeaseKeeper):
         return not self._task.done()
 
     async def _give_back(self, settling: ModelSettling) -> None:
-        waits = [d.place for d, since in self._desk.unstarted.values() if settling.world.loop.time() - since > 0.05]
+        waits = [
+            d.place
+            for d, since in self._desk.unstarted.values()
+            if settling.world.loop.time() - since > 0.05
+        ]
         if waits:
-            settling.world.wrong.append(f"{waits} wait for a runner, and nothing blocks the loop")
+            settling.world.wrong.append(
+                f"{waits} wait for a runner, and nothing blocks the loop"
+            )
         await super()._give_back(settling)
 
     async def close(self) -> None:
@@ -442,8 +526,13 @@ async def _story(seed: int, loop: VirtualLoop) -> World:
     world.leave_suspects(lot.choice([0, 0, 1, 5]))
     sweeping = asyncio.create_task(world.sweep())
     publishing = asyncio.create_task(world.publish(lot.randint(5, 25)))
-    first, second = (world.consumer(name, lot.choice([1, 2, 5, 40])) for name in ("c1", "c2"))
-    tasks = {name: asyncio.create_task(c.run()) for name, c in (("c1", first), ("c2", second))}
+    first, second = (
+        world.consumer(name, lot.choice([1, 2, 5, 40])) for name in ("c1", "c2")
+    )
+    tasks = {
+        name: asyncio.create_task(c.run())
+        for name, c in (("c1", first), ("c2", second))
+    }
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(lot.random() * 8):
             await world.stop_now.wait()
@@ -464,7 +553,9 @@ async def _story(seed: int, loop: VirtualLoop) -> World:
     return world
 
 
-async def _stop(world: World, consumer: Consumer, task: asyncio.Task[None], grace: float) -> None:
+async def _stop(
+    world: World, consumer: Consumer, task: asyncio.Task[None], grace: float
+) -> None:
     """Stop a consumer and see that it ends in time, having settled or given back what it had."""
     faults = world.faults
     if world.lot.random() < 0.5:
@@ -478,8 +569,14 @@ async def _stop(world: World, consumer: Consumer, task: asyncio.Task[None], grac
     took = world.loop.time() - began
     # The grace, cancelled handlers, the last trips (5 s at most while the server is away), and what was on its way.
     if took > grace + CANCEL_GRACE + 6.5:
-        world.wrong.append(f"{consumer.name} took {took:.1f} s to stop with a grace of {grace} s")
-    mine = [place for place, held in world.model.pending.items() if held.owner == consumer.name]
+        world.wrong.append(
+            f"{consumer.name} took {took:.1f} s to stop with a grace of {grace} s"
+        )
+    mine = [
+        place
+        for place, held in world.model.pending.items()
+        if held.owner == consumer.name
+    ]
     if mine and not world.faults:
         world.wrong.append(f"{consumer.name} ended and left {mine}")
     world.unsure.update(mine)
@@ -491,10 +588,13 @@ async def _calm(world: World, consumer: Consumer) -> None:
     """Let the server be there all the time, and see that what is not running is settled soon."""
     world.note("calm")
     world.faults = 0.0
-    give_up = world.loop.time() + 8  # The settler waits for 5 seconds at most between two tries.
+    # The settler waits for 5 seconds at most between two tries.
+    give_up = world.loop.time() + 8
     while consumer.held > consumer.busy:
         if world.loop.time() > give_up:
-            world.wrong.append(f"{consumer.name} holds {consumer.held} entries and runs {consumer.busy}")
+            world.wrong.append(
+                f"{consumer.name} holds {consumer.held} entries and runs {consumer.busy}"
+            )
             break
         await asyncio.sleep(0.01)
 
@@ -503,21 +603,43 @@ def _balance(world: World) -> None:
     model, wrong = world.model, world.wrong
     for place, kind in world.kind.items():
         if place in model.stored:
-            wrong.append(f"{place} ({kind}) is still stored: {model.pending.get(place)}, due {model.retry.get(place)}")
+            wrong.append(
+                f"{place} ({kind}) is still stored: {model.pending.get(place)}, due {model.retry.get(place)}"
+            )
         elif place in model.dead:
             reason = model.dead[place]
-            expected = {"reject": {"rejected"}, "fail": {"retries-used-up"}, "hang": {"retries-used-up"}}
-            allowed = expected.get(kind, {"retries-used-up"} if kind == "stubborn" else set())
+            expected = {
+                "reject": {"rejected"},
+                "fail": {"retries-used-up"},
+                "hang": {"retries-used-up"},
+            }
+            allowed = expected.get(
+                kind, {"retries-used-up"} if kind == "stubborn" else set()
+            )
             if place not in world.unsure and reason not in allowed:
                 wrong.append(f"{place} ({kind}) died: {reason}")
-            if place not in world.unsure and kind != "reject" and world.failed[place] != RETRIES + 1:
-                wrong.append(f"{place} ({kind}) died after {world.failed[place]} failures")
+            if (
+                place not in world.unsure
+                and kind != "reject"
+                and world.failed[place] != RETRIES + 1
+            ):
+                wrong.append(
+                    f"{place} ({kind}) died after {world.failed[place]} failures"
+                )
         elif not world.finished[place]:
             wrong.append(f"{place} ({kind}) is gone, and no handler finished it")
-    for name, rows in (("pending", model.pending), ("retry", model.retry), ("records", model.records)):
+    for name, rows in (
+        ("pending", model.pending),
+        ("retry", model.retry),
+        ("records", model.records),
+    ):
         if rows:
             wrong.append(f"{name} has left-overs: {dict(list(rows.items())[:3])}")
     current = asyncio.current_task()
-    others = [t for t in asyncio.all_tasks(world.loop) if t is not current and t.get_name() != "streams-runner"]
+    others = [
+        t
+        for t in asyncio.all_tasks(world.loop)
+        if t is not current and t.get_name() != "streams-runner"
+    ]
     if others:
         wrong.append(f"tasks are left: {others}")

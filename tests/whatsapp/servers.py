@@ -23,7 +23,9 @@ async def serving(app: Any) -> AsyncIterator[str]:
 @asynccontextmanager
 async def serving_on(listening: socket.socket, app: Any) -> AsyncIterator[None]:
     """Serve an ASGI application on a socket that is bound."""
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, ws="none")
+    config = uvicorn.Config(
+        app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, ws="none"
+    )
     server = uvicorn.Server(config)
     server.capture_signals = _no_signals  # type: ignore[method-assign]
     running = asyncio.create_task(server.serve(sockets=[listening]))

@@ -30,7 +30,9 @@ class Stage:
         application: whose sender runs.
     """
 
-    def __init__(self, phone: Phone, application: Application, messages: Messages, url: str) -> None:
+    def __init__(
+        self, phone: Phone, application: Application, messages: Messages, url: str
+    ) -> None:
         self.phone = phone
         self.application = application
         self.messages = messages
@@ -43,19 +45,27 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    server: Server, namespace: str, settings: WhatsAppSettings = QUICK, phone: Phone | None = None, **options: object
+    server: Server,
+    namespace: str,
+    settings: WhatsAppSettings = QUICK,
+    phone: Phone | None = None,
+    **options: object,
 ) -> AsyncIterator[Stage]:
     """An application whose worker runs, and a sandbox for it."""
     phone = phone or Phone()
     async with serving(Sandbox(phone, **options).app) as url:
         application = Application(
-            Settings(url=server.url, namespace=namespace), replace(settings, base_url=url), environ={}
+            Settings(url=server.url, namespace=namespace),
+            replace(settings, base_url=url),
+            environ={},
         )
         pipeline = application.pipeline.asynchronous
         async with pipeline:
             running = asyncio.create_task(pipeline.run())
             try:
-                yield Stage(phone, application, Messages(pipeline, application.settings), url)
+                yield Stage(
+                    phone, application, Messages(pipeline, application.settings), url
+                )
             finally:
                 pipeline.stop()
                 await running

@@ -26,11 +26,19 @@ def today() -> date:
 async def test_figures_add_up_with_what_the_sandbox_took(server, namespace):
     first = today()
     async with stage(server, namespace, replace(QUICK, retry_delay=0.01)) as place:
-        place.phone.faults = [Fault(131000, 0.1, status=500), Fault(131026, 0.05), Fault(131047, 0.05)]
+        place.phone.faults = [
+            Fault(131000, 0.1, status=500),
+            Fault(131026, 0.05),
+            Fault(131047, 0.05),
+        ]
         idents = []
         for n in range(200):
             to = f"551199{n:07}"
-            idents.append(await place.messages.add(to, Text("x"), tenant=f"t{n % 3}", instance=n % 2, max_retries=30))
+            idents.append(
+                await place.messages.add(
+                    to, Text("x"), tenant=f"t{n % 3}", instance=n % 2, max_retries=30
+                )
+            )
 
         async def over() -> bool:
             totals = await place.messages.totals()
@@ -42,11 +50,24 @@ async def test_figures_add_up_with_what_the_sandbox_took(server, namespace):
         tenants = await analytics.tenants(first, last)
         assert list(tenants) == ["t0", "t1", "t2"]
         assert [figures.queued for figures in tenants.values()] == [67, 67, 66]
-        whole = total([f for name in tenants for f in (await analytics.instances(name, first, last)).values()])
-        assert (whole.queued, whole.sent + whole.failed, whole.sent) == (200, 200, len(place.phone.taken))
+        whole = total(
+            [
+                f
+                for name in tenants
+                for f in (await analytics.instances(name, first, last)).values()
+            ]
+        )
+        assert (whole.queued, whole.sent + whole.failed, whole.sent) == (
+            200,
+            200,
+            len(place.phone.taken),
+        )
         assert whole.reasons == {
             reason: count
-            for reason, code in (("undeliverable", "131026"), ("window_closed", "131047"))
+            for reason, code in (
+                ("undeliverable", "131026"),
+                ("window_closed", "131047"),
+            )
             if (count := place.phone.answers[code])
         }
         assert whole.retried == place.phone.answers["131000"]
@@ -56,10 +77,22 @@ async def test_figures_add_up_with_what_the_sandbox_took(server, namespace):
         assert (days.queued, days.sent) == (tenants["t0"].queued, tenants["t0"].sent)
         hours = total([f for n in range((last - first).days + 1) for f in (
             await analytics.hours("t0", first + timedelta(days=n))).values()])  # fmt: skip
-        assert (hours.queued, hours.sent, hours.failed) == (days.queued, days.sent, days.failed)
+        assert (hours.queued, hours.sent, hours.failed) == (
+            days.queued,
+            days.sent,
+            days.failed,
+        )
         assert set(await analytics.instances("t0", first, last)) == {"0", "1"}
-        assert await analytics.tenants(first - timedelta(days=9), first - timedelta(days=8)) == {}
-        for span in ((last, first - timedelta(days=1)), (last - timedelta(days=401), last)):
+        assert (
+            await analytics.tenants(
+                first - timedelta(days=9), first - timedelta(days=8)
+            )
+            == {}
+        )
+        for span in (
+            (last, first - timedelta(days=1)),
+            (last - timedelta(days=401), last),
+        ):
             with pytest.raises(ConfigurationError):
                 await analytics.tenants(*span)
         control = place.application.pipeline.asynchronous.broker.control
@@ -67,7 +100,9 @@ async def test_figures_add_up_with_what_the_sandbox_took(server, namespace):
         assert keys
         for key in keys:
             kept = await control.call("PTTL", key) / 86_400_000
-            assert 31 < kept <= (32 if b"T" in key.rpartition(b"counts:")[2][:13] else 400)
+            assert (
+                31 < kept <= (32 if b"T" in key.rpartition(b"counts:")[2][:13] else 400)
+            )
 
 
 async def test_a_message_is_counted_as_queued_once_whoever_is_first(server, namespace):
@@ -77,14 +112,26 @@ async def test_a_message_is_counted_as_queued_once_whoever_is_first(server, name
 
         notes = tracking(place.application.pipeline.asynchronous, 60.0)
         now = place.application.pipeline.asynchronous.broker.clock.now()
-        for status in (MessageStatus.PROCESSING, MessageStatus.PENDING, MessageStatus.PROCESSING, MessageStatus.SENT):
+        for status in (
+            MessageStatus.PROCESSING,
+            MessageStatus.PENDING,
+            MessageStatus.PROCESSING,
+            MessageStatus.SENT,
+        ):
             await notes.note("m", status, counts=counts_of(status, "t", "i", now=now))
         analytics = Analytics(place.application.pipeline.asynchronous)
-        figures = (await analytics.tenants(today() - timedelta(days=1), today() + timedelta(days=1)))["t"]
+        figures = (
+            await analytics.tenants(
+                today() - timedelta(days=1), today() + timedelta(days=1)
+            )
+        )["t"]
         assert (figures.queued, figures.sent) == (1, 1)
 
 
-@given(st.lists(st.floats(0.0, 1000.0), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
+@given(
+    st.lists(st.floats(0.0, 1000.0), min_size=1, max_size=200),
+    st.sampled_from([0.5, 0.95, 0.99]),
+)
 def test_percentiles_are_exact_to_a_quarter(waits, share):
     figures = Figures(waits=Counter(bucket_of(wait) for wait in waits))
     exact = sorted(waits)[max(0, -(-int(share * len(waits) * 100) // 100) - 1)]

@@ -48,7 +48,9 @@ def instances(url: str) -> str:
     return "\n".join(rows)
 
 
-async def test_nobody_gets_a_message_twice_and_nobody_loses_one(make_server, binary, tmp_path):
+async def test_nobody_gets_a_message_twice_and_nobody_loses_one(
+    make_server, binary, tmp_path
+):
     server = make_server(binary, "--appendfsync", "always", aof=True)
     phone = Phone(seed=3)
     phone.faults = [*FAULTS]
@@ -71,7 +73,14 @@ async def test_nobody_gets_a_message_twice_and_nobody_loses_one(make_server, bin
 
         async def worker() -> asyncio.subprocess.Process:
             return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "streams", "worker", "streams.whatsapp.app:pipeline"), env=environment
+                *(
+                    sys.executable,
+                    "-m",
+                    "streams",
+                    "worker",
+                    "streams.whatsapp.app:pipeline",
+                ),
+                env=environment,
             )
 
         workers = [await worker(), await worker()]
@@ -118,7 +127,9 @@ async def test_nobody_gets_a_message_twice_and_nobody_loses_one(make_server, bin
                         return await done() >= len(idents)
                     return False
 
-                await eventually(over, seconds=240, what=f"{len(idents)} messages to end")
+                await eventually(
+                    over, seconds=240, what=f"{len(idents)} messages to end"
+                )
                 records = {ident: await messages.show(ident) for ident in idents}
                 totals = await messages.totals()
         finally:
@@ -132,13 +143,25 @@ async def test_nobody_gets_a_message_twice_and_nobody_loses_one(make_server, bin
     unknown = {ident for ident, record in records.items() if record.reason == "unknown"}
     assert set(states) <= {"sent", "failed"}
     assert max(taken.values()) == 1, "somebody got a message twice"
-    assert {ident for ident, record in records.items() if record.status == "sent"} <= set(taken)
-    assert set(taken) - unknown == {ident for ident, record in records.items() if record.status == "sent"}
-    failed = {ident: record.reason for ident, record in records.items() if record.status == "failed"}
+    assert {
+        ident for ident, record in records.items() if record.status == "sent"
+    } <= set(taken)
+    assert set(taken) - unknown == {
+        ident for ident, record in records.items() if record.status == "sent"
+    }
+    failed = {
+        ident: record.reason
+        for ident, record in records.items()
+        if record.status == "failed"
+    }
     assert set(failed.values()) <= {"unknown", "undeliverable", "template_missing"}
     # A worker that is killed between such an answer and its note leaves an unknown outcome.
     fatal = sum(phone.answers[code] for code in FATAL)
-    assert 0 <= fatal - sum(reason != "unknown" for reason in failed.values()) <= len(unknown)
+    assert (
+        0
+        <= fatal - sum(reason != "unknown" for reason in failed.values())
+        <= len(unknown)
+    )
     assert (totals["sent"], totals["failed"]) == (states["sent"], states["failed"])
     assert_in_order(expected, list(phone.taken))
     assert_rates(list(phone.taken))
@@ -161,5 +184,9 @@ def assert_rates(taken: list[Taken]) -> None:
         at[each.phone_number_id].append(each.at)
     for times in at.values():
         for first, moment in enumerate(times):
-            within = sum(moment <= other < moment + 1 for other in times[first : first + RATE + BURST + 60])
-            assert within <= RATE + BURST + 50  # What was on its way when the second began.
+            within = sum(
+                moment <= other < moment + 1
+                for other in times[first : first + RATE + BURST + 60]
+            )
+            # What was on its way when the second began.
+            assert within <= RATE + BURST + 50

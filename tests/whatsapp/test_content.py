@@ -27,13 +27,23 @@ from streams.whatsapp import (
 from streams.whatsapp.message import Message
 from streams.whatsapp.providers.cloud import request
 
-SCHEMAS = json.loads((Path(__file__).parent / "contracts" / "meta-messages.json").read_text())["components"]["schemas"]
+SCHEMAS = json.loads(
+    (Path(__file__).parent / "contracts" / "meta-messages.json").read_text()
+)["components"]["schemas"]
 LINK = "https://example.org/file"
-CARD = {"name": {"formatted_name": "Ana Souza", "first_name": "Ana"}, "phones": [{"phone": "+5511999999999"}]}
+CARD = {
+    "name": {"formatted_name": "Ana Souza", "first_name": "Ana"},
+    "phones": [{"phone": "+5511999999999"}],
+}
 EACH = {
     "text": (Text("Olá! https://example.org", preview_url=True), "TextMessage"),
     "template": (
-        Template("pedido", components=[{"type": "body", "parameters": [{"type": "text", "text": "Ana"}]}]),
+        Template(
+            "pedido",
+            components=[
+                {"type": "body", "parameters": [{"type": "text", "text": "Ana"}]}
+            ],
+        ),
         "TemplateMessage",
     ),
     "image by link": (Image(LINK, caption="c"), "ImageMessage"),
@@ -44,9 +54,17 @@ EACH = {
     "location": (Location(-23.5, -46.6, "Sé", "Praça da Sé"), "LocationMessage"),
     "contacts": (Contacts([CARD]), "ContactsMessage"),
     "reaction": (Reaction("wamid.1", "😀"), "ReactionMessage"),
-    "buttons": (Buttons("Confirma?", {"y": "Sim", "n": "Não"}, footer="f"), "InteractiveMessage"),
+    "buttons": (
+        Buttons("Confirma?", {"y": "Sim", "n": "Não"}, footer="f"),
+        "InteractiveMessage",
+    ),
     "list": (
-        Choices("Escolha", "Ver", {"A": [Row("1", "um", "d")], "B": [Row("2", "dois")]}, footer="f"),
+        Choices(
+            "Escolha",
+            "Ver",
+            {"A": [Row("1", "um", "d")], "B": [Row("2", "dois")]},
+            footer="f",
+        ),
         "InteractiveMessage",
     ),
 }
@@ -71,7 +89,12 @@ def merged(name: str) -> dict:
         required.extend(schema.get("required", []))
 
     take(SCHEMAS[name])
-    whole = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    whole = {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
     return {**whole, "components": {"schemas": SCHEMAS}}
 
 
@@ -79,11 +102,19 @@ def merged(name: str) -> dict:
 @pytest.mark.parametrize("reply_to", ["", "wamid.42"])
 def test_every_kind_fits_metas_schema(kind, reply_to):
     content, name = EACH[kind]
-    body = json.loads(json.dumps(request(Message(Recipient.parse("+55 11 99999-9999"), content, reply_to), "id-1")))
+    body = json.loads(
+        json.dumps(
+            request(
+                Message(Recipient.parse("+55 11 99999-9999"), content, reply_to), "id-1"
+            )
+        )
+    )
     # Newer than the file: what comes back in status webhooks.
     assert body.pop("biz_opaque_callback_data") == "id-1"
     if kind == "location":
-        body["location"] |= {place: str(body["location"][place]) for place in ("latitude", "longitude")}
+        body["location"] |= {
+            place: str(body["location"][place]) for place in ("latitude", "longitude")
+        }
     if kind == "template":
         body["template"]["language"]["policy"] = "deterministic"
     jsonschema.Draft202012Validator(merged(name)).validate(body)
@@ -108,7 +139,9 @@ def test_a_user_id_goes_where_meta_wants_it():
 def test_what_is_stored_is_what_is_sent(kind):
     message = Message(Recipient.parse("5511999999999"), EACH[kind][0], "wamid.1")
     stored = json.loads(json.dumps(message.as_data()))
-    assert request(Message.from_data(stored), "i") == json.loads(json.dumps(request(message, "i")))
+    assert request(Message.from_data(stored), "i") == json.loads(
+        json.dumps(request(message, "i"))
+    )
     assert Message.from_data(stored).kind == message.kind
 
 
@@ -120,7 +153,10 @@ def test_what_is_stored_is_what_is_sent(kind):
         (lambda: Text("x" * 4097), "of 4097"),
         (lambda: Text(7), "not int"),
         (lambda: Template(""), "name of the template"),
-        (lambda: Template("t", components=[{"type": "nothing"}]), "header, body or button"),
+        (
+            lambda: Template("t", components=[{"type": "nothing"}]),
+            "header, body or button",
+        ),
         (lambda: Image(), "link or id"),
         (lambda: Image(LINK, id="1"), "link or id"),
         (lambda: Image("ftp://example.org"), "https address"),
@@ -135,13 +171,24 @@ def test_what_is_stored_is_what_is_sent(kind):
         (lambda: Buttons("t", {}), "one to three"),
         (lambda: Buttons("t", {str(n): "x" for n in range(4)}), "one to three"),
         (lambda: Buttons("t", {"a": "x" * 21}), "title of a button"),
-        (lambda: Choices("t", "b", {"": [Row(str(n), "x") for n in range(11)]}), "one to ten rows"),
+        (
+            lambda: Choices("t", "b", {"": [Row(str(n), "x") for n in range(11)]}),
+            "one to ten rows",
+        ),
         (lambda: Choices("t", "b", {"": []}), "one to ten rows"),
         (lambda: Choices("t", "b", {"": [Row("1", "x" * 25)]}), "title of a row"),
         (lambda: Choices("t", "b" * 21, {"": [Row("1", "x")]}), "button"),
         (lambda: Message.from_data("x"), "JSON object"),
-        (lambda: Message.from_data({"to": "5511999999999", "type": "spell", "spell": {}}), "type is one of"),
-        (lambda: Message(Recipient.parse("5511999999999"), Text("x"), "x" * 257), "reply_to"),
+        (
+            lambda: Message.from_data(
+                {"to": "5511999999999", "type": "spell", "spell": {}}
+            ),
+            "type is one of",
+        ),
+        (
+            lambda: Message(Recipient.parse("5511999999999"), Text("x"), "x" * 257),
+            "reply_to",
+        ),
     ],
 )
 def test_what_the_provider_would_refuse_is_refused_first(make, match):
@@ -164,7 +211,18 @@ def test_phone_numbers_are_read(text, phone):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "55", "0551199999999", "5511999999999999", "somebody", "BR.", "br.15", "+", "55119999x999"]
+    "text",
+    [
+        "",
+        "55",
+        "0551199999999",
+        "5511999999999999",
+        "somebody",
+        "BR.",
+        "br.15",
+        "+",
+        "55119999x999",
+    ],
 )
 def test_what_is_no_recipient_is_refused_and_not_repeated(text):
     with pytest.raises(InvalidMessage) as refused:

@@ -28,14 +28,25 @@ EXAMPLES = ROOT / "examples" / "whatsapp"
 
 def inbound(ident: str, text: str, phone_number_id: str = "p1") -> bytes:
     """A call of Meta's with one message of somebody."""
-    message = {"id": ident, "from": PHONE, "type": "text", "timestamp": "1", "text": {"body": text}}
+    message = {
+        "id": ident,
+        "from": PHONE,
+        "type": "text",
+        "timestamp": "1",
+        "text": {"body": text},
+    }
     value = {"metadata": {"phone_number_id": phone_number_id}, "messages": [message]}
-    return json.dumps({"object": "x", "entry": [{"changes": [{"field": "messages", "value": value}]}]}).encode()
+    return json.dumps(
+        {"object": "x", "entry": [{"changes": [{"field": "messages", "value": value}]}]}
+    ).encode()
 
 
 def signature(raw: bytes, secret: str) -> dict[str, str]:
     signed = hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
-    return {"X-Hub-Signature-256": f"sha256={signed}", "Content-Type": "application/json"}
+    return {
+        "X-Hub-Signature-256": f"sha256={signed}",
+        "Content-Type": "application/json",
+    }
 
 
 def test_the_circle_balances():
@@ -81,7 +92,12 @@ async def test_a_flask_application_answers_through_the_queue(tmp_path):
     calls: list[Any] = [
         ("POST", "/orders", order, kind),
         ("POST", "/orders", order, kind),
-        ("GET", "/webhook?hub.mode=subscribe&hub.verify_token=choose-one&hub.challenge=77", None, None),
+        (
+            "GET",
+            "/webhook?hub.mode=subscribe&hub.verify_token=choose-one&hub.challenge=77",
+            None,
+            None,
+        ),
         ("GET", "/webhook?hub.verify_token=wrong", None, None),
         ("POST", "/webhook", written.decode(), signature(written, "meta")),
         ("POST", "/webhook", written.decode(), signature(written, "meta")),
@@ -96,7 +112,9 @@ async def test_a_flask_application_answers_through_the_queue(tmp_path):
             *(sys.executable, "-c", FLASK.format(examples=str(EXAMPLES))),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path,
         )  # fmt: skip
-        output, log = await asyncio.wait_for(process.communicate(json.dumps(calls).encode()), 60)
+        output, log = await asyncio.wait_for(
+            process.communicate(json.dumps(calls).encode()), 60
+        )
         assert process.returncode == 0, log.decode()
         found = json.loads(output.splitlines()[-1])
         assert [row[0] for row in found[:7]] == [201, 201, 200, 403, 200, 200, 403]
@@ -109,7 +127,9 @@ async def test_a_flask_application_answers_through_the_queue(tmp_path):
         assert PHONE not in log.decode()
 
 
-async def test_the_bot_answers_once_in_order_by_the_instance_that_was_written_to(server: Server, namespace):
+async def test_the_bot_answers_once_in_order_by_the_instance_that_was_written_to(
+    server: Server, namespace
+):
     async with Sandboxes() as sandbox:
         environment = os.environ | {
             "STREAMS_URL": server.url, "STREAMS_NAMESPACE": namespace, "STREAMS_WHATSAPP_APP_SECRET": "meta",
@@ -120,19 +140,30 @@ async def test_the_bot_answers_once_in_order_by_the_instance_that_was_written_to
             running(environment, "whatsapp", "webhook", "--port", "0") as webhook,
         ):
             assert webhook.stderr is not None
-            while b"webhooks at " not in (line := await asyncio.wait_for(webhook.stderr.readline(), 30)):
+            while b"webhooks at " not in (
+                line := await asyncio.wait_for(webhook.stderr.readline(), 30)
+            ):
                 assert line, "the webhook did not start"
             url = line.decode().split(" at ")[1].split(";")[0]
             async with httpx.AsyncClient() as client:
-                for ident, text in (("wamid.1", "oi"), ("wamid.2", " Horário "), ("wamid.1", "oi")):
+                for ident, text in (
+                    ("wamid.1", "oi"),
+                    ("wamid.2", " Horário "),
+                    ("wamid.1", "oi"),
+                ):
                     raw = inbound(ident, text)
-                    reply = await client.post(f"{url}/meta", content=raw, headers=signature(raw, "meta"))
+                    reply = await client.post(
+                        f"{url}/meta", content=raw, headers=signature(raw, "meta")
+                    )
                     assert reply.status_code == 200
             await eventually(lambda: len(sandbox.phone.taken) == 2, seconds=30.0)
     menu, hours = sandbox.phone.taken
     assert menu.body["interactive"]["type"] == "button"
     assert hours.body["text"]["body"].startswith("Abrimos de segunda")
-    assert [row.body["context"]["message_id"] for row in (menu, hours)] == ["wamid.1", "wamid.2"]
+    assert [row.body["context"]["message_id"] for row in (menu, hours)] == [
+        "wamid.1",
+        "wamid.2",
+    ]
 
 
 @pytest.mark.parametrize("name", ["circle.py", "bot.py", "flask_app.py"])

@@ -30,16 +30,25 @@ async def test_it_lives_and_leaves_nothing_behind():
             line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
             found = re.search(r"http://[\d.:]+", line)
             assert found is not None, line
-            async with httpx.AsyncClient(base_url=found[0], headers={"Accept": "text/html"}) as client:
+            async with httpx.AsyncClient(
+                base_url=found[0], headers={"Accept": "text/html"}
+            ) as client:
 
                 async def busy() -> bool:
                     page = (await client.get("/")).text
                     rows = {
-                        stream for stream in ("orders", "whatsapp", "whatsapp-status") if f"/streams/{stream}" in page
+                        stream
+                        for stream in ("orders", "whatsapp", "whatsapp-status")
+                        if f"/streams/{stream}" in page
                     }
-                    return len(rows) == 3 and "escola" in (await client.get("/whatsapp")).text
+                    return (
+                        len(rows) == 3
+                        and "escola" in (await client.get("/whatsapp")).text
+                    )
 
-                await eventually(busy, seconds=40.0, what="a system with something to show")
+                await eventually(
+                    busy, seconds=40.0, what="a system with something to show"
+                )
             process.send_signal(signal.SIGINT)
             _, errors = await asyncio.wait_for(process.communicate(), 40)
         finally:

@@ -7,10 +7,56 @@ import pytest
 from streams.whatsapp.outcome import Again, Blocked, Hopeless, Throttled
 from streams.whatsapp.providers.meta_errors import TABLE, decide, read_error
 
-BLOCKED = [0, 190, 3, 10, 200, 299, 131005, 131048, 131064, 368, 131031, 33, 131037, 131042, 131045, 133010]
+BLOCKED = [
+    0,
+    190,
+    3,
+    10,
+    200,
+    299,
+    131005,
+    131048,
+    131064,
+    368,
+    131031,
+    33,
+    131037,
+    131042,
+    131045,
+    133010,
+]
 HOPELESS = [
-    *(130497, 100, 131008, 131009, 131021, 131051, 135000, 131026, 131047, 131049, 130472, 131030, 131052, 131062),
-    *(131063, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016, 132068, 133016, 133000, 133005),
+    *(
+        130497,
+        100,
+        131008,
+        131009,
+        131021,
+        131051,
+        135000,
+        131026,
+        131047,
+        131049,
+        130472,
+        131030,
+        131052,
+        131062,
+    ),
+    *(
+        131063,
+        132000,
+        132001,
+        132005,
+        132007,
+        132008,
+        132012,
+        132015,
+        132016,
+        132068,
+        133016,
+        133000,
+        133005,
+    ),
     *(133006, 133008, 133009, 133015, 134011, 131055, 134100, 134102, 137000),
 ]
 THROTTLED = {
@@ -22,7 +68,15 @@ THROTTLED = {
     131057: "instance",
     132069: "instance",
 }
-AGAIN = {1: 2, 2: None, 133004: None, 131000: None, 131016: None, 131053: 1, 134101: None}
+AGAIN = {
+    1: 2,
+    2: None,
+    133004: None,
+    131000: None,
+    131016: None,
+    131053: 1,
+    134101: None,
+}
 
 
 @pytest.mark.parametrize("code", BLOCKED)
@@ -76,4 +130,8 @@ def test_what_is_no_error_object_is_none(error):
 
 
 def test_an_error_object_is_read():
-    assert read_error({"code": 190, "error_subcode": 463, "fbtrace_id": "T"}) == (190, 463, "T")
+    assert read_error({"code": 190, "error_subcode": 463, "fbtrace_id": "T"}) == (
+        190,
+        463,
+        "T",
+    )

@@ -38,13 +38,17 @@ class Receiver:
         self.app = Starlette(
             routes=[
                 Route("/hook", self.take, methods=["POST"]),
-                Route("/moved", lambda _: RedirectResponse("/hook", 307), methods=["POST"]),
+                Route(
+                    "/moved", lambda _: RedirectResponse("/hook", 307), methods=["POST"]
+                ),
             ]
         )
 
     async def take(self, request: Request) -> Response:
         self.calls.append((dict(request.headers), await request.body()))
-        return PlainTextResponse("x" * 200_000 if self.status == 200 else "", self.status)
+        return PlainTextResponse(
+            "x" * 200_000 if self.status == 200 else "", self.status
+        )
 
     def verified(self, secret: str) -> list[dict]:
         """What came, checked by the specification's own library."""
@@ -61,8 +65,15 @@ async def told(
         host = url.removeprefix("http://")
         settings = replace(QUICK, webhook_key="master", webhook_allow=host)
         async with stage(server, namespace, settings) as place:
-            endpoints = Endpoints(place.application.pipeline.asynchronous, place.application.settings)
-            yield place, receiver, endpoints, await endpoints.add("acme", f"{url}/{path}")
+            endpoints = Endpoints(
+                place.application.pipeline.asynchronous, place.application.settings
+            )
+            yield (
+                place,
+                receiver,
+                endpoints,
+                await endpoints.add("acme", f"{url}/{path}"),
+            )
 
 
 async def test_a_tenant_is_told_of_its_messages_and_of_no_others(server, namespace):
@@ -77,8 +88,14 @@ async def test_a_tenant_is_told_of_its_messages_and_of_no_others(server, namespa
         (secret,) = endpoints.secrets(endpoint)
         first, second = receiver.verified(secret)
         assert (first["type"], first["data"]["message_id"]) == ("message.sent", ident)
-        assert (second["type"], second["data"]["message_id"]) == ("message.failed", failed)
-        assert (second["data"]["code"], second["data"]["reason"]) == ("131047", "window_closed")
+        assert (second["type"], second["data"]["message_id"]) == (
+            "message.failed",
+            failed,
+        )
+        assert (second["data"]["code"], second["data"]["reason"]) == (
+            "131047",
+            "window_closed",
+        )
         assert first["data"]["provider_id"].startswith("wamid.")
         for headers, body in receiver.calls:
             assert b"secret" not in body
@@ -86,7 +103,9 @@ async def test_a_tenant_is_told_of_its_messages_and_of_no_others(server, namespa
             assert "." not in headers["webhook-id"]
 
 
-async def test_a_call_that_fails_is_tried_again_with_the_same_id(server, namespace, monkeypatch):
+async def test_a_call_that_fails_is_tried_again_with_the_same_id(
+    server, namespace, monkeypatch
+):
     monkeypatch.setattr(deliverer, "SCHEDULE", (0.05, 0.05, 0.05))
     async with told(server, namespace) as (place, receiver, endpoints, endpoint):
         receiver.status = 500
@@ -101,11 +120,15 @@ async def test_a_call_that_fails_is_tried_again_with_the_same_id(server, namespa
 
         await eventually(well)
         assert len({headers["webhook-id"] for headers, _ in receiver.calls}) == 1
-        assert len(receiver.verified(endpoints.secrets(endpoint)[0])) == len(receiver.calls)
+        assert len(receiver.verified(endpoints.secrets(endpoint)[0])) == len(
+            receiver.calls
+        )
 
 
 @pytest.mark.parametrize(("path", "status"), [("hook", 410), ("moved", 204)])
-async def test_gone_disables_and_redirects_are_not_followed(server, namespace, monkeypatch, path, status):
+async def test_gone_disables_and_redirects_are_not_followed(
+    server, namespace, monkeypatch, path, status
+):
     monkeypatch.setattr(deliverer, "SCHEDULE", (3600.0,))
     async with told(server, namespace, path) as (place, receiver, endpoints, endpoint):
         receiver.status = status
@@ -122,7 +145,9 @@ async def test_gone_disables_and_redirects_are_not_followed(server, namespace, m
             assert (await endpoints.enable(endpoint.id)).disabled == ""
 
 
-async def test_an_endpoint_that_fails_for_days_is_disabled(server, namespace, monkeypatch):
+async def test_an_endpoint_that_fails_for_days_is_disabled(
+    server, namespace, monkeypatch
+):
     monkeypatch.setattr(deliverer, "SCHEDULE", (0.05,) * 20)
     monkeypatch.setattr(deliverer, "_PATIENCE", 0.3)
     async with told(server, namespace) as (place, receiver, endpoints, endpoint):
@@ -135,7 +160,9 @@ async def test_an_endpoint_that_fails_for_days_is_disabled(server, namespace, mo
         await eventually(disabled)
         calls = len(receiver.calls)
         await place.messages.add(PHONE, Text("x"), tenant="acme")
-        letters = place.application.pipeline.asynchronous.dead_letters(deliverer.WEBHOOK_STREAM, "deliverer")
+        letters = place.application.pipeline.asynchronous.dead_letters(
+            deliverer.WEBHOOK_STREAM, "deliverer"
+        )
 
         async def buried() -> bool:
             return await letters.count() >= 1
@@ -155,7 +182,9 @@ async def test_a_secret_is_rotated_without_a_gap(server, namespace):
         assert receiver.verified(old) == receiver.verified(new)
         later = replace(rotated, rotated_at=rotated.rotated_at - 100_000)
         assert endpoints.secrets(later) == [new]
-        records = await place.application.pipeline.asynchronous.records("whatsapp", "endpoints").all()
+        records = await place.application.pipeline.asynchronous.records(
+            "whatsapp", "endpoints"
+        ).all()
         assert old.removeprefix("whsec_") not in str(records), "no secret is stored"
 
 
@@ -168,7 +197,11 @@ async def test_endpoints_are_added_and_removed(server, namespace):
         await endpoints.remove(only.id)
         with pytest.raises(NotFound):
             await endpoints.remove(only.id)
-        for bad in (("acme", "http://example.org"), ("", "https://example.org"), ("a", "https://example.org", ["x"])):
+        for bad in (
+            ("acme", "http://example.org"),
+            ("", "https://example.org"),
+            ("a", "https://example.org", ["x"]),
+        ):
             with pytest.raises(ConfigurationError):
                 await endpoints.add(*bad)
 
@@ -176,10 +209,17 @@ async def test_endpoints_are_added_and_removed(server, namespace):
 # --- signatures
 
 
-@given(st.binary(max_size=200), st.text("abc", min_size=1, max_size=5), st.integers(1, 3))
+@given(
+    st.binary(max_size=200), st.text("abc", min_size=1, max_size=5), st.integers(1, 3)
+)
 def test_the_specifications_library_takes_our_signatures(body, endpoint, version):
     secret = secret_of("master", endpoint, version)
-    headers = signed("msg_1", int(datetime.now(UTC).timestamp()), b'{"a":1}', [secret_of("m", "x", 1), secret])
+    headers = signed(
+        "msg_1",
+        int(datetime.now(UTC).timestamp()),
+        b'{"a":1}',
+        [secret_of("m", "x", 1), secret],
+    )
     assert Webhook(secret).verify(b'{"a":1}', headers) == {"a": 1}
     assert signed("msg_1", 1, body, [secret]) == signed("msg_1", 1, body, [secret])
     with pytest.raises(Exception):  # noqa: B017, PT011 - the library's own
@@ -190,10 +230,45 @@ def test_the_specifications_library_takes_our_signatures(body, endpoint, version
 
 
 PRIVATE = [
-    *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
-    *("255.255.255.255", "240.0.0.1", "192.0.0.8", "192.0.2.1", "198.18.0.1", "203.0.113.1", "168.63.129.16"),
-    *("::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "fec0::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1"),
-    *("64:ff9b::a00:1", "64:ff9b:1::1", "2002:7f00:1::", "::7f00:1", "2001::1", "2001:db8::1", "fe80::1%eth0"),
+    *(
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+    ),
+    *(
+        "255.255.255.255",
+        "240.0.0.1",
+        "192.0.0.8",
+        "192.0.2.1",
+        "198.18.0.1",
+        "203.0.113.1",
+        "168.63.129.16",
+    ),
+    *(
+        "::1",
+        "::",
+        "fe80::1",
+        "fc00::1",
+        "fd12::1",
+        "ff02::1",
+        "fec0::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+    ),
+    *(
+        "64:ff9b::a00:1",
+        "64:ff9b:1::1",
+        "2002:7f00:1::",
+        "::7f00:1",
+        "2001::1",
+        "2001:db8::1",
+        "fe80::1%eth0",
+    ),
     *("nonsense", "", "1.2.3", "0x7f.1"),
 ]
 PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "200.160.2.3"]
@@ -234,7 +309,14 @@ async def test_a_name_with_one_private_address_is_refused(address):
 
 
 @pytest.mark.parametrize(
-    "url", ["https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://[::1]/", "https://localhost/"]
+    "url",
+    [
+        "https://127.0.0.1/",
+        "https://2130706433/",
+        "https://0x7f.1/",
+        "https://[::1]/",
+        "https://localhost/",
+    ],
 )
 async def test_spellings_of_this_machine_are_refused(url):
     with pytest.raises((ConfigurationError, OSError)):
@@ -249,14 +331,20 @@ async def test_the_call_goes_to_the_address_that_was_checked():
 
     guard = Guard(resolve=resolve)
     target = await guard.target("https://example.org/hook?a=1")
-    assert (target.url, target.authority, target.host) == ("https://8.8.8.8:443/hook?a=1", "example.org", "example.org")
+    assert (target.url, target.authority, target.host) == (
+        "https://8.8.8.8:443/hook?a=1",
+        "example.org",
+        "example.org",
+    )
     with pytest.raises(ConfigurationError):
         await guard.target("https://example.org/hook?a=1")
 
 
 async def test_an_allowed_host_may_be_anything():
     guard = Guard(["127.0.0.1:8080", "intern"])
-    assert (await guard.target("http://127.0.0.1:8080/x")).url == "http://127.0.0.1:8080/x"
+    assert (
+        await guard.target("http://127.0.0.1:8080/x")
+    ).url == "http://127.0.0.1:8080/x"
     assert guard.check("http://intern:99/")[2] == 99
     with pytest.raises(ConfigurationError):
         guard.check("http://127.0.0.1:8081/x")

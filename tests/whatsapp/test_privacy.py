@@ -73,7 +73,14 @@ def test_keys_are_rotated_by_putting_a_new_one_first():
 
 
 @pytest.mark.parametrize(
-    "keys", ["k1", "k1:short", "k 1:" + "A" * 43 + "=", ":" + "A" * 43 + "=", "a:" + "A" * 43 + "=,a:" + "A" * 43 + "="]
+    "keys",
+    [
+        "k1",
+        "k1:short",
+        "k 1:" + "A" * 43 + "=",
+        ":" + "A" * 43 + "=",
+        "a:" + "A" * 43 + "=,a:" + "A" * 43 + "=",
+    ],
 )
 def test_a_wrong_key_is_refused_at_the_start_and_not_repeated(keys):
     with pytest.raises(ConfigurationError, match="new-key") as caught:
@@ -81,19 +88,34 @@ def test_a_wrong_key_is_refused_at_the_start_and_not_repeated(keys):
     assert "AAAA" not in str(caught.value)
 
 
-async def test_sealed_messages_go_out_and_are_read_nowhere_on_the_server(server, namespace):
+async def test_sealed_messages_go_out_and_are_read_nowhere_on_the_server(
+    server, namespace
+):
     old, new = new_key("old"), new_key("new")
-    async with stage(server, namespace, replace(QUICK, encryption_keys=f"{new},{old}")) as place:
+    async with stage(
+        server, namespace, replace(QUICK, encryption_keys=f"{new},{old}")
+    ) as place:
         pipeline = place.application.pipeline.asynchronous
-        earlier = Messages(pipeline, replace(place.application.settings, encryption_keys=old))
+        earlier = Messages(
+            pipeline, replace(place.application.settings, encryption_keys=old)
+        )
         place.phone.faults = [Fault(131000, share=0.5, status=500)]
-        idents = [await earlier.add(PHONE, Text(f"segredo {n}"), max_retries=50) for n in range(3)]
-        idents += [await place.messages.add(PHONE, Text("segredo"), delay=0.2, max_retries=50) for _ in range(3)]
+        idents = [
+            await earlier.add(PHONE, Text(f"segredo {n}"), max_retries=50)
+            for n in range(3)
+        ]
+        idents += [
+            await place.messages.add(PHONE, Text("segredo"), delay=0.2, max_retries=50)
+            for _ in range(3)
+        ]
         stored = await everything(pipeline.broker.control, namespace)
         assert b"sealed" in stored
         for ident in idents:
             await status_is(place, ident, "sent")
-        assert {taken.body["text"]["body"] for taken in place.phone.taken} >= {"segredo 0", "segredo"}
+        assert {taken.body["text"]["body"] for taken in place.phone.taken} >= {
+            "segredo 0",
+            "segredo",
+        }
         for text in (stored, await everything(pipeline.broker.control, namespace)):
             assert b"segredo" not in text
             assert PHONE.encode() not in text
@@ -103,10 +125,15 @@ async def test_a_message_whose_key_is_missing_waits_for_it(server, namespace):
     """A rotation that has not come to every worker yet loses nothing and fails nothing."""
     async with stage(server, namespace) as place:
         pipeline = place.application.pipeline.asynchronous
-        elsewhere = Messages(pipeline, replace(place.application.settings, encryption_keys=new_key("new")))
+        elsewhere = Messages(
+            pipeline,
+            replace(place.application.settings, encryption_keys=new_key("new")),
+        )
         ident = await elsewhere.add(PHONE, Text("x"), max_retries=0)
         retry = pipeline.broker.keys(STREAM).retry(GROUP)
-        await eventually(lambda: pipeline.broker.control.call("ZCARD", retry), what="it waits")
+        await eventually(
+            lambda: pipeline.broker.control.call("ZCARD", retry), what="it waits"
+        )
         assert await place.messages.status(ident) == "pending"
         assert await pipeline.dead_letters(STREAM, GROUP).count() == 0
 
@@ -117,7 +144,9 @@ async def test_a_message_whose_key_is_missing_waits_for_it(server, namespace):
 async def test_who_stopped_marketing_gets_none_and_everything_else(server, namespace):
     async with stage(server, namespace) as place:
         place.phone.faults = [Fault(131050, share=1.0)]
-        first = await place.messages.add(PHONE, Text("oferta"), tenant="acme", category="marketing")
+        first = await place.messages.add(
+            PHONE, Text("oferta"), tenant="acme", category="marketing"
+        )
         await status_is(place, first, "failed")
         place.phone.faults = []
         for tenant, category, to, wanted in (
@@ -126,7 +155,9 @@ async def test_who_stopped_marketing_gets_none_and_everything_else(server, names
             ("other", "marketing", PHONE, "sent"),
             ("acme", "marketing", OTHER, "sent"),
         ):
-            ident = await place.messages.add(to, Text("x"), tenant=tenant, category=category)
+            ident = await place.messages.add(
+                to, Text("x"), tenant=tenant, category=category
+            )
             await status_is(place, ident, wanted)
             if wanted == "failed":
                 assert (await place.messages.show(ident)).reason == "suppressed"
@@ -134,14 +165,28 @@ async def test_who_stopped_marketing_gets_none_and_everything_else(server, names
         list_of_them = Suppressions(pipeline)
         hashed = place.messages.hashed(Recipient.parse(PHONE))
         found = await list_of_them.find(hashed, "acme")
-        assert (found.scope, found.reason, found.by) == ("marketing", "marketing_stopped", "provider")
+        assert (found.scope, found.reason, found.by) == (
+            "marketing",
+            "marketing_stopped",
+            "provider",
+        )
         assert await list_of_them.add(hashed, "acme", "all", reason="asked", by="me")
-        assert not await list_of_them.add(hashed, "acme", "marketing", reason="again", by="me")
-        await status_is(place, await place.messages.add(PHONE, Text("x"), tenant="acme"), "failed")
+        assert not await list_of_them.add(
+            hashed, "acme", "marketing", reason="again", by="me"
+        )
+        await status_is(
+            place, await place.messages.add(PHONE, Text("x"), tenant="acme"), "failed"
+        )
         assert list(await list_of_them.all()) == [("acme", hashed)]
         assert await list_of_them.remove(hashed, "acme")
         assert not await list_of_them.remove(hashed, "acme")
-        await status_is(place, await place.messages.add(PHONE, Text("x"), tenant="acme", category="marketing"), "sent")
+        await status_is(
+            place,
+            await place.messages.add(
+                PHONE, Text("x"), tenant="acme", category="marketing"
+            ),
+            "sent",
+        )
         # One letter: the refused one. What is suppressed needs nobody's look.
         assert await pipeline.dead_letters(STREAM, GROUP).count() == 1
 
@@ -152,7 +197,9 @@ async def test_a_category_or_scope_that_is_none_is_refused(server, namespace):
         with pytest.raises(InvalidMessage, match="category"):
             await place.messages.add(PHONE, Text("x"), category="spam")
         with pytest.raises(ConfigurationError, match="marketing"):
-            await Suppressions(place.application.pipeline.asynchronous).add("h", "t", "some", reason="", by="")
+            await Suppressions(place.application.pipeline.asynchronous).add(
+                "h", "t", "some", reason="", by=""
+            )
 
 
 # --- to be forgotten
@@ -161,7 +208,10 @@ async def test_a_category_or_scope_that_is_none_is_refused(server, namespace):
 async def test_a_person_is_forgotten_everywhere_and_others_are_not(server, namespace):
     async with stage(server, namespace, replace(QUICK, inbound=True)) as place:
         pipeline = place.application.pipeline.asynchronous
-        control, hashed = pipeline.broker.control, place.messages.hashed(Recipient.parse(PHONE))
+        control, hashed = (
+            pipeline.broker.control,
+            place.messages.hashed(Recipient.parse(PHONE)),
+        )
         place.phone.faults = [Fault(131026, share=1.0)]
         for to in (PHONE, OTHER):
             await status_is(place, await place.messages.add(to, Text("dead")), "failed")
@@ -171,23 +221,43 @@ async def test_a_person_is_forgotten_everywhere_and_others_are_not(server, names
             await place.messages.add(to, Text("scheduled"), delay=600.0)
         place.phone.faults = [Fault(131000, share=1.0)]
         for to in (PHONE, OTHER):
-            await status_is(place, await place.messages.add(to, Text("waits"), retry_delay=600.0), "retrying")
+            await status_is(
+                place,
+                await place.messages.add(to, Text("waits"), retry_delay=600.0),
+                "retrying",
+            )
             # As the webhook application publishes it.
             header = {"recipient": place.messages.hashed(Recipient.parse(to))}
-            await pipeline.publish(INBOUND_STREAM, {"sender": to}, type="message.received", headers=header)
+            await pipeline.publish(
+                INBOUND_STREAM, {"sender": to}, type="message.received", headers=header
+            )
         assert len(await place.messages.sent_to(PHONE)) == 4
-        gone = await forget(pipeline, place.application.settings, Recipient.parse(PHONE), by="tester")
-        assert (gone.messages.stored, gone.messages.scheduled, gone.messages.dead) == (1, 1, 1)
-        assert (gone.inbound.stored, gone.tracked) == (1, 6)  # Four messages, one wamid, one list.
+        gone = await forget(
+            pipeline, place.application.settings, Recipient.parse(PHONE), by="tester"
+        )
+        assert (gone.messages.stored, gone.messages.scheduled, gone.messages.dead) == (
+            1,
+            1,
+            1,
+        )
+        # Four messages, one wamid, one list.
+        assert (gone.inbound.stored, gone.tracked) == (1, 6)
         stored = await everything(control, namespace)
         assert PHONE.encode() not in stored
         assert OTHER.encode() in stored
         keys = b" ".join(await control.call("KEYS", f"{namespace}:*message*"))
         others = await place.messages.sent_to(OTHER)
-        assert [record.status for record in others] == ["retrying", "pending", "sent", "failed"]
+        assert [record.status for record in others] == [
+            "retrying",
+            "pending",
+            "sent",
+            "failed",
+        ]
         assert await place.messages.sent_to(PHONE) == []
         assert b"filed:" + hashed.encode() not in keys
-        again = await forget(pipeline, place.application.settings, Recipient.parse(PHONE))
+        again = await forget(
+            pipeline, place.application.settings, Recipient.parse(PHONE)
+        )
         assert again.total == 0
 
 
@@ -195,7 +265,10 @@ async def test_dead_letters_go_after_their_time(server, namespace):
     async with stage(server, namespace) as place:
         place.phone.faults = [Fault(131026, share=1.0)]
         await status_is(place, await place.messages.add(PHONE, Text("x")), "failed")
-        pipeline, settings = place.application.pipeline.asynchronous, place.application.settings
+        pipeline, settings = (
+            place.application.pipeline.asynchronous,
+            place.application.settings,
+        )
         letters = pipeline.dead_letters(STREAM, GROUP)
         await eventually(letters.count, what="the letter")
         assert await expire(pipeline, settings) == 0
@@ -212,7 +285,11 @@ async def test_the_worker_lets_them_go_by_itself(server, namespace):
         await status_is(place, await place.messages.add(PHONE, Text("x")), "failed")
         letters = place.application.pipeline.asynchronous.dead_letters(STREAM, GROUP)
         await eventually(letters.count, what="the letter")
-    application = Application(Settings(url=server.url, namespace=namespace), place.application.settings, environ={})
+    application = Application(
+        Settings(url=server.url, namespace=namespace),
+        place.application.settings,
+        environ={},
+    )
     pipeline = application.pipeline.asynchronous
     async with pipeline:
         pipeline.broker.clock.ahead += 61.0
@@ -240,5 +317,8 @@ def test_production_needs_a_lookup_key(tmp_path, caplog):
     with pytest.raises(ConfigurationError, match="STREAMS_WHATSAPP_LOOKUP_KEY"):
         Application.from_env({**environ, "STREAMS_ENV": "production"}, tmp_path)
     caplog.clear()
-    Application.from_env({**environ, "STREAMS_WHATSAPP_LOOKUP_KEY": "s", "STREAMS_ENV": "production"}, tmp_path)
+    Application.from_env(
+        {**environ, "STREAMS_WHATSAPP_LOOKUP_KEY": "s", "STREAMS_ENV": "production"},
+        tmp_path,
+    )
     assert "STREAMS_WHATSAPP_LOOKUP_KEY" not in caplog.text

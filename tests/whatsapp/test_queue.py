@@ -21,7 +21,11 @@ PHONE = "5511999990000"
 
 def run(code: str, folder: Path, **environment: str) -> tuple[object, str]:
     """Run a program; returns the JSON of its last line, and what it logged."""
-    wanted = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMS_", "REDIS", "USE_"))}
+    wanted = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("STREAMS_", "REDIS", "USE_"))
+    }
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
@@ -69,7 +73,13 @@ def check(found: dict) -> None:
     assert not found["refused"]["success"]
     assert "phone number with country code" in found["refused"]["error"]
     stats = found["stats"]
-    assert (stats["processed"], stats["sent"], stats["failed"], stats["queue_size"], stats["processing"]) == (
+    assert (
+        stats["processed"],
+        stats["sent"],
+        stats["failed"],
+        stats["queue_size"],
+        stats["processing"],
+    ) == (
         *(3, 3, 0),
         *(0, 0),
     )
@@ -99,7 +109,11 @@ def test_on_a_redis_named_by_the_callers_variables(server: Server, namespace, tm
 
 
 def test_a_redis_that_is_away_falls_back_loudly_or_not_at_all(tmp_path):
-    away = {"USE_REDIS": "true", "REDIS_URL": "redis://127.0.0.1:9/0", "STREAMS_TIMEOUT": "1"}
+    away = {
+        "USE_REDIS": "true",
+        "REDIS_URL": "redis://127.0.0.1:9/0",
+        "STREAMS_TIMEOUT": "1",
+    }
     found, log = run(CALLS, tmp_path, **away)
     check(found)
     assert "EMBEDDED server" in log
@@ -112,7 +126,10 @@ def test_a_redis_that_is_away_falls_back_loudly_or_not_at_all(tmp_path):
             found = type(error).__name__
         print(json.dumps([found, send_message_via_queue("5511999990000", "x")]))
     """
-    for more in ({"STREAMS_FALLBACK": "none"}, {"STREAMS_ENV": "production", "STREAMS_WHATSAPP_LOOKUP_KEY": "s"}):
+    for more in (
+        {"STREAMS_FALLBACK": "none"},
+        {"STREAMS_ENV": "production", "STREAMS_WHATSAPP_LOOKUP_KEY": "s"},
+    ):
         (error, result), log = run(code, tmp_path, **away, **more)
         assert error == "BrokerUnavailable"
         assert result["success"]
@@ -126,7 +143,10 @@ def test_a_redis_that_is_away_falls_back_loudly_or_not_at_all(tmp_path):
     [
         ({"PROVIDER": "pigeon"}, "cloud, evolution or sandbox"),
         ({"PROVIDER": "cloud"}, "needs STREAMS_WHATSAPP_TOKEN"),
-        ({"PROVIDER": "evolution", "TOKEN": "secret"}, "needs STREAMS_WHATSAPP_BASE_URL"),
+        (
+            {"PROVIDER": "evolution", "TOKEN": "secret"},
+            "needs STREAMS_WHATSAPP_BASE_URL",
+        ),
         ({"RATE": "fast"}, "rate is a count"),
         ({"BURST": "many"}, "STREAMS_WHATSAPP_BURST"),
         ({"TIMEOUT": "0"}, "STREAMS_WHATSAPP_TIMEOUT"),
@@ -142,7 +162,10 @@ def test_settings_that_cannot_be_are_refused_by_name(tmp_path, values, match):
 
 
 def test_a_token_and_a_number_alone_mean_cloud(tmp_path):
-    environ = {"STREAMS_WHATSAPP_TOKEN": "secret", "STREAMS_WHATSAPP_PHONE_NUMBER_ID": "42"}
+    environ = {
+        "STREAMS_WHATSAPP_TOKEN": "secret",
+        "STREAMS_WHATSAPP_PHONE_NUMBER_ID": "42",
+    }
     settings = WhatsAppSettings.from_env(environ, tmp_path)
     instance = Instances(settings, {}).get("any")
     assert instance is not None
@@ -158,7 +181,10 @@ def test_instances_are_read_from_a_file(tmp_path):
         '[instances.2]\nprovider = "evolution"\nname = "shop"\nbase_url = "http://x"\ntoken_env = "T"\n'
     )
     instances = Instances(WhatsAppSettings(instances=str(path)), {"T": "from-env"})
-    assert [(i.id, i.token) for i in instances.all()] == [("1", "from-file"), ("2", "from-env")]
+    assert [(i.id, i.token) for i in instances.all()] == [
+        ("1", "from-file"),
+        ("2", "from-env"),
+    ]
     assert instances.waba_of("1") == "w"
     assert instances.waba_of("2") is None
     assert instances.get("3") is None
@@ -173,7 +199,10 @@ def test_instances_are_read_from_a_file(tmp_path):
         ('[instances.1]\nprovider = "cloud"', "give token_env or token_file"),
         ('[instances.1]\ntoken = "secret"', "secrets by reference only"),
         ('[instances.1]\nprovider = "cloud"\ntoken_env = "NOT_SET"', "is not set"),
-        ('[instances.1]\nprovider = "cloud"\ntoken_file = "/nowhere"', "cannot be read"),
+        (
+            '[instances.1]\nprovider = "cloud"\ntoken_file = "/nowhere"',
+            "cannot be read",
+        ),
         ('[instances.1]\nprovider = "evolution"\ntoken_env = "T"', "needs base_url"),
     ],
 )
@@ -208,11 +237,25 @@ def test_an_idempotency_key_holds_over_both_ways(server: Server, namespace, tmp_
         reset()
         print(json.dumps(found))
     """
-    found, _ = run(code, tmp_path, USE_REDIS="true", REDIS_URL=server.url, STREAMS_NAMESPACE=namespace)
+    found, _ = run(
+        code,
+        tmp_path,
+        USE_REDIS="true",
+        REDIS_URL=server.url,
+        STREAMS_NAMESPACE=namespace,
+    )
     queued, direct = found["first"], found["direct"]["message_id"]
-    assert found["again"] == {"success": True, "via_queue": False, "message_id": queued, "duplicate": True}
+    assert found["again"] == {
+        "success": True,
+        "via_queue": False,
+        "message_id": queued,
+        "duplicate": True,
+    }
     assert found["direct"]["success"]
-    assert [found["repeated"][0]["message_id"], found["repeated"][1]] == [direct, direct]
+    assert [found["repeated"][0]["message_id"], found["repeated"][1]] == [
+        direct,
+        direct,
+    ]
     assert [row["message_id"] for row in found["elsewhere"][:2]] == [queued, direct]
     assert found["elsewhere"][2] == direct
     assert (found["size"], found["status"]) == (1, "sent")

@@ -36,22 +36,37 @@ async def test_everything_is_handed_over_once(server, namespace):
         Settings(url=server.url, namespace=namespace),
     )
     async with stage(server, f"{namespace}-source") as away:
-        sent = await away.messages.add(PHONE, Text("sent"), tenant="acme", idempotency_key="k1")
+        sent = await away.messages.add(
+            PHONE, Text("sent"), tenant="acme", idempotency_key="k1"
+        )
         await status_is(away, sent, "sent")
         away.phone.faults = [Fault(131026, share=1.0)]
         failed = await away.messages.add(PHONE, Text("failed"), tenant="acme")
         await status_is(away, failed, "failed")
         away.phone.faults = [Fault(131000, share=1.0)]
-        retrying = await away.messages.add(PHONE, Text("retrying"), tenant="acme", max_retries=7, retry_delay=0.5)
+        retrying = await away.messages.add(
+            PHONE, Text("retrying"), tenant="acme", max_retries=7, retry_delay=0.5
+        )
         await status_is(away, retrying, "retrying")
         messages = away.messages
-        scheduled = await messages.add(PHONE, Text("scheduled"), tenant="acme", delay=2.0, category="marketing")
-        await messages.add(PHONE, Text("far"), tenant="acme", delay=3600.0, idempotency_key="k2", expires=7200.0)
+        scheduled = await messages.add(
+            PHONE, Text("scheduled"), tenant="acme", delay=2.0, category="marketing"
+        )
+        await messages.add(
+            PHONE,
+            Text("far"),
+            tenant="acme",
+            delay=3600.0,
+            idempotency_key="k2",
+            expires=7200.0,
+        )
         wamid = (await messages.show(sent)).provider_id
     # The worker there has ended; somebody still stores a message.
     application = Application(there, QUICK, environ={})
     async with application.pipeline.asynchronous as pipeline:
-        pending = await Messages(pipeline, QUICK).add("5511888880000", Text("pending"), tenant="acme", priority=5)
+        pending = await Messages(pipeline, QUICK).add(
+            "5511888880000", Text("pending"), tenant="acme", priority=5
+        )
         await pipeline.pauses(STREAM).pause(instance="1")
     await application.providers.close()
     async with stage(server, namespace) as place:
@@ -64,8 +79,15 @@ async def test_everything_is_handed_over_once(server, namespace):
         assert await place.messages.status(failed) == "failed"
         assert (await place.messages.show(wamid)).id == sent
         # What was sent from there is known here by its key, and not sent again.
-        assert await place.messages.add(PHONE, Text("sent"), tenant="acme", idempotency_key="k1") == sent
-        far = await place.messages.add(PHONE, Text("far"), tenant="acme", idempotency_key="k2")
+        assert (
+            await place.messages.add(
+                PHONE, Text("sent"), tenant="acme", idempotency_key="k1"
+            )
+            == sent
+        )
+        far = await place.messages.add(
+            PHONE, Text("far"), tenant="acme", idempotency_key="k2"
+        )
         assert await place.messages.status(far) == "pending"
         texts = sorted(taken.body["text"]["body"] for taken in place.phone.taken)
         assert texts == ["pending", "retrying", "scheduled"]
@@ -73,7 +95,11 @@ async def test_everything_is_handed_over_once(server, namespace):
         assert (totals["pending"], totals["sent"], totals["failed"]) == (6, 4, 1)
         assert len(await place.messages.sent_to(PHONE)) == 5
         found = await place.application.pipeline.asynchronous.status().find(STREAM, far)
-        assert 3500 < found[0].due - place.application.pipeline.asynchronous.broker.clock.now() <= 3600
+        assert (
+            3500
+            < found[0].due - place.application.pipeline.asynchronous.broker.clock.now()
+            <= 3600
+        )
         again = Relay(there, here, place.application.settings)
         await again.run()
         assert (again.done.messages, again.done.statuses) == (0, 0)
@@ -84,7 +110,9 @@ async def test_what_nobody_knows_the_outcome_of_is_not_sent_again(server, namesp
         Settings(url=server.url, namespace=f"{namespace}-source"),
         Settings(url=server.url, namespace=namespace),
     )
-    async with stage(server, f"{namespace}-source", replace(QUICK, timeout=0.3, unknown_after=600.0)) as away:
+    async with stage(
+        server, f"{namespace}-source", replace(QUICK, timeout=0.3, unknown_after=600.0)
+    ) as away:
         away.phone.faults = [Fault(-1, count=1)]
         ident = await away.messages.add(PHONE, Text("x"), tenant="acme")
         await eventually(lambda: away.sent(ident) == 1)
@@ -102,25 +130,45 @@ async def test_what_nobody_knows_the_outcome_of_is_not_sent_again(server, namesp
         assert not place.phone.taken
 
 
-async def test_an_outage_of_the_real_server_costs_nothing(binary, server, namespace, monkeypatch):
+async def test_an_outage_of_the_real_server_costs_nothing(
+    binary, server, namespace, monkeypatch
+):
     monkeypatch.setattr("streams.whatsapp.relay.QUIET", 100.0)
     there = Settings(url=server.url, namespace=f"{namespace}-source")
     application = Application(there, QUICK, environ={})
     other = Server(binary, aof=True).start()
     try:
-        async with application.pipeline.asynchronous as pipeline, stage(other, namespace) as place:
+        async with (
+            application.pipeline.asynchronous as pipeline,
+            stage(other, namespace) as place,
+        ):
             messages = Messages(pipeline, QUICK)
-            relay = Relay(there, Settings(url=other.url, namespace=namespace, timeout=0.5), place.application.settings)
+            relay = Relay(
+                there,
+                Settings(url=other.url, namespace=namespace, timeout=0.5),
+                place.application.settings,
+            )
             running = asyncio.create_task(relay.run())
             first = await messages.add(PHONE, Text("x"))
             await eventually(lambda: place.sent(first), what="the relay works")
             other.kill()
-            idents = [await messages.add(f"551199999{n:04}", Text("x"), max_retries=0) for n in range(20)]
+            idents = [
+                await messages.add(f"551199999{n:04}", Text("x"), max_retries=0)
+                for n in range(20)
+            ]
             retry = pipeline.broker.keys(STREAM).retry(GROUP)
-            await eventually(lambda: pipeline.broker.control.call("ZCARD", retry), seconds=30.0, what="one waits")
+            await eventually(
+                lambda: pipeline.broker.control.call("ZCARD", retry),
+                seconds=30.0,
+                what="one waits",
+            )
             other.start()
             for ident in idents:
-                await eventually(lambda ident=ident: place.sent(ident), seconds=30.0, what="it goes out")
+                await eventually(
+                    lambda ident=ident: place.sent(ident),
+                    seconds=30.0,
+                    what="it goes out",
+                )
             relay.stop()
             await running
             assert {place.sent(ident) for ident in idents} == {1}
@@ -155,7 +203,9 @@ PROGRAM = f"""
 """
 
 
-async def test_a_program_goes_on_with_the_real_server_by_itself(binary, make_server, tmp_path, namespace):
+async def test_a_program_goes_on_with_the_real_server_by_itself(
+    binary, make_server, tmp_path, namespace
+):
     """Started while that is away; what it queued meanwhile is there afterwards, and what it sent is known."""
     real = make_server(binary)
     real.kill()

@@ -28,22 +28,37 @@ async def status_is(place, ident: str, wanted: str) -> None:
 
 async def test_a_message_is_queued_sent_and_followed(server, namespace):
     async with stage(server, namespace) as place:
-        ident = await place.messages.add(PHONE, Text("Olá!"), tenant=7, instance=1, priority=10)
+        ident = await place.messages.add(
+            PHONE, Text("Olá!"), tenant=7, instance=1, priority=10
+        )
         await status_is(place, ident, "sent")
         (taken,) = place.phone.taken
-        assert (taken.phone_number_id, taken.to, taken.kind, taken.callback) == ("p1", f"+{PHONE}", "text", ident)
+        assert (taken.phone_number_id, taken.to, taken.kind, taken.callback) == (
+            "p1",
+            f"+{PHONE}",
+            "text",
+            ident,
+        )
         record = await place.messages.show(ident)
         assert record.provider_id == taken.wamid
-        assert [row["state"] for row in record.timeline] == ["pending", "processing", "sent"]
+        assert [row["state"] for row in record.timeline] == [
+            "pending",
+            "processing",
+            "sent",
+        ]
         assert (await place.messages.show(taken.wamid)).id == ident
         assert (await place.messages.totals())["sent"] == 1
-        assert (await place.messages.counts()) == (0, 0, 0, 0) or (await place.messages.counts()).pending == 0
+        assert (await place.messages.counts()) == (0, 0, 0, 0) or (
+            await place.messages.counts()
+        ).pending == 0
         assert await place.messages.status("unknown") is None
         with pytest.raises(NotFound):
             await place.messages.show("unknown")
 
 
-async def test_no_number_and_no_body_is_in_a_key_or_in_what_is_followed(server, namespace):
+async def test_no_number_and_no_body_is_in_a_key_or_in_what_is_followed(
+    server, namespace
+):
     async with stage(server, namespace) as place:
         await place.messages.add(PHONE, Text("a secret text"), idempotency_key="k")
         await eventually(lambda: len(place.phone.taken) == 1)
@@ -58,8 +73,15 @@ async def test_no_number_and_no_body_is_in_a_key_or_in_what_is_followed(server, 
 
 async def test_an_idempotency_key_makes_one_message_of_many(server, namespace):
     async with stage(server, namespace) as place:
-        idents = [await place.messages.add(PHONE, Text("x"), tenant="a", idempotency_key="o-1") for _ in range(5)]
-        other = await place.messages.add(PHONE, Text("x"), tenant="b", idempotency_key="o-1")
+        idents = [
+            await place.messages.add(
+                PHONE, Text("x"), tenant="a", idempotency_key="o-1"
+            )
+            for _ in range(5)
+        ]
+        other = await place.messages.add(
+            PHONE, Text("x"), tenant="b", idempotency_key="o-1"
+        )
         await eventually(lambda: len(place.phone.taken) == 2)
         assert len(set(idents)) == 1
         assert other not in idents
@@ -70,7 +92,9 @@ async def test_messages_of_a_recipient_arrive_in_order(server, namespace):
     async with stage(server, namespace) as place:
         place.phone.faults = [Fault(131000, share=0.2, status=500)]
         for n in range(30):
-            await place.messages.add(f"551199999{n % 3:04}", Text(str(n)), max_retries=50, retry_delay=0.01)
+            await place.messages.add(
+                f"551199999{n % 3:04}", Text(str(n)), max_retries=50, retry_delay=0.01
+            )
         await eventually(lambda: len(place.phone.taken) == 30)
     order = defaultdict(list)
     for taken in place.phone.taken:
@@ -100,7 +124,9 @@ async def test_retries_end(server, namespace, code, tries):
     """After the message's own number of retries, or those that the code is worth."""
     async with stage(server, namespace) as place:
         place.phone.faults = [Fault(code, status=500)]
-        ident = await place.messages.add(PHONE, Text("x"), max_retries=2, retry_delay=0.01)
+        ident = await place.messages.add(
+            PHONE, Text("x"), max_retries=2, retry_delay=0.01
+        )
         await status_is(place, ident, "failed")
         assert place.phone.answers[str(code)] == tries
 
@@ -129,11 +155,16 @@ async def test_a_rate_is_kept(server, namespace):
     assert place.phone.taken[-1].at - before >= 15 / 20
 
 
-async def test_a_disconnected_instance_keeps_its_messages_and_goes_on_by_itself(server, namespace, monkeypatch):
+async def test_a_disconnected_instance_keeps_its_messages_and_goes_on_by_itself(
+    server, namespace, monkeypatch
+):
     monkeypatch.setattr("streams.whatsapp.sender._PROBE", 0.5)
     async with stage(server, namespace) as place:
         place.phone.disconnected.add("p1")
-        idents = [await place.messages.add(f"551199999{n:04}", Text("x"), max_retries=0) for n in range(20)]
+        idents = [
+            await place.messages.add(f"551199999{n:04}", Text("x"), max_retries=0)
+            for n in range(20)
+        ]
         pauses = place.application.pipeline.asynchronous.pauses(STREAM)
 
         async def paused() -> bool:
@@ -149,8 +180,12 @@ async def test_a_disconnected_instance_keeps_its_messages_and_goes_on_by_itself(
     assert max(Counter(taken.callback for taken in place.phone.taken).values()) == 1
 
 
-@pytest.mark.parametrize(("policy", "state", "times"), [("fail", "failed", 1), ("resend", "sent", 2)])
-async def test_an_unknown_outcome_is_left_to_the_policy(server, namespace, policy, state, times):
+@pytest.mark.parametrize(
+    ("policy", "state", "times"), [("fail", "failed", 1), ("resend", "sent", 2)]
+)
+async def test_an_unknown_outcome_is_left_to_the_policy(
+    server, namespace, policy, state, times
+):
     settings = replace(QUICK, timeout=0.3, unknown_policy=policy)
     async with stage(server, namespace, settings) as place:
         place.phone.faults = [Fault(-1, count=1)]
@@ -163,7 +198,9 @@ async def test_an_unknown_outcome_is_left_to_the_policy(server, namespace, polic
         await eventually(lambda: place.sent(ident) == times)
 
 
-async def test_a_worker_that_was_lost_while_sending_does_not_send_again(server, namespace):
+async def test_a_worker_that_was_lost_while_sending_does_not_send_again(
+    server, namespace
+):
     """Its attempt is on record, its outcome is not: that is unknown, too."""
     async with stage(server, namespace) as place:
         pipeline = place.application.pipeline.asynchronous
@@ -172,7 +209,9 @@ async def test_a_worker_that_was_lost_while_sending_does_not_send_again(server, 
         notes = tracking(pipeline, 60.0)
         await notes.note("lost", "processing", fields={"trying": "1"})
         data = {"to": PHONE, "type": "text", "text": {"body": "x"}}
-        await pipeline.publish(STREAM, data, type=SEND, id="lost", tenant="1", instance="1", subject="s")
+        await pipeline.publish(
+            STREAM, data, type=SEND, id="lost", tenant="1", instance="1", subject="s"
+        )
         await status_is(place, "lost", "failed")
         assert not place.phone.taken
 
@@ -202,7 +241,9 @@ async def test_what_expired_or_is_no_message_fails(server, namespace):
         await asyncio.sleep(1.0)
         late = await place.messages.add(PHONE, Text("code 123"), expires=0.1)
         await asyncio.sleep(0.2)
-        await pipeline.publish(STREAM, {"to": "x"}, type=SEND, id="broken", tenant="1", instance="1")
+        await pipeline.publish(
+            STREAM, {"to": "x"}, type=SEND, id="broken", tenant="1", instance="1"
+        )
         await pipeline.pauses(STREAM).resume_all()
         await status_is(place, "broken", "failed")
         await status_is(place, late, "failed")
@@ -225,11 +266,18 @@ async def test_many_tenants_with_errors_of_every_class(server, namespace):
     """Nobody gets a message twice, nobody loses one, and the totals add up."""
     async with stage(server, namespace, replace(QUICK, retry_delay=0.02)) as place:
         shares = {131000: 500, 130429: 400, 131056: 400, 131026: 400, 4: 400}
-        place.phone.faults = [Fault(code, 0.01, status=status, retry_after=0) for code, status in shares.items()]
+        place.phone.faults = [
+            Fault(code, 0.01, status=status, retry_after=0)
+            for code, status in shares.items()
+        ]
         idents = []
         for n in range(600):
             to = f"5511{n % 97:02}99{n % 211:05}"
-            idents.append(await place.messages.add(to, Text(str(n)), tenant=n % 10, max_retries=20))
+            idents.append(
+                await place.messages.add(
+                    to, Text(str(n)), tenant=n % 10, max_retries=20
+                )
+            )
 
         async def over() -> bool:
             totals = await place.messages.totals()

@@ -21,11 +21,37 @@ PROBE = "doctor-probe"
 COMMON = ("time", "script|load", "evalsha")
 PRODUCER = ("xadd", "sadd", "xlen", "zcard", "hexists", "hset", "zadd", "get", "set")
 WORKER = (
-    "xreadgroup", "xgroup|create", "xgroup|delconsumer", "xack", "xdel", "xclaim", "xautoclaim", "xpending", "xrange",
-    "xinfo|groups", "xinfo|consumers", "type", "exists", "zrangebyscore", "zrange", "zrem", "zscore", "zrank", "hget",
-    "hmget", "hdel", "hgetall", "hlen", "pexpire", "unlink", "xread", "zrangebylex", "hscan", "hincrby",
+    "xreadgroup",
+    "xgroup|create",
+    "xgroup|delconsumer",
+    "xack",
+    "xdel",
+    "xclaim",
+    "xautoclaim",
+    "xpending",
+    "xrange",
+    "xinfo|groups",
+    "xinfo|consumers",
+    "type",
+    "exists",
+    "zrangebyscore",
+    "zrange",
+    "zrem",
+    "zscore",
+    "zrank",
+    "hget",
+    "hmget",
+    "hdel",
+    "hgetall",
+    "hlen",
+    "pexpire",
+    "unlink",
+    "xread",
+    "zrangebylex",
+    "hscan",
+    "hincrby",
     "xinfo|stream",
-)  # fmt: skip
+)
 OPERATOR = ("smembers", "xrevrange", "xgroup|destroy", "scan", "mget")
 ROLES: dict[str, tuple[str, ...]] = {
     "producer": (*COMMON, *PRODUCER),
@@ -34,7 +60,18 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 """What each role may do, beside AUTH and SELECT, without which there is no connection to ask on."""
 
-_OF_A_KEY = ("xlen", "zcard", "get", "mget", "type", "exists", "hgetall", "hlen", "smembers", "unlink")
+_OF_A_KEY = (
+    "xlen",
+    "zcard",
+    "get",
+    "mget",
+    "type",
+    "exists",
+    "hgetall",
+    "hlen",
+    "smembers",
+    "unlink",
+)
 _OF_A_FIELD = ("hexists", "zrem", "zscore", "zrank", "hget", "hmget", "hdel")
 
 
@@ -78,7 +115,11 @@ class Accessing:
         names = [name for name in ROLES[role] if name in probes]
         outside = f"{PROBE}-outside-{self._broker.namespace}"
         asked: list[Command] = [probes[name] for name in names]
-        asked += [("EXISTS", outside), ("SLOWLOG", "LEN"), ("ACL", "DRYRUN", self._broker.user, "FLUSHALL")]
+        asked += [
+            ("EXISTS", outside),
+            ("SLOWLOG", "LEN"),
+            ("ACL", "DRYRUN", self._broker.user, "FLUSHALL"),
+        ]
         *replies, beyond, administers, flushes = await self._broker.control.batch(asked)
         for name, reply in zip(names, replies, strict=True):
             if isinstance(reply, AccessDenied):
@@ -105,7 +146,17 @@ class Accessing:
             "hset": ("HSET", key, "f", "v", "f"),
             "zadd": ("ZADD", key, "no-score", "m"),
             "set": ("SET", key, "v", "no-option"),
-            "xreadgroup": ("XREADGROUP", "GROUP", "g", "c", "COUNT", 1, "STREAMS", key, ">"),
+            "xreadgroup": (
+                "XREADGROUP",
+                "GROUP",
+                "g",
+                "c",
+                "COUNT",
+                1,
+                "STREAMS",
+                key,
+                ">",
+            ),
             "xgroup|create": ("XGROUP", "CREATE", key, "g", "0"),
             "xgroup|delconsumer": ("XGROUP", "DELCONSUMER", key, "g", "c"),
             "xgroup|destroy": ("XGROUP", "DESTROY", key, "g"),

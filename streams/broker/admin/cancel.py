@@ -29,10 +29,21 @@ class Cancelling:
 
     async def scheduled(self, members: Sequence[str], by: str) -> list[bool]:
         """Cancel scheduled events, at most ``MOST``; False where there is none (any more)."""
-        keys = (self._keys.scheduled(), self._keys.scheduled_fields(), self._keys.audit())
-        return list(map(bool, await self._link.call(*_CANCEL_SCHEDULED.command(keys, by, *members))))
+        keys = (
+            self._keys.scheduled(),
+            self._keys.scheduled_fields(),
+            self._keys.audit(),
+        )
+        return list(
+            map(
+                bool,
+                await self._link.call(*_CANCEL_SCHEDULED.command(keys, by, *members)),
+            )
+        )
 
-    async def retrying(self, group: str, level: int, entry_ids: Sequence[str], by: str) -> list[bool]:
+    async def retrying(
+        self, group: str, level: int, entry_ids: Sequence[str], by: str
+    ) -> list[bool]:
         """Cancel entries of one level that wait for a retry, at most ``MOST``; False where one does not (any more)."""
         keys = (
             self._keys.level(level),
@@ -41,29 +52,55 @@ class Cancelling:
             self._keys.audit(),
             self._keys.config(),
         )
-        place, admissions = Place.of(self._keys, self._levels, group), self._keys.admissions(group)
+        place, admissions = (
+            Place.of(self._keys, self._levels, group),
+            self._keys.admissions(group),
+        )
         levels: Command = (WAITING, len(place.levels), *place.levels)
-        command = _CANCEL.command((*keys, *place.keys, admissions), group, PARKED, by, level, *levels, *entry_ids)
+        command = _CANCEL.command(
+            (*keys, *place.keys, admissions),
+            group,
+            PARKED,
+            by,
+            level,
+            *levels,
+            *entry_ids,
+        )
         return list(map(bool, await self._link.call(*command)))
 
     async def run_now(self, group: str, name: str, by: str) -> bool:
         """Make one event due, which waits for a retry in a group, or ('') is scheduled; False if it waits no more."""
         waits = self._keys.retry(group) if group else self._keys.scheduled()
-        return bool(await self._link.call(*_RUN_NOW.command((waits, self._keys.audit()), group, by, name)))
+        return bool(
+            await self._link.call(
+                *_RUN_NOW.command((waits, self._keys.audit()), group, by, name)
+            )
+        )
 
-    async def find_retrying(self, group: str, event_ids: Iterable[str]) -> list[tuple[str, int, str]]:
+    async def find_retrying(
+        self, group: str, event_ids: Iterable[str]
+    ) -> list[tuple[str, int, str]]:
         """Event id, level and entry id of what waits for a retry; at most ``MOST`` event ids.
 
         One command per 1,000 entries that wait.
         """
         wanted = tuple(event_ids)
-        keys = (self._keys.retry(group), *(self._keys.level(level) for level in self._levels))
+        keys = (
+            self._keys.retry(group),
+            *(self._keys.level(level) for level in self._levels),
+        )
         found: dict[bytes, str] = {}
         first, size = 0, 1000
         while size == 1000:
             size, rows = await self._link.call(
-                *_FIND_RETRYING.command(keys, first, first + 999, len(self._levels), *self._levels, *wanted)
+                *_FIND_RETRYING.command(
+                    keys, first, first + 999, len(self._levels), *self._levels, *wanted
+                )
             )
             found.update((place, event_id.decode()) for event_id, place in rows)
             first += size
-        return [(event_id, *named) for row, event_id in found.items() if (named := entry_place(row))]
+        return [
+            (event_id, *named)
+            for row, event_id in found.items()
+            if (named := entry_place(row))
+        ]

@@ -65,13 +65,17 @@ class DeadLetterStore:
         start = f"({after}" if after else "-"
         return [
             _letter(i, f)
-            for i, f in await self._link.call("XRANGE", self._keys.dead(self._group), start, "+", "COUNT", most)
+            for i, f in await self._link.call(
+                "XRANGE", self._keys.dead(self._group), start, "+", "COUNT", most
+            )
         ]
 
     async def back(self, before: str, most: int) -> list[StoredLetter]:
         """At most ``most`` letters with ids below ``before`` ('' for the end), newest first."""
         last = f"({before}" if before else "+"
-        rows = await self._link.call("XREVRANGE", self._keys.dead(self._group), last, "-", "COUNT", most)
+        rows = await self._link.call(
+            "XREVRANGE", self._keys.dead(self._group), last, "-", "COUNT", most
+        )
         return [_letter(i, f) for i, f in rows]
 
     async def newest(self) -> str:
@@ -80,10 +84,14 @@ class DeadLetterStore:
 
     async def get(self, letter_id: str) -> StoredLetter | None:
         """One letter by its id."""
-        rows = await self._link.call("XRANGE", self._keys.dead(self._group), letter_id, letter_id)
+        rows = await self._link.call(
+            "XRANGE", self._keys.dead(self._group), letter_id, letter_id
+        )
         return _letter(*rows[0]) if rows else None
 
-    async def replay(self, letters: Sequence[StoredLetter], deed: LetterDeed) -> list[str]:
+    async def replay(
+        self, letters: Sequence[StoredLetter], deed: LetterDeed
+    ) -> list[str]:
         """One step of a replay; per letter ``level|entry id`` of the new entry, '' if it was gone already.
 
         Raises:
@@ -116,7 +124,9 @@ class DeadLetterStore:
             self._keys.config(),
             self._keys.level(letter.level),
         )
-        command = _EDITED.command(keys, self._group, by, letter.level, letter.letter_id, body)
+        command = _EDITED.command(
+            keys, self._group, by, letter.level, letter.letter_id, body
+        )
         place: bytes = await self._replayed(command)
         return place.decode()
 

@@ -29,7 +29,9 @@ class DedupIds:
         """
         value = f"{len(event_id.encode())} {event_id} 0 {_ELSEWHERE}"
         key = self._keys.dedup(dedup_id)
-        if await self._link.call("SET", key, value, "NX", "PX", max(1, round(window * 1000))):
+        if await self._link.call(
+            "SET", key, value, "NX", "PX", max(1, round(window * 1000))
+        ):
             return event_id
         found: bytes | None = await self._link.call("GET", key)
         return event_id if found is None else event_of(found)
@@ -39,10 +41,15 @@ class DedupIds:
         prefix, found, cursor = self._keys.dedup(""), [], "0"
         # A hash tag has no character that means something to MATCH.
         while True:
-            reply = await self._link.call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _PAGE)
+            reply = await self._link.call(
+                "SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _PAGE
+            )
             cursor = reply[0].decode()
             for key in reply[1]:
-                value, left = await self._link.call("GET", key), await self._link.call("PTTL", key)
+                value, left = (
+                    await self._link.call("GET", key),
+                    await self._link.call("PTTL", key),
+                )
                 if value is not None and left > 0:
                     found.append((key.decode().removeprefix(prefix), value, left))
             if cursor == "0":
@@ -51,7 +58,9 @@ class DedupIds:
     async def take(self, rows: list[tuple[str, bytes, int]]) -> None:
         """Write down what another server knew; what is known here stays."""
         for dedup_id, value, left in rows:
-            await self._link.call("SET", self._keys.dedup(dedup_id), value, "NX", "PX", left)
+            await self._link.call(
+                "SET", self._keys.dedup(dedup_id), value, "NX", "PX", left
+            )
 
 
 def event_of(value: bytes) -> str:

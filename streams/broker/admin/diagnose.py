@@ -34,7 +34,8 @@ _FIRST = 19
 """The rank up to which a row is looked for that says when something is due."""
 _MEMBER = re.compile(rb"-?[0-9]{1,20}\|.+", re.DOTALL)
 _SCRIPTS = (
-    "time, evalsha, script|load, xpending, xrange, xrevrange, xinfo|groups, zrange, zscore, hget, hexists and hscan"
+    "time, evalsha, script|load, xpending, xrange, xrevrange, xinfo|groups, zrange, zscore,"
+    " hget, hexists and hscan"
 )
 
 
@@ -125,7 +126,9 @@ class Diagnosing:
         reply = (await self._ask([("INFO",)]))[0]
         if isinstance(reply, BrokerError):
             return Denied("info")
-        lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+        lines = (
+            line.partition(":") for line in reply.decode(errors="replace").splitlines()
+        )
         return {name: value for name, colon, value in lines if colon}
 
     async def config(self, *names: str) -> dict[str, str] | Denied:
@@ -134,7 +137,10 @@ class Diagnosing:
         for reply in await self._ask([("CONFIG", "GET", name) for name in names]):
             if isinstance(reply, BrokerError):
                 return Denied("config|get")
-            found |= {reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)}
+            found |= {
+                reply[i].decode(): reply[i + 1].decode()
+                for i in range(0, len(reply), 2)
+            }
         return found
 
     async def refused_to_default(self) -> list[str] | Denied:
@@ -150,7 +156,9 @@ class Diagnosing:
         )
         refused = []
         for write, reply in zip(
-            writes, await self._ask([("ACL", "DRYRUN", "default", *write) for write in writes]), strict=True
+            writes,
+            await self._ask([("ACL", "DRYRUN", "default", *write) for write in writes]),
+            strict=True,
         ):
             if isinstance(reply, BrokerError):
                 return Denied("acl|dryrun")
@@ -174,7 +182,10 @@ class Diagnosing:
         for level in levels:
             key = keys.level(level)
             commands += [("TYPE", key), ("XLEN", key), ("XINFO", "GROUPS", key)]
-            commands += [("MEMORY", "USAGE", key, "SAMPLES", 5), _WEIGH.command((key,), _WEIGHED)]
+            commands += [
+                ("MEMORY", "USAGE", key, "SAMPLES", 5),
+                _WEIGH.command((key,), _WEIGHED),
+            ]
         replies = await self._ask(commands)
         plain = [reply for i, reply in enumerate(replies) if i == 0 or (i - 1) % 5 < 3]
         if any(isinstance(reply, AccessDenied) for reply in plain):
@@ -185,7 +196,9 @@ class Diagnosing:
         for i, level in enumerate(levels):
             kind, length, groups, memory, weighed = replies[1 + 5 * i : 6 + 5 * i]
             self._check_type(facts, keys.level(level), kind, "stream")
-            facts.stored[level] = length if kind == b"stream" and isinstance(length, int) else None
+            facts.stored[level] = (
+                length if kind == b"stream" and isinstance(length, int) else None
+            )
             if not isinstance(groups, BrokerError):
                 places += [(level, _pairs(row)) for row in groups]
             _weigh(facts, level, memory, weighed)
@@ -195,10 +208,15 @@ class Diagnosing:
             return Denied("xinfo|consumers, xrange, zrange and hgetall")
         return facts
 
-    async def _groups(self, facts: StreamFacts, keys: Keys, places: list[tuple[int, dict[str, Any]]]) -> bool:
+    async def _groups(
+        self, facts: StreamFacts, keys: Keys, places: list[tuple[int, dict[str, Any]]]
+    ) -> bool:
         names = sorted({info["name"].decode() for _, info in places})
         straying = Straying(self._broker, keys, list(facts.stored))
-        plain: list[Command] = [("ZRANGE", keys.scheduled(), 0, _FIRST, "WITHSCORES"), ("HGETALL", keys.config())]
+        plain: list[Command] = [
+            ("ZRANGE", keys.scheduled(), 0, _FIRST, "WITHSCORES"),
+            ("HGETALL", keys.config()),
+        ]
         scripts: list[Command] = [straying.scheduled()]
         recent = f"{round((self._broker.clock.now() - HOUR) * 1000)}-0"
         for name in names:
@@ -208,7 +226,10 @@ class Diagnosing:
                 ("TYPE", keys.dead(name)),
                 ("ZRANGE", keys.retry(name), 0, _FIRST, "WITHSCORES"),
             ]
-            scripts += [_DEAD_FACTS.command((keys.dead(name),), recent, LETTERS), straying.rows(name)]
+            scripts += [
+                _DEAD_FACTS.command((keys.dead(name),), recent, LETTERS),
+                straying.rows(name),
+            ]
             scripts.append(straying.unreadable(name))
         for level, info in places:
             group = info["name"].decode()
@@ -230,14 +251,20 @@ class Diagnosing:
                 continue  # Gone meanwhile.
             since = _time_of(unread[0][0]) if unread else None
             group = info["name"].decode()
-            facts.groups.append(GroupFacts(group, level, info["pending"], _consumers(consumers), since))
+            facts.groups.append(
+                GroupFacts(group, level, info["pending"], _consumers(consumers), since)
+            )
         _read_scripts(facts, names, places, told)
         return True
 
-    def _read(self, facts: StreamFacts, keys: Keys, names: list[str], replies: list[Any]) -> None:
+    def _read(
+        self, facts: StreamFacts, keys: Keys, names: list[str], replies: list[Any]
+    ) -> None:
         facts.scheduled_due = _first_score(replies[0])
         config = [] if isinstance(replies[1], BrokerError) else replies[1]
-        declared = [name[6:].decode() for name in config[::2] if name.startswith(b"group:")]
+        declared = [
+            name[6:].decode() for name in config[::2] if name.startswith(b"group:")
+        ]
         facts.missing = sorted(set(declared) - set(names))
         for i, name in enumerate(names):
             retry_type, attempts_type, dead_type, retry = replies[2 + 4 * i : 6 + 4 * i]
@@ -262,7 +289,9 @@ class Diagnosing:
 
     @staticmethod
     def _check_type(facts: StreamFacts, key: str, reply: Any, wanted: str) -> None:
-        kind = wanted if isinstance(reply, (BrokerError, CommandRefused)) else _text(reply)
+        kind = (
+            wanted if isinstance(reply, (BrokerError, CommandRefused)) else _text(reply)
+        )
         if kind not in (wanted, "none"):
             facts.types.append((key, kind, wanted))
 
@@ -277,7 +306,10 @@ def _weigh(facts: StreamFacts, level: int, memory: Any, weighed: Any) -> None:
 
 
 def _read_scripts(
-    facts: StreamFacts, names: list[str], places: list[tuple[int, dict[str, Any]]], told: list[Any]
+    facts: StreamFacts,
+    names: list[str],
+    places: list[tuple[int, dict[str, Any]]],
+    told: list[Any],
 ) -> None:
     if any(isinstance(reply, AccessDenied) for reply in told):
         facts.denied.add(_SCRIPTS)
@@ -285,21 +317,29 @@ def _read_scripts(
     found = [None if isinstance(reply, BrokerError) else reply for reply in told]
     if found[0]:
         empty, stranded, _, _, odd, example = found[0]
-        facts.strays[""] = Strays(scheduled_empty=empty, scheduled_stranded=stranded, scheduled_unreadable=odd)
+        facts.strays[""] = Strays(
+            scheduled_empty=empty, scheduled_stranded=stranded, scheduled_unreadable=odd
+        )
         if odd:
             facts.unreadable[""] = [Unreadable("scheduled-fields", odd, example)]
     for i, name in enumerate(names):
         _read_group(facts, name, *found[1 + 3 * i : 4 + 3 * i])
     rest = found[1 + 3 * len(names) :]
-    for (level, info), pending, orphans in zip(places, rest[::2], rest[1::2], strict=True):
+    for (level, info), pending, orphans in zip(
+        places, rest[::2], rest[1::2], strict=True
+    ):
         _read_level(facts, info["name"].decode(), level, pending, orphans)
 
 
-def _read_group(facts: StreamFacts, name: str, dead: Any, rows: Any, unreadable: Any) -> None:
+def _read_group(
+    facts: StreamFacts, name: str, dead: Any, rows: Any, unreadable: Any
+) -> None:
     if dead and dead[0]:
         count, oldest, newest, recent, since = dead
         came = _time_of(since) if since else 0.0
-        facts.dead[name] = DeadFacts(count, _time_of(oldest), _time_of(newest), recent, came)
+        facts.dead[name] = DeadFacts(
+            count, _time_of(oldest), _time_of(newest), recent, came
+        )
     strays = facts.strays.setdefault(name, Strays())
     if rows:
         strays.add(Strays(due_times_stray=rows[0], records_stray=rows[1]))
@@ -307,9 +347,13 @@ def _read_group(facts: StreamFacts, name: str, dead: Any, rows: Any, unreadable:
         facts.unreadable[name] = read_unreadable(unreadable)
 
 
-def _read_level(facts: StreamFacts, name: str, level: int, pending: Any, orphans: Any) -> None:
+def _read_level(
+    facts: StreamFacts, name: str, level: int, pending: Any, orphans: Any
+) -> None:
     if pending:
-        facts.strays[name].add(Strays(payloads_gone=pending[0], due_times_lost=pending[1]))
+        facts.strays[name].add(
+            Strays(payloads_gone=pending[0], due_times_lost=pending[1])
+        )
     if orphans and orphans[0]:
         facts.strays[name].add(Strays(orphaned=orphans[0]))
         facts.orphans.setdefault(name, f"{level}|{orphans[1].decode()}")
@@ -324,7 +368,10 @@ def _pairs(row: Sequence[Any]) -> dict[str, Any]:
 
 
 def _consumers(rows: Sequence[Any]) -> dict[str, tuple[int, float]]:
-    found = {facts["name"].decode(): (facts["pending"], facts["idle"] / 1000) for facts in map(_pairs, rows)}
+    found = {
+        facts["name"].decode(): (facts["pending"], facts["idle"] / 1000)
+        for facts in map(_pairs, rows)
+    }
     found.pop(PARKED, None)
     found.pop(WAITING, None)
     return found
@@ -335,7 +382,14 @@ def _first_score(reply: Any) -> float | None:
     if isinstance(reply, BrokerError):
         return None
     rows = zip(reply[::2], reply[1::2], strict=True)
-    return next((at / 1000 for name, due in rows if math.isfinite(at := float(due)) and _MEMBER.fullmatch(name)), None)
+    return next(
+        (
+            at / 1000
+            for name, due in rows
+            if math.isfinite(at := float(due)) and _MEMBER.fullmatch(name)
+        ),
+        None,
+    )
 
 
 def _time_of(entry_id: bytes) -> float:

@@ -19,8 +19,14 @@ class EndedSessions:
     async def end(self, ident: str, seconds: float) -> None:
         """Remember that a session is over, for ``seconds``. One command."""
         key = ended_session_key(self._broker.namespace, ident)
-        await self._broker.control.call("SET", key, 1, "PX", max(1, int(seconds * 1000)))
+        await self._broker.control.call(
+            "SET", key, 1, "PX", max(1, int(seconds * 1000))
+        )
 
     async def is_over(self, ident: str) -> bool:
         """Whether a session was ended. One command."""
-        return bool(await self._broker.control.call("EXISTS", ended_session_key(self._broker.namespace, ident)))
+        return bool(
+            await self._broker.control.call(
+                "EXISTS", ended_session_key(self._broker.namespace, ident)
+            )
+        )

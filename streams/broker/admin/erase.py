@@ -30,13 +30,19 @@ class ErasingStore:
         """Members and fields of the scheduled events, a page at a time; one that is added meanwhile may be missed."""
         cursor = "0"
         while True:
-            reply = await self._link.call("HSCAN", self._keys.scheduled_fields(), cursor, "COUNT", _PAGE)
+            reply = await self._link.call(
+                "HSCAN", self._keys.scheduled_fields(), cursor, "COUNT", _PAGE
+            )
             cursor = reply[0].decode()
             members = [name.decode() for name in reply[1][::2]]
             if members:
                 keys = (self._keys.scheduled(), self._keys.scheduled_fields())
                 rows = await self._link.call(*_PEEK_SCHEDULED.command(keys, *members))
-                yield [(name, row[1]) for name, row in zip(members, rows, strict=True) if row]
+                yield [
+                    (name, row[1])
+                    for name, row in zip(members, rows, strict=True)
+                    if row
+                ]
             if cursor == "0":
                 return
 
@@ -45,6 +51,8 @@ class ErasingStore:
         erased = 0
         for at in range(0, len(entry_ids), _PAGE):
             keys = (self._keys.level(level), self._keys.audit())
-            count, written = await self._link.call(*_ERASE.command(keys, by, self._row, *entry_ids[at : at + _PAGE]))
+            count, written = await self._link.call(
+                *_ERASE.command(keys, by, self._row, *entry_ids[at : at + _PAGE])
+            )
             erased, self._row = erased + int(count), written.decode()
         return erased

@@ -35,7 +35,12 @@ class FigureStore:
         self._keys = keys
         self._group = group
 
-    async def count(self, amounts: Mapping[str, int], worker: str, presence: Mapping[str, Any] | None) -> None:
+    async def count(
+        self,
+        amounts: Mapping[str, int],
+        worker: str,
+        presence: Mapping[str, Any] | None,
+    ) -> None:
         """Add what a worker did lately, and say what it is; ``presence`` None takes it out. One command."""
         now = self._broker.clock.now()
         keys = (
@@ -44,30 +49,53 @@ class FigureStore:
             self._keys.day(self._group, int(now // DAY)),
             self._keys.workers(self._group),
         )
-        said = b"" if presence is None else orjson.dumps({**presence, "at": round(now, 3)})
-        kept = (*(1000 * KEPT[span] for span in (MINUTE, HOUR, DAY)), 1000 * _WORKERS_KEPT)
+        said = (
+            b"" if presence is None else orjson.dumps({**presence, "at": round(now, 3)})
+        )
+        kept = (
+            *(1000 * KEPT[span] for span in (MINUTE, HOUR, DAY)),
+            1000 * _WORKERS_KEPT,
+        )
         pairs = [part for pair in amounts.items() if pair[1] for part in pair]
-        await self._broker.shared.call(*_COUNT.command(keys, *kept, worker, said, *pairs))
+        await self._broker.shared.call(
+            *_COUNT.command(keys, *kept, worker, said, *pairs)
+        )
 
     async def workers(self) -> dict[str, dict[str, Any]]:
         """Who works for the group, by name, as each said last. One command."""
-        return said_by_workers(await self._broker.control.call("HGETALL", self._keys.workers(self._group)))
+        return said_by_workers(
+            await self._broker.control.call("HGETALL", self._keys.workers(self._group))
+        )
 
     async def glance(
         self, wanted: Mapping[int, Sequence[int]]
     ) -> tuple[dict[int, list[dict[str, int]]], dict[str, dict[str, Any]]]:
         """Figures by span, and the workers. One round trip."""
-        keys = [self._key(span, number) for span, numbers in wanted.items() for number in numbers]
+        keys = [
+            self._key(span, number)
+            for span, numbers in wanted.items()
+            for number in numbers
+        ]
         replies = iter(await self._hashes([*keys, self._keys.workers(self._group)]))
-        figures = {span: [_counts(next(replies)) for _ in numbers] for span, numbers in wanted.items()}
+        figures = {
+            span: [_counts(next(replies)) for _ in numbers]
+            for span, numbers in wanted.items()
+        }
         return figures, said_by_workers(next(replies))
 
     async def read(self, span: int, numbers: Sequence[int]) -> list[dict[str, int]]:
         """Figures of minutes, hours or days, counted since 1970; empty where nothing was done. One round trip."""
-        return [_counts(reply) for reply in await self._hashes([self._key(span, number) for number in numbers])]
+        return [
+            _counts(reply)
+            for reply in await self._hashes(
+                [self._key(span, number) for number in numbers]
+            )
+        ]
 
     def _key(self, span: int, number: int) -> str:
-        return {MINUTE: self._keys.minute, HOUR: self._keys.hour, DAY: self._keys.day}[span](self._group, number)
+        return {MINUTE: self._keys.minute, HOUR: self._keys.hour, DAY: self._keys.day}[
+            span
+        ](self._group, number)
 
     async def _hashes(self, keys: Sequence[str]) -> list[Any]:
         replies = await self._broker.control.batch([("HGETALL", key) for key in keys])

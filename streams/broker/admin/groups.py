@@ -77,9 +77,15 @@ class Dropping:
             keys.rules(group),
             keys.leases(group),
             keys.admissions(group),
-            *(key for level in self._levels for key in (keys.lane(group, level), keys.ring(group, level))),
+            *(
+                key
+                for level in self._levels
+                for key in (keys.lane(group, level), keys.ring(group, level))
+            ),
         )
-        command = _DROP.command(places, group, by, len(self._levels), round(alive * 1000))
+        command = _DROP.command(
+            places, group, by, len(self._levels), round(alive * 1000)
+        )
         dropped, names = await self._link.call(*command)
         if dropped:
             # That nobody looks for it any more is no loss.
@@ -91,8 +97,12 @@ class Dropping:
         """Delete the queues for slots. A call that is cut short leaves the hash, for the next one."""
         queues, cursor, found = self._keys.queues(group), b"0", list[str]()
         while True:
-            cursor, rows = await self._link.call("HSCAN", queues, cursor, "COUNT", _SLICE)
-            found += [self._keys.queue_prefix(group) + name.decode() for name in rows[::2]]
+            cursor, rows = await self._link.call(
+                "HSCAN", queues, cursor, "COUNT", _SLICE
+            )
+            found += [
+                self._keys.queue_prefix(group) + name.decode() for name in rows[::2]
+            ]
             if cursor == b"0":
                 break
         for at in range(0, len(found), _SLICE):
@@ -104,7 +114,9 @@ class Dropping:
         for stream in self._streams:
             last = b"-"
             while last:
-                count, last = await self._link.call(*_TRIM.command((stream, self._keys.config()), last, _SLICE))
+                count, last = await self._link.call(
+                    *_TRIM.command((stream, self._keys.config()), last, _SLICE)
+                )
                 yield count
 
 

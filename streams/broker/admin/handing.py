@@ -25,8 +25,14 @@ async def hand_on(broker: Broker, stream: str, group: str, count: int) -> None:
         return
     keys = [broker.keys(partition_name(stream, number)) for number in range(count)]
     old, new = keys[:before], keys[before:]
-    await _copy(broker, [each.paused() for each in old], [each.paused() for each in new])
-    await _copy(broker, [each.limits(group) for each in old], [each.limits(group) for each in new])
+    await _copy(
+        broker, [each.paused() for each in old], [each.paused() for each in new]
+    )
+    await _copy(
+        broker,
+        [each.limits(group) for each in old],
+        [each.limits(group) for each in new],
+    )
 
 
 async def _copy(broker: Broker, old: Sequence[str], new: Sequence[str]) -> None:
@@ -39,7 +45,12 @@ async def _copy(broker: Broker, old: Sequence[str], new: Sequence[str]) -> None:
     for key in new if common else ():
         try:
             there = await _read(broker, key)
-            missing = [part for name, value in common.items() if name not in there for part in (name, value)]
+            missing = [
+                part
+                for name, value in common.items()
+                if name not in there
+                for part in (name, value)
+            ]
             if missing:
                 await broker.control.call("HSET", key, *missing)
         except BrokerUnavailable as error:

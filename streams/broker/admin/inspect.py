@@ -127,14 +127,21 @@ class Inspecting:
 
         They stand beside the stream as well as in the index, so the index may be away.
         """
-        own, index = self._broker.keys(stream).levels(), index_key(self._broker.namespace)
+        own, index = (
+            self._broker.keys(stream).levels(),
+            index_key(self._broker.namespace),
+        )
         commands: list[Command] = [("SMEMBERS", own), ("SMEMBERS", index)]
         if self._link.server_of(own) == self._link.server_of(index):
             beside, listed = await self._replies(commands)
         else:
             beside, listed = (await self._replies(commands[:1]))[0], []
             try:
-                listed = (await self._replies(commands[1:], within=PATIENCE if beside else None))[0]
+                listed = (
+                    await self._replies(
+                        commands[1:], within=PATIENCE if beside else None
+                    )
+                )[0]
             except BrokerUnavailable:
                 if not beside:
                     raise
@@ -143,7 +150,9 @@ class Inspecting:
 
     async def partitions(self, stream: str) -> Partitions:
         """How a stream is spread. One command."""
-        return Partitions.parse(await self._link.call("GET", self._broker.keys(stream).partitions()))
+        return Partitions.parse(
+            await self._link.call("GET", self._broker.keys(stream).partitions())
+        )
 
     async def existing(self, stream: str) -> list[int]:
         """The levels of a stream that has to be there; as ``levels``.
@@ -162,9 +171,15 @@ class Inspecting:
     async def stream(self, name: str, levels: Sequence[int]) -> StreamStatus:
         """The status of one stream. Commands: 3, 2 per level, and 3 per level and group, in three round trips."""
         keys = self._broker.keys(name)
-        commands: list[Command] = [("ZCARD", keys.scheduled()), ("HGETALL", keys.paused())]
+        commands: list[Command] = [
+            ("ZCARD", keys.scheduled()),
+            ("HGETALL", keys.paused()),
+        ]
         for level in levels:
-            commands += [("XLEN", keys.level(level)), ("XINFO", "GROUPS", keys.level(level))]
+            commands += [
+                ("XLEN", keys.level(level)),
+                ("XINFO", "GROUPS", keys.level(level)),
+            ]
         commands.append(probe(keys, levels))
         replies = await self._replies(commands, (GroupMissing, CommandRefused))
         stored = {level: replies[2 + 2 * i] or 0 for i, level in enumerate(levels)}
@@ -173,9 +188,19 @@ class Inspecting:
             for row in replies[3 + 2 * i] or ():
                 info = _pairs(row)
                 rows.setdefault(info["name"].decode(), {})[level] = info
-        groups = [await self._group(keys, group, found, stored, len(rows)) for group, found in sorted(rows.items())]
+        groups = [
+            await self._group(keys, group, found, stored, len(rows))
+            for group, found in sorted(rows.items())
+        ]
         undeclared = await stored_there(self._tolerantly, keys, levels, replies[-1])
-        return StreamStatus(name, stored, replies[0] or 0, groups, stored_pauses(replies[1] or []), undeclared)
+        return StreamStatus(
+            name,
+            stored,
+            replies[0] or 0,
+            groups,
+            stored_pauses(replies[1] or []),
+            undeclared,
+        )
 
     async def undeclared(self, name: str, levels: Sequence[int]) -> dict[int, int]:
         """Levels of a stream that nobody declared, to how many entries are there. One command, more where there are."""
@@ -187,14 +212,26 @@ class Inspecting:
         return await self._replies(commands, (WrongKeyType, CommandRefused))
 
     async def _group(
-        self, keys: Keys, group: str, found: dict[int, dict[str, Any]], stored: dict[int, int], groups: int
+        self,
+        keys: Keys,
+        group: str,
+        found: dict[int, dict[str, Any]],
+        stored: dict[int, int],
+        groups: int,
     ) -> GroupStatus:
         commands: list[Command] = [("XLEN", keys.dead(group))]
         for level, info in found.items():
             key = keys.level(level)
             commands += [
                 ("XINFO", "CONSUMERS", key, group),
-                ("XRANGE", key, _next_id(info["last-delivered-id"].decode()), "+", "COUNT", 1),
+                (
+                    "XRANGE",
+                    key,
+                    _next_id(info["last-delivered-id"].decode()),
+                    "+",
+                    "COUNT",
+                    1,
+                ),
                 ("XPENDING", key, group),
             ]
         replies = await self._replies(commands, (GroupMissing, CommandRefused))
@@ -214,19 +251,37 @@ class Inspecting:
                 if name.endswith(RECLAIMER_SUFFIX):
                     continue
                 held, silent = status.consumers.get(name, (0, float("inf")))
-                status.consumers[name] = (held + facts["pending"], min(silent, facts["idle"] / 1000))
+                status.consumers[name] = (
+                    held + facts["pending"],
+                    min(silent, facts["idle"] / 1000),
+                )
             in_hand = info["pending"]
             lag = info.get("lag")
-            waiting = max(0, stored[level] - in_hand) if groups == 1 or lag is None else lag
+            waiting = (
+                max(0, stored[level] - in_hand) if groups == 1 or lag is None else lag
+            )
             ids = [first[0][0]] if first else []
             if pending and pending[1]:
                 ids.append(pending[1])
-            oldest = min((int(entry_id.partition(b"-")[0]) / 1000 for entry_id in ids), default=None)
+            oldest = min(
+                (int(entry_id.partition(b"-")[0]) / 1000 for entry_id in ids),
+                default=None,
+            )
             # A group that has read nothing yet has no count of it.
-            read = 0 if info["last-delivered-id"] == b"0-0" else info.get("entries-read")
+            read = (
+                0 if info["last-delivered-id"] == b"0-0" else info.get("entries-read")
+            )
             added = None if lag is None or read is None else read + lag
             status.levels.append(
-                LevelStatus(level, waiting + lined_up, in_hand - parked - lined_up, parked, lag, oldest, added)
+                LevelStatus(
+                    level,
+                    waiting + lined_up,
+                    in_hand - parked - lined_up,
+                    parked,
+                    lag,
+                    oldest,
+                    added,
+                )
             )
         return status
 
@@ -240,7 +295,11 @@ class Inspecting:
             InvalidName: ``entry_id`` is no entry id.
         """
         found = await self._find(stream, group, level, entry_id)
-        return await self._find(stream, group, level, entry_id) if found.state == "orphaned" else found
+        return (
+            await self._find(stream, group, level, entry_id)
+            if found.state == "orphaned"
+            else found
+        )
 
     async def _find(self, stream: str, group: str, level: int, entry_id: str) -> Found:
         keys = self._broker.keys(stream)
@@ -255,10 +314,18 @@ class Inspecting:
             ("HGET", keys.admissions(group), place),
         ]
         try:
-            stored, held, due, record, groups, declared, row = await self._replies(commands)
+            stored, held, due, record, groups, declared, row = await self._replies(
+                commands
+            )
         except CommandRefused as error:
             raise InvalidName(f"{entry_id!r} is no entry id: {error}") from None
-        found = Found("unknown", level, entry_id, record=record or b"", fields=stored[0][1] if stored else ())
+        found = Found(
+            "unknown",
+            level,
+            entry_id,
+            record=record or b"",
+            fields=stored[0][1] if stored else (),
+        )
         if held:
             _, consumer, silent, deliveries = held[0]
             found.deliveries = deliveries
@@ -268,57 +335,94 @@ class Inspecting:
             elif consumer.decode() == WAITING:
                 found.state = "pending"
             else:
-                found.state, found.consumer, found.silent = "processing", consumer.decode(), silent / 1000
+                found.state, found.consumer, found.silent = (
+                    "processing",
+                    consumer.decode(),
+                    silent / 1000,
+                )
             return found
-        last = {i["name"].decode(): i["last-delivered-id"].decode() for i in map(_pairs, groups)}.get(group)
+        last = {
+            i["name"].decode(): i["last-delivered-id"].decode()
+            for i in map(_pairs, groups)
+        }.get(group)
         if last is None:
-            raise GroupMissing(f"stream {stream!r} has no group {group!r} on level {level}")
+            raise GroupMissing(
+                f"stream {stream!r} has no group {group!r} on level {level}"
+            )
         if entry_order(entry_id) <= entry_order(last):
             is_alone = len(groups) == 1 and declared[0] == b"work"
-            is_work = is_alone and read_begin(declared[1]) <= entry_order(entry_id)[0] / 1000
+            is_work = (
+                is_alone and read_begin(declared[1]) <= entry_order(entry_id)[0] / 1000
+            )
             found.state = "orphaned" if stored and is_work else "done"
         elif stored:
             found.state = "pending"
         return found
 
-    async def scheduled(self, stream: str, event_id: str, levels: Sequence[int]) -> Found | None:
+    async def scheduled(
+        self, stream: str, event_id: str, levels: Sequence[int]
+    ) -> Found | None:
         """A delayed event by its event id. One command."""
-        found = await self.scheduled_many(stream, [f"{level}|{event_id}" for level in levels])
+        found = await self.scheduled_many(
+            stream, [f"{level}|{event_id}" for level in levels]
+        )
         return next(iter(found.values()), None)
 
-    async def scheduled_many(self, stream: str, members: Sequence[str]) -> dict[str, Found]:
+    async def scheduled_many(
+        self, stream: str, members: Sequence[str]
+    ) -> dict[str, Found]:
         """Those of the members (``level|event id``) that are scheduled. One command per 1,000."""
         keys = self._broker.keys(stream)
         found: dict[str, Found] = {}
         for at in range(0, len(members), 1000):
             part = members[at : at + 1000]
-            command = _PEEK_SCHEDULED.command((keys.scheduled(), keys.scheduled_fields()), *part)
+            command = _PEEK_SCHEDULED.command(
+                (keys.scheduled(), keys.scheduled_fields()), *part
+            )
             for name, row in zip(part, await self._link.call(*command), strict=True):
                 if row:
                     level, _ = parse_member(name)
-                    found[name] = Found("scheduled", level, "", due=float(row[0]) / 1000, fields=row[1])
+                    found[name] = Found(
+                        "scheduled", level, "", due=float(row[0]) / 1000, fields=row[1]
+                    )
         return found
 
-    async def whereabouts(self, stream: str, group: str, levels: Sequence[int], members: Sequence[str]) -> list[str]:
+    async def whereabouts(
+        self, stream: str, group: str, levels: Sequence[int], members: Sequence[str]
+    ) -> list[str]:
         """Per member (``level|entry id``): waiting, processing, retrying, or ended. One command per 1,000."""
         keys = self._broker.keys(stream)
         found: list[str] = []
         for at in range(0, len(members), 1000):
             command = _WHEREABOUTS.command(
-                tuple(map(keys.level, levels)), group, PARKED, WAITING, len(levels), *levels, *members[at : at + 1000]
+                tuple(map(keys.level, levels)),
+                group,
+                PARKED,
+                WAITING,
+                len(levels),
+                *levels,
+                *members[at : at + 1000],
             )
             found += [word.decode() for word in await self._link.call(*command)]
         return found
 
-    async def entry(self, stream: str, level: int, entry_id: str) -> Sequence[bytes] | None:
+    async def entry(
+        self, stream: str, level: int, entry_id: str
+    ) -> Sequence[bytes] | None:
         """The fields of one stored entry; None: it is not there. One command."""
-        rows = await self._link.call("XRANGE", self._broker.keys(stream).level(level), entry_id, entry_id)
+        rows = await self._link.call(
+            "XRANGE", self._broker.keys(stream).level(level), entry_id, entry_id
+        )
         return rows[0][1] if rows else None
 
-    async def scan(self, stream: str, level: int, after: str, most: int) -> list[tuple[str, Sequence[bytes]]]:
+    async def scan(
+        self, stream: str, level: int, after: str, most: int
+    ) -> list[tuple[str, Sequence[bytes]]]:
         """Entries of a level with ids above ``after`` ('' for the beginning). One command, ``most`` entries."""
         start = _next_id(after) if after else "-"
-        rows = await self._link.call("XRANGE", self._broker.keys(stream).level(level), start, "+", "COUNT", most)
+        rows = await self._link.call(
+            "XRANGE", self._broker.keys(stream).level(level), start, "+", "COUNT", most
+        )
         return [(entry_id.decode(), fields) for entry_id, fields in rows]
 
     async def _replies(
@@ -343,7 +447,8 @@ def _streams(rows: Iterable[bytes]) -> dict[str, list[int]]:
     streams: dict[str, list[int]] = {}
     for row in rows:
         name, _, level = row.rpartition(b"|")
-        if _LEVEL.fullmatch(level) and _STREAM.fullmatch(name):  # Anything else is no stream of ours.
+        # Anything else is no stream of ours.
+        if _LEVEL.fullmatch(level) and _STREAM.fullmatch(name):
             streams.setdefault(name.decode(), []).append(int(level))
     return {name: sorted(levels) for name, levels in sorted(streams.items())}
 

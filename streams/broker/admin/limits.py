@@ -53,12 +53,21 @@ class Limiting:
     async def throttle(self, limit: str, key: str, seconds: float) -> float:
         """Let nothing of this key start for ``seconds``; 0 ends it. Returns until when (Unix time)."""
         place = f"{self._prefix}{limit}={key}"
-        return float(await self._link.call(*_THROTTLE.command((place,), round(seconds * 1000)))) / 1000
+        return (
+            float(
+                await self._link.call(
+                    *_THROTTLE.command((place,), round(seconds * 1000))
+                )
+            )
+            / 1000
+        )
 
     async def rules(self) -> dict[str, str]:
         """What is set, by ``name`` or ``name=key``, and what is declared, by ``name:declared``; as stored."""
         reply = await self._link.call("HGETALL", self._hash)
-        return {reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)}
+        return {
+            reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)
+        }
 
     async def set(self, name: str, rate: Rate | None, by: str) -> str:
         """Set the limit ``name``, or ``name=key``, for all workers from now on; None takes back what was set.
@@ -73,16 +82,25 @@ class Limiting:
 
     async def hasten(self, name: str) -> int:
         """Bring back all that waits for a limit, to be looked at anew; returns how many. Walks through what waits."""
-        return await bring_back(self._link, self._keys, self._group, lambda admission: name in admission.limits)
+        return await bring_back(
+            self._link,
+            self._keys,
+            self._group,
+            lambda admission: name in admission.limits,
+        )
 
     async def states(self) -> AsyncIterator[KeyState]:
         """The keys that are not idle, in no order; walks through the server's keys page by page."""
         cursor = b"0"
         pattern = "".join(f"\\{c}" if c in "*?[]^\\" else c for c in self._prefix) + "*"
         while True:
-            cursor, names = await self._link.call("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
+            cursor, names = await self._link.call(
+                "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE
+            )
             if names:
-                for name, text in zip(names, await self._link.call("MGET", *names), strict=True):
+                for name, text in zip(
+                    names, await self._link.call("MGET", *names), strict=True
+                ):
                     if text is not None:
                         yield self._state(name.decode()[len(self._prefix) :], text)
             if cursor == b"0":
@@ -91,10 +109,13 @@ class Limiting:
     def _state(self, name: str, text: bytes) -> KeyState:
         limit, _, key = name.partition("=")
         parts = [real(part) / 1e6 for part in text.split()]
-        _, reserved, late, until, _ = parts if len(parts) == 5 else [0.0] * 5  # As the scripts read it.
+        # As the scripts read it.
+        _, reserved, late, until, _ = parts if len(parts) == 5 else [0.0] * 5
         now = self._clock.now()
         waiting = max(reserved, late)
-        return KeyState(limit, key, waiting if waiting > now else 0.0, until if until > now else 0.0)
+        return KeyState(
+            limit, key, waiting if waiting > now else 0.0, until if until > now else 0.0
+        )
 
 
 def rule(rate: Rate | None) -> tuple[int, int]:

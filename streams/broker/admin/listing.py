@@ -59,7 +59,9 @@ class Listing:
 
     async def scheduled(self, first: int, most: int) -> list[Listed]:
         """Delayed events, the next one first."""
-        reply = await self._link.call("ZRANGE", self._keys.scheduled(), first, first + most - 1, "WITHSCORES")
+        reply = await self._link.call(
+            "ZRANGE", self._keys.scheduled(), first, first + most - 1, "WITHSCORES"
+        )
         names = [reply[i] for i in range(0, len(reply), 2)]
         if not names:
             return []
@@ -73,16 +75,22 @@ class Listing:
 
     async def retrying(self, group: str, first: int, most: int) -> list[Listed]:
         """What waits for a retry, a limit or the end of a pause; the next one first."""
-        reply = await self._link.call("ZRANGE", self._keys.retry(group), first, first + most - 1, "WITHSCORES")
+        reply = await self._link.call(
+            "ZRANGE", self._keys.retry(group), first, first + most - 1, "WITHSCORES"
+        )
         rows = ((entry_place(reply[i]), reply[i + 1]) for i in range(0, len(reply), 2))
         places = [(*named, float(due) / 1000) for named, due in rows if named]
-        fields = await self._fields([(level, entry_id) for level, entry_id, _ in places])
+        fields = await self._fields(
+            [(level, entry_id) for level, entry_id, _ in places]
+        )
         return [
             Listed(level, entry_id, due, "", None, 0, its)
             for (level, entry_id, due), its in zip(places, fields, strict=True)
         ]
 
-    async def processing(self, group: str, level: int, after: str, most: int, consumer: str = "") -> list[Listed]:
+    async def processing(
+        self, group: str, level: int, after: str, most: int, consumer: str = ""
+    ) -> list[Listed]:
         """What is with workers, or one of them, on one level, the oldest first, from behind the id ``after``.
 
         Retries and what is lined up behind a key are pending as well, and may be many: they hide nothing here. Where
@@ -100,42 +108,70 @@ class Listing:
         fields = await self._fields([(level, entry_id) for entry_id, *_ in rows])
         return [
             Listed(level, entry_id, None, consumer, silent, count, stored)
-            for (entry_id, consumer, silent, count), stored in zip(rows, fields, strict=True)
+            for (entry_id, consumer, silent, count), stored in zip(
+                rows, fields, strict=True
+            )
         ]
 
-    async def _pending(self, key: str, group: str, after: str, most: int, consumer: str) -> list[_Pending]:
-        rows = await self._link.call(*_pending_command(key, group, after, most, consumer))
-        return [(row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in rows]
+    async def _pending(
+        self, key: str, group: str, after: str, most: int, consumer: str
+    ) -> list[_Pending]:
+        rows = await self._link.call(
+            *_pending_command(key, group, after, most, consumer)
+        )
+        return [
+            (row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in rows
+        ]
 
-    async def _with_workers(self, key: str, group: str, after: str, most: int) -> list[_Pending]:
+    async def _with_workers(
+        self, key: str, group: str, after: str, most: int
+    ) -> list[_Pending]:
         summary = await self._link.call("XPENDING", key, group)
         held = {name.decode(): int(count) for name, count in summary[3] or ()}
-        busy = sorted((name for name in held if name not in _RESTING), key=lambda name: -held[name])[:_CONSUMERS]
+        busy = sorted(
+            (name for name in held if name not in _RESTING),
+            key=lambda name: -held[name],
+        )[:_CONSUMERS]
         commands = [_pending_command(key, group, after, most, name) for name in busy]
         found: list[_Pending] = []
         for reply in await self._link.batch(commands) if commands else ():
             if isinstance(reply, BrokerError):
                 raise reply
-            found += [(row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in reply]
+            found += [
+                (row[0].decode(), row[1].decode(), row[2] / 1000, row[3])
+                for row in reply
+            ]
         return sorted(found, key=lambda row: entry_order(row[0]))[:most]
 
     async def stored(self, level: int, after: str, most: int) -> list[Listed]:
         """What is stored on one level, whoever has it, the oldest first, from behind the entry id ``after``."""
         first = f"({after}" if after else "-"
-        rows = await self._link.call("XRANGE", self._keys.level(level), first, "+", "COUNT", most)
-        return [Listed(level, entry_id.decode(), None, "", None, 0, fields) for entry_id, fields in rows]
+        rows = await self._link.call(
+            "XRANGE", self._keys.level(level), first, "+", "COUNT", most
+        )
+        return [
+            Listed(level, entry_id.decode(), None, "", None, 0, fields)
+            for entry_id, fields in rows
+        ]
 
     async def newest(self, level: int, most: int) -> list[Listed]:
         """What is stored on one level, whoever has it, the newest first."""
-        rows = await self._link.call("XREVRANGE", self._keys.level(level), "+", "-", "COUNT", most)
-        return [Listed(level, entry_id.decode(), None, "", None, 0, fields) for entry_id, fields in rows]
+        rows = await self._link.call(
+            "XREVRANGE", self._keys.level(level), "+", "-", "COUNT", most
+        )
+        return [
+            Listed(level, entry_id.decode(), None, "", None, 0, fields)
+            for entry_id, fields in rows
+        ]
 
     async def audit(self, before: str, most: int) -> list[tuple[str, dict[str, str]]]:
         """What operators did, the latest first, from before the id ``before`` ('' for the end)."""
         if not before.replace("-", "").strip("0") and before:
             return []  # Nothing is before 0-0, and the server refuses to look.
         last = f"({before}" if before else "+"
-        rows = await self._link.call("XREVRANGE", self._keys.audit(), last, "-", "COUNT", most)
+        rows = await self._link.call(
+            "XREVRANGE", self._keys.audit(), last, "-", "COUNT", most
+        )
         return [(ident.decode(), _pairs(fields)) for ident, fields in rows]
 
     async def cancelled(self, names: Collection[str]) -> tuple[str, float] | None:
@@ -158,12 +194,17 @@ class Listing:
     async def write_audit(self, **facts: str) -> None:
         """Write down what an operator did that changed nothing of the stream, e.g. looked at a body."""
         pairs = [part for pair in facts.items() for part in pair]
-        await self._link.call("XADD", self._keys.audit(), "MAXLEN", "~", 10000, "*", *pairs)
+        await self._link.call(
+            "XADD", self._keys.audit(), "MAXLEN", "~", 10000, "*", *pairs
+        )
 
     async def _fields(self, places: Sequence[tuple[int, str]]) -> list[Sequence[bytes]]:
         if not places:
             return []
-        commands = [("XRANGE", self._keys.level(level), entry_id, entry_id) for level, entry_id in places]
+        commands = [
+            ("XRANGE", self._keys.level(level), entry_id, entry_id)
+            for level, entry_id in places
+        ]
         found: list[Sequence[bytes]] = []
         for reply in await self._link.batch(commands):
             if isinstance(reply, BrokerError):
@@ -174,10 +215,13 @@ class Listing:
 
 def _pairs(fields: Sequence[Any]) -> dict[str, str]:
     return {
-        fields[i].decode("utf-8", "replace"): fields[i + 1].decode("utf-8", "replace") for i in range(0, len(fields), 2)
+        fields[i].decode("utf-8", "replace"): fields[i + 1].decode("utf-8", "replace")
+        for i in range(0, len(fields), 2)
     }
 
 
-def _pending_command(key: str, group: str, after: str, most: int, consumer: str) -> tuple[str | int, ...]:
+def _pending_command(
+    key: str, group: str, after: str, most: int, consumer: str
+) -> tuple[str | int, ...]:
     first = f"({after}" if after else "-"
     return ("XPENDING", key, group, first, "+", most, *filter(None, [consumer]))

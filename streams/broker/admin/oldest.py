@@ -26,7 +26,9 @@ class Oldest:
         self._link = broker.control
         self._keys = broker.keys(stream)
 
-    async def of(self, group: str, infos: Mapping[int, Mapping[str, Any]], before_ms: int) -> list[tuple[int, str]]:
+    async def of(
+        self, group: str, infos: Mapping[int, Mapping[str, Any]], before_ms: int
+    ) -> list[tuple[int, str]]:
         """The first of each level that waits, the first due retries, and the first of queues with a free slot.
 
         Those that came before a time. ``infos``: what ``groups`` says of the group. Two commands and two per level, in
@@ -39,16 +41,31 @@ class Oldest:
         ]
         for level, info in infos.items():
             key = keys.level(level)
-            commands.append(("XRANGE", key, f"({info['last-delivered-id'].decode()}", str(before_ms), "COUNT", 1))
+            commands.append(
+                (
+                    "XRANGE",
+                    key,
+                    f"({info['last-delivered-id'].decode()}",
+                    str(before_ms),
+                    "COUNT",
+                    1,
+                )
+            )
             commands.append(("XPENDING", key, group, "-", str(before_ms), 1, WAITING))
         retry, queues, *rows = await replies_of(self._link, commands)
         found = [named for name in retry or () if (named := entry_place(name))]
         for i, level in enumerate(infos):
-            found += [(level, row[0][0].decode()) for row in rows[2 * i : 2 * i + 2] if row]
-        found += await self._first_in_queues(group, texts_of(queues[1] if queues else ()), before_ms)
+            found += [
+                (level, row[0][0].decode()) for row in rows[2 * i : 2 * i + 2] if row
+            ]
+        found += await self._first_in_queues(
+            group, texts_of(queues[1] if queues else ()), before_ms
+        )
         return list(dict.fromkeys(found))
 
-    async def _first_in_queues(self, group: str, queues: Mapping[str, str], before_ms: int) -> list[tuple[int, str]]:
+    async def _first_in_queues(
+        self, group: str, queues: Mapping[str, str], before_ms: int
+    ) -> list[tuple[int, str]]:
         """Those that a free slot waits for, and that came to their queue before a time."""
         keys, names = self._keys, list(queues)[:MOST_QUEUES]
         commands: list[Command] = []
@@ -60,6 +77,11 @@ class Oldest:
         replies, found = await replies_of(self._link, commands), []
         for i, name in enumerate(names):
             row, taken = replies[2 * i] or (), replies[2 * i + 1] or 0
-            if row and taken < whole(queues[name]) and real(row[1]) / 1000 <= before_ms and (at := entry_place(row[0])):
+            if (
+                row
+                and taken < whole(queues[name])
+                and real(row[1]) / 1000 <= before_ms
+                and (at := entry_place(row[0]))
+            ):
                 found.append(at)
         return found[:_MOST]

@@ -26,12 +26,18 @@ class PauseStore:
 
     async def pause(self, scope: str, by: str, reason: str) -> tuple[bool, bytes]:
         """Write a pause down; False and the older one if the scope is paused already."""
-        new, value = await self._link.call(*_PAUSE.command(self._places(), scope, by, reason))
+        new, value = await self._link.call(
+            *_PAUSE.command(self._places(), scope, by, reason)
+        )
         return bool(new), value
 
-    async def resume(self, scopes: Iterable[str], by: str) -> tuple[list[Stored], list[Stored]]:
+    async def resume(
+        self, scopes: Iterable[str], by: str
+    ) -> tuple[list[Stored], list[Stored]]:
         """End the pauses of these scopes, of all if none is given; returns those ended, and those that go on."""
-        ended, others = await self._link.call(*_RESUME.command(self._places(), by, *scopes))
+        ended, others = await self._link.call(
+            *_RESUME.command(self._places(), by, *scopes)
+        )
         return stored_pauses(ended), stored_pauses(others)
 
     async def all(self) -> list[Stored]:
@@ -40,7 +46,9 @@ class PauseStore:
 
     async def bring_back(self, group: str, scopes: set[str]) -> int:
         """Let what waits for these scopes be looked at now."""
-        return await bring_back(self._link, self._keys, group, lambda admission: admission.scope in scopes)
+        return await bring_back(
+            self._link, self._keys, group, lambda admission: admission.scope in scopes
+        )
 
     async def held(self, group: str) -> dict[str, int]:
         """How many entries wait for which scope."""
@@ -52,4 +60,7 @@ class PauseStore:
 
 def stored_pauses(reply: list[Any]) -> list[Stored]:
     """What HGETALL answers (name, value, name, value), as pairs in the order of their scopes."""
-    return sorted((reply[i].decode(errors="replace"), reply[i + 1]) for i in range(0, len(reply), 2))
+    return sorted(
+        (reply[i].decode(errors="replace"), reply[i + 1])
+        for i in range(0, len(reply), 2)
+    )

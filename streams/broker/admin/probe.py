@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from streams.broker.server.connection import Broker
-from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing, WrongKeyType
+from streams.errors import (
+    AccessDenied,
+    BrokerError,
+    BrokerUnavailable,
+    GroupMissing,
+    WrongKeyType,
+)
 
 _WORDS: tuple[tuple[type[BrokerError], str], ...] = (
     (GroupMissing, "the group is missing"),
@@ -22,9 +28,15 @@ class Probing:
         places: stream, group and levels of each group.
     """
 
-    def __init__(self, broker: Broker, places: Iterable[tuple[str, str, Sequence[int]]]) -> None:
+    def __init__(
+        self, broker: Broker, places: Iterable[tuple[str, str, Sequence[int]]]
+    ) -> None:
         self._broker = broker
-        self._places = [(stream, group, level) for stream, group, levels in places for level in levels]
+        self._places = [
+            (stream, group, level)
+            for stream, group, levels in places
+            for level in levels
+        ]
         self._link = broker.link()
 
     async def probe(self, within: float) -> list[str]:
@@ -38,7 +50,8 @@ class Probing:
             AccessDenied: it refuses the credentials.
         """
         commands = [
-            ("XPENDING", self._broker.keys(stream).level(level), group) for stream, group, level in self._places
+            ("XPENDING", self._broker.keys(stream).level(level), group)
+            for stream, group, level in self._places
         ]
         wrong = []
         for (stream, group, level), reply in zip(
@@ -47,7 +60,10 @@ class Probing:
             if isinstance(reply, BrokerUnavailable):
                 raise reply
             if isinstance(reply, BrokerError):
-                says = next((words for kind, words in _WORDS if isinstance(reply, kind)), "the server refuses")
+                says = next(
+                    (words for kind, words in _WORDS if isinstance(reply, kind)),
+                    "the server refuses",
+                )
                 wrong.append(f"{stream}/{group} level {level}: {says}")
         return wrong
 

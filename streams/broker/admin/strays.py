@@ -61,7 +61,9 @@ class Strays:
     def add(self, other: Strays) -> None:
         """Add the counts of another part."""
         for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+            setattr(
+                self, each.name, getattr(self, each.name) + getattr(other, each.name)
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ class Unreadable:
 
 def read_unreadable(reply: Sequence[Any]) -> list[Unreadable]:
     """What a look at the rows of a group found."""
-    return [Unreadable(what.decode(), count, example) for what, count, example in reply[0]]
+    return [
+        Unreadable(what.decode(), count, example) for what, count, example in reply[0]
+    ]
 
 
 class Straying:
@@ -88,7 +92,13 @@ class Straying:
         silence: seconds after which an entry counts as left by its consumer.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Sequence[int], silence: float = SILENCE) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        keys: Keys,
+        levels: Sequence[int],
+        silence: float = SILENCE,
+    ) -> None:
         self._broker = broker
         self._link = broker.control
         self._keys = keys
@@ -98,12 +108,21 @@ class Straying:
     def pending(self, group: str, level: int, after: str = "", by: str = "") -> Command:
         """Look at a slice of a pending list behind the id ``after``; repair it if ``by`` names somebody."""
         keys = self._keys
-        rows = (keys.retry(group), keys.attempts(group), keys.audit(), keys.admissions(group))
+        rows = (
+            keys.retry(group),
+            keys.attempts(group),
+            keys.audit(),
+            keys.admissions(group),
+        )
         places = (keys.level(level), *rows)
         start = f"({after}" if after else "-"
-        return _PENDING.command(places, group, PARKED, level, self._silence, start, SLICE, by)
+        return _PENDING.command(
+            places, group, PARKED, level, self._silence, start, SLICE, by
+        )
 
-    def rows(self, group: str, rank: int = 0, cursor: str = "0", by: str = "") -> Command:
+    def rows(
+        self, group: str, rank: int = 0, cursor: str = "0", by: str = ""
+    ) -> Command:
         """Look at a slice of the due times and attempt records of a group; repair it if ``by`` names somebody."""
         keys = self._keys
         streams = (keys.level(level) for level in self._levels)
@@ -116,26 +135,42 @@ class Straying:
         places = (keys.scheduled(), keys.scheduled_fields(), keys.audit())
         return _SCHEDULED.command(places, rank, cursor, SLICE, by)
 
-    def unreadable(self, group: str, places: Sequence[str] = (), by: str = "") -> Command:
+    def unreadable(
+        self, group: str, places: Sequence[str] = (), by: str = ""
+    ) -> Command:
         """Look at a slice of every row of a group; repair if ``by`` names somebody.
 
         ``places``: where to go on, from the reply before; none at first.
         """
         keys, levels = self._keys, self._levels
-        lanes = [key for level in levels for key in (keys.lane(group, level), keys.ring(group, level))]
+        lanes = [
+            key
+            for level in levels
+            for key in (keys.lane(group, level), keys.ring(group, level))
+        ]
         names = (
-            *(keys.audit(), keys.rules(group), keys.sweep(group), keys.attempts(group), keys.heads(group)),
+            *(
+                keys.audit(),
+                keys.rules(group),
+                keys.sweep(group),
+                keys.attempts(group),
+                keys.heads(group),
+            ),
             *(keys.queues(group), keys.retry(group), keys.behind(group)),
             *(keys.busy_prefix(group), keys.queue_prefix(group)),
         )
-        return _UNREADABLE.command((*names, *lanes), group, by, SLICE, *(places or ["0"] * (7 + len(lanes))))
+        return _UNREADABLE.command(
+            (*names, *lanes), group, by, SLICE, *(places or ["0"] * (7 + len(lanes)))
+        )
 
     def orphans(self, group: str, level: int, after: str = "", by: str = "") -> Command:
         """Look at a slice of a level behind the id ``after``; repair it if ``by`` names somebody."""
         keys = self._keys
         places = (keys.level(level), keys.retry(group), keys.config(), keys.audit())
         start = f"({after}" if after else "-"
-        return _ORPHANS.command(places, group, PARKED, level, self._silence, start, SLICE, by)
+        return _ORPHANS.command(
+            places, group, PARKED, level, self._silence, start, SLICE, by
+        )
 
     async def walk(self, groups: Sequence[tuple[str, int]], by: str = "") -> Strays:
         """Go through everything, a slice per command, and repair if ``by`` names somebody.
@@ -152,34 +187,54 @@ class Straying:
         for group, level in groups:
             after: str | None = ""
             while after is not None:
-                gone, lost, last = await self._link.call(*self.pending(group, level, after, by))
+                gone, lost, last = await self._link.call(
+                    *self.pending(group, level, after, by)
+                )
                 found.add(Strays(payloads_gone=gone, due_times_lost=lost))
                 after = last.decode() or None
             found.add(await self._walk_orphans(group, level, by))
         for group in sorted({group for group, _ in groups}):
-            found.add(await self._walk_unreadable(group, [level for its, level in groups if its == group], by))
+            found.add(
+                await self._walk_unreadable(
+                    group, [level for its, level in groups if its == group], by
+                )
+            )
             rank, cursor = 0, "0"
             while rank >= 0 or cursor:
-                stray, records, rank, last = await self._link.call(*self.rows(group, rank, cursor, by))
+                stray, records, rank, last = await self._link.call(
+                    *self.rows(group, rank, cursor, by)
+                )
                 cursor = last.decode()
                 found.add(Strays(due_times_stray=stray, records_stray=records))
         rank, cursor = 0, "0"
         while rank >= 0 or cursor:
-            empty, stranded, rank, last, odd, _ = await self._link.call(*self.scheduled(rank, cursor, by))
+            empty, stranded, rank, last, odd, _ = await self._link.call(
+                *self.scheduled(rank, cursor, by)
+            )
             cursor = last.decode()
-            found.add(Strays(scheduled_empty=empty, scheduled_stranded=stranded, scheduled_unreadable=odd))
+            found.add(
+                Strays(
+                    scheduled_empty=empty,
+                    scheduled_stranded=stranded,
+                    scheduled_unreadable=odd,
+                )
+            )
         return found
 
     async def _walk_orphans(self, group: str, level: int, by: str) -> Strays:
         found, after = Strays(), ""
         while True:
-            count, _, last = await self._link.call(*self.orphans(group, level, after, by))
+            count, _, last = await self._link.call(
+                *self.orphans(group, level, after, by)
+            )
             found.orphaned += count
             after = last.decode()
             if not after:
                 return found
 
-    async def _walk_unreadable(self, group: str, levels: Sequence[int], by: str) -> Strays:
+    async def _walk_unreadable(
+        self, group: str, levels: Sequence[int], by: str
+    ) -> Strays:
         found, heads = Strays(), False
         places: list[str] = []
         while True:
@@ -196,9 +251,19 @@ class Straying:
 
     async def _mend_lanes(self, group: str, levels: Sequence[int]) -> None:
         """Find the heads that were unreadable, and give rows to entries that lost theirs."""
-        rules = await self._link.call("HMGET", self._keys.rules(group), "order_by", "fair_by")
-        order, fair = (tuple(filter(None, (text or b"").decode().split(","))) for text in rules)
-        mending = Mending(self._broker, self._keys, Levels(tuple(levels)), group, Lanes(order_by=order, fair_by=fair))
+        rules = await self._link.call(
+            "HMGET", self._keys.rules(group), "order_by", "fair_by"
+        )
+        order, fair = (
+            tuple(filter(None, (text or b"").decode().split(","))) for text in rules
+        )
+        mending = Mending(
+            self._broker,
+            self._keys,
+            Levels(tuple(levels)),
+            group,
+            Lanes(order_by=order, fair_by=fair),
+        )
         for _ in range(_MOST_SLICES):
             changed = any(await mending.mend())
             cursor = await self._link.call("HGET", self._keys.rules(group), "cursor")

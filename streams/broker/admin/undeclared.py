@@ -23,7 +23,9 @@ def probe(keys: Keys, levels: Sequence[int]) -> Command:
     return ("EXISTS", *(keys.level(level) for level in _others(levels)))
 
 
-async def stored_there(ask: Ask, keys: Keys, levels: Sequence[int], answer: Any) -> dict[int, int]:
+async def stored_there(
+    ask: Ask, keys: Keys, levels: Sequence[int], answer: Any
+) -> dict[int, int]:
     """Level to how many entries it has, where nobody looks.
 
     Args:
@@ -36,7 +38,11 @@ async def stored_there(ask: Ask, keys: Keys, levels: Sequence[int], answer: Any)
         return {}
     others = _others(levels)
     lengths = await ask([("XLEN", keys.level(level)) for level in others])
-    return {level: size for level, size in zip(others, lengths, strict=True) if isinstance(size, int) and size > 0}
+    return {
+        level: size
+        for level, size in zip(others, lengths, strict=True)
+        if isinstance(size, int) and size > 0
+    }
 
 
 def _others(levels: Sequence[int]) -> list[int]:

@@ -71,7 +71,8 @@ class WorkerFacts:
     def is_full(self) -> bool:
         """Nothing can start with it now, as far as is known."""
         if self.free is None or self.concurrency is None:
-            return self.in_hand > 0  # One that does not say how many it runs: it has something to do.
+            # One that does not say how many it runs: it has something to do.
+            return self.in_hand > 0
         return self.free <= 0 or self.in_hand >= self.concurrency
 
 
@@ -195,14 +196,18 @@ class Waits:
 
     async def groups(self) -> dict[str, dict[int, dict[str, Any]]]:
         """What the server says of each group, by level. One command per level, in one round trip."""
-        replies = await self._replies([("XINFO", "GROUPS", self._keys.level(level)) for level in self._levels])
+        replies = await self._replies(
+            [("XINFO", "GROUPS", self._keys.level(level)) for level in self._levels]
+        )
         found: dict[str, dict[int, dict[str, Any]]] = {}
         for level, rows in zip(self._levels, replies, strict=True):
             for info in map(_pairs, rows or ()):
                 found.setdefault(info["name"].decode(), {})[level] = info
         return found
 
-    async def scene(self, group: str, groups: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Scene:
+    async def scene(
+        self, group: str, groups: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    ) -> Scene:
         """What is the same for every entry of a group. Eight commands and three per level, in one round trip."""
         keys = self._keys
         commands: list[Command] = [
@@ -216,10 +221,16 @@ class Waits:
             ("HGET", keys.sweep(group), "seen"),
         ]
         for level in self._levels:
-            commands += [("XINFO", "CONSUMERS", keys.level(level), group), ("ZCARD", keys.lane(group, level))]
+            commands += [
+                ("XINFO", "CONSUMERS", keys.level(level), group),
+                ("ZCARD", keys.lane(group, level)),
+            ]
         replies = await self._replies(commands)
         paused, retention, rules, said, leases, limits, queues, swept = replies[:8]
-        rows = {level: replies[8 + 2 * i : 10 + 2 * i] for i, level in enumerate(self._levels)}
+        rows = {
+            level: replies[8 + 2 * i : 10 + 2 * i]
+            for i, level in enumerate(self._levels)
+        }
         now = self._broker.clock.now()
         ruled = texts_of(rules)
         return Scene(
@@ -234,13 +245,26 @@ class Waits:
                 now,
             ),
             {
-                level: LevelFacts(info["last-delivered-id"].decode(), info.get("lag"), rows[level][1] or 0)
+                level: LevelFacts(
+                    info["last-delivered-id"].decode(),
+                    info.get("lag"),
+                    rows[level][1] or 0,
+                )
                 for level, info in groups.get(group, {}).items()
             },
             tuple(filter(None, ruled.get("order_by", "").split(","))),
             tuple(filter(None, ruled.get("fair_by", "").split(","))),
-            tuple(dict.fromkeys(name.partition(":")[0].partition("=")[0] for name in texts_of(limits))),
-            {name: most for name, text in texts_of(queues[1] if queues else ()).items() if (most := whole(text))},
+            tuple(
+                dict.fromkeys(
+                    name.partition(":")[0].partition("=")[0]
+                    for name in texts_of(limits)
+                )
+            ),
+            {
+                name: most
+                for name, text in texts_of(queues[1] if queues else ()).items()
+                if (most := whole(text))
+            },
             self._levels,
             len(groups) == 1 and retention != b"fanout",
             _orders(ruled),
@@ -250,7 +274,11 @@ class Waits:
 
     async def wait(self, scene: Scene, found: Found) -> Wait:
         """What is known of one entry. One round trip, and two more for one that waits in a queue for a slot."""
-        if not found.fields or found.level is None or found.state not in ("pending", "retrying"):
+        if (
+            not found.fields
+            or found.level is None
+            or found.state not in ("pending", "retrying")
+        ):
             return Wait(found)
         place, keys, group = f"{found.level}|{found.entry_id}", self._keys, scene.group
         orders = _order_keys(scene, found)
@@ -268,9 +296,19 @@ class Waits:
         replies = await self._replies(commands)
         ahead, turns = replies[:2]
         order, head, behind = _line(scene, found, orders, replies[2:first])
-        per_name = {name: replies[first + 3 * i : first + 3 + 3 * i] for i, name in enumerate(names)}
-        rank = next(((name, row[0]) for name, row in per_name.items() if row[0] is not None), None)
-        throttled = {name: until for name, row in per_name.items() if (until := _throttled(row[2])) > scene.now}
+        per_name = {
+            name: replies[first + 3 * i : first + 3 + 3 * i]
+            for i, name in enumerate(names)
+        }
+        rank = next(
+            ((name, row[0]) for name, row in per_name.items() if row[0] is not None),
+            None,
+        )
+        throttled = {
+            name: until
+            for name, row in per_name.items()
+            if (until := _throttled(row[2])) > scene.now
+        }
         return Wait(
             found,
             order,
@@ -287,19 +325,35 @@ class Waits:
         """How many of its level start before an entry: of its own key, if it is lined up."""
         assert found.level is not None  # noqa: S101 - for the type checker; ``wait`` looked
         if _is_lined_up(found):
-            fair = "" if _is_elsewhere(scene, found) else Lanes(order_by=scene.fair_by).order_key(found.fields) or ""
+            fair = (
+                ""
+                if _is_elsewhere(scene, found)
+                else Lanes(order_by=scene.fair_by).order_key(found.fields) or ""
+            )
             row = f"{fair}\1{_sortable(found.entry_id)}"
             lane = self._keys.lane(scene.group, found.level)
-            return ("ZRANGEBYLEX", lane, f"[{fair}\1", f"({row}", "LIMIT", 0, MOST_COUNTED)
+            return (
+                "ZRANGEBYLEX",
+                lane,
+                f"[{fair}\1",
+                f"({row}",
+                "LIMIT",
+                0,
+                MOST_COUNTED,
+            )
         level = scene.levels.get(found.level)
         last = level.last_read if level and found.state == "pending" else found.entry_id
-        return _AHEAD.command((self._keys.level(found.level),), last, found.entry_id, MOST_COUNTED)
+        return _AHEAD.command(
+            (self._keys.level(found.level),), last, found.entry_id, MOST_COUNTED
+        )
 
     def _turns(self, scene: Scene, found: Found) -> Command:
         assert found.level is not None  # noqa: S101 - as above
         return ("ZCARD", self._keys.ring(scene.group, found.level))
 
-    def _before(self, found: Found, group: str, order: str | None) -> tuple[Command, Command]:
+    def _before(
+        self, found: Found, group: str, order: str | None
+    ) -> tuple[Command, Command]:
         """The head of a key that may be its own, and who is behind that."""
         key, behind = order or "", self._keys.behind(group)
         return (
@@ -318,15 +372,34 @@ class Waits:
             ]
         )
         held = zip((rows or ())[::2], (rows or ())[1::2], strict=True)
-        slots = [(named, real(at) / 1e6) for row, at in held if (named := entry_place(row))]
-        return Queue(name, rank, whole(most), taken or 0, await self._holders(scene, slots), real(joined) / 1e6)
+        slots = [
+            (named, real(at) / 1e6) for row, at in held if (named := entry_place(row))
+        ]
+        return Queue(
+            name,
+            rank,
+            whole(most),
+            taken or 0,
+            await self._holders(scene, slots),
+            real(joined) / 1e6,
+        )
 
-    async def _holders(self, scene: Scene, slots: Sequence[tuple[tuple[int, str], float]]) -> list[Holder]:
+    async def _holders(
+        self, scene: Scene, slots: Sequence[tuple[tuple[int, str], float]]
+    ) -> list[Holder]:
         replies = await self._replies(
-            [("XPENDING", self._keys.level(level), scene.group, ident, ident, 1) for (level, ident), _ in slots]
+            [
+                ("XPENDING", self._keys.level(level), scene.group, ident, ident, 1)
+                for (level, ident), _ in slots
+            ]
         )
         return [
-            Holder(f"{level}|{ident}", since, row[0][1].decode() if row else "", row[0][2] / 1000 if row else 0.0)
+            Holder(
+                f"{level}|{ident}",
+                since,
+                row[0][1].decode() if row else "",
+                row[0][2] / 1000 if row else 0.0,
+            )
             for ((level, ident), since), row in zip(slots, replies, strict=True)
         ]
 
@@ -354,7 +427,11 @@ def attributes(fields: Sequence[bytes]) -> dict[str, str]:
         meta = orjson.loads(named.get(b"meta") or b"{}")
     except orjson.JSONDecodeError:
         meta = {}
-    values = {name: value for name, value in meta.items() if isinstance(value, str)} if isinstance(meta, dict) else {}
+    values = (
+        {name: value for name, value in meta.items() if isinstance(value, str)}
+        if isinstance(meta, dict)
+        else {}
+    )
     return values | {"type": named.get(b"type", b"").decode("utf-8", "replace")}
 
 
@@ -382,7 +459,8 @@ def _line(
         rows = replies[2 * i + 1] or ()
         head = replies[2 * i].decode("utf-8", "replace") if replies[2 * i] else None
         if not _is_lined_up(found):
-            return order, head, len(rows)  # What was not read yet goes behind all that was.
+            # What was not read yet goes behind all that was.
+            return order, head, len(rows)
         own = f"{_rank(scene, found)}{_sortable(found.entry_id)}\1".encode()
         ahead = next((at for at, row in enumerate(rows) if own in row), None)
         if ahead is not None or len(rows) == MOST_COUNTED:
@@ -393,7 +471,11 @@ def _line(
 def _rank(scene: Scene, found: Found) -> str:
     """How rows behind the heads say the level of an entry; see ``lanes.inc.lua``."""
     level = str(found.level)
-    return f"\1{scene.ranked.index(level) + 1:02d}" if level in scene.ranked else f":{level}:"
+    return (
+        f"\1{scene.ranked.index(level) + 1:02d}"
+        if level in scene.ranked
+        else f":{level}:"
+    )
 
 
 def _is_lined_up(found: Found) -> bool:
@@ -414,13 +496,19 @@ def _candidates(scene: Scene, found: Found) -> list[str]:
     version put aside.
     """
     said = found.admission
-    named = [*said.slots, *(name for name in said.places if "=" in name)] if said is not None else []
+    named = (
+        [*said.slots, *(name for name in said.places if "=" in name)]
+        if said is not None
+        else []
+    )
     if not scene.limits and not scene.queues:
         return named
     values = attributes(found.fields)
     keys = [values[name] for name in _ATTRIBUTES if values.get(name)]
     by_attribute = [f"{limit}={key}" for limit in scene.limits[:8] for key in keys]
-    return list(dict.fromkeys([*named, *by_attribute, *scene.queues]))[: MOST_QUEUES + 48]
+    return list(dict.fromkeys([*named, *by_attribute, *scene.queues]))[
+        : MOST_QUEUES + 48
+    ]
 
 
 def _throttled(text: bytes | None) -> float:
@@ -440,20 +528,37 @@ def _workers(
         for info in map(_pairs, rows):
             name = info["name"].decode("utf-8", "replace")
             if name not in (PARKED, WAITING) and not name.endswith(RECLAIMER_SUFFIX):
-                read.setdefault(name, {})[level] = (info["pending"], info["idle"] / 1000)
+                read.setdefault(name, {})[level] = (
+                    info["pending"],
+                    info["idle"] / 1000,
+                )
     longest = max(LEASE, *leases.values()) if leases else LEASE
-    lease = {name: leases.get(name, float(said.get(name, {}).get("lease", longest))) for name in read}
-    return [_worker(name, said.get(name, {}), rows, lease[name], now) for name, rows in sorted(read.items())]
+    lease = {
+        name: leases.get(name, float(said.get(name, {}).get("lease", longest)))
+        for name in read
+    }
+    return [
+        _worker(name, said.get(name, {}), rows, lease[name], now)
+        for name, rows in sorted(read.items())
+    ]
 
 
 def leases_of(reply: Sequence[bytes]) -> dict[str, float]:
     """Consumer to the seconds of its leases, as it announced them; rows of another form count for nothing."""
     rows = texts_of(reply).items()
-    return {name: int(found[1]) / 1000 for name, text in rows if (found := _ANNOUNCED.fullmatch(text))}
+    return {
+        name: int(found[1]) / 1000
+        for name, text in rows
+        if (found := _ANNOUNCED.fullmatch(text))
+    }
 
 
 def _worker(
-    name: str, said: Mapping[str, Any], rows: Mapping[int, tuple[int, float]], lease: float, now: float
+    name: str,
+    said: Mapping[str, Any],
+    rows: Mapping[int, tuple[int, float]],
+    lease: float,
+    now: float,
 ) -> WorkerFacts:
     silent = min((idle for _, idle in rows.values()), default=float("inf"))
     at = float(said.get("at", 0.0))
@@ -477,7 +582,10 @@ def _worker(
 def texts_of(reply: Sequence[bytes] | None) -> dict[str, str]:
     """A reply of names and values, as a mapping of texts."""
     rows = reply or ()
-    return {rows[i].decode("utf-8", "replace"): rows[i + 1].decode("utf-8", "replace") for i in range(0, len(rows), 2)}
+    return {
+        rows[i].decode("utf-8", "replace"): rows[i + 1].decode("utf-8", "replace")
+        for i in range(0, len(rows), 2)
+    }
 
 
 def _pairs(row: Sequence[Any]) -> dict[str, Any]:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 SAME = 60.0
 """Seconds within which what several workers notice at the same place is one loss."""
 _LOST = "lost:"
-_PLACE = re.compile(r"(?:level:-?[0-9]{1,100}|dead:[A-Za-z0-9._-]+|read:[A-Za-z0-9._-]+:-?[0-9]{1,100})")
+_PLACE = re.compile(
+    r"(?:level:-?[0-9]{1,100}|dead:[A-Za-z0-9._-]+|read:[A-Za-z0-9._-]+:-?[0-9]{1,100})"
+)
 _MARK = re.compile(rb"(?P<last>[0-9]{0,20}(?:-[0-9]{1,20})?) (?P<added>-?[0-9]{1,20})")
 _UNKNOWN = -1
 _SOON = 5.0
@@ -50,12 +52,18 @@ class Mark(NamedTuple):
         """The higher of both."""
         if other is None:
             return self
-        return Mark(max(self.last, other.last, key=entry_order), max(self.added, other.added))
+        return Mark(
+            max(self.last, other.last, key=entry_order), max(self.added, other.added)
+        )
 
     def loss(self, now: Mark | None) -> Loss | None:
         """What is missing at a place that was here and is at ``now``; None: it has no such place any more."""
         if now is None:
-            return Loss(self.last, "", max(self.added, 0)) if entry_order(self.last) > (0, 0) else None
+            return (
+                Loss(self.last, "", max(self.added, 0))
+                if entry_order(self.last) > (0, 0)
+                else None
+            )
         missing = self.added - now.added if min(self.added, now.added) >= 0 else 0
         if missing > 0 or entry_order(self.last) > entry_order(now.last):
             return Loss(self.last, now.last, max(missing, 0))
@@ -113,7 +121,11 @@ class Furthest(NamedTuple):
 
 def compared(before: Mapping[str, Mark], now: Mapping[str, Mark | None]) -> Losses:
     """The places of ``now`` that are behind what they were before."""
-    found = ((place, before[place].loss(mark)) for place, mark in now.items() if place in before)
+    found = (
+        (place, before[place].loss(mark))
+        for place, mark in now.items()
+        if place in before
+    )
     return {place: loss for place, loss in found if loss is not None}
 
 
@@ -124,14 +136,24 @@ def told(losses: Losses) -> str:
 
 def _told(place: str, loss: Loss) -> str:
     if place == SCHEDULED:
-        return f"scheduled: at least {counted(loss.count, 'event')}, due up to {loss.had}"
+        return (
+            f"scheduled: at least {counted(loss.count, 'event')}, due up to {loss.had}"
+        )
     kind, _, rest = place.partition(":")
-    now = f"the last that it knows is {loss.has}" if loss.has else "it knows nothing of it any more"
+    now = (
+        f"the last that it knows is {loss.has}"
+        if loss.has
+        else "it knows nothing of it any more"
+    )
     if kind == "read":
         group, _, level = rest.rpartition(":")
         return f"group {group} had read level {level} up to {loss.had}; {now}"
     count = max(loss.count, 1)
-    where, what = (f"level {rest}", "event") if kind == "level" else (f"group {rest}", "dead letter")
+    where, what = (
+        (f"level {rest}", "event")
+        if kind == "level"
+        else (f"group {rest}", "dead letter")
+    )
     return f"{where}: at least {counted(count, what)} up to {loss.had}; {now}"
 
 
@@ -164,7 +186,11 @@ class Marking:
         """
         wanted = list(places)
         found: dict[str, Mark | None] = {}
-        for place, reply in zip(wanted, await self._ask([self._question(place) for place in wanted]), strict=True):
+        for place, reply in zip(
+            wanted,
+            await self._ask([self._question(place) for place in wanted]),
+            strict=True,
+        ):
             if isinstance(reply, GroupMissing):
                 found[place] = None
             elif isinstance(reply, BrokerError):
@@ -173,20 +199,32 @@ class Marking:
                 found[place] = _read_mark(reply, place.split(":")[1])
             else:
                 row = _pairs(reply)
-                found[place] = Mark(row["last-generated-id"].decode(), row.get("entries-added", _UNKNOWN))
+                found[place] = Mark(
+                    row["last-generated-id"].decode(),
+                    row.get("entries-added", _UNKNOWN),
+                )
         return found
 
     async def furthest(self) -> Furthest | None:
         """The scheduled event whose time comes last. One command."""
-        row = await self._link.call("ZRANGE", self._keys.scheduled(), -1, -1, "WITHSCORES")
+        row = await self._link.call(
+            "ZRANGE", self._keys.scheduled(), -1, -1, "WITHSCORES"
+        )
         due = real(row[1], -1.0) if row else -1.0  # A time that is none tells nothing.
-        return Furthest(row[0].decode("utf-8", "replace"), due / 1000) if due >= 0 else None
+        return (
+            Furthest(row[0].decode("utf-8", "replace"), due / 1000)
+            if due >= 0
+            else None
+        )
 
     async def unscheduled(self, event: Furthest | None) -> Losses:
         """The loss of a scheduled event whose time has not come and that is not there. One command."""
         if event is None or event.due <= self._broker.clock.now() + _SOON:
             return {}
-        if await self._link.call("ZSCORE", self._keys.scheduled(), event.member) is not None:
+        if (
+            await self._link.call("ZSCORE", self._keys.scheduled(), event.member)
+            is not None
+        ):
             return {}
         due = datetime.fromtimestamp(event.due, UTC)
         return {SCHEDULED: Loss(f"{due:%Y-%m-%d %H:%M:%S} UTC", "", 1)}
@@ -195,7 +233,9 @@ class Marking:
         """The marks and the losses that are written down. One command."""
         marks: Marks = {}
         losses: Losses = {}
-        for name, value in pairs(await self._link.call("HGETALL", self._keys.watermarks())).items():
+        for name, value in pairs(
+            await self._link.call("HGETALL", self._keys.watermarks())
+        ).items():
             if name.startswith(_LOST):
                 if loss := _read_loss(value):
                     losses[name.removeprefix(_LOST)] = loss
@@ -209,7 +249,11 @@ class Marking:
         """Write marks down, and take out those of places that are gone. At most two plain commands."""
         commands: list[Command] = []
         if marks:
-            pairs = [part for place, mark in marks.items() for part in (place, f"{mark.last} {mark.added}")]
+            pairs = [
+                part
+                for place, mark in marks.items()
+                for part in (place, f"{mark.last} {mark.added}")
+            ]
             commands.append(("HSET", self._keys.watermarks(), *pairs))
         if gone:
             commands.append(("HDEL", self._keys.watermarks(), *gone))
@@ -222,8 +266,14 @@ class Marking:
         """
         _, known = await self.written()
         now = self._broker.clock.now()
-        told = {place: _joined(loss, known.get(place), now, by) for place, loss in losses.items()}
-        commands = [("HSET", self._keys.watermarks(), _LOST + place, _packed(loss)) for place, loss in told.items()]
+        told = {
+            place: _joined(loss, known.get(place), now, by)
+            for place, loss in losses.items()
+        }
+        commands = [
+            ("HSET", self._keys.watermarks(), _LOST + place, _packed(loss))
+            for place, loss in told.items()
+        ]
         replies = await self._link.batch(commands)
         _raise_first(replies)
         return {
@@ -246,21 +296,34 @@ class Marking:
         if count:
             await self.write(
                 {place: mark for place in fresh if (mark := now[place]) is not None},
-                [*(_LOST + place for place in told), *(place for place in fresh if now[place] is None)],
+                [
+                    *(_LOST + place for place in told),
+                    *(place for place in fresh if now[place] is None),
+                ],
             )
             row = ("action", "repair", "what", "losses", "count", count, "by", by)
-            await self._link.call("XADD", self._keys.audit(), "MAXLEN", "~", 10_000, "*", *row)
+            await self._link.call(
+                "XADD", self._keys.audit(), "MAXLEN", "~", 10_000, "*", *row
+            )
         return count
 
     async def forget(self, group: str, levels: Iterable[int]) -> None:
         """Nobody expects anything of a group any more."""
-        await self._link.call("HDEL", self._keys.watermarks(), *(read_of(group, level) for level in levels))
+        await self._link.call(
+            "HDEL",
+            self._keys.watermarks(),
+            *(read_of(group, level) for level in levels),
+        )
 
     def _question(self, place: str) -> Command:
         kind, _, rest = place.partition(":")
         if kind == "read":
             return ("XINFO", "GROUPS", self._keys.level(int(rest.rpartition(":")[2])))
-        return ("XINFO", "STREAM", self._keys.dead(rest) if kind == "dead" else self._keys.level(int(rest)))
+        return (
+            "XINFO",
+            "STREAM",
+            self._keys.dead(rest) if kind == "dead" else self._keys.level(int(rest)),
+        )
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
         replies = await self._link.batch(commands)
@@ -285,7 +348,9 @@ def _read_loss(text: bytes) -> Loss | None:
     had, has, by = (facts.get(name) for name in ("had", "has", "by"))
     if not isinstance(had, str) or not isinstance(has, str):
         return None
-    return Loss(had, has, whole(facts.get("count")), real(facts.get("at")), str(by or ""))
+    return Loss(
+        had, has, whole(facts.get("count")), real(facts.get("at")), str(by or "")
+    )
 
 
 def _read_watermark(text: bytes) -> Mark | None:

@@ -25,7 +25,14 @@ _THROTTLE = Script("throttle")
 _TEND = Script("tend_admissions")
 
 
-_KINDS = {2: Kind.PAUSED, 3: Kind.BREAKER, 4: Kind.RATE, 5: Kind.SLOT, 0: Kind.LOST, -1: Kind.GONE}
+_KINDS = {
+    2: Kind.PAUSED,
+    3: Kind.BREAKER,
+    4: Kind.RATE,
+    5: Kind.SLOT,
+    0: Kind.LOST,
+    -1: Kind.GONE,
+}
 _STARTS = 1
 _OLD = b'"reserved"'
 _SLICE = 200
@@ -106,19 +113,33 @@ class Admitting:
         first = 10 + len(self._streams)
         for delivery, limits, scopes in asks:
             # As an older version wrote it; what is reserved since then stands in the row of admissions.
-            before = AttemptRecord.from_json(delivery.record).reserved if _OLD in delivery.record else {}
+            before = (
+                AttemptRecord.from_json(delivery.record).reserved
+                if _OLD in delivery.record
+                else {}
+            )
             rows += (*delivery.place, delivery.count, len(scopes), *scopes, len(limits))
             for limit, key in limits:
                 if limit.name not in numbers:
                     numbers[limit.name] = len(numbers) + 1
-                    declared += (limit.name, *rule(limit.parsed), limit.concurrency or 0)
+                    declared += (
+                        limit.name,
+                        *rule(limit.parsed),
+                        limit.concurrency or 0,
+                    )
                 busy, queue = self._places.of((limit, key))
                 rows += (
-                    places.setdefault(f"{self._states}{limit.name}={key}", len(places) + first),
+                    places.setdefault(
+                        f"{self._states}{limit.name}={key}", len(places) + first
+                    ),
                     numbers[limit.name],
                     before.get(limit.name, 0),
-                    places.setdefault(busy, len(places) + first) if limit.concurrency else 0,
-                    places.setdefault(queue, len(places) + first) if limit.concurrency else 0,
+                    places.setdefault(busy, len(places) + first)
+                    if limit.concurrency
+                    else 0,
+                    places.setdefault(queue, len(places) + first)
+                    if limit.concurrency
+                    else 0,
                 )
         what = (self._hash, self._retry, self._paused, self._waiting, *self._leases)
         where = (self._admissions, self._config, self._attempts, *self._streams)
@@ -137,10 +158,14 @@ class Admitting:
                 *rows,
             )
         )
-        answers = zip(asks, reply[::4], reply[1::4], reply[2::4], reply[3::4], strict=True)
+        answers = zip(
+            asks, reply[::4], reply[1::4], reply[2::4], reply[3::4], strict=True
+        )
         return [_admission(*answer) for answer in answers]
 
-    async def hand_over(self, slots: Iterable[Slot], room: int, *, looks: bool = False) -> list[Delivery]:
+    async def hand_over(
+        self, slots: Iterable[Slot], room: int, *, looks: bool = False
+    ) -> list[Delivery]:
         """Give the free slots of these keys to those who wait for them; at most ``room`` of these are taken here.
 
         ``looks``: look first whether those who have the slots are alive.
@@ -148,7 +173,9 @@ class Admitting:
         queues = {f"{limit.name}={key}": limit.concurrency or 0 for limit, key in slots}
         return await self._hand_over(queues, room, looks=looks)
 
-    async def look_after_queues(self, known: Container[str] | None = None, *, only_release: bool = False) -> None:
+    async def look_after_queues(
+        self, known: Container[str] | None = None, *, only_release: bool = False
+    ) -> None:
         """Hand on what nobody has: slots of workers that were lost, and of which nothing waits to be told any more.
 
         ``known``: names of the limits with slots, as the handlers declare them. What waits for others, which workers of
@@ -159,32 +186,57 @@ class Admitting:
             return
         queues = Queues(self._link, self._keys, self._all_levels, self._group)
         async for page in queues.pages():
-            foreign = [name for name in page if known is not None and name.partition("=")[0] not in known]
+            foreign = [
+                name
+                for name in page
+                if known is not None and name.partition("=")[0] not in known
+            ]
             for name in foreign:
                 await queues.release(name)
             # One whose concurrency cannot be read is looked after when the next one queues there, who writes it anew.
-            kept = {name: most for name, most in page.items() if name not in foreign and most > 0}
+            kept = {
+                name: most
+                for name, most in page.items()
+                if name not in foreign and most > 0
+            }
             if kept and not only_release:
                 await self._hand_over(kept, 0, looks=True)
 
     async def _tend(self) -> int:
         """Look through some rows of admissions, and tell what nobody else tells; returns how many queues there are."""
-        places = (self._admissions, self._retry, self._paused, self._waiting, *self._streams)
+        places = (
+            self._admissions,
+            self._retry,
+            self._paused,
+            self._waiting,
+            *self._streams,
+        )
         queues = 0
         for _ in range(_SLICES):
-            command = _TEND.command(places, self._group, self._tended, _SLICE, *self._levels)
+            command = _TEND.command(
+                places, self._group, self._tended, _SLICE, *self._levels
+            )
             self._tended, _, _, queues = await self._link.call(*command)
             if self._tended == b"0":
                 break
         return queues
 
-    async def _hand_over(self, queues: Mapping[str, int], room: int, *, looks: bool) -> list[Delivery]:
+    async def _hand_over(
+        self, queues: Mapping[str, int], room: int, *, looks: bool
+    ) -> list[Delivery]:
         keys: list[str] = []
         arguments: list[Any] = []
         for name, most in queues.items():
             keys += self._places.named(name)
             arguments += (name, most)
-        places = (self._retry, self._attempts, self._paused, self._waiting, *self._leases, self._admissions)
+        places = (
+            self._retry,
+            self._attempts,
+            self._paused,
+            self._waiting,
+            *self._leases,
+            self._admissions,
+        )
         reply = await self._link.call(
             *_HAND_OVER.command(
                 (*places, *self._streams, *keys),
@@ -208,7 +260,9 @@ class Admitting:
 
     async def throttle(self, limit: str, key: str, seconds: float) -> None:
         """Let nothing of this key start for ``seconds``."""
-        await self._link.call(*_THROTTLE.command((f"{self._states}{limit}={key}",), round(seconds * 1000)))
+        await self._link.call(
+            *_THROTTLE.command((f"{self._states}{limit}={key}",), round(seconds * 1000))
+        )
 
     async def close(self) -> None:
         """Close its connection, if it is its own."""

@@ -37,7 +37,9 @@ class Claiming:
         window: seconds for which a handled event id is remembered.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, group: str, *, hold: float, window: float) -> None:
+    def __init__(
+        self, broker: Broker, keys: Keys, group: str, *, hold: float, window: float
+    ) -> None:
         self._keys = keys
         self._group = group
         self._hold_ms = max(1, round(hold * 1000))
@@ -45,7 +47,10 @@ class Claiming:
         self._link = broker.link()
 
     async def exchange(
-        self, claims: Sequence[Claim], done: Sequence[Claim] = (), released: Sequence[Claim] = ()
+        self,
+        claims: Sequence[Claim],
+        done: Sequence[Claim] = (),
+        released: Sequence[Claim] = (),
     ) -> tuple[list[int] | BrokerError, list[int] | BrokerError]:
         """Release, mark as handled and claim, in one write; all of it can safely be sent again.
 
@@ -65,7 +70,9 @@ class Claiming:
             if part:
                 commands.append(self._command(script, part, first))
         replies = await self._link.batch(commands)
-        if passing := next((reply for reply in replies if isinstance(reply, OUTAGE)), None):
+        if passing := next(
+            (reply for reply in replies if isinstance(reply, OUTAGE)), None
+        ):
             raise passing
         claimed: list[int] | BrokerError = replies.pop() if claims else []
         return claimed, replies.pop() if done else []
@@ -74,8 +81,13 @@ class Claiming:
         """Close its connection."""
         await self._link.close()
 
-    def _command(self, script: Script, claims: Sequence[Claim], first: Sequence[int]) -> tuple[Any, ...]:
+    def _command(
+        self, script: Script, claims: Sequence[Claim], first: Sequence[int]
+    ) -> tuple[Any, ...]:
         arguments: list[Any] = [*first]
         for claim in claims:
             arguments += (claim.entry, claim.delivered)
-        return script.command([self._keys.handled(self._group, claim.event_id) for claim in claims], *arguments)
+        return script.command(
+            [self._keys.handled(self._group, claim.event_id) for claim in claims],
+            *arguments,
+        )

@@ -27,7 +27,9 @@ class Declared(NamedTuple):
 class Declaring:
     """Declares one group of a stream, and those that are named with it."""
 
-    def __init__(self, keys: Keys, levels: Levels, group: str, declaration: Declaration) -> None:
+    def __init__(
+        self, keys: Keys, levels: Levels, group: str, declaration: Declaration
+    ) -> None:
         self._keys = keys
         self._levels = levels.descending
         self._group = group
@@ -49,21 +51,40 @@ class Declaring:
             GroupMissing: the group was declared by this object before, and dropped since.
         """
         streams = [self._keys.level(level) for level in self._levels]
-        command = _DECLARE.command((self._keys.config(), *streams), self._retention, self._again, *self._groups)
-        reply, noted = await link.batch([command, ("SADD", self._keys.levels(), *self._levels)])
+        command = _DECLARE.command(
+            (self._keys.config(), *streams), self._retention, self._again, *self._groups
+        )
+        reply, noted = await link.batch(
+            [command, ("SADD", self._keys.levels(), *self._levels)]
+        )
         for refusal in (reply, noted):
-            if isinstance(refusal, BrokerError) and not isinstance(refusal, OutOfMemory):
+            if isinstance(refusal, BrokerError) and not isinstance(
+                refusal, OutOfMemory
+            ):
                 raise refusal
         # The index may be on another server, whose trouble is not this stream's.
-        await link.see_to("SADD", self._keys.index(), *(f"{self._keys.stream}|{level}" for level in self._levels))
+        await link.see_to(
+            "SADD",
+            self._keys.index(),
+            *(f"{self._keys.stream}|{level}" for level in self._levels),
+        )
         if isinstance(reply, BrokerError):
             return Declared([], [])
         code, retention, names, created, lost = reply
-        self._refuse(code, retention.decode(), [n.decode() for n in names], [n.decode() for n in lost])
+        self._refuse(
+            code,
+            retention.decode(),
+            [n.decode() for n in names],
+            [n.decode() for n in lost],
+        )
         self._again = 1
-        return Declared([self._levels[at - 1] for at in created], [name.decode() for name in lost])
+        return Declared(
+            [self._levels[at - 1] for at in created], [name.decode() for name in lost]
+        )
 
-    def _refuse(self, code: int, retention: str, names: list[str], refused: list[str]) -> None:
+    def _refuse(
+        self, code: int, retention: str, names: list[str], refused: list[str]
+    ) -> None:
         stream, group = self._keys.stream, self._group
         known = ", ".join(sorted(names))
         if code == _NOT_WORK:

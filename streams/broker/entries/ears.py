@@ -77,7 +77,11 @@ class Ears:
                 await hear()
             except Exception as defect:
                 logger.exception("a read for many groups failed, and is begun again")
-                self._on_loss(BrokerError(f"a read for many groups failed: {type(defect).__name__}"))
+                self._on_loss(
+                    BrokerError(
+                        f"a read for many groups failed: {type(defect).__name__}"
+                    )
+                )
                 await asyncio.sleep(_AFTER_DEFECT)
 
     async def _hear(self, mine: set[Listener]) -> None:
@@ -99,7 +103,8 @@ class Ears:
         try:
             while True:
                 await self._newcomers()
-                await asyncio.sleep(0)  # The others first: one that is not blocked takes them.
+                # The others first: one that is not blocked takes them.
+                await asyncio.sleep(0)
                 new = [who for who in self._new if not who.is_over]
                 if new:
                     await self._listen(link, new, _BLOCK_NEW)
@@ -116,7 +121,16 @@ class Ears:
     async def _listen(self, link: Link, whose: list[Listener], seconds: float) -> None:
         """Wake those for whom there is something, now or within so many seconds."""
         lows = _lowest(whose)
-        command: Command = ("XREAD", "COUNT", 1, "BLOCK", round(seconds * 1000), "STREAMS", *lows, *lows.values())
+        command: Command = (
+            "XREAD",
+            "COUNT",
+            1,
+            "BLOCK",
+            round(seconds * 1000),
+            "STREAMS",
+            *lows,
+            *lows.values(),
+        )
         try:
             reply = await link.send(command, within=seconds + _PATIENCE)
         except (AccessDenied, BrokerUnavailable) as error:

@@ -63,7 +63,14 @@ class Delivery:
         "slots",
     )
 
-    def __init__(self, level: int, entry_id: str, fields: Sequence[bytes], count: int = 1, record: bytes = b"") -> None:
+    def __init__(
+        self,
+        level: int,
+        entry_id: str,
+        fields: Sequence[bytes],
+        count: int = 1,
+        record: bytes = b"",
+    ) -> None:
         self.level = level
         self.entry_id = entry_id
         self.place = (level, entry_id)
@@ -150,7 +157,11 @@ class Fetching:
         That is while a retry of the group waits, something of its stream is paused, or a worker of another declaration
         lines its events up.
         """
-        return self._keys.retry(self._group), self._keys.paused(), self._keys.rules(self._group)
+        return (
+            self._keys.retry(self._group),
+            self._keys.paused(),
+            self._keys.rules(self._group),
+        )
 
     async def positions(self) -> dict[str, bytes]:
         """How far the group is on each open level: stream key and the id of the last entry that it was given.
@@ -159,11 +170,15 @@ class Fetching:
             GroupMissing: it does not exist on one of them.
         """
         found: dict[str, bytes] = {}
-        replies = await self._link.batch([("XINFO", "GROUPS", key) for key in self._open_streams])
+        replies = await self._link.batch(
+            [("XINFO", "GROUPS", key) for key in self._open_streams]
+        )
         for key, reply in zip(self._open_streams, replies, strict=True):
             if isinstance(reply, BrokerError):
                 raise reply
-            rows = [{row[i]: row[i + 1] for i in range(0, len(row), 2)} for row in reply]
+            rows = [
+                {row[i]: row[i + 1] for i in range(0, len(row), 2)} for row in reply
+            ]
             mine = [row for row in rows if row[b"name"] == self._group.encode()]
             if not mine:
                 raise GroupMissing(f"there is no group {self._group} on {key}")
@@ -196,7 +211,9 @@ class Fetching:
             # A server without memory refuses a new row. Nothing is taken from a worker of whose lease nothing is known.
             with contextlib.suppress(OutOfMemory, WrongKeyType):
                 key = self._keys.leases(self._group)
-                await self._link.call(*_ANNOUNCE.command((key,), self._consumer, self._lease, kept))
+                await self._link.call(
+                    *_ANNOUNCE.command((key,), self._consumer, self._lease, kept)
+                )
 
     async def _dissolve(self) -> int:
         """Give back what is lined up by key: this group is not (any more), so nobody would take it.
@@ -206,13 +223,25 @@ class Fetching:
         keys, group = self._keys, self._group
         if not await self._link.call("EXISTS", keys.rules(group)):
             return 0
-        rows = (keys.rules(group), keys.heads(group), keys.behind(group), keys.retry(group), keys.admissions(group))
+        rows = (
+            keys.rules(group),
+            keys.heads(group),
+            keys.behind(group),
+            keys.retry(group),
+            keys.admissions(group),
+        )
         places = (
             key
             for level in self._levels
-            for key in (keys.level(level), keys.lane(group, level), keys.ring(group, level))
+            for key in (
+                keys.level(level),
+                keys.lane(group, level),
+                keys.ring(group, level),
+            )
         )
-        command = _DISSOLVE.command((*rows, *places), group, WAITING, PARKED, *self._levels)
+        command = _DISSOLVE.command(
+            (*rows, *places), group, WAITING, PARKED, *self._levels
+        )
         given, more = 0, 1
         while more:
             back, more = await self._link.call(*command)
@@ -233,7 +262,9 @@ class Fetching:
     def _from_the_beginning(self) -> list[int]:
         return [0] * len(self._levels)
 
-    async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
+    async def wait(
+        self, count: int, seconds: float, patience: float = 10.0
+    ) -> list[Delivery]:
         """Block for new entries on the open levels, at most ``count`` of each level, at most ``seconds``.
 
         ``patience``: seconds beyond that after which the answer counts as lost.
@@ -242,19 +273,31 @@ class Fetching:
         streams = self._open_streams
         ids = (">",) * len(streams)
         reply = await self._blocking.call(
-            *self._head, count, "BLOCK", block, "STREAMS", *streams, *ids, within=seconds + patience
+            *self._head,
+            count,
+            "BLOCK",
+            block,
+            "STREAMS",
+            *streams,
+            *ids,
+            within=seconds + patience,
         )
         return self._deliveries(reply)
 
     async def take(self, limit: int) -> list[Delivery]:
         """At most ``limit`` new entries, strictly the highest levels first; never blocks."""
         levels = self._open
-        reply = await self._link.call(*_FETCH.command(self._open_streams, self._group, self._consumer, limit))
+        reply = await self._link.call(
+            *_FETCH.command(self._open_streams, self._group, self._consumer, limit)
+        )
         taken: list[Delivery] = []
         for index, entries in reply:
             level = levels[index - 1]
             self.newest[level] = entries[-1][0]
-            taken += [Delivery(level, entry_id.decode(), fields) for entry_id, fields in entries]
+            taken += [
+                Delivery(level, entry_id.decode(), fields)
+                for entry_id, fields in entries
+            ]
         return taken
 
     async def take_turns(self, turns: Turns, limit: int) -> list[Delivery]:
@@ -277,7 +320,10 @@ class Fetching:
         for index, entries in found:
             counts[levels[index - 1]] += len(entries)
         for index, entries in (*overdue, *found):
-            taken += [Delivery(levels[index - 1], entry_id.decode(), fields) for entry_id, fields in entries]
+            taken += [
+                Delivery(levels[index - 1], entry_id.decode(), fields)
+                for entry_id, fields in entries
+            ]
         turns.took(levels, places, counts, late)
         return taken
 
@@ -295,7 +341,9 @@ class Fetching:
         rest = limit - share * at
         commands: list[Command] = []
         if at:
-            commands.append((*self._head, share, "STREAMS", *streams[:at], *(">",) * at))
+            commands.append(
+                (*self._head, share, "STREAMS", *streams[:at], *(">",) * at)
+            )
         commands.append((*self._head, rest, "STREAMS", streams[at], ">"))
         taken: list[Delivery] = []
         refused: BrokerError | None = None
@@ -312,7 +360,9 @@ class Fetching:
         """That suspect, if it is due still, and nothing else; never blocks."""
         return (await self._take_due(0, 0, None, suspect)).deliveries
 
-    async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
+    async def take_due(
+        self, limit: int, suspects: int, turns: Turns | None = None
+    ) -> DueReply:
         """At most ``limit`` retries whose time has come, of which at most ``suspects`` suspects; never blocks.
 
         With ``turns``, and while a retry is due, new entries are taken in turn with them, as it
@@ -322,7 +372,9 @@ class Fetching:
         """
         return await self._take_due(limit, suspects, turns)
 
-    async def _take_due(self, limit: int, suspects: int, turns: Turns | None, alone: str = "") -> DueReply:
+    async def _take_due(
+        self, limit: int, suspects: int, turns: Turns | None, alone: str = ""
+    ) -> DueReply:
         keys = (
             self._keys.retry(self._group),
             self._keys.attempts(self._group),
@@ -331,7 +383,11 @@ class Fetching:
             self._keys.rules(self._group),
             *self._streams,
         )
-        planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True)) if turns and self._open else {}
+        planned = (
+            dict(zip(self._open, turns.plan(self._open, limit), strict=True))
+            if turns and self._open
+            else {}
+        )
         per_level = zip(self._levels, self._due_from, strict=True)
         command = _FETCH_DUE.command(
             keys,
@@ -344,13 +400,32 @@ class Fetching:
             round((turns.max_wait or 0) * 1000) if turns else 0,
             turns.overdue_places(limit) if turns else 0,
             alone,
-            *(part for level, since in per_level for part in (level, since, planned.get(level, 0))),
+            *(
+                part
+                for level, since in per_level
+                for part in (level, since, planned.get(level, 0))
+            ),
         )
         reply = await self._link.call(*command)
-        now, next_due, vanished, entries, paused, since, scopes, more, odd, late, fresh, suspect, lined_up = reply
+        (
+            now,
+            next_due,
+            vanished,
+            entries,
+            paused,
+            since,
+            scopes,
+            more,
+            odd,
+            late,
+            fresh,
+            suspect,
+            lined_up,
+        ) = reply
         self._clock.observe(now)
         if lined_up and await self._dissolve():
-            next_due = now  # A worker of before lined them up, and they would wait for its next turn or for its end.
+            # A worker of before lined them up, and they would wait for its next turn or for its end.
+            next_due = now
         if not alone:
             self._due_from = since or self._from_the_beginning()
         deliveries = [
@@ -363,7 +438,16 @@ class Fetching:
         due = None if next_due < 0 else next_due / 1000
         held = frozenset(scope.decode("utf-8", "replace") for scope in scopes)
         levels = frozenset(map(int, paused))
-        return DueReply(deliveries, due, vanished, levels, held, more == 1, fresh > 0, suspect.decode())
+        return DueReply(
+            deliveries,
+            due,
+            vanished,
+            levels,
+            held,
+            more == 1,
+            fresh > 0,
+            suspect.decode(),
+        )
 
     async def hand_back_unknown(self, held: Iterable[tuple[int, str]]) -> int:
         """Give back what the server says this consumer holds and the consumer does not know of.
@@ -377,8 +461,16 @@ class Fetching:
             known[level].append(entry_id)
         back = 0
         for level, ids in known.items():
-            keys = (self._keys.level(level), self._keys.retry(self._group), self._keys.admissions(self._group))
-            back += await self._link.call(*_HAND_BACK.command(keys, self._group, self._consumer, PARKED, level, *ids))
+            keys = (
+                self._keys.level(level),
+                self._keys.retry(self._group),
+                self._keys.admissions(self._group),
+            )
+            back += await self._link.call(
+                *_HAND_BACK.command(
+                    keys, self._group, self._consumer, PARKED, level, *ids
+                )
+            )
         await self._dissolve()
         return back
 
@@ -390,7 +482,13 @@ class Fetching:
                 as everything ends at once. It is given back first: left alone it would wait for its lease, and count
                 as stalled. None: what is pending stays.
         """
-        me = (self._link, self._keys.leases(self._group), self._streams, self._group, self._consumer)
+        me = (
+            self._link,
+            self._keys.leases(self._group),
+            self._streams,
+            self._group,
+            self._consumer,
+        )
         if await leave(*me) and held is not None:
             with contextlib.suppress(BrokerError, TimeoutError):
                 async with asyncio.timeout(PATIENCE):
@@ -408,5 +506,9 @@ class Fetching:
             level = self._level_of[key]
             self.newest[level] = entries[-1][0]
             # An entry deleted between being added and being read comes without fields.
-            found += [Delivery(level, entry_id.decode(), fields) for entry_id, fields in entries if fields is not None]
+            found += [
+                Delivery(level, entry_id.decode(), fields)
+                for entry_id, fields in entries
+                if fields is not None
+            ]
         return found

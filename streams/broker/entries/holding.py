@@ -22,7 +22,9 @@ _OLD = (b'"held"', b'"reserved"')
 CLOSED, IS_OPEN, OPENED, CLOSES = 0, 1, 2, 3
 
 
-async def bring_back(link: Link, keys: Keys, group: str, wanted: Callable[[Admission], bool]) -> int:
+async def bring_back(
+    link: Link, keys: Keys, group: str, wanted: Callable[[Admission], bool]
+) -> int:
     """Let what waits and is ``wanted`` be looked at now; returns how many. Walks through what waits."""
     found = 0
     async for members in _waiting(link, keys, group, wanted):
@@ -50,12 +52,24 @@ async def _waiting(
     """What waits for a limit or a pause and is ``wanted``; last what an older version wrote into attempt records."""
     async for page in _pages(link, keys.admissions(group)):
         rows = ((member, Admission.stored(row)) for member, row in page)
-        if members := [member for member, admission in rows if admission is not None and wanted(admission)]:
+        if members := [
+            member
+            for member, admission in rows
+            if admission is not None and wanted(admission)
+        ]:
             yield members
     async for page in _pages(link, keys.attempts(group)):
-        records = ((member, record) for member, record in page if any(mark in record for mark in _OLD))
+        records = (
+            (member, record)
+            for member, record in page
+            if any(mark in record for mark in _OLD)
+        )
         rows = ((member, Admission.stored(None, record)) for member, record in records)
-        if members := [member for member, admission in rows if admission is not None and wanted(admission)]:
+        if members := [
+            member
+            for member, admission in rows
+            if admission is not None and wanted(admission)
+        ]:
             yield members
 
 
@@ -85,19 +99,45 @@ class Breaking:
         self._group = group
 
     async def ended(
-        self, scope: str, key: str, member: str, outcome: str, well: int, rule: tuple[int, int, float, int, str]
+        self,
+        scope: str,
+        key: str,
+        member: str,
+        outcome: str,
+        well: int,
+        rule: tuple[int, int, float, int, str],
     ) -> tuple[int, float]:
         """Count an attempt; returns one of CLOSED, IS_OPEN, OPENED, CLOSES, and the seconds to the probe."""
         window_ms, minimum, share, every_ms, name = rule
-        places = (self._keys.paused(), self._keys.audit(), self._keys.breaker(self._group, key))
+        places = (
+            self._keys.paused(),
+            self._keys.audit(),
+            self._keys.breaker(self._group, key),
+        )
         state, wait = await self._link.call(
-            *_BREAKER.command(places, scope, member, outcome, well, window_ms, minimum, share, every_ms, name)
+            *_BREAKER.command(
+                places,
+                scope,
+                member,
+                outcome,
+                well,
+                window_ms,
+                minimum,
+                share,
+                every_ms,
+                name,
+            )
         )
         return state, wait / 1000
 
     async def bring_back(self, scope: str) -> int:
         """Let what waits for this scope be looked at now."""
-        return await bring_back(self._link, self._keys, self._group, lambda admission: admission.scope == scope)
+        return await bring_back(
+            self._link,
+            self._keys,
+            self._group,
+            lambda admission: admission.scope == scope,
+        )
 
     async def close(self) -> None:
         """Close its connection."""

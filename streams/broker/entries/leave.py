@@ -18,7 +18,9 @@ PATIENCE = 1.0
 """Seconds that the server gets. A name that stays is removed by a reclaimer after an hour."""
 
 
-async def leave(link: Link, leases: str, streams: Sequence[str], group: str, consumer: str) -> bool:
+async def leave(
+    link: Link, leases: str, streams: Sequence[str], group: str, consumer: str
+) -> bool:
     """Take a consumer off a group wherever nothing is pending with it; whatever the server says. One command.
 
     To be called when nothing that the consumer sent is under way any more. Returns whether something is pending.

@@ -134,7 +134,11 @@ class Lookout:
         if self._inside:
             return
         # Who enters next may do so in another event loop.
-        self._news, self._here, self.starting = asyncio.Event(), asyncio.Event(), asyncio.Semaphore(_STARTS)
+        self._news, self._here, self.starting = (
+            asyncio.Event(),
+            asyncio.Event(),
+            asyncio.Semaphore(_STARTS),
+        )
         self._here.set()
         if self._looking is None or self._ears is None:
             return
@@ -143,14 +147,18 @@ class Lookout:
         await asyncio.gather(looking, return_exceptions=True)
         await ears.close()
 
-    def watch(self, positions: Mapping[str, bytes], absent: Iterable[str] = ()) -> Watch:
+    def watch(
+        self, positions: Mapping[str, bytes], absent: Iterable[str] = ()
+    ) -> Watch:
         """Begin to watch. Whoever entered calls this, and ``forget`` in the end."""
         broker = self._broker()
         assert broker is not None  # noqa: S101 - for the type checker: the caller has it
         watch = Watch(positions, absent)
         if self._ears is None:
             self._ears = Ears(broker, self._lose)
-            self._looking = asyncio.create_task(self._look_on(broker), name="streams-lookout")
+            self._looking = asyncio.create_task(
+                self._look_on(broker), name="streams-lookout"
+            )
         self._watches.add(watch)
         if positions:
             self._ears.add(watch)
@@ -175,7 +183,10 @@ class Lookout:
         elif isinstance(error, AccessDenied) and self._is_possible:
             # A user that was made before may not. Everybody waits by itself, as where there is no crowd.
             self._is_possible = False
-            logger.warning("groups wait each on a connection of their own", extra={"error": str(error)})
+            logger.warning(
+                "groups wait each on a connection of their own",
+                extra={"error": str(error)},
+            )
         watches, self._watches = self._watches, set()
         for watch in watches:
             watch.wake(error if isinstance(error, BrokerUnavailable) else None)
@@ -195,7 +206,11 @@ class Lookout:
                     await asyncio.sleep(backoff.next())
                 except Exception as defect:
                     logger.exception("a look for many groups failed, and is made again")
-                    self._lose(BrokerError(f"a look for many groups failed: {type(defect).__name__}"))
+                    self._lose(
+                        BrokerError(
+                            f"a look for many groups failed: {type(defect).__name__}"
+                        )
+                    )
                     await asyncio.sleep(backoff.next())
                 else:
                     backoff.reset()
@@ -213,14 +228,18 @@ class Lookout:
             await link.call("TIME")
         watches = list(self._watches)
         parts = list(_parts(watches))
-        counts = await _counts(link, [command for part in parts for command in _questions(part)])
+        counts = await _counts(
+            link, [command for part in parts for command in _questions(part)]
+        )
         for at, part in enumerate(parts):
             if counts[2 * at : 2 * at + 2] != _expected(part):
                 await self._ask_each(link, part)
 
     async def _ask_each(self, link: Link, watches: list[Watch]) -> None:
         """Wake those whose keys have changed."""
-        counts = await _counts(link, [command for watch in watches for command in _questions([watch])])
+        counts = await _counts(
+            link, [command for watch in watches for command in _questions([watch])]
+        )
         for at, watch in enumerate(watches):
             if counts[2 * at : 2 * at + 2] != _expected([watch]):
                 watch.wake()

@@ -37,8 +37,13 @@ class Attending:
     async def attend(self, seconds: float, declared: Partitions) -> Attendance:
         """Be there for so many seconds from now, 0.0: leave; and declare how the stream is spread."""
         arguments = (self._worker, round(seconds * 1000), declared.count, declared.by)
-        count, by, *members = await self._link.call(*_ATTEND.command(self._keys, *arguments))
-        return Attendance(Partitions(int(count) or 1, by.decode()), [member.decode() for member in members])
+        count, by, *members = await self._link.call(
+            *_ATTEND.command(self._keys, *arguments)
+        )
+        return Attendance(
+            Partitions(int(count) or 1, by.decode()),
+            [member.decode() for member in members],
+        )
 
     async def close(self) -> None:
         """Close the connection."""

@@ -65,7 +65,9 @@ class Observer:
     def sending(self, stream: str, *, is_batch: bool) -> ObservedSend | None:
         """A call begins to publish one event, or a batch, on ``stream``; None: this observer does not follow it."""
 
-    def published(self, stream: str, events: Sequence[Prepared], places: Sequence[str]) -> None:
+    def published(
+        self, stream: str, events: Sequence[Prepared], places: Sequence[str]
+    ) -> None:
         """Events were stored, whichever way.
 
         Args:
@@ -81,7 +83,13 @@ class Observer:
     def settled(self, desk: Desk, settled: Settled) -> None:
         """Outcomes were written."""
 
-    def replayed(self, stream: str, group: str, letters: Sequence[StoredLetter], places: Sequence[str]) -> None:
+    def replayed(
+        self,
+        stream: str,
+        group: str,
+        letters: Sequence[StoredLetter],
+        places: Sequence[str],
+    ) -> None:
         """Dead letters were put back; per letter ``level|entry id`` of the new entry, '' if it was gone already."""
 
     async def exposition(self) -> bytes:
@@ -100,15 +108,26 @@ class ObservedSends:
         carrier: the attributes that they want its events to carry.
     """
 
-    def __init__(self, observers: Sequence[Observer], stream: str, *, is_batch: bool) -> None:
+    def __init__(
+        self, observers: Sequence[Observer], stream: str, *, is_batch: bool
+    ) -> None:
         begun = [observer.sending(stream, is_batch=is_batch) for observer in observers]
         self._sendings = [sending for sending in begun if sending is not None]
-        self.carrier = {name: value for sending in self._sendings for name, value in sending.carrier.items()}
+        self.carrier = {
+            name: value
+            for sending in self._sendings
+            for name, value in sending.carrier.items()
+        }
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        error: BaseException | None,
+        __: TracebackType | None,
+    ) -> None:
         # A caller that leaves a loop over batches early has not failed.
         failure = None if isinstance(error, GeneratorExit) else error
         for sending in self._sendings:

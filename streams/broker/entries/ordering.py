@@ -32,10 +32,22 @@ class Place(NamedTuple):
     @classmethod
     def of(cls, keys: Keys, levels: Levels | Iterable[int], group: str) -> Place:
         """Of all levels of a stream."""
-        highest_first = levels.descending if isinstance(levels, Levels) else tuple(sorted(levels, reverse=True))
-        per_level = ((keys.level(at), keys.lane(group, at), keys.ring(group, at)) for at in highest_first)
+        highest_first = (
+            levels.descending
+            if isinstance(levels, Levels)
+            else tuple(sorted(levels, reverse=True))
+        )
+        per_level = (
+            (keys.level(at), keys.lane(group, at), keys.ring(group, at))
+            for at in highest_first
+        )
         return cls(
-            (keys.heads(group), keys.behind(group), keys.rules(group), *(key for three in per_level for key in three)),
+            (
+                keys.heads(group),
+                keys.behind(group),
+                keys.rules(group),
+                *(key for three in per_level for key in three),
+            ),
             highest_first,
         )
 
@@ -56,7 +68,9 @@ class Ways:
 
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes
-        self.orders: tuple[tuple[str, ...], ...] = (lanes.order_by,) if lanes.order_by else ()
+        self.orders: tuple[tuple[str, ...], ...] = (
+            (lanes.order_by,) if lanes.order_by else ()
+        )
         self._text = b""
 
     @classmethod
@@ -71,7 +85,9 @@ class Ways:
         self._text = text
         ways = text.decode("utf-8", "replace").split(";")
         orders = [tuple(filter(None, way.partition("|")[0].split(","))) for way in ways]
-        self.orders = tuple(dict.fromkeys(order for order in (self.lanes.order_by, *orders) if order))
+        self.orders = tuple(
+            dict.fromkeys(order for order in (self.lanes.order_by, *orders) if order)
+        )
 
     def keys(self, fields: Sequence[bytes]) -> list[str] | list[bytes]:
         """The keys that a stored event may be the head of; or what the scripts make them of, if only they can."""
@@ -87,7 +103,11 @@ class Ways:
 
 
 def follow(
-    place: Place, group: str, given: Ways | Lanes, done: Iterable[Delivery], dead: Iterable[Delivery]
+    place: Place,
+    group: str,
+    given: Ways | Lanes,
+    done: Iterable[Delivery],
+    dead: Iterable[Delivery],
 ) -> Command | None:
     """The command that lets the keys of settled entries go on; None: none of them has one."""
     ways = Ways.of(given)
@@ -103,7 +123,9 @@ def follow(
             arguments += (key, *delivery.place, event_id)
     if not arguments:
         return None
-    return _FOLLOW.command(place.keys, group, WAITING, len(place.levels), *place.levels, *arguments)
+    return _FOLLOW.command(
+        place.keys, group, WAITING, len(place.levels), *place.levels, *arguments
+    )
 
 
 def _event_id(delivery: Delivery) -> bytes:
@@ -157,7 +179,9 @@ class FetchingByKey(Fetching):
     async def declare(self) -> str:
         """Write down how the group is lined up; returns the order by which entries wait if that is another, else ''."""
         lanes, levels = self._lanes, self._place.levels
-        weights = [part for value, weight in lanes.weights.items() for part in (value, weight)]
+        weights = [
+            part for value, weight in lanes.weights.items() for part in (value, weight)
+        ]
         ways, before = await self._link.call(
             *_DECLARE.command(
                 self._place.keys,
@@ -193,13 +217,19 @@ class FetchingByKey(Fetching):
         """As ``Fetching.take_alone``; one that is not the first of its key is lined up."""
         return (await self._take(1, {}, alone=suspect)).deliveries
 
-    async def take_due(self, limit: int, suspects: int, turns: Turns | None = None) -> DueReply:
+    async def take_due(
+        self, limit: int, suspects: int, turns: Turns | None = None
+    ) -> DueReply:
         """As ``Fetching.take_due``; what is next counts as new, and without ``turns`` it comes in turn, too.
 
         A retry that is not the first of its key is lined up.
         """
         turns = turns or Turns()
-        planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True)) if self._open else {}
+        planned = (
+            dict(zip(self._open, turns.plan(self._open, limit), strict=True))
+            if self._open
+            else {}
+        )
         reply = await self._take(limit, planned, (suspects, turns.retries))
         now, next_due, paused, since, scopes, more, odd, suspect = reply.about_retries
         self._clock.observe(now)
@@ -221,7 +251,11 @@ class FetchingByKey(Fetching):
         )
 
     async def _take(
-        self, limit: int, planned: dict[int, int], retries: tuple[int, int] = (-1, 0), alone: str = ""
+        self,
+        limit: int,
+        planned: dict[int, int],
+        retries: tuple[int, int] = (-1, 0),
+        alone: str = "",
     ) -> _Taken:
         """``retries``: how many suspects at most, -1 if due retries are not looked at; and whose is an odd place.
 
@@ -230,9 +264,24 @@ class FetchingByKey(Fetching):
         levels = self._place.levels
         since = dict(zip(self._levels, self._due_from, strict=True))
         keys, group = self._keys, self._group
-        entries, read, more, vanished, lasts, ways, fresh, about_retries = await self._link.call(
+        (
+            entries,
+            read,
+            more,
+            vanished,
+            lasts,
+            ways,
+            fresh,
+            about_retries,
+        ) = await self._link.call(
             *_FETCH_LANES.command(
-                (*self._place.keys, keys.attempts(group), keys.retry(group), keys.paused(), keys.admissions(group)),
+                (
+                    *self._place.keys,
+                    keys.attempts(group),
+                    keys.retry(group),
+                    keys.paused(),
+                    keys.admissions(group),
+                ),
                 group,
                 self._consumer,
                 WAITING,
@@ -255,20 +304,32 @@ class FetchingByKey(Fetching):
         self.vanished += vanished
         self._ways.learn(ways)
         if lasts:
-            self._lasts = {level: last.decode() for level, last in zip(levels, lasts, strict=True)}
+            self._lasts = {
+                level: last.decode() for level, last in zip(levels, lasts, strict=True)
+            }
         deliveries = [
             Delivery(int(level), entry_id.decode(), fields, count, record)
             for level, entry_id, count, record, fields in entries
         ]
         return _Taken(deliveries, read, fresh, about_retries)
 
-    async def wait(self, count: int, seconds: float, patience: float = 10.0) -> list[Delivery]:
+    async def wait(
+        self, count: int, seconds: float, patience: float = 10.0
+    ) -> list[Delivery]:
         """Return when something new was published on an open level, after ``seconds`` at the latest; takes nothing."""
         del count
         block = max(1, round(seconds * 1000))
         ids = (self._lasts.get(level, "0-0") for level in self._open)
         await self._blocking.call(
-            "XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", *self._open_streams, *ids, within=seconds + patience
+            "XREAD",
+            "COUNT",
+            1,
+            "BLOCK",
+            block,
+            "STREAMS",
+            *self._open_streams,
+            *ids,
+            within=seconds + patience,
         )
         return []
 
@@ -284,7 +345,9 @@ class Mending:
         ways: how it is lined up; told what the scripts know of it.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, ways: Ways | Lanes) -> None:
+    def __init__(
+        self, broker: Broker, keys: Keys, levels: Levels, group: str, ways: Ways | Lanes
+    ) -> None:
         self._link = broker.control
         self._group = group
         self._ways = Ways.of(ways)
@@ -295,7 +358,16 @@ class Mending:
         lanes, levels = self._ways.lanes, self._place.levels
         order, fair = ",".join(lanes.order_by), ",".join(lanes.fair_by)
         followed, restored, ways = await self._link.call(
-            *_MEND.command(self._place.keys, self._group, WAITING, order, fair, SLICE, len(levels), *levels)
+            *_MEND.command(
+                self._place.keys,
+                self._group,
+                WAITING,
+                order,
+                fair,
+                SLICE,
+                len(levels),
+                *levels,
+            )
         )
         self._ways.learn(ways)
         return followed, restored
@@ -319,7 +391,9 @@ class Heads:
         group: its name.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Sequence[int], group: str) -> None:
+    def __init__(
+        self, broker: Broker, keys: Keys, levels: Sequence[int], group: str
+    ) -> None:
         self._link = broker.control
         self._keys = keys
         self._group = group
@@ -335,7 +409,9 @@ class Heads:
         """Every key with work, or only those that are held; page by page, in no order."""
         cursor = b"0"
         while True:
-            cursor, rows = await self._link.call("HSCAN", self._keys.heads(self._group), cursor, "COUNT", _PAGE)
+            cursor, rows = await self._link.call(
+                "HSCAN", self._keys.heads(self._group), cursor, "COUNT", _PAGE
+            )
             found = [
                 (rows[i], rows[i + 1].decode("utf-8", "replace"))
                 for i in range(0, len(rows), 2)
@@ -343,10 +419,25 @@ class Heads:
             ]
             behind = self._keys.behind(self._group)
             commands: list[Command] = [
-                ("ZRANGEBYLEX", behind, b"[" + key + b"\1", b"(" + key + b"\2", "LIMIT", 0, 1000) for key, _ in found
+                (
+                    "ZRANGEBYLEX",
+                    behind,
+                    b"[" + key + b"\1",
+                    b"(" + key + b"\2",
+                    "LIMIT",
+                    0,
+                    1000,
+                )
+                for key, _ in found
             ]
-            for (key, head), waiting in zip(found, await self._link.batch(commands), strict=True):
-                yield HeldKey(key.decode("utf-8", "replace"), head, len(waiting) if isinstance(waiting, list) else 0)
+            for (key, head), waiting in zip(
+                found, await self._link.batch(commands), strict=True
+            ):
+                yield HeldKey(
+                    key.decode("utf-8", "replace"),
+                    head,
+                    len(waiting) if isinstance(waiting, list) else 0,
+                )
             if cursor == b"0":
                 return
 
@@ -359,5 +450,7 @@ class Heads:
         """End the hold of a key, if ``head`` still says it: the next of it may start. Written to the audit stream."""
         levels = self._place.levels
         keys = (*self._place.keys, self._keys.audit())
-        command = _SKIP_HELD.command(keys, self._group, key, head, by, WAITING, len(levels), *levels)
+        command = _SKIP_HELD.command(
+            keys, self._group, key, head, by, WAITING, len(levels), *levels
+        )
         return bool(await self._link.call(*command))

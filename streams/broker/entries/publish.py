@@ -63,7 +63,9 @@ def parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
     for event in events:
         more = len(event.body) + len(event.meta)
         if part and (
-            size + more > _MOST_BYTES or later != (event.delay_ms > 0) or once != (event.dedup_id is not None)
+            size + more > _MOST_BYTES
+            or later != (event.delay_ms > 0)
+            or once != (event.dedup_id is not None)
         ):
             yield part
             part, size = [], 0
@@ -112,7 +114,13 @@ class Publishing:
     """
 
     def __init__(
-        self, broker: Broker, keys: Keys, levels: Levels, *, max_len: int = 0, dedup_window: float = 3600.0
+        self,
+        broker: Broker,
+        keys: Keys,
+        levels: Levels,
+        *,
+        max_len: int = 0,
+        dedup_window: float = 3600.0,
     ) -> None:
         self._keys = keys
         self._levels = levels
@@ -130,7 +138,9 @@ class Publishing:
         The index may be on another server than the stream. It is written later if that one is away.
         """
         levels: Command = ("SADD", self._keys.levels(), *self._levels.ascending)
-        refused, spread = await self._link.batch([levels, ("GET", self._keys.partitions())])
+        refused, spread = await self._link.batch(
+            [levels, ("GET", self._keys.partitions())]
+        )
         for reply in (refused, spread):
             if isinstance(reply, BrokerError) and not isinstance(reply, OutOfMemory):
                 raise reply
@@ -142,7 +152,9 @@ class Publishing:
         """Store one event for now; returns its entry id, '' if the stream is full. One plain command, no script."""
         if self._max_len:
             return (await self.add((event,)))[0]
-        reply: bytes = await self._link.call("XADD", self._stream_of[event.level], "*", *event.fields)
+        reply: bytes = await self._link.call(
+            "XADD", self._stream_of[event.level], "*", *event.fields
+        )
         place = reply.decode()
         if self._observers:
             self._tell((event,), (place,))
@@ -170,20 +182,33 @@ class Publishing:
                 arguments += (self._index[level], 0, kind, meta)
             arguments[run_at] += 1
             arguments += (event_id, body)
-        return self._link.pack(_PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments))
+        return self._link.pack(
+            _PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments)
+        )
 
     async def schedule(self, events: Sequence[Prepared]) -> list[str]:
         """Store events for later; returns their members, '' where the stream was full."""
         arguments: list[Any] = [self._max_len]
         for event in events:
-            arguments += (event.level, event.event_id, event.delay_ms, len(event.fields), *event.fields)
+            arguments += (
+                event.level,
+                event.event_id,
+                event.delay_ms,
+                len(event.fields),
+                *event.fields,
+            )
         keys = (self._keys.scheduled(), self._keys.scheduled_fields(), *self._streams)
-        members = [member.decode() for member in await self._link.call(*_SCHEDULE.command(keys, *arguments))]
+        members = [
+            member.decode()
+            for member in await self._link.call(*_SCHEDULE.command(keys, *arguments))
+        ]
         if self._observers:
             self._tell(events, members)
         return members
 
-    async def add_once(self, events: Sequence[Prepared]) -> list[Stored | BrokerError | None]:
+    async def add_once(
+        self, events: Sequence[Prepared]
+    ) -> list[Stored | BrokerError | None]:
         """Store events that have a dedup id; None where the stream was full, the refusal where one was refused.
 
         Safe to send again after a lost answer.
@@ -192,7 +217,10 @@ class Publishing:
         for reply in replies:
             if isinstance(reply, BrokerUnavailable):
                 raise reply
-        answers = [reply if isinstance(reply, BrokerError) else _stored(*reply) for reply in replies]
+        answers = [
+            reply if isinstance(reply, BrokerError) else _stored(*reply)
+            for reply in replies
+        ]
         if self._observers:
             self._tell(events, [_new_place(answer) for answer in answers])
         return answers
@@ -210,12 +238,22 @@ class Publishing:
             *self._streams,
         )
         return _PUBLISH_ONCE.command(
-            keys, self._max_len, self._window_ms, event.level, event.event_id, event.delay_ms, *event.fields
+            keys,
+            self._max_len,
+            self._window_ms,
+            event.level,
+            event.event_id,
+            event.delay_ms,
+            *event.fields,
         )
 
 
 def _stored(code: int, event_id: bytes, level: bytes, place: bytes) -> Stored | None:
-    return None if code < 0 else Stored(place.decode(), event_id.decode(), int(level), code == 0)
+    return (
+        None
+        if code < 0
+        else Stored(place.decode(), event_id.decode(), int(level), code == 0)
+    )
 
 
 def _new_place(answer: Stored | BrokerError | None) -> str:
@@ -237,6 +275,8 @@ class Scheduling:
 
     async def promote(self, limit: int) -> Promotion:
         """Move at most ``limit`` due events."""
-        now, next_due, moved = await self._link.call(*_PROMOTE.command(self._keys, limit, *self._levels))
+        now, next_due, moved = await self._link.call(
+            *_PROMOTE.command(self._keys, limit, *self._levels)
+        )
         self._clock.observe(now)
         return Promotion(moved, None if next_due < 0 else next_due / 1000)

@@ -37,7 +37,9 @@ class Sweep(NamedTuple):
 class Reclaiming:
     """Sweeps one group of one stream, under the reclaimer's own consumer name."""
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str) -> None:
+    def __init__(
+        self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str
+    ) -> None:
         self._clock = broker.clock
         self.link = self._link = broker.shared
         self._levels = levels.descending
@@ -46,10 +48,18 @@ class Reclaiming:
         self._has_taken = False
         self._streams = tuple(keys.level(level) for level in self._levels)
         self._leases = keys.leases(group)
-        places = (keys.sweep(group), keys.retry(group), keys.attempts(group), self._leases, keys.workers(group))
+        places = (
+            keys.sweep(group),
+            keys.retry(group),
+            keys.attempts(group),
+            self._leases,
+            keys.workers(group),
+        )
         self._keys = (*places, keys.admissions(group), *self._streams)
 
-    async def sweep(self, *, lease: float, lock: float, silence: float, most: int) -> Sweep:
+    async def sweep(
+        self, *, lease: float, lock: float, silence: float, most: int
+    ) -> Sweep:
         """Take over at most ``most`` stalled entries per level.
 
         Args:
@@ -58,14 +68,35 @@ class Reclaiming:
             silence: seconds after which a consumer with nothing pending is removed.
             most: slice size.
         """
-        milliseconds = (round(lease * 1000), round(lock * 1000), most, round(silence * 1000))
-        command = _SWEEP.command(self._keys, self._group, self._consumer, PARKED, *milliseconds, WAITING, *self._levels)
-        now, mine, vanished, removed, restored, more, found = await self._link.call(*command)
+        milliseconds = (
+            round(lease * 1000),
+            round(lock * 1000),
+            most,
+            round(silence * 1000),
+        )
+        command = _SWEEP.command(
+            self._keys,
+            self._group,
+            self._consumer,
+            PARKED,
+            *milliseconds,
+            WAITING,
+            *self._levels,
+        )
+        now, mine, vanished, removed, restored, more, found = await self._link.call(
+            *command
+        )
         self._clock.observe(now)
         self._has_taken = self._has_taken or vanished > 0 or bool(found)
         stalled = [
             Stalled(
-                Delivery(int(level), entry_id.decode(), (b"type", kind, b"id", event, b"meta", meta), count, record),
+                Delivery(
+                    int(level),
+                    entry_id.decode(),
+                    (b"type", kind, b"id", event, b"meta", meta),
+                    count,
+                    record,
+                ),
                 previous.decode(),
                 kind,
                 meta,
@@ -77,4 +108,6 @@ class Reclaiming:
     async def leave(self) -> None:
         """Take its name off the group, if it ever took something over. One command at most."""
         if self._has_taken:
-            await leave(self._link, self._leases, self._streams, self._group, self._consumer)
+            await leave(
+                self._link, self._leases, self._streams, self._group, self._consumer
+            )

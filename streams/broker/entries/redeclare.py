@@ -52,19 +52,29 @@ class Queues:
         """
         cursor = b"0"
         while True:
-            cursor, rows = await self._link.call("HSCAN", self._waiting, cursor, "COUNT", _PAGE)
+            cursor, rows = await self._link.call(
+                "HSCAN", self._waiting, cursor, "COUNT", _PAGE
+            )
             if rows:
                 numbers = {name: whole(text) for name, text in pairs(rows).items()}
-                yield {name: number if 0 < number <= _LARGEST else 0 for name, number in numbers.items()}
+                yield {
+                    name: number if 0 < number <= _LARGEST else 0
+                    for name, number in numbers.items()
+                }
             if cursor == b"0":
                 return
 
     async def release(self, name: str) -> None:
         """Let everything that waits in a queue ask anew."""
         busy, queue = self._places.named(name)
-        places, left = (self._retry, self._waiting, queue, busy, self._admissions, *self._streams), 0
+        places, left = (
+            (self._retry, self._waiting, queue, busy, self._admissions, *self._streams),
+            0,
+        )
         while True:
-            command = _RELEASE.command(places, self._group, name, left, _SLICE, *self._levels)
+            command = _RELEASE.command(
+                places, self._group, name, left, _SLICE, *self._levels
+            )
             went, stay = await self._link.call(*command)
             left += stay
             if went + stay < _SLICE:
@@ -82,7 +92,14 @@ class Redeclaring:
         limits: what the handlers declare.
     """
 
-    def __init__(self, broker: Broker, keys: Keys, levels: Levels, group: str, limits: Sequence[Limit]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        keys: Keys,
+        levels: Levels,
+        group: str,
+        limits: Sequence[Limit],
+    ) -> None:
         self._broker = broker
         self._keys = keys
         self._levels = levels
@@ -110,7 +127,17 @@ class Redeclaring:
         if gone := [name + DECLARED for name in changed if name not in now]:
             commands.append(("HDEL", place, *gone))
         if now != before and now:
-            commands.append(("HSET", place, *(part for name, text in now.items() for part in (name + DECLARED, text))))
+            commands.append(
+                (
+                    "HSET",
+                    place,
+                    *(
+                        part
+                        for name, text in now.items()
+                        for part in (name + DECLARED, text)
+                    ),
+                )
+            )
         for command in commands:
             await link.call(*command)
         return sorted(changed)
@@ -121,4 +148,9 @@ class Redeclaring:
             for name in page:
                 if name.partition("=")[0] in changed:
                     await queues.release(name)
-        await bring_back(link, self._keys, self._group, lambda admission: not changed.isdisjoint(admission.limits))
+        await bring_back(
+            link,
+            self._keys,
+            self._group,
+            lambda admission: not changed.isdisjoint(admission.limits),
+        )

@@ -61,7 +61,9 @@ def link_for_leases(broker: Broker) -> Link:
     return broker.link(_AT_ONCE)
 
 
-def was_written(statuses: Mapping[tuple[int, str], int], delivery: Delivery, *, certain: bool) -> bool:
+def was_written(
+    statuses: Mapping[tuple[int, str], int], delivery: Delivery, *, certain: bool
+) -> bool:
     """Whether an outcome was written: it is said so, or it is lost to a trip before, whose answer never came."""
     status = statuses.get(delivery.place)
     return status == DONE or (status == LOST and not certain)
@@ -101,11 +103,18 @@ class Settling:
         self._config = keys.config()
         self._admissions = keys.admissions(group)
         whereabouts = (keys.attempts(group), keys.retry(group), self._admissions)
-        self._renewed = [self._config, *(keys.level(level) for level in self._levels), *whereabouts]
+        self._renewed = [
+            self._config,
+            *(keys.level(level) for level in self._levels),
+            *whereabouts,
+        ]
         self._index = {level: i + 2 for i, level in enumerate(self._levels)}
 
     async def settle(
-        self, done: Sequence[Delivery], postponed: Sequence[Postponed] = (), buried: Sequence[Buried] = ()
+        self,
+        done: Sequence[Delivery],
+        postponed: Sequence[Postponed] = (),
+        buried: Sequence[Buried] = (),
     ) -> Settlement:
         """Acknowledge, postpone and bury in one write.
 
@@ -133,7 +142,13 @@ class Settling:
         following = follow(self._place, self._group, self._ways, done, dead)
         if following is not None:
             commands.append(following)
-        shortfall, statuses, refused, ready, unsettled = 0, dict[tuple[int, str], int](), None, 0, 0
+        shortfall, statuses, refused, ready, unsettled = (
+            0,
+            dict[tuple[int, str], int](),
+            None,
+            0,
+            0,
+        )
         for i, reply in enumerate(await self._link.batch(commands)):
             if isinstance(reply, BrokerError):
                 refused = reply
@@ -143,7 +158,10 @@ class Settling:
                 shortfall += len(members[i]) - reply
                 statuses.update((delivery.place, DONE) for delivery in members[i])
             else:
-                statuses.update((d.place, status) for d, status in zip(members[i], reply, strict=True))
+                statuses.update(
+                    (d.place, status)
+                    for d, status in zip(members[i], reply, strict=True)
+                )
         if unsettled and following is not None and refused is None:
             # A script that the server had forgotten was loaded and sent again, after what it should have come before.
             ready += await self._followed(following)
@@ -154,7 +172,8 @@ class Settling:
         try:
             ready: int = (await self._link.send(following))[0]
         except CommandRefused:
-            return 0  # What was settled is; a sweep finds the heads that nobody followed.
+            # What was settled is; a sweep finds the heads that nobody followed.
+            return 0
         return ready
 
     async def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
@@ -168,8 +187,14 @@ class Settling:
             part = held[at : at + _MOST]
             arguments: list[Any] = []
             for delivery in part:
-                arguments += (self._index[delivery.level], delivery.entry_id, delivery.count)
-            reply = await self._link.call(*_RENEW.command(self._renewed, self._group, self._consumer, *arguments))
+                arguments += (
+                    self._index[delivery.level],
+                    delivery.entry_id,
+                    delivery.count,
+                )
+            reply = await self._link.call(
+                *_RENEW.command(self._renewed, self._group, self._consumer, *arguments)
+            )
             self._clock.observe(reply[0])
             lost += [part[position - 1] for position in reply[1:]]
         return lost
@@ -187,16 +212,30 @@ class Settling:
     def _ack(self, level: int, deliveries: Sequence[Delivery]) -> Command:
         ids = [delivery.entry_id for delivery in deliveries]
         keys, group = self._keys, self._group
-        places = (keys.level(level), keys.attempts(group), self._config, self._admissions, keys.retry(group))
+        places = (
+            keys.level(level),
+            keys.attempts(group),
+            self._config,
+            self._admissions,
+            keys.retry(group),
+        )
         return _ACK.command(places, group, self._consumer, level, *ids)
 
     def _postpone(self, level: int, rows: Sequence[Postponed]) -> Command:
         keys, group = self._keys, self._group
-        places = (keys.level(level), keys.retry(group), keys.attempts(group), self._config, self._admissions)
+        places = (
+            keys.level(level),
+            keys.retry(group),
+            keys.attempts(group),
+            self._config,
+            self._admissions,
+        )
         arguments: list[Any] = []
         for delivery, delay_ms, record in rows:
             arguments += (delivery.entry_id, delivery.count, delay_ms, record)
-        return _POSTPONE.command(places, self._group, self._consumer, PARKED, level, *arguments)
+        return _POSTPONE.command(
+            places, self._group, self._consumer, PARKED, level, *arguments
+        )
 
     def _bury(self, level: int, letters: Sequence[Buried]) -> Command:
         group = self._group
@@ -211,14 +250,18 @@ class Settling:
         arguments: list[Any] = []
         for delivery, reason, record in letters:
             arguments += (delivery.entry_id, delivery.count, reason, record)
-        return _DEAD_LETTER.command(keys, group, self._consumer, level, self._consumer, *arguments)
+        return _DEAD_LETTER.command(
+            keys, group, self._consumer, level, self._consumer, *arguments
+        )
 
 
 def _by_level(items: Sequence[Any]) -> Iterable[tuple[int, list[Any]]]:
     """The items by level, in parts that a script can take."""
     levels: dict[int, list[Any]] = {}
     for item in items:
-        levels.setdefault((item if isinstance(item, Delivery) else item.delivery).level, []).append(item)
+        levels.setdefault(
+            (item if isinstance(item, Delivery) else item.delivery).level, []
+        ).append(item)
     for level, found in levels.items():
         for at in range(0, len(found), _MOST):
             yield level, found[at : at + _MOST]

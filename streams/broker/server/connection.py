@@ -50,7 +50,9 @@ def checked_broker(broker: Broker) -> Broker:
         ConfigurationError: it is something else.
     """
     if not hasattr(broker, "clock"):  # Whatever behaves like one may stand for it.
-        raise ConfigurationError(f"broker is a Broker, e.g. Broker('redis://localhost:6379/0'), not {broker!r}")
+        raise ConfigurationError(
+            f"broker is a Broker, e.g. Broker('redis://localhost:6379/0'), not {broker!r}"
+        )
     return broker
 
 
@@ -103,7 +105,9 @@ class Broker:
         url_file: str = "",
     ) -> None:
         if url is not None and not isinstance(url, str):
-            raise ConfigurationError(f"url is a text, e.g. redis://localhost:6379/0, not {type(url).__name__}")
+            raise ConfigurationError(
+                f"url is a text, e.g. redis://localhost:6379/0, not {type(url).__name__}"
+            )
         self._file = URLFile(url_file) if url_file else None
         self.url = url or (self._file.read() if self._file else DEFAULT_URL)
         self.namespace = checked_name(namespace, "namespace")
@@ -185,7 +189,13 @@ class Broker:
         if self._cluster is not None:
             from streams.broker.server.cluster import ClusterLink
 
-            link = ClusterLink(self._cluster, self._timeout, index_key(self.namespace), self._links.discard, depth)
+            link = ClusterLink(
+                self._cluster,
+                self._timeout,
+                index_key(self.namespace),
+                self._links.discard,
+                depth,
+            )
         else:
             from streams.broker.server.link import NodeLink
 
@@ -228,7 +238,10 @@ class Broker:
         try:
             seconds, micros = await self.control.ask_any("TIME")
         except (BrokerUnavailable, CommandRefused) as error:
-            if not self.was_reached and (other := await self._other_kind(error)) is not None:
+            if (
+                not self.was_reached
+                and (other := await self._other_kind(error)) is not None
+            ):
                 raise other from error
             raise
         except AccessDenied as error:
@@ -251,7 +264,8 @@ class Broker:
         way = self._dial or self._cluster
         if way is None:
             return None
-        known = getattr(way, "place", None)  # Of several servers the one that is tried, if that is known.
+        # Of several servers the one that is tried, if that is known.
+        known = getattr(way, "place", None)
         places = (*self._read.nodes, *((known,) if known else ()))
         return await kinds.wrong_transport(self._read, places, way.options)
 
@@ -262,7 +276,11 @@ class Broker:
         from streams.broker.server import kinds
 
         facts = await self.facts()
-        return kinds.too_old(facts) if self._read.topology else kinds.judged(facts, self.address, self._here)
+        return (
+            kinds.too_old(facts)
+            if self._read.topology
+            else kinds.judged(facts, self.address, self._here)
+        )
 
     @property
     def _here(self) -> tuple[str, int]:
@@ -277,7 +295,8 @@ class Broker:
         try:
             return kinds.told(await self.control.ask_any("HELLO"))
         except CommandRefused:
-            pass  # Before Redis 6 there was no such command, and some proxies have none.
+            # Before Redis 6 there was no such command, and some proxies have none.
+            pass
         except BrokerError:
             return {}
         try:
@@ -351,8 +370,11 @@ class Broker:
 
             try:
                 path = await asyncio.to_thread(self._embedded.acquire)
-            except RuntimeError as error:  # An interpreter that is ending starts no threads.
-                raise BrokerUnavailable(f"the embedded server cannot be started: {error}", sent=False) from None
+            except RuntimeError as error:
+                # An interpreter that is ending starts no threads.
+                raise BrokerUnavailable(
+                    f"the embedded server cannot be started: {error}", sent=False
+                ) from None
             return await Dial(self.address).connect(self._timeout, path=path)
         assert self._dial is not None  # noqa: S101 - for the type checker: the constructor has seen to one of the two
         return await self._dial.connect(self._timeout)

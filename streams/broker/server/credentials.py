@@ -24,7 +24,9 @@ class Credentials:
         """The refusal as it is, or as something that passes."""
         if not isinstance(error, WrongCredentials) or not self.accepted:
             return error
-        return BrokerUnavailable(f"the server took these credentials before, and now refuses them: {error}")
+        return BrokerUnavailable(
+            f"the server took these credentials before, and now refuses them: {error}"
+        )
 
 
 Renew = Callable[[], str]

@@ -15,7 +15,12 @@ from streams.broker.server import client, failures, tls
 from streams.broker.server.client import AbstractConnection, UnixDomainSocketConnection
 from streams.broker.server.credentials import Credentials, Renew
 from streams.broker.server.kinds import node_of_cluster
-from streams.errors import BrokerError, BrokerUnavailable, ConfigurationError, WrongServer
+from streams.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    ConfigurationError,
+    WrongServer,
+)
 
 _NO_DATABASE = "DB index"
 """How the server refuses a database that it does not have: the index is out of range, or invalid."""
@@ -52,7 +57,9 @@ class Dial:
     @property
     def place(self) -> tuple[str, int]:
         """Host and port of the URL."""
-        return str(self.options.get("host") or "localhost"), int(self.options.get("port") or 6379)
+        return str(self.options.get("host") or "localhost"), int(
+            self.options.get("port") or 6379
+        )
 
     @property
     def user(self) -> str:
@@ -68,7 +75,11 @@ class Dial:
         """
         self._renew_credentials()
         # Of several servers it is that one, not all that the URL names.
-        place = f"{options['host']}:{options['port']}" if "host" in options else self._address
+        place = (
+            f"{options['host']}:{options['port']}"
+            if "host" in options
+            else self._address
+        )
         options = self.options | options
         connection = client.made(self.kind, options, within)
         try:
@@ -76,7 +87,10 @@ class Dial:
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (client.errors.RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
-            node = str(options.get("host") or "localhost"), int(options.get("port") or 6379)
+            node = (
+                str(options.get("host") or "localhost"),
+                int(options.get("port") or 6379),
+            )
             raise await self._unreachable(error, place, node) from error
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -105,20 +119,32 @@ class Dial:
 
     def _missing_file(self) -> tuple[str, str] | None:
         found = ((name, str(self.options.get(name) or "")) for name in client.FILES)
-        return next(((name, file) for name, file in found if file and not Path(file).exists()), None)
+        return next(
+            ((name, file) for name, file in found if file and not Path(file).exists()),
+            None,
+        )
 
-    async def _flaw(self, text: str, place: str, node: tuple[str, int]) -> WrongServer | None:
+    async def _flaw(
+        self, text: str, place: str, node: tuple[str, int]
+    ) -> WrongServer | None:
         """The fault in what the URL says of TLS or the database; asked for as long as no server has taken it."""
         if missing := self._missing_file():
-            return WrongServer(f"{missing[0]} of the URL names a file that is not there: {missing[1]}")
+            return WrongServer(
+                f"{missing[0]} of the URL names a file that is not there: {missing[1]}"
+            )
         if _ONE_DATABASE in text:
             return node_of_cluster(self.place)
         if _NO_DATABASE in text:
             number = self.options.get("db", 0)
             first = "?db=0" if self.kind is UnixDomainSocketConnection else "/0"
-            return WrongServer(f"the server has no database {number}: use {first}, or raise `databases` in redis.conf")
+            return WrongServer(
+                f"the server has no database {number}: use {first}, or raise `databases` in redis.conf"
+            )
         if "CERTIFICATE_VERIFY_FAILED" in text:
-            why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "it cannot be verified"
+            why = (
+                text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0]
+                or "it cannot be verified"
+            )
             if "mismatch" in why:  # It says which name or address it is not valid for.
                 return WrongServer(
                     f"the certificate of {place} is for another name ({why.rstrip('.')}): use the name in the "
@@ -133,15 +159,32 @@ class Dial:
 
     async def _expired(self, place: str, node: tuple[str, int]) -> str:
         at = await tls.expiry(*node, self.options)
-        since = "" if at is None else f" since {datetime.fromtimestamp(at, UTC).isoformat().replace('+00:00', 'Z')}"
-        what = "the certificate" if at is not None else "the certificate, or one of its authorities,"
+        since = (
+            ""
+            if at is None
+            else f" since {datetime.fromtimestamp(at, UTC).isoformat().replace('+00:00', 'Z')}"
+        )
+        what = (
+            "the certificate"
+            if at is not None
+            else "the certificate, or one of its authorities,"
+        )
         return f"{what} of {place} is expired{since}: renew it, and let the server read it again"
 
-    async def _unreachable(self, error: BaseException, place: str, node: tuple[str, int]) -> BrokerError:
+    async def _unreachable(
+        self, error: BaseException, place: str, node: tuple[str, int]
+    ) -> BrokerError:
         cause = failures.loss(error, sent=False)
-        if not self.credentials.accepted and (flaw := await self._flaw(str(cause), place, node)) is not None:
+        if (
+            not self.credentials.accepted
+            and (flaw := await self._flaw(str(cause), place, node)) is not None
+        ):
             return flaw
         if isinstance(cause, BrokerUnavailable) and "loading" not in str(cause):
             return BrokerUnavailable(f"{place} cannot be reached: {cause}", sent=False)
         judged = self.credentials.judged(cause)
-        return BrokerUnavailable(f"{judged}{self._renewal}") if judged is not cause else judged
+        return (
+            BrokerUnavailable(f"{judged}{self._renewal}")
+            if judged is not cause
+            else judged
+        )

@@ -23,7 +23,8 @@ from streams.broker.server.binaries import find_server, note, version_of, writte
 from streams.common import native
 from streams.errors import ConfigurationError, NoServer
 
-START_SECONDS = 10.0  # how long acquire() waits for a server, and close(wait=True) for its end
+# how long acquire() waits for a server, and close(wait=True) for its end
+START_SECONDS = 10.0
 _SOCKET_LIMIT = 100  # bytes; Linux takes 107, macOS 103
 _POLL = 0.005
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -33,7 +34,9 @@ def _make(folder: Path, *, private: bool) -> None:
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        raise ConfigurationError(
+            f"the folder {folder} cannot be made: {error.strerror}"
+        ) from error
     if private and not keeper.is_private(str(folder)):
         raise ConfigurationError(
             f"the runtime folder {folder} is not safe to use: it must be a folder and no link, of mode 700, "
@@ -79,7 +82,11 @@ class _Use:
             if self.data is None:
                 keeper.tidy(str(self._folder))
             end = time.monotonic() + START_SECONDS
-            while wait and keeper.is_stopping(str(self._folder)) and time.monotonic() < end:
+            while (
+                wait
+                and keeper.is_stopping(str(self._folder))
+                and time.monotonic() < end
+            ):
                 time.sleep(_POLL)
 
     def _start(self) -> None:
@@ -93,13 +100,19 @@ class _Use:
             state = self._state() if self._users else "silent"
             if state == "ready":
                 if self.data and self._launched:
-                    note(self.data, self._launched)  # It has read what another one wrote, and goes on with that.
+                    # It has read what another one wrote, and goes on with that.
+                    note(self.data, self._launched)
                 return
             if time.monotonic() > end:
                 if state == "loading":
-                    return  # much data: commands are answered with LOADING, which clients wait out
+                    # much data: commands are answered with LOADING, which clients wait out
+                    return
                 lock = (self.data or self._folder) / keeper.SERVER_LOCK
-                other = f"; whoever holds {lock} has left no way to reach it" if keeper.is_held(str(lock)) else ""
+                other = (
+                    f"; whoever holds {lock} has left no way to reach it"
+                    if keeper.is_held(str(lock))
+                    else ""
+                )
                 raise self._failure(f"does not answer at {self._folder}{other}")
             time.sleep(_POLL)
 
@@ -108,7 +121,11 @@ class _Use:
         if answer.startswith(b"-LOADING"):
             return "loading"
         # Any other answer will do: a server that complains of a full disk or a slow script is there.
-        return "ready" if answer and keeper.is_held(self.path(keeper.KEEPER_LOCK)) else "silent"
+        return (
+            "ready"
+            if answer and keeper.is_held(self.path(keeper.KEEPER_LOCK))
+            else "silent"
+        )
 
     def _enter(self) -> None:
         """Go to the run folder: our own, or the one that a program with another runtime folder noted."""
@@ -116,8 +133,16 @@ class _Use:
         if self.data:
             _make(self.data, private=False)
             lock = self.data / keeper.SERVER_LOCK
-            noted = Path(os.fsdecode(lock.read_bytes())) if keeper.is_held(str(lock)) else folder
-            folder = noted if noted.is_absolute() and keeper.is_private(str(noted)) else folder
+            noted = (
+                Path(os.fsdecode(lock.read_bytes()))
+                if keeper.is_held(str(lock))
+                else folder
+            )
+            folder = (
+                noted
+                if noted.is_absolute() and keeper.is_private(str(noted))
+                else folder
+            )
         if folder != self._folder:
             self._leave()
         self._folder = folder
@@ -133,9 +158,15 @@ class _Use:
         """Look once, under the start lock: become a user, and launch a keeper if there is none."""
         try:
             with keeper.LockFile(self.path(keeper.START_LOCK)) as start:
-                if not start.take() or not self._join() or keeper.is_held(self.path(keeper.KEEPER_LOCK)):
+                if (
+                    not start.take()
+                    or not self._join()
+                    or keeper.is_held(self.path(keeper.KEEPER_LOCK))
+                ):
                     return
-                if keeper.is_held(str((self.data or self._folder) / keeper.SERVER_LOCK)):
+                if keeper.is_held(
+                    str((self.data or self._folder) / keeper.SERVER_LOCK)
+                ):
                     # The server outlived its keeper, or is about to end with it: make sure that it ends.
                     keeper.ask(self.path(keeper.SOCKET), b"SHUTDOWN NOSAVE")
                 elif self._launches == 2:  # once may be bad luck: somebody killed it
@@ -143,7 +174,8 @@ class _Use:
                 else:
                     self._launch(find_server(self.data))
         except FileNotFoundError:
-            return  # the last keeper has just removed the folder: the next look makes it again
+            # the last keeper has just removed the folder: the next look makes it again
+            return
 
     def _join(self) -> bool:
         """Be among the users, which cannot be while a keeper stops its server."""
@@ -156,14 +188,32 @@ class _Use:
 
     def _launch(self, binary: str) -> None:
         version = version_of(binary)
-        if self.data and version and version < (7, 0) and (self.data / "appendonlydir").exists():
+        if (
+            self.data
+            and version
+            and version < (7, 0)
+            and (self.data / "appendonlydir").exists()
+        ):
             # It would look for the older form, find none, and start empty.
-            raise NoServer(f"the data in {self.data} was written by version 7 or later, {binary} is older")
+            raise NoServer(
+                f"the data in {self.data} was written by version 7 or later, {binary} is older"
+            )
         self._launched = binary
         if self.data and written_by(self.data) is None:
-            note(self.data, binary)  # Before it writes: who is interrupted from here on leaves no riddle behind.
-        command = [sys.executable, "-I", "-S", str(Path(keeper.__file__).absolute()), str(self._folder)]
-        command += [str(self.data or self._folder), "aof" if self.data else "memory", binary]
+            # Before it writes: who is interrupted from here on leaves no riddle behind.
+            note(self.data, binary)
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(Path(keeper.__file__).absolute()),
+            str(self._folder),
+        ]
+        command += [
+            str(self.data or self._folder),
+            "aof" if self.data else "memory",
+            binary,
+        ]
         file = self._folder / keeper.LOG
         if file.exists():
             file.replace(self.path(keeper.OLD_LOG))
@@ -179,8 +229,12 @@ class _Use:
         file = self._folder / keeper.LOG
         said = file.read_text(errors="replace").strip() if file.exists() else ""
         written = written_by(self.data) if self.data else None
-        wrote = f" The data in {self.data} were written by {written}." if written else ""
-        return NoServer(f"the embedded server of {self.url} {what}.{wrote} Its log: {said[-1500:] or 'empty'}")
+        wrote = (
+            f" The data in {self.data} were written by {written}." if written else ""
+        )
+        return NoServer(
+            f"the embedded server of {self.url} {what}.{wrote} Its log: {said[-1500:] or 'empty'}"
+        )
 
 
 _lock = native.new_lock()
@@ -231,13 +285,19 @@ class EmbeddedServer:
         try:
             return cls(url, "", Path(rest).expanduser().resolve())
         except (OSError, RuntimeError, ValueError) as error:
-            raise ConfigurationError(f"{url!r}: the path cannot be resolved: {error}") from error
+            raise ConfigurationError(
+                f"{url!r}: the path cannot be resolved: {error}"
+            ) from error
 
     @property
     def socket_path(self) -> str:
         """Where the server listens, or will listen once it is acquired."""
         use = self._use
-        return str(self._home() / keeper.SOCKET) if use is None or use.is_over else use.path(keeper.SOCKET)
+        return (
+            str(self._home() / keeper.SOCKET)
+            if use is None or use.is_over
+            else use.path(keeper.SOCKET)
+        )
 
     def acquire(self) -> str:
         """Start the server or join its users, and return the socket's path; after its death, start it again.
@@ -247,11 +307,15 @@ class EmbeddedServer:
         """
         home = self._home()
         if self._use is not None and self._use.home != home:
-            self.close()  # the runtime folder moved, as when a session's own goes at logout
+            # the runtime folder moved, as when a session's own goes at logout
+            self.close()
         with _lock:
             use, is_new = self._use, False
             if use is None or use.is_over:
-                use, is_new = _uses.setdefault(home, _Use(self._url, home, self._data)), True
+                use, is_new = (
+                    _uses.setdefault(home, _Use(self._url, home, self._data)),
+                    True,
+                )
                 use.holders += 1
                 self._use = use
         try:
@@ -276,10 +340,21 @@ class EmbeddedServer:
 
     def _home(self) -> Path:
         base = Path(os.environ.get("XDG_RUNTIME_DIR", ""), "streams")
-        if not base.is_absolute() or not base.parent.is_dir() or base.parent.stat().st_uid != os.geteuid():
+        if (
+            not base.is_absolute()
+            or not base.parent.is_dir()
+            or base.parent.stat().st_uid != os.geteuid()
+        ):
             base = Path(tempfile.gettempdir(), f"streams-{os.geteuid()}")
-        kind, what = ("e", self._data) if self._data else ("m", self._name or f"{os.getpid()} {_token}")
-        home = base / f"{kind}-{hashlib.blake2b(os.fsencode(what), digest_size=8).hexdigest()}"
+        kind, what = (
+            ("e", self._data)
+            if self._data
+            else ("m", self._name or f"{os.getpid()} {_token}")
+        )
+        home = (
+            base
+            / f"{kind}-{hashlib.blake2b(os.fsencode(what), digest_size=8).hexdigest()}"
+        )
         if len(os.fsencode(home / keeper.SOCKET)) >= _SOCKET_LIMIT:
             raise ConfigurationError(
                 f"the socket path {home / keeper.SOCKET} is too long for the system (the limit is "

@@ -46,7 +46,9 @@ class Errands:
         task.add_done_callback(self._tasks.discard)
         waiting = asyncio.create_task(tried.wait())
         try:
-            await asyncio.wait((task, waiting), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (task, waiting), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             waiting.cancel()
         if task.done() and not task.cancelled():
@@ -57,7 +59,8 @@ class Errands:
     def close(self) -> None:
         """Give up what is not done yet. From another event loop than theirs, too."""
         for task in list(self._tasks):
-            with contextlib.suppress(RuntimeError):  # Their loop is closed, and they with it.
+            # Their loop is closed, and they with it.
+            with contextlib.suppress(RuntimeError):
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def _run(self, command: Command, tried: asyncio.Event) -> None:
@@ -78,4 +81,6 @@ class Errands:
 def _say_refused(task: asyncio.Task[None]) -> None:
     error = None if task.cancelled() else task.exception()
     if isinstance(error, BrokerError):
-        logger.warning("the index of streams could not be written", extra={"error": str(error)})
+        logger.warning(
+            "the index of streams could not be written", extra={"error": str(error)}
+        )

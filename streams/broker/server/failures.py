@@ -46,7 +46,9 @@ _DENIED = (
     "ACL failure",
     "The user executing the script can't",
 )
-_IN_SCRIPT = re.compile(r"(?:script: |call to f_)(?P<sha>[0-9a-f]{40})\b.*?@user_script:(?P<line>\d+)")
+_IN_SCRIPT = re.compile(
+    r"(?:script: |call to f_)(?P<sha>[0-9a-f]{40})\b.*?@user_script:(?P<line>\d+)"
+)
 _CALL = re.compile(r"redis\.p?call\('(?P<command>\w+)'")
 
 
@@ -60,8 +62,14 @@ def refusal(error: redis_errors.RedisError) -> BrokerError:
             f"the server denies access: {text.rstrip('.')}{_denied_in_script(text)}. "
             "Give the URL's user this permission; docs/operations.md lists them all"
         )
-    if isinstance(error, redis_errors.OutOfMemoryError) or "OOM " in text or "used memory > 'maxmemory'" in text:
-        return OutOfMemory("the server is at its maxmemory and refuses new data; nothing was written")
+    if (
+        isinstance(error, redis_errors.OutOfMemoryError)
+        or "OOM " in text
+        or "used memory > 'maxmemory'" in text
+    ):
+        return OutOfMemory(
+            "the server is at its maxmemory and refuses new data; nothing was written"
+        )
     if "NOGROUP" in text or "no such key" in text:
         return GroupMissing(text)
     if "WRONGTYPE" in text:
@@ -72,7 +80,11 @@ def refusal(error: redis_errors.RedisError) -> BrokerError:
             f"way ({text})"
         )
     if isinstance(error, redis_errors.ClusterError) or _has(text, _PASSING):
-        full = " (its maxclients; look at CLIENT LIST, or raise it)" if _NO_ROOM in text else ""
+        full = (
+            " (its maxclients; look at CLIENT LIST, or raise it)"
+            if _NO_ROOM in text
+            else ""
+        )
         return BrokerUnavailable(f"the server cannot serve this now: {text}{full}")
     if text.startswith(BREAKS_OFF):
         return CommandRefused(
@@ -90,13 +102,17 @@ def refusal(error: redis_errors.RedisError) -> BrokerError:
 def loss(error: BaseException, *, sent: bool) -> BrokerError:
     """Translate a failure of the connection. ``sent``: the command may have reached the server."""
     if isinstance(error.__cause__, redis_errors.RedisError):
-        error = error.__cause__  # On unix sockets the client library wraps the server's own word.
+        # On unix sockets the client library wraps the server's own word.
+        error = error.__cause__
     if isinstance(error, redis_errors.AuthenticationError):
         return refusal(error)
     if isinstance(error, redis_errors.AuthorizationError):
         return AccessDenied(f"the server denies access: {error}")
-    if isinstance(error, ConnectionError) and (_NO_ROOM in str(error) or str(error).startswith(BREAKS_OFF)):
-        return refusal(redis_errors.ResponseError(str(error)))  # It said so unasked, before it closed.
+    if isinstance(error, ConnectionError) and (
+        _NO_ROOM in str(error) or str(error).startswith(BREAKS_OFF)
+    ):
+        # It said so unasked, before it closed.
+        return refusal(redis_errors.ResponseError(str(error)))
     if isinstance(error, redis_errors.BusyLoadingError):
         return BrokerUnavailable("the server is loading its data", sent=False)
     if isinstance(error, redis_errors.ResponseError):
@@ -128,5 +144,9 @@ def _denied_in_script(text: str) -> str:
     """Which command was denied; Redis 7.0 names only the script and the line."""
     place = _IN_SCRIPT.search(text)
     script = by_sha.get(place["sha"]) if place else None
-    call = _CALL.search(script.text.splitlines()[int(place["line"]) - 1]) if place and script else None
+    call = (
+        _CALL.search(script.text.splitlines()[int(place["line"]) - 1])
+        if place and script
+        else None
+    )
     return f" ({call['command'].lower()})" if call else ""

@@ -32,7 +32,9 @@ _IDLE = 5.0
 
 _guard = native.new_lock()
 # A child that is forked while another thread holds the lock would wait for it for ever.
-at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
+at_fork(
+    before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release
+)
 
 
 class NoService(BrokerUnavailable):
@@ -46,7 +48,11 @@ class NoService(BrokerUnavailable):
 
     def __init__(self, service: str, place: Node, known: Sequence[str]) -> None:
         where = f"{place[0]}:{place[1]}"
-        names = f"it watches {', '.join(known)}" if known else "SENTINEL MASTERS tells which it watches"
+        names = (
+            f"it watches {', '.join(known)}"
+            if known
+            else "SENTINEL MASTERS tells which it watches"
+        )
         name = known[0] if len(known) == 1 else "SERVICE"
         super().__init__(
             f"the Sentinel {where} watches no service {service}: {names}; write redis+sentinel://{where}/{name}/0"
@@ -70,7 +76,9 @@ class Sentinels:
     def link(self, place: Node, within: float) -> NodeLink:
         """A connection to one of them."""
         host, port = place
-        return NodeLink(partial(self._asking.connect, within, host=host, port=port), within, _nobody)
+        return NodeLink(
+            partial(self._asking.connect, within, host=host, port=port), within, _nobody
+        )
 
     async def ask(self, link: NodeLink) -> Node:
         """Which server is the primary, as one of them says.
@@ -90,7 +98,9 @@ class Sentinels:
 
     async def _services(self, link: NodeLink) -> list[str]:
         """The names of the services that a Sentinel watches; none where it may not be asked."""
-        with contextlib.suppress(BrokerError, LookupError, AttributeError, TypeError, ValueError):
+        with contextlib.suppress(
+            BrokerError, LookupError, AttributeError, TypeError, ValueError
+        ):
             masters = await link.call("SENTINEL", "MASTERS")
             return sorted(row[row.index(b"name") + 1].decode() for row in masters)
         return []
@@ -173,7 +183,9 @@ class _Run:
 
     async def _follow(self) -> None:
         links = [self._sentinels.link(place, EVERY) for place in self._sentinels.places]
-        asking = [asyncio.create_task(self._ask(at, link)) for at, link in enumerate(links)]
+        asking = [
+            asyncio.create_task(self._ask(at, link)) for at, link in enumerate(links)
+        ]
         try:
             while not await self._stopped_within(EVERY) and self._is_wanted():
                 continue

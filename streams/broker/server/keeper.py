@@ -108,7 +108,9 @@ def _in_child() -> None:
     _guard.release()
 
 
-os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_in_child)
+os.register_at_fork(
+    before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_in_child
+)
 
 
 def is_private(folder: str) -> bool:
@@ -157,8 +159,13 @@ def is_stopping(folder: str) -> bool:
 def tidy(folder: str) -> None:
     """Remove the run folder of a server without disk whose keeper did not live to do it."""
     try:
-        with LockFile(f"{folder}/{START_LOCK}", 0) as start, LockFile(f"{folder}/{USERS_LOCK}", 0) as users:
-            others = any(is_held(f"{folder}/{name}") for name in (KEEPER_LOCK, SERVER_LOCK))
+        with (
+            LockFile(f"{folder}/{START_LOCK}", 0) as start,
+            LockFile(f"{folder}/{USERS_LOCK}", 0) as users,
+        ):
+            others = any(
+                is_held(f"{folder}/{name}") for name in (KEEPER_LOCK, SERVER_LOCK)
+            )
             if not others and start.take() and users.take():
                 clear_folder(folder)
     except FileNotFoundError:
@@ -167,7 +174,15 @@ def tidy(folder: str) -> None:
 
 def clear_folder(folder: str) -> None:
     """Remove a run folder. The caller holds its start lock, which goes last: nobody can be half-way in."""
-    for name in (SOCKET, LOG, OLD_LOG, USERS_LOCK, KEEPER_LOCK, SERVER_LOCK, START_LOCK):
+    for name in (
+        SOCKET,
+        LOG,
+        OLD_LOG,
+        USERS_LOCK,
+        KEEPER_LOCK,
+        SERVER_LOCK,
+        START_LOCK,
+    ):
         _forget(f"{folder}/{name}")
     try:  # noqa: SIM105 - contextlib and pathlib would add some 10 ms to each cold start
         os.rmdir(folder)  # noqa: PTH106
@@ -193,10 +208,21 @@ def _lock_within(descriptor: int, seconds: float) -> bool:
 
 
 def _server_command(folder: str, data: str, mode: str, binary: str) -> list[str]:
-    disk = ["--appendonly", "yes", "--appendfsync", "everysec"] if mode == "aof" else ["--appendonly", "no"]
+    disk = (
+        ["--appendonly", "yes", "--appendfsync", "everysec"]
+        if mode == "aof"
+        else ["--appendonly", "no"]
+    )
     return [
         binary,
-        *("--port", "0", "--unixsocket", f"{folder}/{SOCKET}", "--unixsocketperm", "700"),
+        *(
+            "--port",
+            "0",
+            "--unixsocket",
+            f"{folder}/{SOCKET}",
+            "--unixsocketperm",
+            "700",
+        ),
         *("--dir", data, "--save", "", *disk, "--maxmemory-policy", "noeviction"),
         *("--daemonize", "no", "--loglevel", "notice", "--logfile", f"{folder}/{LOG}"),
     ]
@@ -213,7 +239,8 @@ def _die_with(parent: int) -> None:
 
         ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # 1: PR_SET_PDEATHSIG
     except (ImportError, OSError, AttributeError):
-        return  # elsewhere the next user of the data stops a server that lost its keeper
+        # elsewhere the next user of the data stops a server that lost its keeper
+        return
     if os.getppid() != parent:
         os._exit(1)
 
@@ -243,7 +270,8 @@ class Keeper:
         except _Woken:
             unused = False
         if not unused:
-            _forget(f"{self._folder}/{SOCKET}")  # nobody shall come to a server that is about to end
+            # nobody shall come to a server that is about to end
+            _forget(f"{self._folder}/{SOCKET}")
         self._stop()
         _forget(f"{self._folder}/{SOCKET}")
         if not self._has_disk and (unused or try_lock(self._users)):

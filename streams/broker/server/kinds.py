@@ -18,7 +18,10 @@ def told(reply: Any) -> Mapping[str, str]:
     """What a server says of itself in its answer to HELLO; nothing if it does not know that."""
     if not isinstance(reply, (list, tuple)) or len(reply) % 2:
         return {}
-    words = [word.decode(errors="replace") if isinstance(word, bytes) else str(word) for word in reply]
+    words = [
+        word.decode(errors="replace") if isinstance(word, bytes) else str(word)
+        for word in reply
+    ]
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
@@ -28,7 +31,11 @@ def informed(reply: Any) -> Mapping[str, str]:
     lines = dict(line.partition(":")[::2] for line in text.splitlines())
     if "redis_version" not in lines:
         return {}
-    return {"server": "redis", "version": lines["redis_version"], "mode": lines.get("redis_mode", "")}
+    return {
+        "server": "redis",
+        "version": lines["redis_version"],
+        "mode": lines.get("redis_mode", ""),
+    }
 
 
 def too_old(facts: Mapping[str, str]) -> WrongServer | None:
@@ -40,11 +47,15 @@ def too_old(facts: Mapping[str, str]) -> WrongServer | None:
     version = facts.get("version", "")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if facts.get("server") == "redis" and len(numbers) == 2 and numbers < _OLDEST:
-        return WrongServer(f"the server is Redis {version}, which is too old: use Redis 6.2 or later, or Valkey")
+        return WrongServer(
+            f"the server is Redis {version}, which is too old: use Redis 6.2 or later, or Valkey"
+        )
     return None
 
 
-def judged(facts: Mapping[str, str], address: str, here: tuple[str, int] = ("", 0)) -> WrongServer | None:
+def judged(
+    facts: Mapping[str, str], address: str, here: tuple[str, int] = ("", 0)
+) -> WrongServer | None:
     """What is wrong with a server for one that the URL calls a single one; None: nothing that it says.
 
     Args:
@@ -55,8 +66,11 @@ def judged(facts: Mapping[str, str], address: str, here: tuple[str, int] = ("", 
     _, _, place = address.partition("://")
     if facts.get("mode") == "sentinel":
         host = place.partition("/")[0]
-        return WrongServer(f"{host} is a Sentinel, and knows the servers by a name: write {_as(address, 'sentinel')}")
-    if facts.get("mode") == "cluster":  # Of one node, or of slots that happen to be here, nothing else would tell.
+        return WrongServer(
+            f"{host} is a Sentinel, and knows the servers by a name: write {_as(address, 'sentinel')}"
+        )
+    # Of one node, or of slots that happen to be here, nothing else would tell.
+    if facts.get("mode") == "cluster":
         return node_of_cluster(here)
     return too_old(facts)
 
@@ -64,16 +78,22 @@ def judged(facts: Mapping[str, str], address: str, here: tuple[str, int] = ("", 
 def node_of_cluster(place: tuple[str, int]) -> WrongServer:
     """A server that sends elsewhere, though the URL speaks of one server."""
     where = f"{place[0] or 'HOST'}:{place[1] or 6379}"
-    return WrongServer(f"{where} is a node of a cluster: write redis+cluster://{where}, with TLS rediss+cluster://")
+    return WrongServer(
+        f"{where} is a node of a cluster: write redis+cluster://{where}, with TLS rediss+cluster://"
+    )
 
 
 def no_node(place: tuple[str, int], error: CommandRefused) -> BrokerError:
     """A server that knows nothing of a cluster, though the URL speaks of one."""
     where = f"{place[0]}:{place[1]}"
     if "cluster support disabled" in str(error):
-        return WrongServer(f"{where} is one server and no node of a cluster: write redis://{where}, with TLS rediss://")
+        return WrongServer(
+            f"{where} is one server and no node of a cluster: write redis://{where}, with TLS rediss://"
+        )
     if "unknown command" in str(error):
-        return WrongServer(f"{where} is no node of a cluster, maybe a Sentinel: write redis+sentinel://{where}/SERVICE")
+        return WrongServer(
+            f"{where} is no node of a cluster, maybe a Sentinel: write redis+sentinel://{where}/SERVICE"
+        )
     return error
 
 
@@ -103,13 +123,19 @@ async def wrong_transport(
     secure = read.server.startswith("rediss://")
     for host, port in places:
         where = f"{host}:{port}"
-        found = await (_answers_plainly(host, port) if secure else tls.answers(host, port))
+        found = await (
+            _answers_plainly(host, port) if secure else tls.answers(host, port)
+        )
         if found and secure:
-            return WrongServer(f"{where} does not speak TLS: write redis instead of rediss in the URL, or its TLS port")
+            return WrongServer(
+                f"{where} does not speak TLS: write redis instead of rediss in the URL, or its TLS port"
+            )
         if secure and (refused := await tls.refusal(host, port, options)) is not None:
             return refused
         if found:
-            return WrongServer(f"{where} speaks TLS: write rediss instead of redis in the URL, or its other port")
+            return WrongServer(
+                f"{where} speaks TLS: write rediss instead of redis in the URL, or its other port"
+            )
     return None
 
 

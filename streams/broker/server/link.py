@@ -16,7 +16,13 @@ from streams.broker.server.errands import Errands
 from streams.broker.server.kinds import node_of_cluster
 from streams.broker.server.scripts import Command, by_sha
 from streams.broker.server.wire import Packed, Wire
-from streams.errors import OTHER_LOOP, BrokerError, BrokerUnavailable, ConfigurationError, WrongCredentials
+from streams.errors import (
+    OTHER_LOOP,
+    BrokerError,
+    BrokerUnavailable,
+    ConfigurationError,
+    WrongCredentials,
+)
 
 _STALE_AFTER = 0.2
 _RELOADS = 20
@@ -41,7 +47,9 @@ class Link(ABC):
         """
         await self._errands.do(command)
 
-    async def call(self, *command: bytes | str | float, within: float | None = None) -> Any:
+    async def call(
+        self, *command: bytes | str | float, within: float | None = None
+    ) -> Any:
         """Send one command and return its reply, ``within`` seconds (the link's timeout if None).
 
         The time includes that for connecting, and for waiting until others have their replies.
@@ -65,7 +73,9 @@ class Link(ABC):
         return reply
 
     @abstractmethod
-    async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
+    async def batch(
+        self, commands: Sequence[Command], *, within: float | None = None
+    ) -> list[Any]:
         """Send commands in one write and return their replies; a refusal stands in its reply's place.
 
         Raises:
@@ -150,7 +160,9 @@ class NodeLink(Link):
         """Host and port of the server that it was connected to last; '' and 0 on a unix socket, and before."""
         return self._peer
 
-    async def batch(self, commands: Sequence[Command], *, within: float | None = None) -> list[Any]:
+    async def batch(
+        self, commands: Sequence[Command], *, within: float | None = None
+    ) -> list[Any]:
         """Send commands in one write and return their replies; a refusal stands in its reply's place.
 
         A script that the server does not know is loaded and sent again: such a command did nothing.
@@ -160,11 +172,14 @@ class NodeLink(Link):
         """
         replies = await self.trip(commands, within)
         for i, reply in enumerate(replies):
-            if isinstance(reply, Redirected):  # Whoever follows redirections makes trips of its own.
+            # Whoever follows redirections makes trips of its own.
+            if isinstance(reply, Redirected):
                 replies[i] = node_of_cluster(self._peer)
         return plain(replies)
 
-    async def trip(self, commands: Sequence[Command], within: float | None = None) -> list[Any]:
+    async def trip(
+        self, commands: Sequence[Command], within: float | None = None
+    ) -> list[Any]:
         """As ``batch``, with each ``Sign`` among the replies as it is.
 
         Raises:
@@ -198,14 +213,22 @@ class NodeLink(Link):
         except TimeoutError:
             raise deadline.passed("others waited for their answers") from None
 
-    async def _with_scripts(self, commands: Sequence[Command], deadline: _Deadline) -> list[Any]:
+    async def _with_scripts(
+        self, commands: Sequence[Command], deadline: _Deadline
+    ) -> list[Any]:
         replies = await self._exchange(commands, deadline)
         for _ in range(_RELOADS):
-            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, _UnknownScript)]
+            unknown = [
+                i
+                for i, reply in enumerate(replies)
+                if isinstance(reply, _UnknownScript)
+            ]
             if not unknown:
                 break
             shas = dict.fromkeys(str(commands[i][1]) for i in unknown)
-            await self._exchange([("SCRIPT", "LOAD", by_sha[sha].text) for sha in shas], deadline)
+            await self._exchange(
+                [("SCRIPT", "LOAD", by_sha[sha].text) for sha in shas], deadline
+            )
             again = await self._exchange([commands[i] for i in unknown], deadline)
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
@@ -252,7 +275,9 @@ class NodeLink(Link):
             wire.give_up("another server is the primary now")
         return wire is not None
 
-    async def _exchange(self, commands: Sequence[Command], deadline: _Deadline) -> list[Any]:
+    async def _exchange(
+        self, commands: Sequence[Command], deadline: _Deadline
+    ) -> list[Any]:
         wire = await self._ready(deadline)
         left = deadline.at - asyncio.get_running_loop().time()
         if left <= 0:
@@ -261,14 +286,17 @@ class NodeLink(Link):
             replies = await wire.exchange(commands, len(commands), left)
         except TimeoutError as error:
             await self._drop(wire)
-            raise BrokerUnavailable(f"no answer within {deadline.within} s", sent=True) from error
+            raise BrokerUnavailable(
+                f"no answer within {deadline.within} s", sent=True
+            ) from error
         except OSError as error:
             await self._drop(wire)
             raise failures.loss(error, sent=True) from error
         except BaseException:
             if (
                 wire.awaited <= 1
-            ):  # Cancelled. A server that hangs may be the reason, and the next call should not hang too.
+                # Cancelled. A server that hangs may be the reason, and the next call should not hang too.
+            ):
                 await self._drop(wire)
             raise
         self._used = time.monotonic()
@@ -285,7 +313,9 @@ class NodeLink(Link):
         return replies
 
     async def _ready(self, deadline: _Deadline) -> Wire:
-        if not self._is_bounded or (self._wire is not None and not self._connecting.locked()):
+        if not self._is_bounded or (
+            self._wire is not None and not self._connecting.locked()
+        ):
             return await self._connected()
         try:
             async with asyncio.timeout_at(deadline.at):
@@ -326,7 +356,10 @@ def _refusal(text: str) -> BrokerError:
             return TryAgain(str(refused))
         if text.startswith("CLUSTERDOWN"):
             return Down(str(refused))
-        if any(mark in text for mark in ("READONLY", "read only replica", "NOREPLICAS", "MASTERDOWN")):
+        if any(
+            mark in text
+            for mark in ("READONLY", "read only replica", "NOREPLICAS", "MASTERDOWN")
+        ):
             return NotPrimary(str(refused))
     return refused
 
@@ -340,7 +373,9 @@ class _Deadline:
 
     def passed(self, why: str) -> BrokerUnavailable:
         """What is raised for a call that was not sent until then."""
-        return BrokerUnavailable(f"nothing was sent within {self.within} s: {why}", sent=False)
+        return BrokerUnavailable(
+            f"nothing was sent within {self.within} s: {why}", sent=False
+        )
 
 
 class Sign(BrokerUnavailable):

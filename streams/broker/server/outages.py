@@ -45,20 +45,29 @@ class Outages:
                 return
             server = getattr(error, "server", "") or self._address
             known = self._going_on.get(server)
-            outage = known or self._going_on.setdefault(server, _Outage(time.monotonic()))
+            outage = known or self._going_on.setdefault(
+                server, _Outage(time.monotonic())
+            )
             outage.waiting.add(who)
         if known is None:
             facts = {"server": server, "error": str(error)}
             if isinstance(error, CommandRefused):
-                logger.error("the server refuses what it is asked, trying again until it does not", extra=facts)
+                logger.error(
+                    "the server refuses what it is asked, trying again until it does not",
+                    extra=facts,
+                )
             else:
-                logger.warning("the server is away, trying again until it is back", extra=facts)
+                logger.warning(
+                    "the server is away, trying again until it is back", extra=facts
+                )
 
     def back(self, who: str) -> None:
         """Somebody goes on; the last one that waited says so for all."""
         for server, outage in self._ended(who).items():
             seconds = round(time.monotonic() - outage.since, 1)
-            logger.info("the server is back", extra={"server": server, "seconds": seconds})
+            logger.info(
+                "the server is back", extra={"server": server, "seconds": seconds}
+            )
 
     def leave(self, who: str) -> None:
         """Somebody ends, and waits no more."""
@@ -66,10 +75,16 @@ class Outages:
 
     def _ended(self, who: str) -> dict[str, _Outage]:
         with self._lock:
-            mine = {server: outage for server, outage in self._going_on.items() if who in outage.waiting}
+            mine = {
+                server: outage
+                for server, outage in self._going_on.items()
+                if who in outage.waiting
+            }
             for outage in mine.values():
                 outage.waiting.discard(who)
-            ended = {server: outage for server, outage in mine.items() if not outage.waiting}
+            ended = {
+                server: outage for server, outage in mine.items() if not outage.waiting
+            }
             for server in ended:
                 del self._going_on[server]
         return ended

@@ -48,14 +48,20 @@ class Script:
         if name in _by_name:
             return
         self.name = name
-        self.text = _INCLUDE.sub(lambda found: _read(found["name"]), _read(f"{name}.lua"))
+        self.text = _INCLUDE.sub(
+            lambda found: _read(found["name"]), _read(f"{name}.lua")
+        )
         missing = [mark for mark in _CONTRACT if mark not in self.text]
         if missing:
-            raise ValueError(f"{name}.lua: the header does not say {', '.join(missing)}")
+            raise ValueError(
+                f"{name}.lua: the header does not say {', '.join(missing)}"
+            )
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         by_sha[self.sha] = _by_name[name] = self
 
-    def command(self, keys: Iterable[str], *arguments: bytes | str | float) -> tuple[bytes | str | float, ...]:
+    def command(
+        self, keys: Iterable[str], *arguments: bytes | str | float
+    ) -> tuple[bytes | str | float, ...]:
         """The command that runs the script."""
         keys = tuple(keys)
         return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
@@ -65,7 +71,12 @@ class Script:
 def _paths() -> dict[str, Traversable]:
     """Where each Lua file is: beside the Python that calls it."""
     folders = [files("streams").joinpath(folder) for folder in _FOLDERS]
-    return {path.name: path for folder in folders for path in folder.iterdir() if path.name.endswith(".lua")}
+    return {
+        path.name: path
+        for folder in folders
+        for path in folder.iterdir()
+        if path.name.endswith(".lua")
+    }
 
 
 def _read(file: str) -> str:

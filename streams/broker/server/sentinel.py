@@ -72,7 +72,9 @@ class SentinelDial:
                     await connection.disconnect(nowait=True)
                     raise
         except TimeoutError as error:
-            raise BrokerUnavailable(f"no primary of {self._sentinels.service} was found within {within} s") from error
+            raise BrokerUnavailable(
+                f"no primary of {self._sentinels.service} was found within {within} s"
+            ) from error
         self._following.start()
         return connection
 
@@ -85,13 +87,17 @@ class SentinelDial:
             return await self._dial.connect(within, host=primary[0], port=primary[1])
         except BrokerUnavailable as error:
             said = (
-                f"{error} (the primary that the Sentinels name: replica-announce-ip, if it is not to be used from here)"
+                f"{error} (the primary that the Sentinels name: replica-announce-ip,"
+                " if it is not to be used from here)"
             )
             raise BrokerUnavailable(said, sent=error.sent) from error.__cause__
 
     async def _discover(self, within: float) -> Node:
         # Each gets a part of the time: one that hangs must not keep the others from being believed.
-        asked = [asyncio.create_task(self._ask(place, within / 2)) for place in self._sentinels.places]
+        asked = [
+            asyncio.create_task(self._ask(place, within / 2))
+            for place in self._sentinels.places
+        ]
         votes: dict[Node, int] = {}
         troubles: list[BrokerError] = []
         try:
@@ -110,11 +116,26 @@ class SentinelDial:
             await asyncio.gather(*asked, return_exceptions=True)
         if votes:
             return max(votes, key=lambda primary: votes[primary])
-        if all(isinstance(error, NoService) for error in troubles) and self.place is None:
-            raise WrongServer(str(troubles[0]))  # It never was one, and only a person mends that.
-        denied = next((error for error in troubles if isinstance(error, (AccessDenied, WrongServer))), None)
-        unknown = next((error for error in troubles if isinstance(error, NoService)), troubles[0])
-        raise denied or BrokerUnavailable(f"no Sentinel names a primary of {self._sentinels.service}: {unknown}")
+        if (
+            all(isinstance(error, NoService) for error in troubles)
+            and self.place is None
+        ):
+            # It never was one, and only a person mends that.
+            raise WrongServer(str(troubles[0]))
+        denied = next(
+            (
+                error
+                for error in troubles
+                if isinstance(error, (AccessDenied, WrongServer))
+            ),
+            None,
+        )
+        unknown = next(
+            (error for error in troubles if isinstance(error, NoService)), troubles[0]
+        )
+        raise denied or BrokerUnavailable(
+            f"no Sentinel names a primary of {self._sentinels.service}: {unknown}"
+        )
 
     async def _ask(self, place: Node, within: float) -> Node:
         link = self._sentinels.link(place, within)
@@ -131,4 +152,6 @@ class SentinelDial:
         except (errors.RedisError, OSError) as error:
             raise failures.loss(error, sent=False) from error
         if role == _REPLICA:
-            raise BrokerUnavailable(f"{primary[0]}:{primary[1]} is a replica: a failover is under way")
+            raise BrokerUnavailable(
+                f"{primary[0]}:{primary[1]} is a replica: a failover is under way"
+            )

@@ -5,7 +5,20 @@ from __future__ import annotations
 from streams.broker.server.client import key_slot
 from streams.broker.server.scripts import Command
 
-_KEYLESS = frozenset({"ACL", "ASKING", "CLIENT", "CLUSTER", "CONFIG", "INFO", "PING", "SCRIPT", "SLOWLOG", "TIME"})
+_KEYLESS = frozenset(
+    {
+        "ACL",
+        "ASKING",
+        "CLIENT",
+        "CLUSTER",
+        "CONFIG",
+        "INFO",
+        "PING",
+        "SCRIPT",
+        "SLOWLOG",
+        "TIME",
+    }
+)
 _SECOND = frozenset({"MEMORY", "OBJECT", "XGROUP", "XINFO"})
 _READS = frozenset({"XREAD", "XREADGROUP"})
 
@@ -24,7 +37,8 @@ def key_of(command: Command) -> str | bytes | None:
         # From behind the names of group and consumer, which may be any word.
         at = command.index("STREAMS", 4 if name == "XREADGROUP" else 1) + 1
     elif name == "SCAN":
-        at = command.index("MATCH") + 1  # What is looked for is of one stream: the pattern names its tag.
+        # What is looked for is of one stream: the pattern names its tag.
+        at = command.index("MATCH") + 1
     found = command[at] if at < len(command) else None
     return found if isinstance(found, (str, bytes)) else None
 

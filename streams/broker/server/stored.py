@@ -28,7 +28,10 @@ def entry_place(row: bytes) -> tuple[int, str] | None:
     """Level and entry id of a row ``level|entry id``; None: it is none."""
     found = any_place(row)
     milliseconds, dash, sequence = found[1].partition("-") if found else ("", "", "")
-    is_id = dash and all(part.isascii() and part.isdigit() and int(part) <= _MOST for part in (milliseconds, sequence))
+    is_id = dash and all(
+        part.isascii() and part.isdigit() and int(part) <= _MOST
+        for part in (milliseconds, sequence)
+    )
     return found if is_id else None
 
 
@@ -73,7 +76,10 @@ def said_by_workers(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
 
 
 def _is_said(said: dict[str, Any]) -> bool:
-    if any(name in said and not isinstance(said[name], kinds) for name, kinds in _OF_WORKERS.items()):
+    if any(
+        name in said and not isinstance(said[name], kinds)
+        for name, kinds in _OF_WORKERS.items()
+    ):
         return False
     runs = said.get("runs", {}).values()
     return all(isinstance(since, (int, float)) for since in runs) and all(
@@ -83,4 +89,7 @@ def _is_said(said: dict[str, Any]) -> bool:
 
 def pairs(reply: Sequence[bytes]) -> dict[str, bytes]:
     """Fields of a hash, with their values."""
-    return {reply[i].decode("utf-8", "replace"): reply[i + 1] for i in range(0, len(reply), 2)}
+    return {
+        reply[i].decode("utf-8", "replace"): reply[i + 1]
+        for i in range(0, len(reply), 2)
+    }

@@ -33,7 +33,9 @@ async def answers(host: str, port: int) -> bool:
         return False
 
 
-async def refusal(host: str, port: int, options: Mapping[str, Any]) -> WrongServer | None:
+async def refusal(
+    host: str, port: int, options: Mapping[str, Any]
+) -> WrongServer | None:
     """Why a server refuses who has this certificate, or none; None: it does not.
 
     Args:
@@ -47,7 +49,9 @@ async def refusal(host: str, port: int, options: Mapping[str, Any]) -> WrongServ
     except (OSError, TimeoutError):
         return None
     if not has_one and any(word in alert for word in _WANTS_ONE):
-        return WrongServer(f"{where} asks for a certificate: add ?ssl_certfile=FILE&ssl_keyfile=FILE to the URL")
+        return WrongServer(
+            f"{where} asks for a certificate: add ?ssl_certfile=FILE&ssl_keyfile=FILE to the URL"
+        )
     if has_one and any(word in alert for word in _OF_CERTIFICATES):
         said = alert.rpartition("ALERT_")[2].replace("_", " ").lower()
         return WrongServer(
@@ -60,10 +64,15 @@ async def refusal(host: str, port: int, options: Mapping[str, Any]) -> WrongServ
 async def expiry(host: str, port: int, options: Mapping[str, Any]) -> float | None:
     """The Unix time at which the server's certificate expired; None: that cannot be told, or it is another's."""
     try:
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
+        context = ssl.create_default_context(
+            cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path")
+        )
         context.check_hostname = False
         context.verify_flags |= _NO_CHECK_TIME
-        async with asyncio.timeout(_PATIENCE), _opened(host, port, context) as (_, writer):
+        async with (
+            asyncio.timeout(_PATIENCE),
+            _opened(host, port, context) as (_, writer),
+        ):
             found = writer.get_extra_info("peercert") or {}
             until = ssl.cert_time_to_seconds(found["notAfter"])
     except (OSError, TimeoutError, LookupError, ValueError):
@@ -76,9 +85,14 @@ async def _alert(host: str, port: int, options: Mapping[str, Any]) -> str:
     context = _trusting()
     if options.get("ssl_certfile"):
         password = options.get("ssl_password")
-        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), password)
+        context.load_cert_chain(
+            options["ssl_certfile"], options.get("ssl_keyfile"), password
+        )
     try:
-        async with asyncio.timeout(_PATIENCE), _opened(host, port, context) as (reader, _):
+        async with (
+            asyncio.timeout(_PATIENCE),
+            _opened(host, port, context) as (reader, _),
+        ):
             await reader.read(1)
     except ssl.SSLError as error:
         return error.reason or ""
@@ -88,7 +102,8 @@ async def _alert(host: str, port: int, options: Mapping[str, Any]) -> str:
 def _trusting() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # Nothing is told to it: this only looks at what it says.
+    # Nothing is told to it: this only looks at what it says.
+    context.verify_mode = ssl.CERT_NONE
     return context
 
 

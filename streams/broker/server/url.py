@@ -10,10 +10,19 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from streams.errors import ConfigurationError
 
 SCHEMES = (
-    "redis://", "rediss://", "valkey://", "unix://", "redis+sentinel://", "redis+cluster://", "embedded://", "memory://",
-)  # fmt: skip
+    "redis://",
+    "rediss://",
+    "valkey://",
+    "unix://",
+    "redis+sentinel://",
+    "redis+cluster://",
+    "embedded://",
+    "memory://",
+)
 """How URLs begin. ``valkey`` may stand for ``redis``, and ``rediss+…`` is TLS. The last two are not read here."""
-_SCHEME = re.compile(r"(?P<product>redis|valkey)(?P<tls>s?)(?:\+(?P<topology>sentinel|cluster))?")
+_SCHEME = re.compile(
+    r"(?P<product>redis|valkey)(?P<tls>s?)(?:\+(?P<topology>sentinel|cluster))?"
+)
 _SERVICE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _DATABASE = re.compile(r"[0-9]{0,9}")
 _OF_SENTINELS = ("sentinel_username", "sentinel_password")
@@ -54,22 +63,36 @@ class ServerURL:
         """
         name, mark, rest = url.partition("://")
         if not mark:
-            raise ConfigurationError(f"the URL has no scheme; it begins with one of {', '.join(SCHEMES)}")
+            raise ConfigurationError(
+                f"the URL has no scheme; it begins with one of {', '.join(SCHEMES)}"
+            )
         if name == "unix":
             return cls("", url)
         found = _SCHEME.fullmatch(name)
         if found is None:
-            hint = next((f"write {meant}, or " for word, meant in _MEANT.items() if word in name), "")
-            raise ConfigurationError(f"URL scheme {name + mark!r} is unknown; {hint}use one of {', '.join(SCHEMES)}")
+            hint = next(
+                (
+                    f"write {meant}, or "
+                    for word, meant in _MEANT.items()
+                    if word in name
+                ),
+                "",
+            )
+            raise ConfigurationError(
+                f"URL scheme {name + mark!r} is unknown; {hint}use one of {', '.join(SCHEMES)}"
+            )
         scheme = f"redis{found['tls']}://"
         if not found["topology"]:
             database = rest.rpartition("@")[2].partition("?")[0].partition("/")[2]
             if not _DATABASE.fullmatch(database):
-                raise unreadable(url)  # The parser would take database 0 without a word.
+                # The parser would take database 0 without a word.
+                raise unreadable(url)
             if "#" in rest:
-                raise unreadable(url)  # The parser would drop what follows, be it half of a password.
+                # The parser would drop what follows, be it half of a password.
+                raise unreadable(url)
             if "," in rest.rpartition("@")[2].partition("/")[0].partition("?")[0]:
-                raise unreadable(url)  # The parser would look for a host with commas in its name.
+                # The parser would look for a host with commas in its name.
+                raise unreadable(url)
             return cls("", scheme + rest)
         return cls._several(name, scheme, found["topology"], rest)
 
@@ -82,9 +105,13 @@ class ServerURL:
         if topology == "sentinel":
             service, _, database = path.partition("/")
             if not _SERVICE.fullmatch(unquote(service)):
-                raise ConfigurationError(f"the {name}:// URL names no service: {name}://HOST1,HOST2,HOST3/SERVICE/0")
+                raise ConfigurationError(
+                    f"the {name}:// URL names no service: {name}://HOST1,HOST2,HOST3/SERVICE/0"
+                )
         elif database not in ("", "0"):
-            raise ConfigurationError("a cluster has database 0 only: leave the number out of the URL")
+            raise ConfigurationError(
+                "a cluster has database 0 only: leave the number out of the URL"
+            )
         if not _DATABASE.fullmatch(database):
             raise unreadable(f"{name}://{rest}")
         try:
@@ -98,7 +125,11 @@ class ServerURL:
         server = f"{scheme}{users}{at}{_HOST}/{database or 0}{end}"
         user, password = (quote(own.get(key, ""), safe="") for key in _OF_SENTINELS)
         return cls(
-            topology, server, nodes, unquote(service), f"{scheme}{f'{user}:{password}@' if own else ''}{_HOST}{end}"
+            topology,
+            server,
+            nodes,
+            unquote(service),
+            f"{scheme}{f'{user}:{password}@' if own else ''}{_HOST}{end}",
         )
 
 
@@ -110,16 +141,26 @@ def unreadable(url: str, option: str = "") -> ConfigurationError:
         option: the name of the one after the ``?`` that is wrong.
     """
     scheme, _, rest = url.partition("://")
-    return ConfigurationError(f"the {scheme}:// URL cannot be read: {_flaw(scheme, rest, option)}")
+    return ConfigurationError(
+        f"the {scheme}:// URL cannot be read: {_flaw(scheme, rest, option)}"
+    )
 
 
 def _flaw(scheme: str, rest: str, option: str) -> str:
     before, _, query = rest.partition("?")
     users, _, place = before.rpartition("@")
-    if "#" in rest or "/" in users or ("@" in query and "=" not in query.partition("@")[0]):
+    if (
+        "#" in rest
+        or "/" in users
+        or ("@" in query and "=" not in query.partition("@")[0])
+    ):
         return "in a user or a password / ? # @ : % are written %2F %3F %23 %40 %3A %25"
     host, _, database = place.partition("/")
-    port = host.rpartition("]")[2].rpartition(":")[2] if ":" in host.rpartition("]")[2] else ""
+    port = (
+        host.rpartition("]")[2].rpartition(":")[2]
+        if ":" in host.rpartition("]")[2]
+        else ""
+    )
     if port and not (port.isdigit() and int(port) < 65536):
         return (
             "the port is a number up to 65535, behind host and colon; with a password the URL is "
@@ -130,7 +171,8 @@ def _flaw(scheme: str, rest: str, option: str) -> str:
     if "," in host and "+" not in scheme:
         return f"it names several hosts: write {' or '.join(_MEANT.values())}"
     if "sentinel" in scheme:
-        database = database.partition("/")[2]  # The name of the service stands before it.
+        # The name of the service stands before it.
+        database = database.partition("/")[2]
     if not _DATABASE.fullmatch(database):
         return "the database is a number: redis://HOST:PORT/0"
     if option.startswith("ssl_") and scheme.partition("+")[0] in ("redis", "valkey"):

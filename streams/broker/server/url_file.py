@@ -27,7 +27,9 @@ class URLFile:
         try:
             url = Path(self._path).read_text("utf-8").strip()
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"the file of the URL cannot be read ({type(error).__name__})") from None
+            raise ConfigurationError(
+                f"the file of the URL cannot be read ({type(error).__name__})"
+            ) from None
         if not url:
             raise ConfigurationError("the file of the URL is empty")
         return url

@@ -8,7 +8,14 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
-from streams.broker.server.client import AbstractConnection, ProtocolError, Reader, ReplyError, pack, transport_of
+from streams.broker.server.client import (
+    AbstractConnection,
+    ProtocolError,
+    Reader,
+    ReplyError,
+    pack,
+    transport_of,
+)
 from streams.broker.server.failures import BREAKS_OFF
 from streams.broker.server.scripts import Command
 
@@ -41,7 +48,9 @@ class Wire(asyncio.Protocol):
         """How many exchanges are not answered yet, those included whose caller no longer waits."""
         return len(self._awaited)
 
-    async def exchange(self, commands: Iterable[Command], count: int, within: float) -> list[Any]:
+    async def exchange(
+        self, commands: Iterable[Command], count: int, within: float
+    ) -> list[Any]:
         """Send ``count`` commands and return their replies; an error reply stands among them as ``ReplyError``.
 
         Several may be under way; they are answered in the order of their calls. Once a caller is cancelled, the replies
@@ -57,7 +66,9 @@ class Wire(asyncio.Protocol):
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._awaited.append((count, answer))
         self._transport.write(packed)
-        give_up = self._loop.call_later(within, self._fail, TimeoutError(f"no answer within {within:.1f} s"))
+        give_up = self._loop.call_later(
+            within, self._fail, TimeoutError(f"no answer within {within:.1f} s")
+        )
         try:
             return await answer
         finally:
@@ -66,11 +77,14 @@ class Wire(asyncio.Protocol):
     @property
     def peer(self) -> tuple[str, int]:
         """Host and port of the server; '' and 0 on a unix socket."""
-        return getattr(self._connection, "host", ""), getattr(self._connection, "port", 0)
+        return getattr(self._connection, "host", ""), getattr(
+            self._connection, "port", 0
+        )
 
     def give_up(self, why: str) -> None:
         """Tell whoever waits that the connection is of no use any more. May be called from any thread."""
-        with contextlib.suppress(RuntimeError):  # Its event loop has ended, and with it whoever waited.
+        # Its event loop has ended, and with it whoever waited.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._fail, ConnectionError(why))
 
     @property
@@ -102,7 +116,9 @@ class Wire(asyncio.Protocol):
             while (reply := reader.gets()) is not _NOTHING:
                 self._replies.append(reply)
         except ProtocolError as error:
-            self._fail(ConnectionError(f"what the server sends cannot be read: {error}"))
+            self._fail(
+                ConnectionError(f"what the server sends cannot be read: {error}")
+            )
             return
         replies, awaited = self._replies, self._awaited
         last = replies[-1] if replies else None
@@ -111,8 +127,11 @@ class Wire(asyncio.Protocol):
             if not answer.done():
                 answer.set_result(replies[:count])
             del replies[:count]
-        if type(last) is ReplyError and (not awaited or str(last).startswith(BREAKS_OFF)):
-            self._fail(ConnectionError(str(last)))  # The last word of a server that closes the connection.
+        if type(last) is ReplyError and (
+            not awaited or str(last).startswith(BREAKS_OFF)
+        ):
+            # The last word of a server that closes the connection.
+            self._fail(ConnectionError(str(last)))
         elif replies and not awaited:
             self._fail(ConnectionError("the server sent more than it was asked for"))
 

@@ -79,12 +79,16 @@ class TrackStore:
         for reply in await self._broker.control.batch(commands):
             if isinstance(reply, BrokerError):
                 raise reply
-            found.append({field: whole(value) for field, value in _pairs(reply).items()})
+            found.append(
+                {field: whole(value) for field, value in _pairs(reply).items()}
+            )
         return found
 
     async def get(self, ident: str) -> dict[str, str]:
         """Everything that is stored of an event; empty if nothing is."""
-        return _pairs(await self._broker.control.call("HGETALL", self._keys.message(ident)))
+        return _pairs(
+            await self._broker.control.call("HGETALL", self._keys.message(ident))
+        )
 
     async def totals(self) -> dict[str, int]:
         """How often which state was reached, since ever."""
@@ -93,7 +97,9 @@ class TrackStore:
 
     async def link(self, name: str, ident: str, retention: float) -> None:
         """Let an event be found by another name."""
-        await self._broker.control.call("SET", self._keys.alias(name), ident, "PX", round(retention * 1000))
+        await self._broker.control.call(
+            "SET", self._keys.alias(name), ident, "PX", round(retention * 1000)
+        )
 
     async def linked(self, name: str) -> str | None:
         """The event of that name."""
@@ -102,28 +108,40 @@ class TrackStore:
 
     async def file(self, name: str, ident: str, retention: float) -> None:
         """Let an event be found with others that have something in common."""
-        command = _FILE.command((self._keys.filed(name),), ident, round(retention * 1000), FILED)
+        command = _FILE.command(
+            (self._keys.filed(name),), ident, round(retention * 1000), FILED
+        )
         await self._broker.control.call(*command)
 
     async def filed(self, name: str, most: int) -> list[str]:
         """The events filed under a name, the latest first."""
-        found = await self._broker.control.call("ZRANGE", self._keys.filed(name), 0, most - 1, "REV")
+        found = await self._broker.control.call(
+            "ZRANGE", self._keys.filed(name), 0, most - 1, "REV"
+        )
         return [ident.decode() for ident in found]
 
     async def known(self) -> AsyncIterator[list[str]]:
         """Ids of the tracked events, a page at a time."""
         prefix, cursor = self._keys.message(""), "0"
         while True:
-            reply = await self._broker.control.call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 500)
+            reply = await self._broker.control.call(
+                "SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 500
+            )
             cursor = reply[0].decode()
             if reply[1]:
                 yield [key.decode().removeprefix(prefix) for key in reply[1]]
             if cursor == "0":
                 return
 
-    async def forget(self, idents: Sequence[str], links: Sequence[str], files: Sequence[str]) -> int:
+    async def forget(
+        self, idents: Sequence[str], links: Sequence[str], files: Sequence[str]
+    ) -> int:
         """Delete what is known of events, their other names, and what they were filed under; returns how many keys."""
-        keys = [*map(self._keys.message, idents), *map(self._keys.alias, links), *map(self._keys.filed, files)]
+        keys = [
+            *map(self._keys.message, idents),
+            *map(self._keys.alias, links),
+            *map(self._keys.filed, files),
+        ]
         gone = 0
         for at in range(0, len(keys), 500):
             gone += await self._broker.control.call("UNLINK", *keys[at : at + 500])
@@ -131,4 +149,7 @@ class TrackStore:
 
 
 def _pairs(reply: list[Any]) -> dict[str, str]:
-    return {reply[i].decode(): reply[i + 1].decode("utf-8", "replace") for i in range(0, len(reply), 2)}
+    return {
+        reply[i].decode(): reply[i + 1].decode("utf-8", "replace")
+        for i in range(0, len(reply), 2)
+    }

@@ -43,20 +43,36 @@ def demo(
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Make other orders of the same kind, from this seed.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Make other orders of the same kind, from this seed.",
+            show_default=False,
+        ),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the folder with server data, ledger and logs.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Leave the folder with server data, ledger and logs."
+        ),
+    ] = False,
     as_json: AsJson = False,
     url: Annotated[
         str | None,
-        typer.Option("--url", help="A server to run on.", show_default="an embedded one", rich_help_panel="Server"),
+        typer.Option(
+            "--url",
+            help="A server to run on.",
+            show_default="an embedded one",
+            rich_help_panel="Server",
+        ),
     ] = None,
 ) -> None:
     """Play the demo; see HELP."""
     if source is not None and seed is not None:
         raise ConfigurationError("give --input or --seed, not both")
     with Stage(url, keep=keep) as stage:
-        orders = source.resolve() if source is not None else stage.orders / "orders.jsonl"
+        orders = (
+            source.resolve() if source is not None else stage.orders / "orders.jsonl"
+        )
         if seed is not None:
             orders = stage.make_orders(seed)
         with Screen(as_json=as_json) as screen:
@@ -69,7 +85,13 @@ def demo(
         if not books.balanced:
             remark(stage.logs())
         if as_json:
-            write_json({**books.as_dict(), "seconds": round(play.scene.seconds, 1), "events": play.scene.news})
+            write_json(
+                {
+                    **books.as_dict(),
+                    "seconds": round(play.scene.seconds, 1),
+                    "events": play.scene.news,
+                }
+            )
         else:
             show_books(books, play.scene)
             say(_next(stage, keep=keep, own=url is None))

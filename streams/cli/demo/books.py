@@ -88,12 +88,15 @@ class Books:
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         sums = {
-            level: {name: getattr(found, name) for name in LevelSums.__slots__} for level, found in self.levels.items()
+            level: {name: getattr(found, name) for name in LevelSums.__slots__}
+            for level, found in self.levels.items()
         }
         return {
             "balanced": self.balanced,
             "lines": self.lines,
-            "refused": {reason: len(numbers) for reason, numbers in self.refused.items()},
+            "refused": {
+                reason: len(numbers) for reason, numbers in self.refused.items()
+            },
             "duplicates": self.duplicates,
             "published": self.published,
             "handled": self.handled,
@@ -149,7 +152,9 @@ def balance(
             repeats.append((line, str(found[0].get("event_id", ""))))
         else:
             books.published += 1
-            events[str(found[0].get("event_id", ""))].append((line, int(found[0].get("level", 0))))
+            events[str(found[0].get("event_id", ""))].append(
+                (line, int(found[0].get("level", 0)))
+            )
     books.strangers += [f"line {line}" for line in by_line]
     # A line that counts as a repeat must repeat something.
     books.missing += [line for line, event_id in repeats if event_id not in events]
@@ -161,7 +166,9 @@ def balance(
     return books
 
 
-def _read_ends(ledger: Iterable[Mapping[str, Any]], dead: Iterable[DeadEnd]) -> dict[str, _Ends]:
+def _read_ends(
+    ledger: Iterable[Mapping[str, Any]], dead: Iterable[DeadEnd]
+) -> dict[str, _Ends]:
     ends: dict[str, _Ends] = defaultdict(_Ends)
     for row in ledger:
         end = ends[str(row["event_id"])]
@@ -194,7 +201,9 @@ def _close(books: Books, places: list[tuple[int, int]], end: _Ends) -> None:
             _add(books, sums, handled=0, retried=int(letter.attempts > 1), again=0)
 
 
-def _add(books: Books, sums: LevelSums, *, handled: int, retried: int, again: int) -> None:
+def _add(
+    books: Books, sums: LevelSums, *, handled: int, retried: int, again: int
+) -> None:
     for target in (books, sums):
         target.handled += handled
         target.retried += retried

@@ -83,7 +83,9 @@ class Play:
         show: called with the scene about five times a second.
     """
 
-    def __init__(self, stage: Stage, source: Path, show: Callable[[Scene], None]) -> None:
+    def __init__(
+        self, stage: Stage, source: Path, show: Callable[[Scene], None]
+    ) -> None:
         self._stage = stage
         self._source = source
         self._show = show
@@ -121,7 +123,10 @@ class Play:
         middle = self._numbers[(len(self._numbers) - 1) // 2]
         self._workers = [self._stage.worker(number) for number in (1, 2)]
         parts = ((1, middle), (middle + 1, max(self._numbers[-1], middle + 1)))
-        self._producers = [self._stage.producer(self._source, part, number) for number, part in enumerate(parts, 1)]
+        self._producers = [
+            self._stage.producer(self._source, part, number)
+            for number, part in enumerate(parts, 1)
+        ]
         self.scene.tell("two producers and two workers started")
 
     async def _until_quiet(self, pipeline: Pipeline) -> None:
@@ -136,7 +141,8 @@ class Play:
             now = time.monotonic()
             quiet_since = None if busy else quiet_since or now
             if quiet_since is not None and (
-                len(self._done) + len(self._dead) >= self.scene.published or now - quiet_since > _QUIET_SECONDS
+                len(self._done) + len(self._dead) >= self.scene.published
+                or now - quiet_since > _QUIET_SECONDS
             ):
                 return
             if self.scene.seconds > _MOST_SECONDS:
@@ -148,7 +154,9 @@ class Play:
         scene = self.scene
         scene.seconds = time.monotonic() - self._began
         for tail in self._receipts:
-            scene.published += sum(receipt["outcome"] == "published" for receipt in tail.read())
+            scene.published += sum(
+                receipt["outcome"] == "published" for receipt in tail.read()
+            )
         try:
             row = await pipeline.status().stream(STREAM)
         except NotFound:
@@ -173,7 +181,15 @@ class Play:
     async def _read_letters(self, letters: DeadLetters) -> None:
         async for letter in letters.iterate(after=self._last_letter):
             entry = f"{letter.level}|{letter.entry_id}"
-            self._dead.append(DeadEnd(letter.event_id, entry, letter.reason, brief_error(letter), letter.attempts))
+            self._dead.append(
+                DeadEnd(
+                    letter.event_id,
+                    entry,
+                    letter.reason,
+                    brief_error(letter),
+                    letter.attempts,
+                )
+            )
             self._last_letter = letter.id
 
     def _is_publishing(self) -> bool:
@@ -182,10 +198,14 @@ class Play:
     def _check_children(self) -> None:
         for child in self._producers:
             if child.process.poll() not in (None, 0, 1):
-                raise DemoFailed(f"{child.name} ended with code {child.process.returncode}")
+                raise DemoFailed(
+                    f"{child.name} ended with code {child.process.returncode}"
+                )
         for child in self._workers:
             if child.process.poll() is not None:
-                raise DemoFailed(f"{child.name} ended with code {child.process.returncode}")
+                raise DemoFailed(
+                    f"{child.name} ended with code {child.process.returncode}"
+                )
 
     async def _kill_one(self, pipeline: Pipeline) -> None:
         """SIGKILL the first worker at a moment when it holds work, and start another.
@@ -197,14 +217,21 @@ class Play:
         victim.process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(0.05)
         row = await pipeline.status().stream(STREAM)
-        held = sum(count for group in row.groups for worker, count in group.held.items() if name.fullmatch(worker))
+        held = sum(
+            count
+            for group in row.groups
+            for worker, count in group.held.items()
+            if name.fullmatch(worker)
+        )
         if not held:
             victim.process.send_signal(signal.SIGCONT)
             return
         victim.end()
         self._killed = True
         self._workers[0] = self._stage.worker(3)
-        self.scene.tell(f"worker 1 killed (SIGKILL) with {held} orders in hand; worker 3 started")
+        self.scene.tell(
+            f"worker 1 killed (SIGKILL) with {held} orders in hand; worker 3 started"
+        )
 
     async def _stop(self) -> None:
         for child in self._workers:

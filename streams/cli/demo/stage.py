@@ -34,7 +34,9 @@ def find_orders() -> Path:
     for folder in (here.parent / "orders", here.parents[3] / "examples" / "orders"):
         if (folder / "orders.jsonl").is_file() and (folder / "shop.py").is_file():
             return folder
-    raise DemoFailed("the demo's orders are missing: they are part of the package; install it again")
+    raise DemoFailed(
+        "the demo's orders are missing: they are part of the package; install it again"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,11 @@ class Stage:
         self.children: list[Child] = []
         self.folder = Path(tempfile.mkdtemp(prefix="streams-demo-"))
         # With a name it is shared by the demo's processes, and without a folder it leaves nothing behind.
-        self.url = url or (f"embedded://{self.folder / 'server'}" if keep else f"memory://{self.folder.name}")
+        self.url = url or (
+            f"embedded://{self.folder / 'server'}"
+            if keep
+            else f"memory://{self.folder.name}"
+        )
         self.namespace = "streams" if url is None else f"demo-{os.urandom(4).hex()}"
         self.ledger = self.folder / "ledger.jsonl"
         self.orders = find_orders()
@@ -85,11 +91,15 @@ class Stage:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._before[signal.SIGINT] = signal.getsignal(signal.SIGINT)  # type: ignore[assignment]
         for number in self._before:
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave anything behind
+            # a second Ctrl-C must not leave anything behind
+            signal.signal(number, signal.SIG_IGN)
         try:
             for child in self.children:
                 child.end()
@@ -103,7 +113,16 @@ class Stage:
         """Start a process that publishes a part of the input: ``streams publish``."""
         return self._start(
             f"producer-{number}",
-            *("publish", "orders", "--file", str(source), "--from-line", str(part[0]), "--to-line", str(part[1])),
+            *(
+                "publish",
+                "orders",
+                "--file",
+                str(source),
+                "--from-line",
+                str(part[0]),
+                "--to-line",
+                str(part[1]),
+            ),
             *("--receipts", str(self.receipts(number)), "--json"),
         )
 
@@ -124,7 +143,9 @@ class Stage:
         target = self.folder / "orders.jsonl"
         script = str(self.orders / "make_orders.py")
         subprocess.run(  # noqa: S603 - our own script
-            [sys.executable, script, "--seed", str(seed), "--output", str(target)], check=True, timeout=30
+            [sys.executable, script, "--seed", str(seed), "--output", str(target)],
+            check=True,
+            timeout=30,
         )
         return target
 

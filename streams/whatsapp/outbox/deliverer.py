@@ -26,7 +26,17 @@ logger = logger_of("whatsapp")
 
 WEBHOOK_STREAM = "whatsapp-webhooks"
 TELL = "webhook.call"
-SCHEDULE = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
+SCHEDULE = (
+    5.0,
+    300.0,
+    1800.0,
+    7200.0,
+    18_000.0,
+    36_000.0,
+    50_400.0,
+    72_000.0,
+    86_400.0,
+)
 """Seconds before each retry: three days and a bit in all, as the Standard Webhooks specification suggests."""
 _PATIENCE = 5 * DAY
 """Seconds of failures after which an endpoint is disabled."""
@@ -67,13 +77,20 @@ class Deliverer:
         )
         handler(self.deliver)
 
-    async def tell(self, message_id: str, tenant: str, status: MessageStatus, facts: dict[str, Any]) -> None:
+    async def tell(
+        self, message_id: str, tenant: str, status: MessageStatus, facts: dict[str, Any]
+    ) -> None:
         """Queue a call for every endpoint of the tenant that wants to know; it has no body and no number."""
         if status not in TOLD or not self._settings.webhook_key or not tenant:
             return
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._endpoints())
-        data = {"message_id": message_id, "status": str(status), "tenant": tenant, **facts}
+        data = {
+            "message_id": message_id,
+            "status": str(status),
+            "tenant": tenant,
+            **facts,
+        }
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         body = {"type": f"message.{status}", "timestamp": at, "data": data}
         for endpoint in await self._subscriptions.of(tenant, status):
@@ -112,7 +129,12 @@ class Deliverer:
                 await endpoints.disable(endpoint.id, "the endpoint answered 410")
                 raise Reject("the endpoint answered 410")
             else:
-                await self._not_taken(event, endpoint, f"status {response.status_code}", retry_after(response))
+                await self._not_taken(
+                    event,
+                    endpoint,
+                    f"status {response.status_code}",
+                    retry_after(response),
+                )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -120,23 +142,42 @@ class Deliverer:
         if client is not None:
             await client.aclose()
 
-    async def _not_taken(self, event: Event[Any], endpoint: Endpoint, reason: str, after: float | None) -> None:
+    async def _not_taken(
+        self, event: Event[Any], endpoint: Endpoint, reason: str, after: float | None
+    ) -> None:
         if await self._endpoints().failed(endpoint.id, _PATIENCE):
             await self._endpoints().disable(endpoint.id, "it failed for five days")
-            logger.error("an endpoint is disabled", extra={"endpoint": endpoint.id, "error": reason})
+            logger.error(
+                "an endpoint is disabled",
+                extra={"endpoint": endpoint.id, "error": reason},
+            )
         planned = SCHEDULE[min(event.attempt, len(SCHEDULE)) - 1]
         raise NotDelivered(reason, max(planned, after or 0.0))
 
-    async def _call(self, endpoint: Endpoint, raw: bytes, headers: dict[str, str]) -> httpx.Response:
+    async def _call(
+        self, endpoint: Endpoint, raw: bytes, headers: dict[str, str]
+    ) -> httpx.Response:
         """One call, to the address that was checked a moment ago; redirects are not followed."""
         target = await self._endpoints().guard.target(endpoint.url)
         if self._client is None:
             self._client = httpx.AsyncClient(
-                timeout=_TIMEOUT, follow_redirects=False, trust_env=False, verify=ssl.create_default_context()
+                timeout=_TIMEOUT,
+                follow_redirects=False,
+                trust_env=False,
+                verify=ssl.create_default_context(),
             )
-        head = {"Host": target.authority, "Content-Type": "application/json", "User-Agent": "streams/1.0", **headers}
+        head = {
+            "Host": target.authority,
+            "Content-Type": "application/json",
+            "User-Agent": "streams/1.0",
+            **headers,
+        }
         request = self._client.build_request(
-            "POST", target.url, content=raw, headers=head, extensions={"sni_hostname": target.host}
+            "POST",
+            target.url,
+            content=raw,
+            headers=head,
+            extensions={"sni_hostname": target.host},
         )
         response = await self._client.send(request, stream=True)
         try:

@@ -70,7 +70,9 @@ class Endpoints:
         self._settings = settings
         self.guard = Guard(settings.webhook_allow.split(","))
 
-    async def add(self, tenant: str, url: str, events: Iterable[str] = TOLD) -> Endpoint:
+    async def add(
+        self, tenant: str, url: str, events: Iterable[str] = TOLD
+    ) -> Endpoint:
         """Add an endpoint.
 
         Raises:
@@ -79,17 +81,25 @@ class Endpoints:
         self.guard.check(url)
         wanted = tuple(event.removeprefix("message.") for event in events)
         if not wanted or set(wanted) - set(TOLD):
-            raise ConfigurationError(f"events are {', '.join(f'message.{word}' for word in TOLD)}")
+            raise ConfigurationError(
+                f"events are {', '.join(f'message.{word}' for word in TOLD)}"
+            )
         if not tenant or not self._settings.webhook_key:
-            raise ConfigurationError("an endpoint has a tenant, and STREAMS_WHATSAPP_WEBHOOK_KEY makes its secret")
+            raise ConfigurationError(
+                "an endpoint has a tenant, and STREAMS_WHATSAPP_WEBHOOK_KEY makes its secret"
+            )
         made = Endpoint(f"ep_{uuid.uuid4().hex[:20]}", tenant, url, wanted)
         await self._records().change(made.id, lambda _: made.as_record())
         return made
 
     async def all(self, tenant: str = "") -> list[Endpoint]:
         """Every endpoint, or those of a tenant."""
-        found = [Endpoint.of(record) for record in (await self._records().all()).values()]
-        return [endpoint for endpoint in found if not tenant or endpoint.tenant == tenant]
+        found = [
+            Endpoint.of(record) for record in (await self._records().all()).values()
+        ]
+        return [
+            endpoint for endpoint in found if not tenant or endpoint.tenant == tenant
+        ]
 
     async def get(self, ident: str) -> Endpoint | None:
         """One endpoint; None if there is none (any more)."""
@@ -111,7 +121,11 @@ class Endpoints:
             NotFound: there is none of this id.
         """
         now = self._pipeline.broker.clock.now()
-        return _there(await self._change(ident, lambda e: replace(e, version=e.version + 1, rotated_at=now)))
+        return _there(
+            await self._change(
+                ident, lambda e: replace(e, version=e.version + 1, rotated_at=now)
+            )
+        )
 
     async def enable(self, ident: str) -> Endpoint:
         """Call it again, after it was disabled.
@@ -119,7 +133,11 @@ class Endpoints:
         Raises:
             NotFound: there is none of this id.
         """
-        return _there(await self._change(ident, lambda e: replace(e, disabled="", failing_since=0.0)))
+        return _there(
+            await self._change(
+                ident, lambda e: replace(e, disabled="", failing_since=0.0)
+            )
+        )
 
     async def disable(self, ident: str, why: str) -> None:
         """Call it no more, until somebody enables it."""
@@ -128,7 +146,9 @@ class Endpoints:
     async def failed(self, ident: str, patience: float) -> bool:
         """Write down that a call failed; True if that is going on for longer than ``patience`` seconds."""
         now = self._pipeline.broker.clock.now()
-        changed = await self._change(ident, lambda e: replace(e, failing_since=e.failing_since or now))
+        changed = await self._change(
+            ident, lambda e: replace(e, failing_since=e.failing_since or now)
+        )
         return changed is not None and now - changed.failing_since > patience
 
     async def worked(self, endpoint: Endpoint) -> None:
@@ -140,7 +160,10 @@ class Endpoints:
         """What its calls are signed with, the present secret first."""
         key = self._settings.webhook_key
         found = [secret_of(key, endpoint.id, endpoint.version)]
-        if endpoint.version > 1 and self._pipeline.broker.clock.now() - endpoint.rotated_at < _ROTATION:
+        if (
+            endpoint.version > 1
+            and self._pipeline.broker.clock.now() - endpoint.rotated_at < _ROTATION
+        ):
             found.append(secret_of(key, endpoint.id, endpoint.version - 1))
         return found
 
@@ -175,7 +198,11 @@ class Subscriptions:
         if time.monotonic() > self._until:
             self._found = await self._endpoints.all()
             self._until = time.monotonic() + _FRESH
-        return [e for e in self._found if e.tenant == tenant and status in e.events and not e.disabled]
+        return [
+            e
+            for e in self._found
+            if e.tenant == tenant and status in e.events and not e.disabled
+        ]
 
 
 def _there(endpoint: Endpoint | None) -> Endpoint:

@@ -21,8 +21,22 @@ _NOT_PUBLIC = [
     for text in (
         # What ``is_global`` of Python 3.11 lets through, and must not: special addresses, multicast, and ways of
         # writing IPv4 addresses inside IPv6 ones.
-        *("192.0.0.0/24", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32", "192.88.99.0/24"),
-        *("ff00::/8", "fec0::/10", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96"),
+        *(
+            "192.0.0.0/24",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
+            "168.63.129.16/32",
+            "192.88.99.0/24",
+        ),
+        *(
+            "ff00::/8",
+            "fec0::/10",
+            "64:ff9b::/96",
+            "64:ff9b:1::/48",
+            "2002::/16",
+            "2001::/32",
+            "::/96",
+        ),
     )
 ]
 
@@ -66,8 +80,12 @@ class Guard:
         resolve: host and port to addresses; the system's resolver if None.
     """
 
-    def __init__(self, allowed: Iterable[str] = (), resolve: Resolve | None = None) -> None:
-        self._allowed = frozenset(text.strip().lower() for text in allowed if text.strip())
+    def __init__(
+        self, allowed: Iterable[str] = (), resolve: Resolve | None = None
+    ) -> None:
+        self._allowed = frozenset(
+            text.strip().lower() for text in allowed if text.strip()
+        )
         self._resolve = resolve or _resolve
 
     def check(self, url: str) -> tuple[str, str, int, str]:
@@ -76,15 +94,30 @@ class Guard:
         Raises:
             ConfigurationError: it is no address that a call may go to.
         """
-        if not isinstance(url, str) or len(url) > _LONGEST or any(c.isspace() or not c.isprintable() for c in url):
-            raise ConfigurationError("a webhook's URL is an https address of at most 2048 characters, without spaces")
+        if (
+            not isinstance(url, str)
+            or len(url) > _LONGEST
+            or any(c.isspace() or not c.isprintable() for c in url)
+        ):
+            raise ConfigurationError(
+                "a webhook's URL is an https address of at most 2048 characters, without spaces"
+            )
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").lower().rstrip("."), parts.port
         except ValueError:
-            raise ConfigurationError("a webhook's URL has a host and a port that can be read") from None
-        if not host or parts.username is not None or parts.password is not None or "\\" in url:
-            raise ConfigurationError("a webhook's URL has a host, and neither user nor password")
+            raise ConfigurationError(
+                "a webhook's URL has a host and a port that can be read"
+            ) from None
+        if (
+            not host
+            or parts.username is not None
+            or parts.password is not None
+            or "\\" in url
+        ):
+            raise ConfigurationError(
+                "a webhook's URL has a host, and neither user nor password"
+            )
         port = port or (443 if parts.scheme == "https" else 80)
         if self._is_allowed(host, port):
             if parts.scheme not in ("http", "https"):
@@ -106,7 +139,9 @@ class Guard:
         if not addresses:
             raise OSError("the host has no address")
         if not self._is_allowed(host, port) and not all(map(is_public, addresses)):
-            raise ConfigurationError("the host of a webhook's URL has an address that is not public")
+            raise ConfigurationError(
+                "the host of a webhook's URL has an address that is not public"
+            )
         return Target(scheme, host, port, addresses[0], path)
 
     def _is_allowed(self, host: str, port: int) -> bool:
@@ -121,10 +156,21 @@ def is_public(text: str) -> bool:
         return False
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    special = any(address in network for network in _NOT_PUBLIC if network.version == address.version)
-    return address.is_global and not address.is_multicast and not address.is_reserved and not special
+    special = any(
+        address in network
+        for network in _NOT_PUBLIC
+        if network.version == address.version
+    )
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not special
+    )
 
 
 async def _resolve(host: str, port: int) -> Sequence[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )
     return [str(row[4][0]) for row in found]

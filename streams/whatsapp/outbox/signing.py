@@ -12,7 +12,9 @@ PREFIX = "whsec_"
 
 def secret_of(master: str, endpoint: str, version: int) -> str:
     """The secret of an endpoint: made from the application's own, so that none is stored."""
-    key = hmac.new(master.encode(), f"webhook\n{endpoint}\n{version}".encode(), hashlib.sha256).digest()
+    key = hmac.new(
+        master.encode(), f"webhook\n{endpoint}\n{version}".encode(), hashlib.sha256
+    ).digest()
     return PREFIX + base64.b64encode(key).decode()
 
 
@@ -27,11 +29,17 @@ def signed(ident: str, at: int, body: bytes, secrets: Iterable[str]) -> dict[str
     """
     content = f"{ident}.{at}.".encode() + body
     signatures = (
-        base64.b64encode(hmac.new(base64.b64decode(secret.removeprefix(PREFIX)), content, hashlib.sha256).digest())
+        base64.b64encode(
+            hmac.new(
+                base64.b64decode(secret.removeprefix(PREFIX)), content, hashlib.sha256
+            ).digest()
+        )
         for secret in secrets
     )
     return {
         "webhook-id": ident,
         "webhook-timestamp": str(at),
-        "webhook-signature": " ".join(f"v1,{signature.decode()}" for signature in signatures),
+        "webhook-signature": " ".join(
+            f"v1,{signature.decode()}" for signature in signatures
+        ),
     }

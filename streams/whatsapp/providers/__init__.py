@@ -5,4 +5,11 @@ from streams.whatsapp.providers.cloud import CloudProvider
 from streams.whatsapp.providers.evolution import EvolutionProvider
 from streams.whatsapp.providers.sandbox import SandboxProvider
 
-__all__ = ["CloudProvider", "Connection", "EvolutionProvider", "Instance", "Provider", "SandboxProvider"]
+__all__ = [
+    "CloudProvider",
+    "Connection",
+    "EvolutionProvider",
+    "Instance",
+    "Provider",
+    "SandboxProvider",
+]

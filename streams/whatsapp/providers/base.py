@@ -56,7 +56,9 @@ class Instance:
 class Provider(Protocol):
     """Sends for instances. It never tries twice: that is the queue's business."""
 
-    async def send(self, instance: Instance, message: Message, message_id: str) -> Outcome:
+    async def send(
+        self, instance: Instance, message: Message, message_id: str
+    ) -> Outcome:
         """Send once; every answer, and every way of getting none, is an outcome. Raises nothing for those."""
         ...
 
@@ -75,7 +77,12 @@ async def post(
     """One request. What failed before the request was on its way can be tried again; what failed later is unknown."""
     try:
         return await client.post(url, json=body, headers=headers)
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+    except (
+        httpx.ConnectError,
+        httpx.ConnectTimeout,
+        httpx.PoolTimeout,
+        httpx.UnsupportedProtocol,
+    ) as error:
         return Again(reason=f"not connected: {type(error).__name__}")
     except httpx.InvalidURL:
         return Again(reason="not connected: InvalidURL")

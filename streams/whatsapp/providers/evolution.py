@@ -12,7 +12,11 @@ from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import Again, Blocked, Hopeless, Outcome, Sent, Unknown
 from streams.whatsapp.providers.base import Connection, Instance, answer, post
 
-_STATES = {"open": Connection.OPEN, "connecting": Connection.CONNECTING, "close": Connection.CLOSED}
+_STATES = {
+    "open": Connection.OPEN,
+    "connecting": Connection.CONNECTING,
+    "close": Connection.CLOSED,
+}
 _BROKEN = ("connection closed", "reading 'textmessage'")
 """Parts of error texts, in lower case, of a session whose socket is gone."""
 
@@ -25,10 +29,16 @@ class EvolutionProvider:
         client: of the library for HTTP; None: one of its own.
     """
 
-    def __init__(self, timeout: float = 30.0, client: httpx.AsyncClient | None = None) -> None:
-        self._client = client or httpx.AsyncClient(timeout=timeout, follow_redirects=False)
+    def __init__(
+        self, timeout: float = 30.0, client: httpx.AsyncClient | None = None
+    ) -> None:
+        self._client = client or httpx.AsyncClient(
+            timeout=timeout, follow_redirects=False
+        )
 
-    async def send(self, instance: Instance, message: Message, message_id: str) -> Outcome:
+    async def send(
+        self, instance: Instance, message: Message, message_id: str
+    ) -> Outcome:
         """Send once. The server has no place for ``message_id``: its own id is what status webhooks carry."""
         del message_id
         made = request(message)
@@ -51,7 +61,9 @@ class EvolutionProvider:
             return Connection.CLOSED if reply.is_client_error else Connection.UNKNOWN
         state = found.get("instance")
         return (
-            _STATES.get(str(state.get("state")), Connection.CLOSED) if isinstance(state, Mapping) else Connection.CLOSED
+            _STATES.get(str(state.get("state")), Connection.CLOSED)
+            if isinstance(state, Mapping)
+            else Connection.CLOSED
         )
 
     async def close(self) -> None:
@@ -67,17 +79,43 @@ def request(message: Message) -> tuple[str, dict[str, Any]] | None:
         return None  # It knows numbers only.
     made: tuple[str, dict[str, Any]] | None = None
     if message.kind == "text":
-        made = "sendText", {"number": number, "text": body["body"], "linkPreview": bool(body.get("preview_url"))}
+        made = (
+            "sendText",
+            {
+                "number": number,
+                "text": body["body"],
+                "linkPreview": bool(body.get("preview_url")),
+            },
+        )
     elif message.kind in ("image", "video", "document") and body.get("link"):
-        media = {"number": number, "mediatype": message.kind, "media": body["link"], "caption": body.get("caption", "")}
-        made = "sendMedia", media | ({"fileName": body["filename"]} if body.get("filename") else {})
+        media = {
+            "number": number,
+            "mediatype": message.kind,
+            "media": body["link"],
+            "caption": body.get("caption", ""),
+        }
+        made = (
+            "sendMedia",
+            media | ({"fileName": body["filename"]} if body.get("filename") else {}),
+        )
     elif message.kind == "audio" and body.get("link"):
         made = "sendWhatsAppAudio", {"number": number, "audio": body["link"]}
     elif message.kind == "location":
         place = {name: body.get(name, "") for name in ("name", "address")}
-        made = "sendLocation", {"number": number, **place, **{k: body[k] for k in ("latitude", "longitude")}}
+        made = (
+            "sendLocation",
+            {
+                "number": number,
+                **place,
+                **{k: body[k] for k in ("latitude", "longitude")},
+            },
+        )
     elif message.kind == "reaction":
-        key = {"remoteJid": f"{number}@s.whatsapp.net", "fromMe": False, "id": body["message_id"]}
+        key = {
+            "remoteJid": f"{number}@s.whatsapp.net",
+            "fromMe": False,
+            "id": body["message_id"],
+        }
         return "sendReaction", {"key": key, "reaction": body["emoji"]}
     if made is not None and message.reply_to:
         made[1]["quoted"] = {"key": {"id": message.reply_to}}
@@ -99,13 +137,26 @@ def read(response: httpx.Response) -> Outcome:
     texts = [text.lower() for text in messages if isinstance(text, str)]
     if isinstance(found, Mapping) and found.get("code") == "LICENSE_REQUIRED":
         outcome: Outcome = Blocked(code, "license_required")
-    elif response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND):
-        outcome = Blocked(code, {401: "api_key", 403: "forbidden", 404: "instance_missing"}[response.status_code])
+    elif response.status_code in (
+        httpx.codes.UNAUTHORIZED,
+        httpx.codes.FORBIDDEN,
+        httpx.codes.NOT_FOUND,
+    ):
+        outcome = Blocked(
+            code,
+            {401: "api_key", 403: "forbidden", 404: "instance_missing"}[
+                response.status_code
+            ],
+        )
     elif any(part in text for text in texts for part in _BROKEN):
         outcome = Blocked(code, "disconnected")
-    elif any(isinstance(row, Mapping) and row.get("exists") is False for row in messages):
+    elif any(
+        isinstance(row, Mapping) and row.get("exists") is False for row in messages
+    ):
         outcome = Hopeless(code, "undeliverable")
-    elif response.status_code == httpx.codes.BAD_REQUEST and any("error:" in text for text in texts):
+    elif response.status_code == httpx.codes.BAD_REQUEST and any(
+        "error:" in text for text in texts
+    ):
         outcome = Unknown(code, "failed after partial work")
     elif response.is_server_error:
         outcome = Again(code, "server_error")

@@ -114,7 +114,9 @@ _OBJECT_MISSING = 33
 """Subcode of 100: the phone number id does not exist (any more), which is no fault of the message."""
 
 
-def decide(code: int, *, subcode: int = 0, trace: str = "", after: float | None = None) -> Outcome:
+def decide(
+    code: int, *, subcode: int = 0, trace: str = "", after: float | None = None
+) -> Outcome:
     """What an error means. ``after``: seconds that the provider asks for; they go before the table's.
 
     A code that is not in the table fails the message after two retries.
@@ -129,14 +131,28 @@ def decide(code: int, *, subcode: int = 0, trace: str = "", after: float | None 
     if rule.decision == "block":
         return Blocked(text, rule.reason, trace)
     if rule.decision == "again":
-        return Again(text, rule.reason, trace, after=after if after is not None else rule.after, most=rule.most)
+        return Again(
+            text,
+            rule.reason,
+            trace,
+            after=after if after is not None else rule.after,
+            most=rule.most,
+        )
     return Hopeless(text, rule.reason, trace, suppress=rule.decision == "suppress")
 
 
 def read_error(error: Any) -> tuple[int, int, str] | None:
     """Code, subcode and trace id of an ``error`` object; None if it is none."""
-    if not isinstance(error, Mapping) or isinstance(error.get("code"), bool) or not isinstance(error.get("code"), int):
+    if (
+        not isinstance(error, Mapping)
+        or isinstance(error.get("code"), bool)
+        or not isinstance(error.get("code"), int)
+    ):
         return None
     subcode = error.get("error_subcode")
     trace = error.get("fbtrace_id")
-    return error["code"], subcode if isinstance(subcode, int) else 0, trace if isinstance(trace, str) else ""
+    return (
+        error["code"],
+        subcode if isinstance(subcode, int) else 0,
+        trace if isinstance(trace, str) else "",
+    )

@@ -25,7 +25,9 @@ class SandboxProvider:
         self.taken: deque[tuple[str, str, Message]] = deque(maxlen=_KEPT)
         self._has_warned = False
 
-    async def send(self, instance: Instance, message: Message, message_id: str) -> Outcome:
+    async def send(
+        self, instance: Instance, message: Message, message_id: str
+    ) -> Outcome:
         """Take it."""
         if not self._has_warned:
             self._has_warned = True

@@ -53,7 +53,11 @@ class Sandbox:
         self._webhook_url = webhook_url
         self._secret = app_secret.encode()
         self._latency = latency
-        self._statuses = {"sent": 0.0, "delivered": 0.3, "read": 1.0} if statuses is None else dict(statuses)
+        self._statuses = (
+            {"sent": 0.0, "delivered": 0.3, "read": 1.0}
+            if statuses is None
+            else dict(statuses)
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._client: httpx.AsyncClient | None = None
         self.app = Starlette(
@@ -62,7 +66,11 @@ class Sandbox:
                 Route("/sandbox/messages", self._messages),
                 Route("/sandbox/faults", self._set_faults, methods=["POST"]),
                 Route("/sandbox/connection", self._set_connection, methods=["POST"]),
-                Route("/{version}/{phone_number_id}/messages", self._send, methods=["POST"]),
+                Route(
+                    "/{version}/{phone_number_id}/messages",
+                    self._send,
+                    methods=["POST"],
+                ),
                 Route("/{version}/{phone_number_id}", self._health),
             ],
             lifespan=self._lifespan,
@@ -102,11 +110,21 @@ class Sandbox:
                 await asyncio.sleep(0.02)
         self.phone.answers["accepted"] += 1
         contact = {"input": taken.to, "wa_id": taken.to.removeprefix("+")}
-        return JSONResponse({"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": taken.wamid}]})
+        return JSONResponse(
+            {
+                "messaging_product": "whatsapp",
+                "contacts": [contact],
+                "messages": [{"id": taken.wamid}],
+            }
+        )
 
-    def _error(self, fault: Fault, details: str = "injected by the sandbox") -> Response:
+    def _error(
+        self, fault: Fault, details: str = "injected by the sandbox"
+    ) -> Response:
         self.phone.answers[str(fault.code)] += 1
-        headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+        headers = (
+            {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+        )
         if not fault.code:
             return Response("sandbox", fault.status, headers)
         error = {
@@ -121,7 +139,9 @@ class Sandbox:
     async def _health(self, request: Request) -> Response:
         closed = request.path_params["phone_number_id"] in self.phone.disconnected
         state = "BLOCKED" if closed else "AVAILABLE"
-        return JSONResponse({"health_status": {"can_send_message": state, "entities": []}})
+        return JSONResponse(
+            {"health_status": {"can_send_message": state, "entities": []}}
+        )
 
     async def _set_faults(self, request: Request) -> Response:
         rows = orjson.loads(await request.body())
@@ -131,12 +151,25 @@ class Sandbox:
     async def _set_connection(self, request: Request) -> Response:
         wanted = orjson.loads(await request.body())
         ident = str(wanted["phone_number_id"])
-        (self.phone.disconnected.discard if wanted["connected"] else self.phone.disconnected.add)(ident)
+        (
+            self.phone.disconnected.discard
+            if wanted["connected"]
+            else self.phone.disconnected.add
+        )(ident)
         return JSONResponse({"disconnected": sorted(self.phone.disconnected)})
 
     async def _messages(self, _: Request) -> Response:
-        rows = [{"at": t.at, "from": t.phone_number_id, "to": t.to, "kind": t.kind, "wamid": t.wamid,
-                 "callback": t.callback} for t in self.phone.taken]  # fmt: skip
+        rows = [
+            {
+                "at": t.at,
+                "from": t.phone_number_id,
+                "to": t.to,
+                "kind": t.kind,
+                "wamid": t.wamid,
+                "callback": t.callback,
+            }
+            for t in self.phone.taken
+        ]
         return JSONResponse({"messages": rows, "answers": dict(self.phone.answers)})
 
     async def _page(self, _: Request) -> Response:
@@ -145,7 +178,10 @@ class Sandbox:
             f"<td>{html.escape(_masked(t.to))}<td>{html.escape(t.kind)}<td>{html.escape(t.wamid)}"
             for t in list(self.phone.taken)[-_FIRST:][::-1]
         )
-        answers = ", ".join(f"{html.escape(name)}: {count}" for name, count in sorted(self.phone.answers.items()))
+        answers = ", ".join(
+            f"{html.escape(name)}: {count}"
+            for name, count in sorted(self.phone.answers.items())
+        )
         taken = counted(len(self.phone.taken), "message was", "messages were")
         return HTMLResponse(
             "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2><title>WhatsApp sandbox</title>"
@@ -161,21 +197,34 @@ class Sandbox:
         begin = time.monotonic()
         for status, after in sorted(self._statuses.items(), key=lambda row: row[1]):
             await asyncio.sleep(max(0.0, begin + after - time.monotonic()))
-            row = {"id": taken.wamid, "status": status, "timestamp": str(int(time.time())),
-                   "recipient_id": taken.to.removeprefix("+"), "biz_opaque_callback_data": taken.callback}  # fmt: skip
+            row = {
+                "id": taken.wamid,
+                "status": status,
+                "timestamp": str(int(time.time())),
+                "recipient_id": taken.to.removeprefix("+"),
+                "biz_opaque_callback_data": taken.callback,
+            }
             await self._deliver(taken.phone_number_id, {"statuses": [row]})
 
     async def _deliver(self, phone_number_id: str, value: Mapping[str, Any]) -> None:
-        metadata = {"display_phone_number": "15550000000", "phone_number_id": phone_number_id}
+        metadata = {
+            "display_phone_number": "15550000000",
+            "phone_number_id": phone_number_id,
+        }
         whole = {"messaging_product": "whatsapp", "metadata": metadata, **value}
         change = {"id": "sandbox", "changes": [{"field": "messages", "value": whole}]}
         raw = orjson.dumps({"object": "whatsapp_business_account", "entry": [change]})
         signature = hmac.new(self._secret, raw, hashlib.sha256).hexdigest()
-        headers = {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={signature}"}
+        headers = {
+            "Content-Type": "application/json",
+            "X-Hub-Signature-256": f"sha256={signature}",
+        }
         if self._client is not None:
             for pause in (0.2, 1.0, 5.0):
                 try:
-                    answer = await self._client.post(self._webhook_url, content=raw, headers=headers)
+                    answer = await self._client.post(
+                        self._webhook_url, content=raw, headers=headers
+                    )
                 except httpx.HTTPError:
                     await asyncio.sleep(pause)
                 else:

@@ -62,7 +62,9 @@ class Fault:
 
     def is_meant_for(self, phone_number_id: str, to: str) -> bool:
         """Whether it can happen to a message of this sender to this recipient."""
-        is_party = self.phone_number_id in ("", phone_number_id) and self.to.lstrip("+") in ("", to.lstrip("+"))
+        is_party = self.phone_number_id in ("", phone_number_id) and self.to.lstrip(
+            "+"
+        ) in ("", to.lstrip("+"))
         return is_party and self.count != 0
 
 
@@ -88,7 +90,10 @@ class Phone:
         if phone_number_id in self.disconnected:
             return Fault(133010)
         for fault in self.faults:
-            if fault.is_meant_for(phone_number_id, recipient(body)) and self._chance.random() < fault.share:
+            if (
+                fault.is_meant_for(phone_number_id, recipient(body))
+                and self._chance.random() < fault.share
+            ):
                 if fault.count is not None:
                     fault.count -= 1
                 return fault

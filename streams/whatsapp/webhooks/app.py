@@ -16,13 +16,24 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from streams.common.log_facts import logger_of
-from streams.errors import BrokerUnavailable, InvalidMessage, StreamsError, WrongCredentials
+from streams.errors import (
+    BrokerUnavailable,
+    InvalidMessage,
+    StreamsError,
+    WrongCredentials,
+)
 from streams.events.event import Event
 from streams.pipeline import Pipeline
 from streams.producer import Producer, ProducerOptions
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.settings import DAY, WhatsAppSettings
-from streams.whatsapp.webhooks.tracker import CONNECTION, INBOUND_STREAM, RECEIVED, STATUS, STATUS_STREAM
+from streams.whatsapp.webhooks.tracker import (
+    CONNECTION,
+    INBOUND_STREAM,
+    RECEIVED,
+    STATUS,
+    STATUS_STREAM,
+)
 from streams.whatsapp.webhooks.updates import (
     ConnectionUpdate,
     InboundMessage,
@@ -75,9 +86,12 @@ class WebhookApp:
             self._recovering = recovering = Recovering(self._pipeline.broker, "webhook")
             if not self._pipeline.broker.was_reached:
                 recovering.start()
-            options = ProducerOptions(levels=self._pipeline.settings.levels, dedup_window=REMEMBERED)
+            options = ProducerOptions(
+                levels=self._pipeline.settings.levels, dedup_window=REMEMBERED
+            )
             self._producers = {
-                name: Producer(self._pipeline.broker, name, options) for name in (STATUS_STREAM, INBOUND_STREAM)
+                name: Producer(self._pipeline.broker, name, options)
+                for name in (STATUS_STREAM, INBOUND_STREAM)
             }
             try:
                 yield
@@ -97,7 +111,10 @@ class WebhookApp:
         raw = await _read(request)
         if raw is None:
             return PlainTextResponse("too large", 413)
-        secret, header = self._settings.app_secret, request.headers.get("x-hub-signature-256", "")
+        secret, header = (
+            self._settings.app_secret,
+            request.headers.get("x-hub-signature-256", ""),
+        )
         if not secret or not signed_by_meta(raw, header, secret):
             return PlainTextResponse("the signature is not that of the body", 403)
         return await self._take(raw, from_meta)
@@ -107,17 +124,35 @@ class WebhookApp:
         if not secret or not _same(request.headers.get("x-webhook-secret", ""), secret):
             return PlainTextResponse("the header X-Webhook-Secret is another one", 403)
         raw = await _read(request)
-        return PlainTextResponse("too large", 413) if raw is None else await self._take(raw, from_evolution)
+        return (
+            PlainTextResponse("too large", 413)
+            if raw is None
+            else await self._take(raw, from_evolution)
+        )
 
-    async def _take(self, raw: bytes, read: Callable[[Any], Iterator[Update]]) -> Response:
+    async def _take(
+        self, raw: bytes, read: Callable[[Any], Iterator[Update]]
+    ) -> Response:
         try:
             updates = list(read(orjson.loads(raw)))
         except orjson.JSONDecodeError:
             return PlainTextResponse("no JSON", 400)
         now = self._pipeline.broker.clock.now()
-        statuses = [_status(update, now) for update in updates if isinstance(update, StatusUpdate)]
-        received = [self._received(update) for update in updates if isinstance(update, InboundMessage)]
-        statuses += [_connection(update) for update in updates if isinstance(update, ConnectionUpdate)]
+        statuses = [
+            _status(update, now)
+            for update in updates
+            if isinstance(update, StatusUpdate)
+        ]
+        received = [
+            self._received(update)
+            for update in updates
+            if isinstance(update, InboundMessage)
+        ]
+        statuses += [
+            _connection(update)
+            for update in updates
+            if isinstance(update, ConnectionUpdate)
+        ]
         try:
             await self._publish(STATUS_STREAM, statuses)
             if self._settings.inbound:
@@ -125,7 +160,8 @@ class WebhookApp:
         except (BrokerUnavailable, WrongCredentials) as error:
             if self._recovering is not None:
                 self._recovering.report(error)
-            return PlainTextResponse("the server is away: try again", 503)  # The provider does.
+            # The provider does.
+            return PlainTextResponse("the server is away: try again", 503)
         except StreamsError as error:
             logger.error("a webhook cannot be stored", extra={"error": str(error)})  # noqa: TRY400
             return PlainTextResponse("try again", 503)  # The provider does.
@@ -137,8 +173,11 @@ class WebhookApp:
 
     def _received(self, update: InboundMessage) -> Event[Any]:
         headers = {}
-        with contextlib.suppress(InvalidMessage):  # Somebody who wants to be forgotten must be found.
-            headers["recipient"] = Recipient.parse(update.sender).hashed(self._settings.lookup_key)
+        # Somebody who wants to be forgotten must be found.
+        with contextlib.suppress(InvalidMessage):
+            headers["recipient"] = Recipient.parse(update.sender).hashed(
+                self._settings.lookup_key
+            )
         return Event(
             RECEIVED,
             asdict(update),

@@ -51,7 +51,9 @@ class StatusUpdate:
     @property
     def dedup_id(self) -> str:
         """The same for every delivery of this update."""
-        return hashlib.sha256(f"{self.provider_id}\n{self.status}\n{self.at}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{self.provider_id}\n{self.status}\n{self.at}".encode()
+        ).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ Update = StatusUpdate | InboundMessage | ConnectionUpdate
 def signed_by_meta(raw: bytes, header: str, app_secret: str) -> bool:
     """Whether ``X-Hub-Signature-256`` is that of the body's bytes. Compared in constant time."""
     wanted = hmac.new(app_secret.encode(), raw, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(f"sha256={wanted}".encode(), header.encode("utf-8", "replace"))
+    return hmac.compare_digest(
+        f"sha256={wanted}".encode(), header.encode("utf-8", "replace")
+    )
 
 
 def from_meta(body: Any) -> Iterator[Update]:
@@ -112,7 +116,12 @@ def from_meta(body: Any) -> Iterator[Update]:
                 sender = row.get("from") or row.get("from_user_id") or ""
                 kind = str(row.get("type", ""))
                 yield InboundMessage(
-                    row["id"], str(metadata.get("phone_number_id", "")), str(sender), kind, _text(row, kind), row
+                    row["id"],
+                    str(metadata.get("phone_number_id", "")),
+                    str(sender),
+                    kind,
+                    _text(row, kind),
+                    row,
                 )
 
 
@@ -123,7 +132,11 @@ def _meta_status(row: Mapping[str, Any]) -> StatusUpdate | None:
     code = reason = ""
     for error in _objects(row.get("errors"))[:1]:
         code = str(error.get("code", ""))
-        reason = TABLE[int(code)].reason if code.isdigit() and int(code) in TABLE else "unlisted"
+        reason = (
+            TABLE[int(code)].reason
+            if code.isdigit() and int(code) in TABLE
+            else "unlisted"
+        )
     callback = row.get("biz_opaque_callback_data")
     at = str(row.get("timestamp", ""))
     return StatusUpdate(
@@ -145,13 +158,23 @@ def from_evolution(body: Any) -> Iterator[Update]:
         if whole.get("event") == "messages.update":
             status = _EVOLUTION.get(str(row.get("status")))
             ident = row.get("keyId")
-            if status is not None and isinstance(ident, str) and row.get("fromMe", True):
+            if (
+                status is not None
+                and isinstance(ident, str)
+                and row.get("fromMe", True)
+            ):
                 failed = status is MessageStatus.FAILED
-                yield StatusUpdate(ident, status, 0, reason="provider_error" if failed else "")
+                yield StatusUpdate(
+                    ident, status, 0, reason="provider_error" if failed else ""
+                )
         elif whole.get("event") == "connection.update" and instance:
             state = _CONNECTION.get(str(row.get("state")), Connection.CLOSED)
             code = row.get("statusReason")
-            yield ConnectionUpdate(instance, state, str(code) if state is not Connection.OPEN and code else "")
+            yield ConnectionUpdate(
+                instance,
+                state,
+                str(code) if state is not Connection.OPEN and code else "",
+            )
         elif whole.get("event") == "messages.upsert":
             key = _object(row.get("key"))
             if isinstance(key.get("id"), str) and not key.get("fromMe"):
@@ -183,4 +206,8 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:
-    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+    return (
+        [row for row in value if isinstance(row, Mapping)]
+        if isinstance(value, list)
+        else []
+    )
