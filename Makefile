@@ -88,13 +88,14 @@ scan: $(READY) $(SCAN_READY)  ## wapiti against the dashboard, logged in as an a
 test-all:  ## every test, on every Python and every server found; PYTHONS='3.12 3.13' and TESTS='tests/unit' choose
 	@PYTHONS='$(PYTHONS)' TESTS='$(TESTS)' $(PYTHON) tests/matrix.py
 
-check: $(READY)  ## formatting, lint, types, import order, security lint, Lua contracts
+check: $(READY)  ## formatting, lint, types, import order, security lint, Lua contracts, prose, shape
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive streams
 	$(BIN)/python -m tests.architecture.lua_contract
+	$(BIN)/python -m tests.architecture.prose
 
 docs: $(DOCS_READY)  ## the documentation into site/; broken links and anchors fail
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
