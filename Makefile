@@ -96,6 +96,7 @@ check: $(READY)  ## formatting, lint, types, import order, security lint, Lua co
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive streams
 	$(BIN)/python -m tests.architecture.lua_contract
 	$(BIN)/python -m tests.architecture.prose
+	$(BIN)/python -m tests.architecture.gates
 
 docs: $(DOCS_READY)  ## the documentation into site/; broken links and anchors fail
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
