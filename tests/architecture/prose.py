@@ -46,7 +46,7 @@ _CLAUSE = re.compile(
     re.I,
 )
 _VAGUE = re.compile(rf"\b(?:{'|'.join(RULES['vague'])})\b", re.I)
-_PRIVATE = {
+PRIVATE = {
     re.compile(rf"\b(?:{pattern})\b", re.I): term
     for pattern, term in RULES["private"].items()
 }
@@ -87,10 +87,12 @@ def faults(passage: Passage) -> Iterator[str]:
         if sentence_like and (found := _START.match(sentence)):
             yield f'"{found[1]}" as the subject: {sentence[:60]}'
         for found in _CLAUSE.finditer(sentence):
+            if found[2] and not sentence_like:
+                continue
             yield f'"{found[0].strip()}" begins a clause: {_around(sentence, found)}'
         for found in _VAGUE.finditer(sentence):
             yield f'"{found[0]}" does not say whom it means: {_around(sentence, found)}'
-    for pattern, term in _PRIVATE.items():
+    for pattern, term in PRIVATE.items():
         for found in pattern.finditer(text):
             yield f'"{found[0]}", say "{term}": {_around(text, found)}'
 
@@ -248,9 +250,11 @@ def hits(root: Path = ROOT) -> list[Hit]:
 
 def files(root: Path) -> Iterator[Path]:
     """What is checked: pages, modules and scripts."""
+    skipped = {root / name for name in RULES["skipped"]}
     for place in PAGES:
         path = root / place
-        yield from [path] if path.is_file() else sorted(path.rglob("*.md"))
+        found = [path] if path.is_file() else sorted(path.rglob("*.md"))
+        yield from (page for page in found if page not in skipped)
     for place in CODE:
         yield from sorted((root / place).rglob("*.py"))
         yield from sorted((root / place).rglob("*.lua"))
