@@ -41,9 +41,20 @@ def test_a_circle_is_named():
         architecture.levels({"a": {"b"}, "b": {"a"}})
 
 
+def test_each_package_has_a_paragraph_of_three_sentences():
+    folders = {path.parent.name for path in (ROOT / "streams").glob("*/__init__.py")}
+    paragraphs = dict(re.findall(r"### (\w+)\n\n(.+?)\n\n", _WHAT, re.DOTALL))
+    assert folders - set(paragraphs) == set()
+    assert set(paragraphs) - folders == set()
+    for name, text in paragraphs.items():
+        sentences = re.findall(r"[^.]\.(?=\s|$)", text)
+        assert len(sentences) == 3, name
+
+
 def test_each_package_is_explained():
     rooms = set(architecture.imports())
-    told = set(re.findall(r"`([a-z]+)`", _WHAT))
+    told = set(re.findall(r"`([a-z]+)`|^### (\w+)", _WHAT, re.MULTILINE))
+    told = {name for names in told for name in names}
     assert rooms - told == set()
 
 
