@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from streams.broker import Broker, checked_broker
 from streams.broker.entries.admit import Admitting
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.lookout import Lookout
 from streams.broker.entries.ordering import FetchingByKey, Ways
 from streams.broker.entries.redeclare import Redeclaring

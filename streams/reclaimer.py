@@ -316,7 +316,7 @@ class Reclaimer:
 
 
 def _with_stall(entry: Stalled, now: float) -> AttemptRecord:
-    record = AttemptRecord.from_json(entry.delivery.record)
+    record = entry.delivery.history()
     cause = {
         "type": "Stalled",
         "message": _SILENT,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from streams.broker import ServerClock
 from streams.broker.entries import observing
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.observing import NOBODY, Observer
 from streams.broker.server.outages import Outages
 from streams.consuming.isolation import Isolation

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import NOWHERE, Setting, describe_error
 from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
@@ -171,7 +171,7 @@ class Failing:
         self, delivery: Delivery, error: BaseException, setting: Setting = NOWHERE
     ) -> AttemptRecord:
         """The attempt record, with this failure counted."""
-        record = AttemptRecord.from_json(delivery.record)
+        record = delivery.history()
         described = describe_error(error, self._desk.consumer, setting)
         record.add("failure", described, at=round(self._desk.clock.now(), 3))
         return record

@@ -8,7 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from streams.broker import Backoff
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.server.outages import OUTAGE
 from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk

@@ -9,7 +9,7 @@ from typing import Any
 
 from streams.broker import Backoff
 from streams.broker.entries.admit import Admitting, Ask
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.places import Slot
 from streams.broker.server.outages import OUTAGE
 from streams.common.log_facts import logger_of
@@ -22,7 +22,6 @@ from streams.events.names import parse_scope
 from streams.handlers.routes import Route, Router
 from streams.policy.admission import BUSY, EXPIRED, START, SUSPECT, Admission, Kind
 from streams.policy.limit import Limit
-from streams.policy.retry import AttemptRecord
 
 logger = logger_of("consumer")
 
@@ -281,4 +280,4 @@ def find_keys(delivery: Delivery, event: Event[Any], route: Route) -> list[Slot]
 def _forget_what_it_waited_for(delivery: Delivery) -> None:
     """An older version wrote that into the attempt record; it starts now, so that is over."""
     if any(mark in delivery.record for mark in _OF_BEFORE):
-        delivery.record = AttemptRecord.from_json(delivery.record).to_json()
+        delivery.record = delivery.history().to_json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import NOWHERE, Setting, describe_error, where_of
 from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk
@@ -18,7 +18,6 @@ from streams.events.event import Event
 from streams.events.names import member
 from streams.handlers.routes import Prepare, Router
 from streams.logs import failure_facts
-from streams.policy.retry import AttemptRecord
 
 logger = logger_of("consumer")
 
@@ -66,11 +65,7 @@ class Intake:
         event.priority = delivery.level
         event.entry_id = delivery.entry_id
         event.id = event.id or member(delivery.level, delivery.entry_id)
-        event.attempt = (
-            AttemptRecord.from_json(delivery.record).attempts + 1
-            if delivery.record
-            else 1
-        )
+        event.attempt = delivery.history().attempts + 1 if delivery.record else 1
         delivery.event = event
         return True
 
@@ -123,7 +118,7 @@ class Intake:
             if event is None
             else Setting(function.call if function else None, event.raw)
         )
-        record = AttemptRecord.from_json(delivery.record)
+        record = delivery.history()
         described, facts = (
             describe_error(error, self._desk.consumer, setting),
             failure_facts(error, setting),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.ordering import FetchingByKey
 from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streams.broker import Backoff
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.settle import Postponed, Settling
 from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk

@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import Any
 
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import Setting
 from streams.handlers.routes import Route
 from streams.middleware.base import Attempt

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import place_of
 from streams.common.forks import Origin, end_copy, keep_loop
 from streams.common.log_facts import logger_of

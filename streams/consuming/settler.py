@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from streams.broker import Backoff
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.observing import Settled
 from streams.broker.entries.settle import (
     DONE,

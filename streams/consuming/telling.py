@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.observing import Desk as Seat
 from streams.common.log_facts import logger_of
 from streams.consuming.desk import Desk

@@ -18,7 +18,7 @@ from streams.version import __version__
 
 if TYPE_CHECKING:
     from streams.broker.admin.dead_letters import StoredLetter
-    from streams.broker.entries.fetch import Delivery
+    from streams.broker.entries.delivery import Delivery
 
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 

@@ -24,7 +24,7 @@ from streams.version import __version__
 
 if TYPE_CHECKING:
     from streams.broker.admin.dead_letters import StoredLetter
-    from streams.broker.entries.fetch import Delivery
+    from streams.broker.entries.delivery import Delivery
 
 _MOST_LINKS = 100
 _OPERATIONS = {
@@ -240,7 +240,7 @@ def _stored_id(fields: Sequence[bytes]) -> str:
 
 
 def _origin(fields: Sequence[bytes]) -> Context:
-    from streams.broker.entries.fetch import Delivery
+    from streams.broker.entries.delivery import Delivery
 
     return carried(Delivery(0, "0-0", fields))
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.ordering import FetchingByKey
 from streams.broker.server.connection import Broker
 from streams.consumer import Consumer
@@ -77,7 +78,7 @@ async def _wait(
     """As it is, but without waiting: the server ends a wait of milliseconds a tenth of a second late."""
     del seconds, patience
     streams = self._open_streams
-    return self._deliveries(
+    return self._by_stream(
         await self._blocking.call(
             *self._head, count, "STREAMS", *streams, *(">",) * len(streams)
         )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from streams import Broker, Event, Levels, Producer
 from streams.broker.entries.admit import Admitting, Ask
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.places import Slot
 from streams.broker.entries.settle import Settling
 from streams.producer import ProducerOptions

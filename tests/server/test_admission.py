@@ -24,7 +24,7 @@ from streams import (
 from streams.admin.why import Wanted, Why
 from streams.broker.admin.cancel import Cancelling
 from streams.broker.entries.admit import Ask
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.holding import held_by_scope
 from streams.broker.entries.settle import Buried, Postponed
 from streams.doctor.repair import Repair

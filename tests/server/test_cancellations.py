@@ -9,7 +9,8 @@ import pytest
 from streams import Broker, Cancellations, Event, NotFound, Producer
 from streams.broker.admin.cancel import Cancelling
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.publish import Scheduling
 from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.errors import NotCancelled, WrongKeyType

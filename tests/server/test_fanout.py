@@ -23,7 +23,8 @@ from streams import (
     Retry,
 )
 from streams.broker.entries.declare import Declared, Declaring
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.settle import DONE, LOST, Buried, Postponed, Settling
 from streams.errors import GroupMissing
 from streams.handlers.routes import Route

@@ -26,7 +26,8 @@ from streams import (
 )
 from streams.broker.admin.groups import Dropping
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.settle import DONE, Buried, Postponed, Settling
 from streams.errors import GroupDropped, GroupMissing
 from streams.policy.declaration import Declaration

@@ -24,7 +24,8 @@ from streams import (
 from streams.admin.why import Wanted, Why
 from streams.broker.admin.figures import FigureStore
 from streams.broker.entries.admit import Admitting, Ask
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.reclaim import Reclaiming
 from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper

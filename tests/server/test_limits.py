@@ -33,7 +33,8 @@ from streams import (
 )
 from streams.broker.admin.listing import Listing
 from streams.broker.entries.admit import Admitting, Ask
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.cli.app import app
 from streams.events.codec import decode
 from streams.events.names import member

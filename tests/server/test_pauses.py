@@ -25,7 +25,8 @@ from streams import (
 )
 from streams.admin.pauses import read_pause
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.settle import Postponed, Settling
 from streams.errors import ConfigurationError, WrongKeyType
 from streams.handlers.routes import Route

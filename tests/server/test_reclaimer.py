@@ -23,7 +23,8 @@ from streams import (
     ReclaimerOptions,
     Retry,
 )
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.reclaim import Reclaiming
 from streams.broker.entries.settle import Postponed, Settling
 from streams.broker.keys import PARKED

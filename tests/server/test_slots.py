@@ -24,7 +24,7 @@ from streams import (
     Snooze,
 )
 from streams.broker.entries.admit import Admitting, Ask
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.settle import Buried, Postponed
 from streams.handlers.routes import Route
 from streams.policy.admission import Kind

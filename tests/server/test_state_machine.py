@@ -36,7 +36,8 @@ from streams import (
     Retry,
 )
 from streams.broker.admin.pauses import PauseStore
-from streams.broker.entries.fetch import Delivery, DueReply, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import DueReply, Fetching
 from streams.broker.entries.publish import Scheduling
 from streams.broker.entries.settle import (
     DONE,

@@ -19,7 +19,8 @@ from streams import (
 from streams.admin.status import EntryState
 from streams.admin.why import Wanted, Why
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.cli.ls import overview
 from streams.doctor import Doctor

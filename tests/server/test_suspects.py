@@ -23,7 +23,8 @@ from streams import (
 )
 from streams.admin.why import Wanted, Why
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.ordering import FetchingByKey, Ways
 from streams.broker.entries.settle import Postponed, Settling
 from streams.consuming.isolation import Isolation

@@ -20,7 +20,8 @@ from streams import (
     Producer,
     Retry,
 )
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.settle import Postponed, Settling
 from streams.handlers.routes import Route
 from streams.policy.levels import Turns

@@ -38,7 +38,8 @@ from streams.admin.reason import STATES
 from streams.admin.why import Wanted, Why
 from streams.broker.admin.figures import FigureStore
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.doctor import Doctor
 from streams.doctor.repair import Repair

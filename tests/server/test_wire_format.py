@@ -34,7 +34,7 @@ from streams.broker.admin.figures import FigureStore
 from streams.broker.admin.watermarks import Mark, Marking
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.holding import Breaking
 from streams.broker.entries.members import Attending
 from streams.broker.entries.ordering import FetchingByKey

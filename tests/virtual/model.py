@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from streams.broker.entries.fetch import Delivery, DueReply
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import DueReply
 from streams.broker.entries.settle import DONE, LOST, VANISHED, Buried, Postponed
 from streams.broker.keys import PARKED
 from streams.events.names import parse_member

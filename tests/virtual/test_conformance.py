@@ -9,7 +9,8 @@ import pytest
 
 from streams import Broker, Levels
 from streams.admin.pauses import Pauses
-from streams.broker.entries.fetch import Delivery, Fetching
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.policy.retry import AttemptRecord
 from tests.virtual.model import Entry, Model

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import pytest
 
 from streams.broker.entries.declare import Declared
-from streams.broker.entries.fetch import Delivery, DueReply
+from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.fetch import DueReply
 from streams.broker.entries.ordering import Ways
 from streams.broker.entries.settle import DONE, Buried, Postponed, Settlement
 from streams.broker.keys import PARKED, Keys

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.admin.limits import rule
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery, read_rows
 from streams.broker.entries.places import Slot, SlotPlaces
 from streams.broker.entries.redeclare import Queues
 from streams.broker.keys import PARKED, Keys
@@ -14,7 +14,6 @@ from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Script
 from streams.policy.admission import START, Admission, Kind
 from streams.policy.levels import Levels
-from streams.policy.retry import AttemptRecord
 
 if TYPE_CHECKING:
     from streams.broker.server.link import Link
@@ -113,11 +112,7 @@ class Admitting:
         first = 10 + len(self._streams)
         for delivery, limits, scopes in asks:
             # As an older version wrote it; what is reserved since then stands in the row of admissions.
-            before = (
-                AttemptRecord.from_json(delivery.record).reserved
-                if _OLD in delivery.record
-                else {}
-            )
+            before = delivery.history().reserved if _OLD in delivery.record else {}
             rows += (*delivery.place, delivery.count, len(scopes), *scopes, len(limits))
             for limit, key in limits:
                 if limit.name not in numbers:
@@ -253,10 +248,7 @@ class Admitting:
                 *arguments,
             )
         )
-        return [
-            Delivery(int(level), entry_id.decode(), fields, count, record)
-            for level, entry_id, count, record, fields in reply
-        ]
+        return read_rows(reply)
 
     async def throttle(self, limit: str, key: str, seconds: float) -> None:
         """Let nothing of this key start for ``seconds``."""

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from streams.broker.entries.declare import Declared, Declaring
+from streams.broker.entries.delivery import Delivery, read_new, read_rows
 from streams.broker.entries.leave import PATIENCE, leave
 from streams.broker.keys import PARKED, WAITING, Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
 from streams.errors import BrokerError, GroupMissing, OutOfMemory, WrongKeyType
-from streams.events.event import Event
 from streams.policy.declaration import AS_IT_IS
 from streams.policy.levels import Levels, Turns
-from streams.policy.limit import Limit
 
 _FETCH = Script("fetch")
 _FETCH_TURNS = Script("fetch_turns")
@@ -27,66 +25,6 @@ _HAND_BACK = Script("hand_back")
 _ANNOUNCE = Script("announce")
 _LEASES_KEPT = 172_800_000
 """Milliseconds for which leases are kept, at least, after the last consumer announced its own."""
-_NO_KEYS: Mapping[str, str] = {}
-SUSPECT = b'"suspect":true'
-"""In the attempt record of a suspect; the scripts look for it, too."""
-
-
-class Delivery:
-    """An entry in the hands of a consumer.
-
-    Attributes:
-        level: of its stream.
-        entry_id: its entry id.
-        place: both: the entry's name within its stream.
-        fields: names and values, as they are stored.
-        count: the server's delivery count, the token that fences it.
-        record: its attempt record (JSON); empty before the first failure.
-        limit_keys: its key under each limit of its handler, by the limit's name.
-        slots: limits with a concurrency, with its key under each; others may have them when it has ended.
-        event: what the fields say, once somebody has read them.
-        probing: scope of the pause of a circuit breaker that lets it through; '' otherwise.
-        renew_until: monotonic time after which the lease is not renewed: the handler outlived its timeout by far.
-    """
-
-    __slots__ = (
-        "count",
-        "entry_id",
-        "event",
-        "fields",
-        "level",
-        "limit_keys",
-        "place",
-        "probing",
-        "record",
-        "renew_until",
-        "slots",
-    )
-
-    def __init__(
-        self,
-        level: int,
-        entry_id: str,
-        fields: Sequence[bytes],
-        count: int = 1,
-        record: bytes = b"",
-    ) -> None:
-        self.level = level
-        self.entry_id = entry_id
-        self.place = (level, entry_id)
-        self.fields = fields
-        self.count = count
-        self.record = record
-        self.renew_until = math.inf
-        self.event: Event[Any] | None = None
-        self.limit_keys: Mapping[str, str] = _NO_KEYS
-        self.slots: tuple[tuple[Limit, str], ...] = ()
-        self.probing = ""
-
-    @property
-    def is_suspect(self) -> bool:
-        """Its next stall would be its last, so it runs alone."""
-        return SUSPECT in self.record
 
 
 class DueReply(NamedTuple):
@@ -282,7 +220,7 @@ class Fetching:
             *ids,
             within=seconds + patience,
         )
-        return self._deliveries(reply)
+        return self._by_stream(reply)
 
     async def take(self, limit: int) -> list[Delivery]:
         """At most ``limit`` new entries, strictly the highest levels first; never blocks."""
@@ -290,15 +228,7 @@ class Fetching:
         reply = await self._link.call(
             *_FETCH.command(self._open_streams, self._group, self._consumer, limit)
         )
-        taken: list[Delivery] = []
-        for index, entries in reply:
-            level = levels[index - 1]
-            self.newest[level] = entries[-1][0]
-            taken += [
-                Delivery(level, entry_id.decode(), fields)
-                for entry_id, fields in entries
-            ]
-        return taken
+        return self._new((levels[index - 1], entries) for index, entries in reply)
 
     async def take_turns(self, turns: Turns, limit: int) -> list[Delivery]:
         """At most ``limit`` new entries as ``turns`` divides them among the open levels; never blocks."""
@@ -315,17 +245,12 @@ class Fetching:
                 *places,
             )
         )
-        taken: list[Delivery] = []
         counts = dict.fromkeys(levels, 0)
         for index, entries in found:
             counts[levels[index - 1]] += len(entries)
-        for index, entries in (*overdue, *found):
-            taken += [
-                Delivery(levels[index - 1], entry_id.decode(), fields)
-                for entry_id, fields in entries
-            ]
         turns.took(levels, places, counts, late)
-        return taken
+        rows = (*overdue, *found)
+        return self._new((levels[index - 1], entries) for index, entries in rows)
 
     async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
         """At most ``limit`` new entries while ``level``, an open one, is the busy one; never blocks.
@@ -351,7 +276,7 @@ class Fetching:
             if isinstance(reply, BrokerError):
                 refused = reply
             else:
-                taken += self._deliveries(reply)
+                taken += self._by_stream(reply)
         if refused is not None and not taken:
             raise refused
         return taken, len(taken) == rest and taken[0].level == level
@@ -428,10 +353,7 @@ class Fetching:
             next_due = now
         if not alone:
             self._due_from = since or self._from_the_beginning()
-        deliveries = [
-            Delivery(int(level), entry_id.decode(), fields, count, record)
-            for level, entry_id, count, record, fields in entries
-        ]
+        deliveries = read_rows(entries)
         if turns and deliveries:
             turns.retries = odd
             turns.took_these(planned, deliveries[late:], late)
@@ -500,15 +422,14 @@ class Fetching:
         await self._blocking.close()
         await self._own.close()
 
-    def _deliveries(self, reply: Any) -> list[Delivery]:
-        found: list[Delivery] = []
-        for key, entries in reply or ():
-            level = self._level_of[key]
+    def _by_stream(self, reply: Any) -> list[Delivery]:
+        """What a plain read answers: the keys of streams, each with its entries."""
+        return self._new((self._level_of[key], entries) for key, entries in reply or ())
+
+    def _new(self, found: Iterable[tuple[int, Sequence[Any]]]) -> list[Delivery]:
+        """New entries, level by level; the newest of each level is remembered."""
+        taken: list[Delivery] = []
+        for level, entries in found:
             self.newest[level] = entries[-1][0]
-            # An entry deleted between being added and being read comes without fields.
-            found += [
-                Delivery(level, entry_id.decode(), fields)
-                for entry_id, fields in entries
-                if fields is not None
-            ]
-        return found
+            taken += read_new(level, entries)
+        return taken

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from streams.broker.admin.dead_letters import StoredLetter
-    from streams.broker.entries.fetch import Delivery
+    from streams.broker.entries.delivery import Delivery
     from streams.broker.entries.publish import Prepared
     from streams.broker.entries.settle import Buried, Postponed
     from streams.events.receipt import Receipt

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from streams.broker.entries.declare import Declaring
-from streams.broker.entries.fetch import Delivery, DueReply, Fetching
+from streams.broker.entries.delivery import Delivery, read_rows
+from streams.broker.entries.fetch import DueReply, Fetching
 from streams.broker.keys import PARKED, WAITING, Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
@@ -307,11 +308,7 @@ class FetchingByKey(Fetching):
             self._lasts = {
                 level: last.decode() for level, last in zip(levels, lasts, strict=True)
             }
-        deliveries = [
-            Delivery(int(level), entry_id.decode(), fields, count, record)
-            for level, entry_id, count, record, fields in entries
-        ]
-        return _Taken(deliveries, read, fresh, about_retries)
+        return _Taken(read_rows(entries), read, fresh, about_retries)
 
     async def wait(
         self, count: int, seconds: float, patience: float = 10.0

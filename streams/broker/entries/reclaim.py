@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streams.broker.entries.fetch import Delivery
+from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.leave import leave
 from streams.broker.keys import PARKED, WAITING, Keys
 from streams.broker.server.connection import Broker
