@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.stage import Program, Stage, label, stage
 from streams import Broker, Producer
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.keys import PARKED, Keys
 from streams.policy.levels import Levels
 
@@ -218,7 +219,9 @@ async def _park(url: str, stream: str, waiting: int) -> None:
     """Retries whose time does not come."""
     async with Broker(url) as broker:
         keys = broker.keys(stream)
-        await Fetching(broker, keys, Levels(), "g", "parker").ensure_group()
+        await Fetching(
+            GroupConsumer(broker, keys, Levels(), "g", "parker")
+        ).ensure_group()
         await Producer(broker, stream).publish_many(
             ({"n": n} for n in range(waiting)), type="t"
         )

@@ -11,6 +11,7 @@ import sys
 
 from streams import Broker, Producer, Reclaimer, ReclaimerOptions
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.keys import PARKED
 from streams.policy.levels import Levels
 
@@ -27,7 +28,7 @@ async def server_cpu_us(broker: Broker) -> float:
 async def prepare(broker: Broker, waiting: int) -> None:
     """``waiting`` parked entries with retry rows far away, and ten stalled ones, all silent for ten leases."""
     keys = broker.keys("s")
-    await Fetching(broker, keys, LEVELS, "g", "dead").ensure_group()
+    await Fetching(GroupConsumer(broker, keys, LEVELS, "g", "dead")).ensure_group()
     receipts = await Producer(broker, "s").publish_many(
         ({"n": n} for n in range(waiting + 10)), type="t"
     )

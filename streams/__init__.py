@@ -18,7 +18,8 @@ from streams.admin.tracking import Tracked, Tracking
 from streams.admin.why import Reasons
 from streams.broker import Broker
 from streams.common.moved import find_moved
-from streams.consumer import Consumer, ConsumerOptions
+from streams.consumer import Consumer
+from streams.consuming.options import ConsumerOptions
 from streams.errors import (
     AccessDenied,
     BrokerError,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streams.broker import Broker, checked_broker
@@ -13,112 +13,38 @@ from streams.broker.entries.admit import Admitting
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.lookout import Lookout
 from streams.broker.entries.ordering import FetchingByKey, Ways
 from streams.broker.entries.redeclare import Redeclaring
 from streams.broker.entries.settle import Settling
-from streams.common.arguments import checked_number, checked_options, checked_seconds
+from streams.common.arguments import checked_options
 from streams.common.log_facts import logger_of
 from streams.consuming.declared import in_words
-from streams.consuming.desk import Desk
-from streams.consuming.fetcher import Fetcher
+from streams.consuming.fetcher import Fetcher, Parts
 from streams.consuming.gate import Gate
 from streams.consuming.idle import Idling
-from streams.consuming.isolation import Isolation
-from streams.consuming.lane_fetcher import LaneFetcher
 from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper
 from streams.consuming.naming import consumer_name
+from streams.consuming.options import ConsumerOptions
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
+from streams.consuming.sources import OrderedSource, PlainSource, Source
+from streams.consuming.state import ConsumerState
 from streams.consuming.vitals import ConsumerVitals
-from streams.errors import BrokerError, ConfigurationError
-from streams.events.codec import MAX_EVENT_BYTES
+from streams.errors import BrokerError
 from streams.events.names import checked_name
 from streams.handlers.routes import HandlerFunction, Route, Router, as_router
-from streams.middleware.base import Middleware, Place
+from streams.middleware.base import Place
 from streams.middleware.chain import Chain
 from streams.middleware.django_connections import found
-from streams.policy.declaration import AS_IT_IS, Declaration
-from streams.policy.levels import (
-    Levels,
-    Turns,
-    checked_levels,
-    checked_wait,
-    checked_weights,
-)
-from streams.policy.ordering import NO_LANES, Lanes
-from streams.settings import Unsaid, said_slots
+from streams.settings import said_slots
 
 if TYPE_CHECKING:
     from streams.broker.server.link import Link
 
 logger = logger_of("consumer")
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerOptions:
-    """How a consumer works.
-
-    Attributes:
-        levels: of the stream; must be the same on its producers.
-        concurrency: the most handlers at once; 32 where one is a plain function, unless it is set.
-        lease: seconds that an entry may stay silent before it counts as stalled; renewed every third of it while held.
-            Handlers may run longer than that.
-        cancel_grace: seconds that a cancelled handler gets to end before it is abandoned.
-        max_event_bytes: a larger body goes to the dead letters unread.
-        name: of the consumer; made from host, process and start if empty.
-        middleware: what wraps every attempt, outermost first; see ``streams.middleware``.
-        weights: shares of the levels, one for each; None: strictly the highest level first.
-        max_wait: seconds after which a waiting event is overdue and gets every second place; None: never.
-        declaration: what is declared of the stream: retention, further groups, where this group begins.
-        serve: those of the levels that this consumer reads; None: all of them. The group exists on all of them.
-        lanes: order and fairness by key; the same on every consumer and reclaimer of the group.
-    """
-
-    levels: Levels = Levels()
-    concurrency: int = Unsaid(100)
-    lease: float = 30.0
-    cancel_grace: float = 5.0
-    max_event_bytes: int = MAX_EVENT_BYTES
-    name: str = ""
-    middleware: tuple[Middleware, ...] = ()
-    weights: Mapping[int, int] | None = None
-    max_wait: float | None = None
-    declaration: Declaration = AS_IT_IS
-    serve: Levels | None = None
-    lanes: Lanes = NO_LANES
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", checked_levels(self.levels))
-        checked_levels(self.serve, "serve")
-        if self.serve is not None and not set(self.serve.ascending) <= set(
-            self.levels.ascending
-        ):
-            wanted, known = (
-                ",".join(map(str, levels.ascending))
-                for levels in (self.serve, self.levels)
-            )
-            raise ConfigurationError(
-                f"levels to serve {wanted}: give some of the streams' levels, which are {known}"
-            )
-        checked_number("concurrency", self.concurrency, 1, 100_000)
-        checked_seconds("lease", self.lease, 0.3, 86_400)
-        checked_seconds("cancel_grace", self.cancel_grace, 0, 3600)
-        if self.weights is not None:
-            checked_weights(self.weights, self.levels)
-        if self.max_wait is not None:
-            checked_wait(self.max_wait)
-        if self.lanes and self.max_wait is not None:
-            raise ConfigurationError(
-                "max_wait does not go with order_by or fair_by: give the levels weights instead"
-            )
-
-    def turns(self) -> Turns | None:
-        """Who reads by turns; None: strictly the highest level first."""
-        if self.weights is None and self.max_wait is None:
-            return None
-        return Turns(self.weights, self.max_wait)
 
 
 class Consumer:
@@ -150,74 +76,52 @@ class Consumer:
         self.group = checked_name(group, "group")
         self.name = checked_name(options.name or consumer_name(), "consumer")
         self._broker = broker
-        self._desk = desk = Desk(
-            self.stream,
+        keys = broker.keys(stream)
+        self._me = me = GroupConsumer(
+            broker,
+            keys,
+            options.levels,
             self.group,
             self.name,
-            broker.clock,
-            options.serve or options.levels,
-            options.concurrency,
-            options.lease,
-            options.cancel_grace,
-            options.max_event_bytes,
-            broker.outages,
-            broker.observers,
-            isolation=Isolation.of(broker),
+            lease=options.lease,
+            serve=options.serve,
         )
-        self.stats = desk.stats
-        keys = broker.keys(stream)
-        declaring = Declaring(keys, options.levels, self.group, options.declaration)
+        self._state = state = ConsumerState.of(me, options)
+        self.stats = state.stats
         self._ways = Ways(options.lanes)
         self._settling = self._make_settling()
-        self._settler = Settler(desk, self._settling)
+        self._settler = Settler(state, self._settling)
         self._chain = chain = Chain([*options.middleware, *found(options.middleware)])
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
         self._router = router = as_router(handler).with_timeouts(chain.timeouts())
         self._gate = gate = self._make_gate(router)
-        self._runners = Runners(desk, router, self._settler, chain, self._place, gate)
-        lookout = Lookout.of(broker)
-        self._fetching: Fetching
-        self._fetcher: Fetcher
-        if options.lanes:
-            reads = (
-                broker,
-                keys,
-                desk.levels,
-                self.group,
-                self.name,
-                declaring,
-                self._ways,
-                options.levels,
-            )
-            self._fetching = by_key = FetchingByKey(*reads, options.lease)
-            self._idling = Idling(
-                desk, by_key, self._settler, lookout, skips_looks=False
-            )
-            roles = (self._runners, self._settler, self._idling, gate, options.turns())
-            self._fetcher = LaneFetcher(desk, by_key, *roles)
-        else:
-            self._fetching = Fetching(
-                broker,
-                keys,
-                desk.levels,
-                self.group,
-                self.name,
-                declaring,
-                options.lease,
-            )
-            self._idling = Idling(
-                desk,
-                self._fetching,
-                self._settler,
-                lookout,
-                skips_looks=not router.limits(),
-            )
-            roles = (self._runners, self._settler, self._idling, gate, options.turns())
-            self._fetcher = Fetcher(desk, self._fetching, *roles)
+        self._runners = Runners(state, router, self._settler, chain, self._place, gate)
+        self._declares = [self._declare_limits]
+        self._source = self._make_source()
+        self._fetching = self._source.store
+        self._idling = Idling(
+            state,
+            self._fetching,
+            self._settler,
+            Lookout.of(broker),
+            skips_looks=not (options.lanes or router.limits()),
+        )
         self._redeclaring = Redeclaring(
             broker, keys, options.levels, self.group, router.limits()
         )
-        self._fetcher.on_declare = self._declare_limits
+        self._look_back: Callable[[], Awaitable[None]] | None = None
+        self._fetcher = Fetcher(
+            state,
+            self._source,
+            Parts(
+                runners=self._runners,
+                settler=self._settler,
+                idling=self._idling,
+                gate=gate,
+                declare=self._declares,
+                on_return=self._returned,
+            ),
+        )
         self._hurry = asyncio.Event()
         self._grace = 0.0
         self._leases: LeaseKeeper | None = None
@@ -225,12 +129,15 @@ class Consumer:
 
     def take_delivered(self) -> dict[int, bytes]:
         """Level to the newest entry id that it was given since the last call."""
-        newest, self._fetching.newest = self._fetching.newest, {}
-        return newest
+        return self._fetching.take_newest()
 
     def on_return(self, look: Callable[[], Awaitable[None]]) -> None:
         """Do this at the start and whenever the server is back after an outage, before anything is read from it."""
-        self._fetcher.on_return = look
+        self._look_back = look
+
+    async def _returned(self) -> None:
+        if self._look_back is not None:
+            await self._look_back()
 
     @property
     def busy(self) -> int:
@@ -240,12 +147,12 @@ class Consumer:
     @property
     def free(self) -> int:
         """How many more entries could start at this moment; none while the process is kept free for a suspect."""
-        return 0 if self._desk.isolation.is_closed else max(0, self._runners.free)
+        return 0 if self._state.isolation.is_closed else max(0, self._runners.free)
 
     @property
     def kept_for(self) -> str:
         """The suspect for which the process is kept free at this moment: stream/group and level|id; '' for none."""
-        return self._desk.isolation.suspect
+        return self._state.isolation.suspect
 
     @property
     def running(self) -> list[tuple[int, str]]:
@@ -287,7 +194,7 @@ class Consumer:
         return ConsumerVitals(
             self.stream,
             self.group,
-            self._desk.levels.descending,
+            self._state.levels.descending,
             max(fetcher.read_at, self._idling.heard_at),
             fetcher.is_full,
             fetcher.trouble,
@@ -298,7 +205,7 @@ class Consumer:
     @property
     def held(self) -> int:
         """How many entries are in hand, those whose outcome the server has not confirmed yet included."""
-        return len(self._desk.held)
+        return len(self._state.held)
 
     @property
     def abandoned(self) -> set[asyncio.Task[None]]:
@@ -307,7 +214,7 @@ class Consumer:
 
     def limit(self, concurrency: int) -> None:
         """From now on at most so many handlers at once, and never more than the options say."""
-        self._desk.concurrency = max(1, min(concurrency, self.options.concurrency))
+        self._state.limit(concurrency)
 
     def stop(self, grace: float = 10.0) -> None:
         """Stop fetching; ``run`` returns when the running handlers are done, after at most ``grace`` seconds and a bit.
@@ -341,11 +248,11 @@ class Consumer:
 
         await self._chain.start(self._place)
         leases = self._leases = LeaseKeeper(
-            self._desk, LeaseThread.of(self._broker), self._make_settling, lost
+            self._state, LeaseThread.of(self._broker), self._make_settling, lost
         )
         leases.start()
         self._runners.start(self.options.concurrency)
-        self._desk.isolation.join(self._desk)
+        self._state.isolation.join(self._state)
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")
         watching = asyncio.create_task(self._runners.watch(), name="streams-watch")
         fetching = asyncio.create_task(self._fetcher.run(), name="streams-fetcher")
@@ -353,7 +260,7 @@ class Consumer:
         if self._router.limits():
             handing = self._gate.run(self._fetcher.take_over)
             self._tasks["gate"] = asyncio.create_task(handing, name="streams-gate")
-        if isinstance(self._fetcher, LaneFetcher):
+        if self.options.lanes:
             self._tasks["lanes"] = asyncio.create_task(
                 self._fetcher.follow(), name="streams-lanes"
             )
@@ -377,7 +284,7 @@ class Consumer:
                 # A second cancellation must leave no thread that holds entries for ever, and no runner either.
                 leases.stop()
                 self._runners.end()
-                self._desk.isolation.leave(self._desk)
+                self._state.isolation.leave(self._state)
 
     async def _drain(self, settling: asyncio.Task[None]) -> None:
         drain = asyncio.create_task(self._runners.drain(self._grace))
@@ -409,7 +316,7 @@ class Consumer:
             await self._gate.hand_over(0)
         await self._gate.close()
         if not self._fetcher.trouble:
-            await self._fetching.leave(list(self._desk.held))
+            await self._fetching.leave(list(self._state.held))
         await self._fetching.close()
         await self._settling.close()
         for task in self._runners.abandoned:
@@ -417,12 +324,20 @@ class Consumer:
             asyncio._unregister_task(task)  # noqa: SLF001 - documented for makers of tasks
 
     def _make_gate(self, router: Router) -> Gate:
-        keys, options = self._broker.keys(self.stream), self.options
-        serve, lease = options.serve, options.lease
-        # Without limits it is asked only while something is paused by attribute: no connection of its own for that.
-        where = (self._broker, keys, options.levels, self.group, self.name)
-        admitting = Admitting(*where, lease, serve, shares=not router.limits())
-        return Gate(self._desk, router, admitting, self._settler)
+        # Without limits it is asked only while something is paused by attribute: no
+        # connection of its own for that.
+        admitting = Admitting(self._me, shares=not router.limits())
+        return Gate(self._state, router, admitting, self._settler)
+
+    def _make_source(self) -> Source:
+        me, state, options = self._me, self._state, self.options
+        declaring = Declaring(me.keys, me.levels, me.group, options.declaration)
+        if options.lanes:
+            by_key = FetchingByKey(me, declaring, self._ways)
+            ordered = OrderedSource(state, by_key, options.turns())
+            self._declares.append(ordered.declare)
+            return ordered
+        return PlainSource(state, Fetching(me, declaring), options.turns())
 
     async def _declare_limits(self) -> None:
         if changed := await self._redeclaring.declare():
@@ -433,7 +348,4 @@ class Consumer:
             )
 
     def _make_settling(self, link: Link | None = None) -> Settling:
-        keys, options = self._broker.keys(self.stream), self.options
-        return Settling(
-            self._broker, keys, options.levels, self.group, self.name, self._ways, link
-        )
+        return Settling(self._me, self._ways, link)

@@ -11,7 +11,8 @@ from typing import Any
 
 from streams.broker import Backoff, Broker, checked_broker
 from streams.broker.entries.admit import Admitting
-from streams.broker.entries.observing import Desk, Settled
+from streams.broker.entries.group_consumer import GroupConsumer
+from streams.broker.entries.observing import ConsumerId, Settled
 from streams.broker.entries.ordering import Mending, Ways
 from streams.broker.entries.reclaim import Reclaiming, Stalled
 from streams.broker.entries.settle import Buried, Postponed, Settling, was_written
@@ -114,21 +115,20 @@ class Reclaimer:
         # A name of its own: what it takes over must not look like something that a consumer holds.
         name = f"{options.name or consumer_name()}{RECLAIMER_SUFFIX}"
         keys = broker.keys(stream)
-        self._reclaiming = Reclaiming(broker, keys, options.levels, self.group, name)
+        me = GroupConsumer(
+            broker, keys, options.levels, self.group, name, lease=options.lease
+        )
+        self._reclaiming = Reclaiming(me)
         ways = Ways(options.lanes)
         link = self._reclaiming.link
-        self._settling = Settling(
-            broker, keys, options.levels, self.group, name, ways, link
-        )
-        self._admitting = Admitting(
-            broker, keys, options.levels, self.group, name, options.lease, link=link
-        )
+        self._settling = Settling(me, ways, link)
+        self._admitting = Admitting(me, link)
         self._mending = (
             Mending(broker, keys, options.levels, self.group, ways)
             if options.lanes
             else None
         )
-        self._seat = Desk(self.stream, self.group, name)
+        self._id = ConsumerId(self.stream, self.group, name)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -257,16 +257,14 @@ class Reclaimer:
                 "error": "Stalled",
                 "error_message": _SILENT,
             }
-            log_death(
-                self._seat, letter.delivery, letter.reason, said_by=logger, **facts
-            )
+            log_death(self._id, letter.delivery, letter.reason, said_by=logger, **facts)
         for observer in self._broker.observers:
             rows = [
                 (row, "stalled")
                 for row in postponed
                 if was_written(written, row.delivery, certain=True)
             ]
-            observer.settled(self._seat, Settled(began, [], rows, letters))
+            observer.settled(self._id, Settled(began, [], rows, letters))
         if settlement.refused is not None:
             raise settlement.refused
 
@@ -308,11 +306,11 @@ class Reclaimer:
 
     @property
     def _who(self) -> str:
-        return f"{self._where} {self._seat.consumer}"
+        return f"{self._where} {self._id.name}"
 
     @property
     def _where(self) -> str:
-        return f"{self.stream}/{self.group}"
+        return self._id.where
 
 
 def _with_stall(entry: Stalled, now: float) -> AttemptRecord:

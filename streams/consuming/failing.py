@@ -12,10 +12,10 @@ import logging
 from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import NOWHERE, Setting, describe_error
 from streams.common.log_facts import logger_of
-from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.run import Run, setting_of
 from streams.consuming.settler import Settler
+from streams.consuming.state import ConsumerState
 from streams.consuming.telling import log_death, log_entry
 from streams.errors import Skip, Snooze, Throttle
 from streams.logs import failure_facts
@@ -32,16 +32,16 @@ class Failing:
     """Turns failures into outcomes.
 
     Args:
-        desk: what the parts of the consumer share.
+        state: what the parts of the consumer share.
         settler: takes the outcomes.
         gate: of the group.
     """
 
-    def __init__(self, desk: Desk, settler: Settler, gate: Gate) -> None:
-        self._desk = desk
+    def __init__(self, state: ConsumerState, settler: Settler, gate: Gate) -> None:
+        self._state = state
         self._settler = settler
         self._gate = gate
-        self._stats = desk.stats
+        self._stats = state.stats
         self._throttling: set[asyncio.Task[None]] = set()
 
     def failed(self, run: Run, error: BaseException) -> None:
@@ -67,7 +67,7 @@ class Failing:
             "an attempt could not be brought to its end, so it counts as failed; it is retried by the default policy",
             exc_info=error,
             extra={
-                "where": self._desk.where,
+                "where": self._state.where,
                 "level_of_stream": delivery.level,
                 "entry": delivery.entry_id,
             },
@@ -76,7 +76,7 @@ class Failing:
         decision = DEFAULT.after_failure(_UnreadableError(), record)
         if isinstance(decision, Bury):
             log_death(
-                self._desk.seat,
+                self._state.id,
                 delivery,
                 decision.reason,
                 delivery.event,
@@ -118,7 +118,7 @@ class Failing:
         facts = failure_facts(error, setting)
         if isinstance(decision, Bury):
             log_death(
-                self._desk.seat,
+                self._state.id,
                 delivery,
                 decision.reason,
                 event,
@@ -129,7 +129,7 @@ class Failing:
         else:
             delay = round(decision.delay, 3)
             log_entry(
-                self._desk,
+                self._state,
                 logging.WARNING,
                 "retry",
                 delivery,
@@ -157,7 +157,7 @@ class Failing:
             )
         except Exception as defect:  # noqa: BLE001 - a policy of the user's, or what a handler made of its event
             log_entry(
-                self._desk,
+                self._state,
                 logging.ERROR,
                 "the retry policy failed, the default policy decides",
                 run.delivery,
@@ -172,8 +172,8 @@ class Failing:
     ) -> AttemptRecord:
         """The attempt record, with this failure counted."""
         record = delivery.history()
-        described = describe_error(error, self._desk.consumer, setting)
-        record.add("failure", described, at=round(self._desk.clock.now(), 3))
+        described = describe_error(error, self._state.id.name, setting)
+        record.add("failure", described, at=round(self._state.clock.now(), 3))
         return record
 
     def _throttle(self, run: Run, error: Throttle) -> None:
@@ -194,7 +194,7 @@ class Failing:
             )
             facts = {"limit": error.limit, "error": why}
             log_entry(
-                self._desk,
+                self._state,
                 logging.ERROR,
                 "cannot throttle",
                 run.delivery,

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from streams.broker import Backoff
 from streams.broker.entries.delivery import Delivery
-from streams.broker.entries.fetch import Fetching
 from streams.broker.server.outages import OUTAGE
 from streams.common.log_facts import logger_of
-from streams.consuming.desk import Desk
 from streams.consuming.gate import Gate
 from streams.consuming.idle import Idling
 from streams.consuming.isolation import Suspects
 from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
+from streams.consuming.sources import Source
+from streams.consuming.state import ConsumerState
 from streams.errors import (
     AccessDenied,
     BrokerError,
@@ -25,7 +26,6 @@ from streams.errors import (
     WrongKeyType,
     WrongServer,
 )
-from streams.policy.levels import Turns
 
 logger = logger_of("consumer")
 
@@ -38,52 +38,68 @@ _LAST_LOOK = 1.0
 _WRONG_TYPE_WAIT = 5.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The other parts of a consumer that its fetcher works with.
+
+    Attributes:
+        runners: they get what may start.
+        settler: takes back what may not start.
+        idling: how an idle group waits.
+        gate: tells what may start.
+        declare: what is declared besides the group, one after the other, whenever the
+            group is.
+        on_return: done at the start and when the server is back, before anything is
+            read from it.
+    """
+
+    runners: Runners
+    settler: Settler
+    idling: Idling
+    gate: Gate
+    declare: Sequence[Callable[[], Awaitable[None]]]
+    on_return: Callable[[], Awaitable[None]]
+
+
 class Fetcher:
     """Reads for one consumer, strictly highest level first.
 
-    Nothing is fetched that cannot start at once (ADR 3): what a killed worker held had started, what had not started is
-    still on the stream, and a new event of a high level never waits behind fetched ones of a low level.
+    Nothing is fetched that cannot start at once (ADR 3): what a killed worker held had
+    started, and what had not started is still on the stream. A new event of a high
+    level never waits behind fetched ones of a low level.
+
+    Args:
+        state: what the parts of the consumer share.
+        source: what is read from.
+        parts: the other parts of the consumer.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a consumer that it works with
-        self,
-        desk: Desk,
-        fetching: Fetching,
-        runners: Runners,
-        settler: Settler,
-        idling: Idling,
-        gate: Gate,
-        turns: Turns | None = None,
-    ) -> None:
-        self._desk = desk
-        self._idling = idling
-        self._gate = gate
-        self._turns = turns
-        self._due_turns = turns or Turns()
-        self._fetching = fetching
-        self._runners = runners
-        self._settler = settler
-        self._stats = desk.stats
-        self._held = desk.held
-        self._levels = desk.levels.descending
-        self._where = desk.where
-        self._who = f"{desk.where} {desk.consumer}"
-        self._observers = desk.observers
-        self._isolation = desk.isolation
-        self._suspects = Suspects(desk.isolation)
+    def __init__(self, state: ConsumerState, source: Source, parts: Parts) -> None:
+        self._state = state
+        self._source = source
+        self._fetching = source.store
+        self._runners = parts.runners
+        self._settler = parts.settler
+        self._idling = parts.idling
+        self._gate = parts.gate
+        self._declare = parts.declare
+        self._on_return = parts.on_return
+        self._stats = state.stats
+        self._held = state.held
+        self._where = state.where
+        self._who = f"{state.where} {state.id.name}"
+        self._observers = state.observers
+        self._isolation = state.isolation
+        self._suspects = Suspects(state.isolation)
         self._stopping = False
         self._stop_news = asyncio.Event()
         self._due_at = 0.0
         self._check_at = 0.0
-        self._hungry = True
-        self._focus: int | None = None
         self._paused: frozenset[int] = frozenset()
         self._away = False
         self._is_unknown = True
-        self.on_return: Callable[[], Awaitable[None]] | None = None
-        """What is done at the start, and when the server is back, before anything is read from it."""
-        self.on_declare: Callable[[], Awaitable[None]] | None = None
-        """What is declared besides the group, whenever that is."""
+        self._is_waiting = False
+        """It waits for news, so that what may start is to be taken for it."""
         self._started = False
         self._taking = asyncio.Lock()
         self.read_at = 0.0
@@ -121,7 +137,7 @@ class Fetcher:
         try:
             await self._fetch()
         finally:
-            self._desk.outages.leave(self._who)
+            self._state.outages.leave(self._who)
 
     async def _fetch(self) -> None:
         backoff = Backoff()
@@ -129,8 +145,8 @@ class Fetcher:
         await self._until_it_works(self._create_group, backoff)
         while not self._stopping:
             try:
-                if self._is_unknown and self.on_return is not None:
-                    await self._in_turn(self.on_return)
+                if self._is_unknown:
+                    await self._in_turn(self._on_return)
                 self._is_unknown = False
                 await self._turn()
             except GroupMissing as error:
@@ -141,7 +157,7 @@ class Fetcher:
                 raise
             except OUTAGE as error:
                 self._say_away(error)
-                self._desk.unsure = True
+                self._state.unsure = True
                 await self._until_back(backoff)
                 self._check_at = 0.0
             except BrokerError as error:
@@ -155,7 +171,7 @@ class Fetcher:
                 self.trouble = ""
                 if self._away:
                     self._away = False
-                    self._desk.outages.back(self._who)
+                    self._state.outages.back(self._who)
                 backoff.reset()
         if self._check_at == 0.0:
             # A read failed and may have taken entries. Left alone they would wait for their lease and count as stalled.
@@ -167,7 +183,7 @@ class Fetcher:
         """One step, while the gate of the process is open; and a suspect, when it is time for one."""
         if self._isolation.is_closed:
             # Whoever closed it waits for what this consumer may have been given.
-            if self._desk.unsure:
+            if self._state.unsure:
                 await self._find_lost_reads()
             self.is_full = True
             await self._isolation.wait_open(lambda: self._stopping)
@@ -206,19 +222,24 @@ class Fetcher:
             self._started = False
             await asyncio.sleep(0)
         free = self._runners.free
-        if free <= 0 or self._settler.unsettled >= max(2 * self._desk.concurrency, 100):
+        if free <= 0 or self._settler.unsettled >= max(
+            2 * self._state.concurrency, 100
+        ):
             await self._wait_for_slot()
             return
-        if free * 8 < self._desk.concurrency:
+        if free * 8 < self._state.concurrency:
             # A few slots only: a moment later there are more, and they share the trip.
-            await self._runners.wait_for(self._desk.concurrency // 4, _GATHER)
+            await self._runners.wait_for(self._state.concurrency // 4, _GATHER)
             free = self._runners.free
         now = time.monotonic()
         if now >= self._check_at:
-            self._check_at = now + self._idling.check_again_in(self._desk.lease / 2)
+            self._check_at = now + self._idling.check_again_in(
+                self._state.options.lease / 2
+            )
             await self._find_lost_reads()
-            # Once in a while by itself, whatever was heard.
-            self._hungry |= self._idling.is_resting
+            if self._idling.is_resting:
+                # Once in a while by itself, whatever was heard.
+                self._source.heard(news=True)
         if (
             now >= self._due_at
             and not self._idling.sees_to_retries
@@ -229,33 +250,19 @@ class Fetcher:
             await self._sleep(self._due_at - time.monotonic())
             return
         began = time.time_ns() if self._observers else 0
-        taken = await self._read(free)
+        taken = await self._source.read(free)
+        if taken is None:
+            taken = await self._wait(free)
         if taken and self._observers:
             self._tell(taken, began)
         self.read_at = now
         await self.start(taken)
 
-    async def _read(self, free: int) -> list[Delivery]:
-        """New entries, by the cheapest way that keeps the order of levels."""
-        if self._turns is not None and self._hungry:
-            taken = await self._fetching.take_turns(self._turns, free)
-            self._hungry = len(taken) >= free
-        elif self._focus is not None and free >= 4 * len(self._levels):
-            taken, busy = await self._fetching.take_from(self._focus, free)
-            if not busy:
-                self._focus, self._hungry = None, bool(taken)
-        elif self._hungry:
-            taken = await self._fetching.take(free)
-            self._learn(taken, free)
-        else:
-            taken = await self._block(free)
-        return taken
-
     async def _take_due(self, free: int) -> bool:
         """Fetch due retries, and in turn with them what is new; True if there was anything, or a suspect is next."""
         began = time.time_ns() if self._observers else 0
         try:
-            reply = await self._fetching.take_due(free, 0, self._due_turns)
+            reply = await self._source.take_due(free)
         except WrongKeyType as error:
             # Retries have to wait; new entries need not.
             logger.error(  # noqa: TRY400
@@ -272,13 +279,13 @@ class Fetcher:
         if reply.next_due is not None:
             self._due_at = min(
                 self._due_at,
-                time.monotonic() + max(0.01, reply.next_due - self._desk.clock.now()),
+                time.monotonic() + max(0.01, reply.next_due - self._state.clock.now()),
             )
         if reply.more:
             # They have their turn at the next free slot, however soon that is.
             self._due_at = 0.0
         if reply.fresh:
-            self._hungry, self._focus = True, None
+            self._source.look_again()
         if reply.paused != self._paused:
             self._hold(reply.paused)
         if reply.scopes != self._gate.scopes:
@@ -304,14 +311,14 @@ class Fetcher:
 
     def _tell(self, deliveries: list[Delivery], began: int) -> None:
         for observer in self._observers:
-            observer.received(self._desk.seat, deliveries, began)
+            observer.received(self._state.id, deliveries, began)
 
     def _hold(self, paused: frozenset[int]) -> None:
         """Read from other levels from now on: somebody paused or resumed some."""
         before, self._paused = self._paused, paused
         self._fetching.hold(paused)
         self._idling.changed()
-        self._hungry, self._focus = True, None
+        self._source.look_again()
         if before - paused:
             # Their due retries were walked over until now.
             self._due_at = 0.0
@@ -325,35 +332,44 @@ class Fetcher:
                 extra={"where": self._where, "levels": sorted(paused - before)},
             )
 
-    async def _block(self, free: int) -> list[Delivery]:
+    async def _wait(self, free: int) -> list[Delivery]:
         """Wait for new entries, no longer than to the next due retry."""
         now = time.monotonic()
         seconds = min(POLL, self._due_at - now)
-        if (
-            news := await self._wait_with_others(seconds, self._check_at - now)
-        ) is not None:
-            self._hungry = news
+        self._is_waiting = True
+        try:
+            if self._state.keys_ready.is_set():
+                return []
+            news = await self._wait_with_others(seconds, self._check_at - now)
+            if news is not None:
+                self._source.heard(news=news)
+            elif seconds <= 0.001:
+                # Too short for a blocking read; not to be spun through either.
+                await asyncio.sleep(max(0.0, seconds))
+            else:
+                # A lost answer must be noticed while its entries are still leased to
+                # this consumer.
+                patience = min(10.0, max(1.0, self._state.options.lease / 3))
+                return await self._source.wait(free, seconds, patience)
             return []
-        if seconds <= 0.001:
-            # Too short for a blocking read; not to be spun through either.
-            await asyncio.sleep(seconds)
-            return []
-        count = max(1, free // len(self._levels))
-        # A lost answer must be noticed while its entries are still leased to this consumer.
-        patience = min(10.0, max(1.0, self._desk.lease / 3))
-        taken = await self._fetching.wait(count, seconds, patience)
-        self._hungry = len(taken) >= count
-        return taken
+        finally:
+            self._is_waiting = False
 
-    def _learn(self, taken: list[Delivery], asked: int) -> None:
-        """After a full read from a single level, that level is the busy one; after a short read, none is."""
-        self._hungry = len(taken) >= asked
-        levels = {delivery.level for delivery in taken}
-        if self._hungry and len(levels) == 1:
-            self._focus = levels.pop()
-        else:
-            # Mixed or short: let the next read find out from the top.
-            self._focus = None
+    async def follow(self) -> None:
+        """Begin what was behind entries that are settled now. Runs until cancelled."""
+        ready = self._state.keys_ready
+        while True:
+            await ready.wait()
+            ready.clear()
+            self._source.heard(news=True)
+            if self._is_waiting:
+                try:
+                    await self.take_over(self._source.take_next)
+                except BrokerError as error:
+                    logger.debug(
+                        "cannot go on with keys",
+                        extra={"where": self._where, "error": str(error)},
+                    )
 
     async def take_over(
         self, hand_over: Callable[[int], Awaitable[list[Delivery]]]
@@ -396,6 +412,17 @@ class Fetcher:
             self._started = True
 
     async def _wait_for_slot(self) -> None:
+        """Wait until a handler is free; new entries are lined up meanwhile."""
+        while not self._stopping:
+            try:
+                async with asyncio.timeout(self._source.lines_up_every):
+                    await self._slot_freed()
+            except TimeoutError:
+                await self._source.line_up(lambda: self._runners.free <= 0)
+            else:
+                return
+
+    async def _slot_freed(self) -> None:
         if self._runners.free > 0:  # Nobody says so a second time.
             self.is_full = False
             if self._settler.unsettled:
@@ -414,7 +441,7 @@ class Fetcher:
             back = await self._fetching.hand_back_unknown(list(self._held))
             # For its row may have been lost with others.
             await self._fetching.announce()
-        self._desk.unsure = False
+        self._state.unsure = False
         self._isolation.tell()
         if back:
             logger.warning(
@@ -425,14 +452,14 @@ class Fetcher:
 
     async def _create_group(self) -> None:
         created, lost = await self._fetching.ensure_group()
-        if created and (self._stats.fetched or self._desk.group in lost):
+        if created and (self._stats.fetched or self._state.id.group in lost):
             logger.warning(
                 "the group was gone and is created again, reading from the beginning",
                 extra={"where": self._where, "levels": created},
             )
-        if self.on_declare is not None:
-            await self.on_declare()
-        self._hungry, self._focus = True, None
+        self._source.look_again()
+        for declare in self._declare:
+            await declare()
 
     async def _until_it_works(
         self, call: Callable[[], Awaitable[None]], backoff: Backoff
@@ -465,7 +492,7 @@ class Fetcher:
         self.trouble = str(error)
         self._is_unknown = True
         self._away = True
-        self._desk.outages.away(self._who, error)
+        self._state.outages.away(self._who, error)
 
     async def _until_back(self, backoff: Backoff) -> None:
         """Wait before the next try; where many wait, until the one that tries for all of them had an answer."""

@@ -13,9 +13,9 @@ from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.places import Slot
 from streams.broker.server.outages import OUTAGE
 from streams.common.log_facts import logger_of
-from streams.consuming.desk import Desk
 from streams.consuming.intake import Intake, UserFunction
 from streams.consuming.settler import Settler
+from streams.consuming.state import ConsumerState
 from streams.errors import BrokerError
 from streams.events.event import Event
 from streams.events.names import parse_scope
@@ -38,27 +38,28 @@ class Gate:
     has to wait, in the step in which it says so. What may not start for another reason gets its outcome here.
 
     Args:
-        desk: what the parts of the consumer share.
+        state: what the parts of the consumer share.
         router: whose routes have the limits.
         admitting: of the group.
         settler: takes what does not start.
     """
 
     def __init__(
-        self, desk: Desk, router: Router, admitting: Admitting, settler: Settler
+        self,
+        state: ConsumerState,
+        router: Router,
+        admitting: Admitting,
+        settler: Settler,
     ) -> None:
-        self._desk = desk
+        self._state = state
         self._router = router
         self._has_limits = bool(router.limits())
         self._admitting = admitting
         self._settler = settler
-        self._intake = Intake(desk, router, settler)
+        self._intake = Intake(state, router, settler)
         self._covering: dict[str, dict[str, list[str]]] = {}
         self.scopes: frozenset[str] = frozenset()
         """What is paused by attribute, as of the last look."""
-        self._freed: set[Slot] = set()
-        self._news = asyncio.Event()
-        settler.on_settled = self._settled
 
     def hold(self, scopes: frozenset[str]) -> None:
         """Hold back what these scopes of pauses by attribute cover, from now on."""
@@ -157,7 +158,7 @@ class Gate:
         if event is None or not event.meta:
             return False
         expires = event.meta.get("expires")
-        return expires is not None and bool(expires <= self._desk.clock.now())
+        return expires is not None and bool(expires <= self._state.clock.now())
 
     def _question(self, delivery: Delivery) -> Ask | None:
         """What the server is asked about an entry; None: nothing. Without a limit and a scope: it was refused."""
@@ -191,7 +192,7 @@ class Gate:
         """Hand on the slots of what is settled, until cancelled; ``take_over`` begins entries that waited for one."""
         backoff = Backoff()
         while True:
-            await self._news.wait()
+            await self._state.slots_freed.wait()
             try:
                 await take_over(self.hand_over)
             except BrokerError as error:
@@ -201,7 +202,7 @@ class Gate:
                 logger.log(
                     known,
                     "cannot hand on slots",
-                    extra={"where": self._desk.where, "error": str(error)},
+                    extra={"where": self._state.where, "error": str(error)},
                 )
                 await asyncio.sleep(backoff.next())
             else:
@@ -213,21 +214,17 @@ class Gate:
         Raises:
             BrokerError: the server could not be told; it is told the next time.
         """
-        freed, self._freed = self._freed, set()
-        self._news.clear()
+        state = self._state
+        freed, state.freed = state.freed, set()
+        state.slots_freed.clear()
         if not freed:
             return []
         try:
             return await self._admitting.hand_over(freed, room)
         except BaseException:
-            self._freed |= freed
-            self._news.set()
+            state.freed |= freed
+            state.slots_freed.set()
             raise
-
-    def _settled(self, delivery: Delivery) -> None:
-        """Its slots were given back with its outcome."""
-        self._freed.update(delivery.slots)
-        self._news.set()
 
     async def throttle(self, limit: str, key: str, seconds: float) -> None:
         """Let nothing of a key start for some time. If the server cannot be told, that is logged."""
@@ -236,7 +233,7 @@ class Gate:
         except BrokerError as error:
             logger.warning(
                 "cannot throttle",
-                extra={"where": self._desk.where, "limit": limit, "error": str(error)},
+                extra={"where": self._state.where, "limit": limit, "error": str(error)},
             )
 
     async def close(self) -> None:

@@ -8,8 +8,8 @@ from typing import Self
 
 from streams.broker.entries.fetch import DueReply, Fetching
 from streams.broker.entries.lookout import Lookout, Watch
-from streams.consuming.desk import Desk
 from streams.consuming.settler import Settler
+from streams.consuming.state import ConsumerState
 
 QUIET = 2.0
 """Seconds without work after which a group waits with the others. Until then its own read is woken for it alone."""
@@ -21,7 +21,7 @@ class Idling:
     """Lets a group without work wait with the others, and without connections of its own.
 
     Args:
-        desk: what the parts of the consumer share.
+        state: what the parts of the consumer share.
         fetching: of the group.
         settler: of the group.
         lookout: of the process.
@@ -31,14 +31,14 @@ class Idling:
 
     def __init__(
         self,
-        desk: Desk,
+        state: ConsumerState,
         fetching: Fetching,
         settler: Settler,
         lookout: Lookout,
         *,
         skips_looks: bool,
     ) -> None:
-        self._desk = desk
+        self._state = state
         self._fetching = fetching
         self._settler = settler
         self._lookout = lookout
@@ -163,7 +163,7 @@ class Idling:
     def may_rest(self) -> bool:
         """Whether it would wait with the others now."""
         is_quiet = time.monotonic() - self._quiet_since >= QUIET
-        return is_quiet and self._lookout.is_crowded and not self._desk.held
+        return is_quiet and self._lookout.is_crowded and not self._state.held
 
     def _drop_watch(self) -> None:
         if self._watch is not None:

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import NOWHERE, Setting, describe_error, where_of
 from streams.common.log_facts import logger_of
-from streams.consuming.desk import Desk
 from streams.consuming.run import Run
 from streams.consuming.settler import Settler
+from streams.consuming.state import ConsumerState
 from streams.consuming.telling import log_death
 from streams.errors import EventTooLarge, InvalidData, MalformedEvent
 from streams.events.codec import decode
@@ -37,14 +37,14 @@ class UserFunction(NamedTuple):
 class Intake:
     """Opens entries. What cannot be handled, whoever tries, goes to the dead letters without an attempt."""
 
-    def __init__(self, desk: Desk, router: Router, settler: Settler) -> None:
-        self._desk = desk
+    def __init__(self, state: ConsumerState, router: Router, settler: Settler) -> None:
+        self._state = state
         self._router = router
         self._settler = settler
-        self._stream = desk.stream
-        self._group = desk.group
-        self._max_event_bytes = desk.max_event_bytes
-        self._clock = desk.clock
+        self._stream = state.id.stream
+        self._group = state.id.group
+        self._max_event_bytes = state.options.max_event_bytes
+        self._clock = state.clock
 
     def decode(self, delivery: Delivery) -> bool:
         """Read an entry as an event; False: it is none, or none of this group's, and has its outcome."""
@@ -120,7 +120,7 @@ class Intake:
         )
         record = delivery.history()
         described, facts = (
-            describe_error(error, self._desk.consumer, setting),
+            describe_error(error, self._state.id.name, setting),
             failure_facts(error, setting),
         )
         if function is not None:
@@ -135,6 +135,6 @@ class Intake:
                 error.__cause__ or error, setting
             )
         record.note(described, at=round(self._clock.now(), 3))
-        log_death(self._desk.seat, delivery, reason, event, said_by=logger, **facts)
+        log_death(self._state.id, delivery, reason, event, said_by=logger, **facts)
         self._settler.bury(delivery, reason, record.to_json())
         return False

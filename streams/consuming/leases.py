@@ -24,8 +24,8 @@ from streams.broker import Backoff
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.settle import Postponed, Settling
 from streams.common.log_facts import logger_of
-from streams.consuming.desk import Desk
 from streams.consuming.lease_thread import TICK, LeaseThread
+from streams.consuming.state import ConsumerState
 from streams.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class LeaseKeeper:
     """Renews every third of a lease, or every ten seconds if that is more often.
 
     Args:
-        desk: the consumer's; what it holds is read, and what waits for a runner is taken if it waits too long.
+        state: the consumer's; what it holds is read, and what waits for a runner is taken if it waits too long.
         thread: that it runs in.
         make_settling: makes the broker's writer, which uses the thread's connection; called in the thread.
         on_lost: told, in the thread, about leases that are lost.
@@ -55,14 +55,14 @@ class LeaseKeeper:
 
     def __init__(
         self,
-        desk: Desk,
+        state: ConsumerState,
         thread: LeaseThread,
         make_settling: Callable[[Link], Settling],
         on_lost: Callable[[list[Delivery]], None],
     ) -> None:
         self._make_settling = make_settling
-        self._desk = desk
-        self._interval = min(desk.lease / 3, _LONGEST)
+        self._state = state
+        self._interval = min(state.options.lease / 3, _LONGEST)
         self._renew_at = 0.0
         self._looked_at = math.inf
         self._late: list[Delivery] = []
@@ -113,10 +113,10 @@ class LeaseKeeper:
         """Wake ``keep`` if something is to be renewed, or may have to be given back. Called in the thread."""
         self._say_still(now - self._looked_at - TICK)
         self._looked_at = now
-        if now >= self._renew_at and not self._desk.held:
+        if now >= self._renew_at and not self._state.held:
             self._renew_at = now + self._interval
         if self._news is not None and (
-            now >= self._renew_at or self._desk.unstarted or self._late
+            now >= self._renew_at or self._state.unstarted or self._late
         ):
             self._news.set()
 
@@ -145,18 +145,18 @@ class LeaseKeeper:
 
     def _say_still(self, seconds: float) -> None:
         """Say that no thread of the process ran for a while, and what was with handlers then."""
-        if seconds < _STILL or not self._desk.held:
+        if seconds < _STILL or not self._state.held:
             return
         running = [
-            f"{level}|{entry_id}" for level, entry_id in list(self._desk.held)[:_NAMED]
+            f"{level}|{entry_id}" for level, entry_id in list(self._state.held)[:_NAMED]
         ]
         logger.warning(
             "the process stood still and could not renew leases: a handler keeps the GIL, or it was stopped",
             extra={
-                "where": self._desk.where,
+                "where": self._state.where,
                 "seconds": round(seconds, 1),
-                "lease": self._desk.lease,
-                "in_hand": len(self._desk.held),
+                "lease": self._state.options.lease,
+                "in_hand": len(self._state.held),
                 "entries": running,
             },
         )
@@ -165,7 +165,7 @@ class LeaseKeeper:
         now = time.monotonic()
         held = [
             delivery
-            for delivery in list(self._desk.held.values())
+            for delivery in list(self._state.held.values())
             if delivery.renew_until > now
         ]
         if held and (lost := await settling.renew(held)):
@@ -173,7 +173,7 @@ class LeaseKeeper:
 
     async def _give_back(self, settling: Settling) -> None:
         """Give back what has been waiting for a runner: the event loop does not get to start it."""
-        unstarted = self._desk.unstarted
+        unstarted = self._state.unstarted
         if unstarted:
             now = time.monotonic()
             waiting = [
@@ -196,6 +196,6 @@ class LeaseKeeper:
             )
             logger.warning(
                 "the event loop is blocked: entries that could not start are given back",
-                extra={"where": self._desk.where, "count": len(self._late)},
+                extra={"where": self._state.where, "count": len(self._late)},
             )
             self._late = []

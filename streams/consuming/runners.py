@@ -14,12 +14,12 @@ from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import place_of
 from streams.common.forks import Origin, end_copy, keep_loop
 from streams.common.log_facts import logger_of
-from streams.consuming.desk import Desk
 from streams.consuming.failing import Failing
 from streams.consuming.gate import Gate
 from streams.consuming.intake import Intake
 from streams.consuming.run import Ending, Run
 from streams.consuming.settler import Settler
+from streams.consuming.state import ConsumerState
 from streams.consuming.telling import log_entry
 from streams.events.event import Event
 from streams.handlers.routes import Router
@@ -47,21 +47,21 @@ class Runners:
 
     def __init__(
         self,
-        desk: Desk,
+        state: ConsumerState,
         router: Router,
         settler: Settler,
         chain: Chain,
         place: Place,
         gate: Gate,
     ) -> None:
-        self._desk = desk
-        self._failing = Failing(desk, settler, gate)
+        self._state = state
+        self._failing = Failing(state, settler, gate)
         self._chain = chain if chain.wraps else None
         self._entering = chain.entering
         self._place = place
-        self._intake = Intake(desk, router, settler)
+        self._intake = Intake(state, router, settler)
         self._settler = settler
-        self._stats = desk.stats
+        self._stats = state.stats
         self._queue: deque[Delivery] = deque()
         self._parked: deque[asyncio.Future[None]] = deque()
         self._running: dict[int, Run] = {}
@@ -86,7 +86,7 @@ class Runners:
     @property
     def free(self) -> int:
         """How many more entries can start at once."""
-        return self._desk.concurrency - len(self._running) - len(self._queue)
+        return self._state.concurrency - len(self._running) - len(self._queue)
 
     @property
     def busy(self) -> int:
@@ -120,7 +120,7 @@ class Runners:
         """Queue entries for the runners, highest level first."""
         now = time.monotonic()
         for delivery in deliveries:
-            self._desk.unstarted[id(delivery)] = (delivery, now)
+            self._state.unstarted[id(delivery)] = (delivery, now)
             self._queue.append(delivery)
         if not self._at_work.is_set():
             self._at_work_since = now
@@ -131,7 +131,7 @@ class Runners:
         """Cancel the handlers of entries whose lease is lost."""
         gone = {id(delivery) for delivery in deliveries}
         for ident in gone:
-            self._desk.unstarted.pop(ident, None)  # What has not started will not.
+            self._state.unstarted.pop(ident, None)  # What has not started will not.
         for run in list(self._running.values()):
             if id(run.delivery) in gone and not run.why:
                 self._stats.lost += 1
@@ -160,7 +160,7 @@ class Runners:
                 logger.warning(
                     "the event loop was blocked: a handler computes or waits without awaiting",
                     extra={
-                        "where": self._desk.where,
+                        "where": self._state.where,
                         "seconds": round(now - last - _TICK, 1),
                     },
                 )
@@ -169,7 +169,7 @@ class Runners:
                 run.seen_at = run.seen_at or now
                 if run.deadline <= now and not run.why:
                     self._cancel(run, "timeout")
-                elif now - run.cancelled_at > self._desk.cancel_grace:
+                elif now - run.cancelled_at > self._state.options.cancel_grace:
                     self._abandon(run)
 
     async def drain(self, grace: float) -> None:
@@ -223,7 +223,7 @@ class Runners:
         logger.error(
             "a runner ended although nothing told it to, and is replaced",
             exc_info=None if task.cancelled() else task.exception(),
-            extra={"where": self._desk.where, "replaced": self.replaced},
+            extra={"where": self._state.where, "replaced": self.replaced},
         )
         self._add_runner()
         self._wake(1)
@@ -281,7 +281,7 @@ class Runners:
 
     def _claimed(self, delivery: Delivery) -> bool:
         """Whether a queued entry may start: not if its lease is lost, or the lease keeper has given it back."""
-        if self._desk.unstarted.pop(id(delivery), None) is not None:
+        if self._state.unstarted.pop(id(delivery), None) is not None:
             return True
         self._stats.released += 1
         self._settler.drop(delivery)
@@ -320,7 +320,9 @@ class Runners:
             now = time.monotonic()
             run.deadline = now + route.timeout
             delivery.renew_until = (
-                run.deadline + self._desk.cancel_grace + self._desk.lease
+                run.deadline
+                + self._state.options.cancel_grace
+                + self._state.options.lease
             )
         try:
             if self._chain is not None:
@@ -358,7 +360,7 @@ class Runners:
         if rest[_NAMED:]:
             logger.warning(
                 _STOPPED_TOO,
-                extra={"where": self._desk.where, "count": len(rest) - _NAMED},
+                extra={"where": self._state.where, "count": len(rest) - _NAMED},
             )
         for run in rest:
             self._cancel(run, "shutdown")
@@ -395,4 +397,4 @@ class Runners:
     def _log(
         self, level: int, what: str, delivery: Delivery, event: Event[Any], **facts: Any
     ) -> None:
-        log_entry(self._desk, level, what, delivery, event, **facts)
+        log_entry(self._state, level, what, delivery, event, **facts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from typing import Literal
 
 from streams.broker import Backoff
@@ -22,7 +21,7 @@ from streams.broker.entries.settle import (
 )
 from streams.broker.server.outages import OUTAGE
 from streams.common.log_facts import logger_of
-from streams.consuming.desk import Desk
+from streams.consuming.state import ConsumerState
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
 from streams.policy.admission import Admission, Kind
 
@@ -39,14 +38,15 @@ class Settler:
     An entry counts as held until the server has confirmed its outcome, so its lease is kept through an outage.
     """
 
-    def __init__(self, desk: Desk, settling: Settling) -> None:
+    def __init__(self, state: ConsumerState, settling: Settling) -> None:
+        self._state = state
         self._settling = settling
-        self._held = desk.held
-        self._isolation = desk.isolation
-        self._stats = desk.stats
-        self._where = desk.where
-        self._observers = desk.observers
-        self._seat = desk.seat
+        self._held = state.held
+        self._isolation = state.isolation
+        self._stats = state.stats
+        self._where = state.where
+        self._observers = state.observers
+        self._id = state.id
         self._done: list[Delivery] = []
         self._postponed: list[Postponed] = []
         self._buried: list[Buried] = []
@@ -58,10 +58,6 @@ class Settler:
         self._aside = 0
         self._refused = ""
         self.unsettled = 0
-        self.on_settled: Callable[[Delivery], None] = lambda _: None
-        """Told of an entry that asked for a slot, once its outcome is written: others may have the slot now."""
-        self.on_ready: Callable[[], None] = lambda: None
-        """Told that entries may start which were behind settled ones of their keys."""
 
     def done(self, delivery: Delivery) -> None:
         """The handler returned: acknowledge."""
@@ -96,7 +92,7 @@ class Settler:
                 waits = Postponed(delivery, round(admission.wait * 1000))
                 settled = Settled(time.time_ns(), [], [(waits, "limited")], [])
                 for observer in self._observers:
-                    observer.settled(self._seat, settled)
+                    observer.settled(self._id, settled)
 
     def drop(self, delivery: Delivery) -> None:
         """The lease is lost: nothing may be written about the entry any more."""
@@ -154,7 +150,7 @@ class Settler:
                     continue
                 self._written.set()
                 if settlement.ready:
-                    self.on_ready()
+                    self._state.keys_ready.set()
                 given = (done, postponed, buried)
                 self._tell(settlement, given, began, certain=certain)
                 refused = self._count(settlement, given, certain=certain)
@@ -210,7 +206,7 @@ class Settler:
             lost if certain else 0,
         )
         for observer in self._observers:
-            observer.settled(self._seat, settled)
+            observer.settled(self._id, settled)
 
     def _set_aside(self, given: _Given, seconds: float) -> None:
         """What was refused is tried again later, and does not hold up the others until then."""
@@ -228,7 +224,7 @@ class Settler:
     def _forget(self, delivery: Delivery) -> None:
         self._let_go(delivery)
         if delivery.slots:
-            self.on_settled(delivery)  # They were given back with its outcome.
+            self._state.free_slots(delivery)
         self._why.pop(id(delivery), None)
         self.unsettled -= 1
 

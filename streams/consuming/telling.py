@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 from streams.broker.entries.delivery import Delivery
-from streams.broker.entries.observing import Desk as Seat
+from streams.broker.entries.observing import ConsumerId
 from streams.common.log_facts import logger_of
-from streams.consuming.desk import Desk
+from streams.consuming.state import ConsumerState
 from streams.events.current import trace_id_of
 from streams.events.event import Event
 from streams.events.names import member
@@ -17,7 +17,7 @@ logger = logger_of("consumer")
 
 
 def log_entry(
-    desk: Desk,
+    state: ConsumerState,
     level: int,
     what: str,
     delivery: Delivery,
@@ -25,12 +25,12 @@ def log_entry(
     **facts: Any,
 ) -> None:
     """Log what becomes of an entry in a consumer."""
-    extra = _places(desk.where, delivery) | _named(event) | facts
+    extra = _places(state.where, delivery) | _named(event) | facts
     logger.log(level, what, exc_info=extra.pop("exc_info", None), extra=extra)
 
 
 def log_death(
-    seat: Seat,
+    consumer: ConsumerId,
     delivery: Delivery,
     reason: str,
     event: Event[Any] | None = None,
@@ -42,9 +42,9 @@ def log_death(
     named = _named(event)
     if not named["event_id"]:
         named |= _written(delivery)
-    after = f"it waits for a replay or a discard: streams dead ls {seat.stream} {seat.group}"
+    after = f"it waits for a replay or a discard: streams dead ls {consumer.stream} {consumer.group}"
     extra = (
-        _places(f"{seat.stream}/{seat.group}", delivery)
+        _places(consumer.where, delivery)
         | named
         | {"reason": reason}
         | facts

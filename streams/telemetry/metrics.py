@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import metrics
 from opentelemetry.metrics import MeterProvider
 
-from streams.broker.entries.observing import Desk, Observer, Settled
+from streams.broker.entries.observing import ConsumerId, Observer, Settled
 from streams.errors import HandlerSignal
 from streams.middleware.base import Attempt, Middleware
 from streams.telemetry import names
@@ -124,16 +124,18 @@ class Metrics(Middleware, Observer):
         """A call publishes; a batch is one measurement."""
         return MeasuredSend(self._sent, self._operation, stream)
 
-    def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
+    def received(
+        self, consumer: ConsumerId, deliveries: Sequence[Delivery], began: int
+    ) -> None:
         """A read that brought something; how long it waited for that says nothing, and is not measured."""
         self._consumed.add(
             len(deliveries),
-            names.attributes("receive", "receive", desk.stream, desk.group),
+            names.attributes("receive", "receive", consumer.stream, consumer.group),
         )
 
-    def settled(self, desk: Desk, settled: Settled) -> None:
+    def settled(self, consumer: ConsumerId, settled: Settled) -> None:
         """Outcomes that were written."""
-        place = {names.DESTINATION: desk.stream, names.GROUP: desk.group}
+        place = {names.DESTINATION: consumer.stream, names.GROUP: consumer.group}
         counts: dict[str, int] = {}
         if settled.done:
             counts["done"] = len(settled.done)
@@ -153,7 +155,7 @@ class Metrics(Middleware, Observer):
             took = (time.time_ns() - settled.began) / 1e9
             self._operation.record(
                 max(0.0, took),
-                names.attributes("settle", "settle", desk.stream, desk.group),
+                names.attributes("settle", "settle", consumer.stream, consumer.group),
             )
 
     def replayed(

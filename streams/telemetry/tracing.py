@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 
-from streams.broker.entries.observing import Desk, Observer, Settled
+from streams.broker.entries.observing import ConsumerId, Observer, Settled
 from streams.common.masking import masked
 from streams.errors import HandlerSignal
 from streams.events.names import member
@@ -116,24 +116,31 @@ class Tracing(Middleware, Observer):
         """A call publishes."""
         return TracedSend(self.tracer, stream, is_batch=is_batch)
 
-    def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
+    def received(
+        self, consumer: ConsumerId, deliveries: Sequence[Delivery], began: int
+    ) -> None:
         """A read that brought something."""
-        self._trip("receive", "receive", desk, deliveries, began)
+        self._trip("receive", "receive", consumer, deliveries, began)
 
-    def settled(self, desk: Desk, settled: Settled) -> None:
+    def settled(self, consumer: ConsumerId, settled: Settled) -> None:
         """What became of entries."""
         if settled.done:
-            self._trip("ack", "settle", desk, settled.done, settled.began)
+            self._trip("ack", "settle", consumer, settled.done, settled.began)
         for row, why in settled.postponed:
             delay = {names.DELAY: row.delay_ms / 1000, names.REASON: why}
             self._settled(
-                _OPERATIONS[why], desk, row.delivery, settled.began, row.record, delay
+                _OPERATIONS[why],
+                consumer,
+                row.delivery,
+                settled.began,
+                row.record,
+                delay,
             )
         for letter in settled.buried:
             reason = {names.REASON: letter.reason}
             self._settled(
                 "dead_letter",
-                desk,
+                consumer,
                 letter.delivery,
                 settled.began,
                 letter.record,
@@ -171,7 +178,7 @@ class Tracing(Middleware, Observer):
         self,
         operation: str,
         kind: str,
-        desk: Desk,
+        consumer: ConsumerId,
         deliveries: Sequence[Delivery],
         began: int,
     ) -> None:
@@ -181,15 +188,15 @@ class Tracing(Middleware, Observer):
             if found is not None:
                 links.append(found)
         span = self.tracer.start_span(
-            f"{operation} {desk.stream}",
+            f"{operation} {consumer.stream}",
             Context(),
             SpanKind.CLIENT,
             names.attributes(
                 operation,
                 kind,
-                desk.stream,
-                desk.group,
-                **{names.CLIENT: desk.consumer, names.BATCH: len(deliveries)},
+                consumer.stream,
+                consumer.group,
+                **{names.CLIENT: consumer.name, names.BATCH: len(deliveries)},
             ),
             links=links,
             start_time=began,
@@ -199,23 +206,23 @@ class Tracing(Middleware, Observer):
     def _settled(
         self,
         operation: str,
-        desk: Desk,
+        consumer: ConsumerId,
         delivery: Delivery,
         began: int,
         record: bytes,
         more: dict[str, Any],
     ) -> None:
         span = self.tracer.start_span(
-            f"{operation} {desk.stream}",
+            f"{operation} {consumer.stream}",
             carried(delivery),
             SpanKind.CLIENT,
             names.attributes(
                 operation,
                 "settle",
-                desk.stream,
-                desk.group,
+                consumer.stream,
+                consumer.group,
                 **{
-                    names.CLIENT: desk.consumer,
+                    names.CLIENT: consumer.name,
                     names.MESSAGE: _ident(delivery),
                     names.LEVEL: delivery.level,
                 },

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from streams.broker import Backoff, Broker
 from streams.common.log_facts import logger_of
-from streams.consumer import Consumer, ConsumerOptions
+from streams.consumer import Consumer
+from streams.consuming.options import ConsumerOptions
 from streams.handlers.plans import GroupPlan
 from streams.logs import failure_facts
 from streams.reclaimer import Reclaimer, ReclaimerOptions

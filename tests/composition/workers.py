@@ -62,7 +62,6 @@ class NoKeeper:
 def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("streams.consumer.LeaseKeeper", NoKeeper)
     patch.setattr("streams.consuming.fetcher.POLL", 0.002)
-    patch.setattr("streams.consuming.lane_fetcher.POLL", 0.002)
     # What a killed worker would say to nobody is not waited for.
     patch.setattr("streams.middleware.dedupe._PATIENCE", 0.05)
     # A suspect waits for handlers that end when the run travels, not by themselves.
@@ -242,7 +241,7 @@ class Worker:
     async def renew(self) -> None:
         """What its lease keeper does."""
         for consumer in self.crew.consumers:
-            if held := list(consumer._desk.held.values()):
+            if held := list(consumer._state.held.values()):
                 lost = await consumer._settling.renew(held)
                 consumer._runners.lost(lost)
                 await self.settled(consumer)
@@ -261,7 +260,7 @@ class Worker:
         return {
             (c.group, _event_id(delivery))
             for c in consumers
-            for delivery in c._desk.held.values()
+            for delivery in c._state.held.values()
         }
 
     @property

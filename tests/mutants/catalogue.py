@@ -228,7 +228,7 @@ MUTANTS = (
         (ISOLATION, VIRTUAL), "what was being fetched when a suspect started dies with it",
     ),
     Mutant(
-        "suspect-beside-a-lost-read", "Desk.in_hand",
+        "suspect-beside-a-lost-read", "ConsumerState.in_hand",
         "return bool(self.held) or self.unsure", "return bool(self.held)",
         (VIRTUAL,), "what was given to a worker in an answer that was lost stalls with the suspect",
     ),
@@ -384,7 +384,7 @@ MUTANTS = (
     ),
     Mutant(
         "slots-not-handed-on", "Settler._forget",
-        "        if delivery.slots:\n            self.on_settled(delivery)  # They were given back with its outcome.\n",
+        "        if delivery.slots:\n            self._state.free_slots(delivery)\n",
         "",
         (LIMITS,), "who waits for a slot waits until a worker looks for what is due",
     ),
@@ -529,7 +529,7 @@ MUTANTS = (
     ),
     Mutant(
         "expired-events-handled", "Gate._is_over",
-        "bool(expires <= self._desk.clock.now())", "bool(expires <= 0)",
+        "bool(expires <= self._state.clock.now())", "bool(expires <= 0)",
         (CONSUMER,), "a one-time password arrives after its time",
     ),
     Mutant(
@@ -546,9 +546,9 @@ MUTANTS = (
     ),
     Mutant(
         "lost-reads-not-found", "Fetcher._step",
-        "            self._check_at = now + self._idling.check_again_in(self._desk.lease / 2)\n"
+        "            self._check_at = now + self._idling.check_again_in(self._state.options.lease / 2)\n"
         "            await self._find_lost_reads()\n",
-        "            self._check_at = now + self._idling.check_again_in(self._desk.lease / 2)\n",
+        "            self._check_at = now + self._idling.check_again_in(self._state.options.lease / 2)\n",
         (VIRTUAL, EDGES), "events of a read whose answer was lost stay with a consumer that does not know of them",
     ),
     Mutant(
@@ -591,8 +591,8 @@ MUTANTS = (
         (GROUPS,), "events wait for ever for a group that was dropped",
     ),
     Mutant(
-        "levels-not-served-are-read", "Consumer.__init__",
-        "            options.serve or options.levels,\n", "            options.levels,\n",
+        "levels-not-served-are-read", "GroupConsumer.served",
+        "return self.serve or self.levels", "return self.levels",
         (FANOUT,), "a pod that is kept free for what is urgent does everything",
     ),
     Mutant(
@@ -768,8 +768,8 @@ MUTANTS = (
         (LANES,), "the tenant whose name sorts first has all the starts",
     ),
     Mutant(
-        "busy-workers-do-not-line-up", "LaneFetcher._wait_for_slot",
-        "                await self._by_key.take(0)\n                while", "                while",
+        "busy-workers-do-not-line-up", "OrderedSource.line_up",
+        "        await self._by_key.take(0)\n        while", "        while",
         (LANES,), "who comes new while every handler is busy stands behind the backlog",
     ),
     Mutant(
@@ -840,7 +840,7 @@ MUTANTS = (
     ),
     Mutant(
         "nobody-is-woken", "Settler.run",
-        "                if settlement.ready:\n                    self.on_ready()\n", "",
+        "                if settlement.ready:\n                    self._state.keys_ready.set()\n", "",
         (LANES,), "each event of a key waits for the next poll",
     ),
     Mutant(
@@ -923,8 +923,7 @@ MUTANTS = (
     ),
     Mutant(
         "reads-before-it-looks-back", "Fetcher._fetch",
-        "                if self._is_unknown and self.on_return is not None:\n",
-        "                if self.on_return is None:\n",
+        "                if self._is_unknown:\n", "                if False:\n",
         (LOSSES,), "a group that fell back reads on, and nobody learns what is done twice",
     ),
     Mutant(
@@ -1120,7 +1119,7 @@ MUTANTS = (
     ),
     Mutant(
         "stands-still-in-silence", "LeaseKeeper._say_still",
-        "        if seconds < _STILL or not self._desk.held:\n", "        if True:\n",
+        "        if seconds < _STILL or not self._state.held:\n", "        if True:\n",
         (LEASES,), "a handler that keeps the GIL loses its lease, and nothing says why",
     ),
     Mutant(

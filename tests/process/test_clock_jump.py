@@ -24,6 +24,7 @@ from streams import (
 )
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.handlers.routes import Route, Router
 from streams.policy.declaration import AS_IT_IS
 from streams.policy.levels import Levels
@@ -85,13 +86,8 @@ async def test_a_jump_of_the_clock_heals(
         await moved(broker, offset, 0)
         levels, keys = Levels(), broker.keys("s")
         silent = Fetching(
-            broker,
-            keys,
-            levels,
-            "g",
-            "silent",
+            GroupConsumer(broker, keys, levels, "g", "silent", lease=1.0),
             Declaring(keys, levels, "g", AS_IT_IS),
-            lease=1.0,
         )
         await silent.ensure_group()
         await silent.announce()  # Else it would be taken for one with a lease of 30 s.

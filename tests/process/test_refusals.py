@@ -26,6 +26,7 @@ from streams import (
     Scheduler,
 )
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Settling
 from streams.errors import CommandRefused
 from streams.handlers.routes import Route
@@ -170,14 +171,14 @@ async def test_a_renewal_that_is_refused_inside_its_script_loses_nothing(
     server = make_server(binary, aof=True)
     async with Broker(server.url, namespace=namespace) as broker:
         keys = broker.keys("s")
-        fetching = Fetching(broker, keys, Levels(), "g", "w")
+        fetching = Fetching(GroupConsumer(broker, keys, Levels(), "g", "w"))
         await fetching.ensure_group()
         await Producer(broker, "s").publish({}, type="t")
         held = await fetching.take(1)
     user = acl_user(server, namespace, *FIT, "-xpending")
     async with Broker(user, namespace=namespace) as broker:
         with pytest.raises(AccessDenied):
-            await Settling(broker, keys, Levels(), "g", "w").renew(held)
+            await Settling(GroupConsumer(broker, keys, Levels(), "g", "w")).renew(held)
 
 
 async def test_a_worker_of_partitions_with_dedupe_waits_out_an_unknown_refusal(

@@ -8,6 +8,7 @@ from streams import Broker, Event, Levels, Producer
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.places import Slot
 from streams.broker.entries.settle import Settling
 from streams.producer import ProducerOptions
@@ -28,9 +29,13 @@ class Hands:
         keys = broker.keys("s")
         self.broker = broker
         self.producer = Producer(broker, "s", ProducerOptions(levels=levels))
-        self.fetching = Fetching(broker, keys, levels, "g", consumer, lease=lease)
-        self.admitting = Admitting(broker, keys, levels, "g", consumer, lease)
-        self.settling = Settling(broker, keys, levels, "g", consumer)
+        self.fetching = Fetching(
+            GroupConsumer(broker, keys, levels, "g", consumer, lease=lease)
+        )
+        self.admitting = Admitting(
+            GroupConsumer(broker, keys, levels, "g", consumer, lease=lease)
+        )
+        self.settling = Settling(GroupConsumer(broker, keys, levels, "g", consumer))
 
     async def take(self, *events: Event) -> list[Delivery]:
         """Publish events, and be given them."""

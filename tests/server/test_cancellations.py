@@ -11,6 +11,7 @@ from streams.broker.admin.cancel import Cancelling
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.publish import Scheduling
 from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.errors import NotCancelled, WrongKeyType
@@ -23,13 +24,15 @@ LEVELS = Levels()
 
 async def fetching_of(broker: Broker, group: str = "g") -> Fetching:
     declaring = Declaring(broker.keys("s"), LEVELS, group, Declaration("fanout"))
-    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, "c", declaring)
+    fetching = Fetching(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, group, "c"), declaring
+    )
     await fetching.ensure_group()
     return fetching
 
 
 def settling(broker: Broker, group: str = "g") -> Settling:
-    return Settling(broker, broker.keys("s"), LEVELS, group, "c")
+    return Settling(GroupConsumer(broker, broker.keys("s"), LEVELS, group, "c"))
 
 
 async def retrying(

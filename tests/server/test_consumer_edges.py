@@ -19,6 +19,7 @@ from streams import (
 )
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import LOST, Buried, Postponed, Settling
 from streams.broker.keys import PARKED
 from streams.handlers.routes import Route
@@ -81,8 +82,8 @@ async def test_what_is_settled_is_forgotten(broker):
         what="all to be settled",
     )
     assert await DeadLetters(broker, "s", "g").count() == 50
-    assert not consumer._desk.held
-    assert not consumer._desk.unstarted
+    assert not consumer._state.held
+    assert not consumer._state.unstarted
     assert not consumer._settler._why
     consumer.stop()
     await asyncio.wait_for(task, 5)
@@ -96,8 +97,8 @@ async def test_who_lost_an_entry_to_another_name_at_the_same_count_may_write_not
     levels = Levels((0,))
     await Declaring(keys, levels, "g", Declaration()).declare(broker.control)
     receipts = await Producer(broker, "s").publish_many(range(3), type="t")
-    taken = await Fetching(broker, keys, levels, "g", "old").take(3)
-    old = Settling(broker, keys, levels, "g", "old")
+    taken = await Fetching(GroupConsumer(broker, keys, levels, "g", "old")).take(3)
+    old = Settling(GroupConsumer(broker, keys, levels, "g", "old"))
     ids = [receipt.entry_id for receipt in receipts]
     await broker.control.call("XCLAIM", keys.level(0), "g", "new", 0, *ids, "JUSTID")
     assert await old.renew(taken) == taken

@@ -24,6 +24,7 @@ from streams import (
 )
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Buried, Settling
 from streams.policy.declaration import Declaration
 from streams.policy.retry import AttemptRecord
@@ -38,12 +39,14 @@ async def bury(
 ) -> None:
     """Let a consumer move everything that waits to the dead letters."""
     declaring = Declaring(broker.keys("s"), Levels(), group, Declaration("fanout"))
-    fetching = Fetching(broker, broker.keys("s"), Levels(), group, "c1", declaring)
+    fetching = Fetching(
+        GroupConsumer(broker, broker.keys("s"), Levels(), group, "c1"), declaring
+    )
     await fetching.ensure_group()
     record = AttemptRecord()
     record.add("failure", {"type": error or "ValueError", "message": "no"}, at=1.0)
     taken = await fetching.take(5_000)
-    settling = Settling(broker, broker.keys("s"), Levels(), group, "c1")
+    settling = Settling(GroupConsumer(broker, broker.keys("s"), Levels(), group, "c1"))
     await settling.settle(
         (), (), [Buried(delivery, reason, record.to_json()) for delivery in taken]
     )

@@ -28,6 +28,7 @@ from streams import (
 )
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.ordering import FetchingByKey, Mending, Ways
 from streams.broker.entries.settle import Settling
 from streams.broker.keys import PARKED
@@ -94,7 +95,7 @@ async def reading(
 ) -> AsyncIterator[FetchingByKey]:
     declaring = Declaring(broker.keys("s"), levels, "g", AS_IT_IS)
     made = FetchingByKey(
-        broker, broker.keys("s"), levels, "g", "before", declaring, ways, levels
+        GroupConsumer(broker, broker.keys("s"), levels, "g", "before"), declaring, ways
     )
     await made.ensure_group()
     await made.declare()
@@ -237,7 +238,7 @@ async def test_a_reclaimer_with_another_order_lets_the_keys_of_what_it_buries_go
         keys = broker.keys("s")
         ways = Ways(BY_SUBJECT)
         await Mending(broker, keys, NARROW, "g", ways).mend()
-        settling = Settling(broker, keys, NARROW, "g", "before", ways)
+        settling = Settling(GroupConsumer(broker, keys, NARROW, "g", "before"), ways)
         assert (await settling.settle(heads)).ready == 3
         await settling.close()
 
@@ -505,7 +506,8 @@ async def test_what_a_worker_of_before_lines_up_while_all_of_it_is_given_back_is
     keys, levels = broker.keys("s"), NARROW
     publish = Producer(broker, "s", ProducerOptions(levels=levels)).publish_many
     after = Fetching(
-        broker, keys, levels, "g", "after", Declaring(keys, levels, "g", AS_IT_IS)
+        GroupConsumer(broker, keys, levels, "g", "after"),
+        Declaring(keys, levels, "g", AS_IT_IS),
     )
     async with reading(broker, Ways(FAIR)) as before:
         await publish(events(9))

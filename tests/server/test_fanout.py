@@ -25,6 +25,7 @@ from streams import (
 from streams.broker.entries.declare import Declared, Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import DONE, LOST, Buried, Postponed, Settling
 from streams.errors import GroupMissing
 from streams.handlers.routes import Route
@@ -60,13 +61,15 @@ async def publish(broker: Broker, *data: object, priority: int = 0) -> list[str]
 
 
 async def take(broker: Broker, group: str, most: int = 100) -> list[Delivery]:
-    return await Fetching(broker, broker.keys("s"), LEVELS, group, f"c-{group}").take(
-        most
-    )
+    return await Fetching(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, group, f"c-{group}")
+    ).take(most)
 
 
 def settling(broker: Broker, group: str) -> Settling:
-    return Settling(broker, broker.keys("s"), LEVELS, group, f"c-{group}")
+    return Settling(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, group, f"c-{group}")
+    )
 
 
 async def ack(broker: Broker, group: str, *deliveries: Delivery) -> None:

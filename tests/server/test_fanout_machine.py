@@ -28,6 +28,7 @@ from streams.broker.admin.groups import Dropping
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import DONE, Buried, Postponed, Settling
 from streams.errors import GroupDropped, GroupMissing
 from streams.policy.declaration import Declaration
@@ -81,11 +82,15 @@ class FanoutMachine:
         self.keys = self.broker.keys("s")
         self.producer = Producer(self.broker, "s", ProducerOptions(levels=LEVELS))
         self.fetching = {
-            group: Fetching(self.broker, self.keys, LEVELS, group, f"c-{group}")
+            group: Fetching(
+                GroupConsumer(self.broker, self.keys, LEVELS, group, f"c-{group}")
+            )
             for group in GROUPS
         }
         self.settling = {
-            group: Settling(self.broker, self.keys, LEVELS, group, f"c-{group}")
+            group: Settling(
+                GroupConsumer(self.broker, self.keys, LEVELS, group, f"c-{group}")
+            )
             for group in GROUPS
         }
         self.declared: set[str] = set()

@@ -39,6 +39,7 @@ from streams import (
     Snooze,
 )
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.server.link import NodeLink
 from streams.handlers.routes import Route
 
@@ -368,7 +369,7 @@ async def paused(life: Life) -> None:
 async def stalled(life: Life) -> None:
     """A consumer is killed with an entry in its hands."""
     on, life.seam.on = life.seam.on, False
-    fetching = Fetching(life.broker, life.keys, LEVELS, "g", "killed")
+    fetching = Fetching(GroupConsumer(life.broker, life.keys, LEVELS, "g", "killed"))
     await fetching.ensure_group()
     await life.publish("a")
     (delivery,) = await fetching.take(1)

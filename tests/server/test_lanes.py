@@ -39,6 +39,7 @@ from streams import (
     Status,
 )
 from streams.broker.entries.declare import Declaring
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.ordering import FetchingByKey, Mending, Place, Ways, follow
 from streams.broker.keys import WAITING
 from streams.handlers.routes import Route, Router
@@ -124,15 +125,9 @@ async def fetching(
     levels = Levels()
     declaring = Declaring(broker.keys("s"), levels, "g", AS_IT_IS)
     made = FetchingByKey(
-        broker,
-        broker.keys("s"),
-        levels,
-        "g",
-        consumer,
+        GroupConsumer(broker, broker.keys("s"), levels, "g", consumer, lease=lease),
         declaring,
         Ways(lanes),
-        levels,
-        lease,
     )
     await made.ensure_group()
     await made.declare()
@@ -966,7 +961,7 @@ async def test_entries_that_vanish_while_they_wait_are_counted(broker):
     await made.take(0)
     await broker.control.call("XDEL", broker.keys("s").level(0), receipts[1].entry_id)
     assert len(await made.take(10)) == 2
-    assert made.vanished == 1
+    assert made.take_vanished() == 1
     pending = await broker.control.call(
         "XPENDING", broker.keys("s").level(0), "g", "-", "+", 10
     )

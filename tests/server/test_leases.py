@@ -26,6 +26,7 @@ from streams.broker.admin.figures import FigureStore
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.reclaim import Reclaiming
 from streams.consuming.lease_thread import LeaseThread
 from streams.consuming.leases import LeaseKeeper
@@ -39,7 +40,9 @@ LEVELS = Levels((0,))
 
 
 def reading(broker: Broker, consumer: str, lease: float = 0.0) -> Fetching:
-    return Fetching(broker, broker.keys("s"), LEVELS, "g", consumer, lease=lease)
+    return Fetching(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, "g", consumer, lease=lease)
+    )
 
 
 async def hold(broker: Broker, consumer: str, lease: float = 0.0) -> Delivery:
@@ -120,7 +123,9 @@ async def test_what_a_consumer_holds_is_judged_by_its_own_lease(
 ):
     delivery = await hold(broker, "old", announced)
     await also(broker)
-    sweeping = Reclaiming(broker, broker.keys("s"), LEVELS, "g", "new.reclaimer")
+    sweeping = Reclaiming(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, "g", "new.reclaimer")
+    )
     for seconds, expected in ((kept, 0), (taken, 1)):
         await silent_for(broker, "old", seconds, delivery.entry_id)
         sweep = await sweeping.sweep(lease=own, lock=1.0, silence=3600.0, most=10)
@@ -132,7 +137,9 @@ async def test_what_a_reclaimer_took_over_is_judged_by_the_reclaimer_that_finds_
 ):
     delivery = await hold(broker, "gone.reclaimer")
     await silent_for(broker, "gone.reclaimer", 4, delivery.entry_id)
-    sweeping = Reclaiming(broker, broker.keys("s"), LEVELS, "g", "new.reclaimer")
+    sweeping = Reclaiming(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, "g", "new.reclaimer")
+    )
     assert (await sweeping.sweep(lease=3.0, lock=1.0, silence=3600.0, most=10)).stalled
 
 
@@ -173,7 +180,9 @@ async def test_a_slot_is_lost_with_the_lease_of_who_holds_it(broker, way, lease,
 
 
 def slots(broker: Broker, consumer: str, lease: float) -> Admitting:
-    return Admitting(broker, broker.keys("s"), LEVELS, "g", consumer, lease)
+    return Admitting(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, "g", consumer, lease=lease)
+    )
 
 
 def ask(delivery: Delivery, limit: Limit) -> Ask:
@@ -281,7 +290,7 @@ async def test_the_row_of_a_consumer_that_is_gone_goes_and_that_of_one_that_has_
     for name, (lease, at) in rows.items():
         await broker.control.call("HSET", keys.leases("g"), name, f"{lease} {at}")
     await broker.control.call("HSET", keys.leases("g"), "garbage", "x")
-    await Reclaiming(broker, keys, LEVELS, "g", "r").sweep(
+    await Reclaiming(GroupConsumer(broker, keys, LEVELS, "g", "r")).sweep(
         lease=3.0, lock=1.0, silence=150.0, most=10
     )
     assert set(await leases(broker)) == {"holds", "long", "fresh"}
@@ -336,6 +345,6 @@ async def test_a_long_lease_is_renewed_so_often_that_who_does_not_know_it_can_wa
 ):
     consumer = Consumer(broker, "s", "g", lambda _: None, ConsumerOptions(lease=600.0))
     keeper = LeaseKeeper(
-        consumer._desk, LeaseThread.of(broker), consumer._make_settling, lambda _: None
+        consumer._state, LeaseThread.of(broker), consumer._make_settling, lambda _: None
     )
     assert keeper._interval == 10.0

@@ -35,6 +35,7 @@ from streams.broker.admin.listing import Listing
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.cli.app import app
 from streams.events.codec import decode
 from streams.events.names import member
@@ -471,8 +472,10 @@ async def test_slots_of_a_consumer_that_is_gone_come_back_with_its_lease(broker)
         "XREADGROUP", "GROUP", "g", "dead", "COUNT", 2, "STREAMS", keys.level(0), ">"
     )
     places = [(0, entry_id.decode()) for entry_id, _ in rows[0][1]]
-    await Fetching(broker, keys, Levels(), "g", "dead", lease=1.0).announce()
-    dead = Admitting(broker, keys, Levels(), "g", "dead", 1.0)
+    await Fetching(
+        GroupConsumer(broker, keys, Levels(), "g", "dead", lease=1.0)
+    ).announce()
+    dead = Admitting(GroupConsumer(broker, keys, Levels(), "g", "dead", lease=1.0))
     asks = [Ask(Delivery(*place, []), [(limit, "a")]) for place in places]
     assert [answer.kind for answer in await dead.admit(asks)] == [Kind.START] * 2
     handler = Running(0.0)

@@ -27,6 +27,7 @@ from streams import (
 )
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.lookout import Lookout
 from streams.broker.entries.ordering import FetchingByKey
 from streams.broker.entries.settle import Postponed, Settling
@@ -192,13 +193,15 @@ async def test_what_comes_between_where_a_group_is_and_waiting_is_heard(
 
 
 async def test_a_retry_of_another_worker_wakes_a_group_that_rests(broker):
-    other = Fetching(broker, broker.keys(LAST), Levels(), "g", "other")
+    other = Fetching(GroupConsumer(broker, broker.keys(LAST), Levels(), "g", "other"))
     await other.ensure_group()
     await Producer(broker, LAST).publish("again", type="t")
     [taken] = await other.take(1)
     async with crowd(broker) as many:
         assert many.handled == []
-        settling = Settling(broker, broker.keys(LAST), Levels(), "g", "other")
+        settling = Settling(
+            GroupConsumer(broker, broker.keys(LAST), Levels(), "g", "other")
+        )
         await settling.settle((), [Postponed(taken, 0)])
         await eventually(lambda: many.handled == [(LAST, "again")], what="the retry")
 
@@ -215,7 +218,7 @@ async def test_what_a_worker_of_before_lines_up_wakes_a_group_that_rests(
             lanes, keys = Lanes(fair_by=("tenant",)), self._keys
             declaring = Declaring(keys, Levels(), "g", AS_IT_IS)
             before = FetchingByKey(
-                broker, keys, Levels(), "g", "before", declaring, lanes, Levels()
+                GroupConsumer(broker, keys, Levels(), "g", "before"), declaring, lanes
             )
             await before.declare()
             await Producer(broker, LAST).publish("lined up", type="t")

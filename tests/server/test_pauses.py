@@ -27,6 +27,7 @@ from streams.admin.pauses import read_pause
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Postponed, Settling
 from streams.errors import ConfigurationError, WrongKeyType
 from streams.handlers.routes import Route
@@ -80,7 +81,9 @@ class Worker:
 
 async def group_of(broker: Broker, group: str = "g", consumer: str = "c") -> Fetching:
     declaring = Declaring(broker.keys("s"), LEVELS, group, Declaration("fanout"))
-    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, consumer, declaring)
+    fetching = Fetching(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, group, consumer), declaring
+    )
     await fetching.ensure_group()
     return fetching
 
@@ -94,7 +97,7 @@ async def parked(
     )
     taken = await fetching.take(count)
     assert {delivery.level for delivery in taken} == {level}
-    settling = Settling(broker, broker.keys("s"), LEVELS, "g", "c")
+    settling = Settling(GroupConsumer(broker, broker.keys("s"), LEVELS, "g", "c"))
     await settling.settle((), [Postponed(delivery, 0, record) for delivery in taken])
     return taken
 

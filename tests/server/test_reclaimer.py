@@ -25,6 +25,7 @@ from streams import (
 )
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.reclaim import Reclaiming
 from streams.broker.entries.settle import Postponed, Settling
 from streams.broker.keys import PARKED
@@ -39,7 +40,9 @@ AGE = 3_600_000
 
 async def fetch(broker: Broker, consumer: str, most: int = 1000) -> list[Delivery]:
     """What a consumer is given: due retries, then new entries."""
-    fetching = Fetching(broker, broker.keys("s"), Levels(), "g", consumer)
+    fetching = Fetching(
+        GroupConsumer(broker, broker.keys("s"), Levels(), "g", consumer)
+    )
     await fetching.ensure_group()
     due = (await fetching.take_due(most, most)).deliveries
     return due + await fetching.take(most)
@@ -184,7 +187,7 @@ async def test_stalls_and_failures_add_up(broker):
     (delivery,) = await fetch(broker, "alive")
     known = AttemptRecord()
     known.add("failure", {"type": "ValueError"}, at=1.0)
-    settling = Settling(broker, broker.keys("s"), Levels(), "g", "alive")
+    settling = Settling(GroupConsumer(broker, broker.keys("s"), Levels(), "g", "alive"))
     await settling.settle((), [Postponed(delivery, 0, known.to_json())])
     for _ in range(2):  # The first time it was not alone.
         assert await DeadLetters(broker, "s", "g").count() == 0
@@ -439,7 +442,7 @@ async def test_entries_that_wait_for_a_retry_are_left_alone(broker):
     deliveries = await fetch(broker, "alive")
     known = AttemptRecord()
     known.add("failure", {"type": "ValueError"}, at=1.0)
-    settling = Settling(broker, broker.keys("s"), Levels(), "g", "alive")
+    settling = Settling(GroupConsumer(broker, broker.keys("s"), Levels(), "g", "alive"))
     await settling.settle(
         (), [Postponed(d, 3_600_000, known.to_json()) for d in deliveries]
     )
@@ -464,7 +467,7 @@ async def test_entries_that_wait_for_a_retry_are_left_alone(broker):
 async def test_lost_retry_rows_are_restored(broker, caplog):
     await Producer(broker, "s").publish_many(range(5), type="t")
     deliveries = await fetch(broker, "alive")
-    settling = Settling(broker, broker.keys("s"), Levels(), "g", "alive")
+    settling = Settling(GroupConsumer(broker, broker.keys("s"), Levels(), "g", "alive"))
     await settling.settle(
         (), [Postponed(delivery, 3_600_000) for delivery in deliveries]
     )
@@ -493,7 +496,7 @@ async def test_silent_consumers_are_removed_unless_something_is_pending(broker):
     await fetch(broker, "holds-one", 1)
     await acknowledge(broker, "empty", await fetch(broker, "empty"))
     assert await consumers(broker) == {"holds-one", "empty"}
-    sweeping = Reclaiming(broker, broker.keys("s"), Levels(), "g", "r")
+    sweeping = Reclaiming(GroupConsumer(broker, broker.keys("s"), Levels(), "g", "r"))
 
     count = 0
 
@@ -514,14 +517,16 @@ async def test_silent_consumers_are_removed_unless_something_is_pending(broker):
 async def acknowledge(
     broker: Broker, consumer: str, deliveries: list[Delivery]
 ) -> None:
-    await Settling(broker, broker.keys("s"), Levels(), "g", consumer).settle(deliveries)
+    await Settling(
+        GroupConsumer(broker, broker.keys("s"), Levels(), "g", consumer)
+    ).settle(deliveries)
 
 
 async def test_consumers_that_get_something_are_kept(broker):
     producer = Producer(broker, "s")
     await producer.publish(0, type="t")
     await acknowledge(broker, "silent", await fetch(broker, "silent"))
-    sweeping = Reclaiming(broker, broker.keys("s"), Levels(), "g", "r")
+    sweeping = Reclaiming(GroupConsumer(broker, broker.keys("s"), Levels(), "g", "r"))
     done = 0
 
     async def only_the_live_one() -> bool:
@@ -547,7 +552,7 @@ async def test_a_consumer_that_is_removed_while_it_waits_loses_nothing(broker):
 
     consumer = Consumer(broker, "s", "g", handler, ConsumerOptions(name="live"))
     running = asyncio.create_task(consumer.run())
-    sweeping = Reclaiming(broker, broker.keys("s"), Levels(), "g", "r")
+    sweeping = Reclaiming(GroupConsumer(broker, broker.keys("s"), Levels(), "g", "r"))
     producer = Producer(broker, "s")
     removed = 0
     for n in range(60):
@@ -598,7 +603,7 @@ async def test_fifty_restarts_in_order_leave_no_consumer(broker):
 
 async def test_a_consumer_that_leaves_something_behind_keeps_its_name(broker):
     await Producer(broker, "s").publish(1, type="t")
-    fetching = Fetching(broker, broker.keys("s"), Levels(), "g", "left")
+    fetching = Fetching(GroupConsumer(broker, broker.keys("s"), Levels(), "g", "left"))
     await fetching.ensure_group()
     held = await fetching.take(1)
     await fetching.leave()

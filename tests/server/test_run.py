@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from streams import ConfigurationError, Event, Limit, Pipeline, Settings
+from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
-from streams.consuming.lane_fetcher import LaneFetcher
 from streams.consuming.runners import Runners
 from streams.middleware import Middleware, Place
 from streams.sync import Pipeline as Blocking
@@ -192,7 +192,7 @@ async def test_a_part_of_a_consumer_that_fails_ends_the_worker_and_is_told(
 
     kind, method = {
         "gate": (Gate, "run"),
-        "lanes": (LaneFetcher, "follow"),
+        "lanes": (Fetcher, "follow"),
         "watch": (Runners, "watch"),
     }[part]
     monkeypatch.setattr(kind, method, run)

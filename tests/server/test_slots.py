@@ -25,6 +25,7 @@ from streams import (
 )
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Buried, Postponed
 from streams.handlers.routes import Route
 from streams.policy.admission import Kind
@@ -186,7 +187,7 @@ async def test_queues_are_looked_after_when_nobody_hands_on(broker):
         "XREADGROUP", "GROUP", "g", "c", "COUNT", 3, "STREAMS", level, ">"
     )
     places = [(0, entry_id.decode()) for entry_id, _ in rows]
-    admitting = Admitting(broker, keys, Levels(), "g", "c", 30.0)
+    admitting = Admitting(GroupConsumer(broker, keys, Levels(), "g", "c", lease=30.0))
     answers = await admitting.admit(
         [Ask(Delivery(*place, []), [(ONE, "acme")]) for place in places]
     )
@@ -246,8 +247,8 @@ async def test_levels_that_a_worker_does_not_know_keep_their_slots(broker):
             "XREADGROUP", "GROUP", "g", f"c{level}", "STREAMS", key, ">"
         )
         places.append((level, rows[-1][0].decode()))
-    new = Admitting(broker, keys, LEVELS, "g", "c5", 30.0)
-    old = Admitting(broker, keys, Levels((0,)), "g", "c0", 30.0)
+    new = Admitting(GroupConsumer(broker, keys, LEVELS, "g", "c5", lease=30.0))
+    old = Admitting(GroupConsumer(broker, keys, Levels((0,)), "g", "c0", lease=30.0))
     (answer,) = await new.admit([Ask(Delivery(*places[0], []), [(ONE, "acme")])])
     assert answer.kind is Kind.START
     (answer,) = await old.admit([Ask(Delivery(*places[1], []), [(ONE, "acme")])])

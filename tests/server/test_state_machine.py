@@ -38,6 +38,7 @@ from streams import (
 from streams.broker.admin.pauses import PauseStore
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import DueReply, Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.publish import Scheduling
 from streams.broker.entries.settle import (
     DONE,
@@ -96,10 +97,12 @@ class Machine(RuleBasedStateMachine):
         self.run(self.broker.connect())
         self.producer = Producer(self.broker, "s", ProducerOptions(levels=LEVELS))
         self.fetching = {
-            c: Fetching(self.broker, self.keys, LEVELS, "g", c) for c in CONSUMERS
+            c: Fetching(GroupConsumer(self.broker, self.keys, LEVELS, "g", c))
+            for c in CONSUMERS
         }
         self.settling = {
-            c: Settling(self.broker, self.keys, LEVELS, "g", c) for c in CONSUMERS
+            c: Settling(GroupConsumer(self.broker, self.keys, LEVELS, "g", c))
+            for c in CONSUMERS
         }
         self.scheduling = Scheduling(self.broker, self.keys, LEVELS)
         self.retry = Retry(max_retries=self.max_retries, delay=0.0)

@@ -21,6 +21,7 @@ from streams.admin.why import Wanted, Why
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.cli.ls import overview
 from streams.doctor import Doctor
@@ -40,14 +41,16 @@ async def fetch(
     retention: Retention | None = None,
 ) -> list[Delivery]:
     declaring = Declaring(broker.keys("s"), LEVELS, group, Declaration(retention))
-    fetching = Fetching(broker, broker.keys("s"), LEVELS, group, consumer, declaring)
+    fetching = Fetching(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, group, consumer), declaring
+    )
     await fetching.ensure_group()
     # The server takes COUNT 0 for "all".
     return await fetching.take(most) if most else []
 
 
 def settling(broker: Broker, group: str = "g", consumer: str = "c1") -> Settling:
-    return Settling(broker, broker.keys("s"), LEVELS, group, consumer)
+    return Settling(GroupConsumer(broker, broker.keys("s"), LEVELS, group, consumer))
 
 
 def failed() -> bytes:

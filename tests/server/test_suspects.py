@@ -25,6 +25,7 @@ from streams.admin.why import Wanted, Why
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.ordering import FetchingByKey, Ways
 from streams.broker.entries.settle import Postponed, Settling
 from streams.consuming.isolation import Isolation
@@ -52,11 +53,11 @@ async def suspects(
 ) -> list[Delivery]:
     """Retries of events that were with a worker each time it was killed."""
     keys, levels = broker.keys(stream), Levels((0,))
-    fetching = Fetching(broker, keys, levels, "g", "killed")
+    fetching = Fetching(GroupConsumer(broker, keys, levels, "g", "killed"))
     await fetching.ensure_group()
     await Producer(broker, stream).publish_many(events)
     taken = await fetching.take(len(events))
-    await Settling(broker, keys, levels, "g", "killed").settle(
+    await Settling(GroupConsumer(broker, keys, levels, "g", "killed")).settle(
         (), [Postponed(one, delay_ms, RECORD) for one in taken]
     )
     return taken
@@ -381,7 +382,9 @@ async def test_one_that_is_lined_up_is_not_handed_out_among_others(broker):
     """Its worker may be killed before it gave it back: that stall would be its last, and it never ran alone."""
     keys, levels, by_key = broker.keys("s"), Levels((0,)), Lanes(order_by=("key",))
     declaring = Declaring(keys, levels, "g", AS_IT_IS)
-    made = FetchingByKey(broker, keys, levels, "g", "c", declaring, by_key, levels)
+    made = FetchingByKey(
+        GroupConsumer(broker, keys, levels, "g", "c"), declaring, by_key
+    )
     await made.ensure_group()
     receipts = await Producer(broker, "s").publish_many(
         Event("t", n, key=f"k{n % 2}") for n in range(4)
@@ -390,7 +393,9 @@ async def test_one_that_is_lined_up_is_not_handed_out_among_others(broker):
         "HSET", keys.attempts("g"), f"0|{receipts[2].entry_id}", RECORD
     )
     first = await made.take(10)
-    await Settling(broker, keys, levels, "g", "c", Ways(by_key)).settle(first)
+    await Settling(GroupConsumer(broker, keys, levels, "g", "c"), Ways(by_key)).settle(
+        first
+    )
     assert [delivery.entry_id for delivery in await made.take(10)] == [
         receipts[3].entry_id
     ]

@@ -38,6 +38,7 @@ from streams import (
     Settings,
     Snooze,
 )
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.logs import EventFilter
 from streams.telemetry import Exported, Metrics, Tracing, export, instrument
 from streams.testing import Harness
@@ -352,7 +353,10 @@ async def test_what_a_lost_worker_leaves_is_counted_by_the_reclaimer(server, nam
         keys = pipeline.broker.keys("orders")
         declaring = Declaring(keys, Levels(), "billing", Declaration("fanout"))
         fetching = Fetching(
-            pipeline.broker, keys, Levels(), "billing", "lost", declaring, lease=0.3
+            GroupConsumer(
+                pipeline.broker, keys, Levels(), "billing", "lost", lease=0.3
+            ),
+            declaring,
         )
         await fetching.ensure_group()
         # Else it would be taken for one with a lease of 30 s.

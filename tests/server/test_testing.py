@@ -20,6 +20,7 @@ from streams import (
     sync,
 )
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.errors import NotFound, Skip, Unfinished
 from streams.middleware import Middleware
 from streams.testing import BlockingHarness, Harness, harness
@@ -186,11 +187,13 @@ async def test_what_a_dead_worker_held_is_reclaimed_after_a_lease(pipeline, bind
     async with bind() as harness:
         await pipeline.publish("orders", 1, type="t")
         dead = Fetching(
-            pipeline.broker,
-            pipeline.broker.keys("orders"),
-            pipeline.settings.levels,
-            "billing",
-            "dead",
+            GroupConsumer(
+                pipeline.broker,
+                pipeline.broker.keys("orders"),
+                pipeline.settings.levels,
+                "billing",
+                "dead",
+            )
         )
         await dead.ensure_group()
         assert len(await dead.take(10)) == 1

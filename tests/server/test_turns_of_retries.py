@@ -22,6 +22,7 @@ from streams import (
 )
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Postponed, Settling
 from streams.handlers.routes import Route
 from streams.policy.levels import Turns
@@ -202,7 +203,7 @@ async def test_weights_count_retries_in_their_levels(broker):
 
 
 async def fetching_of(broker: Broker) -> Fetching:
-    made = Fetching(broker, broker.keys("s"), LEVELS, "g", "c")
+    made = Fetching(GroupConsumer(broker, broker.keys("s"), LEVELS, "g", "c"))
     await made.ensure_group()
     return made
 
@@ -215,7 +216,7 @@ async def parked(
         Event("t", n, priority=level) for n in range(count)
     )
     taken = await fetching.take(count)
-    settling = Settling(broker, broker.keys("s"), LEVELS, "g", "c")
+    settling = Settling(GroupConsumer(broker, broker.keys("s"), LEVELS, "g", "c"))
     for at in range(0, count, 500):
         await settling.settle(
             (), [Postponed(delivery, 0) for delivery in taken[at : at + 500]]

@@ -31,6 +31,7 @@ from streams.broker.admin.strays import Straying
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.keys import PARKED, Keys
 from streams.doctor import Doctor, Finding
 from streams.doctor.repair import Repair
@@ -356,7 +357,8 @@ async def declared(
 ) -> Fetching:
     keys = broker.keys("s")
     fetching = Fetching(
-        broker, keys, LEVELS, group, "w", Declaring(keys, LEVELS, group, declaration)
+        GroupConsumer(broker, keys, LEVELS, group, "w"),
+        Declaring(keys, LEVELS, group, declaration),
     )
     await fetching.ensure_group()
     return fetching
@@ -421,7 +423,7 @@ async def test_what_may_be_done_is_no_orphan(broker):
 
 async def test_a_throttle_moves_with_a_clock_that_is_set_back(broker):
     keys = broker.keys("s")
-    admitting = Admitting(broker, keys, LEVELS, "g", "w", 30.0)
+    admitting = Admitting(GroupConsumer(broker, keys, LEVELS, "g", "w", lease=30.0))
     limit = Limit("tenant", "100/s")
     await admitting.throttle("tenant", "t", 6.0)
     name = keys.limit_prefix("g") + "tenant=t"

@@ -40,6 +40,7 @@ from streams.broker.admin.figures import FigureStore
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.doctor import Doctor
 from streams.doctor.repair import Repair
@@ -65,7 +66,9 @@ def fetching(
     broker: Broker, consumer: str = "w", retention: Retention | None = None
 ) -> Fetching:
     declaring = Declaring(broker.keys("s"), LEVELS, "g", Declaration(retention))
-    return Fetching(broker, broker.keys("s"), LEVELS, "g", consumer, declaring)
+    return Fetching(
+        GroupConsumer(broker, broker.keys("s"), LEVELS, "g", consumer), declaring
+    )
 
 
 async def take(broker: Broker, most: int, consumer: str = "w") -> list[Delivery]:
@@ -80,7 +83,7 @@ async def speak(broker: Broker, worker: str = "w", **said: Any) -> None:
 
 
 def settling(broker: Broker) -> Settling:
-    return Settling(broker, broker.keys("s"), LEVELS, "g", "w")
+    return Settling(GroupConsumer(broker, broker.keys("s"), LEVELS, "g", "w"))
 
 
 async def publish(broker: Broker, *events: Event) -> list[str]:
@@ -627,7 +630,9 @@ async def test_orphaned_with_the_command_that_repairs_it(broker):
 async def test_what_another_group_still_needs_is_no_orphan(broker):
     for group in "gh":
         declaring = Declaring(broker.keys("s"), LEVELS, group, Declaration("fanout"))
-        reading = Fetching(broker, broker.keys("s"), LEVELS, group, "w", declaring)
+        reading = Fetching(
+            GroupConsumer(broker, broker.keys("s"), LEVELS, group, "w"), declaring
+        )
         await reading.ensure_group()
     (event,) = await publish(broker)
     (delivery,) = await take(broker, 1)

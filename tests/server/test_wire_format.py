@@ -35,6 +35,7 @@ from streams.broker.admin.watermarks import Mark, Marking
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.holding import Breaking
 from streams.broker.entries.members import Attending
 from streams.broker.entries.ordering import FetchingByKey
@@ -397,7 +398,9 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await Pauses(broker, "orders", by="tester").pause(level=10, reason="a test")
         limit = Limit("tenant", rate="1/h", burst=2, concurrency=1, name="NAME")
         limits = Admitting(
-            broker, Keys("orders", namespace), Levels(), "billing", "c", 30.0
+            GroupConsumer(
+                broker, Keys("orders", namespace), Levels(), "billing", "c", lease=30.0
+            )
         )
         await Redeclaring(
             broker, Keys("orders", namespace), Levels(), "billing", [limit]
@@ -419,7 +422,9 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         )
         declaring = Declaring(places, levels, "billing", AS_IT_IS)
         by_key = FetchingByKey(
-            broker, places, levels, "billing", "c", declaring, lanes, levels, 30.0
+            GroupConsumer(broker, places, levels, "billing", "c", lease=30.0),
+            declaring,
+            lanes,
         )
         await by_key.ensure_group()
         await by_key.declare()

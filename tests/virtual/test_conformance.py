@@ -11,6 +11,7 @@ from streams import Broker, Levels
 from streams.admin.pauses import Pauses
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Buried, Postponed, Settling
 from streams.policy.retry import AttemptRecord
 from tests.virtual.model import Entry, Model
@@ -30,10 +31,12 @@ class Both:
         self.pauses = Pauses(broker, "s")
         self.model = Model(LEVELS.ascending, time.time)
         self.fetching = {
-            name: Fetching(broker, keys, LEVELS, "g", name) for name in ("a", "b")
+            name: Fetching(GroupConsumer(broker, keys, LEVELS, "g", name))
+            for name in ("a", "b")
         }
         self.settling = {
-            name: Settling(broker, keys, LEVELS, "g", name) for name in ("a", "b")
+            name: Settling(GroupConsumer(broker, keys, LEVELS, "g", name))
+            for name in ("a", "b")
         }
         self.given: dict[str, list[Delivery]] = {"a": [], "b": []}
         """Everything that a consumer was ever given: what it no longer holds must be refused by both."""

@@ -15,6 +15,7 @@ import pytest
 from streams.broker.entries.declare import Declared
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import DueReply
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.ordering import Ways
 from streams.broker.entries.settle import DONE, Buried, Postponed, Settlement
 from streams.broker.keys import PARKED, Keys
@@ -224,7 +225,7 @@ class World:
             self.alone = place
             self.suspects += 1
             # What one that ended could not give back stalls whatever happens here.
-            there = {hand.consumer for hand in Isolation.of(self)._hands}
+            there = {hand.id.name for hand in Isolation.of(self)._hands}
             with_them = {
                 other
                 for other, held in self.model.pending.items()
@@ -290,18 +291,13 @@ class ModelFetching:
 
     def __init__(
         self,
-        world: World,
-        keys: Keys,
-        levels: Levels,
-        group: str,
-        consumer: str,
+        me: GroupConsumer,
         declaring: object,
-        lease: float,
     ) -> None:
-        del keys, group, declaring, lease
-        self._world = world
-        self._served = self._levels = levels.descending
-        self._consumer = consumer
+        del declaring
+        self._world: World = me.broker  # type: ignore[assignment]
+        self._served = self._levels = me.served.descending
+        self._consumer = me.name
 
     @property
     def open_levels(self) -> tuple[int, ...]:
@@ -407,18 +403,11 @@ class ModelSettling:
     """``Settling``, against the model."""
 
     def __init__(
-        self,
-        world: World,
-        keys: Keys,
-        levels: Levels,
-        group: str,
-        consumer: str,
-        ways: Ways | None = None,
-        link: object = None,
+        self, me: GroupConsumer, ways: Ways | None = None, link: object = None
     ) -> None:
-        del keys, levels, group, ways, link
-        self.world = world
-        self._consumer = consumer
+        del ways, link
+        self.world: World = me.broker  # type: ignore[assignment]
+        self._consumer = me.name
 
     async def settle(
         self,
@@ -480,7 +469,7 @@ class LoopKeeper(LeaseKeeper):
     async def _give_back(self, settling: ModelSettling) -> None:
         waits = [
             d.place
-            for d, since in self._desk.unstarted.values()
+            for d, since in self._state.unstarted.values()
             if settling.world.loop.time() - since > 0.05
         ]
         if waits:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.admin.limits import rule
 from streams.broker.entries.delivery import Delivery, read_rows
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.places import Slot, SlotPlaces
 from streams.broker.entries.redeclare import Queues
-from streams.broker.keys import PARKED, Keys
-from streams.broker.server.connection import Broker
+from streams.broker.keys import PARKED
 from streams.broker.server.scripts import Script
 from streams.policy.admission import START, Admission, Kind
-from streams.policy.levels import Levels
 
 if TYPE_CHECKING:
     from streams.broker.server.link import Link
@@ -50,40 +49,25 @@ class Admitting:
     """What a consumer asks before its entries start.
 
     Args:
-        broker: an open broker.
-        keys: of the stream.
-        levels: of the stream, all of them.
-        group: its name.
-        consumer: its name.
-        lease: seconds of the consumer's own leases.
-        serve: the levels that the consumer reads; None: all of them.
+        me: the consumer.
         link: the connection to use; None: one of its own, or if it ``shares`` that of all who ask now and then.
     """
 
-    def __init__(  # noqa: PLR0913 - where it asks, and for whom
-        self,
-        broker: Broker,
-        keys: Keys,
-        levels: Levels,
-        group: str,
-        consumer: str,
-        lease: float,
-        serve: Levels | None = None,
-        link: Link | None = None,
-        *,
-        shares: bool = False,
+    def __init__(
+        self, me: GroupConsumer, link: Link | None = None, *, shares: bool = False
     ) -> None:
-        self._broker = broker
+        keys, group = me.keys, me.group
+        self._broker = me.broker
         self._given = link
-        self._own = broker.link() if link is None and not shares else None
+        self._own = me.broker.link() if link is None and not shares else None
         self._keys = keys
-        self._all_levels = levels
-        self._levels = levels.descending
-        self._serve = (serve or levels).descending
+        self._all_levels = me.levels
+        self._levels = me.levels.descending
+        self._serve = me.served.descending
         self._streams = [keys.level(level) for level in self._levels]
         self._group = group
-        self._consumer = consumer
-        self._lease_ms = round(lease * 1000)
+        self._consumer = me.name
+        self._lease_ms = me.lease_ms
         self._hash = keys.limits(group)
         self._retry = keys.retry(group)
         self._attempts = keys.attempts(group)

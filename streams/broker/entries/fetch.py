@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from streams.broker.entries.declare import Declared, Declaring
 from streams.broker.entries.delivery import Delivery, read_new, read_rows
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.leave import PATIENCE, leave
-from streams.broker.keys import PARKED, WAITING, Keys
-from streams.broker.server.connection import Broker
+from streams.broker.keys import PARKED, WAITING
 from streams.broker.server.scripts import Command, Script
 from streams.errors import BrokerError, GroupMissing, OutOfMemory, WrongKeyType
 from streams.policy.declaration import AS_IT_IS
-from streams.policy.levels import Levels, Turns
+from streams.policy.levels import Turns
 
 _FETCH = Script("fetch")
 _FETCH_TURNS = Script("fetch_turns")
@@ -51,42 +51,33 @@ class Fetching:
     Two connections: one that only ever blocks for new entries, one for everything that must not wait behind it.
 
     Args:
-        broker: an open broker.
-        keys: of the stream.
-        levels: that are read; the stream may have more.
-        group: that is read for.
-        consumer: its name.
-        declaring: declares the group on the levels of the stream; None: as the stream is, on the levels that are read.
-        lease: seconds of its leases; 0.0: it does not say.
+        me: the consumer.
+        declaring: declares the group; None: as the stream is.
     """
 
-    def __init__(  # noqa: PLR0913 - where it reads, and for whom
-        self,
-        broker: Broker,
-        keys: Keys,
-        levels: Levels,
-        group: str,
-        consumer: str,
-        declaring: Declaring | None = None,
-        lease: float = 0.0,
-    ) -> None:
+    def __init__(self, me: GroupConsumer, declaring: Declaring | None = None) -> None:
+        broker, keys, group = me.broker, me.keys, me.group
         self._clock = broker.clock
         self._keys = keys
-        self._declaring = declaring or Declaring(keys, levels, group, AS_IT_IS)
-        self._levels = levels.descending
+        self._declaring = declaring or Declaring(keys, me.levels, group, AS_IT_IS)
+        self._levels = me.served.descending
         self._group = group
-        self._consumer = consumer
-        self._lease = round(lease * 1000)
+        self._consumer = me.name
+        self._lease = me.lease_ms
         self._blocking = broker.link()
         self._link = self._own = broker.link()
         self._shared = broker.shared
         self._streams = [keys.level(level) for level in self._levels]
         self._open, self._open_streams = self._levels, self._streams
         self._due_from = self._from_the_beginning()
-        self.newest: dict[int, bytes] = {}
-        """Level to the newest entry id that was given out here, of new entries."""
+        self._newest: dict[int, bytes] = {}
         self._level_of = {keys.level(level).encode(): level for level in self._levels}
-        self._head = ("XREADGROUP", "GROUP", group, consumer, "COUNT")
+        self._head = ("XREADGROUP", "GROUP", group, me.name, "COUNT")
+
+    def take_newest(self) -> dict[int, bytes]:
+        """Level to the newest entry id that was given out since the last call."""
+        newest, self._newest = self._newest, {}
+        return newest
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -430,6 +421,6 @@ class Fetching:
         """New entries, level by level; the newest of each level is remembered."""
         taken: list[Delivery] = []
         for level, entries in found:
-            self.newest[level] = entries[-1][0]
+            self._newest[level] = entries[-1][0]
             taken += read_new(level, entries)
         return taken

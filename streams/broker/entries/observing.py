@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """Where a trip was made from: one consumer (or reclaimer) of one group."""
+class ConsumerId:
+    """Which consumer, or reclaimer, of which group made a trip."""
 
     stream: str
     group: str
-    consumer: str
+    name: str
+
+    @property
+    def where(self) -> str:
+        """Stream and group, for log lines."""
+        return f"{self.stream}/{self.group}"
 
 
 @dataclass(slots=True)
@@ -77,10 +82,12 @@ class Observer:
                 since the stream was full, the server refused it, or it was a duplicate.
         """
 
-    def received(self, desk: Desk, deliveries: Sequence[Delivery], began: int) -> None:
+    def received(
+        self, consumer: ConsumerId, deliveries: Sequence[Delivery], began: int
+    ) -> None:
         """Entries were fetched by a read that began at ``began`` (Unix nanoseconds). Not told of reads without any."""
 
-    def settled(self, desk: Desk, settled: Settled) -> None:
+    def settled(self, consumer: ConsumerId, settled: Settled) -> None:
         """Outcomes were written."""
 
     def replayed(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery, read_rows
 from streams.broker.entries.fetch import DueReply, Fetching
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.keys import PARKED, WAITING, Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
@@ -147,35 +148,28 @@ class FetchingByKey(Fetching):
     """Reads one stream for one consumer of a group whose events are lined up by key.
 
     Args:
-        broker, keys, levels, group, consumer, declaring: as ``Fetching``.
+        me, declaring: as ``Fetching``.
         ways: how they are lined up; told what the scripts know of it.
-        known: all levels of the stream; ``levels`` are those that are read.
-        lease: as ``Fetching``.
     """
 
-    def __init__(  # noqa: PLR0913 - as its base, and how the events are lined up
-        self,
-        broker: Broker,
-        keys: Keys,
-        levels: Levels,
-        group: str,
-        consumer: str,
-        declaring: Declaring,
-        ways: Ways | Lanes,
-        known: Levels,
-        lease: float = 0.0,
+    def __init__(
+        self, me: GroupConsumer, declaring: Declaring, ways: Ways | Lanes
     ) -> None:
-        super().__init__(broker, keys, levels, group, consumer, declaring, lease)
+        super().__init__(me, declaring)
         self._ways = Ways.of(ways)
         self._lanes = self._ways.lanes
-        self._place = Place.of(keys, known, group)
+        self._place = Place.of(me.keys, me.levels, me.group)
         self._lasts: dict[int, str] = {}
-        self.vanished = 0
-        """How many entries had vanished while they were lined up."""
+        self._vanished = 0
         self.more = False
         """There is more to line up than the last call did."""
         self.idle = False
         """The last call found nothing new."""
+
+    def take_vanished(self) -> int:
+        """How many entries had vanished while they were lined up, since the last call."""
+        vanished, self._vanished = self._vanished, 0
+        return vanished
 
     async def declare(self) -> str:
         """Write down how the group is lined up; returns the order by which entries wait if that is another, else ''."""
@@ -239,11 +233,10 @@ class FetchingByKey(Fetching):
         if reply.deliveries:
             turns.retries = odd
             turns.took_these(planned, reply.deliveries, 0)
-        vanished, self.vanished = self.vanished, 0
         return DueReply(
             reply.deliveries,
             None if next_due < 0 else next_due / 1000,
-            vanished,
+            self.take_vanished(),
             frozenset(map(int, paused)) & frozenset(self._levels),
             frozenset(scope.decode("utf-8", "replace") for scope in scopes),
             more == 1,
@@ -302,7 +295,7 @@ class FetchingByKey(Fetching):
         self.more = more == 1
         if read >= 0:
             self.idle = read == 0
-        self.vanished += vanished
+        self._vanished += vanished
         self._ways.learn(ways)
         if lasts:
             self._lasts = {

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.leave import leave
-from streams.broker.keys import PARKED, WAITING, Keys
-from streams.broker.server.connection import Broker
+from streams.broker.keys import PARKED, WAITING
 from streams.broker.server.scripts import Script
-from streams.policy.levels import Levels
 
 _SWEEP = Script("sweep")
 
@@ -37,14 +36,13 @@ class Sweep(NamedTuple):
 class Reclaiming:
     """Sweeps one group of one stream, under the reclaimer's own consumer name."""
 
-    def __init__(
-        self, broker: Broker, keys: Keys, levels: Levels, group: str, consumer: str
-    ) -> None:
-        self._clock = broker.clock
-        self.link = self._link = broker.shared
-        self._levels = levels.descending
+    def __init__(self, me: GroupConsumer) -> None:
+        keys, group = me.keys, me.group
+        self._clock = me.broker.clock
+        self.link = self._link = me.broker.shared
+        self._levels = me.levels.descending
         self._group = group
-        self._consumer = consumer
+        self._consumer = me.name
         self._has_taken = False
         self._streams = tuple(keys.level(level) for level in self._levels)
         self._leases = keys.leases(group)

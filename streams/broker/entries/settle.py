@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.entries.delivery import Delivery
+from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.ordering import Place, Ways, follow
-from streams.broker.keys import PARKED, Keys
+from streams.broker.keys import PARKED
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
 from streams.errors import BrokerError, CommandRefused
-from streams.policy.levels import Levels
 from streams.policy.ordering import NO_LANES
 
 if TYPE_CHECKING:
@@ -73,33 +73,24 @@ class Settling:
     """Writes for one consumer of one group; all that a trip carries goes in one write.
 
     Args:
-        broker: an open broker.
-        keys: of the stream.
-        levels: of the stream.
-        group, consumer: names.
+        me: the consumer.
         ways: how the entries of the group are lined up; None: they are not.
-        link: somebody's connection to write on; None: one of its own.
+        link: the connection to write on; None: one of its own.
     """
 
-    def __init__(  # noqa: PLR0913 - of what, for whom, and by which way
-        self,
-        broker: Broker,
-        keys: Keys,
-        levels: Levels,
-        group: str,
-        consumer: str,
-        ways: Ways | None = None,
-        link: Link | None = None,
+    def __init__(
+        self, me: GroupConsumer, ways: Ways | None = None, link: Link | None = None
     ) -> None:
+        keys, group = me.keys, me.group
         self._ways = ways or Ways(NO_LANES)
-        self._place = Place.of(keys, levels, group)
-        self._clock = broker.clock
+        self._place = Place.of(keys, me.levels, group)
+        self._clock = me.broker.clock
         self._keys = keys
-        self._levels = levels.descending
+        self._levels = me.levels.descending
         self._group = group
-        self._consumer = consumer
+        self._consumer = me.name
         self._own = link is None
-        self._link = link or broker.link()
+        self._link = link or me.broker.link()
         self._config = keys.config()
         self._admissions = keys.admissions(group)
         whereabouts = (keys.attempts(group), keys.retry(group), self._admissions)
