@@ -21,14 +21,14 @@ from streams.broker.entries.settle import Settling
 from streams.common.arguments import checked_options
 from streams.common.log_facts import logger_of
 from streams.consuming.declared import in_words
+from streams.consuming.executor import Executor
 from streams.consuming.fetcher import Fetcher, Parts
 from streams.consuming.gate import Gate
 from streams.consuming.idle import Idling
+from streams.consuming.lease_renewer import LeaseRenewer
 from streams.consuming.lease_thread import LeaseThread
-from streams.consuming.leases import LeaseKeeper
 from streams.consuming.naming import consumer_name
 from streams.consuming.options import ConsumerOptions
-from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.consuming.sources import OrderedSource, PlainSource, Source
 from streams.consuming.state import ConsumerState
@@ -95,7 +95,9 @@ class Consumer:
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
         self._router = router = as_router(handler).with_timeouts(chain.timeouts())
         self._gate = gate = self._make_gate(router)
-        self._runners = Runners(state, router, self._settler, chain, self._place, gate)
+        self._executor = Executor(
+            state, router, self._settler, chain, self._place, gate
+        )
         self._declares = [self._declare_limits]
         self._source = self._make_source()
         self._fetching = self._source.store
@@ -114,7 +116,7 @@ class Consumer:
             state,
             self._source,
             Parts(
-                runners=self._runners,
+                executor=self._executor,
                 settler=self._settler,
                 idling=self._idling,
                 gate=gate,
@@ -124,7 +126,7 @@ class Consumer:
         )
         self._hurry = asyncio.Event()
         self._grace = 0.0
-        self._leases: LeaseKeeper | None = None
+        self._leases: LeaseRenewer | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def take_delivered(self) -> dict[int, bytes]:
@@ -142,12 +144,12 @@ class Consumer:
     @property
     def busy(self) -> int:
         """How many entries are with handlers at this moment."""
-        return self._runners.busy
+        return self._executor.busy
 
     @property
     def free(self) -> int:
         """How many more entries could start at this moment; none while the process is kept free for a suspect."""
-        return 0 if self._state.isolation.is_closed else max(0, self._runners.free)
+        return 0 if self._state.isolation.is_closed else max(0, self._executor.free)
 
     @property
     def kept_for(self) -> str:
@@ -157,7 +159,7 @@ class Consumer:
     @property
     def running(self) -> list[tuple[int, str]]:
         """Level and entry id of what is with handlers at this moment, the longest first."""
-        return self._runners.running
+        return self._executor.running
 
     @property
     def paused(self) -> frozenset[int]:
@@ -186,9 +188,9 @@ class Consumer:
         missing = [name for name, task in list(self._tasks.items()) if task.done()]
         if self._leases is not None and not self._leases.alive:
             missing.append("lease keeper")
-        if self._runners.missing:
+        if self._executor.missing:
             missing.append(
-                f"{self._runners.missing} of {self.options.concurrency} runners"
+                f"{self._executor.missing} of {self.options.concurrency} runners"
             )
         fetcher = self._fetcher
         return ConsumerVitals(
@@ -210,7 +212,7 @@ class Consumer:
     @property
     def abandoned(self) -> set[asyncio.Task[None]]:
         """Tasks of handlers that never ended; whoever ends the process must not wait for them."""
-        return self._runners.abandoned
+        return self._executor.abandoned
 
     def limit(self, concurrency: int) -> None:
         """From now on at most so many handlers at once, and never more than the options say."""
@@ -244,17 +246,17 @@ class Consumer:
         def lost(deliveries: list[Delivery]) -> None:
             # The loop may have closed in the meantime.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._runners.lost, deliveries)
+                loop.call_soon_threadsafe(self._executor.lost, deliveries)
 
         await self._chain.start(self._place)
-        leases = self._leases = LeaseKeeper(
+        leases = self._leases = LeaseRenewer(
             self._state, LeaseThread.of(self._broker), self._make_settling, lost
         )
         leases.start()
-        self._runners.start(self.options.concurrency)
+        self._executor.start(self.options.concurrency)
         self._state.isolation.join(self._state)
         settling = asyncio.create_task(self._settler.run(), name="streams-settler")
-        watching = asyncio.create_task(self._runners.watch(), name="streams-watch")
+        watching = asyncio.create_task(self._executor.watch(), name="streams-watch")
         fetching = asyncio.create_task(self._fetcher.run(), name="streams-fetcher")
         self._tasks = {"fetcher": fetching, "settler": settling, "watch": watching}
         if self._router.limits():
@@ -283,17 +285,17 @@ class Consumer:
             finally:
                 # A second cancellation must leave no thread that holds entries for ever, and no runner either.
                 leases.stop()
-                self._runners.end()
+                self._executor.end()
                 self._state.isolation.leave(self._state)
 
     async def _drain(self, settling: asyncio.Task[None]) -> None:
-        drain = asyncio.create_task(self._runners.drain(self._grace))
+        drain = asyncio.create_task(self._executor.drain(self._grace))
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
         if not drain.done():
             drain.cancel()
             await asyncio.wait((drain,))
-            await self._runners.drain(0.0)
+            await self._executor.drain(0.0)
         hurry.cancel()
         quiet = asyncio.create_task(self._settler.wait_quiet())
         # A server that is away must not hold up the exit: what is not settled is found by the reclaimer.
@@ -303,12 +305,12 @@ class Consumer:
         quiet.cancel()
 
     async def _close(
-        self, leases: LeaseKeeper, tasks: tuple[asyncio.Task[None], ...]
+        self, leases: LeaseRenewer, tasks: tuple[asyncio.Task[None], ...]
     ) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._runners.close()
+        await self._executor.close()
         await self._chain.stop(self._place)
         await leases.close()
         # Who waits for the slots looks by itself, a little later.
@@ -319,7 +321,7 @@ class Consumer:
             await self._fetching.leave(list(self._state.held))
         await self._fetching.close()
         await self._settling.close()
-        for task in self._runners.abandoned:
+        for task in self._executor.abandoned:
             # Such a task ignores cancellation, and asyncio.run would wait for it for ever.
             asyncio._unregister_task(task)  # noqa: SLF001 - documented for makers of tasks
 

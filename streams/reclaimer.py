@@ -13,7 +13,7 @@ from streams.broker import Backoff, Broker, checked_broker
 from streams.broker.entries.admit import Admitting
 from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.observing import ConsumerId, Settled
-from streams.broker.entries.ordering import Mending, Ways
+from streams.broker.entries.ordering import LaneRepair, Ways
 from streams.broker.entries.reclaim import Reclaiming, Stalled
 from streams.broker.entries.settle import Buried, Postponed, Settling, was_written
 from streams.broker.keys import RECLAIMER_SUFFIX
@@ -124,7 +124,7 @@ class Reclaimer:
         self._settling = Settling(me, ways, link)
         self._admitting = Admitting(me, link)
         self._mending = (
-            Mending(broker, keys, options.levels, self.group, ways)
+            LaneRepair(broker, keys, options.levels, self.group, ways)
             if options.lanes
             else None
         )

@@ -12,8 +12,8 @@ import logging
 from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import NOWHERE, Setting, describe_error
 from streams.common.log_facts import logger_of
+from streams.consuming.execution import Execution, setting_of
 from streams.consuming.gate import Gate
-from streams.consuming.run import Run, setting_of
 from streams.consuming.settler import Settler
 from streams.consuming.state import ConsumerState
 from streams.consuming.telling import log_death, log_entry
@@ -44,14 +44,14 @@ class Failing:
         self._stats = state.stats
         self._throttling: set[asyncio.Task[None]] = set()
 
-    def failed(self, run: Run, error: BaseException) -> None:
+    def failed(self, run: Execution, error: BaseException) -> None:
         """Decide on an attempt that ended with ``error``."""
         try:
             self._decide(run, error)
         except BaseException as defect:  # noqa: BLE001 - somebody else's code, or ours: the entry must have an outcome
             self.defect(run.delivery, defect)
 
-    def timed_out(self, run: Run, error: TimeoutError) -> None:
+    def timed_out(self, run: Execution, error: TimeoutError) -> None:
         """Decide on an attempt that did not even end when it was cancelled for its timeout."""
         try:
             self._fail(run, error)
@@ -93,7 +93,7 @@ class Failing:
         """Wait for what is still being told to the server."""
         await asyncio.gather(*self._throttling, return_exceptions=True)
 
-    def _decide(self, run: Run, error: BaseException) -> None:
+    def _decide(self, run: Execution, error: BaseException) -> None:
         delivery = run.delivery
         if run.why == "lost":
             self._settler.drop(delivery)
@@ -110,7 +110,7 @@ class Failing:
         else:
             self._fail(run, error)
 
-    def _fail(self, run: Run, error: BaseException) -> None:
+    def _fail(self, run: Execution, error: BaseException) -> None:
         delivery, event = run.delivery, run.event
         setting = setting_of(run)
         record = self._record(delivery, error, setting)
@@ -142,7 +142,7 @@ class Failing:
             )
 
     def _decision(
-        self, run: Run, error: BaseException, record: AttemptRecord
+        self, run: Execution, error: BaseException, record: AttemptRecord
     ) -> Decision:
         """What the route's policy says; what the default one says, if that fails or says nothing that can be done."""
         try:
@@ -176,7 +176,7 @@ class Failing:
         record.add("failure", described, at=round(self._state.clock.now(), 3))
         return record
 
-    def _throttle(self, run: Run, error: Throttle) -> None:
+    def _throttle(self, run: Execution, error: Throttle) -> None:
         limit = next(
             (limit for limit in run.route.limits if limit.name == error.limit), None
         )

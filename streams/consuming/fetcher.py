@@ -12,10 +12,10 @@ from streams.broker import Backoff
 from streams.broker.entries.delivery import Delivery
 from streams.broker.server.outages import OUTAGE
 from streams.common.log_facts import logger_of
+from streams.consuming.executor import Executor
 from streams.consuming.gate import Gate
 from streams.consuming.idle import Idling
 from streams.consuming.isolation import Suspects
-from streams.consuming.runners import Runners
 from streams.consuming.settler import Settler
 from streams.consuming.sources import Source
 from streams.consuming.state import ConsumerState
@@ -43,7 +43,7 @@ class Parts:
     """The other parts of a consumer that its fetcher works with.
 
     Attributes:
-        runners: they get what may start.
+        executor: it gets what may start.
         settler: takes back what may not start.
         idling: how an idle group waits.
         gate: tells what may start.
@@ -53,7 +53,7 @@ class Parts:
             read from it.
     """
 
-    runners: Runners
+    executor: Executor
     settler: Settler
     idling: Idling
     gate: Gate
@@ -78,7 +78,7 @@ class Fetcher:
         self._state = state
         self._source = source
         self._fetching = source.store
-        self._runners = parts.runners
+        self._executor = parts.executor
         self._settler = parts.settler
         self._idling = parts.idling
         self._gate = parts.gate
@@ -122,7 +122,7 @@ class Fetcher:
     def stop(self) -> None:
         """Fetch nothing more; a read that is blocking ends by itself within POLL seconds."""
         self._stopping = True
-        self._runners.slot_freed.set()
+        self._executor.slot_freed.set()
         self._stop_news.set()
         self._isolation.tell()
         self._idling.stop()
@@ -221,7 +221,7 @@ class Fetcher:
             # The runners first: handlers that do not wait are done before the next read is planned.
             self._started = False
             await asyncio.sleep(0)
-        free = self._runners.free
+        free = self._executor.free
         if free <= 0 or self._settler.unsettled >= max(
             2 * self._state.concurrency, 100
         ):
@@ -229,8 +229,8 @@ class Fetcher:
             return
         if free * 8 < self._state.concurrency:
             # A few slots only: a moment later there are more, and they share the trip.
-            await self._runners.wait_for(self._state.concurrency // 4, _GATHER)
-            free = self._runners.free
+            await self._executor.wait_for(self._state.concurrency // 4, _GATHER)
+            free = self._executor.free
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + self._idling.check_again_in(
@@ -379,7 +379,7 @@ class Fetcher:
             async with self._taking:
                 has_room = not self._stopping and not self._isolation.is_closed
                 await self.start(
-                    await hand_over(max(0, self._runners.free) if has_room else 0)
+                    await hand_over(max(0, self._executor.free) if has_room else 0)
                 )
 
     async def wait_taken(self) -> None:
@@ -400,7 +400,7 @@ class Fetcher:
         self._stats.fetched += len(taken)
         for delivery in taken:
             self._held[delivery.place] = delivery
-        room = 0 if self._stopping else max(0, self._runners.free)
+        room = 0 if self._stopping else max(0, self._executor.free)
         starting, soonest = await self._gate.admit(taken, room, alone=alone)
         if soonest is not None:
             self._due_at = min(self._due_at, time.monotonic() + soonest)
@@ -408,7 +408,7 @@ class Fetcher:
             for delivery in starting:
                 self._settler.postpone(delivery, 0.0, "released")
         elif starting:
-            self._runners.dispatch(starting)
+            self._executor.dispatch(starting)
             self._started = True
 
     async def _wait_for_slot(self) -> None:
@@ -418,20 +418,20 @@ class Fetcher:
                 async with asyncio.timeout(self._source.lines_up_every):
                     await self._slot_freed()
             except TimeoutError:
-                await self._source.line_up(lambda: self._runners.free <= 0)
+                await self._source.line_up(lambda: self._executor.free <= 0)
             else:
                 return
 
     async def _slot_freed(self) -> None:
-        if self._runners.free > 0:  # Nobody says so a second time.
+        if self._executor.free > 0:  # Nobody says so a second time.
             self.is_full = False
             if self._settler.unsettled:
                 await self._settler.wait_trip(_GATHER)
             return
-        self._runners.slot_freed.clear()
+        self._executor.slot_freed.clear()
         if not self._stopping:
             self.is_full = True
-            await self._runners.slot_freed.wait()
+            await self._executor.slot_freed.wait()
             self.is_full = False
 
     async def _find_lost_reads(self) -> None:

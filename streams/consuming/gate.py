@@ -13,7 +13,7 @@ from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.places import Slot
 from streams.broker.server.outages import OUTAGE
 from streams.common.log_facts import logger_of
-from streams.consuming.intake import Intake, UserFunction
+from streams.consuming.decode import Decoder, UserFunction
 from streams.consuming.settler import Settler
 from streams.consuming.state import ConsumerState
 from streams.errors import BrokerError
@@ -56,7 +56,7 @@ class Gate:
         self._has_limits = bool(router.limits())
         self._admitting = admitting
         self._settler = settler
-        self._intake = Intake(state, router, settler)
+        self._decoder = Decoder(state, router, settler)
         self._covering: dict[str, dict[str, list[str]]] = {}
         self.scopes: frozenset[str] = frozenset()
         """What is paused by attribute, as of the last look."""
@@ -111,7 +111,7 @@ class Gate:
                 decided.append((delivery, BUSY))
                 continue
             room -= 1
-            if not self._intake.decode(delivery):
+            if not self._decoder.decode(delivery):
                 continue
             ask = self._question(delivery) if may_ask else None
             if ask is None:
@@ -138,7 +138,7 @@ class Gate:
                 starting.append(delivery)
             elif kind is Kind.EXPIRED:
                 error = TimeoutError("the event expired before it could be handled")
-                self._intake.refuse(delivery, "expired", error, delivery.event)
+                self._decoder.refuse(delivery, "expired", error, delivery.event)
             elif kind in (Kind.SUSPECT, Kind.BUSY):
                 self._settler.postpone(delivery, 0.0, "released")
                 soonest = 0.0
@@ -171,7 +171,7 @@ class Gate:
             try:
                 limits = find_keys(delivery, event, route)
             except KeyFailed as failed:
-                self._intake.refuse(
+                self._decoder.refuse(
                     delivery, "invalid", failed.error, event, function=failed.function
                 )
                 return Ask(delivery)

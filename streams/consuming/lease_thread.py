@@ -1,4 +1,4 @@
-"""The thread of the lease keepers: one for all groups of a process that share a broker.
+"""The thread of the lease renewers: one for all groups of a process that share a broker.
 
 A thread per group would be hundreds of threads in a process with hundreds of groups, each of which wakes twenty times
 a second for nothing. This one looks at all of them in one go, and wakes only those that have something to do.
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 logger = logger_of("consumer")
 
 TICK = 0.05
-"""Seconds between two looks at what the keepers have to do."""
+"""Seconds between two looks at what the renewers have to do."""
 
 
-class Keeper(Protocol):
-    """Who keeps the leases of one consumer."""
+class Renewer(Protocol):
+    """Keeps the leases of one consumer."""
 
     async def keep(self, link: Link) -> None:
         """Keep them until told to stop. Runs in the thread."""
@@ -40,7 +40,7 @@ class Keeper(Protocol):
 
 
 class LeaseThread:
-    """Runs keepers for as long as there are any; the thread ends with the last one.
+    """Runs renewers for as long as there are any; the thread ends with the last one.
 
     Args:
         broker: that their consumers use.
@@ -49,7 +49,7 @@ class LeaseThread:
     def __init__(self, broker: Broker) -> None:
         self._broker = weakref.ref(broker)
         self._lock = threading.Lock()
-        self._keepers: set[Keeper] = set()
+        self._renewers: set[Renewer] = set()
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -63,21 +63,21 @@ class LeaseThread:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
-    def add(self, keeper: Keeper) -> None:
-        """Run a keeper. The thread is started if there is none, or it was left behind by a fork."""
+    def add(self, renewer: Renewer) -> None:
+        """Run a renewer. The thread is started if there is none, or it was left behind by a fork."""
         broker = self._broker()
-        assert broker is not None  # noqa: S101 - for the type checker: the keeper's consumer has it
+        assert broker is not None  # noqa: S101 - for the type checker: the renewer's consumer has it
         with self._lock:
             is_new = not self.alive
             if is_new:
-                self._keepers = set()
+                self._renewers = set()
                 self._thread = threading.Thread(
                     target=self._main,
                     args=(broker,),
                     name="streams-leases",
                     daemon=True,
                 )
-            self._keepers.add(keeper)
+            self._renewers.add(renewer)
             if is_new and self._thread is not None:
                 self._thread.start()
 
@@ -86,52 +86,52 @@ class LeaseThread:
 
     async def _run(self, broker: Broker) -> None:
         link = link_for_leases(broker)
-        running: dict[Keeper, asyncio.Task[None]] = {}
+        running: dict[Renewer, asyncio.Task[None]] = {}
         ended = asyncio.Event()
         try:
             while self._start_new(running, link, ended):
                 now = time.monotonic()
-                for keeper in running:
-                    keeper.look(now)
+                for renewer in running:
+                    renewer.look(now)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK):
                         # Whoever stops is waited for by its consumer, which need not wait for a tick.
                         await ended.wait()
                 ended.clear()
-                for keeper in [
-                    keeper for keeper, task in running.items() if task.done()
+                for renewer in [
+                    renewer for renewer, task in running.items() if task.done()
                 ]:
-                    self._remove(keeper, running.pop(keeper))
+                    self._remove(renewer, running.pop(renewer))
         finally:
             await link.close()
 
     def _start_new(
         self,
-        running: dict[Keeper, asyncio.Task[None]],
+        running: dict[Renewer, asyncio.Task[None]],
         link: Link,
         ended: asyncio.Event,
     ) -> bool:
         """Start those that were added; False: there is none left, and this thread is not the one any more."""
         with self._lock:
-            if not self._keepers:
+            if not self._renewers:
                 self._thread = None
                 return False
-            for keeper in self._keepers - running.keys():
-                task = running[keeper] = asyncio.create_task(
-                    keeper.keep(link), name="streams-leases"
+            for renewer in self._renewers - running.keys():
+                task = running[renewer] = asyncio.create_task(
+                    renewer.keep(link), name="streams-leases"
                 )
                 task.add_done_callback(lambda _: ended.set())
             return True
 
-    def _remove(self, keeper: Keeper, task: asyncio.Task[None]) -> None:
+    def _remove(self, renewer: Renewer, task: asyncio.Task[None]) -> None:
         with self._lock:
-            self._keepers.discard(keeper)
+            self._renewers.discard(renewer)
         if not task.cancelled() and task.exception() is not None:
             logger.error(
                 "a lease keeper ended although nothing told it to",
                 exc_info=task.exception(),
             )
-        keeper.ended()
+        renewer.ended()
 
 
 _making = threading.Lock()

@@ -28,7 +28,7 @@ local function time_of_the_run()
   return {string.format('%.0f', tonumber(time[1]) + tonumber(ahead)), time[2]}
 end
 """
-_MODULES = ("consuming.fetcher", "consuming.runners", "middleware.breaker")
+_MODULES = ("consuming.fetcher", "consuming.executor", "middleware.breaker")
 
 
 class Clock:

@@ -60,7 +60,7 @@ class NoKeeper:
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("streams.consumer.LeaseKeeper", NoKeeper)
+    patch.setattr("streams.consumer.LeaseRenewer", NoKeeper)
     patch.setattr("streams.consuming.fetcher.POLL", 0.002)
     # What a killed worker would say to nobody is not waited for.
     patch.setattr("streams.middleware.dedupe._PATIENCE", 0.05)
@@ -243,7 +243,7 @@ class Worker:
         for consumer in self.crew.consumers:
             if held := list(consumer._state.held.values()):
                 lost = await consumer._settling.renew(held)
-                consumer._runners.lost(lost)
+                consumer._executor.lost(lost)
                 await self.settled(consumer)
                 self._books.seen["lost"] += len(lost)
                 theirs = [

@@ -162,12 +162,12 @@ MUTANTS = (
         (MACHINE, CONSUMER), "every lease is lost at its second renewal",
     ),
     Mutant(
-        "no-renewal", "LeaseKeeper._renew",
+        "no-renewal", "LeaseRenewer._renew",
         "if held and (lost := await settling.renew(held)):", "if False and (lost := await settling.renew(held)):",
         (CONSUMER,), "a handler longer than the lease runs twice",
     ),
     Mutant(
-        "lost-lease-not-cancelled", "Runners.lost",
+        "lost-lease-not-cancelled", "Executor.lost",
         'self._cancel(run, "lost")', "pass",
         (CONSUMER,), "two workers go on with the same event",
     ),
@@ -477,27 +477,27 @@ MUTANTS = (
         (CONSUMER,), "every deploy costs retries",
     ),
     Mutant(
-        "timeout-not-enforced", "Runners.watch",
+        "timeout-not-enforced", "Executor.watch",
         "if run.deadline <= now and not run.why:", "if False and not run.why:",
         (CONSUMER,), "a handler that hangs keeps its slot",
     ),
     Mutant(
-        "late-result-of-an-abandoned-handler", "Runners._handle",
-        "        return not run.abandoned\n", "        return True\n",
+        "late-result-of-an-abandoned-handler", "Executor._attempt",
+        "            if not run.abandoned:\n                self._settler.done", "            if True:\n                self._settler.done",
         (EDGES,), "an attempt that was counted as failed acknowledges the retry",
     ),
     Mutant(
-        "a-request-to-cancel-stays", "Runners._serve",
+        "a-request-to-cancel-stays", "Executor._serve",
         "            if task.cancelling():\n                await self._settle_cancellations(task)\n", "",
         (RUNNERS,), "a library that cancels and takes nothing back has the next event of the runner cancelled",
     ),
     Mutant(
-        "a-dead-runner-is-not-replaced", "Runners._ended",
+        "a-dead-runner-is-not-replaced", "Executor._ended",
         "        self._add_runner()\n        self._wake(1)\n", "",
         (RUNNERS,), "a worker loses its slots one by one, and says nothing",
     ),
     Mutant(
-        "an-attempt-without-an-outcome", "Runners._attempt",
+        "an-attempt-without-an-outcome", "Executor._attempt",
         "                self._failing.defect(run.delivery, error)", "                pass",
         (RUNNERS,), "an event whose type cannot be read stays in hand for ever",
     ),
@@ -508,7 +508,7 @@ MUTANTS = (
     ),
     Mutant(
         "a-missing-runner-is-not-seen", "Consumer.vitals",
-        "if self._runners.missing:", "if False:",
+        "if self._executor.missing:", "if False:",
         (RUNNERS,), "a worker without slots is healthy",
     ),
     Mutant(
@@ -524,7 +524,7 @@ MUTANTS = (
     ),
     Mutant(
         "prefetches", "Fetcher._step",
-        "        free = self._runners.free\n        if free <= 0 or", "        free = self._runners.free + 50\n        if free <= 0 or",
+        "        free = self._executor.free\n        if free <= 0 or", "        free = self._executor.free + 50\n        if free <= 0 or",
         (CONSUMER,), "entries wait in memory although other workers are free",
     ),
     Mutant(
@@ -563,7 +563,7 @@ MUTANTS = (
         (VIRTUAL,), "what was handled during an outage is never acknowledged",
     ),
     Mutant(
-        "abandoned-place-not-filled", "Runners._abandon",
+        "abandoned-place-not-filled", "Executor._abandon",
         "            self._settler.postpone(run.delivery, 0.0, \"released\")\n        self._add_runner()\n",
         "            self._settler.postpone(run.delivery, 0.0, \"released\")\n",
         (VIRTUAL, CONSUMER), "each handler that does not end takes a place of the worker away for ever",
@@ -1118,7 +1118,7 @@ MUTANTS = (
         (LEASES,), "each killed worker leaves its lease behind for ever",
     ),
     Mutant(
-        "stands-still-in-silence", "LeaseKeeper._say_still",
+        "stands-still-in-silence", "LeaseRenewer._say_still",
         "        if seconds < _STILL or not self._state.held:\n", "        if True:\n",
         (LEASES,), "a handler that keeps the GIL loses its lease, and nothing says why",
     ),
@@ -1184,11 +1184,11 @@ MUTANTS = (
     ),
     Mutant(
         "lease-thread-looks-at-nobody", "LeaseThread._run",
-        "                    keeper.look(now)\n", "                    pass\n",
+        "                    renewer.look(now)\n", "                    pass\n",
         (MANY,), "no lease is renewed",
     ),
     Mutant(
-        "blames-who-never-ran", "Runners.watch",
+        "blames-who-never-ran", "Executor.watch",
         "            if not self.busy:\n                self._at_work.clear()\n                await self._at_work.wait()\n                last = self._at_work_since\n", "",
         (MANY,), "a warning names handlers that have not run when the event loop was blocked",
     ),
@@ -1263,8 +1263,8 @@ MUTANTS = (
         ("tests/server/test_cli_manners.py",), "a terminal without UTF-8 gets a traceback instead of a list",
     ),
     Mutant(
-        "forked-child-goes-on", "Runners._handle",
-        "        if not self._origin.is_here:\n            end_copy()\n", "",
+        "forked-child-goes-on", "Executor._attempt",
+        "            if not self._origin.is_here:\n                end_copy()\n", "",
         ("tests/server/test_forks.py",), "a child that a handler forks goes on as a second worker over the same connections",
     ),
     Mutant(

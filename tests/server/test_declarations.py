@@ -29,7 +29,7 @@ from streams import (
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.group_consumer import GroupConsumer
-from streams.broker.entries.ordering import FetchingByKey, Mending, Ways
+from streams.broker.entries.ordering import FetchingByKey, LaneRepair, Ways
 from streams.broker.entries.settle import Settling
 from streams.broker.keys import PARKED
 from streams.handlers.routes import Route
@@ -237,7 +237,7 @@ async def test_a_reclaimer_with_another_order_lets_the_keys_of_what_it_buries_go
         heads = await made.take(3)
         keys = broker.keys("s")
         ways = Ways(BY_SUBJECT)
-        await Mending(broker, keys, NARROW, "g", ways).mend()
+        await LaneRepair(broker, keys, NARROW, "g", ways).mend()
         settling = Settling(GroupConsumer(broker, keys, NARROW, "g", "before"), ways)
         assert (await settling.settle(heads)).ready == 3
         await settling.close()
@@ -277,7 +277,7 @@ async def test_rows_of_another_fair_key_are_no_lost_rows(broker):
     await broker.control.call("ZREM", lane, lost)
     ways = Ways(FAIR_BY_KEY)
     async with reading(broker, ways):
-        assert await Mending(broker, broker.keys("s"), NARROW, "g", ways).mend() == (
+        assert await LaneRepair(broker, broker.keys("s"), NARROW, "g", ways).mend() == (
             0,
             1,
         )
@@ -418,7 +418,7 @@ async def test_workers_with_other_levels_side_by_side_keep_order_and_lose_nothin
         async with consuming(
             broker, books, BY_KEY, WIDE, concurrency=4, name="new"
         ) as new:
-            mending = Mending(broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY))
+            mending = LaneRepair(broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY))
             for _ in range(5):
                 await producer.publish_many(on_levels(WIDE, 40))
                 await mending.mend()
@@ -447,12 +447,14 @@ async def test_what_waits_on_a_level_that_a_worker_does_not_know_stays_for_one_t
         await eventually(lambda: len(books.done) == 4, what="what it knows")
         await producer.publish(Event("t", 4, key="k"))
         await eventually(lambda: len(books.done) == 5, what="the key to go on for it")
-        await Mending(broker, broker.keys("s"), NARROW, "g", Ways(BY_KEY)).mend()
+        await LaneRepair(broker, broker.keys("s"), NARROW, "g", Ways(BY_KEY)).mend()
         assert narrow.stats.vanished == 0
     assert await broker.control.call("ZCARD", broker.keys("s").behind("g")) == 4
     await producer.publish(Event("t", 0, key="busy"))
     await line_up(broker, BY_KEY, WIDE)
-    assert await Mending(broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY)).mend() == (
+    assert await LaneRepair(
+        broker, broker.keys("s"), WIDE, "g", Ways(BY_KEY)
+    ).mend() == (
         1,
         0,
     )

@@ -11,7 +11,7 @@ import pytest
 
 from streams import Broker, Pauses
 from streams.address import Address
-from streams.consuming.leases import LeaseKeeper
+from streams.consuming.lease_renewer import LeaseRenewer
 from streams.handlers.plans import GroupPlan
 from streams.handlers.routes import Route, Router
 from streams.health import LIVE, READY, Answer, ask, served
@@ -202,7 +202,7 @@ async def test_a_lease_keeper_that_died_is_noticed(broker, monkeypatch):
         while not dies.is_set():
             await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(LeaseKeeper, "keep", keep)
+    monkeypatch.setattr(LeaseRenewer, "keep", keep)
     async with running(broker) as run:
         assert (await run.live()).ok
         dies.set()

@@ -40,7 +40,13 @@ from streams import (
 )
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.group_consumer import GroupConsumer
-from streams.broker.entries.ordering import FetchingByKey, Mending, Place, Ways, follow
+from streams.broker.entries.ordering import (
+    FetchingByKey,
+    LaneKeys,
+    LaneRepair,
+    Ways,
+    follow,
+)
 from streams.broker.keys import WAITING
 from streams.handlers.routes import Route, Router
 from streams.policy.declaration import AS_IT_IS
@@ -580,7 +586,7 @@ async def test_a_handler_that_ends_while_new_events_are_lined_up_leaves_no_worke
         if not limit:
             may_end.set()
             await eventually(
-                lambda: consumer._runners.free and not consumer._settler.unsettled,
+                lambda: consumer._executor.free and not consumer._settler.unsettled,
                 what="its end",
             )
         return taken
@@ -900,7 +906,7 @@ async def test_a_head_that_is_still_pending_is_not_followed(broker):
         Event("t", n, subject="k") for n in range(2)
     )
     (first,) = await made.take(10)
-    place = Place.of(broker.keys("s"), Levels(), "g")
+    place = LaneKeys.of(broker.keys("s"), Levels(), "g")
     command = follow(place, "g", Ways(BY_SUBJECT), [first], [])
     assert command is not None
     assert await broker.control.send(command) == [0, 1]
@@ -918,7 +924,7 @@ async def test_lost_rows_are_found_again(broker, lost):
     )
     await made.take(0)
     await broker.control.call("UNLINK", f"{broker.namespace}:{{s}}:g:{lost}")
-    mending = Mending(broker, broker.keys("s"), Levels(), "g", Ways(BOTH))
+    mending = LaneRepair(broker, broker.keys("s"), Levels(), "g", Ways(BOTH))
     restored = sum([(await mending.mend())[1] for _ in range(3)])
     assert restored > 0
     assert await mending.mend() == (0, 0)

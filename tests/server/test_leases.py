@@ -28,8 +28,8 @@ from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.reclaim import Reclaiming
+from streams.consuming.lease_renewer import LeaseRenewer
 from streams.consuming.lease_thread import LeaseThread
-from streams.consuming.leases import LeaseKeeper
 from streams.errors import OutOfMemory
 from streams.policy.admission import Kind
 from tests.conftest import eventually
@@ -318,7 +318,7 @@ async def test_a_handler_that_keeps_the_interpreter_is_said_with_its_event(
     broker, caplog, monkeypatch
 ):
     """Not even the thread that renews runs meanwhile; ``PyDLL`` calls without letting the GIL go."""
-    monkeypatch.setattr("streams.consuming.leases._STILL", 0.2)
+    monkeypatch.setattr("streams.consuming.lease_renewer._STILL", 0.2)
 
     def handler(event: Event) -> None:
         ctypes.PyDLL(None).usleep(400_000)
@@ -344,7 +344,7 @@ async def test_a_long_lease_is_renewed_so_often_that_who_does_not_know_it_can_wa
     broker,
 ):
     consumer = Consumer(broker, "s", "g", lambda _: None, ConsumerOptions(lease=600.0))
-    keeper = LeaseKeeper(
+    keeper = LeaseRenewer(
         consumer._state, LeaseThread.of(broker), consumer._make_settling, lambda _: None
     )
     assert keeper._interval == 10.0

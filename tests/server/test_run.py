@@ -8,9 +8,9 @@ import logging
 import pytest
 
 from streams import ConfigurationError, Event, Limit, Pipeline, Settings
+from streams.consuming.executor import Executor
 from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
-from streams.consuming.runners import Runners
 from streams.middleware import Middleware, Place
 from streams.sync import Pipeline as Blocking
 from streams.worker.heartbeat import Recorder
@@ -193,7 +193,7 @@ async def test_a_part_of_a_consumer_that_fails_ends_the_worker_and_is_told(
     kind, method = {
         "gate": (Gate, "run"),
         "lanes": (Fetcher, "follow"),
-        "watch": (Runners, "watch"),
+        "watch": (Executor, "watch"),
     }[part]
     monkeypatch.setattr(kind, method, run)
     limit = Limit("tenant", concurrency=1)

@@ -351,7 +351,7 @@ async def test_a_runner_that_ends_is_replaced_counted_and_logged(broker, caplog)
         await eventually(lambda: len(done) == 3, what="all runners to have had work")
         await producer.publish("all", type="t")
         await eventually(
-            lambda: consumer._runners.replaced == 2, what="two runners to be replaced"
+            lambda: consumer._executor.replaced == 2, what="two runners to be replaced"
         )
         assert consumer.vitals.missing == ()
         await producer.publish_many(range(6), type="t")
@@ -366,8 +366,8 @@ async def test_a_missing_runner_fails_the_health(broker, monkeypatch):
     running = asyncio.create_task(consumer.run())
     await Producer(broker, "s").publish(1, type="t")
     await eventually(lambda: consumer.stats.done, what="a runner to have had work")
-    monkeypatch.setattr(consumer._runners, "_add_runner", lambda: None)
-    next(iter(consumer._runners._tasks)).cancel()
+    monkeypatch.setattr(consumer._executor, "_add_runner", lambda: None)
+    next(iter(consumer._executor._tasks)).cancel()
     await eventually(
         lambda: consumer.vitals.missing == ("1 of 4 runners",),
         what="the health to tell",

@@ -22,8 +22,8 @@ from streams.broker.keys import PARKED, Keys
 from streams.broker.server.outages import Outages
 from streams.consumer import Consumer, ConsumerOptions
 from streams.consuming.isolation import Isolation
+from streams.consuming.lease_renewer import LeaseRenewer
 from streams.consuming.lease_thread import TICK
-from streams.consuming.leases import LeaseKeeper
 from streams.errors import BrokerUnavailable, Reject, Snooze
 from streams.events.event import Event
 from streams.handlers.routes import Route
@@ -450,7 +450,7 @@ class ModelRedeclaring:
         return []
 
 
-class LoopKeeper(LeaseKeeper):
+class LoopKeeper(LeaseRenewer):
     """The lease keeper as a task of the same loop instead of a thread."""
 
     def start(self) -> None:
@@ -495,12 +495,12 @@ def play(seed: int, patch: pytest.MonkeyPatch, story: Story | None = None) -> Wo
     random.seed(seed)  # The jitter of waiting times.
     loop = VirtualLoop(seed)
     clock = SimpleNamespace(monotonic=loop.time)
-    for module in ("fetcher", "leases", "runners"):
+    for module in ("fetcher", "lease_renewer", "executor"):
         patch.setattr(f"streams.consuming.{module}.time", clock)
     patch.setattr("streams.consumer.Fetching", ModelFetching)
     patch.setattr("streams.consumer.Settling", ModelSettling)
     patch.setattr("streams.consumer.Redeclaring", ModelRedeclaring)
-    patch.setattr("streams.consumer.LeaseKeeper", LoopKeeper)
+    patch.setattr("streams.consumer.LeaseRenewer", LoopKeeper)
     try:
         return loop.run_until_complete((story or _story)(seed, loop))
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from streams.broker.entries.ordering import Place
+from streams.broker.entries.ordering import LaneKeys
 from streams.broker.keys import PARKED, WAITING, Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
@@ -53,7 +53,7 @@ class Cancelling:
             self._keys.config(),
         )
         place, admissions = (
-            Place.of(self._keys, self._levels, group),
+            LaneKeys.of(self._keys, self._levels, group),
             self._keys.admissions(group),
         )
         levels: Command = (WAITING, len(place.levels), *place.levels)

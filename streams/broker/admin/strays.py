@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from streams.broker.entries.ordering import Mending
+from streams.broker.entries.ordering import LaneRepair
 from streams.broker.keys import PARKED, Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
@@ -257,7 +257,7 @@ class Straying:
         order, fair = (
             tuple(filter(None, (text or b"").decode().split(","))) for text in rules
         )
-        mending = Mending(
+        mending = LaneRepair(
             self._broker,
             self._keys,
             Levels(tuple(levels)),

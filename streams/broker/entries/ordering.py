@@ -25,14 +25,14 @@ SLICE = 500
 _PAGE = 500
 
 
-class Place(NamedTuple):
+class LaneKeys(NamedTuple):
     """The keys of a group's lanes, and the levels, as every script of them takes them."""
 
     keys: tuple[str, ...]
     levels: tuple[int, ...]
 
     @classmethod
-    def of(cls, keys: Keys, levels: Levels | Iterable[int], group: str) -> Place:
+    def of(cls, keys: Keys, levels: Levels | Iterable[int], group: str) -> LaneKeys:
         """Of all levels of a stream."""
         highest_first = (
             levels.descending
@@ -105,7 +105,7 @@ class Ways:
 
 
 def follow(
-    place: Place,
+    place: LaneKeys,
     group: str,
     given: Ways | Lanes,
     done: Iterable[Delivery],
@@ -158,7 +158,7 @@ class FetchingByKey(Fetching):
         super().__init__(me, declaring)
         self._ways = Ways.of(ways)
         self._lanes = self._ways.lanes
-        self._place = Place.of(me.keys, me.levels, me.group)
+        self._place = LaneKeys.of(me.keys, me.levels, me.group)
         self._lasts: dict[int, str] = {}
         self._vanished = 0
         self.more = False
@@ -324,7 +324,7 @@ class FetchingByKey(Fetching):
         return []
 
 
-class Mending:
+class LaneRepair:
     """Looks after the lanes of a group, a slice at a time.
 
     Args:
@@ -341,7 +341,7 @@ class Mending:
         self._link = broker.control
         self._group = group
         self._ways = Ways.of(ways)
-        self._place = Place.of(keys, levels, group)
+        self._place = LaneKeys.of(keys, levels, group)
 
     async def mend(self) -> tuple[int, int]:
         """Look at one slice; returns how many heads had ended unnoticed, and how many rows were restored."""
@@ -387,7 +387,7 @@ class Heads:
         self._link = broker.control
         self._keys = keys
         self._group = group
-        self._place = Place.of(keys, Levels(levels), group)
+        self._place = LaneKeys.of(keys, Levels(levels), group)
 
     async def rules(self) -> dict[str, str]:
         """What is declared; empty if the group is not lined up by key."""

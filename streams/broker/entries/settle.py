@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.group_consumer import GroupConsumer
-from streams.broker.entries.ordering import Place, Ways, follow
+from streams.broker.entries.ordering import LaneKeys, Ways, follow
 from streams.broker.keys import PARKED
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
@@ -83,7 +83,7 @@ class Settling:
     ) -> None:
         keys, group = me.keys, me.group
         self._ways = ways or Ways(NO_LANES)
-        self._place = Place.of(keys, me.levels, group)
+        self._place = LaneKeys.of(keys, me.levels, group)
         self._clock = me.broker.clock
         self._keys = keys
         self._levels = me.levels.descending

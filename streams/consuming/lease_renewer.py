@@ -43,7 +43,7 @@ _LAST_TRIP = 5.0
 """Seconds that a trip which is under way gets when the consumer ends."""
 
 
-class LeaseKeeper:
+class LeaseRenewer:
     """Renews every third of a lease, or every ten seconds if that is more often.
 
     Args:

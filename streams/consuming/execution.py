@@ -21,7 +21,7 @@ class Ending:
         self.is_near = False
 
 
-class Run(Attempt):
+class Execution(Attempt):
     """One attempt in progress. ``why`` says who cancelled it: timeout, lost, shutdown; '' if nobody.
 
     ``event`` and ``route`` are filled in by the intake, before anything can wait for the attempt; ``place`` and what
@@ -97,7 +97,7 @@ class Run(Attempt):
         )
 
 
-def setting_of(run: Run) -> Setting:
+def setting_of(run: Execution) -> Setting:
     """What the text of an attempt's failure depends on; what a handler has made unreadable is left out."""
     try:
         raw = run.event.raw

@@ -14,10 +14,10 @@ from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import place_of
 from streams.common.forks import Origin, end_copy, keep_loop
 from streams.common.log_facts import logger_of
+from streams.consuming.decode import Decoder
+from streams.consuming.execution import Ending, Execution
 from streams.consuming.failing import Failing
 from streams.consuming.gate import Gate
-from streams.consuming.intake import Intake
-from streams.consuming.run import Ending, Run
 from streams.consuming.settler import Settler
 from streams.consuming.state import ConsumerState
 from streams.consuming.telling import log_entry
@@ -35,7 +35,7 @@ _STOPPED = "the worker stops, so a handler is cancelled and its event given back
 _STOPPED_TOO = "more handlers are cancelled by the stop, and their events given back"
 
 
-class Runners:
+class Executor:
     """Starts handlers from a pool of tasks over one queue; no task and no timer per event.
 
     A runner is made when there is work for it for the first time, and kept: a group without events has none.
@@ -59,12 +59,12 @@ class Runners:
         self._chain = chain if chain.wraps else None
         self._entering = chain.entering
         self._place = place
-        self._intake = Intake(state, router, settler)
+        self._decoder = Decoder(state, router, settler)
         self._settler = settler
         self._stats = state.stats
         self._queue: deque[Delivery] = deque()
         self._parked: deque[asyncio.Future[None]] = deque()
-        self._running: dict[int, Run] = {}
+        self._running: dict[int, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._wanted = 1
         self._most = 0
@@ -264,7 +264,7 @@ class Runners:
                 self._wake(2)
             if not self._claimed(delivery):
                 continue
-            run = Run(delivery, task, self._end)
+            run = Execution(delivery, task, self._end)
             self._running[id(run)] = run
             try:
                 await self._attempt(run)
@@ -301,9 +301,21 @@ class Runners:
         while task.cancelling():
             task.uncancel()
 
-    async def _attempt(self, run: Run) -> None:
+    async def _attempt(self, run: Execution) -> None:
+        """Take one entry that was decoded and admitted to its outcome."""
         try:
-            if await self._handle(run):
+            if not self._decoder.open(run):
+                return  # It has its outcome already.
+            if run.route.timeout is not None:
+                self._set_deadline(run, run.route.timeout)
+            try:
+                await self._call(run)
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
+                self._raised(run, error)
+                return
+            if not self._origin.is_here:
+                end_copy()
+            if not run.abandoned:
                 self._settler.done(run.delivery)
         except BaseException as error:
             if run.is_ending(error):
@@ -311,41 +323,32 @@ class Runners:
             if not run.abandoned:
                 self._failing.defect(run.delivery, error)
 
-    async def _handle(self, run: Run) -> bool:
-        """Run the handler; False: the entry has its outcome already."""
-        if not self._intake.open(run):
-            return False
-        delivery, route = run.delivery, run.route
-        if route.timeout is not None:
-            now = time.monotonic()
-            run.deadline = now + route.timeout
-            delivery.renew_until = (
-                run.deadline
-                + self._state.options.cancel_grace
-                + self._state.options.lease
-            )
-        try:
-            if self._chain is not None:
-                run.place = self._place
-                await self._chain.run(run, route.call)
-                self._stats.skipped += run.skipped
-            else:
-                for enter in self._entering:
-                    run.place, run.skipped = self._place, False
-                    if (waiting := enter(run)) is not None:
-                        await finished(waiting)
-                await route.call(run.event)
-        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
-            if not self._origin.is_here:
-                # A child that the handler forked: the outcome is its parent's.
-                end_copy(error)
-            error = run.explained(error)
-            if not run.abandoned:
-                self._failing.failed(run, error)
-            return False
+    def _raised(self, run: Execution, error: BaseException) -> None:
         if not self._origin.is_here:
-            end_copy()
-        return not run.abandoned
+            # A child that the handler forked: the outcome is its parent's.
+            end_copy(error)
+        error = run.explained(error)
+        if not run.abandoned:
+            self._failing.failed(run, error)
+
+    def _set_deadline(self, run: Execution, timeout: float) -> None:
+        options = self._state.options
+        run.deadline = time.monotonic() + timeout
+        run.delivery.renew_until = run.deadline + options.cancel_grace + options.lease
+
+    async def _call(self, run: Execution) -> None:
+        """Run the handler, inside the middleware that wraps it."""
+        call = run.route.call
+        if self._chain is not None:
+            run.place = self._place
+            await self._chain.run(run, call)
+            self._stats.skipped += run.skipped
+            return
+        for enter in self._entering:
+            run.place, run.skipped = self._place, False
+            if (waiting := enter(run)) is not None:
+                await finished(waiting)
+        await call(run.event)
 
     def _cancel_the_rest(self) -> None:
         """Cancel what runs when the time of a stop is over, and name it, the longest first."""
@@ -365,12 +368,12 @@ class Runners:
         for run in rest:
             self._cancel(run, "shutdown")
 
-    def _cancel(self, run: Run, why: str) -> None:
+    def _cancel(self, run: Execution, why: str) -> None:
         run.why = why
         run.cancelled_at = time.monotonic()
         run.task.cancel()
 
-    def _abandon(self, run: Run) -> None:
+    def _abandon(self, run: Execution) -> None:
         run.abandoned = True
         self._running.pop(id(run), None)
         self._stats.abandoned += 1

@@ -1,4 +1,4 @@
-"""The intake: from a delivered entry to an event that a handler may be given, or to the outcome of one that may not."""
+"""Decoding: from a delivered entry to an event that a handler may be given, or to the outcome of one that may not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from streams.broker.entries.delivery import Delivery
 from streams.common.exception_text import NOWHERE, Setting, describe_error, where_of
 from streams.common.log_facts import logger_of
-from streams.consuming.run import Run
+from streams.consuming.execution import Execution
 from streams.consuming.settler import Settler
 from streams.consuming.state import ConsumerState
 from streams.consuming.telling import log_death
@@ -34,7 +34,7 @@ class UserFunction(NamedTuple):
     call: Callable[..., Any]
 
 
-class Intake:
+class Decoder:
     """Opens entries. What cannot be handled, whoever tries, goes to the dead letters without an attempt."""
 
     def __init__(self, state: ConsumerState, router: Router, settler: Settler) -> None:
@@ -69,7 +69,7 @@ class Intake:
         delivery.event = event
         return True
 
-    def open(self, run: Run) -> bool:
+    def open(self, run: Execution) -> bool:
         """Fill in the event and the route of an attempt; False: there is nothing to start, the entry is settled."""
         delivery = run.delivery
         event = delivery.event
