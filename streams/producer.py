@@ -7,12 +7,11 @@ import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from streams.broker import Broker, checked_broker
 from streams.broker.entries.observing import ObservedSends
-from streams.broker.entries.publish import Prepared, Publishing, Stored, parts
+from streams.broker.entries.publish import Answer, Prepared, Publishing, parts
 from streams.common.arguments import checked_number, checked_options, checked_seconds
 from streams.errors import (
     BrokerError,
@@ -26,19 +25,16 @@ from streams.events.event import EventAttributes
 from streams.events.receipt import BatchOutcome, Receipt
 from streams.policy.levels import Levels, checked_levels
 from streams.policy.partitions import Partitions, partition_name
-from streams.publishing.batcher import Sharing, attempt, outcome_of, patiently
+from streams.publishing.batcher import Batcher, attempt, outcome_of, patiently
 from streams.publishing.partitioner import Spread
 from streams.publishing.prepare import Preparing
-from streams.publishing.source import Source, counted
+from streams.publishing.source import EventBatches, counted
 from streams.settings import Settings
 
 if TYPE_CHECKING:
     from streams.broker.server.wire import Packed
 
 T = TypeVar("T")
-_NO_DUPLICATE = repeat(False)  # noqa: FBT003 - the value of an attribute, not an argument
-_RECEIPT = partial(tuple.__new__, Receipt)
-"""A receipt from a tuple of its attributes, without its constructor, which is written in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +92,6 @@ class Producer:
         self.options = checked_options(options, ProducerOptions)
         self._broker = broker
         self._is_partition = is_partition
-        self._partition = partition
         self._spread: Spread | None = None
         self.stream = checked_broker(broker).keys(stream).stream
         self._preparing = Preparing(
@@ -109,10 +104,11 @@ class Producer:
             self.options.levels,
             max_len=self.options.max_len,
             dedup_window=self.options.dedup_window,
+            partition=partition,
         )
         self._registered = False
         self._registering: asyncio.Event | None = None
-        self._sharing = Sharing(self._publishing, self.stream, self.options.max_len)
+        self._batcher = Batcher(self._publishing, self.stream, self.options.max_len)
 
     async def publish(
         self,
@@ -138,9 +134,10 @@ class Producer:
         """
         if not self._observers:
             event = self._preparing.one(data, type, attributes)
-            if self._registered and event.dedup_id is None and self._spread is None:
+            is_plain = event.dedup_id is None and not event.delay_ms
+            if is_plain and self._registered and self._spread is None:
                 # Most events by far; each call more is dear here.
-                return await self.store(event)
+                return await self._batcher.store(event)
             return await self._publish_one(event)
         with ObservedSends(self._observers, self.stream, is_batch=False) as sends:
             receipt = await self._publish_one(
@@ -151,7 +148,7 @@ class Producer:
 
     async def _publish_one(self, event: Prepared) -> Receipt:
         if event.dedup_id is not None:
-            return (await self._store_once([event]))[0]
+            return (await self.store_all([event]))[0]
         if not self._registered:
             await self._register()
         return await (
@@ -161,9 +158,8 @@ class Producer:
     async def store(self, event: Prepared) -> Receipt:
         """Store one prepared event here, whatever partition it belongs to; for who has seen to that."""
         if event.delay_ms:
-            return (await self._schedule([event]))[0]
-        entry_id = await self._sharing.store(event)
-        return _RECEIPT((event.event_id, event.level, entry_id, False, self._partition))
+            return (await self.store_all([event]))[0]
+        return await self._batcher.store(event)
 
     async def reach(self) -> None:
         """Find out whether the server of this stream or partition is there.
@@ -232,7 +228,7 @@ class Producer:
         attributes: EventAttributes,
         carrier: Mapping[str, str],
     ) -> AsyncIterator[list[Receipt]]:
-        source = Source(events)
+        source = EventBatches(events)
         if not self._registered:
             # The first trip tries again, and says so.
             with contextlib.suppress(BrokerUnavailable):
@@ -280,7 +276,7 @@ class Producer:
 
     async def _prepared(
         self,
-        source: Source,
+        source: EventBatches,
         kind: str | None,
         attributes: EventAttributes,
         carrier: Mapping[str, str],
@@ -305,29 +301,36 @@ class Producer:
             except StreamsError as error:
                 error.outcome = BatchOutcome.of([None] * len(events))
                 raise
-        if adding is not None:
-            return await self._add(events, adding)
-        return await (
-            self.store_all(events)
-            if self._spread is None
-            else self._spread.store_all(events)
-        )
+        if self._spread is None:
+            return await self.store_all(events, adding)
+        return await self._spread.store_all(events)
 
-    async def store_all(self, events: list[Prepared]) -> list[Receipt]:
+    async def store_all(
+        self, events: list[Prepared], adding: Packed | None = None
+    ) -> list[Receipt]:
         """As ``store``, for prepared events that are stored the same way.
+
+        Args:
+            events: at least one.
+            adding: the command that stores them, where it is made already.
 
         Raises:
             StreamsError: with an ``outcome`` of these events.
         """
-        once, later = events[0].way
+        store = partial(self._publishing.store, events, adding)
         try:
-            if once:
-                return await self._store_once(events)
-            return await (
-                self._schedule(events)
-                if later
-                else self._add(events, self._publishing.adding(events))
-            )
+            if events[0].dedup_id is None:
+                answers = await attempt(self.stream, events, store())
+                return self._checked(answers)
+            # Sending again is safe, so a lost answer is asked for again.
+            seconds = self.options.retry_for
+            if not self._registered:
+                await patiently(self._register, seconds)
+            if self._spread is not None:
+                # Each partition is waited for by itself.
+                return await self._spread.store_all(events)
+            patient = patiently(store, seconds)
+            return self._checked(await attempt(self.stream, events, patient))
         except StreamsError as error:
             error.outcome = error.outcome or outcome_of(error, len(events))
             raise
@@ -366,82 +369,23 @@ class Producer:
                 self._registering = None
                 done.set()
 
-    async def _add(self, events: list[Prepared], adding: Packed) -> list[Receipt]:
-        return self._receipts(
-            events,
-            await attempt(self.stream, events, self._publishing.send(events, adding)),
-        )
+    def _checked(self, answers: list[Answer]) -> list[Receipt]:
+        """The receipts of a trip.
 
-    async def _schedule(self, events: list[Prepared]) -> list[Receipt]:
-        members = await attempt(self.stream, events, self._publishing.schedule(events))
-        return self._receipts(events, members, repeat(""))
-
-    def _receipts(
-        self,
-        events: list[Prepared],
-        places: list[str],
-        entry_ids: Iterable[str] | None = None,
-    ) -> list[Receipt]:
-        ids, _, _, levels, *_ = zip(*events, strict=True)
-        rows = zip(
-            ids,
-            levels,
-            entry_ids or places,
-            _NO_DUPLICATE,
-            repeat(self._partition),
-            strict=False,
+        Raises:
+            BrokerError: an event was refused; ``outcome`` tells of all of them.
+            StreamFull: the stream was full.
+        """
+        receipts = [answer for answer in answers if isinstance(answer, Receipt)]
+        if len(receipts) == len(answers):
+            return receipts
+        refusals = [answer for answer in answers if isinstance(answer, BrokerError)]
+        error = (
+            refusals[0]
+            if refusals
+            else StreamFull(self.stream, self.options.max_len, len(receipts))
         )
-        receipts = list(map(_RECEIPT, rows))
-        if "" in places:
-            stored = [
-                receipt if place else None
-                for receipt, place in zip(receipts, places, strict=True)
-            ]
-            raise self._full(stored)
-        return receipts
-
-    def _full(self, receipts: list[Receipt | None]) -> StreamFull:
-        error = StreamFull(
-            self.stream,
-            self.options.max_len,
-            sum(receipt is not None for receipt in receipts),
-        )
-        error.outcome = BatchOutcome.of(receipts)
-        return error
-
-    async def _store_once(self, events: list[Prepared]) -> list[Receipt]:
-        """Store events that have a dedup id; sending again is safe, so a lost answer is asked for again."""
-        if not self._registered:
-            await patiently(self._register, self.options.retry_for)
-        if self._spread is not None:
-            # Each partition is waited for by itself.
-            return await self._spread.store_all(events)
-        answers = await attempt(
-            self.stream,
-            events,
-            patiently(
-                partial(self._publishing.add_once, events), self.options.retry_for
-            ),
-        )
-        receipts = [
-            self._receipt(answer) if isinstance(answer, Stored) else None
-            for answer in answers
-        ]
-        refused = next(
-            (answer for answer in answers if isinstance(answer, BrokerError)), None
-        )
-        if refused is not None:
-            refused.outcome = BatchOutcome.of(
-                receipts, is_sure=isinstance(refused, OutOfMemory)
-            )
-            raise refused
-        stored = [receipt for receipt in receipts if receipt is not None]
-        if len(stored) < len(receipts):
-            raise self._full(receipts)
-        return stored
-
-    def _receipt(self, stored: Stored) -> Receipt:
-        entry_id = "" if "|" in stored.place else stored.place
-        return Receipt(
-            stored.event_id, stored.level, entry_id, stored.duplicate, self._partition
-        )
+        is_sure = not refusals or isinstance(error, OutOfMemory)
+        stored = [answer if isinstance(answer, Receipt) else None for answer in answers]
+        error.outcome = BatchOutcome.of(stored, is_sure=is_sure)
+        raise error

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from streams.broker import Backoff
-from streams.broker.entries.publish import Prepared, Publishing
+from streams.broker.entries.publish import Answer, Prepared, Publishing
 from streams.errors import (
     BrokerUnavailable,
     OutOfMemory,
@@ -16,20 +16,23 @@ from streams.errors import (
     StreamFull,
     StreamsError,
 )
-from streams.events.receipt import BatchOutcome
+from streams.events.receipt import BatchOutcome, Receipt
 
 BATCH_EVENTS = 500
 """The most events of one request."""
 _SHARE = 16
 """The least events that are worth a trip beside another one."""
 
-_Waiting = tuple[Prepared, asyncio.Future[str]]
-"""An event, and where its entry id goes."""
+_Waiting = tuple[Prepared, asyncio.Future[Receipt]]
+"""An event, and where its receipt goes."""
+_Trip = asyncio.Task[list[Answer]]
 T = TypeVar("T")
 
 
-class Sharing:
-    """Stores single events of many callers; those that wait while a trip is under way share the next one.
+class Batcher:
+    """Stores single events of many callers.
+
+    Events that wait while a trip is under way share the next one.
 
     Args:
         publishing: writes them.
@@ -44,39 +47,40 @@ class Sharing:
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
 
-    async def store(self, event: Prepared) -> str:
-        """Store one event for now; returns its entry id.
+    async def store(self, event: Prepared) -> Receipt:
+        """Store one event for now.
 
         Raises:
             StreamsError: as ``Producer.publish``.
         """
-        if self._sender is None and not self._waiting:
-            # Alone, as far as can be seen: the first await below lets others join, and those share the next trip.
-            return await self._store_alone(event)
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append((event, answer))
-        return await answer
-
-    async def _store_alone(self, event: Prepared) -> str:
+        if self._sender is not None or self._waiting:
+            loop = asyncio.get_running_loop()
+            receipt: asyncio.Future[Receipt] = loop.create_future()
+            self._waiting.append((event, receipt))
+            return await receipt
+        # Alone, as far as can be seen: the first await below lets others join, and
+        # those share the next trip.
         self._sender = asyncio.current_task()
         try:
-            place = await attempt(
-                self._stream, [event], self._publishing.add_one(event)
-            )
+            answer = (await self._publishing.store((event,)))[0]
+        except StreamsError as error:
+            if unknown := noted(self._stream, [event], error):
+                raise unknown from error
+            raise
         finally:
             self._sender = None
             if self._waiting:
                 self._sender = asyncio.create_task(self._send_waiting())
-        if not place:
-            raise StreamFull(self._stream, self._max_len)
-        return place
+        if not isinstance(answer, Receipt):
+            raise answer or StreamFull(self._stream, self._max_len)
+        return answer
 
     async def _send_waiting(self) -> None:
         """Send what gathers until nothing is left.
 
         While the server works on one trip, this process prepares and sends another: neither waits for the other.
         """
-        under_way: deque[tuple[list[_Waiting], asyncio.Task[list[str]]]] = deque()
+        under_way: deque[tuple[list[_Waiting], _Trip]] = deque()
         try:
             while self._waiting or under_way:
                 while self._waiting and (
@@ -90,9 +94,7 @@ class Sharing:
         finally:
             self._sender = None
 
-    def _begin_trip(
-        self, *, alone: bool
-    ) -> tuple[list[_Waiting], asyncio.Task[list[str]]]:
+    def _begin_trip(self, *, alone: bool) -> tuple[list[_Waiting], _Trip]:
         count = len(self._waiting)
         if alone and count >= 2 * _SHARE:
             # The other half goes with the second trip, at once.
@@ -100,42 +102,55 @@ class Sharing:
         batch = [self._waiting.popleft() for _ in range(min(count, BATCH_EVENTS))]
         events = [event for event, _ in batch]
         return batch, asyncio.create_task(
-            attempt(self._stream, events, self._publishing.add(events))
+            attempt(self._stream, events, self._publishing.store(events))
         )
 
-    async def _answer(
-        self, batch: list[_Waiting], trip: asyncio.Task[list[str]]
-    ) -> None:
+    async def _answer(self, batch: list[_Waiting], trip: _Trip) -> None:
         try:
-            places = await trip
+            answers = await trip
         except Exception as error:  # noqa: BLE001 - it belongs to the callers, each of whom gets it
-            for event, answer in batch:
-                if not answer.done():
-                    answer.set_exception(_own(error, event))
+            for event, receipt in batch:
+                if not receipt.done():
+                    receipt.set_exception(_own(error, event))
             return
-        for (_, answer), place in zip(batch, places, strict=True):
-            if answer.done():
+        for (_, receipt), answer in zip(batch, answers, strict=True):
+            if receipt.done():
                 continue
-            if place:
-                answer.set_result(place)
+            if isinstance(answer, Receipt):
+                receipt.set_result(answer)
             else:
-                answer.set_exception(StreamFull(self._stream, self._max_len))
+                full = StreamFull(self._stream, self._max_len)
+                receipt.set_exception(answer or full)
 
 
 async def attempt(stream: str, events: list[Prepared], call: Awaitable[T]) -> T:
-    """Await a publishing call; a lost answer becomes ``PublishUnknown``. Never sends anything twice."""
+    """Await a publishing call. It never sends anything twice.
+
+    Raises:
+        StreamsError: see ``noted``.
+    """
     try:
         return await call
-    except BrokerUnavailable as error:
-        if error.sent:
-            unknown = PublishUnknown(stream, tuple(event.event_id for event in events))
-            unknown.outcome = outcome_of(unknown, len(events))
-            raise unknown from error
-        error.outcome = outcome_of(error, len(events))
-        raise
     except StreamsError as error:
-        error.outcome = error.outcome or outcome_of(error, len(events))
+        if unknown := noted(stream, events, error):
+            raise unknown from error
         raise
+
+
+def noted(
+    stream: str, events: list[Prepared], error: StreamsError
+) -> PublishUnknown | None:
+    """Note what became of the events of a publishing call that failed with ``error``.
+
+    Where the answer was lost, this is told by another error.
+    """
+    count = len(events)
+    if isinstance(error, BrokerUnavailable) and error.sent:
+        unknown = PublishUnknown(stream, tuple(event.event_id for event in events))
+        unknown.outcome = outcome_of(unknown, count)
+        return unknown
+    error.outcome = error.outcome or outcome_of(error, count)
+    return None
 
 
 async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:

@@ -25,7 +25,7 @@ _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 30.0
 
 
-class Place(Protocol):
+class PartitionStore(Protocol):
     """Stores events on one partition, and answers with a receipt for each."""
 
     async def store(self, event: Prepared) -> Receipt:
@@ -38,7 +38,7 @@ class Place(Protocol):
         """Find out whether its server is there."""
 
 
-class Turns:
+class Rotation:
     """Which partition takes the next event that may go anywhere: one after the other, but for those that are away.
 
     One that was away is left out for a second, twice as long each time, and looked at before it is used again: with a
@@ -48,7 +48,7 @@ class Turns:
         places: the partitions.
     """
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[PartitionStore]) -> None:
         self._places = places
         self._turn = 0
         self._lost: dict[int, tuple[float, float]] = {}
@@ -125,12 +125,12 @@ class Spread:
     """
 
     def __init__(
-        self, stream: str, partitions: Partitions, places: Sequence[Place]
+        self, stream: str, partitions: Partitions, places: Sequence[PartitionStore]
     ) -> None:
         self._stream = stream
         self._by = partitions.by
         self._places = places
-        self._turns = Turns(places)
+        self._turns = Rotation(places)
 
     async def store(self, event: Prepared) -> Receipt:
         """Store one event where it belongs, or where the turns lead.

@@ -29,7 +29,7 @@ def check_events(events: object) -> None:
         )
 
 
-class Source:
+class EventBatches:
     """What ``publish_many`` reads from, and how much it has taken; see ``check_events``."""
 
     def __init__(self, events: Iterable[Any] | AsyncIterable[Any]) -> None:
@@ -51,7 +51,7 @@ class Source:
 
 
 async def counted(
-    trip: asyncio.Task[list[Receipt]], accepted: int, source: Source
+    trip: asyncio.Task[list[Receipt]], accepted: int, source: EventBatches
 ) -> list[Receipt]:
     """The receipts of a trip; what it raises tells of the items of the whole call."""
     try:

@@ -533,10 +533,10 @@ MUTANTS = (
         (CONSUMER,), "a one-time password arrives after its time",
     ),
     Mutant(
-        "lost-answer-sent-again", "Sharing._store_alone.place",
-        "            place = await attempt(self._stream, [event], self._publishing.add_one(event))\n",
-        "            try:\n                place = await self._publishing.add_one(event)\n"
-        "            except BrokerUnavailable:\n                place = await self._publishing.add_one(event)\n",
+        "lost-answer-sent-again", "Batcher.store",
+        "            answer = (await self._publishing.store((event,)))[0]\n",
+        "            try:\n                answer = (await self._publishing.store((event,)))[0]\n"
+        "            except BrokerUnavailable:\n                answer = (await self._publishing.store((event,)))[0]\n",
         (FAULTS + "::test_publish_whose_answer_is_lost",), "one publish stores two events",
     ),
     Mutant(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
 from streams.errors import BrokerError, BrokerUnavailable, OutOfMemory
+from streams.events.receipt import Receipt
 from streams.policy.levels import Levels
 from streams.policy.partitions import Partitions
 
@@ -86,13 +89,11 @@ def _is_one_part(events: list[Prepared]) -> bool:
     return size <= _MOST_BYTES and not any(delays) and not any(dedup_ids)
 
 
-class Stored(NamedTuple):
-    """What the server answered for one event: ``place`` is an entry id, or ``level|event id`` while scheduled."""
-
-    place: str
-    event_id: str
-    level: int
-    duplicate: bool = False
+Answer = Receipt | BrokerError | None
+"""Of one event: its receipt, why it was refused, or None where the stream was full."""
+_RECEIPT = partial(tuple.__new__, Receipt)
+"""A receipt from a tuple, without its constructor, which is written in Python."""
+_NO_DUPLICATE = repeat(False)  # noqa: FBT003 - the value of an attribute, not an argument
 
 
 class Promotion(NamedTuple):
@@ -111,6 +112,7 @@ class Publishing:
         levels: of the stream.
         max_len: limit on the stream's unfinished events; 0: none.
         dedup_window: seconds during which a dedup id is remembered.
+        partition: its number, for receipts.
     """
 
     def __init__(
@@ -121,10 +123,12 @@ class Publishing:
         *,
         max_len: int = 0,
         dedup_window: float = 3600.0,
+        partition: int = 0,
     ) -> None:
         self._keys = keys
         self._levels = levels
         self._max_len = max_len
+        self._partition = partition
         self._window_ms = max(1, round(dedup_window * 1000))
         self._link = broker.link(depth=2)
         self._observers = broker.observers
@@ -148,28 +152,50 @@ class Publishing:
         await self._link.see_to("SADD", self._keys.index(), *rows)
         return Partitions.parse(spread)
 
-    async def add_one(self, event: Prepared) -> str:
-        """Store one event for now; returns its entry id, '' if the stream is full. One plain command, no script."""
-        if self._max_len:
-            return (await self.add((event,)))[0]
-        reply: bytes = await self._link.call(
-            "XADD", self._stream_of[event.level], "*", *event.fields
-        )
-        place = reply.decode()
-        if self._observers:
-            self._tell((event,), (place,))
-        return place
+    async def store(
+        self, events: Sequence[Prepared], adding: Packed | None = None
+    ) -> list[Answer]:
+        """Store events that are stored the same way; see ``Prepared.way``.
 
-    async def add(self, events: Sequence[Prepared]) -> list[str]:
-        """Store events for now, all in one script; returns entry ids, '' where the stream was full."""
-        return await self.send(events, self.adding(events))
+        Sending events with a dedup id again is safe after a lost answer.
 
-    async def send(self, events: Sequence[Prepared], adding: Packed) -> list[str]:
-        """As ``add``, with the command that ``adding`` made; one can be made while another is under way."""
-        places = [place.decode() for place in await self._link.send(adding)]
+        Args:
+            events: at least one.
+            adding: the command that ``adding`` made of them. It can be made while
+                another one is under way.
+        """
+        first = events[0]
+        if first.dedup_id is not None:
+            return await self._store_once(events)
+        if first.delay_ms:
+            places = await self._schedule(events)
+            return self._stored(events, places, repeat(""))
+        if adding is None and len(events) == 1 and not self._max_len:
+            # One plain command costs the server less than a script.
+            stream = self._stream_of[first.level]
+            replies = [await self._link.send(("XADD", stream, "*", *first.fields))]
+        else:
+            replies = await self._link.send(adding or self.adding(events))
+        places = [place.decode() for place in replies]
+        return self._stored(events, places, places)
+
+    def _stored(
+        self,
+        events: Sequence[Prepared],
+        places: Sequence[str],
+        entry_ids: Iterable[str],
+    ) -> list[Answer]:
+        """The receipts; ``places`` is as ``Observer.published`` is told."""
         if self._observers:
             self._tell(events, places)
-        return places
+        ids, _, _, levels, *_ = zip(*events, strict=True)
+        partition = repeat(self._partition)
+        rows = zip(ids, levels, entry_ids, _NO_DUPLICATE, partition, strict=False)
+        receipts: list[Answer] = list(map(_RECEIPT, rows))
+        if "" in places:
+            pairs = zip(receipts, places, strict=True)
+            return [receipt if place else None for receipt, place in pairs]
+        return receipts
 
     def adding(self, events: Sequence[Prepared]) -> Packed:
         """The command that stores events for now."""
@@ -186,8 +212,8 @@ class Publishing:
             _PUBLISH.command((*self._streams, self._keys.scheduled()), *arguments)
         )
 
-    async def schedule(self, events: Sequence[Prepared]) -> list[str]:
-        """Store events for later; returns their members, '' where the stream was full."""
+    async def _schedule(self, events: Sequence[Prepared]) -> list[str]:
+        """Store events for later; gives their members, '' where the stream was full."""
         arguments: list[Any] = [self._max_len]
         for event in events:
             arguments += (
@@ -198,32 +224,31 @@ class Publishing:
                 *event.fields,
             )
         keys = (self._keys.scheduled(), self._keys.scheduled_fields(), *self._streams)
-        members = [
-            member.decode()
-            for member in await self._link.call(*_SCHEDULE.command(keys, *arguments))
-        ]
-        if self._observers:
-            self._tell(events, members)
-        return members
+        members = await self._link.send(_SCHEDULE.command(keys, *arguments))
+        return [member.decode() for member in members]
 
-    async def add_once(
-        self, events: Sequence[Prepared]
-    ) -> list[Stored | BrokerError | None]:
-        """Store events that have a dedup id; None where the stream was full, the refusal where one was refused.
-
-        Safe to send again after a lost answer.
-        """
+    async def _store_once(self, events: Sequence[Prepared]) -> list[Answer]:
+        """Store events that have a dedup id."""
         replies = await self._link.batch([self._once(event) for event in events])
         for reply in replies:
             if isinstance(reply, BrokerUnavailable):
                 raise reply
-        answers = [
-            reply if isinstance(reply, BrokerError) else _stored(*reply)
+        if self._observers:
+            self._tell(events, [_new_place(reply) for reply in replies])
+        return [
+            reply if isinstance(reply, BrokerError) else self._receipt(*reply)
             for reply in replies
         ]
-        if self._observers:
-            self._tell(events, [_new_place(answer) for answer in answers])
-        return answers
+
+    def _receipt(
+        self, code: int, event_id: bytes, level: bytes, place: bytes
+    ) -> Receipt | None:
+        if code < 0:
+            return None
+        entry_id = "" if b"|" in place else place.decode()
+        return Receipt(
+            event_id.decode(), int(level), entry_id, code == 0, self._partition
+        )
 
     def _tell(self, events: Sequence[Prepared], places: Sequence[str]) -> None:
         for observer in self._observers:
@@ -248,17 +273,12 @@ class Publishing:
         )
 
 
-def _stored(code: int, event_id: bytes, level: bytes, place: bytes) -> Stored | None:
-    return (
-        None
-        if code < 0
-        else Stored(place.decode(), event_id.decode(), int(level), code == 0)
-    )
-
-
-def _new_place(answer: Stored | BrokerError | None) -> str:
-    """Where an event was stored by this call; '' for a duplicate, which was stored by another one."""
-    return answer.place if isinstance(answer, Stored) and not answer.duplicate else ""
+def _new_place(reply: Any) -> str:
+    """Where this call stored an event; '' for a duplicate, which another call stored."""
+    if isinstance(reply, BrokerError):
+        return ""
+    code, _, _, place = reply
+    return str(place, "utf-8") if code > 0 else ""
 
 
 class Scheduling:
