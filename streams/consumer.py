@@ -21,6 +21,7 @@ from streams.broker.entries.settle import Settling
 from streams.common.arguments import checked_options
 from streams.common.log_facts import logger_of
 from streams.consuming.declared import in_words
+from streams.consuming.decode import Decoder
 from streams.consuming.executor import Executor
 from streams.consuming.fetcher import Fetcher, Parts
 from streams.consuming.gate import Gate
@@ -94,9 +95,13 @@ class Consumer:
         self._chain = chain = Chain([*options.middleware, *found(options.middleware)])
         self._place = Place(broker, self.stream, self.group, self.name, options.lease)
         self._router = router = as_router(handler).with_timeouts(chain.timeouts())
-        self._gate = gate = self._make_gate(router)
+        decoder = Decoder(state, router, self._settler)
+        # Without limits it is asked only while something is paused by attribute: no
+        # connection of its own for that.
+        admitting = Admitting(me, shares=not router.limits())
+        self._gate = Gate(state, router, decoder, admitting, self._settler)
         self._executor = Executor(
-            state, router, self._settler, chain, self._place, gate
+            state, decoder, self._settler, chain, self._place, self._gate
         )
         self._declares = [self._declare_limits]
         self._source = self._make_source()
@@ -119,7 +124,7 @@ class Consumer:
                 executor=self._executor,
                 settler=self._settler,
                 idling=self._idling,
-                gate=gate,
+                gate=self._gate,
                 declare=self._declares,
                 on_return=self._returned,
             ),
@@ -134,7 +139,10 @@ class Consumer:
         return self._fetching.take_newest()
 
     def on_return(self, look: Callable[[], Awaitable[None]]) -> None:
-        """Do this at the start and whenever the server is back after an outage, before anything is read from it."""
+        """Have ``look`` called at the start, and whenever the server is back.
+
+        It is called before anything is read from the server.
+        """
         self._look_back = look
 
     async def _returned(self) -> None:
@@ -148,12 +156,18 @@ class Consumer:
 
     @property
     def free(self) -> int:
-        """How many more entries could start at this moment; none while the process is kept free for a suspect."""
+        """How many more entries could start at this moment.
+
+        None while the process is kept free for a suspect.
+        """
         return 0 if self._state.isolation.is_closed else max(0, self._executor.free)
 
     @property
     def kept_for(self) -> str:
-        """The suspect for which the process is kept free at this moment: stream/group and level|id; '' for none."""
+        """The suspect for which the process is kept free at this moment.
+
+        Its stream/group and level|id; '' if there is none.
+        """
         return self._state.isolation.suspect
 
     @property
@@ -165,7 +179,8 @@ class Consumer:
     def paused(self) -> frozenset[int]:
         """The levels that are paused for this group; nothing of them is started.
 
-        As of the last look for work: half a second ago at most, unless every place is taken.
+        As of the last look for work: half a second ago at most, unless every place is
+        taken.
         """
         return self._fetcher.paused
 
@@ -206,7 +221,10 @@ class Consumer:
 
     @property
     def held(self) -> int:
-        """How many entries are in hand, those whose outcome the server has not confirmed yet included."""
+        """How many entries are in hand.
+
+        Entries whose outcome the server has not confirmed yet are counted.
+        """
         return len(self._state.held)
 
     @property
@@ -219,9 +237,10 @@ class Consumer:
         self._state.limit(concurrency)
 
     def stop(self, grace: float = 10.0) -> None:
-        """Stop fetching; ``run`` returns when the running handlers are done, after at most ``grace`` seconds and a bit.
+        """Stop fetching; ``run`` returns when the running handlers are done.
 
-        A second call hurries: what runs is cancelled now, and given back.
+        It returns after at most ``grace`` seconds plus the time for settling. A second
+        call cancels what runs now and gives it back.
         """
         if self._fetcher.stopped:
             self._hurry.set()
@@ -231,11 +250,13 @@ class Consumer:
     async def run(self) -> None:
         """Consume until ``stop`` is called, or cancelled. A consumer runs once.
 
-        On the way out nothing is lost: what had not started or was cancelled is given back at no cost to its attempts.
+        On the way out nothing is lost: what had not started or was cancelled is given
+        back at no cost to its attempts.
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
-            ConfigurationError: the stream is declared otherwise, e.g. for one group that is not this one.
+            ConfigurationError: the stream is declared otherwise, e.g. for one group
+                that is not this one.
         """
         async with self._idling:
             await self._run()
@@ -283,7 +304,8 @@ class Consumer:
             try:
                 await self._close(leases, tuple(self._tasks.values()))
             finally:
-                # A second cancellation must leave no thread that holds entries for ever, and no runner either.
+                # A second cancellation must leave no thread that holds entries for
+                # ever, and no runner either.
                 leases.stop()
                 self._executor.end()
                 self._state.isolation.leave(self._state)
@@ -298,7 +320,8 @@ class Consumer:
             await self._executor.drain(0.0)
         hurry.cancel()
         quiet = asyncio.create_task(self._settler.wait_quiet())
-        # A server that is away must not hold up the exit: what is not settled is found by the reclaimer.
+        # A server that is away must not hold up the exit: what is not settled is found
+        # by the reclaimer.
         await asyncio.wait(
             (quiet, settling), timeout=5.0, return_when=asyncio.FIRST_COMPLETED
         )
@@ -322,14 +345,9 @@ class Consumer:
         await self._fetching.close()
         await self._settling.close()
         for task in self._executor.abandoned:
-            # Such a task ignores cancellation, and asyncio.run would wait for it for ever.
+            # Such a task ignores cancellation, and asyncio.run would wait for it for
+            # ever.
             asyncio._unregister_task(task)  # noqa: SLF001 - documented for makers of tasks
-
-    def _make_gate(self, router: Router) -> Gate:
-        # Without limits it is asked only while something is paused by attribute: no
-        # connection of its own for that.
-        admitting = Admitting(self._me, shares=not router.limits())
-        return Gate(self._state, router, admitting, self._settler)
 
     def _make_source(self) -> Source:
         me, state, options = self._me, self._state, self.options

@@ -1,4 +1,7 @@
-"""The reclaimer: finds what silent consumers hold and decides what becomes of it. It never runs handlers."""
+"""The reclaimer: finds what silent consumers hold and decides what becomes of it.
+
+It never runs handlers.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,8 @@ class ReclaimerOptions:
         levels: of the stream.
         lease: seconds; the same as the consumers'.
         interval: seconds between sweeps; a third of the lease, at most 10 s, if 0.
-        silence: seconds after which a consumer with nothing pending is removed from the group.
+        silence: seconds after which a consumer with nothing pending is removed from the
+            group.
         name: of the worker that it belongs to; made up if empty.
         lanes: order and fairness by key, as the consumers have it.
     """
@@ -88,7 +92,8 @@ class Reclaimer:
         broker: an open broker.
         stream: the stream's name.
         group: the group's name.
-        retry: the policy for stalled entries, or a router that knows one per event type.
+        retry: the policy for stalled entries, or a router that knows one per event
+            type.
         options: see ``ReclaimerOptions``.
     """
 
@@ -112,7 +117,8 @@ class Reclaimer:
             )
         self._broker = broker
         self._clock = broker.clock
-        # A name of its own: what it takes over must not look like something that a consumer holds.
+        # A name of its own: what it takes over must not look like something that a
+        # consumer holds.
         name = f"{options.name or consumer_name()}{RECLAIMER_SUFFIX}"
         keys = broker.keys(stream)
         me = GroupConsumer(
@@ -158,9 +164,10 @@ class Reclaimer:
             except AccessDenied:
                 raise
             except OUTAGE as error:
-                # The consumer says that the server is away; once is enough. After an outage every lease looks run out,
-                # those of workers in good health too: they get one lease, at most 10 s, to renew what they hold.
-                # It may be this one only that is refused.
+                # The consumer says that the server is away; once is enough. After an
+                # outage every lease looks run out, those of workers in good health too:
+                # they get one lease, at most 10 s, to renew what they hold. It may be
+                # this one only that is refused.
                 if isinstance(error, CommandRefused):
                     self._broker.outages.away(self._who, error)
                 await self._server_back(backoff)
@@ -185,7 +192,10 @@ class Reclaimer:
                 return
 
     async def sweep(self) -> bool:
-        """Take over one slice of stalled entries and decide on each; True if there may be more at once."""
+        """Take over one slice of stalled entries and decide on each.
+
+        True: there may be more at once.
+        """
         pause = self.options.interval or min(10.0, self.options.lease / 3)
         sweep = await self._reclaiming.sweep(
             lease=self.options.lease,
@@ -206,7 +216,8 @@ class Reclaimer:
         if sweep.stalled:
             await self._decide(sweep.stalled)
         if sweep.mine or self._slotted is not None:
-            # A worker of before may be the sweeper for as long as it lives, and know limits that are no more.
+            # A worker of before may be the sweeper for as long as it lives, and know
+            # limits that are no more.
             await self._admitting.look_after_queues(
                 self._slotted, only_release=not sweep.mine
             )
@@ -269,7 +280,10 @@ class Reclaimer:
             raise settlement.refused
 
     def _judge(self, entry: Stalled, now: float) -> tuple[Decision, bytes]:
-        """What becomes of a stalled entry, with its attempt record. A policy that fails does not end the sweep."""
+        """Decide what becomes of a stalled entry; gives its attempt record, too.
+
+        A policy that fails does not end the sweep.
+        """
         own = _own_limit(entry.meta)
         record = _with_stall(entry, now)
         try:
@@ -278,7 +292,8 @@ class Reclaimer:
             )
             return decision, record.to_json()
         except BaseException:
-            # A policy of the user's, which may raise SystemExit; nothing is cancelled in here.
+            # A policy of the user's, which may raise SystemExit; nothing is cancelled
+            # in here.
             delivery = entry.delivery
             logger.exception(
                 "the retry policy failed, the default policy decides",

@@ -1,1 +1,1 @@
-"""The parts of a consumer: fetch loop, runners, settler, lease keeper. ``streams.consumer`` puts them together."""
+"""The parts of a consumer. ``streams.consumer`` puts them together."""

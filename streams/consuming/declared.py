@@ -21,7 +21,8 @@ def in_words(
 ) -> dict[str, str]:
     """Each part of a declaration by its name; only what workers of a group should have in common.
 
-    How many handlers run at once, which levels are served, and what a handler does are each worker's own.
+    How many handlers run at once, which levels are served, and what a handler does are
+    each worker's own.
     """
     by_type = [
         (kind, route.retry)

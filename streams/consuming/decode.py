@@ -1,4 +1,4 @@
-"""Decoding: from a delivered entry to an event that a handler may be given, or to the outcome of one that may not."""
+"""Decoding: from a delivered entry to an event, or to the outcome of the entry."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class UserFunction(NamedTuple):
 
 
 class Decoder:
-    """Opens entries. What cannot be handled, whoever tries, goes to the dead letters without an attempt."""
+    """Opens entries.
+
+    An entry that no worker could handle goes to the dead letters without an attempt.
+    """
 
     def __init__(self, state: ConsumerState, router: Router, settler: Settler) -> None:
         self._state = state
@@ -47,7 +50,10 @@ class Decoder:
         self._clock = state.clock
 
     def decode(self, delivery: Delivery) -> bool:
-        """Read an entry as an event; False: it is none, or none of this group's, and has its outcome."""
+        """Read an entry as an event.
+
+        False: it is none, or it is meant for another group. It has its outcome then.
+        """
         try:
             event = decode(delivery.fields, self._max_event_bytes)
         except (MalformedEvent, EventTooLarge) as error:
@@ -70,10 +76,13 @@ class Decoder:
         return True
 
     def open(self, run: Execution) -> bool:
-        """Fill in the event and the route of an attempt; False: there is nothing to start, the entry is settled."""
+        """Fill in the event and the route of an attempt.
+
+        False: there is nothing to start, and the entry has its outcome.
+        """
         delivery = run.delivery
         event = delivery.event
-        assert event is not None  # noqa: S101 - for the type checker; nothing starts that was not read
+        assert event is not None  # noqa: S101 - for the type checker
         run.event = event
         route = self._router.find(event.type)
         if route is None:
@@ -111,7 +120,8 @@ class Decoder:
             error: why.
             event: what was read of it.
             function: the user's, which raised ``error``.
-            ours: whether nothing of the user's is behind the error, so that its place tells nothing.
+            ours: the error comes from no code of the user's, so that its place tells
+                nothing.
         """
         setting = (
             NOWHERE

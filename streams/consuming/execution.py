@@ -22,9 +22,12 @@ class Ending:
 
 
 class Execution(Attempt):
-    """One attempt in progress. ``why`` says who cancelled it: timeout, lost, shutdown; '' if nobody.
+    """One attempt in progress.
 
-    ``event`` and ``route`` are filled in by the intake, before anything can wait for the attempt; ``place`` and what
+    ``why`` says why it was cancelled: timeout, lost or shutdown; '' if it was not.
+
+    The decoder fills in ``event`` and ``route`` before the attempt can wait for
+    anything; the executor fills in ``place`` and what
     only middleware needs, where there is middleware.
     """
 
@@ -51,7 +54,10 @@ class Execution(Attempt):
         self.cancelled_at = math.inf
         self.abandoned = False
         self.seen_at = 0.0
-        """Monotonic time at which the watch first saw it run, about its start; 0: not yet. A start costs no clock."""
+        """When the watch first saw it run (monotonic seconds); 0.0: not yet.
+
+        That is about its start, which does not have to read the clock.
+        """
 
     @property
     def deliveries(self) -> int:
@@ -67,7 +73,8 @@ class Execution(Attempt):
         """What the handler, or a hook, was cancelled for.
 
         Raises:
-            BaseException: ``error`` itself, where this runner is told to end or the loop is gone: no hook may run then.
+            BaseException: ``error`` itself, where this runner is told to end or the
+                loop is gone. No hook may run then.
         """
         if self.is_ending(error):
             raise error
@@ -79,8 +86,8 @@ class Execution(Attempt):
     def is_ending(self, error: BaseException) -> bool:
         """Whether ``error`` means that this runner ends, and says nothing of the attempt.
 
-        The task's own count of requests to cancel does not tell: libraries leave requests behind, and handlers cancel
-        the task that they run in.
+        The task's own count of requests to cancel does not tell: libraries leave
+        requests behind, and handlers cancel the task that they run in.
         """
         if isinstance(error, GeneratorExit):
             return asyncio.current_task() is not self.task
@@ -98,7 +105,10 @@ class Execution(Attempt):
 
 
 def setting_of(run: Execution) -> Setting:
-    """What the text of an attempt's failure depends on; what a handler has made unreadable is left out."""
+    """Give what the text of a failure depends on.
+
+    An event that its handler has made unreadable is left out.
+    """
     try:
         raw = run.event.raw
     except Exception:  # noqa: BLE001 - an event is its handler's to change

@@ -22,7 +22,6 @@ from streams.consuming.settler import Settler
 from streams.consuming.state import ConsumerState
 from streams.consuming.telling import log_entry
 from streams.events.event import Event
-from streams.handlers.routes import Router
 from streams.middleware.base import Place
 from streams.middleware.chain import Chain, finished
 
@@ -38,17 +37,19 @@ _STOPPED_TOO = "more handlers are cancelled by the stop, and their events given 
 class Executor:
     """Starts handlers from a pool of tasks over one queue; no task and no timer per event.
 
-    A runner is made when there is work for it for the first time, and kept: a group without events has none.
+    A runner is made when there is work for it for the first time, and kept: a group
+    without events has none.
 
-    Whatever a handler does ends in an outcome: a return, any exception (SystemExit and a CancelledError of its own
-    included), a timeout. A handler that does not end within ``cancel_grace`` after it was cancelled is abandoned: its
-    entry is settled without it, its place is taken by a new runner, its late result is dropped.
+    Whatever a handler does ends in an outcome: a return, any exception (SystemExit and
+    a CancelledError of its own included), a timeout. A handler that does not end within
+    ``cancel_grace`` after it was cancelled is abandoned: its entry is settled without
+    it, its place is taken by a new runner, its late result is dropped.
     """
 
     def __init__(
         self,
         state: ConsumerState,
-        router: Router,
+        decoder: Decoder,
         settler: Settler,
         chain: Chain,
         place: Place,
@@ -59,7 +60,7 @@ class Executor:
         self._chain = chain if chain.wraps else None
         self._entering = chain.entering
         self._place = place
-        self._decoder = Decoder(state, router, settler)
+        self._decoder = decoder
         self._settler = settler
         self._stats = state.stats
         self._queue: deque[Delivery] = deque()
@@ -80,7 +81,7 @@ class Executor:
 
     @property
     def missing(self) -> int:
-        """How many runners are missing, so that fewer handlers can run at once than there are slots."""
+        """How many runners are missing, so that fewer handlers can run at once."""
         return 0 if self._end.is_near else max(0, self._made - len(self._tasks))
 
     @property
@@ -111,7 +112,7 @@ class Executor:
             self._wanted = 1
 
     def start(self, most: int) -> None:
-        """Open the pool, for at most so many runners: as many as there can ever be handlers at once."""
+        """Open the pool, for at most ``most`` runners."""
         self._most = most
         self._origin = Origin()
         keep_loop(asyncio.get_running_loop())
@@ -144,9 +145,12 @@ class Executor:
                 self._cancel(run, "lost")
 
     async def watch(self) -> None:
-        """Enforce timeouts, abandon what does not end, and notice a blocked event loop. Runs until cancelled.
+        """Enforce timeouts, and notice a blocked event loop. Runs until cancelled.
 
-        It sleeps while no handler runs: there is nothing to watch, and no handler to name for a loop that is blocked.
+        A handler that does not end when it was cancelled is abandoned.
+
+        It sleeps while no handler runs: there is nothing to watch, and no handler to
+        name for a loop that is blocked.
         """
         last = time.monotonic()
         while True:
@@ -173,9 +177,10 @@ class Executor:
                     self._abandon(run)
 
     async def drain(self, grace: float) -> None:
-        """Let running handlers finish for ``grace`` seconds, then cancel them; return when none is left.
+        """Let running handlers finish for ``grace`` seconds, then cancel them.
 
-        What had not started is given back at once; what is cancelled is given back too, no attempt burnt.
+        Returns when none is left. What had not started is given back at once. What is
+        cancelled is given back too, and no attempt is counted.
         """
         while self._queue:
             delivery = self._queue.popleft()
@@ -202,7 +207,7 @@ class Executor:
         await self._failing.close()
 
     def end(self) -> None:
-        """Tell the runners to end; none is replaced from here on. Idempotent, and waits for nothing."""
+        """Tell the runners to end; none is replaced from now on. Idempotent."""
         self._end.is_near = True
         for task in list(self._tasks):
             task.cancel()
@@ -213,7 +218,10 @@ class Executor:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A runner's task is done: replace it, unless it was told to end or its handler was abandoned."""
+        """Replace a runner whose task is done.
+
+        One that was told to end is not replaced, nor one with an abandoned handler.
+        """
         if task not in self._tasks:
             return
         self._tasks.discard(task)
@@ -231,8 +239,9 @@ class Executor:
     def _wake(self, most: int) -> None:
         """Wake parked runners, or make some; each that finds work wakes two more.
 
-        Handlers that never wait are thus all run by the first one, without a task switch per event, and handlers that
-        do wait are all started after a few turns of the loop.
+        Handlers that never wait are thus all run by the first one, without a task
+        switch per event, and handlers that do wait are all started after a few turns of
+        the loop.
         """
         while most and self._queue:
             if self._parked:
@@ -280,7 +289,10 @@ class Executor:
                 await self._settle_cancellations(task)
 
     def _claimed(self, delivery: Delivery) -> bool:
-        """Whether a queued entry may start: not if its lease is lost, or the lease keeper has given it back."""
+        """Whether a queued entry may start.
+
+        It may not if its lease is lost, or the lease keeper has given it back.
+        """
         if self._state.unstarted.pop(id(delivery), None) is not None:
             return True
         self._stats.released += 1
@@ -291,8 +303,9 @@ class Executor:
     async def _settle_cancellations(self, task: asyncio.Task[Any]) -> None:
         """Let no request to cancel outlive its attempt.
 
-        A library may cancel the task that it runs in and never take that back, or a handler itself, just before it
-        returns. The next attempt would then be cancelled for it, or taken for this runner's end.
+        A library may cancel the task that it runs in and never take that back, or a
+        handler itself, just before it returns. The next attempt would then be cancelled
+        for it, or taken for this runner's end.
         """
         if not self._end.is_near:
             with contextlib.suppress(asyncio.CancelledError):
@@ -310,7 +323,7 @@ class Executor:
                 self._set_deadline(run, run.route.timeout)
             try:
                 await self._call(run)
-            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, not the worker's end
+            except BaseException as error:  # noqa: BLE001 - the outcome of the handler
                 self._raised(run, error)
                 return
             if not self._origin.is_here:

@@ -1,7 +1,10 @@
-"""What becomes of an attempt that did not return: retry, dead letter, later, or given back. It never raises.
+"""The outcome of an attempt that did not return. Nothing here raises.
 
-User code decides here, too: a retry policy, the key of a limit, what an exception says of itself, an event that its
-handler has changed. None of it may cost a slot or an event.
+It is a retry, a dead letter, a snooze, or the entry is given back.
+
+User code decides here, too: a retry policy, the key of a limit, what an exception says
+of itself, an event that its handler has changed. None of it may cost a slot or an
+event.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ class Failing:
         """Decide on an attempt that ended with ``error``."""
         try:
             self._decide(run, error)
-        except BaseException as defect:  # noqa: BLE001 - somebody else's code, or ours: the entry must have an outcome
+        except BaseException as defect:  # noqa: BLE001 - the entry needs an outcome
             self.defect(run.delivery, defect)
 
     def timed_out(self, run: Execution, error: TimeoutError) -> None:
@@ -59,12 +62,14 @@ class Failing:
             self.defect(run.delivery, defect)
 
     def defect(self, delivery: Delivery, error: BaseException) -> None:
-        """What should not have happened between an attempt's start and its outcome: a failure, and a line that says so.
+        """Count a defect between an attempt's start and its outcome as a failure.
 
-        The default policy counts it, so an event that always ends here becomes a dead letter.
+        The default policy counts it, so an event that always ends here becomes a dead
+        letter.
         """
         logger.error(
-            "an attempt could not be brought to its end, so it counts as failed; it is retried by the default policy",
+            "an attempt could not be brought to its end, so it counts as failed; "
+            "it is retried by the default policy",
             exc_info=error,
             extra={
                 "where": self._state.where,
@@ -144,7 +149,10 @@ class Failing:
     def _decision(
         self, run: Execution, error: BaseException, record: AttemptRecord
     ) -> Decision:
-        """What the route's policy says; what the default one says, if that fails or says nothing that can be done."""
+        """Ask the route's policy.
+
+        The default policy decides if that one fails, or decides what cannot be done.
+        """
         try:
             meta = run.event.meta
             return checked_decision(
@@ -155,7 +163,7 @@ class Failing:
                     retry_delay=meta.get("retry_delay"),
                 )
             )
-        except Exception as defect:  # noqa: BLE001 - a policy of the user's, or what a handler made of its event
+        except Exception as defect:  # noqa: BLE001 - code of the user's
             log_entry(
                 self._state,
                 logging.ERROR,
@@ -180,7 +188,8 @@ class Failing:
         limit = next(
             (limit for limit in run.route.limits if limit.name == error.limit), None
         )
-        # As the gate saw it: since then the handler may have changed what the key is made of.
+        # As the gate saw it: since then the handler may have changed what the key is
+        # made of.
         key = (
             key_text(error.key)
             if error.key is not None
@@ -208,4 +217,7 @@ class Failing:
 
 
 class _UnreadableError(Exception):
-    """Stands for an error that the default policy is asked about and need not read: it may be what failed."""
+    """Stands for an error that the default policy need not read.
+
+    Reading the error itself may be what failed.
+    """

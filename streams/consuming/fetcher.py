@@ -174,13 +174,14 @@ class Fetcher:
                     self._state.outages.back(self._who)
                 backoff.reset()
         if self._check_at == 0.0:
-            # A read failed and may have taken entries. Left alone they would wait for their lease and count as stalled.
+            # A read failed and may have taken entries. Left alone they would wait for
+            # their lease and count as stalled.
             with contextlib.suppress(BrokerError, TimeoutError):
                 async with asyncio.timeout(_LAST_LOOK):
                     await self._find_lost_reads()
 
     async def _turn(self) -> None:
-        """One step, while the gate of the process is open; and a suspect, when it is time for one."""
+        """One step while the gate is open; and a suspect, when it is time for one."""
         if self._isolation.is_closed:
             # Whoever closed it waits for what this consumer may have been given.
             if self._state.unsure:
@@ -218,7 +219,8 @@ class Fetcher:
     async def _step(self) -> None:
         """One read, of the kind that suits what is known."""
         if self._started:
-            # The runners first: handlers that do not wait are done before the next read is planned.
+            # The runners first: handlers that do not wait are done before the next read
+            # is planned.
             self._started = False
             await asyncio.sleep(0)
         free = self._executor.free
@@ -259,7 +261,10 @@ class Fetcher:
         await self.start(taken)
 
     async def _take_due(self, free: int) -> bool:
-        """Fetch due retries, and in turn with them what is new; True if there was anything, or a suspect is next."""
+        """Fetch due retries, and in turn with them what is new.
+
+        True: there was something, or a suspect is next.
+        """
         began = time.time_ns() if self._observers else 0
         try:
             reply = await self._source.take_due(free)
@@ -302,7 +307,10 @@ class Fetcher:
     async def _wait_with_others(
         self, until_due: float, until_check: float
     ) -> bool | None:
-        """Wait as ``Idling.wait`` does, which takes nothing, and may be for long: a suspect need not wait for it."""
+        """Wait as ``Idling.wait`` does.
+
+        That may take long and takes no entry, so a suspect need not wait for it.
+        """
         if not self._idling.may_rest:
             # It says at once that it does not.
             return await self._idling.wait(until_due, until_check)
@@ -383,7 +391,10 @@ class Fetcher:
                 )
 
     async def wait_taken(self) -> None:
-        """Wait for what is just being taken over: it begins, or is given back. To be called after ``stop``."""
+        """Wait until what is just being taken over begins, or is given back.
+
+        To be called after ``stop``.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_LOOK), self._taking:
                 return
@@ -435,7 +446,10 @@ class Fetcher:
             self.is_full = False
 
     async def _find_lost_reads(self) -> None:
-        """Give back what the server holds for this consumer without its knowing: the answer to a read was lost."""
+        """Give back what the server holds for this consumer without its knowing.
+
+        Such entries came with an answer that was lost.
+        """
         # What is just being taken over is not held yet, and not lost either.
         async with self._taking:
             back = await self._fetching.hand_back_unknown(list(self._held))
@@ -483,7 +497,10 @@ class Fetcher:
                 return
 
     async def _in_turn(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Call, when not too many groups of this process do; not any more if it is to stop by then."""
+        """Call when not too many groups of this process do the same.
+
+        If the consumer is to stop by then, it is not called any more.
+        """
         async with self._idling.starting:
             if not self._stopping:
                 await call()
@@ -495,7 +512,11 @@ class Fetcher:
         self._state.outages.away(self._who, error)
 
     async def _until_back(self, backoff: Backoff) -> None:
-        """Wait before the next try; where many wait, until the one that tries for all of them had an answer."""
+        """Wait before the next try.
+
+        Where many groups wait, one of them tries for all, and this waits for its
+        answer.
+        """
         await self._sleep(backoff.next())
         while self._idling.is_away and not self._stopping:
             await self._sleep(backoff.next())

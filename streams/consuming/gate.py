@@ -1,4 +1,4 @@
-"""The gate: one step between what was fetched and what runs, in which each entry is told whether it may start."""
+"""The gate: decides of each entry that was fetched whether it may start."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ _OF_BEFORE = (b'"reserved"', b'"held"')
 class Gate:
     """Asks, once for all that was fetched in one read, which entries may start.
 
-    What nothing limits and no pause covers is told here; the server is asked only for the others. It puts aside what
-    has to wait, in the step in which it says so. What may not start for another reason gets its outcome here.
+    What nothing limits and no pause covers is told here; the server is asked only for
+    the others. It puts aside what has to wait, in the step in which it says so. What
+    may not start for another reason gets its outcome here.
 
     Args:
         state: what the parts of the consumer share.
         router: whose routes have the limits.
+        decoder: reads entries as events, and refuses those that are none.
         admitting: of the group.
         settler: takes what does not start.
     """
@@ -48,6 +50,7 @@ class Gate:
         self,
         state: ConsumerState,
         router: Router,
+        decoder: Decoder,
         admitting: Admitting,
         settler: Settler,
     ) -> None:
@@ -56,7 +59,7 @@ class Gate:
         self._has_limits = bool(router.limits())
         self._admitting = admitting
         self._settler = settler
-        self._decoder = Decoder(state, router, settler)
+        self._decoder = decoder
         self._covering: dict[str, dict[str, list[str]]] = {}
         self.scopes: frozenset[str] = frozenset()
         """What is paused by attribute, as of the last look."""
@@ -71,13 +74,17 @@ class Gate:
     async def admit(
         self, deliveries: Sequence[Delivery], room: int, *, alone: bool = False
     ) -> tuple[list[Delivery], float | None]:
-        """Those that may start, and after how many seconds the first of the others may; None if that is not known.
+        """Decide which entries may start.
 
-        At most ``room`` of them, the first ones. A suspect starts ``alone`` or not at all. All others have their
-        outcome, or are put aside.
+        Returns these, and after how many seconds the first of the others may start;
+        None if that is not known.
+
+        At most ``room`` of them, the first ones. A suspect starts ``alone`` or not at
+        all. All others have their outcome, or are put aside.
 
         Raises:
-            BrokerError: the server could not be asked; then nothing is decided, and all are given back.
+            BrokerError: the server could not be asked; then nothing is decided, and all
+                are given back.
         """
         decided, asks = self._told_here(deliveries, room, alone=alone)
         if asks:
@@ -104,7 +111,8 @@ class Gate:
         may_ask = self._has_limits or self.scopes
         for delivery in deliveries:
             if delivery.record and not alone and delivery.is_suspect:
-                # Suspects are not fetched beside others, but what is lined up by key is handed out whatever it is.
+                # Suspects are not fetched beside others, but what is lined up by key is
+                # handed out whatever it is.
                 decided.append((delivery, SUSPECT))
                 continue
             if room <= 0:
@@ -161,7 +169,10 @@ class Gate:
         return expires is not None and bool(expires <= self._state.clock.now())
 
     def _question(self, delivery: Delivery) -> Ask | None:
-        """What the server is asked about an entry; None: nothing. Without a limit and a scope: it was refused."""
+        """Find what the server has to be asked about an entry; None: nothing.
+
+        A question without a limit and a scope says that the entry was refused.
+        """
         event = delivery.event
         assert event is not None  # noqa: S101 - for the type checker; the intake has read it
         scopes = self._scopes_of(event) if self._covering else []
@@ -178,7 +189,10 @@ class Gate:
         return Ask(delivery, limits, scopes) if limits or scopes else None
 
     def _scopes_of(self, event: Event[Any]) -> list[str]:
-        """The pauses that cover an event; last those of one group, for a circuit breaker's may let it through."""
+        """The pauses that cover an event.
+
+        Those of one group are last: a circuit breaker's may let the event through.
+        """
         found: list[str] = []
         for attribute, scopes in self._covering.items():
             value = event.type if attribute == "type" else event.meta.get(attribute)
@@ -186,10 +200,13 @@ class Gate:
                 found += scopes.get(value, ())
         return sorted(found, key=lambda scope: bool(parse_scope(scope)[0]))
 
-    # --- slots that became free go to those who wait for them: the server has told the first, this is only faster
+    # --- free slots go to entries that wait for them; the server told the first already
 
     async def run(self, take_over: Callable[[HandOver], Awaitable[None]]) -> None:
-        """Hand on the slots of what is settled, until cancelled; ``take_over`` begins entries that waited for one."""
+        """Hand on the slots of what is settled, until cancelled.
+
+        ``take_over`` begins the entries that waited for one of them.
+        """
         backoff = Backoff()
         while True:
             await self._state.slots_freed.wait()
@@ -227,7 +244,7 @@ class Gate:
             raise
 
     async def throttle(self, limit: str, key: str, seconds: float) -> None:
-        """Let nothing of a key start for some time. If the server cannot be told, that is logged."""
+        """Let nothing of a key start for some time; a failure is logged."""
         try:
             await self._admitting.throttle(limit, key, seconds)
         except BrokerError as error:

@@ -1,4 +1,4 @@
-"""How an idle group waits: by itself, or with the other groups of its process where these are many."""
+"""How an idle group waits: by itself, or with other groups of its process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from streams.consuming.settler import Settler
 from streams.consuming.state import ConsumerState
 
 QUIET = 2.0
-"""Seconds without work after which a group waits with the others. Until then its own read is woken for it alone."""
+"""Seconds without work after which a group waits with the others.
+
+Until then it waits with a read of its own.
+"""
 LONG = 60.0
-"""Seconds after which a group that rests makes sure that it is still there, and that nothing was lost on the way."""
+"""Seconds after which a resting group makes sure that it still exists.
+
+It looks for lost reads then, too.
+"""
 
 
 class Idling:
@@ -25,8 +31,8 @@ class Idling:
         fetching: of the group.
         settler: of the group.
         lookout: of the process.
-        skips_looks: a retry or a pause leaves a key on the server, so no look is needed while there is none. Not so
-            where events are lined up, by key or for a slot.
+        skips_looks: a retry or a pause leaves a key on the server, so no look is needed
+            while there is none. Not so where events are lined up, by key or for a slot.
     """
 
     def __init__(
@@ -64,12 +70,18 @@ class Idling:
 
     @property
     def starting(self) -> asyncio.Semaphore:
-        """To be held while the group is declared, or looks for losses: not all groups of a process do at once."""
+        """To be held while the group is declared, or looks for losses.
+
+        So not all groups of a process do that at once.
+        """
         return self._lookout.starting
 
     @property
     def heard_at(self) -> float:
-        """When it was last seen that there is nothing for this group (monotonic seconds; 0.0: by others never)."""
+        """When the lookout last saw that there is nothing for this group.
+
+        Monotonic seconds; 0.0: it never did.
+        """
         return self._lookout.heard_at if self._is_watching else 0.0
 
     @property
@@ -90,7 +102,10 @@ class Idling:
         return self._is_resting
 
     def check_again_in(self, seconds: float) -> float:
-        """In how many seconds a look for lost reads is due again: a group that rests reads nothing."""
+        """In how many seconds a look for lost reads is due again.
+
+        A group that rests reads nothing, so it looks less often.
+        """
         return max(seconds, LONG) if self._is_resting else seconds
 
     def work(self) -> None:
@@ -122,8 +137,9 @@ class Idling:
     async def wait(self, until_due: float, until_check: float) -> bool | None:
         """Wait with the others; whether there is news. None: this group has to wait by itself.
 
-        ``until_due``: seconds after which it has to look for itself, unless it is woken for that; ``until_check``:
-        seconds after which it has to make sure of itself in any case.
+        ``until_due``: seconds after which it has to look for itself, unless it is woken
+        for that; ``until_check``: seconds after which it has to make sure of itself in
+        any case.
 
         Raises:
             BrokerError: the server is away, or the group is.

@@ -14,11 +14,11 @@ from streams.common.log_facts import logger_of
 logger = logger_of("consumer")
 
 FIRST_WAIT = 5.0
-"""Seconds that the gate is closed at most while others end. Doubled each time that was not enough."""
+"""The most seconds that the gate is closed while others end; doubled if too few."""
 LONGEST = 600.0
 """The longest of these waits, and how long a suspect runs with the gate closed at most."""
 REST = 4
-"""How many times as long as it took others to end, the gate then stays open for what else there is to do."""
+"""How many times as long as others took to end, the gate then stays open."""
 LEAVE = (0.3, 1.5)
 """Seconds, drawn between these, that a busy process leaves a suspect to idle ones."""
 
@@ -35,14 +35,19 @@ class Hand(Protocol):
 
 
 class Isolation:
-    """The gate of a process: closed for a suspect, it lets no consumer fetch until the suspect has its outcome.
+    """The gate of a process.
 
-    An entry that kills its worker must not take others with it, not even one that was only fetched. So a consumer that
-    is to run a suspect closes the gate, waits until whatever the process has in hand has ended and is written, and only
-    then takes the suspect. One gate serves all consumers of a broker in a process. It is used in one event loop only.
+    While it is closed for a suspect, no consumer fetches until that has its outcome.
 
-    Neither side may starve: each wait for others is bounded, and followed by a longer time with the gate open; the next
-    is longer. A suspect that runs for very long is no longer alone.
+    An entry that kills its worker must not take others with it, not even one that was
+    only fetched. So a consumer that is to run a suspect closes the gate, waits until
+    whatever the process has in hand has ended and is written, and only then takes the
+    suspect. One gate serves all consumers of a broker in a process. It is used in one
+    event loop only.
+
+    Neither side may starve: each wait for others is bounded, and followed by a longer
+    time with the gate open; the next is longer. A suspect that runs for very long is no
+    longer alone.
     """
 
     def __init__(self) -> None:
@@ -92,7 +97,9 @@ class Isolation:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """A part of a step that may be long and takes nothing: a gate that closes need not wait for it.
+        """A part of a step that may be long and takes nothing.
+
+        A gate that closes need not wait for it.
 
         The step must not take anything afterwards, for the gate may be closed by then.
         """
@@ -104,7 +111,7 @@ class Isolation:
             self._steps += 1
 
     def tell(self) -> None:
-        """Something may have become quiet, or a consumer is to stop: the waiting consumers look again."""
+        """Have the waiting consumers look again: something may have become quiet."""
         if not self.is_closed:
             return
         if self._opens_itself and self._is_quiet:
@@ -117,12 +124,14 @@ class Isolation:
             await self._news()
 
     async def close(self, is_stopping: Callable[[], bool], suspect: str = "") -> bool:
-        """Close the gate, and return True once nothing is in hand; then ``open_when_quiet`` must follow.
+        """Close the gate, and return True once nothing is in hand.
+
+        ``open_when_quiet`` must follow then.
 
         ``suspect`` says for which: stream/group and level|id.
 
-        False: the gate is closed already or has to stay open for now, others did not end in time, or the consumer is to
-        stop. The gate is then as it was.
+        False: the gate is closed already or has to stay open for now, others did not
+        end in time, or the consumer is to stop. The gate is then as it was.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -153,7 +162,7 @@ class Isolation:
         return True
 
     def open_when_quiet(self) -> None:
-        """From here on the gate opens by itself: when nothing is in hand, or after a very long time."""
+        """Let the gate open when nothing is in hand, or after a very long time."""
         self._opens_itself = True
         self._last_opening = asyncio.get_running_loop().call_later(LONGEST, self._open)
         self.tell()
@@ -197,7 +206,10 @@ class Suspects:
 
     @property
     def is_time(self) -> bool:
-        """Whether to run the one that waits now: at once in an idle process, after a moment in a busy one."""
+        """Whether to run the suspect that waits now.
+
+        In an idle process that is at once, in a busy one after a moment.
+        """
         if not self.waiting:
             return False
         return (

@@ -1,13 +1,15 @@
 """The lease keeper: renews what a consumer holds, from another thread.
 
-A handler that blocks the event loop (a plain ``time.sleep``, a long computation) would otherwise stop the renewals and
-lose every lease of the worker. The thread runs its own event loop and its own connection, so it uses the same code; all
-keepers of a process share it.
-For the same reason the thread gives back entries that wait for a runner while the loop is blocked: their handlers have
-not started, so if the process is killed now they must not count as stalled.
+A handler that blocks the event loop (a plain ``time.sleep``, a long computation) would
+otherwise stop the renewals and lose every lease of the worker. The thread runs its own
+event loop and its own connection, so it uses the same code; all keepers of a process
+share it. For the same reason the thread gives back entries that wait for a runner while
+the loop is blocked: their handlers have not started, so if the process is killed now
+they must not count as stalled.
 
-If even the thread cannot run (the process is stopped, or a handler keeps the GIL), leases are lost; the checks of owner
-and delivery count in every script make sure that nothing is then written in the name of the old holder.
+If even the thread cannot run (the process is stopped, or a handler keeps the GIL),
+leases are lost; the checks of owner and delivery count in every script make sure that
+nothing is then written in the name of the old holder.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 logger = logger_of("consumer")
 
 _LONGEST = 10.0
-"""Seconds between renewals, however long the lease: a reclaimer that does not know it judges by 30 s and more."""
+"""The most seconds between renewals, however long the lease.
+
+A reclaimer that does not know the lease judges by 30 s and more.
+"""
 _STILL = 1.0
 """Seconds that the thread was not run, from which on that is said."""
 _NAMED = 3
@@ -47,9 +52,11 @@ class LeaseRenewer:
     """Renews every third of a lease, or every ten seconds if that is more often.
 
     Args:
-        state: the consumer's; what it holds is read, and what waits for a runner is taken if it waits too long.
+        state: the consumer's; what it holds is read, and what waits for a runner is
+            taken if it waits too long.
         thread: that it runs in.
-        make_settling: makes the broker's writer, which uses the thread's connection; called in the thread.
+        make_settling: makes the broker's writer, which uses the thread's connection;
+            called in the thread.
         on_lost: told, in the thread, about leases that are lost.
     """
 
@@ -86,7 +93,7 @@ class LeaseRenewer:
         return not self._has_ended and self._thread.alive
 
     def stop(self) -> None:
-        """Renew nothing any more. Idempotent, and waits for nothing. May be called in any thread."""
+        """Renew nothing any more. Idempotent; may be called in any thread."""
         self._stopped.set()
         loop, news = self._loop, self._news
         if loop is not None and news is not None:
@@ -110,7 +117,10 @@ class LeaseRenewer:
                 self._home.call_soon_threadsafe(self._end.set)
 
     def look(self, now: float) -> None:
-        """Wake ``keep`` if something is to be renewed, or may have to be given back. Called in the thread."""
+        """Wake ``keep`` if something is to be renewed, or may have to be given back.
+
+        Called in the thread.
+        """
         self._say_still(now - self._looked_at - TICK)
         self._looked_at = now
         if now >= self._renew_at and not self._state.held:
@@ -151,7 +161,8 @@ class LeaseRenewer:
             f"{level}|{entry_id}" for level, entry_id in list(self._state.held)[:_NAMED]
         ]
         logger.warning(
-            "the process stood still and could not renew leases: a handler keeps the GIL, or it was stopped",
+            "the process stood still and could not renew leases: "
+            "a handler keeps the GIL, or it was stopped",
             extra={
                 "where": self._state.where,
                 "seconds": round(seconds, 1),
@@ -181,7 +192,8 @@ class LeaseRenewer:
                 for delivery, since in list(unstarted.values())
                 if now - since > _PATIENCE
             ]
-            # Taking one out decides the race with its runner, which then leaves it alone.
+            # Taking one out decides the race with its runner, which then leaves it
+            # alone.
             taken = [
                 delivery
                 for delivery in waiting

@@ -1,7 +1,8 @@
-"""The thread of the lease renewers: one for all groups of a process that share a broker.
+"""The thread of the lease renewers: one for all groups that share a broker.
 
-A thread per group would be hundreds of threads in a process with hundreds of groups, each of which wakes twenty times
-a second for nothing. This one looks at all of them in one go, and wakes only those that have something to do.
+A thread per group would be hundreds of threads in a process with hundreds of groups,
+each of which wakes twenty times a second for nothing. This one looks at all of them in
+one go, and wakes only those that have something to do.
 """
 
 from __future__ import annotations
@@ -64,9 +65,12 @@ class LeaseThread:
         return self._thread is not None and self._thread.is_alive()
 
     def add(self, renewer: Renewer) -> None:
-        """Run a renewer. The thread is started if there is none, or it was left behind by a fork."""
+        """Run a renewer.
+
+        The thread is started if there is none, or a fork has left it behind.
+        """
         broker = self._broker()
-        assert broker is not None  # noqa: S101 - for the type checker: the renewer's consumer has it
+        assert broker is not None  # noqa: S101 - for the type checker
         with self._lock:
             is_new = not self.alive
             if is_new:
@@ -95,7 +99,7 @@ class LeaseThread:
                     renewer.look(now)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK):
-                        # Whoever stops is waited for by its consumer, which need not wait for a tick.
+                        # A consumer that stops need not wait for a tick.
                         await ended.wait()
                 ended.clear()
                 for renewer in [
@@ -111,7 +115,10 @@ class LeaseThread:
         link: Link,
         ended: asyncio.Event,
     ) -> bool:
-        """Start those that were added; False: there is none left, and this thread is not the one any more."""
+        """Start the renewers that were added.
+
+        False: there is none left, so this thread ends.
+        """
         with self._lock:
             if not self._renewers:
                 self._thread = None

@@ -7,7 +7,10 @@ import socket
 
 
 def consumer_name() -> str:
-    """A name for one start of one process: ``host-pid-bootid``. Unique, so a restart inherits no rights."""
+    """A name for one start of one process: ``host-pid-bootid``.
+
+    It is unique, so a restart inherits no rights.
+    """
     host = (
         "".join(
             c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname()

@@ -27,18 +27,26 @@ class ConsumerOptions:
 
     Attributes:
         levels: of the stream; must be the same on its producers.
-        concurrency: the most handlers at once; 32 where one is a plain function, unless it is set.
-        lease: seconds that an entry may stay silent before it counts as stalled; renewed every third of it while held.
-            Handlers may run longer than that.
-        cancel_grace: seconds that a cancelled handler gets to end before it is abandoned.
+        concurrency: the most handlers at once; 32 where one is a plain function, unless
+            it is set.
+        lease: seconds that an entry may stay silent before it counts as stalled;
+            renewed every third of it while held. Handlers may run longer than that.
+        cancel_grace: seconds that a cancelled handler gets to end before it is
+            abandoned.
         max_event_bytes: a larger body goes to the dead letters unread.
         name: of the consumer; made from host, process and start if empty.
-        middleware: what wraps every attempt, outermost first; see ``streams.middleware``.
-        weights: shares of the levels, one for each; None: strictly the highest level first.
-        max_wait: seconds after which a waiting event is overdue and gets every second place; None: never.
-        declaration: what is declared of the stream: retention, further groups, where this group begins.
-        serve: those of the levels that this consumer reads; None: all of them. The group exists on all of them.
-        lanes: order and fairness by key; the same on every consumer and reclaimer of the group.
+        middleware: what wraps every attempt, outermost first; see
+            ``streams.middleware``.
+        weights: shares of the levels, one for each; None: strictly the highest level
+            first.
+        max_wait: seconds after which a waiting event is overdue and gets every second
+            place; None: never.
+        declaration: what is declared of the stream: retention, further groups, where
+            this group begins.
+        serve: those of the levels that this consumer reads; None: all of them. The
+            group exists on all of them.
+        lanes: order and fairness by key; the same on every consumer and reclaimer of
+            the group.
     """
 
     levels: Levels = Levels()

@@ -34,8 +34,9 @@ _Given = tuple[list[Delivery], list[Postponed], list[Buried]]
 class Settler:
     """Takes outcomes from the runners and writes them.
 
-    It sends what is there as soon as the last trip returned: a lone event is settled at once, a flood in batches.
-    An entry counts as held until the server has confirmed its outcome, so its lease is kept through an outage.
+    It sends what is there as soon as the last trip returned: a lone event is settled at
+    once, a flood in batches. An entry counts as held until the server has confirmed its
+    outcome, so its lease is kept through an outage.
     """
 
     def __init__(self, state: ConsumerState, settling: Settling) -> None:
@@ -67,7 +68,10 @@ class Settler:
     def postpone(
         self, delivery: Delivery, delay: float, why: Why, record: bytes = b""
     ) -> None:
-        """Put the entry back, due in ``delay`` seconds; ``record`` replaces its attempt record unless empty."""
+        """Put the entry back, due in ``delay`` seconds.
+
+        ``record`` replaces its attempt record unless it is empty.
+        """
         self._why[id(delivery)] = why
         self._postponed.append(Postponed(delivery, round(delay * 1000), record))
         self._announce()
@@ -78,7 +82,10 @@ class Settler:
         self._announce()
 
     def put_aside(self, delivery: Delivery, admission: Admission) -> None:
-        """It may not start, and the server has put it aside, or says that it is not this consumer's any more."""
+        """Let go of an entry that may not start.
+
+        The server has put it aside, or it is not this consumer's any more.
+        """
         self._let_go(delivery)
         if admission.kind is Kind.LOST:
             self._stats.lost += 1
@@ -144,7 +151,8 @@ class Settler:
                 try:
                     settlement = await self._settling.settle(done, postponed, buried)
                 except OUTAGE:
-                    # Sending again is safe; what the first try did is then seen as lost or as already acknowledged.
+                    # Sending again is safe; what the first try did is then seen as lost
+                    # or as already acknowledged.
                     certain = False
                     await asyncio.sleep(backoff.next())
                     continue
@@ -166,7 +174,8 @@ class Settler:
                         backoff.reset()
                         self._refused = ""
                 elif isinstance(refused, GroupMissing):
-                    # The pending list is gone with the group: the entries will be delivered anew.
+                    # The pending list is gone with the group: the entries will be
+                    # delivered anew.
                     for delivery in [
                         *done,
                         *(p.delivery for p in postponed),

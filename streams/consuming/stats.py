@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 
 @dataclass(slots=True)
 class Stats:
-    """Counters since the consumer started; every entry fetched ends in exactly one of the others but ``skipped``.
+    """Counters since the consumer started.
+
+    Every entry fetched ends in exactly one of the others but ``skipped``.
 
     Attributes:
         fetched: entries given to this consumer, retries included.
@@ -21,7 +23,8 @@ class Stats:
         lost: leases lost; somebody else may have run these too.
         vanished: deleted by somebody while they were held.
         abandoned: handlers that did not end when told to.
-        skipped: of those done, how many without their handler (``Skip``), e.g. because they were handled before.
+        skipped: of those done, how many without their handler (``Skip``), e.g. because
+            they were handled before.
     """
 
     fetched: int = 0

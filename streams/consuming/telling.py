@@ -38,11 +38,12 @@ def log_death(
     said_by: logging.Logger,
     **facts: Any,
 ) -> None:
-    """Log that an entry becomes a dead letter: one line for each, whichever part of a worker decides it."""
+    """Log that an entry becomes a dead letter, whichever part of a worker decides it."""
     named = _named(event)
     if not named["event_id"]:
         named |= _written(delivery)
-    after = f"it waits for a replay or a discard: streams dead ls {consumer.stream} {consumer.group}"
+    names = f"{consumer.stream} {consumer.group}"
+    after = f"it waits for a replay or a discard: streams dead ls {names}"
     extra = (
         _places(consumer.where, delivery)
         | named
@@ -62,7 +63,10 @@ def _places(where: str, delivery: Delivery) -> dict[str, Any]:
 
 
 def _named(event: Event[Any] | None) -> dict[str, Any]:
-    """The facts that name an event; empty ones where there is none, or a handler has made something else of it."""
+    """The facts that name an event.
+
+    They are empty where there is none, or a handler has made something else of it.
+    """
     if event is not None:
         try:
             trace_id = trace_id_of(event.meta.get("traceparent"))

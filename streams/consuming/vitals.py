@@ -1,7 +1,8 @@
 """What a running worker says about itself: plain figures, taken in an instant, judged elsewhere.
 
-Taken from any thread, without a lock and without asking the server: each figure is one attribute that the worker keeps
-anyway. Whoever serves health or metrics reads these and nothing else of a worker.
+Taken from any thread, without a lock and without asking the server: each figure is one
+attribute that the worker keeps anyway. Whoever serves health or metrics reads these and
+nothing else of a worker.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ class ConsumerVitals:
         stream: its stream.
         group: its group.
         levels: of the stream.
-        read_at: when it began the last trip to the server that went well (monotonic seconds; 0.0: none yet).
+        read_at: when it began the last trip to the server that went well (monotonic
+            seconds; 0.0: none yet).
         is_full: it reads nothing because every handler is busy.
         trouble: why it cannot read at the moment; empty while it can.
         busy: entries with handlers.
-        missing: parts of it that ended although it runs: ``fetcher``, ``settler``, ``watch``, ``lease keeper``, or
-            how many of its runners.
+        missing: parts of it that ended although it runs: ``fetcher``, ``settler``,
+            ``watch``, ``lease keeper``, or how many of its runners.
     """
 
     stream: str
@@ -48,7 +50,8 @@ class Vitals:
         worker: its name.
         is_stopping: it was told to stop.
         consumers: one per group.
-        missing: roles that ended although the worker runs, e.g. ``reclaimer orders/billing``.
+        missing: roles that ended although the worker runs, e.g. ``reclaimer
+            orders/billing``.
     """
 
     worker: str
