@@ -43,10 +43,12 @@ class ProducerOptions:
 
     Attributes:
         levels: of the stream; must be the same on its consumers.
-        max_len: the most unfinished events on the stream; above it publishing raises ``StreamFull``. 0: no limit.
+        max_len: the most unfinished events on the stream; above it publishing raises
+            ``StreamFull``. 0: no limit.
         max_event_bytes: the largest body.
         dedup_window: seconds for which a ``dedup_id`` is remembered.
-        retry_for: seconds for which an event with a ``dedup_id`` is sent again while the server is away.
+        retry_for: seconds for which an event with a ``dedup_id`` is sent again while
+            the server is away.
     """
 
     levels: Levels = Levels()
@@ -70,13 +72,16 @@ class ProducerOptions:
 
 
 class Producer:
-    """Publishes events on one stream; made for many concurrent ``publish`` calls, which share round trips.
+    """Publishes events on one stream.
+
+    Many concurrent ``publish`` calls share round trips.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
         options: limits; see ``ProducerOptions``.
-        is_partition: it stores where it is told to, and does not spread events over the stream's partitions.
+        is_partition: it stores where it is told to, and does not spread events over the
+            stream's partitions.
         partition: the number of that partition, for receipts.
     """
 
@@ -125,7 +130,8 @@ class Producer:
             attributes: see ``EventAttributes``. An ``Event`` has them itself.
 
         Raises:
-            ConfigurationError: keywords stand beside an ``Event``, which would be lost, or a value is refused.
+            ConfigurationError: keywords stand beside an ``Event``, which would be lost,
+                or a value is refused.
             EventError: the event breaks a limit or the wire format; nothing was sent.
             StreamFull: the stream is at ``max_len``.
             BrokerUnavailable: the server is away; the event was surely not stored.
@@ -156,7 +162,10 @@ class Producer:
         )
 
     async def store(self, event: Prepared) -> Receipt:
-        """Store one prepared event here, whatever partition it belongs to; for who has seen to that."""
+        """Store one prepared event on this stream.
+
+        The caller has already chosen the partition.
+        """
         if event.delay_ms:
             return (await self.store_all([event]))[0]
         return await self._batcher.store(event)
@@ -176,21 +185,26 @@ class Producer:
         type: str | None = None,
         **attributes: Unpack[EventAttributes],
     ) -> list[Receipt]:
-        """Publish every event of an iterable, in batches of one round trip; memory does not grow but for the receipts.
+        """Publish every event of an iterable, one round trip per batch.
+
+        Only the receipts are kept in memory.
 
         The order within a level is kept.
 
         Args:
-            events: ``Event``s without keywords, or bodies that share the keywords; a list, a generator or another
-                iterable, but not one body alone.
+            events: ``Event``s without keywords, or bodies that share the keywords; a
+                list, a generator or another iterable, but not one body alone.
             type: the type of bodies.
             attributes: see ``EventAttributes``.
 
         Raises:
-            ConfigurationError: ``events`` is one event or body, or no iterable; nothing was sent.
-            StreamsError: as ``publish``; its ``outcome`` says of each item whether it is stored, with its receipt,
-                surely not stored, or unknown. ``accepted`` of ``StreamFull`` and ``PublishUnknown`` counts those that
-                are surely stored. An event that breaks a rule stops the call; those before it are stored.
+            ConfigurationError: ``events`` is one event or body, or no iterable; nothing
+                was sent.
+            StreamsError: as ``publish``; its ``outcome`` says of each item whether it
+                is stored, with its receipt, surely not stored, or unknown. ``accepted``
+                of ``StreamFull`` and ``PublishUnknown`` counts those that are surely
+                stored. An event that breaks a rule stops the call; those before it are
+                stored.
         """
         receipts: list[Receipt] = []
         try:
@@ -209,10 +223,13 @@ class Producer:
         type: str | None = None,
         **attributes: Unpack[EventAttributes],
     ) -> AsyncIterator[list[Receipt]]:
-        """As ``publish_many``, giving the receipts batch by batch: constant memory, and a place to show progress.
+        """As ``publish_many``, giving the receipts batch by batch.
+
+        Memory is constant, and the caller can show progress.
 
         Raises:
-            StreamsError: as ``publish_many``; ``outcome`` tells of the items after those whose receipts were given.
+            StreamsError: as ``publish_many``; ``outcome`` tells of the items after
+                those whose receipts were given.
         """
         with ObservedSends(self._observers, self.stream, is_batch=True) as sends:
             async for receipts in self._batches(
@@ -241,9 +258,10 @@ class Producer:
         try:
             while failure is None:
                 try:
-                    # While one trip is under way the next is prepared; it is not sent before the answer to the first.
+                    # While one trip is under way the next is prepared; it is not sent
+                    # before the answer to the first.
                     part = await anext(parts, None)
-                except Exception as error:  # noqa: BLE001 - raised below, after the receipts of what is stored
+                except Exception as error:  # noqa: BLE001 - raised below
                     failure, part = error, None
                 if under_way is not None:
                     receipts, under_way = (
@@ -255,7 +273,8 @@ class Producer:
                 if part is None:
                     break
                 under_way = asyncio.create_task(self._trip(*part))
-                # The source may wait for long: nothing of what it gave before may wait with it.
+                # The source may wait for long: nothing of what it gave before may wait
+                # with it.
                 if alone:
                     receipts, under_way = (
                         await counted(under_way, accepted, source),
@@ -281,7 +300,10 @@ class Producer:
         attributes: EventAttributes,
         carrier: Mapping[str, str],
     ) -> AsyncIterator[tuple[list[Prepared], Packed | None]]:
-        """What goes into one trip each, with its command if that is a plain one; a refused event ends it."""
+        """The events of one trip each, with their command if that is a plain one.
+
+        A refused event ends it.
+        """
         async for items in source.batches():
             prepared, refused = self._preparing.all(items, kind, attributes, carrier)
             for part in parts(prepared):

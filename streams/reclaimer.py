@@ -82,7 +82,8 @@ class ReclaimerOptions:
 
     def pause(self) -> float:
         """Seconds between sweeps, varied by a tenth so that workers do not move in step."""
-        return (self.interval or min(10.0, self.lease / 3)) * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+        interval = self.interval or min(10.0, self.lease / 3)
+        return interval * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
 
 
 class Reclaimer:

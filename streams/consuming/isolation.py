@@ -199,9 +199,8 @@ class Suspects:
     def saw(self, suspect: str) -> None:
         """A look for due retries left this one; '': none."""
         if suspect and not self.waiting:
-            self._not_before = asyncio.get_running_loop().time() + random.uniform(  # noqa: S311 - no secret
-                *LEAVE
-            )
+            wait = random.uniform(*LEAVE)  # noqa: S311 - no secret
+            self._not_before = asyncio.get_running_loop().time() + wait
         self.waiting = suspect
 
     @property

@@ -78,7 +78,8 @@ class Batcher:
     async def _send_waiting(self) -> None:
         """Send what gathers until nothing is left.
 
-        While the server works on one trip, this process prepares and sends another: neither waits for the other.
+        While the server works on one trip, this process prepares and sends another:
+            neither waits for the other.
         """
         under_way: deque[tuple[list[_Waiting], _Trip]] = deque()
         try:
@@ -89,7 +90,8 @@ class Batcher:
                 ):
                     under_way.append(self._begin_trip(alone=not under_way))
                 await self._answer(*under_way.popleft())
-                # Whoever was answered may publish again at once: those share the next trip.
+                # Whoever was answered may publish again at once: those share the next
+                # trip.
                 await asyncio.sleep(0)
         finally:
             self._sender = None
@@ -176,7 +178,8 @@ async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
 def outcome_of(error: StreamsError, count: int) -> BatchOutcome:
     """What became of the events of one request that failed as a whole.
 
-    A server that is away or has no memory did nothing. Other refusals may come half-way through a script.
+    A server that is away or has no memory did nothing. Other refusals may come half-way
+    through a script.
     """
     return BatchOutcome.of(
         [None] * count, is_sure=isinstance(error, (BrokerUnavailable, OutOfMemory))

@@ -1,4 +1,7 @@
-"""Events onto the partitions of their stream: what has a key goes to its own, what has none to one that is there."""
+"""Events onto the partitions of their stream.
+
+An event with a key goes to the partition of the key, another one to any that is there.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,10 @@ class PartitionStore(Protocol):
 
 
 class Rotation:
-    """Which partition takes the next event that may go anywhere: one after the other, but for those that are away.
+    """Which partition takes the next event that may go anywhere.
 
-    One that was away is left out for a second, twice as long each time, and looked at before it is used again: with a
+    They take turns, but for those that are away. One that was away is left out for a
+    second, twice as long each time, and looked at before it is used again: with a
     server that hangs, an event sent to find out would be in doubt.
 
     Args:
@@ -58,7 +62,9 @@ class Rotation:
     async def use(
         self, act: Callable[[int], Awaitable[T]], tried: Iterable[int] = ()
     ) -> T:
-        """Do something on the next partition; on another one if its server is away and has surely done nothing.
+        """Do something on the next partition.
+
+        On another one if its server is away and has surely done nothing.
 
         Raises:
             StreamsError: as ``act``, where none of them could be used.
@@ -114,9 +120,12 @@ class Rotation:
 
 
 class Spread:
-    """Stores events on the partitions of a stream: those of one key on one partition, the others in turns.
+    """Stores events on the partitions of a stream.
 
-    An event without the attribute but with a dedup id goes where that leads, so that its repetition is seen.
+    Those of one key go to one partition, the others in turns.
+
+    An event without the attribute but with a dedup id goes where that leads, so that
+    its repetition is seen.
 
     Args:
         stream: its name, for errors.
@@ -144,12 +153,14 @@ class Spread:
         return await self._turns.use(lambda free: self._places[free].store(event))
 
     async def store_all(self, events: list[Prepared]) -> list[Receipt]:
-        """Store events that are stored the same way, on all their partitions at once; the receipts are in their order.
+        """Store events that are stored the same way, on all their partitions at once.
+
+        The receipts are in the order of the events.
 
         Raises:
             StreamsError: with an ``outcome`` of these events.
-            PublishUnknown: of some events it is not known; ``accepted`` counts what is surely stored, not necessarily
-                the first ones.
+            PublishUnknown: of some events it is not known; ``accepted`` counts what is
+                surely stored, not necessarily the first ones.
             PartlyPublished: some partitions were away, others have stored theirs.
             StreamFull: a partition is full; ``accepted`` as above.
         """
@@ -215,7 +226,7 @@ class Spread:
             full.accepted = outcome.stored
             return full
         if unknown is None and (not outcome.stored or outcome.unknown):
-            assert isinstance(failures[0], StreamsError)  # noqa: S101 - for the type checker: others are raised as they are
+            assert isinstance(failures[0], StreamsError)  # noqa: S101 - for the type checker
             return failures[0]
         kind = PartlyPublished if unknown is None else PublishUnknown
         error = kind(self._stream, tuple(missing), outcome.stored)
@@ -231,6 +242,9 @@ class Spread:
 
 
 def _outcome(error: BaseException, count: int) -> BatchOutcome:
-    """What an error tells of the events of its partition; of one that is none of ours, nothing is sure."""
+    """What an error tells of the events of its partition.
+
+    An error that is none of ours leaves all of them unknown.
+    """
     told = error.outcome if isinstance(error, StreamsError) else None
     return told or BatchOutcome.of([None] * count, is_sure=False)

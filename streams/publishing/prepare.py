@@ -1,4 +1,7 @@
-"""From what a caller publishes to the fields of an entry, with every limit checked before anything is sent."""
+"""From what a caller publishes to the fields of an entry.
+
+Every limit is checked before anything is sent.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from streams.quantities import When
 _BINARY = (bytes, bytearray, memoryview)
 _NO_PLAIN_BODY = (Event, *_BINARY)
 _OWN = frozenset({"id", "dedup_id", "expires"})
-"""Attributes that differ from event to event, so events that have one are prepared each for itself."""
+"""Attributes that differ from event to event, so that no shape has them."""
 _MOST_SHAPES = 1000
 _NO_CARRIER: Mapping[str, str] = {}
 _PREPARED = partial(tuple.__new__, Prepared)
@@ -101,7 +104,10 @@ class Preparing:
         attributes: EventAttributes,
         carrier: Mapping[str, str] = _NO_CARRIER,
     ) -> tuple[list[Prepared], StreamsError | None]:
-        """The events before the first that is refused, and why it is: what came before it is still published."""
+        """The events before the first that is refused, and why it is refused.
+
+        What came before it is still published.
+        """
         prepared: list[Prepared] = []
         try:
             if kind is not None and _OWN.isdisjoint(attributes):
@@ -115,7 +121,10 @@ class Preparing:
         return prepared, None
 
     def _alike(self, items: Sequence[Any], shape: _Shape) -> list[Prepared]:
-        """What ``_like`` does to each, in half the time; nothing if one of them is no plain body within the limits."""
+        """As ``_like`` of each, in half the time.
+
+        Nothing if one of them is no plain body within the limits.
+        """
         kind, level, meta, delay_ms, content_type = shape
         if any(map(isinstance, items, repeat(_NO_PLAIN_BODY))) or not is_json(
             content_type
@@ -206,7 +215,10 @@ class Preparing:
 
 
 def _traced(attributes: EventAttributes, carrier: Mapping[str, str]) -> EventAttributes:
-    """Attributes with a trace: an event that has one keeps it, so that forwarding does not break it."""
+    """Attributes with a trace.
+
+    An event that has one keeps it, so that forwarding does not break it.
+    """
     if not carrier or "traceparent" in attributes:
         return attributes
     # The names of a trace are attributes.
@@ -227,7 +239,10 @@ def _missing_type() -> str:
 
 
 def _refuse_keywords(kind: str | None, attributes: EventAttributes) -> None:
-    """An ``Event`` says everything itself; keywords beside it would be lost, a delay or a ``dedup_id`` among them."""
+    """Refuse keywords beside an ``Event``, which says everything itself.
+
+    They would be lost, a delay or a ``dedup_id`` among them.
+    """
     meta_of(attributes)  # An unknown name has its own sentence.
     names = [
         name
@@ -237,6 +252,7 @@ def _refuse_keywords(kind: str | None, attributes: EventAttributes) -> None:
     if names:
         example = next((name for name in names if name != "type"), "key")
         raise ConfigurationError(
-            f"{', '.join(f'{name}=' for name in names)} cannot be given beside an Event: what describes an event "
+            f"{', '.join(f'{name}=' for name in names)} cannot be given beside an "
+            "Event: what describes an event "
             f"stands in the Event itself, e.g. Event('order.created', data, {example}=...)"
         )

@@ -1,4 +1,7 @@
-"""What ``publish_many`` reads from, a request's worth at a time, and what became of it when a request fails."""
+"""What ``publish_many`` reads from, as much at a time as one request carries.
+
+It tells what became of the events when a request fails, too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from streams.events.receipt import BatchOutcome, Receipt
 from streams.publishing.batcher import BATCH_EVENTS
 
 _ONE = (Mapping, str, bytes, bytearray, memoryview, Event)
-"""Kinds that are one body or event, although some could be walked through, as a dictionary by its keys."""
+"""Kinds that are one body or event, although some of them are iterable."""
 
 
 def check_events(events: object) -> None:
@@ -24,7 +27,8 @@ def check_events(events: object) -> None:
     """
     if isinstance(events, _ONE) or not isinstance(events, (Iterable, AsyncIterable)):
         raise ConfigurationError(
-            "events is a list or another iterable of events or bodies, e.g. [{'id': 1}, {'id': 2}], not one "
+            "events is a list or another iterable of events or bodies, e.g. "
+            "[{'id': 1}, {'id': 2}], not one "
             f"{type(events).__name__}; publish takes one"
         )
 
@@ -44,7 +48,10 @@ class EventBatches:
             yield batch
 
     def outcome(self, of_trip: BatchOutcome | None, accepted: int) -> BatchOutcome:
-        """What became of the items after those that were accepted: what the trip says, and the rest is not stored."""
+        """What became of the items after those that were accepted.
+
+        It is what the trip says; the rest is not stored.
+        """
         made = (of_trip or BatchOutcome()).behind(accepted)
         made.extend(self._taken)
         return made

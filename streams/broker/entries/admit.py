@@ -1,4 +1,4 @@
-"""admit, hand over, throttle: who of the fetched may start now, what the others wait for, and who follows."""
+"""admit, hand over, throttle: which of the fetched entries may start now."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ _SLICES = 10
 
 
 class Ask(NamedTuple):
-    """One entry's question: its limits with its key under each, and the pauses by attribute that cover it."""
+    """The question about one entry.
+
+    It has the entry's limits with its key under each, and the pauses by attribute that
+    cover it.
+    """
 
     delivery: Delivery
     limits: Sequence[Slot] = ()
@@ -50,7 +54,8 @@ class Admitting:
 
     Args:
         me: the consumer.
-        link: the connection to use; None: one of its own, or if it ``shares`` that of all who ask now and then.
+        link: the connection to use; None: one of its own, or if it ``shares`` that of
+            all who ask now and then.
     """
 
     def __init__(
@@ -87,7 +92,8 @@ class Admitting:
     async def admit(self, asks: Sequence[Ask]) -> list[Admission]:
         """Who may start now. One round trip.
 
-        What may start has taken its part of every limit; what may not is put aside, and has a place.
+        What may start has taken its part of every limit; what may not is put aside, and
+        has a place.
         """
         places: dict[str, int] = {}
         numbers: dict[str, int] = {}
@@ -95,7 +101,8 @@ class Admitting:
         rows: list[str | int] = []
         first = 10 + len(self._streams)
         for delivery, limits, scopes in asks:
-            # As an older version wrote it; what is reserved since then stands in the row of admissions.
+            # As an older version wrote it; what is reserved since then stands in the
+            # row of admissions.
             before = delivery.history().reserved if _OLD in delivery.record else {}
             rows += (*delivery.place, delivery.count, len(scopes), *scopes, len(limits))
             for limit, key in limits:
@@ -145,7 +152,9 @@ class Admitting:
     async def hand_over(
         self, slots: Iterable[Slot], room: int, *, looks: bool = False
     ) -> list[Delivery]:
-        """Give the free slots of these keys to those who wait for them; at most ``room`` of these are taken here.
+        """Give the free slots of these keys to entries that wait for them.
+
+        At most ``room`` of these entries are taken here.
 
         ``looks``: look first whether those who have the slots are alive.
         """
@@ -155,11 +164,14 @@ class Admitting:
     async def look_after_queues(
         self, known: Container[str] | None = None, *, only_release: bool = False
     ) -> None:
-        """Hand on what nobody has: slots of workers that were lost, and of which nothing waits to be told any more.
+        """Hand on the slots of workers that were lost.
 
-        ``known``: names of the limits with slots, as the handlers declare them. What waits for others, which workers of
-        before know, would never be told by those of now: it asks anew. None: they are not known. ``only_release``: do
-        nothing but that.
+        Nothing else would tell the entries that wait for these slots.
+
+        ``known``: names of the limits with slots, as the handlers declare them. What
+        waits for others, which workers of before know, would never be told by those of
+        now: it asks anew. None: they are not known. ``only_release``: do nothing but
+        that.
         """
         if not only_release and not await self._tend():
             return
@@ -172,7 +184,8 @@ class Admitting:
             ]
             for name in foreign:
                 await queues.release(name)
-            # One whose concurrency cannot be read is looked after when the next one queues there, who writes it anew.
+            # One whose concurrency cannot be read is looked after when the next one
+            # queues there, who writes it anew.
             kept = {
                 name: most
                 for name, most in page.items()
@@ -182,7 +195,7 @@ class Admitting:
                 await self._hand_over(kept, 0, looks=True)
 
     async def _tend(self) -> int:
-        """Look through some rows of admissions, and tell what nobody else tells; returns how many queues there are."""
+        """Look through some rows of admissions; returns how many queues there are."""
         places = (
             self._admissions,
             self._retry,

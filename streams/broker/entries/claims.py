@@ -1,4 +1,7 @@
-"""claim, claim done, claim release: an event id is handled by one attempt at a time, and once within a window."""
+"""claim, claim done, claim release: an event id is handled once within a window.
+
+One attempt at a time handles it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ HELD, HANDLED, TAKEN, NO_MEMORY = 1, 0, -1, -2
 
 
 class Claim(NamedTuple):
-    """An event id, and the delivery that claims it: ``level|entry id`` and how often it was delivered."""
+    """An event id, and the delivery that claims it.
+
+    The delivery is ``level|entry id``, and how often the entry was delivered.
+    """
 
     event_id: str
     entry: str
@@ -55,11 +61,13 @@ class Claiming:
         """Release, mark as handled and claim, in one write; all of it can safely be sent again.
 
         Returns:
-            For ``claims`` and for ``done``, in their order: ``HELD``, ``HANDLED`` (for ``done``: not this attempt's
-            any more), ``TAKEN`` or ``NO_MEMORY``; or the refusal of that part.
+            For ``claims`` and for ``done``, in their order: ``HELD``, ``HANDLED`` (for
+            ``done``: not this attempt's any more), ``TAKEN`` or ``NO_MEMORY``; or the
+            refusal of that part.
 
         Raises:
-            BrokerUnavailable, CommandRefused: the connection failed, or a part was refused in a way that passes.
+            BrokerUnavailable, CommandRefused: the connection failed, or a part was
+                refused in a way that passes.
         """
         commands: list[Any] = []
         for script, part, first in (

@@ -1,4 +1,4 @@
-"""declare: which groups a stream has and what it keeps for them, written down where every worker sees it."""
+"""declare: write down which groups a stream has and what it keeps for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ _DECLARED, _NOT_WORK, _SECOND_GROUP, _DROPPED = range(4)
 
 
 class Declared(NamedTuple):
-    """What declaring did: the levels on which the own group was created, and declared groups that were gone."""
+    """What declaring did.
+
+    Attributes:
+        created: the levels on which the own group was created.
+        lost: declared groups that were gone.
+    """
 
     created: list[int]
     lost: list[str]
@@ -43,12 +48,15 @@ class Declaring:
     async def declare(self, link: Link) -> Declared:
         """Create the groups where they are missing and write them down.
 
-        Never at the end of the stream when a group comes back: what was added meanwhile must be read. Without memory
-        nothing is written; if the group is missing, the next read says so.
+        Never at the end of the stream when a group comes back: what was added meanwhile
+            must be read. Without memory nothing is written; if the group is missing,
+            the next read says so.
 
         Raises:
-            ConfigurationError: the stream is declared otherwise; the message says what to do.
-            GroupMissing: the group was declared by this object before, and dropped since.
+            ConfigurationError: the stream is declared otherwise; the message says what
+                to do.
+            GroupMissing: the group was declared by this object before, and dropped
+                since.
         """
         streams = [self._keys.level(level) for level in self._levels]
         command = _DECLARE.command(
@@ -89,18 +97,23 @@ class Declaring:
         known = ", ".join(sorted(names))
         if code == _NOT_WORK:
             raise ConfigurationError(
-                f"stream {stream!r} has retention {retention!r} for {known}, and cannot become 'work' again while it "
+                f"stream {stream!r} has retention {retention!r} for {known}, and "
+                "cannot become 'work' again while it "
                 "is in use: leave retention out, or say 'fanout'"
             )
         if code == _SECOND_GROUP:
             raise ConfigurationError(
-                f"group {refused[0]!r} cannot join stream {stream!r}: that belongs to {known} alone, whose "
-                "acknowledgement deletes (retention 'work'). If several groups are to get every event, declare "
-                f"pipeline.stream({stream!r}, retention='fanout'); if the group has a new name, drop the old one with "
+                f"group {refused[0]!r} cannot join stream {stream!r}: that belongs "
+                f"to {known} alone, whose "
+                "acknowledgement deletes (retention 'work'). If several groups are "
+                "to get every event, declare "
+                f"pipeline.stream({stream!r}, retention='fanout'); if the group has "
+                "a new name, drop the old one with "
                 f"'streams groups drop {stream} {names[0]}'"
             )
         if code == _DROPPED:
             raise GroupMissing(
-                f"group {group!r} of stream {stream!r} was dropped by an operator: remove its handlers, or start the "
+                f"group {group!r} of stream {stream!r} was dropped by an operator: "
+                "remove its handlers, or start the "
                 "worker again to declare it anew"
             )

@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 logger = logger_of("broker")
 
 SIZE = 64
-"""Groups per ear. When one of them is woken its ear has to ask again for all others, so this bounds what that costs."""
+"""Groups per ear.
+
+When one of them is woken, its ear has to ask again for all others.
+"""
 _BLOCK = 0.5
 _BLOCK_NEW = 0.1
-"""Who comes while the ears are blocked is heard for by the one for newcomers, which therefore asks again soon."""
+"""Seconds for which the ear for newcomers blocks.
+
+It hears for groups that come while the other ears are blocked, so it asks again soon.
+"""
 _PATIENCE = 5.0
 _AFTER_DEFECT = 1.0
 
@@ -41,7 +47,8 @@ class Ears:
 
     Args:
         broker: an open broker.
-        on_loss: told that nothing can be heard: the server is away, or does not let this user listen.
+        on_loss: told that nothing can be heard: the server is away, or does not let
+            this user listen.
     """
 
     def __init__(self, broker: Broker, on_loss: Callable[[BrokerError], None]) -> None:
@@ -134,7 +141,8 @@ class Ears:
         try:
             reply = await link.send(command, within=seconds + _PATIENCE)
         except (AccessDenied, BrokerUnavailable) as error:
-            # Not tried again in silence: another server may answer, where the groups are not as far as they were.
+            # Not tried again in silence: another server may answer, where the groups
+            # are not as far as they were.
             self._on_loss(error)
             return
         except BrokerError:

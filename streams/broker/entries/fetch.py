@@ -1,4 +1,4 @@
-"""fetch: how entries get to a consumer, new ones and due retries; and how a lost read is made good."""
+"""fetch: how new entries and due retries get to a consumer."""
 
 from __future__ import annotations
 
@@ -28,11 +28,17 @@ _LEASES_KEPT = 172_800_000
 
 
 class DueReply(NamedTuple):
-    """Due retries, the next due time (Unix seconds, None: no retry waits), and how many entries had vanished.
+    """The answer to a look for due retries.
 
-    ``paused``: of the levels, those that are paused for the group; ``scopes``: what is paused by attribute. ``more``:
-    retries are due that nobody looked at yet. ``fresh``: there was something new too, and there may be more of it.
-    ``suspect``: level|id of a suspect that is due and was left; '' if there is none.
+    Attributes:
+        deliveries: the entries.
+        next_due: the next due time (Unix seconds); None: no retry waits.
+        vanished: how many entries had vanished.
+        paused: of the levels, those that are paused for the group.
+        scopes: what is paused by attribute.
+        more: retries are due that were not looked at yet.
+        fresh: there was something new too, and there may be more of it.
+        suspect: level|id of a suspect that is due and was left; '' if there is none.
     """
 
     deliveries: list[Delivery]
@@ -48,7 +54,8 @@ class DueReply(NamedTuple):
 class Fetching:
     """Reads one stream for one consumer of one group.
 
-    Two connections: one that only ever blocks for new entries, one for everything that must not wait behind it.
+    Two connections: one that only ever blocks for new entries, one for everything that
+        must not wait behind it.
 
     Args:
         me: the consumer.
@@ -83,8 +90,8 @@ class Fetching:
     def waits_for(self) -> tuple[str, ...]:
         """Keys that exist only while a look is needed.
 
-        That is while a retry of the group waits, something of its stream is paused, or a worker of another declaration
-        lines its events up.
+        That is while a retry of the group waits, something of its stream is paused, or
+        a worker of another declaration lines its events up.
         """
         return (
             self._keys.retry(self._group),
@@ -93,7 +100,9 @@ class Fetching:
         )
 
     async def positions(self) -> dict[str, bytes]:
-        """How far the group is on each open level: stream key and the id of the last entry that it was given.
+        """How far the group is on each open level.
+
+        Returns stream key and the id of the last entry that the group was given.
 
         Raises:
             GroupMissing: it does not exist on one of them.
@@ -115,7 +124,10 @@ class Fetching:
         return found
 
     async def rest(self) -> None:
-        """Do without connections of its own until ``rise``; what is asked goes along the one that all share."""
+        """Do without connections of its own until ``rise``.
+
+        Commands go along the connection that all share.
+        """
         self._link = self._shared
         await self._own.rest()
         await self._blocking.rest()
@@ -125,7 +137,9 @@ class Fetching:
         self._link = self._own
 
     async def ensure_group(self) -> Declared:
-        """Declare the group and create it on every level where it is missing; see ``Declaring.declare``.
+        """Declare the group and create it where it is missing.
+
+        See ``Declaring.declare``.
 
         Announces the lease, too: whatever is read from now on is judged by it.
         """
@@ -134,10 +148,14 @@ class Fetching:
         return declared
 
     async def announce(self) -> None:
-        """Say how long the consumer's leases are. To be repeated, for the row may get lost. One command."""
+        """Say how long the consumer's leases are. One command.
+
+        To be repeated, for the row may get lost.
+        """
         if self._lease:
             kept = max(_LEASES_KEPT, 4 * self._lease)
-            # A server without memory refuses a new row. Nothing is taken from a worker of whose lease nothing is known.
+            # A server without memory refuses a new row. Nothing is taken from a worker
+            # of whose lease nothing is known.
             with contextlib.suppress(OutOfMemory, WrongKeyType):
                 key = self._keys.leases(self._group)
                 await self._link.call(
@@ -194,7 +212,9 @@ class Fetching:
     async def wait(
         self, count: int, seconds: float, patience: float = 10.0
     ) -> list[Delivery]:
-        """Block for new entries on the open levels, at most ``count`` of each level, at most ``seconds``.
+        """Block for new entries on the open levels, at most ``seconds``.
+
+        At most ``count`` of each level.
 
         ``patience``: seconds beyond that after which the answer counts as lost.
         """
@@ -222,7 +242,7 @@ class Fetching:
         return self._new((levels[index - 1], entries) for index, entries in reply)
 
     async def take_turns(self, turns: Turns, limit: int) -> list[Delivery]:
-        """At most ``limit`` new entries as ``turns`` divides them among the open levels; never blocks."""
+        """At most ``limit`` new entries, divided by ``turns``; never blocks."""
         levels = self._open
         places = turns.plan(levels, limit)
         late, found, overdue = await self._link.call(
@@ -244,12 +264,14 @@ class Fetching:
         return self._new((levels[index - 1], entries) for index, entries in rows)
 
     async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
-        """At most ``limit`` new entries while ``level``, an open one, is the busy one; never blocks.
+        """At most ``limit`` new entries while ``level`` is the busy one; never blocks.
 
-        Natively (a script costs the server 3 µs more per entry). What arrived meanwhile on the levels above comes too,
-        with a small share of the limit held free for each of them, so the sum never exceeds the limit.
+        It uses XREADGROUP, for a script costs the server 3 µs more per entry. What
+        arrived meanwhile on the levels above comes too, with a small share of the limit
+        held free for each of them, so the sum never exceeds the limit.
 
-        Returns them, and whether the level is the busy one still: it gave all that was asked for, those above nothing.
+        Returns them, and whether the level is the busy one still: it gave all that was
+        asked for, those above nothing.
         """
         streams = self._open_streams
         at = self._open.index(level)
@@ -279,12 +301,16 @@ class Fetching:
     async def take_due(
         self, limit: int, suspects: int, turns: Turns | None = None
     ) -> DueReply:
-        """At most ``limit`` retries whose time has come, of which at most ``suspects`` suspects; never blocks.
+        """At most ``limit`` retries whose time has come; never blocks.
 
-        With ``turns``, and while a retry is due, new entries are taken in turn with them, as it
-        divides the places; else none. The highest level goes first, the oldest due time within it.
+        At most ``suspects`` of them are suspects.
 
-        Says which levels are paused, too; of those it gives nothing. Follow it with ``hold`` when they changed.
+        With ``turns``, and while a retry is due, new entries are taken in turn with
+        them, as it divides the places; else none. The highest level goes first, the
+        oldest due time within it.
+
+        Says which levels are paused, too; of those it gives nothing. Follow it with
+        ``hold`` when they changed.
         """
         return await self._take_due(limit, suspects, turns)
 
@@ -340,7 +366,8 @@ class Fetching:
         ) = reply
         self._clock.observe(now)
         if lined_up and await self._dissolve():
-            # A worker of before lined them up, and they would wait for its next turn or for its end.
+            # A worker of before lined them up, and they would wait for its next turn or
+            # for its end.
             next_due = now
         if not alone:
             self._due_from = since or self._from_the_beginning()
@@ -367,7 +394,8 @@ class Fetching:
 
         To be called while no read is under way. Returns how many were handed back.
         """
-        # From the beginning, once in a while: with a clock set back, rows may lie before where the looking begins.
+        # From the beginning, once in a while: with a clock set back, rows may lie
+        # before where the looking begins.
         self._due_from = self._from_the_beginning()
         known: dict[int, list[str]] = {level: [] for level in self._levels}
         for level, entry_id in held:
@@ -388,12 +416,15 @@ class Fetching:
         return back
 
     async def leave(self, held: Iterable[tuple[int, str]] | None = None) -> None:
-        """Take the consumer off its group, wherever nothing is pending with it. One command, as a rule.
+        """Take the consumer off its group, wherever nothing is pending with it.
+
+        One command, as a rule.
 
         Args:
-            held: what it knows of. What else is pending with it came with an answer that nobody waited for any more,
-                as everything ends at once. It is given back first: left alone it would wait for its lease, and count
-                as stalled. None: what is pending stays.
+            held: what it knows of. What else is pending with it came with an answer
+                that nobody waited for any more, as everything ends at once. It is given
+                back first: left alone it would wait for its lease, and count as
+                stalled. None: what is pending stays.
         """
         me = (
             self._link,

@@ -1,4 +1,4 @@
-"""What comes back when a pause by attribute ends or a limit is changed, and the counts of circuit breakers."""
+"""Entries that come back from a pause or a limit, and circuit breakers' counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ CLOSED, IS_OPEN, OPENED, CLOSES = 0, 1, 2, 3
 async def bring_back(
     link: Link, keys: Keys, group: str, wanted: Callable[[Admission], bool]
 ) -> int:
-    """Let what waits and is ``wanted`` be looked at now; returns how many. Walks through what waits."""
+    """Let the ``wanted`` of the waiting entries be looked at now; returns how many.
+
+    It walks through all that wait.
+    """
     found = 0
     async for members in _waiting(link, keys, group, wanted):
         found += await link.call(*_HASTEN.command((keys.retry(group),), *members))
@@ -49,7 +52,10 @@ async def held_by_scope(link: Link, keys: Keys, group: str) -> dict[str, int]:
 async def _waiting(
     link: Link, keys: Keys, group: str, wanted: Callable[[Admission], bool]
 ) -> AsyncIterator[list[bytes]]:
-    """What waits for a limit or a pause and is ``wanted``; last what an older version wrote into attempt records."""
+    """The ``wanted`` of the entries that wait for a limit or a pause.
+
+    Last come those that an older version wrote into attempt records.
+    """
     async for page in _pages(link, keys.admissions(group)):
         rows = ((member, Admission.stored(row)) for member, row in page)
         if members := [
@@ -107,7 +113,10 @@ class Breaking:
         well: int,
         rule: tuple[int, int, float, int, str],
     ) -> tuple[int, float]:
-        """Count an attempt; returns one of CLOSED, IS_OPEN, OPENED, CLOSES, and the seconds to the probe."""
+        """Count an attempt.
+
+        Returns one of CLOSED, IS_OPEN, OPENED, CLOSES, and the seconds to the probe.
+        """
         window_ms, minimum, share, every_ms, name = rule
         places = (
             self._keys.paused(),

@@ -21,9 +21,11 @@ PATIENCE = 1.0
 async def leave(
     link: Link, leases: str, streams: Sequence[str], group: str, consumer: str
 ) -> bool:
-    """Take a consumer off a group wherever nothing is pending with it; whatever the server says. One command.
+    """Take a consumer off a group wherever nothing is pending with it. One command.
 
-    To be called when nothing that the consumer sent is under way any more. Returns whether something is pending.
+    An error of the server is no error here.
+    To be called when nothing that the consumer sent is under way any more. Returns
+    whether something is pending.
     """
     with contextlib.suppress(BrokerError, TimeoutError):
         async with asyncio.timeout(PATIENCE):

@@ -1,12 +1,13 @@
 """The lookout: waits for all idle groups of a process at once, on a few connections.
 
-A group that waits by itself blocks on a connection of its own and looks for retries and pauses twice a second. That is
-right for some groups and too much for hundreds. Here one blocked XREAD hears for many groups that something was
-published, and one EXISTS sees twice a second that none of them has a retry or a pause. It hands out nothing: who is
+A group that waits by itself blocks on a connection of its own and looks for retries and
+pauses twice a second. That is right for some groups and too much for hundreds. Here one
+blocked XREAD hears for many groups that something was published, and one EXISTS sees
+twice a second that none of them has a retry or a pause. It hands out nothing: who is
 woken looks for itself, as it always does.
 
-It is the server's own answer that is waited for: each stream is read from where its group is, so what is published
-between two reads is in the answer to the second.
+It is the server's own answer that is waited for: each stream is read from where its
+group is, so what is published between two reads is in the answer to the second.
 """
 
 from __future__ import annotations
@@ -30,9 +31,15 @@ if TYPE_CHECKING:
 logger = logger_of("broker")
 
 CROWD = 24
-"""So many consumers of one process wait together; fewer wait each by itself, which wakes one worker per event."""
+"""So many consumers of one process wait together.
+
+Fewer wait each by itself, which wakes one worker per event.
+"""
 POLL = 0.5
-"""Seconds between two looks for what no read announces: retries and pauses, and that the streams are there."""
+"""Seconds between two looks for what no read announces.
+
+These are retries and pauses, and that the streams are there.
+"""
 _KEYS_PER_CALL = 1000
 _STARTS = 16
 """So many groups of a process are declared at once."""
@@ -46,7 +53,8 @@ class Watch:
         absent: keys that do not exist; that one does is news.
 
     Attributes:
-        is_over: there is news; the waiting group has to look, and to begin a new watch afterwards.
+        is_over: there is news; the waiting group has to look, and to begin a new watch
+            afterwards.
     """
 
     def __init__(self, positions: Mapping[str, bytes], absent: Iterable[str]) -> None:
@@ -90,9 +98,10 @@ class Lookout:
         broker: an open broker.
 
     Attributes:
-        starting: held while a group is declared, or looks for losses, so that hundreds do not wait for each other's
-            answers until their time is over.
-        heard_at: when the server last said that there is no retry and no pause (monotonic seconds; 0.0: never).
+        starting: held while a group is declared, or looks for losses, so that hundreds
+            do not wait for each other's answers until their time is over.
+        heard_at: when the server last said that there is no retry and no pause
+            (monotonic seconds; 0.0: never).
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -176,12 +185,16 @@ class Lookout:
         return not self._here.is_set()
 
     def _lose(self, error: BrokerError) -> None:
-        """Tell all that nothing can be heard: each has to say so, or to look for itself before it waits again."""
+        """Tell all that nothing can be heard.
+
+        Each has to say so, or to look for itself before it waits again.
+        """
         if isinstance(error, BrokerUnavailable):
             self._here.clear()
             self._news.set()
         elif isinstance(error, AccessDenied) and self._is_possible:
-            # A user that was made before may not. Everybody waits by itself, as where there is no crowd.
+            # A user that was made before may not. Everybody waits by itself, as where
+            # there is no crowd.
             self._is_possible = False
             logger.warning(
                 "groups wait each on a connection of their own",
@@ -259,7 +272,10 @@ def _parts(watches: Iterable[Watch]) -> Iterable[list[Watch]]:
 
 
 def _questions(watches: list[Watch]) -> tuple[Command, Command]:
-    """How many keys exist that should not, and that should; a command needs some keys, so it may ask twice."""
+    """Ask how many keys exist that should not, and how many that should.
+
+    A command needs some keys, so both may ask for the same.
+    """
     absent = [key for watch in watches for key in watch.absent]
     there = [key for watch in watches for key in watch.positions]
     return ("EXISTS", *(absent or there)), ("EXISTS", *(there or absent))

@@ -35,7 +35,10 @@ class Attending:
         self._worker = worker
 
     async def attend(self, seconds: float, declared: Partitions) -> Attendance:
-        """Be there for so many seconds from now, 0.0: leave; and declare how the stream is spread."""
+        """Be there for so many seconds from now; 0.0: leave.
+
+        Declares how the stream is spread, too.
+        """
         arguments = (self._worker, round(seconds * 1000), declared.count, declared.by)
         count, by, *members = await self._link.call(
             *_ATTEND.command(self._keys, *arguments)

@@ -35,8 +35,10 @@ class Settled:
 
     Attributes:
         began: when it began, Unix nanoseconds.
-        done: acknowledged. Among several whose leases were lost, which they were is not known; ``lost`` counts them.
-        postponed: waiting again, with why: ``retried``, ``snoozed``, ``limited``, ``released`` or ``stalled``.
+        done: acknowledged. Among several whose leases were lost, which they were is not
+            known; ``lost`` counts them.
+        postponed: waiting again, with why: ``retried``, ``snoozed``, ``limited``,
+            ``released`` or ``stalled``.
         buried: moved to the dead letters.
         lost: leases that were lost: nothing was written.
     """
@@ -52,7 +54,8 @@ class ObservedSend:
     """One publishing call as one observer sees it; override what you need.
 
     Attributes:
-        carrier: attributes that the events of this call get where they have no ``traceparent`` of their own.
+        carrier: attributes that the events of this call get where they have no
+            ``traceparent`` of their own.
     """
 
     carrier: Mapping[str, str] = {}
@@ -65,10 +68,16 @@ class ObservedSend:
 
 
 class Observer:
-    """Base of observers; override what you need. It must not wait, and what it raises ends what it looks at."""
+    """Base of observers; override what you need.
+
+    A method must not wait. An exception that it raises ends the part that calls it.
+    """
 
     def sending(self, stream: str, *, is_batch: bool) -> ObservedSend | None:
-        """A call begins to publish one event, or a batch, on ``stream``; None: this observer does not follow it."""
+        """A call begins to publish one event, or a batch, on ``stream``.
+
+        None: this observer does not follow the call.
+        """
 
     def published(
         self, stream: str, events: Sequence[Prepared], places: Sequence[str]
@@ -78,14 +87,18 @@ class Observer:
         Args:
             stream: where; with partitions the name of the partition.
             events: as they were sent.
-            places: per event its entry id, or ``level|event id`` while it is scheduled; '' where it was not stored,
-                since the stream was full, the server refused it, or it was a duplicate.
+            places: per event its entry id, or ``level|event id`` while it is scheduled;
+                '' where it was not stored, since the stream was full, the server
+                refused it, or it was a duplicate.
         """
 
     def received(
         self, consumer: ConsumerId, deliveries: Sequence[Delivery], began: int
     ) -> None:
-        """Entries were fetched by a read that began at ``began`` (Unix nanoseconds). Not told of reads without any."""
+        """Entries were fetched by a read that began at ``began`` (Unix nanoseconds).
+
+        Not called for reads without any.
+        """
 
     def settled(self, consumer: ConsumerId, settled: Settled) -> None:
         """Outcomes were written."""
@@ -97,10 +110,14 @@ class Observer:
         letters: Sequence[StoredLetter],
         places: Sequence[str],
     ) -> None:
-        """Dead letters were put back; per letter ``level|entry id`` of the new entry, '' if it was gone already."""
+        """Dead letters were put back.
+
+        ``places`` has per letter ``level|entry id`` of the new entry; '' if the letter
+        was gone already.
+        """
 
     async def exposition(self) -> bytes:
-        """What a scraper gets to read of it, in the text format of Prometheus; empty for nothing."""
+        """Its metrics in the text format of Prometheus; empty for none."""
         return b""
 
 

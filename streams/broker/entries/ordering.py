@@ -57,8 +57,9 @@ class LaneKeys(NamedTuple):
 class Ways:
     """How the entries of a group may be lined up: as this worker declares it, or as others do.
 
-    What was lined up under another order goes on by that order, whichever worker settles it.
-    What the scripts know of it comes with every read; reader and settler share this object.
+    What was lined up under another order goes on by that order, whichever worker
+    settles it. What the scripts know of it comes with every read; reader and settler
+    share this object.
 
     Args:
         lanes: as this worker declares it.
@@ -92,7 +93,10 @@ class Ways:
         )
 
     def keys(self, fields: Sequence[bytes]) -> list[str] | list[bytes]:
-        """The keys that a stored event may be the head of; or what the scripts make them of, if only they can."""
+        """The keys that a stored event may be the head of.
+
+        Or that from which the scripts make them, if only they can.
+        """
         if len(self.orders) == 1 and self.orders[0] == self.lanes.order_by:
             key = self.lanes.order_key(fields)
             found = [] if key is None else [key]
@@ -172,7 +176,10 @@ class FetchingByKey(Fetching):
         return vanished
 
     async def declare(self) -> str:
-        """Write down how the group is lined up; returns the order by which entries wait if that is another, else ''."""
+        """Write down how the group is lined up.
+
+        Returns the order by which entries wait if that is another one, else ''.
+        """
         lanes, levels = self._lanes, self._place.levels
         weights = [
             part for value, weight in lanes.weights.items() for part in (value, weight)
@@ -215,7 +222,9 @@ class FetchingByKey(Fetching):
     async def take_due(
         self, limit: int, suspects: int, turns: Turns | None = None
     ) -> DueReply:
-        """As ``Fetching.take_due``; what is next counts as new, and without ``turns`` it comes in turn, too.
+        """As ``Fetching.take_due``; what is next by key counts as new.
+
+        Without ``turns`` it comes in turn, too.
 
         A retry that is not the first of its key is lined up.
         """
@@ -251,9 +260,14 @@ class FetchingByKey(Fetching):
         retries: tuple[int, int] = (-1, 0),
         alone: str = "",
     ) -> _Taken:
-        """``retries``: how many suspects at most, -1 if due retries are not looked at; and whose is an odd place.
+        """Line up and take.
 
-        ``alone``: a suspect to take; with nothing planned, nothing else is.
+        Args:
+            limit: the most entries.
+            planned: the places of each level.
+            retries: how many suspects at most, -1 if due retries are not looked at; and
+                to which side an odd place goes.
+            alone: a suspect to take; with nothing planned, nothing else is.
         """
         levels = self._place.levels
         since = dict(zip(self._levels, self._due_from, strict=True))
@@ -306,7 +320,10 @@ class FetchingByKey(Fetching):
     async def wait(
         self, count: int, seconds: float, patience: float = 10.0
     ) -> list[Delivery]:
-        """Return when something new was published on an open level, after ``seconds`` at the latest; takes nothing."""
+        """Return when something new was published on an open level.
+
+        It returns after ``seconds`` at the latest, and takes nothing.
+        """
         del count
         block = max(1, round(seconds * 1000))
         ids = (self._lasts.get(level, "0-0") for level in self._open)
@@ -344,7 +361,10 @@ class LaneRepair:
         self._place = LaneKeys.of(keys, levels, group)
 
     async def mend(self) -> tuple[int, int]:
-        """Look at one slice; returns how many heads had ended unnoticed, and how many rows were restored."""
+        """Look at one slice.
+
+        Returns how many heads had ended unnoticed, and how many rows were restored.
+        """
         lanes, levels = self._ways.lanes, self._place.levels
         order, fair = ",".join(lanes.order_by), ",".join(lanes.fair_by)
         followed, restored, ways = await self._link.call(
@@ -437,7 +457,10 @@ class Heads:
         return None if reply is None else reply.decode("utf-8", "replace")
 
     async def skip(self, key: str, head: str, by: str) -> bool:
-        """End the hold of a key, if ``head`` still says it: the next of it may start. Written to the audit stream."""
+        """End the hold of a key, if ``head`` still says it: the next may start.
+
+        Written to the audit stream.
+        """
         levels = self._place.levels
         keys = (*self._place.keys, self._keys.audit())
         command = _SKIP_HELD.command(

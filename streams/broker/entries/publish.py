@@ -28,7 +28,7 @@ _OVERHEAD = 100
 
 
 class Prepared(NamedTuple):
-    """An event ready to be stored: type, level, timing, body and metadata (JSON; empty for none)."""
+    """An event ready to be stored; body and metadata are JSON, empty for none."""
 
     event_id: str
     body: bytes
@@ -56,7 +56,10 @@ class Prepared(NamedTuple):
 
 
 def parts(events: list[Prepared]) -> Iterator[list[Prepared]]:
-    """Cut a batch where the way of storing changes or one request would get too large; order is kept."""
+    """Cut a batch where the way of storing changes, or a request would get too large.
+
+    The order is kept.
+    """
     if _is_one_part(events):
         yield events
         return
@@ -139,7 +142,8 @@ class Publishing:
     async def register(self) -> Partitions:
         """Write down that the stream exists; returns how it is spread. Idempotent.
 
-        The index may be on another server than the stream. It is written later if that one is away.
+        The index may be on another server than the stream. It is written later if that
+        one is away.
         """
         levels: Command = ("SADD", self._keys.levels(), *self._levels.ascending)
         refused, spread = await self._link.batch(

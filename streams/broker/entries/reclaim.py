@@ -14,7 +14,10 @@ _SWEEP = Script("sweep")
 
 
 class Stalled(NamedTuple):
-    """An entry that now belongs to the reclaimer; ``kind`` and ``meta`` are its wire fields ``type`` and ``meta``."""
+    """An entry that now belongs to the reclaimer.
+
+    ``kind`` and ``meta`` are its wire fields ``type`` and ``meta``.
+    """
 
     delivery: Delivery
     previous: str
@@ -61,7 +64,8 @@ class Reclaiming:
         """Take over at most ``most`` stalled entries per level.
 
         Args:
-            lease: seconds; of what no consumer holds. What one holds is judged by the lease that it announced.
+            lease: seconds; of what no consumer holds. What one holds is judged by the
+                lease that it announced.
             lock: seconds for which this reclaimer stays the only one.
             silence: seconds after which a consumer with nothing pending is removed.
             most: slice size.

@@ -1,4 +1,7 @@
-"""What waits by limits that are declared otherwise now is looked at anew, instead of waiting by a rule of before."""
+"""Entries that wait by a limit that is declared otherwise now are looked at anew.
+
+Otherwise they would wait by a rule of before.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,9 @@ class Queues:
         self._group = group
 
     async def pages(self) -> AsyncIterator[dict[str, int]]:
-        """``name=key`` of each queue that is not empty, to the concurrency that was declared last (0: no number).
+        """``name=key`` of each queue that is not empty, with its concurrency.
 
+        The concurrency is as declared last; 0: it is no number.
         Page by page.
         """
         cursor = b"0"
@@ -107,9 +111,12 @@ class Redeclaring:
         self._limits = limits
 
     async def declare(self) -> list[str]:
-        """Write down what is declared; returns the names of limits that were declared otherwise, or are no more.
+        """Write down what is declared.
 
-        Two commands. Where something was changed it walks through what waits, once for all workers that start.
+        Returns the names of limits that were declared otherwise, or are no more.
+
+        Two commands. Where something was changed it walks through what waits, once for
+        all workers that start.
         """
         link, place = self._broker.control, self._keys.limits(self._group)
         stored = pairs(await link.call("HGETALL", place))
@@ -122,7 +129,8 @@ class Redeclaring:
         changed = [name for name, text in before.items() if now.get(name) != text]
         if changed:
             await self._look_anew(link, set(changed))
-        # Written afterwards: a worker that is stopped on the way leaves it to the next one.
+        # Written afterwards: a worker that is stopped on the way leaves it to the next
+        # one.
         commands: list[Command] = []
         if gone := [name + DECLARED for name in changed if name not in now]:
             commands.append(("HDEL", place, *gone))

@@ -1,4 +1,4 @@
-"""ack, retry, snooze, release, dead_letter, renew: what a consumer writes about the entries it holds."""
+"""ack, postpone, dead_letter, renew: what a consumer writes about its entries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ _AT_ONCE = 32
 
 
 class Postponed(NamedTuple):
-    """An entry to come back ``delay_ms`` from now; ``record`` replaces the attempt record unless empty."""
+    """An entry to come back ``delay_ms`` from now.
+
+    ``record`` replaces the attempt record unless it is empty.
+    """
 
     delivery: Delivery
     delay_ms: int
@@ -45,7 +48,9 @@ class Buried(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """The outcome of one trip. ``statuses`` follow the order of what was given: DONE, LOST or VANISHED.
+    """The outcome of one trip.
+
+    ``statuses`` says of each entry by its place: DONE, LOST or VANISHED.
 
     ``ready``: how many entries may start that were behind settled ones of their keys.
     """
@@ -64,7 +69,10 @@ def link_for_leases(broker: Broker) -> Link:
 def was_written(
     statuses: Mapping[tuple[int, str], int], delivery: Delivery, *, certain: bool
 ) -> bool:
-    """Whether an outcome was written: it is said so, or it is lost to a trip before, whose answer never came."""
+    """Whether an outcome was written.
+
+    The server said so; or the lease is lost to an earlier trip whose answer never came.
+    """
     status = statuses.get(delivery.place)
     return status == DONE or (status == LOST and not certain)
 
@@ -109,11 +117,13 @@ class Settling:
     ) -> Settlement:
         """Acknowledge, postpone and bury in one write.
 
-        A refusal of one part (say, the dead-letter key holds another type) leaves the other parts done; the entries of
-        the refused part have no status and stay as they were.
+        A refusal of one part (say, the dead-letter key holds another type) leaves the
+        other parts done; the entries of the refused part have no status and stay as
+        they were.
 
         Raises:
-            BrokerUnavailable: the connection failed; whatever was done can safely be sent again.
+            BrokerUnavailable: the connection failed; whatever was done can safely be
+                sent again.
         """
         commands: list[Command] = []
         members: list[list[Delivery]] = []
@@ -154,7 +164,8 @@ class Settling:
                     for d, status in zip(members[i], reply, strict=True)
                 )
         if unsettled and following is not None and refused is None:
-            # A script that the server had forgotten was loaded and sent again, after what it should have come before.
+            # A script that the server had forgotten was loaded and sent again, after
+            # what it should have come before.
             ready += await self._followed(following)
         return Settlement(shortfall, statuses, refused, ready)
 
