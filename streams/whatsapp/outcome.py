@@ -1,4 +1,4 @@
-"""What a provider says became of a message. Decided once, here in types, so that nobody else reads error codes."""
+"""The outcome of one try to send, as types. Only the providers read error codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Scope = Literal["app", "waba", "instance", "pair"]
-"""Whose limit: the application's, the business account's, the sending number's, or that of number and recipient."""
+"""The owner of a limit: the application, the business account, the sending number, or
+the pair of sending number and recipient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +15,8 @@ class Outcome:
     """Base of the outcomes.
 
     Attributes:
-        code: the provider's own, as text; '' if it gave none.
-        reason: a short stable word or sentence, without what was sent or to whom.
+        code: the provider's own code, as text; '' if it gave none.
+        reason: a short stable word or sentence, without content or recipient.
         trace: the provider's id of the request, for its support; '' if it gave none.
     """
 
@@ -26,16 +27,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Sent(Outcome):
-    """The provider accepted it. ``provider_id`` is how it names the message (wamid)."""
+    """The provider accepted the message. ``provider_id`` is its name for it (wamid)."""
 
     provider_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Again(Outcome):
-    """It did not go out and may another time. ``after``: seconds, None: as the message's own policy says.
+    """The message did not go out; a later try may succeed.
 
-    ``most``: retries after which it is hopeless; None: the message's own.
+    Attributes:
+        after: seconds until the next try; None leaves it to the message's policy.
+        most: retries after which the message fails; None leaves it to the policy.
     """
 
     after: float | None = None
@@ -44,7 +47,7 @@ class Again(Outcome):
 
 @dataclass(frozen=True, slots=True)
 class Throttled(Outcome):
-    """Too fast for ``scope``: nothing of it for ``after`` seconds. Costs no attempt."""
+    """Too fast: ``scope`` sends nothing for ``after`` seconds. Costs no attempt."""
 
     scope: Scope = "instance"
     after: float = 60.0
@@ -52,16 +55,23 @@ class Throttled(Outcome):
 
 @dataclass(frozen=True, slots=True)
 class Blocked(Outcome):
-    """The instance cannot send: credentials, account, registration or connection. Its messages wait, free."""
+    """The instance cannot send: its token, account, registration or connection is bad.
+
+    Its messages wait, and that costs them no attempt.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Hopeless(Outcome):
-    """This message can never go out. ``suppress``: nor any marketing message to this recipient."""
+    """This message can never go out.
+
+    Attributes:
+        suppress: the recipient takes no marketing messages at all.
+    """
 
     suppress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown(Outcome):
-    """The request was written and the answer was lost: it went out or it did not. Never sent again blindly."""
+    """The request left, but its answer was lost. It is never sent again blindly."""

@@ -1,4 +1,4 @@
-"""Providers: one file each, without a retry loop inside."""
+"""The providers, one file each. None of them retries."""
 
 from streams.whatsapp.providers.base import Connection, Instance, Provider
 from streams.whatsapp.providers.cloud import CloudProvider

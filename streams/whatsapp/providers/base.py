@@ -1,10 +1,11 @@
-"""What a provider is, and what the providers over HTTP share."""
+"""The protocol of a provider, and the parts that providers over HTTP share."""
 
 from __future__ import annotations
 
 import email.utils
 import logging
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -12,14 +13,23 @@ from typing import Any, Protocol
 import httpx
 
 from streams.whatsapp.message import Message
-from streams.whatsapp.outcome import Again, Outcome, Unknown
+from streams.whatsapp.outcome import Again, Outcome, Sent, Unknown
 
-# A line per request says nothing that a message's timeline does not.
+# The timeline of a message says more than a line per request.
 logging.getLogger("httpx").setLevel(logging.WARNING)
+
+_LONGEST_WAIT = 86_400.0
+_NOT_CONNECTED = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
 
 
 class Connection(StrEnum):
-    """Whether an instance can send at the moment, as its provider says."""
+    """Whether an instance can send at the moment, as its provider reports it."""
 
     OPEN = "open"
     CONNECTING = "connecting"
@@ -32,12 +42,13 @@ class Instance:
     """A sender: one phone number or session of a tenant at a provider.
 
     Attributes:
-        id: as in ``instance_id``.
+        id: the ``instance_id`` of callers.
         provider: ``cloud``, ``evolution`` or ``sandbox``.
-        base_url: of the provider; '' for its default.
-        token: the secret, resolved; never shown.
-        name: the phone number id (cloud) or the session's name (evolution); the id if ''.
-        waba: the business account that it shares limits with; '' if none is known.
+        base_url: address of the provider; '' means its default.
+        token: the secret itself; never shown.
+        name: the phone number id (cloud) or the name of the session (evolution);
+            '' means that the provider uses ``id``.
+        waba: the business account whose limits it shares; '' if unknown.
     """
 
     id: str
@@ -49,21 +60,21 @@ class Instance:
 
     @property
     def called(self) -> str:
-        """What the provider calls it."""
+        """The provider's name for this instance."""
         return self.name or self.id
 
 
 class Provider(Protocol):
-    """Sends for instances. It never tries twice: that is the queue's business."""
+    """Sends messages of instances. It never retries: the queue does."""
 
     async def send(
         self, instance: Instance, message: Message, message_id: str
     ) -> Outcome:
-        """Send once; every answer, and every way of getting none, is an outcome. Raises nothing for those."""
+        """Send once. Errors and lost answers are returned as outcomes, not raised."""
         ...
 
     async def connection(self, instance: Instance) -> Connection:
-        """Whether the instance can send. Raises nothing: ``UNKNOWN`` if the provider does not say."""
+        """Ask whether the instance can send; ``UNKNOWN`` if there is no usable answer."""
         ...
 
     async def close(self) -> None:
@@ -71,40 +82,92 @@ class Provider(Protocol):
         ...
 
 
-async def post(
-    client: httpx.AsyncClient, url: str, body: Any, headers: dict[str, str]
-) -> httpx.Response | Again | Unknown:
-    """One request. What failed before the request was on its way can be tried again; what failed later is unknown."""
-    try:
-        return await client.post(url, json=body, headers=headers)
-    except (
-        httpx.ConnectError,
-        httpx.ConnectTimeout,
-        httpx.PoolTimeout,
-        httpx.UnsupportedProtocol,
-    ) as error:
-        return Again(reason=f"not connected: {type(error).__name__}")
-    except httpx.InvalidURL:
-        return Again(reason="not connected: InvalidURL")
-    except httpx.HTTPError as error:
-        return Unknown(reason=f"no answer: {type(error).__name__}")
+class HttpProvider:
+    """Base of the providers that send over HTTP.
+
+    Args:
+        timeout: seconds for one request.
+        client: HTTP client to use; None creates one that follows no redirects.
+    """
+
+    def __init__(
+        self, timeout: float = 20.0, client: httpx.AsyncClient | None = None
+    ) -> None:
+        self._client = client or httpx.AsyncClient(
+            timeout=timeout, follow_redirects=False
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _post(
+        self,
+        url: str,
+        body: Any,
+        headers: dict[str, str],
+        read: Callable[[httpx.Response], Outcome],
+    ) -> Outcome:
+        """Send one request and read its answer.
+
+        An error before the request left means that it can be tried again. After a later
+        error the outcome is unknown.
+        """
+        try:
+            response = await self._client.post(url, json=body, headers=headers)
+        except _NOT_CONNECTED as error:
+            return Again(reason=f"not connected: {type(error).__name__}")
+        except httpx.HTTPError as error:
+            return Unknown(reason=f"no answer: {type(error).__name__}")
+
+        return read(response)
+
+    async def _get(
+        self, url: str, headers: dict[str, str], params: dict[str, str] | None = None
+    ) -> httpx.Response | None:
+        """Ask for a page; None if no answer came."""
+        try:
+            return await self._client.get(url, params=params, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return None
 
 
-def answer(response: httpx.Response) -> Any:
-    """The JSON of a response; None if it has none."""
+def accepted(provider_id: object, reason: str = "accepted") -> Outcome:
+    """The outcome of a request that succeeded: sent, or unknown if the answer has no id."""
+    if isinstance(provider_id, str) and provider_id:
+        return Sent(reason=reason, provider_id=provider_id)
+
+    return Unknown(reason="accepted without an id")
+
+
+def answer(response: httpx.Response) -> Mapping[str, Any]:
+    """The JSON object of a response; an empty one if the body is anything else."""
     try:
-        return response.json()
+        return as_object(response.json())
     except (ValueError, UnicodeDecodeError):
-        return None
+        return {}
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """A JSON object as it is; an empty one in place of any other value."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_objects(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a JSON list; empty for any other value."""
+    rows = value if isinstance(value, list) else []
+    return [row for row in rows if isinstance(row, Mapping)]
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds of ``Retry-After``, given as a number or as a date; None if it is absent or cannot be read."""
+    """Seconds of the header ``Retry-After``, a number or a date; None if unreadable."""
     text = response.headers.get("retry-after", "").strip()
     if text.isdigit():
-        return min(float(text), 86_400.0)
+        return min(float(text), _LONGEST_WAIT)
+
     try:
         at = email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError):
         return None
-    return min(max(0.0, at.timestamp() - time.time()), 86_400.0)
+
+    return min(max(0.0, at.timestamp() - time.time()), _LONGEST_WAIT)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import orjson
 
 from streams.whatsapp.message import Message
-from streams.whatsapp.outcome import (
-    Again,
-    Blocked,
-    Hopeless,
-    Outcome,
-    Sent,
-    Throttled,
-    Unknown,
-)
+from streams.whatsapp.outcome import Again, Blocked, Hopeless, Outcome, Throttled
 from streams.whatsapp.providers.base import (
     Connection,
+    HttpProvider,
     Instance,
+    accepted,
     answer,
-    post,
+    as_object,
+    as_objects,
     retry_after,
 )
 from streams.whatsapp.providers.meta_errors import decide, read_error
@@ -34,15 +28,16 @@ _STATES = {
     "LIMITED": Connection.OPEN,
     "BLOCKED": Connection.CLOSED,
 }
+_REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND)
 
 
-class CloudProvider:
+class CloudProvider(HttpProvider):
     """Sends through the Cloud API.
 
     Args:
         version: of the Graph API.
         timeout: seconds for one request.
-        client: of the library for HTTP; None: one of its own.
+        client: HTTP client to use; None creates one.
     """
 
     def __init__(
@@ -51,52 +46,40 @@ class CloudProvider:
         timeout: float = 20.0,
         client: httpx.AsyncClient | None = None,
     ) -> None:
+        super().__init__(timeout, client)
         self._version = version
-        self._client = client or httpx.AsyncClient(
-            timeout=timeout, follow_redirects=False
-        )
 
     async def send(
         self, instance: Instance, message: Message, message_id: str
     ) -> Outcome:
-        """Send once; ``message_id`` comes back with every status webhook of the message."""
-        reply = await post(
-            self._client,
-            f"{self._root(instance)}/messages",
-            request(message, message_id),
-            _headers(instance),
-        )
-        return reply if isinstance(reply, (Again, Unknown)) else read(reply)
+        """Send once; each status webhook of the message repeats ``message_id``."""
+        url = f"{self._root(instance)}/messages"
+        body = request(message, message_id)
+        return await self._post(url, body, _headers(instance), read)
 
     async def connection(self, instance: Instance) -> Connection:
-        """What the health status of the phone number says."""
-        try:
-            reply = await self._client.get(
-                self._root(instance),
-                params={"fields": "health_status"},
-                headers=_headers(instance),
-            )
-        except httpx.HTTPError:
+        """Ask for the health status of the phone number."""
+        fields = {"fields": "health_status"}
+        response = await self._get(self._root(instance), _headers(instance), fields)
+        if response is None:
             return Connection.UNKNOWN
-        found = answer(reply)
-        if reply.status_code != httpx.codes.OK or not isinstance(found, Mapping):
-            error = (
-                read_error(found.get("error")) if isinstance(found, Mapping) else None
-            )
-            blocked = error is not None and isinstance(
-                decide(error[0], subcode=error[1]), Blocked
-            )
-            return Connection.CLOSED if blocked else Connection.UNKNOWN
-        health = found.get("health_status")
-        state = health.get("can_send_message") if isinstance(health, Mapping) else None
-        return _STATES.get(str(state), Connection.UNKNOWN)
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+        found = answer(response)
+        if response.status_code == httpx.codes.OK:
+            state = as_object(found.get("health_status")).get("can_send_message")
+            return _STATES.get(str(state), Connection.UNKNOWN)
+
+        error = read_error(found.get("error"))
+        if error is not None and isinstance(
+            decide(error[0], subcode=error[1]), Blocked
+        ):
+            return Connection.CLOSED
+
+        return Connection.UNKNOWN
 
     def _root(self, instance: Instance) -> str:
-        return f"{(instance.base_url or BASE_URL).rstrip('/')}/{self._version}/{instance.called}"
+        base_url = (instance.base_url or BASE_URL).rstrip("/")
+        return f"{base_url}/{self._version}/{instance.called}"
 
 
 def request(message: Message, message_id: str) -> dict[str, Any]:
@@ -104,73 +87,72 @@ def request(message: Message, message_id: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "messaging_product": "whatsapp",
         "recipient_type": "individual",
+        "type": message.kind,
+        message.kind: message.content.body(),
     }
-    body |= (
-        {"recipient": message.to.bsuid}
-        if message.to.bsuid
-        else {"to": message.to.phone}
-    )
-    body |= {"type": message.kind, message.kind: message.content.body()}
+
+    if message.to.bsuid:
+        body["recipient"] = message.to.bsuid
+    else:
+        body["to"] = message.to.phone
+
     if message.reply_to:
         body["context"] = {"message_id": message.reply_to}
+
     if message_id:
         body["biz_opaque_callback_data"] = message_id
+
     return body
 
 
 def read(response: httpx.Response) -> Outcome:
-    """What a response means."""
+    """The outcome that a response stands for."""
     found = answer(response)
     if response.is_success:
-        messages = found.get("messages") if isinstance(found, Mapping) else None
-        first = messages[0] if isinstance(messages, list) and messages else None
-        if (
-            isinstance(first, Mapping)
-            and isinstance(first.get("id"), str)
-            and first["id"]
-        ):
-            return Sent(
-                reason=str(first.get("message_status", "accepted")),
-                provider_id=first["id"],
-            )
-        return Unknown(reason="accepted without an id")
+        first = next(iter(as_objects(found.get("messages"))), {})
+        return accepted(first.get("id"), str(first.get("message_status", "accepted")))
+
     after = retry_after(response)
-    error = read_error(found.get("error")) if isinstance(found, Mapping) else None
+    error = read_error(found.get("error"))
     if error is not None:
         code, subcode, trace = error
-        return decide(
-            code, subcode=subcode, trace=trace, after=_regain(response) or after
-        )
+        wait = _regain(response) or after
+        return decide(code, subcode=subcode, trace=trace, after=wait)
+
+    return _by_status(response, after)
+
+
+def _by_status(response: httpx.Response, after: float | None) -> Outcome:
+    """The outcome of an answer without an error object, as gateways give it."""
     status = str(response.status_code)
     if response.is_server_error:
         return Again(status, "server_error", after=after)
+
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        return Throttled(
-            status, "too_many_requests", scope="instance", after=after or 30.0
-        )
-    if response.status_code in (
-        httpx.codes.UNAUTHORIZED,
-        httpx.codes.FORBIDDEN,
-        httpx.codes.NOT_FOUND,
-    ):
+        wait = after or 30.0
+        return Throttled(status, "too_many_requests", scope="instance", after=wait)
+
+    if response.status_code in _REFUSED:
         return Blocked(status, "refused")
+
     if response.is_redirect:
         return Blocked(status, "redirected")
+
     return Hopeless(status, "refused")
 
 
 def _regain(response: httpx.Response) -> float | None:
-    """Seconds until access is regained, from the usage header, whose figure is in minutes."""
+    """Seconds until access is regained; the usage header gives them in minutes."""
     try:
         usage = orjson.loads(response.headers.get("x-business-use-case-usage", ""))
-        minutes = [
-            row["estimated_time_to_regain_access"]
+        longest = max(
+            float(row["estimated_time_to_regain_access"])
             for rows in usage.values()
             for row in rows
-        ]
-        longest = max(float(value) for value in minutes)
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
     return min(longest * 60, 86_400.0) or None
 
 

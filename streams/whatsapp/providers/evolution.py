@@ -9,8 +9,15 @@ from urllib.parse import quote
 import httpx
 
 from streams.whatsapp.message import Message
-from streams.whatsapp.outcome import Again, Blocked, Hopeless, Outcome, Sent, Unknown
-from streams.whatsapp.providers.base import Connection, Instance, answer, post
+from streams.whatsapp.outcome import Again, Blocked, Hopeless, Outcome, Unknown
+from streams.whatsapp.providers.base import (
+    Connection,
+    HttpProvider,
+    Instance,
+    accepted,
+    answer,
+    as_object,
+)
 
 _STATES = {
     "open": Connection.OPEN,
@@ -18,151 +25,164 @@ _STATES = {
     "close": Connection.CLOSED,
 }
 _BROKEN = ("connection closed", "reading 'textmessage'")
-"""Parts of error texts, in lower case, of a session whose socket is gone."""
+"""Parts of error texts, in lower case, that show that the session lost its socket."""
+_BLOCKED = {
+    httpx.codes.UNAUTHORIZED: "api_key",
+    httpx.codes.FORBIDDEN: "forbidden",
+    httpx.codes.NOT_FOUND: "instance_missing",
+}
+_PATHS = {
+    "text": "sendText",
+    "image": "sendMedia",
+    "video": "sendMedia",
+    "document": "sendMedia",
+    "audio": "sendWhatsAppAudio",
+    "location": "sendLocation",
+    "reaction": "sendReaction",
+}
 
 
-class EvolutionProvider:
+class EvolutionProvider(HttpProvider):
     """Sends through an Evolution server.
 
     Args:
         timeout: seconds for one request.
-        client: of the library for HTTP; None: one of its own.
+        client: HTTP client to use; None creates one.
     """
 
     def __init__(
         self, timeout: float = 30.0, client: httpx.AsyncClient | None = None
     ) -> None:
-        self._client = client or httpx.AsyncClient(
-            timeout=timeout, follow_redirects=False
-        )
+        super().__init__(timeout, client)
 
     async def send(
         self, instance: Instance, message: Message, message_id: str
     ) -> Outcome:
-        """Send once. The server has no place for ``message_id``: its own id is what status webhooks carry."""
+        """Send once. The server cannot carry ``message_id``; webhooks name its own id."""
         del message_id
         made = request(message)
         if made is None:
             return Hopeless(reason=f"this provider cannot send {message.kind}")
+
         path, body = made
-        url = f"{instance.base_url.rstrip('/')}/message/{path}/{quote(instance.called, safe='')}"
-        reply = await post(self._client, url, body, _headers(instance))
-        return reply if isinstance(reply, (Again, Unknown)) else read(reply)
+        url = _url(instance, f"message/{path}")
+        return await self._post(url, body, _headers(instance), read)
 
     async def connection(self, instance: Instance) -> Connection:
-        """What the server says of the session; anything but ``open`` counts as not connected."""
-        url = f"{instance.base_url.rstrip('/')}/instance/connectionState/{quote(instance.called, safe='')}"
-        try:
-            reply = await self._client.get(url, headers=_headers(instance))
-        except (httpx.HTTPError, httpx.InvalidURL):
+        """Ask for the state of the session; any word but ``open`` means not connected."""
+        url = _url(instance, "instance/connectionState")
+        response = await self._get(url, _headers(instance))
+        if response is None:
             return Connection.UNKNOWN
-        found = answer(reply)
-        if not reply.is_success or not isinstance(found, Mapping):
-            return Connection.CLOSED if reply.is_client_error else Connection.UNKNOWN
-        state = found.get("instance")
-        return (
-            _STATES.get(str(state.get("state")), Connection.CLOSED)
-            if isinstance(state, Mapping)
-            else Connection.CLOSED
-        )
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+        found = answer(response)
+        if response.is_client_error:
+            return Connection.CLOSED
+
+        if not response.is_success or not found:
+            return Connection.UNKNOWN
+
+        state = as_object(found.get("instance")).get("state")
+        return _STATES.get(str(state), Connection.CLOSED)
 
 
 def request(message: Message) -> tuple[str, dict[str, Any]] | None:
-    """Path and body of a request; None: this server cannot send such a message."""
-    body: Any = message.content.body()
+    """Path and body of a request; None if this server cannot send such a message."""
     number = message.to.phone.removeprefix("+")
-    if not number:
-        return None  # It knows numbers only.
-    made: tuple[str, dict[str, Any]] | None = None
-    if message.kind == "text":
-        made = (
-            "sendText",
-            {
-                "number": number,
-                "text": body["body"],
-                "linkPreview": bool(body.get("preview_url")),
-            },
-        )
-    elif message.kind in ("image", "video", "document") and body.get("link"):
-        media = {
-            "number": number,
-            "mediatype": message.kind,
-            "media": body["link"],
-            "caption": body.get("caption", ""),
-        }
-        made = (
-            "sendMedia",
-            media | ({"fileName": body["filename"]} if body.get("filename") else {}),
-        )
-    elif message.kind == "audio" and body.get("link"):
-        made = "sendWhatsAppAudio", {"number": number, "audio": body["link"]}
-    elif message.kind == "location":
-        place = {name: body.get(name, "") for name in ("name", "address")}
-        made = (
-            "sendLocation",
-            {
-                "number": number,
-                **place,
-                **{k: body[k] for k in ("latitude", "longitude")},
-            },
-        )
-    elif message.kind == "reaction":
+    if not number or message.kind not in _PATHS:
+        return None  # The server knows numbers only, no user ids.
+
+    path = _PATHS[message.kind]
+    body: Mapping[str, Any] = message.content.body()
+    if message.kind == "reaction":
         key = {
             "remoteJid": f"{number}@s.whatsapp.net",
             "fromMe": False,
             "id": body["message_id"],
         }
-        return "sendReaction", {"key": key, "reaction": body["emoji"]}
-    if made is not None and message.reply_to:
-        made[1]["quoted"] = {"key": {"id": message.reply_to}}
-    return made
+        return path, {"key": key, "reaction": body["emoji"]}
+
+    fields = _fields(message.kind, body)
+    if fields is None:
+        return None
+
+    if message.reply_to:
+        fields["quoted"] = {"key": {"id": message.reply_to}}
+
+    return path, {"number": number, **fields}
+
+
+def _fields(kind: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of a kind beside the number; None for a file without a link."""
+    if kind == "text":
+        preview = bool(body.get("preview_url"))
+        return {"text": body["body"], "linkPreview": preview}
+
+    if kind == "location":
+        return {
+            "name": body.get("name", ""),
+            "address": body.get("address", ""),
+            "latitude": body["latitude"],
+            "longitude": body["longitude"],
+        }
+
+    link = body.get("link")
+    if not link:
+        return None
+
+    if kind == "audio":
+        return {"audio": link}
+
+    caption = body.get("caption", "")
+    media = {"mediatype": kind, "media": link, "caption": caption}
+    if body.get("filename"):
+        media["fileName"] = body["filename"]
+
+    return media
 
 
 def read(response: httpx.Response) -> Outcome:
-    """What a response means; see the error table in ``docs/whatsapp/errors.md``."""
+    """The outcome of a response, by the error table in ``docs/whatsapp/errors.md``."""
     found = answer(response)
     if response.is_success:
-        key = found.get("key") if isinstance(found, Mapping) else None
-        ident = key.get("id") if isinstance(key, Mapping) else None
-        if isinstance(ident, str) and ident:
-            return Sent(reason="accepted", provider_id=ident)
-        return Unknown(reason="accepted without an id")
+        return accepted(as_object(found.get("key")).get("id"))
+
     code = str(response.status_code)
-    said = found.get("response") if isinstance(found, Mapping) else None
-    messages = list(_flat(said.get("message") if isinstance(said, Mapping) else None))
-    texts = [text.lower() for text in messages if isinstance(text, str)]
-    if isinstance(found, Mapping) and found.get("code") == "LICENSE_REQUIRED":
-        outcome: Outcome = Blocked(code, "license_required")
-    elif response.status_code in (
-        httpx.codes.UNAUTHORIZED,
-        httpx.codes.FORBIDDEN,
-        httpx.codes.NOT_FOUND,
-    ):
-        outcome = Blocked(
-            code,
-            {401: "api_key", 403: "forbidden", 404: "instance_missing"}[
-                response.status_code
-            ],
-        )
-    elif any(part in text for text in texts for part in _BROKEN):
-        outcome = Blocked(code, "disconnected")
-    elif any(
-        isinstance(row, Mapping) and row.get("exists") is False for row in messages
-    ):
-        outcome = Hopeless(code, "undeliverable")
-    elif response.status_code == httpx.codes.BAD_REQUEST and any(
-        "error:" in text for text in texts
-    ):
-        outcome = Unknown(code, "failed after partial work")
-    elif response.is_server_error:
-        outcome = Again(code, "server_error")
-    else:
-        outcome = Hopeless(code, "refused")
-    return outcome
+    reason = _blocked(response.status_code, found)
+    if reason:
+        return Blocked(code, reason)
+
+    if any(as_object(row).get("exists") is False for row in _messages(found)):
+        return Hopeless(code, "undeliverable")
+
+    is_partial = any("error:" in text for text in _texts(found))
+    if response.status_code == httpx.codes.BAD_REQUEST and is_partial:
+        return Unknown(code, "failed after partial work")
+
+    if response.is_server_error:
+        return Again(code, "server_error")
+
+    return Hopeless(code, "refused")
+
+
+def _blocked(status: int, found: Mapping[str, Any]) -> str:
+    """Why the whole instance cannot send; '' if the error is of this message."""
+    if found.get("code") == "LICENSE_REQUIRED":
+        return "license_required"
+
+    if status in _BLOCKED:
+        return _BLOCKED[httpx.codes(status)]
+
+    is_broken = any(part in text for text in _texts(found) for part in _BROKEN)
+    return "disconnected" if is_broken else ""
+
+
+def _messages(found: Mapping[str, Any]) -> Iterator[Any]:
+    return _flat(as_object(found.get("response")).get("message"))
+
+
+def _texts(found: Mapping[str, Any]) -> Iterator[str]:
+    return (text.lower() for text in _messages(found) if isinstance(text, str))
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -171,6 +191,11 @@ def _flat(value: Any) -> Iterator[Any]:
             yield from _flat(item)
     elif value is not None:
         yield value
+
+
+def _url(instance: Instance, path: str) -> str:
+    name = quote(instance.called, safe="")
+    return f"{instance.base_url.rstrip('/')}/{path}/{name}"
 
 
 def _headers(instance: Instance) -> dict[str, str]:

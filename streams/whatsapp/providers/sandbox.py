@@ -1,4 +1,4 @@
-"""The sandbox inside the process: takes every message and sends none."""
+"""The provider of the sandbox: accepts every message and sends none."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _KEPT = 1000
 
 
 class SandboxProvider:
-    """Takes messages, and keeps the last thousand for whoever looks. Says loudly that nothing is sent.
+    """Accepts messages without sending them; keeps the last thousand for inspection.
+
+    The first one logs a warning.
 
     Attributes:
-        taken: instance id, message id and message, oldest first.
+        taken: tuples of instance id, message id and message, oldest first.
     """
 
     def __init__(self) -> None:
@@ -28,13 +30,14 @@ class SandboxProvider:
     async def send(
         self, instance: Instance, message: Message, message_id: str
     ) -> Outcome:
-        """Take it."""
+        """Accept the message."""
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "no provider is configured: the sandbox takes the messages and NOTHING IS SENT; set "
-                "STREAMS_WHATSAPP_PROVIDER to cloud or evolution"
+                "no provider is configured: the sandbox takes the messages and"
+                " NOTHING IS SENT; set STREAMS_WHATSAPP_PROVIDER to cloud or evolution"
             )
+
         self.taken.append((instance.id, message_id, message))
         return Sent(reason="sandbox", provider_id=f"sandbox.{uuid.uuid4().hex}")
 

@@ -1,4 +1,7 @@
-"""What webhooks say, read: statuses and inbound messages, in one form for every provider. Pure, no I/O."""
+"""Statuses, inbound messages and connections in webhooks, in one form for all providers.
+
+Pure: no I/O.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streams.whatsapp.providers.base import Connection
-from streams.whatsapp.providers.meta_errors import TABLE
+from streams.whatsapp.providers.base import Connection, as_object, as_objects
+from streams.whatsapp.providers.meta_errors import rule_of
 from streams.whatsapp.status import MessageStatus
 
 _META = {
@@ -34,10 +37,10 @@ class StatusUpdate:
     """One status of one message.
 
     Attributes:
-        provider_id: how the provider names the message.
-        status: what became of it.
-        at: when, Unix seconds as the provider says; 0 if it does not.
-        callback: the message's own id, if the provider carries it; else ''.
+        provider_id: the provider's name for the message.
+        status: the state that it reached.
+        at: Unix seconds, as the provider says; 0 if it does not.
+        callback: the message's own id, if the provider repeats it; else ''.
         code, reason: of a failure; '' otherwise.
     """
 
@@ -51,22 +54,21 @@ class StatusUpdate:
     @property
     def dedup_id(self) -> str:
         """The same for every delivery of this update."""
-        return hashlib.sha256(
-            f"{self.provider_id}\n{self.status}\n{self.at}".encode()
-        ).hexdigest()
+        parts = f"{self.provider_id}\n{self.status}\n{self.at}"
+        return hashlib.sha256(parts.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class InboundMessage:
-    """A message that somebody sent to an instance.
+    """A message that a person sent to an instance.
 
     Attributes:
-        provider_id: how the provider names the message.
-        instance: what the provider calls the instance (phone number id, session).
-        sender: phone number or business-scoped id of who wrote it.
-        kind: the provider's word for what it is; ``text`` has a ``text``.
+        provider_id: the provider's name for the message.
+        instance: the provider's name for the instance (phone number id, session).
+        sender: phone number or business-scoped id of its author.
+        kind: the provider's word for its type; ``text`` has a ``text``.
         text: of a text message, or the title of the button or row that was chosen.
-        message: the whole, as the provider sent it.
+        message: the whole message, as the provider sent it.
     """
 
     provider_id: str
@@ -79,12 +81,12 @@ class InboundMessage:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionUpdate:
-    """What became of the connection of an instance.
+    """A change in the connection of an instance.
 
     Attributes:
-        instance: what the provider calls the instance.
+        instance: the provider's name for the instance.
         state: whether it can send now.
-        reason: the provider's number for why it cannot; '' if it can, or does not say.
+        reason: the provider's number for why it cannot; '' if it can, or gives none.
     """
 
     instance: str
@@ -96,118 +98,158 @@ Update = StatusUpdate | InboundMessage | ConnectionUpdate
 
 
 def signed_by_meta(raw: bytes, header: str, app_secret: str) -> bool:
-    """Whether ``X-Hub-Signature-256`` is that of the body's bytes. Compared in constant time."""
+    """Check ``X-Hub-Signature-256`` against the bytes of a body, in constant time."""
     wanted = hmac.new(app_secret.encode(), raw, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(
-        f"sha256={wanted}".encode(), header.encode("utf-8", "replace")
-    )
+    given = header.encode("utf-8", "replace")
+    return hmac.compare_digest(f"sha256={wanted}".encode(), given)
 
 
 def from_meta(body: Any) -> Iterator[Update]:
-    """The updates in a call of Meta's; what is none of ours is passed over."""
+    """The updates in a call of Meta's; rows of other kinds are skipped."""
     for value in _values(body):
-        metadata = _object(value.get("metadata"))
-        for row in _objects(value.get("statuses")):
-            update = _meta_status(row)
-            if update is not None:
-                yield update
-        for row in _objects(value.get("messages")):
-            if isinstance(row.get("id"), str):
-                sender = row.get("from") or row.get("from_user_id") or ""
-                kind = str(row.get("type", ""))
-                yield InboundMessage(
-                    row["id"],
-                    str(metadata.get("phone_number_id", "")),
-                    str(sender),
-                    kind,
-                    _text(row, kind),
-                    row,
-                )
+        metadata = as_object(value.get("metadata"))
+        instance = str(metadata.get("phone_number_id", ""))
+
+        for row in as_objects(value.get("statuses")):
+            status = _meta_status(row)
+            if status is not None:
+                yield status
+
+        for row in as_objects(value.get("messages")):
+            message = _meta_message(row, instance)
+            if message is not None:
+                yield message
+
+
+def _values(body: Any) -> Iterator[Mapping[str, Any]]:
+    for entry in as_objects(as_object(body).get("entry")):
+        for change in as_objects(entry.get("changes")):
+            if change.get("field") == "messages":
+                yield as_object(change.get("value"))
 
 
 def _meta_status(row: Mapping[str, Any]) -> StatusUpdate | None:
     status = _META.get(str(row.get("status")))
-    if status is None or not isinstance(row.get("id"), str):
+    provider_id = row.get("id")
+    if status is None or not isinstance(provider_id, str):
         return None
-    code = reason = ""
-    for error in _objects(row.get("errors"))[:1]:
-        code = str(error.get("code", ""))
-        reason = (
-            TABLE[int(code)].reason
-            if code.isdigit() and int(code) in TABLE
-            else "unlisted"
-        )
+
+    errors = as_objects(row.get("errors"))
+    code = str(errors[0].get("code", "")) if errors else ""
+    reason = rule_of(code).reason if errors else ""
+
     callback = row.get("biz_opaque_callback_data")
     at = str(row.get("timestamp", ""))
+
     return StatusUpdate(
-        row["id"],
-        status,
-        int(at) if at.isdigit() and len(at) < 12 else 0,
-        callback if isinstance(callback, str) else "",
-        code,
-        reason,
+        provider_id=provider_id,
+        status=status,
+        at=int(at) if at.isdigit() and len(at) < 12 else 0,
+        callback=callback if isinstance(callback, str) else "",
+        code=code,
+        reason=reason,
     )
 
 
-def from_evolution(body: Any) -> Iterator[Update]:
-    """The updates in a call of an Evolution server."""
-    whole = _object(body)
-    instance = str(whole.get("instance", ""))
-    rows = whole.get("data")
-    for row in _objects(rows if isinstance(rows, list) else [rows]):
-        if whole.get("event") == "messages.update":
-            status = _EVOLUTION.get(str(row.get("status")))
-            ident = row.get("keyId")
-            if (
-                status is not None
-                and isinstance(ident, str)
-                and row.get("fromMe", True)
-            ):
-                failed = status is MessageStatus.FAILED
-                yield StatusUpdate(
-                    ident, status, 0, reason="provider_error" if failed else ""
-                )
-        elif whole.get("event") == "connection.update" and instance:
-            state = _CONNECTION.get(str(row.get("state")), Connection.CLOSED)
-            code = row.get("statusReason")
-            yield ConnectionUpdate(
-                instance,
-                state,
-                str(code) if state is not Connection.OPEN and code else "",
-            )
-        elif whole.get("event") == "messages.upsert":
-            key = _object(row.get("key"))
-            if isinstance(key.get("id"), str) and not key.get("fromMe"):
-                message = _object(row.get("message"))
-                extended = _object(message.get("extendedTextMessage"))
-                text = message.get("conversation") or extended.get("text") or ""
-                sender = str(key.get("remoteJid", "")).partition("@")[0]
-                kind = "text" if text else str(row.get("messageType", ""))
-                yield InboundMessage(key["id"], instance, sender, kind, str(text), row)
+def _meta_message(row: Mapping[str, Any], instance: str) -> InboundMessage | None:
+    provider_id = row.get("id")
+    if not isinstance(provider_id, str):
+        return None
+
+    kind = str(row.get("type", ""))
+    sender = row.get("from") or row.get("from_user_id") or ""
+
+    return InboundMessage(
+        provider_id=provider_id,
+        instance=instance,
+        sender=str(sender),
+        kind=kind,
+        text=_meta_text(row, kind),
+        message=row,
+    )
 
 
-def _values(body: Any) -> Iterator[Mapping[str, Any]]:
-    for entry in _objects(_object(body).get("entry")):
-        for change in _objects(entry.get("changes")):
-            if change.get("field") == "messages":
-                yield _object(change.get("value"))
-
-
-def _text(row: Mapping[str, Any], kind: str) -> str:
-    content = _object(row.get(kind))
+def _meta_text(row: Mapping[str, Any], kind: str) -> str:
+    content = as_object(row.get(kind))
     if kind == "interactive":
-        content = _object(content.get("button_reply") or content.get("list_reply"))
-    found = content.get("body") or content.get("title") or content.get("text") or ""
+        chosen = content.get("button_reply") or content.get("list_reply")
+        content = as_object(chosen)
+
+    named = [content.get(name) for name in ("body", "title", "text")]
+    found = next(filter(None, named), "")
     return found if isinstance(found, str) else ""
 
 
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def from_evolution(body: Any) -> Iterator[Update]:
+    """The updates in a call of an Evolution server; other events are skipped."""
+    whole = as_object(body)
+    read = _EVOLUTION_EVENTS.get(str(whole.get("event")))
+    if read is None:
+        return
+
+    instance = str(whole.get("instance", ""))
+    data = whole.get("data")
+    rows = data if isinstance(data, list) else [data]
+
+    for row in as_objects(rows):
+        update = read(row, instance)
+        if update is not None:
+            yield update
 
 
-def _objects(value: Any) -> list[Mapping[str, Any]]:
-    return (
-        [row for row in value if isinstance(row, Mapping)]
-        if isinstance(value, list)
-        else []
+def _evolution_status(row: Mapping[str, Any], _: str) -> StatusUpdate | None:
+    status = _EVOLUTION.get(str(row.get("status")))
+    ident = row.get("keyId")
+    is_ours = row.get("fromMe", True)
+    if status is None or not isinstance(ident, str) or not is_ours:
+        return None
+
+    reason = "provider_error" if status is MessageStatus.FAILED else ""
+    return StatusUpdate(ident, status, 0, reason=reason)
+
+
+def _evolution_connection(
+    row: Mapping[str, Any], instance: str
+) -> ConnectionUpdate | None:
+    if not instance:
+        return None
+
+    state = _CONNECTION.get(str(row.get("state")), Connection.CLOSED)
+    code = row.get("statusReason")
+    is_open = state is Connection.OPEN
+
+    return ConnectionUpdate(
+        instance=instance,
+        state=state,
+        reason=str(code) if code and not is_open else "",
     )
+
+
+def _evolution_message(row: Mapping[str, Any], instance: str) -> InboundMessage | None:
+    key = as_object(row.get("key"))
+    provider_id = key.get("id")
+    if not isinstance(provider_id, str) or key.get("fromMe"):
+        return None
+
+    message = as_object(row.get("message"))
+    extended = as_object(message.get("extendedTextMessage"))
+    text = message.get("conversation") or extended.get("text") or ""
+
+    kind = "text" if text else str(row.get("messageType", ""))
+    sender, _, _ = str(key.get("remoteJid", "")).partition("@")
+
+    return InboundMessage(
+        provider_id=provider_id,
+        instance=instance,
+        sender=sender,
+        kind=kind,
+        text=str(text),
+        message=row,
+    )
+
+
+_EVOLUTION_EVENTS = {
+    "messages.update": _evolution_status,
+    "connection.update": _evolution_connection,
+    "messages.upsert": _evolution_message,
+}
