@@ -3,15 +3,15 @@
 from streams.sync import Pipeline
 """
 
-from streams.sync.letters import DeadLetters
-from streams.sync.pipeline import Pipeline
-from streams.sync.producer import Producer
-from streams.sync.views import (
+from streams.sync.made import (
     Cancellations,
+    DeadLetters,
     Groups,
     Limits,
     OrderedKeys,
     Pauses,
+    Pipeline,
+    Producer,
     Status,
     Tracking,
 )

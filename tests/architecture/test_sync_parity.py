@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from mypy import api as mypy_api
 import streams
 from streams import sync
 from streams.testing import BlockingHarness, Harness
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "tooling"))
+import blocking as tooling
 
 MISSING = {
     (
@@ -173,7 +178,8 @@ def test_the_blocking_class_reads_like_the_other(name):
     for attribute in ("stream", "group", "settings"):
         text = inspect.getsource(CLASSES[name])
         if f"self.{attribute} =" in text and not attribute.startswith("_"):
-            twin = inspect.getsource(getattr(sync, name))
+            kinds = getattr(sync, name).__mro__[1:-1]
+            twin = "".join(map(inspect.getsource, kinds))
             assert f"self.{attribute} =" in twin or f"def {attribute}(" in twin
 
 
@@ -215,7 +221,7 @@ def test_the_comparison_sees_what_it_is_for():
 
 
 def test_a_type_checker_sees_results_and_not_coroutines(tmp_path):
-    """The blocking classes are written out, so that editors and type checkers know every method."""
+    """The blocking classes are made at import; a stub tells editors and type checkers of them."""
     page = tmp_path / "use.py"
     page.write_text(
         "from streams import Receipt\nfrom streams.sync import Pipeline\n\npipeline = Pipeline()\n"
@@ -226,3 +232,20 @@ def test_a_type_checker_sees_results_and_not_coroutines(tmp_path):
     )
     out, _, code = mypy_api.run(["--strict", str(page)])
     assert code == 0, out
+
+
+def test_the_stub_is_that_of_the_code():
+    assert tooling.STUB.read_text("utf-8") == tooling.stub(), (
+        "run: python docs/tooling/blocking.py"
+    )
+
+
+def test_help_shows_signature_and_text_of_the_asynchronous_method():
+    letters = sync.DeadLetters
+    assert str(inspect.signature(letters.iterate)) == (
+        "(self, where: 'Filter | None' = None, *, after: 'str' = '')"
+        " -> 'Iterator[DeadLetter]'"
+    )
+    assert letters.iterate.__doc__ == streams.DeadLetters.iterate.__doc__
+    assert letters.__module__ == letters.replay.__module__ == "streams.sync"
+    assert letters.replay.__qualname__ == "DeadLetters.replay"

@@ -1,0 +1,40 @@
+"""The blocking classes."""
+
+from __future__ import annotations
+
+from streams import pipeline as asynchronous
+from streams.admin.cancellations import Cancellations
+from streams.admin.dead_letters import DeadLetters
+from streams.admin.groups import Groups
+from streams.admin.limits import Limits
+from streams.admin.ordered_keys import OrderedKeys
+from streams.admin.pauses import Pauses
+from streams.admin.status import Status
+from streams.admin.tracking import Tracking
+from streams.producer import Producer
+from streams.sync.by_hand import BlockingPipeline, BlockingProducer
+from streams.sync.mirror import GroupView, StreamView, TrackingView, View, mirror
+
+SOURCES: dict[type, type] = {
+    Cancellations: StreamView,
+    DeadLetters: GroupView,
+    Groups: StreamView,
+    Limits: GroupView,
+    OrderedKeys: GroupView,
+    Pauses: StreamView,
+    Producer: BlockingProducer,
+    Status: View,
+    Tracking: TrackingView,
+    asynchronous.Pipeline: BlockingPipeline,
+}
+"""The asynchronous classes, and what their blocking forms have by hand; those that hand out others come last."""
+WITHOUT: dict[type, tuple[str, ...]] = {
+    Producer: ("store", "store_all", "reach"),
+    asynchronous.Pipeline: ("broker", "service", "records", "is_open", "twin"),
+}
+"""What the blocking forms do without; ``tests/architecture/test_sync_parity.py`` has the reasons."""
+
+_made: dict[str, type] = {}
+for _twin, _base in SOURCES.items():
+    _made[_twin.__name__] = mirror(_twin, _base, WITHOUT.get(_twin, ()), _made)
+globals().update(_made)
