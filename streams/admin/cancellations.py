@@ -1,58 +1,265 @@
-"""Cancellations: take an event out that is scheduled, or that waits for a retry."""
+"""Events that wait for their time, scheduled or for a retry: taken out, or run now.
+
+An operator names such an event by one of its ids. It is looked for where it may wait, and one step on the server does
+the one thing to it, or finds that it waits no more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, Generic, Self, TypeVar
 
-from streams.admin.partitioned import OnPartitions
-from streams.admin.status import EntryState
-from streams.admin.waiting import Waiting, holders, only, scheduled_name
+from streams.admin.partitioned import OnPartitions, no_group
+from streams.admin.status import EntryState, Status, entry_state
 from streams.broker import Broker
 from streams.broker.admin.cancel import MOST, Cancelling
+from streams.broker.admin.inspect import Inspecting
 from streams.common.annotated import holds_to_annotations
-from streams.errors import NotCancelled, NotFound
+from streams.errors import (
+    GroupMissing,
+    InvalidName,
+    NotCancelled,
+    NotFound,
+    NotWaiting,
+)
+from streams.events.names import member, parse_member
+
+E = TypeVar("E", bound=NotWaiting)
+
+Events = Mapping[str, EntryState]
+"""Events that wait, by the ids that the caller gave."""
 
 _TRIES = 3
-_INSTEAD = {
-    "pending": "it has not started, and may at any moment; its handler can reject it, and 'streams pause' gains time",
-    "processing": "its handler runs; if that fails and the event waits for a retry, it can be cancelled",
-    "dead": "it is a dead letter already; 'streams dead discard' deletes it",
-    "done": "it was handled already",
-    "orphaned": "no worker has it; 'streams doctor --repair' makes it due, and then it can be cancelled",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """Outcome of cancelling many: by id, what was cancelled as it stood until then, and why the others were not."""
+    """Outcome of cancelling many, by id.
+
+    Attributes:
+        cancelled: the events, as they stood until then.
+        refused: why the others were not cancelled.
+    """
 
     cancelled: dict[str, EntryState] = field(default_factory=dict)
     refused: dict[str, NotCancelled | NotFound] = field(default_factory=dict)
 
 
-@holds_to_annotations
-class Cancellations(OnPartitions):
-    """Cancels events of one stream that are scheduled, or that wait for a retry in a group.
+@dataclass(frozen=True, slots=True)
+class _Outcome(Generic[E]):
+    """By id: the events as they stood until it was done, and why the others were refused."""
+
+    done: dict[str, EntryState] = field(default_factory=dict)
+    refused: dict[str, E | NotFound] = field(default_factory=dict)
+
+    def open(self, ids: Iterable[str]) -> list[str]:
+        """Those of which neither is known yet."""
+        return [id for id in ids if id not in self.done and id not in self.refused]
+
+
+class OnWaiting(OnPartitions, Generic[E]):
+    """Does one thing to events of one stream that wait for their time.
 
     They are looked for on all partitions of the stream, or on one.
-
-    A cancelled event is gone, with its attempt record; who cancelled it is written down. Another group that still needs
-    it keeps it. Whether it is cancelled or starts is decided on the server, in one step.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
+
+    _refusal: type[E]
+    _instead: ClassVar[Mapping[str, str]]
+    """By the state of an event that does not wait: what to do."""
 
     def __init__(
         self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
     ) -> None:
         super().__init__(broker, stream, partition)
-        self._waiting = Waiting(broker, stream)
         self._by = by or "unknown"
+        self._status = Status(broker)
+        self._inspecting = Inspecting(broker)
+
+    async def _act(
+        self, cancelling: Cancelling, place: tuple[str, int], some: Events
+    ) -> list[bool]:
+        """Do it to events of one group ('': scheduled ones) and one level.
+
+        False where one waits no more.
+        """
+        raise NotImplementedError
+
+    async def _each(self, ids: Iterable[str], group: str) -> _Outcome[E]:
+        wanted = list(dict.fromkeys(ids))
+        parts = await self._parts()
+        if len(parts) == 1:
+            return await parts[0]._here(wanted, group)  # noqa: SLF001 - of this class
+        outcome: _Outcome[E] = _Outcome()
+        for part, some in await self._holders(parts, wanted, group, outcome):
+            found = await part._here(some, group)  # noqa: SLF001 - of this class
+            outcome.done.update(found.done)
+            outcome.refused.update(found.refused)
+        for id in outcome.open(wanted):
+            refusals = [await part._refused(id, group) for part in parts]  # noqa: SLF001 - of this class
+            # A partition that knows the event says why; else none does.
+            outcome.refused[id] = next(
+                (one for one in refusals if isinstance(one, NotWaiting)), refusals[0]
+            )
+        return outcome
+
+    async def _one(self, id: str, group: str) -> EntryState:
+        outcome = await self._each((id,), group)
+        for refusal in outcome.refused.values():
+            raise refusal
+        return outcome.done[id]
+
+    async def _holders(
+        self,
+        parts: Sequence[Self],
+        ids: Sequence[str],
+        group: str,
+        outcome: _Outcome[E],
+    ) -> list[tuple[Self, list[str]]]:
+        """Each partition with what waits there; an id of several partitions is refused.
+
+        Raises:
+            NotFound: the group is on none of them.
+        """
+        where: dict[str, list[tuple[int, EntryState]]] = {}
+        missing: list[NotFound] = []
+        for number, part in enumerate(parts):
+            try:
+                lookup = await part._look(group)  # noqa: SLF001 - of this class
+                found = await lookup.find(ids)
+            except NotFound as error:
+                missing.append(error)
+                continue
+            for id, states in found.items():
+                where.setdefault(id, []).append((number, states[0]))
+        if len(missing) == len(parts):
+            raise missing[0]
+        held: dict[int, list[str]] = {}
+        for id, places in where.items():
+            (number, state), *others = places
+            if others:
+                streams = " and ".join(parts[at].stream for at, _ in places)
+                outcome.refused[id] = self._refusal(
+                    id,
+                    state.state,
+                    f"{id} means events on {streams}: say which with --partition, "
+                    "or partition=",
+                )
+            else:
+                held.setdefault(number, []).append(id)
+        return [(parts[number], some) for number, some in held.items()]
+
+    async def _here(self, wanted: Sequence[str], group: str) -> _Outcome[E]:
+        outcome: _Outcome[E] = _Outcome()
+        lookup = await self._look(group)
+        for at in range(0, len(wanted), MOST):
+            left = list(wanted[at : at + MOST])
+            for _ in range(_TRIES):
+                # An event may start between the look and the act, fail, and wait again.
+                found = await lookup.find(left)
+                await self._act_on(lookup, found, group, outcome)
+                left = [id for id in outcome.open(left) if id in found]
+                if not left:
+                    break
+            for id in outcome.open(wanted[at : at + MOST]):
+                outcome.refused[id] = await self._refused(id, group)
+        return outcome
+
+    async def _act_on(
+        self,
+        lookup: Lookup,
+        found: Mapping[str, Sequence[EntryState]],
+        group: str,
+        outcome: _Outcome[E],
+    ) -> None:
+        batches: dict[tuple[str, int], dict[str, EntryState]] = {}
+        for id, states in found.items():
+            meant = _meant(states, group)
+            if unclear := _unclear(self.stream, id, meant, group):
+                outcome.refused[id] = self._refusal(id, states[0].state, unclear)
+            else:
+                place = (meant[0].group, meant[0].level or 0)
+                batches.setdefault(place, {})[id] = meant[0]
+        for place, some in batches.items():
+            answers = await self._act(lookup.cancelling, place, some)
+            for (id, state), was_done in zip(some.items(), answers, strict=True):
+                if was_done:
+                    outcome.done[id] = state
+
+    async def _refused(self, id: str, group: str) -> E | NotFound:
+        """Why it cannot be done to an event that does not wait."""
+        try:
+            states = await self._status.find(self.stream, id, group, partition=0)
+        except NotFound as error:
+            return error
+        where = "; ".join(map(_where, states))
+        instead = "; ".join(
+            dict.fromkeys(
+                self._instead.get(state.state, "try again") for state in states
+            )
+        )
+        return self._refusal(id, states[0].state, f"{id} is {where}: {instead}")
+
+    async def _look(self, group: str) -> Lookup:
+        """Prepare to look, in one group or ('') in all.
+
+        Raises:
+            NotFound: the stream or the group is missing.
+        """
+        row = await self._status.stream(self.stream, partition=0)
+        groups = [found.group for found in row.groups]
+        if group and group not in groups:
+            raise no_group(self.stream, group, groups)
+        levels = await self._status.levels(self.stream)
+        return Lookup(
+            stream=self.stream,
+            groups=[group] if group else groups,
+            levels=levels,
+            cancelling=Cancelling(self._broker, self._broker.keys(self.stream), levels),
+            inspecting=self._inspecting,
+        )
+
+
+@holds_to_annotations
+class Cancellations(OnWaiting[NotCancelled]):
+    """Cancels events of one stream that are scheduled, or that wait for a retry in a group.
+
+    They are looked for on all partitions of the stream, or on one.
+
+    A cancelled event is gone, with its attempt record; the audit record has the name
+    given in ``by``. Another group that still needs the event keeps it. The server decides
+    in one step whether it is cancelled or starts.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        by: the name of the operator, for the audit record.
+        partition: the number of one partition; None: all.
+    """
+
+    _refusal = NotCancelled
+    _instead: ClassVar[Mapping[str, str]] = {
+        "pending": (
+            "it has not started, and may at any moment; its handler can reject it, "
+            "and 'streams pause' gains time"
+        ),
+        "processing": (
+            "its handler runs; if that fails and the event waits for a retry, "
+            "it can be cancelled"
+        ),
+        "dead": "it is a dead letter already; 'streams dead discard' deletes it",
+        "done": "it was handled already",
+        "orphaned": (
+            "no worker has it; 'streams doctor --repair' makes it due, "
+            "and then it can be cancelled"
+        ),
+    }
 
     def _twin(self, stream: str) -> Cancellations:
         return Cancellations(self._broker, stream, by=self._by)
@@ -61,17 +268,16 @@ class Cancellations(OnPartitions):
         """Cancel one event; returns what it was, as it stood until then.
 
         Args:
-            id: an event id, an entry id, ``LEVEL|ENTRY-ID``, or ``LEVEL|EVENT-ID`` of a scheduled event.
+            id: an event id, an entry id, ``LEVEL|ENTRY-ID``, or ``LEVEL|EVENT-ID`` of a
+                scheduled event.
             group: where it waits for a retry; needed if it does in several.
 
         Raises:
-            NotCancelled: it is pending, processing, dead or done, or the id means several; the message says what to do.
+            NotCancelled: it is pending, processing, dead or done, or the id means
+                several; the message says what to do.
             NotFound: the stream, the group, or any trace of the event is missing.
         """
-        outcome = await self.cancel_many((id,), group)
-        for refusal in outcome.refused.values():
-            raise refusal
-        return outcome.cancelled[id]
+        return await self._one(id, group)
 
     async def cancel_many(self, ids: Iterable[str], group: str = "") -> Cancellation:
         """Cancel events; one that cannot be does not hold up the others.
@@ -79,91 +285,173 @@ class Cancellations(OnPartitions):
         Raises:
             NotFound: the stream or the group is missing.
         """
-        wanted = list(dict.fromkeys(ids))
-        parts = await self._parts()
-        if len(parts) == 1:
-            return await parts[0]._cancel_here(wanted, group)  # noqa: SLF001 - of this class
-        outcome = Cancellation()
-        by_stream = {part.stream: part for part in parts}
-        waitings = [part._waiting for part in parts]  # noqa: SLF001 - of this class
-        places, several = await holders(waitings, wanted, group)
-        for id, error in several.items():
-            outcome.refused[id] = NotCancelled(id, error.state, str(error))
-        left: dict[str, list[str]] = {}
-        for id, waiting in places.items():
-            left.setdefault(waiting.stream, []).append(id)
-        for stream, some in left.items():
-            done = await by_stream[stream]._cancel_here(some, group)  # noqa: SLF001 - of this class
-            outcome.cancelled.update(done.cancelled)
-            outcome.refused.update(done.refused)
-        for id in wanted:
-            if id not in outcome.cancelled and id not in outcome.refused:
-                outcome.refused[id] = await self._refusal_anywhere(parts, id, group)
-        return outcome
+        outcome = await self._each(ids, group)
+        return Cancellation(outcome.done, outcome.refused)
 
-    @staticmethod
-    async def _refusal_anywhere(
-        parts: Sequence[Cancellations], id: str, group: str
-    ) -> NotCancelled | NotFound:
-        """Why it cannot be cancelled: as a partition says that knows it, else that none does."""
-        found = [await part._refusal(id, group) for part in parts]  # noqa: SLF001 - of this class
-        return next((one for one in found if isinstance(one, NotCancelled)), found[0])
+    async def _act(
+        self, cancelling: Cancelling, place: tuple[str, int], some: Events
+    ) -> list[bool]:
+        group, level = place
+        if group:
+            entries = [state.entry_id for state in some.values()]
+            return await cancelling.retrying(group, level, entries, self._by)
+        names = [_scheduled_name(id, level) for id in some]
+        return await cancelling.scheduled(names, self._by)
 
-    async def _cancel_here(self, wanted: Sequence[str], group: str) -> Cancellation:
-        outcome = Cancellation()
-        lookup = await self._waiting.look(group)
-        for at in range(0, len(wanted), MOST):
-            left = list(wanted[at : at + MOST])
-            for _ in range(_TRIES):
-                # Who slips away between being found and being cancelled may wait again: look once more.
-                found = await lookup.find(left)
-                await self._cancel(lookup.cancelling, found, outcome, group)
-                left = [
-                    id
-                    for id in left
-                    if id in found
-                    and id not in outcome.cancelled
-                    and id not in outcome.refused
-                ]
-                if not left:
-                    break
-            for id in wanted[at : at + MOST]:
-                if id not in outcome.cancelled and id not in outcome.refused:
-                    outcome.refused[id] = await self._refusal(id, group)
-        return outcome
 
-    async def _cancel(
-        self,
-        cancelling: Cancelling,
-        found: dict[str, list[EntryState]],
-        outcome: Cancellation,
-        group: str,
-    ) -> None:
-        single, unclear = only(self.stream, found, group)
-        for id, why in unclear.items():
-            outcome.refused[id] = NotCancelled(id, found[id][0].state, why)
-        batches: dict[tuple[str, int], list[str]] = {}
-        for id, state in single.items():
-            batches.setdefault((state.group, state.level or 0), []).append(id)
-        for (name, level), ids in batches.items():
-            if name:
-                done = await cancelling.retrying(
-                    name, level, [single[id].entry_id for id in ids], self._by
-                )
-            else:
-                done = await cancelling.scheduled(
-                    [scheduled_name(id, level) for id in ids], self._by
-                )
-            outcome.cancelled.update(
-                (id, single[id]) for id, gone in zip(ids, done, strict=True) if gone
+class Impatience(OnWaiting[NotWaiting]):
+    """Lets events of one stream run before their time.
+
+    Limits, pauses and the order of keys hold as ever.
+
+    They are looked for on all partitions of the stream, or on one.
+
+    Args:
+        broker: an open broker.
+        stream: the stream's name.
+        by: the name of the operator, for the audit record.
+        partition: the number of one partition; None: all.
+    """
+
+    _refusal = NotWaiting
+    _instead: ClassVar[Mapping[str, str]] = {
+        "pending": (
+            "it is due, and starts when it is its turn; "
+            "'streams ls' says what is before it"
+        ),
+        "processing": "its handler runs",
+        "dead": "it is a dead letter; 'streams dead replay' puts it back",
+        "done": "it was handled already",
+        "orphaned": "no worker has it; 'streams doctor --repair' makes it due",
+    }
+
+    def _twin(self, stream: str) -> Impatience:
+        return Impatience(self._broker, stream, by=self._by)
+
+    async def run_now(self, id: str, group: str = "") -> EntryState:
+        """Make one event due; returns what it was, as it stood until then.
+
+        Args:
+            id: an event id, an entry id, ``LEVEL|ENTRY-ID``, or ``LEVEL|EVENT-ID`` of a
+                scheduled event.
+            group: where it waits for a retry; needed if it does in several.
+
+        Raises:
+            NotWaiting: it is pending, processing, dead or done, or the id means several;
+                the message says what to do.
+            NotFound: the stream, the group, or any trace of the event is missing.
+        """
+        return await self._one(id, group)
+
+    async def _act(
+        self, cancelling: Cancelling, place: tuple[str, int], some: Events
+    ) -> list[bool]:
+        group, level = place
+        return [
+            await cancelling.run_now(
+                group,
+                member(level, state.entry_id) if group else _scheduled_name(id, level),
+                self._by,
             )
+            for id, state in some.items()
+        ]
 
-    async def _refusal(self, id: str, group: str) -> NotCancelled | NotFound:
-        try:
-            states, where = await self._waiting.elsewhere(id, group)
-        except NotFound as error:
-            return error
-        instead = "; ".join(
-            dict.fromkeys(_INSTEAD.get(state.state, "try again") for state in states)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """One look at one stream; ``levels`` and ``groups`` are those that it has."""
+
+    stream: str
+    groups: Sequence[str]
+    levels: Sequence[int]
+    cancelling: Cancelling
+    inspecting: Inspecting
+
+    async def find(self, ids: Sequence[str]) -> dict[str, list[EntryState]]:
+        """What waits for its time, by id."""
+        found = await self._scheduled(ids)
+        for group in self.groups:
+            for id, state in await self._retrying(ids, group):
+                found.setdefault(id, []).append(state)
+        return found
+
+    async def _scheduled(self, ids: Sequence[str]) -> dict[str, list[EntryState]]:
+        members = {member(level, id): id for id in ids for level in self.levels}
+        members |= {id: id for id in ids if "|" in id}
+        later = await self.inspecting.scheduled_many(self.stream, list(members))
+        found: dict[str, list[EntryState]] = {}
+        for name, event in later.items():
+            state = entry_state(self.stream, "", event)
+            found.setdefault(members[name], []).append(state)
+        return found
+
+    async def _retrying(
+        self, ids: Sequence[str], group: str
+    ) -> list[tuple[str, EntryState]]:
+        places = [(id, *place) for id in ids for place in _places(id, self.levels)]
+        places += await self.cancelling.find_retrying(group, ids)
+        found = []
+        for id, level, entry_id in dict.fromkeys(places):
+            try:
+                entry = await self.inspecting.find(self.stream, group, level, entry_id)
+            except (GroupMissing, InvalidName):
+                continue
+            if entry.state == "retrying":
+                found.append((id, entry_state(self.stream, group, entry)))
+        return found
+
+
+def _scheduled_name(id: str, level: int) -> str:
+    """The name of a scheduled event in the keys."""
+    return id if id.startswith(f"{level}|") else member(level, id)
+
+
+def _places(id: str, levels: Sequence[int]) -> list[tuple[int, str]]:
+    """Level and entry id that an id may name by itself."""
+    try:
+        level, rest = parse_member(id)
+        wanted = [level] if level in levels else []
+    except InvalidName:
+        rest, wanted = id, list(levels)
+    milliseconds, dash, sequence = rest.partition("-")
+    is_entry = dash and milliseconds.isdigit() and sequence.isdigit()
+    if is_entry and len(milliseconds) <= 15 and len(sequence) <= 19:
+        return [(level, rest) for level in wanted]
+    return []
+
+
+def _meant(states: Sequence[EntryState], group: str) -> Sequence[EntryState]:
+    """Of the events that an id names: in a group those that wait for a retry there, if any do."""
+    retrying = [state for state in states if state.group]
+    return retrying if group and retrying else states
+
+
+def _unclear(stream: str, id: str, states: Sequence[EntryState], group: str) -> str:
+    """Why an id does not say which event is meant; '' if it does."""
+    if len(states) == 1:
+        if states[0].group or not group:
+            return ""
+        return (
+            f"{id} is scheduled on {stream!r} for every group: "
+            "do so without naming a group"
         )
-        return NotCancelled(id, states[0].state, f"{id} is {where}: {instead}")
+    groups = [state.group for state in states]
+    if all(groups) and len(set(groups)) == len(groups):
+        return (
+            f"{id} waits for a retry in several groups ({', '.join(groups)}): "
+            "say in which, with --group or group="
+        )
+    names = ", ".join(map(_name, states))
+    return f"{id} means several events: name one of {names}"
+
+
+def _name(state: EntryState) -> str:
+    place = member(state.level or 0, state.entry_id or state.event_id)
+    return f"{place} ({state.state})"
+
+
+def _where(state: EntryState) -> str:
+    """The place of an event in words."""
+    group = f" in group {state.group}" if state.group else ""
+    consumer = f" with {state.consumer}" if state.consumer else ""
+    return f"{state.state}{group}{consumer}"

@@ -6,13 +6,13 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streams.admin.partitioned import OnPartitions, on_each
+from streams.admin.partitioned import OnPartitions, no_group, on_each
 from streams.broker import Broker
 from streams.broker.admin.dead_letters import DeadLetterStore
 from streams.broker.admin.groups import Config, Dropping
 from streams.broker.admin.inspect import GroupStatus, Inspecting
 from streams.common.annotated import holds_to_annotations
-from streams.errors import GroupInUse, NotFound
+from streams.errors import GroupInUse
 from streams.events.names import checked_name
 
 GroupList = list["GroupInfo"]
@@ -218,9 +218,7 @@ class Groups(OnPartitions):
             )
         trimmed = sum([count async for count in dropping.trim()])
         if not dropped and not trimmed:
-            raise NotFound(
-                f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(before) or 'none'}"
-            )
+            raise no_group(self.stream, group, before)
         unfinished = known.waiting + known.processing + known.retrying if known else 0
         return Drop(group, dropped, unfinished, trimmed, known.dead if known else 0)
 

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streams.admin.partitioned import OnPartitions, joined, on_each, truest
+from streams.admin.partitioned import OnPartitions, joined, no_group, on_each, truest
 from streams.broker import Broker
 from streams.broker.admin.inspect import Inspecting
 from streams.broker.admin.limits import KeyState, Limiting, stored_rate
@@ -198,9 +198,7 @@ class Limits(OnPartitions):
         """Refuse a group that is not there although others are: a misspelt one would look like one without limits."""
         groups = sorted({*await self._groups()})
         if groups and self.group not in groups:
-            raise NotFound(
-                f"stream {self.stream!r} has no group {self.group!r}; it has: {', '.join(groups)}"
-            )
+            raise no_group(self.stream, self.group, groups)
 
     @on_each(joined)
     async def _groups(self) -> GroupNames:

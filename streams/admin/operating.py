@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from streams.admin.cancellations import Cancellations
+from streams.admin.cancellations import Cancellations, Impatience
 from streams.admin.dead_letters import DeadLetters
 from streams.admin.groups import Groups
-from streams.admin.impatience import Impatience
 from streams.admin.limits import Limits
 from streams.admin.ordered_keys import OrderedKeys
 from streams.admin.pauses import Pauses

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import functools
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
@@ -84,6 +91,12 @@ async def partitions_of(
         else "one partition, number 0"
     )
     raise NotFound(f"stream {stream!r} has no partition {partition}; it has {has}")
+
+
+def no_group(stream: str, group: str, names: Iterable[str], more: str = "") -> NotFound:
+    """The error for a group that is not there: it names those that are, and says more."""
+    there = ", ".join(names) or "none"
+    return NotFound(f"stream {stream!r} has no group {group!r}; it has: {there}{more}")
 
 
 def on_each(

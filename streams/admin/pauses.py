@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypedDict, Unpack
 
-from streams.admin.partitioned import OnPartitions, first, on_each
+from streams.admin.partitioned import OnPartitions, first, no_group, on_each
 from streams.broker import Broker
 from streams.broker.admin.inspect import Inspecting
 from streams.broker.admin.pauses import PauseStore, Stored
@@ -225,10 +225,8 @@ class Pauses(OnPartitions):
             checked_name(group, "group")
             names = list(await self._groups())
             if group not in names:
-                raise NotFound(
-                    f"stream {self.stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}. "
-                    "A group exists once a worker served it"
-                )
+                hint = ". A group exists once a worker served it"
+                raise no_group(self.stream, group, names, hint)
 
 
 def read_pauses(stored: Iterable[Stored]) -> PauseList:

@@ -9,7 +9,7 @@ from typing import Any
 
 from streams.admin.dead_letter import DeadLetter
 from streams.admin.dead_letters import DeadLetters
-from streams.admin.partitioned import Part, ask_each, partitions_of, partly
+from streams.admin.partitioned import Part, ask_each, no_group, partitions_of, partly
 from streams.admin.reason import moment
 from streams.admin.rows import (
     GroupRow,
@@ -343,9 +343,7 @@ class Status:
         names = [found.group for found in status.groups]
         if group:
             if group not in names:
-                raise NotFound(
-                    f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}"
-                )
+                raise no_group(stream, group, names)
             return [group]
         return names
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streams.admin.dead_letters import DeadLetters
-from streams.admin.partitioned import partitions_of
+from streams.admin.partitioned import no_group, partitions_of
 from streams.admin.reason import PATIENCE, Case, Reason, event_id, ident, moment
 from streams.admin.reasons import head_of, judge
 from streams.admin.status import EntryState, Status, dead_state, places_of, told_of
@@ -188,10 +188,7 @@ class _Partition:
     async def ask(self, wanted: Wanted, group: str) -> Reasons:
         await self._look()
         if group and group not in self._groups:
-            names = ", ".join(self._groups) or "none"
-            raise NotFound(
-                f"stream {self._stream!r} has no group {group!r}; it has: {names}"
-            )
+            raise no_group(self._stream, group, self._groups)
         groups = [group] if group else list(self._groups)
         if wanted.event:
             return Reasons(tuple(await self._event(wanted.event, groups, group)))

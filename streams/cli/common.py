@@ -27,14 +27,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streams.admin.partitioned import in_part
+from streams.admin.partitioned import in_part, no_group
 from streams.broker.server.shards import Away
 from streams.cli import completing
 from streams.cli.columns import fitted
 from streams.cli.encoding import as_written
 from streams.cli.exit_codes import Exit
 from streams.common.masking import masked
-from streams.errors import ConfigurationError, NotFound
+from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
 from streams.quantities import read_span
 from streams.settings import Settings
@@ -203,9 +203,7 @@ async def check_group(
     if away or group in names:
         return  # Of what is away nothing can be told.
     if await pipeline.dead_letters(stream, group, partition=partition).count() == 0:
-        raise NotFound(
-            f"stream {stream!r} has no group {group!r}; it has: {', '.join(names) or 'none'}"
-        )
+        raise no_group(stream, group, names)
 
 
 def tell_missing(stream: str, partitions: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "streams.admin.impatience": "streams.admin.cancellations",
     "streams.cloudevents": "streams.events.cloudevents",
     "streams.event": "streams.events.event",
     "streams.registry": "streams.handlers.registry",

@@ -33,13 +33,14 @@ class Cancellations(StreamView):
 
     They are looked for on all partitions of the stream, or on one.
 
-    A cancelled event is gone, with its attempt record; who cancelled it is written down. Another group that still needs
-    it keeps it. Whether it is cancelled or starts is decided on the server, in one step.
+    A cancelled event is gone, with its attempt record; the audit record has the name
+    given in ``by``. Another group that still needs the event keeps it. The server decides
+    in one step whether it is cancelled or starts.
 
     Args:
         portal: into the pipeline.
         stream: the stream's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -47,11 +48,13 @@ class Cancellations(StreamView):
         """Cancel one event; returns what it was, as it stood until then.
 
         Args:
-            id: an event id, an entry id, ``LEVEL|ENTRY-ID``, or ``LEVEL|EVENT-ID`` of a scheduled event.
+            id: an event id, an entry id, ``LEVEL|ENTRY-ID``, or ``LEVEL|EVENT-ID`` of a
+                scheduled event.
             group: where it waits for a retry; needed if it does in several.
 
         Raises:
-            NotCancelled: it is pending, processing, dead or done, or the id means several; the message says what to do.
+            NotCancelled: it is pending, processing, dead or done, or the id means
+                several; the message says what to do.
             NotFound: the stream, the group, or any trace of the event is missing.
         """
 

@@ -142,9 +142,8 @@ def class_text(twin: type, base: type) -> str | None:
 
 def _blocking(name: str, member: Any, views: Mapping[str, type]) -> Any:
     if isinstance(member, property):
-        return property(
-            _like(member.fget, lambda self: getattr(self.asynchronous, name))
-        )
+        getter: Any = member.fget
+        return property(_like(getter, lambda self: getattr(self.asynchronous, name)))
     result = member.__annotations__["return"]
 
     def call(self: Any, /, *given: Any, **named: Any) -> Any:

@@ -22,7 +22,7 @@ from streams import (
     Reject,
     Settings,
 )
-from streams.admin.impatience import Impatience
+from streams.admin.cancellations import Impatience
 from streams.admin.outcomes import Outcomes
 from streams.admin.pauses import Pauses
 from streams.admin.queries import Queries
