@@ -2,42 +2,42 @@
 
     StreamsError
     ├── ConfigurationError          a setting, URL or argument that cannot be right
-    │   ├── InvalidName             a stream, group or consumer name outside the allowed alphabet
-    │   ├── AddressTaken            an address cannot be listened on: another program does, or it is not ours
-    │   └── NoServer                no server binary for the embedded server, or it did not start
+    │   ├── InvalidName             a name with characters that are not allowed
+    │   ├── AddressTaken            an address that cannot be bound
+    │   └── NoServer                the embedded server has no binary, or did not start
     ├── EventError
     │   ├── MalformedEvent          a stored entry that cannot be read as an event
     │   ├── EventTooLarge           a body over the limit on bytes
-    │   ├── InvalidData             a body that does not fit the handler's type, or that an upcaster refuses
+    │   ├── InvalidData             a body that the handler's type or an upcaster refuses
     │   └── InvalidMessage          a message that its provider would refuse
     ├── PublishError
-    │   ├── StreamFull              the stream holds ``max_len`` entries; nothing was trimmed
-    │   └── PublishUnknown          the answer was lost: the event may or may not be stored
-    │       └── PartlyPublished     nothing is in doubt: some partitions have stored theirs, others surely have not
+    │   ├── StreamFull              the stream holds ``max_len`` entries
+    │   └── PublishUnknown          the answer was lost: the event may be stored
+    │       └── PartlyPublished     some partitions stored their events, others did not
     ├── BrokerError
-    │   ├── BrokerUnavailable       passing: connection loss, loading, failover; trying again helps
-    │   │   └── PartlyAway          some partitions of a stream are away; it has the answer of the others
-    │   ├── OutOfMemory             the server refuses writes that need memory; trying again may help
-    │   ├── GroupMissing            the consumer group or the stream behind it is gone
-    │   ├── AccessDenied            credentials or permissions: trying again cannot help
-    │   │   └── WrongCredentials    the server does not know the user, or the password is another one
-    │   ├── WrongServer             another kind of server than the URL says; the message says what to write
-    │   ├── WrongKeyType            a key of ours holds something else
-    │   └── CommandRefused          any other refusal by the server; roles wait it out as if it were unavailable
-    ├── Unavailable                 raised by handlers: the service behind does not answer; opens a ``Breaker``
+    │   ├── BrokerUnavailable       connection loss, loading, failover; a retry helps
+    │   │   └── PartlyAway          some partitions answered, others are unavailable
+    │   ├── OutOfMemory             the server refuses writes; a retry may help
+    │   ├── GroupMissing            the consumer group or its stream is gone
+    │   ├── AccessDenied            missing permissions: a retry cannot help
+    │   │   └── WrongCredentials    unknown user, or wrong password
+    │   ├── WrongServer             another kind of server than the URL says
+    │   ├── WrongKeyType            a key of this package holds another kind of value
+    │   └── CommandRefused          any other refusal; workers retry it
+    ├── Unavailable                 raised by handlers: a dependency is down
     ├── Unfinished                  a test's ``drain`` met its deadline
-    ├── NotWaiting                  an event that is neither scheduled nor waiting for a retry, or an id of several
-    │   └── NotCancelled            the same, where it was to be cancelled
-    ├── GroupInUse                  a group that is to be dropped has consumers that are alive
+    ├── NotWaiting                  an event that is not scheduled or waiting for a retry
+    │   └── NotCancelled            the same, from a cancellation
+    ├── GroupInUse                  a group with live consumers cannot be dropped
     ├── NotFound                    no such stream, group, entry or dead letter
-    │   └── GroupDropped            the group was given up, and would not take what is put back for it
+    │   └── GroupDropped            the group of a dead letter was dropped
     └── HandlerSignal               raised *by handlers* to choose an outcome
         ├── Reject                  dead letter now, no retry
         ├── Skip                    nothing to do: acknowledged
-        └── Snooze                  later, without burning an attempt
-            └── Throttle            later, and nothing else of the same key before
+        └── Snooze                  later, without using up an attempt
+            └── Throttle            later, together with every event of the same key
 
-``retryable`` on a class says whether the same call may succeed later without anybody changing anything.
+``retryable`` tells whether the same call may succeed later without any change.
 """
 
 from __future__ import annotations
@@ -51,19 +51,21 @@ if TYPE_CHECKING:
     from streams.events.receipt import BatchOutcome
 
 OTHER_LOOP = (
-    "this pipeline was opened in another event loop: open and use it inside of one asyncio.run(), or open a twin here: "
+    "this pipeline was opened in another event loop: "
+    "open and use it inside of one asyncio.run(), or open a twin here: "
     "async with pipeline.twin() as pipeline:"
 )
-"""What to do where another event loop has opened the connections; asyncio would speak of its futures."""
+"""Connections belong to one event loop. asyncio's own error does not say so."""
 
 
 class StreamsError(Exception):
     """Base of every error that this package raises.
 
     Attributes:
-        retryable: whether the same call may succeed later without anybody changing anything.
-        outcome: what became of each item, where ``publish_many`` or ``publish_batches`` raised this; None elsewhere.
-        is_logged: whether the log has a line of it already, since a worker ended by it.
+        retryable: whether the same call may succeed later without any change.
+        outcome: the state of each item, if ``publish_many`` or ``publish_batches``
+            raised this error; None elsewhere.
+        is_logged: whether a worker that this error ended has logged it already.
     """
 
     retryable: ClassVar[bool] = False
@@ -80,7 +82,7 @@ class InvalidName(ConfigurationError):
 
 
 class AddressTaken(ConfigurationError):
-    """An address cannot be listened on: another program serves there, or this one may not."""
+    """An address cannot be bound: it is in use, or the permission is missing."""
 
 
 class NoServer(ConfigurationError):
@@ -108,7 +110,8 @@ class EventTooLarge(EventError):
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"the event body has {size} bytes, the limit is {limit}: store it elsewhere and publish a reference, "
+            f"the event body has {size} bytes, the limit is {limit}: "
+            "store it elsewhere and publish a reference, "
             "or raise max_event_bytes on producers and workers"
         )
         self.size = size
@@ -116,35 +119,36 @@ class EventTooLarge(EventError):
 
 
 class InvalidData(EventError):
-    """A body does not fit the type that its handler declares, or an upcaster failed on it.
+    """A body does not fit its handler's type, or an upcaster failed on it.
 
-    The message says where and what; it never holds a value of the body.
+    The message names the field and the problem. It never contains a value of the body.
     """
 
 
 class InvalidMessage(EventError):
-    """A message breaks a limit of its provider, or is none.
+    """A message is malformed, or exceeds a limit of its provider.
 
-    The text names what is wrong; it holds neither the message nor its recipient.
+    The text names the problem. It contains neither the message nor its recipient.
     """
 
 
 class PublishError(StreamsError):
-    """An event was not, or not surely, published."""
+    """An event was not published, or may not have been."""
 
 
 class StreamFull(PublishError):
-    """The stream already holds ``max_len`` entries. Nothing was trimmed and this event was not stored.
+    """The stream already holds ``max_len`` entries, so the event was not stored.
 
-    ``accepted`` counts the events of the same call that were stored before the limit was met.
+    Nothing was trimmed. ``accepted`` counts the events of the same call that were
+    stored before the limit was reached.
     """
 
     retryable = True
 
     def __init__(self, stream: str, max_len: int, accepted: int = 0) -> None:
+        stored = counted(accepted, "event of this call was", "events of this call were")
         super().__init__(
-            f"stream {stream!r} is full (max_len {max_len}); {counted(accepted, 'event')} of this call "
-            f"{'was' if accepted == 1 else 'were'} stored. "
+            f"stream {stream!r} is full (max_len {max_len}); {stored} stored. "
             "Slow down and publish the rest again, or raise max_len"
         )
         self.stream = stream
@@ -153,11 +157,11 @@ class StreamFull(PublishError):
 
 
 class PublishUnknown(PublishError):
-    """The request left, the answer was lost: the event is stored once or not at all.
+    """The answer to a request was lost: each event is stored once or not at all.
 
-    ``event_ids`` are the ids in doubt. Publishing again may store a second entry with the same event id, unless the
-    event has a ``dedup_id``: then publishing again is safe, and the producer does so by itself.
-    ``accepted`` counts the events of the same call that are surely stored.
+    ``event_ids`` are the ids in doubt. Publishing again may store a second entry with
+    the same event id. An event with a ``dedup_id`` is safe to publish again, and the
+    producer does so itself. ``accepted`` counts the events of the call that are stored.
     """
 
     def __init__(
@@ -166,8 +170,9 @@ class PublishUnknown(PublishError):
         them = "it" if len(event_ids) == 1 else "they"
         events = counted(len(event_ids), "event")
         super().__init__(
-            f"the answer to publishing {events} on {stream!r} was lost: {them} may be stored or"
-            " not. Give events a dedup_id to make publishing again safe"
+            f"the answer to publishing {events} on {stream!r} was lost: "
+            f"{them} may be stored or not. "
+            "Give events a dedup_id to make publishing again safe"
         )
         self.stream = stream
         self.event_ids = event_ids
@@ -175,37 +180,37 @@ class PublishUnknown(PublishError):
 
 
 class PartlyPublished(PublishUnknown):
-    """Some events of the call are stored and the others surely not: the servers of their partitions are away.
+    """Some events of the call are not stored: their partitions were unavailable.
 
-    ``event_ids`` are the ids of those that are not stored, ``accepted`` counts those that are; ``outcome`` says which.
+    ``event_ids`` are the ids of the events that are not stored. ``accepted`` counts the
+    stored events, and ``outcome`` names them.
     """
 
     def __init__(
         self, stream: str, event_ids: tuple[str, ...], accepted: int = 0
     ) -> None:
         super().__init__(stream, event_ids, accepted)
-        is_one = len(event_ids) == 1
-        away = (
-            "is surely not stored: the server of its"
-            if is_one
-            else "are surely not stored: the servers of their"
+        away = "are surely not stored: the servers of their partitions are"
+        if len(event_ids) == 1:
+            away = "is surely not stored: the server of its partition is"
+
+        events = counted(len(event_ids), "event")
+        text = (
+            f"{events} for {stream!r} {away} away; the others of this call are. "
+            "Publish again what the outcome calls not stored"
         )
-        away += " partition is" if is_one else " partitions are"
-        self.args = (
-            f"{counted(len(event_ids), 'event')} for {stream!r} {away} "
-            "away; the others of this call are. Publish again what the outcome calls not stored",
-        )
+        self.args = (text,)
 
 
 class BrokerError(StreamsError):
-    """The server, or the way to it, said no."""
+    """The server refused a command, or could not be reached."""
 
 
 class BrokerUnavailable(BrokerError):
-    """Connection loss, a server that loads or fails over, or one that is not the primary: trying again helps.
+    """The server cannot be reached, is loading, or is not the primary: a retry helps.
 
-    ``sent`` tells whether the command may have reached the server; ``server`` names which of several it was, '' where
-    there is one only or it is not known.
+    ``sent`` tells whether the command may have reached the server. ``server`` names the
+    server if there are several and it is known; it is '' otherwise.
     """
 
     retryable = True
@@ -217,9 +222,10 @@ class BrokerUnavailable(BrokerError):
 
 
 class PartlyAway(BrokerUnavailable):
-    """Some partitions of a stream could be asked, others are away.
+    """Some partitions of a stream answered, and others are unavailable.
 
-    ``answer`` is what those say that are there, put together; ``partitions`` names those that are missing in it.
+    ``answer`` is the merged answer of the available partitions. ``partitions`` names
+    the missing ones.
     """
 
     def __init__(
@@ -237,13 +243,13 @@ class PartlyAway(BrokerUnavailable):
 
 
 class OutOfMemory(BrokerError):
-    """The server is at ``maxmemory`` and refuses writes that need memory. Nothing was written."""
+    """The server is at ``maxmemory`` and refused a write. Nothing was written."""
 
     retryable = True
 
 
 class GroupMissing(BrokerError):
-    """The consumer group, or the stream that it belongs to, does not exist (any more)."""
+    """The consumer group, or its stream, does not exist."""
 
     retryable = True
 
@@ -253,17 +259,18 @@ class AccessDenied(BrokerError):
 
 
 class WrongCredentials(AccessDenied):
-    """The server does not know the user, or the password is another one.
+    """The server does not know the user, or the password is wrong.
 
-    Only for credentials that it never took: those that it took before are being changed, which is a passing trouble
-    (``BrokerUnavailable``).
+    Raised only for credentials that the server never accepted. If it accepted them
+    before, they are being rotated, which is temporary (``BrokerUnavailable``).
     """
 
 
 class WrongServer(BrokerError):
-    """What answers is of another kind than the URL says: a node of a cluster, a Sentinel, TLS or none, too old.
+    """The server is of another kind than the URL says, or is too old.
 
-    Nothing but a person mends that; the message says what to write instead.
+    It is a cluster node or a Sentinel, or it differs in TLS. A retry cannot help; the
+    message says which URL to use.
     """
 
 
@@ -280,22 +287,23 @@ class NotFound(StreamsError, LookupError):
 
 
 class GroupDropped(NotFound):
-    """The group was given up, so nothing would take what is put back for it. Nothing was moved."""
+    """The group was dropped, so no consumer would handle the event. Nothing was moved."""
 
 
 class GroupInUse(StreamsError):
-    """A group that is to be dropped has consumers that are alive."""
+    """A group cannot be dropped while it has live consumers."""
 
 
 class Unfinished(StreamsError, AssertionError):
-    """The pipeline under test did not get quiet in time; the message says what is still unfinished."""
+    """The pipeline under test still has unfinished events, which the message lists."""
 
 
 class NotWaiting(StreamsError):
-    """An event does not wait for its time, so it cannot start before it; the message says what can be done instead.
+    """An event is not scheduled and not waiting for a retry, so it cannot start early.
 
-    ``id`` is what was asked for; ``state`` is pending, processing, dead, done or orphaned, or what several of that id
-    are.
+    The message says what to do instead. ``id`` is the requested id. ``state`` is
+    pending, processing, dead, done or orphaned; it lists several states if several
+    events have that id.
     """
 
     def __init__(self, id: str, state: str, message: str) -> None:
@@ -305,18 +313,18 @@ class NotWaiting(StreamsError):
 
 
 class NotCancelled(NotWaiting):
-    """An event cannot be cancelled as it stands, because it does not wait; as ``NotWaiting``."""
+    """An event cannot be cancelled, because it is not waiting; see ``NotWaiting``."""
 
 
 class Unavailable(StreamsError):
-    """Raised by a handler: what it needs does not work at the moment, for this event or any other of its key.
+    """Raise in a handler when a service that it needs is down for every event of a key.
 
-    A failure like any other, which a ``Breaker`` takes as the sign to open at once.
+    The attempt counts as a failure. A ``Breaker`` opens at once.
 
     Args:
-        message: what does not work.
-        retry_after: when the event is tried again: seconds, a ``timedelta`` or a ``datetime`` with a zone; None: as its
-            handler's ``Retry`` says.
+        message: which service does not work.
+        retry_after: when the event is tried again: seconds, a ``timedelta`` or a
+            ``datetime`` with a zone. None: when the handler's ``Retry`` decides.
     """
 
     def __init__(
@@ -332,10 +340,10 @@ class HandlerSignal(StreamsError):
 
 
 class Reject(HandlerSignal):
-    """Raised by a handler: this event can never succeed. It goes to the dead letters at once.
+    """Raise in a handler for an event that can never succeed: it is dead at once.
 
     Args:
-        reason: why, as the dead letter tells it.
+        reason: the reason that the dead letter keeps.
     """
 
     def __init__(self, reason: str = "rejected by the handler") -> None:
@@ -344,9 +352,10 @@ class Reject(HandlerSignal):
 
 
 class Skip(HandlerSignal):
-    """Raised by a middleware's ``before``: acknowledge the event without running its handler.
+    """Raise in a middleware's ``before`` to acknowledge an event without its handler.
 
-    Raised by a handler it means what a return means; returned by a ``failed`` hook, the failure is let go.
+    A handler that raises it ends as if it had returned. A ``failed`` hook that returns
+    it drops the failure.
     """
 
     def __init__(self, reason: str = "") -> None:
@@ -355,42 +364,46 @@ class Skip(HandlerSignal):
 
 
 class Snooze(HandlerSignal):
-    """Raised by a handler: not now. The event comes back and no attempt is burnt.
+    """Raise in a handler to get the event again later, without using up an attempt.
 
     Args:
-        seconds: when: seconds, a ``timedelta``, or a ``datetime`` with a zone, by this machine's clock.
-        reason: why, as logs and ``streams why`` tell it.
+        seconds: when: seconds, a ``timedelta``, or a ``datetime`` with a zone, which is
+            compared with this machine's clock.
+        reason: the reason that logs and ``streams why`` show.
     """
 
     def __init__(self, seconds: When, reason: str = "") -> None:
         self.seconds = _from_now("Snooze.seconds", seconds, 1e10)
-        super().__init__(
-            f"snoozed for {self.seconds:.12g} s" + (f": {reason}" if reason else "")
-        )
+        text = f"snoozed for {self.seconds:.12g} s"
+        super().__init__(f"{text}: {reason}" if reason else text)
         self.reason = reason
 
 
 class Throttle(Snooze):
-    """Raised by a handler: whoever is behind this wants less.
+    """Raise in a handler when a downstream service asks for a lower rate (HTTP 429).
 
-    Nothing of a key starts for ``seconds``, this event included, and no attempt is burnt.
+    No event of the key starts for ``seconds``, this event included. No attempt is used
+    up.
 
     Args:
         limit: the name of one of the handler's limits.
         seconds: for how long, at most a day: seconds or a ``timedelta``.
-        key: the key under that limit; None: that of the event.
+        key: the key under that limit; None: the event's own key.
     """
 
     def __init__(self, limit: str, seconds: Seconds, key: str | None = None) -> None:
         if not isinstance(limit, str) or not limit:
             raise ConfigurationError(
-                f"Throttle takes the name of a limit, e.g. Throttle('tenant', 30), not {limit!r}"
+                "Throttle takes the name of a limit, e.g. Throttle('tenant', 30), "
+                f"not {limit!r}"
             )
+
         found = seconds_of(seconds)
         if found is None or not 0 <= found <= 86_400:
             raise ConfigurationError(
                 f"{span_of('Throttle.seconds', 0, 86_400)}, not {spoken(seconds)}"
             )
+
         super().__init__(seconds, f"limit {limit} throttled")
         self.limit = limit
         self.key = key
@@ -402,4 +415,5 @@ def _from_now(what: str, when: When, most: float) -> float:
         raise ConfigurationError(
             f"{span_of(what, 0, most, is_moment=True)}, not {spoken(when)}"
         )
+
     return float(seconds)

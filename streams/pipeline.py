@@ -1,9 +1,8 @@
-"""The pipeline: handlers are declared on it, events are published through it, a worker runs it."""
+"""The pipeline: it declares handlers, publishes events and runs as a worker."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import dataclasses
 import weakref
@@ -58,8 +57,8 @@ from streams.worker.service import Service
 
 logger = logger_of("worker")
 _TWICE = (
-    "this pipeline is run already, and goes on: one run() at a time. For more events at once raise concurrency=, or "
-    "start another process"
+    "this pipeline is run already, and goes on: one run() at a time. "
+    "For more events at once raise concurrency=, or start another process"
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,17 +71,20 @@ class Pipeline(Awaited, Operating):
     Args:
         url: the server; see ``Broker``. None: the embedded server that keeps nothing.
         settings: everything else; ``Settings()`` if None.
-        middleware: what wraps every attempt, outermost first; ``[Context()]`` if None. The attribute ``middleware`` is
-            that list; what is in it when ``run`` is called counts.
+        middleware: the middleware around every attempt, outermost first; ``[Context()]``
+            if None. The attribute ``middleware`` is that list, and ``run`` uses its
+            content at the time of the call.
 
     Attributes:
-        patience: the ``settings.wait`` of ``async with``: what does not keep it from opening; ``never`` unless set.
-        is_from_env: its settings came from the environment, so that without a URL nobody chose its server.
-        on_reached: called when the server has let a worker in for the first time.
-        abandoned: how many handlers the last run left behind, because they did not end when they were told to.
+        patience: the ``settings.wait`` that ``async with`` uses; ``never`` by default.
+        is_from_env: whether the settings came from the environment. Then a missing URL
+            was not a choice, and opening the pipeline warns.
+        on_reached: called when a worker has reached the server for the first time.
+        abandoned: the number of handlers that the last run left behind because they
+            ignored their cancellation.
 
     Raises:
-        ConfigurationError: the URL cannot be used, or ``middleware`` holds something else.
+        ConfigurationError: the URL is invalid, or ``middleware`` has another item.
     """
 
     def __init__(
@@ -99,9 +101,11 @@ class Pipeline(Awaited, Operating):
                 Settings,
                 "a Settings, e.g. Settings(url='redis://localhost:6379/0')",
             )
+
         self.settings = settings or Settings()
         if url is not None:
             self.settings = dataclasses.replace(self.settings, url=url, url_file="")
+
         self._registry = Registry()
         self._upcasters = Upcasters()
         self.middleware: list[Middleware] = (
@@ -109,7 +113,7 @@ class Pipeline(Awaited, Operating):
             if middleware is None
             else checked_items("middleware", middleware, "middleware=[Context()]")
         )
-        Chain(self.middleware)  # Refuses what is none.
+        Chain(self.middleware)  # Raises for an item that is not a middleware.
         self.on_reached: Callable[[], None] = lambda: None
         self.abandoned = 0
         self.patience: Wait = "never"
@@ -126,26 +130,27 @@ class Pipeline(Awaited, Operating):
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
 
     def twin(self) -> Self:
-        """A pipeline with the same declarations, later ones included, and connections of its own.
+        """A pipeline with the same declarations, also later ones, and own connections.
 
-        Connections belong to one event loop; whoever runs another one opens a twin there.
+        Connections belong to one event loop. Open a twin to use another event loop.
         """
         twin = copy.copy(self)
-        twin._be_closed()  # noqa: SLF001 - of this class
+        twin._be_closed()  # noqa: SLF001 - the same class
         return twin
 
     @classmethod
     def from_env(cls) -> Self:
         """A pipeline with the settings of the environment, ``.env.local`` and ``.env``.
 
-        Without a URL it uses ``memory://``, and warns of that when it is opened. Opening it is refused where nobody
-        sees the warning: in production (``STREAMS_ENV``), or without a terminal.
+        Without a URL it uses ``memory://``, with a warning when it opens. In production
+        (``STREAMS_ENV``) or without a terminal the warning would go unseen, so that
+        opening it is an error there.
         """
         pipeline = cls(settings=Settings.from_env())
         pipeline.is_from_env = True
         return pipeline
 
-    if not TYPE_CHECKING:  # For a type checker, a name that is missing is missing.
+    if not TYPE_CHECKING:  # A type checker would accept every name.
 
         def __getattr__(self, name: str) -> Any:
             raise missing("Pipeline", name, PIPELINE)
@@ -159,8 +164,9 @@ class Pipeline(Awaited, Operating):
     ) -> Callable[[H], H]:
         """Declare a function as a handler of ``group`` on ``stream``.
 
-        The function takes one ``Event``. Return: acknowledged. Raise: retried. ``Reject``: dead letter. ``Snooze``:
-        later, at no cost. ``async def`` runs in the event loop, ``def`` in a thread.
+        The function takes one ``Event``. A return acknowledges it, an exception retries
+        it, ``Reject`` makes it a dead letter, and ``Snooze`` delays it without using up
+        an attempt. ``async def`` runs in the event loop, ``def`` in a thread.
 
         Args:
             stream: the stream's name.
@@ -168,14 +174,13 @@ class Pipeline(Awaited, Operating):
             options: see ``HandlerOptions``.
 
         Raises:
-            ConfigurationError: a name or an option is refused, or contradicts another handler of the group; or the
-                function cannot be called with one ``Event``.
+            ConfigurationError: a name or an option is invalid, an option contradicts
+                another handler of the group, or the function does not take one
+                ``Event``.
         """
         checked_options(options)
-        place = (
-            Keys(stream, self.settings.namespace).stream,
-            checked_name(group, "group"),
-        )
+        name = Keys(stream, self.settings.namespace).stream
+        place = (name, checked_name(group, "group"))
 
         def declare(function: H) -> H:
             self.add_handler(place, function, options)
@@ -187,7 +192,7 @@ class Pipeline(Awaited, Operating):
     def add_handler(
         self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions
     ) -> None:
-        """What ``handler`` does, without the decorator; ``place`` is stream and group."""
+        """Add a handler without the decorator; ``place`` is stream and group."""
         self._registry.add_handler(place, function, options)
 
     def stream(
@@ -200,52 +205,62 @@ class Pipeline(Awaited, Operating):
         max_wait: Seconds | None = None,
         partitions: int | Partitions = 1,
     ) -> None:
-        """Declare a stream; before or after its handlers, in every program that has handlers of it.
+        """Declare a stream, in every program that has handlers of it.
 
-        Workers write it down on the server when they start.
+        The call may stand before or after the handlers. Workers store the declaration on
+        the server when they start.
 
         Args:
             stream: its name.
-            retention: ``work``: one group, whose acknowledgement deletes. ``fanout``: every declared group gets every
-                event, and an event goes once all of them are done with it. None: as it is; a new stream is ``work``.
-            groups: groups that have no handler here, whose workers may start later: events wait for them.
-            weights: shares of the levels in the slots of every worker, one for each level, e.g. ``{10: 8, 5: 4, 1: 2,
-                0: 1}``. None: strictly the highest level first.
-            max_wait: seconds, or a ``timedelta``, after which a waiting event is overdue; the overdue get every second
-                slot, the oldest first, whatever their level. None: never.
-            partitions: over how many places the stream is spread, by ``key``, or ``Partitions(8, by="tenant")``. The
-                number only ever grows; see ``docs/scale.md``.
+            retention: ``work``: one group, whose acknowledgement deletes. ``fanout``:
+                every declared group gets every event, which is deleted once all of them
+                are done with it. None: as the stream is; a new stream is ``work``.
+            groups: groups without a handler in this program, whose workers may start
+                later. Events wait for them.
+            weights: the share of each level in the slots of every worker, e.g.
+                ``{10: 8, 5: 4, 1: 2, 0: 1}``. None: strictly the highest level first.
+            max_wait: seconds, or a ``timedelta``, after which a waiting event is overdue.
+                Overdue events of any level get every second slot, the oldest first.
+                None: never.
+            partitions: the number of partitions, chosen by ``key``, or e.g.
+                ``Partitions(8, by="tenant")``. The number can only grow; see
+                ``docs/scale.md``.
 
         Raises:
-            ConfigurationError: a value is refused, or the stream is declared here already.
+            ConfigurationError: a value is invalid, or the stream is declared already.
         """
         name = Keys(stream, self.settings.namespace).stream
-        declaration = Declaration(retention, checked_groups(groups))
-        shares = (
-            None if weights is None else checked_weights(weights, self.settings.levels)
+        if not isinstance(partitions, Partitions):
+            partitions = Partitions(partitions)
+
+        plan = StreamPlan(
+            Declaration(retention, checked_groups(groups)),
+            weights
+            if weights is None
+            else checked_weights(weights, self.settings.levels),
+            max_wait if max_wait is None else checked_wait(max_wait),
+            partitions,
         )
-        wait = None if max_wait is None else checked_wait(max_wait)
-        spread = (
-            partitions if isinstance(partitions, Partitions) else Partitions(partitions)
-        )
-        self._registry.add_stream(name, StreamPlan(declaration, shares, wait, spread))
+        self._registry.add_stream(name, plan)
 
     def upcaster(
         self, type: str, *, from_version: str | None, to_version: str
     ) -> Callable[[F], F]:
-        """Declare a function that brings the data of an event type from one version to another.
+        """Declare a function that upgrades the data of an event type to another version.
 
-        It takes the data and returns the new data; ``from_version=None`` takes events without a version. Upcasters are
-        chained until none is left; handlers see the version reached in ``event.version``. One that raises sends the
-        event to the dead letters with reason ``invalid``.
+        The function takes the data and returns the new data. Upcasters run one after the
+        other until none matches, and handlers see the last version in ``event.version``.
+        If one raises, the event becomes a dead letter with reason ``invalid``.
 
         Args:
             type: the event's type.
-            from_version: the version that it takes; None: events that say none.
-            to_version: the version that its result has.
+            from_version: the version of the data that it takes; None: events without a
+                version.
+            to_version: the version of the data that it returns.
 
         Raises:
-            ConfigurationError: a value is refused, the version has an upcaster already, or the versions form a cycle.
+            ConfigurationError: a value is invalid, the version has an upcaster already,
+                or the versions form a cycle.
         """
 
         def declare(function: F) -> F:
@@ -266,11 +281,13 @@ class Pipeline(Awaited, Operating):
         if self._broker is None:
             if self.is_from_env and self.settings.url is None:
                 accept_memory()
+
             broker = await opened(self._new_broker(), wait)
             if self._broker is None:
                 self._broker, self._loop = broker, asyncio.get_running_loop()
             else:
-                await broker.close()  # Somebody else opened the pipeline meanwhile.
+                await broker.close()  # Another task has opened the pipeline meanwhile.
+
         self._check_loop()
         self._users += 1
         return self
@@ -284,7 +301,7 @@ class Pipeline(Awaited, Operating):
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody has opened it and not closed it yet."""
+        """Whether the pipeline is open."""
         return self._broker is not None
 
     @property
@@ -298,18 +315,19 @@ class Pipeline(Awaited, Operating):
             raise ConfigurationError(
                 "the pipeline is not open: use it inside 'async with pipeline:'"
             )
+
         self._check_loop()
         return self._broker
 
     def _check_loop(self) -> None:
-        """Connections belong to the event loop that opened them; elsewhere they fail in asyncio's words."""
-        # No loop runs: nothing is awaited here.
-        with contextlib.suppress(RuntimeError):
-            if (
-                self._broker is not None
-                and asyncio.get_running_loop() is not self._loop
-            ):
-                raise ConfigurationError(OTHER_LOOP)
+        """Refuse another event loop, where asyncio would fail with an obscure error."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # No loop runs, so nothing is awaited here.
+
+        if self._broker is not None and running is not self._loop:
+            raise ConfigurationError(OTHER_LOOP)
 
     def producer(self, stream: str) -> Producer:
         """The producer of a stream."""
@@ -318,6 +336,7 @@ class Pipeline(Awaited, Operating):
         if producer is None:
             options = ProducerOptions.of(self.settings)
             producer = self._producers[stream] = Producer(self.broker, stream, options)
+
         return producer
 
     async def publish(
@@ -332,8 +351,8 @@ class Pipeline(Awaited, Operating):
 
         Args:
             stream: the stream's name.
-            data: an ``Event``, beside which keywords are refused since what describes it stands in the ``Event``
-                itself, or the body; see ``Producer.publish``.
+            data: the body, or an ``Event``, which has its own attributes and takes no
+                keywords; see ``Producer.publish``.
             type: the event's type; required unless ``data`` is an ``Event``.
             attributes: see ``EventAttributes``.
 
@@ -352,7 +371,7 @@ class Pipeline(Awaited, Operating):
     ) -> list[Receipt]:
         """Publish every event of an iterable, in batches; the receipts are in its order.
 
-        The items are ``Event``s, beside which keywords are refused, or bodies, which share the keywords.
+        The items are bodies, which share the keywords, or ``Event``s, which take none.
 
         Raises:
             StreamsError: as ``Producer.publish_many``.
@@ -360,23 +379,27 @@ class Pipeline(Awaited, Operating):
         return await self.producer(stream).publish_many(events, type=type, **attributes)
 
     def run(self, *, signals: bool = True) -> Coroutine[Any, Any, None]:
-        """Run every declared group: consumers, reclaimers, schedulers; until ``stop``, SIGTERM, SIGINT or SIGHUP.
+        """Run every declared group until ``stop``, SIGTERM, SIGINT or SIGHUP.
 
-        To be awaited, or given to ``asyncio.create_task``. ``stop`` counts from the call on.
+        Await it, or give it to ``asyncio.create_task``. ``stop`` works from the call on.
+        Every exception is also logged in one line, because another program's task may be
+        awaited late or never.
 
         Args:
-            signals: whether these signals end it; whatever handled them before is told as well. False: only ``stop``
-                does, for a worker inside of a program that has the signals, e.g. a web server.
+            signals: whether these signals end the run. Earlier handlers of the signals
+                are called as well. False: only ``stop`` ends it, for a worker inside a
+                program that handles signals itself, e.g. a web server.
 
         Raises:
-            ConfigurationError: no handler is declared, the health address is taken, or the pipeline is run already.
+            ConfigurationError: no handler is declared, the health address is in use, or
+                the pipeline is running already.
             AccessDenied: the credentials or permissions do not suffice.
-            BrokerUnavailable: the server cannot be reached at the start, and ``settings.wait`` is ``never``. Any other
-                outage is waited out: the worker is alive and not ready meanwhile.
-            Exception: a middleware cannot start. Whatever is raised is logged as well, in one line: where ``run`` is a
-                task of another program, that may await it late or never.
+            BrokerUnavailable: the server cannot be reached at the start, and
+                ``settings.wait`` is ``never``. The worker waits out any other outage,
+                alive and not ready.
+            Exception: a middleware cannot start.
         """
-        # Not a coroutine function: a task that was made of it may be stopped before it begins.
+        # Not a coroutine function, so that ``stop`` works before its task begins.
         run = Run()
         self._runs.add(run)
         return self._told(run, signals=signals)
@@ -387,10 +410,12 @@ class Pipeline(Awaited, Operating):
         set_up_if_silent(settings.log, settings.log_level)
         if settings.log_tracebacks is not None:
             tracebacks.wanted = settings.log_tracebacks
+
         if any(other.is_begun for other in self._runs):
             self._runs.discard(run)
             logger.error(_TWICE)
             raise ConfigurationError(_TWICE)
+
         run.is_begun = True
         try:
             await self._run(run, signals=signals)
@@ -403,15 +428,19 @@ class Pipeline(Awaited, Operating):
     async def _run(self, run: Run, *, signals: bool) -> None:
         if not self._registry:
             raise ConfigurationError(
-                "this pipeline has no handler: declare one with @pipeline.handler(stream, group=)"
+                "this pipeline has no handler: "
+                "declare one with @pipeline.handler(stream, group=)"
             )
+
         native.refuse_greenlets()
-        # In a thread: what applications do as they become ready may block, or query.
+        # In a thread, because ``AppConfig.ready`` may block or query a database.
         if django_apps.are_missing():
             await asyncio.to_thread(django_apps.set_up)
+
         if run.is_stopped:
             logger.info("stopped before it began")
             return
+
         settings = self.settings
         await self._open(settings.wait)
         try:
@@ -420,18 +449,25 @@ class Pipeline(Awaited, Operating):
                 self._service = service
                 async with served(settings.health, self.broker, lambda: service.vitals):
                     await service.run(signals=signals)
+
                 self.abandoned = service.abandoned
         finally:
             self._service = None
             await self.__aexit__()
 
     def stop(self) -> None:
-        """Let ``run`` end in order; called again: now. Does nothing when it neither runs nor is scheduled to."""
+        """End ``run`` after its handlers; a second call cancels the handlers.
+
+        Does nothing if the pipeline neither runs nor is scheduled to run.
+        """
         for run in list(self._runs):
             run.stop()
 
     def service(self, plans: Sequence[GroupPlan], *, name: str = "") -> Service:
-        """The roles that ``run`` runs, for who runs them otherwise; ``name`` is the worker's, made up if empty."""
+        """The service that ``run`` runs, for programs that run it themselves.
+
+        ``name`` is the worker's name; an empty one is replaced by a unique name.
+        """
         given = service_options(self.settings, self.middleware)
         options = dataclasses.replace(given, name=name, on_reached=self.on_reached)
         return Service(self.broker, plans, options)

@@ -1,7 +1,8 @@
-"""Settings from the environment, from ``.env.local`` and from ``.env``, in this order of precedence.
+"""Settings from the environment, ``.env.local`` and ``.env``, the first one winning.
 
-Every value has a name that begins with ``STREAMS_``; ``REDIS_URL`` and ``USE_REDIS`` are understood too, as other
-services of the same deployment use them. What is malformed is refused by name; nothing is guessed.
+Every variable begins with ``STREAMS_``. ``REDIS_URL`` and ``USE_REDIS`` are read too,
+because other services of a deployment use them. A malformed value is an error that
+names its variable.
 """
 
 from __future__ import annotations
@@ -27,17 +28,22 @@ _FALSE = {"0", "false", "no", "off", ""}
 _LOCAL_REDIS = "redis://localhost:6379/0"
 _LONGEST_SHOWN = 40
 _URL_FILE = "STREAMS_URL_FILE"
+_UNSET = ("", "")
 
 Wait = Literal["never", "server", "always"]
-"""For what a program waits at its start: nothing; a server that is away; that, or credentials that it never took."""
+"""What a program waits for at its start.
+
+``never``: nothing. ``server``: a server that is unavailable. ``always``: also for
+credentials that the server never accepted.
+"""
 WAITS: tuple[Wait, ...] = ("never", "server", "always")
 
 HIDDEN = "***"
-"""Stands for what may be a secret."""
+"""Replaces a text that may be a secret."""
 
 
 class Unsaid(int):
-    """A number that nobody has set, so that what is known better may take its place."""
+    """A default number, told apart from the same number set on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +51,37 @@ class Settings:
     """Everything that can be configured, with its default.
 
     Attributes:
-        url: the server; None: an embedded server that keeps nothing (``STREAMS_URL``, else ``REDIS_URL``).
-        url_file: file that holds the URL, read anew for the user and password of each connection
-            (``STREAMS_URL_FILE``).
-        namespace: first part of every key (``STREAMS_NAMESPACE``).
-        levels: priority levels of the streams (``STREAMS_LEVELS``, e.g. ``0,1,5,10``).
-        serve_levels: those of the levels whose events a worker here takes; None: all (``STREAMS_SERVE_LEVELS``).
-        concurrency: the most handlers at once per group; 32 for a group with a ``def`` handler, unless it is set
-            (``STREAMS_CONCURRENCY``).
-        lease: seconds of silence after which an entry counts as stalled (``STREAMS_LEASE``).
-        grace_period: seconds that running handlers get to finish at shutdown (``STREAMS_GRACE_PERIOD``).
+        url: the server. None: an embedded server that keeps nothing (``STREAMS_URL``,
+            else ``REDIS_URL``).
+        url_file: the path of a file with the URL. Each new connection reads its user and
+            password from it (``STREAMS_URL_FILE``).
+        namespace: the first part of every key (``STREAMS_NAMESPACE``).
+        levels: the priority levels of the streams (``STREAMS_LEVELS``, e.g.
+            ``0,1,5,10``).
+        serve_levels: the levels whose events this worker handles. None: all of them
+            (``STREAMS_SERVE_LEVELS``).
+        concurrency: the most handlers at once per group. The default is 32 for a group
+            with a ``def`` handler (``STREAMS_CONCURRENCY``).
+        lease: seconds of silence after which an entry is stalled (``STREAMS_LEASE``).
+        grace_period: seconds for which a shutdown lets handlers run
+            (``STREAMS_GRACE_PERIOD``).
         max_event_bytes: the largest body (``STREAMS_MAX_EVENT_BYTES``).
-        max_len: the most unfinished events per stream, 0: no limit (``STREAMS_MAX_LEN``).
-        dedup_window: seconds for which a dedup id is remembered (``STREAMS_DEDUP_WINDOW``).
-        timeout: seconds for one call to the server, waiting for its turn and connecting included (``STREAMS_TIMEOUT``).
-        wait: for what a program that runs waits at its start: ``server``, if that is away; ``always``: also for
-            credentials that it never took; ``never`` (``STREAMS_WAIT``).
+        max_len: the most unfinished events per stream; 0: no limit
+            (``STREAMS_MAX_LEN``).
+        dedup_window: seconds for which a dedup id is kept (``STREAMS_DEDUP_WINDOW``).
+        timeout: seconds for one call to the server, including the wait for a connection
+            (``STREAMS_TIMEOUT``).
+        wait: what a program waits for at its start: ``server``, ``always`` or ``never``;
+            see ``Wait`` (``STREAMS_WAIT``).
         log: ``text`` or ``json`` (``STREAMS_LOG``).
         log_level: ``debug``, ``info``, ``warning`` or ``error`` (``STREAMS_LOG_LEVEL``).
-        log_tracebacks: whether the line of a failed attempt has its traceback; None: on a terminal, and at level
-            ``debug`` (``STREAMS_LOG_TRACEBACKS``: ``1``, ``0`` or ``auto``).
-        health: where a worker serves its health, e.g. ``8080``, ``:8080`` or ``unix:/run/streams.sock``; empty: nowhere
-            (``STREAMS_HEALTH``).
-        telemetry: where a worker's spans and metrics go: ``otlp``, ``prometheus``, or both (``STREAMS_TELEMETRY``).
+        log_tracebacks: whether failed attempts are logged with a traceback. None: on a
+            terminal, and at level ``debug`` (``STREAMS_LOG_TRACEBACKS``: ``1``, ``0`` or
+            ``auto``).
+        health: the address of a worker's health server, e.g. ``8080``, ``:8080`` or
+            ``unix:/run/streams.sock``. Empty: there is none (``STREAMS_HEALTH``).
+        telemetry: the target of a worker's spans and metrics: ``otlp``, ``prometheus``,
+            or both (``STREAMS_TELEMETRY``).
     """
 
     url: str | None = field(default=None, repr=False)
@@ -100,33 +114,37 @@ class Settings:
         """Read the settings.
 
         Args:
-            environ: the environment; that of the process if None.
-            directory: where ``.env`` and ``.env.local`` are looked for; the working directory if None.
+            environ: the environment; None: the environment of the process.
+            directory: the directory of ``.env`` and ``.env.local``; None: the working
+                directory.
 
         Raises:
-            ConfigurationError: a value is malformed; the message names the variable and where it came from.
+            ConfigurationError: a value is malformed; the message names the variable and
+                its origin.
         """
         readings = read_settings(
             os.environ if environ is None else environ, directory or Path.cwd()
         )
+
         for reading in readings:
             if reading.error:
                 raise ConfigurationError(reading.error)
+
         return cls(**{reading.name: reading.value for reading in readings})
 
 
 class Reading(NamedTuple):
-    """One setting as it was found.
+    """One setting with its value and its origin.
 
     Attributes:
-        name: of the setting, as in ``Settings``.
-        unit: what its value is a number of, or the kind of value that it is.
-        default: its value where nothing is said.
-        value: its value; the default if ``error`` says that what was found is malformed.
-        variable: the environment variable that was found, if any.
-        origin: where the value comes from: ``default``, ``the environment``, ``.env.local`` or ``.env``.
-        text: what the variable says, as far as it may be shown; empty if there is none.
-        error: why it is refused, as a sentence that names the variable; empty if it is not.
+        name: the name of the setting in ``Settings``.
+        unit: the unit of its value, or the kind of value.
+        default: its default value.
+        value: its value; the default if the text of the variable is malformed.
+        variable: the environment variable that sets it, if any.
+        origin: ``default``, ``the environment``, ``.env.local`` or ``.env``.
+        text: the text of the variable, with secrets hidden; '' if there is none.
+        error: a sentence that names the variable and its problem; '' if it has none.
     """
 
     name: str
@@ -140,27 +158,26 @@ class Reading(NamedTuple):
 
 
 Found = dict[str, tuple[str, str]]
-"""Variable to value and origin."""
+"""The value and the origin of each variable."""
 
 
 def read_settings(environ: Mapping[str, str], directory: Path) -> list[Reading]:
-    """Every setting with its value and where that comes from, in the order of ``Settings``; refuses no value.
+    """Read every setting, in the order of ``Settings``. A malformed value has an error.
 
     Raises:
         ConfigurationError: a line of an env file is malformed.
     """
     found = gather(environ, directory)
-    readings = []
-    for setting in fields(Settings):
-        variable = f"STREAMS_{setting.name.upper()}"
-        if setting.name == "url":
-            readings.append(_read_url(found))
-            continue
-        reader = _READERS[setting.name]
-        reading = Reading(setting.name, reader.unit, setting.default, setting.default)
+    readings = [_read_url(found)]
+    defaults = {setting.name: setting.default for setting in fields(Settings)}
+    for name, reader in _READERS.items():
+        reading = Reading(name, reader.unit, defaults[name], defaults[name])
+        variable = f"STREAMS_{name.upper()}"
         if variable in found:
             reading = _read(reading, variable, found[variable], reader.read)
+
         readings.append(reading)
+
     return readings
 
 
@@ -178,77 +195,85 @@ def _read(
 
 
 def gather(environ: Mapping[str, str], directory: Path) -> Found:
-    """Every variable that may concern us, with where its value comes from.
+    """Every variable of this package, with its value and origin.
 
     Raises:
         ConfigurationError: a line of an env file is malformed.
     """
-    found: Found = {}
+    sources: list[tuple[str, Mapping[str, str]]] = []
     for file in (".env", ".env.local"):
         path = directory / file
         if path.is_file():
-            found |= {
-                name: (value, file) for name, value in read_env_file(path).items()
-            }
-    found |= {name: (value, "the environment") for name, value in environ.items()}
-    return {
-        name: found[name]
-        for name in found
-        if name.startswith("STREAMS_") or name in ("REDIS_URL", "USE_REDIS")
-    }
+            sources.append((file, read_env_file(path)))
+
+    sources.append(("the environment", environ))
+
+    found: Found = {}
+    for origin, variables in sources:
+        for name, value in variables.items():
+            if name.startswith("STREAMS_") or name in ("REDIS_URL", "USE_REDIS"):
+                found[name] = (value, origin)
+
+    return found
 
 
 def said_slots(concurrency: int, otherwise: int) -> int:
-    """The number that was set; ``otherwise`` where none was."""
+    """The ``concurrency`` if it was set on purpose, else ``otherwise``."""
     return otherwise if isinstance(concurrency, Unsaid) else concurrency
 
 
 def in_production(found: Found) -> bool:
-    """Whether ``STREAMS_ENV`` says so."""
-    return found.get("STREAMS_ENV", ("", ""))[0].strip().lower() == "production"
+    """Whether ``STREAMS_ENV`` is ``production``."""
+    return found.get("STREAMS_ENV", _UNSET)[0].strip().lower() == "production"
 
 
 def _read_url(found: Found) -> Reading:
-    """STREAMS_URL wins; then USE_REDIS decides between REDIS_URL and the embedded server."""
+    """Read the URL from its file, STREAMS_URL or REDIS_URL.
+
+    STREAMS_URL and its file come first. Otherwise USE_REDIS decides between REDIS_URL
+    and the embedded server.
+    """
     nothing = Reading("url", "URL", None, None)
-
-    def named(variable: str) -> Reading:
-        text, origin = found.get(variable, ("", ""))
-        url = text.strip()
-        return (
-            nothing._replace(
-                value=url, variable=variable, origin=origin, text=shown_url(url)
-            )
-            if url
-            else nothing
-        )
-
-    own, shared = named("STREAMS_URL"), named("REDIS_URL")
-    file = found.get(_URL_FILE, ("", ""))[0].strip()
+    own = _read_url_of(found, "STREAMS_URL", nothing)
+    shared = _read_url_of(found, "REDIS_URL", nothing)
+    text, origin = found.get(_URL_FILE, _UNSET)
+    file = text.strip()
     if file and own.value:
-        return own._replace(
-            error=f"STREAMS_URL and {_URL_FILE} are both set: set one of them"
-        )
+        both = f"STREAMS_URL and {_URL_FILE} are both set: set one of them"
+        return own._replace(error=both)
+
     if file:
-        return nothing._replace(
-            variable=_URL_FILE, origin=found[_URL_FILE][1], **_from_file(file)
-        )
+        named = nothing._replace(variable=_URL_FILE, origin=origin)
+        return _read_url_file(file, named)
+
     if own.value:
         return own
     if "USE_REDIS" not in found:
         return shared
+
     wanted = _read(nothing, "USE_REDIS", found["USE_REDIS"], _boolean)
     if wanted.error or not wanted.value:
         return wanted._replace(value=None)
     return shared if shared.value else wanted._replace(value=_LOCAL_REDIS)
 
 
-def _from_file(path: str) -> dict[str, str]:
+def _read_url_of(found: Found, variable: str, nothing: Reading) -> Reading:
+    text, origin = found.get(variable, _UNSET)
+    url = text.strip()
+    if not url:
+        return nothing
+    return nothing._replace(
+        value=url, variable=variable, origin=origin, text=shown_url(url)
+    )
+
+
+def _read_url_file(path: str, reading: Reading) -> Reading:
     try:
         url = URLFile(path).read()
     except ConfigurationError:
-        return {}  # The setting with the path says so.
-    return {"value": url, "text": shown_url(url)}
+        return reading  # The reading of the setting ``url_file`` has the error.
+
+    return reading._replace(value=url, text=shown_url(url))
 
 
 def _url_file(text: str) -> str:
@@ -259,17 +284,19 @@ def _url_file(text: str) -> str:
             raise ValueError(
                 f"use the path of a file that holds a URL: {error}"
             ) from None
+
     return text
 
 
 def parse_tracebacks(text: str) -> bool | None:
-    """Read whether tracebacks are logged, as a variable has it.
+    """Parse the variable that switches tracebacks on or off. ``auto`` is None.
 
     Raises:
-        ValueError: it is neither 1, 0 nor auto, nor another word for one of them.
+        ValueError: the text is not 1, 0, auto, or another word for one of them.
     """
     if text.lower() in ("auto", ""):
         return None
+
     try:
         return _boolean(text)
     except ValueError:
@@ -281,6 +308,7 @@ def _boolean(text: str) -> bool:
         return True
     if text.lower() in _FALSE:
         return False
+
     raise ValueError("use true or false")
 
 
@@ -295,12 +323,18 @@ def _is_switch(name: str, value: Any) -> Any:
 
 
 class _Reader(NamedTuple):
-    """How the text of a setting is read: its unit or kind, and the function, which raises ValueError."""
+    """How a setting is read and checked.
+
+    Attributes:
+        unit: the unit or kind of its value.
+        read: parses the text of a variable; raises ValueError.
+        check: checks a program's argument by name and value, and returns the value to
+            keep; raises ConfigurationError.
+    """
 
     unit: str
     read: Callable[[str], Any]
     check: Callable[[str, Any], Any] = _is_text
-    """What the value is kept as that a program gives for this name; raises ConfigurationError."""
 
 
 def _seconds(low: float, high: float) -> _Reader:
@@ -309,15 +343,19 @@ def _seconds(low: float, high: float) -> _Reader:
             value = read_span(text)
         except ValueError:
             value = float("nan")
+
         if not low <= value <= high:
             raise ValueError(
-                f"use a number of seconds from {low:g} to {high:g}, or a span such as 30s or 5m"
+                f"use a number of seconds from {low:g} to {high:g}, "
+                "or a span such as 30s or 5m"
             )
+
         return value
 
-    return _Reader(
-        "seconds", read, lambda name, value: checked_seconds(name, value, low, high)
-    )
+    def check(name: str, value: Any) -> float:
+        return checked_seconds(name, value, low, high)
+
+    return _Reader("seconds", read, check)
 
 
 def _integer(low: int, high: int, what: str) -> _Reader:
@@ -326,60 +364,72 @@ def _integer(low: int, high: int, what: str) -> _Reader:
             raise ValueError(f"use a whole number of {what} from {low} to {high}")
         return int(text)
 
-    return _Reader(
-        what, read, lambda name, value: checked_number(name, value, low, high)
-    )
+    def check(name: str, value: Any) -> Any:
+        return checked_number(name, value, low, high)
+
+    return _Reader(what, read, check)
 
 
 def parse_levels(text: str) -> Levels:
-    """Read levels as they are written in a variable, e.g. ``0,1,5,10``.
+    """Parse the levels in the text of a variable, e.g. ``0,1,5,10``.
 
     Raises:
-        ValueError: they are written otherwise; the message says how.
+        ValueError: the text has another form; the message shows the right one.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"-?\d{1,9}", part) for part in parts):
         raise ValueError("use different integers with commas between, e.g. 0,1,5,10")
-    return Levels(int(part) for part in parts)
+    return Levels(map(int, parts))
+
+
+def _check_levels(name: str, value: Any) -> Levels:
+    return checked_levels(value, name)
 
 
 def _serve_levels(text: str) -> Levels | None:
     return parse_levels(text) if text else None
 
 
+def _check_serve_levels(name: str, value: Any) -> Levels | None:
+    return value and checked_levels(value, name)
+
+
 def _choice(*allowed: str) -> _Reader:
+    words = ", ".join(allowed)
+
     def read(text: str) -> str:
         if text.lower() not in allowed:
-            raise ValueError(f"use one of {', '.join(allowed)}")
+            raise ValueError(f"use one of {words}")
         return text.lower()
 
     def check(name: str, value: Any) -> Any:
         if value not in allowed:
-            raise ConfigurationError(
-                f"{name} is one of {', '.join(allowed)}, not {value!r}"
-            )
+            raise ConfigurationError(f"{name} is one of {words}, not {value!r}")
         return value
 
     return _Reader("word", read, check)
 
 
 def _shown(text: str) -> str:
-    """A value, unless it is long or looks like a URL, which may hold a password."""
-    return (
-        HIDDEN if len(text) > _LONGEST_SHOWN or "://" in text or "@" in text else text
-    )
+    """A value, hidden if it is long or looks like a URL, which may hold a password."""
+    is_secret = len(text) > _LONGEST_SHOWN or "://" in text or "@" in text
+    return HIDDEN if is_secret else text
 
 
 def shown_url(url: str) -> str:
-    """A URL fit for showing: user, password and query, where there are any, are hidden."""
+    """A URL that is safe to show: user, password and query are hidden."""
     scheme, mark, rest = url.partition("://")
     if not mark or not re.fullmatch(r"[a-z+]+", scheme):
         return HIDDEN
+
     before, question, query = rest.partition("?")
     if "@" in query:
-        return f"{scheme}://{HIDDEN}"  # Where credentials end cannot be told.
-    _, at, place = before.rpartition("@")
-    return f"{scheme}://{HIDDEN if at else ''}{at}{place.partition('#')[0]}{question}{HIDDEN if question else ''}"
+        return f"{scheme}://{HIDDEN}"  # The end of the credentials is ambiguous.
+
+    _, at, host = before.rpartition("@")
+    user = HIDDEN if at else ""
+    query = HIDDEN if question else ""
+    return f"{scheme}://{user}{at}{host.partition('#')[0]}{question}{query}"
 
 
 def _namespace(text: str) -> str:
@@ -387,21 +437,22 @@ def _namespace(text: str) -> str:
         return checked_name(text)
     except ConfigurationError:
         raise ValueError(
-            "use 1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit"
+            "use 1 to 100 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit"
         ) from None
 
 
 def _health(text: str) -> str:
     if text:
         Address.parse(text)
+
     return text
 
 
 def _telemetry(text: str) -> str:
-    words = dict.fromkeys(
-        part.strip().lower() for part in text.split(",") if part.strip()
-    )
-    if not set(words) <= {"otlp", "prometheus"}:
+    parts = [part.strip().lower() for part in text.split(",")]
+    words = dict.fromkeys(filter(None, parts))
+    if not words.keys() <= {"otlp", "prometheus"}:
         raise ValueError("use otlp, prometheus, or both with a comma between")
     return ",".join(words)
 
@@ -409,14 +460,8 @@ def _telemetry(text: str) -> str:
 _READERS: dict[str, _Reader] = {
     "url_file": _Reader("path", _url_file),
     "namespace": _Reader("name", _namespace),
-    "levels": _Reader(
-        "integers", parse_levels, lambda name, value: checked_levels(value, name)
-    ),
-    "serve_levels": _Reader(
-        "integers",
-        _serve_levels,
-        lambda name, value: value and checked_levels(value, name),
-    ),
+    "levels": _Reader("integers", parse_levels, _check_levels),
+    "serve_levels": _Reader("integers", _serve_levels, _check_serve_levels),
     "concurrency": _integer(1, 100_000, "handlers"),
     "lease": _seconds(0.3, 86_400),
     "grace_period": _seconds(0, 86_400),
@@ -431,3 +476,4 @@ _READERS: dict[str, _Reader] = {
     "health": _Reader("address", _health),
     "telemetry": _Reader("words", _telemetry),
 }
+"""The reader of every setting but ``url``, in the order of ``Settings``."""

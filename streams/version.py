@@ -1,3 +1,3 @@
-"""The version of this package, for whoever must not import all of it."""
+"""The version of this package, in a module that imports nothing else."""
 
 __version__ = "0.1.1"

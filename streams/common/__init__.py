@@ -1,1 +1,1 @@
-"""Small helpers without any knowledge of events: argument checks, masking, texts of exceptions, threads, forks."""
+"""Helpers that know nothing of events: argument checks, masking, threads, forks."""

@@ -1,10 +1,12 @@
-"""Methods that hold callers to their annotations: a wrong kind of argument is refused by name, before anything is done.
+"""Check the arguments of public methods against their annotations. Pure.
 
-For what operators and programs call now and then, not for what is called for every event. Pure.
+A wrong argument is refused by name before the method runs. The check is too slow for
+methods that are called for every event.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import types
@@ -20,52 +22,44 @@ _TEXTS = (str, bytes)
 
 
 def holds_to_annotations(kind: C) -> C:
-    """Let every public method of a class look at its arguments first."""
+    """Let every public method of a class check its arguments first."""
     for name, member in list(vars(kind).items()):
         if inspect.isfunction(member) and not name.startswith("_"):
-            setattr(kind, name, _holding(member))
+            setattr(kind, name, _checking(member))
+
     return kind
 
 
-def _holding(function: Callable[..., Any]) -> Callable[..., Any]:
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def awaited(*given: Any, **named: Any) -> Any:
-            _look(function, given, named)
-            return await function(*given, **named)
-
-        return awaited
-    if inspect.isasyncgenfunction(function):
-
-        @functools.wraps(function)
-        async def iterated(*given: Any, **named: Any) -> AsyncIterator[Any]:
-            _look(function, given, named)
-            items = function(*given, **named)
-            try:
-                async for item in items:
-                    yield item
-            finally:
-                await items.aclose()
-
-        return iterated
-
+def _checking(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def called(*given: Any, **named: Any) -> Any:
-        _look(function, given, named)
+        _check(function, given, named)
         return function(*given, **named)
 
-    return called
+    @functools.wraps(function)
+    async def awaited(*given: Any, **named: Any) -> Any:
+        return await called(*given, **named)
+
+    @functools.wraps(function)
+    async def iterated(*given: Any, **named: Any) -> AsyncIterator[Any]:
+        async with contextlib.aclosing(called(*given, **named)) as items:
+            async for item in items:
+                yield item
+
+    if inspect.iscoroutinefunction(function):
+        return awaited
+    return iterated if inspect.isasyncgenfunction(function) else called
 
 
-def _look(
+def _check(
     function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[str, Any]
 ) -> None:
     signature, hints = _known(function)
     try:
         bound = signature.bind(*given, **named)
     except TypeError:
-        return  # The call itself says it better.
+        return  # The call itself raises a better error.
+
     for name, value in bound.arguments.items():
         if name in hints and not _fits(value, hints[name]):
             raise ConfigurationError(f"{name} is {_spoken(hints[name])}, not {value!r}")
@@ -74,49 +68,54 @@ def _look(
 @functools.cache
 def _known(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
     signature = inspect.signature(function)
-    plain = {
-        p.name
-        for p in signature.parameters.values()
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    }
-    return signature, {
-        name: hint
-        for name, hint in typing.get_type_hints(function).items()
-        if name in plain
-    }
+    hints = typing.get_type_hints(function)
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            hints.pop(parameter.name, None)
+
+    return signature, hints
 
 
 def _fits(value: object, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
+    origin, of = typing.get_origin(hint), typing.get_args(hint)
     if hint in (Any, object):
         return True
     if origin in _UNIONS:
-        return any(_fits(value, part) for part in typing.get_args(hint))
+        return any(_fits(value, part) for part in of)
     if origin is Literal:
-        return isinstance(value, str) and value in typing.get_args(hint)
+        return isinstance(value, str) and value in of
+
     if hint is float or hint is int:
-        return not isinstance(value, bool) and isinstance(
-            value, (int, float) if hint is float else int
-        )
+        kinds = (int, float) if hint is float else int
+        return isinstance(value, kinds) and not isinstance(value, bool)
+
     kind = origin or hint
-    if kind is None or not isinstance(kind, type):
+    if not isinstance(kind, type):
         return True
-    if not isinstance(value, kind) or (
-        origin is not None and isinstance(value, _TEXTS)
-    ):
+    if not isinstance(value, kind):
         return False
-    return origin is None or _holds(value, typing.get_args(hint))
+    if origin is None:
+        return True
+    return not isinstance(value, _TEXTS) and _items_fit(value, of)
 
 
-def _holds(value: object, of: tuple[Any, ...]) -> bool:
-    """Whether what is in it fits, as far as it can be looked at without taking it out."""
+def _items_fit(value: object, of: tuple[Any, ...]) -> bool:
+    """Whether the items fit. Those of an iterator are not looked at: they would be gone."""
     if isinstance(value, Mapping) and len(of) == 2:
-        return all(
-            _fits(key, of[0]) and _fits(item, of[1]) for key, item in value.items()
-        )
-    return not (isinstance(value, Collection) and of) or all(
-        _fits(item, of[0]) for item in value
-    )
+        return _items_fit(value.keys(), of[:1]) and _items_fit(value.values(), of[1:])
+    if not isinstance(value, Collection) or not of:
+        return True
+    return all(_fits(item, of[0]) for item in value)
+
+
+_ONE = {
+    str: "a text",
+    int: "an integer",
+    float: "a number",
+    bool: "True or False",
+    type(None): "None",
+}
+_MANY = {str: "texts", int: "integers", float: "numbers"}
 
 
 def _spoken(hint: Any) -> str:
@@ -126,23 +125,12 @@ def _spoken(hint: Any) -> str:
         return " or ".join(dict.fromkeys(map(_spoken, of)))
     if origin is Literal:
         return " or ".join(map(repr, of))
-    if origin is not None:
-        return (
-            f"a dictionary of {_many(of[0])} to {_many(of[1])}"
-            if len(of) == 2
-            else f"a list of {_many(of[0])}"
-        )
-    words = {
-        str: "a text",
-        int: "an integer",
-        float: "a number",
-        bool: "True or False",
-        type(None): "None",
-    }
-    return words.get(hint, f"a {getattr(hint, '__name__', hint)}")
+    if origin is None:
+        return _ONE.get(hint, f"a {getattr(hint, '__name__', hint)}")
 
-
-def _many(hint: Any) -> str:
-    return {str: "texts", int: "integers", float: "numbers"}.get(
-        hint, f"{getattr(hint, '__name__', 'anything')}s"
-    )
+    several = [
+        _MANY.get(kind, f"{getattr(kind, '__name__', 'anything')}s") for kind in of
+    ]
+    if len(several) == 2:
+        return f"a dictionary of {several[0]} to {several[1]}"
+    return f"a list of {several[0]}"

@@ -1,6 +1,6 @@
-"""``with`` where ``async with`` is meant, and the other way round: a sentence instead of Python's own. Pure.
+"""Clear errors for ``with`` in place of ``async with``, and the reverse. Pure.
 
-Type checkers do not see these methods, so they refuse such a program before it runs.
+Type checkers do not see these methods, so that they still reject such a program.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from streams.errors import ConfigurationError
 
 
 class Awaited:
-    """Something that is opened with ``async with`` only."""
+    """Base of classes that open only with ``async with``."""
 
     __slots__ = ()
 
@@ -20,7 +20,8 @@ class Awaited:
         def __enter__(self) -> NoReturn:
             kind = type(self).__name__
             raise ConfigurationError(
-                f"this {kind} belongs to an event loop: open it with 'async with', not with 'with'; "
+                f"this {kind} belongs to an event loop: "
+                "open it with 'async with', not with 'with'; "
                 "programs that block use streams.sync.Pipeline"
             )
 
@@ -28,7 +29,7 @@ class Awaited:
 
 
 class Blocking:
-    """Something that is opened with ``with`` only."""
+    """Base of classes that open only with ``with``."""
 
     __slots__ = ()
 
@@ -37,7 +38,8 @@ class Blocking:
         async def __aenter__(self) -> NoReturn:
             kind = type(self).__name__
             raise ConfigurationError(
-                f"this {kind} blocks: open it with 'with', not with 'async with'; event loops use streams.Pipeline"
+                f"this {kind} blocks: open it with 'with', not with 'async with'; "
+                "event loops use streams.Pipeline"
             )
 
         async def __aexit__(self, *_: object) -> None: ...

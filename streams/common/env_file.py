@@ -1,4 +1,4 @@
-"""Reading env files, which stand for the environment where that does not say otherwise."""
+"""Reading env files, which hold defaults for environment variables."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ _LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<value
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """The assignments in an env file: ``NAME=value``, ``export`` allowed, quotes removed, ``#`` begins a comment.
+    """Read the assignments ``NAME=value`` of an env file.
+
+    ``export`` may stand before a name. Quotes are removed, and ``#`` begins a comment.
 
     Raises:
-        ConfigurationError: a line is something else; the message has the line's number, not its text.
+        ConfigurationError: a line has another form. The message has the line's number,
+            but not its text, which may be a secret.
     """
     values: dict[str, str] = {}
     try:
@@ -23,26 +26,32 @@ def read_env_file(path: Path) -> dict[str, str]:
         raise ConfigurationError(
             f"{path.name} cannot be read: {type(error).__name__}"
         ) from None
+
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
+
         match = _LINE.fullmatch(text)
-        if match is None:
-            raise ConfigurationError(f"{path.name}, line {number}: expected NAME=value")
-        value = match["value"].lstrip()
-        if value[:1] in ('"', "'"):
-            closing = value.find(value[0], 1)
-            if closing < 0:
-                raise ConfigurationError(
-                    f"{path.name}, line {number}: the quote is not closed"
-                )
-            if not re.fullmatch(r"\s*(?:#.*)?", value[closing + 1 :]):
-                raise ConfigurationError(
-                    f"{path.name}, line {number}: there is something behind the closing quote"
-                )
-            value = value[1:closing]
-        else:
-            value = re.split(r"\s#", match["value"], maxsplit=1)[0].strip()
-        values[match["name"]] = value
+        try:
+            if match is None:
+                raise ValueError("expected NAME=value")
+
+            values[match["name"]] = _value(match["value"])
+        except ValueError as error:
+            raise ConfigurationError(f"{path.name}, line {number}: {error}") from None
+
     return values
+
+
+def _value(text: str) -> str:
+    value = text.lstrip()
+    if not value.startswith(('"', "'")):
+        return re.split(r"\s#", text, maxsplit=1)[0].strip()
+
+    quoted, closing, rest = value[1:].partition(value[0])
+    if not closing:
+        raise ValueError("the quote is not closed")
+    if not re.fullmatch(r"\s*(?:#.*)?", rest):
+        raise ValueError("there is something behind the closing quote")
+    return quoted

@@ -1,4 +1,4 @@
-"""What is to be done around a fork, where there are forks: Windows has none, and needs none of it. Pure."""
+"""Hooks around a fork, on systems that have forks. Windows has none. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def _nothing() -> None:
-    """There is nothing to do."""
+    """The default hook."""
 
 
 def at_fork(
@@ -16,7 +16,7 @@ def at_fork(
     after_in_parent: Callable[[], object] = _nothing,
     after_in_child: Callable[[], object] = _nothing,
 ) -> None:
-    """As ``os.register_at_fork``; nothing where the system has no forks."""
+    """Call ``os.register_at_fork``, if the system has forks."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(
             before=before,

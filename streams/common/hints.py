@@ -1,6 +1,6 @@
-"""What to write in place of a name that people know from elsewhere: the sentence of an ``AttributeError``. Pure.
+"""Hints for method names that people know from other libraries. Pure.
 
-For those names alone: any other missing name stays as Python tells it.
+An ``AttributeError`` for such a name says which call to use here.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 _DECLARE = "declare a handler: @pipeline.handler('orders', group='billing')"
-_PUBLISH = "publish what it handles: pipeline.publish('orders', {'id': 1}, type='order.created')"
+_PUBLISH = (
+    "publish what it handles: "
+    "pipeline.publish('orders', {'id': 1}, type='order.created')"
+)
 _OUTCOME = (
-    "a receipt says where the event is stored; a handler gives no result back. Where the event stands: "
-    "pipeline.status().find(stream, receipt.event_id)"
+    "a receipt says where the event is stored; a handler gives no result back. "
+    "Where the event stands: pipeline.status().find(stream, receipt.event_id)"
 )
 PIPELINE = {
     **dict.fromkeys(
@@ -30,15 +33,19 @@ _CALLS = ("delay", "apply_async")
 
 
 def missing(kind: str, name: str, hints: Mapping[str, str]) -> AttributeError:
-    """The error for an attribute that is not there."""
+    """The error for a missing attribute, with a hint if there is one."""
     hint = f": {hints[name]}" if name in hints else ""
     return AttributeError(f"a {kind} has no attribute {name!r}{hint}")
 
 
 def hint_calls(function: object) -> None:
-    """Let a handler's ``delay`` and ``apply_async`` say what to write; what has such a name already keeps it."""
+    """Add ``delay`` and ``apply_async`` to a handler, which raise with a hint.
+
+    A function keeps its own attributes of these names.
+    """
     if not inspect.isfunction(function):
         return
+
     for name in _CALLS:
         if not hasattr(function, name):
             setattr(function, name, _refusing(function.__name__, name))
@@ -47,7 +54,8 @@ def hint_calls(function: object) -> None:
 def _refusing(handler: str, name: str) -> Callable[..., NoReturn]:
     def refused(*_: Any, **__: Any) -> NoReturn:
         raise AttributeError(
-            f"handler {handler} has no attribute {name!r}: {_PUBLISH}, with delay= for later"
+            f"handler {handler} has no attribute {name!r}: "
+            f"{_PUBLISH}, with delay= for later"
         )
 
     return refused

@@ -1,7 +1,8 @@
-"""The text of a log line of the package in any format: its message and its facts, masked.
+"""The masked text of this package's log lines, in any format.
 
-The facts of a line are attributes of its record, and a program's own format, such as ``%(message)s``, leaves attributes
-out. So each logger of the package comes from ``logger_of``, and its records say their facts in ``getMessage()``, too.
+The facts of a line are attributes of its record. A program's own format, such as
+``%(message)s``, leaves attributes out. Therefore every logger of the package comes from
+``logger_of``, which adds the facts to ``getMessage()``, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from streams.common.exception_text import message_of, traceback_of, where_of
 from streams.common.masking import masked, one_line, without_numbers
 
 BARE = "streams_message"
-"""The attribute of a record that has its message without the facts, for those who group or compare lines."""
+"""The attribute with a record's message without facts, by which lines can be grouped."""
 TRACEBACK = "traceback"
 LONGEST_MESSAGE = 1000
 _LONGEST_FACT = 500
@@ -27,47 +28,25 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
 _SAFE_FACTS = frozenset({"stream", "group", "entry", "attempt", "trace_id", "span_id"})
 _EVENT_ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
 _QUOTED = re.compile(r"""[\s"'=]|\A\Z""")
-# What this package says of itself: an operator needs the ids as they are, and counts are no phone numbers.
-_OWN = frozenset(
-    {
-        *(
-            "where",
-            "worker",
-            "server",
-            "groups",
-            "entry",
-            "consumer",
-            "attempt",
-            "level_of_stream",
-            "levels",
-        ),
-        *("child", "pid", "code", "trace_id"),
-        *(
-            "count",
-            "running",
-            "done",
-            "retried",
-            "dead",
-            "released",
-            "seconds",
-            "delay",
-            "grace",
-        ),
-    }
-)
+_OWN_IDS = {"where", "worker", "server", "groups", "entry", "consumer", "attempt"}
+_OWN_PARTS = {"level_of_stream", "levels", "child", "pid", "code", "trace_id"}
+_OWN_COUNTS = {"count", "running", "done", "retried", "dead", "released"}
+_OWN_TIMES = {"seconds", "delay", "grace"}
+_OWN = _OWN_IDS | _OWN_PARTS | _OWN_COUNTS | _OWN_TIMES
+"""Facts that are never masked: they are this package's own ids and counts."""
 _BOUNDED = frozenset({"error_message", "cause"})
-"""Texts that were bounded when they were made."""
+"""Facts whose length is limited already."""
 
 
 def logger_of(part: str) -> logging.Logger:
-    """The logger of a part of the package, ``streams.consumer`` for ``consumer``; its lines have their facts."""
+    """The logger of a part of the package, e.g. ``streams.consumer`` for ``consumer``."""
     logger = logging.getLogger(f"streams.{part}" if part else "streams")
     logger.addFilter(_telling)
     return logger
 
 
 def is_own(record: logging.LogRecord) -> bool:
-    """Whether a record is of the package."""
+    """Whether a record comes from this package."""
     return f"{record.name}.".startswith("streams.")
 
 
@@ -78,41 +57,45 @@ def bare_message(record: logging.LogRecord) -> str:
 
 
 def facts_of(record: logging.LogRecord) -> dict[str, Any]:
-    """The attributes that a record was given by those who made it and by filters; empty ones are left out."""
+    """The extra attributes of a record that are not empty."""
     own = _STANDARD if is_own(record) else _STANDARD - {TRACEBACK}
-    return {
-        name: value
-        for name, value in vars(record).items()
-        if name not in own and value not in ("", None)
-    }
+    facts = {}
+    for name, value in vars(record).items():
+        if name not in own and value not in ("", None):
+            facts[name] = value
+
+    return facts
 
 
 def shown(record: logging.LogRecord, name: str, value: Any) -> str:
     """A fact of a record as one masked line."""
     if name in _SAFE_FACTS and name in getattr(record, "streams_facts", ()):
-        # Not the program's own words: they came from the event that is handled.
+        # ``EventFilter`` has added it, so that it is not text of the program.
         return one_line(str(value))
     return _shown_of_package(name, value) if is_own(record) else _shown(value)
 
 
 def cause_of(record: logging.LogRecord) -> dict[str, str]:
-    """The exception of a record as class and masked message, and where in the program it came from."""
+    """The exception of a record: class, masked message, and place in the program."""
     error = _error_of(record)
     if error is None:
         return {}
-    place = where_of(error)
+
     found = {"cause": f"{type(error).__name__}: {message_of(error)}"}
-    return found | {"cause_at": place} if place else found
+    if place := where_of(error):
+        found["cause_at"] = place
+
+    return found
 
 
 class _Text:
-    """An argument of a message whose text is made when somebody formats the line."""
+    """An argument of a message whose text is built only if the line is formatted."""
 
     def __repr__(self) -> str:
         return str(self)
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (str(self),)  # Another process needs no more.
+        return str, (str(self),)  # A plain text suffices in another process.
 
 
 class _Masked(_Text):
@@ -132,27 +115,31 @@ class _Facts(_Text):
 
     def __str__(self) -> str:
         if self._text is None:
-            said = (
-                (name, _shown_of_package(name, value))
-                for name, value in self._facts.items()
-            )
-            self._text = " ".join(f"{name}={_quoted(text)}" for name, text in said)
+            said = []
+            for name, value in self._facts.items():
+                text = _shown_of_package(name, value)
+                said.append(f"{name}={repr(text) if _QUOTED.search(text) else text}")
+
+            self._text = " ".join(said)
+
         return self._text
 
 
 class _Telling(logging.Filter):
-    """Puts the facts of a record into its message, and masks whatever a format of somebody's may show of it.
+    """Adds the facts of a record to its message, and masks everything a format may show.
 
-    It is a filter of loggers, so a line that no level lets through costs nothing. ``record.msg`` stays a constant text
-    (``retry %s``), which is what collectors of errors group by; the facts are the last of ``record.args``.
+    It is a filter of loggers, so that a line below the level costs nothing.
+    ``record.msg`` stays a constant text (``retry %s``), by which error collectors group;
+    the facts are the last of ``record.args``.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Every record passes; one that comes by again, or cannot be formatted, stays as it is."""
+        """Change a record once. Every record passes, also one that cannot be formatted."""
         if BARE not in record.__dict__:
-            # A log line never ends what it is about.
+            # A failing log line must not fail the work that it describes.
             with contextlib.suppress(Exception):
                 _tell(record)
+
         return True
 
 
@@ -167,22 +154,23 @@ def _tell(record: logging.LogRecord) -> None:
     said, arguments = str(record.msg), record.args
     if not isinstance(arguments, tuple) or not arguments:
         said, arguments = bare.replace("%", "%%") if facts else bare, ()
+
     arguments = tuple(map(_argument, arguments))
     if facts:
         said, arguments = f"{said} %s", (*arguments, _Facts(facts))
+
     fields |= {BARE: bare, "msg": said, "args": arguments}
     for name, value in facts.items():
-        if name in _OWN:
-            continue
-        # Formats that write the attributes of a record show no more of it than its message does.
+        # A format may write attributes, so that they are masked like the message.
         text = str(value)
-        if (
-            without_numbers(text) != text
-            and (hidden := _shown_of_package(name, value)) != text
-        ):
-            fields[name] = hidden
-    if lines := fields.get(TRACEBACK) or _traceback(record):
-        # What a format of the standard library writes below the line.
+        if name not in _OWN and without_numbers(text) != text:
+            hidden = _shown_of_package(name, value)
+            fields[name] = value if hidden == text else hidden
+
+    error = _error_of(record)
+    lines = fields.get(TRACEBACK) or ([] if error is None else traceback_of(error))
+    if lines:
+        # Formatters of the standard library write ``exc_text`` below the line.
         record.exc_text = "\n".join(lines)
 
 
@@ -190,13 +178,8 @@ def _error_of(record: logging.LogRecord) -> BaseException | None:
     return record.exc_info[1] if record.exc_info else None
 
 
-def _traceback(record: logging.LogRecord) -> list[str]:
-    error = _error_of(record)
-    return [] if error is None else traceback_of(error)
-
-
 def _argument(value: object) -> object:
-    """An argument that prints masked; a number that needs no mask stays one, as ``%d`` wants it."""
+    """An argument that prints masked. Other numbers stay numbers, for ``%d``."""
     if isinstance(value, int | float) and masked(str(value)) == str(value):
         return value
     return _Masked(value)
@@ -210,12 +193,8 @@ def _shown_of_package(name: str, value: Any) -> str:
 
 def _shown(value: Any) -> str:
     text = str(value)
-    if _EVENT_ID.fullmatch(text) or (
-        isinstance(value, float) and not value.is_integer()
-    ):
-        return one_line(text)  # A number with a fraction is no phone number.
+    is_fraction = isinstance(value, float) and not value.is_integer()
+    # A number with a fraction is not a phone number.
+    if is_fraction or _EVENT_ID.fullmatch(text):
+        return one_line(text)
     return masked(text)
-
-
-def _quoted(text: str) -> str:
-    return repr(text) if _QUOTED.search(text) else text

@@ -1,4 +1,4 @@
-"""Modules that pages named before they moved: importing them by the old name works, and warns."""
+"""Old names of documented modules, which can still be imported, with a warning."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MOVED = {
     "streams.registry": "streams.handlers.registry",
     "streams.vitals": "streams.consuming.vitals",
 }
-"""Old name to where the module is."""
+"""The present name of each moved module."""
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Finds moved modules; asked last, so that it costs nothing where a module is found."""
+    """Finds moved modules. It is asked last, so that other imports pay nothing."""
 
     def find_spec(
         self,
@@ -29,27 +29,29 @@ class MovedModules(MetaPathFinder, Loader):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Say that a moved module can be loaded here."""
+        """The spec of a moved module; None for any other one."""
         return ModuleSpec(fullname, self) if fullname in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module itself, not a copy: its classes are the same by either name."""
+        """The module itself, not a copy, so that its classes exist only once."""
         place = MOVED[spec.name]
-        warnings.warn(
-            f"{spec.name} has moved: import {place}", DeprecationWarning, stacklevel=2
-        )
+        said = f"{spec.name} has moved: import {place}"
+        warnings.warn(said, DeprecationWarning, stacklevel=2)
         module = importlib.import_module(place)
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: it ran when it was imported by its own name, which it keeps."""
+        """Restore the module's own spec. It has run under its present name already."""
         spec = module.__spec__
         if spec is not None and spec.loader_state is not None:
             module.__spec__ = spec.loader_state
 
 
+_FINDER = MovedModules()
+
+
 def find_moved() -> None:
-    """Let the old names be found from now on."""
-    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
-        sys.meta_path.append(MovedModules())
+    """Make the old names importable."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.append(_FINDER)

@@ -1,8 +1,9 @@
-"""Threads of the operating system with event loops in them, also where gevent has made greenlets of threads.
+"""Native threads with event loops, also under gevent, which replaces threads.
 
-Under ``gevent.monkey.patch_all()`` a ``threading.Thread`` is a greenlet, and its event loop would count as running for
-every other greenlet of the thread. So the originals are used, which gevent keeps: a thread that the system runs, and a
-selector that waits there. Whoever waits for such a thread waits as a greenlet does, and the others go on.
+Under ``gevent.monkey.patch_all()`` a ``threading.Thread`` is a greenlet, and its event
+loop would count as running for every other greenlet of the thread. Therefore this module
+uses the original threads and selectors, which gevent keeps. A greenlet that waits for
+such a thread lets other greenlets run.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ _REPLACED = ("socket", "select", "selectors", "threading")
 
 
 def is_under_gevent() -> bool:
-    """Whether gevent has replaced parts of the standard library that event loops and threads are made of."""
+    """Whether gevent has replaced standard modules that event loops and threads need."""
     monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and any(
-        monkey.is_module_patched(name) for name in _REPLACED
-    )
+    return monkey is not None and any(map(monkey.is_module_patched, _REPLACED))
 
 
 def refuse_eventlet() -> None:
-    """Refuse to work where nothing would.
+    """Refuse to run under eventlet, where event loops do not work.
 
     Raises:
         ConfigurationError: eventlet has replaced sockets or threads.
     """
     patcher = sys.modules.get("eventlet.patcher")
-    if patcher is not None and any(
-        patcher.is_monkey_patched(name) for name in ("socket", "thread", "select")
-    ):
+    if patcher is None:
+        return
+
+    if any(map(patcher.is_monkey_patched, ("socket", "thread", "select"))):
         raise ConfigurationError(
-            "eventlet has replaced sockets and threads (eventlet.monkey_patch), and event loops do not work with its "
-            "own: use gevent, or threads (gunicorn -k gthread)"
+            "eventlet has replaced sockets and threads (eventlet.monkey_patch), "
+            "and event loops do not work with its own: "
+            "use gevent, or threads (gunicorn -k gthread)"
         )
 
 
@@ -57,77 +58,82 @@ def refuse_greenlets() -> None:
     refuse_eventlet()
     if is_under_gevent():
         raise ConfigurationError(
-            "gevent has replaced sockets and threads (gevent.monkey.patch_all), and a worker needs real ones: publish "
-            "from this program, and run the handlers in a process that does not call patch_all()"
+            "gevent has replaced sockets and threads (gevent.monkey.patch_all), "
+            "and a worker needs real ones: publish from this program, "
+            "and run the handlers in a process that does not call patch_all()"
         )
 
 
 class Bell(Protocol):
-    """Rung by one thread, waited for by another one."""
+    """An event that one thread sets and another one waits for."""
 
     def ring(self) -> None:
-        """End the waiting; in any thread."""
+        """Wake the waiting thread; any thread may call it."""
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is rung, at most so long; returns whether it was."""
+        """Wait for ``ring``, at most so many seconds; returns whether it was called."""
 
 
 class Thread(Protocol):
-    """A thread that has been started, and that the end of the interpreter does not wait for."""
+    """A started daemon thread."""
 
     def is_current(self) -> bool:
-        """Whether the caller runs in it."""
+        """Whether the caller runs in this thread."""
 
     def is_alive(self) -> bool:
-        """Whether it runs; it does not in a child of the process that started it."""
+        """Whether it runs; False in a child of the process that started it."""
 
     def join(self, seconds: float) -> None:
-        """Wait for its end, at most so long."""
+        """Wait for its end, at most so many seconds."""
 
 
 def new_lock() -> threading.Lock:
-    """A lock between threads of the operating system, for short work: who waits for it stops its whole thread.
+    """A lock between native threads, for short work only: waiting blocks all greenlets.
 
-    What gevent puts in the place of ``threading.Lock`` is for greenlets. Where two native threads meet at one, the
-    second may sleep for ever after the first has left.
+    gevent's replacement of ``threading.Lock`` is for greenlets. If two native threads
+    share it, the second may sleep for ever after the first has left.
     """
-    lock: threading.Lock = (
-        _original("_thread", "allocate_lock")()
-        if is_under_gevent()
-        else threading.Lock()
-    )
+    if not is_under_gevent():
+        return threading.Lock()
+
+    lock: threading.Lock = _original("_thread", "allocate_lock")()
     return lock
 
 
 def new_bell() -> Bell:
-    """A bell that the calling thread, or greenlet, waits for."""
+    """A bell for the calling thread or greenlet, which alone may wait for it."""
     return _GreenBell() if is_under_gevent() else _PlainBell()
 
 
 def start(target: Callable[[], None], name: str) -> Thread:
-    """Start a daemon thread of the operating system."""
+    """Start a native daemon thread."""
     return _NativeThread(target) if is_under_gevent() else _PlainThread(target, name)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """An event loop for a thread that ``start`` starts; it has to be made in that thread."""
+    """An event loop for a thread of ``start``. Call this function in that thread."""
     if not is_under_gevent():
         return asyncio.new_event_loop()
+
     loop = asyncio.SelectorEventLoop(_original("selectors", "DefaultSelector")())
     loop.set_default_executor(_NativeExecutor())
     return loop
 
 
 def spawned(command: Sequence[str], output: int, seconds: float) -> int:
-    """The exit code of a program that is run in a session of its own, where Ctrl-C does not reach it.
+    """Run a program in its own session, where Ctrl-C does not reach it.
 
     Args:
-        command: program and arguments.
-        output: descriptor for what it writes, to standard output and error.
-        seconds: how long it may take.
+        command: the program and its arguments.
+        output: the descriptor for its standard output and standard error.
+        seconds: the longest time that it may take.
+
+    Returns:
+        Its exit code.
 
     Raises:
-        OSError: it cannot be run, or took longer (``TimeoutError``) and was killed.
+        OSError: the program cannot be started, or it was killed because it took too long
+            (``TimeoutError``).
     """
     process = (
         _NativeProcess(command, output)
@@ -140,14 +146,15 @@ def spawned(command: Sequence[str], output: int, seconds: float) -> int:
             process.kill()
             process.wait()
             raise TimeoutError(f"{command[0]} did not end within {seconds:g} s")
+
         time.sleep(_POLL)
+
     return code
 
 
 def _plain_process(command: Sequence[str], output: int) -> subprocess.Popen[bytes]:
     null = subprocess.DEVNULL
-    # Only this package's own script and servers are run.
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(  # noqa: S603 - this package's own script and servers only
         command,
         stdin=null,
         stdout=output,
@@ -158,7 +165,7 @@ def _plain_process(command: Sequence[str], output: int) -> subprocess.Popen[byte
 
 
 class _NativeProcess:
-    """Not by ``subprocess``, which gevent replaces by what works in its first thread only."""
+    """A process without ``subprocess``, which gevent limits to its first thread."""
 
     def __init__(self, command: Sequence[str], output: int) -> None:
         files = [
@@ -194,7 +201,10 @@ class _PlainBell:
 
 
 class _GreenBell:
-    """Rings in the hub of the greenlet that made it: what gevent lets other threads do is to send to a watcher."""
+    """A bell in the hub of the greenlet that created it.
+
+    Other threads may do only one thing to a hub: send to a watcher.
+    """
 
     def __init__(self) -> None:
         import gevent
@@ -244,6 +254,7 @@ class _NativeThread:
             self._bells.append(bell)
             if self._has_ended:
                 bell.ring()
+
         bell.wait(seconds)
 
     def _main(self) -> None:
@@ -253,24 +264,28 @@ class _NativeThread:
             with self._lock:
                 self._has_ended = True
                 bells = list(self._bells)
+
             for bell in bells:
                 bell.ring()
 
 
 class _NativeExecutor(ThreadPoolExecutor):
-    """What an event loop in a native thread hands to other threads: looking up host names, starting a server."""
+    """The executor of an event loop in a native thread: a thread for each call.
+
+    It looks up host names and starts embedded servers.
+    """
 
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
         future: Future[Any] = Future()
-        # The library's lock would be gevent's, which is for greenlets; here two threads of the system meet.
+        # The future's own lock is gevent's, which does not work between native threads.
         future._condition = threading.Condition(_original("_thread", "RLock")())  # noqa: SLF001
 
         def run() -> None:
             try:
                 result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
+            except BaseException as error:  # noqa: BLE001 - the future has it
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -278,10 +293,15 @@ class _NativeExecutor(ThreadPoolExecutor):
         _original("_thread", "start_new_thread")(run, ())
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's
-        """Nothing waits for its threads."""
+    def shutdown(  # the signature of the library
+        self,
+        wait: bool = True,  # noqa: FBT001, FBT002
+        *,
+        cancel_futures: bool = False,
+    ) -> None:
+        """Do nothing: its threads end by themselves."""
 
 
 def _original(module: str, name: str) -> Any:
-    """What gevent has put something else in the place of."""
+    """An object of the standard library that gevent has replaced."""
     return sys.modules["gevent.monkey"].get_original(module, name)

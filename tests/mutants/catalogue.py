@@ -1238,7 +1238,7 @@ MUTANTS = (
         ("tests/unit/test_wrong_arguments.py",), "a datetime without a zone delays an event by the offset of whatever machine publishes it",
     ),
     Mutant(
-        "annotations-hold-nobody", "_look",
+        "annotations-hold-nobody", "_check",
         "        if name in hints and not _fits(value, hints[name]):", "        if False:",
         ("tests/server/test_wrong_arguments.py",), "a wrong argument of what operators use is a TypeError from somewhere inside",
     ),
