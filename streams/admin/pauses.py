@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 from streams.admin.partitioned import OnPartitions, first, no_group, on_each
 from streams.broker import Broker
 from streams.broker.admin.inspect import Inspecting
-from streams.broker.admin.pauses import PauseStore, Stored
+from streams.broker.admin.pauses import PauseStore, StoredPause
 from streams.common.annotated import holds_to_annotations
 from streams.errors import ConfigurationError, EventError, NotFound
 from streams.events.codec import parse_json
@@ -229,12 +229,12 @@ class Pauses(OnPartitions):
                 raise no_group(self.stream, group, names, hint)
 
 
-def read_pauses(stored: Iterable[Stored]) -> PauseList:
+def read_pauses(stored: Iterable[StoredPause]) -> PauseList:
     """Pauses as stored, read."""
     return [read_pause(row) for row in stored]
 
 
-def read_pause(stored: Stored) -> Pause:
+def read_pause(stored: StoredPause) -> Pause:
     """One pause as stored. One that another program wrote, in words that are not ours, keeps its scope as text."""
     where, value = stored
     group, level, attribute, attribute_value = parse_scope(where)
@@ -293,5 +293,7 @@ def all_pauses(found: Sequence[PauseList]) -> PauseList:
     ]
 
 
-def _resumption(ended: Iterable[Stored], others: Iterable[Stored]) -> Resumption:
+def _resumption(
+    ended: Iterable[StoredPause], others: Iterable[StoredPause]
+) -> Resumption:
     return Resumption(read_pauses(ended), read_pauses(others))

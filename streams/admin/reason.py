@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.broker.admin.inspect import Found
-from streams.broker.admin.waits import MOST_COUNTED, Scene, Wait, WorkerFacts
+from streams.broker.admin.inspect import FoundEntry
+from streams.broker.admin.wait_facts import MOST_COUNTED, GroupState, Wait
+from streams.broker.admin.workers import WorkerFacts
 from streams.common.masking import one_line
 from streams.policy.admission import Admission
 from streams.policy.retry import AttemptRecord
@@ -98,13 +99,13 @@ class Case:
         namespace: first part of every key, for commands to repair.
     """
 
-    scene: Scene
+    scene: GroupState
     wait: Wait
     patience: float = PATIENCE
     namespace: str = "streams"
 
     @property
-    def found(self) -> Found:
+    def found(self) -> FoundEntry:
         """Where it stands."""
         return self.wait.found
 
@@ -133,7 +134,7 @@ class Case:
         ]
 
 
-def event_id(found: Found) -> str:
+def event_id(found: FoundEntry) -> str:
     """The id of what was found; '' where it has none that can be read."""
     named = dict(zip(found.fields[::2], found.fields[1::2], strict=False))
     return named.get(b"id", b"").decode("utf-8", "replace")
@@ -144,7 +145,7 @@ def ident(text: str) -> str:
     return one_line(text, _LONGEST_ID)
 
 
-def since_when(found: Found) -> float:
+def since_when(found: FoundEntry) -> float:
     """Since when it could run: its due time, or when it was published."""
     if found.due is not None:
         return found.due

@@ -21,7 +21,8 @@ from streams.admin.reason import (
     since_when,
     span,
 )
-from streams.broker.admin.waits import HEARD, Holder, Queue, WorkerFacts, attributes
+from streams.broker.admin.wait_facts import Holder, Queue, attributes
+from streams.broker.admin.workers import HEARD, WorkerFacts
 from streams.broker.keys import RECLAIMER_SUFFIX
 from streams.broker.server.stored import entry_place, real
 from streams.common.masking import masked

@@ -20,7 +20,7 @@ from streams.admin.rows import (
     total_row,
 )
 from streams.broker import Broker, checked_broker
-from streams.broker.admin.inspect import Found, Inspecting
+from streams.broker.admin.inspect import FoundEntry, Inspecting
 from streams.broker.admin.listing import Listing
 from streams.broker.server.shards import Away, away_index, each
 from streams.common.annotated import holds_to_annotations
@@ -279,7 +279,9 @@ class Status:
             if fields is not None:
                 states.append(
                     entry_state(
-                        stream, "", Found("pending", level, entry_id, fields=fields)
+                        stream,
+                        "",
+                        FoundEntry("pending", level, entry_id, fields=fields),
                     )
                 )
         return states
@@ -319,12 +321,12 @@ class Status:
 
     async def _stored(
         self, stream: str, group: str, level: int, entry_id: str
-    ) -> Found:
+    ) -> FoundEntry:
         try:
             return await self._inspecting.find(stream, group, level, entry_id)
         except GroupMissing:
             # A group need not be there on every level.
-            return Found("unknown", level, entry_id)
+            return FoundEntry("unknown", level, entry_id)
 
     async def _finished(
         self, stream: str, groups: list[str], places: list[tuple[int, str]]
@@ -397,7 +399,7 @@ async def places_of(
     return found
 
 
-def entry_state(stream: str, group: str, found: Found) -> EntryState:
+def entry_state(stream: str, group: str, found: FoundEntry) -> EntryState:
     """What was found, with its event read as far as it can be."""
     record = AttemptRecord.from_json(found.record)
     state = EntryState(

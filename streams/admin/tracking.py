@@ -11,7 +11,7 @@ import orjson
 from streams.broker import Broker, checked_broker
 from streams.broker.server.stored import json_object
 from streams.broker.state.tracking import Count as Count
-from streams.broker.state.tracking import TrackStore
+from streams.broker.state.tracking import TrackedState, TrackStore
 from streams.common.annotated import holds_to_annotations
 from streams.common.arguments import checked_mapping, checked_seconds
 from streams.errors import ConfigurationError
@@ -108,17 +108,16 @@ class Tracking:
                 "the names state, rank, rows and row:... of fields are taken"
             )
         text = orjson.dumps(dict(facts)).decode()[1:-1] if facts else ""
-        moved = await self._store.track(
-            check_id(id),
-            state,
-            rank,
-            self._retention,
-            text and f",{text}",
-            fields,
-            counts,
-            anew=anew,
+        reached = TrackedState(
+            state=state,
+            rank=rank,
+            retention=self._retention,
+            facts=text and f",{text}",
+            fields=fields,
+            counts=counts,
+            is_anew=anew,
         )
-        return Noted(*moved)
+        return Noted(*await self._store.track(check_id(id), reached))
 
     async def get(self, id: str) -> Tracked | None:
         """What is known of an event; None if it is not tracked (any more). One command."""

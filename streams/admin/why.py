@@ -14,10 +14,12 @@ from streams.admin.reason import PATIENCE, Case, Reason, event_id, ident, moment
 from streams.admin.reasons import head_of, judge
 from streams.admin.status import EntryState, Status, dead_state, places_of, told_of
 from streams.broker import Broker
-from streams.broker.admin.inspect import Found, Inspecting
+from streams.broker.admin.inspect import FoundEntry, Inspecting
 from streams.broker.admin.listing import Listing
 from streams.broker.admin.oldest import Oldest
-from streams.broker.admin.waits import Scene, Wait, Waits, attributes
+from streams.broker.admin.replies import GroupReply
+from streams.broker.admin.wait_facts import GroupState, Wait, attributes
+from streams.broker.admin.waits import Waits
 from streams.common.masking import masked
 from streams.errors import AccessDenied, ConfigurationError, GroupMissing, NotFound
 from streams.events.names import member, parse_member
@@ -182,8 +184,8 @@ class _Partition:
         self._levels: list[int] = []
         self._undeclared: Mapping[int, int] = {}
         self._waits: Waits
-        self._groups: Mapping[str, Mapping[int, Mapping[str, Any]]] = {}
-        self._scenes: dict[str, Scene] = {}
+        self._groups: Mapping[str, Mapping[int, GroupReply]] = {}
+        self._scenes: dict[str, GroupState] = {}
 
     async def ask(self, wanted: Wanted, group: str) -> Reasons:
         await self._look()
@@ -261,7 +263,7 @@ class _Partition:
                 return [self._unread(level, entry_id)]
         return [
             await self._unless_cancelled(
-                await self._judge("", Found("unknown", None, name)), (name,)
+                await self._judge("", FoundEntry("unknown", None, name)), (name,)
             )
         ]
 
@@ -283,7 +285,7 @@ class _Partition:
         if state.state == "scheduled":
             return await self._scheduled(state.level or 0, state.event_id)
         if state.state == "dead" or state.level is None:
-            found = Found("dead", state.level, state.entry_id)
+            found = FoundEntry("dead", state.level, state.entry_id)
             return _buried(await self._judge(state.group, found), state)
         if not state.group:
             place = state.level, state.entry_id
@@ -410,7 +412,7 @@ class _Partition:
         level, entry_id = place
         fields = await self._inspecting.entry(self._stream, level, entry_id)
         return (
-            await self._judge("", Found("pending", level, entry_id, fields=fields))
+            await self._judge("", FoundEntry("pending", level, entry_id, fields=fields))
             if fields is not None
             else None
         )
@@ -427,7 +429,7 @@ class _Partition:
         return await self._judge(group, found)
 
     async def _judge(
-        self, group: str, found: Found, *, with_head: bool = True
+        self, group: str, found: FoundEntry, *, with_head: bool = True
     ) -> Reason:
         scene = await self._scene(group)
         wait = await self._waits.wait(scene, found)
@@ -446,7 +448,7 @@ class _Partition:
             return await self._judge(group, found, with_head=False)
         return None
 
-    async def _scene(self, group: str) -> Scene:
+    async def _scene(self, group: str) -> GroupState:
         if group not in self._scenes:
             self._scenes[group] = await self._waits.scene(group, self._groups)
         return self._scenes[group]

@@ -1,4 +1,4 @@
-"""The only part of the package that talks to the server: one module per concern, its Lua beside it."""
+"""The only part of the package that talks to Redis: one module per concern, with its Lua."""
 
 from streams.broker.entries.observing import Observer
 from streams.broker.server.connection import (

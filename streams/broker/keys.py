@@ -8,13 +8,13 @@ from __future__ import annotations
 from streams.events.names import DEFAULT_NAMESPACE, checked_name
 
 PARKED = "-parked-"
-"""The consumer that owns entries which wait for a retry. The leading hyphen keeps it out of the names of workers."""
-
+"""The consumer that owns entries which wait for a retry. No worker's name begins with a hyphen."""
 
 WAITING = "-waiting-"
-"""The consumer that owns entries which were read and are lined up by key, and have not started."""
+"""The consumer that owns entries which were read, are lined up by key, and have not started."""
+
 RECLAIMER_SUFFIX = ".reclaimer"
-"""Ends the name under which a worker's reclaimer holds what it decides on; it handles nothing."""
+"""The end of the name under which a worker's reclaimer claims entries. It handles none."""
 
 
 class Keys:
@@ -32,164 +32,167 @@ class Keys:
         self.namespace = checked_name(namespace, "namespace")
         self._root = f"{namespace}:{{{stream}}}"
 
+    def _key(self, *parts: str | int) -> str:
+        return ":".join((self._root, *map(str, parts)))
+
     def level(self, level: int) -> str:
         """STREAM: the entries of one level."""
         return f"{self._root}:{level}"
 
     def scheduled(self) -> str:
         """ZSET: due time (ms) of delayed events, member ``level|event id``."""
-        return f"{self._root}:scheduled"
+        return self._key("scheduled")
 
     def scheduled_fields(self) -> str:
         """HASH: the packed fields of delayed events, same member as in the ZSET."""
-        return f"{self._root}:scheduled-fields"
+        return self._key("scheduled-fields")
 
     def dedup(self, dedup_id: str) -> str:
-        """STRING, expiring: ``length-of-id id level place`` of the event that used this dedup id first."""
-        return f"{self._root}:dedup:{dedup_id}"
+        """STRING, expiring: ``LENGTH-OF-ID ID LEVEL PLACE`` of the first event with this dedup id."""
+        return self._key("dedup", dedup_id)
 
     def retry(self, group: str) -> str:
         """ZSET: due time (ms) of retries, member ``level|entry id``."""
-        return f"{self._root}:{group}:retry"
+        return self._key(group, "retry")
 
     def attempts(self, group: str) -> str:
         """HASH: ``level|entry id`` to attempt record (JSON)."""
-        return f"{self._root}:{group}:attempts"
+        return self._key(group, "attempts")
 
     def dead(self, group: str) -> str:
         """STREAM: dead letters."""
-        return f"{self._root}:{group}:dead"
+        return self._key(group, "dead")
 
     def handled(self, group: str, event_id: str) -> str:
-        """STRING, expiring: ``handled``, or ``claimed COUNT level|entry id`` of the delivery that handles it now."""
-        return f"{self._root}:{group}:handled:{event_id}"
+        """STRING, expiring: ``handled``, or ``claimed COUNT level|entry id`` while it is handled."""
+        return self._key(group, "handled", event_id)
 
     def limits(self, group: str) -> str:
-        """HASH: what was set at run time, ``name`` or ``name=key`` to ``interval burst``; ``name:declared``."""
-        return f"{self._root}:{group}:limits"
+        """HASH: ``name`` or ``name=key`` of a limit that was set, or ``name:declared``, to the limit."""
+        return self._key(group, "limits")
 
     def limit_prefix(self, group: str) -> str:
-        """What the keys of a limit's states begin with; then ``name=key``. STRING, expiring: four times (µs)."""
-        return f"{self._root}:{group}:limit:"
+        """Prefix of the states of limits, before ``name=key``. STRING, expiring: times (µs)."""
+        return self._key(group, "limit", "")
 
     def busy_prefix(self, group: str) -> str:
-        """What the keys of a limit's taken slots begin with; then ``name=key``. ZSET: entry to when it took it (µs)."""
-        return f"{self._root}:{group}:busy:"
+        """Prefix of the taken slots of limits, before ``name=key``. ZSET: entry to its start (µs)."""
+        return self._key(group, "busy", "")
 
     def queue_prefix(self, group: str) -> str:
-        """What the keys of those who wait for a slot begin with; then ``name=key``. ZSET: entry to since when (µs)."""
-        return f"{self._root}:{group}:queue:"
+        """Prefix of the queues for slots, before ``name=key``. ZSET: entry to its arrival (µs)."""
+        return self._key(group, "queue", "")
 
     def admissions(self, group: str) -> str:
-        """HASH: ``level|entry id`` of what waits for a limit or a pause by attribute, or has slots, to that (JSON)."""
-        return f"{self._root}:{group}:admissions"
+        """HASH: ``level|entry id`` to the limits and pauses it waits for and its slots (JSON)."""
+        return self._key(group, "admissions")
 
     def queues(self, group: str) -> str:
         """HASH: ``name=key`` of each queue that is not empty, to the concurrency of its limit."""
-        return f"{self._root}:{group}:queues"
+        return self._key(group, "queues")
 
     def heads(self, group: str) -> str:
-        """HASH: order key to the one entry of it that may run (``level|entry id``), or ``held MS PLACE EVENT-ID``."""
-        return f"{self._root}:{group}:heads"
+        """HASH: order key to the entry that may run (``level|entry id``) or ``held MS PLACE EVENT-ID``."""
+        return self._key(group, "heads")
 
     def behind(self, group: str) -> str:
-        """ZSET, all scores 0: entries behind the heads of their keys, sorted by key, level and entry id."""
-        return f"{self._root}:{group}:behind"
+        """ZSET, all scores 0: the other entries of order keys, sorted by key, level and entry id."""
+        return self._key(group, "behind")
 
     def rules(self, group: str) -> str:
-        """HASH: ``order_by``, ``fair_by``, ``on_dead``, ``weight:KEY``, and where mending goes on."""
-        return f"{self._root}:{group}:rules"
+        """HASH: ``order_by``, ``fair_by``, ``on_dead``, ``weight:KEY``, and the cursor of mending."""
+        return self._key(group, "rules")
 
     def lane(self, group: str, level: int) -> str:
-        """ZSET, all scores 0: entries of a level that may start, sorted by fair key and entry id."""
-        return f"{self._root}:{group}:lane:{level}"
+        """ZSET, all scores 0: entries of a level that may start, by fair key and entry id."""
+        return self._key(group, "lane", level)
 
     def ring(self, group: str, level: int) -> str:
         """ZSET: fair key to its virtual time."""
-        return f"{self._root}:{group}:ring:{level}"
+        return self._key(group, "ring", level)
 
     def breaker(self, group: str, key: str) -> str:
-        """HASH, expiring: what a circuit breaker counted for a key."""
-        return f"{self._root}:{group}:breaker:{key}"
+        """HASH, expiring: the counts of a circuit breaker for a key."""
+        return self._key(group, "breaker", key)
 
     def message(self, ident: str) -> str:
-        """HASH, expiring: what is known of a tracked event."""
-        return f"{self._root}:message:{ident}"
+        """HASH, expiring: the states and facts of a tracked event."""
+        return self._key("message", ident)
 
     def records(self, kind: str) -> str:
         """HASH: name to record (JSON) of an application."""
-        return f"{self._root}:records:{kind}"
+        return self._key("records", kind)
 
     def counts(self, name: str) -> str:
         """HASH, expiring: counters that grow with the states of tracked events."""
-        return f"{self._root}:counts:{name}"
+        return self._key("counts", name)
 
     def tracked(self) -> str:
         """HASH: state to how often it was reached by tracked events."""
-        return f"{self._root}:tracked"
+        return self._key("tracked")
 
     def alias(self, name: str) -> str:
         """STRING, expiring: the id of the tracked event that has this other name."""
-        return f"{self._root}:alias:{name}"
+        return self._key("alias", name)
 
     def filed(self, name: str) -> str:
-        """ZSET, expiring: ids of the tracked events with something in common, score when they were filed (ms)."""
-        return f"{self._root}:filed:{name}"
+        """ZSET, expiring: ids of tracked events that share a name, by the time of filing (ms)."""
+        return self._key("filed", name)
 
     def minute(self, group: str, number: int | str) -> str:
-        """HASH, expiring: what the group did in a minute, the ``number``-th since 1970."""
-        return f"{self._root}:{group}:minute:{number}"
+        """HASH, expiring: figures of the group for a minute, the ``number``-th since 1970."""
+        return self._key(group, "minute", number)
 
     def hour(self, group: str, number: int | str) -> str:
-        """HASH, expiring: the same of an hour."""
-        return f"{self._root}:{group}:hour:{number}"
+        """HASH, expiring: figures of the group for an hour."""
+        return self._key(group, "hour", number)
 
     def day(self, group: str, number: int | str) -> str:
-        """HASH, expiring: the same of a day (UTC)."""
-        return f"{self._root}:{group}:day:{number}"
+        """HASH, expiring: figures of the group for a day (UTC)."""
+        return self._key(group, "day", number)
 
     def workers(self, group: str) -> str:
-        """HASH, expiring: worker to what it said of itself last (JSON)."""
-        return f"{self._root}:{group}:workers"
+        """HASH, expiring: worker to its last note (JSON)."""
+        return self._key(group, "workers")
 
     def leases(self, group: str) -> str:
-        """HASH, expiring: consumer to ``LEASE AT`` (ms): how long its leases are, and when it said so last."""
-        return f"{self._root}:{group}:leases"
+        """HASH, expiring: consumer to ``LEASE AT`` (ms): the length of its leases, and its last note."""
+        return self._key(group, "leases")
 
     def sweep(self, group: str) -> str:
-        """HASH, expiring: who sweeps, until when, and the cursors."""
-        return f"{self._root}:{group}:sweep"
+        """HASH, expiring: the sweeping reclaimer, the end of its turn, and its cursors."""
+        return self._key(group, "sweep")
 
     def members(self, group: str) -> str:
-        """ZSET: worker to when it counts as gone (ms); only of a stream with partitions."""
-        return f"{self._root}:{group}:members"
+        """ZSET: worker to the time from which on it counts as gone (ms); only of partitioned streams."""
+        return self._key(group, "members")
 
     def partitions(self) -> str:
-        """STRING: ``count attribute``, over how many partitions the stream is spread and by what."""
-        return f"{self._root}:partitions"
+        """STRING: ``COUNT ATTRIBUTE``, the number of partitions and the attribute that picks one."""
+        return self._key("partitions")
 
     def paused(self) -> str:
-        """HASH: scope of a pause (see ``scope``) to who, since when and why (JSON)."""
-        return f"{self._root}:paused"
+        """HASH: scope of a pause (see ``scope``) to operator, time and reason (JSON)."""
+        return self._key("paused")
 
     def config(self) -> str:
         """HASH: ``retention``, and ``group:NAME`` per declared group (JSON: start, since)."""
-        return f"{self._root}:config"
+        return self._key("config")
 
     def watermarks(self) -> str:
-        """HASH: place (``level:5``, ``dead:GROUP``, ``read:GROUP:5``) to how far it was; ``lost:PLACE`` to JSON."""
-        return f"{self._root}:watermarks"
+        """HASH: ``level:5``, ``dead:GROUP`` or ``read:GROUP:5`` to its mark; ``lost:PLACE`` to JSON."""
+        return self._key("watermarks")
 
     def audit(self) -> str:
-        """STREAM, capped: what operators did."""
-        return f"{self._root}:audit"
+        """STREAM, capped: actions of operators."""
+        return self._key("audit")
 
     def levels(self) -> str:
-        """SET: the levels that the stream has; beside it, so that it is known when the index is away."""
-        return f"{self._root}:levels"
+        """SET: the levels of the stream, which may be needed while the server of the index is away."""
+        return self._key("levels")
 
     def index(self) -> str:
-        """SET of ``stream|level``: which streams exist. It has no stream's tag."""
+        """SET: ``stream|level`` of every level of every stream. It has no stream's tag."""
         return index_key(self.namespace)
 
 
@@ -199,5 +202,5 @@ def index_key(namespace: str) -> str:
 
 
 def ended_session_key(namespace: str, ident: str) -> str:
-    """STRING, expiring: the session of a dashboard with this id is over. It has no stream's tag."""
+    """STRING, expiring: marks a dashboard's session as ended. It has no stream's tag."""
     return f"{namespace}:ended-session:{ident}"

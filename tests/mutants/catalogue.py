@@ -928,7 +928,7 @@ MUTANTS = (
     ),
     Mutant(
         "only-the-tail-is-missed", "Mark.loss",
-        "        if missing > 0 or entry_order(self.last) > entry_order(now.last):\n", "        if entry_order(self.last) > entry_order(now.last):\n",
+        "        if missing > 0 or had > entry_order(now.last):\n", "        if had > entry_order(now.last):\n",
         (LOSSES,), "events that are lost before others that are there are not missed",
     ),
     Mutant(
@@ -1288,7 +1288,7 @@ MUTANTS = (
         (FINDINGS,), "a replay for one group ends the hold of a key in another",
     ),
     Mutant(
-        "why-lines-up-replays-of-others", "_is_elsewhere",
+        "why-lines-up-replays-of-others", "_is_for_others",
         'not in ("", scene.group)', 'in ("\\0",)',
         (FINDINGS,), "why names a key behind which the replay of another group does not wait",
     ),
@@ -1318,7 +1318,7 @@ MUTANTS = (
         (STUCK,), "an event that starts at that moment is told as a defect",
     ),
     Mutant(
-        "doctor-sees-one-retry", "Oldest.of.commands",
+        "doctor-sees-one-retry", "Oldest.of.questions",
         'before_ms, "LIMIT", 0, _MOST)', 'before_ms, "LIMIT", 0, 1)',
         (STUCK,), "a due retry that nobody fetches is hidden by one that is paused",
     ),

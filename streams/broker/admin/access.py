@@ -1,7 +1,8 @@
-"""access: what the connected user may do, found out by asking for it in ways that change nothing.
+"""Find out which commands the connected user may call, in ways that change nothing.
 
-Managed servers and users with few permissions may not read the server's access lists, so each command is tried with
-arguments that it refuses, or on a key that is not there: the server checks permissions before anything else.
+Managed servers and users with few permissions may not read the server's access lists. So each
+command is tried with arguments that it refuses, or on a missing key: the server checks
+permissions before anything else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from streams.errors import AccessDenied
 
 _SHA = "0" * 40
 PROBE = "doctor-probe"
-"""Stream whose keys never exist."""
+"""A stream whose keys never exist."""
 
 COMMON = ("time", "script|load", "evalsha")
 PRODUCER = ("xadd", "sadd", "xlen", "zcard", "hexists", "hset", "zadd", "get", "set")
@@ -58,7 +59,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "worker": (*COMMON, *PRODUCER, *WORKER),
     "operator": (*COMMON, *PRODUCER, *WORKER, *OPERATOR),
 }
-"""What each role may do, beside AUTH and SELECT, without which there is no connection to ask on."""
+"""The commands of each role, besides AUTH and SELECT, which every connection needs."""
 
 _OF_A_KEY = (
     "xlen",
@@ -77,12 +78,12 @@ _OF_A_FIELD = ("hexists", "zrem", "zscore", "zrank", "hget", "hmget", "hdel")
 
 @dataclass(slots=True)
 class Access:
-    """What a user lacks, and what it has beyond need.
+    """The permissions that a user lacks, and those that no role needs.
 
     Attributes:
-        commands: the role's commands that it may not call.
-        keys: whether it may not touch the keys of the namespace.
-        excess: what it may do that no role needs, in words.
+        commands: the role's commands that the user may not call.
+        keys: whether the user may not touch the keys of the namespace.
+        excess: permissions that no role needs, in words.
     """
 
     commands: list[str] = field(default_factory=list)
@@ -91,7 +92,7 @@ class Access:
 
 
 class Accessing:
-    """Asks what the user of a broker may do.
+    """Asks for the permissions of a broker's user.
 
     Args:
         broker: an open broker.
@@ -101,11 +102,13 @@ class Accessing:
         self._broker = broker
 
     async def access(self, role: str, member: str = "") -> Access:
-        """What the user lacks for a role, and has beyond it. One command per permission, and three, in one round trip.
+        """The permissions that the user lacks for a role, and those beyond it.
+
+        One command per permission, and three, in one round trip.
 
         Args:
             role: one of ``ROLES``.
-            member: a ``stream|level`` that the index has; '': whether the user may add to the index stays open.
+            member: a ``stream|level`` of the index; '' leaves out whether the user may add to it.
 
         Raises:
             BrokerUnavailable: the server went away.
@@ -122,11 +125,12 @@ class Accessing:
         ]
         *replies, beyond, administers, flushes = await self._broker.control.batch(asked)
         for name, reply in zip(names, replies, strict=True):
-            if isinstance(reply, AccessDenied):
-                if _is_about_keys(reply):
-                    found.keys = True
-                else:
-                    found.commands.append(name)
+            if not isinstance(reply, AccessDenied):
+                continue
+            if _is_about_keys(reply):
+                found.keys = True
+            else:
+                found.commands.append(name)
         if flushes in (b"OK", "OK"):
             found.excess.append("delete everything (FLUSHALL)")
         if not isinstance(administers, AccessDenied):
@@ -136,8 +140,9 @@ class Accessing:
         return found
 
     def _probes(self, member: str) -> dict[str, Command]:
-        """A harmless form of each command. Those that would write write nothing: wrong argument, no key, no group."""
+        """A harmless form of each command: a wrong argument, a missing key or a missing group."""
         key = self._broker.keys(PROBE).level(0)
+        read: Command = ("COUNT", 1, "STREAMS")
         probes: dict[str, Command] = {
             "time": ("TIME",),
             "script|load": ("SCRIPT", "LOAD", "return 1"),
@@ -146,17 +151,7 @@ class Accessing:
             "hset": ("HSET", key, "f", "v", "f"),
             "zadd": ("ZADD", key, "no-score", "m"),
             "set": ("SET", key, "v", "no-option"),
-            "xreadgroup": (
-                "XREADGROUP",
-                "GROUP",
-                "g",
-                "c",
-                "COUNT",
-                1,
-                "STREAMS",
-                key,
-                ">",
-            ),
+            "xreadgroup": ("XREADGROUP", "GROUP", "g", "c", *read, key, ">"),
             "xgroup|create": ("XGROUP", "CREATE", key, "g", "0"),
             "xgroup|delconsumer": ("XGROUP", "DELCONSUMER", key, "g", "c"),
             "xgroup|destroy": ("XGROUP", "DESTROY", key, "g"),
@@ -171,7 +166,7 @@ class Accessing:
             "xinfo|consumers": ("XINFO", "CONSUMERS", key, "g"),
             "zrangebyscore": ("ZRANGEBYSCORE", key, 0, 1),
             "zrange": ("ZRANGE", key, 0, 0),
-            "xread": ("XREAD", "COUNT", 1, "STREAMS", key, "0"),
+            "xread": ("XREAD", *read, key, "0"),
             "hincrby": ("HINCRBY", key, "f", "no-number"),
             "zrangebylex": ("ZRANGEBYLEX", key, "-", "+"),
             "pexpire": ("PEXPIRE", key, 1000),
@@ -182,7 +177,7 @@ class Accessing:
         probes |= {name: (name.upper(), key) for name in _OF_A_KEY}
         probes |= {name: (name.upper(), key, "f") for name in _OF_A_FIELD}
         if member:
-            # Adding what is there changes nothing, and nobody removes from the index.
+            # Adding an existing member changes nothing, and members are never removed.
             probes["sadd"] = ("SADD", index_key(self._broker.namespace), member)
         return probes
 

@@ -1,4 +1,4 @@
-"""cancel and run_now: events that are scheduled, or wait for a retry, are taken out, or start before their time."""
+"""Cancel scheduled and retrying events, or make them start before their time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _RUN_NOW = Script("run_now")
 _FIND_RETRYING = Script("find_retrying")
 
 MOST = 500
-"""Events that one call may carry."""
+"""Events that one call may name."""
+_PAGE = 1000
 
 
 class Cancelling:
@@ -28,23 +29,19 @@ class Cancelling:
         self._levels = levels
 
     async def scheduled(self, members: Sequence[str], by: str) -> list[bool]:
-        """Cancel scheduled events, at most ``MOST``; False where there is none (any more)."""
-        keys = (
-            self._keys.scheduled(),
-            self._keys.scheduled_fields(),
-            self._keys.audit(),
-        )
-        return list(
-            map(
-                bool,
-                await self._link.call(*_CANCEL_SCHEDULED.command(keys, by, *members)),
-            )
-        )
+        """Cancel scheduled events, at most ``MOST``; False for one that is not there (any more)."""
+        keys = self._keys
+        places = (keys.scheduled(), keys.scheduled_fields(), keys.audit())
+        reply = await self._link.call(*_CANCEL_SCHEDULED.command(places, by, *members))
+        return list(map(bool, reply))
 
     async def retrying(
         self, group: str, level: int, entry_ids: Sequence[str], by: str
     ) -> list[bool]:
-        """Cancel entries of one level that wait for a retry, at most ``MOST``; False where one does not (any more)."""
+        """Cancel entries of one level that wait for a retry, at most ``MOST``.
+
+        Returns False for an entry that does not wait (any more).
+        """
         keys = (
             self._keys.level(level),
             self._keys.retry(group),
@@ -52,55 +49,49 @@ class Cancelling:
             self._keys.audit(),
             self._keys.config(),
         )
-        place, admissions = (
-            LaneKeys.of(self._keys, self._levels, group),
-            self._keys.admissions(group),
-        )
+        place = LaneKeys.of(self._keys, self._levels, group)
+        places = (*keys, *place.keys, self._keys.admissions(group))
+        asked: Command = (group, PARKED, by, level)
         levels: Command = (WAITING, len(place.levels), *place.levels)
-        command = _CANCEL.command(
-            (*keys, *place.keys, admissions),
-            group,
-            PARKED,
-            by,
-            level,
-            *levels,
-            *entry_ids,
-        )
+        command = _CANCEL.command(places, *asked, *levels, *entry_ids)
         return list(map(bool, await self._link.call(*command)))
 
     async def run_now(self, group: str, name: str, by: str) -> bool:
-        """Make one event due, which waits for a retry in a group, or ('') is scheduled; False if it waits no more."""
+        """Make one event due; False if it does not wait any more.
+
+        Args:
+            group: in which it waits for a retry; '' for a scheduled event.
+            name: the member of its row.
+            by: the operator.
+        """
         waits = self._keys.retry(group) if group else self._keys.scheduled()
-        return bool(
-            await self._link.call(
-                *_RUN_NOW.command((waits, self._keys.audit()), group, by, name)
-            )
-        )
+        command = _RUN_NOW.command((waits, self._keys.audit()), group, by, name)
+        return bool(await self._link.call(*command))
 
     async def find_retrying(
         self, group: str, event_ids: Iterable[str]
     ) -> list[tuple[str, int, str]]:
-        """Event id, level and entry id of what waits for a retry; at most ``MOST`` event ids.
+        """Event id, level and entry id of events that wait for a retry.
 
         One command per 1,000 entries that wait.
+
+        Args:
+            group: its name.
+            event_ids: the wanted events, at most ``MOST``.
         """
+        levels: Command = (len(self._levels), *self._levels)
         wanted = tuple(event_ids)
-        keys = (
-            self._keys.retry(group),
-            *(self._keys.level(level) for level in self._levels),
-        )
-        found: dict[bytes, str] = {}
-        first, size = 0, 1000
-        while size == 1000:
-            size, rows = await self._link.call(
-                *_FIND_RETRYING.command(
-                    keys, first, first + 999, len(self._levels), *self._levels, *wanted
-                )
-            )
-            found.update((place, event_id.decode()) for event_id, place in rows)
+        keys = (self._keys.retry(group), *map(self._keys.level, self._levels))
+        names: dict[bytes, str] = {}
+        first, size = 0, _PAGE
+        while size == _PAGE:
+            last = first + _PAGE - 1
+            command = _FIND_RETRYING.command(keys, first, last, *levels, *wanted)
+            size, rows = await self._link.call(*command)
+            names |= {row: event_id.decode() for event_id, row in rows}
             first += size
-        return [
-            (event_id, *named)
-            for row, event_id in found.items()
-            if (named := entry_place(row))
-        ]
+        found = []
+        for row, event_id in names.items():
+            if place := entry_place(row):
+                found.append((event_id, *place))
+        return found

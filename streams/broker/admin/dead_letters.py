@@ -1,4 +1,4 @@
-"""replay and discard, and reading the dead letters of a group."""
+"""Read, replay and discard the dead letters of a group."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams.broker.admin.replies import after_id, before_id
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
+from streams.broker.server.stored import pairs
 from streams.errors import GroupDropped, GroupMissing
 
 _REPLAY = Script("replay")
@@ -18,7 +20,17 @@ _DISCARD = Script("discard")
 
 @dataclass(slots=True)
 class StoredLetter:
-    """A dead letter as stored: our facts, and the entry's own fields untouched."""
+    """A dead letter as stored.
+
+    Attributes:
+        letter_id: its id in the dead-letter stream.
+        reason: why the entry died.
+        level, entry_id: where the entry was.
+        at: Unix time (s) of its death.
+        consumer: that handled it last.
+        record: its attempt record.
+        fields: names and values of the entry, untouched.
+    """
 
     letter_id: str
     reason: str
@@ -28,17 +40,16 @@ class StoredLetter:
     consumer: str
     record: bytes
     fields: list[bytes]
-    fields_in_all: int
 
 
 @dataclass(slots=True)
 class LetterDeed:
-    """A replay or discard, step by step: one row of the audit stream, however many steps it takes.
+    """A replay or discard, which has one row in the audit stream however many steps it takes.
 
     Attributes:
-        by: who does it.
+        by: the operator.
         where: the filter, in words; '' for letters that were named.
-        rate: letters per second; None: as fast as it goes.
+        rate: letters per second; None for no limit.
         row: id of its row in the audit stream; '' before the first step.
     """
 
@@ -55,28 +66,24 @@ class DeadLetterStore:
         self._link = broker.control
         self._keys = keys
         self._group = group
+        self._dead = keys.dead(group)
+        self._places = (self._dead, keys.audit(), keys.config())
 
     async def count(self) -> int:
         """How many dead letters there are."""
-        return int(await self._link.call("XLEN", self._keys.dead(self._group)))
+        return int(await self._link.call("XLEN", self._dead))
 
     async def page(self, after: str, most: int) -> list[StoredLetter]:
-        """At most ``most`` letters with ids above ``after`` ('' for the beginning), oldest first."""
-        start = f"({after}" if after else "-"
-        return [
-            _letter(i, f)
-            for i, f in await self._link.call(
-                "XRANGE", self._keys.dead(self._group), start, "+", "COUNT", most
-            )
-        ]
+        """A page of letters with ids above ``after`` ('' for the beginning), oldest first."""
+        span = (after_id(after), "+", "COUNT", most)
+        rows = await self._link.call("XRANGE", self._dead, *span)
+        return [_letter(*row) for row in rows]
 
     async def back(self, before: str, most: int) -> list[StoredLetter]:
-        """At most ``most`` letters with ids below ``before`` ('' for the end), newest first."""
-        last = f"({before}" if before else "+"
-        rows = await self._link.call(
-            "XREVRANGE", self._keys.dead(self._group), last, "-", "COUNT", most
-        )
-        return [_letter(i, f) for i, f in rows]
+        """A page of letters with ids below ``before`` ('' for the end), newest first."""
+        span = (before_id(before), "-", "COUNT", most)
+        rows = await self._link.call("XREVRANGE", self._dead, *span)
+        return [_letter(*row) for row in rows]
 
     async def newest(self) -> str:
         """The id of the newest letter; '' if there is none."""
@@ -84,26 +91,21 @@ class DeadLetterStore:
 
     async def get(self, letter_id: str) -> StoredLetter | None:
         """One letter by its id."""
-        rows = await self._link.call(
-            "XRANGE", self._keys.dead(self._group), letter_id, letter_id
-        )
+        rows = await self._link.call("XRANGE", self._dead, letter_id, letter_id)
         return _letter(*rows[0]) if rows else None
 
     async def replay(
         self, letters: Sequence[StoredLetter], deed: LetterDeed
     ) -> list[str]:
-        """One step of a replay; per letter ``level|entry id`` of the new entry, '' if it was gone already.
+        """One step of a replay.
+
+        Returns ``level|entry id`` of each new entry, '' for a letter that was gone already.
 
         Raises:
-            GroupDropped: nothing would take them.
+            GroupDropped: no consumer would take them.
         """
         levels = sorted({letter.level for letter in letters})
-        keys = (
-            self._keys.dead(self._group),
-            self._keys.audit(),
-            self._keys.config(),
-            *(self._keys.level(level) for level in levels),
-        )
+        keys = (*self._places, *map(self._keys.level, levels))
         ids = [letter.letter_id for letter in letters]
         rate = "" if deed.rate is None else f"{deed.rate:g}"
         asked = (deed.by, deed.where, rate, deed.row)
@@ -113,20 +115,16 @@ class DeadLetterStore:
         return [place.decode() for place in places]
 
     async def replay_edited(self, letter: StoredLetter, body: bytes, by: str) -> str:
-        """Put one letter back with another body; ``level|entry id`` of the new entry, '' if it was gone already.
+        """Replay one letter with another body.
+
+        Returns ``level|entry id`` of the new entry, '' if the letter was gone already.
 
         Raises:
             GroupDropped: as ``replay``.
         """
-        keys = (
-            self._keys.dead(self._group),
-            self._keys.audit(),
-            self._keys.config(),
-            self._keys.level(letter.level),
-        )
-        command = _EDITED.command(
-            keys, self._group, by, letter.level, letter.letter_id, body
-        )
+        keys = (*self._places, self._keys.level(letter.level))
+        asked = (by, letter.level, letter.letter_id, body)
+        command = _EDITED.command(keys, self._group, *asked)
         place: bytes = await self._replayed(command)
         return place.decode()
 
@@ -134,15 +132,17 @@ class DeadLetterStore:
         try:
             return await self._link.call(*command)
         except GroupMissing as error:
+            stream, group = self._keys.stream, self._group
             raise GroupDropped(
-                f"group {self._group!r} of stream {self._keys.stream!r} was dropped: nothing would take what is "
-                "replayed for it, so nothing was moved. Start a worker that declares the group, then replay again; or "
-                f"export the letters ('streams dead export {self._keys.stream} {self._group}') and discard them"
+                f"group {group!r} of stream {stream!r} was dropped: nothing would take what is"
+                " replayed for it, so nothing was moved. Start a worker that declares the group,"
+                " then replay again; or export the letters"
+                f" ('streams dead export {stream} {group}') and discard them"
             ) from error
 
     async def discard(self, letter_ids: Sequence[str], deed: LetterDeed) -> int:
         """One step of a discard: delete letters (at most 1,000); returns how many there were."""
-        keys = (self._keys.dead(self._group), self._keys.audit())
+        keys = (self._dead, self._keys.audit())
         asked = (self._group, deed.by, deed.where, deed.row)
         count, row = await self._link.call(*_DISCARD.command(keys, *asked, *letter_ids))
         deed.row = row.decode()
@@ -150,22 +150,16 @@ class DeadLetterStore:
 
 
 def _letter(letter_id: bytes, stored: Sequence[bytes]) -> StoredLetter:
-    own: dict[bytes, bytes] = {}
-    at = 0
-    while at < len(stored):
-        own[stored[at]] = stored[at + 1]
-        at += 2
-        if stored[at - 2] == b"raw":
-            break
-    fields: list[Any] = list(stored[at:])
+    # The entry's own fields follow ours, of which ``raw`` is the last.
+    at = stored[::2].index(b"raw") + 1 if b"raw" in stored[::2] else len(stored)
+    own = pairs(stored[: 2 * at])
     return StoredLetter(
         letter_id=letter_id.decode(),
-        reason=own.get(b"reason", b"unknown").decode(errors="replace"),
-        level=int(own.get(b"level", b"0")),
-        entry_id=own.get(b"entry", b"").decode(),
-        at=float(own.get(b"at", b"0")),
-        consumer=own.get(b"consumer", b"").decode(errors="replace"),
-        record=own.get(b"record", b""),
-        fields=fields,
-        fields_in_all=int(own.get(b"raw", b"0").partition(b".")[0]),
+        reason=own.get("reason", b"unknown").decode(errors="replace"),
+        level=int(own.get("level", b"0")),
+        entry_id=own.get("entry", b"").decode(),
+        at=float(own.get("at", b"0")),
+        consumer=own.get("consumer", b"").decode(errors="replace"),
+        record=own.get("record", b""),
+        fields=list(stored[2 * at :]),
     )

@@ -1,6 +1,7 @@
-"""diagnose: facts about the server and its streams, for whoever judges them. Read only.
+"""Facts about the server and its streams, as the doctor judges them. Read only.
 
-What the user may not ask is told as ``Denied`` and never fails the rest: managed servers often refuse ``CONFIG``.
+A question that the user may not ask is answered by ``Denied`` and never fails the others:
+managed servers often refuse ``CONFIG``.
 """
 
 from __future__ import annotations
@@ -8,17 +9,28 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streams.broker.admin.access import PROBE
+from streams.broker.admin.replies import (
+    ConsumerReply,
+    GroupReply,
+    consumers_of,
+    groups_of,
+    labelled_outcomes,
+    next_id,
+    outcomes_of,
+    time_of,
+)
 from streams.broker.admin.strays import Straying, Strays, Unreadable, read_unreadable
 from streams.broker.admin.undeclared import probe, stored_there
-from streams.broker.keys import PARKED, WAITING, Keys
+from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
-from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, CommandRefused
+from streams.broker.server.stored import texts
+from streams.errors import AccessDenied, BrokerError, CommandRefused
 
 if TYPE_CHECKING:
     from streams.broker.server.link import Link
@@ -28,11 +40,12 @@ _WEIGH = Script("weigh")
 
 HOUR = 3600.0
 LETTERS = 100
-"""Dead letters of the last hour that are looked at, at most."""
+"""Dead letters of the last hour that are counted, at most."""
 _WEIGHED = 20
 _FIRST = 19
-"""The rank up to which a row is looked for that says when something is due."""
+"""Rank of the last due time that is read, in search of one whose row can be read."""
 _MEMBER = re.compile(rb"-?[0-9]{1,20}\|.+", re.DOTALL)
+_DECLARED = b"group:"
 _SCRIPTS = (
     "time, evalsha, script|load, xpending, xrange, xrevrange, xinfo|groups, zrange, zscore,"
     " hget, hexists and hscan"
@@ -41,17 +54,22 @@ _SCRIPTS = (
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The server did not answer a question; ``command`` is the permission that would tell."""
+    """The server refused a question; ``command`` is the permission that is missing."""
 
     command: str
 
 
 @dataclass(slots=True)
 class GroupFacts:
-    """One group on one level. Times are Unix seconds; None: there is none.
+    """One group on one level.
 
-    ``consumers``: name to entries in hand and seconds of silence, without what waits for a retry.
-    ``unread_since``: when the oldest entry was published that the group was not given yet.
+    Attributes:
+        group, level: which.
+        pending: entries that were delivered and are not acknowledged.
+        consumers: name to pending entries and seconds of silence; entries that wait for a
+            retry or for their key are not counted.
+        unread_since: Unix time (s) of the oldest entry that the group was not given yet;
+            None if there is none.
     """
 
     group: str
@@ -65,7 +83,11 @@ class GroupFacts:
 class DeadFacts:
     """The dead letters of a group. Times are Unix seconds.
 
-    ``recent``: how many of the last hour were looked at, at most ``LETTERS``; ``since``: when the oldest of these came.
+    Attributes:
+        count: how many there are.
+        oldest, newest: when the first and the last one came.
+        recent: how many came in the last hour; ``LETTERS`` are counted at most.
+        since: when the oldest of the counted ones came.
     """
 
     count: int
@@ -77,7 +99,12 @@ class DeadFacts:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What a level costs: bytes in the server's memory, and bytes of content per entry, from a few of the oldest."""
+    """The size of a level.
+
+    Attributes:
+        bytes: of the server's memory that it takes.
+        content: bytes of content per entry, as a mean of the oldest entries.
+    """
 
     bytes: int
     content: float
@@ -85,7 +112,26 @@ class Weight:
 
 @dataclass(slots=True)
 class StreamFacts:
-    """One stream. ``stored`` has None for a level whose key is missing; ``types`` names keys of a wrong kind."""
+    """One stream.
+
+    Attributes:
+        stream: its name.
+        stored: entries per level; None for a level whose key is missing.
+        types: keys of a wrong type, each with its type and the right one.
+        groups: every group on every level.
+        scheduled_due: Unix time (s) of the first scheduled event.
+        retry_due: group to the Unix time (s) of its first retry.
+        dead: group to its dead letters.
+        weights: the size of each level.
+        strays: group to the strays in the first slices of its rows and pending lists;
+            '' stands for the scheduled events.
+        unreadable: group to its rows that cannot be read; '' stands for scheduled events
+            with fields that cannot be read.
+        orphans: group to one of its orphans, ``level|entry id``.
+        denied: permissions that were missing to look at a part.
+        missing: groups that are declared and exist on no level.
+        undeclared: entries per level that no producer or worker declared.
+    """
 
     stream: str
     stored: dict[int, int | None]
@@ -96,25 +142,36 @@ class StreamFacts:
     dead: dict[str, DeadFacts] = field(default_factory=dict)
     weights: dict[int, Weight] = field(default_factory=dict)
     strays: dict[str, Strays] = field(default_factory=dict)
-    """Group to what the first slices of its rows and pending lists showed; '': of the delayed events."""
     unreadable: dict[str, list[Unreadable]] = field(default_factory=dict)
-    """Group to its rows that say nothing; '': delayed events whose fields cannot be read."""
     orphans: dict[str, str] = field(default_factory=dict)
-    """Group to one of its orphans, ``level|entry id``."""
     denied: set[str] = field(default_factory=set)
-    """Permissions without which a part was not looked at."""
     missing: list[str] = field(default_factory=list)
-    """Groups that are declared and exist on no level."""
     undeclared: dict[int, int] = field(default_factory=dict)
-    """Levels that nobody declared, to how many entries are there."""
+
+    def check_type(self, key: str, reply: Any, wanted: str) -> None:
+        """Note a key of a wrong type; a refused ``TYPE`` says nothing about the key."""
+        if isinstance(reply, (BrokerError, CommandRefused)):
+            return
+        kind = reply.decode() if isinstance(reply, bytes) else str(reply)
+        if kind not in (wanted, "none"):
+            self.types.append((key, kind, wanted))
+
+
+Questions = dict[Hashable, Command]
+Answers = Mapping[Hashable, Any]
+
+
+class _GroupLevel(NamedTuple):
+    level: int
+    info: GroupReply
 
 
 class Diagnosing:
-    """Questions to a server. The cost of each does not grow with what is stored.
+    """Questions to a server. The cost of each does not grow with the number of entries.
 
     Args:
         broker: an open broker.
-        link: to the one of its servers that is asked about itself; None: it has one only.
+        link: to the server that is asked; None for the only one.
     """
 
     def __init__(self, broker: Broker, link: Link | None = None) -> None:
@@ -122,14 +179,16 @@ class Diagnosing:
         self._link = link or broker.control
 
     async def info(self) -> dict[str, str] | Denied:
-        """What ``INFO`` says. One command."""
+        """The fields of ``INFO``. One command."""
         reply = (await self._ask([("INFO",)]))[0]
         if isinstance(reply, BrokerError):
             return Denied("info")
-        lines = (
-            line.partition(":") for line in reply.decode(errors="replace").splitlines()
-        )
-        return {name: value for name, colon, value in lines if colon}
+        found = {}
+        for line in reply.decode(errors="replace").splitlines():
+            name, colon, value = line.partition(":")
+            if colon:
+                found[name] = value
+        return found
 
     async def config(self, *names: str) -> dict[str, str] | Denied:
         """Values of the server's configuration. One command per name."""
@@ -137,14 +196,14 @@ class Diagnosing:
         for reply in await self._ask([("CONFIG", "GET", name) for name in names]):
             if isinstance(reply, BrokerError):
                 return Denied("config|get")
-            found |= {
-                reply[i].decode(): reply[i + 1].decode()
-                for i in range(0, len(reply), 2)
-            }
+            found |= texts(reply)
         return found
 
     async def refused_to_default(self) -> list[str] | Denied:
-        """Writes of ours that the server's default user may not do. One command per kind of write; none is done."""
+        """Our write commands that the server's default user may not call.
+
+        One command per kind of write; none is carried out.
+        """
         key = self._broker.keys(PROBE).level(0)
         writes: tuple[Command, ...] = (
             ("XADD", key, "*", "f", "v"),
@@ -154,12 +213,9 @@ class Diagnosing:
             ("HSET", key, "f", "v"),
             ("SET", key, "v"),
         )
+        trials = [("ACL", "DRYRUN", "default", *write) for write in writes]
         refused = []
-        for write, reply in zip(
-            writes,
-            await self._ask([("ACL", "DRYRUN", "default", *write) for write in writes]),
-            strict=True,
-        ):
+        for write, reply in zip(writes, await self._ask(trials), strict=True):
             if isinstance(reply, BrokerError):
                 return Denied("acl|dryrun")
             if reply not in (b"OK", "OK"):
@@ -170,38 +226,32 @@ class Diagnosing:
         """Seconds by which the server's clock is ahead of this machine's."""
         before = time.time()
         seconds, micros = await self._link.call("TIME")
-        return int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2
+        halfway = (before + time.time()) / 2
+        return int(seconds) + int(micros) / 1e6 - halfway
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamFacts | Denied:
-        """One stream: 5 commands, 5 per level, 4 more per level and group, 7 per group, in two round trips.
+        """The facts of one stream, in three round trips.
 
-        Keys of a wrong kind are named and not asked further.
+        Commands: 5, 5 per level, 4 more per level and group, 7 per group. Keys of a wrong
+        type are named and not looked into.
         """
         keys = self._broker.keys(name)
-        commands: list[Command] = [("TYPE", keys.scheduled())]
+        questions: Questions = {"type": ("TYPE", keys.scheduled())}
         for level in levels:
             key = keys.level(level)
-            commands += [("TYPE", key), ("XLEN", key), ("XINFO", "GROUPS", key)]
-            commands += [
-                ("MEMORY", "USAGE", key, "SAMPLES", 5),
-                _WEIGH.command((key,), _WEIGHED),
-            ]
-        replies = await self._ask(commands)
-        plain = [reply for i, reply in enumerate(replies) if i == 0 or (i - 1) % 5 < 3]
-        if any(isinstance(reply, AccessDenied) for reply in plain):
-            return Denied("type, xlen and xinfo|groups")
+            questions["type", level] = ("TYPE", key)
+            questions["length", level] = ("XLEN", key)
+            questions["groups", level] = ("XINFO", "GROUPS", key)
+            questions["memory", level] = ("MEMORY", "USAGE", key, "SAMPLES", 5)
+            questions["content", level] = _WEIGH.command((key,), _WEIGHED)
+        answers = await labelled_outcomes(self._link, questions)
+        for label, reply in answers.items():
+            part = label[0] if isinstance(label, tuple) else label
+            if part not in ("memory", "content") and isinstance(reply, AccessDenied):
+                return Denied("type, xlen and xinfo|groups")
         facts = StreamFacts(name, {}, [])
-        self._check_type(facts, keys.scheduled(), replies[0], "zset")
-        places: list[tuple[int, dict[str, Any]]] = []
-        for i, level in enumerate(levels):
-            kind, length, groups, memory, weighed = replies[1 + 5 * i : 6 + 5 * i]
-            self._check_type(facts, keys.level(level), kind, "stream")
-            facts.stored[level] = (
-                length if kind == b"stream" and isinstance(length, int) else None
-            )
-            if not isinstance(groups, BrokerError):
-                places += [(level, _pairs(row)) for row in groups]
-            _weigh(facts, level, memory, weighed)
+        facts.check_type(keys.scheduled(), answers["type"], "zset")
+        places = _read_levels(facts, keys, levels, answers)
         probed = (await self._ask([probe(keys, levels)]))[0]
         facts.undeclared = await stored_there(self._ask, keys, levels, probed)
         if not await self._groups(facts, keys, places):
@@ -209,137 +259,182 @@ class Diagnosing:
         return facts
 
     async def _groups(
-        self, facts: StreamFacts, keys: Keys, places: list[tuple[int, dict[str, Any]]]
+        self, facts: StreamFacts, keys: Keys, places: Sequence[_GroupLevel]
     ) -> bool:
-        names = sorted({info["name"].decode() for _, info in places})
-        straying = Straying(self._broker, keys, list(facts.stored))
-        plain: list[Command] = [
-            ("ZRANGE", keys.scheduled(), 0, _FIRST, "WITHSCORES"),
-            ("HGETALL", keys.config()),
-        ]
-        scripts: list[Command] = [straying.scheduled()]
-        recent = f"{round((self._broker.clock.now() - HOUR) * 1000)}-0"
-        for name in names:
-            plain += [
-                ("TYPE", keys.retry(name)),
-                ("TYPE", keys.attempts(name)),
-                ("TYPE", keys.dead(name)),
-                ("ZRANGE", keys.retry(name), 0, _FIRST, "WITHSCORES"),
-            ]
-            scripts += [
-                _DEAD_FACTS.command((keys.dead(name),), recent, LETTERS),
-                straying.rows(name),
-            ]
-            scripts.append(straying.unreadable(name))
-        for level, info in places:
-            group = info["name"].decode()
-            after = _next(info["last-delivered-id"].decode())
-            plain += [
-                ("XINFO", "CONSUMERS", keys.level(level), group),
-                ("XRANGE", keys.level(level), after, "+", "COUNT", 1),
-            ]
-            scripts += [straying.pending(group, level), straying.orphans(group, level)]
-        replies = await self._ask([*plain, *scripts])
-        answers, told = replies[: len(plain)], replies[len(plain) :]
-        if any(isinstance(reply, AccessDenied) for reply in answers):
+        """Read what the groups have; False if the user may not."""
+        names = sorted({place.info.name for place in places})
+        plain = _plain_questions(keys, names, places)
+        scripts = self._script_questions(keys, names, places, list(facts.stored))
+        answers = await labelled_outcomes(self._link, plain | scripts)
+        if any(isinstance(answers[label], AccessDenied) for label in plain):
             return False
-        self._read(facts, keys, names, answers[: 2 + 4 * len(names)])
-        rest = answers[2 + 4 * len(names) :]
-        for i, (level, info) in enumerate(places):
-            consumers, unread = rest[2 * i : 2 * i + 2]
-            if isinstance(consumers, BrokerError) or isinstance(unread, BrokerError):
-                continue  # Gone meanwhile.
-            since = _time_of(unread[0][0]) if unread else None
-            group = info["name"].decode()
-            facts.groups.append(
-                GroupFacts(group, level, info["pending"], _consumers(consumers), since)
-            )
-        _read_scripts(facts, names, places, told)
+        if any(isinstance(answers[label], AccessDenied) for label in scripts):
+            facts.denied.add(_SCRIPTS)
+        _read_plain(facts, keys, names, answers)
+        _read_group_levels(facts, places, answers)
+        # Other refusals: a key of a wrong type, which is told as such, or a group that is gone.
+        told = {
+            label: None if isinstance(answers[label], BrokerError) else answers[label]
+            for label in scripts
+        }
+        _read_scheduled(facts, told["scheduled strays"])
+        for name in names:
+            _read_dead(facts, name, told["dead", name])
+            _read_rows(facts, name, told["rows", name], told["unreadable", name])
+        for level, info in places:
+            pending = told["pending", info.name, level]
+            orphans = told["orphans", info.name, level]
+            _read_level(facts, _GroupLevel(level, info), pending, orphans)
         return True
 
-    def _read(
-        self, facts: StreamFacts, keys: Keys, names: list[str], replies: list[Any]
-    ) -> None:
-        facts.scheduled_due = _first_score(replies[0])
-        config = [] if isinstance(replies[1], BrokerError) else replies[1]
-        declared = [
-            name[6:].decode() for name in config[::2] if name.startswith(b"group:")
-        ]
-        facts.missing = sorted(set(declared) - set(names))
-        for i, name in enumerate(names):
-            retry_type, attempts_type, dead_type, retry = replies[2 + 4 * i : 6 + 4 * i]
-            self._check_type(facts, keys.retry(name), retry_type, "zset")
-            self._check_type(facts, keys.attempts(name), attempts_type, "hash")
-            self._check_type(facts, keys.dead(name), dead_type, "stream")
-            due = _first_score(retry)
-            if due is not None:
-                facts.retry_due[name] = due
+    def _script_questions(
+        self,
+        keys: Keys,
+        names: Sequence[str],
+        places: Sequence[_GroupLevel],
+        levels: Sequence[int],
+    ) -> Questions:
+        straying = Straying(self._broker, keys, levels)
+        recent = f"{round((self._broker.clock.now() - HOUR) * 1000)}-0"
+        found: Questions = {"scheduled strays": straying.scheduled()}
+        for name in names:
+            dead = (keys.dead(name),)
+            found["dead", name] = _DEAD_FACTS.command(dead, recent, LETTERS)
+            found["rows", name] = straying.rows(name)
+            found["unreadable", name] = straying.unreadable(name)
+        for level, info in places:
+            found["pending", info.name, level] = straying.pending(info.name, level)
+            found["orphans", info.name, level] = straying.orphans(info.name, level)
+        return found
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        """Replies, a refusal in its reply's place.
-
-        Raises:
-            BrokerUnavailable: the server went away.
-        """
-        replies = await self._link.batch(commands)
-        for reply in replies:
-            if isinstance(reply, BrokerUnavailable):
-                raise reply
-        return replies
-
-    @staticmethod
-    def _check_type(facts: StreamFacts, key: str, reply: Any, wanted: str) -> None:
-        kind = (
-            wanted if isinstance(reply, (BrokerError, CommandRefused)) else _text(reply)
-        )
-        if kind not in (wanted, "none"):
-            facts.types.append((key, kind, wanted))
+        return await outcomes_of(self._link, commands)
 
 
-def _weigh(facts: StreamFacts, level: int, memory: Any, weighed: Any) -> None:
+def _plain_questions(
+    keys: Keys, names: Sequence[str], places: Sequence[_GroupLevel]
+) -> Questions:
+    found: Questions = {
+        "scheduled": ("ZRANGE", keys.scheduled(), 0, _FIRST, "WITHSCORES"),
+        "config": ("HGETALL", keys.config()),
+    }
+    for name in names:
+        retry = keys.retry(name)
+        found["retry type", name] = ("TYPE", retry)
+        found["attempts type", name] = ("TYPE", keys.attempts(name))
+        found["dead type", name] = ("TYPE", keys.dead(name))
+        found["retry", name] = ("ZRANGE", retry, 0, _FIRST, "WITHSCORES")
+    for level, info in places:
+        key = keys.level(level)
+        unread = next_id(info.last_id)
+        found["consumers", info.name, level] = ("XINFO", "CONSUMERS", key, info.name)
+        found["unread", info.name, level] = ("XRANGE", key, unread, "+", "COUNT", 1)
+    return found
+
+
+def _read_levels(
+    facts: StreamFacts, keys: Keys, levels: Sequence[int], answers: Answers
+) -> list[_GroupLevel]:
+    """Read the levels; returns each group on each of them."""
+    places = []
+    for level in levels:
+        kind = answers["type", level]
+        length = answers["length", level]
+        groups = answers["groups", level]
+        facts.check_type(keys.level(level), kind, "stream")
+        is_there = kind == b"stream" and isinstance(length, int)
+        facts.stored[level] = length if is_there else None
+        if not isinstance(groups, BrokerError):
+            places += [_GroupLevel(level, info) for info in groups_of(groups)]
+        _read_weight(facts, level, answers["memory", level], answers["content", level])
+    return places
+
+
+def _read_weight(facts: StreamFacts, level: int, memory: Any, content: Any) -> None:
     if isinstance(memory, AccessDenied):
         facts.denied.add("memory|usage")
-    if isinstance(weighed, AccessDenied):
+    if isinstance(content, AccessDenied):
         facts.denied.add(_SCRIPTS)
-    if isinstance(memory, int) and not isinstance(weighed, BrokerError) and weighed[0]:
-        facts.weights[level] = Weight(memory, weighed[1] / weighed[0])
+    if not isinstance(memory, int) or isinstance(content, BrokerError):
+        return
+    entries, size = content
+    if entries:
+        facts.weights[level] = Weight(memory, size / entries)
 
 
-def _read_scripts(
-    facts: StreamFacts,
-    names: list[str],
-    places: list[tuple[int, dict[str, Any]]],
-    told: list[Any],
+def _read_plain(
+    facts: StreamFacts, keys: Keys, names: Sequence[str], answers: Answers
 ) -> None:
-    if any(isinstance(reply, AccessDenied) for reply in told):
-        facts.denied.add(_SCRIPTS)
-    # Another refusal is a key of a wrong kind, which is told as such, or a group that is gone meanwhile.
-    found = [None if isinstance(reply, BrokerError) else reply for reply in told]
-    if found[0]:
-        empty, stranded, _, _, odd, example = found[0]
-        facts.strays[""] = Strays(
-            scheduled_empty=empty, scheduled_stranded=stranded, scheduled_unreadable=odd
-        )
-        if odd:
-            facts.unreadable[""] = [Unreadable("scheduled-fields", odd, example)]
-    for i, name in enumerate(names):
-        _read_group(facts, name, *found[1 + 3 * i : 4 + 3 * i])
-    rest = found[1 + 3 * len(names) :]
-    for (level, info), pending, orphans in zip(
-        places, rest[::2], rest[1::2], strict=True
-    ):
-        _read_level(facts, info["name"].decode(), level, pending, orphans)
+    facts.scheduled_due = _first_due(answers["scheduled"])
+    config = answers["config"]
+    fields = [] if isinstance(config, BrokerError) else config[::2]
+    declared = {
+        name.removeprefix(_DECLARED).decode()
+        for name in fields
+        if name.startswith(_DECLARED)
+    }
+    facts.missing = sorted(declared.difference(names))
+    for name in names:
+        facts.check_type(keys.retry(name), answers["retry type", name], "zset")
+        facts.check_type(keys.attempts(name), answers["attempts type", name], "hash")
+        facts.check_type(keys.dead(name), answers["dead type", name], "stream")
+        due = _first_due(answers["retry", name])
+        if due is not None:
+            facts.retry_due[name] = due
 
 
-def _read_group(
-    facts: StreamFacts, name: str, dead: Any, rows: Any, unreadable: Any
+def _read_group_levels(
+    facts: StreamFacts, places: Iterable[_GroupLevel], answers: Answers
 ) -> None:
-    if dead and dead[0]:
-        count, oldest, newest, recent, since = dead
-        came = _time_of(since) if since else 0.0
-        facts.dead[name] = DeadFacts(
-            count, _time_of(oldest), _time_of(newest), recent, came
+    for level, info in places:
+        consumers = answers["consumers", info.name, level]
+        unread = answers["unread", info.name, level]
+        if isinstance(consumers, BrokerError) or isinstance(unread, BrokerError):
+            continue  # The group is gone meanwhile.
+        row = GroupFacts(
+            group=info.name,
+            level=level,
+            pending=info.pending,
+            consumers=_in_hand(consumers_of(consumers)),
+            unread_since=time_of(unread[0][0]) if unread else None,
         )
+        facts.groups.append(row)
+
+
+def _in_hand(consumers: Iterable[ConsumerReply]) -> dict[str, tuple[int, float]]:
+    return {
+        row.name: (row.pending, row.silent) for row in consumers if not row.is_resting
+    }
+
+
+def _read_scheduled(facts: StreamFacts, reply: Any) -> None:
+    if not reply:
+        return
+    empty, stranded, _, _, unreadable, example = reply
+    facts.strays[""] = Strays(
+        scheduled_empty=empty,
+        scheduled_stranded=stranded,
+        scheduled_unreadable=unreadable,
+    )
+    if unreadable:
+        rows = Unreadable("scheduled-fields", unreadable, example)
+        facts.unreadable[""] = [rows]
+
+
+def _read_dead(facts: StreamFacts, name: str, reply: Any) -> None:
+    if not reply or not reply[0]:
+        return
+    count, oldest, newest, recent, since = reply
+    facts.dead[name] = DeadFacts(
+        count=count,
+        oldest=time_of(oldest),
+        newest=time_of(newest),
+        recent=recent,
+        since=time_of(since) if since else 0.0,
+    )
+
+
+def _read_rows(facts: StreamFacts, name: str, rows: Any, unreadable: Any) -> None:
     strays = facts.strays.setdefault(name, Strays())
     if rows:
         strays.add(Strays(due_times_stray=rows[0], records_stray=rows[1]))
@@ -348,54 +443,23 @@ def _read_group(
 
 
 def _read_level(
-    facts: StreamFacts, name: str, level: int, pending: Any, orphans: Any
+    facts: StreamFacts, place: _GroupLevel, pending: Any, orphans: Any
 ) -> None:
+    name = place.info.name
+    strays = facts.strays[name]
     if pending:
-        facts.strays[name].add(
-            Strays(payloads_gone=pending[0], due_times_lost=pending[1])
-        )
+        strays.add(Strays(payloads_gone=pending[0], due_times_lost=pending[1]))
     if orphans and orphans[0]:
-        facts.strays[name].add(Strays(orphaned=orphans[0]))
-        facts.orphans.setdefault(name, f"{level}|{orphans[1].decode()}")
+        strays.add(Strays(orphaned=orphans[0]))
+        facts.orphans.setdefault(name, f"{place.level}|{orphans[1].decode()}")
 
 
-def _text(reply: Any) -> str:
-    return reply.decode() if isinstance(reply, bytes) else str(reply)
-
-
-def _pairs(row: Sequence[Any]) -> dict[str, Any]:
-    return {row[i].decode(): row[i + 1] for i in range(0, len(row), 2)}
-
-
-def _consumers(rows: Sequence[Any]) -> dict[str, tuple[int, float]]:
-    found = {
-        facts["name"].decode(): (facts["pending"], facts["idle"] / 1000)
-        for facts in map(_pairs, rows)
-    }
-    found.pop(PARKED, None)
-    found.pop(WAITING, None)
-    return found
-
-
-def _first_score(reply: Any) -> float | None:
-    """The first due time of rows that say when what is due."""
+def _first_due(reply: Any) -> float | None:
+    """The first due time (Unix seconds) whose row can be read."""
     if isinstance(reply, BrokerError):
         return None
-    rows = zip(reply[::2], reply[1::2], strict=True)
-    return next(
-        (
-            at / 1000
-            for name, due in rows
-            if math.isfinite(at := float(due)) and _MEMBER.fullmatch(name)
-        ),
-        None,
-    )
-
-
-def _time_of(entry_id: bytes) -> float:
-    return int(entry_id.partition(b"-")[0]) / 1000
-
-
-def _next(entry_id: str) -> str:
-    milliseconds, _, sequence = entry_id.partition("-")
-    return f"{milliseconds}-{int(sequence or 0) + 1}"
+    for name, due in zip(reply[::2], reply[1::2], strict=True):
+        at = float(due)
+        if math.isfinite(at) and _MEMBER.fullmatch(name):
+            return at / 1000
+    return None

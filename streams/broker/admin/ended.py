@@ -1,4 +1,4 @@
-"""Sessions of dashboards that somebody ended: known to every process that serves one on this server."""
+"""Ended dashboard sessions, as every process that serves a dashboard must know them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from streams.broker.server.connection import Broker
 
 
 class EndedSessions:
-    """Remembers which sessions are over, for as long as their cookies would last.
+    """Remembers ended sessions for as long as their cookies would last.
 
     Args:
         broker: an open broker.
@@ -17,7 +17,7 @@ class EndedSessions:
         self._broker = broker
 
     async def end(self, ident: str, seconds: float) -> None:
-        """Remember that a session is over, for ``seconds``. One command."""
+        """Remember for ``seconds`` that a session is over. One command."""
         key = ended_session_key(self._broker.namespace, ident)
         await self._broker.control.call(
             "SET", key, 1, "PX", max(1, int(seconds * 1000))
@@ -25,8 +25,5 @@ class EndedSessions:
 
     async def is_over(self, ident: str) -> bool:
         """Whether a session was ended. One command."""
-        return bool(
-            await self._broker.control.call(
-                "EXISTS", ended_session_key(self._broker.namespace, ident)
-            )
-        )
+        key = ended_session_key(self._broker.namespace, ident)
+        return bool(await self._broker.control.call("EXISTS", key))

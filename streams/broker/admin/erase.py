@@ -1,4 +1,4 @@
-"""erase: entries of a stream are found by what their metadata say, and deleted wherever they stand."""
+"""Erase entries and scheduled events of a stream, which the caller finds by their metadata."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Script
+from streams.broker.server.stored import pages
 
 _ERASE = Script("erase")
 _PEEK_SCHEDULED = Script("peek_scheduled")
@@ -14,7 +15,7 @@ _PAGE = 500
 
 
 class ErasingStore:
-    """Reads and deletes what is stored of one stream.
+    """Reads scheduled events and deletes entries of one stream.
 
     Args:
         broker: an open broker.
@@ -27,32 +28,31 @@ class ErasingStore:
         self._row = ""
 
     async def scheduled(self) -> AsyncIterator[list[tuple[str, Sequence[bytes]]]]:
-        """Members and fields of the scheduled events, a page at a time; one that is added meanwhile may be missed."""
-        cursor = "0"
-        while True:
-            reply = await self._link.call(
-                "HSCAN", self._keys.scheduled_fields(), cursor, "COUNT", _PAGE
-            )
-            cursor = reply[0].decode()
-            members = [name.decode() for name in reply[1][::2]]
-            if members:
-                keys = (self._keys.scheduled(), self._keys.scheduled_fields())
-                rows = await self._link.call(*_PEEK_SCHEDULED.command(keys, *members))
-                yield [
-                    (name, row[1])
-                    for name, row in zip(members, rows, strict=True)
-                    if row
-                ]
-            if cursor == "0":
-                return
+        """Members and fields of the scheduled events, a page at a time.
+
+        An event that is added meanwhile may be missed.
+        """
+        fields = self._keys.scheduled_fields()
+        keys = (self._keys.scheduled(), fields)
+        async for page in pages(self._link, ("HSCAN", fields), ("COUNT", _PAGE)):
+            members = [name.decode() for name in page[::2]]
+            if not members:
+                continue
+            rows = await self._link.call(*_PEEK_SCHEDULED.command(keys, *members))
+            named = zip(members, rows, strict=True)
+            yield [(name, row[1]) for name, row in named if row]
 
     async def erase(self, level: int, entry_ids: Sequence[str], by: str) -> int:
-        """Delete entries of a level; returns how many were there. All that one store erases has one audit row."""
+        """Delete entries of a level; returns how many were there.
+
+        All that one store erases has one audit row.
+        """
+        keys = (self._keys.level(level), self._keys.audit())
         erased = 0
         for at in range(0, len(entry_ids), _PAGE):
-            keys = (self._keys.level(level), self._keys.audit())
-            count, written = await self._link.call(
-                *_ERASE.command(keys, by, self._row, *entry_ids[at : at + _PAGE])
-            )
-            erased, self._row = erased + int(count), written.decode()
+            part = entry_ids[at : at + _PAGE]
+            command = _ERASE.command(keys, by, self._row, *part)
+            count, row = await self._link.call(*command)
+            erased += int(count)
+            self._row = row.decode()
         return erased

@@ -1,4 +1,4 @@
-"""drop and trim: a group is given up, and what only it still needed goes."""
+"""Drop a group, and trim the entries that no group needs any more."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from streams.broker.admin.watermarks import Marking
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Script
+from streams.broker.server.stored import pages, pairs
 
 _DROP = Script("drop")
 _TRIM = Script("trim")
@@ -18,9 +19,12 @@ _SLICE = 200
 
 
 class Config(NamedTuple):
-    """What is written down of a stream: ``retention`` is '' if nothing is; declared groups with start and Unix time.
+    """The stored configuration of a stream.
 
-    ``dropped``: groups that were given up and had dead letters then.
+    Attributes:
+        retention: '' if none is stored.
+        groups: the declared ones, each with its start and the Unix time (s) of its declaration.
+        dropped: groups that were dropped and had dead letters then.
     """
 
     retention: str
@@ -29,7 +33,7 @@ class Config(NamedTuple):
 
 
 class Dropping:
-    """Ends groups of one stream.
+    """Drops groups of one stream, and trims it.
 
     Args:
         broker: an open broker.
@@ -45,24 +49,27 @@ class Dropping:
         self._marking = Marking(broker, keys)
 
     async def config(self) -> Config:
-        """What is written down. One command."""
-        rows = await self._link.call("HGETALL", self._keys.config())
-        retention, groups, dropped = "", {}, []
-        for name, value in zip(rows[::2], rows[1::2], strict=True):
-            if name == b"retention":
-                retention = value.decode()
-            elif name.startswith(b"group:"):
-                groups[name[6:].decode()] = _facts(value)
-            elif name.startswith(b"dropped:"):
-                dropped.append(name[8:].decode())
-        return Config(retention, dict(sorted(groups.items())), sorted(dropped))
+        """The stored configuration. One command."""
+        rows = pairs(await self._link.call("HGETALL", self._keys.config()))
+        groups, dropped = {}, []
+        for name, value in sorted(rows.items()):
+            kind, _, group = name.partition(":")
+            if kind == "group":
+                groups[group] = _declaration(value)
+            elif kind == "dropped":
+                dropped.append(group)
+        return Config(rows.get("retention", b"").decode(), groups, dropped)
 
     async def drop(self, group: str, by: str, alive: float) -> tuple[bool, list[str]]:
-        """End a group, unless a consumer of it was heard of within ``alive`` seconds (0: whoever was).
+        """Drop a group, unless a consumer was heard of within ``alive`` seconds (0 drops it anyway).
 
-        Returns whether it was dropped, and who is alive; neither if there is no such group.
+        Returns whether it was dropped, and the consumers that are alive; False and none if
+        there is no such group.
         """
         keys = self._keys
+        lanes: list[str] = []
+        for level in self._levels:
+            lanes += (keys.lane(group, level), keys.ring(group, level))
         places = (
             keys.config(),
             keys.paused(),
@@ -77,51 +84,42 @@ class Dropping:
             keys.rules(group),
             keys.leases(group),
             keys.admissions(group),
-            *(
-                key
-                for level in self._levels
-                for key in (keys.lane(group, level), keys.ring(group, level))
-            ),
+            *lanes,
         )
         command = _DROP.command(
             places, group, by, len(self._levels), round(alive * 1000)
         )
         dropped, names = await self._link.call(*command)
         if dropped:
-            # That nobody looks for it any more is no loss.
+            # Its missing places must not be reported as losses.
             await self._marking.forget(group, self._levels)
             await self._forget_queues(group)
         return bool(dropped), [name.decode() for name in names]
 
     async def _forget_queues(self, group: str) -> None:
-        """Delete the queues for slots. A call that is cut short leaves the hash, for the next one."""
-        queues, cursor, found = self._keys.queues(group), b"0", list[str]()
-        while True:
-            cursor, rows = await self._link.call(
-                "HSCAN", queues, cursor, "COUNT", _SLICE
-            )
-            found += [
-                self._keys.queue_prefix(group) + name.decode() for name in rows[::2]
-            ]
-            if cursor == b"0":
-                break
+        """Delete the queues for slots, and their list last: an interrupted call can be repeated."""
+        queues = self._keys.queues(group)
+        prefix = self._keys.queue_prefix(group)
+        found: list[str] = []
+        async for page in pages(self._link, ("HSCAN", queues), ("COUNT", _SLICE)):
+            found += [prefix + name.decode() for name in page[::2]]
         for at in range(0, len(found), _SLICE):
             await self._link.call("UNLINK", *found[at : at + _SLICE])
         await self._link.call("UNLINK", queues)
 
     async def trim(self) -> AsyncIterator[int]:
-        """Delete what no group needs any more; gives the count of every slice of 200 entries."""
+        """Delete entries that no group needs any more; gives the count of each slice of 200."""
+        config = self._keys.config()
         for stream in self._streams:
             last = b"-"
             while last:
-                count, last = await self._link.call(
-                    *_TRIM.command((stream, self._keys.config()), last, _SLICE)
-                )
+                command = _TRIM.command((stream, config), last, _SLICE)
+                count, last = await self._link.call(*command)
                 yield count
 
 
-def _facts(value: bytes) -> tuple[str, float | None]:
-    """Start and Unix time of a declaration; what another program wrote in other words counts for nothing."""
+def _declaration(value: bytes) -> tuple[str, float | None]:
+    """Start and Unix time (s) of a declaration; '' and None if it has another form."""
     try:
         facts = orjson.loads(value)
         return str(facts["start"]), float(facts["since"])

@@ -1,23 +1,34 @@
-"""Reading, never writing: what streams there are and where entries stand. Each method states its cost."""
+"""Read-only queries about streams and entries. Each method states its cost."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
-from streams.broker.admin.pauses import Stored, stored_pauses
+from streams.broker.admin.pauses import StoredPause, stored_pauses
+from streams.broker.admin.replies import (
+    ConsumerReply,
+    GroupReply,
+    after_id,
+    consumers_of,
+    groups_of,
+    labelled_replies,
+    next_id,
+    pending_of,
+    replies_of,
+    time_of,
+)
 from streams.broker.admin.undeclared import probe, stored_there
-from streams.broker.keys import PARKED, RECLAIMER_SUFFIX, WAITING, Keys, index_key
+from streams.broker.keys import PARKED, WAITING, Keys, index_key
 from streams.broker.server.connection import Broker
 from streams.broker.server.errands import PATIENCE
 from streams.broker.server.scripts import Command, Script
 from streams.errors import (
-    BrokerError,
     BrokerUnavailable,
     CommandRefused,
     GroupMissing,
@@ -34,14 +45,24 @@ _WHEREABOUTS = Script("whereabouts")
 
 _LEVEL = re.compile(rb"-?[0-9]{1,100}")
 _STREAM = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+_GONE = (GroupMissing, CommandRefused)
+"""Refusals for a group or a level that is gone meanwhile."""
+_PART = 1000
+"""Members that one command carries."""
 
 
 @dataclass(slots=True)
 class LevelStatus:
-    """One level as one group sees it. ``oldest`` is the Unix time (s) of the oldest unfinished entry, None if none.
+    """One level as one group sees it.
 
-    ``lag`` is the server's own count of entries not yet delivered, ``added`` of all that ever came; None where the
-    server cannot tell.
+    Attributes:
+        level: its number.
+        waiting: entries that no worker has yet.
+        processing: entries that workers have.
+        retrying: entries that wait for a retry.
+        lag: entries not delivered yet, by the server's own count; None where it cannot tell.
+        oldest: Unix time (s) of the oldest unfinished entry; None if there is none.
+        added: entries that ever came, by the server's own count; None where it cannot tell.
     """
 
     level: int
@@ -55,7 +76,14 @@ class LevelStatus:
 
 @dataclass(slots=True)
 class GroupStatus:
-    """One group of a stream. ``consumers``: names with what they hold and their silence in seconds."""
+    """One group of a stream.
+
+    Attributes:
+        group: its name.
+        levels: those that the group exists on.
+        dead: how many dead letters it has.
+        consumers: name to the entries that a consumer has, and its silence in seconds.
+    """
 
     group: str
     levels: list[LevelStatus]
@@ -65,23 +93,40 @@ class GroupStatus:
 
 @dataclass(slots=True)
 class StreamStatus:
-    """A stream: ``stored`` counts entries per level, whoever still needs them; ``paused``: scopes and JSON."""
+    """A stream.
+
+    Attributes:
+        stream: its name.
+        stored: entries per level, whether or not a group still needs them.
+        scheduled: how many events are scheduled.
+        groups: by name.
+        paused: scope and JSON of each pause.
+        undeclared: entries per level that no producer or worker declared.
+    """
 
     stream: str
     stored: dict[int, int]
     scheduled: int
     groups: list[GroupStatus]
-    paused: list[Stored]
+    paused: list[StoredPause]
     undeclared: dict[int, int] = field(default_factory=dict)
-    """Levels that nobody declared, to how many entries are there."""
 
 
 @dataclass(slots=True)
-class Found:
+class FoundEntry:
     """Where an entry stands.
 
-    ``state`` is scheduled, pending, processing, retrying, dead, done, orphaned (given to a consumer, stored, and with
-    none any more) or unknown.
+    Attributes:
+        state: scheduled, pending, processing, retrying, dead, done, orphaned (stored and
+            delivered, but pending with no consumer) or unknown.
+        level, entry_id: its place; ``entry_id`` is '' for a scheduled event.
+        due: Unix time (s) of its retry or of a scheduled event.
+        consumer: that processes it; '' for none.
+        silent: seconds since that consumer was heard of.
+        deliveries: how often it was delivered.
+        record: its attempt record, as stored.
+        fields: names and values, as stored.
+        admission: the decision of its last start, if it still holds: what it waits for.
     """
 
     state: str
@@ -94,7 +139,6 @@ class Found:
     record: bytes = b""
     fields: Sequence[bytes] = ()
     admission: Admission | None = None
-    """What was decided when it was to start last, if that is still so: what it waits for."""
 
 
 class Inspecting:
@@ -114,45 +158,52 @@ class Inspecting:
         try:
             return _streams(await self._link.call("SMEMBERS", index))
         except BrokerUnavailable as error:
-            if server := self._link.server_of(index):
-                raise BrokerUnavailable(
-                    f"the list of streams cannot be read, for shard {server}, which has it, is away: name a stream, "
-                    f"whose own shard may well be there ({error})",
-                    server=server,
-                ) from error
-            raise
+            server = self._link.server_of(index)
+            if not server:
+                raise
+            raise BrokerUnavailable(
+                f"the list of streams cannot be read, for shard {server}, which has it,"
+                " is away: name a stream, whose own shard may well be there"
+                f" ({error})",
+                server=server,
+            ) from error
 
     async def levels(self, stream: str) -> list[int]:
-        """The levels of one stream; none if there is no such stream. Two commands, in one trip if on one server.
+        """The levels of one stream; none if there is no such stream.
 
-        They stand beside the stream as well as in the index, so the index may be away.
+        Two commands, in one trip if one server has both keys. The stream has a list of its
+        levels beside the index, so the index may be away.
         """
-        own, index = (
-            self._broker.keys(stream).levels(),
-            index_key(self._broker.namespace),
-        )
-        commands: list[Command] = [("SMEMBERS", own), ("SMEMBERS", index)]
+        own = self._broker.keys(stream).levels()
+        index = index_key(self._broker.namespace)
+        of_stream: Command = ("SMEMBERS", own)
+        of_all: Command = ("SMEMBERS", index)
         if self._link.server_of(own) == self._link.server_of(index):
-            beside, listed = await self._replies(commands)
+            beside, listed = await replies_of(self._link, [of_stream, of_all])
         else:
-            beside, listed = (await self._replies(commands[:1]))[0], []
-            try:
-                listed = (
-                    await self._replies(
-                        commands[1:], within=PATIENCE if beside else None
-                    )
-                )[0]
-            except BrokerUnavailable:
-                if not beside:
-                    raise
+            beside = await self._link.call(*of_stream)
+            listed = await self._index_beside(of_all, is_needed=not beside)
         own_levels = {int(row) for row in beside if _LEVEL.fullmatch(row)}
         return sorted({*own_levels, *_streams(listed).get(stream, ())})
 
+    async def _index_beside(
+        self, command: Command, *, is_needed: bool
+    ) -> Iterable[bytes]:
+        """The index, on another server than the stream; nothing if that is away and not needed."""
+        within = None if is_needed else PATIENCE
+        try:
+            reply = await replies_of(self._link, [command], within=within)
+        except BrokerUnavailable:
+            if is_needed:
+                raise
+            return ()
+        rows: Iterable[bytes] = reply[0]
+        return rows
+
     async def partitions(self, stream: str) -> Partitions:
-        """How a stream is spread. One command."""
-        return Partitions.parse(
-            await self._link.call("GET", self._broker.keys(stream).partitions())
-        )
+        """How a stream is partitioned. One command."""
+        key = self._broker.keys(stream).partitions()
+        return Partitions.parse(await self._link.call("GET", key))
 
     async def existing(self, stream: str) -> list[int]:
         """The levels of a stream that has to be there; as ``levels``.
@@ -162,310 +213,286 @@ class Inspecting:
         """
         if levels := await self.levels(stream):
             return levels
+        names = ", ".join(await self.streams()) or "none"
         raise NotFound(
-            f"there is no stream {stream!r} on {self._broker.address}; there are: "
-            f"{', '.join(await self.streams()) or 'none'}. "
-            "A stream exists once something was published on it or a worker serves it"
+            f"there is no stream {stream!r} on {self._broker.address}; there are: {names}."
+            " A stream exists once something was published on it or a worker serves it"
         )
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamStatus:
-        """The status of one stream. Commands: 3, 2 per level, and 3 per level and group, in three round trips."""
+        """The status of one stream.
+
+        Commands: 3, 2 per level, and 3 per level and group, in three round trips.
+        """
         keys = self._broker.keys(name)
-        commands: list[Command] = [
-            ("ZCARD", keys.scheduled()),
-            ("HGETALL", keys.paused()),
-        ]
+        questions: dict[Hashable, Command] = {
+            "scheduled": ("ZCARD", keys.scheduled()),
+            "paused": ("HGETALL", keys.paused()),
+            "undeclared": probe(keys, levels),
+        }
         for level in levels:
-            commands += [
-                ("XLEN", keys.level(level)),
-                ("XINFO", "GROUPS", keys.level(level)),
-            ]
-        commands.append(probe(keys, levels))
-        replies = await self._replies(commands, (GroupMissing, CommandRefused))
-        stored = {level: replies[2 + 2 * i] or 0 for i, level in enumerate(levels)}
-        rows: dict[str, dict[int, dict[str, Any]]] = {}
-        for i, level in enumerate(levels):
-            for row in replies[3 + 2 * i] or ():
-                info = _pairs(row)
-                rows.setdefault(info["name"].decode(), {})[level] = info
-        groups = [
-            await self._group(keys, group, found, stored, len(rows))
-            for group, found in sorted(rows.items())
-        ]
-        undeclared = await stored_there(self._tolerantly, keys, levels, replies[-1])
+            questions["length", level] = ("XLEN", keys.level(level))
+            questions["groups", level] = ("XINFO", "GROUPS", keys.level(level))
+        replies = await labelled_replies(self._link, questions, _GONE)
+        stored = {level: replies["length", level] or 0 for level in levels}
+        by_group: dict[str, dict[int, GroupReply]] = {}
+        for level in levels:
+            for info in groups_of(replies["groups", level]):
+                by_group.setdefault(info.name, {})[level] = info
+        groups = []
+        for group, infos in sorted(by_group.items()):
+            is_only = len(by_group) == 1
+            status = await self._group(keys, group, infos, stored, is_only=is_only)
+            groups.append(status)
+        undeclared = await stored_there(
+            self._tolerantly, keys, levels, replies["undeclared"]
+        )
         return StreamStatus(
-            name,
-            stored,
-            replies[0] or 0,
-            groups,
-            stored_pauses(replies[1] or []),
-            undeclared,
+            stream=name,
+            stored=stored,
+            scheduled=replies["scheduled"] or 0,
+            groups=groups,
+            paused=stored_pauses(replies["paused"] or []),
+            undeclared=undeclared,
         )
 
     async def undeclared(self, name: str, levels: Sequence[int]) -> dict[int, int]:
-        """Levels of a stream that nobody declared, to how many entries are there. One command, more where there are."""
+        """Entries per undeclared level. One command, two if there are such levels."""
         keys = self._broker.keys(name)
         answer = (await self._tolerantly([probe(keys, levels)]))[0]
         return await stored_there(self._tolerantly, keys, levels, answer)
 
     async def _tolerantly(self, commands: list[Command]) -> list[Any]:
-        return await self._replies(commands, (WrongKeyType, CommandRefused))
+        return await replies_of(self._link, commands, (WrongKeyType, CommandRefused))
 
     async def _group(
         self,
         keys: Keys,
         group: str,
-        found: dict[int, dict[str, Any]],
-        stored: dict[int, int],
-        groups: int,
+        infos: Mapping[int, GroupReply],
+        stored: Mapping[int, int],
+        *,
+        is_only: bool,
     ) -> GroupStatus:
-        commands: list[Command] = [("XLEN", keys.dead(group))]
-        for level, info in found.items():
+        questions: dict[Hashable, Command] = {"dead": ("XLEN", keys.dead(group))}
+        for level, info in infos.items():
             key = keys.level(level)
-            commands += [
-                ("XINFO", "CONSUMERS", key, group),
-                (
-                    "XRANGE",
-                    key,
-                    _next_id(info["last-delivered-id"].decode()),
-                    "+",
-                    "COUNT",
-                    1,
-                ),
-                ("XPENDING", key, group),
-            ]
-        replies = await self._replies(commands, (GroupMissing, CommandRefused))
-        status = GroupStatus(group, [], replies[0] or 0)
-        for i, (level, info) in enumerate(found.items()):
-            consumers, first, pending = replies[1 + 3 * i : 4 + 3 * i]
-            parked = lined_up = 0
-            for row in consumers or ():
-                facts = _pairs(row)
-                name = facts["name"].decode()
-                if name == PARKED:
-                    parked = facts["pending"]
-                    continue
-                if name == WAITING:
-                    lined_up = facts["pending"]
-                    continue
-                if name.endswith(RECLAIMER_SUFFIX):
-                    continue
-                held, silent = status.consumers.get(name, (0, float("inf")))
-                status.consumers[name] = (
-                    held + facts["pending"],
-                    min(silent, facts["idle"] / 1000),
-                )
-            in_hand = info["pending"]
-            lag = info.get("lag")
-            waiting = (
-                max(0, stored[level] - in_hand) if groups == 1 or lag is None else lag
-            )
-            ids = [first[0][0]] if first else []
-            if pending and pending[1]:
-                ids.append(pending[1])
-            oldest = min(
-                (int(entry_id.partition(b"-")[0]) / 1000 for entry_id in ids),
-                default=None,
-            )
-            # A group that has read nothing yet has no count of it.
-            read = (
-                0 if info["last-delivered-id"] == b"0-0" else info.get("entries-read")
-            )
-            added = None if lag is None or read is None else read + lag
-            status.levels.append(
-                LevelStatus(
-                    level,
-                    waiting + lined_up,
-                    in_hand - parked - lined_up,
-                    parked,
-                    lag,
-                    oldest,
-                    added,
-                )
-            )
+            unread = next_id(info.last_id)
+            questions["consumers", level] = ("XINFO", "CONSUMERS", key, group)
+            questions["unread", level] = ("XRANGE", key, unread, "+", "COUNT", 1)
+            questions["pending", level] = ("XPENDING", key, group)
+        replies = await labelled_replies(self._link, questions, _GONE)
+        status = GroupStatus(group, [], replies["dead"] or 0)
+        for level, info in infos.items():
+            consumers = consumers_of(replies["consumers", level])
+            _add_workers(status.consumers, consumers)
+            row = _level_status(level, info, consumers)
+            if is_only or info.lag is None:
+                # Without other groups, all that is stored is this one's.
+                row.waiting += max(0, stored[level] - info.pending)
+            else:
+                row.waiting += info.lag
+            row.oldest = _oldest(replies["unread", level], replies["pending", level])
+            status.levels.append(row)
         return status
 
-    async def find(self, stream: str, group: str, level: int, entry_id: str) -> Found:
+    async def find(
+        self, stream: str, group: str, level: int, entry_id: str
+    ) -> FoundEntry:
         """Where one entry stands in one group; dead letters are not searched.
 
-        Eight commands in one round trip; twice for one that seems to be orphaned, since it may be acknowledged between.
+        Seven commands in one round trip. An entry that seems to be orphaned is looked at
+        twice, since it may be acknowledged between the commands.
 
         Raises:
             GroupMissing: there is no such group.
             InvalidName: ``entry_id`` is no entry id.
         """
         found = await self._find(stream, group, level, entry_id)
-        return (
-            await self._find(stream, group, level, entry_id)
-            if found.state == "orphaned"
-            else found
-        )
+        if found.state == "orphaned":
+            found = await self._find(stream, group, level, entry_id)
+        return found
 
-    async def _find(self, stream: str, group: str, level: int, entry_id: str) -> Found:
+    async def _find(
+        self, stream: str, group: str, level: int, entry_id: str
+    ) -> FoundEntry:
         keys = self._broker.keys(stream)
         key, place = keys.level(level), f"{level}|{entry_id}"
-        commands: list[Command] = [
-            ("XRANGE", key, entry_id, entry_id),
-            ("XPENDING", key, group, entry_id, entry_id, 1),
-            ("ZSCORE", keys.retry(group), place),
-            ("HGET", keys.attempts(group), place),
-            ("XINFO", "GROUPS", key),
-            ("HMGET", keys.config(), "retention", f"group:{group}"),
-            ("HGET", keys.admissions(group), place),
-        ]
+        questions: dict[str, Command] = {
+            "stored": ("XRANGE", key, entry_id, entry_id),
+            "pending": ("XPENDING", key, group, entry_id, entry_id, 1),
+            "due": ("ZSCORE", keys.retry(group), place),
+            "record": ("HGET", keys.attempts(group), place),
+            "groups": ("XINFO", "GROUPS", key),
+            "declared": ("HMGET", keys.config(), "retention", f"group:{group}"),
+            "admission": ("HGET", keys.admissions(group), place),
+        }
         try:
-            stored, held, due, record, groups, declared, row = await self._replies(
-                commands
-            )
+            replies = await labelled_replies(self._link, questions)
         except CommandRefused as error:
             raise InvalidName(f"{entry_id!r} is no entry id: {error}") from None
-        found = Found(
-            "unknown",
-            level,
-            entry_id,
-            record=record or b"",
-            fields=stored[0][1] if stored else (),
-        )
-        if held:
-            _, consumer, silent, deliveries = held[0]
-            found.deliveries = deliveries
-            found.admission = Admission.stored(row, record, deliveries)
-            if consumer.decode() == PARKED:
-                found.state, found.due = "retrying", float(due) / 1000 if due else None
-            elif consumer.decode() == WAITING:
-                found.state = "pending"
-            else:
-                found.state, found.consumer, found.silent = (
-                    "processing",
-                    consumer.decode(),
-                    silent / 1000,
-                )
-            return found
-        last = {
-            i["name"].decode(): i["last-delivered-id"].decode()
-            for i in map(_pairs, groups)
-        }.get(group)
+        found = FoundEntry("unknown", level, entry_id, record=replies["record"] or b"")
+        if replies["stored"]:
+            found.fields = replies["stored"][0][1]
+        if replies["pending"]:
+            return _pending_entry(found, replies)
+        infos = groups_of(replies["groups"])
+        last = next((info.last_id for info in infos if info.name == group), None)
         if last is None:
             raise GroupMissing(
                 f"stream {stream!r} has no group {group!r} on level {level}"
             )
-        if entry_order(entry_id) <= entry_order(last):
-            is_alone = len(groups) == 1 and declared[0] == b"work"
-            is_work = (
-                is_alone and read_begin(declared[1]) <= entry_order(entry_id)[0] / 1000
-            )
-            found.state = "orphaned" if stored and is_work else "done"
-        elif stored:
-            found.state = "pending"
-        return found
+        if entry_order(entry_id) > entry_order(last):
+            state = "pending" if replies["stored"] else "unknown"
+        elif replies["stored"] and _is_work_of_one(entry_id, infos, replies):
+            state = "orphaned"
+        else:
+            state = "done"
+        return replace(found, state=state)
 
     async def scheduled(
         self, stream: str, event_id: str, levels: Sequence[int]
-    ) -> Found | None:
+    ) -> FoundEntry | None:
         """A delayed event by its event id. One command."""
-        found = await self.scheduled_many(
-            stream, [f"{level}|{event_id}" for level in levels]
-        )
+        members = [f"{level}|{event_id}" for level in levels]
+        found = await self.scheduled_many(stream, members)
         return next(iter(found.values()), None)
 
     async def scheduled_many(
         self, stream: str, members: Sequence[str]
-    ) -> dict[str, Found]:
+    ) -> dict[str, FoundEntry]:
         """Those of the members (``level|event id``) that are scheduled. One command per 1,000."""
         keys = self._broker.keys(stream)
-        found: dict[str, Found] = {}
-        for at in range(0, len(members), 1000):
-            part = members[at : at + 1000]
-            command = _PEEK_SCHEDULED.command(
-                (keys.scheduled(), keys.scheduled_fields()), *part
-            )
-            for name, row in zip(part, await self._link.call(*command), strict=True):
-                if row:
-                    level, _ = parse_member(name)
-                    found[name] = Found(
-                        "scheduled", level, "", due=float(row[0]) / 1000, fields=row[1]
-                    )
+        places = (keys.scheduled(), keys.scheduled_fields())
+        found: dict[str, FoundEntry] = {}
+        for at in range(0, len(members), _PART):
+            part = members[at : at + _PART]
+            rows = await self._link.call(*_PEEK_SCHEDULED.command(places, *part))
+            for name, row in zip(part, rows, strict=True):
+                if not row:
+                    continue
+                level, _ = parse_member(name)
+                due = float(row[0]) / 1000
+                found[name] = FoundEntry("scheduled", level, due=due, fields=row[1])
         return found
 
     async def whereabouts(
         self, stream: str, group: str, levels: Sequence[int], members: Sequence[str]
     ) -> list[str]:
-        """Per member (``level|entry id``): waiting, processing, retrying, or ended. One command per 1,000."""
+        """Per member (``level|entry id``): waiting, processing, retrying, or ended.
+
+        One command per 1,000.
+        """
         keys = self._broker.keys(stream)
+        places = tuple(map(keys.level, levels))
+        common: Command = (group, PARKED, WAITING, len(levels), *levels)
         found: list[str] = []
-        for at in range(0, len(members), 1000):
-            command = _WHEREABOUTS.command(
-                tuple(map(keys.level, levels)),
-                group,
-                PARKED,
-                WAITING,
-                len(levels),
-                *levels,
-                *members[at : at + 1000],
-            )
+        for at in range(0, len(members), _PART):
+            part = members[at : at + _PART]
+            command = _WHEREABOUTS.command(places, *common, *part)
             found += [word.decode() for word in await self._link.call(*command)]
         return found
 
     async def entry(
         self, stream: str, level: int, entry_id: str
     ) -> Sequence[bytes] | None:
-        """The fields of one stored entry; None: it is not there. One command."""
-        rows = await self._link.call(
-            "XRANGE", self._broker.keys(stream).level(level), entry_id, entry_id
-        )
+        """The fields of one stored entry; None if it is not there. One command."""
+        key = self._broker.keys(stream).level(level)
+        rows = await self._link.call("XRANGE", key, entry_id, entry_id)
         return rows[0][1] if rows else None
 
     async def scan(
         self, stream: str, level: int, after: str, most: int
     ) -> list[tuple[str, Sequence[bytes]]]:
-        """Entries of a level with ids above ``after`` ('' for the beginning). One command, ``most`` entries."""
-        start = _next_id(after) if after else "-"
-        rows = await self._link.call(
-            "XRANGE", self._broker.keys(stream).level(level), start, "+", "COUNT", most
-        )
+        """At most ``most`` entries of a level with ids above ``after`` ('' for the beginning).
+
+        One command.
+        """
+        key = self._broker.keys(stream).level(level)
+        rows = await self._link.call("XRANGE", key, after_id(after), "+", "COUNT", most)
         return [(entry_id.decode(), fields) for entry_id, fields in rows]
 
-    async def _replies(
-        self,
-        commands: Sequence[Command],
-        tolerated: tuple[type[BrokerError], ...] = (),
-        *,
-        within: float | None = None,
-    ) -> list[Any]:
-        """Replies of a batch, None for a refusal of a tolerated kind."""
-        replies = await self._link.batch(commands, within=within)
-        for i, reply in enumerate(replies):
-            if isinstance(reply, tolerated) and tolerated:
-                replies[i] = None
-            elif isinstance(reply, BrokerError):
-                raise reply
-        return replies
+
+def _level_status(
+    level: int, info: GroupReply, consumers: Iterable[ConsumerReply]
+) -> LevelStatus:
+    """What the server's own rows tell of a level; entries not read yet are not in ``waiting``."""
+    resting = {row.name: row.pending for row in consumers}
+    parked = resting.get(PARKED, 0)
+    lined_up = resting.get(WAITING, 0)
+    # A group that has read nothing yet has no count of it.
+    read = 0 if info.last_id == "0-0" else info.read
+    return LevelStatus(
+        level=level,
+        waiting=lined_up,
+        processing=info.pending - parked - lined_up,
+        retrying=parked,
+        lag=info.lag,
+        added=None if info.lag is None or read is None else read + info.lag,
+    )
+
+
+def _add_workers(
+    found: dict[str, tuple[int, float]], consumers: Iterable[ConsumerReply]
+) -> None:
+    """Add the consumers of one level to those of the others."""
+    for row in consumers:
+        if row.is_worker:
+            pending, silent = found.get(row.name, (0, math.inf))
+            found[row.name] = (pending + row.pending, min(silent, row.silent))
+
+
+def _oldest(
+    unread: Sequence[Any] | None, pending: Sequence[Any] | None
+) -> float | None:
+    """The time of the oldest entry among the first unread one and the first pending one."""
+    ids = [unread[0][0]] if unread else []
+    if pending and pending[1]:
+        ids.append(pending[1])
+    return min(map(time_of, ids), default=None)
+
+
+def _pending_entry(found: FoundEntry, replies: Mapping[str, Any]) -> FoundEntry:
+    entry = pending_of(replies["pending"])[0]
+    admission = Admission.stored(
+        replies["admission"], replies["record"], entry.deliveries
+    )
+    found = replace(found, deliveries=entry.deliveries, admission=admission)
+    if entry.consumer == WAITING:
+        return replace(found, state="pending")
+    if entry.consumer == PARKED:
+        due = replies["due"]
+        return replace(found, state="retrying", due=float(due) / 1000 if due else None)
+    return replace(
+        found, state="processing", consumer=entry.consumer, silent=entry.silent
+    )
+
+
+def _is_work_of_one(
+    entry_id: str, infos: Sequence[GroupReply], replies: Mapping[str, Any]
+) -> bool:
+    """Whether an entry is work of the stream's only group, which deletes finished entries."""
+    retention, declared = replies["declared"]
+    if len(infos) != 1 or retention != b"work":
+        return False
+    return read_begin(declared) <= entry_order(entry_id)[0] / 1000
 
 
 def _streams(rows: Iterable[bytes]) -> dict[str, list[int]]:
-    """What the rows of the index name, in order."""
+    """The streams that rows of the index name, in order."""
     streams: dict[str, list[int]] = {}
     for row in rows:
         name, _, level = row.rpartition(b"|")
-        # Anything else is no stream of ours.
+        # Rows of another form were written by other programs.
         if _LEVEL.fullmatch(level) and _STREAM.fullmatch(name):
             streams.setdefault(name.decode(), []).append(int(level))
     return {name: sorted(levels) for name, levels in sorted(streams.items())}
 
 
 def read_begin(declared: bytes | None) -> float:
-    """From which time on (Unix seconds) events are the work of a group, by its declaration; infinite: not known."""
+    """The Unix time from which on a group reads, by its declaration; infinite if unknown."""
     try:
         facts = orjson.loads(declared or b"")
         return 0.0 if facts["start"] == "oldest" else float(facts["since"]) + 1
     except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
         return math.inf
-
-
-def _pairs(row: Sequence[Any]) -> dict[str, Any]:
-    return {row[i].decode(): row[i + 1] for i in range(0, len(row), 2)}
-
-
-def _next_id(entry_id: str) -> str:
-    milliseconds, sequence = entry_order(entry_id)
-    return f"{milliseconds}-{sequence + 1}"

@@ -1,7 +1,8 @@
-"""What operators see and set of limits."""
+"""The limits of a group, as operators see and set them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from streams.broker.entries.holding import bring_back
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Script
-from streams.broker.server.stored import real
+from streams.broker.server.stored import pages, real, texts
 from streams.policy.limit import Rate
 
 _THROTTLE = Script("throttle")
@@ -22,7 +23,7 @@ class KeyState(NamedTuple):
 
     Attributes:
         limit, key: names.
-        waiting_until: Unix time (s) at which the last reserved start is; 0.0 if nothing waits.
+        waiting_until: Unix time (s) of the last reserved start; 0.0 if nothing waits.
         throttled_until: Unix time (s); 0.0 if not throttled.
     """
 
@@ -51,28 +52,22 @@ class Limiting:
         self._group = group
 
     async def throttle(self, limit: str, key: str, seconds: float) -> float:
-        """Let nothing of this key start for ``seconds``; 0 ends it. Returns until when (Unix time)."""
-        place = f"{self._prefix}{limit}={key}"
-        return (
-            float(
-                await self._link.call(
-                    *_THROTTLE.command((place,), round(seconds * 1000))
-                )
-            )
-            / 1000
-        )
+        """Keep events of this key from starting for ``seconds``; 0 ends it.
+
+        Returns the Unix time (s) of the end.
+        """
+        keys = (f"{self._prefix}{limit}={key}",)
+        command = _THROTTLE.command(keys, round(seconds * 1000))
+        return float(await self._link.call(*command)) / 1000
 
     async def rules(self) -> dict[str, str]:
-        """What is set, by ``name`` or ``name=key``, and what is declared, by ``name:declared``; as stored."""
-        reply = await self._link.call("HGETALL", self._hash)
-        return {
-            reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)
-        }
+        """The stored limits: set ones by ``name`` or ``name=key``, declared ones by ``name:declared``."""
+        return texts(await self._link.call("HGETALL", self._hash))
 
     async def set(self, name: str, rate: Rate | None, by: str) -> str:
-        """Set the limit ``name``, or ``name=key``, for all workers from now on; None takes back what was set.
+        """Set the limit ``name`` or ``name=key`` for all workers; None returns to the declared one.
 
-        Returns what was set before, as stored; '' if nothing was.
+        Returns the limit that was set before, as stored; '' if none was.
         """
         text = "" if rate is None else "{} {}".format(*rule(rate))
         before: bytes = await self._link.call(
@@ -81,7 +76,10 @@ class Limiting:
         return before.decode()
 
     async def hasten(self, name: str) -> int:
-        """Bring back all that waits for a limit, to be looked at anew; returns how many. Walks through what waits."""
+        """Make the entries due that wait for a limit, so that it is judged anew; returns how many.
+
+        Reads every waiting entry of the group.
+        """
         return await bring_back(
             self._link,
             self._keys,
@@ -90,41 +88,38 @@ class Limiting:
         )
 
     async def states(self) -> AsyncIterator[KeyState]:
-        """The keys that are not idle, in no order; walks through the server's keys page by page."""
-        cursor = b"0"
-        pattern = "".join(f"\\{c}" if c in "*?[]^\\" else c for c in self._prefix) + "*"
-        while True:
-            cursor, names = await self._link.call(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE
-            )
-            if names:
-                for name, text in zip(
-                    names, await self._link.call("MGET", *names), strict=True
-                ):
-                    if text is not None:
-                        yield self._state(name.decode()[len(self._prefix) :], text)
-            if cursor == b"0":
-                return
+        """The keys that are not idle, in no order. Reads all keys of the server, page by page."""
+        pattern = re.sub(r"([*?\[\]^\\])", r"\\\1", self._prefix) + "*"
+        options = ("MATCH", pattern, "COUNT", _PAGE)
+        async for names in pages(self._link, ("SCAN",), options):
+            if not names:
+                continue
+            states = await self._link.call("MGET", *names)
+            for name, state in zip(names, states, strict=True):
+                if state is not None:
+                    yield self._state(name.decode().removeprefix(self._prefix), state)
 
     def _state(self, name: str, text: bytes) -> KeyState:
         limit, _, key = name.partition("=")
         parts = [real(part) / 1e6 for part in text.split()]
-        # As the scripts read it.
-        _, reserved, late, until, _ = parts if len(parts) == 5 else [0.0] * 5
+        if len(parts) != 5:
+            # The scripts ignore such a state too.
+            return KeyState(limit, key, 0.0, 0.0)
+        _, reserved, late, throttled, _ = parts
         now = self._clock.now()
-        waiting = max(reserved, late)
-        return KeyState(
-            limit, key, waiting if waiting > now else 0.0, until if until > now else 0.0
-        )
+        ends = [at if at > now else 0.0 for at in (max(reserved, late), throttled)]
+        return KeyState(limit, key, *ends)
 
 
 def rule(rate: Rate | None) -> tuple[int, int]:
-    """As the scripts take a rate: microseconds from start to start, and how many at once."""
-    return (0, 1) if rate is None else (max(1, round(rate.interval * 1e6)), rate.burst)
+    """A rate as the scripts take it: microseconds from start to start, and the burst."""
+    if rate is None:
+        return 0, 1
+    return max(1, round(rate.interval * 1e6)), rate.burst
 
 
 def stored_rate(text: str) -> Rate | None:
-    """Undo ``rule`` as it is stored; None if it cannot be read, and for no rate."""
+    """Read a stored ``rule``; None for one that cannot be read, and for no rate."""
     interval, _, burst = text.partition(" ")
     if not interval.isdigit() or not burst.isdigit() or not int(interval):
         return None

@@ -1,52 +1,60 @@
-"""Listings for operators: what waits for its time, what is with whom, and what was done, a page at a time."""
+"""Listings for operators, a page at a time: entries by state, and the audit."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
-from streams.broker.keys import PARKED, WAITING, Keys
+from streams.broker.admin.replies import (
+    RESTING,
+    PendingReply,
+    after_id,
+    before_id,
+    pending_command,
+    pending_of,
+    replies_of,
+)
+from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
-from streams.broker.server.scripts import Script
-from streams.broker.server.stored import any_place, entry_place
-from streams.errors import BrokerError, GroupMissing
+from streams.broker.server.scripts import Command, Script
+from streams.broker.server.stored import any_place, entry_place, flat, texts
+from streams.errors import GroupMissing
 from streams.events.names import entry_order
 
 _PEEK_SCHEDULED = Script("peek_scheduled")
-_CONSUMERS = 32
-_DEEDS = 500
-"""So many consumers are asked one by one where what waits stands before what runs."""
-
-
-_RESTING = {PARKED, WAITING}
-"""Consumers that are no workers: theirs is what waits for a retry, a limit or its key."""
-_Pending = tuple[str, str, float, int]
-"""Entry id, consumer, seconds since it was last heard of, and how often it was given out."""
+_MOST_CONSUMERS = 32
+"""Consumers that are asked one by one where resting entries come before those being handled."""
+_MOST_ACTIONS = 500
+_MOST_AUDIT_ROWS = 10_000
 
 
 class Listed(NamedTuple):
     """One entry of a listing.
 
     Attributes:
-        level, place: where it is: its entry id, or what a scheduled event is called.
-        due: Unix seconds of its time; None where it waits for none.
-        consumer: who holds it; '' for nobody.
-        silent: seconds since that was last heard of; None for nobody.
-        deliveries: how often it was given out.
+        level: its level.
+        place: its entry id; of a scheduled event, its name.
+        due: Unix time (s) at which it starts; None if it waits for no time.
+        consumer: that it is pending with; '' for none.
+        silent: seconds since that consumer was heard of; None for none.
+        deliveries: how often it was delivered.
         fields: names and values, as stored; empty if it was deleted meanwhile.
     """
 
     level: int
     place: str
-    due: float | None
-    consumer: str
-    silent: float | None
-    deliveries: int
-    fields: Sequence[bytes]
+    due: float | None = None
+    consumer: str = ""
+    silent: float | None = None
+    deliveries: int = 0
+    fields: Sequence[bytes] = ()
 
 
 class Listing:
-    """Pages of one stream. Each page costs the same, whatever there is: one command, and one round trip for the fields.
+    """Pages of one stream.
+
+    Each page costs the same, however many entries there are: one command, and one round trip
+    for the fields.
 
     Args:
         broker: an open broker.
@@ -59,169 +67,145 @@ class Listing:
 
     async def scheduled(self, first: int, most: int) -> list[Listed]:
         """Delayed events, the next one first."""
-        reply = await self._link.call(
-            "ZRANGE", self._keys.scheduled(), first, first + most - 1, "WITHSCORES"
-        )
-        names = [reply[i] for i in range(0, len(reply), 2)]
+        names = list(await self._due_times(self._keys.scheduled(), first, most))
         if not names:
             return []
         keys = (self._keys.scheduled(), self._keys.scheduled_fields())
         rows = await self._link.call(*_PEEK_SCHEDULED.command(keys, *names))
         found = []
         for name, row in zip(names, rows, strict=True):
-            if row and (named := any_place(name)):
-                found.append(Listed(*named, float(row[0]) / 1000, "", None, 0, row[1]))
+            place = any_place(name)
+            if row and place:
+                due, fields = row
+                found.append(Listed(*place, due=float(due) / 1000, fields=fields))
         return found
 
     async def retrying(self, group: str, first: int, most: int) -> list[Listed]:
-        """What waits for a retry, a limit or the end of a pause; the next one first."""
-        reply = await self._link.call(
-            "ZRANGE", self._keys.retry(group), first, first + most - 1, "WITHSCORES"
-        )
-        rows = ((entry_place(reply[i]), reply[i + 1]) for i in range(0, len(reply), 2))
-        places = [(*named, float(due) / 1000) for named, due in rows if named]
-        fields = await self._fields(
-            [(level, entry_id) for level, entry_id, _ in places]
-        )
-        return [
-            Listed(level, entry_id, due, "", None, 0, its)
-            for (level, entry_id, due), its in zip(places, fields, strict=True)
-        ]
+        """Entries that wait for a retry, a limit or the end of a pause; the next one first."""
+        due_times = await self._due_times(self._keys.retry(group), first, most)
+        found = []
+        for row, due in due_times.items():
+            if place := entry_place(row):
+                found.append(Listed(*place, due=due))
+        return await self._with_fields(found)
 
     async def processing(
         self, group: str, level: int, after: str, most: int, consumer: str = ""
     ) -> list[Listed]:
-        """What is with workers, or one of them, on one level, the oldest first, from behind the id ``after``.
+        """Entries of one level that workers handle, the oldest first, with ids above ``after``.
 
-        Retries and what is lined up behind a key are pending as well, and may be many: they hide nothing here. Where
-        they stand before what runs, the consumers are asked one by one; of more than 32 that hold something, those that
-        hold most.
-        """
-        key = self._keys.level(level)
-        try:
-            page = await self._pending(key, group, after, most, consumer)
-            rows = [row for row in page if row[1] not in _RESTING]
-            if len(page) == most and len(rows) < most:
-                rows = await self._with_workers(key, group, after, most)
-        except GroupMissing:
-            return []
-        fields = await self._fields([(level, entry_id) for entry_id, *_ in rows])
-        return [
-            Listed(level, entry_id, None, consumer, silent, count, stored)
-            for (entry_id, consumer, silent, count), stored in zip(
-                rows, fields, strict=True
-            )
-        ]
-
-    async def _pending(
-        self, key: str, group: str, after: str, most: int, consumer: str
-    ) -> list[_Pending]:
-        rows = await self._link.call(
-            *_pending_command(key, group, after, most, consumer)
-        )
-        return [
-            (row[0].decode(), row[1].decode(), row[2] / 1000, row[3]) for row in rows
-        ]
-
-    async def _with_workers(
-        self, key: str, group: str, after: str, most: int
-    ) -> list[_Pending]:
-        summary = await self._link.call("XPENDING", key, group)
-        held = {name.decode(): int(count) for name, count in summary[3] or ()}
-        busy = sorted(
-            (name for name in held if name not in _RESTING),
-            key=lambda name: -held[name],
-        )[:_CONSUMERS]
-        commands = [_pending_command(key, group, after, most, name) for name in busy]
-        found: list[_Pending] = []
-        for reply in await self._link.batch(commands) if commands else ():
-            if isinstance(reply, BrokerError):
-                raise reply
-            found += [
-                (row[0].decode(), row[1].decode(), row[2] / 1000, row[3])
-                for row in reply
-            ]
-        return sorted(found, key=lambda row: entry_order(row[0]))[:most]
-
-    async def stored(self, level: int, after: str, most: int) -> list[Listed]:
-        """What is stored on one level, whoever has it, the oldest first, from behind the entry id ``after``."""
-        first = f"({after}" if after else "-"
-        rows = await self._link.call(
-            "XRANGE", self._keys.level(level), first, "+", "COUNT", most
-        )
-        return [
-            Listed(level, entry_id.decode(), None, "", None, 0, fields)
-            for entry_id, fields in rows
-        ]
-
-    async def newest(self, level: int, most: int) -> list[Listed]:
-        """What is stored on one level, whoever has it, the newest first."""
-        rows = await self._link.call(
-            "XREVRANGE", self._keys.level(level), "+", "-", "COUNT", most
-        )
-        return [
-            Listed(level, entry_id.decode(), None, "", None, 0, fields)
-            for entry_id, fields in rows
-        ]
-
-    async def audit(self, before: str, most: int) -> list[tuple[str, dict[str, str]]]:
-        """What operators did, the latest first, from before the id ``before`` ('' for the end)."""
-        if not before.replace("-", "").strip("0") and before:
-            return []  # Nothing is before 0-0, and the server refuses to look.
-        last = f"({before}" if before else "+"
-        rows = await self._link.call(
-            "XREVRANGE", self._keys.audit(), last, "-", "COUNT", most
-        )
-        return [(ident.decode(), _pairs(fields)) for ident, fields in rows]
-
-    async def cancelled(self, names: Collection[str]) -> tuple[str, float] | None:
-        """Whether somebody cancelled an event, as the newest 500 deeds tell; None: not that is known of.
+        Entries that wait for a retry or for their key are pending too, and may be many. Where
+        they fill the page, the consumers are asked one by one instead: the 32 that have most.
 
         Args:
-            names: what the event is called: its id, the id of its entry, ``LEVEL|ENTRY-ID``.
-
-        Returns:
-            By whom, and when in Unix seconds.
+            group: its name.
+            level: of the stream.
+            after: an entry id; '' for the beginning.
+            most: entries on the page, at most.
+            consumer: only its entries; '' for those of all.
         """
-        for place, facts in await self.audit("", _DEEDS):
+        key = self._keys.level(level)
+        command = pending_command(key, group, after, most, consumer)
+        try:
+            page = pending_of(await self._link.call(*command))
+            rows = [row for row in page if row.consumer not in RESTING]
+            if len(page) == most and len(rows) < most:
+                rows = await self._by_consumer(key, group, after, most)
+        except GroupMissing:
+            return []
+        return await self._with_fields(
+            [
+                Listed(
+                    level,
+                    row.entry_id,
+                    consumer=row.consumer,
+                    silent=row.silent,
+                    deliveries=row.deliveries,
+                )
+                for row in rows
+            ]
+        )
+
+    async def _by_consumer(
+        self, key: str, group: str, after: str, most: int
+    ) -> list[PendingReply]:
+        """Pending entries of the workers that have most."""
+        _, _, _, counts = await self._link.call("XPENDING", key, group)
+        pending = {name.decode(): int(count) for name, count in counts or ()}
+        workers = [name for name in pending if name not in RESTING]
+        workers.sort(key=lambda name: -pending[name])
+        commands = [
+            pending_command(key, group, after, most, name)
+            for name in workers[:_MOST_CONSUMERS]
+        ]
+        found: list[PendingReply] = []
+        for reply in await replies_of(self._link, commands):
+            found += pending_of(reply)
+        found.sort(key=lambda row: entry_order(row.entry_id))
+        return found[:most]
+
+    async def stored(self, level: int, after: str, most: int) -> list[Listed]:
+        """Every stored entry of one level, the oldest first, with ids above ``after``."""
+        key = self._keys.level(level)
+        first = after_id(after)
+        rows = await self._link.call("XRANGE", key, first, "+", "COUNT", most)
+        return [Listed(level, ident.decode(), fields=fields) for ident, fields in rows]
+
+    async def newest(self, level: int, most: int) -> list[Listed]:
+        """Every stored entry of one level, the newest first."""
+        key = self._keys.level(level)
+        rows = await self._link.call("XREVRANGE", key, "+", "-", "COUNT", most)
+        return [Listed(level, ident.decode(), fields=fields) for ident, fields in rows]
+
+    async def audit(self, before: str, most: int) -> list[tuple[str, dict[str, str]]]:
+        """Actions of operators, the latest first, with ids below ``before`` ('' for the end)."""
+        if before and not before.replace("-", "").strip("0"):
+            return []  # Nothing is below 0-0, and the server refuses such a range.
+        key, last = self._keys.audit(), before_id(before)
+        rows = await self._link.call("XREVRANGE", key, last, "-", "COUNT", most)
+        return [(ident.decode(), texts(fields)) for ident, fields in rows]
+
+    async def cancelled(self, names: Collection[str]) -> tuple[str, float] | None:
+        """The operator who cancelled an event, and the Unix time (s) of it.
+
+        None if the newest 500 rows of the audit do not name the event.
+
+        Args:
+            names: of the event: its id, the id of its entry, ``LEVEL|ENTRY-ID``.
+        """
+        for place, facts in await self.audit("", _MOST_ACTIONS):
             if facts.get("action") != "cancel":
                 continue
-            for name in f"{facts.get('events', '')} {facts.get('entries', '')}".split():
+            cancelled = f"{facts.get('events', '')} {facts.get('entries', '')}".split()
+            for name in cancelled:
                 if name in names or name.partition("|")[2] in names:
-                    return facts.get("by", ""), int(place.partition("-")[0]) / 1000
+                    at = int(place.partition("-")[0]) / 1000
+                    return facts.get("by", ""), at
         return None
 
     async def write_audit(self, **facts: str) -> None:
-        """Write down what an operator did that changed nothing of the stream, e.g. looked at a body."""
-        pairs = [part for pair in facts.items() for part in pair]
-        await self._link.call(
-            "XADD", self._keys.audit(), "MAXLEN", "~", 10000, "*", *pairs
-        )
+        """Record an action that changed nothing of the stream, e.g. that a body was shown."""
+        key, trimmed = self._keys.audit(), ("MAXLEN", "~", _MOST_AUDIT_ROWS)
+        await self._link.call("XADD", key, *trimmed, "*", *flat(facts))
 
-    async def _fields(self, places: Sequence[tuple[int, str]]) -> list[Sequence[bytes]]:
-        if not places:
-            return []
-        commands = [
-            ("XRANGE", self._keys.level(level), entry_id, entry_id)
-            for level, entry_id in places
+    async def _due_times(self, key: str, first: int, most: int) -> dict[bytes, float]:
+        """Member to due time in Unix seconds, the first one first."""
+        last = first + most - 1
+        reply = await self._link.call("ZRANGE", key, first, last, "WITHSCORES")
+        rows = zip(reply[::2], reply[1::2], strict=True)
+        return {member: float(due) / 1000 for member, due in rows}
+
+    async def _with_fields(self, rows: Iterable[Listed]) -> list[Listed]:
+        """The same rows, with the fields of their entries."""
+        rows = list(rows)
+        commands: list[Command] = [
+            ("XRANGE", self._keys.level(row.level), row.place, row.place)
+            for row in rows
         ]
-        found: list[Sequence[bytes]] = []
-        for reply in await self._link.batch(commands):
-            if isinstance(reply, BrokerError):
-                raise reply
-            found.append(reply[0][1] if reply else ())
+        found = []
+        for row, reply in zip(
+            rows, await replies_of(self._link, commands), strict=True
+        ):
+            fields = reply[0][1] if reply else ()
+            found.append(row._replace(fields=fields))
         return found
-
-
-def _pairs(fields: Sequence[Any]) -> dict[str, str]:
-    return {
-        fields[i].decode("utf-8", "replace"): fields[i + 1].decode("utf-8", "replace")
-        for i in range(0, len(fields), 2)
-    }
-
-
-def _pending_command(
-    key: str, group: str, after: str, most: int, consumer: str
-) -> tuple[str | int, ...]:
-    first = f"({after}" if after else "-"
-    return ("XPENDING", key, group, first, "+", most, *filter(None, [consumer]))

@@ -1,25 +1,28 @@
-"""Oldest: what of a group waits longest, for whoever asks why. Read only, and bounded whatever is stored."""
+"""The entries of a group that wait longest. Read only, and bounded whatever is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
-from streams.broker.admin.waits import MOST_QUEUES, replies_of, texts_of
+from streams.broker.admin.replies import GroupReply, labelled_replies, pending_of
+from streams.broker.admin.waits import GONE, MOST_QUEUES
 from streams.broker.keys import WAITING
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command
-from streams.broker.server.stored import entry_place, real, whole
+from streams.broker.server.stored import entry_place, real, texts, whole
 
 _MOST = 10
 
+Ref = tuple[int, str]
+"""Level and entry id."""
+
 
 class Oldest:
-    """Asks for what waits longest in the groups of a stream.
+    """Asks for the entries that wait longest in the groups of a stream.
 
     Args:
         broker: an open broker.
-        stream: its name; of a stream with partitions that of one of them.
+        stream: its name; of a partitioned stream, the name of one partition.
     """
 
     def __init__(self, broker: Broker, stream: str) -> None:
@@ -27,61 +30,65 @@ class Oldest:
         self._keys = broker.keys(stream)
 
     async def of(
-        self, group: str, infos: Mapping[int, Mapping[str, Any]], before_ms: int
-    ) -> list[tuple[int, str]]:
-        """The first of each level that waits, the first due retries, and the first of queues with a free slot.
+        self, group: str, infos: Mapping[int, GroupReply], before_ms: int
+    ) -> list[Ref]:
+        """The first waiting entries of levels, of due retries, and of queues with a free slot.
 
-        Those that came before a time. ``infos``: what ``groups`` says of the group. Two commands and two per level, in
-        one round trip; another one where there are queues.
+        Only those that came before ``before_ms``. Two commands and two per level, in one
+        round trip; another round trip if there are queues.
+
+        Args:
+            group: its name.
+            infos: the server's row of the group, by level.
+            before_ms: Unix time in milliseconds.
         """
         keys = self._keys
-        commands: list[Command] = [
-            ("ZRANGEBYSCORE", keys.retry(group), 0, before_ms, "LIMIT", 0, _MOST),
-            ("HSCAN", keys.queues(group), 0, "COUNT", MOST_QUEUES),
-        ]
+        retry = keys.retry(group)
+        before = str(before_ms)
+        questions: dict[Hashable, Command] = {
+            "retry": ("ZRANGEBYSCORE", retry, 0, before_ms, "LIMIT", 0, _MOST),
+            "queues": ("HSCAN", keys.queues(group), 0, "COUNT", MOST_QUEUES),
+        }
         for level, info in infos.items():
             key = keys.level(level)
-            commands.append(
-                (
-                    "XRANGE",
-                    key,
-                    f"({info['last-delivered-id'].decode()}",
-                    str(before_ms),
-                    "COUNT",
-                    1,
-                )
-            )
-            commands.append(("XPENDING", key, group, "-", str(before_ms), 1, WAITING))
-        retry, queues, *rows = await replies_of(self._link, commands)
-        found = [named for name in retry or () if (named := entry_place(name))]
-        for i, level in enumerate(infos):
-            found += [
-                (level, row[0][0].decode()) for row in rows[2 * i : 2 * i + 2] if row
-            ]
-        found += await self._first_in_queues(
-            group, texts_of(queues[1] if queues else ()), before_ms
-        )
+            after = f"({info.last_id}"
+            questions["unread", level] = ("XRANGE", key, after, before, "COUNT", 1)
+            lined_up = ("XPENDING", key, group, "-", before, 1, WAITING)
+            questions["lined up", level] = lined_up
+        replies = await labelled_replies(self._link, questions, GONE)
+        found: list[Ref] = []
+        for row in replies["retry"] or ():
+            if place := entry_place(row):
+                found.append(place)
+        for level in infos:
+            unread = replies["unread", level] or ()
+            found += [(level, entry_id.decode()) for entry_id, _ in unread]
+            for entry in pending_of(replies["lined up", level]):
+                found.append((level, entry.entry_id))
+        queues = texts(replies["queues"][1]) if replies["queues"] else {}
+        found += await self._first_in_queues(group, queues, before_ms)
         return list(dict.fromkeys(found))
 
     async def _first_in_queues(
         self, group: str, queues: Mapping[str, str], before_ms: int
-    ) -> list[tuple[int, str]]:
-        """Those that a free slot waits for, and that came to their queue before a time."""
-        keys, names = self._keys, list(queues)[:MOST_QUEUES]
-        commands: list[Command] = []
+    ) -> list[Ref]:
+        """The first entry of each queue that has a free slot, if it joined before a time."""
+        names = list(queues)[:MOST_QUEUES]
+        questions: dict[Hashable, Command] = {}
         for name in names:
-            commands += [
-                ("ZRANGE", keys.queue_prefix(group) + name, 0, 0, "WITHSCORES"),
-                ("ZCARD", keys.busy_prefix(group) + name),
-            ]
-        replies, found = await replies_of(self._link, commands), []
-        for i, name in enumerate(names):
-            row, taken = replies[2 * i] or (), replies[2 * i + 1] or 0
-            if (
-                row
-                and taken < whole(queues[name])
-                and real(row[1]) / 1000 <= before_ms
-                and (at := entry_place(row[0]))
-            ):
-                found.append(at)
+            queue = self._keys.queue_prefix(group) + name
+            busy = self._keys.busy_prefix(group) + name
+            questions["first", name] = ("ZRANGE", queue, 0, 0, "WITHSCORES")
+            questions["taken", name] = ("ZCARD", busy)
+        replies = await labelled_replies(self._link, questions, GONE)
+        found = []
+        for name in names:
+            first = replies["first", name]
+            taken = replies["taken", name] or 0
+            if not first or taken >= whole(queues[name]):
+                continue
+            member, joined = first
+            place = entry_place(member)
+            if place and real(joined) / 1000 <= before_ms:
+                found.append(place)
         return found[:_MOST]

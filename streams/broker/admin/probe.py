@@ -1,4 +1,4 @@
-"""probe: whether groups can be read. Read only, with permissions that a worker has anyway."""
+"""Check whether groups can be read. Read only, with permissions that a worker has anyway."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORDS: tuple[tuple[type[BrokerError], str], ...] = (
 
 
 class Probing:
-    """Looks at groups from a connection of its own, so that neither reads nor writes of a worker delay it.
+    """Looks at groups on a connection of its own, which a worker's traffic does not delay.
 
     Args:
         broker: an open broker; the connection belongs to the event loop that probes.
@@ -40,7 +40,9 @@ class Probing:
         self._link = broker.link()
 
     async def probe(self, within: float) -> list[str]:
-        """What is wrong with the groups, a sentence each. One ``XPENDING`` per level in one trip.
+        """The groups that cannot be read, a sentence each.
+
+        One ``XPENDING`` per level, in one round trip.
 
         Args:
             within: seconds for the trip, connecting included.
@@ -53,20 +55,22 @@ class Probing:
             ("XPENDING", self._broker.keys(stream).level(level), group)
             for stream, group, level in self._places
         ]
+        replies = await self._link.batch(commands, within=within)
         wrong = []
-        for (stream, group, level), reply in zip(
-            self._places, await self._link.batch(commands, within=within), strict=True
-        ):
+        for (stream, group, level), reply in zip(self._places, replies, strict=True):
             if isinstance(reply, BrokerUnavailable):
                 raise reply
             if isinstance(reply, BrokerError):
-                says = next(
-                    (words for kind, words in _WORDS if isinstance(reply, kind)),
-                    "the server refuses",
-                )
-                wrong.append(f"{stream}/{group} level {level}: {says}")
+                wrong.append(f"{stream}/{group} level {level}: {_said(reply)}")
         return wrong
 
     async def close(self) -> None:
         """Close the connection."""
         await self._link.close()
+
+
+def _said(refusal: BrokerError) -> str:
+    for kind, words in _WORDS:
+        if isinstance(refusal, kind):
+            return words
+    return "the server refuses"

@@ -1,6 +1,6 @@
-"""strays: what is left behind of entries that are gone, and entries that lost what would bring them back.
+"""Strays: rows of entries that are gone, and entries that lost the row which would bring them back.
 
-Looking and repairing are the same scripts, so that what is repaired is what was told.
+The same scripts look and repair, so that a repair does exactly what a look has told.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from streams.broker.admin.replies import after_id
 from streams.broker.entries.ordering import LaneRepair
 from streams.broker.keys import PARKED, Keys
 from streams.broker.server.connection import Broker
@@ -23,8 +24,10 @@ _UNREADABLE = Script("stray_unreadable")
 _ORPHANS = Script("stray_orphans")
 
 SLICE = 200
-"""Entries, rows and records that one call looks at, each."""
+"""Entries, rows and records that one call looks at, of each."""
 _MOST_SLICES = 1000
+_KINDS_OF_ROWS = 7
+"""Kinds of rows that a group has beside those of each level; see ``stray_unreadable.lua``."""
 _OF_LANES = frozenset({"heads", "behind", "lane", "ring"})
 SILENCE = 90.0
 """Seconds for which a consumer must have been silent before its entries are touched."""
@@ -32,7 +35,7 @@ SILENCE = 90.0
 
 @dataclass(slots=True)
 class Strays:
-    """Counts; what they were counted over is the caller's to know.
+    """Counts of strays, over whatever part the caller has looked at.
 
     Attributes:
         payloads_gone: pending entries that were deleted from the stream.
@@ -42,9 +45,10 @@ class Strays:
         scheduled_empty: due times of delayed events whose fields are gone.
         scheduled_stranded: fields of delayed events that have no due time.
         scheduled_unreadable: delayed events whose fields cannot be read.
-        unreadable: rows of groups that say nothing.
-        orphaned: entries that were delivered and are with nobody.
-        losses: places at which the server has less than it had acknowledged, and an operator was not there yet.
+        unreadable: rows of groups that cannot be read.
+        orphaned: entries that were delivered and are pending with no consumer.
+        losses: places at which the server has less than it had acknowledged, and that no
+            operator has dismissed.
     """
 
     payloads_gone: int = 0
@@ -60,15 +64,20 @@ class Strays:
 
     def add(self, other: Strays) -> None:
         """Add the counts of another part."""
-        for each in fields(self):
-            setattr(
-                self, each.name, getattr(self, each.name) + getattr(other, each.name)
-            )
+        for count in fields(self):
+            both = getattr(self, count.name) + getattr(other, count.name)
+            setattr(self, count.name, both)
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Rows that say nothing: of which kind of key, how many, and one of them."""
+    """Rows that cannot be read.
+
+    Attributes:
+        what: the kind of their key.
+        count: how many there are.
+        example: one of them.
+    """
 
     what: str
     count: int
@@ -76,20 +85,24 @@ class Unreadable:
 
 
 def read_unreadable(reply: Sequence[Any]) -> list[Unreadable]:
-    """What a look at the rows of a group found."""
-    return [
-        Unreadable(what.decode(), count, example) for what, count, example in reply[0]
-    ]
+    """The unreadable rows in a reply to ``Straying.unreadable``."""
+    found = []
+    for what, count, example in reply[0]:
+        found.append(Unreadable(what.decode(), count, example))
+    return found
 
 
 class Straying:
-    """Looks for strays of one stream, and repairs.
+    """Looks for strays of one stream, and repairs them.
+
+    Each look is one slice of bounded size; ``by`` names the operator who repairs, and '' only
+    looks.
 
     Args:
         broker: an open broker.
         keys: of the stream.
         levels: of the stream.
-        silence: seconds after which an entry counts as left by its consumer.
+        silence: seconds of silence after which a consumer's entries are touched.
     """
 
     def __init__(
@@ -106,31 +119,28 @@ class Straying:
         self._silence = round(silence * 1000)
 
     def pending(self, group: str, level: int, after: str = "", by: str = "") -> Command:
-        """Look at a slice of a pending list behind the id ``after``; repair it if ``by`` names somebody."""
+        """A slice of a pending list, with ids above ``after``."""
         keys = self._keys
-        rows = (
+        places = (
+            keys.level(level),
             keys.retry(group),
             keys.attempts(group),
             keys.audit(),
             keys.admissions(group),
         )
-        places = (keys.level(level), *rows)
-        start = f"({after}" if after else "-"
-        return _PENDING.command(
-            places, group, PARKED, level, self._silence, start, SLICE, by
-        )
+        return _PENDING.command(places, *self._slice(group, level, after, by))
 
     def rows(
         self, group: str, rank: int = 0, cursor: str = "0", by: str = ""
     ) -> Command:
-        """Look at a slice of the due times and attempt records of a group; repair it if ``by`` names somebody."""
+        """A slice of the due times and attempt records of a group."""
         keys = self._keys
-        streams = (keys.level(level) for level in self._levels)
+        streams = map(keys.level, self._levels)
         places = (keys.retry(group), keys.attempts(group), keys.audit(), *streams)
         return _ROWS.command(places, group, rank, cursor, SLICE, by, *self._levels)
 
     def scheduled(self, rank: int = 0, cursor: str = "0", by: str = "") -> Command:
-        """Look at a slice of the delayed events; repair it if ``by`` names somebody."""
+        """A slice of the delayed events."""
         keys = self._keys
         places = (keys.scheduled(), keys.scheduled_fields(), keys.audit())
         return _SCHEDULED.command(places, rank, cursor, SLICE, by)
@@ -138,134 +148,136 @@ class Straying:
     def unreadable(
         self, group: str, places: Sequence[str] = (), by: str = ""
     ) -> Command:
-        """Look at a slice of every row of a group; repair if ``by`` names somebody.
+        """A slice of every kind of rows of a group.
 
-        ``places``: where to go on, from the reply before; none at first.
+        Args:
+            group: its name.
+            places: where to go on, from the reply before; none at first.
+            by: the operator.
         """
-        keys, levels = self._keys, self._levels
-        lanes = [
-            key
-            for level in levels
-            for key in (keys.lane(group, level), keys.ring(group, level))
-        ]
+        keys = self._keys
+        lanes: list[str] = []
+        for level in self._levels:
+            lanes += (keys.lane(group, level), keys.ring(group, level))
         names = (
-            *(
-                keys.audit(),
-                keys.rules(group),
-                keys.sweep(group),
-                keys.attempts(group),
-                keys.heads(group),
-            ),
-            *(keys.queues(group), keys.retry(group), keys.behind(group)),
-            *(keys.busy_prefix(group), keys.queue_prefix(group)),
+            keys.audit(),
+            keys.rules(group),
+            keys.sweep(group),
+            keys.attempts(group),
+            keys.heads(group),
+            keys.queues(group),
+            keys.retry(group),
+            keys.behind(group),
+            keys.busy_prefix(group),
+            keys.queue_prefix(group),
+            *lanes,
         )
-        return _UNREADABLE.command(
-            (*names, *lanes), group, by, SLICE, *(places or ["0"] * (7 + len(lanes)))
-        )
+        starts = places or ["0"] * (_KINDS_OF_ROWS + len(lanes))
+        return _UNREADABLE.command(names, group, by, SLICE, *starts)
 
     def orphans(self, group: str, level: int, after: str = "", by: str = "") -> Command:
-        """Look at a slice of a level behind the id ``after``; repair it if ``by`` names somebody."""
+        """A slice of the entries of a level, with ids above ``after``."""
         keys = self._keys
         places = (keys.level(level), keys.retry(group), keys.config(), keys.audit())
-        start = f"({after}" if after else "-"
-        return _ORPHANS.command(
-            places, group, PARKED, level, self._silence, start, SLICE, by
-        )
+        return _ORPHANS.command(places, *self._slice(group, level, after, by))
+
+    def _slice(self, group: str, level: int, after: str, by: str) -> Command:
+        return (group, PARKED, level, self._silence, after_id(after), SLICE, by)
 
     async def walk(self, groups: Sequence[tuple[str, int]], by: str = "") -> Strays:
-        """Go through everything, a slice per command, and repair if ``by`` names somebody.
+        """Go through everything, a slice per command.
 
         Args:
             groups: group and level of each place that is read.
-            by: who repairs, for the audit record; '' only looks.
+            by: the operator who repairs, for the audit record; '' only looks.
 
         Raises:
             AccessDenied: the user may not.
             WrongKeyType: a key holds another kind of value; nothing was written to it.
         """
         found = Strays()
+        levels_of: dict[str, list[int]] = {}
         for group, level in groups:
-            after: str | None = ""
-            while after is not None:
-                gone, lost, last = await self._link.call(
-                    *self.pending(group, level, after, by)
-                )
-                found.add(Strays(payloads_gone=gone, due_times_lost=lost))
-                after = last.decode() or None
-            found.add(await self._walk_orphans(group, level, by))
-        for group in sorted({group for group, _ in groups}):
-            found.add(
-                await self._walk_unreadable(
-                    group, [level for its, level in groups if its == group], by
-                )
-            )
-            rank, cursor = 0, "0"
-            while rank >= 0 or cursor:
-                stray, records, rank, last = await self._link.call(
-                    *self.rows(group, rank, cursor, by)
-                )
-                cursor = last.decode()
-                found.add(Strays(due_times_stray=stray, records_stray=records))
-        rank, cursor = 0, "0"
-        while rank >= 0 or cursor:
-            empty, stranded, rank, last, odd, _ = await self._link.call(
-                *self.scheduled(rank, cursor, by)
-            )
-            cursor = last.decode()
-            found.add(
-                Strays(
-                    scheduled_empty=empty,
-                    scheduled_stranded=stranded,
-                    scheduled_unreadable=odd,
-                )
-            )
+            levels_of.setdefault(group, []).append(level)
+            await self._walk_pending(found, group, level, by)
+            await self._walk_orphans(found, group, level, by)
+        for group, levels in sorted(levels_of.items()):
+            await self._walk_unreadable(found, group, levels, by)
+            await self._walk_rows(found, group, by)
+        await self._walk_scheduled(found, by)
         return found
 
-    async def _walk_orphans(self, group: str, level: int, by: str) -> Strays:
-        found, after = Strays(), ""
-        while True:
-            count, _, last = await self._link.call(
-                *self.orphans(group, level, after, by)
-            )
+    async def _walk_pending(
+        self, found: Strays, group: str, level: int, by: str
+    ) -> None:
+        after: str | None = ""
+        while after is not None:
+            command = self.pending(group, level, after, by)
+            gone, lost, last = await self._link.call(*command)
+            found.payloads_gone += gone
+            found.due_times_lost += lost
+            after = last.decode() or None
+
+    async def _walk_orphans(
+        self, found: Strays, group: str, level: int, by: str
+    ) -> None:
+        after: str | None = ""
+        while after is not None:
+            command = self.orphans(group, level, after, by)
+            count, _, last = await self._link.call(*command)
             found.orphaned += count
-            after = last.decode()
-            if not after:
-                return found
+            after = last.decode() or None
+
+    async def _walk_rows(self, found: Strays, group: str, by: str) -> None:
+        rank, cursor = 0, "0"
+        while rank >= 0 or cursor:
+            command = self.rows(group, rank, cursor, by)
+            stray, records, rank, last = await self._link.call(*command)
+            found.due_times_stray += stray
+            found.records_stray += records
+            cursor = last.decode()
+
+    async def _walk_scheduled(self, found: Strays, by: str) -> None:
+        rank, cursor = 0, "0"
+        while rank >= 0 or cursor:
+            reply = await self._link.call(*self.scheduled(rank, cursor, by))
+            empty, stranded, rank, last, unreadable, _ = reply
+            found.scheduled_empty += empty
+            found.scheduled_stranded += stranded
+            found.scheduled_unreadable += unreadable
+            cursor = last.decode()
 
     async def _walk_unreadable(
-        self, group: str, levels: Sequence[int], by: str
-    ) -> Strays:
-        found, heads = Strays(), False
+        self, found: Strays, group: str, levels: Sequence[int], by: str
+    ) -> None:
+        is_of_lanes = False
         places: list[str] = []
         while True:
             reply = await self._link.call(*self.unreadable(group, places, by))
-            rows = read_unreadable(reply)
-            found.unreadable += sum(row.count for row in rows)
-            heads = heads or any(row.what in _OF_LANES for row in rows)
+            for row in read_unreadable(reply):
+                found.unreadable += row.count
+                is_of_lanes |= row.what in _OF_LANES
             places = [place.decode() for place in reply[1:]]
             if not any(places):
                 break
-        if by and heads:
+        if by and is_of_lanes:
             await self._mend_lanes(group, levels)
-        return found
 
     async def _mend_lanes(self, group: str, levels: Sequence[int]) -> None:
-        """Find the heads that were unreadable, and give rows to entries that lost theirs."""
-        rules = await self._link.call(
-            "HMGET", self._keys.rules(group), "order_by", "fair_by"
-        )
-        order, fair = (
-            tuple(filter(None, (text or b"").decode().split(","))) for text in rules
-        )
+        """Restore the next entry of each order key, and missing rows of the order."""
+        rules = self._keys.rules(group)
+        declared = await self._link.call("HMGET", rules, "order_by", "fair_by")
+        order, fair = (_listed(text) for text in declared)
+        lanes = Lanes(order_by=order, fair_by=fair)
         mending = LaneRepair(
-            self._broker,
-            self._keys,
-            Levels(tuple(levels)),
-            group,
-            Lanes(order_by=order, fair_by=fair),
+            self._broker, self._keys, Levels(tuple(levels)), group, lanes
         )
         for _ in range(_MOST_SLICES):
             changed = any(await mending.mend())
-            cursor = await self._link.call("HGET", self._keys.rules(group), "cursor")
-            if not changed and (cursor or b"0") == b"0":
+            cursor = await self._link.call("HGET", rules, "cursor")
+            if not changed and cursor in (None, b"0", b""):
                 return
+
+
+def _listed(text: bytes | None) -> tuple[str, ...]:
+    return tuple(filter(None, (text or b"").decode().split(",")))

@@ -1,7 +1,7 @@
-"""High-water marks of a stream: how far the server said that it was, written down, to notice when it falls behind them.
+"""High-water marks: how far each part of a stream was, to notice when the server loses data.
 
-Everything here is plain commands, never a script: a write of a script is a transaction in the server's append-only
-file, and servers that lose data at a start lose transactions first.
+All commands here are plain ones, never a script. A script's writes are a transaction in the
+server's append-only file, and servers that lose data at a start lose transactions first.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from streams.broker.admin.replies import groups_of, outcomes_of, replies_of
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command
-from streams.broker.server.stored import json_object, pairs, real, whole
+from streams.broker.server.stored import flat, json_object, pairs, real, whole
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, GroupMissing
 from streams.events.names import entry_order
 from streams.quantities import counted
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from streams.broker.server.link import Link
 
 SAME = 60.0
-"""Seconds within which what several workers notice at the same place is one loss."""
+"""Seconds within which losses that several workers notice at one place are the same loss."""
 _LOST = "lost:"
 _PLACE = re.compile(
     r"(?:level:-?[0-9]{1,100}|dead:[A-Za-z0-9._-]+|read:[A-Za-z0-9._-]+:-?[0-9]{1,100})"
@@ -41,8 +42,9 @@ class Mark(NamedTuple):
     """How far a stream is, or how far a group has read it.
 
     Attributes:
-        last: the last entry id that the server gave, or that the group was given.
-        added: how many entries the stream ever got, by the server's own count; -1: it does not count (6.2, groups).
+        last: the last entry id that the stream gave, or that the group was given.
+        added: entries that were ever added, by the server's own count; -1 where it has none
+            (servers before 7, and groups).
     """
 
     last: str
@@ -52,34 +54,31 @@ class Mark(NamedTuple):
         """The higher of both."""
         if other is None:
             return self
-        return Mark(
-            max(self.last, other.last, key=entry_order), max(self.added, other.added)
-        )
+        last = max(self.last, other.last, key=entry_order)
+        return Mark(last, max(self.added, other.added))
 
     def loss(self, now: Mark | None) -> Loss | None:
-        """What is missing at a place that was here and is at ``now``; None: it has no such place any more."""
+        """The loss at a place with this mark that is at ``now``; None is a missing place."""
+        had = entry_order(self.last)
         if now is None:
-            return (
-                Loss(self.last, "", max(self.added, 0))
-                if entry_order(self.last) > (0, 0)
-                else None
-            )
-        missing = self.added - now.added if min(self.added, now.added) >= 0 else 0
-        if missing > 0 or entry_order(self.last) > entry_order(now.last):
+            return Loss(self.last, "", max(self.added, 0)) if had > (0, 0) else None
+        is_counted = min(self.added, now.added) >= 0
+        missing = self.added - now.added if is_counted else 0
+        if missing > 0 or had > entry_order(now.last):
             return Loss(self.last, now.last, max(missing, 0))
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A place that fell behind what the server had said of it.
+    """A place that fell behind its mark.
 
     Attributes:
         had: the last entry id before.
-        has: that of now; '' if the place is gone.
-        count: how many entries are missing, at least; 0: not known.
-        at: Unix time when it was noticed; 0.0: now.
-        by: who noticed.
+        has: the last entry id now; '' if the place is gone.
+        count: how many entries are missing, at least; 0 if that is not known.
+        at: Unix time (s) when it was noticed; 0.0 for now.
+        by: the worker that noticed.
     """
 
     had: str
@@ -94,7 +93,7 @@ Losses = dict[str, Loss]
 
 
 def level_of(level: int) -> str:
-    """The place of what was published on a level."""
+    """The place of the entries of a level."""
     return f"level:{level}"
 
 
@@ -104,29 +103,28 @@ def dead_of(group: str) -> str:
 
 
 def read_of(group: str, level: int) -> str:
-    """The place of how far a group has read a level."""
+    """The place of a group on a level."""
     return f"read:{group}:{level}"
 
 
 SCHEDULED = "scheduled"
-"""The place of what is scheduled. The server keeps no count of it, so nothing is written down."""
+"""The place of the scheduled events. The server does not count them, so no mark is written."""
 
 
 class Furthest(NamedTuple):
-    """The scheduled event whose time comes last, and that time (Unix seconds)."""
+    """The scheduled event that is due last, and its Unix time (s)."""
 
     member: str
     due: float
 
 
 def compared(before: Mapping[str, Mark], now: Mapping[str, Mark | None]) -> Losses:
-    """The places of ``now`` that are behind what they were before."""
-    found = (
-        (place, before[place].loss(mark))
-        for place, mark in now.items()
-        if place in before
-    )
-    return {place: loss for place, loss in found if loss is not None}
+    """The losses at places of ``now`` that are behind their marks."""
+    found = {}
+    for place, mark in now.items():
+        if place in before and (loss := before[place].loss(mark)):
+            found[place] = loss
+    return found
 
 
 def told(losses: Losses) -> str:
@@ -136,25 +134,20 @@ def told(losses: Losses) -> str:
 
 def _told(place: str, loss: Loss) -> str:
     if place == SCHEDULED:
-        return (
-            f"scheduled: at least {counted(loss.count, 'event')}, due up to {loss.had}"
-        )
+        count = counted(loss.count, "event")
+        return f"scheduled: at least {count}, due up to {loss.had}"
     kind, _, rest = place.partition(":")
-    now = (
-        f"the last that it knows is {loss.has}"
-        if loss.has
-        else "it knows nothing of it any more"
-    )
+    now = "it knows nothing of it any more"
+    if loss.has:
+        now = f"the last that it knows is {loss.has}"
     if kind == "read":
         group, _, level = rest.rpartition(":")
         return f"group {group} had read level {level} up to {loss.had}; {now}"
-    count = max(loss.count, 1)
-    where, what = (
-        (f"level {rest}", "event")
-        if kind == "level"
-        else (f"group {rest}", "dead letter")
-    )
-    return f"{where}: at least {counted(count, what)} up to {loss.had}; {now}"
+    where, what = f"group {rest}", "dead letter"
+    if kind == "level":
+        where, what = f"level {rest}", "event"
+    count = counted(max(loss.count, 1), what)
+    return f"{where}: at least {count} up to {loss.had}; {now}"
 
 
 class Marking:
@@ -163,7 +156,7 @@ class Marking:
     Args:
         broker: an open broker.
         keys: of the stream.
-        shared: it is a worker's, and uses the connection that all roles of the worker share.
+        shared: use the connection that all roles of a worker share.
     """
 
     def __init__(self, broker: Broker, keys: Keys, *, shared: bool = False) -> None:
@@ -176,21 +169,20 @@ class Marking:
         return self._broker.shared if self._is_shared else self._broker.control
 
     async def look(self, places: Iterable[str]) -> dict[str, Mark | None]:
-        """How far each place is now; None: it is not there. One command per place, one round trip.
+        """How far each place is now; None if it is missing. One command per place, one round trip.
 
-        A place that cannot be looked at, such as a key of another kind, is left out.
+        A place that cannot be read, such as a key of a wrong type, is left out.
 
         Raises:
             AccessDenied: the user may not.
             BrokerUnavailable: the server is away.
         """
         wanted = list(places)
+        questions = [self._question(place) for place in wanted]
+        fatal = (AccessDenied, BrokerUnavailable)
+        replies = await outcomes_of(self._link, questions, fatal)
         found: dict[str, Mark | None] = {}
-        for place, reply in zip(
-            wanted,
-            await self._ask([self._question(place) for place in wanted]),
-            strict=True,
-        ):
+        for place, reply in zip(wanted, replies, strict=True):
             if isinstance(reply, GroupMissing):
                 found[place] = None
             elif isinstance(reply, BrokerError):
@@ -198,71 +190,66 @@ class Marking:
             elif place.startswith("read:"):
                 found[place] = _read_mark(reply, place.split(":")[1])
             else:
-                row = _pairs(reply)
-                found[place] = Mark(
-                    row["last-generated-id"].decode(),
-                    row.get("entries-added", _UNKNOWN),
-                )
+                row = pairs(reply)
+                last = row["last-generated-id"].decode()
+                found[place] = Mark(last, row.get("entries-added", _UNKNOWN))
         return found
 
     async def furthest(self) -> Furthest | None:
-        """The scheduled event whose time comes last. One command."""
-        row = await self._link.call(
-            "ZRANGE", self._keys.scheduled(), -1, -1, "WITHSCORES"
-        )
-        due = real(row[1], -1.0) if row else -1.0  # A time that is none tells nothing.
-        return (
-            Furthest(row[0].decode("utf-8", "replace"), due / 1000)
-            if due >= 0
-            else None
-        )
+        """The scheduled event that is due last. One command."""
+        key = self._keys.scheduled()
+        row = await self._link.call("ZRANGE", key, -1, -1, "WITHSCORES")
+        if not row:
+            return None
+        member, score = row
+        due = real(score, -1.0)
+        if due < 0:
+            return None  # The score is no time.
+        return Furthest(member.decode("utf-8", "replace"), due / 1000)
 
     async def unscheduled(self, event: Furthest | None) -> Losses:
-        """The loss of a scheduled event whose time has not come and that is not there. One command."""
+        """The loss of a scheduled event that is missing before its time. One command."""
         if event is None or event.due <= self._broker.clock.now() + _SOON:
             return {}
-        if (
-            await self._link.call("ZSCORE", self._keys.scheduled(), event.member)
-            is not None
-        ):
+        key = self._keys.scheduled()
+        score = await self._link.call("ZSCORE", key, event.member)
+        if score is not None:
             return {}
         due = datetime.fromtimestamp(event.due, UTC)
         return {SCHEDULED: Loss(f"{due:%Y-%m-%d %H:%M:%S} UTC", "", 1)}
 
     async def written(self) -> tuple[Marks, Losses]:
-        """The marks and the losses that are written down. One command."""
+        """The marks and the losses that are written down. One command.
+
+        Rows of another form are left out: they are written anew, or are another program's.
+        """
         marks: Marks = {}
         losses: Losses = {}
-        for name, value in pairs(
-            await self._link.call("HGETALL", self._keys.watermarks())
-        ).items():
+        rows = pairs(await self._link.call("HGETALL", self._keys.watermarks()))
+        for name, value in rows.items():
             if name.startswith(_LOST):
                 if loss := _read_loss(value):
                     losses[name.removeprefix(_LOST)] = loss
-            elif _PLACE.fullmatch(name) and (
-                mark := _read_watermark(value)
-            ):  # Others are written anew, or are not ours.
+            elif _PLACE.fullmatch(name) and (mark := _read_watermark(value)):
                 marks[name] = mark
         return marks, losses
 
     async def write(self, marks: Mapping[str, Mark], gone: Sequence[str] = ()) -> None:
-        """Write marks down, and take out those of places that are gone. At most two plain commands."""
+        """Write marks down, and remove those of missing places. At most two plain commands."""
+        key = self._keys.watermarks()
         commands: list[Command] = []
         if marks:
-            pairs = [
-                part
-                for place, mark in marks.items()
-                for part in (place, f"{mark.last} {mark.added}")
-            ]
-            commands.append(("HSET", self._keys.watermarks(), *pairs))
+            rows = {place: f"{mark.last} {mark.added}" for place, mark in marks.items()}
+            commands.append(("HSET", key, *flat(rows)))
         if gone:
-            commands.append(("HDEL", self._keys.watermarks(), *gone))
-        _raise_first(await self._link.batch(commands))
+            commands.append(("HDEL", key, *gone))
+        await replies_of(self._link, commands)
 
     async def report(self, losses: Mapping[str, Loss], by: str) -> Losses:
-        """Write losses down until an operator takes them off; returns those that nobody has written down before.
+        """Write losses down until an operator dismisses them; returns the new ones.
 
-        Several workers notice the same loss: within a minute it is one, and the first of them has found it.
+        Several workers notice the same loss. Within a minute it counts as one, and only the
+        first worker gets it returned.
         """
         _, known = await self.written()
         now = self._broker.clock.now()
@@ -270,71 +257,61 @@ class Marking:
             place: _joined(loss, known.get(place), now, by)
             for place, loss in losses.items()
         }
-        commands = [
-            ("HSET", self._keys.watermarks(), _LOST + place, _packed(loss))
+        key = self._keys.watermarks()
+        commands: list[Command] = [
+            ("HSET", key, _LOST + place, orjson.dumps(asdict(loss)))
             for place, loss in told.items()
         ]
-        replies = await self._link.batch(commands)
-        _raise_first(replies)
-        return {
-            place: losses[place]
-            for place, reply in zip(told, replies, strict=True)
-            if reply or (place in known and now - known[place].at > SAME)
-        }
+        fresh = {}
+        replies = await replies_of(self._link, commands)
+        for place, is_added in zip(told, replies, strict=True):
+            is_later = place in known and now - known[place].at > SAME
+            if is_added or is_later:
+                fresh[place] = losses[place]
+        return fresh
 
     async def losses(self) -> Losses:
-        """What was reported, and what is behind its mark at this moment. Commands: one, and one per mark."""
+        """The reported losses, and the present ones. Commands: one, and one per mark."""
         marks, told = await self.written()
         return compared(marks, await self.look(marks)) | told
 
     async def dismiss(self, by: str) -> int:
-        """Take the losses off, and go on from what is there; returns how many places they were at."""
+        """Dismiss the losses, and set the marks to the present state; returns how many there were."""
         marks, told = await self.written()
         now = await self.look(marks)
         fresh = compared(marks, now)
         count = len(told | fresh)
-        if count:
-            await self.write(
-                {place: mark for place in fresh if (mark := now[place]) is not None},
-                [
-                    *(_LOST + place for place in told),
-                    *(place for place in fresh if now[place] is None),
-                ],
-            )
-            row = ("action", "repair", "what", "losses", "count", count, "by", by)
-            await self._link.call(
-                "XADD", self._keys.audit(), "MAXLEN", "~", 10_000, "*", *row
-            )
+        if not count:
+            return 0
+        present: Marks = {}
+        gone = [_LOST + place for place in told]
+        for place in fresh:
+            mark = now[place]
+            if mark is None:
+                gone.append(place)
+            else:
+                present[place] = mark
+        await self.write(present, gone)
+        row = ("action", "repair", "what", "losses", "count", count, "by", by)
+        key = self._keys.audit()
+        await self._link.call("XADD", key, "MAXLEN", "~", 10_000, "*", *row)
         return count
 
     async def forget(self, group: str, levels: Iterable[int]) -> None:
-        """Nobody expects anything of a group any more."""
-        await self._link.call(
-            "HDEL",
-            self._keys.watermarks(),
-            *(read_of(group, level) for level in levels),
-        )
+        """Delete the marks of a group that was dropped."""
+        places = [read_of(group, level) for level in levels]
+        await self._link.call("HDEL", self._keys.watermarks(), *places)
 
     def _question(self, place: str) -> Command:
         kind, _, rest = place.partition(":")
-        if kind == "read":
-            return ("XINFO", "GROUPS", self._keys.level(int(rest.rpartition(":")[2])))
-        return (
-            "XINFO",
-            "STREAM",
-            self._keys.dead(rest) if kind == "dead" else self._keys.level(int(rest)),
-        )
-
-    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._link.batch(commands)
-        for reply in replies:
-            if isinstance(reply, (AccessDenied, BrokerUnavailable)):
-                raise reply
-        return replies
+        if kind == "dead":
+            return ("XINFO", "STREAM", self._keys.dead(rest))
+        key = self._keys.level(int(rest.rpartition(":")[2]))
+        return ("XINFO", "GROUPS" if kind == "read" else "STREAM", key)
 
 
 def _joined(loss: Loss, known: Loss | None, now: float, by: str) -> Loss:
-    """What is written down: a loss, with what was lost at that place before and nobody has taken off yet."""
+    """The loss to write down: together with an older one at that place that was not dismissed."""
     told = replace(loss, at=now, by=by)
     if known is None:
         return told
@@ -345,11 +322,15 @@ def _joined(loss: Loss, known: Loss | None, now: float, by: str) -> Loss:
 
 def _read_loss(text: bytes) -> Loss | None:
     facts = json_object(text) or {}
-    had, has, by = (facts.get(name) for name in ("had", "has", "by"))
+    had, has = facts.get("had"), facts.get("has")
     if not isinstance(had, str) or not isinstance(has, str):
         return None
     return Loss(
-        had, has, whole(facts.get("count")), real(facts.get("at")), str(by or "")
+        had=had,
+        has=has,
+        count=whole(facts.get("count")),
+        at=real(facts.get("at")),
+        by=str(facts.get("by") or ""),
     )
 
 
@@ -358,22 +339,8 @@ def _read_watermark(text: bytes) -> Mark | None:
     return Mark(found["last"].decode(), int(found["added"])) if found else None
 
 
-def _packed(loss: Loss) -> bytes:
-    return orjson.dumps(asdict(loss))
-
-
 def _read_mark(rows: Sequence[Any], group: str) -> Mark | None:
-    for row in map(_pairs, rows):
-        if row["name"].decode() == group:
-            return Mark(row["last-delivered-id"].decode())
+    for info in groups_of(rows):
+        if info.name == group:
+            return Mark(info.last_id)
     return None
-
-
-def _pairs(row: Sequence[Any]) -> dict[str, Any]:
-    return {row[i].decode(): row[i + 1] for i in range(0, len(row), 2)}
-
-
-def _raise_first(replies: Sequence[Any]) -> None:
-    for reply in replies:
-        if isinstance(reply, BrokerError):
-            raise reply

@@ -1,18 +1,22 @@
-"""Reading what is stored.
+"""Readers of stored values.
 
-Anything may stand in a key that others can write to: one row that says nothing costs no other.
+Other programs may write to any key, so a value that cannot be read never hides the others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from streams.errors import InvalidName
 from streams.events.names import parse_member
+
+if TYPE_CHECKING:
+    from streams.broker.server.link import Link
+    from streams.broker.server.scripts import Command
 
 _MOST = 2**64 - 1
 _OF_WORKERS: dict[str, type | tuple[type, ...]] = {
@@ -25,18 +29,21 @@ _OF_WORKERS: dict[str, type | tuple[type, ...]] = {
 
 
 def entry_place(row: bytes) -> tuple[int, str] | None:
-    """Level and entry id of a row ``level|entry id``; None: it is none."""
+    """Level and entry id of a row ``level|entry id``; None if the row has another form."""
     found = any_place(row)
-    milliseconds, dash, sequence = found[1].partition("-") if found else ("", "", "")
-    is_id = dash and all(
-        part.isascii() and part.isdigit() and int(part) <= _MOST
-        for part in (milliseconds, sequence)
-    )
+    if found is None:
+        return None
+    milliseconds, _, sequence = found[1].partition("-")
+    is_id = _is_number(milliseconds) and _is_number(sequence)
     return found if is_id else None
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= _MOST
+
+
 def any_place(row: bytes) -> tuple[int, str] | None:
-    """Level and id of a row ``level|id``, an entry's or an event's; None: it is none."""
+    """Level and id of a row ``level|id``, an entry's or an event's; None for another form."""
     try:
         return parse_member(row.decode())
     except (InvalidName, UnicodeDecodeError):
@@ -61,7 +68,7 @@ def real(text: Any, otherwise: float = 0.0) -> float:
 
 
 def json_object(text: bytes | str | None) -> dict[str, Any] | None:
-    """A JSON object; None: it is none."""
+    """A JSON object; None if the text is none."""
     try:
         found = orjson.loads(text or b"")
     except orjson.JSONDecodeError:
@@ -70,26 +77,58 @@ def json_object(text: bytes | str | None) -> dict[str, Any] | None:
 
 
 def said_by_workers(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
-    """What each worker said of itself last, by its name. Words of other types are left out."""
-    rows = ((name, json_object(text)) for name, text in pairs(reply).items())
-    return {name: said for name, said in rows if said is not None and _is_said(said)}
+    """The last note of each worker, by its name; a note with fields of a wrong type is left out."""
+    found = {}
+    for name, text in pairs(reply).items():
+        said = json_object(text)
+        if said is not None and _is_said(said):
+            found[name] = said
+    return found
 
 
 def _is_said(said: dict[str, Any]) -> bool:
-    if any(
-        name in said and not isinstance(said[name], kinds)
-        for name, kinds in _OF_WORKERS.items()
-    ):
-        return False
-    runs = said.get("runs", {}).values()
-    return all(isinstance(since, (int, float)) for since in runs) and all(
-        isinstance(level, int) for level in said.get("levels", ())
-    )
+    for name, kinds in _OF_WORKERS.items():
+        if name in said and not isinstance(said[name], kinds):
+            return False
+    starts = said.get("runs", {}).values()
+    levels = said.get("levels", ())
+    are_times = all(isinstance(since, (int, float)) for since in starts)
+    return are_times and all(isinstance(level, int) for level in levels)
 
 
-def pairs(reply: Sequence[bytes]) -> dict[str, bytes]:
-    """Fields of a hash, with their values."""
-    return {
-        reply[i].decode("utf-8", "replace"): reply[i + 1]
-        for i in range(0, len(reply), 2)
-    }
+def pairs(reply: Sequence[Any]) -> dict[str, Any]:
+    """A flat list of names and values, as a mapping; values stay as they are."""
+    names = (name.decode("utf-8", "replace") for name in reply[::2])
+    return dict(zip(names, reply[1::2], strict=False))
+
+
+def texts(reply: Sequence[bytes] | None) -> dict[str, str]:
+    """A flat list of names and values, as a mapping of texts."""
+    found = pairs(reply or ())
+    return {name: value.decode("utf-8", "replace") for name, value in found.items()}
+
+
+def flat(named: Mapping[str, Any]) -> list[Any]:
+    """A mapping as the flat list of names and values that commands take."""
+    found: list[Any] = []
+    for pair in named.items():
+        found += pair
+    return found
+
+
+async def pages(
+    link: Link, name: Command, options: Command
+) -> AsyncIterator[Sequence[bytes]]:
+    """Every page of ``SCAN`` and the like; an empty page is given too.
+
+    Args:
+        link: to the server.
+        name: the command up to its cursor.
+        options: the command from behind its cursor on.
+    """
+    cursor = b"0"
+    while True:
+        cursor, page = await link.call(*name, cursor, *options)
+        yield page
+        if cursor == b"0":
+            return
