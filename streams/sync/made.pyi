@@ -643,8 +643,9 @@ class Pipeline(BlockingPipeline):
     ) -> Callable[[H], H]:
         """Declare a function as a handler of ``group`` on ``stream``.
 
-        The function takes one ``Event``. Return: acknowledged. Raise: retried. ``Reject``: dead letter. ``Snooze``:
-        later, at no cost. ``async def`` runs in the event loop, ``def`` in a thread.
+        The function takes one ``Event``. A return acknowledges it, an exception retries
+        it, ``Reject`` makes it a dead letter, and ``Snooze`` delays it without using up
+        an attempt. ``async def`` runs in the event loop, ``def`` in a thread.
 
         Args:
             stream: the stream's name.
@@ -652,14 +653,15 @@ class Pipeline(BlockingPipeline):
             options: see ``HandlerOptions``.
 
         Raises:
-            ConfigurationError: a name or an option is refused, or contradicts another handler of the group; or the
-                function cannot be called with one ``Event``.
+            ConfigurationError: a name or an option is invalid, an option contradicts
+                another handler of the group, or the function does not take one
+                ``Event``.
         """
 
     def add_handler(
         self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions
     ) -> None:
-        """What ``handler`` does, without the decorator; ``place`` is stream and group."""
+        """Add a handler without the decorator; ``place`` is stream and group."""
 
     def stream(
         self,
@@ -671,42 +673,49 @@ class Pipeline(BlockingPipeline):
         max_wait: Seconds | None = None,
         partitions: int | Partitions = 1,
     ) -> None:
-        """Declare a stream; before or after its handlers, in every program that has handlers of it.
+        """Declare a stream, in every program that has handlers of it.
 
-        Workers write it down on the server when they start.
+        The call may stand before or after the handlers. Workers store the declaration on
+        the server when they start.
 
         Args:
             stream: its name.
-            retention: ``work``: one group, whose acknowledgement deletes. ``fanout``: every declared group gets every
-                event, and an event goes once all of them are done with it. None: as it is; a new stream is ``work``.
-            groups: groups that have no handler here, whose workers may start later: events wait for them.
-            weights: shares of the levels in the slots of every worker, one for each level, e.g. ``{10: 8, 5: 4, 1: 2,
-                0: 1}``. None: strictly the highest level first.
-            max_wait: seconds, or a ``timedelta``, after which a waiting event is overdue; the overdue get every second
-                slot, the oldest first, whatever their level. None: never.
-            partitions: over how many places the stream is spread, by ``key``, or ``Partitions(8, by="tenant")``. The
-                number only ever grows; see ``docs/scale.md``.
+            retention: ``work``: one group, whose acknowledgement deletes. ``fanout``:
+                every declared group gets every event, which is deleted once all of them
+                are done with it. None: as the stream is; a new stream is ``work``.
+            groups: groups without a handler in this program, whose workers may start
+                later. Events wait for them.
+            weights: the share of each level in the slots of every worker, e.g.
+                ``{10: 8, 5: 4, 1: 2, 0: 1}``. None: strictly the highest level first.
+            max_wait: seconds, or a ``timedelta``, after which a waiting event is overdue.
+                Overdue events of any level get every second slot, the oldest first.
+                None: never.
+            partitions: the number of partitions, chosen by ``key``, or e.g.
+                ``Partitions(8, by="tenant")``. The number can only grow; see
+                ``docs/scale.md``.
 
         Raises:
-            ConfigurationError: a value is refused, or the stream is declared here already.
+            ConfigurationError: a value is invalid, or the stream is declared already.
         """
 
     def upcaster(
         self, type: str, *, from_version: str | None, to_version: str
     ) -> Callable[[F], F]:
-        """Declare a function that brings the data of an event type from one version to another.
+        """Declare a function that upgrades the data of an event type to another version.
 
-        It takes the data and returns the new data; ``from_version=None`` takes events without a version. Upcasters are
-        chained until none is left; handlers see the version reached in ``event.version``. One that raises sends the
-        event to the dead letters with reason ``invalid``.
+        The function takes the data and returns the new data. Upcasters run one after the
+        other until none matches, and handlers see the last version in ``event.version``.
+        If one raises, the event becomes a dead letter with reason ``invalid``.
 
         Args:
             type: the event's type.
-            from_version: the version that it takes; None: events that say none.
-            to_version: the version that its result has.
+            from_version: the version of the data that it takes; None: events without a
+                version.
+            to_version: the version of the data that it returns.
 
         Raises:
-            ConfigurationError: a value is refused, the version has an upcaster already, or the versions form a cycle.
+            ConfigurationError: a value is invalid, the version has an upcaster already,
+                or the versions form a cycle.
         """
 
     @property
