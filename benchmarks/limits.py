@@ -112,7 +112,7 @@ def main(count: int = 100_000) -> None:
             rate, worker, server = asyncio.run(drain(place, limits, count))
             print(f"| {name} | {rate:,.0f} | {worker:.1f} | {server:.1f} |", flush=True)
         print(
-            "\n| waiting for | bytes each | put aside per second | commands/s | server µs/s |\n"
+            "\n| waiting for | bytes each | deferred per second | commands/s | server µs/s |\n"
             + "| --- " * 5
             + "|"
         )
