@@ -134,3 +134,21 @@ def test_the_tests_that_pages_name_exist() -> None:
     for path in pages():
         for name in re.findall(r"\btest_\w+(?=,| -->)", path.read_text("utf-8")):
             assert name in there, f"{path.name} names {name}"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *(path for path in pages() if path.parent.name != "adr"),
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+    ],
+    ids=lambda path: path.name,
+)
+def test_the_files_that_pages_name_exist(page: Path) -> None:
+    """Decisions may name files of their day."""
+    named = re.findall(
+        r"`((?:streams|tests|benchmarks|docs|deploy|examples)/[\w./-]+)`",
+        page.read_text("utf-8"),
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
