@@ -192,6 +192,6 @@ if __name__ == "__main__":
         "--seconds", type=float, default=0.0, help="end after so many; 0: with Ctrl-C"
     )
     given = parser.parse_args()
-    logging.disable(logging.ERROR)  # What goes wrong here is meant to.
+    logging.disable(logging.ERROR)  # The errors here are on purpose.
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(live(given.port, given.seconds))

@@ -33,9 +33,10 @@ from streams.settings import Settings as Configured
 PAGE = Path(__file__).parents[1] / "reference" / "options.md"
 _HEAD = """# Options
 
-What can be given where, with types, defaults and units. This page is made from the code by
-`python docs/tooling/reference.py`, and a test holds it to it. `Seconds` is a number of seconds or a `timedelta`; `When`
-may be a `datetime` with a zone as well ([spans of time](../concepts.md#spans-of-time)).
+This page lists the options of each call, with types, defaults and units. It is made from the
+code by `python docs/tooling/reference.py`, and a test holds it to the code. `Seconds` is a number
+of seconds or a `timedelta`; `When` may be a `datetime` with a zone as well
+([spans of time](../concepts.md#spans-of-time)).
 """
 _PARAMETER = re.compile(r"(?P<names>[\w, ]+): (?P<text>.*)")
 _NONE = inspect.Parameter.empty

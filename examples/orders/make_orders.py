@@ -59,7 +59,7 @@ def order(rng: random.Random, number: int) -> dict[str, Any]:
 
 
 def good_lines(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
-    """Lines that can be published; what shall happen to each is drawn without replacement."""
+    """Lines that can be published; the fate of each is drawn without replacement."""
     fates = (
         ["busy"] * BUSY
         + ["refused"] * REFUSED

@@ -37,5 +37,5 @@ async def answer(event: Event[dict[str, Any]]) -> None:
         priority=1,
         reply_to=said["provider_id"],
         idempotency_key=f"answer-{said['provider_id']}",
-        expires=3600.0,  # An answer of yesterday helps nobody.
+        expires=3600.0,  # An answer of yesterday is of no use.
     )

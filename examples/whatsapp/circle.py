@@ -59,7 +59,7 @@ def tell(text: str) -> None:
 
 
 class Receiver:
-    """What a tenant runs: an endpoint that checks signatures and counts what it is told."""
+    """The server of a tenant: an endpoint that checks signatures and counts calls."""
 
     def __init__(self) -> None:
         self.secrets: dict[str, str] = {}
@@ -113,7 +113,7 @@ async def until(what: str, condition: Any, seconds: float = 60.0) -> None:
 
 
 async def queue_all(messages: Messages) -> list[str]:
-    """What three small businesses send on a busy morning."""
+    """The messages of three small businesses on a busy morning."""
     contents = (
         Text("Seu pedido saiu para entrega."),
         Template(
@@ -274,5 +274,5 @@ async def main() -> bool:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.ERROR)  # What goes wrong here is meant to.
+    logging.disable(logging.ERROR)  # The errors here are on purpose.
     sys.exit(0 if asyncio.run(main()) else 1)

@@ -2,7 +2,7 @@
 
     flask --app examples/whatsapp/flask_app run --port 5000
 
-`POST /orders` tells a customer of an order; `/webhook` is what Meta calls, and answers whoever writes. Without any
+`POST /orders` tells a customer of an order; Meta calls `/webhook`, which answers each sender. Without any
 setting the messages are kept by an embedded server and taken by a sandbox. Needs the extra `embedded`, and Flask.
 """
 
