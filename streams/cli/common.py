@@ -290,7 +290,12 @@ def table(*columns: str, title: str = "") -> Table:
 
 def cell(value: object) -> str:
     """Text of a table cell: never markup, never more than one line."""
-    return escape("".join(c if c.isprintable() else " " for c in str(value)))
+    return escape(one_line(str(value)))
+
+
+def one_line(text: str, instead: str = " ") -> str:
+    """Text that cannot break the line or command the terminal."""
+    return "".join(c if c.isprintable() else instead for c in text)
 
 
 def number(value: int | None, *, style: str = "") -> str:
@@ -379,11 +384,11 @@ def shown_meta(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def person() -> str:
-    """Who acts, for the audit record."""
+    """The name of the caller, for the audit record."""
     name = os.environ.get("USER") or os.environ.get("LOGNAME") or ""
     with contextlib.suppress(OSError, KeyError):
         name = name or getpass.getuser()
-    return "".join(c if c.isprintable() else "_" for c in name)[:100] or "unknown"
+    return one_line(name, "_")[:100] or "unknown"
 
 
 def finish(code: Exit) -> NoReturn:

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import orjson
 import typer
 
-from streams.admin.dead_letter import DeadLetter, Filter
-from streams.admin.dead_letters import check_reason
+from streams.admin.dead_letter import DeadLetter
 from streams.admin.partitioned import in_part
 from streams.cli.common import (
-    AsJson,
-    GroupName,
-    Namespace,
     PartitionNumber,
-    StreamName,
-    Url,
-    check_group,
-    connected,
     examples,
-    finish,
-    person,
     remark,
-    run,
     say,
     show_table,
     stdout,
@@ -36,26 +26,21 @@ from streams.cli.dead_options import (
     All,
     Body,
     DryRun,
-    Error,
-    EventId,
+    Filters,
     Ids,
     LetterId,
-    Level,
-    Reason,
-    Since,
-    Tenant,
-    Text,
-    Type,
-    Until,
     Yes,
     choice,
-    filter_of,
+    confirm,
+    letters_of,
+    refuse_unasked,
 )
 from streams.cli.dead_output import letter_facts, letters_table, plain_letter
 from streams.cli.encoding import as_written
-from streams.cli.exit_codes import Exit
+from streams.cli.options import OneGroup, OnPartition, Server, with_options
 from streams.cli.show import errors_table
 from streams.errors import ConfigurationError
+from streams.pipeline import Pipeline
 from streams.quantities import counted
 
 app = typer.Typer(
@@ -72,6 +57,44 @@ app = typer.Typer(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Discarding(OnPartition):
+    """Options of ``discard``."""
+
+    all_of_them: All = False
+    dry_run: DryRun = False
+    yes: Yes = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replaying(OnPartition):
+    """Options of ``replay``."""
+
+    all_of_them: All = False
+    dry_run: DryRun = False
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="At most so many per second.", show_default=False),
+    ] = None
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many.", show_default=False)
+    ] = None
+    yes: Yes = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporting(Server):
+    """Options of ``export``."""
+
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="File to write.", show_default="standard output"
+        ),
+    ] = None
+    partition: PartitionNumber = None
+
+
 @app.command(
     "ls",
     help="List dead letters, oldest first."
@@ -82,48 +105,36 @@ app = typer.Typer(
         "streams dead ls orders billing --error timeout --json | jq -r '.dead_letters[].id'",
     ),
 )
-def ls(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
-    *,
-    type: Type = None,
-    reason: Reason = None,
-    error: Error = None,
-    event_id: EventId = None,
-    tenant: Tenant = None,
-    level: Level = None,
-    since: Since = None,
-    until: Until = None,
-    text: Text = None,
+@with_options
+def ls(
+    of: OneGroup,
+    filters: Filters,
     limit: Annotated[
         int, typer.Option(min=1, max=10_000, help="At most so many.")
     ] = 50,
     after: Annotated[
         str, typer.Option(help="Go on after this dead letter.", show_default=False)
     ] = "",
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    *,
+    at: OnPartition,
 ) -> None:
     """List dead letters."""
-    where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
+    where = filters.filter()
 
-    async def main() -> tuple[list[DeadLetter], int, float, tuple[str, ...]]:
-        async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group, partition)
-            letters = pipeline.dead_letters(stream, group, partition=partition)
-            await check_reason(letters, where)
-            found, away = await in_part(letters.page(where, after=after, limit=limit))
-            total, _ = await in_part(letters.count())
-            return found, total, pipeline.broker.clock.now(), away
+    async def main(
+        pipeline: Pipeline,
+    ) -> tuple[list[DeadLetter], int, float, tuple[str, ...]]:
+        letters = await letters_of(pipeline, of, at.partition, where)
+        found, away = await in_part(letters.page(where, after=after, limit=limit))
+        total, _ = await in_part(letters.count())
+        return found, total, pipeline.broker.clock.now(), away
 
-    found, total, now, away = run(main)
+    found, total, now, away = at.ask(main)
     more = found[-1].id if len(found) >= limit else None
-    if as_json:
+    if at.as_json:
         rows = [plain_letter(letter) for letter in found]
         write_json({"total": total, "next": more, "dead_letters": rows, "away": away})
-        tell_missing(stream, away)
+        tell_missing(of.stream, away)
         return
     if found:
         show_table(
@@ -132,10 +143,10 @@ def ls(  # noqa: PLR0913 - each is an option of the command
             spare=("LEVEL", "TRIES"),
         )
     remark(
-        f"{len(found)} shown of {counted(total, 'dead letter')} of {stream}/{group}"
+        f"{len(found)} shown of {counted(total, 'dead letter')} of {of}"
         + (f"; go on with --after {more}" if more else "")
     )
-    tell_missing(stream, away)
+    tell_missing(of.stream, away)
 
 
 @app.command(
@@ -147,32 +158,19 @@ def ls(  # noqa: PLR0913 - each is an option of the command
         "streams dead show orders billing 1893456000000-0 --body",
     ),
 )
-def show(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
-    ident: LetterId,
-    *,
-    body: Body = False,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
+@with_options
+def show(of: OneGroup, ident: LetterId, *, body: Body = False, at: OnPartition) -> None:
     """Show a dead letter."""
 
-    async def main() -> DeadLetter:
-        async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group, partition)
-            return await pipeline.dead_letters(stream, group, partition=partition).show(
-                ident
-            )
+    async def main(pipeline: Pipeline) -> DeadLetter:
+        return await (await letters_of(pipeline, of, at.partition)).show(ident)
 
-    letter = run(main)
-    if as_json:
+    letter = at.ask(main)
+    if at.as_json:
         write_json(plain_letter(letter, body=body))
         return
     console = stdout()
-    console.print(letter_facts(letter, stream, group))
+    console.print(letter_facts(letter, of.stream, of.group))
     if letter.errors:
         console.print()
         console.print(errors_table(letter.errors))
@@ -193,69 +191,36 @@ def show(  # noqa: PLR0913 - each is an option of the command
         "streams dead replay orders billing --all --rate 50 --yes",
     ),
 )
-def replay(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
-    ids: Ids = None,
-    *,
-    type: Type = None,
-    reason: Reason = None,
-    error: Error = None,
-    event_id: EventId = None,
-    tenant: Tenant = None,
-    level: Level = None,
-    since: Since = None,
-    until: Until = None,
-    text: Text = None,
-    all_of_them: All = False,
-    dry_run: DryRun = False,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="At most so many per second.", show_default=False),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many.", show_default=False)
-    ] = None,
-    yes: Yes = False,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
+@with_options
+def replay(of: OneGroup, ids: Ids = None, *, filters: Filters, how: Replaying) -> None:
     """Replay dead letters."""
-    where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
-    which = choice(ids or [], where, all_of_them=all_of_them)
-    _refuse_unasked(which, yes=yes or dry_run)
+    where = filters.filter()
+    which = choice(ids or [], where, all_of_them=how.all_of_them)
+    refuse_unasked(which, yes=how.yes or how.dry_run)
 
-    async def main() -> tuple[int, int]:
-        async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group, partition)
-            letters = pipeline.dead_letters(
-                stream, group, by=person(), partition=partition
-            )
-            await check_reason(letters, where)
-            planned = await letters.replay(which, dry_run=True, limit=limit)
-            if dry_run or planned.matched == 0:
-                return planned.matched, 0
-            _confirm(
-                f"replay {counted(planned.matched, 'dead letter')} of {stream}/{group}",
-                yes=yes,
-            )
-            done = await letters.replay(which, rate=rate, limit=limit)
-            return done.matched, len(done.moved)
+    async def main(pipeline: Pipeline) -> tuple[int, int]:
+        letters = await letters_of(pipeline, of, how.partition, where)
+        planned = await letters.replay(which, dry_run=True, limit=how.limit)
+        if how.dry_run or planned.matched == 0:
+            return planned.matched, 0
+        confirm(
+            f"replay {counted(planned.matched, 'dead letter')} of {of}", yes=how.yes
+        )
+        done = await letters.replay(which, rate=how.rate, limit=how.limit)
+        return done.matched, len(done.moved)
 
-    matched, moved = run(main)
-    if as_json:
-        write_json({"matched": matched, "replayed": moved, "dry_run": dry_run})
-    elif dry_run:
-        say(f"would replay {counted(matched, 'dead letter')} of {stream}/{group}")
+    matched, moved = how.ask(main)
+    if how.as_json:
+        write_json({"matched": matched, "replayed": moved, "dry_run": how.dry_run})
+    elif how.dry_run:
+        say(f"would replay {counted(matched, 'dead letter')} of {of}")
     else:
         gone = (
             f"; {counted(matched - moved, 'was', 'were')} gone already"
             if moved < matched
             else ""
         )
-        say(f"replayed {counted(moved, 'dead letter')} of {stream}/{group}{gone}")
+        say(f"replayed {counted(moved, 'dead letter')} of {of}{gone}")
 
 
 @app.command(
@@ -269,58 +234,31 @@ def replay(  # noqa: PLR0913 - each is an option of the command
         "streams dead discard orders billing --all --yes",
     ),
 )
-def discard(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
-    ids: Ids = None,
-    *,
-    type: Type = None,
-    reason: Reason = None,
-    error: Error = None,
-    event_id: EventId = None,
-    tenant: Tenant = None,
-    level: Level = None,
-    since: Since = None,
-    until: Until = None,
-    text: Text = None,
-    all_of_them: All = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+@with_options
+def discard(
+    of: OneGroup, ids: Ids = None, *, filters: Filters, how: Discarding
 ) -> None:
     """Discard dead letters."""
-    where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
-    which = choice(ids or [], where, all_of_them=all_of_them)
-    _refuse_unasked(which, yes=yes or dry_run)
+    where = filters.filter()
+    which = choice(ids or [], where, all_of_them=how.all_of_them)
+    refuse_unasked(which, yes=how.yes or how.dry_run)
 
-    async def main() -> int:
-        async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group, partition)
-            letters = pipeline.dead_letters(
-                stream, group, by=person(), partition=partition
-            )
-            await check_reason(letters, where)
-            planned = await letters.discard(which, dry_run=True)
-            if dry_run or planned == 0:
-                return planned
-            _confirm(
-                f"delete {counted(planned, 'dead letter')} of {stream}/{group} for good",
-                yes=yes,
-            )
-            return await letters.discard(which)
+    async def main(pipeline: Pipeline) -> int:
+        letters = await letters_of(pipeline, of, how.partition, where)
+        planned = await letters.discard(which, dry_run=True)
+        if how.dry_run or planned == 0:
+            return planned
+        what = counted(planned, "dead letter")
+        confirm(f"delete {what} of {of} for good", yes=how.yes)
+        return await letters.discard(which)
 
-    count = run(main)
-    if as_json:
-        write_json(
-            {"discarded": 0 if dry_run else count, "matched": count, "dry_run": dry_run}
-        )
+    count = how.ask(main)
+    if how.as_json:
+        gone = 0 if how.dry_run else count
+        write_json({"discarded": gone, "matched": count, "dry_run": how.dry_run})
     else:
-        say(
-            f"{'would discard' if dry_run else 'discarded'} {counted(count, 'dead letter')} of {stream}/{group}"
-        )
+        verb = "would discard" if how.dry_run else "discarded"
+        say(f"{verb} {counted(count, 'dead letter')} of {of}")
 
 
 @app.command(
@@ -333,66 +271,28 @@ def discard(  # noqa: PLR0913 - each is an option of the command
         "streams dead export orders billing --reason rejected | jq .errors",
     ),
 )
-def export(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
-    *,
-    type: Type = None,
-    reason: Reason = None,
-    error: Error = None,
-    event_id: EventId = None,
-    tenant: Tenant = None,
-    level: Level = None,
-    since: Since = None,
-    until: Until = None,
-    text: Text = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False, help="File to write.", show_default="standard output"
-        ),
-    ] = None,
-    partition: PartitionNumber = None,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
+@with_options
+def export(of: OneGroup, filters: Filters, to: Exporting) -> None:
     """Export dead letters."""
-    where = filter_of(type, reason, error, event_id, tenant, level, since, until, text)
+    where = filters.filter()
 
-    async def main(target: TextIO) -> int:
+    async def main(pipeline: Pipeline, target: TextIO) -> int:
         count = 0
-        async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group, partition)
-            letters = pipeline.dead_letters(stream, group, partition=partition)
-            await check_reason(letters, where)
-            async for letter in letters.export(where):
-                target.write(as_written(orjson.dumps(letter).decode(), target) + "\n")
-                count += 1
+        letters = await letters_of(pipeline, of, to.partition, where)
+        async for letter in letters.export(where):
+            target.write(as_written(orjson.dumps(letter).decode(), target) + "\n")
+            count += 1
         return count
 
+    output = to.output
     if output is None:
-        run(lambda: main(sys.stdout))
+        to.ask(lambda pipeline: main(pipeline, sys.stdout))
         return
     try:
         # Bodies are personal: readable by their exporter only.
         output.touch(0o600)
         with output.open("w", encoding="utf-8") as target:
-            count = run(lambda: main(target))
+            count = to.ask(lambda pipeline: main(pipeline, target))
     except OSError as failure:
         raise ConfigurationError(f"--output {output}: {failure.strerror}") from None
     remark(f"exported {counted(count, 'dead letter')} to {output}")
-
-
-def _refuse_unasked(which: Filter | list[str], *, yes: bool) -> None:
-    if isinstance(which, Filter) and not yes and not sys.stdin.isatty():
-        raise ConfigurationError(
-            "there is no terminal to ask at: give --yes, or --dry-run to count first"
-        )
-
-
-def _confirm(what: str, *, yes: bool) -> None:
-    if yes or not sys.stdin.isatty():
-        return
-    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
-        remark("nothing was changed")
-        finish(Exit.FAILED)

@@ -12,26 +12,19 @@ import typer
 from streams.admin.outcomes import Outcomes, ReplayView
 from streams.cli import dead
 from streams.cli.common import (
-    AsJson,
-    GroupName,
-    Namespace,
-    PartitionNumber,
-    StreamName,
-    Url,
     cell,
     check_group,
-    connected,
     examples,
     moment,
-    person,
-    run,
     say,
     stdout,
     table,
     write_json,
 )
-from streams.cli.dead_options import LetterId
+from streams.cli.dead_options import LetterId, letters_of
+from streams.cli.options import OneGroup, OnPartition, with_options
 from streams.errors import ConfigurationError
+from streams.pipeline import Pipeline
 
 app = dead.app
 
@@ -46,41 +39,34 @@ app = dead.app
         "streams dead edit orders billing 1893456000000-0 < mended.json",
     ),
 )
-def edit(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
+@with_options
+def edit(
+    of: OneGroup,
     ident: LetterId,
     *,
     data: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="The body.", show_default="standard input"),
     ] = None,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Edit and replay a dead letter."""
     text = sys.stdin.read() if data is None else data
 
-    async def main() -> str:
-        async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group, partition)
-            letters = pipeline.dead_letters(
-                stream, group, by=person(), partition=partition
-            )
-            letter = await letters.show(ident)
-            try:
-                body = orjson.loads(text) if letter.is_json else text
-            except orjson.JSONDecodeError as error:
-                raise ConfigurationError(f"the body is no JSON: {error}") from None
-            return await letters.replay_edited(ident, body)
+    async def main(pipeline: Pipeline) -> str:
+        letters = await letters_of(pipeline, of, at.partition)
+        letter = await letters.show(ident)
+        try:
+            body = orjson.loads(text) if letter.is_json else text
+        except orjson.JSONDecodeError as error:
+            raise ConfigurationError(f"the body is no JSON: {error}") from None
+        return await letters.replay_edited(ident, body)
 
-    place = run(main)
-    if as_json:
+    place = at.ask(main)
+    if at.as_json:
         write_json({"replayed": ident, "entry": place})
     else:
-        say(f"replayed {ident} with another body: it is {place} of {stream}")
+        say(f"replayed {ident} with another body: it is {place} of {of.stream}")
 
 
 @app.command(
@@ -93,25 +79,22 @@ def edit(  # noqa: PLR0913 - each is an option of the command
         "streams dead replays orders billing --json",
     ),
 )
-def replays(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
+@with_options
+def replays(
+    of: OneGroup,
     *,
     limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many.")] = 10,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Show replays."""
 
-    async def main() -> list[ReplayView]:
-        async with connected(url, namespace) as pipeline:
-            await check_group(pipeline, stream, group, partition)
-            return await Outcomes(pipeline, stream).replays(group, limit, partition)
+    async def main(pipeline: Pipeline) -> list[ReplayView]:
+        await check_group(pipeline, of.stream, of.group, at.partition)
+        outcomes = Outcomes(pipeline, of.stream)
+        return await outcomes.replays(of.group, limit, at.partition)
 
-    found = run(main)
-    if as_json:
+    found = at.ask(main)
+    if at.as_json:
         write_json({"replays": [asdict(row) | {"now": dict(row.now)} for row in found]})
         return
     made = table(

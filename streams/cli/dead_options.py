@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
 from streams.admin.dead_letter import REASONS, Filter
-from streams.cli.common import parse_moment
+from streams.admin.dead_letters import DeadLetters, check_reason
+from streams.cli.common import check_group, finish, parse_moment, person, remark
+from streams.cli.exit_codes import Exit
+from streams.cli.options import OneGroup
 from streams.errors import ConfigurationError
+from streams.pipeline import Pipeline
 
-_PANEL = "Filters"
-Type = Annotated[
-    str | None,
-    typer.Option(
-        "--type", help="Event type.", show_default=False, rich_help_panel=_PANEL
-    ),
-]
-Reason = Annotated[
-    str | None,
-    typer.Option(
-        help=f"{', '.join(REASONS[:-1])} or {REASONS[-1]}.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-Error = Annotated[
-    str | None,
-    typer.Option(
-        help="Part of the latest error.", show_default=False, rich_help_panel=_PANEL
-    ),
-]
-EventId = Annotated[
-    str | None,
-    typer.Option(help="Event id.", show_default=False, rich_help_panel=_PANEL),
-]
-Tenant = Annotated[
-    str | None, typer.Option(help="Tenant.", show_default=False, rich_help_panel=_PANEL)
-]
-Level = Annotated[
-    int | None, typer.Option(help="Level.", show_default=False, rich_help_panel=_PANEL)
-]
-Since = Annotated[
-    str | None,
-    typer.Option(
-        help="Died since: 30m, 2h, 7d ago, or a time with its zone.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-Until = Annotated[
-    str | None,
-    typer.Option(
-        help="Died until; as --since.", show_default=False, rich_help_panel=_PANEL
-    ),
-]
-Text = Annotated[
-    str | None,
-    typer.Option(
-        help="Part of what is shown of it: id, type, errors, metadata.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
+
+def _filter(help: str, *names: str) -> Any:
+    return typer.Option(
+        *names, help=help, show_default=False, rich_help_panel="Filters"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """What the chosen dead letters have in common."""
+
+    type: Annotated[str | None, _filter("Event type.", "--type")] = None
+    reason: Annotated[
+        str | None, _filter(f"{', '.join(REASONS[:-1])} or {REASONS[-1]}.")
+    ] = None
+    error: Annotated[str | None, _filter("Part of the latest error.")] = None
+    event_id: Annotated[str | None, _filter("Event id.")] = None
+    tenant: Annotated[str | None, _filter("Tenant.")] = None
+    level: Annotated[int | None, _filter("Level.")] = None
+    since: Annotated[
+        str | None, _filter("Died since: 30m, 2h, 7d ago, or a time with its zone.")
+    ] = None
+    until: Annotated[str | None, _filter("Died until; as --since.")] = None
+    text: Annotated[
+        str | None,
+        _filter("Part of what is shown of it: id, type, errors, metadata."),
+    ] = None
+
+    def filter(self) -> Filter:
+        """The filter that the options say.
+
+        Raises:
+            ConfigurationError: a time is none.
+        """
+        return Filter(
+            type=self.type,
+            reason=self.reason,
+            error=self.error,
+            event_id=self.event_id,
+            tenant=self.tenant,
+            level=self.level,
+            since=parse_moment(self.since, "--since"),
+            until=parse_moment(self.until, "--until"),
+            text=self.text,
+        )
+
+
 Ids = Annotated[
     list[str] | None,
     typer.Argument(metavar="[IDS]...", help="Ids of dead letters.", show_default=False),
@@ -76,20 +76,25 @@ LetterId = Annotated[
 ]
 
 
-def filter_of(  # noqa: PLR0913 - the options, handed on
-    type: str | None,
-    reason: str | None,
-    error: str | None,
-    event_id: str | None,
-    tenant: str | None,
-    level: int | None,
-    since: str | None,
-    until: str | None,
-    text: str | None,
-) -> Filter:
-    """What the options say."""
-    times = parse_moment(since, "--since"), parse_moment(until, "--until")
-    return Filter(type, reason, error, event_id, tenant, level, *times, text)
+async def letters_of(
+    pipeline: Pipeline,
+    of: OneGroup,
+    partition: int | None,
+    where: Filter | None = None,
+) -> DeadLetters:
+    """The dead letters of a group that is there; acts by the name of the caller.
+
+    Raises:
+        NotFound: the stream or the group is not there.
+        ConfigurationError: the filter has a reason that no dead letter has.
+    """
+    await check_group(pipeline, of.stream, of.group, partition)
+    letters = pipeline.dead_letters(
+        of.stream, of.group, by=person(), partition=partition
+    )
+    if where is not None:
+        await check_reason(letters, where)
+    return letters
 
 
 def choice(ids: list[str], where: Filter, *, all_of_them: bool) -> Filter | list[str]:
@@ -99,3 +104,20 @@ def choice(ids: list[str], where: Filter, *, all_of_them: bool) -> Filter | list
             "which dead letters? Give ids, or filters, or --all: one of the three"
         )
     return ids or where
+
+
+def refuse_unasked(which: Filter | list[str], *, yes: bool) -> None:
+    """Refuse to change many without a question where there is no terminal."""
+    if isinstance(which, Filter) and not yes and not sys.stdin.isatty():
+        raise ConfigurationError(
+            "there is no terminal to ask at: give --yes, or --dry-run to count first"
+        )
+
+
+def confirm(what: str, *, yes: bool) -> None:
+    """Ask on a terminal; a no ends the command."""
+    if yes or not sys.stdin.isatty():
+        return
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
+        remark("nothing was changed")
+        finish(Exit.FAILED)

@@ -11,21 +11,14 @@ import typer
 from streams.admin.groups import Drop, GroupInfo
 from streams.admin.partitioned import in_part
 from streams.cli.common import (
-    AsJson,
-    GroupName,
-    Namespace,
-    PartitionNumber,
     StreamName,
-    Url,
     cell,
-    connected,
     examples,
     finish,
     moment,
     number,
     person,
     remark,
-    run,
     say,
     span,
     stdout,
@@ -34,7 +27,9 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit
+from streams.cli.options import OneGroup, OnPartition, with_options
 from streams.errors import ConfigurationError
+from streams.pipeline import Pipeline
 from streams.quantities import counted
 
 app = typer.Typer(
@@ -51,23 +46,17 @@ app = typer.Typer(
     " given up, and its dead letters are left."
     + examples("streams groups ls orders", "streams groups ls orders --json"),
 )
-def ls(
-    stream: StreamName,
-    *,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
+@with_options
+def ls(stream: StreamName, *, at: OnPartition) -> None:
     """Show the groups of a stream."""
 
-    async def main() -> tuple[list[GroupInfo], tuple[str, ...]]:
-        async with connected(url, namespace) as pipeline:
-            return await in_part(pipeline.groups(stream, partition=partition).list())
+    async def main(pipeline: Pipeline) -> tuple[list[GroupInfo], tuple[str, ...]]:
+        groups = pipeline.groups(stream, partition=at.partition)
+        return await in_part(groups.list())
 
-    groups, away = run(main)
+    groups, away = at.ask(main)
     retention = groups[0].retention if groups else ""
-    if as_json:
+    if at.as_json:
         rows = [
             {**asdict(info), "abandoned": info.abandoned, "dropped": info.dropped}
             for info in groups
@@ -131,9 +120,9 @@ def ls(
         "streams groups drop orders shipping --yes --json",
     ),
 )
-def drop(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
+@with_options
+def drop(
+    of: OneGroup,
     *,
     force: Annotated[
         bool,
@@ -142,59 +131,46 @@ def drop(  # noqa: PLR0913 - each is an option of the command
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Give a group up."""
     if not yes and not sys.stdin.isatty():
         raise ConfigurationError("there is no terminal to ask at: give --yes")
 
-    async def look() -> GroupInfo | None:
-        async with connected(url, namespace) as pipeline:
-            return next(
-                (
-                    info
-                    for info in await pipeline.groups(
-                        stream, partition=partition
-                    ).list()
-                    if info.group == group
-                ),
-                None,
-            )
+    async def look(pipeline: Pipeline) -> GroupInfo | None:
+        groups = pipeline.groups(of.stream, partition=at.partition)
+        found = {info.group: info for info in await groups.list()}
+        return found.get(of.group)
 
-    async def main() -> Drop:
-        async with connected(url, namespace) as pipeline:
-            return await pipeline.groups(stream, by=person(), partition=partition).drop(
-                group, force=force
-            )
+    async def main(pipeline: Pipeline) -> Drop:
+        groups = pipeline.groups(of.stream, by=person(), partition=at.partition)
+        return await groups.drop(of.group, force=force)
 
-    if not yes and not _confirmed(stream, group, run(look)):
+    if not yes and not _confirmed(of, at.ask(look)):
         remark("nothing was changed")
         finish(Exit.FAILED)
-    outcome = run(main)
-    if as_json:
-        write_json({"stream": stream, **asdict(outcome)})
+    outcome = at.ask(main)
+    if at.as_json:
+        write_json({"stream": of.stream, **asdict(outcome)})
         return
     what = (
-        f"dropped {group} of {stream}"
+        f"dropped {of.group} of {of.stream}"
         if outcome.dropped
-        else f"{group} of {stream} was dropped before"
+        else f"{of.group} of {of.stream} was dropped before"
     )
     given_up = counted(outcome.given_up, "unfinished event")
     trimmed = counted(outcome.trimmed, "entry", "entries")
     say(f"{what}: {given_up} given up, {trimmed} deleted that no group needs")
     if outcome.dead:
-        say(
-            f"{counted(outcome.dead, 'dead letter is', 'dead letters are')} kept: streams dead ls {stream} {group}"
-        )
+        kept = counted(outcome.dead, "dead letter is", "dead letters are")
+        say(f"{kept} kept: streams dead ls {of.stream} {of.group}")
 
 
-def _confirmed(stream: str, group: str, info: GroupInfo | None) -> bool:
+def _confirmed(of: OneGroup, info: GroupInfo | None) -> bool:
     unfinished = info.waiting + info.processing + info.retrying if info else 0
     return typer.confirm(
-        f"Drop group {group} of {stream} with {unfinished} unfinished events?", err=True
+        f"Drop group {of.group} of {of.stream} with {unfinished} unfinished events?",
+        err=True,
     )
 
 

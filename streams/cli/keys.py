@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from streams.admin.ordered_keys import OrderedKey
+from streams.admin.ordered_keys import OrderedKeys
 from streams.admin.partitioned import in_part
 from streams.cli.common import (
-    AsJson,
-    GroupName,
-    Namespace,
-    PartitionNumber,
-    StreamName,
-    Url,
     cell,
-    connected,
     examples,
     moment,
     person,
-    run,
     say,
     stdout,
     table,
     tell_missing,
     write_json,
 )
+from streams.cli.options import OneGroup, OnPartition, with_options
 from streams.common.masking import masked
+from streams.pipeline import Pipeline
 
 app = typer.Typer(
     help="Show the keys whose order a group keeps, and let held ones go on.",
@@ -52,9 +46,9 @@ KeyName = Annotated[
         "streams keys ls whatsapp sender --all --limit 20",
     ),
 )
-def ls(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
+@with_options
+def ls(
+    of: OneGroup,
     *,
     everything: Annotated[
         bool, typer.Option("--all", help="Keys at work too.")
@@ -62,50 +56,31 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     limit: Annotated[
         int, typer.Option("--limit", min=1, max=10_000, help="Keys to show.")
     ] = 100,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Show ordered keys."""
-
-    async def main() -> tuple[list[OrderedKey], tuple[str, ...]]:
-        async with connected(url, namespace) as pipeline:
-            keys = pipeline.ordered_keys(stream, group, partition=partition)
-            return await in_part(keys.list(limit, state=None if everything else "held"))
-
-    rows, away = run(main)
+    state: Literal["held"] | None = None if everything else "held"
+    rows, away = at.ask(
+        lambda pipeline: in_part(_keys(pipeline, of, at).list(limit, state=state))
+    )
     found = [replace(key, key=masked(key.key)) for key in rows]
-    if as_json:
-        write_json(
-            {
-                "stream": stream,
-                "group": group,
-                "keys": [asdict(key) for key in found],
-                "away": away,
-            }
-        )
-        tell_missing(stream, away)
-        return
-    if not found:
-        say(
-            f"no key of {stream}/{group} is "
-            + ("at work or held" if everything else "held")
-        )
-        tell_missing(stream, away)
-        return
-    shown = table("KEY", "STATE", "BEHIND", "EVENT", "SINCE")
-    for key in found:
-        since = moment(key.since) if key.since else ""
-        shown.add_row(
-            cell(key.key),
-            key.state,
-            str(key.behind),
-            cell(key.event_id or key.head),
-            since,
-        )
-    stdout().print(shown)
-    tell_missing(stream, away)
+    if at.as_json:
+        keys = [asdict(key) for key in found]
+        write_json({**asdict(of), "keys": keys, "away": away})
+    elif not found:
+        say(f"no key of {of} is " + ("at work or held" if everything else "held"))
+    else:
+        shown = table("KEY", "STATE", "BEHIND", "EVENT", "SINCE")
+        for key in found:
+            shown.add_row(
+                cell(key.key),
+                key.state,
+                str(key.behind),
+                cell(key.event_id or key.head),
+                moment(key.since) if key.since else "",
+            )
+        stdout().print(shown)
+    tell_missing(of.stream, away)
 
 
 @app.command(
@@ -113,33 +88,14 @@ def ls(  # noqa: PLR0913 - each is an option of the command
     help="Try the dead event of a held key again; what waits behind it follows in order."
     + examples("streams keys release whatsapp sender 5511999999999"),
 )
-def release(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
-    key: KeyName,
-    *,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
+@with_options
+def release(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
     """Replay the head of a held key."""
-
-    async def main() -> str:
-        async with connected(url, namespace) as pipeline:
-            return await pipeline.ordered_keys(
-                stream, group, by=person(), partition=partition
-            ).release(key)
-
-    place = run(main)
-    if as_json:
-        write_json(
-            {"stream": stream, "group": group, "key": masked(key), "entry": place}
-        )
+    place = at.ask(lambda pipeline: _keys(pipeline, of, at).release(key))
+    if at.as_json:
+        write_json({**asdict(of), "key": masked(key), "entry": place})
     else:
-        say(
-            f"released {masked(key)} of {stream}/{group}: its dead event is tried again as {place}"
-        )
+        say(f"released {masked(key)} of {of}: its dead event is tried again as {place}")
 
 
 @app.command(
@@ -147,30 +103,20 @@ def release(  # noqa: PLR0913 - each is an option of the command
     help="Let a held key go on without its dead event, which stays among the dead letters."
     + examples("streams keys skip whatsapp sender 5511999999999"),
 )
-def skip(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
-    key: KeyName,
-    *,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
+@with_options
+def skip(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
     """Let a held key go on."""
-
-    async def main() -> None:
-        async with connected(url, namespace) as pipeline:
-            await pipeline.ordered_keys(
-                stream, group, by=person(), partition=partition
-            ).skip(key)
-
-    run(main)
-    if as_json:
-        write_json(
-            {"stream": stream, "group": group, "key": masked(key), "skipped": True}
-        )
+    at.ask(lambda pipeline: _keys(pipeline, of, at).skip(key))
+    if at.as_json:
+        write_json({**asdict(of), "key": masked(key), "skipped": True})
     else:
         say(
-            f"skipped the dead event of {masked(key)} of {stream}/{group}; it stays among the dead letters"
+            f"skipped the dead event of {masked(key)} of {of}; "
+            "it stays among the dead letters"
         )
+
+
+def _keys(pipeline: Pipeline, of: OneGroup, at: OnPartition) -> OrderedKeys:
+    return pipeline.ordered_keys(
+        of.stream, of.group, by=person(), partition=at.partition
+    )

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated
+from dataclasses import asdict, replace
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
-from streams.admin.limits import LimitInfo
+from streams.admin.limits import LimitInfo, Limits
 from streams.admin.partitioned import in_part
 from streams.broker.admin.limits import KeyState
 from streams.cli.common import (
-    AsJson,
-    GroupName,
-    Namespace,
-    PartitionNumber,
-    StreamName,
-    Url,
     cell,
     check_group,
-    connected,
     examples,
     moment,
     person,
-    run,
     say,
     seconds,
     stdout,
@@ -31,8 +24,10 @@ from streams.cli.common import (
     tell_missing,
     write_json,
 )
+from streams.cli.options import OneGroup, OnPartition, with_options
 from streams.common.masking import masked
 from streams.errors import ConfigurationError
+from streams.pipeline import Pipeline
 
 app = typer.Typer(
     help="Show the limits of a group and who waits for them, and change them.",
@@ -62,70 +57,70 @@ Key = Annotated[
         "streams limits ls whatsapp sender --waiting 20",
     ),
 )
-def ls(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
+@with_options
+def ls(
+    of: OneGroup,
     *,
     waiting: Annotated[
         int, typer.Option("--waiting", min=0, max=10_000, help="Keys to show.")
     ] = 0,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Show the limits of a group."""
 
-    async def main() -> tuple[list[LimitInfo], list[KeyState], tuple[str, ...]]:
-        async with connected(url, namespace) as pipeline:
-            limits = pipeline.limits(stream, group, partition=partition)
-            infos, away = await in_part(limits.list())
-            if not infos and not away:
-                await check_group(pipeline, stream, group, partition)
-            states, _ = await in_part(limits.waiting(waiting)) if waiting else ([], ())
-            return infos, states, away
+    async def main(
+        pipeline: Pipeline,
+    ) -> tuple[list[LimitInfo], list[KeyState], tuple[str, ...]]:
+        limits = _limits(pipeline, of, at)
+        infos, away = await in_part(limits.list())
+        if not infos and not away:
+            await check_group(pipeline, of.stream, of.group, at.partition)
+        states, _ = await in_part(limits.waiting(waiting)) if waiting else ([], ())
+        return infos, states, away
 
-    infos, states, away = run(main)
+    infos, states, away = at.ask(main)
     infos = [
-        LimitInfo(
-            i.name, i.declared, i.set, {masked(key): to for key, to in i.keys.items()}
-        )
-        for i in infos
+        replace(info, keys={masked(key): to for key, to in info.keys.items()})
+        for info in infos
     ]
     states = [state._replace(key=masked(state.key)) for state in states]
-    if as_json:
+    if at.as_json:
         write_json(
             {
-                "stream": stream,
-                "group": group,
+                **asdict(of),
                 "limits": [asdict(info) for info in infos],
                 "waiting": [state._asdict() for state in states],
                 "away": away,
             }
         )
-        tell_missing(stream, away)
-        return
-    if not infos:
-        say(f"{stream}/{group} has no limits")
-        tell_missing(stream, away)
-        return
+    elif not infos:
+        say(f"{of} has no limits")
+    else:
+        stdout().print(_limits_table(infos))
+        if states:
+            stdout().print(_keys_table(states))
+    tell_missing(of.stream, away)
+
+
+def _limits_table(infos: list[LimitInfo]) -> Table:
     shown = table("LIMIT", "KEY", "DECLARED", "SET")
     for info in infos:
         shown.add_row(cell(info.name), "", cell(info.declared), cell(info.set))
         for key, to in info.keys.items():
             shown.add_row("", cell(key), "", cell(to))
-    stdout().print(shown)
-    if states:
-        shown = table("LIMIT", "KEY", "LAST RESERVED START", "THROTTLED UNTIL")
-        for state in states:
-            shown.add_row(
-                cell(state.limit),
-                cell(state.key),
-                moment(state.waiting_until) if state.waiting_until else "",
-                moment(state.throttled_until) if state.throttled_until else "",
-            )
-        stdout().print(shown)
-    tell_missing(stream, away)
+    return shown
+
+
+def _keys_table(states: list[KeyState]) -> Table:
+    shown = table("LIMIT", "KEY", "LAST RESERVED START", "THROTTLED UNTIL")
+    for state in states:
+        shown.add_row(
+            cell(state.limit),
+            cell(state.key),
+            moment(state.waiting_until) if state.waiting_until else "",
+            moment(state.throttled_until) if state.throttled_until else "",
+        )
+    return shown
 
 
 @app.command(
@@ -138,9 +133,9 @@ def ls(  # noqa: PLR0913 - each is an option of the command
         "streams limits set whatsapp sender tenant 1/s --key acme",
     ),
 )
-def set_(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
+@with_options
+def set_(
+    of: OneGroup,
     name: LimitName,
     rate: Annotated[
         str,
@@ -154,33 +149,17 @@ def set_(  # noqa: PLR0913 - each is an option of the command
         ),
     ] = None,
     key: Key = None,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Set a limit."""
-
-    async def main() -> str:
-        async with connected(url, namespace) as pipeline:
-            return await pipeline.limits(
-                stream, group, by=person(), partition=partition
-            ).set(name, rate, burst, key=key)
-
-    before = run(main)
-    if as_json:
-        write_json(
-            {
-                "stream": stream,
-                "group": group,
-                "limit": name,
-                "key": key and masked(key),
-                "before": before,
-            }
-        )
+    before = at.ask(
+        lambda pipeline: _limits(pipeline, of, at).set(name, rate, burst, key=key)
+    )
+    if at.as_json:
+        write_json(_plain(of, name, key) | {"before": before})
     else:
         say(
-            f"set {_where(name, key)} of {stream}/{group} to {rate}"
+            f"set {_where(name, key)} of {of} to {rate}"
             + (f"; it was set to {before}" if before else "")
         )
 
@@ -190,40 +169,16 @@ def set_(  # noqa: PLR0913 - each is an option of the command
     help="Back to what the handlers declare."
     + examples("streams limits reset whatsapp sender instance"),
 )
-def reset(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
-    name: LimitName,
-    *,
-    key: Key = None,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
+@with_options
+def reset(of: OneGroup, name: LimitName, *, key: Key = None, at: OnPartition) -> None:
     """Take back what was set."""
-
-    async def main() -> str:
-        async with connected(url, namespace) as pipeline:
-            return await pipeline.limits(
-                stream, group, by=person(), partition=partition
-            ).reset(name, key=key)
-
-    before = run(main)
-    if as_json:
-        write_json(
-            {
-                "stream": stream,
-                "group": group,
-                "limit": name,
-                "key": key and masked(key),
-                "before": before,
-            }
-        )
+    before = at.ask(lambda pipeline: _limits(pipeline, of, at).reset(name, key=key))
+    if at.as_json:
+        write_json(_plain(of, name, key) | {"before": before})
     elif before:
-        say(f"reset {_where(name, key)} of {stream}/{group}; it was set to {before}")
+        say(f"reset {_where(name, key)} of {of}; it was set to {before}")
     else:
-        say(f"nothing was set for {_where(name, key)} of {stream}/{group}")
+        say(f"nothing was set for {_where(name, key)} of {of}")
 
 
 @app.command(
@@ -236,9 +191,9 @@ def reset(  # noqa: PLR0913 - each is an option of the command
         "streams limits throttle whatsapp sender instance --key 15550001 --off",
     ),
 )
-def throttle(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    group: GroupName,
+@with_options
+def throttle(
+    of: OneGroup,
     name: LimitName,
     span: Annotated[
         float | None,
@@ -259,40 +214,33 @@ def throttle(  # noqa: PLR0913 - each is an option of the command
         ),
     ],
     off: Annotated[bool, typer.Option("--off", help="Lift it.")] = False,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Throttle a key."""
     if (span is None) != off:
         raise ConfigurationError(
-            "give either a span, such as 10m, for how long nothing starts, or --off, which lifts it"
+            "give either a span, such as 10m, for how long nothing starts, "
+            "or --off, which lifts it"
         )
-
-    async def main() -> float:
-        async with connected(url, namespace) as pipeline:
-            limits = pipeline.limits(stream, group, by=person(), partition=partition)
-            return await limits.throttle(name, key, span or 0.0)
-
-    until = run(main)
-    if as_json:
-        write_json(
-            {
-                "stream": stream,
-                "group": group,
-                "limit": name,
-                "key": masked(key),
-                "until": until if span else None,
-            }
-        )
+    until = at.ask(
+        lambda pipeline: _limits(pipeline, of, at).throttle(name, key, span or 0.0)
+    )
+    if at.as_json:
+        write_json(_plain(of, name, key) | {"until": until if span else None})
     elif span:
-        where = _where(name, key)
-        say(
-            f"throttled {where} of {stream}/{group} until {moment(until)}; --off lifts it"
-        )
+        until_when = moment(until)
+        say(f"throttled {_where(name, key)} of {of} until {until_when}; --off lifts it")
     else:
-        say(f"{_where(name, key)} of {stream}/{group} is not throttled any more")
+        say(f"{_where(name, key)} of {of} is not throttled any more")
+
+
+def _limits(pipeline: Pipeline, of: OneGroup, at: OnPartition) -> Limits:
+    return pipeline.limits(of.stream, of.group, by=person(), partition=at.partition)
+
+
+def _plain(of: OneGroup, name: str, key: str | None) -> dict[str, Any]:
+    """A limit as plain JSON types; the key is masked."""
+    return {**asdict(of), "limit": name, "key": key and masked(key)}
 
 
 def _where(name: str, key: str | None) -> str:

@@ -12,17 +12,11 @@ from streams.admin.queries import Item, Queries, WorkerView, ident, shown, shown
 from streams.admin.searching import LOOKED_AT, Found, Search
 from streams.broker.server.shards import Away
 from streams.cli.common import (
-    AsJson,
-    Namespace,
-    PartitionNumber,
     StreamName,
-    Url,
     cell,
-    connected,
     examples,
     moment,
     remark,
-    run,
     show_table,
     span,
     stdout,
@@ -30,8 +24,10 @@ from streams.cli.common import (
     tell_away,
     write_json,
 )
+from streams.cli.options import OnPartition, OnServer, with_options
 from streams.cli.show import plain_state
 from streams.errors import NotFound
+from streams.pipeline import Pipeline
 
 FIND_HELP = (
     "Find events by id, key, tenant, instance, subject or source, on any stream."
@@ -56,24 +52,18 @@ AUDIT_HELP = (
 )
 
 
+@with_options
 def find(
     text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
     *,
     stream: Annotated[
         str, typer.Option("--stream", help="Only this one.", show_default=False)
     ] = "",
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnServer,
 ) -> None:
     """Find events; see FIND_HELP."""
-
-    async def main() -> Found:
-        async with connected(url, namespace) as pipeline:
-            return await Search(pipeline).search(text, stream)
-
-    found = run(main)
-    if as_json:
+    found = at.ask(lambda pipeline: Search(pipeline).search(text, stream))
+    if at.as_json:
         states = [plain_state(state, body=False) for state in found.states]
         write_json(
             {
@@ -122,29 +112,29 @@ def _none_found(found: Found) -> None:
         )
 
 
+@with_options
 def workers(
     *,
     in_hand: Annotated[
         bool, typer.Option("--in-hand", help="Also what each has in hand.")
     ] = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnServer,
 ) -> None:
     """Show workers; see WORKERS_HELP."""
 
-    async def main() -> tuple[list[tuple[WorkerView, list[Item]]], list[Away]]:
-        async with connected(url, namespace) as pipeline:
-            queries = Queries(pipeline)
-            workers = await queries.workers()
-            found = [
-                (w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else [])
-                for w in workers
-            ]
-            return found, queries.away
+    async def main(
+        pipeline: Pipeline,
+    ) -> tuple[list[tuple[WorkerView, list[Item]]], list[Away]]:
+        queries = Queries(pipeline)
+        workers = await queries.workers()
+        found = [
+            (w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else [])
+            for w in workers
+        ]
+        return found, queries.away
 
-    found, away = run(main)
-    if as_json:
+    found, away = at.ask(main)
+    if at.as_json:
         plain = [
             asdict(worker) | {"in_hand": list(map(_plain, items))}
             for worker, items in found
@@ -222,28 +212,27 @@ def in_hand_table(found: list[tuple[WorkerView, list[Item]]]) -> Table:
     return made
 
 
-def audit(  # noqa: PLR0913 - each is an option of the command
+@with_options
+def audit(
     stream: StreamName,
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     before: Annotated[
         str, typer.Option(help="Go on before this row.", show_default=False)
     ] = "",
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Show the audit record; see AUDIT_HELP."""
 
-    async def main() -> list[tuple[str, dict[str, str]]]:
-        async with connected(url, namespace) as pipeline:
-            await pipeline.status().existing(stream)
-            return await Queries(pipeline).audit(stream, before, limit, partition)
+    async def main(pipeline: Pipeline) -> list[tuple[str, dict[str, str]]]:
+        await pipeline.status().existing(stream)
+        return await Queries(pipeline).audit(stream, before, limit, at.partition)
 
-    rows = run(main)
-    if as_json:
-        write_json({"rows": [{"id": at, **shown_facts(facts)} for at, facts in rows]})
+    rows = at.ask(main)
+    if at.as_json:
+        write_json(
+            {"rows": [{"id": place, **shown_facts(facts)} for place, facts in rows]}
+        )
         return
     made = table("AT", "WHAT", "BY", "*MORE")
     for place, stored in rows:
@@ -253,9 +242,9 @@ def audit(  # noqa: PLR0913 - each is an option of the command
             for name, value in facts.items()
             if name not in ("action", "by")
         )
-        at = moment(int(place.partition("-")[0]) / 1000)
+        done = moment(int(place.partition("-")[0]) / 1000)
         made.add_row(
-            at, *map(cell, (facts.get("action", ""), facts.get("by", ""), more))
+            done, *map(cell, (facts.get("action", ""), facts.get("by", ""), more))
         )
     stdout().print(made)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, cast
 
 import typer
@@ -10,23 +10,20 @@ import typer
 from streams.admin.partitioned import in_part
 from streams.admin.pauses import Pause, PausedAttribute, Pausing, Resumption
 from streams.cli.common import (
-    AsJson,
-    Namespace,
-    PartitionNumber,
     StreamName,
-    Url,
-    connected,
     examples,
     moment,
+    one_line,
     person,
     remark,
-    run,
     say,
     tell_missing,
     write_json,
 )
+from streams.cli.options import OnPartition, with_options
 from streams.common.masking import masked
 from streams.errors import ConfigurationError
+from streams.pipeline import Pipeline
 
 PAUSE_HELP = (
     "Hold back a stream, a group, a level, or what has a type, tenant, instance, subject or key."
@@ -53,13 +50,6 @@ RESUME_HELP = (
     )
 )
 
-Group = Annotated[
-    str, typer.Option("--group", help="Only this group.", show_default=False)
-]
-Level = Annotated[
-    int | None, typer.Option("--level", help="Only this level.", show_default=False)
-]
-
 
 def _only(name: str) -> Any:
     return typer.Option(
@@ -67,23 +57,39 @@ def _only(name: str) -> Any:
     )
 
 
-Type = Annotated[str | None, _only("type")]
-Tenant = Annotated[str | None, _only("tenant")]
-Instance = Annotated[str | None, _only("instance")]
-Subject = Annotated[str | None, _only("subject")]
-Key = Annotated[str | None, _only("key")]
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What is held back, or goes on."""
+
+    group: Annotated[
+        str, typer.Option("--group", help="Only this group.", show_default=False)
+    ] = ""
+    level: Annotated[
+        int | None, typer.Option("--level", help="Only this level.", show_default=False)
+    ] = None
+    type: Annotated[str | None, _only("type")] = None
+    tenant: Annotated[str | None, _only("tenant")] = None
+    instance: Annotated[str | None, _only("instance")] = None
+    subject: Annotated[str | None, _only("subject")] = None
+    key: Annotated[str | None, _only("key")] = None
+
+    def attribute(self) -> PausedAttribute:
+        """The attribute of events that is given, with its value."""
+        names = ("type", "tenant", "instance", "subject", "key")
+        given = {name: getattr(self, name) for name in names}
+        found = {name: value for name, value in given.items() if value is not None}
+        return cast("PausedAttribute", found)
+
+    def __bool__(self) -> bool:
+        """Whether it is less than the stream."""
+        return bool(self.group or self.level is not None or self.attribute())
 
 
-def pause(  # noqa: PLR0913 - each is an option of the command
+@with_options
+def pause(
     stream: StreamName,
     *,
-    group: Group = "",
-    level: Level = None,
-    type: Type = None,
-    tenant: Tenant = None,
-    instance: Instance = None,
-    subject: Subject = None,
-    key: Key = None,
+    scope: Scope,
     reason: Annotated[
         str,
         typer.Option(
@@ -95,32 +101,25 @@ def pause(  # noqa: PLR0913 - each is an option of the command
     show: Annotated[
         bool, typer.Option("--list", help="Only show what is paused.")
     ] = False,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Pause; see PAUSE_HELP."""
-    attribute = _attribute(
-        type=type, tenant=tenant, instance=instance, subject=subject, key=key
-    )
     if show:
-        if group or level is not None or attribute or reason:
+        if scope or reason:
             raise ConfigurationError(
                 "--list shows every pause of the stream: give it alone"
             )
-        _list(stream, partition, as_json=as_json, url=url, namespace=namespace)
+        _list(stream, at)
         return
 
-    async def main() -> Pausing:
-        async with connected(url, namespace) as pipeline:
-            pauses = pipeline.pauses(stream, by=person(), partition=partition)
-            return await pauses.pause(
-                group=group, level=level, reason=reason, **attribute
-            )
+    async def main(pipeline: Pipeline) -> Pausing:
+        pauses = pipeline.pauses(stream, by=person(), partition=at.partition)
+        return await pauses.pause(
+            group=scope.group, level=scope.level, reason=reason, **scope.attribute()
+        )
 
-    outcome = run(main)
-    if as_json:
+    outcome = at.ask(main)
+    if at.as_json:
         write_json({"stream": stream, "new": outcome.new, **_plain(outcome.pause)})
     elif outcome.new:
         say(f"paused {named(stream, outcome.pause)}")
@@ -130,27 +129,19 @@ def pause(  # noqa: PLR0913 - each is an option of the command
         )
 
 
-def _list(
-    stream: str,
-    partition: int | None,
-    *,
-    as_json: bool,
-    url: str | None,
-    namespace: str | None,
-) -> None:
-    async def main() -> tuple[list[Pause], dict[str, int], tuple[str, ...]]:
-        async with connected(url, namespace) as pipeline:
-            pauses = pipeline.pauses(stream, partition=partition)
-            found, away = await in_part(pauses.list())
-            held, _ = (
-                await in_part(pauses.held())
-                if any(pause.attribute for pause in found)
-                else ({}, ())
-            )
-            return found, held, away
+def _list(stream: str, at: OnPartition) -> None:
+    async def main(
+        pipeline: Pipeline,
+    ) -> tuple[list[Pause], dict[str, int], tuple[str, ...]]:
+        pauses = pipeline.pauses(stream, partition=at.partition)
+        found, away = await in_part(pauses.list())
+        held: dict[str, int] = {}
+        if any(pause.attribute for pause in found):
+            held, _ = await in_part(pauses.held())
+        return found, held, away
 
-    found, held, away = run(main)
-    if as_json:
+    found, held, away = at.ask(main)
+    if at.as_json:
         rows = [{**_plain(p), "held": held.get(p.scope, 0)} for p in found]
         write_json({"stream": stream, "pauses": rows, "away": away})
         tell_missing(stream, away)
@@ -163,44 +154,32 @@ def _list(
     tell_missing(stream, away)
 
 
-def resume(  # noqa: PLR0913 - each is an option of the command
+@with_options
+def resume(
     stream: StreamName,
     *,
-    group: Group = "",
-    level: Level = None,
-    type: Type = None,
-    tenant: Tenant = None,
-    instance: Instance = None,
-    subject: Subject = None,
-    key: Key = None,
+    scope: Scope,
     everything: Annotated[
         bool, typer.Option("--all", help="End every pause of the stream.")
     ] = False,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Resume; see RESUME_HELP."""
-    attribute = _attribute(
-        type=type, tenant=tenant, instance=instance, subject=subject, key=key
-    )
-    if everything and (group or level is not None or attribute):
+    if everything and scope:
         raise ConfigurationError(
-            "--all ends every pause of the stream: give it alone, or --group, --level and the others without it"
+            "--all ends every pause of the stream: give it alone, "
+            "or --group, --level and the others without it"
         )
+    attribute = scope.attribute()
 
-    async def main() -> Resumption:
-        async with connected(url, namespace) as pipeline:
-            pauses = pipeline.pauses(stream, by=person(), partition=partition)
-            return await (
-                pauses.resume_all()
-                if everything
-                else pauses.resume(group=group, level=level, **attribute)
-            )
+    async def main(pipeline: Pipeline) -> Resumption:
+        pauses = pipeline.pauses(stream, by=person(), partition=at.partition)
+        if everything:
+            return await pauses.resume_all()
+        return await pauses.resume(group=scope.group, level=scope.level, **attribute)
 
-    outcome = run(main)
-    if as_json:
+    outcome = at.ask(main)
+    if at.as_json:
         parts = {
             name: [_plain(pause) for pause in getattr(outcome, name)]
             for name in ("resumed", "remaining")
@@ -213,16 +192,10 @@ def resume(  # noqa: PLR0913 - each is an option of the command
         words = "".join(
             f", {name} {masked(str(value))}" for name, value in attribute.items()
         )
-        say(f"nothing was resumed: {place(stream, group, level)}{words} is not paused")
+        where = place(stream, scope.group, scope.level)
+        say(f"nothing was resumed: {where}{words} is not paused")
     for other in outcome.remaining:
         remark(f"still paused: {named(stream, other)}, {story(other)}")
-
-
-def _attribute(**given: str | None) -> PausedAttribute:
-    return cast(
-        "PausedAttribute",
-        {name: value for name, value in given.items() if value is not None},
-    )
 
 
 def _plain(pause: Pause) -> dict[str, Any]:
@@ -231,7 +204,10 @@ def _plain(pause: Pause) -> dict[str, Any]:
 
 
 def named(stream: str, pause: Pause) -> str:
-    """What is paused, e.g. ``orders, group billing, tenant acme``; of partitions those that it holds, if not all."""
+    """What is paused, e.g. ``orders, group billing, tenant acme``.
+
+    A pause that does not hold all partitions names those that it holds.
+    """
     if pause.partitions:
         stream = f"{stream}, partition {' '.join(map(str, pause.partitions))}"
     if pause.attribute:
@@ -251,11 +227,6 @@ def place(stream: str, group: str, level: int | None) -> str:
 
 
 def story(pause: Pause) -> str:
-    """Who, since when and why."""
+    """The operator, the time and the reason of a pause."""
     why = f": {one_line(pause.reason)}" if pause.reason else ""
     return f"by {one_line(pause.by)} since {moment(pause.at)}{why}"
-
-
-def one_line(text: str) -> str:
-    """Text that cannot break the line or command the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)

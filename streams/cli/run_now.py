@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from streams.admin.status import EntryState
-from streams.cli.common import (
-    AsJson,
-    Namespace,
-    PartitionNumber,
-    StreamName,
-    Url,
-    connected,
-    examples,
-    finish,
-    moment,
-    person,
-    remark,
-    run,
-    say,
-    write_json,
-)
-from streams.cli.exit_codes import Exit, exit_code
-from streams.cli.pause import one_line, place
+from streams.cli.cancel import Ids, InGroup, end, was, where
+from streams.cli.common import StreamName, examples, one_line, person, say, write_json
+from streams.cli.options import OnPartition, with_options
 from streams.errors import NotFound, NotWaiting
+from streams.pipeline import Pipeline
 
 HELP = (
     "Let events run now that are scheduled, or that wait for a retry."
@@ -38,70 +22,41 @@ HELP = (
 )
 
 
-def run_now(  # noqa: PLR0913 - each is an option of the command
-    stream: StreamName,
-    ids: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="ID...",
-            help="Event ids, entry ids, or LEVEL|ENTRY-ID.",
-            show_default=False,
-        ),
-    ],
-    *,
-    group: Annotated[
-        str,
-        typer.Option(
-            "--group",
-            help="Where it waits for a retry, if it does in several.",
-            show_default=False,
-        ),
-    ] = "",
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+@with_options
+def run_now(
+    stream: StreamName, ids: Ids, *, group: InGroup = "", at: OnPartition
 ) -> None:
     """Let events run now; see HELP."""
+    refused: dict[str, NotWaiting | NotFound] = {}
 
-    async def main() -> tuple[dict[str, EntryState], dict[str, NotWaiting | NotFound]]:
+    async def main(pipeline: Pipeline) -> dict[str, EntryState]:
         hurried: dict[str, EntryState] = {}
-        refused: dict[str, NotWaiting | NotFound] = {}
-        async with connected(url, namespace) as pipeline:
-            for id in dict.fromkeys(ids):
-                try:
-                    hurried[id] = await pipeline.run_now(
-                        stream, id, group, by=person(), partition=partition
-                    )
-                except (NotWaiting, NotFound) as error:
-                    refused[id] = error
-        return hurried, refused
+        for id in dict.fromkeys(ids):
+            try:
+                hurried[id] = await pipeline.run_now(
+                    stream, id, group, by=person(), partition=at.partition
+                )
+            except (NotWaiting, NotFound) as error:
+                refused[id] = error
+        return hurried
 
-    hurried, refused = run(main)
-    if as_json:
-        rows: list[dict[str, Any]] = [
-            {
-                "id": id,
-                "stream": state.stream,
-                "was": state.state,
-                "group": state.group,
-                "level": state.level,
-                "due": state.due,
-            }
-            for id, state in hurried.items()
-        ]
+    hurried = at.ask(main)
+    if at.as_json:
+        rows = [_plain(id, state) for id, state in hurried.items()]
         told = [{"id": id, "message": str(error)} for id, error in refused.items()]
         write_json({"stream": stream, "due_now": rows, "refused": told})
     else:
         for id, state in hurried.items():
-            where = place(state.stream, state.group, state.level)
-            due = f", due {moment(state.due)}" if state.due is not None else ""
-            say(f"{one_line(id)} on {where} is due now: it was {state.state}{due}")
-        for error in refused.values():
-            remark(one_line(f"streams: {error}"))
-    if refused:
-        finish(
-            exit_code(next(iter(refused.values())))
-            if len(set(ids)) == 1
-            else Exit.FAILED
-        )
+            say(f"{one_line(id)} on {where(state)} is due now: {was(state)}")
+    end(ids, refused, at)
+
+
+def _plain(id: str, state: EntryState) -> dict[str, Any]:
+    return {
+        "id": id,
+        "stream": state.stream,
+        "was": state.state,
+        "group": state.group,
+        "level": state.level,
+        "due": state.due,
+    }

@@ -10,22 +10,18 @@ from rich.table import Table
 
 from streams.admin.status import EntryState
 from streams.cli.common import (
-    AsJson,
-    Namespace,
-    PartitionNumber,
     StreamName,
-    Url,
     cell,
-    connected,
     examples,
     moment,
-    run,
     shown_meta,
     span,
     stdout,
     table,
     write_json,
 )
+from streams.cli.options import OnPartition, with_options
+from streams.pipeline import Pipeline
 from streams.quantities import counted
 
 HELP = (
@@ -42,7 +38,8 @@ HELP = (
 )
 
 
-def show(  # noqa: PLR0913 - each is an option of the command
+@with_options
+def show(
     stream: StreamName,
     ident: Annotated[
         str,
@@ -59,46 +56,33 @@ def show(  # noqa: PLR0913 - each is an option of the command
     body: Annotated[
         bool, typer.Option("--body", help="Show the body too, unmasked.")
     ] = False,
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnPartition,
 ) -> None:
     """Show an event; see HELP."""
 
-    async def main() -> list[tuple[EntryState, str]]:
-        async with connected(url, namespace) as pipeline:
-            states = await pipeline.status().find(
-                stream, ident, group, partition=partition
-            )
-            if all(state.state == "dead" for state in states):
-                return [(state, "") for state in states]
-            reasons = (
-                await pipeline.why(stream, ident, group=group, partition=partition)
-            ).reasons
-            # Of an event that is done there is something to say if somebody cancelled it.
-            told = {
-                (r.stream, r.group): r.sentence
-                for r in reasons
-                if r.state != "done" or r.facts
-            }
-            return [
-                (state, told.get((state.stream, state.group), "")) for state in states
-            ]
-
-    found = run(main)
-    if as_json:
-        write_json(
-            {
-                "states": [
-                    plain_state(state, body=body) | {"why": why} for state, why in found
-                ]
-            }
+    async def main(pipeline: Pipeline) -> list[tuple[EntryState, str]]:
+        states = await pipeline.status().find(
+            stream, ident, group, partition=at.partition
         )
+        if all(state.state == "dead" for state in states):
+            return [(state, "") for state in states]
+        found = await pipeline.why(stream, ident, group=group, partition=at.partition)
+        # Of an event that is done there is something to say if it was cancelled.
+        told = {
+            (reason.stream, reason.group): reason.sentence
+            for reason in found.reasons
+            if reason.state != "done" or reason.facts
+        }
+        return [(state, told.get((state.stream, state.group), "")) for state in states]
+
+    found = at.ask(main)
+    if at.as_json:
+        rows = [plain_state(state, body=body) | {"why": why} for state, why in found]
+        write_json({"states": rows})
         return
     console = stdout()
-    for at, (state, why) in enumerate(found):
-        if at:
+    for number, (state, why) in enumerate(found):
+        if number:
             console.print()
         _print(console, state, why, body=body)
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from streams.admin.reason import Reason
-from streams.admin.why import Reasons
 from streams.cli.common import (
-    AsJson,
-    Namespace,
-    PartitionNumber,
     StreamName,
-    Url,
     cell,
-    connected,
     examples,
     remark,
-    run,
     say,
     stdout,
     write_json,
 )
+from streams.cli.options import OnPartition, with_options
 from streams.quantities import counted
 
 HELP = (
@@ -46,7 +41,24 @@ _STYLES = {
 }
 
 
-def why(  # noqa: PLR0913 - each is an option of the command
+def _of(what: str) -> Any:
+    return typer.Option(help=f"Events {what}.", show_default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(OnPartition):
+    """Options of ``why``: which events, in which group."""
+
+    key: Annotated[str | None, _of("with this key")] = None
+    tenant: Annotated[str | None, _of("of this tenant")] = None
+    level: Annotated[int | None, _of("of this level")] = None
+    group: Annotated[str, typer.Option(help="Only this group.", show_default=False)] = (
+        ""
+    )
+
+
+@with_options
+def why(
     stream: StreamName,
     event: Annotated[
         str | None,
@@ -57,39 +69,21 @@ def why(  # noqa: PLR0913 - each is an option of the command
         ),
     ] = None,
     *,
-    key: Annotated[
-        str | None, typer.Option(help="Events with this key.", show_default=False)
-    ] = None,
-    tenant: Annotated[
-        str | None, typer.Option(help="Events of this tenant.", show_default=False)
-    ] = None,
-    level: Annotated[
-        int | None, typer.Option(help="Events of this level.", show_default=False)
-    ] = None,
-    group: Annotated[
-        str, typer.Option(help="Only this group.", show_default=False)
-    ] = "",
-    partition: PartitionNumber = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    asked: Asked,
 ) -> None:
     """Say why events wait; see HELP."""
-
-    async def main() -> Reasons:
-        async with connected(url, namespace) as pipeline:
-            return await pipeline.why(
-                stream,
-                event,
-                key=key,
-                tenant=tenant,
-                level=level,
-                group=group,
-                partition=partition,
-            )
-
-    found = run(main)
-    if as_json:
+    found = asked.ask(
+        lambda pipeline: pipeline.why(
+            stream,
+            event,
+            key=asked.key,
+            tenant=asked.tenant,
+            level=asked.level,
+            group=asked.group,
+            partition=asked.partition,
+        )
+    )
+    if asked.as_json:
         write_json(found.as_plain())
         return
     for reason in found.reasons:
