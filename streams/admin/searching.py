@@ -49,7 +49,7 @@ class Match:
 
 
 @dataclass(slots=True)
-class Found:
+class SearchResult:
     """What a search brought.
 
     Attributes:
@@ -75,7 +75,7 @@ class Search:
     def __init__(self, pipeline: Operating) -> None:
         self._pipeline = pipeline
 
-    async def search(self, text: str, stream: str = "") -> Found:
+    async def search(self, text: str, stream: str = "") -> SearchResult:
         """Events with this id, entry id, key, tenant, instance, subject or source; on one stream, or on the first 20.
 
         Per stream 2 commands, and at most 4 per level and group, more than ``Status.find`` needs for 2,000 entries.
@@ -87,7 +87,7 @@ class Search:
             raise ConfigurationError(
                 "find what? Give an id, a key, a tenant, an instance, a subject or a source"
             )
-        found = Found()
+        found = SearchResult()
         try:
             wanted = await self._wanted(stream)
         except BrokerUnavailable as error:

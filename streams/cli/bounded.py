@@ -17,7 +17,7 @@ from streams.common.log_facts import logger_of
 logger = logger_of("http")
 
 
-class Bounds(NamedTuple):
+class ClientBounds(NamedTuple):
     """What a client may take.
 
     Attributes:
@@ -40,7 +40,7 @@ class Bounds(NamedTuple):
 class Bounded(H11Protocol):
     """One connection."""
 
-    bounds: ClassVar[Bounds] = Bounds()
+    bounds: ClassVar[ClientBounds] = ClientBounds()
     arriving: ClassVar[dict[Bounded, None]] = {}
     """Connections whose request is on its way, the oldest first."""
 
@@ -160,7 +160,7 @@ class Bounded(H11Protocol):
         self.transport.abort()
 
 
-def bounded(bounds: Bounds | None = None) -> type[Bounded]:
+def bounded(bounds: ClientBounds | None = None) -> type[Bounded]:
     """What one server speaks with its clients."""
-    own: dict[str, Any] = {"bounds": bounds or Bounds(), "arriving": {}}
+    own: dict[str, Any] = {"bounds": bounds or ClientBounds(), "arriving": {}}
     return type("Bounded", (Bounded,), own)

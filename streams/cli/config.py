@@ -45,7 +45,7 @@ _OTHERS = {"STREAMS_ENV", "STREAMS_SERVER_BINARY"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SettingRow:
     """One line of the table: a reading, and the pipeline that decides instead, if one does."""
 
     reading: Reading
@@ -157,12 +157,12 @@ def _checked(reading: Reading) -> Reading:
     return reading
 
 
-def _row(reading: Reading, pipeline: Pipeline | None, target: str) -> Row:
+def _row(reading: Reading, pipeline: Pipeline | None, target: str) -> SettingRow:
     own = getattr(pipeline.settings, reading.name) if pipeline else reading.value
-    return Row(reading, own, target if own != reading.value else "")
+    return SettingRow(reading, own, target if own != reading.value else "")
 
 
-def _settings_table(rows: list[Row]) -> Table:
+def _settings_table(rows: list[SettingRow]) -> Table:
     made = table("SETTING", "VALUE", "UNIT", "DEFAULT", "FROM")
     for row in rows:
         reading = row.reading

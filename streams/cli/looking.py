@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from streams.admin.queries import Item, Queries, WorkerView, ident, shown, shown_facts
-from streams.admin.searching import LOOKED_AT, Found, Search
+from streams.admin.searching import LOOKED_AT, Search, SearchResult
 from streams.broker.server.shards import Away
 from streams.cli.common import (
     StreamName,
@@ -103,7 +103,7 @@ def find(
     tell_away(found.away)
 
 
-def _none_found(found: Found) -> None:
+def _none_found(found: SearchResult) -> None:
     """End with a sentence if there is nothing to show, and nothing that could not be asked."""
     if not found.states and not found.matches and not found.away:
         raise NotFound(

@@ -50,7 +50,7 @@ from streams.cli.publish_options import (
     Tenant,
     ToLine,
 )
-from streams.cli.publishing import Outcome, Publisher, ranges
+from streams.cli.publishing import PublishedLines, Publisher, ranges
 from streams.errors import (
     ConfigurationError,
     MalformedEvent,
@@ -162,7 +162,7 @@ async def _publish_lines(  # noqa: PLR0913 - the options, handed on
     strict: bool,  # noqa: FBT001
     url: str | None,
     namespace: str | None,
-) -> Outcome:
+) -> PublishedLines:
     async with connected(url, namespace) as pipeline:
         target, progress = outputs
         publisher = Publisher(
@@ -262,7 +262,7 @@ def _show_receipt(
         )
 
 
-def _end(outcome: Outcome, *, as_json: bool) -> None:
+def _end(outcome: PublishedLines, *, as_json: bool) -> None:
     if as_json:
         write_json(outcome.as_dict())
     else:
@@ -281,7 +281,7 @@ def _end(outcome: Outcome, *, as_json: bool) -> None:
     finish(Exit.FAILED if outcome.refused else Exit.OK)
 
 
-def _advice(outcome: Outcome) -> str:
+def _advice(outcome: PublishedLines) -> str:
     facts = [
         f"{counted(outcome.published, 'event is', 'events are', form=',')} surely stored"
     ]

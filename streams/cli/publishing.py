@@ -19,7 +19,7 @@ from streams.producer import Producer
 
 
 @dataclass
-class Outcome:
+class PublishedLines:
     """What became of the lines. ``resume_line``: the first one not surely stored, if publishing ended early.
 
     ``not_stored`` and ``unknown``: the lines that were read and are surely not stored, or may be stored or not.
@@ -68,12 +68,12 @@ class Publisher:
     strict: bool = False
     receipts: BinaryIO | None = None
     progress: Callable[[int], None] = lambda lines: None
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: PublishedLines = field(default_factory=PublishedLines)
     _open: deque[tuple[int, LineRefused | None]] = field(default_factory=deque)
     """Lines that the producer has taken and not answered yet, and refused lines between them, in order."""
     _last: int = 0
 
-    async def publish(self, batches: Iterator[list[Line]]) -> Outcome:
+    async def publish(self, batches: Iterator[list[Line]]) -> PublishedLines:
         """Publish until the lines end, or the server or ``strict`` ends it; ``outcome.error`` then says why."""
         began = time.monotonic()
         outcome = self.outcome

@@ -33,7 +33,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.top_keys import KeyReader
-from streams.cli.top_screen import SORTS, DeedName, Question, Screen
+from streams.cli.top_screen import SORTS, DeedName, Question, TopScreen
 from streams.errors import ConfigurationError, StreamsError
 from streams.pipeline import Pipeline
 
@@ -65,7 +65,7 @@ def top(
 
     async def main() -> None:
         async with connected(url, namespace) as pipeline:
-            queries, screen = Queries(pipeline), Screen(sort=sort)
+            queries, screen = Queries(pipeline), TopScreen(sort=sort)
             views = await queries.overview()
             screen.update(grouped_views(views), queries.away)
             if as_json:
@@ -85,7 +85,7 @@ def top(
     run(main)
 
 
-async def _live(pipeline: Pipeline, queries: Queries, screen: Screen) -> None:
+async def _live(pipeline: Pipeline, queries: Queries, screen: TopScreen) -> None:
     """Show, and do what keys ask for, until one of them ends it."""
     keys: asyncio.Queue[str] = asyncio.Queue()
     console = stdout()
@@ -116,7 +116,7 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: Screen) -> None:
 
 
 async def _next(
-    keys: asyncio.Queue[str], until: float, console: Console, screen: Screen
+    keys: asyncio.Queue[str], until: float, console: Console, screen: TopScreen
 ) -> DeedName:
     """Let the screen have keys, until one of them asks for something, or it is time to look again."""
     try:
@@ -144,7 +144,7 @@ def _forget(keys: asyncio.Queue[str]) -> None:
         keys.get_nowait()
 
 
-def _fit(console: Console, screen: Screen) -> bool:
+def _fit(console: Console, screen: TopScreen) -> bool:
     """Draw for the terminal as it is now; whether it has another size than before."""
     try:
         size = tuple(os.get_terminal_size(sys.stdout.fileno()))
@@ -157,7 +157,7 @@ def _fit(console: Console, screen: Screen) -> bool:
     return before != (screen.width, screen.height)
 
 
-async def _try(pipeline: Pipeline, screen: Screen, deed: DeedName) -> None:
+async def _try(pipeline: Pipeline, screen: TopScreen, deed: DeedName) -> None:
     """Do what was asked for, and say so, or why not."""
     try:
         await _do(pipeline, screen, deed)
@@ -165,7 +165,7 @@ async def _try(pipeline: Pipeline, screen: Screen, deed: DeedName) -> None:
         screen.told = shown(str(error))
 
 
-async def _do(pipeline: Pipeline, screen: Screen, deed: DeedName) -> None:
+async def _do(pipeline: Pipeline, screen: TopScreen, deed: DeedName) -> None:
     if deed == "letters" and screen.line is not None:
         await _open(pipeline, screen, screen.line.place)
     elif deed == "more" and screen.letters:
@@ -183,7 +183,7 @@ async def _do(pipeline: Pipeline, screen: Screen, deed: DeedName) -> None:
             await _open(pipeline, screen, question.place)
 
 
-async def _hold(pipeline: Pipeline, screen: Screen, question: Question) -> None:
+async def _hold(pipeline: Pipeline, screen: TopScreen, question: Question) -> None:
     """Pause or resume the group that was named."""
     stream, group = question.place
     pauses = pipeline.pauses(stream, by=person())
@@ -194,7 +194,7 @@ async def _hold(pipeline: Pipeline, screen: Screen, question: Question) -> None:
     screen.told = f"{question.deed}d {stream}/{group}"
 
 
-async def _mend(pipeline: Pipeline, screen: Screen, question: Question) -> None:
+async def _mend(pipeline: Pipeline, screen: TopScreen, question: Question) -> None:
     """Put back or delete the letters that were named: no more than that, whatever died meanwhile."""
     letters = pipeline.dead_letters(*question.place, by=person())
     if question.deed == "discard":
@@ -206,7 +206,7 @@ async def _mend(pipeline: Pipeline, screen: Screen, question: Question) -> None:
         screen.told = f"{len(outcome.moved)} put back"
 
 
-async def _open(pipeline: Pipeline, screen: Screen, place: tuple[str, str]) -> None:
+async def _open(pipeline: Pipeline, screen: TopScreen, place: tuple[str, str]) -> None:
     letters = pipeline.dead_letters(*place)
     screen.open(place, await letters.page(limit=_LETTERS), await letters.count())
 

@@ -37,7 +37,7 @@ _MOST_QUESTION = 500
 
 
 @dataclass(slots=True)
-class Line:
+class TableLine:
     """One group."""
 
     stream: str
@@ -77,7 +77,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Screen:
+class TopScreen:
     """What is on the screen.
 
     Attributes:
@@ -96,7 +96,7 @@ class Screen:
         is_awaited: what was pressed before the question could be seen is gone.
     """
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[TableLine] = field(default_factory=list)
     sort: str = "name"
     chosen: int = 0
     opened: tuple[str, str] = ("", "")
@@ -119,7 +119,7 @@ class Screen:
         self.away = list(away)
         kept = self.line
         self.lines = [
-            Line(
+            TableLine(
                 view.row.stream,
                 group,
                 any(
@@ -152,7 +152,7 @@ class Screen:
         )
 
     @property
-    def line(self) -> Line | None:
+    def line(self) -> TableLine | None:
         """The line that is chosen."""
         return self.lines[self.chosen] if self.chosen < len(self.lines) else None
 
@@ -281,7 +281,7 @@ class Screen:
         else:
             self.chosen = max(0, min(len(self.lines) - 1, self.chosen + by))
 
-    def _sort(self, kept: Line | None) -> None:
+    def _sort(self, kept: TableLine | None) -> None:
         keys = {
             "waiting": lambda line: -line.view.row.total("waiting"),
             "oldest": lambda line: -line.oldest,
@@ -455,7 +455,7 @@ class Screen:
         return lines[0 if lines[0] else 1 :]
 
 
-def _group(line: Line) -> str:
+def _group(line: TableLine) -> str:
     return f"{line.view.row.group or '(no group)'}{' paused' if line.paused else ''}"
 
 

@@ -24,7 +24,7 @@ from streams.common.log_facts import logger_of
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.api import Api, problem
 from streams.dashboard.deeds import Deeds
-from streams.dashboard.guard import Guard, has_token
+from streams.dashboard.guard import Gatekeeper, has_token
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.login import LogIn
 from streams.dashboard.options import DashboardOptions
@@ -116,7 +116,7 @@ class Dashboard:
                 BrokerError: self._failed,
             },
         )
-        guard = Guard(inner, options, sessions, self._failed)
+        guard = Gatekeeper(inner, options, sessions, self._failed)
         self.app: ASGIApp = _Outermost(guard, Starlette(lifespan=self.lifespan))
 
     @asynccontextmanager

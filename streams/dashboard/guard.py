@@ -81,7 +81,7 @@ Refusal = tuple[int, str]
 """A status, and a sentence that says what to do."""
 
 
-class Guard:
+class Gatekeeper:
     """Knows who makes a request, refuses what comes from elsewhere, and tells browsers what they must not do.
 
     Args:

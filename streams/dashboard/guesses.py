@@ -12,16 +12,16 @@ _FORGOTTEN = 60.0
 _FIRST = 2.0
 
 
-class Limit(NamedTuple):
+class Allowance(NamedTuple):
     """What one key may do: ``free`` wrong passwords, then a wait that doubles, up to ``longest`` seconds."""
 
     free: int
     longest: float
 
 
-NAME = Limit(5, 300.0)
-BROWSER = Limit(5, 300.0)
-PLACE = Limit(20, 60.0)
+NAME = Allowance(5, 300.0)
+BROWSER = Allowance(5, 300.0)
+PLACE = Allowance(20, 60.0)
 """An address is often a proxy's, or that of a whole office: it is slowed down later, and never for long."""
 
 
@@ -29,7 +29,7 @@ class Key(NamedTuple):
     """What guesses are counted by: ``limit`` holds for ``text``."""
 
     text: str
-    limit: Limit
+    limit: Allowance
 
 
 class Guesses:

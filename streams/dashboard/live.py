@@ -26,7 +26,7 @@ _MOST_EACH = 100
 """Of these, those of one name."""
 
 
-class _Part:
+class _Shared:
     """One part of a page while somebody looks at it."""
 
     def __init__(self, render: Render) -> None:
@@ -72,7 +72,7 @@ class Live:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[Hashable, _Part] = {}
+        self._parts: dict[Hashable, _Shared] = {}
         self._open: Counter[str] = Counter()
         self._asked: dict[Hashable, tuple[float, asyncio.Future[str]]] = {}
 
@@ -108,7 +108,7 @@ class Live:
     ) -> AsyncIterator[bytes]:
         part = self._parts.get(key)
         if part is None:
-            part = self._parts[key] = _Part(render)
+            part = self._parts[key] = _Shared(render)
         part.viewers += 1
         self._open[name] += 1
         try:

@@ -17,7 +17,7 @@ from streams.health.asking import Answer, ask
 from streams.health.family import Family
 from streams.health.judging import LOOP_BOUND, READ_BOUND, Check, Report
 from streams.health.listening import LIVE, READY, HealthServer, View
-from streams.health.views import REACH_BOUND, Pulse, WorkerView
+from streams.health.views import REACH_BOUND, Pulse, ServedWorker
 
 __all__ = [
     "LIVE",
@@ -55,7 +55,7 @@ async def served(
     async with (
         pulse.beating(),
         HealthServer(
-            Address.parse(address), WorkerView(broker, vitals, pulse)
+            Address.parse(address), ServedWorker(broker, vitals, pulse)
         ) as server,
     ):
         yield server.address

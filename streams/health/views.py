@@ -46,7 +46,7 @@ class Pulse:
             await asyncio.sleep(_TICK)
 
 
-class WorkerView:
+class ServedWorker:
     """The worker in this process.
 
     Args:

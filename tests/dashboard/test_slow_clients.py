@@ -19,16 +19,16 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from streams import Pipeline, Settings
-from streams.cli.bounded import Bounded, Bounds, bounded
+from streams.cli.bounded import Bounded, ClientBounds, bounded
 from streams.dashboard import Accounts, Dashboard, DashboardOptions
-from streams.dashboard.guard import Guard
+from streams.dashboard.guard import Gatekeeper
 from tests.conftest import eventually
 from tests.dashboard.board import ACCOUNTS, board, trouble
 from tests.dashboard.test_strangers import ask, scope_of
 from tests.whatsapp.servers import _no_signals
 
-SHORT = Bounds(headers=0.2, body=0.2, rate=1e6, unread=0.3)
-LONG = Bounds(headers=600.0, body=600.0, unread=600.0)
+SHORT = ClientBounds(headers=0.2, body=0.2, rate=1e6, unread=0.3)
+LONG = ClientBounds(headers=600.0, body=600.0, unread=600.0)
 
 
 class Place:
@@ -57,7 +57,7 @@ class Place:
 
 
 @asynccontextmanager
-async def place(app: Any, bounds: Bounds) -> AsyncIterator[Place]:
+async def place(app: Any, bounds: ClientBounds) -> AsyncIterator[Place]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         protocol = bounded(bounds)
@@ -225,7 +225,7 @@ async def test_who_does_not_read_is_let_go_wherever_it_is_served(monkeypatch, ca
     async def nobody(*_: Any) -> Response:
         raise AssertionError
 
-    guard = Guard(endless, DashboardOptions(), None, nobody)  # type: ignore[arg-type]
+    guard = Gatekeeper(endless, DashboardOptions(), None, nobody)  # type: ignore[arg-type]
     guard._refusal = _nothing  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING, "streams.dashboard"):
         async with place(guard, LONG) as there:

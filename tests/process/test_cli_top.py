@@ -26,7 +26,7 @@ from streams.admin.status import GroupRow, LevelRow, StreamRow
 from streams.cli import top
 from streams.cli.columns import shortened
 from streams.cli.top_keys import KeyReader
-from streams.cli.top_screen import SORTS, TOO_SMALL, Question, Screen
+from streams.cli.top_screen import SORTS, TOO_SMALL, Question, TopScreen
 from tests import terminal
 from tests.conftest import eventually
 from tests.dashboard.board import trouble
@@ -41,7 +41,7 @@ def view(stream: str, waiting: int, dead: int, oldest: float | None) -> StreamVi
 
 
 def test_lines_are_sorted_and_the_chosen_one_stays_chosen():
-    screen = Screen()
+    screen = TopScreen()
     screen.update([view("b", 5, 1, 2.0), view("a", 9, 0, None), view("c", 1, 7, 30.0)])
     orders = []
     for _ in SORTS:
@@ -67,7 +67,7 @@ def test_lines_are_sorted_and_the_chosen_one_stays_chosen():
 
 
 def test_what_changes_something_is_asked_first():
-    screen = Screen()
+    screen = TopScreen()
     screen.update([view("a", 9, 0, None)])
     assert screen.press("p") == ""
     assert screen.asked is not None
@@ -90,7 +90,7 @@ def test_what_changes_something_is_asked_first():
 
 
 def test_what_is_asked_stays_what_it_is_about_whatever_the_server_says():
-    screen = Screen(sort="dead")
+    screen = TopScreen(sort="dead")
     screen.update([view("a", 9, 1, None), view("b", 9, 5, None), view("c", 9, 3, None)])
     assert screen.line is not None
     # The first one that is drawn is the chosen one.
@@ -114,7 +114,7 @@ def test_the_chosen_line_and_the_footer_are_drawn_at_every_size():
         (20, 4),
         (500, 200),
     ):
-        screen = Screen(width=width, height=height)
+        screen = TopScreen(width=width, height=height)
         screen.update(views)
         for key in (
             ["j"] * 100
@@ -148,7 +148,7 @@ def test_the_chosen_line_and_the_footer_are_drawn_at_every_size():
 
 
 def test_a_question_that_no_longer_fits_is_asked_no_longer():
-    screen = Screen(width=80, height=24)
+    screen = TopScreen(width=80, height=24)
     screen.update([view("s" * 60, 1, 1, 1.0)])
     screen.press("p")
     assert "(y)" in drawn(screen)
@@ -162,7 +162,7 @@ def test_numbers_keep_their_columns_and_names_are_shortened_in_the_middle():
     name = (
         "audit-forward-of-every-order-that-was-ever-placed-by-a-customer-in-europe-2026"
     )
-    screen = Screen(width=80, height=24)
+    screen = TopScreen(width=80, height=24)
     screen.update([view(name, 1_234_567, 23_456, 90_000.0), view("short", 1, 0, None)])
     lines = drawn(screen).splitlines()
     for column in ("WAITING", "OLDEST", "RETRYING", "DEAD", "DONE/S", "WORKERS"):
@@ -377,7 +377,7 @@ async def test_letters_beyond_the_first_page_come_as_they_are_reached(
 ):
     await with_dead_letters(server, namespace, 25)
     monkeypatch.setattr(top, "_LETTERS", 10)
-    screen = Screen(sort="dead", width=80, height=24)
+    screen = TopScreen(sort="dead", width=80, height=24)
     async with Pipeline(
         settings=Settings(url=server.url, namespace=namespace)
     ) as pipeline:
@@ -426,7 +426,7 @@ async def with_dead_letters(server, namespace, count: int) -> None:
         await running
 
 
-def drawn(screen: Screen) -> str:
+def drawn(screen: TopScreen) -> str:
     """What the screen shows, as text."""
     console = Console(
         width=screen.width or 200,

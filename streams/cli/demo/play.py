@@ -18,7 +18,7 @@ from streams.admin.dead_letters import DeadLetters
 from streams.admin.status import StreamRow
 from streams.cli.dead_output import brief_error
 from streams.cli.demo.books import Books, DeadEnd, balance
-from streams.cli.demo.stage import Child, DemoFailed, Stage
+from streams.cli.demo.stage import DemoFailed, DemoProcess, Stage
 from streams.cli.lines import line_limit, read_lines
 from streams.errors import NotFound
 from streams.pipeline import Pipeline
@@ -31,7 +31,7 @@ _QUIET_SECONDS = 2.0
 
 
 @dataclass
-class Scene:
+class DemoState:
     """What there is to see at one moment. ``levels``: per level waiting, processing, retrying, done, dead."""
 
     source: str
@@ -84,7 +84,7 @@ class Play:
     """
 
     def __init__(
-        self, stage: Stage, source: Path, show: Callable[[Scene], None]
+        self, stage: Stage, source: Path, show: Callable[[DemoState], None]
     ) -> None:
         self._stage = stage
         self._source = source
@@ -96,10 +96,10 @@ class Play:
         self._done: dict[str, int] = {}
         self._dead: list[DeadEnd] = []
         self._last_letter = ""
-        self._workers: list[Child] = []
-        self._producers: list[Child] = []
+        self._workers: list[DemoProcess] = []
+        self._producers: list[DemoProcess] = []
         self._killed = False
-        self.scene = Scene(source.name, len(self._numbers))
+        self.scene = DemoState(source.name, len(self._numbers))
 
     async def run(self) -> Books:
         """Play to the end.

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from streams.cli.common import cell, number, table
 from streams.cli.demo.books import Books
-from streams.cli.demo.play import Scene
+from streams.cli.demo.play import DemoState
 from streams.quantities import counted
 
 _STATES = ("waiting", "processing", "retrying", "done", "dead")
@@ -51,7 +51,7 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: DemoState) -> None:
         """Show a scene."""
         if self._live is not None:
             self._live.update(_view(scene), refresh=True)
@@ -69,7 +69,7 @@ class Screen:
         target.flush()
 
 
-def _view(scene: Scene) -> Group:
+def _view(scene: DemoState) -> Group:
     made = table(">LEVEL", *(f">{name.upper()}" for name in _STATES))
     for level, row in sorted(scene.levels.items(), reverse=True):
         made.add_row(
@@ -97,7 +97,7 @@ def _view(scene: Scene) -> Group:
     return Group(*parts, "")  # type: ignore[arg-type]
 
 
-def show_books(books: Books, scene: Scene) -> None:
+def show_books(books: Books, scene: DemoState) -> None:
     """The end: every line accounted for."""
     console = Console(
         highlight=False, emoji=False, width=None if sys.stdout.isatty() else 100
@@ -179,7 +179,7 @@ def _show_reasons(
     console.print()
 
 
-def _show_verdict(console: Console, books: Books, scene: Scene) -> None:
+def _show_verdict(console: Console, books: Books, scene: DemoState) -> None:
     for news in scene.news:
         console.print(f"[dim]{news}[/]")
     console.print()

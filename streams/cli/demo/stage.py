@@ -40,7 +40,7 @@ def find_orders() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class DemoProcess:
     """A process of the demo."""
 
     name: str
@@ -69,7 +69,7 @@ class Stage:
     def __init__(self, url: str | None, *, keep: bool) -> None:
         self._keep = keep
         self._before: dict[int, signal.Handlers | int | None] = {}
-        self.children: list[Child] = []
+        self.children: list[DemoProcess] = []
         self.folder = Path(tempfile.mkdtemp(prefix="streams-demo-"))
         # With a name it is shared by the demo's processes, and without a folder it leaves nothing behind.
         self.url = url or (
@@ -109,7 +109,7 @@ class Stage:
             for number, before in self._before.items():
                 signal.signal(number, before or signal.SIG_DFL)
 
-    def producer(self, source: Path, part: tuple[int, int], number: int) -> Child:
+    def producer(self, source: Path, part: tuple[int, int], number: int) -> DemoProcess:
         """Start a process that publishes a part of the input: ``streams publish``."""
         return self._start(
             f"producer-{number}",
@@ -130,7 +130,7 @@ class Stage:
         """Where a producer writes what became of each line."""
         return self.folder / f"receipts-{number}.jsonl"
 
-    def worker(self, number: int) -> Child:
+    def worker(self, number: int) -> DemoProcess:
         """Start a worker on the shop's pipeline: ``streams worker``."""
         return self._start(
             f"worker-{number}",
@@ -153,7 +153,7 @@ class Stage:
         """The end of every log, for the moment when something went wrong."""
         return "\n".join(f"--- {child.name}\n{child.tail()}" for child in self.children)
 
-    def _start(self, name: str, *arguments: str) -> Child:
+    def _start(self, name: str, *arguments: str) -> DemoProcess:
         log = self.folder / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(  # noqa: S603 - this program itself
@@ -166,7 +166,7 @@ class Stage:
                 # Ctrl-C is for the demo, which ends its children in order.
                 start_new_session=True,
             )
-        child = Child(name, process, log)
+        child = DemoProcess(name, process, log)
         self.children.append(child)
         return child
 
