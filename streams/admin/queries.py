@@ -108,6 +108,25 @@ class Item:
     runs: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPage:
+    """A page of the entries in one state.
+
+    Attributes:
+        state: one of ``STATES``.
+        level: of entries that are stored, or with workers.
+        after: of those, the id of the last entry that was seen.
+        first: of entries that wait for their time, the number of the first one.
+        most: so many at most.
+    """
+
+    state: str
+    level: int
+    after: str = ""
+    first: int = 0
+    most: int = 50
+
+
 class Queries:
     """Asks the server, at most every two seconds for what everybody sees.
 
@@ -193,30 +212,20 @@ class Queries:
             [_sum(rows) for rows in zip(*found, strict=True)],
         )
 
-    async def items(  # noqa: PLR0913 - what a page is asked for
-        self,
-        stream: str,
-        group: str,
-        state: str,
-        level: int,
-        *,
-        after: str = "",
-        first: int = 0,
-        most: int = 50,
-    ) -> list[Item]:
-        """A page of entries in one state: by ``after`` (entry id) where they stand in a level, else by ``first``."""
+    async def items(self, stream: str, group: str, page: EntryPage) -> list[Item]:
+        """The entries of a page."""
         listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(stream))
-        if state == "scheduled":
-            found = await listing.scheduled(first, most)
-        elif state == "retrying":
-            found = await listing.retrying(group, first, most)
-        elif state == "processing":
-            found = await listing.processing(group, level, after, most)
+        runs: Mapping[str, float] | None = None
+        if page.state == "scheduled":
+            found = await listing.scheduled(page.first, page.most)
+        elif page.state == "retrying":
+            found = await listing.retrying(group, page.first, page.most)
+        elif page.state == "processing":
+            found = await listing.processing(group, page.level, page.after, page.most)
             runs = await self._runs(stream, group)
-            return [_item(row, runs) for row in found]
         else:
-            found = await listing.stored(level, after, most)
-        return [_item(row) for row in found]
+            found = await listing.stored(page.level, page.after, page.most)
+        return [_item(row, runs) for row in found]
 
     async def letter(
         self, stream: str, group: str, letter_id: str, partition: int | None = None

@@ -7,13 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from streams.admin.ordered_keys import OrderedKeys
 from streams.admin.partitioned import in_part
 from streams.cli.common import (
     cell,
     examples,
     moment,
-    person,
     say,
     stdout,
     table,
@@ -22,7 +20,6 @@ from streams.cli.common import (
 )
 from streams.cli.options import OneGroup, OnPartition, with_options
 from streams.common.masking import masked
-from streams.pipeline import Pipeline
 
 app = typer.Typer(
     help="Show the keys whose order a group keeps, and let held ones go on.",
@@ -61,7 +58,9 @@ def ls(
     """Show ordered keys."""
     state: Literal["held"] | None = None if everything else "held"
     rows, away = at.ask(
-        lambda pipeline: in_part(_keys(pipeline, of, at).list(limit, state=state))
+        lambda pipeline: in_part(
+            of.on(pipeline, at).ordered_keys().list(limit, state=state)
+        )
     )
     found = [replace(key, key=masked(key.key)) for key in rows]
     if at.as_json:
@@ -91,7 +90,7 @@ def ls(
 @with_options
 def release(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
     """Replay the head of a held key."""
-    place = at.ask(lambda pipeline: _keys(pipeline, of, at).release(key))
+    place = at.ask(lambda pipeline: of.on(pipeline, at).ordered_keys().release(key))
     if at.as_json:
         write_json({**asdict(of), "key": masked(key), "entry": place})
     else:
@@ -106,7 +105,7 @@ def release(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
 @with_options
 def skip(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
     """Let a held key go on."""
-    at.ask(lambda pipeline: _keys(pipeline, of, at).skip(key))
+    at.ask(lambda pipeline: of.on(pipeline, at).ordered_keys().skip(key))
     if at.as_json:
         write_json({**asdict(of), "key": masked(key), "skipped": True})
     else:
@@ -114,9 +113,3 @@ def skip(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
             f"skipped the dead event of {masked(key)} of {of}; "
             "it stays among the dead letters"
         )
-
-
-def _keys(pipeline: Pipeline, of: OneGroup, at: OnPartition) -> OrderedKeys:
-    return pipeline.ordered_keys(
-        of.stream, of.group, by=person(), partition=at.partition
-    )

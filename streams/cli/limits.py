@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from streams.admin.limits import LimitInfo, Limits
+from streams.admin.limits import LimitInfo
 from streams.admin.partitioned import in_part
 from streams.broker.admin.limits import KeyState
 from streams.cli.common import (
@@ -16,7 +16,6 @@ from streams.cli.common import (
     check_group,
     examples,
     moment,
-    person,
     say,
     seconds,
     stdout,
@@ -71,7 +70,7 @@ def ls(
     async def main(
         pipeline: Pipeline,
     ) -> tuple[list[LimitInfo], list[KeyState], tuple[str, ...]]:
-        limits = _limits(pipeline, of, at)
+        limits = of.on(pipeline, at).limits()
         infos, away = await in_part(limits.list())
         if not infos and not away:
             await check_group(pipeline, of.stream, of.group, at.partition)
@@ -153,7 +152,7 @@ def set_(
 ) -> None:
     """Set a limit."""
     before = at.ask(
-        lambda pipeline: _limits(pipeline, of, at).set(name, rate, burst, key=key)
+        lambda pipeline: of.on(pipeline, at).limits().set(name, rate, burst, key=key)
     )
     if at.as_json:
         write_json(_plain(of, name, key) | {"before": before})
@@ -172,7 +171,7 @@ def set_(
 @with_options
 def reset(of: OneGroup, name: LimitName, *, key: Key = None, at: OnPartition) -> None:
     """Take back what was set."""
-    before = at.ask(lambda pipeline: _limits(pipeline, of, at).reset(name, key=key))
+    before = at.ask(lambda pipeline: of.on(pipeline, at).limits().reset(name, key=key))
     if at.as_json:
         write_json(_plain(of, name, key) | {"before": before})
     elif before:
@@ -223,7 +222,7 @@ def throttle(
             "or --off, which lifts it"
         )
     until = at.ask(
-        lambda pipeline: _limits(pipeline, of, at).throttle(name, key, span or 0.0)
+        lambda pipeline: of.on(pipeline, at).limits().throttle(name, key, span or 0.0)
     )
     if at.as_json:
         write_json(_plain(of, name, key) | {"until": until if span else None})
@@ -232,10 +231,6 @@ def throttle(
         say(f"throttled {_where(name, key)} of {of} until {until_when}; --off lifts it")
     else:
         say(f"{_where(name, key)} of {of} is not throttled any more")
-
-
-def _limits(pipeline: Pipeline, of: OneGroup, at: OnPartition) -> Limits:
-    return pipeline.limits(of.stream, of.group, by=person(), partition=at.partition)
 
 
 def _plain(of: OneGroup, name: str, key: str | None) -> dict[str, Any]:

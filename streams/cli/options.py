@@ -13,6 +13,7 @@ import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from streams.admin.actions import Target
 from streams.cli.common import (
     AsJson,
     GroupName,
@@ -21,6 +22,7 @@ from streams.cli.common import (
     StreamName,
     Url,
     connected,
+    person,
     run,
 )
 from streams.pipeline import Pipeline
@@ -65,6 +67,16 @@ class OneGroup:
 
     stream: StreamName
     group: GroupName
+
+    def on(self, pipeline: Pipeline, at: OnPartition) -> Target:
+        """The group as the target of the caller."""
+        return Target(
+            pipeline=pipeline,
+            stream=self.stream,
+            group=self.group,
+            by=person(),
+            partition=at.partition,
+        )
 
     def __str__(self) -> str:
         """Name both, as ``orders/billing``."""

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
+from streams.admin.actions import ACTIONS, Target
 from streams.admin.dead_letter import Filter
 from streams.admin.overview import grouped_views
 from streams.admin.queries import Queries, shown
@@ -185,25 +186,33 @@ async def _do(pipeline: Pipeline, screen: TopScreen, deed: DeedName) -> None:
 
 async def _hold(pipeline: Pipeline, screen: TopScreen, question: Question) -> None:
     """Pause or resume the group that was named."""
-    stream, group = question.place
-    pauses = pipeline.pauses(stream, by=person())
-    if question.deed == "resume":
-        await pauses.resume(group=group)
-    else:
-        await pauses.pause(group=group, reason="streams top")
-    screen.told = f"{question.deed}d {stream}/{group}"
+    target = _target(pipeline, question)
+    given = {"group": target.group, "reason": "streams top"}
+    await ACTIONS[question.deed].run(target, given)
+    screen.told = f"{question.deed}d {target.stream}/{target.group}"
 
 
 async def _mend(pipeline: Pipeline, screen: TopScreen, question: Question) -> None:
-    """Put back or delete the letters that were named: no more than that, whatever died meanwhile."""
-    letters = pipeline.dead_letters(*question.place, by=person())
+    """Put back or delete the letters that were named.
+
+    Letters that died meanwhile are not touched.
+    """
+    target = _target(pipeline, question)
     if question.deed == "discard":
-        screen.told = f"{await letters.discard([question.letter])} deleted"
-    elif question.deed == "replay":
-        screen.told = f"{len((await letters.replay([question.letter])).moved)} put back"
-    else:
-        outcome = await letters.replay(Filter(), limit=question.count)
-        screen.told = f"{len(outcome.moved)} put back"
+        given = {"which": [question.letter]}
+        screen.told = f"{await ACTIONS['discard'].run(target, given)} deleted"
+        return
+    which: Filter | list[str] = Filter()
+    limit: int | None = question.count
+    if question.deed == "replay":
+        which, limit = [question.letter], None
+    outcome = await ACTIONS["replay"].run(target, {"which": which, "limit": limit})
+    screen.told = f"{len(outcome.moved)} put back"
+
+
+def _target(pipeline: Pipeline, question: Question) -> Target:
+    stream, group = question.place
+    return Target(pipeline=pipeline, stream=stream, group=group, by=person())
 
 
 async def _open(pipeline: Pipeline, screen: TopScreen, place: tuple[str, str]) -> None:

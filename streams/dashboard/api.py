@@ -19,7 +19,7 @@ from streams.admin.queries import shown
 from streams.common.log_facts import logger_of
 from streams.dashboard.direct import is_direct
 from streams.dashboard.guard import NEEDS_ACCOUNTS
-from streams.dashboard.mending import Mending
+from streams.dashboard.mending import OperatorTasks
 from streams.dashboard.openapi import document
 from streams.dashboard.operations import KEY, Operation, Schema
 from streams.dashboard.problems import problem_of
@@ -72,7 +72,9 @@ class Api:
         self._tokens = tokens
         self._is_local = is_local
         self._read_only = read_only
-        self.operations = Tasks(pipeline).operations() + Mending(pipeline).operations()
+        self.operations = (
+            Tasks(pipeline).operations() + OperatorTasks(pipeline).operations()
+        )
         routes = [Route("/openapi.json", self._document)]
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in self.operations:

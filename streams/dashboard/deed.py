@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streams.admin.actions import ACTIONS, Given, Target
 from streams.broker.admin.listing import Listing
 from streams.dashboard.roles import Role
 from streams.dashboard.viewer import Viewer
@@ -48,8 +49,24 @@ Table = dict[str, tuple[Role, Lookup]]
 """Deeds by their name in the path: who may do them, and what finds out what is meant."""
 
 
+def acting(name: str, on: Target, given: Given, *, what: str, says: str = "") -> Deed:
+    """The deed that runs an action of the table; ``says`` takes the place of its sentence."""
+    action = ACTIONS[name]
+
+    async def do() -> str:
+        await action.run(on, given)
+        return action.done
+
+    return Deed(action.verb, what, says or action.says, do, is_final=action.is_final)
+
+
+def role_of(name: str) -> Role:
+    """The role that may run an action of the table."""
+    return Role.ADMIN if ACTIONS[name].for_admins else Role.OPERATOR
+
+
 def who(request: Request) -> str:
-    """Who acts, for the audit record."""
+    """The name of the viewer, for the audit record."""
     viewer: Viewer = request.scope["viewer"]
     return f"dashboard: {viewer.name or 'somebody on this machine'}"
 

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from streams.admin.pauses import Pause
+from streams.admin.actions import Target
 from streams.admin.queries import Queries, shown, sign_of
-from streams.dashboard.deed import Deed, Table, audit, who
+from streams.dashboard.deed import Deed, Table, acting, audit, role_of, who
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.letter_deeds import DEFAULT_RATE, LetterDeeds
 from streams.dashboard.reading import group_of, name_of
@@ -48,17 +48,16 @@ class Deeds:
         self._render = render
         self._event_page = event_page
         self._queries = Queries(pipeline)
-        operator = Role.OPERATOR
         self.all: Table = LetterDeeds(pipeline, render, jobs).all() | {
             "reveal": (Role.ADMIN, self.reveal),
-            "cancel": (operator, self.cancel),
-            "run-now": (operator, self.run_now),
-            "pause": (operator, self.pause),
-            "resume": (operator, self.resume),
-            "release": (operator, self.release),
-            "skip": (operator, self.skip),
-            "limit": (operator, self.limit),
-            "endpoint": (operator, self.endpoint),
+            "cancel": (role_of("cancel"), self.cancel),
+            "run-now": (role_of("run-now"), self.run_now),
+            "pause": (role_of("pause"), self.pause),
+            "resume": (role_of("resume"), self.resume),
+            "release": (role_of("release"), self.release),
+            "skip": (role_of("skip"), self.skip),
+            "limit": (role_of("limit"), self.limit),
+            "endpoint": (Role.OPERATOR, self.endpoint),
         }
 
     async def answer(self, request: Request, name: str) -> Response:
@@ -120,41 +119,23 @@ class Deeds:
 
     async def cancel(self, request: Request, form: FormData) -> Deed:
         """Take out one event that is scheduled or waits for a retry."""
-        stream, ident, group = (
-            name_of(request),
-            _ident(form),
-            str(form.get("group", ""))[:100],
-        )
-
-        async def do() -> str:
-            await self._pipeline.cancel(stream, ident, group, by=who(request))
-            return "was cancelled"
-
-        return Deed(
-            "Cancel",
-            ident,
-            "It will not run (again), and nothing of it is kept.",
-            do,
-            is_final=True,
-        )
+        return self._waiting("cancel", request, form)
 
     async def run_now(self, request: Request, form: FormData) -> Deed:
         """Let one event run before its time."""
-        stream, ident, group = (
-            name_of(request),
-            _ident(form),
-            str(form.get("group", ""))[:100],
-        )
+        return self._waiting("run-now", request, form)
 
-        async def do() -> str:
-            await self._pipeline.run_now(stream, ident, group, by=who(request))
-            return "is due now"
+    def _waiting(self, name: str, request: Request, form: FormData) -> Deed:
+        ident = _ident(form)
+        given = {"id": ident, "group": str(form.get("group", ""))[:100]}
+        return acting(name, self._target(request), given, what=ident)
 
-        return Deed(
-            "Run now",
-            ident,
-            "It runs as soon as a worker is free; limits and pauses hold.",
-            do,
+    def _target(self, request: Request, group: str = "") -> Target:
+        return Target(
+            pipeline=self._pipeline,
+            stream=name_of(request),
+            group=group,
+            by=who(request),
         )
 
     async def pause(self, request: Request, form: FormData) -> Deed:
@@ -170,113 +151,49 @@ class Deeds:
             await group_of(self._pipeline, stream, group)
         if attribute == "instance" and form.get("sign"):
             value = await self._instance(str(form.get("sign")))
-        where: dict[str, Any] = (
-            {attribute: value} if attribute in _ATTRIBUTES and value else {}
-        )
-
-        async def do() -> str:
-            await self._pipeline.pauses(stream, by=who(request)).pause(
-                group=group, reason=reason, **where
-            )
-            return "is paused"
-
-        what = f"{stream}/{group}".rstrip("/") + (
-            f" {attribute}={shown(value)}" if where else ""
-        )
-        return Deed(
-            "Pause",
-            what,
-            "Nothing of it is started until somebody resumes it; what runs goes on.",
-            do,
-        )
+        given = {"group": group, "reason": reason}
+        what = f"{stream}/{group}".rstrip("/")
+        if attribute in _ATTRIBUTES and value:
+            given |= {"attribute": attribute, "value": value}
+            what += f" {attribute}={shown(value)}"
+        return acting("pause", self._target(request), given, what=what)
 
     async def resume(self, request: Request, form: FormData) -> Deed:
         """Let what is paused go on."""
-        stream = name_of(request)
-        await self._pipeline.status().existing(stream)
-        pauses = self._pipeline.pauses(stream, by=who(request))
-        found = [
-            pause
-            for pause in await pauses.list()
-            if sign_of(pause.scope) == form.get("pause")
-        ]
-        if not found:
+        target = self._target(request)
+        await self._pipeline.status().existing(target.stream)
+        for pause in await target.pauses().list():
+            if sign_of(pause.scope) == form.get("pause"):
+                break
+        else:
             raise NotFound("no such pause")
-        pause: Pause = found[0]
-        where: dict[str, Any] = (
-            {pause.attribute: pause.value} if pause.attribute else {}
-        )
-
-        async def do() -> str:
-            await pauses.resume(group=pause.group, level=pause.level, **where)
-            return "goes on"
-
-        return Deed(
-            "Resume",
-            f"{stream} {shown(pause.scope)}",
-            "What was held back is started again.",
-            do,
-        )
+        given: dict[str, Any] = {"group": pause.group, "level": pause.level}
+        if pause.attribute:
+            given |= {"attribute": pause.attribute, "value": pause.value}
+        what = f"{target.stream} {shown(pause.scope)}"
+        return acting("resume", target, given, what=what)
 
     async def release(self, request: Request, form: FormData) -> Deed:
         """Let a key whose event died go on, with that event first."""
-        key, keys = await self._held(request, form)
-
-        async def do() -> str:
-            await keys.release(key)
-            return "goes on"
-
-        says = (
-            "Its event that died is put back and runs first; then the others, in order."
-        )
-        return Deed("Release", shown(key), says, do)
+        return await self._held("release", request, form)
 
     async def skip(self, request: Request, form: FormData) -> Deed:
         """Let a key whose event died go on, without that event."""
-        key, keys = await self._held(request, form)
-
-        async def do() -> str:
-            await keys.skip(key)
-            return "goes on"
-
-        return Deed(
-            "Skip",
-            shown(key),
-            "The event that died stays a dead letter; the others run, in order.",
-            do,
-        )
+        return await self._held("skip", request, form)
 
     async def limit(self, request: Request, form: FormData) -> Deed:
         """Set a limit for all workers, or take back what was set."""
-        stream, group = (
-            name_of(request),
-            await group_of(
-                self._pipeline, name_of(request), str(form.get("group", ""))
-            ),
-        )
-        limits = self._pipeline.limits(stream, group, by=who(request))
-        name, rate = (
-            str(form.get("limit", ""))[:100],
-            str(form.get("limit_rate", "")).strip()[:60],
-        )
-        if name not in [limit.name for limit in await limits.list()]:
+        target = await self._in_group(request, form)
+        name = str(form.get("limit", ""))[:100]
+        rate = str(form.get("limit_rate", "")).strip()[:60]
+        if name not in [limit.name for limit in await target.limits().list()]:
             raise NotFound("no such limit")
+        given, says = {"limit": name}, "What the handler declares holds again."
         if rate:
-            Rate.parse(rate)  # Refused before anybody is asked.
-
-        async def do() -> str:
-            if rate:
-                await limits.set(name, rate)
-            else:
-                await limits.reset(name)
-            return "is set"
-
-        says = (
-            "It holds for all workers at once."
-            if rate
-            else "What the handler declares holds again."
-        )
-        return Deed("Set", f"{stream}/{group} {name} {rate}", says, do)
+            Rate.parse(rate)  # Refused before the question is asked.
+            given, says = given | {"rate": rate}, ""
+        what = f"{target.stream}/{target.group} {name} {rate}"
+        return acting("limit", target, given, what=what, says=says)
 
     async def endpoint(self, request: Request, form: FormData) -> Deed:
         """Call an endpoint again that was disabled."""
@@ -298,14 +215,17 @@ class Deeds:
 
         return Deed("Enable", ident, "It is called again.", do)
 
-    async def _held(self, request: Request, form: FormData) -> tuple[str, Any]:
+    async def _held(self, name: str, request: Request, form: FormData) -> Deed:
+        target = await self._in_group(request, form)
+        for row in await self._queries.held(target.stream, target.group):
+            if sign_of(row.key) == form.get("key"):
+                return acting(name, target, {"key": row.key}, what=shown(row.key))
+        raise NotFound("no such key")
+
+    async def _in_group(self, request: Request, form: FormData) -> Target:
         stream = name_of(request)
-        group = await group_of(self._pipeline, stream, str(form.get("group", "")))
-        rows = await self._queries.held(stream, group)
-        found = [row.key for row in rows if sign_of(row.key) == form.get("key")]
-        if not found:
-            raise NotFound("no such key")
-        return found[0], self._pipeline.ordered_keys(stream, group, by=who(request))
+        wanted = str(form.get("group", ""))
+        return self._target(request, await group_of(self._pipeline, stream, wanted))
 
     async def _instance(self, sign: str) -> str:
         for one in (await WhatsAppQueries(self._pipeline).overview())["instances"]:

@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
+from streams.admin.actions import ACTIONS
 from streams.admin.dead_letters import DeadLetters
 from streams.admin.queries import shown_letter
-from streams.dashboard.deed import Deed, Table, audit, still_there, who
+from streams.dashboard.deed import Deed, Table, audit, role_of, still_there, who
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.reading import filter_of, group_of, name_of
 from streams.dashboard.roles import Role
@@ -47,11 +48,11 @@ class LetterDeeds:
         """Every deed by its name in the path, with who may do it."""
         operator = Role.OPERATOR
         return {
-            "replay": (operator, self.replay),
-            "discard": (operator, self.discard),
+            "replay": (role_of("replay"), self.replay),
+            "discard": (role_of("discard"), self.discard),
             "stop": (operator, self.stop),
             "export": (operator, self.export),
-            "edit": (Role.ADMIN, self.edit),
+            "edit": (role_of("edit"), self.edit),
         }
 
     async def replay(self, request: Request, form: FormData) -> Deed:
@@ -59,7 +60,7 @@ class LetterDeeds:
         stream, letters = name_of(request), await self._letters(request, form)
         where, _ = filter_of(form)
         back = _dead_page(request, letters)
-        says = "Each is put back on its level with its event id, begins anew, and runs in this group only."
+        says = ACTIONS["replay"].says
         if form.get("scope") == "selected":
             idents = _idents(form)
 
@@ -109,7 +110,7 @@ class LetterDeeds:
             if idents is not None
             else await letters.count_matching(where, _MOST_COUNTED)
         )
-        says = "They are deleted for good; export them first if in doubt."
+        says = ACTIONS["discard"].says
         return Deed(
             "Discard",
             f"{stream}/{letters.group}",
@@ -227,7 +228,7 @@ class LetterDeeds:
                 f"{_dead_page(request, letters)}&notice=replay&moved=1", 303
             )
 
-        says = "It is put back with the body that you wrote; the one that it had is kept nowhere."
+        says = ACTIONS["edit"].says
         return Deed(
             "Replay", f"{letters.stream}/{letters.group} {letter.event_id}", says, do, 1
         )

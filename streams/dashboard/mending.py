@@ -1,4 +1,4 @@
-"""Operations of the API for who mends something: events that wait, dead letters, keys that are held, limits."""
+"""Operations of the API for operators: events that wait, dead letters, held keys, limits."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from typing import Any
 
 from starlette.requests import Request
 
-from streams.admin.ordered_keys import OrderedKeys
+from streams.admin.actions import ACTIONS
 from streams.admin.outcomes import Outcomes
 from streams.admin.queries import Queries, shown
 from streams.admin.searching import Search
 from streams.dashboard.operations import CURSOR, LIMIT, NAME, TEXT, Operation, Schema
 from streams.dashboard.reading import group_of
 from streams.dashboard.roles import Role
-from streams.dashboard.tasks import entry_plain, ident_of, partition_of, stream_of, who
-from streams.errors import NotFound
+from streams.dashboard.tasks import (
+    entry_plain,
+    ident_of,
+    partition_of,
+    stream_of,
+    target_of,
+)
 from streams.pipeline import Pipeline
 
 _LEVEL: Schema = {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000}
 
 
-class Mending:
+class OperatorTasks:
     """Does what programs of operators ask for.
 
     Args:
@@ -162,24 +167,13 @@ class Mending:
         self, request: Request, given: Mapping[str, Any]
     ) -> tuple[int, Any]:
         """Let an event run."""
-        state = await self._pipeline.run_now(
-            stream_of(request),
-            ident_of(request),
-            given.get("group", ""),
-            by=who(request),
-            partition=partition_of(request),
-        )
+        event = {**given, "id": ident_of(request)}
+        state = await ACTIONS["run-now"].run(target_of(self._pipeline, request), event)
         return 200, {"was": entry_plain(state)}
 
     async def edit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Put a letter back."""
-        stream, group = await self._group(request)
-        letters = self._pipeline.dead_letters(
-            stream, group, by=who(request), partition=partition_of(request)
-        )
-        return 200, {
-            "entry": await letters.replay_edited(given["letter"], given["data"])
-        }
+        return 200, {"entry": await self._run("edit", request, given)}
 
     async def replays(
         self, request: Request, given: Mapping[str, Any]
@@ -201,47 +195,25 @@ class Mending:
         self, request: Request, given: Mapping[str, Any]
     ) -> tuple[int, Any]:
         """Let a key go on."""
-        stream, group = await self._group(request)
-        await self._pipeline.ordered_keys(
-            stream, group, by=who(request), partition=partition_of(request)
-        ).release(given["key"])
+        await self._run("release", request, given)
         return 200, {}
 
     async def skip(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
         """Let a key go on."""
-        stream, group = await self._group(request)
-        await self._pipeline.ordered_keys(
-            stream, group, by=who(request), partition=partition_of(request)
-        ).skip(given["key"])
+        await self._run("skip", request, given)
         return 200, {}
 
-    async def _keys(self, request: Request) -> OrderedKeys:
-        stream, group = await self._group(request)
-        return self._pipeline.ordered_keys(
-            stream, group, by=who(request), partition=partition_of(request)
-        )
+    async def _run(self, name: str, request: Request, given: Mapping[str, Any]) -> Any:
+        """Run an action on the group in the path."""
+        _, group = await self._group(request)
+        target = target_of(self._pipeline, request, group)
+        return await ACTIONS[name].run(target, given)
 
     async def limit(
         self, request: Request, given: Mapping[str, Any]
     ) -> tuple[int, Any]:
         """Set a limit."""
-        limits = self._pipeline.limits(
-            *await self._group(request),
-            by=who(request),
-            partition=partition_of(request),
-        )
-        if given["limit"] not in [limit.name for limit in await limits.list()]:
-            raise NotFound("no such limit")
-        if "throttle" in given:
-            await limits.throttle(given["limit"], given["key"], given["throttle"])
-            before = ""
-        elif "rate" in given:
-            before = await limits.set(
-                given["limit"], given["rate"], given.get("burst"), key=given.get("key")
-            )
-        else:
-            before = await limits.reset(given["limit"], key=given.get("key"))
-        return 200, {"before": before}
+        return 200, {"before": await self._run("limit", request, given)}
 
     async def worker(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
         """What a worker has in hand."""

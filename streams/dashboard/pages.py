@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from streams.admin.outcomes import Outcomes
 from streams.admin.overview import StreamView
-from streams.admin.queries import CHARTS, STATES, Queries, shown_meta
+from streams.admin.queries import CHARTS, STATES, EntryPage, Queries, shown_meta
 from streams.admin.searching import Search
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.live import Live
@@ -123,7 +123,11 @@ class Pages:
         items, chart, limits, held = await asyncio.gather(
             # Pages of entries are of one partition each.
             self.queries.items(
-                name, group, state, level, after=after, first=first, most=_PAGE
+                name,
+                group,
+                EntryPage(
+                    state=state, level=level, after=after, first=first, most=_PAGE
+                ),
             )
             if not view.row.partitions
             else _nothing(),

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from streams.admin.actions import ACTIONS, Target
 from streams.admin.dead_letter import Filter
 from streams.admin.dead_letters import DeadLetters, check_reason
 from streams.admin.overview import grouped_views
@@ -298,35 +299,24 @@ class Tasks:
         self, request: Request, given: Mapping[str, Any]
     ) -> tuple[int, Any]:
         """Take it out."""
-        ident = ident_of(request)
-        state = await self._pipeline.cancel(
-            stream_of(request),
-            ident,
-            given.get("group", ""),
-            by=who(request),
-            partition=partition_of(request),
-        )
+        event = {**given, "id": ident_of(request)}
+        state = await ACTIONS["cancel"].run(target_of(self._pipeline, request), event)
         return 200, {"cancelled": entry_plain(state)}
 
     async def pause(
         self, request: Request, given: Mapping[str, Any]
     ) -> tuple[int, Any]:
         """Hold back."""
-        pauses = self._pipeline.pauses(
-            await self._known(request), by=who(request), partition=partition_of(request)
-        )
-        where = _where(given)
-        made = await pauses.pause(**where, reason=given.get("reason", ""))
+        await self._known(request)
+        made = await ACTIONS["pause"].run(target_of(self._pipeline, request), given)
         return 200, {"new": made.new}
 
     async def resume(
         self, request: Request, given: Mapping[str, Any]
     ) -> tuple[int, Any]:
         """Let go on."""
-        pauses = self._pipeline.pauses(
-            await self._known(request), by=who(request), partition=partition_of(request)
-        )
-        outcome = await pauses.resume(**_where(given))
+        await self._known(request)
+        outcome = await ACTIONS["resume"].run(target_of(self._pipeline, request), given)
         return 200, {
             "resumed": [_pause_plain(pause) for pause in outcome.resumed],
             "remaining": [_pause_plain(pause) for pause in outcome.remaining],
@@ -336,9 +326,7 @@ class Tasks:
         """A page of dead letters."""
         limit = given["limit"]
         where = Filter(**{name: given[name] for name in FILTERS if name in given})
-        letters = self._pipeline.dead_letters(
-            *await self._group(request), partition=partition_of(request)
-        )
+        letters = (await self._in_group(request)).dead_letters()
         await _check_which(letters, where, 400)
         page, away = await in_part(
             letters.look(where, after=given.get("after", ""), limit=limit)
@@ -350,33 +338,19 @@ class Tasks:
         self, request: Request, given: Mapping[str, Any]
     ) -> tuple[int, Any]:
         """Put dead letters back."""
-        letters = self._pipeline.dead_letters(
-            *await self._group(request),
-            by=who(request),
-            partition=partition_of(request),
-        )
-        limit, which = given.get("limit", 1000), _which(given)
-        await _check_which(letters, which, 422)
-        outcome = await letters.replay(
-            which,
-            dry_run=given.get("dry_run", False),
-            rate=given.get("rate"),
-            limit=limit,
-        )
+        target, which = await self._in_group(request), _which(given)
+        await _check_which(target.dead_letters(), which, 422)
+        wanted = {"limit": 1000, **given, "which": which}
+        outcome = await ACTIONS["replay"].run(target, wanted)
         return 200, {"matched": outcome.matched, "moved": len(outcome.moved)}
 
     async def discard(
         self, request: Request, given: Mapping[str, Any]
     ) -> tuple[int, Any]:
         """Delete dead letters."""
-        letters = self._pipeline.dead_letters(
-            *await self._group(request),
-            by=who(request),
-            partition=partition_of(request),
-        )
-        which = _which(given)
-        await _check_which(letters, which, 422)
-        count = await letters.discard(which, dry_run=given.get("dry_run", False))
+        target, which = await self._in_group(request), _which(given)
+        await _check_which(target.dead_letters(), which, 422)
+        count = await ACTIONS["discard"].run(target, {**given, "which": which})
         return 200, {"matched": count} if given.get("dry_run") else {"deleted": count}
 
     async def audit(
@@ -466,6 +440,10 @@ class Tasks:
             raise NotFound("no such group")
         return name, group
 
+    async def _in_group(self, request: Request) -> Target:
+        _, group = await self._group(request)
+        return target_of(self._pipeline, request, group)
+
     async def _find(self, request: Request) -> list[EntryState]:
         found = await self._queries.find(
             stream_of(request), ident_of(request), partition_of(request)
@@ -510,19 +488,20 @@ def ident_of(request: Request) -> str:
 
 
 def who(request: Request) -> str:
-    """Who acts, for the audit record."""
+    """The name of the token, for the audit record."""
     token: Token = request.scope["token"]
     return f"api: {token.name}"
 
 
-def _where(given: Mapping[str, Any]) -> dict[str, Any]:
-    where: dict[str, Any] = {
-        "group": given.get("group", ""),
-        "level": given.get("level"),
-    }
-    if "attribute" in given:
-        where[given["attribute"]] = given["value"]
-    return where
+def target_of(pipeline: Pipeline, request: Request, group: str = "") -> Target:
+    """The stream in the path, or a group of it, for the program that asks."""
+    return Target(
+        pipeline=pipeline,
+        stream=stream_of(request),
+        group=group,
+        by=who(request),
+        partition=partition_of(request),
+    )
 
 
 def _pause_plain(pause: Pause) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -25,7 +26,7 @@ from streams import (
 from streams.admin.cancellations import Impatience
 from streams.admin.outcomes import Outcomes
 from streams.admin.pauses import Pauses
-from streams.admin.queries import Queries
+from streams.admin.queries import EntryPage, Queries
 from streams.admin.searching import Search
 from streams.broker.admin.listing import Listing
 from streams.broker.keys import PARKED, WAITING
@@ -307,14 +308,14 @@ async def test_what_waits_before_it_does_not_hide_what_runs(
         for n in range(consumers):
             await hold(f"w{n}", f"runs-{n}")
         queries = Queries(pipeline)
-        first = await queries.items("s", "g", "processing", 0, most=50)
+        page = EntryPage(state="processing", level=0, most=50)
+        first = await queries.items("s", "g", page)
         assert {item.event_id for item in first} <= {
             f"runs-{n}" for n in range(consumers)
         }
         assert [item.listed.consumer for item in first[:2]] == ["w0", "w1"]
-        second = await queries.items(
-            "s", "g", "processing", 0, after=first[0].listed.place, most=50
-        )
+        after = replace(page, after=first[0].listed.place)
+        second = await queries.items("s", "g", after)
         assert second[0].event_id == "runs-1"
 
 
@@ -344,7 +345,8 @@ async def test_in_hand_says_who_has_what_and_for_how_long(
         assert (item.event_id, item.listed.level) == ("held", 5)
         assert 0 <= item.listed.silent < 60
         assert 0 <= item.runs < 60
-        (listed,) = await queries.items("s", "g", "processing", 5)
+        page = EntryPage(state="processing", level=5)
+        (listed,) = await queries.items("s", "g", page)
         assert 0 <= listed.runs < 60
 
         async def said() -> list[Finding]:
