@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
@@ -15,11 +15,7 @@ from streams.broker import Broker
 from streams.broker.admin.access import ROLES
 from streams.broker.server.shards import Away
 from streams.cli.common import (
-    AsJson,
-    Namespace,
-    Url,
     cell,
-    connected,
     examples,
     finish,
     person,
@@ -33,9 +29,11 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit
+from streams.cli.options import OnServer, with_options
 from streams.doctor import Doctor, Finding
 from streams.doctor.repair import Repair, Strays
 from streams.errors import ConfigurationError
+from streams.pipeline import Pipeline
 from streams.quantities import counted
 
 HELP = (
@@ -98,39 +96,42 @@ _MENDING = {
 """Each repair in words, of one and of several, and the field of ``Strays`` that counts it."""
 
 
-def doctor(  # noqa: PLR0913 - each is an option of the command
-    *,
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(OnServer):
+    """Options of ``doctor``."""
+
     stream: Annotated[
         str,
         typer.Option(help="Only this stream, besides the server.", show_default=False),
-    ] = "",
+    ] = ""
     role: Annotated[
         str, typer.Option(help=f"What the user is for: {', '.join(ROLES)}.")
-    ] = "worker",
+    ] = "worker"
     repair: Annotated[
         bool, typer.Option("--repair", help="Mend what needs no decision.")
-    ] = False,
+    ] = False
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")
-    ] = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
+    ] = False
+
+
+@with_options
+def doctor(how: DoctorOptions) -> None:
     """Examine or repair; see HELP."""
-    if role not in ROLES:
-        raise ConfigurationError(f"--role {role!r}: use {', '.join(ROLES)}")
-    if repair:
-        _repair(stream, url, namespace, yes=yes, as_json=as_json)
+    if how.role not in ROLES:
+        raise ConfigurationError(f"--role {how.role!r}: use {', '.join(ROLES)}")
+    if how.repair:
+        _repair(how)
         return
 
     async def main() -> tuple[dict[str, str], list[Finding], int]:
-        async with _reached(url, namespace) as broker:
-            doctor = Doctor(broker, role=role)
-            return await doctor.about(), await doctor.examine(stream), doctor.checks
+        async with _reached(how.url, how.namespace) as broker:
+            doctor = Doctor(broker, role=how.role)
+            about = await doctor.about()
+            return about, await doctor.examine(how.stream), doctor.checks
 
     about, findings, checks = run(main)
-    if as_json:
+    if how.as_json:
         write_json(
             {
                 "server": about,
@@ -191,30 +192,26 @@ def _print(findings: list[Finding], checks: int) -> None:
         say(f"{found}, {checks} checks")
 
 
-def _repair(
-    stream: str, url: str | None, namespace: str | None, *, yes: bool, as_json: bool
-) -> None:
-    if not yes and not sys.stdin.isatty():
+def _repair(how: DoctorOptions) -> None:
+    if not how.yes and not sys.stdin.isatty():
         raise ConfigurationError("there is no terminal to ask at: give --yes")
 
-    async def look() -> tuple[dict[str, Strays], list[Away]]:
-        async with connected(url, namespace) as pipeline:
-            repair = Repair(pipeline.broker, person())
-            return await repair.look(stream), repair.away
+    async def look(pipeline: Pipeline) -> tuple[dict[str, Strays], list[Away]]:
+        repair = Repair(pipeline.broker, person())
+        return await repair.look(how.stream), repair.away
 
-    async def mend() -> dict[str, Strays]:
-        async with connected(url, namespace) as pipeline:
-            return await Repair(pipeline.broker, person()).mend(stream)
+    async def mend(pipeline: Pipeline) -> dict[str, Strays]:
+        return await Repair(pipeline.broker, person()).mend(how.stream)
 
-    plan, away = run(look)
+    plan, away = how.ask(look)
     work = any(getattr(strays, name) for strays in plan.values() for name in _MENDING)
-    if not as_json:
+    if not how.as_json:
         _tell(plan)
-    if work and not yes and not typer.confirm("Repair?", err=True):
+    if work and not how.yes and not typer.confirm("Repair?", err=True):
         remark("nothing was changed")
         finish(Exit.FAILED)
-    done = run(mend) if work else plan
-    if as_json:
+    done = how.ask(mend) if work else plan
+    if how.as_json:
         write_json(
             {"repaired": {name: asdict(strays) for name, strays in done.items()}}
         )

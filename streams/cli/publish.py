@@ -17,15 +17,10 @@ from rich.progress import (
 )
 
 from streams.cli.common import (
-    AsJson,
-    Namespace,
     StreamName,
-    Url,
-    connected,
     examples,
     finish,
     remark,
-    run,
     say,
     settings_of,
     stderr,
@@ -33,22 +28,13 @@ from streams.cli.common import (
 )
 from streams.cli.exit_codes import Exit, exit_code
 from streams.cli.lines import Line, LineRefused, Parser, line_limit, read_lines
+from streams.cli.options import with_options
 from streams.cli.publish_options import (
     Data,
-    DedupId,
-    Delay,
-    Expires,
-    FromLine,
-    Headers,
-    Instance,
-    Key,
     Kind,
+    LineOptions,
     LinesFile,
-    Priority,
-    Receipts,
-    Strict,
-    Tenant,
-    ToLine,
+    SharedAttributes,
 )
 from streams.cli.publishing import PublishedLines, Publisher, ranges
 from streams.errors import (
@@ -58,8 +44,9 @@ from streams.errors import (
     StreamFull,
 )
 from streams.events.codec import MAX_NESTING, parse_json
-from streams.events.event import Event, EventAttributes, meta_of
+from streams.events.event import Event
 from streams.events.receipt import Receipt
+from streams.pipeline import Pipeline
 from streams.quantities import counted, seconds_of
 
 HELP = (
@@ -78,109 +65,49 @@ HELP = (
 )
 
 
-def publish(  # noqa: PLR0913 - each is an option of the command
+@with_options
+def publish(
     stream: StreamName,
     *,
     kind: Kind = None,
     data: Data = None,
     file: LinesFile = None,
-    priority: Priority = None,
-    key: Key = None,
-    tenant: Tenant = None,
-    instance: Instance = None,
-    delay: Delay = None,
-    dedup_id: DedupId = None,
-    expires: Expires = None,
-    header: Headers = None,
-    from_line: FromLine = 1,
-    to_line: ToLine = None,
-    strict: Strict = False,
-    receipts: Receipts = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    attributes: SharedAttributes,
+    how: LineOptions,
 ) -> None:
     """Publish; see HELP."""
-    given = {
-        "priority": priority,
-        "key": key,
-        "tenant": tenant,
-        "instance": instance,
-        "delay": delay,
-        "dedup_id": dedup_id,
-        "expires": expires,
-        "headers": _headers(header or []) or None,
-    }
-    shared = cast(
-        EventAttributes,
-        {name: value for name, value in given.items() if value is not None},
-    )
-    meta_of(shared)  # What is wrong with an option is no fault of each line.
+    shared = attributes.attributes()
     if (file is None) == (data is None):
         raise ConfigurationError(
             "give either --data with one event's body, or --file with JSON lines"
         )
-    parser = Parser(kind, shared, settings_of(url, namespace))
+    parser = Parser(kind, shared, settings_of(how.url, how.namespace))
     if file is None:
         event = _event(parser, kind, data or "")
-        receipt = run(lambda: _publish_one(stream, event, url, namespace))
-        _show_receipt(stream, event, receipt, as_json=as_json)
+        receipt = how.ask(lambda pipeline: pipeline.publish(stream, event))
+        _show_receipt(stream, event, receipt, as_json=how.as_json)
         return
     with contextlib.ExitStack() as stack:
         source = _open(file, stack)
         target = (
-            cast(BinaryIO, stack.enter_context(receipts.open("wb")))
-            if receipts is not None
+            cast(BinaryIO, stack.enter_context(how.receipts.open("wb")))
+            if how.receipts is not None
             else None
         )
         batches = _cut(
-            read_lines(source, line_limit(parser.settings)), from_line, to_line
+            read_lines(source, line_limit(parser.settings)), how.from_line, how.to_line
         )
         progress = _progress(
-            stack, file, source, shown=not as_json and sys.stderr.isatty()
+            stack, file, source, shown=not how.as_json and sys.stderr.isatty()
         )
-        outcome = run(
-            lambda: _publish_lines(
-                stream, parser, batches, (target, progress), strict, url, namespace
-            )
-        )
-    _end(outcome, as_json=as_json)
 
+        async def main(pipeline: Pipeline) -> PublishedLines:
+            producer = pipeline.producer(stream)
+            publisher = Publisher(producer, parser, how.strict, target, progress)
+            return await publisher.publish(batches)
 
-async def _publish_one(
-    stream: str, event: Event[Any], url: str | None, namespace: str | None
-) -> Receipt:
-    async with connected(url, namespace) as pipeline:
-        return await pipeline.publish(stream, event)
-
-
-async def _publish_lines(  # noqa: PLR0913 - the options, handed on
-    stream: str,
-    parser: Parser,
-    batches: Iterator[list[Line]],
-    outputs: tuple[BinaryIO | None, Callable[[int], None]],
-    strict: bool,  # noqa: FBT001
-    url: str | None,
-    namespace: str | None,
-) -> PublishedLines:
-    async with connected(url, namespace) as pipeline:
-        target, progress = outputs
-        publisher = Publisher(
-            pipeline.producer(stream), parser, strict, target, progress
-        )
-        return await publisher.publish(batches)
-
-
-def _headers(pairs: list[str]) -> dict[str, str]:
-    headers = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ConfigurationError(
-                "--header takes NAME=VALUE, e.g. --header region=eu"
-            )
-        headers[name] = value
-    return headers
+        outcome = how.ask(main)
+    _end(outcome, as_json=how.as_json)
 
 
 def _event(parser: Parser, kind: str | None, data: str) -> Event[Any]:

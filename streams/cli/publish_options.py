@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from streams.cli.common import seconds
+from streams.cli.options import OnServer
+from streams.errors import ConfigurationError
+from streams.events.event import EventAttributes, meta_of
 
 Kind = Annotated[
     str | None,
@@ -96,3 +100,52 @@ Receipts = Annotated[
         rich_help_panel="Lines",
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedAttributes:
+    """Attributes of every event that does not say otherwise."""
+
+    priority: Priority = None
+    key: Key = None
+    tenant: Tenant = None
+    instance: Instance = None
+    delay: Delay = None
+    dedup_id: DedupId = None
+    expires: Expires = None
+    header: Headers = None
+
+    def attributes(self) -> EventAttributes:
+        """Those that are given.
+
+        Raises:
+            ConfigurationError: a value is refused.
+        """
+        given = asdict(self)
+        given["headers"] = _headers(given.pop("header") or []) or None
+        found = {name: value for name, value in given.items() if value is not None}
+        shared = cast("EventAttributes", found)
+        meta_of(shared)  # What is wrong with an option is no fault of each line.
+        return shared
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineOptions(OnServer):
+    """Which lines of a file, and what becomes of them."""
+
+    from_line: FromLine = 1
+    to_line: ToLine = None
+    strict: Strict = False
+    receipts: Receipts = None
+
+
+def _headers(pairs: list[str]) -> dict[str, str]:
+    headers = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(
+                "--header takes NAME=VALUE, e.g. --header region=eu"
+            )
+        headers[name] = value
+    return headers

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import typer
@@ -15,6 +16,7 @@ from streams.broker.server.connection import DEFAULT_URL, EMBEDDED
 from streams.cli.common import Namespace, Url, Waiting, examples, override, seconds
 from streams.cli.exit_codes import Exit, exit_code
 from streams.cli.loading import load, run_worker
+from streams.cli.options import with_options
 from streams.common.log_facts import logger_of
 from streams.errors import ConfigurationError, StreamsError
 from streams.pipeline import Pipeline
@@ -45,16 +47,10 @@ HELP = (
 )
 
 
-def worker(  # noqa: PLR0913 - each is an option of the command
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODULE:NAME",
-            help="Where the pipeline is: a module or a .py file, and a name.",
-            show_default=False,
-        ),
-    ],
-    *,
+@dataclass(frozen=True, kw_only=True)
+class WorkerCommand:
+    """Options of ``worker``."""
+
     concurrency: Annotated[
         int | None,
         typer.Option(
@@ -63,7 +59,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             help="Handlers at once, per process, for groups that do not say so themselves.",
             show_default="100",
         ),
-    ] = None,
+    ] = None
     lease: Annotated[
         float | None,
         typer.Option(
@@ -73,7 +69,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             "themselves. Handlers may run longer than that.",
             show_default="30",
         ),
-    ] = None,
+    ] = None
     levels: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +77,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             help="Take only the events of these levels; somebody else must take the others.",
             show_default="all",
         ),
-    ] = None,
+    ] = None
     grace_period: Annotated[
         float | None,
         typer.Option(
@@ -90,7 +86,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             help="Time that running handlers get at shutdown: seconds, 90s, 5m.",
             show_default="10",
         ),
-    ] = None,
+    ] = None
     health: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +95,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             "unix:PATH.",
             show_default="none",
         ),
-    ] = None,
+    ] = None
     processes: Annotated[
         int | None,
         typer.Option(
@@ -109,7 +105,7 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             show_default="one, by itself",
             rich_help_panel="Processes",
         ),
-    ] = None,
+    ] = None
     reload: Annotated[
         bool,
         typer.Option(
@@ -117,49 +113,68 @@ def worker(  # noqa: PLR0913 - each is an option of the command
             help="For development: start again when a Python or env file changes. Needs the extra 'reload'.",
             rich_help_panel="Processes",
         ),
-    ] = False,
+    ] = False
     log: Annotated[
         Literal["text", "json"] | None,
         typer.Option(help="Form of the log.", show_default="text"),
-    ] = None,
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
         typer.Option(help="Least level.", show_default="info"),
-    ] = None,
-    url: Url = None,
-    namespace: Namespace = None,
-    wait: Waiting = None,
+    ] = None
+    url: Url = None
+    namespace: Namespace = None
+    wait: Waiting = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the pipeline that are given."""
+        levels = None if self.levels is None else _parse_levels(self.levels)
+        return {
+            "url": self.url,
+            "namespace": self.namespace,
+            "concurrency": self.concurrency,
+            "lease": self.lease,
+            "serve_levels": levels,
+            "grace_period": self.grace_period,
+            "health": self.health,
+            "wait": self.wait,
+        }
+
+
+@with_options
+def worker(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="Where the pipeline is: a module or a .py file, and a name.",
+            show_default=False,
+        ),
+    ],
+    *,
+    how: WorkerCommand,
 ) -> None:
     """Run a worker; see HELP."""
-    own = {
-        "url": url,
-        "namespace": namespace,
-        "concurrency": concurrency,
-        "lease": lease,
-        "serve_levels": None if levels is None else _parse_levels(levels),
-        "grace_period": grace_period,
-        "health": health,
-        "wait": wait,
-    }
-    logging_ = {"log": log, "log_level": log_level}
+    own = how.settings()
+    logging_ = {"log": how.log, "log_level": how.log_level}
     line = Lifeline.take()
     if line is not None:
         raise typer.Exit(_run_supervised(line, target, own, logging_))
     settings = override(Settings.from_env(), **logging_)
     logs.set_up(settings.log, settings.log_level)
-    if processes is None and not reload:
+    if how.processes is None and not how.reload:
         raise typer.Exit(_run(_load(target, own)))
-    folder = folder_of(target) if reload else None
+    folder = folder_of(target) if how.reload else None
     address = override(settings, health=own.pop("health")).health
     command = [
-        *_front(reload=reload),
+        *_front(reload=how.reload),
         "worker",
         target,
         *_as_options({**own, **logging_}),
     ]
-    again = () if (wait or settings.wait) == "never" else ("--wait=always",)
+    again = () if (how.wait or settings.wait) == "never" else ("--wait=always",)
     options = SupervisorOptions(
-        command, processes or 1, folder, health=address, once_reached=again
+        command, how.processes or 1, folder, health=address, once_reached=again
     )
     raise typer.Exit(asyncio.run(Supervisor(options).run()))
 
@@ -212,7 +227,8 @@ def _run_supervised(
     try:
         settings = override(Settings.from_env(), **logging_)
         logs.set_up(settings.log, settings.log_level, line.name)
-        # Only the supervisor's own option holds: another address would be the same for each of its processes.
+        # Only the supervisor's own option holds: another address would be the same for
+        # each of its processes.
         pipeline = _load(target, {**own, "health": own["health"] or ""})
         line.tell(lifeline.READY, hold=_shared_server(pipeline))
         pipeline.on_reached = lambda: line.tell(lifeline.REACHED)
@@ -256,7 +272,8 @@ def _front(*, reload: bool) -> list[str]:
     given, arguments = sys.orig_argv, sys.argv[1:]
     at = len(given) - len(arguments)
     front = given[1:at] if given[at:] == arguments else ["-m", "streams"]
-    # Compiled files are trusted by their second: what is saved twice within one would run in its old form.
+    # Compiled files are trusted by their second: what is saved twice within one would
+    # run in its old form.
     return [sys.executable, *(["-B"] if reload else []), *front]
 
 
