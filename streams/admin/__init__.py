@@ -1,1 +1,1 @@
-"""What operators read and do: dead letters, pauses, limits, groups, erasure, and why events wait."""
+"""What operators read and do, from dead letters to the reason why an event waits."""

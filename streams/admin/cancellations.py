@@ -1,7 +1,7 @@
 """Events that wait for their time, scheduled or for a retry: taken out, or run now.
 
-An operator names such an event by one of its ids. It is looked for where it may wait, and one step on the server does
-the one thing to it, or finds that it waits no more.
+An operator names such an event by one of its ids. It is looked for where it may wait,
+and one step on the server does the one thing to it, or finds that it waits no more.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ class OnWaiting(OnPartitions, Generic[E]):
             outcome.done.update(found.done)
             outcome.refused.update(found.refused)
         for id in outcome.open(wanted):
-            refusals = [await part._refused(id, group) for part in parts]  # noqa: SLF001 - of this class
+            refusals = [
+                await part._refused(id, group)  # noqa: SLF001 - of this class
+                for part in parts
+            ]
             # A partition that knows the event says why; else none does.
             outcome.refused[id] = next(
                 (one for one in refusals if isinstance(one, NotWaiting)), refusals[0]
@@ -233,8 +236,8 @@ class Cancellations(OnWaiting[NotCancelled]):
     They are looked for on all partitions of the stream, or on one.
 
     A cancelled event is gone, with its attempt record; the audit record has the name
-    given in ``by``. Another group that still needs the event keeps it. The server decides
-    in one step whether it is cancelled or starts.
+    given in ``by``. Another group that still needs the event keeps it. The server
+    decides in one step whether it is cancelled or starts.
 
     Args:
         broker: an open broker.
@@ -337,8 +340,8 @@ class Impatience(OnWaiting[NotWaiting]):
             group: where it waits for a retry; needed if it does in several.
 
         Raises:
-            NotWaiting: it is pending, processing, dead or done, or the id means several;
-                the message says what to do.
+            NotWaiting: it is pending, processing, dead or done, or the id means
+                several; the message says what to do.
             NotFound: the stream, the group, or any trace of the event is missing.
         """
         return await self._one(id, group)

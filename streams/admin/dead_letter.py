@@ -23,12 +23,13 @@ class DeadLetter:
 
     Attributes:
         id: of the dead letter; what ``show``, ``replay`` and ``discard`` take.
-        reason: a stable word: retries-used-up, stalled, rejected, not-retryable, malformed, too-large, expired,
-            invalid, no-handler.
+        reason: a stable word: retries-used-up, stalled, rejected, not-retryable,
+            malformed, too-large, expired, invalid, no-handler.
         died_at: Unix time, seconds.
         level, entry_id: where the event was.
         event_id, type: of the event; '' where it cannot be read.
-        failures, stalls: attempts that raised, and deliveries whose consumer went silent.
+        failures, stalls: attempts that raised, and deliveries whose consumer went
+            silent.
         errors: the latest errors, oldest first; messages are masked.
         consumer: who moved it here.
         replays: how often it was replayed before.
@@ -106,8 +107,8 @@ class Filter:
     Attributes:
         type, reason, event_id, tenant: equal.
         error: part of the latest error's class or message, case ignored.
-        text: part of what is shown of the letter, case ignored: event id, type, errors with their tracebacks, metadata
-            with long numbers masked. Not of the body.
+        text: part of what is shown of the letter, case ignored: event id, type, errors
+            with their tracebacks, metadata with long numbers masked. Not of the body.
         level: the level.
         since, until: Unix seconds; when the letter died.
     """
@@ -172,7 +173,8 @@ def letter_of(stored: StoredLetter, stream: str = "") -> DeadLetter:
     named = dict(pairs)
     meta: dict[str, Any] = {}
     with contextlib.suppress(EventError):
-        # Only the metadata is wanted: a body that cannot be read is often why the letter is here.
+        # Only the metadata is wanted: a body that cannot be read is often why the
+        # letter is here.
         meta = dict(
             decode(
                 [b"type", b"x", b"data", b"0", b"meta", named.get(b"meta", b"")]

@@ -47,7 +47,8 @@ class DeadLetters:
         """How many there are. One command, one more per partition.
 
         Raises:
-            PartlyAway: some partitions are away; its ``answer`` counts those of the others. So it is of all below.
+            PartlyAway: some partitions are away; its ``answer`` counts those of the
+                others. So it is of all below.
         """
         parts = await self._parts()
         counts, away = await ask_each(parts, lambda part: part.count())
@@ -58,7 +59,11 @@ class DeadLetters:
     async def iterate(
         self, where: Filter | None = None, *, after: str = ""
     ) -> AsyncIterator[DeadLetter]:
-        """Dead letters that the filter takes (None: all), oldest first, from behind the id ``after``; page by page."""
+        """Iterate over the dead letters that the filter takes, oldest first.
+
+        They are read page by page. ``where`` None takes all of them. ``after`` is the
+        id of the last one seen.
+        """
         start = checked_id(after) if after else ""
         away: dict[str, BrokerUnavailable] = {}
         parts = [
@@ -73,9 +78,12 @@ class DeadLetters:
     async def page(
         self, where: Filter | None = None, *, after: str = "", limit: int = 50
     ) -> list[DeadLetter]:
-        """At most ``limit`` of those that the filter takes, oldest first; ``after`` is the id of the last one seen.
+        """A page of the dead letters that the filter takes, oldest first.
 
-        Letters of several partitions with the same id are not parted: then there are a few more.
+        It has at most ``limit`` letters. ``after`` is the id of the last one seen.
+
+        Letters of several partitions with the same id are not parted: then there are a
+        few more.
         """
         found: list[DeadLetter] = []
         if limit <= 0:
@@ -107,7 +115,9 @@ class DeadLetters:
         limit: int = 50,
         examine: int = 5000,
     ) -> LetterPage:
-        """As ``page``, of at most ``examine`` letters: at most one command per 500 of them, whatever there is.
+        """As ``page``, of at most ``examine`` letters.
+
+        It takes at most one command per 500 of them, however many there are.
 
         Of several partitions so many are examined on each.
         """
@@ -122,7 +132,10 @@ class DeadLetters:
         return found
 
     async def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
-        """How many of the first ``most`` letters the filter takes, and whether there are letters behind them."""
+        """Count how many of the first ``most`` letters the filter takes.
+
+        Returns the count, and whether there are letters behind them.
+        """
         if not where:
             count = await self.count()
             return count, False
@@ -161,18 +174,23 @@ class DeadLetters:
         rate: float | None = None,
         limit: int | None = None,
     ) -> Replay:
-        """Put dead letters back on their levels, with their event ids; counts and audits the replay.
+        """Put dead letters back on their levels, with their event ids.
+
+        The replay is counted, and it is in the audit record.
 
         Args:
-            which: a filter, or ids. Letters that die while the replay runs are not taken.
+            which: a filter, or ids. Letters that die while the replay runs are not
+                taken.
             dry_run: only count.
             rate: at most this many per second.
             limit: at most this many.
 
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
-            GroupDropped: the group was given up, so nothing would handle them; nothing was moved.
-            ConfigurationError: ``rate`` is not above 0, or several partitions have a letter of an id.
+            GroupDropped: the group was given up, so nothing would handle them; nothing
+                was moved.
+            ConfigurationError: ``rate`` is not above 0, or several partitions have a
+                letter of an id.
         """
         outcome = Replay()
         async for part in self.replaying(
@@ -190,12 +208,15 @@ class DeadLetters:
         rate: float | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Replay]:
-        """As ``replay``, telling of each batch after it was put back; who stops listening stops the replay.
+        """As ``replay``, and tell of each batch after it was put back.
+
+        The replay stops when its caller stops reading.
 
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
             GroupDropped: the group was given up, so nothing would handle them.
-            ConfigurationError: ``rate`` is not above 0, or several partitions have a letter of an id.
+            ConfigurationError: ``rate`` is not above 0, or several partitions have a
+                letter of an id.
         """
         if rate is not None and not rate > 0:
             raise ConfigurationError(
@@ -215,11 +236,14 @@ class DeadLetters:
                 yield outcome
 
     async def replay_edited(self, letter_id: str, data: Any) -> str:
-        """Put one dead letter back with another body; the rest of the event stays, its id too. Returns where it is now.
+        """Put one dead letter back with another body.
+
+        The rest of the event stays, its id too. Returns where the event is now.
 
         Args:
             letter_id: of the letter.
-            data: the new body; bytes pass as they are, everything else as the event's media type says.
+            data: the new body; bytes pass as they are, everything else as the event's
+                media type says.
 
         Raises:
             NotFound: there is no such letter (any more).
@@ -276,7 +300,8 @@ class DeadLetters:
         having = [part for part in parts if await part.get(letter_id) is not None]
         if len(having) > 1:
             raise ConfigurationError(
-                f"{letter_id} is the id of dead letters on {' and '.join(part.stream for part in having)}: say which "
+                f"{letter_id} is the id of dead letters on "
+                f"{' and '.join(part.stream for part in having)}: say which "
                 "with --partition, or partition="
             )
         return having[0] if having else parts[0]
@@ -301,7 +326,11 @@ class DeadLetters:
 
 
 def _first_of(pages: Sequence[LetterPage], limit: int) -> LetterPage:
-    """The first letters of several partitions; where one was not read to its end, not beyond what was read of it."""
+    """The first letters of several partitions, in order.
+
+    Where a partition was not read to its end, nothing is taken from behind what was
+    read of it.
+    """
     ends = [entry_order(page.next) for page in pages if page.next]
     letters = sorted(
         (letter for page in pages for letter in page.letters),
@@ -319,10 +348,14 @@ def _first_of(pages: Sequence[LetterPage], limit: int) -> LetterPage:
 
 
 async def check_reason(letters: DeadLetters, where: Filter) -> None:
-    """Refuse a reason that is no word of ours, and that no letter of the group has from a policy of its own.
+    """Refuse a reason that no dead letter can have.
+
+    The reasons of this package are known; others are those of policies of the user, if
+    a letter of the group has them.
 
     Raises:
-        ConfigurationError: there is no such reason; the message names those that there are.
+        ConfigurationError: there is no such reason; the message names those that there
+            are.
     """
     wanted = where.reason
     if wanted is None or wanted in REASONS:

@@ -1,4 +1,4 @@
-"""Erasure: delete every event of a stream that is about somebody, wherever it stands in its life."""
+"""Erasure: delete every event of a stream that is about a person, in every state."""
 
 from __future__ import annotations
 
@@ -45,13 +45,17 @@ class Erased:
 
 @holds_to_annotations
 class Erasure(OnPartitions):
-    """Deletes events of one stream by an attribute, for every group: for people who ask to be forgotten.
+    """Deletes events of one stream by an attribute, for every group.
+
+    It is for people who ask to be forgotten.
 
     They are looked for on all partitions of the stream, or on one.
 
-    It reads the whole stream, so its cost grows with what is stored. A handler that runs at that moment ends its
-    attempt; if that fails, no retry follows. Where the order of keys is kept, a key whose first event was deleted goes
-    on with the next look of a reclaimer. What an event's errors and audit records say stays: it has no body.
+    It reads the whole stream, so its cost grows with what is stored. A handler that
+    runs at that moment ends its attempt; if that fails, no retry follows. Where the
+    order of keys is kept, a key whose first event was deleted goes on with the next
+    look of a reclaimer. What an event's errors and audit records say stays: it has no
+    body.
 
     Args:
         broker: an open broker.
@@ -71,10 +75,14 @@ class Erasure(OnPartitions):
 
     @on_each(lambda found: _sum(found))
     async def erase(self, attribute: str, value: str) -> Erased:
-        """Delete what has this value: waiting, scheduled, waiting for a retry, running, and dead. Run again, it ends.
+        """Delete every event that has this value.
+
+        Events are deleted whether they wait, are scheduled, wait for a retry, run or
+        are dead. An erasure that was interrupted is run again.
 
         Args:
-            attribute: ``subject``, ``key``, ``tenant``, ``instance``, ``source``, or the name of a header.
+            attribute: ``subject``, ``key``, ``tenant``, ``instance``, ``source``, or
+                the name of a header.
             value: exactly this.
 
         Raises:
@@ -86,7 +94,8 @@ class Erasure(OnPartitions):
             )
         levels = await Status(self._broker).levels(self.stream)
         wanted = {attribute: value}
-        # Scheduled ones first: they only ever move on to a level, which is read after that.
+        # Scheduled ones first: they only ever move on to a level, which is read after
+        # that.
         scheduled = await self._scheduled(levels, wanted)
         stored = 0
         for level in levels:
@@ -133,7 +142,10 @@ class Erasure(OnPartitions):
         return gone
 
     async def _groups(self, levels: Sequence[int]) -> list[str]:
-        """Every group that may have dead letters: those that are there, and those that were given up with some."""
+        """Every group that may have dead letters.
+
+        These are the groups that are there, and those that were given up and left some.
+        """
         there = {
             row.group
             for row in (
@@ -151,4 +163,7 @@ def _sum(found: Sequence[Erased]) -> Erased:
 
 
 def _has(meta: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> bool:
-    return bool(meta) and all(meta.get(name) == value for name, value in wanted.items())  # type: ignore[union-attr]
+    return bool(meta) and all(
+        meta.get(name) == value  # type: ignore[union-attr]
+        for name, value in wanted.items()
+    )

@@ -1,4 +1,4 @@
-"""The groups of a stream: which are declared, which are there, what each still has to do, and how to give one up."""
+"""The groups of a stream: declared or there, what each has to do, and giving one up."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ class GroupInfo:
 
     Attributes:
         stream, group: names.
-        retention: of the stream: ``work``, ``fanout``, or '' before a worker declared it.
+        retention: of the stream: ``work``, ``fanout``, or '' before a worker declared
+            it.
         declared: whether events wait for it.
-        present: whether the server has it. A declared group that is not there reads everything that is stored when its
-            next worker starts.
+        present: whether the server has it. A declared group that is not there reads
+            everything that is stored when its next worker starts.
         start: ``oldest`` or ``new``, where it began; '' if it is not declared.
         since: Unix seconds of its declaration; None if it is not declared.
         waiting, processing, retrying: events, over all levels.
         dead: dead letters.
         consumers: how many consumers the server knows.
-        silent: seconds since the latest of them was heard of; None if there is none. Of several partitions that one
-            counts which has work and was asked for least.
+        silent: seconds since the latest of them was heard of; None if there is none. Of
+            several partitions that one counts which has work and was asked for least.
         heard: seconds since the latest consumer of any partition was heard of.
     """
 
@@ -78,7 +79,8 @@ class Drop:
     Attributes:
         group: its name.
         dropped: False if it was gone already.
-        given_up: events that the group had not finished: waiting, processing and retrying.
+        given_up: events that the group had not finished: waiting, processing and
+            retrying.
         trimmed: entries that only it still needed, and that are deleted now.
         dead: dead letters that are kept.
     """
@@ -114,9 +116,12 @@ class Groups(OnPartitions):
 
     @on_each(lambda found: _summed(found))
     async def list(self) -> GroupList:
-        """Every group that is declared or there, and what was dropped and left dead letters, by name.
+        """Every group that is declared or there, by name.
 
-        4 commands and one per dropped group, 2 per level, 3 per level and group, whatever the stream holds.
+        A group that was dropped and left dead letters is among them.
+
+        4 commands and one per dropped group, 2 per level, 3 per level and group,
+        whatever the stream holds.
 
         Raises:
             NotFound: there is no such stream.
@@ -165,13 +170,15 @@ class Groups(OnPartitions):
     async def drop(self, group: str, *, force: bool = False) -> Drop:
         """Give a group up: events no longer wait for it, and what only it still needed is deleted.
 
-        Its pending list, retries, attempt records and pauses go; its dead letters stay, to be replayed or discarded. On
-        a stream with retention ``work`` the events stay for the group that comes next. Can be repeated: what an
-        interrupted call left is trimmed then.
+        Its pending list, retries, attempt records and pauses go; its dead letters stay,
+        to be replayed or discarded. On a stream with retention ``work`` the events stay
+        for the group that comes next. Can be repeated: what an interrupted call left is
+        trimmed then.
 
         Args:
             group: its name.
-            force: drop it although consumers are alive. A worker that runs such a consumer ends with an error.
+            force: drop it although consumers are alive. A worker that runs such a
+                consumer ends with an error.
 
         Raises:
             GroupInUse: a consumer was heard of within the last minute.
@@ -191,7 +198,8 @@ class Groups(OnPartitions):
         ]
         if heard and min(heard) < ALIVE:
             raise GroupInUse(
-                f"group {group!r} of stream {self.stream!r} is in use: a consumer was heard of {min(heard):.0f} s ago; "
+                f"group {group!r} of stream {self.stream!r} is in use: a consumer was "
+                f"heard of {min(heard):.0f} s ago; "
                 "stop its workers and wait a minute, or force it"
             )
 
@@ -213,8 +221,10 @@ class Groups(OnPartitions):
         dropped, alive = await dropping.drop(group, self._by, 0 if force else ALIVE)
         if alive:
             raise GroupInUse(
-                f"group {group!r} of stream {self.stream!r} is in use by {', '.join(alive[:3])}"
-                f"{' and others' if len(alive) > 3 else ''}: stop its workers and wait a minute, or force it"
+                f"group {group!r} of stream {self.stream!r} is in use by "
+                f"{', '.join(alive[:3])}"
+                f"{' and others' if len(alive) > 3 else ''}: stop its workers and wait "
+                "a minute, or force it"
             )
         trimmed = sum([count async for count in dropping.trim()])
         if not dropped and not trimmed:

@@ -26,8 +26,9 @@ class Replay:
 
     Attributes:
         matched: how many letters were meant.
-        moved: letter id to new ``level|entry id``, of each letter that was put back. As partitions may have letters of
-            the same id, it stands behind the partition's name on all but the first: ``orders.p2/ID``.
+        moved: letter id to new ``level|entry id``, of each letter that was put back. As
+            partitions may have letters of the same id, it stands behind the partition's
+            name on all but the first: ``orders.p2/ID``.
     """
 
     matched: int = 0
@@ -128,7 +129,10 @@ class Letters:
                 await asyncio.sleep(len(batch) / rate)
 
     async def replay_edited(self, letter_id: str, data: Any) -> str:
-        """Put one back with another body; returns where it is now, '' if there is none of this id."""
+        """Put one back with another body.
+
+        Returns where it is now; '' if there is none of this id.
+        """
         stored = await self._store.get(letter_id)
         if stored is None:
             return ""
@@ -174,7 +178,10 @@ class Letters:
             yield batch
 
     async def _matching(self, where: Filter) -> AsyncIterator[StoredLetter]:
-        """Letters that the filter takes, up to the newest one of now: an event that dies again is not met twice."""
+        """Letters that the filter takes, up to the newest one of now.
+
+        So an event that dies again is not met twice.
+        """
         after, last = "", await self._store.newest()
         while page := await self._store.page(after, _PAGE):
             for stored in page:
@@ -190,7 +197,8 @@ class Letters:
             stored = await self._store.get(checked_id(letter_id))
             if stored is None:
                 raise NotFound(
-                    f"{self.stream}/{self.group} has no dead letter {letter_id}; nothing was changed"
+                    f"{self.stream}/{self.group} has no dead letter {letter_id}; "
+                    "nothing was changed"
                 )
             found.append(stored)
         return found
@@ -210,6 +218,7 @@ def checked_id(letter_id: str) -> str:
     """The id, if it can be one."""
     if not _LETTER_ID.fullmatch(letter_id):
         raise NotFound(
-            f"{letter_id!r} is no id of a dead letter: ids look like 1700000000000-0 (see 'streams dead ls')"
+            f"{letter_id!r} is no id of a dead letter: ids look like 1700000000000-0 "
+            "(see 'streams dead ls')"
         )
     return letter_id

@@ -31,7 +31,8 @@ class LimitInfo:
 
     Attributes:
         name: of the limit.
-        declared: as its handler declares it, e.g. ``60/s burst 6``; '' if no worker with it has started.
+        declared: as its handler declares it, e.g. ``60/s burst 6``; '' if no worker
+            with it has started.
         set: what was set for all its keys; '' if nothing was.
         keys: key to what was set for it alone.
     """
@@ -46,11 +47,12 @@ class LimitInfo:
 class Limits(OnPartitions):
     """The limits of one group, on all partitions of its stream, or on one.
 
-    Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key that is on one of them is 60/s,
-    and for keys that are on all of them 240/s.
+    Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key
+    that is on one of them is 60/s, and for keys that are on all of them 240/s.
 
-    What is set holds for every worker with its next read, outlives restarts, and goes before what is declared. Events
-    that wait for the limit are looked at anew, and get a time that suits what holds now.
+    What is set holds for every worker with its next read, outlives restarts, and goes
+    before what is declared. Events that wait for the limit are looked at anew, and get
+    a time that suits what holds now.
 
     Args:
         broker: an open broker.
@@ -126,9 +128,12 @@ class Limits(OnPartitions):
         return await self._set(name, None, key)
 
     async def throttle(self, name: str, key: object, seconds: Seconds) -> float:
-        """Let nothing of a key start for ``seconds`` (or a ``timedelta``), at most a day; 0 ends it.
+        """Let nothing of a key start for ``seconds``, or a ``timedelta``.
 
-        Events that wait for the limit are looked at anew, and who did it is written down.
+        The longest time is a day; 0 ends the throttle.
+
+        Events that wait for the limit are looked at anew, and who did it is written
+        down.
 
         Returns:
             Until when (Unix seconds).
@@ -157,7 +162,10 @@ class Limits(OnPartitions):
         return until
 
     async def waiting(self, limit: int = 20) -> KeyList:
-        """The keys that have the longest to wait, at most ``limit``. Walks through the keys of the server."""
+        """The keys that have the longest to wait, at most ``limit``.
+
+        It walks through the keys of the server.
+        """
         found = await self._states()
         return heapq.nlargest(
             limit,
@@ -166,7 +174,11 @@ class Limits(OnPartitions):
         )
 
     async def _check_name(self, name: str, *, or_first: bool = False) -> None:
-        """Refuse a limit that is not there; ``or_first``: unless none is, for no worker has written any down yet."""
+        """Refuse a limit that is not there.
+
+        With ``or_first`` it passes if there is none at all: no worker may have written
+        any down yet.
+        """
         known = [info.name for info in await self.list()]
         if not known:
             await self._check_group()
@@ -175,7 +187,8 @@ class Limits(OnPartitions):
                 ", ".join(known) or "none yet; a worker writes them down when it starts"
             )
             raise NotFound(
-                f"group {self.group!r} of stream {self.stream!r} has no limit {name!r}; it has: {names}"
+                f"group {self.group!r} of stream {self.stream!r} has no limit "
+                f"{name!r}; it has: {names}"
             )
 
     async def _set(self, name: str, rate: Rate | None, key: object) -> str:
@@ -195,7 +208,10 @@ class Limits(OnPartitions):
         return [state async for state in self._limiting.states()]
 
     async def _check_group(self) -> None:
-        """Refuse a group that is not there although others are: a misspelt one would look like one without limits."""
+        """Refuse a group that is not there although others are.
+
+        A misspelt group would look like one without limits.
+        """
         groups = sorted({*await self._groups()})
         if groups and self.group not in groups:
             raise no_group(self.stream, self.group, groups)

@@ -20,7 +20,10 @@ from streams.quantities import Seconds
 
 
 class Operating(ABC):
-    """Verbs on the streams of a broker. A stream's name means all of its partitions, ``partition`` one of them."""
+    """Verbs on the streams of a broker.
+
+    A stream's name means all of its partitions, ``partition`` one of them.
+    """
 
     @property
     @abstractmethod
@@ -36,25 +39,37 @@ class Operating(ABC):
     def pauses(
         self, stream: str, *, by: str = "", partition: int | None = None
     ) -> Pauses:
-        """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
+        """The pauses of a stream: what is held back.
+
+        ``by`` is the name of the operator, for the audit record.
+        """
         return Pauses(self.broker, stream, by=by, partition=partition)
 
     def limits(
         self, stream: str, group: str, *, by: str = "", partition: int | None = None
     ) -> Limits:
-        """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
+        """The limits of a group, to look at and to change.
+
+        ``by`` is the name of the operator, for the audit record.
+        """
         return Limits(self.broker, stream, group, by=by, partition=partition)
 
     def ordered_keys(
         self, stream: str, group: str, *, by: str = "", partition: int | None = None
     ) -> OrderedKeys:
-        """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
+        """The keys whose order a group keeps, to look at, and to release or skip.
+
+        ``by`` is the name of the operator, for the audit record.
+        """
         return OrderedKeys(self.broker, stream, group, by=by, partition=partition)
 
     def groups(
         self, stream: str, *, by: str = "", partition: int | None = None
     ) -> Groups:
-        """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
+        """The groups of a stream, to look at and to give up.
+
+        ``by`` is the name of the operator, for the audit record.
+        """
         return Groups(self.broker, stream, by=by, partition=partition)
 
     async def cancel(
@@ -80,7 +95,10 @@ class Operating(ABC):
         by: str = "",
         partition: int | None = None,
     ) -> EntryState:
-        """Let an event run before its time, scheduled or for a retry; see ``Impatience.run_now``."""
+        """Let an event run before its time, if it is scheduled or waits for a retry.
+
+        See ``Impatience.run_now``.
+        """
         return await Impatience(
             self.broker, stream, by=by, partition=partition
         ).run_now(id, group)
@@ -96,13 +114,16 @@ class Operating(ABC):
         group: str = "",
         partition: int | None = None,
     ) -> Reasons:
-        """Why an event waits, or those of a key, a tenant or a level, in each group or in one; see ``Why.ask``.
+        """Why an event waits, or those of a key, a tenant or a level.
+
+        The answer is for each group or for one; see ``Why.ask``.
 
         ``event`` is an event id, an entry id, or ``LEVEL|ENTRY-ID``. Reads only.
 
         Raises:
             NotFound: there is no such stream, partition or group.
-            ConfigurationError: not exactly one of event, key, tenant and level is given.
+            ConfigurationError: not exactly one of event, key, tenant and level is
+                given.
         """
         wanted = Wanted(event, key, tenant, level)
         return await Why(self.broker, stream, partition=partition).ask(wanted, group)

@@ -29,7 +29,8 @@ class OrderedKey:
 
     Attributes:
         key: its value; a long one by its hash.
-        state: ``working``: its first event runs, or waits for its start or retry; ``held``: that one died.
+        state: ``working``: its first event runs, or waits for its start or retry;
+            ``held``: that one died.
         head: ``level|entry id`` of the first event.
         event_id: of the dead event; '' while it is working.
         since: when that died, Unix seconds; 0.0 while it is working.
@@ -74,7 +75,9 @@ class OrderedKeys(OnPartitions):
     async def list(
         self, limit: int = 100, *, state: Literal["working", "held"] | None = "held"
     ) -> OrderedKeyList:
-        """At most ``limit`` keys with work, those with the most behind them first; walks through all of them.
+        """At most ``limit`` keys with work, those with the most behind them first.
+
+        It walks through all of them.
 
         Raises:
             NotFound: there is no such stream, or the group has no ``order_by``.
@@ -90,10 +93,13 @@ class OrderedKeys(OnPartitions):
 
     @on_each(first)
     async def release(self, key: str) -> str:
-        """Try a held key's dead event again, before all that waits behind it; returns ``level|entry id`` of its replay.
+        """Try a held key's dead event again, before all that waits behind it.
+
+        Returns ``level|entry id`` of its replay.
 
         Raises:
-            NotFound: the key is not held, or its dead letter was discarded or replayed already.
+            NotFound: the key is not held, or its dead letter was discarded or replayed
+                already.
         """
         held = await self._held(key)
         letters = DeadLetters(
@@ -109,8 +115,10 @@ class OrderedKeys(OnPartitions):
                     return moved[letter.id]
                 break  # Replayed by somebody else at the same moment.
         raise NotFound(
-            f"the event that holds the key has no dead letter (any more): if it was replayed, the key goes on with it; "
-            f"if it was discarded, skip it: streams keys skip {self.stream} {self.group} KEY"
+            "the event that holds the key has no dead letter (any more): if it was "
+            "replayed, the key goes on with it; "
+            f"if it was discarded, skip it: streams keys skip {self.stream} "
+            f"{self.group} KEY"
         )
 
     @on_each(first)
@@ -128,7 +136,8 @@ class OrderedKeys(OnPartitions):
             or not await heads.skip(lane_key(key.encode()), stored, self._by)
         ):
             raise NotFound(
-                f"this key is not held in group {self.group!r} of stream {self.stream!r}"
+                f"this key is not held in group {self.group!r} of stream "
+                f"{self.stream!r}"
             )
 
     async def _held(self, key: str) -> OrderedKey:
@@ -136,7 +145,8 @@ class OrderedKeys(OnPartitions):
         stored = await heads.get(lane_key(key.encode()))
         if stored is None or not stored.startswith("held "):
             raise NotFound(
-                f"this key is not held in group {self.group!r} of stream {self.stream!r}"
+                f"this key is not held in group {self.group!r} of stream "
+                f"{self.stream!r}"
             )
         return _read(HeldKey(key, stored, 0))
 
@@ -145,12 +155,14 @@ class OrderedKeys(OnPartitions):
         levels = await Inspecting(self._broker).existing(self.stream)
         heads = Heads(self._broker, keys, levels, self.group)
         rules = await heads.rules()
-        # A deploy may have taken the order away: keys that were held until then are held still.
+        # A deploy may have taken the order away: keys that were held until then are
+        # held still.
         if not rules.get("order_by") and not any(
             way.partition("|")[0] for way in rules.get("ways", "").split(";")
         ):
             raise NotFound(
-                f"group {self.group!r} of stream {self.stream!r} keeps no order by key: its handlers declare order_by, "
+                f"group {self.group!r} of stream {self.stream!r} keeps no order by "
+                "key: its handlers declare order_by, "
                 "and a worker writes it down when it starts"
             )
         return heads

@@ -26,8 +26,9 @@ class ReplayView:
         by: who.
         count: events that were put back so far.
         edited: with another body.
-        now: where they stand: ``waiting``, ``processing``, ``retrying``, ``dead`` (again), or ``ended``: handled or
-            cancelled, of which nothing is kept. Of the first 500; so their sum may be less than ``count``.
+        now: where they stand: ``waiting``, ``processing``, ``retrying``, ``dead``
+            (again), or ``ended``: handled or cancelled, of which nothing is kept. Of
+            the first 500; so their sum may be less than ``count``.
         where: the filter, in words; '' if its letters were named.
     """
 
@@ -54,7 +55,10 @@ class Outcomes:
     async def replays(
         self, group: str, most: int = 10, partition: int | None = None
     ) -> list[ReplayView]:
-        """The latest replays of a group, the latest first. One command each, and at most six more per partition."""
+        """The latest replays of a group, the latest first.
+
+        One command for each, and at most six more per partition.
+        """
         names = await partitions_of(self._pipeline.broker, self._stream, partition)
         found = [view for name in names for view in await self._on(name, group, most)]
         return sorted(found, key=lambda view: -view.at)[:most]

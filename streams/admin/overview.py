@@ -1,4 +1,4 @@
-"""The overview: every stream and group at a glance, one look for everybody who looks within two seconds."""
+"""The overview: every stream and group at a glance, shared for two seconds."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ class GroupView:
     Attributes:
         row: where its entries stand.
         rate: events done per second, over the last whole minute and the one that runs.
-        failing: attempts per second that did not succeed, whether they are tried again or died; over the same time.
-        incoming: events per second that came onto its levels, since the first look of the last minute; None where
-            that was the first, or the server does not count.
-        hour: what it did in this hour and the last: ``done``, ``retried``, ``dead`` and so on.
+        failing: attempts per second that did not succeed, whether they are tried again
+            or died; over the same time.
+        incoming: events per second that came onto its levels, since the first look of
+            the last minute; None where that was the first, or the server does not
+            count.
+        hour: what it did in this hour and the last: ``done``, ``retried``, ``dead`` and
+            so on.
         busy: handlers of its workers that run, as these said last.
         workers: how many were heard of lately.
     """
@@ -73,7 +76,10 @@ class Overview:
         self.away: list[Away] = []
 
     async def all(self) -> list[StreamView]:
-        """Every stream. Its cost grows with the streams, and is shared by all who look within two seconds."""
+        """Every stream.
+
+        The cost grows with the streams; one look serves all callers within two seconds.
+        """
         async with self._looking:
             at, views = self._seen
             if time.monotonic() - at > FRESH or not at:
@@ -148,7 +154,10 @@ class Overview:
         return StreamView(row, groups)
 
     def _incoming(self, stream: str, group: GroupRow) -> float | None:
-        """Events per second onto the levels of a group, by what the server counted at earlier looks."""
+        """Events per second onto the levels of a group.
+
+        The rate comes from what the server counted at earlier looks.
+        """
         counts = [level.added for level in group.levels]
         known = [count for count in counts if count is not None]
         if not counts or len(known) < len(counts):

@@ -1,7 +1,10 @@
-"""What a stream's name means to an operator: all of its partitions. One place that runs a verb on each of them.
+"""A stream's name means all of its partitions to an operator.
 
-A class whose objects are about one stream derives from ``OnPartitions``, writes each verb for one partition, and says
-with ``on_each`` how the answers are put together. Such an object is about all partitions, or about one of them.
+Here a verb is run on each of them.
+
+A class whose objects are about one stream derives from ``OnPartitions``, writes each
+verb for one partition, and says with ``on_each`` how the answers are put together. Such
+an object is about all partitions, or about one of them.
 """
 
 from __future__ import annotations
@@ -73,7 +76,9 @@ class OnPartitions:
 async def partitions_of(
     broker: Broker, stream: str, partition: int | None = None
 ) -> list[str]:
-    """The names of a stream's partitions, or that of one of them; of a stream that is not spread its own. One command.
+    """The names of a stream's partitions, or that of one of them. One command.
+
+    A stream that is not spread has one, with its own name.
 
     Raises:
         NotFound: there is no partition of that number.
@@ -107,9 +112,10 @@ def on_each(
 ]:
     """Have a verb that is written for one partition done on each, and its answers merged.
 
-    A partition on which there is nothing of the kind is passed over, unless it is so on all. If some are away the verb
-    is done on the others, and what it raises (``PartlyAway``) names those that are missing and has the answer of the
-    others; every verb may be repeated.
+    A partition on which there is nothing of the kind is passed over, unless it is so on
+    all. If some are away the verb is done on the others, and what it raises
+    (``PartlyAway``) names those that are missing and has the answer of the others;
+    every verb may be repeated.
     """
 
     def decorate(
@@ -170,7 +176,8 @@ def partly(
     """What is raised when partitions are away: with what the others said, if any did."""
     cause = next(iter(away.values()))
     error = PartlyAway(
-        f"the partitions {', '.join(away)} are away ({cause}); what was asked for is done on the others of {stream!r}: "
+        f"the partitions {', '.join(away)} are away ({cause}); what was asked for is "
+        f"done on the others of {stream!r}: "
         "do it again when these are back",
         answer,
         tuple(away),
@@ -201,7 +208,10 @@ class Part:
 async def tolerant(
     stream: str, source: AsyncIterator[T], away: dict[str, BrokerUnavailable]
 ) -> AsyncIterator[T]:
-    """The items of a partition's source; if it is away, that is written down, and there are none (any more)."""
+    """The items of a partition's source.
+
+    If the partition is away, that is written down, and no more items come.
+    """
     try:
         async for item in source:
             yield item

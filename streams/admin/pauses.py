@@ -37,7 +37,8 @@ class Pause:
     """One pause.
 
     Attributes:
-        scope: what is held: ``stream``, ``group=billing``, ``level=5``, ``group=billing,level=5``, ``tenant=acme``.
+        scope: what is held: ``stream``, ``group=billing``, ``level=5``,
+            ``group=billing,level=5``, ``tenant=acme``.
         group: '' for every group.
         level: None for every level.
         attribute: of the events, e.g. ``tenant``; '' for every event.
@@ -45,7 +46,8 @@ class Pause:
         by: who paused it.
         at: since when; Unix seconds, the server's clock.
         reason: why, as given.
-        partitions: the numbers of the stream's partitions that it holds; empty where it holds all that were asked.
+        partitions: the numbers of the stream's partitions that it holds; empty where it
+            holds all that were asked.
     """
 
     scope: str
@@ -90,11 +92,13 @@ class Resumption:
 class Pauses(OnPartitions):
     """The pauses of one stream, on all of its partitions, later ones included, or on one.
 
-    A scope is the stream, a group, a level, a level of a group, or an attribute of the events with its value (``type``,
-    ``tenant``, ``instance``, ``key``, ``subject``, ``source``), of every group or of one.
+    A scope is the stream, a group, a level, a level of a group, or an attribute of the
+    events with its value (``type``, ``tenant``, ``instance``, ``key``, ``subject``,
+    ``source``), of every group or of one.
 
-    What is paused is held, not dropped: it stays on its stream or in its retry, no attempt is burnt, and running
-    handlers finish. Workers hold within half a second, whatever they do at the moment; publishing goes on.
+    What is paused is held, not dropped: it stays on its stream or in its retry, no
+    attempt is burnt, and running handlers finish. Workers hold within half a second,
+    whatever they do at the moment; publishing goes on.
 
     Args:
         broker: an open broker.
@@ -127,8 +131,10 @@ class Pauses(OnPartitions):
         What is paused already stays as it was, with its name and reason.
 
         Raises:
-            NotFound: there is no such stream, group or level; the message names those that are.
-            ConfigurationError: the reason is longer than 500 characters, or the scope is none.
+            NotFound: there is no such stream, group or level; the message names those
+                that are.
+            ConfigurationError: the reason is longer than 500 characters, or the scope
+                is none.
         """
         if len(reason) > _MOST_REASON:
             raise ConfigurationError(
@@ -146,10 +152,12 @@ class Pauses(OnPartitions):
         level: int | None = None,
         **attribute: Unpack[PausedAttribute],
     ) -> Resumption:
-        """End the pause of exactly this scope; those of other scopes go on and are named in the outcome.
+        """End the pause of exactly this scope.
 
-        Nothing happens if it is not paused. What was put aside for a pause of an attribute comes back, which walks
-        through all that waits.
+        Pauses of other scopes go on, and the outcome names them.
+
+        Nothing happens if it is not paused. What was put aside for a pause of an
+        attribute comes back, which walks through all that waits.
 
         Raises:
             NotFound: it is not paused, and there is no such stream, group or level.
@@ -189,7 +197,10 @@ class Pauses(OnPartitions):
 
     @on_each(lambda found: _counted(found))
     async def held(self) -> dict[str, int]:
-        """How many events were put aside for which pause of an attribute, by scope. Walks through what waits."""
+        """How many events were put aside for each pause of an attribute, by scope.
+
+        It walks through what waits.
+        """
         found: dict[str, int] = {}
         for group in await self._groups():
             for where, count in (await self._store.held(group)).items():
@@ -219,7 +230,8 @@ class Pauses(OnPartitions):
         levels = await self._inspecting.existing(self.stream)
         if level is not None and level not in levels:
             raise NotFound(
-                f"stream {self.stream!r} has no level {level!r}; it has: {', '.join(map(str, reversed(levels)))}"
+                f"stream {self.stream!r} has no level {level!r}; it has: "
+                f"{', '.join(map(str, reversed(levels)))}"
             )
         if group:
             checked_name(group, "group")
@@ -235,7 +247,10 @@ def read_pauses(stored: Iterable[StoredPause]) -> PauseList:
 
 
 def read_pause(stored: StoredPause) -> Pause:
-    """One pause as stored. One that another program wrote, in words that are not ours, keeps its scope as text."""
+    """One pause as stored.
+
+    A pause that another program wrote in other words keeps its scope as text.
+    """
     where, value = stored
     group, level, attribute, attribute_value = parse_scope(where)
     try:
@@ -258,7 +273,8 @@ def _scope(group: str, level: int | None, attribute: Mapping[str, Any]) -> str:
     unknown = set(attribute) - set(ATTRIBUTES)
     if unknown or len(attribute) > 1 or (attribute and level is not None):
         raise ConfigurationError(
-            f"a pause is of a stream, a group, a level, or one attribute ({', '.join(ATTRIBUTES)}) with its value, "
+            "a pause is of a stream, a group, a level, or one attribute "
+            f"({', '.join(ATTRIBUTES)}) with its value, "
             "and that of every group or of one"
         )
     for name, value in attribute.items():

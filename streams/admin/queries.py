@@ -1,4 +1,6 @@
-"""What operators see, asked of the server: one function per question, each with a bounded number of commands.
+"""What operators see, asked of the server.
+
+Each question is one function, with a bounded number of commands.
 
 The dashboard, the API and the terminal are views of this.
 """
@@ -29,11 +31,16 @@ from streams.events.names import entry_order, member
 CHARTS = {"hour": (MINUTE, 60), "day": (HOUR, 24), "quarter": (DAY, 90)}
 """Charts: the span of one column, and how many there are."""
 _FORGOTTEN = 3600.0
-"""Seconds of silence after which a worker is shown no more; its consumers leave their groups about then, too."""
+"""Seconds of silence after which a worker is shown no more.
+
+Its consumers leave their groups about then, too.
+"""
 _DEPTH = 2000
 _LONGEST_ID = 500
-"""An entry's id, with its level or without: milliseconds from 2017 to 2033 and a number. No phone number has 13 digits
-and begins like that: those of the country code 1 have 11."""
+"""An entry's id, with its level or without: milliseconds from 2017 to 2033 and a number.
+
+No phone number has 13 digits and begins like that: those of the country code 1 have 11.
+"""
 _PLAIN_FACTS = frozenset(
     {
         *(
@@ -60,7 +67,10 @@ _PLAIN_FACTS = frozenset(
 )
 """Facts of the audit record that this package writes itself: ids, counts, rates and words."""
 STATES = ("stored", "processing", "retrying", "scheduled")
-"""Lists of entries: all that are stored on a level, and those that are with workers, or wait for their time."""
+"""Lists of entries.
+
+``stored`` are all of a level; the others are with workers, or wait for their time.
+"""
 
 
 @dataclass(slots=True)
@@ -71,8 +81,8 @@ class WorkerView:
         stream, group, name: of the worker.
         said: what it said; see ``docs/wire-format.md``.
         silent: seconds since then. Workers speak every ten seconds.
-        state: ``alive``, or ``silent`` after 30 seconds: killed, cut off, or stopped with its machine. One that was
-            silent for an hour is left out.
+        state: ``alive``, or ``silent`` after 30 seconds: killed, cut off, or stopped
+            with its machine. One that was silent for an hour is left out.
     """
 
     stream: str
@@ -85,7 +95,11 @@ class WorkerView:
 
 @dataclass(slots=True)
 class Chart:
-    """What a group did: ``rows``, the oldest first, each over ``span`` seconds; the first began at ``since``."""
+    """What a group did.
+
+    ``rows`` are the counts, the oldest first, each over ``span`` seconds. The first row
+    began at ``since``.
+    """
 
     reach: str
     span: int
@@ -95,9 +109,12 @@ class Chart:
 
 @dataclass(slots=True)
 class Item:
-    """One entry of a list, ready to be shown: ``event_id`` and ``type`` are '' where it cannot be read.
+    """One entry of a list, ready to be shown.
 
-    ``runs``: seconds for which its handler runs at least, as its worker wrote down lately; None where it did not.
+    ``event_id`` and ``type`` are '' where it cannot be read.
+
+    ``runs``: seconds for which its handler runs at least, as its worker wrote down
+    lately; None where it did not.
     """
 
     listed: Listed
@@ -145,11 +162,17 @@ class Queries:
 
     @property
     def away(self) -> list[Away]:
-        """The shards of a cluster that could not be asked at the last look: their streams are missing in it."""
+        """The shards of a cluster that could not be asked at the last look.
+
+        Their streams are missing in it.
+        """
         return self._overview.away
 
     async def overview(self) -> list[StreamView]:
-        """Every stream. Its cost grows with the streams, and is shared by all who look within two seconds."""
+        """Every stream.
+
+        The cost grows with the streams; one look serves all callers within two seconds.
+        """
         return await self._overview.all()
 
     async def grouped(self) -> list[StreamView]:
@@ -157,7 +180,10 @@ class Queries:
         return grouped_views(await self.overview())
 
     async def names(self) -> list[str]:
-        """The streams that there are, as far as is known while the shard with their list is away."""
+        """The streams that are known.
+
+        While the shard with their list is away, these are those of the last look.
+        """
         return [view.row.stream for view in await self.grouped()]
 
     async def limits(
@@ -195,7 +221,10 @@ class Queries:
     async def chart(
         self, stream: str, group: str, reach: str = "hour", partition: int | None = None
     ) -> Chart:
-        """What a group did in the last hour, day or 90 days, on all partitions or one. One round trip for each."""
+        """What a group did in the last hour, day or 90 days.
+
+        On all partitions or one; one round trip for each.
+        """
         span, count = CHARTS[reach]
         last = int(self._now // span)
         names = await partitions_of(self._pipeline.broker, stream, partition)
@@ -245,7 +274,8 @@ class Queries:
     ) -> list[EntryState]:
         """Where an event stands, in every group; empty if nobody knows it.
 
-        By event id the first 2,000 entries of each level are searched, and the newest 2,000 dead letters.
+        By event id the first 2,000 entries of each level are searched, and the newest
+        2,000 dead letters.
         """
         try:
             return await self._pipeline.status().find(
@@ -257,7 +287,10 @@ class Queries:
     async def why(
         self, stream: str, event: str, partition: int | None = None
     ) -> dict[tuple[str, str], Reason]:
-        """Why an event waits, by stream (of a partition its own name) and group; empty if nobody knows it."""
+        """Why an event waits, by stream and group; empty if it is not known.
+
+        A partition has its own name as a stream.
+        """
         try:
             found = await self._pipeline.why(stream, event, partition=partition)
         except (NotFound, EventError, ConfigurationError):
@@ -269,7 +302,8 @@ class Queries:
     ) -> list[Item]:
         """What one worker has in hand, what runs longest first. Two commands per level and one.
 
-        Of a stream with partitions: on each, where the worker has the same name or that of a later start of its own.
+        Of a stream with partitions: on each, where the worker has the same name or that
+        of a later start of its own.
         """
         found: list[Item] = []
         for name, levels in (await self._pipeline.status().streams_of(stream)).items():
@@ -286,7 +320,10 @@ class Queries:
     async def _runs(
         self, stream: str, group: str, consumer: str = ""
     ) -> dict[str, float]:
-        """Seconds since which at least something runs, by ``level|entry id``: what workers wrote down. One command."""
+        """Seconds for which each event runs at least, by ``level|entry id``.
+
+        Workers wrote them down. One command.
+        """
         said = await self._figures(stream, group).workers()
         rows = [row for name, row in said.items() if consumer in ("", name)]
         return {
@@ -296,7 +333,9 @@ class Queries:
         }
 
     async def workers(self) -> list[WorkerView]:
-        """Who works, on every group; of shards that are away nothing is told, and they are in ``away``.
+        """The workers of every group.
+
+        Of shards that are away nothing is told, and they are in ``away``.
 
         Those that went without a word are among them for an hour, the living first.
         """
@@ -330,9 +369,12 @@ class Queries:
     async def audit(
         self, stream: str, before: str, most: int, partition: int | None = None
     ) -> list[tuple[str, dict[str, str]]]:
-        """What operators did on a stream, the latest first; ``partition`` says where, if it has several.
+        """What operators did on a stream, the latest first.
 
-        Rows of several partitions with the same id are not parted: then there are a few more.
+        ``partition`` says where, if it has several.
+
+        Rows of several partitions with the same id are not parted: then there are a few
+        more.
         """
         broker = self._pipeline.broker
         names = await partitions_of(broker, stream, partition)
@@ -391,13 +433,17 @@ def shown(value: Any) -> str:
 def ident(value: Any) -> str:
     """What names an event, entry or letter, or counts them: shown as it is, in one printable line.
 
-    An id that is masked cannot be looked for, and of two one cannot tell which is which.
+    An id that is masked cannot be looked for, and of two one cannot tell which is
+    which.
     """
     return one_line(str(value), _LONGEST_ID)
 
 
 def shown_facts(facts: Mapping[str, str]) -> dict[str, str]:
-    """A row of the audit record as it may be shown: ids, counts and rates as they are, what people wrote masked."""
+    """A row of the audit record as it may be shown.
+
+    Ids, counts and rates are as they are; what people wrote is masked.
+    """
     return {
         shown(name): ident(value) if name in _PLAIN_FACTS else shown(value)
         for name, value in facts.items()

@@ -1,4 +1,4 @@
-"""A reason for which an event waits, what it is judged from, and the words in which it is told. Pure."""
+"""A reason for which an event waits: what it is judged from, and its words. Pure."""
 
 from __future__ import annotations
 
@@ -52,12 +52,16 @@ class Reason:
     """Why one event waits in one group.
 
     Attributes:
-        state: a stable word, one of ``STATES``. ``none``: nothing holds it, and still it waits.
-        sentence: the same in plain English; keys, tenants and what people wrote are masked.
-        stream, group: names; the group is '' for a scheduled event, and where there is none yet.
+        state: a stable word, one of ``STATES``. ``none``: nothing holds it, and still
+            it waits.
+        sentence: the same in plain English; keys, tenants and what people wrote are
+            masked.
+        stream, group: names; the group is '' for a scheduled event, and where there is
+            none yet.
         level, entry_id: where it is.
         event_id: its id; '' where it cannot be read.
-        facts: until, since (Unix seconds), behind, by, holders, worker, and so on, by the state; masked as well.
+        facts: until, since (Unix seconds), behind, by, holders, worker, and so on, by
+            the state; masked as well.
         because: why the event waits that this one waits for; None for the others.
     """
 
@@ -116,7 +120,10 @@ class Case:
 
     @property
     def admission(self) -> Admission | None:
-        """What was decided when it was to start last: what it waits for; None if nothing is kept of that."""
+        """What the last admission decided that the event waits for.
+
+        None if nothing is kept of that.
+        """
         return self.found.admission
 
     @property

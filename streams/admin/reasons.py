@@ -1,7 +1,7 @@
 """Judging why an event waits. Pure: what is known goes in, one reason comes out.
 
-Each kind of reason is one small function, and they are asked in order: what holds an entry back whatever workers do
-comes before what workers have not come to.
+Each kind of reason is one small function, and they are asked in order: what holds an
+entry back whatever workers do comes before what workers have not come to.
 """
 
 from __future__ import annotations
@@ -69,8 +69,10 @@ def _orphaned(case: Case) -> Reason | None:
     command = f"streams doctor --repair --stream {case.scene.stream}"
     return Reason(
         "orphaned",
-        "it was given to a worker, is stored, and is with none any more: a consumer was deleted, or the entry "
-        "acknowledged, by hand. A worker that still runs it puts it back within a lease; else this makes it due, once "
+        "it was given to a worker, is stored, and is with none any more: a consumer "
+        "was deleted, or the entry "
+        "acknowledged, by hand. A worker that still runs it puts it back within a "
+        "lease; else this makes it due, once "
         f"it is older than 90 s: {command}",
         facts={"repair": command},
     )
@@ -97,15 +99,24 @@ def _unreadable(case: Case) -> Reason | None:
     found = case.found
     if not found.fields:
         if found.state == "scheduled":
-            what = "its due time is there, its fields are gone or cannot be read: streams doctor --repair removes it"
+            what = (
+                "its due time is there, its fields are gone or cannot be read: "
+                "streams doctor --repair removes it"
+            )
         else:
-            what = "somebody deleted its entry from the stream: streams doctor --repair ends it"
+            what = (
+                "somebody deleted its entry from the stream: streams doctor --repair "
+                "ends it"
+            )
         return Reason("unreadable", what, facts={"error": "payload-gone"})
     try:
         decode(found.fields)
     except EventError as error:
         kind = getattr(error, "reason", type(error).__name__)
-        what = "it cannot be read as an event: a worker makes it a dead letter when it comes to it"
+        what = (
+            "it cannot be read as an event: a worker makes it a dead letter when it "
+            "comes to it"
+        )
         return Reason(
             "unreadable", f"{what} ({masked(str(error))})", facts={"error": str(kind)}
         )
@@ -132,7 +143,10 @@ def _lost_lease(case: Case) -> Reason | None:
         "silent": round(silent, 1),
         "until": round(case.scene.now + left, 3),
     }
-    what = f"it is with {found.consumer}, which has not renewed its lease for {span(silent)}"
+    what = (
+        f"it is with {found.consumer}, which has not renewed its lease for "
+        f"{span(silent)}"
+    )
     if not any(
         other.is_alive for other in case.scene.workers if other.name != found.consumer
     ):
@@ -154,7 +168,10 @@ def _in_hand(case: Case) -> Reason | None:
     name, silent = found.consumer, round(found.silent or 0.0, 1)
     facts: dict[str, Any] = {"worker": name, "silent": silent}
     if name.endswith(RECLAIMER_SUFFIX):
-        what = f"{name} took it over from a silent worker and decides whether it is tried again"
+        what = (
+            f"{name} took it over from a silent worker and decides whether it is tried "
+            "again"
+        )
         return Reason("reserved", what, facts=facts)
     worker = _worker(case, name)
     since = worker.runs.get(case.wait.member) if worker else None
@@ -191,11 +208,15 @@ def _key_held(case: Case) -> Reason | None:
         return None
     _, at, place, dead, *_ = [*head.split(" ", 3), "", "", ""]
     if dead == (event_id(case.found) or case.wait.member) and not case.found.deliveries:
-        # Its own replay goes before all that waits; what was lined up before the death does not.
+        # Its own replay goes before all that waits; what was lined up before the death
+        # does not.
         return None
     since = real(at) / 1000
     key = masked(case.wait.order_key or "")
-    what = f"its key {key} is held since {moment(since)}, because the event {ident(dead)} died"
+    what = (
+        f"its key {key} is held since {moment(since)}, because the event {ident(dead)} "
+        "died"
+    )
     todo = f"release or skip it: streams keys ls {case.scene.stream} {case.scene.group}"
     facts = {
         "key": key,
@@ -212,7 +233,10 @@ def _key_busy(case: Case) -> Reason | None:
     if not head:
         return None
     key, behind = masked(case.wait.order_key or ""), case.wait.behind + 1
-    what = f"events of its key {key} run one after the other, and {counted(behind, 'is', 'are')} before it"
+    what = (
+        f"events of its key {key} run one after the other, and "
+        f"{counted(behind, 'is', 'are')} before it"
+    )
     what += f"; {head} is first"
     return Reason("key-busy", what, facts={"key": key, "by": head, "behind": behind})
 
@@ -248,10 +272,14 @@ def _slot(case: Case) -> Reason | None:
     if queue is None or case.found.state != "retrying":
         return None
     if queue.taken < queue.concurrency and not queue.rank:
-        # One is free, and it is the first: what waits for a slot no more is judged as any other.
+        # One is free, and it is the first: what waits for a slot no more is judged as
+        # any other.
         return None
     limit, _, key = queue.name.partition("=")
-    what = f"the limit {masked(limit)} runs {queue.concurrency} at a time for {masked(key)}"
+    what = (
+        f"the limit {masked(limit)} runs {queue.concurrency} at a time for "
+        f"{masked(key)}"
+    )
     what += (
         f", {counted(queue.taken, 'has', 'have')} its slot"
         if queue.concurrency == 1
@@ -284,7 +312,10 @@ def _throttled(case: Case) -> Reason | None:
         return None
     name, until = max(under.items(), key=lambda row: row[1])
     limit, _, key = name.partition("=")
-    what = f"the limit {masked(limit)} is throttled for {masked(key)} until {moment(until)}"
+    what = (
+        f"the limit {masked(limit)} is throttled for {masked(key)} until "
+        f"{moment(until)}"
+    )
     facts = {
         "limit": masked(limit),
         "key": masked(key),
@@ -330,7 +361,10 @@ def _not_due(case: Case) -> Reason | None:
         )
     last = record.errors[-1] if record.errors else {}
     error = masked(f"{last.get('type', '')}: {last.get('message', '')}".strip(": "))
-    what = f"it is tried again at {moment(due)}, after {counted(record.attempts, 'attempt')}"
+    what = (
+        f"it is tried again at {moment(due)}, after "
+        f"{counted(record.attempts, 'attempt')}"
+    )
     facts = {"until": due, "attempts": record.attempts, "error": error}
     return Reason(
         "retry", f"{what}; the last error: {error}" if error else what, facts=facts
@@ -366,7 +400,10 @@ def _level_unserved(case: Case) -> Reason | None:
     served = sorted(
         {level for worker in alive for level in worker.levels}, reverse=True
     )
-    what = f"no worker of the group reads level {case.found.level}; they read {', '.join(map(str, served)) or 'none'}"
+    what = (
+        f"no worker of the group reads level {case.found.level}; they read "
+        f"{', '.join(map(str, served)) or 'none'}"
+    )
     todo = "give a worker this level (STREAMS_LEVELS, or --levels)"
     return Reason(
         "level-unserved",
@@ -380,8 +417,14 @@ def _suspect(case: Case) -> Reason | None:
     if case.found.state != "retrying" or not record.suspect:
         return None
     since = since_when(case.found)
-    what = f"{counted(record.stalls, 'worker')} died or went silent while it was there, and one more is its last"
-    what += f": a worker runs it when nothing else of its process runs, and it waits for that since {moment(since)}"
+    what = (
+        f"{counted(record.stalls, 'worker')} died or went silent while it was there, "
+        "and one more is its last"
+    )
+    what += (
+        ": a worker runs it when nothing else of its process runs, and it waits for "
+        f"that since {moment(since)}"
+    )
     names = [worker.name for worker in case.serving]
     return Reason(
         "suspect",
@@ -457,9 +500,15 @@ def _next_in_queue(case: Case) -> Reason | None:
         return None  # Due, it asks by itself.
     looked = max(case.scene.swept_at, queue.joined)
     if now - looked <= HEARD:
-        what = "a slot of its limit is free, and it is the first of the queue: the next sweep hands it over"
+        what = (
+            "a slot of its limit is free, and it is the first of the queue: the next "
+            "sweep hands it over"
+        )
         return Reason("starting", what, facts={"until": round(looked + HEARD, 3)})
-    what = f"a slot of its limit is free, it is the first of the queue, and no worker swept since {moment(looked)}"
+    what = (
+        "a slot of its limit is free, it is the first of the queue, and no worker "
+        f"swept since {moment(looked)}"
+    )
     return Reason("none", f"{what}: {_DEFECT}", facts=_waits_since(case, looked))
 
 
@@ -473,11 +522,17 @@ def _starting(case: Case) -> Reason | None:
 
 
 def _unheard(case: Case) -> Reason | None:
-    """No worker was heard of since it could run: it may be gone, which counts only after a while."""
+    """No worker was heard of since the event could run.
+
+    The worker may be gone, which counts only after a while.
+    """
     last = min(case.serving, key=lambda worker: worker.heard, default=None)
     if last is None or last.heard <= case.scene.now - since_when(case.found):
         return None
-    what = f"{last.name} could take it, and was last heard of {span(last.heard)} ago, before it could run: it may have "
+    what = (
+        f"{last.name} could take it, and was last heard of {span(last.heard)} ago, "
+        "before it could run: it may have "
+    )
     what += f"ended (a worker that is silent for {HEARD:g} s counts as gone)"
     facts = {"worker": last.name, "since": round(case.scene.now - last.heard, 3)}
     return Reason("no-worker", what, facts=facts)
@@ -544,7 +599,10 @@ def _why_full(case: Case) -> str:
     busy = f"every handler of {counted(len(all_of_them) - len(kept), 'worker')} is busy"
     if not kept:
         return busy
-    suspect = f"while {ident(kept[0].kept_for)}, which was with a worker when that died, runs alone in {kept[0].name}, "
+    suspect = (
+        f"while {ident(kept[0].kept_for)}, which was with a worker when that died, "
+        f"runs alone in {kept[0].name}, "
+    )
     suspect += "nothing else of that process starts"
     if len(kept) > 1:
         suspect += f" (and so in {len(kept) - 1} more)"

@@ -1,4 +1,4 @@
-"""Records: small JSON objects by name, kept beside a stream and changed without losing anybody's change."""
+"""Records: small JSON objects by name, kept beside a stream and changed safely."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _TRIES = 20
 class Records:
     """The records of one kind.
 
-    For settings and registries of an application, hundreds or a few thousand; not for what grows with events.
+    For settings and registries of an application, hundreds or a few thousand; not for
+    what grows with events.
 
     Args:
         broker: an open broker.
@@ -55,9 +56,12 @@ class Records:
     async def change(
         self, name: str, how: Callable[[Record | None], Record | None]
     ) -> Record | None:
-        """Put ``how(record)`` in the place of a record; None stands for none. Returns what stands there now.
+        """Put ``how(record)`` in the place of a record.
 
-        ``how`` may be called several times, if others change the record meanwhile; what it raises is raised.
+        None stands for none. Returns what stands there now.
+
+        ``how`` may be called several times, if others change the record meanwhile; what
+        it raises is raised.
 
         Raises:
             StreamsError: others change it all the time.

@@ -24,7 +24,8 @@ class LevelRow:
         lag: the server's own figure of what is waiting, None where it has none.
         oldest_age: age of the oldest unfinished entry, seconds.
         paused: whether the level is held for the group, by whatever pause.
-        added: entries that ever came onto it, by the server's own count; None where it has none.
+        added: entries that ever came onto it, by the server's own count; None where it
+            has none.
     """
 
     level: int
@@ -70,9 +71,10 @@ class StreamRow:
         scheduled: events that are not due yet.
         groups: its groups.
         paused: every pause: who, since when and why.
-        partitions: its partitions, each with its own figures; empty where it is not spread.
-        undeclared: levels that no producer or worker of this package declared, from -10 to 100, to how many events
-            another program put there; nothing reads them.
+        partitions: its partitions, each with its own figures; empty where it is not
+            spread.
+        undeclared: levels that no producer or worker of this package declared, from -10
+            to 100, to how many events another program put there; nothing reads them.
     """
 
     stream: str
@@ -153,7 +155,10 @@ def _sums(counts: Sequence[Mapping[int, int]]) -> dict[int, int]:
 
 
 def grouped(rows: Sequence[StreamRow]) -> list[StreamRow]:
-    """The rows, those of the partitions of a stream together in one that has them as its ``partitions``."""
+    """The rows; the partitions of a stream are one row.
+
+    That row has them as its ``partitions``.
+    """
     parts: dict[str, list[StreamRow]] = {}
     there = {row.stream for row in rows}
     for row in rows:

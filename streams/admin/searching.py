@@ -1,4 +1,4 @@
-"""Looking for events by what they carry: key, tenant, instance, subject. In what is newest, at a bounded cost."""
+"""Looking for events by key, tenant, instance, subject or source, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ class Match:
     """An event that carries what was looked for.
 
     Attributes:
-        stream, group: where; ``group`` is '' for what is stored, whoever still needs it.
-        place: ``level|entry id``, ``level|event id`` of a scheduled event, or the id of the dead letter.
+        stream, group: where; ``group`` is '' for what is stored, whoever still needs
+            it.
+        place: ``level|entry id``, ``level|event id`` of a scheduled event, or the id of
+            the dead letter.
         event_id, type: of the event.
         by: the attribute that is equal.
     """
@@ -76,16 +78,20 @@ class Search:
         self._pipeline = pipeline
 
     async def search(self, text: str, stream: str = "") -> SearchResult:
-        """Events with this id, entry id, key, tenant, instance, subject or source; on one stream, or on the first 20.
+        """Events with this id, entry id, key, tenant, instance, subject or source.
 
-        Per stream 2 commands, and at most 4 per level and group, more than ``Status.find`` needs for 2,000 entries.
+        They are looked for on one stream, or on the first 20.
+
+        Per stream 2 commands, and at most 4 per level and group, more than
+        ``Status.find`` needs for 2,000 entries.
 
         Raises:
             ConfigurationError: the text is empty.
         """
         if not text:
             raise ConfigurationError(
-                "find what? Give an id, a key, a tenant, an instance, a subject or a source"
+                "find what? Give an id, a key, a tenant, an instance, a subject or a "
+                "source"
             )
         found = SearchResult()
         try:

@@ -58,14 +58,16 @@ class EntryState:
 
     Attributes:
         stream, group: names; the group of a scheduled event is ''.
-        state: scheduled, pending, processing, retrying, dead, done (acknowledged: nothing is kept), orphaned (given to
-            a worker, stored, and with none any more) or unknown.
+        state: scheduled, pending, processing, retrying, dead, done (acknowledged:
+            nothing is kept), orphaned (given to a worker, stored, and with none any
+            more) or unknown.
         level, entry_id: where it is.
         event_id, type: of the event; '' where it cannot be read.
         due: Unix seconds, for scheduled and retrying.
         consumer: who holds it, for processing.
         silent: seconds since its consumer was last heard of.
-        failures, stalls: attempts that raised, and deliveries whose consumer went silent.
+        failures, stalls: attempts that raised, and deliveries whose consumer went
+            silent.
         errors: the latest errors, oldest first; messages are masked.
         meta: the metadata.
         size: bytes of the body.
@@ -109,13 +111,18 @@ class Status:
         return await self._inspecting.streams()
 
     async def levels(self, stream: str) -> list[int]:
-        """The levels of one stream, none if there is no such stream; also while the list of streams is away."""
+        """The levels of one stream, none if there is no such stream.
+
+        They are found while the list of streams is away, too.
+        """
         return await self._inspecting.levels(stream)
 
     async def streams_of(
         self, name: str, partition: int | None = None
     ) -> dict[str, list[int]]:
-        """The partitions of a stream that has to be there, with their levels; of one that is not spread itself.
+        """The partitions of a stream that has to be there, with their levels.
+
+        A stream that is not spread is its own partition.
 
         Raises:
             NotFound: there is no such stream, or no partition of that number.
@@ -136,7 +143,8 @@ class Status:
         """Every stream with its groups and levels; see ``stream`` for the cost of each.
 
         Raises:
-            BrokerUnavailable: a server that has some of them is away; ``survey`` tells of the others.
+            BrokerUnavailable: a server that has some of them is away; ``survey`` tells
+                of the others.
         """
         return [
             await self._row(name, levels)
@@ -147,7 +155,8 @@ class Status:
         """As ``overview``, and of a cluster with shards that are away: what is on the others.
 
         Args:
-            known: streams with their levels, to go by while the list of streams cannot be read.
+            known: streams with their levels, to go by while the list of streams cannot
+                be read.
 
         Raises:
             BrokerUnavailable: there is one server only, and it is away.
@@ -166,11 +175,13 @@ class Status:
     async def stream(self, name: str, *, partition: int | None = None) -> StreamRow:
         """One stream: all of its partitions in sum, or one of them.
 
-        5 commands, 2 per level, and 3 per level and group, for each partition; independent of how much is stored.
+        5 commands, 2 per level, and 3 per level and group, for each partition;
+        independent of how much is stored.
 
         Raises:
             NotFound: there is no such stream, or no partition of that number.
-            PartlyAway: some partitions are away; its ``answer`` is the sum of the others.
+            PartlyAway: some partitions are away; its ``answer`` is the sum of the
+                others.
         """
         names = await partitions_of(self._broker, name, partition)
         if len(names) == 1:
@@ -202,10 +213,12 @@ class Status:
 
         Args:
             stream: the stream's name.
-            ident: ``LEVEL|ENTRY-ID``, an entry id, or an event id. By event id, scheduled events and dead letters are
-                found whatever their number; of the stored entries the first 10,000 of each level are searched.
+            ident: ``LEVEL|ENTRY-ID``, an entry id, or an event id. By event id,
+                scheduled events and dead letters are found whatever their number; of
+                the stored entries the first 10,000 of each level are searched.
             group: narrows to one group.
-            depth: search by event id the first so many entries of each level, and the newest so many dead letters.
+            depth: search by event id the first so many entries of each level, and the
+                newest so many dead letters.
             partition: the number of one partition; None: all.
 
         Raises:
@@ -227,7 +240,8 @@ class Status:
     ) -> list[EntryState]:
         levels = await self.existing(stream)
         groups = await self._groups(stream, levels, group)
-        # In the order in which an event moves on, schedule, level, dead letters: none slips by between the looks.
+        # In the order in which an event moves on, schedule, level, dead letters: none
+        # slips by between the looks.
         later = await self._inspecting.scheduled(
             stream, ident.partition("|")[2] or ident, levels
         )
@@ -244,7 +258,8 @@ class Status:
             dead = await self._dead(stream, name, ident, depth)
             ended = {(state.level, state.entry_id) for state in dead}
             for found in stored:
-                # What is stored although the group is done with it is there for another group.
+                # What is stored although the group is done with it is there for another
+                # group.
                 past = (found.level, found.entry_id) in ended or (
                     found.state == "done" and not found.fields
                 )
@@ -296,7 +311,8 @@ class Status:
         if deed is not None:
             return f"stream {stream!r} has {ident!r} no more: {told_of(*deed)}"
         return (
-            f"stream {stream!r} has no trace of {ident!r}: it was never published here, "
+            f"stream {stream!r} has no trace of {ident!r}: it was never published "
+            "here, "
             "or it was handled, and of that nothing is kept"
         )
 
@@ -367,7 +383,10 @@ async def places_of(
     levels: Sequence[int],
     most: int = _SCAN_MOST,
 ) -> list[tuple[int, str]]:
-    """Level and entry id of what ``ident`` may mean; the first ``most`` entries of each level are looked at."""
+    """Level and entry id of each entry that ``ident`` may mean.
+
+    The first ``most`` entries of each level are looked at.
+    """
     try:
         level, rest = parse_member(ident)
     except InvalidName:

@@ -36,7 +36,8 @@ class Tracked:
         id: as tracked.
         state: the furthest that it reached.
         fields: facts that belong to the event.
-        timeline: the latest 50 notes, oldest first: ``at`` (Unix seconds), ``state``, and what was given.
+        timeline: the latest 50 notes, oldest first: ``at`` (Unix seconds), ``state``,
+            and what was given.
     """
 
     id: str
@@ -47,12 +48,15 @@ class Tracked:
 
 @holds_to_annotations
 class Tracking:
-    """Follows events of one stream. Each note is one command; what is tracked is forgotten after ``retention``.
+    """Follows events of one stream.
+
+    Each note is one command. What is tracked is forgotten after ``retention``.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
-        ranks: the states, with their ranks: a state moves to one of the same rank or a higher one.
+        ranks: the states, with their ranks: a state moves to one of the same rank or a
+            higher one.
         retention: seconds, or a ``timedelta``, after the latest note.
 
     Raises:
@@ -91,11 +95,13 @@ class Tracking:
             state: one of the ranks.
             facts: for this row of the timeline; JSON values.
             fields: facts of the event itself, set if the state moves; '' removes one.
-            counts: counters that grow in the same step, if the state is another one than before: so they add up.
+            counts: counters that grow in the same step, if the state is another one
+                than before: so they add up.
             anew: begin again, e.g. with a replay: the state moves whatever it was.
 
         Raises:
-            ConfigurationError: there is no such state, or a field has a name of this module's own.
+            ConfigurationError: there is no such state, or a field has a name of this
+                module's own.
         """
         rank = self._ranks.get(state)
         if rank is None:
@@ -143,7 +149,10 @@ class Tracking:
         return await self._store.totals()
 
     async def counted(self, names: Sequence[str]) -> list[dict[str, int]]:
-        """What was counted under each name; empty where nothing was, or not any more. One round trip."""
+        """The counts under each name. One round trip.
+
+        A name is empty where nothing was counted, or not any more.
+        """
         return await self._store.counted([check_id(name, "name") for name in names])
 
     async def link(self, name: str, id: str) -> None:
@@ -155,7 +164,10 @@ class Tracking:
         return await self._store.linked(check_id(name, "name"))
 
     async def file(self, name: str, id: str) -> None:
-        """Let an event be found with others that have something in common, e.g. a customer; the latest 1,000."""
+        """Let an event be found with others that have something in common.
+
+        That may be a customer. A name keeps the latest 1,000.
+        """
         await self._store.file(check_id(name, "name"), id, self._retention)
 
     async def filed(self, name: str, *, most: int = 100) -> list[str]:
@@ -163,7 +175,10 @@ class Tracking:
         return await self._store.filed(check_id(name, "name"), max(1, most))
 
     def known(self) -> AsyncIterator[list[str]]:
-        """Ids of all that is tracked, some at a time, in no order, perhaps twice. Reads all keys of the server."""
+        """The ids of all tracked events, some at a time, in no order.
+
+        An id may come twice. It reads all keys of the server.
+        """
         return self._store.known()
 
     async def forget(
@@ -173,5 +188,8 @@ class Tracking:
         links: Sequence[str] = (),
         files: Sequence[str] = (),
     ) -> int:
-        """Forget events, other names of them, and names that they were filed under; returns how much was known."""
+        """Forget events, their other names, and the names that they were filed under.
+
+        Returns how many of them were known.
+        """
         return await self._store.forget([check_id(id) for id in ids], links, files)

@@ -77,7 +77,8 @@ class Wanted:
             != 1
         ):
             raise ConfigurationError(
-                "why: give one event, or a key, or a tenant, or a level; and only one of them"
+                "why: give one event, or a key, or a tenant, or a level; and only one "
+                "of them"
             )
 
     def takes(self, level: int, fields: Sequence[bytes]) -> bool:
@@ -91,17 +92,19 @@ class Wanted:
 class Why:
     """Finds the reason for which events of one stream wait.
 
-    The cost for each event and group is three round trips, three more for one that waits in the queue of a limit, and
-    as much again for the head of a key; one round trip for each group. By event id the first 10,000 entries of each
-    level are searched; by key, tenant and level the first 2,000, and 100 events are judged.
+    The cost for each event and group is three round trips, three more for one that
+    waits in the queue of a limit, and as much again for the head of a key; one round
+    trip for each group. By event id the first 10,000 entries of each level are
+    searched; by key, tenant and level the first 2,000, and 100 events are judged.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
         partition: the number of one partition; None: all.
         patience: seconds from which on it is a defect that an event waits for nothing.
-        look: seconds within which a worker looks for work. What waits for nothing is looked at again after that: only
-            what is there still does, and the rest was about to start.
+        look: seconds within which a worker looks for work. What waits for nothing is
+            looked at again after that: only what is there still does, and the rest was
+            about to start.
     """
 
     def __init__(
@@ -142,11 +145,14 @@ class Why:
         return replace(together, reasons=tuple(await self._surely(together.reasons)))
 
     async def runnable(self) -> list[Reason]:
-        """Of the oldest waiting event of each level, in each group, those that wait for nothing; for the doctor.
+        """Of the oldest waiting event of each level, those that wait for nothing.
 
-        Of a stream with partitions ``stream`` is one of them. Two round trips and one per group while nothing waits for
-        longer than ``patience``; then as ``ask``, for one event per level and group, ten due retries and ten events
-        that are the first of a queue per group.
+        They are judged in each group, for the doctor.
+
+        Of a stream with partitions ``stream`` is one of them. Two round trips and one
+        per group while nothing waits for longer than ``patience``; then as ``ask``, for
+        one event per level and group, ten due retries and ten events that are the first
+        of a queue per group.
         """
         found = await self._surely(await self._of(self.stream, MOST).runnable())
         return [reason for reason in found if reason.state == "none"]
@@ -355,7 +361,10 @@ class _Partition:
     async def _matching(
         self, wanted: Wanted
     ) -> AsyncIterator[tuple[int, str, bool] | None]:
-        """Level, id and whether it is scheduled, of each event that is wanted; None: not all were looked at."""
+        """Level and id of each event that is wanted, and whether it is scheduled.
+
+        None: not all were looked at.
+        """
         for level in sorted({*self._levels, *self._undeclared}, reverse=True):
             if wanted.level in (None, level):
                 async for place in self._stored(wanted, level):
@@ -383,7 +392,10 @@ class _Partition:
                 return
 
     async def _scheduled(self, level: int, name: str) -> Reason | None:
-        """A scheduled event. Every worker of the stream brings a scheduler, whichever group it serves."""
+        """A scheduled event.
+
+        Every worker of the stream brings a scheduler, whichever group it serves.
+        """
         found = await self._inspecting.scheduled(self._stream, name, [level])
         if found is None:
             return None  # Put on the stream meanwhile.
@@ -400,7 +412,8 @@ class _Partition:
         declared = ", ".join(map(str, self._levels))
         wanted = ",".join(map(str, sorted({*self._levels, level})))
         sentence = (
-            f"no worker looks at level {level}, which no program of this package declared: the levels are {declared}; "
+            f"no worker looks at level {level}, which no program of this package "
+            f"declared: the levels are {declared}; "
             f"workers started with STREAMS_LEVELS={wanted} handle what is there"
         )
         facts = {"levels": self._levels, "workers": []}
@@ -441,7 +454,10 @@ class _Partition:
         )
 
     async def _head(self, group: str, head: str) -> Reason | None:
-        """The reason of what is first of a key; one step, for that waits for no other of its key."""
+        """The reason of the first event of a key.
+
+        It is one step: that event waits for no other of its key.
+        """
         with contextlib.suppress(GroupMissing):
             level, entry_id = parse_member(head)
             found = await self._inspecting.find(self._stream, group, level, entry_id)
@@ -465,7 +481,8 @@ def _buried(reason: Reason, state: EntryState) -> Reason:
         else ident(letter.reason)
     )
     what = (
-        f"it is a dead letter since {moment(letter.died_at)} ({why}), and waits for an operator, who replays or "
+        f"it is a dead letter since {moment(letter.died_at)} ({why}), and waits for an "
+        "operator, who replays or "
         f"discards it: streams dead show {state.stream} {state.group} {letter.id}"
     )
     facts = {

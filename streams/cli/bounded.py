@@ -1,7 +1,7 @@
 """HTTP whose clients are bounded in time and number: one that is slow, or that never ends, holds nothing for long.
 
-The server of the application bounds neither how long a request takes to arrive nor how long an answer takes to leave.
-So each connection has clocks of its own here.
+The server of the application bounds neither how long a request takes to arrive nor how
+long an answer takes to leave. So each connection has clocks of its own here.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ class ClientBounds(NamedTuple):
     """What a client may take.
 
     Attributes:
-        headers: seconds for the line and the headers of a request, from the first byte, or from the connection.
-        body: seconds for the body of a request, and one more for each ``rate`` bytes that came.
+        headers: seconds for the line and the headers of a request, from the first byte,
+            or from the connection.
+        body: seconds for the body of a request, and one more for each ``rate`` bytes
+            that came.
         rate: bytes per second that a body comes with at least.
-        unread: seconds for which an answer may lie here, because the client does not read.
+        unread: seconds for which an answer may lie here, because the client does not
+            read.
         connections: how many there may be; further ones are closed at once.
-        incomplete: of how many a request may be on its way; one more, and the oldest of them is closed.
+        incomplete: of how many a request may be on its way; one more, and the oldest of
+            them is closed.
     """
 
     headers: float = 10.0

@@ -28,8 +28,10 @@ from streams.pipeline import Pipeline
 
 HELP = (
     "Cancel events that are scheduled, or that wait for a retry."
-    "\n\nA cancelled event is gone; who cancelled it is in the stream's audit record. Another group that still needs it"
-    " keeps it. What is pending, processing, dead or done is refused, with what can be done instead."
+    "\n\nA cancelled event is gone; who cancelled it is in the stream's audit record. "
+    "Another group that still needs it"
+    " keeps it. What is pending, processing, dead or done is refused, with what can "
+    "be done instead."
     + examples(
         "streams cancel orders 7d3e5f0a1b2c3d4e-1",
         "streams cancel orders '10|1893456000000-0' --group billing",

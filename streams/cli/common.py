@@ -125,26 +125,32 @@ def settings_of(url: str | None, namespace: str | None) -> Settings:
     """The settings of the environment, with what the options say.
 
     Raises:
-        ConfigurationError: a value is malformed, or there is no server that outlives this command.
+        ConfigurationError: a value is malformed, or there is no server that outlives
+            this command.
     """
     settings = override(Settings.from_env(), url=url, namespace=namespace)
     if settings.url == "memory://":
         raise ConfigurationError(
-            "memory:// is a server of this command alone, which ends with it: give the URL of a server that stays, "
+            "memory:// is a server of this command alone, which ends with it: give "
+            "the URL of a server that stays, "
             "e.g. redis://localhost:6379/0"
         )
     if settings.url is None:
         raise ConfigurationError(
-            "which server? Give --url or set STREAMS_URL, e.g. redis://localhost:6379/0, or embedded://./data for an "
+            "which server? Give --url or set STREAMS_URL, e.g. "
+            "redis://localhost:6379/0, or embedded://./data for an "
             "embedded server that keeps its data in ./data"
         )
     return settings
 
 
 def override(settings: Settings, **given: Any) -> Settings:
-    """The settings with those values that are not None; a URL takes the place of a file that holds one.
+    """The settings with those values that are not None.
 
-    An empty URL is an unset variable of a script. As with an empty STREAMS_URL, it says nothing.
+    A URL takes the place of a file that holds one.
+
+    An empty URL is an unset variable of a script. As with an empty STREAMS_URL, it says
+    nothing.
     """
     if given.get("url"):
         given["url_file"] = ""
@@ -168,12 +174,16 @@ def tell_of_new_folder(settings: Settings) -> None:
     """One line if the folder of an embedded server is not there yet."""
     if (folder := missing_folder(settings)) is not None:
         remark(
-            f"streams: the folder {folder} is new: no embedded server has kept anything there yet"
+            f"streams: the folder {folder} is new: no embedded server has kept "
+            "anything there yet"
         )
 
 
 def missing_folder(settings: Settings) -> Path | None:
-    """The folder of an embedded server, in full, if it is not there: mostly another working directory was meant."""
+    """The folder of an embedded server, in full, if it is not there.
+
+    Then mostly another working directory was meant.
+    """
     scheme, _, path = (settings.url or "").partition("://")
     if scheme != "embedded" or not path:
         return None
@@ -207,17 +217,24 @@ async def check_group(
 
 
 def tell_missing(stream: str, partitions: Iterable[str]) -> None:
-    """One line for the partitions that could not be asked; then the command ends, since not all is shown."""
+    """Say which partitions could not be asked, in one line.
+
+    Then the command ends, since not all is shown.
+    """
     names = sorted(set(partitions))
     if names:
         remark(
-            f"streams: not shown, since their servers are away: {', '.join(names)} of {stream}"
+            f"streams: not shown, since their servers are away: {', '.join(names)} of "
+            f"{stream}"
         )
         finish(Exit.UNREACHABLE)
 
 
 def tell_away(away: Sequence[Away]) -> None:
-    """One line for each shard that could not be asked; then the command ends, since not all is shown."""
+    """Say which shards could not be asked, in one line each.
+
+    Then the command ends, since not all is shown.
+    """
     for shard in away:
         remark(f"streams: {shard}")
     if away:
@@ -235,7 +252,10 @@ def stdout() -> Console:
 
 
 def show_table(made: Table, *, names: Mapping[str, int], spare: Sequence[str]) -> None:
-    """A table on standard output: whole in a pipe; in a terminal as much of it as there is room for; see ``fitted``."""
+    """Print a table on standard output.
+
+    In a pipe it is whole; in a terminal it is as wide as there is room. See ``fitted``.
+    """
     console = stdout()
     console.print(fitted(made, console.width, names=names, spare=spare))
 
@@ -263,7 +283,10 @@ def write_json(value: Any, *, pretty: bool = True) -> None:
 
 
 def table(*columns: str, title: str = "") -> Table:
-    """A table in the house style. A column that begins with '>' is a number, one with '*' takes what room is left."""
+    """A table in the house style.
+
+    A column that begins with '>' is a number; one with '*' takes what room is left.
+    """
     made = Table(
         box=None,
         pad_edge=False,
@@ -299,7 +322,10 @@ def one_line(text: str, instead: str = " ") -> str:
 
 
 def number(value: int | None, *, style: str = "") -> str:
-    """A number with separators; a dot where it is 0, so that the eye finds the others; a dash where it is unknown."""
+    """A number with separators.
+
+    A dot stands for 0, so that the others are seen; a dash where it is not known.
+    """
     if value is None:
         return "[dim]-[/]"
     if value == 0:
@@ -334,7 +360,10 @@ def moment(at: float) -> str:
 
 
 def seconds(least: float = 0, most: float = _LONGEST) -> Callable[[str | float], float]:
-    """The parser of an option that is a span of time; see ``read_span``. ``least``, ``most``: seconds."""
+    """The parser of an option that is a span of time; see ``read_span``.
+
+    ``least`` and ``most`` are seconds.
+    """
 
     def read(text: str | float) -> float:
         try:
@@ -367,7 +396,8 @@ def parse_moment(text: str | None, option: str) -> float | None:
         at = None
     if at is None or at.tzinfo is None:
         raise ConfigurationError(
-            f"{option} {text!r}: give a span before now, e.g. 30m, 2h, 7d, or a time with its zone, "
+            f"{option} {text!r}: give a span before now, e.g. 30m, 2h, 7d, or a time "
+            "with its zone, "
             "e.g. 2030-01-31T12:00:00Z"
         )
     return at.timestamp()

@@ -30,9 +30,12 @@ from streams.settings import Reading, Settings, gather, read_settings, shown_url
 
 HELP = (
     "Show every setting, its value, and where that comes from."
-    "\n\nThe environment decides over .env.local, that over .env, that over the default. With MODULE:NAME the pipeline"
-    " is loaded: what it sets in its code decides over all of them, and its groups are shown with what they set for"
-    " themselves. A malformed value is shown with what would be accepted, and ends the command with 2. User, password"
+    "\n\nThe environment decides over .env.local, that over .env, that over the "
+    "default. With MODULE:NAME the pipeline"
+    " is loaded: what it sets in its code decides over all of them, and its groups "
+    "are shown with what they set for"
+    " themselves. A malformed value is shown with what would be accepted, and ends "
+    "the command with 2. User, password"
     " and query of a URL are never shown. No server is asked."
     + examples(
         "streams config",
@@ -97,7 +100,8 @@ def config(
     """Show the settings; see HELP."""
     readings = [_checked(reading) for reading in read_settings(os.environ, Path.cwd())]
     wrong = [reading.error for reading in readings if reading.error]
-    # A pipeline that reads the environment could not be loaded while a value there is malformed.
+    # A pipeline that reads the environment could not be loaded while a value there is
+    # malformed.
     pipeline = load(target) if target is not None and not wrong else None
     rows = [_row(reading, pipeline, target or "") for reading in readings]
     strangers = _strangers()

@@ -45,8 +45,10 @@ from streams.quantities import counted
 
 app = typer.Typer(
     help="Look at dead letters, replay, discard and export them."
-    "\n\nA dead letter is an event that used up its retries, or can never succeed. It waits here until somebody"
-    " replays or discards it; both are written to the stream's audit record, with your name."
+    "\n\nA dead letter is an event that used up its retries, or can never succeed. It "
+    "waits here until somebody"
+    " replays or discards it; both are written to the stream's audit record, with "
+    "your name."
     + examples(
         "streams dead ls orders billing --since 2h",
         "streams dead replay orders billing --reason retries-used-up --rate 50",
@@ -98,11 +100,13 @@ class Exporting(Server):
 @app.command(
     "ls",
     help="List dead letters, oldest first."
-    "\n\nWhat is not given does not narrow. The bodies are not shown and long numbers are masked; go on with --after."
+    "\n\nWhat is not given does not narrow. The bodies are not shown and long numbers "
+    "are masked; go on with --after."
     + examples(
         "streams dead ls orders billing",
         "streams dead ls orders billing --reason rejected --tenant acme --since 24h",
-        "streams dead ls orders billing --error timeout --json | jq -r '.dead_letters[].id'",
+        "streams dead ls orders billing --error timeout --json | jq -r "
+        "'.dead_letters[].id'",
     ),
 )
 @with_options
@@ -183,8 +187,10 @@ def show(of: OneGroup, ident: LetterId, *, body: Body = False, at: OnPartition) 
 @app.command(
     "replay",
     help="Put dead letters back on their stream."
-    "\n\nNamed by id, by filters, or --all. An event keeps its id and its level, starts with a fresh count of attempts,"
-    " and runs in this group only. On a terminal it asks first; elsewhere filters and --all need --yes."
+    "\n\nNamed by id, by filters, or --all. An event keeps its id and its level, "
+    "starts with a fresh count of attempts,"
+    " and runs in this group only. On a terminal it asks first; elsewhere filters and "
+    "--all need --yes."
     + examples(
         "streams dead replay orders billing 1893456000000-0",
         "streams dead replay orders billing --error timeout --since 2h --dry-run",
@@ -226,7 +232,8 @@ def replay(of: OneGroup, ids: Ids = None, *, filters: Filters, how: Replaying) -
 @app.command(
     "discard",
     help="Delete dead letters for good."
-    "\n\nNamed by id, by filters, or --all. Export them first if in doubt: nothing of a discarded event is kept but a"
+    "\n\nNamed by id, by filters, or --all. Export them first if in doubt: nothing of "
+    "a discarded event is kept but a"
     " line in the audit record."
     + examples(
         "streams dead discard orders billing 1893456000000-0",
@@ -264,7 +271,8 @@ def discard(
 @app.command(
     "export",
     help="Write dead letters as JSON lines, bodies included and unmasked."
-    "\n\nOne object per line: what dead show --json --body gives. To standard output, or with --output to a file that"
+    "\n\nOne object per line: what dead show --json --body gives. To standard output, "
+    "or with --output to a file that"
     " only you can read."
     + examples(
         "streams dead export orders billing --output dead.jsonl",

@@ -32,8 +32,10 @@ app = dead.app
 @app.command(
     "edit",
     help="Put one dead letter back with another body."
-    "\n\nThe rest of the event stays, its id too. The body comes from --data, or from standard input; it has to be JSON"
-    " unless the event's media type says otherwise. dead show --body prints the present one."
+    "\n\nThe rest of the event stays, its id too. The body comes from --data, or from "
+    "standard input; it has to be JSON"
+    " unless the event's media type says otherwise. dead show --body prints the "
+    "present one."
     + examples(
         "streams dead edit orders billing 1893456000000-0 --data '{\"id\": 1}'",
         "streams dead edit orders billing 1893456000000-0 < mended.json",
@@ -72,7 +74,8 @@ def edit(
 @app.command(
     "replays",
     help="Show what became of the dead letters that were put back."
-    "\n\nOne line for each replay, the latest first. What ended was handled or cancelled: nothing of it is kept."
+    "\n\nOne line for each replay, the latest first. What ended was handled or "
+    "cancelled: nothing of it is kept."
     " Of one with more than 500 events, what became of the first 500 is told."
     + examples(
         "streams dead replays orders billing",

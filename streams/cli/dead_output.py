@@ -51,7 +51,8 @@ def letter_facts(letter: DeadLetter, stream: str, group: str) -> Table:
         ("dead letter", letter.id),
         (
             "where",
-            f"{letter.stream or stream}/{group}, level {letter.level}, entry {letter.entry_id}",
+            f"{letter.stream or stream}/{group}, level {letter.level}, entry "
+            f"{letter.entry_id}",
         ),
         ("reason", letter.reason),
         ("died", moment(letter.died_at)),

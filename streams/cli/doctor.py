@@ -37,14 +37,21 @@ from streams.pipeline import Pipeline
 from streams.quantities import counted
 
 HELP = (
-    "Look for what is wrong with the server and its streams; each finding says what to do."
-    "\n\nRead only unless told to repair, and safe on a busy server. The exit code is for cron: 0 nothing that needs"
-    " you, 1 warnings, 2 something critical. What the user may not ask (managed servers often refuse CONFIG) is told as"
+    "Look for what is wrong with the server and its streams; each finding says what "
+    "to do."
+    "\n\nRead only unless told to repair, and safe on a busy server. The exit code is "
+    "for cron: 0 nothing that needs"
+    " you, 1 warnings, 2 something critical. What the user may not ask (managed "
+    "servers often refuse CONFIG) is told as"
     " unknown."
-    "\n\n--repair mends what needs no decision: it ends pending entries whose payload is gone, makes retries without a"
-    " due time and events that no consumer has due now, removes due times and attempt records of entries that are gone"
-    " and rows that cannot be read, and takes losses of the server off the list. It says what it will do,"
-    " and asks on a terminal; elsewhere it needs --yes. What it did is in each stream's audit record."
+    "\n\n--repair mends what needs no decision: it ends pending entries whose payload "
+    "is gone, makes retries without a"
+    " due time and events that no consumer has due now, removes due times and attempt "
+    "records of entries that are gone"
+    " and rows that cannot be read, and takes losses of the server off the list. It "
+    "says what it will do,"
+    " and asks on a terminal; elsewhere it needs --yes. What it did is in each "
+    "stream's audit record."
     + examples(
         "streams doctor",
         "streams doctor --stream orders --role producer",

@@ -41,8 +41,10 @@ app = typer.Typer(
 @app.command(
     "ls",
     help="Show the groups of a stream: declared or not, there or not, and what each still has to do."
-    "\n\nOn a stream with retention fanout, events wait for every declared group. 'abandoned' has work, and no consumer"
-    " that was heard of within the last minute; 'missing' is declared, and the server does not have it; 'dropped' was"
+    "\n\nOn a stream with retention fanout, events wait for every declared group. "
+    "'abandoned' has work, and no consumer"
+    " that was heard of within the last minute; 'missing' is declared, and the server "
+    "does not have it; 'dropped' was"
     " given up, and its dead letters are left."
     + examples("streams groups ls orders", "streams groups ls orders --json"),
 )
@@ -112,8 +114,10 @@ def ls(stream: StreamName, *, at: OnPartition) -> None:
 @app.command(
     "drop",
     help="Give a group up: events no longer wait for it, and what only it still needed is deleted."
-    "\n\nIts unfinished events, retries and pauses are gone for it; other groups keep theirs. Its dead letters stay."
-    " Refused while a consumer was heard of within the last minute, unless forced. On a terminal it asks first;"
+    "\n\nIts unfinished events, retries and pauses are gone for it; other groups keep "
+    "theirs. Its dead letters stay."
+    " Refused while a consumer was heard of within the last minute, unless forced. On "
+    "a terminal it asks first;"
     " elsewhere it needs --yes. Can be repeated after an interruption."
     + examples(
         "streams groups drop orders shipping",

@@ -44,7 +44,8 @@ class Line(NamedTuple):
 def read_lines(source: BinaryIO, limit: int) -> Iterator[list[Line]]:
     """The lines of a stream of bytes, as many at once as are there; empty ones are left out.
 
-    What arrives slowly is given out as it arrives. Memory is bounded by ``limit`` bytes per line.
+    What arrives slowly is given out as it arrives. Memory is bounded by ``limit`` bytes
+    per line.
     """
     read: Callable[[int], bytes] = getattr(source, "read1", source.read)
     rest, count, overlong = b"", 0, False
@@ -76,7 +77,8 @@ class Parser:
     """Makes events of lines.
 
     Attributes:
-        type: of lines that do not name one; with it, a line without ``type`` and ``data`` is a body as a whole.
+        type: of lines that do not name one; with it, a line without ``type`` and
+            ``data`` is a body as a whole.
         shared: attributes of every event whose line does not give its own.
         settings: limits and levels.
     """

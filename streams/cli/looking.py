@@ -31,7 +31,8 @@ from streams.pipeline import Pipeline
 
 FIND_HELP = (
     "Find events by id, key, tenant, instance, subject or source, on any stream."
-    "\n\nBy what they carry, the newest 500 entries of each level and the newest 500 dead letters are looked at, on at"
+    "\n\nBy what they carry, the newest 500 entries of each level and the newest 500 "
+    "dead letters are looked at, on at"
     " most 20 streams."
     + examples(
         "streams find 7d3e5f0a1b2c3d4e-1", "streams find acme --stream orders --json"
@@ -39,15 +40,18 @@ FIND_HELP = (
 )
 WORKERS_HELP = (
     "Show who works for which group, as they said last; they speak every ten seconds."
-    "\n\nA worker that has said nothing for 30 seconds is marked silent: it was killed, cut off, or stopped with its"
+    "\n\nA worker that has said nothing for 30 seconds is marked silent: it was "
+    "killed, cut off, or stopped with its"
     " machine. After an hour it is shown no more."
-    "\n\nWith --in-hand also what each has in hand, what runs longest first: for how long its handler runs at least,"
+    "\n\nWith --in-hand also what each has in hand, what runs longest first: for how "
+    "long its handler runs at least,"
     " and when its lease was renewed last."
     + examples("streams workers", "streams workers --in-hand --json")
 )
 AUDIT_HELP = (
     "Show what operators did on a stream, the latest first."
-    "\n\nWho put events back, cancelled, paused or looked at a body: in terminals, on the dashboard and by the API."
+    "\n\nWho put events back, cancelled, paused or looked at a body: in terminals, on "
+    "the dashboard and by the API."
     + examples("streams audit orders", "streams audit orders --limit 200 --json")
 )
 
@@ -107,8 +111,10 @@ def _none_found(found: SearchResult) -> None:
     """End with a sentence if there is nothing to show, and nothing that could not be asked."""
     if not found.states and not found.matches and not found.away:
         raise NotFound(
-            f"no event has this id, and none of the next {LOOKED_AT} scheduled, of the newest of each level and of the "
-            "dead letters of each group carries it as its key, tenant, instance, subject or source"
+            f"no event has this id, and none of the next {LOOKED_AT} scheduled, of the "
+            "newest of each level and of the "
+            "dead letters of each group carries it as its key, tenant, instance, "
+            "subject or source"
         )
 
 

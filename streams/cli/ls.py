@@ -43,9 +43,12 @@ from streams.quantities import counted
 
 HELP = (
     "Show every stream: what waits, runs, is retried and died."
-    "\n\nOne line per level of each group. OLDEST is the age of the oldest unfinished event; LAG is the server's own"
-    " count of events that the group has not read. SCHEDULED belongs to the stream, DEAD and CONSUMERS to the group."
-    " Levels that are paused say so, and below stands by whom, since when and why. Below stands, too, what another"
+    "\n\nOne line per level of each group. OLDEST is the age of the oldest unfinished "
+    "event; LAG is the server's own"
+    " count of events that the group has not read. SCHEDULED belongs to the stream, "
+    "DEAD and CONSUMERS to the group."
+    " Levels that are paused say so, and below stands by whom, since when and why. "
+    "Below stands, too, what another"
     " program put on a level that no worker reads."
     " The cost does not grow with what is stored."
     + examples(
@@ -87,7 +90,8 @@ def ls(
             if as_json:
                 write_json({"streams": [], "totals": [], "away": []})
             remark(
-                f"no streams yet: the folder {folder} does not exist; a worker or publishing makes it"
+                f"no streams yet: the folder {folder} does not exist; a worker or "
+                "publishing makes it"
             )
             return
         async with connected(url, namespace) as pipeline:
@@ -108,7 +112,8 @@ def ls(
             stdout().print(overview(rows, stdout().width))
         elif not away:
             remark(
-                f"no streams yet on {pipeline.settings.namespace!r}: publish an event, or start a worker"
+                f"no streams yet on {pipeline.settings.namespace!r}: publish an event, "
+                "or start a worker"
             )
         tell_away(away)
 

@@ -26,10 +26,14 @@ from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
 
 PAUSE_HELP = (
-    "Hold back a stream, a group, a level, or what has a type, tenant, instance, subject or key."
-    "\n\nWithin a second no worker starts anything of it, busy or idle, running now or started later. Events are kept,"
-    " no attempt is burnt, running handlers finish, and publishing goes on. What is paused already stays as it was."
-    "\n\n--list shows what is paused, and how many events were put aside for it, which walks through all that waits."
+    "Hold back a stream, a group, a level, or what has a type, tenant, instance, "
+    "subject or key."
+    "\n\nWithin a second no worker starts anything of it, busy or idle, running now "
+    "or started later. Events are kept,"
+    " no attempt is burnt, running handlers finish, and publishing goes on. What is "
+    "paused already stays as it was."
+    "\n\n--list shows what is paused, and how many events were put aside for it, "
+    "which walks through all that waits."
     + examples(
         "streams pause orders",
         "streams pause orders --group billing --reason 'the bank is down'",
@@ -40,8 +44,10 @@ PAUSE_HELP = (
 )
 RESUME_HELP = (
     "Let what was paused go on, within a second."
-    "\n\nEnds the pause of exactly what is named: a paused level stays paused when its stream is resumed. What remains"
-    " paused is said; --all ends every pause of the stream. Resuming what is not paused changes nothing, says"
+    "\n\nEnds the pause of exactly what is named: a paused level stays paused when "
+    "its stream is resumed. What remains"
+    " paused is said; --all ends every pause of the stream. Resuming what is not "
+    "paused changes nothing, says"
     " so, and ends with 0, as every command does that has nothing left to do."
     + examples(
         "streams resume orders --group billing",

@@ -51,16 +51,23 @@ from streams.quantities import counted, seconds_of
 
 HELP = (
     "Publish one event, or a file of them."
-    "\n\nOne event: --type and --data. Many: --file with JSON lines, - for standard input. A line is an object with"
-    " type, data, and any of id, priority, key, tenant, instance, delay, dedup_id, expires, headers, subject ...; or a"
-    " CloudEvents object; or, with --type, a line without type and data is a body as it stands. The other options"
+    "\n\nOne event: --type and --data. Many: --file with JSON lines, - for standard "
+    "input. A line is an object with"
+    " type, data, and any of id, priority, key, tenant, instance, delay, dedup_id, "
+    "expires, headers, subject ...; or a"
+    " CloudEvents object; or, with --type, a line without type and data is a body as "
+    "it stands. The other options"
     " apply to every line that does not say otherwise."
-    "\n\nA malformed line is reported by its number, counted and skipped, and the command ends with 1. When the server"
-    " ends it half-way, it says what is surely stored and with which --from-line to go on."
+    "\n\nA malformed line is reported by its number, counted and skipped, and the "
+    "command ends with 1. When the server"
+    " ends it half-way, it says what is surely stored and with which --from-line to "
+    "go on."
     + examples(
-        "streams publish orders --type order.created --data '{\"id\": 1}' --priority 10",
+        "streams publish orders --type order.created --data '{\"id\": 1}' --priority "
+        "10",
         "streams publish orders --file orders.jsonl",
-        "jq -c '.orders[]' dump.json | streams publish orders --file - --type order.created --tenant acme",
+        "jq -c '.orders[]' dump.json | streams publish orders --file - --type "
+        "order.created --tenant acme",
     )
 )
 
@@ -118,7 +125,8 @@ def _event(parser: Parser, kind: str | None, data: str) -> Event[Any]:
         return parser.checked(Event(kind, body, **parser.shared))
     except (MalformedEvent, LineRefused) as error:
         raise ConfigurationError(
-            f"--data: {error.detail}; quote it for the shell, e.g. --data '{{\"id\": 1}}'"
+            f"--data: {error.detail}; quote it for the shell, e.g. --data "
+            f"'{{\"id\": 1}}'"
         ) from None
 
 
@@ -178,14 +186,16 @@ def _show_receipt(
         say(f"duplicate: {receipt.event_id} is stored already, this one is not")
     elif not receipt.entry_id:
         say(
-            f"scheduled {receipt.event_id} for {stream}, level {receipt.level}, in {seconds_of(event.delay):g} s"
+            f"scheduled {receipt.event_id} for {stream}, level {receipt.level}, in "
+            f"{seconds_of(event.delay):g} s"
         )
     else:
         where = (
             f"{stream}, partition {receipt.partition}" if receipt.partition else stream
         )
         say(
-            f"published {receipt.event_id} on {where}, level {receipt.level}, entry {receipt.entry_id}"
+            f"published {receipt.event_id} on {where}, level {receipt.level}, entry "
+            f"{receipt.entry_id}"
         )
 
 
@@ -195,7 +205,8 @@ def _end(outcome: PublishedLines, *, as_json: bool) -> None:
     else:
         rate = outcome.published / outcome.seconds if outcome.seconds > 0 else 0
         say(
-            f"published {outcome.published:,}   duplicates {outcome.duplicates:,}   refused {outcome.refused:,}   "
+            f"published {outcome.published:,}   duplicates {outcome.duplicates:,}   "
+            f"refused {outcome.refused:,}   "
             f"in {outcome.seconds:.1f} s ({rate:,.0f}/s)"
         )
     if outcome.error is not None:
@@ -203,14 +214,16 @@ def _end(outcome: PublishedLines, *, as_json: bool) -> None:
         finish(exit_code(outcome.error))
     if outcome.resume_line is not None:
         remark(
-            f"streams: ended at line {outcome.resume_line}: mend it and go on with --from-line {outcome.resume_line}"
+            f"streams: ended at line {outcome.resume_line}: mend it and go on with "
+            f"--from-line {outcome.resume_line}"
         )
     finish(Exit.FAILED if outcome.refused else Exit.OK)
 
 
 def _advice(outcome: PublishedLines) -> str:
     facts = [
-        f"{counted(outcome.published, 'event is', 'events are', form=',')} surely stored"
+        f"{counted(outcome.published, 'event is', 'events are', form=',')} surely "
+        "stored"
     ]
     if not outcome.unknown:
         facts.append(f"go on with --from-line {outcome.resume_line}")
@@ -218,8 +231,10 @@ def _advice(outcome: PublishedLines) -> str:
         facts.append(f"surely not stored: {_lines(outcome.not_stored)}")
     if outcome.unknown and outcome.in_doubt is not None:
         facts.append(
-            f"the answer for {_lines(outcome.unknown)} was lost: they may be stored or not. --from-line "
-            f"{outcome.in_doubt[0]} publishes the doubtful lines again (safe if they have a dedup_id), --from-line "
+            f"the answer for {_lines(outcome.unknown)} was lost: they may be stored or "
+            "not. --from-line "
+            f"{outcome.in_doubt[0]} publishes the doubtful lines again (safe if they "
+            "have a dedup_id), --from-line "
             f"{outcome.in_doubt[1] + 1} leaves them out"
         )
     cause = str(outcome.error).rstrip(".")
@@ -230,7 +245,8 @@ def _advice(outcome: PublishedLines) -> str:
     # With partitions, what is missing lies between what is stored.
     if outcome.is_mixed:
         facts.append(
-            "lines behind that are stored, too: publish again what is missing, or give events a dedup_id"
+            "lines behind that are stored, too: publish again what is missing, or "
+            "give events a dedup_id"
         )
     return f"{cause}. {'; '.join(facts)}"
 

@@ -22,8 +22,8 @@ from streams.producer import Producer
 class PublishedLines:
     """What became of the lines. ``resume_line``: the first one not surely stored, if publishing ended early.
 
-    ``not_stored`` and ``unknown``: the lines that were read and are surely not stored, or may be stored or not.
-    ``is_mixed``: lines behind the first of these are stored.
+    ``not_stored`` and ``unknown``: the lines that were read and are surely not stored,
+    or may be stored or not. ``is_mixed``: lines behind the first of these are stored.
     """
 
     lines: int = 0
@@ -82,7 +82,8 @@ class Publisher:
                 self._last = batch[0].number - 1
                 before = outcome.published + outcome.duplicates
                 try:
-                    # Parsed while it is sent: the producer takes from the iterator what one trip carries.
+                    # Parsed while it is sent: the producer takes from the iterator what
+                    # one trip carries.
                     async for receipts in self.producer.publish_batches(
                         self._events(batch)
                     ):

@@ -13,7 +13,8 @@ from streams.pipeline import Pipeline
 
 HELP = (
     "Let events run now that are scheduled, or that wait for a retry."
-    "\n\nThey are due at once, and start when it is their turn; limits, pauses and the order of keys hold as ever. Who"
+    "\n\nThey are due at once, and start when it is their turn; limits, pauses and "
+    "the order of keys hold as ever. Who"
     " was impatient is in the stream's audit record."
     + examples(
         "streams run-now orders 7d3e5f0a1b2c3d4e-1",

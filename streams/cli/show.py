@@ -25,11 +25,15 @@ from streams.pipeline import Pipeline
 from streams.quantities import counted
 
 HELP = (
-    "Show where one event stands, in each group, and why it waits; streams why says more of that."
-    "\n\nThe id is an event id, an entry id, or LEVEL|ENTRY-ID. States: scheduled, pending, processing, retrying, dead,"
-    " done, orphaned (given to a worker, and with none any more: streams doctor --repair). Of an event that was handled"
+    "Show where one event stands, in each group, and why it waits; streams why says "
+    "more of that."
+    "\n\nThe id is an event id, an entry id, or LEVEL|ENTRY-ID. States: scheduled, "
+    "pending, processing, retrying, dead,"
+    " done, orphaned (given to a worker, and with none any more: streams doctor "
+    "--repair). Of an event that was handled"
     " nothing is kept: it is known to be done by its entry id only."
-    "\n\nThe body is shown with --body only, and phone numbers and other long numbers are masked everywhere else."
+    "\n\nThe body is shown with --body only, and phone numbers and other long numbers "
+    "are masked everywhere else."
     + examples(
         "streams show orders 1893456000000-0",
         "streams show orders '10|1893456000000-0' --group billing",

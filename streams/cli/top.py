@@ -39,10 +39,14 @@ from streams.errors import ConfigurationError, StreamsError
 from streams.pipeline import Pipeline
 
 HELP = (
-    "Show every group, live: what waits, for how long, what dies, and at what rate it is done."
-    "\n\nj and k choose a group, s sorts, p pauses or resumes it, d shows its dead letters, where r replays one, R all,"
-    " and x deletes one; arrows and page keys move, too. Each asks first, and says what it is about; where the question"
-    " does not fit on the screen, nothing is done. Without a terminal, or with --json, it tells once and ends."
+    "Show every group, live: what waits, for how long, what dies, and at what rate it "
+    "is done."
+    "\n\nj and k choose a group, s sorts, p pauses or resumes it, d shows its dead "
+    "letters, where r replays one, R all,"
+    " and x deletes one; arrows and page keys move, too. Each asks first, and says "
+    "what it is about; where the question"
+    " does not fit on the screen, nothing is done. Without a terminal, or with "
+    "--json, it tells once and ends."
     + examples("streams top", "streams top --sort dead", "streams top --json")
 )
 _NO_TERMINAL = 200
@@ -126,7 +130,8 @@ async def _next(
     except TimeoutError:
         return ""
     if _fit(console, screen):
-        # What was drawn for another size is no answer's question: it is drawn anew first.
+        # What was drawn for another size is no answer's question: it is drawn anew
+        # first.
         return ""
     while True:
         asked = screen.asked

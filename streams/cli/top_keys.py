@@ -30,7 +30,8 @@ ESCAPE = "escape"
 class KeyReader:
     """Makes keys of what is read; a sequence whose rest is not there yet waits for it.
 
-    Keys that mean nothing here are '': the letters inside of their sequences are no keys.
+    Keys that mean nothing here are '': the letters inside of their sequences are no
+    keys.
     """
 
     def __init__(self) -> None:

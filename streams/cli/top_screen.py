@@ -1,8 +1,8 @@
 """What ``streams top`` shows, and what its keys do: no terminal and no server in here.
 
-What is acted upon is what can be seen: the chosen line is always among those that are drawn, a question
-names what it is about and keeps that whatever changes meanwhile, and it takes an answer only when it was
-drawn whole.
+What is acted upon is what can be seen: the chosen line is always among those that are
+drawn, a question names what it is about and keeps that whatever changes meanwhile, and
+it takes an answer only when it was drawn whole.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class TopScreen:
         sort: by what; the most first, names in their order.
         chosen: index of the line that is chosen.
         opened: stream and group whose dead letters are looked at, if ``letters`` are.
-        letters: dead letters while they are looked at, the oldest first; None otherwise.
+        letters: dead letters while they are looked at, the oldest first; None
+            otherwise.
         total: how many there are; not all have to be in ``letters``.
         at: index of the letter that is chosen.
         asked: what waits for a yes; None for nothing.
@@ -431,7 +432,10 @@ class TopScreen:
         letter = self.letter
         if letter is None:
             return []
-        what = f"{ident(letter.event_id or letter.id)}   {shown(letter.type)}   died {moment(letter.died_at)}"
+        what = (
+            f"{ident(letter.event_id or letter.id)}   {shown(letter.type)}   died "
+            f"{moment(letter.died_at)}"
+        )
         return [
             Text(""),
             Text(self._cut(what)),

@@ -23,9 +23,12 @@ from streams.quantities import counted
 
 HELP = (
     "Say why an event waits, or those of a key, a tenant or a level, in each group."
-    "\n\nThe id is an event id, an entry id, or LEVEL|ENTRY-ID. Each unfinished event has one reason: its time, its"
-    " turn, a pause, a limit, its key, its workers. The state 'none' says that nothing holds it, which is a defect."
-    "\n\nOf a key, a tenant or a level the oldest 100 events are judged. Long numbers are masked."
+    "\n\nThe id is an event id, an entry id, or LEVEL|ENTRY-ID. Each unfinished event "
+    "has one reason: its time, its"
+    " turn, a pause, a limit, its key, its workers. The state 'none' says that "
+    "nothing holds it, which is a defect."
+    "\n\nOf a key, a tenant or a level the oldest 100 events are judged. Long numbers "
+    "are masked."
     + examples(
         "streams why orders 7d3e5f0a1b2c3d4e-1",
         "streams why orders --tenant acme --group billing",

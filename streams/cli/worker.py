@@ -31,18 +31,25 @@ logger = logger_of("worker")
 
 HELP = (
     "Run the handlers of a pipeline until SIGTERM or Ctrl-C."
-    "\n\nOne process: consumer, reclaimer and scheduler of every group that the pipeline declares. Start as many"
-    " as you like, anywhere; they share the work. With --processes this command starts them itself, starts again what"
+    "\n\nOne process: consumer, reclaimer and scheduler of every group that the "
+    "pipeline declares. Start as many"
+    " as you like, anywhere; they share the work. With --processes this command "
+    "starts them itself, starts again what"
     " dies, and passes signals on."
-    "\n\nA server that is away is waited for, at the start and later. Credentials that it refuses at the start end the"
+    "\n\nA server that is away is waited for, at the start and later. Credentials "
+    "that it refuses at the start end the"
     " worker; those that it took before are waited for, too. --wait says otherwise."
-    "\n\nAt SIGTERM a worker stops fetching at once, lets running handlers finish within the grace period, and gives"
-    " back the rest at no cost to its attempts. A second signal: now. Log lines go to standard error."
+    "\n\nAt SIGTERM a worker stops fetching at once, lets running handlers finish "
+    "within the grace period, and gives"
+    " back the rest at no cost to its attempts. A second signal: now. Log lines go to "
+    "standard error."
     + examples(
         "streams worker shop:pipeline",
         "streams worker shop:pipeline --reload",
-        "streams worker path/to/shop.py:pipeline --processes 4 --concurrency 50 --log json",
-        "STREAMS_URL=redis://redis:6379/0 streams worker app.events:pipeline --grace-period 25",
+        "streams worker path/to/shop.py:pipeline --processes 4 --concurrency 50 "
+        "--log json",
+        "STREAMS_URL=redis://redis:6379/0 streams worker app.events:pipeline "
+        "--grace-period 25",
     )
 )
 
@@ -261,8 +268,10 @@ def _shared_server(pipeline: Pipeline) -> str | None:
     url = pipeline.settings.url or DEFAULT_URL
     if url == DEFAULT_URL:
         raise ConfigurationError(
-            "processes that a supervisor starts need a server that they share, and memory:// belongs to one process: "
-            "give --url memory://NAME, embedded://PATH for a server that keeps its data, or redis://HOST:6379/0"
+            "processes that a supervisor starts need a server that they share, and "
+            "memory:// belongs to one process: "
+            "give --url memory://NAME, embedded://PATH for a server that keeps its "
+            "data, or redis://HOST:6379/0"
         )
     return url if url.startswith(EMBEDDED) else None
 

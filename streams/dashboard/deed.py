@@ -25,7 +25,8 @@ class Deed:
 
     Attributes:
         verb: on the button.
-        what: what it is done to, as it may be shown: ids as they are, what people wrote masked.
+        what: what it is done to, as it may be shown: ids as they are, what people wrote
+            masked.
         says: what will happen, in a sentence.
         do: does it; returns a page, or a word for the page that says it is done.
         count: of how many events; None where that says nothing.

@@ -27,7 +27,8 @@ logger = logger_of("dashboard")
 
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' "
+        "data:; connect-src 'self'; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -58,9 +59,12 @@ _BELIEVED = frozenset(
 _LARGEST = 8 * 1024 * 1024
 """Bytes of a request; the API has a limit of its own below this."""
 NEEDS_ACCOUNTS = (
-    "this dashboard has no accounts, so it answers only requests that its own machine sends to it directly,"
-    " under a loopback name: give it a file of accounts ('streams dashboard --hash-password' hashes a password,"
-    " --users FILE reads the file; an application that mounts it gives DashboardOptions(Accounts.read(FILE)))"
+    "this dashboard has no accounts, so it answers only requests that its own machine "
+    "sends to it directly,"
+    " under a loopback name: give it a file of accounts ('streams dashboard "
+    "--hash-password' hashes a password,"
+    " --users FILE reads the file; an application that mounts it gives "
+    "DashboardOptions(Accounts.read(FILE)))"
 )
 _NEEDS_USERS = "this dashboard knows tokens only, so it has no pages: add [users.NAME] to its file, or use /api/v1"
 _PROXY_IS_SILENT = (
@@ -68,11 +72,13 @@ _PROXY_IS_SILENT = (
     " and one group that means a role"
 )
 _HOST_AS_SENT = (
-    "if this page is its own, a proxy between does not pass the header Host on as the browser sent it; with nginx:"
+    "if this page is its own, a proxy between does not pass the header Host on as the "
+    "browser sent it; with nginx:"
     " proxy_set_header Host $http_host"
 )
 _NO_CORS = (
-    "pages of other sites may not use this API (CORS): let a program of yours ask for them, or let the proxy of their"
+    "pages of other sites may not use this API (CORS): let a program of yours ask for "
+    "them, or let the proxy of their"
     " site pass a path of that site on to here, with its header Host"
 )
 _LOGGED_EVERY = 60.0
@@ -86,10 +92,12 @@ class Gatekeeper:
 
     Args:
         app: what is guarded.
-        options: who is known. Without accounts, tokens and a proxy every request that this machine sends directly is an
-            admin's, and all others are refused. With tokens, but without accounts and a proxy, there are no pages.
+        options: who is known. Without accounts, tokens and a proxy every request that
+            this machine sends directly is an admin's, and all others are refused. With
+            tokens, but without accounts and a proxy, there are no pages.
         sessions: of those who are logged in.
-        failed: the answer to a request of which the server of the streams cannot say whose it is.
+        failed: the answer to a request of which the server of the streams cannot say
+            whose it is.
     """
 
     def __init__(
@@ -197,7 +205,8 @@ class Gatekeeper:
         if self._proxy is not None:
             return self._proxy.viewer(request, self._sessions.token_of)
         if not self._accounts:
-            # Where nobody is known at all, the request is direct, or it would not have come so far.
+            # Where nobody is known at all, the request is direct, or it would not have
+            # come so far.
             return (
                 None
                 if self._tokens
@@ -223,7 +232,8 @@ def _doubled(scope: Scope, believed: frozenset[str]) -> Refusal | None:
         if plain in seen:
             return (
                 400,
-                f"the header {plain} is there twice: a proxy has to replace what comes from outside",
+                f"the header {plain} is there twice: a proxy has to replace what "
+                "comes from outside",
             )
         if name != plain:
             return 400, f"the header {plain} is spelled with an underscore"
@@ -243,7 +253,8 @@ def _unfit(request: Request, *, is_api: bool) -> Refusal | None:
         and not is_api
         and not request.headers.get("content-length", "").isdigit()
     ):
-        # A form is read whole, by the log-in even of strangers: it has to say first how long it is.
+        # A form is read whole, by the log-in even of strangers: it has to say first how
+        # long it is.
         return 411, "length required"
     return None
 

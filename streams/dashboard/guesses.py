@@ -13,7 +13,10 @@ _FIRST = 2.0
 
 
 class Allowance(NamedTuple):
-    """What one key may do: ``free`` wrong passwords, then a wait that doubles, up to ``longest`` seconds."""
+    """How many wrong passwords one key has free, and how long it waits then.
+
+    The wait doubles with each further one, up to ``longest`` seconds.
+    """
 
     free: int
     longest: float

@@ -67,8 +67,9 @@ class _Shared:
 class Live:
     """Serves live parts, as server-sent events or, to who cannot have these, one at a time.
 
-    Each part is rendered every two seconds while anybody looks, once for all of them, whoever reads slowly gets the
-    latest and nothing in between. Those who ask for one at a time share what was rendered in the last two seconds.
+    Each part is rendered every two seconds while anybody looks, once for all of them,
+    whoever reads slowly gets the latest and nothing in between. Those who ask for one
+    at a time share what was rendered in the last two seconds.
     """
 
     def __init__(self) -> None:

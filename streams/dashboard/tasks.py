@@ -420,7 +420,10 @@ class Tasks:
         return 200, asdict(found)
 
     def _away(self) -> list[dict[str, Any]]:
-        """What could not be asked at this look; a program must be able to tell that from "there is none"."""
+        """The shards that could not be asked at this look.
+
+        A program has to tell them from streams that are not there.
+        """
         return [shard.as_plain() for shard in self._queries.away]
 
     async def _known(self, request: Request) -> str:
@@ -515,7 +518,9 @@ def _pause_plain(pause: Pause) -> dict[str, Any]:
 async def _check_which(
     letters: DeadLetters, which: Filter | list[str], status: int
 ) -> None:
-    """Refuse a filter whose reason no letter has: it is misspelled, and would be answered as if nothing had died.
+    """Refuse a filter whose reason no letter has.
+
+    It is misspelled, and would be answered as if nothing had died.
 
     Raises:
         HTTPException: with ``status``; it names the reasons that there are.
@@ -558,7 +563,8 @@ def entry_plain(state: EntryState) -> dict[str, Any]:
 def _error_plain(error: Mapping[str, Any]) -> dict[str, Any]:
     """An error of an attempt record as it may be shown: numbers as they are, texts masked.
 
-    Records come from the server, where other programs can write: what is of another type than it should be is left out.
+    Records come from the server, where other programs can write: what is of another
+    type than it should be is left out.
     """
     told: dict[str, Any] = {
         name: error[name]

@@ -25,7 +25,10 @@ from streams.settings import Settings
 from streams.sync.portal import Portal, refuse_in_event_loop
 
 _AT_ONCE = 8 * BATCH_EVENTS
-"""Events per crossing into the portal: there, one request is prepared while another is under way."""
+"""Events per crossing into the portal.
+
+There, one request is prepared while another is under way.
+"""
 
 
 class BlockingProducer:
@@ -47,7 +50,10 @@ class BlockingProducer:
         type: str | None = None,
         **attributes: Unpack[EventAttributes],
     ) -> Receipt:
-        """Publish one event; when this returns, the server has stored it. See ``streams.Producer.publish``."""
+        """Publish one event; when this returns, the server has stored it.
+
+        See ``streams.Producer.publish``.
+        """
         return self._portal.call(
             lambda p: p.producer(self.stream).publish(data, type=type, **attributes)
         )
@@ -59,7 +65,10 @@ class BlockingProducer:
         type: str | None = None,
         **attributes: Unpack[EventAttributes],
     ) -> list[Receipt]:
-        """Publish every event of an iterable, which is read in this thread; see ``streams.Producer.publish_many``."""
+        """Publish every event of an iterable, which is read in this thread.
+
+        See ``streams.Producer.publish_many``.
+        """
         receipts: list[Receipt] = []
         try:
             for batch in self.publish_batches(events, type=type, **attributes):
@@ -77,11 +86,15 @@ class BlockingProducer:
         type: str | None = None,
         **attributes: Unpack[EventAttributes],
     ) -> Iterator[list[Receipt]]:
-        """As ``publish_many``, giving the receipts batch by batch; see ``streams.Producer.publish_batches``."""
+        """As ``publish_many``, giving the receipts batch by batch.
+
+        See ``streams.Producer.publish_batches``.
+        """
         check_events(events)
         if not isinstance(events, Iterable):
             raise ConfigurationError(
-                f"streams.sync publishes what a for loop can read, not {events.__class__.__name__}; "
+                "streams.sync publishes what a for loop can read, not "
+                f"{events.__class__.__name__}; "
                 "asynchronous iterables are for streams.Pipeline"
             )
         source = iter(events)
@@ -114,22 +127,29 @@ class BlockingProducer:
 
 
 class BlockingPipeline(Blocking):
-    """Streams on one server, with their handlers, for programs that block; see ``streams.Pipeline``.
+    """Streams on one server, with their handlers, for programs that block.
 
-    Every method does what its namesake there does, and returns when that is done. Connections open with the first
-    call and close at the end of the program, or, with ``with pipeline:``, at the end of the outermost block. Any
-    number of threads may share one object; after a fork the child opens connections of its own.
+    See ``streams.Pipeline``.
+
+    Every method does what its namesake there does, and returns when that is done.
+    Connections open with the first call and close at the end of the program, or, with
+    ``with pipeline:``, at the end of the outermost block. Any number of threads may
+    share one object; after a fork the child opens connections of its own.
 
     Args:
-        url: the server; see ``streams.Broker``. None: the embedded server that keeps nothing.
+        url: the server; see ``streams.Broker``. None: the embedded server that keeps
+            nothing.
         settings: everything else; ``Settings()`` if None.
-        middleware: what wraps every attempt, outermost first; see ``streams.middleware``.
+        middleware: what wraps every attempt, outermost first; see
+            ``streams.middleware``.
 
     Attributes:
-        asynchronous: the pipeline with the declarations: what a worker runs, and what ``async def`` handlers await.
+        asynchronous: the pipeline with the declarations: what a worker runs, and what
+            ``async def`` handlers await.
 
     Raises:
-        ConfigurationError: the URL cannot be used, or, by any blocking method, an event loop runs in this thread.
+        ConfigurationError: the URL cannot be used, or, by any blocking method, an event
+            loop runs in this thread.
     """
 
     def __init__(
@@ -218,7 +238,10 @@ class BlockingPipeline(Blocking):
         )
 
     def run(self, *, signals: bool = True) -> None:
-        """Run every declared group until ``stop`` or SIGTERM or SIGINT; see ``streams.Pipeline.run``."""
+        """Run every declared group until ``stop`` or SIGTERM or SIGINT.
+
+        See ``streams.Pipeline.run``.
+        """
         refuse_in_event_loop(even_in_notebook=True)
         asyncio.run(self._run(self.asynchronous.run(signals=signals)))
 

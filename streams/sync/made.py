@@ -27,12 +27,18 @@ SOURCES: dict[type, type] = {
     Tracking: TrackingView,
     asynchronous.Pipeline: BlockingPipeline,
 }
-"""The asynchronous classes, and what their blocking forms have by hand; those that hand out others come last."""
+"""The asynchronous classes, with the part of each that blocks by hand.
+
+Classes that hand out others come last.
+"""
 WITHOUT: dict[type, tuple[str, ...]] = {
     Producer: ("store", "store_all", "reach"),
     asynchronous.Pipeline: ("broker", "service", "records", "is_open", "twin"),
 }
-"""What the blocking forms do without; ``tests/architecture/test_sync_parity.py`` has the reasons."""
+"""The names that the blocking forms do without.
+
+``tests/architecture/test_sync_parity.py`` has the reasons.
+"""
 
 _made: dict[str, type] = {}
 for _twin, _base in SOURCES.items():

@@ -34,8 +34,8 @@ class Cancellations(StreamView):
     They are looked for on all partitions of the stream, or on one.
 
     A cancelled event is gone, with its attempt record; the audit record has the name
-    given in ``by``. Another group that still needs the event keeps it. The server decides
-    in one step whether it is cancelled or starts.
+    given in ``by``. Another group that still needs the event keeps it. The server
+    decides in one step whether it is cancelled or starts.
 
     Args:
         portal: into the pipeline.
@@ -80,20 +80,28 @@ class DeadLetters(GroupView):
         """How many there are. One command, one more per partition.
 
         Raises:
-            PartlyAway: some partitions are away; its ``answer`` counts those of the others. So it is of all below.
+            PartlyAway: some partitions are away; its ``answer`` counts those of the
+                others. So it is of all below.
         """
 
     def iterate(
         self, where: Filter | None = None, *, after: str = ""
     ) -> Iterator[DeadLetter]:
-        """Dead letters that the filter takes (None: all), oldest first, from behind the id ``after``; page by page."""
+        """Iterate over the dead letters that the filter takes, oldest first.
+
+        They are read page by page. ``where`` None takes all of them. ``after`` is the
+        id of the last one seen.
+        """
 
     def page(
         self, where: Filter | None = None, *, after: str = "", limit: int = 50
     ) -> list[DeadLetter]:
-        """At most ``limit`` of those that the filter takes, oldest first; ``after`` is the id of the last one seen.
+        """A page of the dead letters that the filter takes, oldest first.
 
-        Letters of several partitions with the same id are not parted: then there are a few more.
+        It has at most ``limit`` letters. ``after`` is the id of the last one seen.
+
+        Letters of several partitions with the same id are not parted: then there are a
+        few more.
         """
 
     def look(
@@ -104,13 +112,18 @@ class DeadLetters(GroupView):
         limit: int = 50,
         examine: int = 5000,
     ) -> LetterPage:
-        """As ``page``, of at most ``examine`` letters: at most one command per 500 of them, whatever there is.
+        """As ``page``, of at most ``examine`` letters.
+
+        It takes at most one command per 500 of them, however many there are.
 
         Of several partitions so many are examined on each.
         """
 
     def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
-        """How many of the first ``most`` letters the filter takes, and whether there are letters behind them."""
+        """Count how many of the first ``most`` letters the filter takes.
+
+        Returns the count, and whether there are letters behind them.
+        """
 
     def latest(self, most: int) -> Iterator[DeadLetter]:
         """The newest, newest first; one command per 500."""
@@ -131,18 +144,23 @@ class DeadLetters(GroupView):
         rate: float | None = None,
         limit: int | None = None,
     ) -> Replay:
-        """Put dead letters back on their levels, with their event ids; counts and audits the replay.
+        """Put dead letters back on their levels, with their event ids.
+
+        The replay is counted, and it is in the audit record.
 
         Args:
-            which: a filter, or ids. Letters that die while the replay runs are not taken.
+            which: a filter, or ids. Letters that die while the replay runs are not
+                taken.
             dry_run: only count.
             rate: at most this many per second.
             limit: at most this many.
 
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
-            GroupDropped: the group was given up, so nothing would handle them; nothing was moved.
-            ConfigurationError: ``rate`` is not above 0, or several partitions have a letter of an id.
+            GroupDropped: the group was given up, so nothing would handle them; nothing
+                was moved.
+            ConfigurationError: ``rate`` is not above 0, or several partitions have a
+                letter of an id.
         """
 
     def replaying(
@@ -153,20 +171,26 @@ class DeadLetters(GroupView):
         rate: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Replay]:
-        """As ``replay``, telling of each batch after it was put back; who stops listening stops the replay.
+        """As ``replay``, and tell of each batch after it was put back.
+
+        The replay stops when its caller stops reading.
 
         Raises:
             NotFound: an id that was given is not there; nothing was moved.
             GroupDropped: the group was given up, so nothing would handle them.
-            ConfigurationError: ``rate`` is not above 0, or several partitions have a letter of an id.
+            ConfigurationError: ``rate`` is not above 0, or several partitions have a
+                letter of an id.
         """
 
     def replay_edited(self, letter_id: str, data: Any) -> str:
-        """Put one dead letter back with another body; the rest of the event stays, its id too. Returns where it is now.
+        """Put one dead letter back with another body.
+
+        The rest of the event stays, its id too. Returns where the event is now.
 
         Args:
             letter_id: of the letter.
-            data: the new body; bytes pass as they are, everything else as the event's media type says.
+            data: the new body; bytes pass as they are, everything else as the event's
+                media type says.
 
         Raises:
             NotFound: there is no such letter (any more).
@@ -201,9 +225,12 @@ class Groups(StreamView):
     """
 
     def list(self) -> GroupList:
-        """Every group that is declared or there, and what was dropped and left dead letters, by name.
+        """Every group that is declared or there, by name.
 
-        4 commands and one per dropped group, 2 per level, 3 per level and group, whatever the stream holds.
+        A group that was dropped and left dead letters is among them.
+
+        4 commands and one per dropped group, 2 per level, 3 per level and group,
+        whatever the stream holds.
 
         Raises:
             NotFound: there is no such stream.
@@ -212,13 +239,15 @@ class Groups(StreamView):
     def drop(self, group: str, *, force: bool = False) -> Drop:
         """Give a group up: events no longer wait for it, and what only it still needed is deleted.
 
-        Its pending list, retries, attempt records and pauses go; its dead letters stay, to be replayed or discarded. On
-        a stream with retention ``work`` the events stay for the group that comes next. Can be repeated: what an
-        interrupted call left is trimmed then.
+        Its pending list, retries, attempt records and pauses go; its dead letters stay,
+        to be replayed or discarded. On a stream with retention ``work`` the events stay
+        for the group that comes next. Can be repeated: what an interrupted call left is
+        trimmed then.
 
         Args:
             group: its name.
-            force: drop it although consumers are alive. A worker that runs such a consumer ends with an error.
+            force: drop it although consumers are alive. A worker that runs such a
+                consumer ends with an error.
 
         Raises:
             GroupInUse: a consumer was heard of within the last minute.
@@ -228,11 +257,12 @@ class Groups(StreamView):
 class Limits(GroupView):
     """The limits of one group, on all partitions of its stream, or on one.
 
-    Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key that is on one of them is 60/s,
-    and for keys that are on all of them 240/s.
+    Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key
+    that is on one of them is 60/s, and for keys that are on all of them 240/s.
 
-    What is set holds for every worker with its next read, outlives restarts, and goes before what is declared. Events
-    that wait for the limit are looked at anew, and get a time that suits what holds now.
+    What is set holds for every worker with its next read, outlives restarts, and goes
+    before what is declared. Events that wait for the limit are looked at anew, and get
+    a time that suits what holds now.
 
     Args:
         portal: into the pipeline.
@@ -272,9 +302,12 @@ class Limits(GroupView):
         """
 
     def throttle(self, name: str, key: object, seconds: Seconds) -> float:
-        """Let nothing of a key start for ``seconds`` (or a ``timedelta``), at most a day; 0 ends it.
+        """Let nothing of a key start for ``seconds``, or a ``timedelta``.
 
-        Events that wait for the limit are looked at anew, and who did it is written down.
+        The longest time is a day; 0 ends the throttle.
+
+        Events that wait for the limit are looked at anew, and who did it is written
+        down.
 
         Returns:
             Until when (Unix seconds).
@@ -284,7 +317,10 @@ class Limits(GroupView):
         """
 
     def waiting(self, limit: int = 20) -> KeyList:
-        """The keys that have the longest to wait, at most ``limit``. Walks through the keys of the server."""
+        """The keys that have the longest to wait, at most ``limit``.
+
+        It walks through the keys of the server.
+        """
 
 class OrderedKeys(GroupView):
     """The keys of one group with ``order_by``, on all partitions of its stream, or on one.
@@ -299,17 +335,22 @@ class OrderedKeys(GroupView):
     def list(
         self, limit: int = 100, *, state: Literal["working", "held"] | None = "held"
     ) -> OrderedKeyList:
-        """At most ``limit`` keys with work, those with the most behind them first; walks through all of them.
+        """At most ``limit`` keys with work, those with the most behind them first.
+
+        It walks through all of them.
 
         Raises:
             NotFound: there is no such stream, or the group has no ``order_by``.
         """
 
     def release(self, key: str) -> str:
-        """Try a held key's dead event again, before all that waits behind it; returns ``level|entry id`` of its replay.
+        """Try a held key's dead event again, before all that waits behind it.
+
+        Returns ``level|entry id`` of its replay.
 
         Raises:
-            NotFound: the key is not held, or its dead letter was discarded or replayed already.
+            NotFound: the key is not held, or its dead letter was discarded or replayed
+                already.
         """
 
     def skip(self, key: str) -> None:
@@ -322,11 +363,13 @@ class OrderedKeys(GroupView):
 class Pauses(StreamView):
     """The pauses of one stream, on all of its partitions, later ones included, or on one.
 
-    A scope is the stream, a group, a level, a level of a group, or an attribute of the events with its value (``type``,
-    ``tenant``, ``instance``, ``key``, ``subject``, ``source``), of every group or of one.
+    A scope is the stream, a group, a level, a level of a group, or an attribute of the
+    events with its value (``type``, ``tenant``, ``instance``, ``key``, ``subject``,
+    ``source``), of every group or of one.
 
-    What is paused is held, not dropped: it stays on its stream or in its retry, no attempt is burnt, and running
-    handlers finish. Workers hold within half a second, whatever they do at the moment; publishing goes on.
+    What is paused is held, not dropped: it stays on its stream or in its retry, no
+    attempt is burnt, and running handlers finish. Workers hold within half a second,
+    whatever they do at the moment; publishing goes on.
 
     Args:
         portal: into the pipeline.
@@ -348,8 +391,10 @@ class Pauses(StreamView):
         What is paused already stays as it was, with its name and reason.
 
         Raises:
-            NotFound: there is no such stream, group or level; the message names those that are.
-            ConfigurationError: the reason is longer than 500 characters, or the scope is none.
+            NotFound: there is no such stream, group or level; the message names those
+                that are.
+            ConfigurationError: the reason is longer than 500 characters, or the scope
+                is none.
         """
 
     def resume(
@@ -359,10 +404,12 @@ class Pauses(StreamView):
         level: int | None = None,
         **attribute: Unpack[PausedAttribute],
     ) -> Resumption:
-        """End the pause of exactly this scope; those of other scopes go on and are named in the outcome.
+        """End the pause of exactly this scope.
 
-        Nothing happens if it is not paused. What was put aside for a pause of an attribute comes back, which walks
-        through all that waits.
+        Pauses of other scopes go on, and the outcome names them.
+
+        Nothing happens if it is not paused. What was put aside for a pause of an
+        attribute comes back, which walks through all that waits.
 
         Raises:
             NotFound: it is not paused, and there is no such stream, group or level.
@@ -377,7 +424,10 @@ class Pauses(StreamView):
         """
 
     def held(self) -> dict[str, int]:
-        """How many events were put aside for which pause of an attribute, by scope. Walks through what waits."""
+        """How many events were put aside for each pause of an attribute, by scope.
+
+        It walks through what waits.
+        """
 
     def list(self) -> PauseList:
         """Every pause of the stream, in the order of their scopes. One command."""
@@ -401,12 +451,17 @@ class Status(View):
         """Names and levels of the streams. One command."""
 
     def levels(self, stream: str) -> list[int]:
-        """The levels of one stream, none if there is no such stream; also while the list of streams is away."""
+        """The levels of one stream, none if there is no such stream.
+
+        They are found while the list of streams is away, too.
+        """
 
     def streams_of(
         self, name: str, partition: int | None = None
     ) -> dict[str, list[int]]:
-        """The partitions of a stream that has to be there, with their levels; of one that is not spread itself.
+        """The partitions of a stream that has to be there, with their levels.
+
+        A stream that is not spread is its own partition.
 
         Raises:
             NotFound: there is no such stream, or no partition of that number.
@@ -423,14 +478,16 @@ class Status(View):
         """Every stream with its groups and levels; see ``stream`` for the cost of each.
 
         Raises:
-            BrokerUnavailable: a server that has some of them is away; ``survey`` tells of the others.
+            BrokerUnavailable: a server that has some of them is away; ``survey`` tells
+                of the others.
         """
 
     def survey(self, known: Mapping[str, Sequence[int]] | None = None) -> Survey:
         """As ``overview``, and of a cluster with shards that are away: what is on the others.
 
         Args:
-            known: streams with their levels, to go by while the list of streams cannot be read.
+            known: streams with their levels, to go by while the list of streams cannot
+                be read.
 
         Raises:
             BrokerUnavailable: there is one server only, and it is away.
@@ -439,11 +496,13 @@ class Status(View):
     def stream(self, name: str, *, partition: int | None = None) -> StreamRow:
         """One stream: all of its partitions in sum, or one of them.
 
-        5 commands, 2 per level, and 3 per level and group, for each partition; independent of how much is stored.
+        5 commands, 2 per level, and 3 per level and group, for each partition;
+        independent of how much is stored.
 
         Raises:
             NotFound: there is no such stream, or no partition of that number.
-            PartlyAway: some partitions are away; its ``answer`` is the sum of the others.
+            PartlyAway: some partitions are away; its ``answer`` is the sum of the
+                others.
         """
 
     def find(
@@ -459,10 +518,12 @@ class Status(View):
 
         Args:
             stream: the stream's name.
-            ident: ``LEVEL|ENTRY-ID``, an entry id, or an event id. By event id, scheduled events and dead letters are
-                found whatever their number; of the stored entries the first 10,000 of each level are searched.
+            ident: ``LEVEL|ENTRY-ID``, an entry id, or an event id. By event id,
+                scheduled events and dead letters are found whatever their number; of
+                the stored entries the first 10,000 of each level are searched.
             group: narrows to one group.
-            depth: search by event id the first so many entries of each level, and the newest so many dead letters.
+            depth: search by event id the first so many entries of each level, and the
+                newest so many dead letters.
             partition: the number of one partition; None: all.
 
         Raises:
@@ -470,12 +531,15 @@ class Status(View):
         """
 
 class Tracking(TrackingView):
-    """Follows events of one stream. Each note is one command; what is tracked is forgotten after ``retention``.
+    """Follows events of one stream.
+
+    Each note is one command. What is tracked is forgotten after ``retention``.
 
     Args:
         portal: into the pipeline.
         stream: the stream's name.
-        ranks: the states, with their ranks: a state moves to one of the same rank or a higher one.
+        ranks: the states, with their ranks: a state moves to one of the same rank or a
+            higher one.
         retention: seconds, or a ``timedelta``, after the latest note.
 
     Raises:
@@ -499,11 +563,13 @@ class Tracking(TrackingView):
             state: one of the ranks.
             facts: for this row of the timeline; JSON values.
             fields: facts of the event itself, set if the state moves; '' removes one.
-            counts: counters that grow in the same step, if the state is another one than before: so they add up.
+            counts: counters that grow in the same step, if the state is another one
+                than before: so they add up.
             anew: begin again, e.g. with a replay: the state moves whatever it was.
 
         Raises:
-            ConfigurationError: there is no such state, or a field has a name of this module's own.
+            ConfigurationError: there is no such state, or a field has a name of this
+                module's own.
         """
 
     def get(self, id: str) -> Tracked | None:
@@ -513,7 +579,10 @@ class Tracking(TrackingView):
         """How many events reached which state, since ever; each move counts."""
 
     def counted(self, names: Sequence[str]) -> list[dict[str, int]]:
-        """What was counted under each name; empty where nothing was, or not any more. One round trip."""
+        """The counts under each name. One round trip.
+
+        A name is empty where nothing was counted, or not any more.
+        """
 
     def link(self, name: str, id: str) -> None:
         """Let an event be found by another name, e.g. the id that a provider gave it."""
@@ -522,13 +591,19 @@ class Tracking(TrackingView):
         """The id of the event with that name; None if there is none (any more)."""
 
     def file(self, name: str, id: str) -> None:
-        """Let an event be found with others that have something in common, e.g. a customer; the latest 1,000."""
+        """Let an event be found with others that have something in common.
+
+        That may be a customer. A name keeps the latest 1,000.
+        """
 
     def filed(self, name: str, *, most: int = 100) -> list[str]:
         """Ids of the events that were filed under a name, the latest first. One command."""
 
     def known(self) -> Iterator[list[str]]:
-        """Ids of all that is tracked, some at a time, in no order, perhaps twice. Reads all keys of the server."""
+        """The ids of all tracked events, some at a time, in no order.
+
+        An id may come twice. It reads all keys of the server.
+        """
 
     def forget(
         self,
@@ -537,25 +612,35 @@ class Tracking(TrackingView):
         links: Sequence[str] = (),
         files: Sequence[str] = (),
     ) -> int:
-        """Forget events, other names of them, and names that they were filed under; returns how much was known."""
+        """Forget events, their other names, and the names that they were filed under.
+
+        Returns how many of them were known.
+        """
 
 class Pipeline(BlockingPipeline):
-    """Streams on one server, with their handlers, for programs that block; see ``streams.Pipeline``.
+    """Streams on one server, with their handlers, for programs that block.
 
-    Every method does what its namesake there does, and returns when that is done. Connections open with the first
-    call and close at the end of the program, or, with ``with pipeline:``, at the end of the outermost block. Any
-    number of threads may share one object; after a fork the child opens connections of its own.
+    See ``streams.Pipeline``.
+
+    Every method does what its namesake there does, and returns when that is done.
+    Connections open with the first call and close at the end of the program, or, with
+    ``with pipeline:``, at the end of the outermost block. Any number of threads may
+    share one object; after a fork the child opens connections of its own.
 
     Args:
-        url: the server; see ``streams.Broker``. None: the embedded server that keeps nothing.
+        url: the server; see ``streams.Broker``. None: the embedded server that keeps
+            nothing.
         settings: everything else; ``Settings()`` if None.
-        middleware: what wraps every attempt, outermost first; see ``streams.middleware``.
+        middleware: what wraps every attempt, outermost first; see
+            ``streams.middleware``.
 
     Attributes:
-        asynchronous: the pipeline with the declarations: what a worker runs, and what ``async def`` handlers await.
+        asynchronous: the pipeline with the declarations: what a worker runs, and what
+            ``async def`` handlers await.
 
     Raises:
-        ConfigurationError: the URL cannot be used, or, by any blocking method, an event loop runs in this thread.
+        ConfigurationError: the URL cannot be used, or, by any blocking method, an event
+            loop runs in this thread.
     """
 
     def dead_letters(
@@ -566,22 +651,34 @@ class Pipeline(BlockingPipeline):
     def pauses(
         self, stream: str, *, by: str = "", partition: int | None = None
     ) -> Pauses:
-        """What is held back of a stream, to pause and to resume; ``by`` names who acts, for the audit record."""
+        """The pauses of a stream: what is held back.
+
+        ``by`` is the name of the operator, for the audit record.
+        """
 
     def limits(
         self, stream: str, group: str, *, by: str = "", partition: int | None = None
     ) -> Limits:
-        """The limits of a group, to look at and to change; ``by`` names who acts, for the audit record."""
+        """The limits of a group, to look at and to change.
+
+        ``by`` is the name of the operator, for the audit record.
+        """
 
     def ordered_keys(
         self, stream: str, group: str, *, by: str = "", partition: int | None = None
     ) -> OrderedKeys:
-        """The keys whose order a group keeps, to look at, and to release or skip; ``by`` names who acts."""
+        """The keys whose order a group keeps, to look at, and to release or skip.
+
+        ``by`` is the name of the operator, for the audit record.
+        """
 
     def groups(
         self, stream: str, *, by: str = "", partition: int | None = None
     ) -> Groups:
-        """The groups of a stream, to look at and to give up; ``by`` names who acts, for the audit record."""
+        """The groups of a stream, to look at and to give up.
+
+        ``by`` is the name of the operator, for the audit record.
+        """
 
     def cancel(
         self,
@@ -603,7 +700,10 @@ class Pipeline(BlockingPipeline):
         by: str = "",
         partition: int | None = None,
     ) -> EntryState:
-        """Let an event run before its time, scheduled or for a retry; see ``Impatience.run_now``."""
+        """Let an event run before its time, if it is scheduled or waits for a retry.
+
+        See ``Impatience.run_now``.
+        """
 
     def why(
         self,
@@ -616,13 +716,16 @@ class Pipeline(BlockingPipeline):
         group: str = "",
         partition: int | None = None,
     ) -> Reasons:
-        """Why an event waits, or those of a key, a tenant or a level, in each group or in one; see ``Why.ask``.
+        """Why an event waits, or those of a key, a tenant or a level.
+
+        The answer is for each group or for one; see ``Why.ask``.
 
         ``event`` is an event id, an entry id, or ``LEVEL|ENTRY-ID``. Reads only.
 
         Raises:
             NotFound: there is no such stream, partition or group.
-            ConfigurationError: not exactly one of event, key, tenant and level is given.
+            ConfigurationError: not exactly one of event, key, tenant and level is
+                given.
         """
 
     def cancellations(

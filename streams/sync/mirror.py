@@ -1,7 +1,9 @@
-"""Blocking classes, made from the asynchronous ones: the same methods, each of which waits for its result.
+"""Blocking classes, made from the asynchronous ones.
 
-What is made here at import stands, for type checkers and editors, in ``made.pyi``, which
-``python docs/tooling/blocking.py`` writes.
+They have the same methods, each of which waits for its result.
+
+What is made here at import stands, for type checkers and editors, in ``made.pyi``,
+which ``python docs/tooling/blocking.py`` writes.
 """
 
 from __future__ import annotations
@@ -99,13 +101,16 @@ class TrackingView(View):
 def mirror(
     twin: type, base: type, without: Collection[str], views: Mapping[str, type]
 ) -> type:
-    """The blocking class for ``twin``: what ``base`` has by hand, and the rest of its public methods.
+    """The blocking class for ``twin``.
+
+    It has what ``base`` does by hand, and the rest of the public methods of ``twin``.
 
     Args:
         twin: the asynchronous class, which gives the name.
         base: what blocks by hand.
         without: names that have no blocking form.
-        views: by name, classes that the methods of ``twin`` hand out, in their blocking form.
+        views: by name, classes that the methods of ``twin`` hand out, in their blocking
+            form.
     """
     members: dict[str, Any] = {
         name: _blocking(name, member, views)
@@ -170,13 +175,19 @@ def _blocking(name: str, member: Any, views: Mapping[str, type]) -> Any:
 
 
 def _like(member: Callable[..., Any], made: Callable[..., Any]) -> Callable[..., Any]:
-    """Name, docstring and signature are those of the member; the module is where the class stands."""
+    """Give the made method name, docstring and signature of the member.
+
+    Its module is where the class stands.
+    """
     functools.update_wrapper(made, member).__module__ = "streams.sync"
     return made
 
 
 def _iterating(member: Callable[..., Any]) -> Callable[..., Any]:
-    """A method with the signature of ``member``, whose result is read by a plain ``for``; never called."""
+    """A method with the signature of ``member``, whose result a plain ``for`` reads.
+
+    It is never called.
+    """
     inner = inspect.unwrap(member)
     if not isinstance(inner, FunctionType):
         raise TypeError(f"{member} is no method")

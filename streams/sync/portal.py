@@ -1,7 +1,8 @@
 """The portal: a thread with an event loop, into which the threads of a blocking program call.
 
-The standard library carries the calls; see ADR 13 for what was weighed against it. Under gevent the thread is one of
-the operating system, and greenlets wait for it as greenlets do.
+The standard library carries the calls; see ADR 13 for what was weighed against it.
+Under gevent the thread is one of the operating system, and greenlets wait for it as
+greenlets do.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class _Call(Generic[R]):
             self._task.cancel()
 
     def _end(self, task: asyncio.Task[R]) -> None:
-        # Read in any case: of an error that nobody asks for, the interpreter would tell.
+        # Read in any case: of an error that nobody asks for, the interpreter would
+        # tell.
         self._error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if self._error is None:
             self._result = task.result()
@@ -79,11 +81,15 @@ class _Call(Generic[R]):
 
 
 class _Session:
-    """One event loop in one thread, and the pipeline that is open in it. Serves until ``close``; then it is used up."""
+    """One event loop in one thread, and the pipeline that is open in it.
+
+    It serves until ``close``; then it is used up.
+    """
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        # Reentrant: a signal handler or a finalizer may call while this thread is about to.
+        # Reentrant: a signal handler or a finalizer may call while this thread is about
+        # to.
         self._lock = threading.RLock()
         self._closing = False
         self._patience = _PATIENCE
@@ -105,7 +111,10 @@ class _Session:
             return call
 
     def close(self, patience: float) -> None:
-        """End the session: calls under way get ``patience`` seconds, then the connections are closed."""
+        """End the session, and close the connections.
+
+        Calls under way get ``patience`` seconds before that.
+        """
         with self._lock:
             if self._closing:
                 return
@@ -125,7 +134,8 @@ class _Session:
         return await function(self.pipeline)
 
     def _main(self, has_loop: native.Bell) -> None:
-        # Not asyncio.run: at its end it starts a thread, which an interpreter that is ending refuses.
+        # Not asyncio.run: at its end it starts a thread, which an interpreter that is
+        # ending refuses.
         self._loop = native.new_event_loop()
         has_loop.ring()
         asyncio.set_event_loop(self._loop)
@@ -144,7 +154,8 @@ class _Session:
                 call.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         if self._is_open:
-            # At the end of the interpreter no thread can be started any more; the embedded server then closes itself.
+            # At the end of the interpreter no thread can be started any more; the
+            # embedded server then closes itself.
             with contextlib.suppress(RuntimeError, StreamsError):
                 await self.pipeline.__aexit__(None, None, None)
 
@@ -152,9 +163,9 @@ class _Session:
 class Portal:
     """Blocking calls into a pipeline that lives in a thread of its own.
 
-    The thread starts and the pipeline opens with the first call. After a fork the child begins anew, with a thread and
-    connections of its own. At the end of the interpreter everything is closed; the thread is a daemon, so it can not
-    hold up the exit.
+    The thread starts and the pipeline opens with the first call. After a fork the child
+    begins anew, with a thread and connections of its own. At the end of the interpreter
+    everything is closed; the thread is a daemon, so it can not hold up the exit.
 
     Args:
         make: makes the pipeline that is opened, once per session.
@@ -184,10 +195,12 @@ class Portal:
     def call(self, function: Callable[[Pipeline], Awaitable[R]]) -> R:
         """Call a coroutine function with the open pipeline, and wait for its result.
 
-        Whatever interrupts the waiting thread (Ctrl-C, an exception of a signal handler) cancels the call.
+        Whatever interrupts the waiting thread (Ctrl-C, an exception of a signal
+        handler) cancels the call.
 
         Raises:
-            ConfigurationError: an event loop runs in this thread, or eventlet has replaced threads.
+            ConfigurationError: an event loop runs in this thread, or eventlet has
+                replaced threads.
             BrokerUnavailable: the pipeline was closed during the call.
         """
         refuse_in_event_loop()
@@ -204,10 +217,13 @@ class Portal:
             raise
 
     def iterate(self, make: Callable[[Pipeline], AsyncIterator[R]]) -> Iterator[R]:
-        """The items of an asynchronous iterator, moved over in batches that grow: 1, 2, 4 … at a time.
+        """The items of an asynchronous iterator, moved over in batches.
+
+        The batches grow: 1, 2, 4 and so on.
 
         Raises:
-            ConfigurationError: an event loop runs in this thread, or the pipeline was closed meanwhile.
+            ConfigurationError: an event loop runs in this thread, or the pipeline was
+                closed meanwhile.
         """
         found: list[tuple[Pipeline, AsyncIterator[R]]] = []
         size = 1
@@ -222,7 +238,8 @@ class Portal:
                 owner, source = found[0]
                 if owner is not pipeline:
                     raise ConfigurationError(
-                        "the pipeline was closed, or the process forked, during this iteration"
+                        "the pipeline was closed, or the process forked, during this "
+                        "iteration"
                     )
                 while len(items) < size:
                     try:
@@ -267,7 +284,8 @@ class Portal:
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
         if self._session is not None:
-            # Kept for ever: its end would close what this process shares with the parent, an epoll among it.
+            # Kept for ever: its end would close what this process shares with the
+            # parent, an epoll among it.
             _inherited.append(self._session)
             self._session = None
 
@@ -277,10 +295,14 @@ async def _nothing(_: Pipeline) -> None:
 
 
 def refuse_in_event_loop(*, even_in_notebook: bool = False) -> None:
-    """Blocking here would stop the loop, and everything that runs in it; a cell of a notebook does so anyway.
+    """Refuse to block in a thread that runs an event loop.
+
+    Blocking would stop the loop, and everything that runs in it. A cell of a notebook
+    stops its loop anyway.
 
     Raises:
-        ConfigurationError: an event loop runs in this thread, and it is not a notebook's.
+        ConfigurationError: an event loop runs in this thread, and it is not a
+            notebook's.
     """
     try:
         asyncio.get_running_loop()
@@ -289,7 +311,8 @@ def refuse_in_event_loop(*, even_in_notebook: bool = False) -> None:
     if _is_notebook() and not even_in_notebook:
         return
     raise ConfigurationError(
-        "streams.sync blocks, which would stop the event loop that runs in this thread: "
+        "streams.sync blocks, which would stop the event loop that runs in this "
+        "thread: "
         "use streams.Pipeline here and await its methods"
     )
 
