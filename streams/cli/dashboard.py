@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,17 +23,25 @@ from streams.cli.common import (
     say,
     settings_of,
 )
+from streams.cli.options import with_options
 from streams.cli.serving import serve
 from streams.errors import ConfigurationError
 
 HELP = (
-    "Serve the dashboard: streams, dead letters, workers, messages; and what operators do with them."
-    "\n\nWithout --users it answers only requests that this machine sends to it directly, and these may do everything:"
-    " put no proxy before it then. The file has [users.NAME] tables with a hashed password and a role (viewer, operator"
-    " or admin), and [tokens.NAME] tables for programs; with tokens alone there are no pages. STREAMS_DASHBOARD_SECRET"
-    " keeps people logged in when it is started again, and over several processes. With --proxy a proxy before it says"
-    " who is logged in, in the headers X-Forwarded-User and X-Forwarded-Groups: it must take these out of what browsers"
-    " send. A person with groups of several roles does not get in, as a proxy that appends makes such lists, too; with"
+    "Serve the dashboard: streams, dead letters, workers, messages; and what "
+    "operators do with them."
+    "\n\nWithout --users it answers only requests that this machine sends to it "
+    "directly, and these may do everything:"
+    " put no proxy before it then. The file has [users.NAME] tables with a hashed "
+    "password and a role (viewer, operator"
+    " or admin), and [tokens.NAME] tables for programs; with tokens alone there are "
+    "no pages. STREAMS_DASHBOARD_SECRET"
+    " keeps people logged in when it is started again, and over several processes. "
+    "With --proxy a proxy before it says"
+    " who is logged in, in the headers X-Forwarded-User and X-Forwarded-Groups: it "
+    "must take these out of what browsers"
+    " send. A person with groups of several roles does not get in, as a proxy that "
+    "appends makes such lists, too; with"
     " --proxy-groups highest their highest role counts."
     + examples(
         "streams dashboard --url redis://localhost:6379/0",
@@ -56,20 +65,22 @@ _TOKENS_ONLY = (
 )
 
 
-def dashboard(  # noqa: PLR0913 - each is an option of the command
-    *,
-    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8897,
+@dataclass(frozen=True, kw_only=True)
+class DashboardCommand:
+    """Options of ``dashboard``."""
+
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1"
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8897
     users: Annotated[
         Path | None,
         typer.Option("--users", help="File of accounts.", show_default=False),
-    ] = None,
+    ] = None
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Nobody may change anything.")
-    ] = False,
+    ] = False
     secure_cookie: Annotated[
         bool, typer.Option("--secure-cookie", help="It is reached by https only.")
-    ] = False,
+    ] = False
     proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,14 +88,14 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
             help="Network of the proxy, e.g. 10.0.0.0/8; repeatable.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     proxy_groups: Annotated[
         SeveralGroups,
         typer.Option(
             "--proxy-groups",
             help="What happens to somebody whose groups mean several roles.",
         ),
-    ] = SeveralGroups.REFUSE,
+    ] = SeveralGroups.REFUSE
     behind: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,21 +104,24 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
             " repeatable.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     hash_it: Annotated[
         bool,
         typer.Option("--hash-password", help="Hash a password for the file, and end."),
-    ] = False,
+    ] = False
     make_token: Annotated[
         bool, typer.Option("--new-token", help="Make a token for the file, and end.")
-    ] = False,
+    ] = False
     openapi: Annotated[
         bool, typer.Option("--openapi", help="Print the document of the API, and end.")
-    ] = False,
-    url: Url = None,
-    namespace: Namespace = None,
-    wait: Waiting = None,
-) -> None:
+    ] = False
+    url: Url = None
+    namespace: Namespace = None
+    wait: Waiting = None
+
+
+@with_options
+def dashboard(how: DashboardCommand) -> None:
     """Serve the dashboard."""
     try:
         from streams.dashboard import (
@@ -123,60 +137,62 @@ def dashboard(  # noqa: PLR0913 - each is an option of the command
         )
     except ImportError as error:
         raise ConfigurationError(
-            f"the dashboard needs the extra web: pip install 'streams[web]' ({error.name})"
+            "the dashboard needs the extra web: pip install 'streams[web]' "
+            f"({error.name})"
         ) from None
     from streams.dashboard.direct import is_loopback
     from streams.pipeline import Pipeline
 
-    if hash_it:
+    if how.hash_it:
         say(hash_password(_password()))
         return
-    if make_token:
+    if how.make_token:
         token, hashed = new_token()
         remark(f"for the program: {token}")
         say(f'sha256 = "{hashed}"')
         return
-    if openapi:
+    if how.openapi:
         # Nothing is asked of the server: it need not be there.
         programs = DashboardOptions(tokens=Tokens({"": Token("", Role.VIEWER)}))
         say(
             Dashboard(Pipeline("redis://127.0.0.1/0"), programs).api.document().decode()
         )
         return
-    accounts = Accounts.read(users) if users is not None else Accounts({})
+    accounts = Accounts.read(how.users) if how.users is not None else Accounts({})
     tokens = accounts.tokens
     knows = (
         Proxy(
-            tuple(_network("--proxy", text) for text in proxy),
-            several=proxy_groups.value,
+            tuple(_network("--proxy", text) for text in how.proxy),
+            several=how.proxy_groups.value,
         )
-        if proxy
+        if how.proxy
         else None
     )
     note = ""
     if not accounts and knows is None:
         note = _TOKENS_ONLY if tokens else _NOBODY
-        if not tokens and host != "localhost" and not is_loopback(host):
+        if not tokens and how.host != "localhost" and not is_loopback(how.host):
             raise ConfigurationError(
-                f"without --users the dashboard is for this machine only: {host} can be reached by others"
+                f"without --users the dashboard is for this machine only: {how.host} "
+                "can be reached by others"
             )
-    passing = tuple(_network("--behind", text) for text in behind or ())
+    passing = tuple(_network("--behind", text) for text in how.behind or ())
     options = DashboardOptions(
         accounts,
         tokens,
         os.environ.get("STREAMS_DASHBOARD_SECRET", ""),
-        read_only,
-        secure_cookie,
+        how.read_only,
+        how.secure_cookie,
         knows,
         passing,
     )
-    settings = override(settings_of(url, namespace), wait=wait)
+    settings = override(settings_of(how.url, how.namespace), wait=how.wait)
     logs.set_up(settings.log, settings.log_level)
     pipeline = Pipeline(settings=settings)
     serve(
         Dashboard(pipeline, options).app,
-        host,
-        port,
+        how.host,
+        how.port,
         "the dashboard",
         pipeline,
         note=note,
