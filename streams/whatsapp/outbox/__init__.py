@@ -1,1 +1,1 @@
-"""Webhooks to tenants: what became of their messages, signed, and tried again for three days."""
+"""Webhooks to tenants about their messages: signed, and retried for three days."""

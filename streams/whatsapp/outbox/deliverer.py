@@ -37,7 +37,7 @@ SCHEDULE = (
     72_000.0,
     86_400.0,
 )
-"""Seconds before each retry: three days and a bit in all, as the Standard Webhooks specification suggests."""
+"""Seconds before each retry, from the Standard Webhooks specification: three days in all."""
 _PATIENCE = 5 * DAY
 """Seconds of failures after which an endpoint is disabled."""
 _TIMEOUT = 20.0
@@ -45,7 +45,7 @@ _LARGEST = 64 * 1024
 
 
 class NotDelivered(Exception):  # noqa: N818 - an outcome, told in the field's words
-    """An endpoint did not take a call; it is tried again after ``retry_after`` seconds."""
+    """An endpoint refused a call, which is tried again after ``retry_after`` seconds."""
 
     def __init__(self, reason: str, after: float) -> None:
         super().__init__(reason)
@@ -53,7 +53,7 @@ class NotDelivered(Exception):  # noqa: N818 - an outcome, told in the field's w
 
 
 class Deliverer:
-    """Tells tenants what became of their messages. Declares its handler with the pipeline that it is given.
+    """Reports the states of messages to tenants. Declares its handler on the pipeline.
 
     Args:
         pipeline: without handlers on the stream ``whatsapp-webhooks``.
@@ -80,19 +80,26 @@ class Deliverer:
     async def tell(
         self, message_id: str, tenant: str, status: MessageStatus, facts: dict[str, Any]
     ) -> None:
-        """Queue a call for every endpoint of the tenant that wants to know; it has no body and no number."""
+        """Queue a call for each endpoint that subscribed; it holds no content, no number."""
         if status not in TOLD or not self._settings.webhook_key or not tenant:
             return
+
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self._endpoints())
-        data = {
-            "message_id": message_id,
-            "status": str(status),
-            "tenant": tenant,
-            **facts,
+
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        body = {
+            "type": f"message.{status}",
+            "timestamp": at.replace("+00:00", "Z"),
+            "data": {
+                "message_id": message_id,
+                "status": str(status),
+                "tenant": tenant,
+                **facts,
+            },
         }
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        body = {"type": f"message.{status}", "timestamp": at, "data": data}
+        attempt = facts.get("attempt", "")
+
         for endpoint in await self._subscriptions.of(tenant, status):
             await self._pipeline.publish(
                 WEBHOOK_STREAM,
@@ -100,8 +107,8 @@ class Deliverer:
                 type=TELL,
                 tenant=tenant,
                 key=endpoint.id,
-                # Who tells may tell again when an answer was lost.
-                dedup_id=f"{message_id}:{status}:{facts.get('attempt', '')}:{endpoint.id}",
+                # A state is reported again when an answer was lost.
+                dedup_id=f"{message_id}:{status}:{attempt}:{endpoint.id}",
             )
 
     async def deliver(self, event: Event[Any]) -> None:
@@ -110,11 +117,14 @@ class Deliverer:
         endpoint = await endpoints.get(event.data["endpoint"])
         if endpoint is None:
             return  # Removed meanwhile.
+
         if endpoint.disabled:
             raise Reject(f"the endpoint is disabled: {endpoint.disabled}")
+
         raw = orjson.dumps(event.data["body"])
         ident = f"msg_{event.id.replace('.', '-').replace('|', '-')}"
         headers = signed(ident, int(time.time()), raw, endpoints.secrets(endpoint))
+
         try:
             response = await self._call(endpoint, raw, headers)
         except ConfigurationError as error:
@@ -151,13 +161,14 @@ class Deliverer:
                 "an endpoint is disabled",
                 extra={"endpoint": endpoint.id, "error": reason},
             )
+
         planned = SCHEDULE[min(event.attempt, len(SCHEDULE)) - 1]
         raise NotDelivered(reason, max(planned, after or 0.0))
 
     async def _call(
         self, endpoint: Endpoint, raw: bytes, headers: dict[str, str]
     ) -> httpx.Response:
-        """One call, to the address that was checked a moment ago; redirects are not followed."""
+        """Call the address that was checked, without following redirects."""
         target = await self._endpoints().guard.target(endpoint.url)
         if self._client is None:
             self._client = httpx.AsyncClient(
@@ -166,6 +177,7 @@ class Deliverer:
                 trust_env=False,
                 verify=ssl.create_default_context(),
             )
+
         head = {
             "Host": target.authority,
             "Content-Type": "application/json",
@@ -180,6 +192,7 @@ class Deliverer:
             extensions={"sni_hostname": target.host},
         )
         response = await self._client.send(request, stream=True)
+
         try:
             size = 0
             async for part in response.aiter_raw():
@@ -188,9 +201,11 @@ class Deliverer:
                     break  # Only the status counts.
         finally:
             await response.aclose()
+
         return response
 
     def _endpoints(self) -> Endpoints:
         if self._registry is None:
             self._registry = Endpoints(self._pipeline, self._settings)
+
         return self._registry

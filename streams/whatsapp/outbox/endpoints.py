@@ -1,10 +1,10 @@
-"""The endpoints that tenants want to be told at."""
+"""The endpoints of tenants, which are called about their messages."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from streams.whatsapp.status import STREAM, MessageStatus
 
 KIND = "endpoints"
 TOLD = ("sent", "delivered", "read", "failed", "retrying")
-"""States that tenants are told of, as ``message.sent`` and so on."""
+"""States that tenants are told, as ``message.sent`` and so on."""
 _ROTATION = DAY
 _FRESH = 5.0
 
@@ -28,13 +28,13 @@ class Endpoint:
     """One endpoint of one tenant.
 
     Attributes:
-        id: made up.
-        tenant: whose messages it is told of.
-        url: that is called.
-        events: states that it wants to know of.
+        id: generated.
+        tenant: it is called about messages of this tenant.
+        url: to call.
+        events: states that it subscribed to.
         version: of its secret; one more with each rotation.
-        rotated_at: when that was, Unix seconds; for a day after it both secrets sign.
-        disabled: why it is not called any more; '' while it is.
+        rotated_at: Unix seconds of the last rotation; both secrets sign for a day.
+        disabled: why it is not called; '' while it is.
         failing_since: Unix seconds of the first failure since the last success; 0.0 if none.
     """
 
@@ -49,20 +49,25 @@ class Endpoint:
 
     @classmethod
     def of(cls, record: Record) -> Endpoint:
-        """Read what is stored."""
-        return cls(**{**record, "events": tuple(record["events"])})
+        """Read a stored endpoint."""
+        return cls(
+            **{
+                **record,
+                "events": tuple(record["events"]),
+            }
+        )
 
     def as_record(self) -> dict[str, Any]:
-        """As it is stored."""
+        """The form that is stored."""
         return asdict(self) | {"events": list(self.events)}
 
 
 class Endpoints:
-    """The registry of endpoints.
+    """The endpoints on a server.
 
     Args:
         pipeline: open.
-        settings: with ``webhook_key``, which secrets are made from, and ``webhook_allow``.
+        settings: with ``webhook_key``, the source of all secrets, and ``webhook_allow``.
     """
 
     def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
@@ -76,116 +81,133 @@ class Endpoints:
         """Add an endpoint.
 
         Raises:
-            ConfigurationError: the URL may not be called, an event is unknown, or ``webhook_key`` is not set.
+            ConfigurationError: the URL may not be called, an event is unknown, or
+                ``webhook_key`` is not set.
         """
         self.guard.check(url)
         wanted = tuple(event.removeprefix("message.") for event in events)
         if not wanted or set(wanted) - set(TOLD):
-            raise ConfigurationError(
-                f"events are {', '.join(f'message.{word}' for word in TOLD)}"
-            )
+            names = ", ".join(f"message.{word}" for word in TOLD)
+            raise ConfigurationError(f"events are {names}")
+
         if not tenant or not self._settings.webhook_key:
             raise ConfigurationError(
-                "an endpoint has a tenant, and STREAMS_WHATSAPP_WEBHOOK_KEY makes its secret"
+                "an endpoint has a tenant, and STREAMS_WHATSAPP_WEBHOOK_KEY makes its"
+                " secret"
             )
-        made = Endpoint(f"ep_{uuid.uuid4().hex[:20]}", tenant, url, wanted)
-        await self._records().change(made.id, lambda _: made.as_record())
+
+        made = Endpoint(
+            f"ep_{uuid.uuid4().hex[:20]}",
+            tenant,
+            url,
+            wanted,
+        )
+        await self._records().change(
+            made.id,
+            lambda _: made.as_record(),
+        )
         return made
 
     async def all(self, tenant: str = "") -> list[Endpoint]:
-        """Every endpoint, or those of a tenant."""
-        found = [
-            Endpoint.of(record) for record in (await self._records().all()).values()
-        ]
-        return [
-            endpoint for endpoint in found if not tenant or endpoint.tenant == tenant
-        ]
+        """All endpoints, or those of a tenant."""
+        records = await self._records().all()
+        found = map(
+            Endpoint.of,
+            records.values(),
+        )
+        return [endpoint for endpoint in found if tenant in ("", endpoint.tenant)]
 
     async def get(self, ident: str) -> Endpoint | None:
-        """One endpoint; None if there is none (any more)."""
+        """An endpoint; None if it does not exist."""
         record = await self._records().get(ident)
         return None if record is None else Endpoint.of(record)
 
     async def remove(self, ident: str) -> None:
-        """Forget an endpoint; what waits for it is dropped.
+        """Remove an endpoint; its waiting calls are dropped.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: there is no such endpoint.
         """
-        await self._change(ident, lambda _: None)
+
+        def change(record: Record | None) -> None:
+            _existing(ident, record)
+
+        await self._records().change(ident, change)
 
     async def rotate(self, ident: str) -> Endpoint:
-        """Give it a new secret; for a day calls are signed with the old one, too.
+        """Give it a new secret; calls are signed with both secrets for a day.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: there is no such endpoint.
         """
         now = self._pipeline.broker.clock.now()
-        return _there(
-            await self._change(
-                ident, lambda e: replace(e, version=e.version + 1, rotated_at=now)
-            )
+        return await self._change(
+            ident, lambda e: replace(e, version=e.version + 1, rotated_at=now)
         )
 
     async def enable(self, ident: str) -> Endpoint:
-        """Call it again, after it was disabled.
+        """Call it again after it was disabled.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: there is no such endpoint.
         """
-        return _there(
-            await self._change(
-                ident, lambda e: replace(e, disabled="", failing_since=0.0)
-            )
+        return await self._change(
+            ident, lambda e: replace(e, disabled="", failing_since=0.0)
         )
 
     async def disable(self, ident: str, why: str) -> None:
-        """Call it no more, until somebody enables it."""
-        await self._change(ident, lambda e: replace(e, disabled=why))
+        """Stop calling it until it is enabled again."""
+        await self._change(
+            ident,
+            lambda e: replace(e, disabled=why),
+        )
 
     async def failed(self, ident: str, patience: float) -> bool:
-        """Write down that a call failed; True if that is going on for longer than ``patience`` seconds."""
+        """Store a failed call; True after ``patience`` seconds of failures."""
         now = self._pipeline.broker.clock.now()
         changed = await self._change(
             ident, lambda e: replace(e, failing_since=e.failing_since or now)
         )
-        return changed is not None and now - changed.failing_since > patience
+        return now - changed.failing_since > patience
 
     async def worked(self, endpoint: Endpoint) -> None:
-        """Write down that a call went well, if the last one had not."""
+        """Store a successful call after failed ones."""
         if endpoint.failing_since:
-            await self._change(endpoint.id, lambda e: replace(e, failing_since=0.0))
+            await self._change(
+                endpoint.id,
+                lambda e: replace(e, failing_since=0.0),
+            )
 
     def secrets(self, endpoint: Endpoint) -> list[str]:
-        """What its calls are signed with, the present secret first."""
+        """The secrets that sign its calls, the current one first."""
         key = self._settings.webhook_key
-        found = [secret_of(key, endpoint.id, endpoint.version)]
-        if (
-            endpoint.version > 1
-            and self._pipeline.broker.clock.now() - endpoint.rotated_at < _ROTATION
-        ):
-            found.append(secret_of(key, endpoint.id, endpoint.version - 1))
-        return found
+        versions = [endpoint.version]
+        age = self._pipeline.broker.clock.now() - endpoint.rotated_at
 
-    async def _change(self, ident: str, how: Any) -> Endpoint | None:
-        def change(record: Record | None) -> Record | None:
-            if record is None:
-                raise NotFound(f"there is no endpoint {ident}")
-            changed = how(Endpoint.of(record))
-            return None if changed is None else changed.as_record()
+        if endpoint.version > 1 and age < _ROTATION:
+            versions.append(endpoint.version - 1)
+
+        return [secret_of(key, endpoint.id, version) for version in versions]
+
+    async def _change(
+        self, ident: str, how: Callable[[Endpoint], Endpoint]
+    ) -> Endpoint:
+        def change(record: Record | None) -> Record:
+            endpoint = _existing(ident, record)
+            return how(endpoint).as_record()
 
         record = await self._records().change(ident, change)
-        return None if record is None else Endpoint.of(record)
+        return _existing(ident, record)
 
     def _records(self) -> Records:
         return self._pipeline.records(STREAM, KIND)
 
 
 class Subscriptions:
-    """Which endpoints want to be told of a message's state; asked once in five seconds.
+    """The endpoints to call for a state; read from the server every five seconds.
 
     Args:
-        endpoints: the registry.
+        endpoints: of the server.
     """
 
     def __init__(self, endpoints: Endpoints) -> None:
@@ -194,10 +216,11 @@ class Subscriptions:
         self._until = 0.0
 
     async def of(self, tenant: str, status: MessageStatus) -> list[Endpoint]:
-        """The endpoints of a tenant that want to know of this state."""
+        """The enabled endpoints of a tenant that subscribed to a state."""
         if time.monotonic() > self._until:
             self._found = await self._endpoints.all()
             self._until = time.monotonic() + _FRESH
+
         return [
             e
             for e in self._found
@@ -205,7 +228,8 @@ class Subscriptions:
         ]
 
 
-def _there(endpoint: Endpoint | None) -> Endpoint:
-    if endpoint is None:
-        raise NotFound("the endpoint was removed meanwhile")
-    return endpoint
+def _existing(ident: str, record: Record | None) -> Endpoint:
+    if record is None:
+        raise NotFound(f"there is no endpoint {ident}")
+
+    return Endpoint.of(record)

@@ -1,6 +1,6 @@
-"""The guard: lets calls go to public addresses only, and to the very address that was checked.
+"""The guard: allows calls to public addresses only, and to the very address that it checked.
 
-A URL of a tenant may name a machine of ours, or resolve to one, or resolve to another one the second time it is asked.
+A tenant's URL may name an internal machine, resolve to one, or resolve differently the next time.
 """
 
 from __future__ import annotations
@@ -19,35 +19,31 @@ _LONGEST = 2048
 _NOT_PUBLIC = [
     ipaddress.ip_network(text)
     for text in (
-        # What ``is_global`` of Python 3.11 lets through, and must not: special addresses, multicast, and ways of
-        # writing IPv4 addresses inside IPv6 ones.
-        *(
-            "192.0.0.0/24",
-            "224.0.0.0/4",
-            "240.0.0.0/4",
-            "168.63.129.16/32",
-            "192.88.99.0/24",
-        ),
-        *(
-            "ff00::/8",
-            "fec0::/10",
-            "64:ff9b::/96",
-            "64:ff9b:1::/48",
-            "2002::/16",
-            "2001::/32",
-            "::/96",
-        ),
+        # ``is_global`` of Python 3.11 accepts these: special addresses, multicast, and
+        # IPv4 addresses inside IPv6 ones.
+        "192.0.0.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "168.63.129.16/32",
+        "192.88.99.0/24",
+        "ff00::/8",
+        "fec0::/10",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2002::/16",
+        "2001::/32",
+        "::/96",
     )
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a call goes.
+    """The checked target of a call.
 
     Attributes:
         scheme, host, port: of the URL.
-        address: the checked one; connect to it and to no other.
+        address: the checked address, the only one to connect to.
         path: with the query.
     """
 
@@ -59,7 +55,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The URL with the address in the host's place."""
+        """The URL with the address in place of the host."""
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"{self.scheme}://{address}:{self.port}{self.path}"
 
@@ -75,9 +71,9 @@ class Guard:
     """Checks URLs.
 
     Args:
-        allowed: ``host`` or ``host:port`` that may be anything, plain http and private addresses too: for receivers on
-            one's own premises.
-        resolve: host and port to addresses; the system's resolver if None.
+        allowed: ``host`` or ``host:port`` without further checks, for internal receivers;
+            plain http and private addresses included.
+        resolve: host and port to addresses; None uses the system's resolver.
     """
 
     def __init__(
@@ -89,19 +85,27 @@ class Guard:
         self._resolve = resolve or _resolve
 
     def check(self, url: str) -> tuple[str, str, int, str]:
-        """What can be said without asking anybody: scheme, host, port, path.
+        """Check a URL without resolving it. Returns scheme, host, port and path.
 
         Raises:
-            ConfigurationError: it is no address that a call may go to.
+            ConfigurationError: calls to it are not allowed.
         """
+        is_text = isinstance(url, str) and len(url) <= _LONGEST
         if (
-            not isinstance(url, str)
-            or len(url) > _LONGEST
-            or any(c.isspace() or not c.isprintable() for c in url)
+            not is_text
+            or not url.isprintable()
+            or any(
+                map(
+                    str.isspace,
+                    url,
+                )
+            )
         ):
             raise ConfigurationError(
-                "a webhook's URL is an https address of at most 2048 characters, without spaces"
+                "a webhook's URL is an https address of at most 2048 characters,"
+                " without spaces"
             )
+
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").lower().rstrip("."), parts.port
@@ -109,26 +113,25 @@ class Guard:
             raise ConfigurationError(
                 "a webhook's URL has a host and a port that can be read"
             ) from None
-        if (
-            not host
-            or parts.username is not None
-            or parts.password is not None
-            or "\\" in url
-        ):
+
+        has_user = parts.username is not None or parts.password is not None
+        if not host or has_user or "\\" in url:
             raise ConfigurationError(
                 "a webhook's URL has a host, and neither user nor password"
             )
+
         port = port or (443 if parts.scheme == "https" else 80)
         if self._is_allowed(host, port):
             if parts.scheme not in ("http", "https"):
                 raise ConfigurationError("a webhook's URL is an http or https address")
         elif parts.scheme != "https" or port != 443:
             raise ConfigurationError("a webhook's URL is an https address on port 443")
+
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return parts.scheme, host, port, path
 
     async def target(self, url: str) -> Target:
-        """Where a call goes, resolved once.
+        """Resolve and check the target of a call.
 
         Raises:
             ConfigurationError: one of its addresses is not public.
@@ -138,35 +141,38 @@ class Guard:
         addresses = await self._resolve(host, port)
         if not addresses:
             raise OSError("the host has no address")
+
         if not self._is_allowed(host, port) and not all(map(is_public, addresses)):
             raise ConfigurationError(
                 "the host of a webhook's URL has an address that is not public"
             )
-        return Target(scheme, host, port, addresses[0], path)
+
+        return Target(
+            scheme,
+            host,
+            port,
+            addresses[0],
+            path,
+        )
 
     def _is_allowed(self, host: str, port: int) -> bool:
         return host in self._allowed or f"{host}:{port}" in self._allowed
 
 
 def is_public(text: str) -> bool:
-    """Whether an address belongs to the public internet; what cannot be read does not."""
+    """Whether a text is an address of the public internet."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return False
+
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    special = any(
-        address in network
-        for network in _NOT_PUBLIC
-        if network.version == address.version
-    )
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_reserved
-        and not special
-    )
+
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+
+    return not any(address in network for network in _NOT_PUBLIC)
 
 
 async def _resolve(host: str, port: int) -> Sequence[str]:

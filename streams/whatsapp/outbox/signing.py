@@ -11,15 +11,16 @@ PREFIX = "whsec_"
 
 
 def secret_of(master: str, endpoint: str, version: int) -> str:
-    """The secret of an endpoint: made from the application's own, so that none is stored."""
-    key = hmac.new(
-        master.encode(), f"webhook\n{endpoint}\n{version}".encode(), hashlib.sha256
-    ).digest()
-    return PREFIX + base64.b64encode(key).decode()
+    """The secret of an endpoint. It is derived from the master key, so none is stored."""
+    name = f"webhook\n{endpoint}\n{version}"
+    return PREFIX + _keyed(
+        master.encode(),
+        name.encode(),
+    )
 
 
 def signed(ident: str, at: int, body: bytes, secrets: Iterable[str]) -> dict[str, str]:
-    """The headers of a call; one signature per secret, so that a receiver may know the old one or the new one.
+    """The headers of a call, with a signature per secret: the receiver may know either.
 
     Args:
         ident: of the message; the same in every attempt, and without a dot.
@@ -28,18 +29,20 @@ def signed(ident: str, at: int, body: bytes, secrets: Iterable[str]) -> dict[str
         secrets: ``whsec_`` and base64.
     """
     content = f"{ident}.{at}.".encode() + body
-    signatures = (
-        base64.b64encode(
-            hmac.new(
-                base64.b64decode(secret.removeprefix(PREFIX)), content, hashlib.sha256
-            ).digest()
-        )
-        for secret in secrets
-    )
+    keys = [base64.b64decode(secret.removeprefix(PREFIX)) for secret in secrets]
+    signatures = [f"v1,{_keyed(key, content)}" for key in keys]
+
     return {
         "webhook-id": ident,
         "webhook-timestamp": str(at),
-        "webhook-signature": " ".join(
-            f"v1,{signature.decode()}" for signature in signatures
-        ),
+        "webhook-signature": " ".join(signatures),
     }
+
+
+def _keyed(key: bytes, content: bytes) -> str:
+    digest = hmac.new(
+        key,
+        content,
+        hashlib.sha256,
+    ).digest()
+    return base64.b64encode(digest).decode()
