@@ -1,1 +1,1 @@
-"""The sandbox server: speaks the Cloud API's shape on loopback, and sends nothing."""
+"""The sandbox server: a local imitation of the Cloud API that sends nothing."""

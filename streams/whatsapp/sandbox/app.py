@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from streams.quantities import counted
 from streams.whatsapp.message import KINDS
+from streams.whatsapp.recipient import masked
 from streams.whatsapp.sandbox.phone import Fault, Phone, Taken
 
 _HANG = 600.0
@@ -31,10 +32,10 @@ class Sandbox:
 
     Args:
         phone: its state; a new one if None.
-        webhook_url: where status webhooks go; '' for nowhere.
-        app_secret: that they are signed with.
+        webhook_url: address for status webhooks; '' sends none.
+        app_secret: key of their signatures.
         latency: seconds from a request to its answer.
-        statuses: word to seconds after the answer, of the status webhooks of a message.
+        statuses: seconds from the answer to each status webhook, by status.
 
     Attributes:
         app: the ASGI application.
@@ -83,31 +84,42 @@ class Sandbox:
             yield
             for task in list(self._tasks):
                 task.cancel()
+
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _send(self, request: Request) -> Response:
         phone_number_id = request.path_params["phone_number_id"]
         if self._latency:
             await asyncio.sleep(self._latency)
+
         if not request.headers.get("authorization", "").startswith("Bearer "):
             return self._error(Fault(190, status=401))
+
         try:
             body = orjson.loads(await request.body())
         except orjson.JSONDecodeError:
             return self._error(Fault(100))
+
         problem = _problem(body)
         if problem:
             return self._error(Fault(100), problem)
+
         fault = self.phone.fault(phone_number_id, body)
         if fault is not None and fault.code != -1:
             return self._error(fault)
+
         taken = self.phone.take(phone_number_id, body)
         self._later(self._tell(taken))
         if fault is not None:
             self.phone.answers["none"] += 1
             give_up = time.monotonic() + _HANG
-            while time.monotonic() < give_up and not await request.is_disconnected():  # noqa: ASYNC110 - nothing tells
+            # Starlette has no event for a lost client.
+            while not await request.is_disconnected():
+                if time.monotonic() > give_up:
+                    break
+
                 await asyncio.sleep(0.02)
+
         self.phone.answers["accepted"] += 1
         contact = {"input": taken.to, "wa_id": taken.to.removeprefix("+")}
         return JSONResponse(
@@ -125,8 +137,10 @@ class Sandbox:
         headers = (
             {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
         )
+
         if not fault.code:
             return Response("sandbox", fault.status, headers)
+
         error = {
             "message": f"(#{fault.code}) sandbox",
             "type": "OAuthException",
@@ -151,49 +165,50 @@ class Sandbox:
     async def _set_connection(self, request: Request) -> Response:
         wanted = orjson.loads(await request.body())
         ident = str(wanted["phone_number_id"])
-        (
-            self.phone.disconnected.discard
-            if wanted["connected"]
-            else self.phone.disconnected.add
-        )(ident)
+        if wanted["connected"]:
+            self.phone.disconnected.discard(ident)
+        else:
+            self.phone.disconnected.add(ident)
+
         return JSONResponse({"disconnected": sorted(self.phone.disconnected)})
 
     async def _messages(self, _: Request) -> Response:
         rows = [
             {
-                "at": t.at,
-                "from": t.phone_number_id,
-                "to": t.to,
-                "kind": t.kind,
-                "wamid": t.wamid,
-                "callback": t.callback,
+                "at": taken.at,
+                "from": taken.phone_number_id,
+                "to": taken.to,
+                "kind": taken.kind,
+                "wamid": taken.wamid,
+                "callback": taken.callback,
             }
-            for t in self.phone.taken
+            for taken in self.phone.taken
         ]
         return JSONResponse({"messages": rows, "answers": dict(self.phone.answers)})
 
     async def _page(self, _: Request) -> Response:
-        rows = "".join(
-            f"<tr><td>{time.strftime('%H:%M:%S', time.localtime(t.at))}<td>{html.escape(t.phone_number_id)}"
-            f"<td>{html.escape(_masked(t.to))}<td>{html.escape(t.kind)}<td>{html.escape(t.wamid)}"
-            for t in list(self.phone.taken)[-_FIRST:][::-1]
-        )
+        latest = list(self.phone.taken)[-_FIRST:]
+        rows = "".join(map(_table_row, reversed(latest)))
         answers = ", ".join(
             f"{html.escape(name)}: {count}"
             for name, count in sorted(self.phone.answers.items())
         )
         taken = counted(len(self.phone.taken), "message was", "messages were")
+
         return HTMLResponse(
-            "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2><title>WhatsApp sandbox</title>"
-            "<style>body{font:14px system-ui;margin:2rem}td,th{padding:.2rem 1rem .2rem 0;text-align:left}</style>"
+            "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2>"
+            "<title>WhatsApp sandbox</title>"
+            "<style>body{font:14px system-ui;margin:2rem}"
+            "td,th{padding:.2rem 1rem .2rem 0;text-align:left}</style>"
             f"<h1>WhatsApp sandbox</h1><p>Nothing is sent. {taken} taken. {answers}</p>"
             f"<table><tr><th>time<th>from<th>to<th>kind<th>id</tr>{rows}</table>"
         )
 
     async def _tell(self, taken: Taken) -> None:
-        """Send the status webhooks of a message, each at its time."""
+        """Send each status webhook of a message when it is due."""
         if not self._webhook_url:
             return
+
         begin = time.monotonic()
         for status, after in sorted(self._statuses.items(), key=lambda row: row[1]):
             await asyncio.sleep(max(0.0, begin + after - time.monotonic()))
@@ -219,6 +234,7 @@ class Sandbox:
             "Content-Type": "application/json",
             "X-Hub-Signature-256": f"sha256={signature}",
         }
+
         if self._client is not None:
             for pause in (0.2, 1.0, 5.0):
                 try:
@@ -238,18 +254,29 @@ class Sandbox:
 
 
 def _problem(body: Any) -> str:
-    """Why Meta would refuse a request; '' if it would not."""
+    """The reason for which Meta would refuse a request; '' if it would accept it."""
     if not isinstance(body, dict) or body.get("messaging_product") != "whatsapp":
         return "messaging_product is whatsapp"
+
     if body.get("recipient_type") != "individual":
         return "recipient_type is individual"
+
     if not body.get("to") and not body.get("recipient"):
         return "to or recipient is missing"
+
     kind = body.get("type")
     if kind not in KINDS or not body.get(kind):
         return "type names a kind, and a field of that name has the content"
+
     return ""
 
 
-def _masked(to: str) -> str:
-    return f"{to[:3]}{'*' * max(3, len(to) - 7)}{to[-4:]}"
+def _table_row(taken: Taken) -> str:
+    cells = (
+        time.strftime("%H:%M:%S", time.localtime(taken.at)),
+        taken.phone_number_id,
+        masked(taken.to),
+        taken.kind,
+        taken.wamid,
+    )
+    return "<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in cells)

@@ -1,4 +1,4 @@
-"""What the sandbox remembers: messages it took, faults it was told to make, and which senders are connected."""
+"""State of the sandbox: accepted messages, planned faults, and disconnected senders."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _KEPT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A message that was taken.
+    """An accepted message.
 
     Attributes:
         at: Unix seconds.
         phone_number_id: the sender.
         to: the recipient.
-        kind: Meta's word for what it is.
-        wamid: the id that it was given.
-        callback: what the sender wants to see again in status webhooks: the message's own id.
+        kind: Meta's word for its type.
+        wamid: the id that the sandbox gave to it.
+        callback: the message's own id, repeated in status webhooks.
         body: the whole request.
     """
 
@@ -38,18 +38,18 @@ class Taken:
 
 @dataclass(slots=True)
 class Fault:
-    """Something that goes wrong.
+    """A planned fault.
 
     Attributes:
-        code: Meta's error code; 0 with a status of 5xx: an answer without an error object; -1: no answer at all,
-            although the message was taken.
+        code: Meta's error code. 0 with a status of 5xx means an answer without an error
+            object; -1 accepts the message but gives no answer.
         share: of the requests, 0 to 1.
-        count: how often at most; None: always.
+        count: number of times; None means always.
         status: of the HTTP answer.
-        retry_after: seconds, as a header; None: none.
-        phone_number_id: only of this sender; '' of all.
-        to: only for messages to this recipient, with or without a plus sign; '' for all. A fault that is meant for one
-            message names its recipient: else the next message takes it, whatever message that is.
+        retry_after: seconds for the header; None sends no header.
+        phone_number_id: of the sender that fails; '' means all.
+        to: the recipient whose messages fail, with or without a plus sign; '' means all.
+            Name the recipient to hit one message: otherwise the next message fails.
     """
 
     code: int
@@ -61,18 +61,17 @@ class Fault:
     to: str = ""
 
     def is_meant_for(self, phone_number_id: str, to: str) -> bool:
-        """Whether it can happen to a message of this sender to this recipient."""
-        is_party = self.phone_number_id in ("", phone_number_id) and self.to.lstrip(
-            "+"
-        ) in ("", to.lstrip("+"))
-        return is_party and self.count != 0
+        """Whether it applies to a message of this sender to this recipient."""
+        is_sender = self.phone_number_id in ("", phone_number_id)
+        is_recipient = self.to.lstrip("+") in ("", to.lstrip("+"))
+        return is_sender and is_recipient and self.count != 0
 
 
 class Phone:
     """The state of the sandbox.
 
     Args:
-        seed: of the chances of faults.
+        seed: of the random choice of faults.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -82,13 +81,14 @@ class Phone:
         self.disconnected: set[str] = set()
         self._chance = random.Random(seed)  # noqa: S311 - no secret
         self._count = 0
-        # Ids of an earlier sandbox are still known to whoever sent by it.
+        # Senders may still know ids of an earlier sandbox.
         self._name = f"sandbox-{uuid.uuid4().hex[:8]}-"
 
     def fault(self, phone_number_id: str, body: Mapping[str, Any]) -> Fault | None:
-        """What goes wrong with this message of a sender; None: nothing."""
+        """The fault of this message; None if there is none."""
         if phone_number_id in self.disconnected:
             return Fault(133010)
+
         for fault in self.faults:
             if (
                 fault.is_meant_for(phone_number_id, recipient(body))
@@ -96,11 +96,13 @@ class Phone:
             ):
                 if fault.count is not None:
                     fault.count -= 1
+
                 return fault
+
         return None
 
     def take(self, phone_number_id: str, body: Mapping[str, Any]) -> Taken:
-        """Take a message."""
+        """Accept a message."""
         self._count += 1
         taken = Taken(
             time.time(),
@@ -112,9 +114,10 @@ class Phone:
             body,
         )
         self.taken.append(taken)
+
         return taken
 
 
 def recipient(body: Mapping[str, Any]) -> str:
-    """Who a message is for."""
+    """The recipient of a message."""
     return str(body.get("to") or body.get("recipient"))
