@@ -1,13 +1,14 @@
-"""What a message says: one class per kind, checked against the limits that Meta documents before it is queued.
+"""The content of a message: one class per kind, with the limits that Meta documents.
 
-``body()`` is the part of a Cloud API request that is named after the kind; it is also how a message is stored.
+A content is checked when it is made, so before its message is queued. ``body()`` is the part of
+a Cloud API request that is named after the kind; messages are stored in the same form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 from streams.errors import InvalidMessage
@@ -15,139 +16,185 @@ from streams.errors import InvalidMessage
 Json = dict[str, Any]
 
 
+class TextLimit(NamedTuple):
+    """The length of a text field, in characters; ``owner`` completes its name in errors."""
+
+    name: str
+    most: int
+    least: int = 1
+    owner: str = ""
+
+    def check(self, value: Any) -> None:
+        """Raise ``InvalidMessage`` unless the value is a text of such a length."""
+        if not isinstance(value, str):
+            raise self._error(f"not {type(value).__name__}")
+
+        is_blank = bool(self.least) and not value.strip()
+        if is_blank or not self.least <= len(value) <= self.most:
+            raise self._error(f"of {len(value)}")
+
+    def _error(self, found: str) -> InvalidMessage:
+        name = f"{self.name} of {self.owner}" if self.owner else self.name
+        bounds = f"{self.least} to {self.most} characters"
+        return InvalidMessage(f"{name}: a text of {bounds}, {found}")
+
+
+_FOOTER = TextLimit("footer", 60, least=0)
+
+
 class Content:
-    """Base of the kinds. ``kind`` is Meta's word for it."""
+    """Base of the kinds. ``kind`` is Meta's word for it; ``limits`` are of its texts."""
 
     kind: ClassVar[str]
+    limits: ClassVar[tuple[TextLimit, ...]] = ()
     __slots__ = ()
 
+    def __post_init__(self) -> None:
+        for limit in self.limits:
+            limit.check(getattr(self, limit.name))
+
     def body(self) -> Json:
-        """As the Cloud API takes it."""
+        """The content in the form of the Cloud API."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Text(Content):
-    """A text of 1 to 4,096 characters; ``preview_url`` shows a preview of its first link."""
+    """A text of 1 to 4,096 characters.
+
+    ``preview_url`` shows a preview of its first link.
+    """
 
     text: str
     preview_url: bool = False
-    kind: ClassVar[str] = "text"
-
-    def __post_init__(self) -> None:
-        _text("text", self.text, 4096)
+    kind = "text"
+    limits = (TextLimit("text", 4096),)
 
     def body(self) -> Json:
-        return {"body": self.text, "preview_url": self.preview_url}
+        return {
+            "body": self.text,
+            "preview_url": self.preview_url,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Template(Content):
-    """An approved template: its name, language and the components with their parameters, as Meta writes them."""
+    """An approved template: its name, language and components.
+
+    The components hold the parameters in the form that Meta documents.
+    """
 
     name: str
     language: str = "pt_BR"
     components: Sequence[Mapping[str, Any]] = ()
-    kind: ClassVar[str] = "template"
+    kind = "template"
+    limits = (
+        TextLimit("name", 512, owner="the template"),
+        TextLimit("language", 20, owner="the template"),
+    )
 
     def __post_init__(self) -> None:
-        _text("name of the template", self.name, 512)
-        _text("language of the template", self.language, 20)
-        if isinstance(self.components, (str, bytes, Mapping)) or not isinstance(
-            self.components, Sequence
-        ):
+        Content.__post_init__(self)
+        if not _is_list(self.components):
             raise InvalidMessage("components of a template are a list")
+
         for component in self.components:
-            if not isinstance(component, Mapping) or component.get("type") not in (
-                "header",
-                "body",
-                "button",
-            ):
-                raise InvalidMessage(
-                    "components of a template are objects of type header, body or button"
-                )
-            if not isinstance(component.get("parameters", []), Sequence):
-                raise InvalidMessage("parameters of a template's component are a list")
+            _check_component(component)
 
     def body(self) -> Json:
-        found: Json = {"name": self.name, "language": {"code": self.language}}
-        if self.components:
-            found["components"] = [dict(component) for component in self.components]
-        return found
+        components = [dict(component) for component in self.components]
+        language = {"code": self.language}
+        return {
+            "name": self.name,
+            "language": language,
+        } | _filled(components=components)
+
+
+def _check_component(component: Any) -> None:
+    kinds = ("header", "body", "button")
+    if not isinstance(component, Mapping) or component.get("type") not in kinds:
+        raise InvalidMessage(
+            "components of a template are objects of type header, body or button"
+        )
+
+    if not isinstance(component.get("parameters", []), Sequence):
+        raise InvalidMessage("parameters of a template's component are a list")
 
 
 @dataclass(frozen=True, slots=True)
 class Media(Content):
-    """A file, by its https link or by the id that Meta gave it when it was uploaded."""
+    """A file, by its https link or by the id that Meta gave to the upload."""
 
     link: str = ""
     id: str = ""
 
     def __post_init__(self) -> None:
+        Content.__post_init__(self)
         if bool(self.link) == bool(self.id):
             raise InvalidMessage(f"{self.kind}: give link or id, one of the two")
+
         if self.link:
-            _link(self.kind, self.link)
+            _check_link(
+                self.kind,
+                self.link,
+            )
         else:
-            _text(f"id of the {self.kind}", self.id, 256)
+            TextLimit(
+                "id",
+                256,
+                owner=f"the {self.kind}",
+            ).check(self.id)
 
     def body(self) -> Json:
-        return {"link": self.link} if self.link else {"id": self.id}
+        return _filled(
+            link=self.link,
+            id=self.id,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Image(Media):
+class _Captioned(Media):
+    caption: str = ""
+    limits: ClassVar[tuple[TextLimit, ...]] = (TextLimit("caption", 1024, least=0),)
+
+    def body(self) -> Json:
+        return Media.body(self) | _filled(caption=self.caption)
+
+
+@dataclass(frozen=True, slots=True)
+class Image(_Captioned):
     """JPEG or PNG up to 5 MB, with a caption of up to 1,024 characters."""
 
-    caption: str = ""
-    kind: ClassVar[str] = "image"
-
-    def __post_init__(self) -> None:
-        Media.__post_init__(self)
-        _text("caption", self.caption, 1024, least=0)
-
-    def body(self) -> Json:
-        return _captioned(Media.body(self), self.caption)
+    kind = "image"
 
 
 @dataclass(frozen=True, slots=True)
-class Video(Media):
+class Video(_Captioned):
     """MP4 or 3GP up to 16 MB, with a caption of up to 1,024 characters."""
 
-    caption: str = ""
-    kind: ClassVar[str] = "video"
-
-    def __post_init__(self) -> None:
-        Media.__post_init__(self)
-        _text("caption", self.caption, 1024, least=0)
-
-    def body(self) -> Json:
-        return _captioned(Media.body(self), self.caption)
+    kind = "video"
 
 
 @dataclass(frozen=True, slots=True)
 class Audio(Media):
     """AAC, AMR, MP3, M4A or OGG (opus) up to 16 MB."""
 
-    kind: ClassVar[str] = "audio"
+    kind = "audio"
 
 
 @dataclass(frozen=True, slots=True)
-class Document(Media):
-    """Any file up to 100 MB, with a caption and the name that it is shown under."""
+class Document(_Captioned):
+    """Any file up to 100 MB, with a caption and a file name to show."""
 
-    caption: str = ""
     filename: str = ""
-    kind: ClassVar[str] = "document"
-
-    def __post_init__(self) -> None:
-        Media.__post_init__(self)
-        _text("caption", self.caption, 1024, least=0)
-        _text("filename", self.filename, 240, least=0)
+    kind = "document"
+    limits = (
+        *_Captioned.limits,
+        TextLimit("filename", 240, least=0),
+    )
 
     def body(self) -> Json:
-        found = _captioned(Media.body(self), self.caption)
-        return found | ({"filename": self.filename} if self.filename else {})
+        return _Captioned.body(self) | _filled(filename=self.filename)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,48 +205,48 @@ class Location(Content):
     longitude: float
     name: str = ""
     address: str = ""
-    kind: ClassVar[str] = "location"
+    kind = "location"
+    limits = (
+        TextLimit("name", 1000, 0, "the location"),
+        TextLimit("address", 1000, 0, "the location"),
+    )
 
     def __post_init__(self) -> None:
-        for name, value, most in (
-            ("latitude", self.latitude, 90),
-            ("longitude", self.longitude, 180),
-        ):
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or not -most <= value <= most
-            ):
-                raise InvalidMessage(f"{name} is a number from -{most} to {most}")
-        _text("name of the location", self.name, 1000, least=0)
-        _text("address of the location", self.address, 1000, least=0)
+        _check_degrees(
+            "latitude",
+            self.latitude,
+            90,
+        )
+        _check_degrees("longitude", self.longitude, 180)
+        Content.__post_init__(self)
 
     def body(self) -> Json:
-        found: Json = {"latitude": self.latitude, "longitude": self.longitude}
-        return found | {
-            name: text for name in ("name", "address") if (text := getattr(self, name))
+        point = {
+            "latitude": self.latitude,
+            "longitude": self.longitude,
         }
+        return point | _filled(
+            name=self.name,
+            address=self.address,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Contacts(Content):
-    """Contact cards, as Meta writes them: each with ``name.formatted_name`` and ``phones``."""
+    """Contact cards in Meta's form: each with ``name.formatted_name`` and ``phones``."""
 
     contacts: Sequence[Mapping[str, Any]]
-    kind: ClassVar[str] = "contacts"
+    kind = "contacts"
 
     def __post_init__(self) -> None:
-        if (
-            not isinstance(self.contacts, Sequence)
-            or not self.contacts
-            or len(self.contacts) > 257
-        ):
+        cards = self.contacts
+        if not isinstance(cards, Sequence) or not 1 <= len(cards) <= 257:
             raise InvalidMessage("contacts: 1 to 257 cards")
-        for card in self.contacts:
+
+        for card in cards:
             name = card.get("name") if isinstance(card, Mapping) else None
-            if not isinstance(name, Mapping) or not isinstance(
-                name.get("formatted_name"), str
-            ):
+            text = name.get("formatted_name") if isinstance(name, Mapping) else None
+            if not isinstance(text, str):
                 raise InvalidMessage("each contact has a name with formatted_name")
 
     def body(self) -> Any:
@@ -208,18 +255,21 @@ class Contacts(Content):
 
 @dataclass(frozen=True, slots=True)
 class Reaction(Content):
-    """An emoji under a message that the recipient sent or got; '' takes it away."""
+    """An emoji on a message from or to the recipient; '' removes it."""
 
     message_id: str
     emoji: str
-    kind: ClassVar[str] = "reaction"
-
-    def __post_init__(self) -> None:
-        _text("message_id of the reaction", self.message_id, 256)
-        _text("emoji", self.emoji, 20, least=0)
+    kind = "reaction"
+    limits = (
+        TextLimit("message_id", 256, owner="the reaction"),
+        TextLimit("emoji", 20, least=0),
+    )
 
     def body(self) -> Json:
-        return {"message_id": self.message_id, "emoji": self.emoji}
+        return {
+            "message_id": self.message_id,
+            "emoji": self.emoji,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,29 +279,30 @@ class Buttons(Content):
     text: str
     buttons: Mapping[str, str]
     footer: str = ""
-    kind: ClassVar[str] = "interactive"
+    kind = "interactive"
+    limits = (
+        TextLimit("text", 1024),
+        _FOOTER,
+    )
 
     def __post_init__(self) -> None:
-        _text("text", self.text, 1024)
-        _text("footer", self.footer, 60, least=0)
+        Content.__post_init__(self)
         if not isinstance(self.buttons, Mapping) or not 1 <= len(self.buttons) <= 3:
             raise InvalidMessage("buttons: one to three, id to title")
+
         for ident, title in self.buttons.items():
-            _text("id of a button", ident, 256)
-            _text("title of a button", title, 20)
+            TextLimit("id of a button", 256).check(ident)
+            TextLimit("title of a button", 20).check(title)
 
     def body(self) -> Json:
         buttons = [
             {"type": "reply", "reply": {"id": ident, "title": title}}
             for ident, title in self.buttons.items()
         ]
-        return _footed(
-            {
-                "type": "button",
-                "body": {"text": self.text},
-                "action": {"buttons": buttons},
-            },
-            self.footer,
+        return _interactive(
+            "button",
+            self,
+            {"buttons": buttons},
         )
 
 
@@ -272,101 +323,101 @@ class Choices(Content):
     button: str
     sections: Mapping[str, Sequence[Row]]
     footer: str = ""
-    kind: ClassVar[str] = "interactive"
+    kind = "interactive"
+    limits = (
+        TextLimit("text", 4096),
+        TextLimit("button", 20),
+        _FOOTER,
+    )
 
     def __post_init__(self) -> None:
-        _text("text", self.text, 4096)
-        _text("button", self.button, 20)
-        _text("footer", self.footer, 60, least=0)
-        if not isinstance(self.sections, Mapping) or not all(
-            isinstance(s, Sequence) for s in self.sections.values()
+        Content.__post_init__(self)
+        sections = self.sections
+        if not isinstance(sections, Mapping) or not all(
+            isinstance(section, Sequence) for section in sections.values()
         ):
             raise InvalidMessage(
                 "sections of a list are a dictionary: titles to lists of Row(...)"
             )
-        rows = [row for section in self.sections.values() for row in section]
+
+        rows = [row for section in sections.values() for row in section]
         if not all(isinstance(row, Row) for row in rows):
             raise InvalidMessage("sections of a list hold Row(...) only")
-        if (
-            not 1 <= len(rows) <= 10
-            or len(self.sections) > 10
-            or not all(self.sections.values())
-        ):
+
+        # There are as many rows as sections at least, so at most ten sections.
+        if not 1 <= len(rows) <= 10 or not all(sections.values()):
             raise InvalidMessage(
                 "a list has one to ten rows in all, and none of its sections is empty"
             )
-        for title in self.sections:
-            _text(
-                "title of a section",
-                title,
-                24,
-                least=0 if len(self.sections) == 1 else 1,
-            )
+
+        # A single section may go without a title.
+        least = 0 if len(sections) == 1 else 1
+        for title in sections:
+            TextLimit("title of a section", 24, least).check(title)
+
         for row in rows:
-            _text("id of a row", row.id, 200)
-            _text("title of a row", row.title, 24)
-            _text("description of a row", row.description, 72, least=0)
+            TextLimit("id of a row", 200).check(row.id)
+            TextLimit("title of a row", 24).check(row.title)
+            TextLimit("description of a row", 72, least=0).check(row.description)
 
     def body(self) -> Json:
         sections = [
-            {"title": title, "rows": [_row(row) for row in rows]}
-            if title
-            else {"rows": [_row(row) for row in rows]}
+            _filled(title=title, rows=[_row(row) for row in rows])
             for title, rows in self.sections.items()
         ]
         action = {"button": self.button, "sections": sections}
-        return _footed(
-            {"type": "list", "body": {"text": self.text}, "action": action}, self.footer
-        )
+        return _interactive("list", self, action)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored(Content):
-    """What was read from the queue: Meta's word for the kind, and the body as it was made."""
+class StoredContent(Content):
+    """A content that was read from the queue: Meta's word for its kind, and its body."""
 
     name: str
     stored: Any = field(repr=False)
-    kind: ClassVar[str] = ""
+    kind = ""
 
     def body(self) -> Any:
         return self.stored
 
 
+def _interactive(kind: str, content: Buttons | Choices, action: Json) -> Json:
+    footer = content.footer and {"text": content.footer}
+    text = {"text": content.text}
+    return {
+        "type": kind,
+        "body": text,
+        "action": action,
+    } | _filled(footer=footer)
+
+
 def _row(row: Row) -> Json:
-    found: Json = {"id": row.id, "title": row.title}
-    return found | ({"description": row.description} if row.description else {})
+    return {
+        "id": row.id,
+        "title": row.title,
+    } | _filled(description=row.description)
 
 
-def _captioned(body: Json, caption: str) -> Json:
-    return body | ({"caption": caption} if caption else {})
+def _filled(**fields: Any) -> Json:
+    """The fields that have a value: Meta refuses empty ones."""
+    return {name: value for name, value in fields.items() if value}
 
 
-def _footed(body: Json, footer: str) -> Json:
-    return body | ({"footer": {"text": footer}} if footer else {})
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _text(what: str, value: Any, most: int, *, least: int = 1) -> None:
-    if (
-        not isinstance(value, str)
-        or not least <= len(value) <= most
-        or (least and not value.strip())
-    ):
-        found = (
-            f"of {len(value)}"
-            if isinstance(value, str)
-            else f"not {type(value).__name__}"
-        )
-        raise InvalidMessage(f"{what}: a text of {least} to {most} characters, {found}")
+def _check_degrees(name: str, value: Any, most: int) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not -most <= value <= most:
+        raise InvalidMessage(f"{name} is a number from -{most} to {most}")
 
 
-def _link(what: str, value: str) -> None:
+def _check_link(kind: str, value: Any) -> None:
     parts = urlsplit(value) if isinstance(value, str) and len(value) <= 2048 else None
-    if (
-        parts is None
-        or parts.scheme not in ("https", "http")
-        or not parts.hostname
-        or parts.username
-    ):
+    is_http = parts is not None and parts.scheme in ("https", "http")
+    if parts is None or not is_http or not parts.hostname or parts.username:
         raise InvalidMessage(
-            f"link of the {what}: an https address of at most 2048 characters, without a user"
+            f"link of the {kind}: an https address of at most 2048 characters,"
+            " without a user"
         )

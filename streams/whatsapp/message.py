@@ -1,4 +1,4 @@
-"""A message on its way: to whom, from which instance, and what it says."""
+"""One outbound message: its recipient and its content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.errors import InvalidMessage
-from streams.whatsapp.content import Content, Stored
+from streams.whatsapp.content import Content, StoredContent
 from streams.whatsapp.recipient import Recipient
 
 KINDS = frozenset(
@@ -32,7 +32,7 @@ class Message:
 
     Attributes:
         to: the recipient.
-        content: what it says.
+        content: its text, file or other kind.
         reply_to: the provider's id of the message that it answers; '' if none.
     """
 
@@ -45,6 +45,7 @@ class Message:
             raise InvalidMessage(
                 "a message has a Recipient and a content such as Text('...')"
             )
+
         if not isinstance(self.reply_to, str) or len(self.reply_to) > 256:
             raise InvalidMessage(
                 "reply_to is the id of a message, a text of at most 256 characters"
@@ -52,13 +53,15 @@ class Message:
 
     @property
     def kind(self) -> str:
-        """Meta's word for what it is: ``text``, ``template``, ``image``, and so on."""
+        """Meta's word for the kind of content: ``text``, ``template``, ``image``, ..."""
         return (
-            self.content.name if isinstance(self.content, Stored) else self.content.kind
+            self.content.name
+            if isinstance(self.content, StoredContent)
+            else self.content.kind
         )
 
     def as_data(self) -> dict[str, Any]:
-        """As it is published: the fields of a Cloud API request that do not depend on the sender."""
+        """The body of its event: a Cloud API request without the sender's fields."""
         data: dict[str, Any] = {
             "to": self.to.text,
             "type": self.kind,
@@ -73,19 +76,24 @@ class Message:
         """Undo ``as_data``.
 
         Raises:
-            InvalidMessage: another program published something else.
+            InvalidMessage: the data is not in that form.
         """
         if not isinstance(data, Mapping):
             raise InvalidMessage(
                 "a message is a JSON object with to, type and a field of that name"
             )
+
         kind = data.get("type")
         if kind not in KINDS or not isinstance(data.get(kind), (Mapping, list)):
+            kinds = ", ".join(sorted(KINDS))
             raise InvalidMessage(
-                f"type is one of {', '.join(sorted(KINDS))}, and a field of that name has the content"
+                f"type is one of {kinds}, and a field of that name has the content"
             )
+
         context = data.get("context")
         reply_to = context.get("message_id", "") if isinstance(context, Mapping) else ""
         return cls(
-            Recipient.parse(data.get("to", "")), Stored(kind, data[kind]), reply_to
+            Recipient.parse(data.get("to", "")),
+            StoredContent(kind, data[kind]),
+            reply_to,
         )
