@@ -1,4 +1,6 @@
-"""Outbound WhatsApp messages: a multi-tenant queue with priorities, order per recipient, pacing and statuses.
+"""A multi-tenant queue for outbound WhatsApp messages.
+
+It has priorities, order per recipient, pacing and statuses.
 
 from streams.whatsapp import get_message_queue, get_message_worker, send_message_via_queue
 """

@@ -1,10 +1,10 @@
-"""Analytics: what was queued, sent, delivered, read and failed, per tenant, instance, day and hour."""
+"""Counters of messages by state, per tenant, instance, day and hour."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -30,13 +30,13 @@ _NAMES = ("queued", *_COUNTED.values())
 
 @dataclass(slots=True)
 class Figures:
-    """Counts of some span and scope.
+    """Counts of a span of time and a scope.
 
     Attributes:
         queued, sent, delivered, read, failed: messages that reached the state.
-        retried: messages that had to be tried again, once for each time.
+        retried: retries.
         reasons: of failures, with their counts.
-        waits: bucket to count of messages, by the time from queue to provider; see ``percentile``.
+        waits: messages by bucket of the time from queue to provider; see ``percentile``.
     """
 
     queued: int = 0
@@ -49,7 +49,7 @@ class Figures:
     waits: Counter[int] = field(default_factory=Counter)
 
     def add(self, name: str, count: int) -> None:
-        """Add a counter as it is stored."""
+        """Add a stored counter."""
         if name.startswith("failed:"):
             self.reasons[name.removeprefix("failed:")] += count
         elif name.startswith("wait:"):
@@ -58,15 +58,17 @@ class Figures:
             setattr(self, name, getattr(self, name) + count)
 
     def percentile(self, share: float) -> float | None:
-        """Seconds from queue to provider that ``share`` (0 to 1) of the messages stayed below.
+        """Seconds from queue to provider that ``share`` (0 to 1) of the messages needed.
 
-        Exact to a quarter; None if nothing was sent.
+        At most a quarter too high; None if nothing was sent.
         """
-        wanted, seen = share * sum(self.waits.values()), 0
+        wanted = share * sum(self.waits.values())
+        seen = 0
         for bucket in sorted(self.waits):
             seen += self.waits[bucket]
             if seen >= wanted:
                 return round(_SHORTEST * _STEP**bucket, 3)
+
         return None
 
 
@@ -79,49 +81,87 @@ def counts_of(
     reason: str = "",
     waited: float | None = None,
 ) -> list[Count]:
-    """The counters that grow when a message reaches a state; the first note of a message counts it as queued."""
+    """The counters that grow when a message reaches a state.
+
+    Its first state also counts it as queued.
+    """
     if not tenant:
         return []
+
     at = datetime.fromtimestamp(now, UTC)
-    day, hour = f"{at:%Y-%m-%d}", f"{at:%Y-%m-%dT%H}"
-    queued = [
-        Count(day, f"{tenant}/queued", 1, KEPT_DAYS, first=True),
-        Count(f"{hour}/{tenant}", "queued", 1, KEPT_HOURS, first=True),
-        Count(f"{day}/{tenant}", f"{instance}/queued", 1, KEPT_DAYS, first=True),
-    ]
-    name = _COUNTED.get(status)
-    if name is None:
-        return queued
-    fields = [name]
-    if status is MessageStatus.FAILED:
-        fields.append(f"failed:{reason[:60] or 'unknown'}")
-    if status is MessageStatus.SENT and waited is not None:
-        fields.append(f"wait:{bucket_of(waited)}")
-    rows = [
-        Count(day, f"{tenant}/{name}", 1, KEPT_DAYS),
-        Count(f"{hour}/{tenant}", name, 1, KEPT_HOURS),
-    ]
-    return (
-        queued
-        + rows
-        + [
-            Count(f"{day}/{tenant}", f"{instance}/{each}", 1, KEPT_DAYS)
-            for each in fields
-        ]
+    counters = _Counters(
+        f"{at:%Y-%m-%d}",
+        f"{at:%Y-%m-%dT%H}",
+        tenant,
+        instance,
     )
+    counts = counters.of("queued", first=True)
+    name = _COUNTED.get(status)
+
+    if name is None:
+        return counts
+
+    counts += counters.of(name)
+    if status is MessageStatus.FAILED:
+        counts.append(counters.detail(f"failed:{reason[:60] or 'unknown'}"))
+
+    if status is MessageStatus.SENT and waited is not None:
+        counts.append(counters.detail(f"wait:{bucket_of(waited)}"))
+
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """The counters of a day, an hour, a tenant and an instance."""
+
+    day: str
+    hour: str
+    tenant: str
+    instance: str
+
+    def of(self, name: str, *, first: bool = False) -> list[Count]:
+        return [
+            Count(
+                self.day,
+                f"{self.tenant}/{name}",
+                1,
+                KEPT_DAYS,
+                first=first,
+            ),
+            Count(
+                f"{self.hour}/{self.tenant}",
+                name,
+                1,
+                KEPT_HOURS,
+                first=first,
+            ),
+            self.detail(name, first=first),
+        ]
+
+    def detail(self, name: str, *, first: bool = False) -> Count:
+        """A counter that is kept per instance and day only."""
+        record = f"{self.day}/{self.tenant}"
+        return Count(
+            record,
+            f"{self.instance}/{name}",
+            1,
+            KEPT_DAYS,
+            first=first,
+        )
 
 
 def bucket_of(seconds: float) -> int:
-    """The bucket of a wait: each is a quarter longer than the one before."""
-    return (
-        0
-        if seconds <= _SHORTEST
-        else min(100, math.ceil(math.log(seconds / _SHORTEST, _STEP)))
-    )
+    """The bucket of a wait. Each bucket is a quarter longer than the one before."""
+    if seconds <= _SHORTEST:
+        return 0
+
+    steps = math.log(seconds / _SHORTEST, _STEP)
+    return min(100, math.ceil(steps))
 
 
 class Analytics:
-    """Reads what was counted.
+    """Reads the counters.
 
     Args:
         pipeline: open.
@@ -133,72 +173,76 @@ class Analytics:
         )
 
     async def tenants(self, first: date, last: date) -> dict[str, Figures]:
-        """Figures of every tenant over the days from ``first`` to ``last``, without reasons and waits."""
-        found: dict[str, Figures] = {}
-        for counted in await self._tracking.counted(
-            [f"{day}" for day in _days(first, last)]
-        ):
-            for name, count in counted.items():
-                tenant, _, what = name.rpartition("/")
-                found.setdefault(tenant, Figures()).add(what, count)
-        return dict(sorted(found.items()))
+        """Figures of each tenant from ``first`` to ``last``, without reasons and waits."""
+        days = [str(day) for day in _days(first, last)]
+        return await self._grouped(days, str.rpartition)
 
     async def instances(
         self, tenant: str, first: date, last: date
     ) -> dict[str, Figures]:
-        """Figures of every instance of a tenant over some days."""
-        found: dict[str, Figures] = {}
-        for counted in await self._tracking.counted(
-            [f"{day}/{tenant}" for day in _days(first, last)]
-        ):
-            for name, count in counted.items():
-                instance, _, what = name.partition("/")
-                found.setdefault(instance, Figures()).add(what, count)
-        return dict(sorted(found.items()))
+        """Figures of each instance of a tenant from ``first`` to ``last``."""
+        records = [f"{day}/{tenant}" for day in _days(first, last)]
+        return await self._grouped(records, str.partition)
 
     async def days(self, tenant: str, first: date, last: date) -> dict[str, Figures]:
         """Figures of a tenant, day by day."""
-        days = _days(first, last)
-        found = {f"{day}": Figures() for day in days}
-        names = [f"{day}/{tenant}" for day in days]
-        for figures, counted in zip(
-            found.values(), await self._tracking.counted(names), strict=True
-        ):
-            for name, count in counted.items():
-                figures.add(name.partition("/")[2], count)
-        return found
+        days = [str(day) for day in _days(first, last)]
+        return await self._series(days, tenant)
 
     async def hours(self, tenant: str, day: date) -> dict[str, Figures]:
-        """Figures of a tenant, hour by hour (UTC), without reasons and waits; kept for 32 days."""
-        names = [f"{day}T{hour:02}" for hour in range(24)]
-        found = {name: Figures() for name in names}
-        for figures, counted in zip(
-            found.values(),
-            await self._tracking.counted([f"{name}/{tenant}" for name in names]),
-            strict=True,
-        ):
-            _add(figures, counted)
+        """Figures of a tenant, hour by hour (UTC), without reasons and waits.
+
+        They are kept for 32 days.
+        """
+        return await self._series(
+            [f"{day}T{hour:02}" for hour in range(24)],
+            tenant,
+        )
+
+    async def _grouped(
+        self, names: list[str], split: Callable[[str, str], tuple[str, str, str]]
+    ) -> dict[str, Figures]:
+        """Sum the counters of some records by tenant or instance.
+
+        ``split`` finds the slash behind it: tenants and reasons may have slashes, too.
+        """
+        found: defaultdict[str, Figures] = defaultdict(Figures)
+        for counted in await self._tracking.counted(names):
+            for name, count in counted.items():
+                group, _, counter = split(name, "/")
+                found[group].add(counter, count)
+
+        return dict(sorted(found.items()))
+
+    async def _series(self, spans: list[str], tenant: str) -> dict[str, Figures]:
+        """Sum the counters of a tenant in each span, over its instances."""
+        found = {}
+        records = await self._tracking.counted([f"{span}/{tenant}" for span in spans])
+        for span, counted in zip(spans, records, strict=True):
+            figures = found[span] = Figures()
+            for name, count in counted.items():
+                _, _, counter = name.partition("/")
+                figures.add(counter or name, count)
+
         return found
 
 
 def total(figures: Iterable[Figures]) -> Figures:
-    """All of them together."""
+    """The sum of several figures."""
     whole = Figures()
     for each in figures:
         for name in _NAMES:
-            setattr(whole, name, getattr(whole, name) + getattr(each, name))
+            whole.add(name, getattr(each, name))
+
         whole.reasons += each.reasons
         whole.waits += each.waits
+
     return whole
-
-
-def _add(figures: Figures, counted: Mapping[str, int]) -> None:
-    for name, count in counted.items():
-        figures.add(name, count)
 
 
 def _days(first: date, last: date) -> list[date]:
     span = (last - first).days
     if not 0 <= span <= 400:
         raise ConfigurationError("from the first day to the last are 0 to 400 days")
+
     return [first + timedelta(days=n) for n in range(span + 1)]

@@ -1,4 +1,4 @@
-"""What ``streams worker streams.whatsapp.app:pipeline`` runs: the application of the environment."""
+"""The pipeline for ``streams worker streams.whatsapp.app:pipeline``."""
 
 from streams.whatsapp.application import Application
 

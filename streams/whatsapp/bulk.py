@@ -1,4 +1,4 @@
-"""Bulk: messages from the rows of a CSV file, each queued once however often the file is run."""
+"""Bulk messages from a CSV file. Each row is queued once, even if the file runs again."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ PHONE = "phone"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the rows become.
+    """The message that is made of each row.
 
     Attributes:
-        template: name of a template, whose parameters are the columns of ``parameters``; '' for a text.
+        template: name of a template; its parameters are the columns of ``parameters``.
+            '' for a text.
         language: of the template.
         parameters: columns, in the order of the template's parameters.
         text: with ``{column}`` for the value of a column; '' for a template.
-        campaign: two runs of the same campaign send no row twice.
+        campaign: several runs of a campaign send each row once.
     """
 
     template: str = ""
@@ -42,17 +43,18 @@ class Plan:
     def __post_init__(self) -> None:
         if bool(self.template) == bool(self.text):
             raise ConfigurationError("give a template or a text, one of the two")
+
         if self.text and self.parameters:
             raise ConfigurationError(
                 "parameters belong to a template; a text has {column}"
             )
 
     def columns(self) -> list[str]:
-        """Those that a file must have, beside ``phone``."""
+        """The columns that a file needs beside ``phone``."""
         return _FIELD.findall(self.text) if self.text else list(self.parameters)
 
     def content(self, row: dict[str, str]) -> Content:
-        """What the message of a row says.
+        """The content of the message of a row.
 
         Raises:
             InvalidMessage: the provider would refuse it, or a value is missing.
@@ -60,15 +62,25 @@ class Plan:
         for name in self.columns():
             if not row.get(name):
                 raise InvalidMessage(f"column {name!r} is empty")
+
         if self.text:
-            return Text(_FIELD.sub(lambda found: row[found[1]], self.text))
+            filled = _FIELD.sub(
+                lambda found: row[found[1]],
+                self.text,
+            )
+            return Text(filled)
+
         parameters = [{"type": "text", "text": row[name]} for name in self.parameters]
         components = [{"type": "body", "parameters": parameters}] if parameters else []
-        return Template(self.template, self.language, components)
+        return Template(
+            self.template,
+            self.language,
+            components,
+        )
 
 
 class Row(NamedTuple):
-    """A line of the file: its number, and its recipient and content, or why it has none."""
+    """A line of the file, with recipient and content, or with a problem."""
 
     line: int
     to: Recipient | None
@@ -77,7 +89,7 @@ class Row(NamedTuple):
 
 
 class Queued(NamedTuple):
-    """A row that was queued, or had been before."""
+    """A row that is queued, now or by an earlier run."""
 
     line: int
     message_id: str
@@ -85,7 +97,7 @@ class Queued(NamedTuple):
 
 
 def read(path: Path, plan: Plan) -> Iterator[Row]:
-    """The rows of a file with a header, checked; a recipient that comes again is a problem of the later row.
+    """The checked rows of a file with a header. A repeated recipient is a problem.
 
     Raises:
         ConfigurationError: the file cannot be read, or lacks a column.
@@ -94,18 +106,19 @@ def read(path: Path, plan: Plan) -> Iterator[Row]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             sample = file.read(4096)
             file.seek(0)
+            has_semicolons = sample.count(";") > sample.count(",")
             rows = csv.DictReader(
-                file, delimiter=";" if sample.count(";") > sample.count(",") else ","
+                file,
+                delimiter=";" if has_semicolons else ",",
             )
-            missing = [
-                name
-                for name in (PHONE, *plan.columns())
-                if name not in (rows.fieldnames or ())
-            ]
+            present = rows.fieldnames or ()
+            wanted = (PHONE, *plan.columns())
+            missing = [name for name in wanted if name not in present]
+
             if missing:
-                raise ConfigurationError(
-                    f"{path.name} has no column {', '.join(missing)}"
-                )
+                names = ", ".join(missing)
+                raise ConfigurationError(f"{path.name} has no column {names}")
+
             yield from _checked(rows, plan)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigurationError(
@@ -116,59 +129,69 @@ def read(path: Path, plan: Plan) -> Iterator[Row]:
 def _checked(rows: Iterable[dict[str, str]], plan: Plan) -> Iterator[Row]:
     seen: dict[str, int] = {}
     for line, row in enumerate(rows, 2):
+        values = {name: (value or "").strip() for name, value in row.items() if name}
         try:
-            to = Recipient.parse(row.get(PHONE) or "")
-            if to.text in seen:
-                yield Row(
-                    line, None, None, f"the same recipient as in line {seen[to.text]}"
-                )
-                continue
-            content = plan.content(
-                {name: (value or "").strip() for name, value in row.items() if name}
-            )
+            to = Recipient.parse(values.get(PHONE, ""))
+            earlier = seen.get(to.text)
+            if earlier is not None:
+                raise InvalidMessage(f"the same recipient as in line {earlier}")
+
+            content = plan.content(values)
         except InvalidMessage as error:
-            yield Row(line, None, None, str(error))
+            yield Row(
+                line,
+                None,
+                None,
+                str(error),
+            )
         else:
             seen[to.text] = line
-            yield Row(line, to, content)
+            yield Row(
+                line,
+                to,
+                content,
+            )
 
 
 async def queue_rows(
     messages: Messages, rows: Sequence[Row], campaign: str, options: MessageOptions
 ) -> AsyncIterator[Queued]:
-    """Queue the rows that have no problem, in their order; gives each once it is stored.
+    """Queue the rows without a problem, in order; yields each one when it is stored.
 
-    A row has an idempotency key of campaign and recipient, so a run that was interrupted can be repeated.
+    The idempotency key of a row is made of campaign and recipient, so that an interrupted run
+    can be repeated.
     """
     good = [row for row in rows if not row.problem]
+
     for at in range(0, len(good), _TOGETHER):
         part = good[at : at + _TOGETHER]
-        for row, (ident, is_new) in zip(
-            part,
-            await asyncio.gather(
-                *(_queue(messages, row, campaign, options) for row in part)
-            ),
-            strict=True,
-        ):
-            yield Queued(row.line, ident, is_new)
+        work = [_queue(messages, row, campaign, options) for row in part]
+
+        for queued in await asyncio.gather(*work):
+            yield queued
 
 
 async def _queue(
     messages: Messages, row: Row, campaign: str, options: MessageOptions
-) -> tuple[str, bool]:
+) -> Queued:
     if row.to is None or row.content is None:
         raise InvalidMessage(row.problem)
-    key = hashlib.sha256(f"{campaign}\n{row.to.text}".encode()).hexdigest()[:40]
+
+    name = f"{campaign}\n{row.to.text}"
+    key = hashlib.sha256(name.encode()).hexdigest()[:40]
+
     given: MessageOptions = {**options, "idempotency_key": f"bulk-{key}"}
-    return await messages.add_once(row.to, row.content, **given)
+    ident, is_new = await messages.add_once(
+        row.to,
+        row.content,
+        **given,
+    )
+
+    return Queued(row.line, ident, is_new)
 
 
 def campaign_of(path: Path, plan: Plan) -> str:
-    """A name for a campaign that was given none: the same for the same file and the same words."""
-    parts = (
-        path.read_bytes(),
-        plan.template.encode(),
-        plan.text.encode(),
-        plan.language.encode(),
-    )
-    return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
+    """The default name of a campaign: the same for the same file and plan."""
+    words = "\n".join([plan.template, plan.text, plan.language])
+    content = path.read_bytes() + b"\n" + words.encode()
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Whether instances are connected, as far as anybody heard: what senders saw, webhooks said, and operators asked."""
+"""The last known connection of each instance, from senders, webhooks and checks."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from streams.admin.records import Records
 from streams.pipeline import Pipeline
 from streams.whatsapp.providers.base import Connection
 from streams.whatsapp.status import STREAM
 
 KIND = "connections"
 _FRESH = 60.0
-"""Seconds for which the same news is not written down again."""
+"""Seconds during which an unchanged state is not written again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was last heard of an instance.
+    """The last report about an instance.
 
     Attributes:
         state: open, connecting, closed or unknown.
-        at: when, Unix seconds.
-        source: who said so: ``sender``, ``webhook`` or ``check``.
+        at: Unix seconds.
+        source: of the report: ``sender``, ``webhook`` or ``check``.
         reason: why it is not open, in a word; '' if it is.
     """
 
@@ -33,7 +34,7 @@ class Seen:
 
 
 class Connections:
-    """The states of a server's instances.
+    """The connections of the instances on a server.
 
     Args:
         pipeline: open.
@@ -46,18 +47,35 @@ class Connections:
     async def note(
         self, ident: str, state: Connection, source: str, reason: str = ""
     ) -> None:
-        """Write down what was heard; the same again within a minute is not."""
-        before, at = self._written.get(ident, (None, 0.0))
+        """Store a report, unless the same state was stored less than a minute ago."""
+        before, at = self._written.get(
+            ident,
+            (None, 0.0),
+        )
         if before == state and time.monotonic() - at < _FRESH:
             return
+
         self._written[ident] = (state, time.monotonic())
-        seen = Seen(state, round(self._pipeline.broker.clock.now(), 3), source, reason)
-        await self._pipeline.records(STREAM, KIND).change(ident, lambda _: asdict(seen))
+        now = round(self._pipeline.broker.clock.now(), 3)
+        seen = Seen(
+            state,
+            now,
+            source,
+            reason,
+        )
+        await self._records().change(
+            ident,
+            lambda _: asdict(seen),
+        )
 
     async def all(self) -> Mapping[str, Seen]:
-        """What was last heard, by instance. One command."""
-        records = await self._pipeline.records(STREAM, KIND).all()
-        return {
-            ident: Seen(**{**row, "state": Connection(row["state"])})
-            for ident, row in records.items()
-        }
+        """The last report of each instance. One command."""
+        found = {}
+        for ident, record in (await self._records().all()).items():
+            state = Connection(record.pop("state"))
+            found[ident] = Seen(state, **record)
+
+        return found
+
+    def _records(self) -> Records:
+        return self._pipeline.records(STREAM, KIND)

@@ -1,4 +1,4 @@
-"""Which instances there are, and by which provider each sends."""
+"""The instances, from a file and from the server, and their providers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from streams.whatsapp.settings import WhatsAppSettings
 
 logger = logger_of("whatsapp")
 _FRESH = 5.0
-"""Seconds after which the server is asked again which instances it has."""
+"""Seconds for which the instances of the server are cached."""
 
 
 class Instances:
-    """The instances, by id: those of a file, then those of the server. Without any, every id is that of the settings.
+    """The instances by id: those of a file, then those of the server.
 
-    A file is TOML::
+    If there are none, the settings are used for every id. A file is TOML::
 
         [instances.1]
         provider = "cloud"
@@ -40,10 +40,11 @@ class Instances:
 
     Args:
         settings: of the application.
-        environ: where ``token_env`` is looked up; the environment of the process if None.
+        environ: the variables that ``token_env`` names; None uses those of the process.
 
     Raises:
-        ConfigurationError: the file cannot be read, or says something that cannot be right. It never holds a secret.
+        ConfigurationError: the file cannot be read, or a field is wrong. The error holds no
+            secret.
     """
 
     def __init__(
@@ -56,14 +57,15 @@ class Instances:
         self._asked = -_FRESH
 
     async def refresh(self, pipeline: Pipeline) -> None:
-        """Ask the server for its instances, unless that was a few seconds ago.
+        """Load the instances of the server, at most once in a few seconds.
 
         Raises:
-            BrokerError: the server does not answer, and never did.
+            BrokerError: the server does not answer, and none were loaded before.
         """
         if self._stored is not None and time.monotonic() - self._asked < _FRESH:
             return
-        # Whoever comes meanwhile goes on with what is known. No lock: this object outlives event loops.
+
+        # Concurrent callers use the loaded ones. No lock: this object outlives event loops.
         self._asked = time.monotonic()
         try:
             rows = await Registry(pipeline).all()
@@ -78,10 +80,12 @@ class Instances:
     def get(self, ident: str) -> Instance | None:
         """The instance of an id; None if there is none.
 
-        As soon as a file or the server names any, only those send: a wrong id must not go out by another's number.
+        If a file or the server names any, only those can send: a wrong id must not use
+        the number of another instance.
         """
         if self._named or self._stored:
             return self._named.get(ident) or (self._stored or {}).get(ident)
+
         settings = self._settings
         return Instance(
             ident,
@@ -92,11 +96,11 @@ class Instances:
         )
 
     def all(self) -> list[Instance]:
-        """Those that a file or the server names."""
+        """The instances that a file or the server names."""
         return list({**(self._stored or {}), **self._named}.values())
 
     def _of_server(self, ident: str, row: Row) -> Instance:
-        """An instance that the server names. One that this process has no secret for is there and cannot send."""
+        """An instance of the server; one whose secret is missing here cannot send."""
         try:
             return self._instance(f"instance {ident}", ident, row)
         except ConfigurationError as error:
@@ -104,20 +108,13 @@ class Instances:
                 "an instance cannot send",
                 extra={"instance": ident, "error": str(error)},
             )
-            base_url = row.get("base_url", "")
-            return Instance(
-                ident,
-                row.get("provider", ""),
-                base_url,
-                "",
-                row.get("name", ""),
-                row.get("waba", ""),
-            )
+            shown = ("provider", "base_url", "name", "waba")
+            return Instance(ident, **{name: row.get(name, "") for name in shown})
 
     def waba_of(self, ident: str | None) -> str | None:
-        """The business account of an instance; None if none is known."""
+        """The business account of an instance; None if unknown."""
         found = self.get(ident) if ident else None
-        return found.waba or None if found is not None else None
+        return (found.waba or None) if found else None
 
     def _read(self, path: Path) -> dict[str, Instance]:
         try:
@@ -130,11 +127,13 @@ class Instances:
             raise ConfigurationError(
                 f"the file of instances {path} is no TOML: {error}"
             ) from None
+
         rows = stored.get("instances")
         if not isinstance(rows, dict) or not rows:
             raise ConfigurationError(
                 f"{path} names no instances: write [instances.ID] tables"
             )
+
         return {
             ident: self._instance(f"{path}, instance {ident}", ident, row)
             for ident, row in rows.items()
@@ -143,6 +142,7 @@ class Instances:
     def _instance(self, where: str, ident: str, row: Any) -> Instance:
         if not isinstance(row, dict):
             raise ConfigurationError(f"{where} is a table")
+
         given = {
             "provider": self._settings.chosen,
             "base_url": self._settings.base_url,
@@ -150,12 +150,15 @@ class Instances:
         }
         check_row(where, given)
         token = self._token(where, row)
+
         if given["provider"] != "sandbox" and not token:
             raise ConfigurationError(
                 f"{where}: the secret of token_env or token_file is empty"
             )
+
         if given["provider"] == "evolution" and not given["base_url"]:
             raise ConfigurationError(f"{where}: provider evolution needs base_url")
+
         return Instance(
             ident,
             given["provider"],
@@ -173,11 +176,13 @@ class Instances:
                 raise ConfigurationError(
                     f"{where}: token_file cannot be read: {error.strerror}"
                 ) from None
+
         name = row.get("token_env", "")
         if name and not self._environ.get(name):
             raise ConfigurationError(
                 f"{where}: the variable {name} of token_env is not set"
             )
+
         return self._environ.get(name, "") if name else ""
 
 
@@ -193,18 +198,22 @@ class Providers:
         self._made: dict[str, Provider] = {}
 
     def of(self, instance: Instance) -> Provider:
-        """The provider that an instance sends by."""
-        if instance.provider not in self._made:
-            settings = self._settings
-            made: Provider
-            if instance.provider == "cloud":
-                made = CloudProvider(settings.graph_version, settings.timeout)
-            elif instance.provider == "evolution":
-                made = EvolutionProvider(settings.timeout)
-            else:
-                made = SandboxProvider()
-            self._made[instance.provider] = made
-        return self._made[instance.provider]
+        """The provider of an instance."""
+        kind = instance.provider
+        if kind not in self._made:
+            self._made[kind] = self._make(kind)
+
+        return self._made[kind]
+
+    def _make(self, kind: str) -> Provider:
+        settings = self._settings
+        match kind:
+            case "cloud":
+                return CloudProvider(settings.graph_version, settings.timeout)
+            case "evolution":
+                return EvolutionProvider(settings.timeout)
+            case _:
+                return SandboxProvider()
 
     async def close(self) -> None:
         """Close their connections."""

@@ -24,7 +24,7 @@ _MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was deleted of a person.
+    """Numbers of deleted items of a person.
 
     Attributes:
         messages: to them: waiting, scheduled, running, dead.
@@ -51,14 +51,14 @@ async def forget(
 ) -> Forgotten:
     """Delete everything about a person on the server, of every tenant; counters keep their sums.
 
-    A suppression stays: it is what keeps them from being written to again, and holds no number. Who sends to them at
-    this moment may write a status down afterwards; a second call deletes it.
+    Suppressions stay: they prevent further messages and hold no number. A message that is being
+    sent now may store its status later; a second call deletes it.
 
     Args:
         pipeline: open.
         settings: of the application, with the lookup key that the messages were queued with.
-        recipient: who.
-        by: who acts, for the audit record.
+        recipient: the person.
+        by: the operator, for the audit record.
     """
     hashed, notes = (
         recipient.hashed(settings.lookup_key),

@@ -1,4 +1,4 @@
-"""The registry: instances that are written down on the server, for every worker; no secret, only where one is."""
+"""Instances stored on the server for all workers; secrets only by reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.whatsapp.status import STREAM
 KIND = "instances"
 Row = Mapping[str, str]
 KNOWN = frozenset({"provider", "base_url", "name", "waba", "token_env", "token_file"})
-"""What is said of an instance, in a file as on the server; all texts."""
+"""Fields of an instance, in a file and on the server; all are texts."""
 
 
 class Registry:
@@ -25,10 +25,10 @@ class Registry:
         self._records = pipeline.records(STREAM, KIND)
 
     async def add(self, ident: str, row: Row) -> bool:
-        """Write an instance down, or what has changed of it; False if it was there before.
+        """Store an instance; False if it replaced one.
 
         Raises:
-            ConfigurationError: what is said of it cannot be right.
+            ConfigurationError: a field is wrong or missing.
         """
         check_row(f"instance {ident}", row)
         is_new = False
@@ -38,14 +38,17 @@ class Registry:
             is_new = record is None
             return dict(row)
 
-        await self._records.change(ident, change)
+        await self._records.change(
+            ident,
+            change,
+        )
         return is_new
 
     async def remove(self, ident: str) -> None:
-        """Forget an instance; its messages fail from then on.
+        """Remove an instance; its messages fail from then on.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: there is no such instance.
         """
 
         def change(record: dict[str, str] | None) -> None:
@@ -55,30 +58,28 @@ class Registry:
         await self._records.change(ident, change)
 
     async def all(self) -> dict[str, Row]:
-        """Every instance by its id. One command."""
-        found: dict[str, Row] = {}
-        found.update(await self._records.all())
-        return found
+        """All instances by their id. One command."""
+        return dict(await self._records.all())
 
 
 def check_row(where: str, row: Row) -> None:
-    """Look at what is said of an instance.
+    """Check the fields of an instance.
 
     Raises:
-        ConfigurationError: it cannot be right; the message begins with ``where``.
+        ConfigurationError: a field is wrong or missing; the error begins with ``where``.
     """
     if set(row) - KNOWN or not all(isinstance(value, str) for value in row.values()):
+        names = ", ".join(sorted(KNOWN))
         raise ConfigurationError(
-            f"{where}: texts named {', '.join(sorted(KNOWN))}; secrets by reference only"
+            f"{where}: texts named {names}; secrets by reference only"
         )
+
     provider = row.get("provider", "")
     if provider not in ("cloud", "evolution", "sandbox", ""):
         raise ConfigurationError(
             f"{where}: provider is cloud, evolution or sandbox, not {provider!r}"
         )
-    if (
-        provider in ("cloud", "evolution")
-        and not row.get("token_env")
-        and not row.get("token_file")
-    ):
+
+    needs_token = provider in ("cloud", "evolution")
+    if needs_token and not (row.get("token_env") or row.get("token_file")):
         raise ConfigurationError(f"{where}: give token_env or token_file")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,42 +17,62 @@ from streams.whatsapp.vault import vault_of
 _PREFIX = "STREAMS_WHATSAPP_"
 UnknownPolicy = Literal["fail", "resend"]
 DAY = 86_400.0
+_BOUNDS = {
+    "concurrency": (1, 10_000),
+    "timeout": (0.1, 600),
+    "max_retries": (0, 1000),
+    "retry_delay": (0, DAY),
+    "unknown_after": (1, 7 * DAY),
+    "retention": (60, 400 * DAY),
+    "dead_retention": (60, 400 * DAY),
+}
+_KINDS = {int: "an integer", float: "a number", bool: "true or false"}
+_SWITCHES = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 KNOWN_KEY = "streams"
-"""The default that everybody knows, good for trying things out."""
+"""The public default key, for trying things out only."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhatsAppSettings:
-    """How messages are sent. Each is read from ``STREAMS_WHATSAPP_`` and its name in capitals.
+    """Settings of the application.
+
+    Each is read from ``STREAMS_WHATSAPP_`` and its name in capitals.
 
     Attributes:
-        provider: ``cloud``, ``evolution`` or ``sandbox``, for every instance that the registry does not name; '' is
-            ``cloud`` if there are a token and a phone number id, else ``sandbox``.
-        base_url: of that provider; '' for Meta's.
+        provider: ``cloud``, ``evolution`` or ``sandbox``, for instances without a provider
+            of their own. '' means ``cloud`` if token and phone number id are set, else
+            ``sandbox``.
+        base_url: address of that provider; '' means Meta's.
         token: its secret.
         phone_number_id: of the Cloud API; for Evolution the name of the session.
         graph_version: of the Cloud API.
-        instances: path of the TOML file that names the instances; '' for none.
+        instances: path of the TOML file with the instances; '' for none.
         rate: messages per time of one instance.
-        burst: how many of an instance may go out at once after a quiet time.
+        burst: messages that an instance may send at once after a quiet time.
         pair_rate, pair_burst: the same for one instance and one recipient.
-        concurrency: messages under way at once, per process.
+        concurrency: messages sent at the same time, per process.
         timeout: seconds for one request.
-        max_retries: of a message that does not say.
-        retry_delay: seconds before the first retry, of a message that does not say.
-        unknown_after: seconds after which an unknown outcome is decided by ``unknown_policy``.
-        unknown_policy: ``fail``, which risks a message that is lost, or ``resend``, which risks one that comes twice.
-        retention: seconds for which the status of a message is remembered.
-        verify_token: what Meta says when it verifies the webhook.
-        app_secret: that Meta signs its webhooks with.
-        webhook_secret: what Evolution servers send in the header ``X-Webhook-Secret``.
-        webhook_key: secret that the secrets of tenants' endpoints are made from; '' tells tenants nothing.
-        webhook_allow: hosts, ``host`` or ``host:port`` with commas, whose endpoints may be plain http or private.
-        inbound: whether messages of people are published on the stream ``whatsapp-inbound``, for handlers of yours.
-        encryption_keys: master keys that what messages say is encrypted with, ``NAME:BASE64`` with commas, the present
-            one first; '' leaves it readable on the server.
-        dead_retention: seconds after which dead letters of messages are deleted, with what they say.
-        lookup_key: secret that recipients are hashed with, so that no key on the server holds a number.
+        max_retries: default of a message.
+        retry_delay: seconds before the first retry; default of a message.
+        unknown_after: seconds until ``unknown_policy`` decides an unknown outcome.
+        unknown_policy: ``fail`` may lose a message; ``resend`` may send it twice.
+        retention: seconds for which the status of a message is kept.
+        verify_token: secret that Meta sends to verify the webhook.
+        app_secret: key of Meta's webhook signatures.
+        webhook_secret: sent by Evolution servers in the header ``X-Webhook-Secret``.
+        webhook_key: master key for the secrets of tenants' endpoints; '' turns webhooks to
+            tenants off.
+        webhook_allow: hosts, ``host`` or ``host:port`` with commas, whose endpoints may use
+            plain http or private addresses.
+        inbound: publish messages of people on the stream ``whatsapp-inbound``.
+        encryption_keys: master keys for the content of messages, ``NAME:BASE64`` with
+            commas, the current one first; '' stores content unencrypted.
+        dead_retention: seconds after which dead letters and their content are deleted.
+        lookup_key: secret that recipients are hashed with, so that no key on the server
+            holds a number.
     """
 
     provider: str = ""
@@ -87,43 +107,24 @@ class WhatsAppSettings:
             raise ConfigurationError(
                 f"{_PREFIX}PROVIDER is cloud, evolution or sandbox, not {self.provider!r}"
             )
+
         if self.unknown_policy not in ("fail", "resend"):
             raise ConfigurationError(
                 f"{_PREFIX}UNKNOWN_POLICY is fail or resend, not {self.unknown_policy!r}"
             )
-        if (
-            self.chosen == "cloud"
-            and not self.instances
-            and not (self.token and self.phone_number_id)
-        ):
-            raise ConfigurationError(
-                f"provider cloud needs {_PREFIX}TOKEN and {_PREFIX}PHONE_NUMBER_ID"
-            )
-        if (
-            self.chosen == "evolution"
-            and not self.instances
-            and not (self.token and self.base_url)
-        ):
-            raise ConfigurationError(
-                f"provider evolution needs {_PREFIX}BASE_URL and {_PREFIX}TOKEN"
-            )
-        Rate.parse(self.rate, self.burst)
+
+        if not self.instances:
+            self._check_single_instance()
+
+        Rate.parse(
+            self.rate,
+            self.burst,
+        )
         Rate.parse(self.pair_rate, self.pair_burst)
-        for name, low, high in (
-            ("concurrency", 1, 10_000),
-            ("timeout", 0.1, 600),
-            ("max_retries", 0, 1000),
-            ("retry_delay", 0, DAY),
-            ("unknown_after", 1, 7 * DAY),
-            ("retention", 60, 400 * DAY),
-            ("dead_retention", 60, 400 * DAY),
-        ):
+        for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or not low <= value <= high
-            ):
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or not low <= value <= high:
                 raise ConfigurationError(
                     f"{_PREFIX}{name.upper()} is from {low} to {high}, not {value!r}"
                 )
@@ -131,9 +132,20 @@ class WhatsAppSettings:
         if self.encryption_keys:
             vault_of(self.encryption_keys)
 
+    def _check_single_instance(self) -> None:
+        if self.chosen == "cloud" and not (self.token and self.phone_number_id):
+            raise ConfigurationError(
+                f"provider cloud needs {_PREFIX}TOKEN and {_PREFIX}PHONE_NUMBER_ID"
+            )
+
+        if self.chosen == "evolution" and not (self.token and self.base_url):
+            raise ConfigurationError(
+                f"provider evolution needs {_PREFIX}BASE_URL and {_PREFIX}TOKEN"
+            )
+
     @property
     def chosen(self) -> str:
-        """The provider, once it is decided."""
+        """The provider in use: the default is resolved."""
         return self.provider or (
             "cloud" if self.token and self.phone_number_id else "sandbox"
         )
@@ -150,27 +162,23 @@ class WhatsAppSettings:
         found = gather(
             os.environ if environ is None else environ, directory or Path.cwd()
         )
-        values: dict[str, Any] = {}
+        values = {}
         for setting in fields(cls):
             variable = _PREFIX + setting.name.upper()
             if variable in found:
-                read: Callable[[str], Any] = (
-                    _switch if setting.default is False else type(setting.default)
-                )
                 text, origin = found[variable]
-                try:
-                    values[setting.name] = read(text.strip())
-                except ValueError:
-                    kind = {int: "an integer", float: "a number"}.get(
-                        read, "true or false"
-                    )  # type: ignore[call-overload]
-                    raise ConfigurationError(
-                        f"{variable} (from {origin}) is {kind}"
-                    ) from None
+                where = f"{variable} (from {origin})"
+                values[setting.name] = _read(
+                    where,
+                    text.strip(),
+                    type(setting.default),
+                )
+
         return cls(**values)
 
 
-def _switch(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
-        raise ValueError
-    return text.lower() in ("true", "1", "yes", "on")
+def _read(where: str, text: str, kind: type) -> Any:
+    try:
+        return _SWITCHES[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise ConfigurationError(f"{where} is {_KINDS[kind]}") from None

@@ -1,4 +1,4 @@
-"""The states of a message, and what is written down of each."""
+"""The states of a message, and the record of its progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUP = "sender"
 
 
 class MessageStatus(StrEnum):
-    """Where a message stands. Its values are the words that callers compare with."""
+    """State of a message. The values are the words of the API."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -34,7 +34,8 @@ RANKS = {
     MessageStatus.DELIVERED: 4,
     MessageStatus.READ: 5,
 }
-"""States only move forward. A failure may follow a provider's acceptance; a delivery shows that it was none."""
+"""States only move forward. ``failed`` may follow ``sent``, when the provider reports it later.
+``delivered`` overrules ``failed``."""
 FINAL = frozenset(
     {
         MessageStatus.SENT,
@@ -47,12 +48,12 @@ FINAL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """What is known of a message.
+    """The known progress of a message.
 
     Attributes:
         id: of the message.
-        status: where it stands.
-        provider_id: how the provider names it (wamid); '' before it was sent.
+        status: its state.
+        provider_id: the provider's name for it (wamid); '' before it was sent.
         reason: why it failed, or waits; '' otherwise.
         timeline: the latest 50 notes, oldest first; see ``streams.Tracking``.
     """
@@ -65,7 +66,7 @@ class MessageRecord:
 
     @classmethod
     def of(cls, tracked: Tracked, status: MessageStatus | None = None) -> MessageRecord:
-        """Read what is tracked; ``status`` goes before what it says."""
+        """Make the record of a tracked message; ``status`` overrules the tracked one."""
         fields = tracked.fields
         return cls(
             tracked.id,
@@ -77,7 +78,7 @@ class MessageRecord:
 
 
 def tracking(pipeline: Pipeline, retention: float) -> Tracking:
-    """Follows the messages of an open pipeline."""
+    """The tracking of messages of an open pipeline."""
     return pipeline.tracking(
         STREAM, {str(state): rank for state, rank in RANKS.items()}, retention
     )

@@ -1,4 +1,4 @@
-"""Who is not written to any more: because they said so, or because the provider said so for them."""
+"""Recipients that get no more messages, by their own wish or the provider's report."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from streams.whatsapp.status import STREAM
 
 KIND = "suppressed"
 MARKETING: Final = "marketing"
-"""The one category of messages that somebody can stop while others go on."""
+"""The category of messages that a recipient can stop while others go on."""
 SuppressionScope = Literal["marketing", "all"]
 
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """One recipient whom a tenant does not write to.
+    """A recipient that a tenant does not write to.
 
     Attributes:
         scope: ``marketing``, or ``all`` messages.
-        reason: why, e.g. ``marketing_stopped`` for what a provider said.
-        by: who wrote it down.
-        at: when, Unix seconds.
+        reason: why, e.g. ``marketing_stopped`` after a report of the provider.
+        by: the person or program that added it.
+        at: Unix seconds.
     """
 
     scope: SuppressionScope
@@ -34,7 +34,9 @@ class Suppression:
 
 
 class Suppressions:
-    """The list of a server. It holds keyed hashes of recipients, no numbers, and outlives what is erased.
+    """The suppressions on a server.
+
+    They hold keyed hashes of recipients, no numbers, and survive an erasure.
 
     Args:
         pipeline: open.
@@ -47,58 +49,66 @@ class Suppressions:
     async def add(
         self, hashed: str, tenant: str, scope: SuppressionScope, *, reason: str, by: str
     ) -> bool:
-        """Write to them no more; False if that was so before. ``all`` covers ``marketing`` and is not narrowed by it.
+        """Suppress messages to a recipient; False if that was so before.
+
+        ``all`` includes ``marketing``; adding ``marketing`` later does not narrow it.
 
         Args:
-            hashed: as ``Messages.hashed`` gives it.
-            tenant: whose messages.
-            scope: which of them.
+            hashed: the recipient, from ``Messages.hashed``.
+            tenant: the tenant whose messages stop.
+            scope: the messages that stop.
             reason: in a word.
-            by: who says so.
+            by: the person or program that adds it.
 
         Raises:
-            ConfigurationError: the scope is none.
+            ConfigurationError: there is no such scope.
         """
         if scope not in (MARKETING, "all"):
             raise ConfigurationError(
                 f"a suppression is of marketing or of all, not of {scope!r}"
             )
-        now, is_new = self._pipeline.broker.clock.now(), False
+
+        now = self._pipeline.broker.clock.now()
+        wanted = {"scope": scope, "reason": reason, "by": by, "at": now}
 
         def change(record: dict[str, Any] | None) -> dict[str, Any]:
-            nonlocal is_new
-            is_new = record is None or (scope == "all" and record["scope"] != "all")
-            return (
-                {"scope": scope, "reason": reason, "by": by, "at": now}
-                if is_new or record is None
-                else record
-            )
+            if record is None or (scope == "all" and record["scope"] != "all"):
+                return wanted
 
-        await self._records.change(_name(tenant, hashed), change)
-        return is_new
+            return record
+
+        stored = await self._records.change(
+            _name(tenant, hashed),
+            change,
+        )
+        return stored is wanted
 
     async def remove(self, hashed: str, tenant: str) -> bool:
-        """Write to them again; False if nothing stood in the way."""
+        """End a suppression; False if there was none."""
         found = await self.find(hashed, tenant)
-        await self._records.change(_name(tenant, hashed), lambda _: None)
+        await self._records.change(
+            _name(tenant, hashed),
+            lambda _: None,
+        )
         return found is not None
 
     async def find(self, hashed: str, tenant: str) -> Suppression | None:
-        """What is written down of one recipient. One command."""
+        """The suppression of a recipient; None if there is none. One command."""
         record = await self._records.get(_name(tenant, hashed))
         return None if record is None else Suppression(**record)
 
     async def all(self) -> Mapping[tuple[str, str], Suppression]:
-        """Everything, by tenant and hashed recipient. One command, whose answer grows with the list."""
+        """All suppressions, by tenant and hashed recipient. One command, whatever their number."""
         found = {}
         for name, record in (await self._records.all()).items():
             tenant, _, hashed = name.rpartition(":")
             found[tenant, hashed] = Suppression(**record)
+
         return found
 
 
 def stops(suppression: Suppression | None, category: str) -> bool:
-    """Whether a message of this category does not go out."""
+    """Whether a suppression stops a message of this category."""
     return suppression is not None and (
         suppression.scope == "all" or category == MARKETING
     )

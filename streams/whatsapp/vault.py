@@ -1,8 +1,8 @@
-"""The vault: what messages say, encrypted on the server. Needs the extra ``crypto``.
+"""Encryption of message bodies at rest. Needs the extra ``crypto``.
 
-AES-256-GCM with a key per tenant, derived (HKDF, SHA-256) from a master key that only the programs have. What is sealed
-is bound to its message and tenant, so that it cannot be put into another one's place. Master keys have names, so that a
-new one can take over while messages of the old one still wait.
+AES-256-GCM with a key per tenant, derived (HKDF, SHA-256) from a master key that is not stored on
+the server. An encrypted body is bound to its message and tenant, so it cannot replace another one.
+Master keys have names: a new one can be introduced while messages of the old one still wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import orjson
 from streams.errors import ConfigurationError, InvalidMessage, Snooze
 
 SEALED = "sealed"
-"""Name of the field with the name of the master key; its presence says that the body is sealed."""
+"""The field with the name of the master key. Only encrypted bodies have it."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _BYTES = 32
 _NONCE = 12
@@ -28,10 +28,10 @@ _PATIENCE = 60.0
 
 
 class Vault:
-    """Seals and opens bodies; without keys it leaves them as they are.
+    """Encrypts and decrypts bodies; without keys it leaves them as they are.
 
     Args:
-        keys: ``NAME:BASE64`` with commas, 32 bytes each; the first seals, all open.
+        keys: ``NAME:BASE64`` with commas, 32 bytes each; the first encrypts, all decrypt.
 
     Raises:
         ConfigurationError: a key is malformed, or the extra ``crypto`` is missing.
@@ -45,6 +45,7 @@ class Vault:
                 key = base64.b64decode(text, validate=True)
             except binascii.Error:
                 key = b""
+
             if (
                 not colon
                 or not _NAME.fullmatch(name)
@@ -52,25 +53,29 @@ class Vault:
                 or name in self._masters
             ):
                 raise ConfigurationError(
-                    "STREAMS_WHATSAPP_ENCRYPTION_KEYS is NAME:BASE64 of 32 bytes, several with commas, each name once; "
-                    "'streams whatsapp new-key' makes one"
+                    "STREAMS_WHATSAPP_ENCRYPTION_KEYS is NAME:BASE64 of 32 bytes,"
+                    " several with commas, each name once;"
+                    " 'streams whatsapp new-key' makes one"
                 )
+
             self._masters[name] = key
+
         self._derived: dict[tuple[str, str], Any] = {}
         if self._masters:
             _library()
 
     @property
     def seals(self) -> bool:
-        """Whether bodies are sealed."""
+        """Whether bodies are encrypted."""
         return bool(self._masters)
 
     def seal(
         self, body: Mapping[str, Any], message_id: str, tenant: str
     ) -> dict[str, Any]:
-        """What is stored in the place of a body."""
+        """Encrypt a body for storage."""
         if not self._masters:
             return dict(body)
+
         name, nonce = next(iter(self._masters)), os.urandom(_NONCE)
         text = self._cipher(name, tenant).encrypt(
             nonce, orjson.dumps(body), _bound_to(message_id, tenant)
@@ -78,20 +83,22 @@ class Vault:
         return {SEALED: name, "text": base64.b64encode(nonce + text).decode()}
 
     def open(self, stored: Any, message_id: str, tenant: str) -> Any:
-        """The body that was stored; one that is not sealed is given back as it is.
+        """Decrypt a stored body; a plain one is returned as it is.
 
         Raises:
-            Snooze: it is sealed with a key that this program does not have (yet); its time costs nothing.
+            Snooze: its key is missing here; the message waits without losing an attempt.
             InvalidMessage: it was changed, or belongs to another message.
         """
         if not isinstance(stored, Mapping) or SEALED not in stored:
             return stored
+
         name = str(stored[SEALED])
         if name not in self._masters:
             raise Snooze(
                 _PATIENCE,
                 "STREAMS_WHATSAPP_ENCRYPTION_KEYS of this worker lacks the key of the message",
             )
+
         invalid_tag = _library()[2]
         try:
             raw = base64.b64decode(str(stored.get("text")), validate=True)
@@ -108,19 +115,21 @@ class Vault:
         if (name, tenant) not in self._derived:
             if len(self._derived) > 10_000:
                 self._derived.clear()
+
             derive, cipher, _ = _library()
             self._derived[name, tenant] = cipher(derive(self._masters[name], tenant))
+
         return self._derived[name, tenant]
 
 
 @lru_cache(maxsize=8)
 def vault_of(keys: str) -> Vault:
-    """The vault of these keys, one per process; raises as ``Vault``."""
+    """The vault of these keys, one per process; raises like ``Vault``."""
     return Vault(keys)
 
 
 def new_key(name: str) -> str:
-    """A master key of that name, as the setting takes it."""
+    """A new master key of that name, in the form of the setting."""
     return f"{name}:{base64.b64encode(os.urandom(_BYTES)).decode()}"
 
 
@@ -130,7 +139,7 @@ def _bound_to(message_id: str, tenant: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _library() -> tuple[Any, Any, Any]:
-    """How keys are derived, the cipher, and its error."""
+    """The function that derives keys, the cipher, and its error."""
     try:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
