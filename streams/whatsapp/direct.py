@@ -1,4 +1,7 @@
-"""Direct sending: past the queue, once, when that is asked for or the queue is away; and what keeps it to once."""
+"""Direct sending: one try without the queue, by request or while the queue is away.
+
+The idempotency keys of messages on both ways keep it to once.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,25 @@ from streams.broker.admin.dedup import DedupIds
 from streams.errors import InvalidMessage
 from streams.events.event import random_hex
 from streams.pipeline import Pipeline
-from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.content import Content
 from streams.whatsapp.instances import Instances, Providers
+from streams.whatsapp.journal import StatusLog
 from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import Hopeless, Outcome, Sent
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.settings import DAY, WhatsAppSettings
-from streams.whatsapp.status import STREAM, MessageStatus, tracking
+from streams.whatsapp.status import STREAM, MessageStatus
 
 _REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Direct:
-    """One message that goes past the queue.
+    """One message that is sent without the queue.
 
     Attributes:
-        to, content: what goes to whom.
-        tenant, instance: whose it is, and which sender.
+        to, content: the message.
+        tenant, instance: its tenant and its sender.
         key: idempotency key; '' for none.
     """
 
@@ -40,11 +43,11 @@ class Direct:
 
 
 class Sending:
-    """Sends directly.
+    """Sends messages without the queue.
 
     Args:
         settings: of the application.
-        instances: by which is sent.
+        instances: that send.
     """
 
     def __init__(self, settings: WhatsAppSettings, instances: Instances) -> None:
@@ -52,12 +55,22 @@ class Sending:
         self._instances = instances
 
     async def reserve(self, pipeline: Pipeline, message: Direct, ident: str) -> str:
-        """Take the idempotency key on the server; returns the id of the message that has it, queued or sent."""
-        ids = DedupIds(pipeline.broker, pipeline.broker.keys(STREAM))
-        return await ids.reserve(f"{message.tenant}:{message.key}", ident, 7 * DAY)
+        """Reserve the idempotency key on the server.
+
+        Returns the id of the message that has the key: ``ident``, or an earlier one.
+        """
+        ids = DedupIds(
+            pipeline.broker,
+            pipeline.broker.keys(STREAM),
+        )
+        return await ids.reserve(
+            f"{message.tenant}:{message.key}",
+            ident,
+            7 * DAY,
+        )
 
     async def send(self, message: Direct, ident: str) -> Outcome:
-        """Send once, whatever the queue says.
+        """Send once, without asking the queue.
 
         Raises:
             InvalidMessage: there is no such instance.
@@ -65,56 +78,47 @@ class Sending:
         sender = self._instances.get(message.instance)
         if sender is None:
             raise InvalidMessage(f"there is no instance {message.instance!r}")
+
         providers = Providers(self._settings)
         try:
-            return await providers.of(sender).send(
-                sender, Message(message.to, message.content), ident
-            )
+            provider = providers.of(sender)
+            content = Message(message.to, message.content)
+            return await provider.send(sender, content, ident)
         finally:
             await providers.close()
 
     async def note(
         self, pipeline: Pipeline, message: Direct, ident: str, outcome: Outcome
     ) -> None:
-        """Write down what became of it, so that it can be followed like any other."""
-        notes, hashed = (
-            tracking(pipeline, self._settings.retention),
-            message.to.hashed(self._settings.lookup_key),
-        )
-        sent = isinstance(outcome, Sent)
-        failed = isinstance(outcome, Hopeless)
-        state = (
-            MessageStatus.SENT
-            if sent
-            else MessageStatus.FAILED
-            if failed
-            else MessageStatus.PROCESSING
-        )
+        """Store the outcome, so that the message can be followed like a queued one."""
+        state = MessageStatus.PROCESSING
         fields = {
             "tenant": message.tenant,
             "instance": message.instance,
-            "recipient": hashed,
+            "recipient": message.to.hashed(self._settings.lookup_key),
+            "provider_id": "",
+            "reason": outcome.reason,
         }
-        fields["provider_id"] = outcome.provider_id if isinstance(outcome, Sent) else ""
-        fields["reason"] = "" if sent else outcome.reason
-        now = pipeline.broker.clock.now()
-        counts = counts_of(
-            state, message.tenant, message.instance, now=now, reason=fields["reason"]
-        )
-        await notes.note(
-            ident,
-            state,
-            {"from": "direct", "code": outcome.code},
-            fields=fields,
-            counts=counts,
-        )
-        await notes.file(hashed, ident)
-        if fields["provider_id"]:
-            await notes.link(fields["provider_id"], ident)
+
+        if isinstance(outcome, Sent):
+            state = MessageStatus.SENT
+            fields |= {"provider_id": outcome.provider_id, "reason": ""}
+        elif isinstance(outcome, Hopeless):
+            state = MessageStatus.FAILED
+
+        facts = {"from": "direct", "code": outcome.code, "reason": fields["reason"]}
+        log = StatusLog(pipeline, self._settings)
+        await log.note(ident, state, facts, fields=fields)
 
 
 class Remembered:
-    """Idempotency keys that this process used lately, for when the server cannot be asked. Any thread may use it."""
+    """Recent idempotency keys of this process, for when the server is away.
+
+    Safe for threads.
+
+    Attributes:
+        count: messages that were sent this way; see ``MessageWorker.get_stats``.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -122,18 +126,18 @@ class Remembered:
         self.count = 0
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all keys, and count from 0."""
         with self._lock:
             self._idents.clear()
             self.count = 0
 
     def find(self, tenant: str, key: str) -> str | None:
-        """The message that used a key."""
+        """The id of the message that used a key; None if there is none."""
         with self._lock:
             return self._idents.get((tenant, key))
 
     def add(self, tenant: str, key: str, ident: str) -> None:
-        """Remember a key; does nothing without one."""
+        """Remember a key; the empty key is ignored."""
         if key:
             with self._lock:
                 self._idents[tenant, key] = ident
@@ -142,5 +146,5 @@ class Remembered:
 
 
 def new_ident() -> str:
-    """An id for a message."""
+    """A new id for a message."""
     return random_hex(16)

@@ -1,4 +1,7 @@
-"""The stand-in: an embedded server that takes messages while the real one is away, and hands them over afterwards."""
+"""The stand-in: an embedded server for the time of an outage.
+
+It takes messages while the real server is away; a relay hands them over afterwards.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,17 @@ from streams.whatsapp.relay import Relay
 
 logger = logger_of("whatsapp")
 _EVERY = 5.0
-"""Seconds between looks for the real server."""
+"""Seconds between tries to reach the real server."""
 
 
 class StandIn:
-    """Waits, in a thread, for the real server; lets everything go on there, and hands over what was taken meanwhile.
+    """A thread that waits for the real server, switches to it, and runs the relay.
 
     Args:
         wanted: the application on the real server.
-        made: the one that is in use; the same if the real server was there at the start.
-        switch: called once with ``wanted`` when that is back; it ends the worker of the embedded queue.
+        made: the application in use; the same if the real server answered at the start.
+        switch: called once with ``wanted`` when its server is back; it ends the worker of
+            the embedded queue.
     """
 
     def __init__(
@@ -42,9 +46,10 @@ class StandIn:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the embedded server stands in now, or has something left of an earlier time."""
+        """Whether the embedded server is in use, or keeps messages of an earlier outage."""
         if self._made is not self._wanted:
             return True
+
         folder = fallback_folder(self._wanted.environ)
         return (
             not self._wanted.is_embedded and folder.is_dir() and any(folder.iterdir())
@@ -52,18 +57,19 @@ class StandIn:
 
     @property
     def handed_over(self) -> int:
-        """How many messages the real server got from here."""
+        """Number of messages that were handed over to the real server."""
         return self._relay.done.messages if self._relay is not None else 0
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout: float = 15.0) -> None:
-        """End within ``timeout`` seconds or so; what is left is handed over another time."""
+        """End within about ``timeout`` seconds; the next start hands over the rest."""
         self._end.set()
         if self._relay is not None:
             self._relay.stop()
+
         self._thread.join(timeout)
 
     def _run(self) -> None:
@@ -72,33 +78,37 @@ class StandIn:
                 while not self._is_back():
                     if self._end.wait(_EVERY):
                         return
+
                 logger.warning("the server is back: messages go there again")
                 self._switch(self._wanted)
-            target = self._wanted.pipeline.settings
-            self._relay = Relay(
-                fallback_url(target, self._wanted.environ),
-                target,
-                self._wanted.settings,
-            )
-            while not self._end.is_set():
-                try:
-                    asyncio.run(self._relay.run())
-                    break
-                except BrokerError as error:
-                    logger.warning(
-                        "the relay waits for the server", extra={"error": str(error)}
-                    )
-                    self._end.wait(_EVERY)
+
+            self._hand_over()
             if self._made is not self._wanted:
                 self._made.pipeline.close()
         except StreamsError:
             logger.exception(
-                "what the embedded server took cannot be handed over now; the next start tries again"
+                "messages of the embedded server cannot be handed over now;"
+                " the next start tries again"
             )
+
+    def _hand_over(self) -> None:
+        target = self._wanted.pipeline.settings
+        source = fallback_url(target, self._wanted.environ)
+        self._relay = Relay(source, target, self._wanted.settings)
+
+        while not self._end.is_set():
+            try:
+                asyncio.run(self._relay.run())
+                return
+            except BrokerError as error:
+                facts = {"error": str(error)}
+                logger.warning("the relay waits for the server", extra=facts)
+                self._end.wait(_EVERY)
 
     def _is_back(self) -> bool:
         try:
             self._wanted.pipeline.status().streams()
         except StreamsError:
             return False
+
         return True

@@ -1,7 +1,8 @@
-"""The journal: writes down what became of messages, and tells their tenants."""
+"""The status log: stores the states of messages, and reports them to their tenants."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,29 +17,37 @@ Tell = Callable[[str, str, MessageStatus, dict[str, Any]], Awaitable[None]]
 _TOLD = ("code", "reason", "provider_id", "attempt")
 
 
-class Journal:
-    """What is known of messages.
+class StatusLog:
+    """The states of messages.
 
     Args:
         pipeline: open while this is used.
         settings: of the application.
-        tell: is told of states that a message reached; it may be told twice.
+        tell: called for each new state of a message, sometimes twice; None tells nobody.
     """
 
     def __init__(
-        self, pipeline: Pipeline, settings: WhatsAppSettings, tell: Tell
+        self, pipeline: Pipeline, settings: WhatsAppSettings, tell: Tell | None = None
     ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._tell = tell
 
+    @property
+    def tracking(self) -> Tracking:
+        """The tracking that stores the states."""
+        return tracking(
+            self._pipeline,
+            self._settings.retention,
+        )
+
     async def get(self, message_id: str) -> Tracked | None:
-        """What is known of a message."""
-        return await self._notes().get(message_id)
+        """The stored state of a message; None if there is none."""
+        return await self.tracking.get(message_id)
 
     async def find(self, provider_id: str) -> str | None:
-        """The message that a provider calls so."""
-        return await self._notes().linked(provider_id)
+        """The id of the message that a provider calls ``provider_id``."""
+        return await self.tracking.linked(provider_id)
 
     async def note(
         self,
@@ -49,28 +58,51 @@ class Journal:
         fields: Mapping[str, str],
         anew: bool = False,
     ) -> None:
-        """Write a state down; if the message moved, its tenant is told. ``fields`` with a tenant say whose it is.
+        """Store a state, and tell the tenant if the message moved.
 
-        The fact ``waited`` (seconds from queue to provider) is counted and not kept.
+        Args:
+            message_id: of the message.
+            status: the state that it reached.
+            facts: for the timeline; empty ones are left out. ``waited`` (seconds from queue
+                to provider) is only counted.
+            fields: facts of the message itself. ``tenant`` and ``instance`` are counted
+                for; the message can be found by ``provider_id`` and ``recipient``.
+            anew: begin again, whatever the state was.
         """
-        given = {name: value for name, value in facts.items() if value != ""}
-        waited, reason = given.pop("waited", None), str(given.get("reason", ""))
+        kept = {name: value for name, value in facts.items() if value != ""}
+        waited = kept.pop("waited", None)
+        tenant = fields.get("tenant", "")
         counts = counts_of(
             status,
-            fields.get("tenant", ""),
+            tenant,
             fields.get("instance", ""),
             now=self._pipeline.broker.clock.now(),
-            reason=reason,
+            reason=str(kept.get("reason", "")),
             waited=waited,
         )
-        noted = await self._notes().note(
-            message_id, status, given, fields=fields, counts=counts, anew=anew
+        notes = self.tracking
+        work: list[Awaitable[Any]] = []
+
+        if fields.get("provider_id"):
+            work.append(notes.link(fields["provider_id"], message_id))
+
+        if fields.get("recipient"):
+            work.append(notes.file(fields["recipient"], message_id))
+
+        noted, *_ = await asyncio.gather(
+            notes.note(
+                message_id,
+                status,
+                kept,
+                fields=fields,
+                counts=counts,
+                anew=anew,
+            ),
+            *work,
         )
-        provider_id = fields.get("provider_id")
-        if provider_id:
-            await self._notes().link(provider_id, message_id)
+
         if noted.moved and (noted.before != status or status is MessageStatus.RETRYING):
-            await self.tell(message_id, fields.get("tenant", ""), status, given)
+            await self.tell(message_id, tenant, status, kept)
 
     async def tell(
         self,
@@ -79,13 +111,7 @@ class Journal:
         status: MessageStatus,
         facts: Mapping[str, Any],
     ) -> None:
-        """Tell the tenant of a state; again, if nobody knows whether it was told."""
-        await self._tell(
-            message_id,
-            tenant,
-            status,
-            {name: facts[name] for name in _TOLD if facts.get(name)},
-        )
-
-    def _notes(self) -> Tracking:
-        return tracking(self._pipeline, self._settings.retention)
+        """Tell the tenant of a state, also if an earlier report may have arrived."""
+        if self._tell is not None:
+            told = {name: facts[name] for name in _TOLD if facts.get(name)}
+            await self._tell(message_id, tenant, status, told)

@@ -1,21 +1,19 @@
-"""Messages: what callers do with messages: queue them, send them at once, and follow them."""
+"""Queueing messages, and following them."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
-from streams.admin.tracking import Tracking
 from streams.common.log_facts import logger_of
 from streams.errors import InvalidMessage, NotFound
 from streams.events.event import random_hex
 from streams.pipeline import Pipeline
 from streams.quantities import Seconds, When
-from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.content import Content
+from streams.whatsapp.journal import StatusLog
 from streams.whatsapp.message import Message
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.sender import SEND
@@ -26,7 +24,6 @@ from streams.whatsapp.status import (
     STREAM,
     MessageRecord,
     MessageStatus,
-    tracking,
 )
 from streams.whatsapp.suppressions import MARKETING
 from streams.whatsapp.vault import vault_of
@@ -38,35 +35,37 @@ class SendOptions(TypedDict, total=False):
     """How a message is sent; all optional."""
 
     delay: When
-    """Seconds until it may go out, a ``timedelta``, or the moment itself as a ``datetime`` with a zone."""
+    """When it may go out: seconds from now, a ``timedelta``, or a ``datetime`` with a zone."""
     expires: When
-    """Seconds after which it must not go out any more; a ``timedelta`` or ``datetime``, as for ``delay``."""
+    """When it must not go out any more; in the forms of ``delay``."""
     idempotency_key: str
-    """However often a caller repeats it within the dedup window, one message goes out."""
+    """Calls with the same key within the dedup window send one message."""
     max_retries: int
-    """Retries after the first try; None: the settings'."""
+    """Retries after the first try; None uses the settings."""
     retry_delay: Seconds
-    """Seconds, or a ``timedelta``, before the first retry; None: the settings'."""
+    """Seconds, or a ``timedelta``, before the first retry; None uses the settings."""
     category: str
-    """``marketing`` for what people can stop while other messages go on."""
+    """``marketing`` for messages that people can stop while others go on."""
     reply_to: str
-    """The provider's id of the message that it answers."""
+    """The provider's id of the message that this one answers."""
 
 
 class MessageOptions(SendOptions, total=False):
-    """How a message is sent, by whom and for whom; all optional."""
+    """How a message is sent, with its tenant and sender; all optional."""
 
     tenant: str | int
-    """Whose message it is; tenants take turns."""
+    """The owner of the message; tenants take turns."""
     instance: str | int
     """The sender, by its id."""
     priority: int
-    """0 normal, 1 automatic reply, 5 important, 10 critical; any other integer goes to the level below it."""
+    """0 normal, 1 automatic reply, 5 important, 10 critical.
+
+    Any other integer goes to the level below it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many messages stand where, in all levels.
+    """Numbers of messages by state, over all levels.
 
     Attributes:
         pending: waiting, delayed ones included.
@@ -92,11 +91,14 @@ class Messages:
     def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
         self._pipeline = pipeline
         self._settings = settings
+        self._log = StatusLog(pipeline, settings)
 
     async def add(
         self, to: str | Recipient, content: Content, **options: Unpack[MessageOptions]
     ) -> str:
-        """Queue a message; when this returns it is stored. Returns its id; that of the first with its idempotency key.
+        """Queue a message; it is stored when this returns.
+
+        Returns its id, or that of an earlier message with the same idempotency key.
 
         Raises:
             InvalidMessage: the provider would refuse it; nothing is queued.
@@ -107,34 +109,37 @@ class Messages:
     async def add_once(
         self, to: str | Recipient, content: Content, **options: Unpack[MessageOptions]
     ) -> tuple[str, bool]:
-        """As ``add``; says also whether the message is new, or was queued before under its idempotency key."""
+        """Like ``add``; also tells whether the message is new, so no repeated key."""
         recipient = to if isinstance(to, Recipient) else Recipient.parse(to)
         message = Message(recipient, content, options.get("reply_to", ""))
+        tenant = checked_text("tenant", options.get("tenant", "1"))
+        instance = checked_text("instance", options.get("instance", "1"))
         attributes: dict[str, Any] = {
             name: options[name]
             for name in ("priority", "delay", "expires", "max_retries", "retry_delay")
             if options.get(name) is not None
         }
-        tenant, key = (
-            checked_text("tenant", options.get("tenant", "1")),
-            options.get("idempotency_key"),
-        )
-        instance = checked_text("instance", options.get("instance", "1"))
+        key = options.get("idempotency_key")
+
         if key:
             # A tenant's keys are its own.
             attributes["dedup_id"] = f"{tenant}:{key}"
-        if (category := options.get("category", "")) not in ("", MARKETING):
+
+        category = options.get("category", "")
+        if category not in ("", MARKETING):
             raise InvalidMessage(
                 f"category is {MARKETING} or nothing, not {category!r}"
             )
+
         if category:
             attributes["headers"] = {"category": category}
-        ident, hashed = random_hex(16), self.hashed(recipient)
+
+        ident = random_hex(16)
+        hashed = self.hashed(recipient)
+        vault = vault_of(self._settings.encryption_keys)
         receipt = await self._pipeline.publish(
             STREAM,
-            vault_of(self._settings.encryption_keys).seal(
-                message.as_data(), ident, tenant
-            ),
+            vault.seal(message.as_data(), ident, tenant),
             type=SEND,
             id=ident,
             tenant=tenant,
@@ -142,81 +147,81 @@ class Messages:
             subject=hashed,
             **attributes,
         )
+
         if not receipt.duplicate:
-            notes, now = self._notes(), self._pipeline.broker.clock.now()
-            await asyncio.gather(
-                notes.note(
-                    ident,
-                    MessageStatus.PENDING,
-                    {"priority": attributes.get("priority", 0)},
-                    fields={
-                        "tenant": tenant,
-                        "instance": instance,
-                        "recipient": hashed,
-                    },
-                    counts=counts_of(MessageStatus.PENDING, tenant, instance, now=now),
-                ),
-                notes.file(hashed, ident),
-            )
+            fields = {"tenant": tenant, "instance": instance, "recipient": hashed}
+            facts = {"priority": attributes.get("priority", 0)}
+            await self._log.note(ident, MessageStatus.PENDING, facts, fields=fields)
+
         return receipt.event_id, not receipt.duplicate
 
     async def status(self, message_id: str) -> MessageStatus | None:
-        """Where a message stands; None if it is not known (any more)."""
+        """The state of a message; None if it is not known (any more)."""
         try:
             return (await self.show(message_id)).status
         except NotFound:
             return None
 
     async def show(self, message_id: str) -> MessageRecord:
-        """What is known of a message, by its id or by the provider's.
+        """The record of a message, by its id or the provider's.
 
         Raises:
-            NotFound: nothing is, or not any more.
+            NotFound: there is none, or it was forgotten.
         """
-        notes = self._notes()
+        notes = self._log.tracking
         tracked = await notes.get(message_id)
         if tracked is None and (other := await notes.linked(message_id)) is not None:
             tracked = await notes.get(other)
+
         if tracked is None:
             raise NotFound(f"no message {message_id} is known (any more)")
+
         if tracked.state in FINAL:
             return MessageRecord.of(tracked)
+
         dead = False
-        with contextlib.suppress(NotFound):  # Acknowledged: its outcome is unknown.
-            # Whoever ends a message without its handler (expired, stalled too often) leaves no note: the queue knows.
+        with contextlib.suppress(NotFound):  # Not queued: its outcome is unknown.
+            # An expired or stalled message ends without its handler, so without a note.
             states = await self._pipeline.status().find(STREAM, tracked.id, GROUP)
             dead = any(state.state == "dead" for state in states)
+
         return MessageRecord.of(tracked, MessageStatus.FAILED if dead else None)
 
     async def sent_to(
         self, recipient: str | Recipient, *, most: int = 100
     ) -> list[MessageRecord]:
-        """What is known of the messages to a recipient, whosever they are, the latest first; of 1,000 at most.
+        """Records of the messages of all tenants to a recipient, the latest first.
+
+        Args:
+            recipient: as for ``add``.
+            most: number of records; 1,000 are kept.
 
         Raises:
-            InvalidMessage: it is no recipient.
+            InvalidMessage: the recipient is malformed.
         """
-        to = (
-            recipient
-            if isinstance(recipient, Recipient)
-            else Recipient.parse(recipient)
-        )
+        to = recipient
+        if not isinstance(to, Recipient):
+            to = Recipient.parse(to)
+
         found = []
-        for ident in await self._notes().filed(self.hashed(to), most=most):
-            # Forgotten sooner than the list of them.
+        for ident in await self._log.tracking.filed(self.hashed(to), most=most):
+            # A record may expire sooner than the list of them.
             with contextlib.suppress(NotFound):
                 found.append(await self.show(ident))
+
         return found
 
     async def counts(self) -> Counts:
-        """How many messages stand where."""
+        """Numbers of messages by state."""
         try:
             row = await self._pipeline.status().stream(STREAM)
         except NotFound:
             return Counts(0, 0, 0, 0)
+
         group = next((group for group in row.groups if group.group == GROUP), None)
         if group is None:
             return Counts(row.stored + row.scheduled, 0, 0, 0)
+
         levels = group.levels
         return Counts(
             sum(level.waiting for level in levels) + row.scheduled,
@@ -226,15 +231,12 @@ class Messages:
         )
 
     async def totals(self) -> Mapping[str, int]:
-        """How many messages reached which state, since ever and by all workers."""
-        return await self._notes().totals()
+        """Numbers of messages that ever reached each state, by all workers."""
+        return await self._log.tracking.totals()
 
     def hashed(self, recipient: Recipient) -> str:
-        """What stands for a recipient wherever its number must not."""
+        """The pseudonym of a recipient, for keys, statuses and suppressions."""
         return recipient.hashed(self._settings.lookup_key)
-
-    def _notes(self) -> Tracking:
-        return tracking(self._pipeline, self._settings.retention)
 
 
 def checked_text(name: str, value: object) -> str:
@@ -247,4 +249,5 @@ def checked_text(name: str, value: object) -> str:
         raise InvalidMessage(
             f"{name} is a text or a number, not {type(value).__name__}"
         )
+
     return str(value)

@@ -1,7 +1,8 @@
-"""What blocking programs (Flask, Django, scripts) call: a queue, its worker, and one function that does both."""
+"""The API for blocking programs such as Flask, Django and scripts."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -34,7 +35,7 @@ R = TypeVar("R")
 
 
 class MessageQueue:
-    """Queues messages and tells where they stand. Any number of threads may share one.
+    """Queues messages and reports their states. Threads may share one.
 
     Args:
         application: of this process.
@@ -52,16 +53,16 @@ class MessageQueue:
         priority: int = 0,
         **options: Unpack[SendOptions],
     ) -> str:
-        """Queue a message; when this returns it is stored. Returns its id.
+        """Queue a message; it is stored when this returns. Returns its id.
 
         Args:
             phone: with country code, or a business-scoped user id.
             message: a text, or a content such as ``Image(link=...)``.
-            tenant_id: whose message it is.
-            instance_id: which sender it goes out by.
+            tenant_id: the tenant that sends it.
+            instance_id: the sender.
             priority: 0 normal, 1 automatic reply, 5 important, 10 critical.
-            options: ``max_retries``, ``retry_delay``, ``delay`` and ``expires`` (all in seconds), ``idempotency_key``,
-                ``reply_to``; see ``SendOptions``.
+            options: ``max_retries``, ``retry_delay``, ``delay`` and ``expires`` (all in
+                seconds), ``idempotency_key``, ``reply_to``; see ``SendOptions``.
 
         Raises:
             InvalidMessage: the provider would refuse it; nothing is queued.
@@ -75,47 +76,46 @@ class MessageQueue:
             "priority": priority,
         }
         key, tenant = options.get("idempotency_key", ""), str(tenant_id)
+
         if key and (ident := _directly_sent.find(tenant, key)) is not None:
-            # It went out past the queue, of which the server may know nothing.
+            # The server may not know of a message that was sent directly.
             return ident
-        ident = self._call(lambda messages: messages.add(phone, content, **given))
+
+        ident = _call(
+            self._application,
+            lambda messages: messages.add(phone, content, **given),
+        )
         _queued.add(tenant, key, ident)
         return ident
 
     def get_queue_size(self) -> int:
-        """How many messages wait for their turn, delayed ones and retries included."""
-        counts = self._call(lambda messages: messages.counts())
+        """Number of waiting messages, with delayed ones and retries."""
+        counts = _call(self._application, Messages.counts)
         return counts.pending + counts.retrying
 
     def get_processing_count(self) -> int:
-        """How many messages are with workers."""
-        return self._call(lambda messages: messages.counts()).processing
+        """Number of messages that workers are sending."""
+        return _call(self._application, Messages.counts).processing
 
     def get_status(self, message_id: str) -> MessageStatus | None:
-        """Where a message stands; None if it is not known (any more)."""
-        return self._call(lambda messages: messages.status(message_id))
+        """The state of a message; None if it is not known (any more)."""
+        return _call(self._application, lambda messages: messages.status(message_id))
 
     def get_message(self, message_id: str) -> MessageRecord:
-        """What is known of a message: status, provider's id, reason, timeline.
+        """The record of a message: status, provider's id, reason, timeline.
 
         Raises:
-            NotFound: nothing is, or not any more.
+            NotFound: there is none, or it was forgotten.
         """
-        return self._call(lambda messages: messages.show(message_id))
+        return _call(self._application, lambda messages: messages.show(message_id))
 
     def switch(self, application: Application) -> None:
-        """Go on with the queue of another application."""
+        """Continue with the queue of another application."""
         self._application = application
-
-    def _call(self, act: Callable[[Messages], Awaitable[R]]) -> R:
-        made = self._application
-        return made.pipeline.portal.call(
-            lambda pipeline: act(Messages(pipeline, made.settings))
-        )
 
 
 class MessageWorker:
-    """The worker of this process, in a thread of its own; other processes and machines may run more.
+    """The worker of this process, in its own thread; other processes may run more.
 
     Args:
         application: of this process.
@@ -131,7 +131,7 @@ class MessageWorker:
 
     @property
     def is_running(self) -> bool:
-        """Whether its thread runs, in this process."""
+        """Whether its thread runs in this process."""
         return (
             self._thread is not None
             and self._thread.is_alive()
@@ -139,12 +139,12 @@ class MessageWorker:
         )
 
     def start(self) -> None:
-        """Start it, unless it runs. After a fork the child starts one of its own."""
+        """Start it, unless it runs. A child process after a fork starts its own."""
         self._stays = True
         self.start_for_now()
 
     def start_for_now(self) -> None:
-        """Start it for as long as the embedded server holds the queue."""
+        """Start it until the queue moves from the embedded server to the real one."""
         with self._lock:
             if not self.is_running:
                 self._pid, self._since = os.getpid(), time.time()
@@ -154,35 +154,35 @@ class MessageWorker:
                 self._thread.start()
 
     def stop(self, timeout: float = 15.0) -> None:
-        """Let what is under way finish and end the thread, within ``timeout`` seconds or so."""
+        """Finish running messages and end the thread, within about ``timeout`` seconds."""
         with self._lock:
             thread, self._thread = self._thread, None
+
         if thread is not None and thread.is_alive():
             self._application.pipeline.stop()
             thread.join(timeout)
 
     def switch(self, application: Application) -> None:
-        """Go on with the queue of another application; a worker that nobody asked for ends."""
+        """Continue on another application; a worker started only for now ends."""
         runs = self.is_running and self._stays
         self.stop()
         self._application = application
+
         if runs:
             self.start()
 
     def get_stats(self) -> dict[str, Any]:
-        """What was done, by all workers of the queue, and what is left.
+        """Totals of all workers of the queue, and figures of this process.
 
-        ``processed`` is ``sent`` and ``failed`` together; ``running``, ``uptime`` (seconds), ``embedded`` (the embedded
-        server holds the queue), ``sent_directly`` and ``handed_over`` (by the relay) are of this process.
+        ``processed`` is ``sent`` plus ``failed``. Of this process are ``running``,
+        ``uptime`` (seconds), ``embedded`` (whether the embedded server holds the queue),
+        ``sent_directly`` and ``handed_over`` (by the relay).
         """
         made = self._application
-
-        async def ask(pipeline: Any) -> tuple[Any, Any]:
-            messages = Messages(pipeline, made.settings)
-            return await messages.counts(), await messages.totals()
-
-        counts, totals = made.pipeline.portal.call(ask)
+        counts = _call(made, Messages.counts)
+        totals = _call(made, Messages.totals)
         sent, failed = totals.get("sent", 0), totals.get("failed", 0)
+
         return {
             "running": self.is_running,
             "uptime": round(time.time() - self._since, 1) if self.is_running else 0.0,
@@ -211,21 +211,22 @@ _lock = threading.RLock()
 _made: list[tuple[Application, MessageQueue, MessageWorker]] = []
 _stand_ins: list[StandIn] = []
 _queued, _directly_sent = Remembered(), Remembered()
-"""Idempotency keys of this process: a message never takes both ways."""
+"""Idempotency keys of this process, so that no message is both queued and sent directly."""
 
 
 def get_message_queue() -> MessageQueue:
-    """The queue of this process, made from the environment by the first call.
+    """The queue of this process; the first call makes it from the environment.
 
-    On the embedded server (no ``REDIS_URL``) the worker of this process is started, too.
+    Without ``REDIS_URL`` the embedded server is used, and the worker of this process starts.
 
     Raises:
         ConfigurationError: a setting cannot be used.
-        BrokerUnavailable: the server is away, and ``STREAMS_FALLBACK`` is ``none``.
+        BrokerUnavailable: no server answers, and ``STREAMS_FALLBACK`` is ``none``.
     """
     application, queue, worker = _parts()
     if application.is_embedded:
         worker.start_for_now()
+
     return queue
 
 
@@ -244,66 +245,66 @@ def send_message_via_queue(
     use_queue: bool = True,
     **options: Unpack[SendOptions],
 ) -> dict[str, Any]:
-    """Queue a message; send it directly if that is asked for, or if the queue surely did not take it.
+    """Queue a message, or send it directly.
 
-    Returns ``success``, ``via_queue``, ``message_id``; without success also ``error``. It raises nothing for a message
-    that is refused or a server that is away. Where the queue's answer was lost, nothing is sent directly: it may
-    be queued.
+    It is sent directly by request, or if the queue certainly did not store it. If the answer
+    of the queue was lost, it is not sent directly: it may be queued.
+
+    Refused messages and unavailable servers raise nothing. Returns ``success``, ``via_queue``
+    and ``message_id``; without success also ``error``.
     """
     why = ""
     if use_queue:
         try:
-            queue = get_message_queue()
-            ident = queue.add_message(
+            ident = get_message_queue().add_message(
                 phone, message, tenant_id, instance_id, priority, **options
             )
         except InvalidMessage as error:
-            return {
-                "success": False,
-                "via_queue": False,
-                "message_id": None,
-                "error": str(error),
-            }
+            return _failure(error)
         except (PublishUnknown, BrokerUnavailable) as error:
             if isinstance(error, PublishUnknown) or error.sent:
-                return {
-                    "success": False,
-                    "via_queue": True,
-                    "message_id": None,
-                    "error": str(error),
-                }
+                return _failure(error) | {"via_queue": True}
+
             why = str(error)
             logger.error(  # noqa: TRY400
                 "the queue is away: the message is sent directly", extra={"error": why}
             )
         else:
             return {"success": True, "via_queue": True, "message_id": ident}
-    result: dict[str, Any] = {"success": False, "via_queue": False, "message_id": None}
+
     try:
-        content = Text(message) if isinstance(message, str) else message
-        tenant, instance = (
-            checked_text("tenant", tenant_id),
-            checked_text("instance", instance_id),
-        )
         direct = Direct(
-            Recipient.parse(phone),
-            content,
-            tenant,
-            instance,
-            options.get("idempotency_key", ""),
+            to=Recipient.parse(phone),
+            content=Text(message) if isinstance(message, str) else message,
+            tenant=checked_text("tenant", tenant_id),
+            instance=checked_text("instance", instance_id),
+            key=options.get("idempotency_key", ""),
         )
+        result = {"success": False, "via_queue": False}
         result |= _directly(direct, asks=not why)
     except StreamsError as error:
-        result["error"] = str(error)
+        result = _failure(error)
+
     return result | ({"fallback": why} if why else {})
 
 
+def _failure(error: StreamsError) -> dict[str, Any]:
+    return {
+        "success": False,
+        "via_queue": False,
+        "message_id": None,
+        "error": str(error),
+    }
+
+
 def reset() -> None:
-    """Forget the queue and worker of this process, after stopping them: for tests, and after settings have changed."""
+    """Stop and forget the queue and worker: for tests, and after changed settings."""
     with _lock:
         stand_ins, _stand_ins[:] = list(_stand_ins), []
+
     for stand_in in stand_ins:
-        stand_in.stop()  # Without the lock, which it may want.
+        stand_in.stop()  # Without the lock, which its thread may need.
+
     with _lock:
         _queued.clear()
         _directly_sent.clear()
@@ -314,57 +315,77 @@ def reset() -> None:
 
 
 def _directly(message: Direct, *, asks: bool) -> dict[str, Any]:
-    """Send past the queue. ``asks``: the server is asked for the idempotency key, and told what became of it."""
-    import asyncio
+    """Send without the queue.
 
-    known = _queued.find(message.tenant, message.key) or _directly_sent.find(
-        message.tenant, message.key
-    )
+    Args:
+        message: to send.
+        asks: reserve the idempotency key on the server, and store the outcome there.
+    """
+    key = (message.tenant, message.key)
+    known = _queued.find(*key) or _directly_sent.find(*key)
     if message.key and known:
-        return {"success": True, "message_id": known, "duplicate": True}
+        return _duplicate(known)
+
     made = _made[0][0] if _made else Application.from_env()
-    sending, ident = Sending(made.settings, made.instances), new_ident()
-    told = None
-    if asks:
+    sending = Sending(made.settings, made.instances)
+    ident = new_ident()
+    portal = made.pipeline.portal if asks else None
+
+    if portal is not None:
         try:
-            made.pipeline.portal.call(made.instances.refresh)
+            portal.call(made.instances.refresh)
             if message.key:
-                taken = made.pipeline.portal.call(
+                taken = portal.call(
                     lambda pipeline: sending.reserve(pipeline, message, ident)
                 )
+
                 if taken != ident:
-                    return {"success": True, "message_id": taken, "duplicate": True}
-            told = made.pipeline.portal
+                    return _duplicate(taken)
         except BrokerUnavailable:
+            portal = None
             logger.warning(
                 "the server is away: nobody can say whether the message was queued before"
             )
-    outcome: Outcome = asyncio.run(sending.send(message, ident))
+
+    outcome = asyncio.run(sending.send(message, ident))
     if isinstance(outcome, (Sent, Unknown)):
-        _directly_sent.add(message.tenant, message.key, ident)
+        _directly_sent.add(*key, ident)
+
     _directly_sent.count += isinstance(outcome, Sent)
-    if told is not None:
+    if portal is not None:
         try:
-            told.call(lambda pipeline: sending.note(pipeline, message, ident, outcome))
-        except StreamsError as error:
-            logger.warning(
-                "a direct message cannot be followed",
-                extra={"event_id": ident, "error": str(error)},
+            portal.call(
+                lambda pipeline: sending.note(pipeline, message, ident, outcome)
             )
-    if isinstance(outcome, Sent):
-        return {
-            "success": True,
-            "message_id": ident,
-            "provider_id": outcome.provider_id,
-        }
-    kind = (
-        "unknown"
-        if isinstance(outcome, Unknown)
-        else "failed"
-        if isinstance(outcome, Hopeless)
-        else "not sent"
+        except StreamsError as error:
+            facts = {"event_id": ident, "error": str(error)}
+            logger.warning("a direct message cannot be followed", extra=facts)
+
+    return {"message_id": ident, **_told(outcome)}
+
+
+def _duplicate(ident: str) -> dict[str, Any]:
+    return {"success": True, "message_id": ident, "duplicate": True}
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    """The outcome of a direct message in the words of ``send_message_via_queue``."""
+    match outcome:
+        case Sent():
+            return {"success": True, "provider_id": outcome.provider_id}
+        case Unknown():
+            return {"error": f"unknown: {outcome.reason}"}
+        case Hopeless():
+            return {"error": f"failed: {outcome.reason}"}
+        case _:
+            return {"error": f"not sent: {outcome.reason}"}
+
+
+def _call(made: Application, act: Callable[[Messages], Awaitable[R]]) -> R:
+    """Run a coroutine function of ``Messages`` on the loop of an application."""
+    return made.pipeline.portal.call(
+        lambda pipeline: act(Messages(pipeline, made.settings))
     )
-    return {"message_id": ident, "error": f"{kind}: {outcome.reason}"}
 
 
 def _parts() -> tuple[Application, MessageQueue, MessageWorker]:
@@ -374,14 +395,16 @@ def _parts() -> tuple[Application, MessageQueue, MessageWorker]:
             made = with_fallback(wanted)
             _made.append((made, MessageQueue(made), MessageWorker(made)))
             stand_in = StandIn(wanted, made, _switch)
+
             if stand_in.is_needed:
                 _stand_ins.append(stand_in)
                 stand_in.start()
+
         return _made[0]
 
 
 def _switch(application: Application) -> None:
-    """The server is back: everything goes on there."""
+    """Continue on the real server, which is back."""
     with _lock:
         if _made:
             _, queue, worker = _made[0]

@@ -1,7 +1,8 @@
-"""The relay: hands messages that an embedded server took, while the real one was away, over to the real one.
+"""The relay: moves messages from the embedded server to the real one after an outage.
 
-It is a worker of the embedded queue, so each message goes either out from there or over to the real server, never both
-ways. What was sent is handed over as well, with its status and idempotency key: nobody asks in vain, or sends it again.
+It is a worker of the embedded queue, so a message is either sent from there or moved, never both.
+Statuses and idempotency keys of sent messages move too: they can be looked up on the real server,
+and a repeated key sends nothing again.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from streams.admin.tracking import Tracked, Tracking
+from streams.admin.tracking import Tracked
 from streams.broker.admin.cancel import Cancelling
 from streams.broker.admin.dedup import DedupIds
 from streams.broker.admin.erase import ErasingStore
@@ -24,21 +25,21 @@ from streams.events.event import META_NAMES, Event
 from streams.events.names import parse_member
 from streams.pipeline import Pipeline
 from streams.settings import Settings
-from streams.whatsapp.analytics import counts_of
+from streams.whatsapp.journal import StatusLog
 from streams.whatsapp.sender import DECIDE, SEND
 from streams.whatsapp.settings import WhatsAppSettings
-from streams.whatsapp.status import FINAL, GROUP, STREAM, MessageStatus, tracking
+from streams.whatsapp.status import FINAL, GROUP, STREAM, MessageStatus
 
 logger = logger_of("whatsapp")
 _LOOK = 0.5
 QUIET = 10.0
-"""Seconds without anything to hand over after which the relay ends: callers may be storing a last message there."""
+"""Seconds of idleness before the relay ends: callers may still be storing a message."""
 _AWAY = 5.0
 
 
 @dataclass(slots=True)
 class HandedOver:
-    """What a relay did: messages that were waiting, and statuses of those that were done."""
+    """Counts of a relay: waiting messages, and statuses of finished ones."""
 
     messages: int = 0
     statuses: int = 0
@@ -48,12 +49,12 @@ class Relay:
     """Empties an embedded queue.
 
     Args:
-        source: of the embedded server.
-        target: of the server that it stood in for.
+        source: the embedded server.
+        target: the real server.
         settings: of the application.
 
     Attributes:
-        done: what was handed over so far.
+        done: counts so far.
     """
 
     def __init__(
@@ -75,16 +76,10 @@ class Relay:
         self._busy = time.monotonic()
 
     async def run(self) -> None:
-        """Hand over until nothing was left for a while, or ``stop``."""
+        """Hand over until the queue stayed empty for ``QUIET`` seconds, or ``stop``."""
         self._busy = time.monotonic()
         async with self._source, self._target:
-            for pause in await self._source.pauses(STREAM).list():
-                # What an instance could not send from there is the target's to hold.
-                where = {pause.attribute: pause.value} if pause.attribute else {}
-                with contextlib.suppress(NotFound):
-                    await self._source.pauses(STREAM, by="relay").resume(
-                        group=pause.group, level=pause.level, **where
-                    )
+            await self._end_pauses()
             running = asyncio.create_task(self._source.run())
             try:
                 while not running.done() and not self._stopping:
@@ -93,105 +88,122 @@ class Relay:
                     except BrokerError as error:
                         logger.warning("the relay waits", extra={"error": str(error)})
                         await asyncio.sleep(_AWAY)
+
                     if time.monotonic() - self._busy > QUIET:
                         break
+
                     await asyncio.sleep(_LOOK)
             finally:
                 while not running.done():
                     self._source.stop()
                     await asyncio.wait([running], timeout=1.0)
+
                 running.result()
+
         if self.done.messages or self.done.statuses:
             logger.warning(
-                "handed over what the embedded server took",
-                extra={"messages": self.done.messages, "statuses": self.done.statuses},
+                "handed over what the embedded server took", extra=asdict(self.done)
             )
 
+    async def _end_pauses(self) -> None:
+        """Resume held instances here: the target decides itself which ones it holds."""
+        pauses = self._source.pauses(STREAM, by="relay")
+        for pause in await pauses.list():
+            scope = {pause.attribute: pause.value} if pause.attribute else {}
+            with contextlib.suppress(NotFound):
+                await pauses.resume(
+                    group=pause.group,
+                    level=pause.level,
+                    **scope,
+                )
+
     def stop(self) -> None:
-        """Let ``run`` end; what is left is handed over another time. Any thread may call it."""
+        """End ``run`` from any thread; the next relay hands over the rest."""
         self._stopping = True
 
     async def _look(self) -> None:
-        """Hand over what no worker is given: idempotency keys, statuses, and what is scheduled."""
-        rows = await DedupIds(
-            self._source.broker, self._source.broker.keys(STREAM)
-        ).all()
-        await DedupIds(self._target.broker, self._target.broker.keys(STREAM)).take(rows)
+        """Hand over idempotency keys, statuses and scheduled events: no worker gets them."""
+        rows = await _dedup_ids(self._source).all()
+        await _dedup_ids(self._target).take(rows)
         await self._scheduled()
         await self._statuses()
-        left = (
-            await self._source.status().stream(STREAM)
-            if await self._source.status().levels(STREAM)
-            else None
-        )
-        if left is not None and (left.stored or left.scheduled):
-            self._busy = time.monotonic()
+        status = self._source.status()
+
+        if await status.levels(STREAM):
+            left = await status.stream(STREAM)
+            if left.stored or left.scheduled:
+                self._busy = time.monotonic()
 
     async def _scheduled(self) -> None:
-        source, now = self._source.broker, self._source.broker.clock.now()
+        source = self._source.broker
+        keys = source.keys(STREAM)
+        now = source.clock.now()
         levels = await self._source.status().levels(STREAM)
-        cancelling = Cancelling(source, source.keys(STREAM), levels)
-        async for page in ErasingStore(source, source.keys(STREAM)).scheduled():
-            found = await Inspecting(source).scheduled_many(
-                STREAM, [name for name, _ in page]
-            )
+        cancelling = Cancelling(source, keys, levels)
+
+        async for page in ErasingStore(source, keys).scheduled():
+            names = [name for name, _ in page]
+            found = await Inspecting(source).scheduled_many(STREAM, names)
             for name, later in found.items():
                 event = decode(later.fields)
                 event.priority = parse_member(name)[0]
-                await self._publish(event, delay=max(0.0, (later.due or now) - now))
-                # Had it become due meanwhile, it would be published with the same dedup id.
+                due = later.due or now
+                await self._publish(
+                    event,
+                    delay=max(0.0, due - now),
+                )
+                # If it became due meanwhile, a worker hands it over under the same dedup id.
                 await cancelling.scheduled([name], "relay")
 
     async def _statuses(self) -> None:
-        """What was sent or failed from here; the others come with their messages."""
-        notes = self._notes(self._source)
+        """Hand over final statuses; the others move with their messages."""
+        notes = self._log(self._source).tracking
         async for idents in notes.known():
             for ident in idents:
                 tracked = await notes.get(ident)
-                if tracked is not None and tracked.state in FINAL:
-                    await self._note(tracked)
-                    links = (
-                        [found]
-                        if (found := tracked.fields.get("provider_id", ""))
-                        else []
-                    )
-                    await notes.forget([ident], links=links)
-                    self.done.statuses += 1
-                    self._busy = time.monotonic()
+                if tracked is None or tracked.state not in FINAL:
+                    continue
+
+                await self._note(tracked)
+                provider_id = tracked.fields.get("provider_id")
+                links = [provider_id] if provider_id else []
+                await notes.forget([ident], links=links)
+                self.done.statuses += 1
+                self._busy = time.monotonic()
 
     async def _hand_over(self, event: Event[Any]) -> None:
         """Publish one message, as it was queued, on the target."""
-        ident = str(event.data["message_id"]) if event.type == DECIDE else event.id
-        known = await self._notes(self._source).get(ident)
-        if (
-            event.type == SEND
-            and known is not None
-            and known.fields.get("provider_id")
-            and not event.replays
-        ):
-            # It went out; only its acknowledgement was lost. Its status comes by itself.
+        known = await self._log(self._source).get(_message_id(event))
+        was_sent = known is not None and known.fields.get("provider_id")
+        if event.type == SEND and was_sent and not event.replays:
+            # Only the acknowledgement was lost. The status is handed over by itself.
             return
+
         try:
             await self._publish(event)
         except (BrokerError, PublishError) as error:
-            # The outage of the target is no failure of the message, whose retries may be few.
+            # An outage of the target must not use up the retries of the message.
             raise Snooze(_AWAY, f"the server is away: {type(error).__name__}") from None
 
     async def _publish(self, event: Event[Any], delay: float = 0.0) -> None:
-        ident = str(event.data["message_id"]) if event.type == DECIDE else event.id
-        notes = self._notes(self._source)
-        known = await notes.get(ident)
-        if known is not None and known.state not in FINAL:
-            # Before the message: what is under way with nobody knowing whether it went out must be known there.
+        ident = _message_id(event)
+        log = self._log(self._source)
+        known = await log.get(ident)
+        is_open = known is not None and known.state not in FINAL
+
+        if known is not None and is_open:
+            # Before the message: the target must know of a try with an unknown outcome.
             await self._note(known)
+
         meta = {name: value for name, value in event.meta.items() if name != "expires"}
         attributes: dict[str, Any] = {
-            name: meta.pop(name) for name in list(meta) if name in META_NAMES
+            name: meta.pop(name) for name in META_NAMES if name in meta
         }
+
         if event.expires is not None:
-            attributes["expires"] = max(
-                0.001, event.expires - self._target.broker.clock.now()
-            )
+            left = event.expires - self._target.broker.clock.now()
+            attributes["expires"] = max(0.001, left)
+
         receipt = await self._target.publish(
             STREAM,
             event.data,
@@ -203,29 +215,43 @@ class Relay:
             headers=meta,
             **attributes,
         )
+
         if not receipt.duplicate:
             self.done.messages += 1
+
         self._busy = time.monotonic()
-        if known is not None and known.state not in FINAL:
-            await notes.forget([ident])
+        if is_open:
+            await log.tracking.forget([ident])
 
     async def _note(self, tracked: Tracked) -> None:
-        """Let the target know of a message what was known of it here, and count it there."""
-        notes, fields = self._notes(self._target), dict(tracked.fields)
-        whose = fields.get("tenant", ""), fields.get("instance", "")
-        recipient, now = fields.get("recipient", ""), self._target.broker.clock.now()
-        for state in dict.fromkeys(
-            (MessageStatus.PENDING, MessageStatus(tracked.state))
-        ):
-            reason = fields.get("reason", "")
-            counts = counts_of(state, *whose, now=now, reason=reason)
-            await notes.note(
-                tracked.id, state, {"from": "fallback"}, fields=fields, counts=counts
-            )
-        if fields.get("provider_id"):
-            await notes.link(fields["provider_id"], tracked.id)
-        if recipient:
-            await notes.file(recipient, tracked.id)
+        """Store and count a status on the target, as queued first."""
+        log = self._log(self._target)
+        state = MessageStatus(tracked.state)
+        fields = dict(tracked.fields)
+        facts = {"from": "fallback"}
 
-    def _notes(self, pipeline: Pipeline) -> Tracking:
-        return tracking(pipeline, self._settings.retention)
+        if state is not MessageStatus.PENDING:
+            owner = {name: fields.get(name, "") for name in ("tenant", "instance")}
+            await log.note(
+                tracked.id,
+                MessageStatus.PENDING,
+                facts,
+                fields=owner,
+            )
+            facts["reason"] = fields.get("reason", "")
+
+        await log.note(tracked.id, state, facts, fields=fields)
+
+    def _log(self, pipeline: Pipeline) -> StatusLog:
+        return StatusLog(pipeline, self._settings)
+
+
+def _message_id(event: Event[Any]) -> str:
+    return str(event.data["message_id"]) if event.type == DECIDE else event.id
+
+
+def _dedup_ids(pipeline: Pipeline) -> DedupIds:
+    return DedupIds(
+        pipeline.broker,
+        pipeline.broker.keys(STREAM),
+    )

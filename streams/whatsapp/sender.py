@@ -1,8 +1,10 @@
-"""The sender: the handler that gives messages to their providers and acts on what these say."""
+"""The sender: the handler that passes messages to their providers and acts on outcomes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from streams.common.log_facts import logger_of
@@ -14,7 +16,7 @@ from streams.policy.limit import Limit
 from streams.policy.retry import Retry
 from streams.whatsapp.connections import Connections
 from streams.whatsapp.instances import Instances, Providers
-from streams.whatsapp.journal import Journal, Tell
+from streams.whatsapp.journal import StatusLog, Tell
 from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import (
     Again,
@@ -39,11 +41,14 @@ DECIDE = "message.decide"
 """Type of the events that end an unknown outcome."""
 _MOST_STRIKES = 6
 _PROBE = 15.0
-"""Seconds after which an instance that could not send is tried again, with one message."""
+"""Seconds after which a blocked instance is probed with one message."""
 
 
 class NotSent(Exception):  # noqa: N818 - an outcome, told in the field's words
-    """A message did not go out; the queue tries it again. ``retry_after``: seconds that the provider asks for."""
+    """A message did not go out; the queue tries it again.
+
+    ``retry_after``: seconds that the provider asks for.
+    """
 
     def __init__(self, reason: str, retry_after: float | None) -> None:
         super().__init__(reason)
@@ -52,17 +57,17 @@ class NotSent(Exception):  # noqa: N818 - an outcome, told in the field's words
 
 
 class Sender:
-    """Sends messages. Declares its handlers with the pipeline that it is given.
+    """Sends messages. Declares its handlers on the pipeline.
 
-    Order per instance and recipient, fairness among tenants, rates of instances and of pairs, and the breaker that
-    holds back an instance that cannot send are the pipeline's.
+    The pipeline keeps the order per instance and recipient, the turns of tenants, and the rates
+    of instances and pairs. Its breaker holds back an instance that cannot send.
 
     Args:
         pipeline: without handlers of the group ``sender`` on the stream ``whatsapp``.
         settings: of the application.
-        instances: whose messages are sent.
-        providers: by which.
-        tell: is told what became of messages.
+        instances: that send.
+        providers: of the instances.
+        tell: called with the states of messages.
     """
 
     def __init__(
@@ -77,32 +82,31 @@ class Sender:
         self._settings = settings
         self._instances = instances
         self._providers = providers
-        self._journal = Journal(pipeline, settings, tell)
+        self._log = StatusLog(pipeline, settings, tell)
         self._strikes: dict[tuple[str, str], int] = {}
-        self._seen: Connections | None = None
+        self._connections = Connections(pipeline)
         pipeline.middleware.append(
             Breaker("instance", failures=0.8, minimum=20, window=60.0, open_for=_PROBE)
         )
-        retry = Retry(max_retries=settings.max_retries, delay=settings.retry_delay)
-        lined_up = {"order_by": ("instance", "subject"), "fair_by": "tenant"}
-        timeout = settings.timeout + 10.0
-        pipeline.handler(
+
+        on_stream = partial(
+            pipeline.handler,
             STREAM,
             group=GROUP,
+            order_by=("instance", "subject"),
+            fair_by="tenant",
+        )
+
+        sends = on_stream(
             types=[SEND],
-            retry=retry,
-            timeout=timeout,
+            retry=Retry(max_retries=settings.max_retries, delay=settings.retry_delay),
+            timeout=settings.timeout + 10.0,
             concurrency=settings.concurrency,
             limits=self._limits(),
-            **lined_up,  # type: ignore[arg-type] # the same for both
-        )(self.send)
-        pipeline.handler(
-            STREAM,
-            group=GROUP,
-            types=[DECIDE],
-            retry=Retry(max_retries=100),
-            **lined_up,  # type: ignore[arg-type]
-        )(self.decide)
+        )
+        sends(self.send)
+        decides = on_stream(types=[DECIDE], retry=Retry(max_retries=100))
+        decides(self.decide)
 
     def _limits(self) -> list[Limit]:
         settings = self._settings
@@ -119,91 +123,97 @@ class Sender:
         ]
 
     async def send(self, event: Event[Any]) -> None:
-        """Send one message, unless it went out before or nobody knows whether it did."""
+        """Send one message, unless an earlier try sent it or may have."""
+        tenant = event.tenant or ""
         suppressions = Suppressions(self._pipeline)
         known, suppression = await asyncio.gather(
-            self._journal.get(event.id),
-            suppressions.find(event.subject or "?", event.tenant or ""),
+            self._log.get(event.id),
+            suppressions.find(event.subject or "?", tenant),
         )
+
         anew = bool(event.replays) and (
             known is None or known.fields.get("replays") != str(event.replays)
         )
+
         if known is not None and not anew:
             if known.fields.get("provider_id"):
-                # It went out; only its acknowledgement was lost, and perhaps what the tenant should hear.
-                await self._journal.tell(
-                    event.id, event.tenant or "", MessageStatus.SENT, known.fields
-                )
+                # Sent before: only the acknowledgement was lost, and perhaps the report.
+                await self._log.tell(event.id, tenant, MessageStatus.SENT, known.fields)
                 return
+
             if known.fields.get("trying"):
                 await self._leave_open(
                     event, "the worker was lost while it was sending"
                 )
                 return
+
         if stops(suppression, str(event.meta.get("category", ""))):
-            # Acknowledged: there is nothing to look into, and a replay would not go out either.
-            fields = {"trying": "", "reason": "suppressed"}
-            await self._note(
-                event,
-                MessageStatus.FAILED,
-                {"attempt": event.attempt, "reason": "suppressed"},
-                fields,
-            )
+            # Acknowledged, not failed: a replay would not go out either.
+            outcome = Hopeless(reason="suppressed")
+            await self._note_end(event, MessageStatus.FAILED, outcome)
             return
-        try:
-            body = vault_of(self._settings.encryption_keys).open(
-                event.data, event.id, event.tenant or ""
-            )
-            message = Message.from_data(body)
-        except InvalidMessage as error:
-            await self._fail(event, Hopeless(reason=str(error)))
-            raise
+
+        message = await self._message(event)
         await self._instances.refresh(self._pipeline)
         instance = self._instances.get(event.instance or "")
+
         if instance is None:
             await self._fail(event, Hopeless(reason="no_instance"))
         elif instance.provider != "sandbox" and not instance.token:
-            await self._act(event, Blocked(reason="no_secret"))  # This worker has none.
+            # Another worker may have the secret.
+            await self._act(event, Blocked(reason="no_secret"))
         else:
-            fields = {
-                "trying": str(event.attempt),
-                "reason": "",
-                "replays": str(event.replays or ""),
-            }
-            if anew:
-                fields["provider_id"] = ""
-            facts = {"attempt": event.attempt}
-            await self._note(event, MessageStatus.PROCESSING, facts, fields, anew=anew)
-            outcome = await self._providers.of(instance).send(
-                instance, message, event.id
-            )
-            try:
-                await self._act(event, outcome)
-            finally:
-                await self._look(instance, outcome)
+            await self._try(event, instance, message, anew=anew)
 
-    async def _look(self, instance: Instance, outcome: Outcome) -> None:
-        """Write down whether the instance can send. Its provider is not asked: some call a lost session open.
-
-        News for operators: it changes nothing of what became of the message.
-        """
+    async def _message(self, event: Event[Any]) -> Message:
+        vault = vault_of(self._settings.encryption_keys)
         try:
-            if isinstance(outcome, Sent):
-                await self._connections().note(instance.id, Connection.OPEN, "sender")
-            elif isinstance(outcome, Blocked):
-                await self._connections().note(
-                    instance.id, Connection.CLOSED, "sender", outcome.reason
-                )
-        except StreamsError as error:
-            logger.warning(
-                "a connection cannot be noted",
-                extra={"instance": instance.id, "error": str(error)},
-            )
+            body = vault.open(event.data, event.id, event.tenant or "")
+            return Message.from_data(body)
+        except InvalidMessage as error:
+            await self._fail(event, Hopeless(reason=str(error)))
+            raise
 
-    def _connections(self) -> Connections:
-        if self._seen is None:
-            self._seen = Connections(self._pipeline)
-        return self._seen
+    async def _try(
+        self, event: Event[Any], instance: Instance, message: Message, *, anew: bool
+    ) -> None:
+        """Send once. ``trying`` is stored before: it shows a lost worker's open try."""
+        fields = {
+            "trying": str(event.attempt),
+            "reason": "",
+            "replays": str(event.replays or ""),
+        }
+
+        if anew:
+            fields["provider_id"] = ""
+
+        await self._note(event, MessageStatus.PROCESSING, {}, fields, anew=anew)
+        provider = self._providers.of(instance)
+        outcome = await provider.send(instance, message, event.id)
+
+        try:
+            await self._act(event, outcome)
+        finally:
+            await self._report_connection(instance, outcome)
+
+    async def _report_connection(self, instance: Instance, outcome: Outcome) -> None:
+        """Store whether the instance can send, for operators.
+
+        The provider is not asked: some report a lost session as open. An error here
+        does not change the state of the message.
+        """
+        if isinstance(outcome, Sent):
+            state, reason = Connection.OPEN, ""
+        elif isinstance(outcome, Blocked):
+            state, reason = Connection.CLOSED, outcome.reason
+        else:
+            return
+
+        try:
+            await self._connections.note(instance.id, state, "sender", reason)
+        except StreamsError as error:
+            facts = {"instance": instance.id, "error": str(error)}
+            logger.warning("a connection cannot be noted", extra=facts)
 
     async def _note(
         self,
@@ -214,133 +224,141 @@ class Sender:
         *,
         anew: bool = False,
     ) -> None:
-        whose = {"tenant": event.tenant or "", "instance": event.instance or ""}
-        await self._journal.note(
-            event.id, status, facts, fields={**whose, **fields}, anew=anew
+        await self._log.note(
+            event.id,
+            status,
+            {"attempt": event.attempt, **facts},
+            fields={**_owner(event.meta), **fields},
+            anew=anew,
         )
+
+    async def _note_end(
+        self, event: Event[Any], status: MessageStatus, outcome: Outcome
+    ) -> None:
+        """Store the end of a try that did not send."""
+        facts = {
+            "code": outcome.code,
+            "reason": outcome.reason,
+            "trace": outcome.trace,
+        }
+        await self._note(event, status, facts, {"trying": "", "reason": outcome.reason})
 
     async def _act(self, event: Event[Any], outcome: Outcome) -> None:
-        """Do what the outcome asks for.
+        """Act on an outcome.
 
         Raises:
-            Exception: what tells the pipeline to retry, throttle, hold back or bury.
+            NotSent: the queue tries again.
+            Throttle: the scope of the outcome slows down.
+            Unavailable: the breaker counts a failure of the instance.
+            Reject: the message failed.
         """
-        if isinstance(outcome, Sent):
-            self._forget_strikes(event)
-            waited = max(
-                0.0,
-                self._pipeline.broker.clock.now()
-                - int(event.entry_id.partition("-")[0]) / 1000,
-            )
-            facts = {
-                "attempt": event.attempt,
-                "provider_id": outcome.provider_id,
-                "waited": waited,
-            }
-            fields = {"provider_id": outcome.provider_id, "trying": "", "reason": ""}
-            await self._note(event, MessageStatus.SENT, facts, fields)
-        elif isinstance(outcome, Unknown):
-            await self._leave_open(event, outcome.reason)
-        elif isinstance(outcome, Hopeless):
-            if outcome.suppress and event.subject:
-                suppressions = Suppressions(self._pipeline)
-                await suppressions.add(
-                    event.subject,
-                    event.tenant or "",
-                    MARKETING,
-                    reason=outcome.reason,
-                    by="provider",
-                )
-            await self._fail(event, outcome)
-        elif isinstance(outcome, Again):
-            retries = event.attempt - 1
-            limit = int(event.meta.get("max_retries", self._settings.max_retries))
-            if retries >= (limit if outcome.most is None else min(limit, outcome.most)):
-                await self._fail(
-                    event, Hopeless(outcome.code, outcome.reason, outcome.trace)
-                )
-            await self._wait(event, outcome)
-            raise NotSent(_told(outcome), outcome.after)
-        elif isinstance(outcome, Throttled):
-            await self._wait(event, outcome)
-            raise Throttle(
-                outcome.scope,
-                min(3600.0, outcome.after * self._strike(event, outcome.scope)),
-            )
-        elif isinstance(outcome, Blocked):
-            await self._wait(event, outcome)
-            raise Unavailable(_told(outcome))
+        match outcome:
+            case Sent():
+                await self._note_sent(event, outcome)
+            case Unknown():
+                await self._leave_open(event, outcome.reason)
+            case Hopeless():
+                await self._fail(event, outcome)
+            case Again() if self._is_exhausted(event, outcome):
+                failed = Hopeless(outcome.code, outcome.reason, outcome.trace)
+                await self._fail(event, failed)
+            case _:
+                await self._note_end(event, MessageStatus.RETRYING, outcome)
+                raise self._retry(event, outcome)
 
-    async def _wait(self, event: Event[Any], outcome: Outcome) -> None:
-        facts = {
-            "attempt": event.attempt,
-            "code": outcome.code,
-            "reason": outcome.reason,
-            "trace": outcome.trace,
-        }
-        fields = {"trying": "", "reason": outcome.reason}
-        await self._note(event, MessageStatus.RETRYING, facts, fields)
+    def _retry(self, event: Event[Any], outcome: Outcome) -> Exception:
+        """The exception that makes the pipeline try again."""
+        if isinstance(outcome, Throttled):
+            after = outcome.after * self._strike(event, outcome.scope)
+            return Throttle(outcome.scope, min(3600.0, after))
+
+        if isinstance(outcome, Again):
+            return NotSent(_told(outcome), outcome.after)
+
+        return Unavailable(_told(outcome))
+
+    def _is_exhausted(self, event: Event[Any], outcome: Again) -> bool:
+        limit = int(event.meta.get("max_retries", self._settings.max_retries))
+        if outcome.most is not None:
+            limit = min(limit, outcome.most)
+
+        return event.attempt > limit
+
+    async def _note_sent(self, event: Event[Any], outcome: Sent) -> None:
+        self._forget_strikes(event)
+        queued_at = int(event.entry_id.partition("-")[0]) / 1000
+        waited = max(0.0, self._pipeline.broker.clock.now() - queued_at)
+        facts = {"provider_id": outcome.provider_id, "waited": waited}
+        fields = {"provider_id": outcome.provider_id, "trying": "", "reason": ""}
+        await self._note(event, MessageStatus.SENT, facts, fields)
 
     async def _fail(self, event: Event[Any], outcome: Hopeless) -> None:
-        facts = {
-            "attempt": event.attempt,
-            "code": outcome.code,
-            "reason": outcome.reason,
-            "trace": outcome.trace,
-        }
-        await self._note(
-            event, MessageStatus.FAILED, facts, {"trying": "", "reason": outcome.reason}
-        )
+        if outcome.suppress and event.subject:
+            await Suppressions(self._pipeline).add(
+                event.subject,
+                event.tenant or "",
+                MARKETING,
+                reason=outcome.reason,
+                by="provider",
+            )
+
+        await self._note_end(event, MessageStatus.FAILED, outcome)
         raise Reject(_told(outcome))
 
     async def _leave_open(self, event: Event[Any], reason: str) -> None:
-        """Nobody knows whether it went out. A status webhook will tell, or the policy decides after a time."""
+        """Keep an unknown outcome open until a status webhook or the policy decides it."""
         logger.warning(
             "unknown outcome: not sent again until it is known",
             extra={"event_id": event.id, "error": reason},
         )
-        facts = {"attempt": event.attempt, "reason": f"unknown: {reason}"}
+        facts = {"reason": f"unknown: {reason}"}
         await self._note(event, MessageStatus.PROCESSING, facts, {"reason": "unknown"})
         meta = {
             name: event.meta[name]
             for name in ("tenant", "instance", "subject")
             if name in event.meta
         }
+
+        decision = {
+            "message_id": event.id,
+            "message": event.data,
+            "meta": meta,
+            "attempt": event.attempt,
+        }
+
         await self._pipeline.publish(
             STREAM,
-            {
-                "message_id": event.id,
-                "message": event.data,
-                "meta": meta,
-                "attempt": event.attempt,
-            },
+            decision,
             type=DECIDE,
             priority=event.priority,
             delay=self._settings.unknown_after,
-            # Not as its subject: a decision must not wait for its turn among the messages to the same recipient.
+            # Not as subject: a decision must not wait behind messages to this recipient.
             headers={"recipient": event.subject or ""},
             dedup_id=f"decide-{event.id}-{event.attempt}-{event.replays}",
         )
 
     async def decide(self, event: Event[Any]) -> None:
-        """The time for an unknown outcome is over: by the policy it failed, or is sent again."""
+        """End an outcome that stayed unknown: fail the message, or send it again."""
         ident = str(event.data["message_id"])
-        known = await self._journal.get(ident)
+        known = await self._log.get(ident)
         if (
             known is None
             or known.fields.get("provider_id")
             or known.state != MessageStatus.PROCESSING
         ):
             return
-        if self._settings.unknown_policy == "resend":
-            whose = {
-                name: event.data["meta"].get(name, "")
-                for name in ("tenant", "instance")
-            }
-            fields = {"trying": "", "reason": "", **whose}
-            await self._journal.note(
-                ident, MessageStatus.RETRYING, {"reason": "resent"}, fields=fields
-            )
+
+        resends = self._settings.unknown_policy == "resend"
+        status = MessageStatus.RETRYING if resends else MessageStatus.FAILED
+        reason = "resent" if resends else "unknown"
+        fields = {
+            "trying": "",
+            "reason": "" if resends else "unknown",
+            **_owner(event.data["meta"]),
+        }
+        await self._log.note(ident, status, {"reason": reason}, fields=fields)
+
+        if resends:
             await self._pipeline.publish(
                 STREAM,
                 event.data["message"],
@@ -350,23 +368,15 @@ class Sender:
                 dedup_id=f"resend-{ident}-{event.data['attempt']}",
                 **event.data["meta"],
             )
-        else:
-            whose = {
-                name: event.data["meta"].get(name, "")
-                for name in ("tenant", "instance")
-            }
-            fields = {"trying": "", "reason": "unknown", **whose}
-            await self._journal.note(
-                ident, MessageStatus.FAILED, {"reason": "unknown"}, fields=fields
-            )
 
     def _strike(self, event: Event[Any], scope: str) -> int:
-        """By how much a throttle is longer than the first of its kind in a row."""
-        place = (scope, self._scope_key(event, scope))
-        strikes = self._strikes[place] = min(
-            _MOST_STRIKES, self._strikes.get(place, 0) + 1
-        )
-        return int((4 if scope == "pair" else 2) ** (strikes - 1))
+        """Count a throttle; the factor of its length grows with each one in a row."""
+        key = (scope, self._scope_key(event, scope))
+        strikes = min(_MOST_STRIKES, self._strikes.get(key, 0) + 1)
+        self._strikes[key] = strikes
+        base = 4 if scope == "pair" else 2
+
+        return int(base ** (strikes - 1))
 
     def _forget_strikes(self, event: Event[Any]) -> None:
         for scope in ("app", "waba", "instance", "pair"):
@@ -375,13 +385,19 @@ class Sender:
     def _scope_key(self, event: Event[Any], scope: str) -> str:
         if scope == "app":
             return ""
+
         if scope == "waba":
             return self._instances.waba_of(event.instance) or ""
-        return (
-            f"{event.instance},{event.subject}"
-            if scope == "pair"
-            else str(event.instance)
-        )
+
+        if scope == "pair":
+            return f"{event.instance},{event.subject}"
+
+        return str(event.instance)
+
+
+def _owner(meta: Mapping[str, Any]) -> dict[str, str]:
+    """The tenant and instance in the attributes of an event."""
+    return {name: str(meta.get(name, "")) for name in ("tenant", "instance")}
 
 
 def _told(outcome: Outcome) -> str:

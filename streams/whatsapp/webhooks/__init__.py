@@ -1,1 +1,1 @@
-"""Webhooks that providers send: statuses of messages, and messages of people."""
+"""Webhooks of providers: statuses of messages, and inbound messages."""

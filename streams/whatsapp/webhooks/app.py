@@ -1,10 +1,13 @@
-"""The webhook endpoint as an ASGI application. It only checks and publishes, so that it answers in milliseconds."""
+"""The webhook endpoint as an ASGI application.
+
+It only checks and publishes, so it answers in milliseconds.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -49,16 +52,16 @@ logger = logger_of("whatsapp")
 LARGEST = 4 * 1024 * 1024
 """Bytes of a call; Meta's have at most 3 MB."""
 REMEMBERED = 7 * DAY
-"""Seconds for which an update is not taken twice: providers repeat their calls for as long."""
+"""Seconds for which repeated updates are dropped; providers retry for that long."""
 
 
 class WebhookApp:
-    """``/meta`` for the Cloud API and ``/evolution`` for Evolution servers, under wherever it is mounted.
+    """``/meta`` for the Cloud API and ``/evolution`` for Evolution servers.
 
     Args:
         pipeline: opened while the application runs.
-        settings: with ``verify_token`` and ``app_secret`` for Meta, ``webhook_secret`` for Evolution; an endpoint
-            without its secret refuses every call.
+        settings: with ``verify_token`` and ``app_secret`` for Meta, ``webhook_secret`` for
+            Evolution; an endpoint without its secret refuses all calls.
 
     Attributes:
         app: the ASGI application.
@@ -81,11 +84,12 @@ class WebhookApp:
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Open the pipeline for as long as the application runs; give it to the one that this is mounted in."""
+        """Keep the pipeline open. Pass it to the application that mounts this one."""
         async with self._pipeline:
             self._recovering = recovering = Recovering(self._pipeline.broker, "webhook")
             if not self._pipeline.broker.was_reached:
                 recovering.start()
+
             options = ProducerOptions(
                 levels=self._pipeline.settings.levels, dedup_window=REMEMBERED
             )
@@ -93,6 +97,7 @@ class WebhookApp:
                 name: Producer(self._pipeline.broker, name, options)
                 for name in (STATUS_STREAM, INBOUND_STREAM)
             }
+
             try:
                 yield
             finally:
@@ -100,35 +105,36 @@ class WebhookApp:
                 self._producers = {}
 
     async def _verify(self, request: Request) -> Response:
-        """Answer Meta's question whether this is ours."""
+        """Answer Meta's verification of the webhook."""
         query, token = request.query_params, self._settings.verify_token
         given = query.get("hub.verify_token", "")
         if query.get("hub.mode") != "subscribe" or not token or not _same(given, token):
             return PlainTextResponse("the verify token is another one", 403)
+
         return PlainTextResponse(query.get("hub.challenge", ""))
 
     async def _meta(self, request: Request) -> Response:
         raw = await _read(request)
         if raw is None:
             return PlainTextResponse("too large", 413)
-        secret, header = (
-            self._settings.app_secret,
-            request.headers.get("x-hub-signature-256", ""),
-        )
+
+        secret = self._settings.app_secret
+        header = request.headers.get("x-hub-signature-256", "")
         if not secret or not signed_by_meta(raw, header, secret):
             return PlainTextResponse("the signature is not that of the body", 403)
+
         return await self._take(raw, from_meta)
 
     async def _evolution(self, request: Request) -> Response:
         secret = self._settings.webhook_secret
         if not secret or not _same(request.headers.get("x-webhook-secret", ""), secret):
             return PlainTextResponse("the header X-Webhook-Secret is another one", 403)
+
         raw = await _read(request)
-        return (
-            PlainTextResponse("too large", 413)
-            if raw is None
-            else await self._take(raw, from_evolution)
-        )
+        if raw is None:
+            return PlainTextResponse("too large", 413)
+
+        return await self._take(raw, from_evolution)
 
     async def _take(
         self, raw: bytes, read: Callable[[Any], Iterator[Update]]
@@ -137,47 +143,45 @@ class WebhookApp:
             updates = list(read(orjson.loads(raw)))
         except orjson.JSONDecodeError:
             return PlainTextResponse("no JSON", 400)
-        now = self._pipeline.broker.clock.now()
-        statuses = [
-            _status(update, now)
-            for update in updates
-            if isinstance(update, StatusUpdate)
-        ]
-        received = [
-            self._received(update)
-            for update in updates
-            if isinstance(update, InboundMessage)
-        ]
-        statuses += [
-            _connection(update)
-            for update in updates
-            if isinstance(update, ConnectionUpdate)
-        ]
+
+        # Statuses first: inbound messages are optional and must not delay them.
+        updates.sort(key=lambda update: isinstance(update, InboundMessage))
         try:
-            await self._publish(STATUS_STREAM, statuses)
-            if self._settings.inbound:
-                await self._publish(INBOUND_STREAM, received)
+            for update in updates:
+                await self._publish(update)
         except (BrokerUnavailable, WrongCredentials) as error:
             if self._recovering is not None:
                 self._recovering.report(error)
-            # The provider does.
+
             return PlainTextResponse("the server is away: try again", 503)
         except StreamsError as error:
             logger.error("a webhook cannot be stored", extra={"error": str(error)})  # noqa: TRY400
-            return PlainTextResponse("try again", 503)  # The provider does.
+            return PlainTextResponse("try again", 503)
+
         return PlainTextResponse("ok")
 
-    async def _publish(self, stream: str, events: Iterable[Event[Any]]) -> None:
-        for event in events:
-            await self._producers[stream].publish(event)
+    async def _publish(self, update: Update) -> None:
+        match update:
+            case StatusUpdate():
+                now = self._pipeline.broker.clock.now()
+                event = _status(update, now)
+            case ConnectionUpdate():
+                event = _connection(update)
+            case InboundMessage():
+                if self._settings.inbound:
+                    inbound = self._received(update)
+                    await self._producers[INBOUND_STREAM].publish(inbound)
+
+                return
+        await self._producers[STATUS_STREAM].publish(event)
 
     def _received(self, update: InboundMessage) -> Event[Any]:
         headers = {}
-        # Somebody who wants to be forgotten must be found.
+        # An erasure finds the messages of a person by this hash.
         with contextlib.suppress(InvalidMessage):
-            headers["recipient"] = Recipient.parse(update.sender).hashed(
-                self._settings.lookup_key
-            )
+            sender = Recipient.parse(update.sender)
+            headers["recipient"] = sender.hashed(self._settings.lookup_key)
+
         return Event(
             RECEIVED,
             asdict(update),
@@ -203,7 +207,9 @@ async def _read(request: Request) -> bytes | None:
         size += len(part)
         if size > LARGEST:
             return None
+
         parts.append(part)
+
     return b"".join(parts)
 
 

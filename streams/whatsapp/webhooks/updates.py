@@ -99,7 +99,11 @@ Update = StatusUpdate | InboundMessage | ConnectionUpdate
 
 def signed_by_meta(raw: bytes, header: str, app_secret: str) -> bool:
     """Check ``X-Hub-Signature-256`` against the bytes of a body, in constant time."""
-    wanted = hmac.new(app_secret.encode(), raw, hashlib.sha256).hexdigest()
+    wanted = hmac.new(
+        app_secret.encode(),
+        raw,
+        hashlib.sha256,
+    ).hexdigest()
     given = header.encode("utf-8", "replace")
     return hmac.compare_digest(f"sha256={wanted}".encode(), given)
 
@@ -109,7 +113,6 @@ def from_meta(body: Any) -> Iterator[Update]:
     for value in _values(body):
         metadata = as_object(value.get("metadata"))
         instance = str(metadata.get("phone_number_id", ""))
-
         for row in as_objects(value.get("statuses")):
             status = _meta_status(row)
             if status is not None:
@@ -137,7 +140,6 @@ def _meta_status(row: Mapping[str, Any]) -> StatusUpdate | None:
     errors = as_objects(row.get("errors"))
     code = str(errors[0].get("code", "")) if errors else ""
     reason = rule_of(code).reason if errors else ""
-
     callback = row.get("biz_opaque_callback_data")
     at = str(row.get("timestamp", ""))
 
@@ -158,7 +160,6 @@ def _meta_message(row: Mapping[str, Any], instance: str) -> InboundMessage | Non
 
     kind = str(row.get("type", ""))
     sender = row.get("from") or row.get("from_user_id") or ""
-
     return InboundMessage(
         provider_id=provider_id,
         instance=instance,
@@ -201,6 +202,7 @@ def _evolution_status(row: Mapping[str, Any], _: str) -> StatusUpdate | None:
     status = _EVOLUTION.get(str(row.get("status")))
     ident = row.get("keyId")
     is_ours = row.get("fromMe", True)
+
     if status is None or not isinstance(ident, str) or not is_ours:
         return None
 
@@ -214,7 +216,10 @@ def _evolution_connection(
     if not instance:
         return None
 
-    state = _CONNECTION.get(str(row.get("state")), Connection.CLOSED)
+    state = _CONNECTION.get(
+        str(row.get("state")),
+        Connection.CLOSED,
+    )
     code = row.get("statusReason")
     is_open = state is Connection.OPEN
 
@@ -234,7 +239,6 @@ def _evolution_message(row: Mapping[str, Any], instance: str) -> InboundMessage 
     message = as_object(row.get("message"))
     extended = as_object(message.get("extendedTextMessage"))
     text = message.get("conversation") or extended.get("text") or ""
-
     kind = "text" if text else str(row.get("messageType", ""))
     sender, _, _ = str(key.get("remoteJid", "")).partition("@")
 
