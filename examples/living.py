@@ -24,7 +24,7 @@ import uvicorn
 from streams import Event, Pipeline, Reject, Retry, Settings
 from streams.dashboard import Dashboard
 from streams.whatsapp import Application, Messages, Text, WhatsAppSettings
-from streams.whatsapp.registry import Registry
+from streams.whatsapp.registry import InstanceRegistry
 from streams.whatsapp.sandbox.app import Sandbox
 from streams.whatsapp.sandbox.phone import Fault, Phone
 from streams.whatsapp.webhooks.app import WebhookApp
@@ -150,7 +150,7 @@ async def live(port: int, seconds: float) -> None:
                     "name": f"p{ident}",
                     "token_env": "SHOP_TOKEN",
                 }
-                await Registry(pipeline).add(ident, row)
+                await InstanceRegistry(pipeline).add(ident, row)
             orders = shop(url)
             publishing = await stack.enter_async_context(orders.twin())
             dashboard = await stack.enter_async_context(

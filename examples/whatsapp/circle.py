@@ -42,7 +42,7 @@ from streams.whatsapp import (
     WhatsAppSettings,
 )
 from streams.whatsapp.outbox.endpoints import Endpoints
-from streams.whatsapp.registry import Registry
+from streams.whatsapp.registry import InstanceRegistry
 from streams.whatsapp.sandbox.app import Sandbox
 from streams.whatsapp.sandbox.phone import Fault, Phone
 from streams.whatsapp.status import STREAM
@@ -166,7 +166,7 @@ async def circle(stack: AsyncExitStack, folder: str) -> bool:
     pipeline = await stack.enter_async_context(application.pipeline.asynchronous)
     messages, endpoints = Messages(pipeline, settings), Endpoints(pipeline, settings)
     for ident in ("1", "2"):
-        await Registry(pipeline).add(
+        await InstanceRegistry(pipeline).add(
             ident, {"provider": "cloud", "name": f"p{ident}", "token_env": "SHOP_TOKEN"}
         )
     for tenant in TENANTS:

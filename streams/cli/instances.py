@@ -145,7 +145,7 @@ def instances_add(  # noqa: PLR0913 - each is an option of the command
     namespace: Namespace = None,
 ) -> None:
     """Add an instance."""
-    from streams.whatsapp.registry import Registry
+    from streams.whatsapp.registry import InstanceRegistry
 
     said = {"provider": provider, "name": name, "base_url": base_url, "waba": waba}
     row = {
@@ -158,7 +158,7 @@ def instances_add(  # noqa: PLR0913 - each is an option of the command
 
     async def main() -> tuple[bool, int]:
         async with connected(url, namespace) as pipeline:
-            registry = Registry(pipeline)
+            registry = InstanceRegistry(pipeline)
             return await registry.add(ident, row), len(await registry.all())
 
     is_new, count = run(main)
@@ -181,11 +181,11 @@ def instances_rm(
     namespace: Namespace = None,
 ) -> None:
     """Remove an instance."""
-    from streams.whatsapp.registry import Registry
+    from streams.whatsapp.registry import InstanceRegistry
 
     async def main() -> None:
         async with connected(url, namespace) as pipeline:
-            await Registry(pipeline).remove(ident)
+            await InstanceRegistry(pipeline).remove(ident)
 
     run(main)
     say(f"removed instance {ident}")

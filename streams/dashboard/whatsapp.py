@@ -13,7 +13,7 @@ from streams.whatsapp.connections import Connections
 from streams.whatsapp.messages import Messages
 from streams.whatsapp.outbox.deliverer import WEBHOOK_STREAM
 from streams.whatsapp.outbox.endpoints import Endpoints
-from streams.whatsapp.registry import Registry
+from streams.whatsapp.registry import InstanceRegistry
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import STREAM, MessageRecord
 
@@ -34,7 +34,7 @@ class WhatsAppQueries:
     async def overview(self) -> dict[str, Any]:
         """Instances with what was last heard of them, and the figures of today by tenant."""
         rows, seen = (
-            await Registry(self._pipeline).all(),
+            await InstanceRegistry(self._pipeline).all(),
             await Connections(self._pipeline).all(),
         )
         pauses = {

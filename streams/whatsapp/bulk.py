@@ -79,7 +79,7 @@ class Plan:
         )
 
 
-class Row(NamedTuple):
+class BulkRow(NamedTuple):
     """A line of the file, with recipient and content, or with a problem."""
 
     line: int
@@ -96,7 +96,7 @@ class Queued(NamedTuple):
     is_new: bool
 
 
-def read(path: Path, plan: Plan) -> Iterator[Row]:
+def read(path: Path, plan: Plan) -> Iterator[BulkRow]:
     """The checked rows of a file with a header. A repeated recipient is a problem.
 
     Raises:
@@ -126,7 +126,7 @@ def read(path: Path, plan: Plan) -> Iterator[Row]:
         ) from None
 
 
-def _checked(rows: Iterable[dict[str, str]], plan: Plan) -> Iterator[Row]:
+def _checked(rows: Iterable[dict[str, str]], plan: Plan) -> Iterator[BulkRow]:
     seen: dict[str, int] = {}
     for line, row in enumerate(rows, 2):
         values = {name: (value or "").strip() for name, value in row.items() if name}
@@ -138,7 +138,7 @@ def _checked(rows: Iterable[dict[str, str]], plan: Plan) -> Iterator[Row]:
 
             content = plan.content(values)
         except InvalidMessage as error:
-            yield Row(
+            yield BulkRow(
                 line,
                 None,
                 None,
@@ -146,7 +146,7 @@ def _checked(rows: Iterable[dict[str, str]], plan: Plan) -> Iterator[Row]:
             )
         else:
             seen[to.text] = line
-            yield Row(
+            yield BulkRow(
                 line,
                 to,
                 content,
@@ -154,7 +154,7 @@ def _checked(rows: Iterable[dict[str, str]], plan: Plan) -> Iterator[Row]:
 
 
 async def queue_rows(
-    messages: Messages, rows: Sequence[Row], campaign: str, options: MessageOptions
+    messages: Messages, rows: Sequence[BulkRow], campaign: str, options: MessageOptions
 ) -> AsyncIterator[Queued]:
     """Queue the rows without a problem, in order; yields each one when it is stored.
 
@@ -172,7 +172,7 @@ async def queue_rows(
 
 
 async def _queue(
-    messages: Messages, row: Row, campaign: str, options: MessageOptions
+    messages: Messages, row: BulkRow, campaign: str, options: MessageOptions
 ) -> Queued:
     if row.to is None or row.content is None:
         raise InvalidMessage(row.problem)

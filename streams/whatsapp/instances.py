@@ -19,7 +19,7 @@ from streams.whatsapp.providers import (
     Provider,
     SandboxProvider,
 )
-from streams.whatsapp.registry import Registry, Row, check_row
+from streams.whatsapp.registry import InstanceFields, InstanceRegistry, check_row
 from streams.whatsapp.settings import WhatsAppSettings
 
 logger = logger_of("whatsapp")
@@ -68,7 +68,7 @@ class Instances:
         # Concurrent callers use the loaded ones. No lock: this object outlives event loops.
         self._asked = time.monotonic()
         try:
-            rows = await Registry(pipeline).all()
+            rows = await InstanceRegistry(pipeline).all()
         except BrokerError:
             if self._stored is None:
                 raise
@@ -99,7 +99,7 @@ class Instances:
         """The instances that a file or the server names."""
         return list({**(self._stored or {}), **self._named}.values())
 
-    def _of_server(self, ident: str, row: Row) -> Instance:
+    def _of_server(self, ident: str, row: InstanceFields) -> Instance:
         """An instance of the server; one whose secret is missing here cannot send."""
         try:
             return self._instance(f"instance {ident}", ident, row)

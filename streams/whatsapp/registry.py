@@ -9,12 +9,12 @@ from streams.pipeline import Pipeline
 from streams.whatsapp.status import STREAM
 
 KIND = "instances"
-Row = Mapping[str, str]
+InstanceFields = Mapping[str, str]
 KNOWN = frozenset({"provider", "base_url", "name", "waba", "token_env", "token_file"})
 """Fields of an instance, in a file and on the server; all are texts."""
 
 
-class Registry:
+class InstanceRegistry:
     """The instances of a server.
 
     Args:
@@ -24,7 +24,7 @@ class Registry:
     def __init__(self, pipeline: Pipeline) -> None:
         self._records = pipeline.records(STREAM, KIND)
 
-    async def add(self, ident: str, row: Row) -> bool:
+    async def add(self, ident: str, row: InstanceFields) -> bool:
         """Store an instance; False if it replaced one.
 
         Raises:
@@ -57,12 +57,12 @@ class Registry:
 
         await self._records.change(ident, change)
 
-    async def all(self) -> dict[str, Row]:
+    async def all(self) -> dict[str, InstanceFields]:
         """All instances by their id. One command."""
         return dict(await self._records.all())
 
 
-def check_row(where: str, row: Row) -> None:
+def check_row(where: str, row: InstanceFields) -> None:
     """Check the fields of an instance.
 
     Raises:

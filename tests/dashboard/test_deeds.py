@@ -8,7 +8,7 @@ import re
 
 from streams import Event, Filter, Limit, Pipeline, Retry, Settings
 from streams.whatsapp.outbox.endpoints import KIND, Endpoint
-from streams.whatsapp.registry import Registry
+from streams.whatsapp.registry import InstanceRegistry
 from streams.whatsapp.status import STREAM
 from tests.conftest import eventually
 from tests.dashboard.board import board, do, fields_of, token_in, trouble
@@ -260,7 +260,7 @@ async def test_what_carries_a_value_is_paused_and_limits_are_set(server, namespa
 
 async def test_instances_are_paused_and_endpoints_are_enabled(server, namespace):
     async with board(server, namespace) as place:
-        await Registry(place.pipeline).add(
+        await InstanceRegistry(place.pipeline).add(
             "i-1", {"provider": "cloud", "name": "shop", "token_env": "X"}
         )
         await place.pipeline.publish(STREAM, 1, type="t", instance="i-1")

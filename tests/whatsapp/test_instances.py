@@ -16,7 +16,7 @@ from streams.whatsapp import Application, Text, WhatsAppSettings
 from streams.whatsapp.connections import Connections
 from streams.whatsapp.instances import Instances
 from streams.whatsapp.providers.base import Connection
-from streams.whatsapp.registry import Registry
+from streams.whatsapp.registry import InstanceRegistry
 from streams.whatsapp.status import STREAM
 from streams.whatsapp.webhooks.app import WebhookApp
 from tests.conftest import eventually
@@ -35,7 +35,7 @@ async def test_instances_of_the_server_send_and_no_others(
         await status_is(
             place, await place.messages.add(PHONE, Text("x"), instance=5), "sent"
         )
-        registry = Registry(place.application.pipeline.asynchronous)
+        registry = InstanceRegistry(place.application.pipeline.asynchronous)
         assert await registry.add(
             "7", {"provider": "cloud", "name": "p7", "token_env": "SHOP"}
         )
@@ -61,7 +61,7 @@ async def test_a_secret_is_looked_up_where_it_is_named(server, namespace):
         {"SHOP": "secret"},
     )
     async with application.pipeline.asynchronous as pipeline:
-        registry = Registry(pipeline)
+        registry = InstanceRegistry(pipeline)
         await registry.add(
             "7", {"provider": "cloud", "name": "p7", "token_env": "SHOP", "waba": "w"}
         )
@@ -102,9 +102,9 @@ async def test_what_cannot_be_right_is_refused(server, namespace, row, complaint
     )
     async with application.pipeline.asynchronous as pipeline:
         with pytest.raises(ConfigurationError, match=complaint) as caught:
-            await Registry(pipeline).add("7", row)
+            await InstanceRegistry(pipeline).add("7", row)
         assert "secret'" not in str(caught.value)
-        assert await Registry(pipeline).all() == {}
+        assert await InstanceRegistry(pipeline).all() == {}
 
 
 async def test_an_outage_leaves_what_was_known(server, namespace, make_server, binary):
@@ -112,7 +112,7 @@ async def test_an_outage_leaves_what_was_known(server, namespace, make_server, b
         Settings(url=server.url, namespace=namespace), WhatsAppSettings(), {}
     )
     async with application.pipeline.asynchronous as pipeline:
-        await Registry(pipeline).add("7", {"provider": "sandbox"})
+        await InstanceRegistry(pipeline).add("7", {"provider": "sandbox"})
         await application.instances.refresh(pipeline)
     gone = Instances(WhatsAppSettings(), {})
     away = make_server(binary)

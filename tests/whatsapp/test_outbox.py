@@ -21,7 +21,7 @@ from streams.errors import ConfigurationError, NotFound
 from streams.whatsapp import Text
 from streams.whatsapp.outbox import deliverer
 from streams.whatsapp.outbox.endpoints import Endpoint, Endpoints
-from streams.whatsapp.outbox.guard import Guard, is_public
+from streams.whatsapp.outbox.guard import UrlGuard, is_public
 from streams.whatsapp.outbox.signing import secret_of, signed
 from streams.whatsapp.sandbox.phone import Fault
 from tests.conftest import eventually
@@ -296,7 +296,7 @@ def test_addresses_that_are(address):
 )  # fmt: skip
 def test_urls_that_are_refused_unseen(url):
     with pytest.raises(ConfigurationError):
-        Guard().check(url)
+        UrlGuard().check(url)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "::1", "169.254.169.254"])
@@ -305,7 +305,7 @@ async def test_a_name_with_one_private_address_is_refused(address):
         return ["8.8.8.8", address]
 
     with pytest.raises(ConfigurationError, match="not public"):
-        await Guard(resolve=resolve).target("https://example.org/hook")
+        await UrlGuard(resolve=resolve).target("https://example.org/hook")
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ async def test_a_name_with_one_private_address_is_refused(address):
 )
 async def test_spellings_of_this_machine_are_refused(url):
     with pytest.raises((ConfigurationError, OSError)):
-        await Guard().target(url)
+        await UrlGuard().target(url)
 
 
 async def test_the_call_goes_to_the_address_that_was_checked():
@@ -329,7 +329,7 @@ async def test_the_call_goes_to_the_address_that_was_checked():
     async def resolve(host: str, port: int) -> list[str]:
         return next(answers)
 
-    guard = Guard(resolve=resolve)
+    guard = UrlGuard(resolve=resolve)
     target = await guard.target("https://example.org/hook?a=1")
     assert (target.url, target.authority, target.host) == (
         "https://8.8.8.8:443/hook?a=1",
@@ -341,7 +341,7 @@ async def test_the_call_goes_to_the_address_that_was_checked():
 
 
 async def test_an_allowed_host_may_be_anything():
-    guard = Guard(["127.0.0.1:8080", "intern"])
+    guard = UrlGuard(["127.0.0.1:8080", "intern"])
     assert (
         await guard.target("http://127.0.0.1:8080/x")
     ).url == "http://127.0.0.1:8080/x"

@@ -11,7 +11,7 @@ from typing import Any
 from streams.admin.records import Record, Records
 from streams.errors import ConfigurationError, NotFound
 from streams.pipeline import Pipeline
-from streams.whatsapp.outbox.guard import Guard
+from streams.whatsapp.outbox.guard import UrlGuard
 from streams.whatsapp.outbox.signing import secret_of
 from streams.whatsapp.settings import DAY, WhatsAppSettings
 from streams.whatsapp.status import STREAM, MessageStatus
@@ -73,7 +73,7 @@ class Endpoints:
     def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
         self._pipeline = pipeline
         self._settings = settings
-        self.guard = Guard(settings.webhook_allow.split(","))
+        self.guard = UrlGuard(settings.webhook_allow.split(","))
 
     async def add(
         self, tenant: str, url: str, events: Iterable[str] = TOLD

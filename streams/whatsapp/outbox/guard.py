@@ -67,7 +67,7 @@ class Target:
         return host if self.port == default else f"{host}:{self.port}"
 
 
-class Guard:
+class UrlGuard:
     """Checks URLs.
 
     Args:
