@@ -64,8 +64,8 @@ class Deliverer:
         self._pipeline = pipeline
         self._settings = settings
         self._client: httpx.AsyncClient | None = None
-        self._subscriptions: Subscriptions | None = None
-        self._registry: Endpoints | None = None
+        self._endpoints = Endpoints(pipeline, settings)
+        self._subscriptions = Subscriptions(self._endpoints)
         handler = pipeline.handler(
             WEBHOOK_STREAM,
             group="deliverer",
@@ -83,9 +83,6 @@ class Deliverer:
         """Queue a call for each endpoint that subscribed; it holds no content, no number."""
         if status not in TOLD or not self._settings.webhook_key or not tenant:
             return
-
-        if self._subscriptions is None:
-            self._subscriptions = Subscriptions(self._endpoints())
 
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         body = {
@@ -113,7 +110,7 @@ class Deliverer:
 
     async def deliver(self, event: Event[Any]) -> None:
         """Call an endpoint once."""
-        endpoints = self._endpoints()
+        endpoints = self._endpoints
         endpoint = await endpoints.get(event.data["endpoint"])
         if endpoint is None:
             return  # Removed meanwhile.
@@ -139,12 +136,9 @@ class Deliverer:
                 await endpoints.disable(endpoint.id, "the endpoint answered 410")
                 raise Reject("the endpoint answered 410")
             else:
-                await self._not_taken(
-                    event,
-                    endpoint,
-                    f"status {response.status_code}",
-                    retry_after(response),
-                )
+                reason = f"status {response.status_code}"
+                after = retry_after(response)
+                await self._not_taken(event, endpoint, reason, after)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -155,8 +149,8 @@ class Deliverer:
     async def _not_taken(
         self, event: Event[Any], endpoint: Endpoint, reason: str, after: float | None
     ) -> None:
-        if await self._endpoints().failed(endpoint.id, _PATIENCE):
-            await self._endpoints().disable(endpoint.id, "it failed for five days")
+        if await self._endpoints.failed(endpoint.id, _PATIENCE):
+            await self._endpoints.disable(endpoint.id, "it failed for five days")
             logger.error(
                 "an endpoint is disabled",
                 extra={"endpoint": endpoint.id, "error": reason},
@@ -169,7 +163,7 @@ class Deliverer:
         self, endpoint: Endpoint, raw: bytes, headers: dict[str, str]
     ) -> httpx.Response:
         """Call the address that was checked, without following redirects."""
-        target = await self._endpoints().guard.target(endpoint.url)
+        target = await self._endpoints.guard.target(endpoint.url)
         if self._client is None:
             self._client = httpx.AsyncClient(
                 timeout=_TIMEOUT,
@@ -203,9 +197,3 @@ class Deliverer:
             await response.aclose()
 
         return response
-
-    def _endpoints(self) -> Endpoints:
-        if self._registry is None:
-            self._registry = Endpoints(self._pipeline, self._settings)
-
-        return self._registry
