@@ -23,7 +23,7 @@ class StatusLog:
     Args:
         pipeline: open while this is used.
         settings: of the application.
-        tell: called for each new state of a message, sometimes twice; None tells nobody.
+        tell: called for each new state of a message, sometimes twice; None for no calls.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Privacy: forget a person, and delete what was kept for long enough."""
+"""Privacy: erase a person, and delete expired dead letters."""
 
 from __future__ import annotations
 

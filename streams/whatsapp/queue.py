@@ -344,7 +344,7 @@ def _directly(message: Direct, *, asks: bool) -> dict[str, Any]:
         except BrokerUnavailable:
             portal = None
             logger.warning(
-                "the server is away: nobody can say whether the message was queued before"
+                "the server is away: the message may have been queued before"
             )
 
     outcome = asyncio.run(sending.send(message, ident))
