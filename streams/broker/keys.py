@@ -48,7 +48,7 @@ class Keys:
         return self._key("scheduled-fields")
 
     def dedup(self, dedup_id: str) -> str:
-        """STRING, expiring: ``LENGTH-OF-ID ID LEVEL PLACE`` of the first event with this dedup id."""
+        """STRING, expiring: ``LENGTH-OF-ID ID LEVEL PLACE`` of the event with this dedup id."""
         return self._key("dedup", dedup_id)
 
     def retry(self, group: str) -> str:
@@ -64,11 +64,11 @@ class Keys:
         return self._key(group, "dead")
 
     def handled(self, group: str, event_id: str) -> str:
-        """STRING, expiring: ``handled``, or ``claimed COUNT level|entry id`` while it is handled."""
+        """STRING, expiring: ``handled``, or ``claimed COUNT level|entry id`` until then."""
         return self._key(group, "handled", event_id)
 
     def limits(self, group: str) -> str:
-        """HASH: ``name`` or ``name=key`` of a limit that was set, or ``name:declared``, to the limit."""
+        """HASH: ``name`` or ``name=key`` of a set limit, or ``name:declared``, to the limit."""
         return self._key(group, "limits")
 
     def limit_prefix(self, group: str) -> str:
@@ -76,7 +76,7 @@ class Keys:
         return self._key(group, "limit", "")
 
     def busy_prefix(self, group: str) -> str:
-        """Prefix of the taken slots of limits, before ``name=key``. ZSET: entry to its start (µs)."""
+        """Prefix of taken slots of limits, before ``name=key``. ZSET: entry to its start (µs)."""
         return self._key(group, "busy", "")
 
     def queue_prefix(self, group: str) -> str:
@@ -92,15 +92,15 @@ class Keys:
         return self._key(group, "queues")
 
     def heads(self, group: str) -> str:
-        """HASH: order key to the entry that may run (``level|entry id``) or ``held MS PLACE EVENT-ID``."""
+        """HASH: order key to ``level|entry id`` that may run, or ``held MS PLACE EVENT-ID``."""
         return self._key(group, "heads")
 
     def behind(self, group: str) -> str:
-        """ZSET, all scores 0: the other entries of order keys, sorted by key, level and entry id."""
+        """ZSET, all scores 0: further entries of order keys, by key, level and entry id."""
         return self._key(group, "behind")
 
     def rules(self, group: str) -> str:
-        """HASH: ``order_by``, ``fair_by``, ``on_dead``, ``weight:KEY``, and the cursor of mending."""
+        """HASH: ``order_by``, ``fair_by``, ``on_dead``, ``weight:KEY``, the cursor of mending."""
         return self._key(group, "rules")
 
     def lane(self, group: str, level: int) -> str:
@@ -156,7 +156,7 @@ class Keys:
         return self._key(group, "workers")
 
     def leases(self, group: str) -> str:
-        """HASH, expiring: consumer to ``LEASE AT`` (ms): the length of its leases, and its last note."""
+        """HASH, expiring: consumer to ``LEASE AT`` (ms): length of its leases, last note."""
         return self._key(group, "leases")
 
     def sweep(self, group: str) -> str:
@@ -164,11 +164,11 @@ class Keys:
         return self._key(group, "sweep")
 
     def members(self, group: str) -> str:
-        """ZSET: worker to the time from which on it counts as gone (ms); only of partitioned streams."""
+        """ZSET: worker to the time when it counts as gone (ms); partitioned streams only."""
         return self._key(group, "members")
 
     def partitions(self) -> str:
-        """STRING: ``COUNT ATTRIBUTE``, the number of partitions and the attribute that picks one."""
+        """STRING: ``COUNT ATTRIBUTE``: number of partitions, attribute that picks one."""
         return self._key("partitions")
 
     def paused(self) -> str:
@@ -180,7 +180,7 @@ class Keys:
         return self._key("config")
 
     def watermarks(self) -> str:
-        """HASH: ``level:5``, ``dead:GROUP`` or ``read:GROUP:5`` to its mark; ``lost:PLACE`` to JSON."""
+        """HASH: ``level:5``, ``dead:GROUP`` or ``read:GROUP:5`` to mark; ``lost:PLACE`` to JSON."""
         return self._key("watermarks")
 
     def audit(self) -> str:
@@ -188,7 +188,7 @@ class Keys:
         return self._key("audit")
 
     def levels(self) -> str:
-        """SET: the levels of the stream, which may be needed while the server of the index is away."""
+        """SET: the levels of the stream, for when the server of the index is away."""
         return self._key("levels")
 
     def index(self) -> str:

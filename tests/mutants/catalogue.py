@@ -92,7 +92,7 @@ MUTANTS = (
     ),
     Mutant(
         "replays-for-nobody", "replay.lua",
-        "if not takes(KEYS[3 + i], KEYS[3], ARGV[1]) then return redis.error_reply('NOGROUP ' .. ARGV[1]) end", "",
+        "  if not takes(KEYS[3 + i], KEYS[3], ARGV[1]) then\n", "  if false then\n",
         (GROUPS, FANOUT_MACHINE), "dead letters of a dropped group are put back, acknowledged by the others, and gone",
     ),
     Mutant(
@@ -903,12 +903,12 @@ MUTANTS = (
     ),
     Mutant(
         "asks-without-asking", "ClusterLink._trip",
-        "            lines += (_ASKING, commands[i]) if once else (commands[i],)\n", "            lines += (commands[i],)\n",
+        "                lines.append(_ASKING)\n", "                pass\n",
         (SLOTS,), "a publish is refused, or goes in circles, while its slot moves",
     ),
     Mutant(
         "tries-once", "ClusterLink._round",
-        "if isinstance(replies[i], (Redirected, TryAgain))]", "if isinstance(replies[i], Redirected)]",
+        "again = (Redirected, TryAgain)", "again = Redirected",
         (SLOTS,), "whoever publishes is told of a slot that is half way",
     ),
     Mutant(

@@ -1,6 +1,7 @@
--- cancel (retrying events): retrying -> (gone). Ends the life of entries in a group that wait for a retry, and writes down
--- who did. An entry that somebody holds is left alone: the parking consumer owns what waits, and nothing else.
--- The first write frees memory, so a server without any allows it, and with it the rest.
+-- cancel (retrying events): retrying -> (gone). Ends entries that wait for a retry in a group, with
+-- an audit row.
+-- Only entries of the parking consumer wait; those of other consumers are left alone.
+-- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
 -- KEYS[1]  stream of one level
 -- KEYS[2]  retry ZSET of the group
@@ -10,25 +11,25 @@
 -- KEYS[6]  heads hash of the group
 -- KEYS[7]  behind ZSET of the group
 -- KEYS[8]  rules hash of the group
--- KEYS[9 ..]  per level, highest first: its stream, its lane and its ring; then the admissions hash of the group
+-- KEYS[9 ..]  per level, highest first: its stream, its lane and its ring; then the admissions
+--             hash of the group
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
--- ARGV[3]  who cancels
+-- ARGV[3]  the operator
 -- ARGV[4]  level
 -- ARGV[5]  the waiting consumer
 -- ARGV[6]  how many levels
 -- ARGV[7 ..]  the levels, then entry ids (1 to 500)
 -- Returns  one integer per entry: 1 cancelled, 0 not waiting for a retry (any more)
 
+-- include: audit.inc.lua
 -- include: finish.inc.lua
 -- include: members.inc.lua
 -- include: lanes.inc.lua
 -- include: admissions.inc.lua
 
-local kind = redis.call('TYPE', KEYS[4])['ok']
-if kind ~= 'none' and kind ~= 'stream' then
-  return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[4] .. ' holds a ' .. kind)
-end
+local wrong = wrong_audit(KEYS[4])
+if wrong then return wrong end
 local count = tonumber(ARGV[6])
 know(6, 7, count, ARGV[1], ARGV[5])
 local by_key = redis.call('EXISTS', KEYS[8]) == 1
@@ -38,11 +39,12 @@ for i = 7 + count, #ARGV do
   results[#results + 1] = 0
   if #held == 1 and held[1][2] == ARGV[2] then
     local stored = by_key and redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
-    ended[#ended + 1] = stored and key_headed(attributes(stored[2]), ARGV[4] .. '|' .. ARGV[i]) or nil
+    local member = ARGV[4] .. '|' .. ARGV[i]
+    ended[#ended + 1] = stored and key_headed(attributes(stored[2]), member) or nil
     redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
     results[#results] = 1
     ids[#ids + 1] = ARGV[i]
-    members[#members + 1] = ARGV[4] .. '|' .. ARGV[i]
+    members[#members + 1] = member
   end
 end
 if #ids == 0 then return results end
@@ -51,6 +53,6 @@ redis.call('HDEL', KEYS[3], unpack(members))
 redis.call('ZREM', KEYS[2], unpack(members))
 for _, member in ipairs(members) do let_go(KEYS[#KEYS], KEYS[2], member) end
 for _, order in ipairs(ended) do follow(order) end -- The key goes on without its first event.
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'action', 'cancel', 'group', ARGV[1], 'by', ARGV[3],
+write_audit(KEYS[4], 'action', 'cancel', 'group', ARGV[1], 'by', ARGV[3],
   'count', #ids, 'entries', table.concat(members, ' '))
 return results

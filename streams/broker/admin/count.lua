@@ -1,17 +1,16 @@
--- count: adds what a worker did in the last seconds to the figures of this minute, hour and day, and
--- says that it is there.
+-- count: adds a worker's figures to those of this minute, hour and day, and writes its note.
 --
 -- KEYS[1]  figures of the minute, expiring
 -- KEYS[2]  figures of the hour, expiring
 -- KEYS[3]  figures of the day, expiring
 -- KEYS[4]  hash of the group's workers, expiring
--- ARGV[1]  for how many ms the figures of a minute are kept
--- ARGV[2]  for how many ms those of an hour are
--- ARGV[3]  for how many ms those of a day are
--- ARGV[4]  for how many ms the workers are
+-- ARGV[1]  ms for which the figures of a minute are kept
+-- ARGV[2]  ms for which those of an hour are kept
+-- ARGV[3]  ms for which those of a day are kept
+-- ARGV[4]  ms for which the workers are kept
 -- ARGV[5]  the worker's name
--- ARGV[6]  what is said of it (JSON); '' takes it out
--- ARGV[7 ..]  field, by how much it grows
+-- ARGV[6]  its note (JSON); '' removes it
+-- ARGV[7 ..]  figure, and the amount by which it grows
 -- Returns  nothing
 
 for k = 1, 3 do

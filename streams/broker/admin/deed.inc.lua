@@ -1,13 +1,13 @@
--- Shared by the scripts of what operators do in several steps (included as text, still a constant script).
--- One deed has one row in the audit stream, however many steps it takes: each step writes the row anew with the sums, and
--- takes the row of the step before away. A row for each step would push out what others did.
+-- Shared by the scripts of actions that take several steps; needs audit.inc.lua (included as
+-- text, still a constant script).
+-- An action has one row in the audit stream, however many steps it takes. Each step writes the
+-- row anew with the sums, and deletes the row of the step before: a row for each step would push
+-- the rows of other actions out of the stream.
 --
--- The row of the step before as a table; empty if this is the first step, or the row is gone.
+-- The row of the step before as a table; empty at the first step, or if the row is gone.
 local function row_before(key, id)
-  local kind = redis.call('TYPE', key)['ok']
-  if kind ~= 'none' and kind ~= 'stream' then
-    return nil, redis.error_reply('WRONGTYPE the audit key ' .. key .. ' holds a ' .. kind)
-  end
+  local wrong = wrong_audit(key)
+  if wrong then return nil, wrong end
   local row, stored = {}, {}
   if id ~= '' then stored = redis.call('XRANGE', key, id, id) end
   if #stored == 1 then
@@ -16,8 +16,9 @@ local function row_before(key, id)
   return row
 end
 
--- Writes the row of a step: ``facts`` are names and values that every step repeats, ``lists`` names and what this step
--- adds to each: the letters that it took, the entries that it made; 500 of each are kept. Returns the id of the row.
+-- Writes the row of a step, and returns its id. ``facts`` are names and values that every step
+-- repeats. ``lists`` are names and the ids that this step adds to each (letters, entries), of
+-- which 500 are kept.
 local function write_row(key, id, row, facts, count, lists)
   local fields = {unpack(facts)}
   fields[#fields + 1] = 'count'
@@ -29,7 +30,7 @@ local function write_row(key, id, row, facts, count, lists)
     fields[#fields + 1] = lists[l]
     fields[#fields + 1] = table.concat(kept, ' ')
   end
-  local written = redis.call('XADD', key, 'MAXLEN', '~', 10000, '*', unpack(fields))
+  local written = write_audit(key, unpack(fields))
   if id ~= '' then redis.call('XDEL', key, id) end
   return written
 end

@@ -1,14 +1,15 @@
--- discard: dead -> (gone). Deletes dead letters and writes down who did.
+-- discard: dead -> (gone). Deletes dead letters, with an audit row.
 --
 -- KEYS[1]  dead-letter stream of the group
 -- KEYS[2]  audit stream
 -- ARGV[1]  group
--- ARGV[2]  who discards
+-- ARGV[2]  the operator
 -- ARGV[3]  the filter, in words; '' for ids
 -- ARGV[4]  id of the audit row of the step before; '' for the first step
 -- ARGV[5 ..]  ids of dead letters (at most 1000)
 -- Returns  how many were deleted, and the id of the audit row ('' if there is none yet)
 
+-- include: audit.inc.lua
 -- include: deed.inc.lua
 
 local row, refused = row_before(KEYS[2], ARGV[4])

@@ -1,14 +1,15 @@
--- erase: deletes entries wherever they stand in their life, and writes down who did. What a group or a lane still says of
--- them is taken off when it comes to them, as after any deletion.
--- The first write frees memory, so a server without any allows it, and with it the rest.
+-- erase: deletes entries in any state, with an audit row. Groups and lanes drop their own rows of
+-- such entries when they come to them, as after any deletion.
+-- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
 -- KEYS[1]  stream of one level
 -- KEYS[2]  audit stream
--- ARGV[1]  who erases
+-- ARGV[1]  the operator
 -- ARGV[2]  id of the audit row of the step before; '' for the first step
 -- ARGV[3 ..]  entry ids (1 to 500)
 -- Returns  how many were deleted, and the id of the audit row ('' if there is none yet)
 
+-- include: audit.inc.lua
 -- include: deed.inc.lua
 
 local row, refused = row_before(KEYS[2], ARGV[2])

@@ -1,5 +1,6 @@
--- show, cancel: which entries that wait for a retry have one of these event ids; changes nothing. Looks at rows from the
--- end: what becomes due meanwhile leaves at the beginning, so no row slips through between two calls.
+-- show, cancel: finds the entries that wait for a retry and have one of these event ids. Read only.
+-- It reads rows from the end: due entries leave at the beginning, so that no row is skipped
+-- between two calls.
 --
 -- KEYS[1]  retry ZSET of the group
 -- KEYS[2 ..]  streams of the levels
@@ -8,7 +9,7 @@
 -- ARGV[3]  n, how many levels
 -- ARGV[4 .. 3+n]  the level of KEYS[2], KEYS[3], ...
 -- ARGV[4+n ..]    event ids
--- Returns  {how many rows were looked at, {{event id, level|entry id}, ...}}
+-- Returns  {number of rows that were read, {{event id, level|entry id}, ...}}
 
 -- include: members.inc.lua
 

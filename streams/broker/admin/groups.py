@@ -61,7 +61,7 @@ class Dropping:
         return Config(rows.get("retention", b"").decode(), groups, dropped)
 
     async def drop(self, group: str, by: str, alive: float) -> tuple[bool, list[str]]:
-        """Drop a group, unless a consumer was heard of within ``alive`` seconds (0 drops it anyway).
+        """Drop a group, unless a consumer was heard of within ``alive`` seconds; 0 drops anyway.
 
         Returns whether it was dropped, and the consumers that are alive; False and none if
         there is no such group.

@@ -61,7 +61,7 @@ class Limiting:
         return float(await self._link.call(*command)) / 1000
 
     async def rules(self) -> dict[str, str]:
-        """The stored limits: set ones by ``name`` or ``name=key``, declared ones by ``name:declared``."""
+        """The stored limits: set ones by ``name`` or ``name=key``, others by ``name:declared``."""
         return texts(await self._link.call("HGETALL", self._hash))
 
     async def set(self, name: str, rate: Rate | None, by: str) -> str:

@@ -1,9 +1,10 @@
--- show (scheduled events): reads the fields of delayed events; changes nothing.
+-- show (scheduled events): reads the fields of delayed events. Read only.
 --
 -- KEYS[1]  scheduled ZSET
 -- KEYS[2]  hash of the packed fields
 -- ARGV[1 ..]  members (level|event id)
--- Returns  per member {due time in ms, {field, value, ...}}, no fields if they cannot be read, or '' if there is none
+-- Returns  per member {due time in ms, {field, value, ...}}, no fields if they cannot be read;
+--           '' if there is none
 
 -- include: packed.inc.lua
 

@@ -1,6 +1,6 @@
 -- Shared by the scripts that replay (included as text, still a constant script).
--- Whether a group takes what is put back for it: it is declared, or it is there on the level. An entry that names any
--- other group would be acknowledged by those that are left, and handled by none.
+-- Whether a group takes a replayed entry: it is declared, or it exists on the level. The groups
+-- that are left would acknowledge an entry for any other group, and none would handle it.
 local function takes(key, config, group)
   if redis.call('HEXISTS', config, 'group:' .. group) == 1 then return true end
   local groups = redis.pcall('XINFO', 'GROUPS', key)
@@ -13,9 +13,9 @@ local function takes(key, config, group)
   return false
 end
 
--- Puts one dead letter back on its level with its event id, counts the replay, and takes it out of the dead letters.
--- ``changes`` replaces fields; ``key_of`` has the keys of the levels. Returns level|entry id of the new entry, or '' if
--- there is no such dead letter (any more), or its level is none of those.
+-- Puts one dead letter back on its level with its event id, counts the replay, and deletes the
+-- letter. ``changes`` replaces fields; ``key_of`` has the keys of the levels. Returns level|entry
+-- id of the new entry, or '' if there is no such letter (any more), or its level has no key.
 local function put_back(key, id, key_of, group, changes)
   local dead = redis.call('XRANGE', key, id, id)
   if #dead == 0 then return '' end

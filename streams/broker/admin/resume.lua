@@ -1,15 +1,16 @@
--- resume: ends pauses, and writes down who did. The first write frees memory, so a server without any allows it.
+-- resume: ends pauses, with an audit row for each.
+-- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
--- KEYS[1]  hash of what is paused
+-- KEYS[1]  hash of the pauses
 -- KEYS[2]  audit stream
--- ARGV[1]  who resumes
--- ARGV[2 ..]  scopes; none: everything that is paused
--- Returns  {{scope, value, scope, value, ...} of the pauses ended, {scope, value, ...} of those that go on}
+-- ARGV[1]  the operator
+-- ARGV[2 ..]  scopes; none for every pause
+-- Returns  {{scope, value, scope, value, ...} that ended, {scope, value, ...} that go on}
 
-local kind = redis.call('TYPE', KEYS[2])['ok']
-if kind ~= 'none' and kind ~= 'stream' then
-  return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[2] .. ' holds a ' .. kind)
-end
+-- include: audit.inc.lua
+
+local wrong = wrong_audit(KEYS[2])
+if wrong then return wrong end
 local wanted = {}
 for i = 2, #ARGV do wanted[ARGV[i]] = true end
 local rows, value_of, scopes = redis.call('HGETALL', KEYS[1]), {}, {}
@@ -26,6 +27,6 @@ for _, scope in ipairs(scopes) do
 end
 for i = 1, #ended, 2 do
   redis.call('HDEL', KEYS[1], ended[i])
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'action', 'resume', 'scope', ended[i], 'by', ARGV[1])
+  write_audit(KEYS[2], 'action', 'resume', 'scope', ended[i], 'by', ARGV[1])
 end
 return {ended, others}

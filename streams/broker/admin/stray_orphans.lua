@@ -1,7 +1,9 @@
--- stray orphans (diagnosis and repair): walks a slice of a level for entries that were delivered, are stored, and are with
--- nobody: a consumer was deleted, or the entry acknowledged, by hand. Only where that can be known: on a work stream, whose one
--- group deletes what it is done with. What was there before a group that begins with what is new was never its work.
--- Repair gives them to the parking consumer, due now. The first write is an XCLAIM, which a server without memory allows.
+-- stray orphans (diagnosis and repair): walks a slice of a level for entries that were delivered,
+-- are stored, and are pending with no consumer: somebody deleted the consumer, or acknowledged by
+-- hand. This can be told on work streams only, whose one group deletes its finished entries; and
+-- not of entries older than a group that started at the end of the stream.
+-- Repair gives them to the parking consumer, due now. The first write is an XCLAIM, which a
+-- server without memory allows.
 --
 -- KEYS[1]  stream of one level
 -- KEYS[2]  retry ZSET of the group
@@ -10,12 +12,15 @@
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
 -- ARGV[3]  level
--- ARGV[4]  ms: what is younger is left alone, since a consumer that still runs it puts it back by itself
+-- ARGV[4]  ms: younger entries are left alone, since a consumer that still runs them puts them
+--           back by itself
 -- ARGV[5]  look from this id on, as XRANGE takes it
--- ARGV[6]  how many entries at most
--- ARGV[7]  who repairs; '' only looks
+-- ARGV[6]  the most entries to read
+-- ARGV[7]  the operator; '' only looks
 -- Returns  {orphans, one of them or '', id to go on behind or ''}
 
+-- include: audit.inc.lua
+-- include: clock.inc.lua
 -- include: members.inc.lua
 -- include: finish.inc.lua
 
@@ -27,19 +32,20 @@ for k = 2, 4, 2 do
 end
 local group, most = ARGV[1], tonumber(ARGV[6])
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
-if groups.err or redis.call('HGET', KEYS[3], 'retention') ~= 'work' or not is_alone(groups, KEYS[3], group) then
+local is_work = redis.call('HGET', KEYS[3], 'retention') == 'work'
+if groups.err or not is_work or not is_alone(groups, KEYS[3], group) then
   return {0, '', ''}
 end
 local readers_of = readers(groups, KEYS[3])
 if not readers_of or not readers_of[1] then return {0, '', ''} end
 local last = readers_of[1][2]
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local now = now_ms()
 local ok, facts = pcall(cjson.decode, redis.call('HGET', KEYS[3], 'group:' .. group) or '')
 local since = 0
 if not ok or type(facts) ~= 'table' or facts.start ~= 'oldest' then
-  since = ok and type(facts) == 'table' and finite(facts.since) and (facts.since + 1) * 1000 or math.huge
+  local is_known = ok and type(facts) == 'table' and finite(facts.since)
+  since = is_known and (facts.since + 1) * 1000 or math.huge
 end
 
 local entries = redis.call('XRANGE', KEYS[1], ARGV[5], last, 'COUNT', most)
@@ -51,7 +57,7 @@ local found = {}
 for _, entry in ipairs(entries) do
   local born = tonumber(string.match(entry[1], '^%d+'))
   if not pending[entry[1]] and born >= since and born <= now - tonumber(ARGV[4]) then
-    -- Asked for once more: entries that are pending and were deleted take places in a list of that length.
+    -- Asked again: deleted entries that are pending may have taken its place in the list.
     local own = redis.call('XPENDING', KEYS[1], group, entry[1], entry[1], 1)
     if #own == 0 then found[#found + 1] = entry[1] end
   end
@@ -61,7 +67,7 @@ if ARGV[7] ~= '' and #found > 0 then
     redis.call('XCLAIM', KEYS[1], group, ARGV[2], 0, id, 'FORCE', 'RETRYCOUNT', 1, 'JUSTID')
     redis.call('ZADD', KEYS[2], string.format('%.0f', now), ARGV[3] .. '|' .. id)
   end
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'group', group, 'by', ARGV[7],
+  write_audit(KEYS[4], 'action', 'repair', 'group', group, 'by', ARGV[7],
     'level', ARGV[3], 'orphans', #found)
 end
 return {#found, found[1] or '', #entries == most and entries[#entries][1] or ''}

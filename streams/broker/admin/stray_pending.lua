@@ -1,6 +1,7 @@
--- stray pending (diagnosis and repair): walks a slice of a group's pending list for what nobody can finish: entries whose
--- payload is gone, and entries that wait for a retry without a due time. Repair ends the former, as fetch and reclaim do,
--- and makes the latter due now, as reclaim does. What a consumer had in hand within the given time is left alone.
+-- stray pending (diagnosis and repair): walks a slice of a group's pending list for entries that no
+-- consumer can finish: their payload is gone, or they wait for a retry without a due time. Repair
+-- ends the former, as fetch and reclaim do, and makes the latter due now, as reclaim does. Entries
+-- of consumers that were heard of lately are left alone.
 -- Removals come before additions: a server without memory then allows both.
 --
 -- KEYS[1]  stream of one level
@@ -13,14 +14,15 @@
 -- ARGV[3]  level
 -- ARGV[4]  ms of silence after which an entry counts as left by its consumer
 -- ARGV[5]  look from this id on, as XPENDING takes it
--- ARGV[6]  how many entries at most
--- ARGV[7]  who repairs; '' only looks
+-- ARGV[6]  the most entries to read
+-- ARGV[7]  the operator; '' only looks
 -- Returns  {payloads gone, due times lost, id to go on behind or ''}
 
+-- include: audit.inc.lua
+-- include: clock.inc.lua
 -- include: admissions.inc.lua
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local now = now_score()
 for k = 2, 4 do
   local kind = redis.call('TYPE', KEYS[k])['ok']
   if kind ~= 'none' and kind ~= ({false, 'zset', 'hash', 'stream'})[k] then
@@ -46,8 +48,8 @@ if ARGV[7] ~= '' and #gone + #lost > 0 then
     redis.call('ZREM', KEYS[2], ARGV[3] .. '|' .. id)
     let_go(KEYS[5], KEYS[2], ARGV[3] .. '|' .. id)
   end
-  for _, id in ipairs(lost) do redis.call('ZADD', KEYS[2], string.format('%.0f', now), ARGV[3] .. '|' .. id) end
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'group', ARGV[1], 'by', ARGV[7],
+  for _, id in ipairs(lost) do redis.call('ZADD', KEYS[2], now, ARGV[3] .. '|' .. id) end
+  write_audit(KEYS[4], 'action', 'repair', 'group', ARGV[1], 'by', ARGV[7],
     'level', ARGV[3], 'payloads_gone', #gone, 'due_times_lost', #lost)
 end
 local after = ''

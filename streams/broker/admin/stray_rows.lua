@@ -1,7 +1,7 @@
--- stray rows (diagnosis and repair): walks a slice of a group's due times and a slice of its attempt records for those
--- whose entry is not pending any more. Repair removes them. Rows of a level or group that is not there are left alone:
--- whether the entry comes back can not be told then.
--- The first write frees memory, so a server without any allows it, and with it the rest.
+-- stray rows (diagnosis and repair): walks a slice of a group's due times and one of its attempt
+-- records for rows of entries that are not pending any more. Repair removes them. Rows of a missing
+-- level or group are left alone: nobody can tell whether their entries come back.
+-- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
 -- KEYS[1]  retry ZSET of the group
 -- KEYS[2]  attempts hash of the group
@@ -11,16 +11,15 @@
 -- ARGV[2]  rank to go on from in the ZSET; -1: not at all
 -- ARGV[3]  cursor to go on from in the hash; '': not at all
 -- ARGV[4]  how many of each at most, roughly
--- ARGV[5]  who repairs; '' only looks
+-- ARGV[5]  the operator; '' only looks
 -- ARGV[6 ..]  the level of KEYS[4], KEYS[5], ...
 -- Returns  {stray due times, stray records, next rank or -1, next cursor or ''}
 
+-- include: audit.inc.lua
 -- include: members.inc.lua
 
-local kind = redis.call('TYPE', KEYS[3])['ok']
-if kind ~= 'none' and kind ~= 'stream' then
-  return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[3] .. ' holds a ' .. kind)
-end
+local wrong = wrong_audit(KEYS[3])
+if wrong then return wrong end
 local key_of = {}
 for i = 6, #ARGV do key_of[ARGV[i]] = KEYS[i - 2] end
 
@@ -54,7 +53,7 @@ end
 if ARGV[5] ~= '' and #rows + #records > 0 then
   for _, member in ipairs(rows) do redis.call('ZREM', KEYS[1], member) end
   for _, member in ipairs(records) do redis.call('HDEL', KEYS[2], member) end
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'group', ARGV[1], 'by', ARGV[5],
+  write_audit(KEYS[3], 'action', 'repair', 'group', ARGV[1], 'by', ARGV[5],
     'due_times_stray', #rows, 'records_stray', #records)
 end
 return {#rows, #records, rank, cursor}

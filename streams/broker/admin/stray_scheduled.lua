@@ -1,7 +1,8 @@
--- stray scheduled (diagnosis and repair): walks a slice of the due times of delayed events for those whose fields are gone,
--- and a slice of the fields for those without a due time, and those that cannot be read. Repair removes the first, as promote
--- would, and the last; those without a due time are events, and what becomes of them is for people to decide.
--- The first write frees memory, so a server without any allows it, and with it the rest.
+-- stray scheduled (diagnosis and repair): walks a slice of the due times of delayed events for
+-- those without fields, and a slice of the fields for those without a due time and those that
+-- cannot be read. Repair removes due times without fields, as promote would, and unreadable
+-- fields. Fields without a due time are events, whose fate an operator must decide.
+-- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
 -- KEYS[1]  scheduled ZSET
 -- KEYS[2]  hash of the packed fields
@@ -9,16 +10,15 @@
 -- ARGV[1]  rank to go on from in the ZSET; -1: not at all
 -- ARGV[2]  cursor to go on from in the hash; '': not at all
 -- ARGV[3]  how many of each at most, roughly
--- ARGV[4]  who repairs; '' only looks
--- Returns  {due times without fields, fields without a due time, next rank or -1, next cursor or '', fields that cannot be
---           read, one of them or ''}
+-- ARGV[4]  the operator; '' only looks
+-- Returns  {due times without fields, fields without a due time, next rank or -1, next cursor
+--           or '', unreadable fields, one of them or ''}
 
+-- include: audit.inc.lua
 -- include: packed.inc.lua
 
-local kind = redis.call('TYPE', KEYS[3])['ok']
-if kind ~= 'none' and kind ~= 'stream' then
-  return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[3] .. ' holds a ' .. kind)
-end
+local wrong = wrong_audit(KEYS[3])
+if wrong then return wrong end
 local empty, stranded, unreadable, rank, cursor = {}, 0, {}, -1, ''
 if ARGV[1] ~= '-1' then
   local first = tonumber(ARGV[1])
@@ -49,7 +49,7 @@ if ARGV[4] ~= '' and #empty + #unreadable > 0 then
     redis.call('HDEL', KEYS[2], member)
     if redis.call('ZREM', KEYS[1], member) == 1 and rank > 0 then rank = rank - 1 end
   end
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'by', ARGV[4], 'due_times_empty', #empty,
-    'rows_unreadable', #unreadable)
+  write_audit(KEYS[3], 'action', 'repair', 'by', ARGV[4],
+    'due_times_empty', #empty, 'rows_unreadable', #unreadable)
 end
 return {#empty, stranded, rank, cursor, #unreadable, unreadable[1] or ''}

@@ -1,8 +1,8 @@
--- stray unreadable (diagnosis and repair): walks a slice of each key of a group whose rows say where entries stand, for rows
--- that say nothing: something else wrote them. Repair drops them, and makes due what has no time that is one; no entry is
--- lost with a row, since it stays pending. A head that names no entry is only counted: mend finds the right one.
--- A row of a level that is not there is left alone. Repair that has work to do begins with a removal, or with what a server
--- without memory refuses whole.
+-- stray unreadable (diagnosis and repair): walks a slice of each key of a group for rows that
+-- cannot be read, which another program wrote. Repair drops them, and makes entries due whose time
+-- is none. No entry is lost with a row, since it stays pending. An unreadable head is only
+-- counted: mend finds the right one. Rows of a missing level are left alone.
+-- A repair begins with a removal, or with a write that a server without memory refuses whole.
 --
 -- KEYS[1]  audit stream
 -- KEYS[2]  rules hash of the group
@@ -12,24 +12,23 @@
 -- KEYS[6]  hash of the group's queues
 -- KEYS[7]  retry ZSET of the group
 -- KEYS[8]  behind ZSET of the group
--- KEYS[9]  what the keys of taken slots begin with
--- KEYS[10] what the keys of queues begin with
+-- KEYS[9]  prefix of the keys of taken slots
+-- KEYS[10] prefix of the keys of queues
 -- KEYS[11 ..]  per level: its lane and its ring
 -- ARGV[1]  group
--- ARGV[2]  who repairs; '' only looks
--- ARGV[3]  how many rows of each at most, roughly
--- ARGV[4 ..]  per key from KEYS[2] on, but the two prefixes: where to go on, 0 at first; '': not at all
--- Returns  {{what, how many, one of them}, ...}, then where to go on in each key, '' at its end
+-- ARGV[2]  the operator; '' only looks
+-- ARGV[3]  the most rows of each key to read, roughly
+-- ARGV[4 ..]  per key from KEYS[2] on, without the two prefixes: the cursor, 0 at first; '' to skip
+-- Returns  {{kind of rows, count, one of them}, ...}, then the next cursor of each key or ''
 
+-- include: audit.inc.lua
+-- include: clock.inc.lua
 -- include: members.inc.lua
 -- include: lanes.inc.lua
 
-local kind = redis.call('TYPE', KEYS[1])['ok']
-if kind ~= 'none' and kind ~= 'stream' then
-  return redis.error_reply('WRONGTYPE the audit key ' .. KEYS[1] .. ' holds a ' .. kind)
-end
-local time = redis.call('TIME')
-local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local wrong = wrong_audit(KEYS[1])
+if wrong then return wrong end
+local now = now_score()
 local by, slice, at = ARGV[2], tonumber(ARGV[3]), 4
 key_of.rules, key_of.retry = KEYS[2], KEYS[7]
 local told, places, on = {}, {}, {}
@@ -42,7 +41,7 @@ local function note(what, row)
   told[places[what]][2] = told[places[what]][2] + 1
 end
 
--- Every key of another kind than it should be is somebody else's finding.
+-- Keys of a wrong type are skipped: another finding names them.
 local function walk_hash(what, key, is_odd, is_kept)
   local cursor, page = ARGV[at], nil
   at = at + 1
@@ -67,7 +66,7 @@ local function walk_zset(what, key, is_odd, mend)
       note(what, rows[i])
       if by ~= '' then
         redis.call('ZREM', key, rows[i])
-        gone = gone + 1 -- What is put back stands elsewhere; to look at one twice does no harm.
+        gone = gone + 1 -- ``mend`` may add the row elsewhere; reading it twice does no harm.
         if mend then mend(rows[i]) end
       end
     end
@@ -75,11 +74,13 @@ local function walk_zset(what, key, is_odd, mend)
   on[#on + 1] = #rows == 2 * slice and string.format('%.0f', first + slice - gone) or ''
 end
 
--- Where the fields of a hash that only help to go on say nothing.
+-- Unreadable fields of the hashes that hold cursors and rules.
 local function is_odd_rule(field, value)
   if field == 'cursor' then return not is_part(value) end
   if field == 'levels' then return not is_list(value) end
-  if string.sub(field, 1, 5) == 'from:' then return value ~= '-' and not is_id(string.match(value, '^%((.*)$') or '') end
+  if string.sub(field, 1, 5) == 'from:' then
+    return value ~= '-' and not is_id(string.match(value, '^%((.*)$') or '')
+  end
   return string.sub(field, 1, 7) == 'weight:' and finite(value, 0) <= 0
 end
 local function is_odd_sweep(field, value)
@@ -89,15 +90,17 @@ end
 
 local function is_odd_record(field, value)
   local ok, record = pcall(cjson.decode, value)
-  return not read_member(field) or not ok or type(record) ~= 'table' or type(record.failures) ~= 'number'
-    or type(record.stalls) ~= 'number' or type(record.errors) ~= 'table'
+  return not read_member(field) or not ok or type(record) ~= 'table'
+    or type(record.failures) ~= 'number' or type(record.stalls) ~= 'number'
+    or type(record.errors) ~= 'table'
 end
 
 local function is_odd_head(_, head)
   return not read_member(head) and not string.find(head, '^held %d+ %S+ ')
 end
 
--- Members of the slots and the queue of one key of a limit; those who wait there ask again if nothing says how many may run.
+-- Looks at the slots and the queue of one key of a limit. If its concurrency cannot be read, the
+-- entries in the queue are made due, so that they ask again.
 local function look_into(name, is_odd_queue)
   local busy_key, queue_key, retry_key = KEYS[9] .. name, KEYS[10] .. name, KEYS[7]
   local slots = redis.pcall('ZRANGE', busy_key, 0, slice - 1)
@@ -151,7 +154,8 @@ walk_zset('behind', KEYS[8], is_odd_behind)
 for k = 11, #KEYS, 2 do
   local ring_key = KEYS[k + 1]
   local function of_now(fair)
-    local first = redis.call('ZRANGEBYSCORE', ring_key, '(-inf', '(inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    local first = redis.call(
+      'ZRANGEBYSCORE', ring_key, '(-inf', '(inf', 'WITHSCORES', 'LIMIT', 0, 1)
     redis.call('ZADD', ring_key, first[2] or 0, fair)
   end
   walk_zset('lane', KEYS[k], is_odd_lane)
@@ -161,7 +165,7 @@ end
 if by ~= '' and #told > 0 then
   local words = {}
   for i, row in ipairs(told) do words[i] = row[1] .. ' ' .. row[2] end
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', 10000, '*', 'action', 'repair', 'group', ARGV[1], 'by', by,
+  write_audit(KEYS[1], 'action', 'repair', 'group', ARGV[1], 'by', by,
     'rows_unreadable', table.concat(words, ', '))
 end
 return {told, unpack(on)}

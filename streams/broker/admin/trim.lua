@@ -1,12 +1,12 @@
--- trim: deletes what no group needs any more from a slice of a fanout stream. Acknowledging does that by itself; what is
--- left over waited for a group that was dropped. Work streams are left alone: there nothing is ever left over, and what
--- looks like it is work whose consumer was deleted.
+-- trim: deletes entries that no group needs any more from a slice of a fanout stream.
+-- Acknowledging does that too, except for entries that waited for a dropped group. Work streams
+-- are left alone: entries that look superfluous there are work whose consumer was deleted.
 --
 -- KEYS[1]  stream of one level
 -- KEYS[2]  config hash of the stream
 -- ARGV[1]  entry id after which the slice begins; '-': at the beginning
--- ARGV[2]  how many entries to look at
--- Returns  {how many were deleted, the last id looked at or '' at the end}
+-- ARGV[2]  the most entries to read
+-- Returns  {number of deleted entries, the last id that was read or '' at the end}
 
 -- include: finish.inc.lua
 

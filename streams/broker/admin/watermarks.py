@@ -276,7 +276,7 @@ class Marking:
         return compared(marks, await self.look(marks)) | told
 
     async def dismiss(self, by: str) -> int:
-        """Dismiss the losses, and set the marks to the present state; returns how many there were."""
+        """Dismiss the losses, and set the marks to the present; returns how many there were."""
         marks, told = await self.written()
         now = await self.look(marks)
         fresh = compared(marks, now)

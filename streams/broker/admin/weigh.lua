@@ -1,9 +1,9 @@
--- weigh (diagnosis): how many bytes of content the oldest entries of a stream have. Changes nothing.
--- The entries do not leave the server; the oldest ones are looked at because they stay behind in half-empty nodes.
+-- weigh (diagnosis): adds up the bytes of content of a stream's oldest entries. Read only; the
+-- entries do not leave the server. The oldest ones count because they stay in half-empty nodes.
 --
 -- KEYS[1]  stream of one level
--- ARGV[1]  how many entries at most
--- Returns  {entries looked at, bytes of their fields and values}
+-- ARGV[1]  the most entries to read
+-- Returns  {number of entries that were read, bytes of their fields and values}
 
 local bytes = 0
 local rows = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])

@@ -1,10 +1,10 @@
--- whereabouts: where entries stand in one group; changes nothing. An entry that is ended was handled, cancelled, or is
--- dead: nobody tells these apart here.
+-- whereabouts: tells the state of entries in one group. Read only. An ended entry was handled,
+-- cancelled, or is dead: this script does not tell which.
 --
 -- KEYS[1 ..]  streams of the levels
 -- ARGV[1]  group
 -- ARGV[2]  the parking consumer
--- ARGV[3]  the consumer of what is lined up
+-- ARGV[3]  the waiting consumer, which owns entries that are lined up
 -- ARGV[4]  n, how many levels
 -- ARGV[5 .. 4+n]  the level of KEYS[1], KEYS[2], ...
 -- ARGV[5+n ..]    members, level|entry id (0 to 1000)
@@ -22,7 +22,8 @@ local function last_delivered(key)
   for _, row in ipairs(groups.err and {} or groups) do
     local name, last
     for i = 1, #row, 2 do
-      if row[i] == 'name' then name = row[i + 1] elseif row[i] == 'last-delivered-id' then last = row[i + 1] end
+      if row[i] == 'name' then name = row[i + 1] end
+      if row[i] == 'last-delivered-id' then last = row[i + 1] end
     end
     if name == ARGV[1] then last_of[key] = last end
   end

@@ -1,10 +1,10 @@
--- write record: replaces a record if it still says what the writer read.
+-- write record: replaces a record if it still has the value that the writer read.
 --
 -- KEYS[1]  hash of the records
 -- ARGV[1]  name
--- ARGV[2]  what it says now; '' for no record
--- ARGV[3]  what it shall say; '' removes it
--- Returns  1 written, 0 it says something else
+-- ARGV[2]  the value that was read; '' for no record
+-- ARGV[3]  the new value; '' removes the record
+-- Returns  1 if it was written, 0 if the record has another value
 
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
