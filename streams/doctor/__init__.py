@@ -1,6 +1,7 @@
-"""The doctor: looks at the server and its streams, and says what is wrong, with figures and what to do.
+"""The doctor examines the server and its streams, and reports findings with figures and remedies.
 
-Examining is read only, and safe on a busy server: the cost does not grow with what is stored.
+An examination is read only and safe on a busy server: its cost does not grow with the number of
+entries.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Doctor:
 
     Args:
         broker: an open broker.
-        bounds: from where on something is found.
-        role: what the broker's user is used for: ``producer``, ``worker`` or ``operator``.
+        bounds: from which on a figure is a finding.
+        role: of the broker's user: ``producer``, ``worker`` or ``operator``.
 
     Attributes:
         checks: how many checks the last examination made.
@@ -61,22 +62,25 @@ class Doctor:
         self.checks = 0
 
     async def about(self) -> dict[str, str]:
-        """What it is connected to: ``address`` (without password), ``server``, ``version`` and ``topology``.
+        """The server: ``address`` (without password), ``server``, ``version`` and ``topology``.
 
-        One command, two where the server or its user does not know the first, and one more for a cluster. Server and
-        version are '' where the server does not tell.
+        One command, two where the first one is refused, and one more for a cluster. Server and
+        version are '' where the server does not tell them.
         """
         broker = self._broker
         facts = await broker.facts()
         topology = "single server"
+
         if broker.url.startswith(EMBEDDED):
             topology = "embedded server"
         elif broker.is_spread:
             topology = f"cluster, {len(await broker.primaries())} primaries"
         elif "+sentinel:" in broker.address:
             topology = "primary that the Sentinels name"
+
         if facts.get("role") in ("slave", "replica"):
             topology += ", a replica"
+
         return {
             "address": broker.address,
             "server": facts.get("server", ""),
@@ -85,16 +89,16 @@ class Doctor:
         }
 
     async def examine(self, stream: str = "") -> list[Finding]:
-        """Everything that can be found, the worst first; what may not be looked at is a finding ``unknown``.
+        """All findings, the worst first. A check that the user may not make is ``unknown``.
 
-        Commands: 6 for each server that has a part of the keys, 6 more where a restart depends on what its default user
-        may do, one per permission of the role and three; per stream
-        6, 5 per level, 4 more per level and group, 7 per group, and one per watermark;
-        2, 1 per level, 2 per level and group and 1 per group for what waits for nothing, and more only if something
-        waits for long; 1 per group for what workers say.
+        Commands for the servers: 6 for each one that has keys, 6 more where a restart depends on
+        its default user's permissions, and 3 and one per permission of the role. Commands per
+        stream: 6, 5 per level, 4 per level and group, 7 per group, and one per watermark; for
+        events that wait for nothing 2, 1 per level, 2 per level and group and 1 per group, and more
+        only if events wait for long; for the workers' notes 1 per group.
 
         Args:
-            stream: only this one besides the server; '': all.
+            stream: only this one besides the server; '' for all.
 
         Raises:
             NotFound: there is no such stream.
@@ -103,34 +107,36 @@ class Doctor:
         streams, findings = await self._streams(stream)
         for name, link in (await self._broker.primaries()).items():
             findings += await self._primary(name, link)
-        findings += await self._access(
-            next((f"{name}|{levels[0]}" for name, levels in streams.items()), "")
-        )
+
+        members = [f"{name}|{levels[0]}" for name, levels in streams.items()]
+        findings += await self._access(members[0] if members else "")
+
         self.checks += len(STREAM_CODES) * len(streams)
         found, away = await each(
             self._broker, streams, lambda name: self._stream(name, streams[name])
         )
-        findings += [finding for some in found for finding in some]
+        for of_stream in found:
+            findings += of_stream
+
         findings += [servers.away_streams(shard) for shard in away]
-        return sorted(
-            findings,
-            key=lambda found: (ORDER.index(found.severity), found.where, found.code),
-        )
+        return sorted(findings, key=_badness)
 
     async def _streams(self, stream: str) -> tuple[dict[str, list[int]], list[Finding]]:
-        """Those that are to be looked at."""
+        """The streams to examine, and the findings if they cannot be read."""
         status = Status(self._broker)
         try:
-            return (
-                await status.streams_of(stream) if stream else await status.streams()
-            ), []
+            if stream:
+                return await status.streams_of(stream), []
+
+            return await status.streams(), []
         except AccessDenied:
             return {}, [_unknown("streams", servers.WHERE, Denied("smembers"))]
         except BrokerUnavailable as error:
             away = away_index(error)
-            return {}, [
-                servers.away_streams(Away(away.shard, (stream,)) if stream else away)
-            ]
+            if stream:
+                away = Away(away.shard, (stream,))
+
+            return {}, [servers.away_streams(away)]
 
     async def _primary(self, name: str, link: Link) -> list[Finding]:
         try:
@@ -138,28 +144,35 @@ class Doctor:
         except BrokerUnavailable as error:
             if not name:
                 raise
+
             return [servers.away(name, str(error))]
-        return [
-            replace(one, where=f"{one.where} {name}") if name else one for one in found
-        ]
+
+        if not name:
+            return found
+
+        return [replace(one, where=f"{one.where} {name}") for one in found]
 
     async def _server(self, diagnosing: Diagnosing) -> list[Finding]:
         try:
             findings = list(servers.judge_skew(await diagnosing.skew(), self._bounds))
         except AccessDenied:
             findings = [_unknown("clock", servers.WHERE, Denied("time"))]
+
         info = await diagnosing.info()
         if isinstance(info, Denied):
             return [*findings, _unknown("server", servers.WHERE, info)]
+
         config = await diagnosing.config("save", "appendfsync", "min-replicas-to-write")
         if isinstance(config, Denied):
             findings.append(_unknown("persistence", servers.WHERE, config))
+
         if servers.depends_on_default_user(info):
             refused = await diagnosing.refused_to_default()
             if isinstance(refused, Denied):
                 findings.append(_unknown("default-user", servers.WHERE, refused))
             else:
                 findings += servers.judge_default_user(info, refused)
+
         return [
             *findings,
             *servers.judge_version(info),
@@ -170,88 +183,82 @@ class Doctor:
 
     async def _access(self, member: str) -> list[Finding]:
         if self._broker.url.startswith(EMBEDDED):
-            # A server of this user alone, behind a socket that nobody else may open.
+            # Only this user can open the server's socket.
             return []
+
         try:
             access = await Accessing(self._broker).access(self._role, member)
         except BrokerUnavailable as error:
             if not error.server:
                 raise
+
             what = f"not looked at: shard {error.server}, which would be asked, is away"
-            return [
-                Finding(
-                    "permissions",
-                    "unknown",
-                    servers.WHERE,
-                    what,
-                    "look again when it is back",
-                )
-            ]
+            todo = "look again when it is back"
+            return [Finding("permissions", "unknown", servers.WHERE, what, todo)]
+
+        broker = self._broker
         return [
-            *servers.judge_access(
-                access, self._broker.user, self._role, self._broker.namespace
-            ),
-            *servers.judge_transport(self._broker.address),
+            *servers.judge_access(access, broker.user, self._role, broker.namespace),
+            *servers.judge_transport(broker.address),
         ]
 
     async def _stream(self, name: str, levels: list[int]) -> list[Finding]:
         facts = await self._diagnosing.stream(name, levels)
         if isinstance(facts, Denied):
             return [_unknown("stream", name, facts)]
+
         findings: list[Finding] = []
         try:
             pauses = await Pauses(self._broker, name, partition=0).list()
         except AccessDenied:
             pauses = []
             findings.append(_unknown("paused", name, Denied("hgetall")))
+
         try:
-            findings += judge_losses(
-                name, await Marking(self._broker, self._broker.keys(name)).losses()
-            )
+            marking = Marking(self._broker, self._broker.keys(name))
+            findings += judge_losses(name, await marking.losses())
         except AccessDenied:
-            findings.append(
-                _unknown("lost", name, Denied("hgetall, xinfo|stream and xinfo|groups"))
-            )
+            denied = Denied("hgetall, xinfo|stream and xinfo|groups")
+            findings.append(_unknown("lost", name, denied))
+
         findings += await self._runnable(name)
-        findings += await self._running(
-            name, sorted({row.group for row in facts.groups})
-        )
-        return [
-            *findings,
-            *judge_stream(facts, pauses, self._broker.clock.now(), self._bounds),
-        ]
+        groups = sorted({row.group for row in facts.groups})
+        findings += await self._running(name, groups)
+        now = self._broker.clock.now()
+        findings += judge_stream(facts, pauses, now, self._bounds)
+
+        return findings
 
     async def _runnable(self, name: str) -> list[Finding]:
-        """Events that wait although nothing holds them."""
+        """Events that wait although they could start."""
+        code = "runnable-but-waiting"
+        why = Why(self._broker, name, patience=self._bounds.runnable)
+
         try:
-            reasons = await Why(
-                self._broker, name, patience=self._bounds.runnable
-            ).runnable()
+            reasons = await why.runnable()
         except AccessDenied:
-            return [
-                _unknown(
-                    "runnable-but-waiting",
-                    name,
-                    Denied("get, zrank, zrangebylex and xpending"),
-                )
-            ]
+            denied = Denied("get, zrank, zrangebylex and xpending")
+            return [_unknown(code, name, denied)]
         except (NotFound, WrongKeyType):
-            return []  # Gone meanwhile, or told as ``key-type``.
+            return []  # The stream is gone meanwhile, or a finding ``key-type`` names the key.
+
         return [
             Finding(
                 "runnable-but-waiting",
                 "warning",
                 f"{name}/{reason.group}",
                 f"{reason.level}|{reason.entry_id} waits: {reason.sentence}",
-                f"streams why {name} '{reason.level}|{reason.entry_id}'; restart the workers, one by one",
+                f"streams why {name} '{reason.level}|{reason.entry_id}'; restart the"
+                " workers, one by one",
             )
             for reason in reasons
         ]
 
     async def _running(self, name: str, groups: list[str]) -> list[Finding]:
-        """Handlers that run for long, and workers that are not declared alike."""
+        """Handlers that run for long, and workers with different declarations."""
         now, keys = self._broker.clock.now(), self._broker.keys(name)
         findings: list[Finding] = []
+
         try:
             for group in groups:
                 workers = await FigureStore(self._broker, keys, group).workers()
@@ -260,16 +267,16 @@ class Doctor:
         except AccessDenied:
             findings.append(_unknown("long-running", name, Denied("hgetall")))
         except WrongKeyType:
-            pass  # Told as ``key-type``.
+            pass  # A finding ``key-type`` names the key.
+
         return findings
 
 
 def _unknown(code: str, where: str, denied: Denied) -> Finding:
     what = "not looked at: the server does not let this user ask"
-    return Finding(
-        code,
-        "unknown",
-        where,
-        what,
-        f"give the user the permission {denied.command} to know",
-    )
+    todo = f"give the user the permission {denied.command} to know"
+    return Finding(code, "unknown", where, what, todo)
+
+
+def _badness(finding: Finding) -> tuple[int, str, str]:
+    return ORDER.index(finding.severity), finding.where, finding.code

@@ -1,4 +1,4 @@
-"""Judging whether the workers of a group were declared alike. Pure."""
+"""Judge whether the workers of a group have the same declaration. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from streams.doctor.finding import Bounds, Finding, Severity
 
 _ALIVE = 60.0
-"""Seconds since a worker wrote down how it was declared, up to which it counts: it does so every ten."""
+"""Seconds for which a worker's note counts; it writes one every ten."""
 _NAMED = 2
 
 
@@ -19,67 +19,90 @@ def judge_agreement(
     now: float,
     bounds: Bounds,
 ) -> Iterator[Finding]:
-    """Whether living workers of a group differ in what they should have in common.
+    """Report living workers of a group with different declarations.
 
-    While a deployment goes on they do, so it is a warning only when none has started lately.
+    During a deployment they do differ, so it is a warning only when no worker started lately.
 
     Args:
         stream: of the group.
         group: whose workers these are.
-        workers: what each wrote down, by name.
+        workers: the last note of each, by name.
         now: the server's Unix time.
         bounds: ``deployment`` says for how long workers may differ.
     """
-    alive = {
-        name: said
-        for name, said in sorted(workers.items())
-        if now - float(said.get("at", 0.0)) <= _ALIVE
-    }
-    declared = {name: _declared(said) for name, said in alive.items()}
-    parts = dict.fromkeys(part for words in declared.values() for part in words)
-    differences = [text for part in parts if (text := _difference(part, declared))]
+    declared: dict[str, dict[str, str]] = {}
+    ages = []
+
+    for name, note in sorted(workers.items()):
+        if now - float(note.get("at", 0.0)) <= _ALIVE:
+            declared[name] = _declared(note)
+            ages.append(now - float(note.get("since", 0.0)))
+
+    parts: dict[str, None] = {}
+    for words in declared.values():
+        parts |= dict.fromkeys(words)
+
+    differences = list(filter(None, (_difference(part, declared) for part in parts)))
     if not differences:
         return
-    youngest = min(now - float(said.get("since", 0.0)) for said in alive.values())
-    late = youngest > bounds.deployment
-    severity: Severity = "warning" if late else "info"
-    what = f"{len(alive)} workers differ in {'; in '.join(differences)}. The last one started {_span(youngest)} ago"
-    todo = (
-        "start the workers anew with one declaration; what may differ, and for how long, is in docs/workers.md"
-        if late
-        else "nothing, while a deployment goes on"
+
+    youngest = min(ages)
+    severity: Severity = "info"
+    todo = "nothing, while a deployment goes on"
+
+    if youngest > bounds.deployment:
+        severity = "warning"
+        todo = (
+            "start the workers anew with one declaration; what may differ, and for how long,"
+            " is in docs/workers.md"
+        )
+
+    what = (
+        f"{len(declared)} workers differ in {'; in '.join(differences)}."
+        f" The last one started {_span(youngest)} ago"
     )
     yield Finding("workers-disagree", severity, f"{stream}/{group}", what, todo)
 
 
-def _declared(said: Mapping[str, Any]) -> dict[str, str]:
-    """How one was declared, with its version; a version before says less."""
-    words = said.get("declared")
-    found = (
-        {str(part): str(value) for part, value in words.items()}
-        if isinstance(words, dict)
-        else {}
-    )
-    return found | ({"version": str(said["version"])} if "version" in said else {})
+def _declared(note: Mapping[str, Any]) -> dict[str, str]:
+    """The declaration in a worker's note, with its version; notes of old versions have less."""
+    found: dict[str, str] = {}
+    words = note.get("declared")
+    if isinstance(words, dict):
+        found = {str(part): str(value) for part, value in words.items()}
+    if "version" in note:
+        found["version"] = str(note["version"])
+
+    return found
 
 
 def _difference(part: str, declared: Mapping[str, Mapping[str, str]]) -> str:
-    """Who has what of one part, if not all that say so have the same; ''."""
+    """The values of one part and the workers that have them; '' if all have the same."""
     names: dict[str, list[str]] = {}
     for name, words in declared.items():
         if part in words:
             names.setdefault(words[part], []).append(name)
+
     if len(names) < 2:
         return ""
-    return f"{part}: " + ", ".join(
-        f"{value or 'none'} on {_listed(who)}" for value, who in sorted(names.items())
-    )
+
+    texts = []
+    for value, workers in sorted(names.items()):
+        texts.append(f"{value or 'none'} on {_listed(workers)}")
+
+    return f"{part}: {', '.join(texts)}"
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return " and ".join(names) if not more else ", ".join(names[:_NAMED]) + more
+    more = len(names) - _NAMED
+    if more <= 0:
+        return " and ".join(names)
+
+    return f"{', '.join(names[:_NAMED])} and {more} more"
 
 
 def _span(seconds: float) -> str:
-    return f"{round(seconds)} s" if seconds < 120 else f"{round(seconds / 60)} min"
+    if seconds < 120:
+        return f"{round(seconds)} s"
+
+    return f"{round(seconds / 60)} min"

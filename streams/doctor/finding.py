@@ -1,4 +1,4 @@
-"""What a look at a server finds, and where the bounds are."""
+"""A finding of the doctor, and the bounds from which on figures are findings."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Finding:
 
     Attributes:
         code: a stable word, one of ``SERVER_CODES`` and ``STREAM_CODES``.
-        severity: how bad it is; ``unknown``: it could not be looked at.
-        where: stream, or stream and group, or ``server``, with host and port where there are several.
+        severity: how bad it is; ``unknown`` if the check could not be made.
+        where: stream, or stream and group, or ``server``, with host and port of one of several.
         what: a sentence with figures.
-        todo: what to do; empty if nothing.
+        todo: the remedy; '' for none.
     """
 
     code: str
@@ -94,7 +94,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """From where on something is found.
+    """The bounds from which on figures are findings.
 
     Attributes:
         silence: seconds after which a consumer counts as dead; three default leases.
@@ -106,11 +106,12 @@ class Bounds:
         skew: seconds between the clocks.
         memory: share of ``maxmemory``.
         lag: seconds that a replica may be behind.
-        waste: how many times its content a stream may cost.
-        runnable: seconds that an event may wait although nothing holds it and a worker has a free handler.
+        waste: how many times its content a stream may take.
+        runnable: seconds that an event may wait although a worker could start it.
         running: seconds that a handler may run.
-        deployment: seconds since the last start of a worker, for which those of a group may be declared differently.
-        small: bytes up to which a stream's cost is of no interest.
+        deployment: seconds since the last start of a worker, within which the declarations of a
+            group's workers may differ.
+        small: bytes up to which a stream's size is never a finding.
     """
 
     silence: float = 90.0

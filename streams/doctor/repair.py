@@ -1,4 +1,4 @@
-"""Repairing what can be mended without a decision."""
+"""Repair findings that need no decision of an operator."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["Repair", "Strays"]
 
 
 class Repair:
-    """Mends streams.
+    """Mends streams. It never deletes an event that can be read.
 
-    Ends pending entries whose payload is gone, makes retries without a due time and entries that nobody has due now,
-    and removes due times and attempt records of entries that are gone, and rows that say nothing; takes losses of the
-    server off the list, which an operator has seen by then. Never deletes an event that can be read.
+    It ends pending entries without a payload. It makes retries without a due time, and entries
+    that are pending with no consumer, due now. It removes due times and attempt records without an
+    entry, and unreadable rows. It dismisses losses of the server.
 
     Args:
         broker: an open broker.
-        by: who acts, for the audit record.
-        silence: seconds for which a consumer must have been silent before its entries are touched.
+        by: the operator, for the audit record.
+        silence: seconds of silence after which a consumer's entries are touched.
 
     Attributes:
-        away: the shards of a cluster that could not be looked at the last time.
+        away: the shards of a cluster that were away the last time.
     """
 
     def __init__(self, broker: Broker, by: str, silence: float = SILENCE) -> None:
@@ -36,10 +36,12 @@ class Repair:
         self.away: list[Away] = []
 
     async def look(self, stream: str = "") -> dict[str, Strays]:
-        """What ``mend`` would do, per stream. Commands: one per 200 entries, rows and records.
+        """The strays that ``mend`` would repair, per stream.
+
+        Commands: one per 200 entries, rows and records.
 
         Args:
-            stream: only this one; '': all.
+            stream: only this one; '' for all.
 
         Raises:
             NotFound: there is no such stream.
@@ -48,21 +50,25 @@ class Repair:
         return await self._walk(stream, "")
 
     async def mend(self, stream: str = "") -> dict[str, Strays]:
-        """Mend, and tell what was mended, per stream. Can be repeated after an interruption.
+        """Repair the strays; returns them per stream. Can be repeated after an interruption.
 
         Args:
-            stream: only this one; '': all.
+            stream: only this one; '' for all.
 
         Raises:
             NotFound: there is no such stream.
             AccessDenied: the user may not.
-            OutOfMemory: the server has no memory for the due times; what was mended before stays.
+            OutOfMemory: the server has no memory for due times; earlier repairs stay.
         """
         return await self._walk(stream, self._by)
 
     async def _walk(self, only: str, by: str) -> dict[str, Strays]:
         status = Status(self._broker)
-        streams = await (status.streams_of(only) if only else status.streams())
+        if only:
+            streams = await status.streams_of(only)
+        else:
+            streams = await status.streams()
+
         rows, self.away = await each(
             self._broker, streams, lambda name: self._walk_one(name, streams[name], by)
         )
@@ -72,23 +78,28 @@ class Repair:
         self, name: str, levels: list[int], by: str
     ) -> tuple[str, Strays]:
         status = await Inspecting(self._broker).stream(name, levels)
-        places = [
-            (group.group, row.level) for group in status.groups for row in group.levels
-        ]
-        straying = Straying(
-            self._broker, self._broker.keys(name), levels, self._silence
-        )
+        places = []
+        for group in status.groups:
+            places += [(group.group, row.level) for row in group.levels]
+
+        keys = self._broker.keys(name)
+        straying = Straying(self._broker, keys, levels, self._silence)
         strays = await straying.walk(places, by)
         strays.losses = await self._losses(name, by)
+
         return name, strays
 
     async def _losses(self, name: str, by: str) -> int:
-        """Take the losses of a stream off the list, if ``by`` names somebody; how many there are.
+        """Count the losses of a stream, and dismiss them if ``by`` names an operator.
 
-        A user that may not look at them mends the rest; the doctor says what it may not.
+        Without the permission to read them, the count is 0: the other repairs go on, and the
+        doctor names the missing permission.
         """
         marking = Marking(self._broker, self._broker.keys(name))
         try:
-            return await marking.dismiss(by) if by else len(await marking.losses())
+            if by:
+                return await marking.dismiss(by)
+
+            return len(await marking.losses())
         except AccessDenied:
             return 0

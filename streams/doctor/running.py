@@ -1,4 +1,4 @@
-"""Judging what runs. Pure."""
+"""Judge running handlers. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streams.doctor.finding import Bounds, Finding
 from streams.quantities import counted
 
 _ALIVE = 60.0
-"""Seconds since a worker wrote down what it runs, up to which that counts: it does so every ten."""
+"""Seconds for which a worker's note counts; it writes one every ten."""
 
 
 def judge_runs(
@@ -19,18 +19,19 @@ def judge_runs(
     now: float,
     bounds: Bounds,
 ) -> Iterator[Finding]:
-    """Whether a handler hangs. Its lease is renewed all the time, so nothing else shows it.
+    """Report handlers that run for long. Their leases are renewed, so no other check shows them.
 
     Args:
         stream: of the group.
         group: whose workers these are.
-        workers: what each wrote down, by name.
+        workers: the last note of each, by name.
         now: the server's Unix time.
-        bounds: ``running`` says from when on a run is long.
+        bounds: ``running`` says which runs are long.
     """
     for name, said in sorted(workers.items()):
         if now - float(said.get("at", 0.0)) > _ALIVE:
             continue
+
         long = {
             place: now - since
             for place, since in said.get("runs", {}).items()
@@ -38,16 +39,22 @@ def judge_runs(
         }
         if not long:
             continue
+
         place, seconds = max(long.items(), key=lambda row: row[1])
-        others = (
-            f", and {counted(len(long) - 1, 'more runs', 'more run')} for long"
-            if len(long) > 1
-            else ""
-        )
+
+        others = ""
+        if len(long) > 1:
+            others = f", and {counted(len(long) - 1, 'more runs', 'more run')} for long"
+
         free = ""
         if said.keys() >= {"free", "concurrency"}:
             are = "is" if said["free"] == 1 else "are"
-            free = f"; {said['free']} of its {counted(said['concurrency'], 'handler')} {are} free"
+            handlers = counted(said["concurrency"], "handler")
+            free = f"; {said['free']} of its {handlers} {are} free"
+
         what = f"the handler of {place} runs for {round(seconds / 60)} min on {name}{others}{free}"
-        todo = f"streams show {stream} '{place}'; if it hangs, see 'A handler that hangs' in docs/failure-modes.md"
+        todo = (
+            f"streams show {stream} '{place}'; if it hangs, see 'A handler that hangs' in"
+            " docs/failure-modes.md"
+        )
         yield Finding("long-running", "warning", f"{stream}/{group}", what, todo)

@@ -1,4 +1,4 @@
-"""Judging a server by what it says about itself. Pure."""
+"""Judge a server by its own figures and settings. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BAD = (
     ),
     ("redis", (8, 2, 0), (8, 2, 3), "CVE-2025-62507, stack overflow in XACKDEL"),
 )
-"""Product, first bad version, first good one, and why."""
+"""Product, first bad version, first good one, and the defect."""
 
 
 def away(name: str, why: str) -> Finding:
@@ -40,13 +40,14 @@ def away(name: str, why: str) -> Finding:
 
 
 def away_streams(shard: Away) -> Finding:
-    """What could not be looked at, since its shard is away."""
+    """Streams that could not be examined, since their shard is away."""
     if shard.has_index:
         what = "the list of streams cannot be read, so no stream was looked at"
         todo = "bring the shard back; until then give --stream, for streams on other shards"
         return Finding(
             "streams", "critical", f"{WHERE} {shard.shard}".rstrip(), what, todo
         )
+
     what = f"these streams are away with it, and were not looked at: {', '.join(shard.streams)}"
     todo = "bring the shard back: their events wait, those of other streams go on"
     return Finding("streams", "critical", f"{WHERE} {shard.shard}".rstrip(), what, todo)
@@ -57,18 +58,20 @@ _DROPS = (
     ("redis", (8, 5, 0), (8, 6, 0)),
     ("valkey", (0, 0, 0), (9, 1, 2)),
 )
-"""Product, first version that leaves out transactions of its append-only file, and first that does not (any more)."""
+"""Product, first version that drops transactions of its append-only file, first that does not."""
 _LET_IT = "ACL SETUSER default off resetpass ~* &* +@all"
 
 
 def _version(info: dict[str, str]) -> tuple[str, str, tuple[int, ...]]:
-    """The product, what it says of its version, and that as numbers; none if it does not say.
+    """The product, its version, and the version as numbers; () if it is not known.
 
-    Valkey names a version of Redis, too, for programs that know nothing else.
+    Valkey also names a version of Redis, for programs that know only that.
     """
     product = "valkey" if "valkey_version" in info else "redis"
     text = info.get(f"{product}_version", "")
-    return product, text, tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+    numbers = tuple(map(int, re.findall(r"\d+", text)[:3]))
+
+    return product, text, numbers
 
 
 def judge_version(info: dict[str, str]) -> Iterator[Finding]:
@@ -79,6 +82,7 @@ def judge_version(info: dict[str, str]) -> Iterator[Finding]:
             "version", "unknown", WHERE, "the server does not tell its version"
         )
         return
+
     if version < _OLDEST[product]:
         oldest = ".".join(map(str, _OLDEST[product][:2]))
         yield Finding(
@@ -88,9 +92,13 @@ def judge_version(info: dict[str, str]) -> Iterator[Finding]:
             f"{product} {text} is too old",
             f"use {product} {oldest} or later",
         )
+
     for bad, first, good, why in _BAD:
         if product == bad and first <= version < good:
-            todo = f"use {product} {'.'.join(map(str, good))} or later, or ask who packaged it whether it is mended"
+            todo = (
+                f"use {product} {'.'.join(map(str, good))} or later, or ask who packaged it"
+                " whether it is mended"
+            )
             yield Finding(
                 "version", "warning", WHERE, f"{product} {text} has {why}", todo
             )
@@ -99,9 +107,10 @@ def judge_version(info: dict[str, str]) -> Iterator[Finding]:
 def judge_persistence(
     info: dict[str, str], config: dict[str, str] | Denied
 ) -> Iterator[Finding]:
-    """What a restart or a crash would lose."""
+    """Report settings by which a restart or a crash loses events."""
     settings = {} if isinstance(config, Denied) else config
     appending = info.get("aof_enabled") == "1"
+
     if info.get("aof_last_write_status", "ok") != "ok":
         todo = "look at the server's log and its disk"
         yield Finding(
@@ -111,11 +120,16 @@ def judge_persistence(
             "the last write to the append-only file failed",
             todo,
         )
+
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
-        todo = "look at the server's log, its disk and its memory; until a save succeeds it may refuse all writes"
+        todo = (
+            "look at the server's log, its disk and its memory; until a save succeeds it"
+            " may refuse all writes"
+        )
         yield Finding(
             "save-failed", "critical", WHERE, "the last save to disk failed", todo
         )
+
     todo = "CONFIG SET appendonly yes, and write it into the server's configuration"
     if not appending and settings.get("save") == "":
         yield Finding(
@@ -134,7 +148,10 @@ def judge_persistence(
             todo,
         )
     elif settings.get("appendfsync") == "no":
-        what = "appendfsync is no: a crash of the machine loses what the system had not written, often half a minute"
+        what = (
+            "appendfsync is no: a crash of the machine loses what the system had not"
+            " written, often half a minute"
+        )
         yield Finding(
             "persistence",
             "warning",
@@ -145,7 +162,7 @@ def judge_persistence(
 
 
 def depends_on_default_user(info: dict[str, str]) -> bool:
-    """Whether the server leaves out, at a start, what its default user may not do."""
+    """Whether the server drops, at a start, writes that its default user may not make."""
     product, _, version = _version(info)
     drops = any(
         product == name and first <= version < good for name, first, good in _DROPS
@@ -154,24 +171,31 @@ def depends_on_default_user(info: dict[str, str]) -> bool:
 
 
 def judge_default_user(info: dict[str, str], refused: list[str]) -> Iterator[Finding]:
-    """Of a server that depends on it: ``refused`` are writes that the default user may not do."""
+    """Report ``refused`` writes of the default user, for a server that depends on it."""
     if not refused:
         return
+
     product, text, _ = _version(info)
     what = (
-        f"the default user may not do {', '.join(refused)} (ACL), appendonly is on, and {product} {text} leaves out"
-        " such transactions when it reads its append-only file: the next restart loses what scripts stored"
+        f"the default user may not do {', '.join(refused)} (ACL), appendonly is on, and"
+        f" {product} {text} leaves out"
+        " such transactions when it reads its append-only file: the next restart loses"
+        " what scripts stored"
     )
+
     todo = (
-        f"{_LET_IT}, and the same line in users.acl, before the next restart (nobody logs in as a user that is off: a"
-        " program that does so now needs a user of its own first); no BGREWRITEAOF before that restart: the file still"
+        f"{_LET_IT}, and the same line in users.acl, before the next restart (nobody logs"
+        " in as a user that is off: a"
+        " program that does so now needs a user of its own first); no BGREWRITEAOF before"
+        " that restart: the file still"
         " has what an earlier one left out"
     )
+
     yield Finding("default-user", "critical", WHERE, what, todo)
 
 
 def judge_memory(info: dict[str, str], bounds: Bounds) -> Iterator[Finding]:
-    """Whether the server may throw events away, or is about to refuse them."""
+    """Report that the server may delete events, or will soon refuse them."""
     policy = info.get("maxmemory_policy", "")
     if policy and policy != "noeviction":
         what = f"maxmemory-policy is {policy}: when memory is short, the server deletes streams"
@@ -182,10 +206,14 @@ def judge_memory(info: dict[str, str], bounds: Bounds) -> Iterator[Finding]:
             what,
             "CONFIG SET maxmemory-policy noeviction",
         )
+
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if most and used > bounds.memory * most:
         share = f"{used / most:.0%} of maxmemory ({used // 2**20} of {most // 2**20} MiB) is used"
-        todo = "drain the backlog, give the server more memory, or limit streams with STREAMS_MAX_LEN"
+        todo = (
+            "drain the backlog, give the server more memory, or limit streams with"
+            " STREAMS_MAX_LEN"
+        )
         yield Finding(
             "memory",
             "critical" if used > 0.95 * most else "warning",
@@ -198,7 +226,7 @@ def judge_memory(info: dict[str, str], bounds: Bounds) -> Iterator[Finding]:
 def judge_replication(
     info: dict[str, str], config: dict[str, str] | Denied, bounds: Bounds
 ) -> Iterator[Finding]:
-    """Whether this is the primary, and what a failover would lose."""
+    """Report a replica, and settings by which a failover loses events."""
     settings = {} if isinstance(config, Denied) else config
     if info.get("role") == "slave":
         link = f", and its link to the primary is {info.get('master_link_status', 'unknown')}"
@@ -206,9 +234,12 @@ def judge_replication(
         yield Finding(
             "replica", "critical", WHERE, what, "give the address of the primary"
         )
+
         return
+
     copies = int(info.get("connected_slaves", 0))
     online = 0
+
     for number in range(copies):
         row = dict(
             part.partition("=")[::2]
@@ -223,10 +254,15 @@ def judge_replication(
                 "look at its log",
             )
             continue
+
         online += 1
         lag = int(row.get("lag", 0))
+
         if lag > bounds.lag:
-            what = f"replica {number} was last heard of {lag} s ago: a failover to it loses what came since"
+            what = (
+                f"replica {number} was last heard of {lag} s ago: a failover to it loses"
+                " what came since"
+            )
             yield Finding(
                 "replication",
                 "warning",
@@ -234,10 +270,14 @@ def judge_replication(
                 what,
                 "look at its log, its load and the network",
             )
+
     least = int(settings.get("min-replicas-to-write", 0))
     if online < least:
         there = counted(online, "replica is", "replicas are")
-        what = f"{there} online and min-replicas-to-write is {least}: the server refuses every write"
+        what = (
+            f"{there} online and min-replicas-to-write is {least}: the server refuses every"
+            " write"
+        )
         yield Finding("replication", "critical", WHERE, what, "bring the replicas back")
     elif copies == 0:
         yield Finding(
@@ -247,7 +287,10 @@ def judge_replication(
             "no replica: if this machine is lost, so is what it keeps",
         )
     elif least == 0 and "min-replicas-to-write" in settings:
-        what = "min-replicas-to-write is 0: a primary that is cut off goes on taking events that a failover loses"
+        what = (
+            "min-replicas-to-write is 0: a primary that is cut off goes on taking events"
+            " that a failover loses"
+        )
         yield Finding(
             "replication",
             "info",
@@ -260,7 +303,10 @@ def judge_replication(
 def judge_skew(skew: float, bounds: Bounds) -> Iterator[Finding]:
     """Clocks that differ."""
     if abs(skew) > bounds.skew:
-        what = f"the server's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
+        what = (
+            f"the server's clock is {abs(skew):.1f} s"
+            f" {'ahead of' if skew > 0 else 'behind'} this machine's"
+        )
         todo = "run a time service on both; delays and expiry are counted by the server's clock"
         yield Finding("clock", "warning", WHERE, what, todo)
 
@@ -268,7 +314,7 @@ def judge_skew(skew: float, bounds: Bounds) -> Iterator[Finding]:
 def judge_access(
     access: Access, user: str, role: str, namespace: str
 ) -> Iterator[Finding]:
-    """Whether the user may do what its role needs, and no more."""
+    """Report permissions that the role needs and the user lacks, and superfluous ones."""
     if access.commands or access.keys:
         lacks = [f"call {', '.join(access.commands)}"] if access.commands else []
         lacks += [f"touch the keys {namespace}:*"] if access.keys else []
@@ -282,24 +328,32 @@ def judge_access(
             what,
             f"ACL SETUSER {user} {' '.join(rules)}",
         )
+
     if access.excess:
         what = (
             f"user {user} may do more than any role needs: {', '.join(access.excess)}"
         )
-        todo = f"make a user of its own with ~{namespace}:* and the commands that docs/operations.md lists"
+        todo = (
+            f"make a user of its own with ~{namespace}:* and the commands that"
+            " docs/operations.md lists"
+        )
         yield Finding("excess", "warning", WHERE, what, todo)
 
 
 def judge_transport(address: str) -> Iterator[Finding]:
-    """Whether events cross a network in plain text."""
+    """Report that events cross a network in plain text."""
     try:
         parts = urlsplit(address)
         host = parts.hostname or "localhost"
     except ValueError:
         return
+
     product, _, topology = parts.scheme.partition("+")
     if product in ("redis", "valkey") and not _is_loopback(host):
-        what = f"the connection to {host} is in plain text: password and events can be read on the way"
+        what = (
+            f"the connection to {host} is in plain text: password and events can be read on"
+            " the way"
+        )
         tls = f"{product}s{f'+{topology}' if topology else ''}"
         yield Finding(
             "plain-text", "info", WHERE, what, f"give the server TLS and use {tls}://"

@@ -1,4 +1,4 @@
-"""One examination for all readers of a page or an answer."""
+"""Share one examination among all readers of the dashboard and its API."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from streams.doctor import Doctor
 from streams.doctor.finding import Finding
 
 _FRESH = 10.0
-"""Seconds for which findings are shown again."""
+"""Seconds for which findings are used again."""
 
 
 class SharedDoctor:
-    """Examines at most every ten seconds, however many ask, since an examination costs the server many commands.
+    """Examines at most every ten seconds: an examination costs the server many commands.
 
     Args:
         pipeline: open while it is used.
@@ -23,13 +23,15 @@ class SharedDoctor:
     def __init__(self, pipeline: Operating) -> None:
         self._pipeline = pipeline
         self._examining = asyncio.Lock()
-        self._examined: tuple[float, list[Finding]] = (0.0, [])
+        self._findings: list[Finding] = []
+        self._stale_at = 0.0
 
     async def findings(self) -> list[Finding]:
         """The findings, the worst first."""
         async with self._examining:
-            at, found = self._examined
-            if time.monotonic() - at > _FRESH or not at:
-                found = await Doctor(self._pipeline.broker, role="operator").examine()
-                self._examined = (time.monotonic(), found)
-            return found
+            if time.monotonic() >= self._stale_at:
+                doctor = Doctor(self._pipeline.broker, role="operator")
+                self._findings = await doctor.examine()
+                self._stale_at = time.monotonic() + _FRESH
+
+            return self._findings

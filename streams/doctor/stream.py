@@ -1,4 +1,4 @@
-"""Judging one stream. Pure."""
+"""Judge one stream. Pure."""
 
 from __future__ import annotations
 
@@ -22,64 +22,63 @@ from streams.quantities import counted
 
 def _resuming(stream: str, pause: Pause) -> str:
     """The command that ends a pause."""
-    options = [f"--group {quote(pause.group)}"] if pause.group else []
-    options += [f"--level {pause.level}"] if pause.level is not None else []
-    # The value may be a telephone number, which no page shows; it stands with the pause in ``streams pause --list``.
-    options += (
-        [f"--{pause.attribute} {quote(masked(pause.value))}"] if pause.attribute else []
-    )
+    options = []
+    if pause.group:
+        options.append(f"--group {quote(pause.group)}")
+    if pause.level is not None:
+        options.append(f"--level {pause.level}")
+    # The value may be a telephone number, which no page shows; ``streams pause --list`` does.
+    if pause.attribute:
+        options.append(f"--{pause.attribute} {quote(masked(pause.value))}")
+
     return " ".join(["streams resume", quote(stream), *options])
 
 
 def judge_stream(
     facts: StreamFacts, pauses: Sequence[Pause], now: float, bounds: Bounds
 ) -> Iterator[Finding]:
-    """Everything about one stream; ``now`` is the server's Unix time."""
+    """All findings about one stream; ``now`` is the server's Unix time."""
     name = facts.stream
     for key, kind, wanted in facts.types:
         what = f"{key} holds a {kind} and should hold a {wanted}"
-        yield Finding(
-            "key-type",
-            "critical",
-            name,
-            what,
-            "find out what writes it, and rename or delete the key",
-        )
+        todo = "find out what writes it, and rename or delete the key"
+        yield Finding("key-type", "critical", name, what, todo)
+
     yield from _levels(facts)
     for pause in pauses:
         age = now - pause.at
         reason = f": {pause.reason}" if pause.reason else ""
         todo = f"{_resuming(name, pause)}, when it may go on"
         severity: Severity = "warning" if age > bounds.paused else "info"
-        yield Finding(
-            "paused",
-            severity,
-            name,
-            f"{pause.scope} is paused for {_span(age)}{reason}",
-            todo,
-        )
+        what = f"{pause.scope} is paused for {_span(age)}{reason}"
+        yield Finding("paused", severity, name, what, todo)
 
     def held(group: str, level: int) -> bool:
         return any(pause.covers(group, level) for pause in pauses)
 
     whole = any(pause.scope == "stream" for pause in pauses)
     due = facts.scheduled_due
+
     if due is not None and now - due > bounds.late and not whole:
         what = f"a scheduled event should have been put on the stream {_span(now - due)} ago"
-        yield Finding(
-            "scheduled-late",
-            "warning",
-            name,
-            what,
-            "start a worker for this stream: it brings the scheduler",
-        )
+        todo = "start a worker for this stream: it brings the scheduler"
+        yield Finding("scheduled-late", "warning", name, what, todo)
+
     for group in facts.missing:
-        what = "the group is declared and gone: what others finish stays until it has read everything"
-        todo = f"start its worker, or, if nobody needs it any more, streams groups drop {name} {group}"
+        what = (
+            "the group is declared and gone: what others finish stays until it has read"
+            " everything"
+        )
+        todo = (
+            f"start its worker, or, if nobody needs it any more, streams groups drop {name}"
+            f" {group}"
+        )
         yield Finding("group-missing", "critical", f"{name}/{group}", what, todo)
+
     for group in sorted({row.group for row in facts.groups}):
         rows = [row for row in facts.groups if row.group == group]
         yield from _group(facts, rows, held, now, bounds)
+
     yield from judge_strays(facts)
     yield from judge_weights(facts, bounds)
 
@@ -92,15 +91,19 @@ def _levels(facts: StreamFacts) -> Iterator[Finding]:
             todo = "nothing, if nobody uses it any more; a worker that serves it creates it"
             yield Finding("level-gone", "info", facts.stream, what, todo)
         elif stored and level not in served:
-            what = f"{counted(stored, 'event waits', 'events wait')} on level {level}, and no group reads it"
+            what = (
+                f"{counted(stored, 'event waits', 'events wait')} on level {level}, and no"
+                " group reads it"
+            )
             todo = (
                 "give workers and producers the same STREAMS_LEVELS, or start a worker"
             )
             yield Finding("level-unserved", "critical", facts.stream, what, todo)
+
     for level, count in sorted(facts.undeclared.items(), reverse=True):
         what = (
-            f"{counted(count, 'event was', 'events were')} put on level {level}, which no producer or worker of this"
-            " package declared"
+            f"{counted(count, 'event was', 'events were')} put on level {level}, which no"
+            " producer or worker of this package declared"
         )
         wanted = ",".join(map(str, sorted({*facts.stored, level})))
         declared = ", ".join(map(str, sorted(facts.stored)))
@@ -122,10 +125,12 @@ def _group(
     where = f"{facts.stream}/{group}"
     silence: dict[str, float] = {}
     in_hand: dict[str, int] = {}
+
     for row in rows:
         for name, (count, silent) in row.consumers.items():
             silence[name] = min(silent, silence.get(name, silent))
             in_hand[name] = in_hand.get(name, 0) + count
+
     alive = [
         name
         for name, silent in silence.items()
@@ -139,30 +144,41 @@ def _group(
     ]
     waits = now - min(unread) if unread else 0.0
     pending = sum(row.pending for row in rows)
+
     if not alive and (unread or pending):
         begun = counted(pending, "was begun", "were begun")
         what = f"no consumer is alive; the oldest unread event waits for {_span(waits)}, {begun}"
-        todo = f"start a worker; if nobody needs the group any more, streams groups drop {facts.stream} {group}"
+        todo = (
+            "start a worker; if nobody needs the group any more, streams groups drop"
+            f" {facts.stream} {group}"
+        )
         yield Finding("abandoned", "critical", where, what, todo)
     elif alive and waits > bounds.waiting:
-        what = f"the oldest unread event waits for {_span(waits)}, with {counted(len(alive), 'consumer')} alive"
+        what = (
+            f"the oldest unread event waits for {_span(waits)}, with"
+            f" {counted(len(alive), 'consumer')} alive"
+        )
         todo = "look for slow handlers in the log, raise concurrency, or start more workers"
         yield Finding("stuck", "warning", where, what, todo)
+
     for name, silent in silence.items():
         if alive and silent > bounds.silence and in_hand[name]:
-            what = f"{name} holds {counted(in_hand[name], 'entry', 'entries')} and has been silent for {_span(silent)}"
-            todo = "a worker's reclaimer takes them over after a lease; if that is no longer than this, look at its log"
+            what = (
+                f"{name} holds {counted(in_hand[name], 'entry', 'entries')} and has been"
+                f" silent for {_span(silent)}"
+            )
+            todo = (
+                "a worker's reclaimer takes them over after a lease; if that is no longer"
+                " than this, look at its log"
+            )
             yield Finding("dead-consumer", "warning", where, what, todo)
+
     due = facts.retry_due.get(group)
     if alive and due is not None and now - due > bounds.late and not paused:
         what = f"a retry is due for {_span(now - due)} and nobody takes it"
-        yield Finding(
-            "retry-late",
-            "warning",
-            where,
-            what,
-            "look for blocked handlers, or start more workers",
-        )
+        todo = "look for blocked handlers, or start more workers"
+        yield Finding("retry-late", "warning", where, what, todo)
+
     if group in facts.dead:
         yield _dead(facts.dead[group], facts.stream, group, now, bounds)
 
@@ -172,31 +188,24 @@ def _dead(
 ) -> Finding:
     severity: Severity = "warning" if now - dead.newest < bounds.dead else "info"
     what = (
-        f"{counted(dead.count, 'dead letter')}, the oldest {_span(now - dead.oldest)} old, the newest"
-        f" {_span(now - dead.newest)}"
+        f"{counted(dead.count, 'dead letter')}, the oldest {_span(now - dead.oldest)} old,"
+        f" the newest {_span(now - dead.newest)}"
     )
+
     if dead.recent:
-        # Of many only the newest were looked at: how fast these came tells how many an hour has.
-        full = dead.recent == LETTERS
-        rate = (
-            dead.recent * HOUR / max(1.0, now - dead.since)
-            if full
-            else float(dead.recent)
-        )
-        what += (
-            f"; {round(rate)} in the last hour"
-            if not full
-            else f"; they come at {round(rate)} an hour"
-        )
+        # Of many letters only the newest were counted, and their rate is that of the hour.
+        rate = float(dead.recent)
+        if dead.recent == LETTERS:
+            rate = dead.recent * HOUR / max(1.0, now - dead.since)
+            what += f"; they come at {round(rate)} an hour"
+        else:
+            what += f"; {dead.recent} in the last hour"
+
         if rate >= bounds.dead_rate:
             severity = "critical"
-    return Finding(
-        "dead-letters",
-        severity,
-        f"{stream}/{group}",
-        what,
-        f"streams dead ls {stream} {group}",
-    )
+
+    todo = f"streams dead ls {stream} {group}"
+    return Finding("dead-letters", severity, f"{stream}/{group}", what, todo)
 
 
 def _sweeps(name: str) -> bool:
@@ -209,4 +218,5 @@ def _span(seconds: float) -> str:
         return f"{whole} s"
     if whole < 7200:
         return f"{whole // 60} min"
+
     return f"{whole // 3600} h" if whole < 172_800 else f"{whole // 86_400} days"

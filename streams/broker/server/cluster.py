@@ -1,6 +1,7 @@
-"""A cluster: which node serves which slot, and a link that sends each command there.
+"""A cluster: the nodes of its slots, and a link that sends each command to the right node.
 
-Imported when a URL names a cluster. The keys of a stream are in one slot, so a command has one place to go to.
+Imported when a URL names a cluster. The keys of a stream are in one slot, so that one node
+serves each command.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,21 +30,23 @@ _REDIRECTS = 16
 _ASKING = ("ASKING",)
 _SHORTEST = 0.001
 _FOR_THE_ANSWER = 0.25
-"""Share of a call's time that is kept for the answer to its last try: one that is sent with a millisecond left would be
-given up before a healthy node answers. What is surely not stored would be said to be unknown, and the connection would
-be closed on all others who wait for theirs."""
+"""Share of a call's time that is kept for the answer to its last try.
+
+A try with a millisecond left would be given up before a healthy node answers. The caller would
+be told that it may have been stored, and all calls on the connection would lose their answers.
+"""
 
 _PATIENCE = 1.0
-"""Seconds to wait for one node's word on the slots: a node that hangs must not use up the time of a round trip."""
+"""Seconds to wait for a node's list of slots: a hanging node must not use up a call's time."""
 
 
 class Cluster:
-    """Which node serves which slot, as far as is known.
+    """The nodes of a cluster's slots, as far as they are known.
 
     Args:
-        dial: how to connect to a node, wherever it is.
+        dial: connects to any node.
         seeds: nodes to ask first.
-        leave: told, when slots have another node than before, to leave all that serve none.
+        leave: called when slots have moved, to drop connections to nodes without slots.
     """
 
     def __init__(self, dial: Dial, seeds: Sequence[Node], leave: Leave) -> None:
@@ -55,7 +59,7 @@ class Cluster:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What connections are made with."""
+        """The options of connections."""
         return self._dial.options
 
     @property
@@ -65,7 +69,7 @@ class Cluster:
 
     @property
     def credentials(self) -> Credentials:
-        """What is known of the credentials, which are the same for each node."""
+        """The credentials, which are the same for each node."""
         return self._dial.credentials
 
     @property
@@ -82,28 +86,33 @@ class Cluster:
         return any(node == (host, port) for _, _, node in self._ranges)
 
     def owner(self, slot: int) -> Node | None:
-        """Who serves a slot; None: nobody, as far as is known."""
+        """The node that serves a slot; None if none is known."""
         for first, last, node in self._ranges:
             if first <= slot <= last:
                 return node
+
         return None
 
     def move(self, slot: int, node: Node) -> None:
-        """Take over what a node said about one slot."""
-        ranges = []
+        """Note the node of one slot, as another node announced it."""
+        ranges = [(slot, slot, node)]
         for first, last, owner in self._ranges:
-            if first <= slot <= last:
-                ranges += [(first, slot - 1, owner)] if first < slot else []
-                ranges += [(slot + 1, last, owner)] if slot < last else []
-            else:
+            if not first <= slot <= last:
                 ranges.append((first, last, owner))
-        self._ranges = sorted([*ranges, (slot, slot, node)])
+                continue
+
+            if first < slot:
+                ranges.append((first, slot - 1, owner))
+            if slot < last:
+                ranges.append((slot + 1, last, owner))
+
+        self._ranges = sorted(ranges)
 
     async def connect(self, within: float, node: Node) -> Any:
         """A connected connection to a node.
 
         Raises:
-            BrokerUnavailable: that node cannot be reached; the others may well be.
+            BrokerUnavailable: that node cannot be reached. Other nodes may be reachable.
         """
         try:
             return await self._dial.connect(within, host=node[0], port=node[1])
@@ -113,18 +122,22 @@ class Cluster:
             raise error from error.__cause__
 
     async def look(self, within: float, last: Node | None = None) -> None:
-        """Ask the nodes, one after the other, who serves which slot; ``last`` is asked last.
+        """Ask the nodes, one after the other, for the nodes of all slots; ``last`` is asked last.
 
         Raises:
-            BrokerUnavailable: none answers.
+            BrokerUnavailable: no node answers.
             AccessDenied: a node refuses the credentials, or the user may not ask.
         """
         known = {*self.primaries, *self._others, *self._seeds}
         trouble: BrokerError = BrokerUnavailable("no node of the cluster is known")
-        for node in sorted(known, key=lambda node: (node == last, random.random())):  # noqa: S311 - no secret
-            link = NodeLink(
-                partial(self.connect, min(within, _PATIENCE), node), _PATIENCE, _nobody
-            )
+        nodes = list(known)
+        random.shuffle(nodes)
+        nodes.sort(key=lambda node: node == last)
+
+        for node in nodes:
+            connect = partial(self.connect, min(within, _PATIENCE), node)
+            link = NodeLink(connect, _PATIENCE, _nobody)
+
             try:
                 reply = await link.call("CLUSTER", "SLOTS")
             except BrokerUnavailable as error:
@@ -134,46 +147,76 @@ class Cluster:
                 raise no_node(node, error) from error
             finally:
                 await link.close()
+
             if reply:
                 self._adopt(reply, node)
                 return
+
             trouble = BrokerUnavailable(
                 f"{node[0]}:{node[1]} serves no slot: the cluster has not been made yet"
             )
+
         raise trouble
 
     def _announced(self, error: BrokerUnavailable, node: Node) -> BrokerUnavailable:
-        """The same, saying where the address is from, if it is not from the URL."""
+        """The same error, with the source of the address if that is not the URL."""
         if node in self._seeds or error.sent:
             return error
+
         said = (
             f"{error} (an address that the cluster announces: cluster-announce-ip,"
             " if it is not to be used from here)"
         )
+
         return BrokerUnavailable(said, sent=error.sent, server=error.server)
 
     def _adopt(self, reply: Sequence[Any], asked: Node) -> None:
-        ranges, others = [], set()
+        ranges = []
+        others: set[Node] = set()
         for first, last, primary, *replicas in reply:
             ranges.append((int(first), int(last), _node(primary, asked)))
             others |= {_node(replica, asked) for replica in replicas}
-        before, self._ranges, self._others = self._ranges, sorted(ranges), tuple(others)
+
+        before = self._ranges
+        self._ranges = sorted(ranges)
+        self._others = tuple(others)
         self._answered = asked
         if before and before != self._ranges:
             self._leave(self.is_primary)
 
 
-class ClusterLink(Link):
-    """A connection to each node that is needed, and each command to the node that serves its slot.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """The commands of one call, over all of its rounds.
 
-    What a node did not do because the slot is elsewhere, or on its way, is sent again to where it is. Commands of one
-    batch for one node go out in one write.
+    Attributes:
+        commands: of the call.
+        slots: the slot of each.
+        replies: to each, as far as they have come; a ``Sign`` if it has to be sent again.
+        until: when the call has to end, by the event loop's clock.
+    """
+
+    commands: Sequence[Command]
+    slots: Sequence[int]
+    replies: list[Any]
+    until: float
+
+    def seconds_left(self) -> float:
+        """Seconds until the end of the call, and a little more than none."""
+        return max(_SHORTEST, self.until - asyncio.get_running_loop().time())
+
+
+class ClusterLink(Link):
+    """Sends each command to the node that serves its slot, over one connection per node.
+
+    A command that a node refused because its slot is elsewhere, or is being moved, is sent again
+    to the right node. Commands of one batch for one node go out in one write.
 
     Args:
-        cluster: who knows where slots are.
+        cluster: the nodes of the slots.
         timeout: seconds for one round trip.
-        home: key whose slot serves what has no key.
-        on_close: told when the link is closed for good.
+        home: a key; its slot's node serves the commands without keys.
+        on_close: called when the link is closed for good.
         depth: as of ``NodeLink``, per node.
     """
 
@@ -202,23 +245,29 @@ class ClusterLink(Link):
         """Send commands, and return their replies; a refusal stands in its reply's place.
 
         Raises:
-            BrokerUnavailable: a node could not be reached, or its answer was lost; others may have done their part.
+            BrokerUnavailable: a node could not be reached, or its answer was lost. Other nodes
+                may have carried out their commands.
         """
         if self._closed:
             raise BrokerUnavailable("the broker is closed")
-        slots = [slot_of(command) for command in commands]
-        replies: list[Any] = [None] * len(commands)
+
         within = within or self._timeout
         until = asyncio.get_running_loop().time() + within
-        left = await self._round(
-            commands, slots, replies, list(range(len(commands))), until
+        batch = _Batch(
+            commands=commands,
+            slots=[self._slot(command) for command in commands],
+            replies=[None] * len(commands),
+            until=until,
         )
+
+        left = await self._round(batch, list(range(len(commands))))
+
         if left:
             # In the order of the calls: nodes answer in that order.
             async with self._resending:
-                last = until - _FOR_THE_ANSWER * within
-                await self._again(commands, slots, replies, left, last, until)
-        return plain(replies)
+                await self._again(batch, left, until - _FOR_THE_ANSWER * within)
+
+        return plain(batch.replies)
 
     async def close(self) -> None:
         """Close the connections for good. Idempotent."""
@@ -226,35 +275,39 @@ class ClusterLink(Link):
         self._errands.close()
         self._on_close(self)
         if self._looking is not None:
-            # Its event loop has ended, and it with that.
+            # RuntimeError: its event loop has ended, and the task with it.
             with contextlib.suppress(RuntimeError):
                 self._looking.get_loop().call_soon_threadsafe(self._looking.cancel)
+
         for link in list(self._links.values()):
             await link.close()
 
     async def rest(self) -> None:
-        """Close the connections until they are needed again, those that are not in use."""
+        """Close the connections that are not in use; they open again when they are needed."""
         for link in list(self._links.values()):
             await link.rest()
 
     def leave(self, stay: Callable[[str, int], bool]) -> bool:
-        """Drop the connections to nodes that serve no slot any more; returns whether there are any."""
+        """Drop the connections to nodes without slots; returns whether there are connections."""
         links = list(self._links.values())
         for link in links:
             link.leave(stay)
+
         return bool(links)
 
     async def primaries(self) -> dict[str, Link]:
-        """A link to each node that serves slots; they are closed with this one."""
+        """A link to each node that serves slots; closing this link closes them."""
         await self._cluster.look(self._timeout)
         return {_named(node): self._link(node) for node in self._cluster.primaries}
 
     async def ask_any(self, *command: bytes | str | float) -> Any:
-        """Ask one primary after the other, first the one that answered last; one that hangs is not waited for long."""
+        """Ask one primary after the other, the one that answered last first, each for a second."""
         if not self._cluster.primaries:
             await self._cluster.look(self._timeout)
+
         patience = min(self._timeout, _PATIENCE)
         trouble = BrokerUnavailable("no node of the cluster is known")
+
         for node in self._cluster.by_answer():
             try:
                 async with asyncio.timeout(patience):
@@ -266,133 +319,124 @@ class ClusterLink(Link):
                     f"{_named(node)}: no answer within {patience:g} s",
                     server=_named(node),
                 )
+
         raise trouble
 
     def server_of(self, key: str) -> str:
-        """The primary that serves a key's slot, as far as is known."""
+        """The primary that serves a key's slot; '' if none is known."""
         node = self._cluster.owner(key_slot(key.encode()))
         return "" if node is None else _named(node)
 
-    async def _again(
-        self,
-        commands: Sequence[Command],
-        slots: Sequence[int | None],
-        replies: list[Any],
-        left: list[int],
-        last: float,
-        until: float,
-    ) -> None:
-        """Send what is left again and again; the ``last`` try begins before that time."""
+    async def _again(self, batch: _Batch, left: list[int], last: float) -> None:
+        """Repeat the commands that are ``left``; the ``last`` try begins before that time."""
         loop = asyncio.get_running_loop()
         wait, redirects = 0.005, 0
+
         while left and redirects < _REDIRECTS and loop.time() + wait < last:
-            if any(isinstance(replies[i], TryAgain) for i in left):
+            if any(isinstance(batch.replies[i], TryAgain) for i in left):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, 0.1)
             else:
                 redirects += 1
-            left = await self._round(commands, slots, replies, left, until)
 
-    async def _round(
-        self,
-        commands: Sequence[Command],
-        slots: Sequence[int | None],
-        replies: list[Any],
-        left: list[int],
-        until: float,
-    ) -> list[int]:
-        """Send what is left to where it belongs; returns what has to be sent again."""
-        places: dict[Node, list[int]] = {}
+            left = await self._round(batch, left)
+
+    async def _round(self, batch: _Batch, left: list[int]) -> list[int]:
+        """Send the commands that are ``left`` to their nodes; returns those to send again."""
+        parts: dict[Node, list[int]] = {}
         for i in left:
-            places.setdefault(await self._place(slots[i], replies[i]), []).append(i)
-        trips = [
-            self._trip(node, commands, slots, replies, part, until)
-            for node, part in places.items()
-        ]
+            node = await self._place(batch.slots[i], batch.replies[i])
+            parts.setdefault(node, []).append(i)
+
+        trips = [self._trip(batch, node, part) for node, part in parts.items()]
         if len(trips) == 1:
             await trips[0]
         else:
             for outcome in await asyncio.gather(*trips, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
-        return [i for i in left if isinstance(replies[i], (Redirected, TryAgain))]
 
-    async def _place(self, slot: int | None, before: Any) -> Node:
+        again = (Redirected, TryAgain)
+        return [i for i in left if isinstance(batch.replies[i], again)]
+
+    async def _place(self, slot: int, before: Any) -> Node:
         if isinstance(before, Redirected) and before.once:
             return before.host, before.port
-        slot = self._home if slot is None else slot
+
         node = self._cluster.owner(slot)
         if node is None:
             await self._cluster.look(self._timeout)
             node = self._cluster.owner(slot)
+
         if node is None:
             raise BrokerUnavailable(f"no node of the cluster serves slot {slot}")
+
         return node
 
-    async def _trip(
-        self,
-        node: Node,
-        commands: Sequence[Command],
-        slots: Sequence[int | None],
-        replies: list[Any],
-        part: list[int],
-        until: float,
-    ) -> None:
-        asking = [isinstance(replies[i], Redirected) and replies[i].once for i in part]
+    async def _trip(self, batch: _Batch, node: Node, part: list[int]) -> None:
+        """One round trip to a node, with its part of the commands."""
+        once = {i for i in part if _is_for_once(batch.replies[i])}
         lines: list[Command] = []
-        for i, once in zip(part, asking, strict=True):
-            lines += (_ASKING, commands[i]) if once else (commands[i],)
+
+        for i in part:
+            if i in once:
+                lines.append(_ASKING)
+
+            lines.append(batch.commands[i])
+
         try:
-            answers = await self._link(node).trip(
-                lines, max(_SHORTEST, until - asyncio.get_running_loop().time())
-            )
+            answers = iter(await self._link(node).trip(lines, batch.seconds_left()))
         except BrokerUnavailable as error:
             error.server = _named(node)
-            await self._look_again(node, until)
-            if (
-                error.sent
-                or all(self._cluster.owner(self._slot(slots[i])) == node for i in part)
-                or any(asking)
-            ):
+            await self._look_again(node, batch.until)
+
+            owners = {self._cluster.owner(batch.slots[i]) for i in part}
+            if error.sent or once or owners == {node}:
                 raise _of_node(error, node) from error
-            # Nothing was sent, and by now somebody else serves the slots.
+
+            # Nothing was sent, and by now another node serves some of the slots.
             for i in part:
-                replies[i] = TryAgain(str(error))
+                batch.replies[i] = TryAgain(str(error))
+
             return
-        at = 0
-        for i, once in zip(part, asking, strict=True):
-            at += once
-            replies[i] = self._read(answers[at], node)
-            at += 1
-        if any(isinstance(replies[i], Down) for i in part):
-            await self._look_again(node, until)
+
+        for i in part:
+            if i in once:
+                next(answers)  # The reply to ASKING.
+
+            batch.replies[i] = self._read(next(answers), node)
+
+        if any(isinstance(batch.replies[i], Down) for i in part):
+            await self._look_again(node, batch.until)
 
     def _read(self, answer: Any, node: Node) -> Any:
         if isinstance(answer, BrokerUnavailable):
             answer.server = _named(node)
+
         if isinstance(answer, Redirected):
             answer.host = answer.host or node[0]
             if not answer.once:
                 self._cluster.move(answer.slot, (answer.host, answer.port))
+
         return answer
 
     async def _look_again(self, lost: Node, until: float) -> None:
-        """Ask who serves the slots now. The call waits for that no longer than its own time; the next one profits."""
+        """Ask for the nodes of slots again, within the rest of the call's time."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(
                 self._look(lost), name="streams-looking"
             )
-        await asyncio.wait(
-            (self._looking,),
-            timeout=max(0.0, until - asyncio.get_running_loop().time()),
-        )
+
+        left = until - asyncio.get_running_loop().time()
+        await asyncio.wait((self._looking,), timeout=max(0.0, left))
 
     async def _look(self, lost: Node) -> None:
-        # What is raised is why the command failed.
+        # The caller raises the error of its command, not one of this look.
         with contextlib.suppress(BrokerError):
             await self._cluster.look(self._timeout, last=lost)
 
-    def _slot(self, slot: int | None) -> int:
+    def _slot(self, command: Command) -> int:
+        slot = slot_of(command)
         return self._home if slot is None else slot
 
     def _link(self, node: Node) -> NodeLink:
@@ -403,7 +447,13 @@ class ClusterLink(Link):
             link = self._links[node] = NodeLink(
                 connect, self._timeout, _nobody, self._depth, credentials=known
             )
+
         return link
+
+
+def _is_for_once(reply: Any) -> bool:
+    """Whether the next try goes to a node that must be told so, by ASKING."""
+    return isinstance(reply, Redirected) and reply.once
 
 
 def _named(node: Node) -> str:
@@ -411,18 +461,22 @@ def _named(node: Node) -> str:
 
 
 def _of_node(error: BrokerUnavailable, node: Node) -> BrokerUnavailable:
-    """The same, naming the node: the others may well be there."""
+    """The same error, with the name of the node."""
     name, text = _named(node), str(error)
-    return BrokerUnavailable(
-        text if name in text else f"{name}: {text}", sent=error.sent, server=name
-    )
+    if name not in text:
+        text = f"{name}: {text}"
+
+    return BrokerUnavailable(text, sent=error.sent, server=name)
 
 
 def _nobody(_: object) -> None:
-    """Nobody needs to know that it is closed."""
+    """The link is in no set that it must be taken out of."""
 
 
 def _node(row: Sequence[Any], asked: Node) -> Node:
-    """Host and port of a row; a node that does not know its own name has the one under which it was asked."""
-    host = row[0].decode() if row[0] else ""
-    return ("" if host == "?" else host) or asked[0], int(row[1])
+    """Host and port of a row; a node that does not know its own host has that of the asked one."""
+    host = row[0].decode() if row[0] else "?"
+    if host == "?":
+        host = asked[0]
+
+    return host, int(row[1])

@@ -1,6 +1,6 @@
-"""From a URL to connections. Which topology serves the URL is known here and nowhere else.
+"""From a URL to connections. No other module chooses by the topology of a URL.
 
-What imports the client library is imported when a URL needs it (see ``dial``).
+Modules that import the client library are imported when a URL needs them (see ``dial``).
 """
 
 from __future__ import annotations
@@ -44,22 +44,24 @@ _AT_ONCE = 32
 
 
 def checked_broker(broker: Broker) -> Broker:
-    """Let a broker pass.
+    """Return the broker.
 
     Raises:
         ConfigurationError: it is something else.
     """
-    if not hasattr(broker, "clock"):  # Whatever behaves like one may stand for it.
+    if not hasattr(broker, "clock"):  # A stand-in of a test passes.
         raise ConfigurationError(
             f"broker is a Broker, e.g. Broker('redis://localhost:6379/0'), not {broker!r}"
         )
+
     return broker
 
 
 class ServerClock:
-    """The server's time as seen from here: its last reading plus what the monotonic clock added since.
+    """The server's time: its last reading, and the time since then by the monotonic clock.
 
-    ``ahead``: seconds that tests have travelled; they are added to what ``now`` tells.
+    Attributes:
+        ahead: seconds by which tests have travelled, which ``now`` adds.
     """
 
     __slots__ = ("_offset", "ahead")
@@ -69,7 +71,7 @@ class ServerClock:
         self.ahead = 0.0
 
     def observe(self, milliseconds: int) -> None:
-        """Take over a reading that just arrived (Unix time, ms)."""
+        """Note a reading that just arrived (Unix time, ms)."""
         self._offset = milliseconds / 1000 - time.monotonic()
 
     def now(self) -> float:
@@ -78,19 +80,20 @@ class ServerClock:
 
 
 class Broker:
-    """A server, found by its URL, and the connections to it. Use ``async with``, or ``connect`` and ``close``.
+    """A server and the connections to it. Use ``async with``, or ``connect`` and ``close``.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://HOSTS/SERVICE``, ``redis+cluster://HOSTS``,
-            ``embedded://PATH`` or ``memory://``; see DEFAULT_URL.
+        url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://HOSTS/SERVICE``,
+            ``redis+cluster://HOSTS``, ``embedded://PATH`` or ``memory://``; see DEFAULT_URL.
         namespace: first part of every key.
-        timeout: seconds for a call: waiting for its turn, connecting if need be, and the round trip.
-        url_file: file that holds the URL, if ``url`` is None; it is read anew for the credentials of each connection.
+        timeout: seconds for a call: its turn, connecting if needed, and the round trip.
+        url_file: file that holds the URL, if ``url`` is None. It is read again for the
+            credentials of each connection.
 
     Attributes:
-        observers: who is told of trips; nobody unless somebody is put in.
-        outages: says once that a server is away, and once that it is back.
-        was_reached: ``connect`` went well once.
+        observers: of round trips; none by default.
+        outages: logs once that a server is away, and once that it is back.
+        was_reached: ``connect`` has succeeded before.
 
     Raises:
         ConfigurationError: the URL cannot be used; its password is never part of the message.
@@ -108,6 +111,7 @@ class Broker:
             raise ConfigurationError(
                 f"url is a text, e.g. redis://localhost:6379/0, not {type(url).__name__}"
             )
+
         self._file = URLFile(url_file) if url_file else None
         self.url = url or (self._file.read() if self._file else DEFAULT_URL)
         self.namespace = checked_name(namespace, "namespace")
@@ -123,6 +127,7 @@ class Broker:
         self.observers = NOBODY
         self.outages = Outages(self.address)
         self.was_reached = False
+
         if self.url.startswith(EMBEDDED):
             self._embedded = embedded_server(self.url)
         else:
@@ -138,7 +143,8 @@ class Broker:
         scheme, _, rest = self.url.partition("://")
         before, _, query = rest.partition("?")
         if "@" in query:
-            return f"{scheme}://***"  # Where credentials end cannot be told.
+            return f"{scheme}://***"  # The end of the credentials is not known.
+
         return f"{scheme}://{before.rpartition('@')[2].partition('#')[0]}"
 
     @property
@@ -156,24 +162,27 @@ class Broker:
 
     @property
     def control(self) -> Link:
-        """The connection for whatever is not on a hot path."""
+        """The connection for all calls that are not on a hot path."""
         if self._control is None:
             self._control = self.link()
+
         return self._control
 
     @property
     def shared(self) -> Link:
-        """The connection that the roles of a worker share for what is not on a hot path.
+        """The connection that the roles of a worker share for calls that are not on a hot path.
 
-        When it is lost, all that is under way is; each role tries again. What somebody calls goes by ``control``.
+        Its loss fails all calls under way, and each role tries again. Calls of the application
+        go over ``control``.
         """
         if self._shared is None:
             self._shared = self.link(_AT_ONCE)
+
         return self._shared
 
     @property
     def is_spread(self) -> bool:
-        """Whether its keys are on several servers, so that one command reaches some of them only."""
+        """Whether its keys are on several servers, so that one command reaches only a part."""
         return self._cluster is not None
 
     def keys(self, stream: str) -> Keys:
@@ -181,9 +190,10 @@ class Broker:
         return Keys(stream, self.namespace)
 
     def link(self, depth: int = 1) -> Link:
-        """A new connection; it opens with its first command and belongs to the event loop that uses it.
+        """A new connection, which opens with its first command, and belongs to that event loop.
 
-        ``depth``: how many round trips may be under way at once.
+        Args:
+            depth: how many round trips may be under way at once.
         """
         link: Link
         if self._cluster is not None:
@@ -207,17 +217,19 @@ class Broker:
                 credentials=self._dial.credentials if self._dial else Credentials(),
                 is_bounded=self._embedded is None,
             )
+
         self._links.add(link)
         return link
 
     def server_of(self, stream: str) -> str:
-        """Which server of several has a stream, as far as is known; '' where there is one only."""
+        """The server that has a stream, if known; '' where there is only one."""
         return self.control.server_of(self.keys(stream).levels())
 
     async def primaries(self) -> dict[str, Link]:
-        """A link to each server that has a part of the keys, by its name, for what must be asked of each.
+        """A link to each server that has keys, by its name, for questions to each of them.
 
-        Unless it is a cluster that is one, without a name. They belong to ``control`` and are closed with it.
+        Without a cluster it is one server, whose name is ''. The links are closed with
+        ``control``.
 
         Raises:
             BrokerUnavailable: the cluster cannot be asked.
@@ -225,95 +237,105 @@ class Broker:
         return await self.control.primaries()
 
     async def connect(self, *, needs_clock: bool = True) -> None:
-        """Reach the server, of a cluster any node, and read its clock.
+        """Reach the server, or any node of a cluster, and read its clock.
 
         Args:
-            needs_clock: False: where the user may not call TIME, this machine's clock stands for the server's.
+            needs_clock: False takes this machine's clock if the user may not call TIME.
 
         Raises:
-            BrokerUnavailable: it cannot be reached.
-            AccessDenied: it refuses the credentials, or the user may not call TIME.
-            NoServer: the embedded server has no binary to run, or it did not start.
+            BrokerUnavailable: the server cannot be reached.
+            AccessDenied: the server refuses the credentials, or the user may not call TIME.
+            NoServer: the embedded server has no binary, or did not start.
         """
         try:
             seconds, micros = await self.control.ask_any("TIME")
         except (BrokerUnavailable, CommandRefused) as error:
-            if (
-                not self.was_reached
-                and (other := await self._other_kind(error)) is not None
-            ):
+            other = None if self.was_reached else await self._other_kind(error)
+            if other is not None:
                 raise other from error
+
             raise
         except AccessDenied as error:
             if needs_clock or isinstance(error, WrongCredentials):
                 raise
         else:
             self.clock.observe(int(seconds) * 1000 + int(micros) // 1000)
-        if not self.was_reached and (other := await self._judged()) is not None:
-            raise other
+
+        if not self.was_reached:
+            wrong = await self._judged()
+            if wrong is not None:
+                raise wrong
+
         self.was_reached = True
 
     async def _other_kind(self, error: BrokerError) -> WrongServer | None:
-        """What is there in the place of what the URL says; None: that cannot be told, or it is just away."""
+        """The error if the server is of another kind than the URL says; None if unknown."""
         if isinstance(error, CommandRefused):
             return await self._judged()
         if self._read is None or self.url.startswith("unix"):
             return None
+
         from streams.broker.server import kinds
 
         way = self._dial or self._cluster
         if way is None:
             return None
-        # Of several servers the one that is tried, if that is known.
+
+        # Behind Sentinels: the server that was tried.
         known = getattr(way, "place", None)
         places = (*self._read.nodes, *((known,) if known else ()))
         return await kinds.wrong_transport(self._read, places, way.options)
 
     async def _judged(self) -> WrongServer | None:
-        """What the server says of itself, judged by the URL; None: nothing is wrong, or it does not say."""
+        """The error if the server is not of the kind that the URL says; None if it seems to be."""
         if self._read is None:
             return None
+
         from streams.broker.server import kinds
 
         facts = await self.facts()
-        return (
-            kinds.too_old(facts)
-            if self._read.topology
-            else kinds.judged(facts, self.address, self._here)
-        )
+        if self._read.topology:
+            return kinds.too_old(facts)
+
+        return kinds.judged(facts, self.address, self._here)
 
     @property
     def _here(self) -> tuple[str, int]:
         """Host and port of the URL; '' and 0 of a unix socket."""
-        place = getattr(self._dial, "place", None)
-        return ("", 0) if place is None or self.url.startswith("unix") else place
+        place: tuple[str, int] | None = getattr(self._dial, "place", None)
+        if place is None or self.url.startswith("unix"):
+            return "", 0
+
+        return place
 
     async def facts(self) -> Mapping[str, str]:
-        """What the server says of itself: server, version, mode and role; nothing if it may not be asked."""
+        """The server's own facts: server, version, mode and role; none if the user may not ask."""
         from streams.broker.server import kinds
 
         try:
             return kinds.told(await self.control.ask_any("HELLO"))
         except CommandRefused:
-            # Before Redis 6 there was no such command, and some proxies have none.
+            # Redis before 6 and some proxies do not have the command.
             pass
         except BrokerError:
             return {}
+
         try:
             return kinds.informed(await self.control.ask_any("INFO", "server"))
         except BrokerError:
             return {}
 
     async def close(self) -> None:
-        """Close the connections of this event loop; the last user of an embedded server stops it."""
+        """Close the connections of this event loop, and an embedded server without other users."""
         for link in list(self._links):
             await link.close()
+
         self._links.clear()
         self._control = self._shared = None
         if self._dial is not None:
             await self._dial.close()
         if self._embedded is not None:
-            # A server that keeps nothing must be gone before somebody opens the next one.
+            # A server without disk must be gone before the next one starts.
             await asyncio.to_thread(self._embedded.close, wait=self.url == DEFAULT_URL)
 
     def _read_url(self) -> None:
@@ -324,8 +346,9 @@ class Broker:
         try:
             dial = Dial(self.address, read.server, self._renewing("server"))
         except ValueError:
-            # The parser's own message may quote the URL, and with it the password.
+            # The parser's own message may quote the password.
             raise unreadable(self.url, client.flawed_option(self.url)) from None
+
         if read.topology == "cluster":
             from streams.broker.server.cluster import Cluster
 
@@ -341,17 +364,19 @@ class Broker:
             self._dial = dial
 
     def _renewing(self, part: str) -> Renew | None:
-        """Reads the file of the URL again, if there is one; ``part``: of ``ServerURL``, whose credentials are meant."""
+        """Reads the URL's file again, if there is one, for a ``part`` of ``ServerURL``."""
         file = self._file
         if file is None:
             return None
+
         return lambda: str(getattr(ServerURL.parse(file.read()), part))
 
     def _leave(self, stay: Callable[[str, int], bool]) -> bool:
-        """After a failover no link may stay with a server that is no primary any more; returns whether any is open."""
+        """Drop connections to servers that are no primaries; returns whether any was open."""
         is_open = False
         for link in list(self._links):
             is_open |= link.leave(stay)
+
         return is_open
 
     async def _open(self) -> AbstractConnection:
@@ -361,7 +386,8 @@ class Broker:
         except BrokerUnavailable:
             if self._embedded is None:
                 raise
-        # The embedded server ended between being found and being connected to: that brings it back.
+
+        # The embedded server ended before it was connected to: the second try starts it.
         return await self._open_once()
 
     async def _open_once(self) -> AbstractConnection:
@@ -371,17 +397,19 @@ class Broker:
             try:
                 path = await asyncio.to_thread(self._embedded.acquire)
             except RuntimeError as error:
-                # An interpreter that is ending starts no threads.
+                # The interpreter is ending, and starts no threads.
                 raise BrokerUnavailable(
                     f"the embedded server cannot be started: {error}", sent=False
                 ) from None
+
             return await Dial(self.address).connect(self._timeout, path=path)
-        assert self._dial is not None  # noqa: S101 - for the type checker: the constructor has seen to one of the two
+
+        assert self._dial is not None  # noqa: S101 - for the type checker
         return await self._dial.connect(self._timeout)
 
 
 class Backoff:
-    """Full-jitter waits for a server that is away: 0 to 50 ms at first, doubling to at most ``limit`` seconds."""
+    """Full-jitter waits for a server that is away: 0 to 50 ms, doubling up to ``limit`` s."""
 
     def __init__(self, limit: float = 2.0) -> None:
         self._limit = limit
@@ -394,4 +422,5 @@ class Backoff:
     def next(self) -> float:
         """Seconds to wait before the next try."""
         self._failures += 1
-        return random.uniform(0, min(self._limit, 0.05 * 2 ** min(self._failures, 10)))  # noqa: S311 - no secret
+        longest = min(self._limit, 0.05 * 2 ** min(self._failures, 10))
+        return random.uniform(0, longest)  # noqa: S311 - no secret

@@ -1,4 +1,4 @@
-"""The way to the embedded server, on systems that can run one."""
+"""Find the embedded server, on systems that can run one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def embedded_server(url: str) -> EmbeddedServer:
     except ModuleNotFoundError as missing:
         if missing.name != "fcntl":
             raise
+
         raise ConfigurationError(
             "the embedded server runs on Linux and macOS only: here, give the URL of a server, "
             "e.g. STREAMS_URL=redis://HOST:6379/0"
         ) from None
+
     return EmbeddedServer.from_url(url)

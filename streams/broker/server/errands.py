@@ -1,4 +1,4 @@
-"""What may be done later: commands whose server may be away while the work that caused them goes on."""
+"""Commands that may be carried out later, since their server may be away meanwhile."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from streams.errors import BrokerError, OutOfMemory
 logger = logger_of("broker")
 
 PATIENCE = 0.5
-"""Seconds for which the caller waits: a server that hangs must not hold up what does not need it."""
+"""Seconds for which the caller waits: a hanging server must not delay work on other servers."""
 _PASSING = (*OUTAGE, OutOfMemory)
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 10.0
 
 
 class Errands:
-    """Has commands done, now if their server answers, else again and again until it does or this is closed.
+    """Sends commands, again and again until their server answers or this is closed.
 
-    Each must be one that may be sent twice.
+    Each command must be safe to repeat.
 
     Args:
         send: sends a command and returns its reply.
@@ -35,7 +35,7 @@ class Errands:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def do(self, command: Command) -> None:
-        """Send a command; returns when it is done, or when it is clear that it will take a while.
+        """Send a command; returns when it is done, or after its first failure.
 
         Raises:
             BrokerError: the server refused at once, and trying again cannot help.
@@ -45,21 +45,23 @@ class Errands:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         waiting = asyncio.create_task(tried.wait())
+
         try:
             await asyncio.wait(
                 (task, waiting), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             waiting.cancel()
+
         if task.done() and not task.cancelled():
             task.result()
         else:
             task.add_done_callback(_say_refused)
 
     def close(self) -> None:
-        """Give up what is not done yet. From another event loop than theirs, too."""
+        """Give up the commands that are not done. May be called from another event loop."""
         for task in list(self._tasks):
-            # Their loop is closed, and they with it.
+            # RuntimeError: its loop is closed, and the task with it.
             with contextlib.suppress(RuntimeError):
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
@@ -71,6 +73,7 @@ class Errands:
             except _PASSING as error:
                 if not tried.is_set():
                     logger.info("%s is written down later: %s", command[0], error)
+
                 tried.set()
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)

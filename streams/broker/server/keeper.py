@@ -1,18 +1,21 @@
-"""Keeps one embedded server: starts it, waits for its last user to leave, stops it.
+"""The keeper of one embedded server starts it, waits for its last user to leave, and stops it.
 
-Run as a script, one process per server, in a session of its own: a Ctrl-C at a user's terminal must reach
-neither it nor the server. It imports little, because each cold start of a server waits for that.
+It runs as a script, one process per server, in a session of its own: a Ctrl-C at a user's
+terminal must reach neither it nor the server. It imports little, because each cold start of a
+server waits for its imports.
 
-Each question of life and death is answered by a lock of the kernel (``flock``), which no SIGKILL leaves:
+Locks of the kernel (``flock``) tell which processes live; no SIGKILL leaves one behind:
 
 * ``keeper.pid`` is locked while a keeper lives; the number in it is for messages and for people;
-* ``users.lock`` is locked, shared, by each process that uses the server; a keeper that gets it is alone;
-* ``streams.lock``, beside the data, is locked by the keeper *and* by the server, which inherits it: no
-  second server can open the data while one lives, not even one that outlived its keeper. It holds the name of
-  the run folder, so that a program with another runtime folder finds the server too;
-* ``start.lock`` is held for moments, while somebody looks or starts.
+* ``users.lock`` is locked, shared, by each process that uses the server; a keeper that gets it
+  exclusively has no users left;
+* ``streams.lock``, beside the data, is locked by the keeper *and* by the server, which inherits
+  it. No second server can open the data while one lives, even if that outlived its keeper. The
+  file holds the name of the run folder, so that a program with another runtime folder finds the
+  server too;
+* ``start.lock`` is held for moments, while a process looks for a server or starts one.
 
-The functions before ``Keeper`` are how users look at the same files.
+The functions before ``Keeper`` are for the users of the server, who look at the same files.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ SOCKET = "server.sock"
 LOG = "server.log"
 OLD_LOG = "server.old.log"
 
-# Exit code: somebody else keeps this server already.
+# Exit code: another keeper has this server.
 BUSY = 75
 # How long a server may take to stop before it is killed; with the AOF on it takes about 0.1 s.
 STOP_SECONDS = 5.0
@@ -42,20 +45,21 @@ _FRESHEN_SECONDS = 3600.0
 
 
 class _Woken(Exception):  # noqa: N818 - a signal's way out of a blocking call, not an error
-    """The wait for the users' lock is over for another reason than the lock."""
+    """The wait for the users' lock ended for another reason than the lock."""
 
 
 def open_lock(path: str, extra: int = os.O_CREAT) -> int:
-    """Open a lock file, by default made if missing. Other programs do not inherit the descriptor."""
+    """Open a lock file, and make it by default. Other programs do not inherit the descriptor."""
     return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | extra, 0o600)
 
 
 def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Take a lock if that is possible at once."""
+    """Take a lock if it is free; returns whether it was."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+
     return True
 
 
@@ -64,15 +68,16 @@ _open_files: set[LockFile] = set()
 
 
 class LockFile:
-    """An open lock file. The lock ends with close() or with the process; a forked child has no part in it.
+    """An open lock file. The lock ends with close() or the process; a forked child has no part.
 
-    A lock belongs to the open file, which a fork shares. A child that kept it would keep the lock after its
-    parent's death, and one that unlocked it would take it from the parent: the child only closes its copy.
+    A lock belongs to the open file, which a fork shares. A child that kept the file would keep the
+    lock after its parent's death, and one that unlocked it would take the lock from the parent. So
+    the child only closes its copy.
     """
 
     def __init__(self, path: str, extra: int = os.O_CREAT) -> None:
         self.path = path
-        # The guard keeps a fork by another thread from falling between the opening and the note of it.
+        # The guard keeps another thread from forking between the opening and the note of it.
         with _guard:
             self.descriptor = open_lock(path, extra)
             _open_files.add(self)
@@ -84,11 +89,13 @@ class LockFile:
         self.close()
 
     def take(self, kind: int = fcntl.LOCK_EX) -> bool:
-        """Take the lock if that is possible at once and the file is still the one of that name."""
+        """Take the lock if it is free and the path still leads to this file."""
         if not try_lock(self.descriptor, kind):
             return False
+
         try:
-            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.path))  # noqa: PTH116 - as below
+            there = os.stat(self.path)  # noqa: PTH116 - as below
+            return os.path.samestat(os.fstat(self.descriptor), there)
         except FileNotFoundError:
             return False
 
@@ -104,6 +111,7 @@ class LockFile:
 def _in_child() -> None:
     for file in _open_files:
         os.close(file.descriptor)
+
     _open_files.clear()
     _guard.release()
 
@@ -114,17 +122,18 @@ os.register_at_fork(
 
 
 def is_private(folder: str) -> bool:
-    """Whether it is a folder, no link, that belongs to this user and admits nobody else."""
+    """Whether it is a folder, no link, that belongs to this user and admits no other user."""
     try:
         found = os.lstat(folder)
     except (OSError, ValueError):
         return False
+
     # The type and all rights of others, in one comparison.
     return found.st_uid == os.geteuid() and found.st_mode & 0o170077 == 0o040000
 
 
 def is_held(path: str) -> bool:
-    """Whether somebody holds a lock exclusively."""
+    """Whether a process holds a lock exclusively."""
     try:
         with LockFile(path, 0) as file:
             return not file.take(fcntl.LOCK_SH)
@@ -133,7 +142,7 @@ def is_held(path: str) -> bool:
 
 
 def ask(path: str, command: bytes) -> bytes:
-    """Send one command to a server's socket; empty when nothing comes back."""
+    """Send one command to a server's socket, and return the reply; b'' for none."""
     import socket  # users have it already; the keeper never asks
 
     try:
@@ -147,17 +156,18 @@ def ask(path: str, command: bytes) -> bytes:
 
 
 def is_stopping(folder: str) -> bool:
-    """Whether a keeper is there and no user: it ends its server now."""
+    """Whether a keeper lives without users, so that it is stopping its server."""
     try:
         with LockFile(f"{folder}/{USERS_LOCK}", 0) as users:
             used = not users.take() and users.take(fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
+
     return not used and is_held(f"{folder}/{KEEPER_LOCK}")
 
 
 def tidy(folder: str) -> None:
-    """Remove the run folder of a server without disk whose keeper did not live to do it."""
+    """Remove the run folder of a server without disk whose keeper was killed."""
     try:
         with (
             LockFile(f"{folder}/{START_LOCK}", 0) as start,
@@ -173,7 +183,7 @@ def tidy(folder: str) -> None:
 
 
 def clear_folder(folder: str) -> None:
-    """Remove a run folder. The caller holds its start lock, which goes last: nobody can be half-way in."""
+    """Remove a run folder. The caller holds its start lock, which is removed last."""
     for name in (
         SOCKET,
         LOG,
@@ -184,10 +194,11 @@ def clear_folder(folder: str) -> None:
         START_LOCK,
     ):
         _forget(f"{folder}/{name}")
+
     try:  # noqa: SIM105 - contextlib and pathlib would add some 10 ms to each cold start
         os.rmdir(folder)  # noqa: PTH106
     except OSError:
-        pass  # somebody came in after the start lock went, and the folder is theirs
+        pass  # another process came in after the start lock was removed, and has the folder
 
 
 def _forget(path: str) -> None:
@@ -198,41 +209,44 @@ def _forget(path: str) -> None:
 
 
 def _lock_within(descriptor: int, seconds: float) -> bool:
-    """Take a lock exclusively; those who only look whether it is held hold it for a moment themselves."""
+    """Take a lock exclusively; another process may have it briefly, in ``is_held``."""
     end = time.monotonic() + seconds
     while not try_lock(descriptor):
         if time.monotonic() > end:
             return False
+
         time.sleep(0.005)
+
     return True
 
 
 def _server_command(folder: str, data: str, mode: str, binary: str) -> list[str]:
-    disk = (
-        ["--appendonly", "yes", "--appendfsync", "everysec"]
-        if mode == "aof"
-        else ["--appendonly", "no"]
-    )
-    return [
-        binary,
-        *(
-            "--port",
-            "0",
-            "--unixsocket",
-            f"{folder}/{SOCKET}",
-            "--unixsocketperm",
-            "700",
-        ),
-        *("--dir", data, "--save", "", *disk, "--maxmemory-policy", "noeviction"),
-        *("--daemonize", "no", "--loglevel", "notice", "--logfile", f"{folder}/{LOG}"),
-    ]
+    options = {
+        "port": "0",
+        "unixsocket": f"{folder}/{SOCKET}",
+        "unixsocketperm": "700",
+        "dir": data,
+        "save": "",
+        "appendonly": "yes" if mode == "aof" else "no",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "loglevel": "notice",
+        "logfile": f"{folder}/{LOG}",
+    }
+
+    command = [binary]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+
+    return command
 
 
 def _die_with(parent: int) -> None:
     """Have the kernel stop this process when the keeper dies (Linux).
 
-    SIGTERM and not SIGKILL: with ``everysec`` a server whose fsync is slow holds back answered writes for up
-    to two seconds, and on SIGTERM it writes them out first.
+    SIGTERM and not SIGKILL: with ``everysec`` a server whose fsync is slow holds back answered
+    writes for up to two seconds, and on SIGTERM it writes them out first.
     """
     try:
         import ctypes
@@ -241,6 +255,7 @@ def _die_with(parent: int) -> None:
     except (ImportError, OSError, AttributeError):
         # elsewhere the next user of the data stops a server that lost its keeper
         return
+
     if os.getppid() != parent:
         os._exit(1)
 
@@ -260,20 +275,24 @@ class Keeper:
         self._freshened = time.monotonic()
 
     def run(self, server_lock: int) -> None:
-        """Start the server, keep it until it is not needed or not there any more, and clean up."""
+        """Start the server, keep it until it has no users or ends, and clean up."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
             signal.signal(number, self._on_signal)
+
         self._start(server_lock)
         try:
             self._wait()
             unused = True
         except _Woken:
             unused = False
+
         if not unused:
-            # nobody shall come to a server that is about to end
+            # no user must come to a server that is about to end
             _forget(f"{self._folder}/{SOCKET}")
+
         self._stop()
         _forget(f"{self._folder}/{SOCKET}")
+
         if not self._has_disk and (unused or try_lock(self._users)):
             start = open_lock(f"{self._folder}/{START_LOCK}")
             if _lock_within(start, _PATIENCE):
@@ -284,21 +303,23 @@ class Keeper:
         self._server = os.fork()
         if self._server:
             return
+
         try:
             _die_with(keeper)
             fcntl.fcntl(server_lock, fcntl.F_SETFD, 0)  # the server inherits this one
-            os.execv(self._command[0], self._command)  # noqa: S606 - the binary that find_server() chose
+            binary = self._command[0]
+            os.execv(binary, self._command)  # noqa: S606 - chosen by find_server()
         except OSError as error:
             os.write(2, f"{self._command[0]} cannot be run: {error}\n".encode())
         finally:
             os._exit(127)
 
     def _wait(self) -> None:
-        """Block until nobody uses the server; a signal or the server's end leave by _Woken.
+        """Block until the server has no users; a signal or the server's end raises _Woken.
 
-        A blocking lock costs nothing while it waits and is granted the moment the last user goes. Signals
-        break into it. One that comes just before the call blocks would be lost on it: hence a timer, once a
-        second, at some 20 us of CPU.
+        A blocking lock costs nothing while it waits, and is granted the moment the last user goes.
+        Signals interrupt it. A signal just before the call blocks would go unnoticed: hence a
+        timer, once a second, at some 20 us of CPU.
         """
         self._waiting = True
         signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
@@ -309,6 +330,7 @@ class Keeper:
     def _on_signal(self, number: int, _frame: object) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop_asked = True
+
         if self._waiting:
             self._check()
             self._freshen()
@@ -324,26 +346,31 @@ class Keeper:
                 self._gone = os.waitpid(self._server, os.WNOHANG)[0] == self._server
             except ChildProcessError:
                 self._gone = True  # a signal's handler has just reaped it
+
         return self._gone
 
     def _stop(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self._server_ended():
             return
+
         # Only the parent reaps, so the number cannot have passed on to another process.
         os.kill(self._server, signal.SIGTERM)
         end = time.monotonic() + STOP_SECONDS
+
         while not self._server_ended():
             if time.monotonic() > end:
                 os.kill(self._server, signal.SIGKILL)
                 os.waitpid(self._server, 0)
                 return
+
             time.sleep(0.005)
 
     def _freshen(self) -> None:
-        """Keep cleaners of temporary folders, who go by age, away from the files."""
+        """Keep the files young for cleaners of temporary folders, which delete old ones."""
         if time.monotonic() - self._freshened < _FRESHEN_SECONDS:
             return
+
         self._freshened = time.monotonic()
         for name in (SOCKET, LOG, USERS_LOCK, KEEPER_LOCK, START_LOCK):
             try:
@@ -353,25 +380,28 @@ class Keeper:
 
 
 def main(arguments: list[str]) -> int:
-    """Take the locks, leave a keeper of ``FOLDER DATA aof|memory BINARY`` behind, and end."""
+    """Take the locks, and leave a keeper of ``FOLDER DATA aof|memory BINARY`` behind."""
     folder, data, mode, binary = arguments
-    os.chdir("/")  # It keeps no folder of the starter's in use.
-    # Signals that the starter blocks stay blocked through exec: the server could not be asked to stop.
+    os.chdir("/")  # The starter's folder must not stay in use.
+    # Signals that the starter blocks stay blocked through exec: the server would ignore SIGTERM.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o077)
     own = open_lock(f"{folder}/{KEEPER_LOCK}")
     server_lock = open_lock(f"{data}/{SERVER_LOCK}")
     if not (_lock_within(own, _PATIENCE) and _lock_within(server_lock, _PATIENCE)):
         return BUSY
+
     os.ftruncate(server_lock, 0)
     os.pwrite(server_lock, os.fsencode(folder), 0)
     keeper = Keeper(folder, data, mode, binary)
-    # The starter must not be the parent: it would have to reap, and its children are its own business.
+    # The starter must not be the parent: it would have to reap this process.
     if os.fork():
         os._exit(0)
+
     os.ftruncate(own, 0)
     os.pwrite(own, f"{os.getpid()}\n".encode(), 0)
     keeper.run(server_lock)
+
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What kind of server is at a place, asked when the one that the URL speaks of does not answer as such."""
+"""Find out which kind of server is at a place, when it is not the kind that the URL says."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ _OLDEST = (6, 2)
 
 
 def told(reply: Any) -> Mapping[str, str]:
-    """What a server says of itself in its answer to HELLO; nothing if it does not know that."""
+    """The facts in a server's reply to HELLO; none if the reply has another form."""
     if not isinstance(reply, (list, tuple)) or len(reply) % 2:
         return {}
+
     words = [
         word.decode(errors="replace") if isinstance(word, bytes) else str(word)
         for word in reply
     ]
+
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def informed(reply: Any) -> Mapping[str, str]:
-    """The same from its answer to INFO, which a server before Redis 6 knows in place of HELLO."""
+    """The same facts in a reply to INFO, which servers before Redis 6 have instead of HELLO."""
     text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
     lines = dict(line.partition(":")[::2] for line in text.splitlines())
     if "redis_version" not in lines:
         return {}
+
     return {
         "server": "redis",
         "version": lines["redis_version"],
@@ -39,7 +42,7 @@ def informed(reply: Any) -> Mapping[str, str]:
 
 
 def too_old(facts: Mapping[str, str]) -> WrongServer | None:
-    """Whether a server lacks commands that the scripts call; None: not by what it says.
+    """The error of a server that lacks commands of the scripts; None if its facts do not say so.
 
     Args:
         facts: see ``told``.
@@ -50,70 +53,81 @@ def too_old(facts: Mapping[str, str]) -> WrongServer | None:
         return WrongServer(
             f"the server is Redis {version}, which is too old: use Redis 6.2 or later, or Valkey"
         )
+
     return None
 
 
 def judged(
     facts: Mapping[str, str], address: str, here: tuple[str, int] = ("", 0)
 ) -> WrongServer | None:
-    """What is wrong with a server for one that the URL calls a single one; None: nothing that it says.
+    """The error of a server that the URL calls a single one, and is none; None if it seems to be.
 
     Args:
         facts: see ``told``.
         address: the URL without credentials.
         here: host and port of the server, '' and 0 on a unix socket.
     """
-    _, _, place = address.partition("://")
+    scheme, _, place = address.partition("://")
     if facts.get("mode") == "sentinel":
         host = place.partition("/")[0]
+        url = f"{scheme}+sentinel://{host}/SERVICE/0"
         return WrongServer(
-            f"{host} is a Sentinel, and knows the servers by a name: write {_as(address, 'sentinel')}"
+            f"{host} is a Sentinel, and knows the servers by a name: write {url}"
         )
-    # Of one node, or of slots that happen to be here, nothing else would tell.
+
+    # Commands for the slots of this node would succeed, and others would fail later.
     if facts.get("mode") == "cluster":
         return node_of_cluster(here)
+
     return too_old(facts)
 
 
 def node_of_cluster(place: tuple[str, int]) -> WrongServer:
-    """A server that sends elsewhere, though the URL speaks of one server."""
+    """The error of a node of a cluster whose URL is that of a single server."""
     where = f"{place[0] or 'HOST'}:{place[1] or 6379}"
     return WrongServer(
-        f"{where} is a node of a cluster: write redis+cluster://{where}, with TLS rediss+cluster://"
+        f"{where} is a node of a cluster: write redis+cluster://{where},"
+        " with TLS rediss+cluster://"
     )
 
 
 def no_node(place: tuple[str, int], error: CommandRefused) -> BrokerError:
-    """A server that knows nothing of a cluster, though the URL speaks of one."""
+    """The error of a server without a cluster whose URL is that of a cluster."""
     where = f"{place[0]}:{place[1]}"
     if "cluster support disabled" in str(error):
         return WrongServer(
-            f"{where} is one server and no node of a cluster: write redis://{where}, with TLS rediss://"
+            f"{where} is one server and no node of a cluster: write redis://{where},"
+            " with TLS rediss://"
         )
+
     if "unknown command" in str(error):
         return WrongServer(
-            f"{where} is no node of a cluster, maybe a Sentinel: write redis+sentinel://{where}/SERVICE"
+            f"{where} is no node of a cluster, maybe a Sentinel:"
+            f" write redis+sentinel://{where}/SERVICE"
         )
+
     return error
 
 
 def no_sentinel(place: tuple[str, int], error: CommandRefused) -> BrokerError:
-    """A server that knows nothing of Sentinels, though the URL calls it one."""
+    """The error of a server that the URL calls a Sentinel, and is none."""
     where = f"{place[0]}:{place[1]}"
     if "unknown command" not in str(error):
         return error
+
     return WrongServer(
-        f"{where} is no Sentinel, which usually has port 26379: write redis://{where} for a single server, or the "
-        "Sentinels' hosts and ports"
+        f"{where} is no Sentinel, which usually has port 26379: write redis://{where} for a"
+        " single server, or the Sentinels' hosts and ports"
     )
 
 
 async def wrong_transport(
     read: ServerURL, places: Iterable[tuple[str, int]], options: Mapping[str, Any]
 ) -> WrongServer | None:
-    """The fault in the TLS of a URL whose server does not answer; None: there is none that can be told.
+    """The mistake about TLS in a URL whose server does not answer; None if none is known.
 
-    Either it speaks TLS and the URL does not, or the other way round, or it wants another certificate.
+    The server speaks TLS and the URL does not, or the other way round, or the server wants another
+    certificate.
 
     Args:
         read: the URL.
@@ -123,19 +137,25 @@ async def wrong_transport(
     secure = read.server.startswith("rediss://")
     for host, port in places:
         where = f"{host}:{port}"
-        found = await (
-            _answers_plainly(host, port) if secure else tls.answers(host, port)
-        )
-        if found and secure:
+        if not secure:
+            if await tls.answers(host, port):
+                return WrongServer(
+                    f"{where} speaks TLS: write rediss instead of redis in the URL,"
+                    " or its other port"
+                )
+
+            continue
+
+        if await _answers_plainly(host, port):
             return WrongServer(
-                f"{where} does not speak TLS: write redis instead of rediss in the URL, or its TLS port"
+                f"{where} does not speak TLS: write redis instead of rediss in the URL,"
+                " or its TLS port"
             )
-        if secure and (refused := await tls.refusal(host, port, options)) is not None:
+
+        refused = await tls.refusal(host, port, options)
+        if refused is not None:
             return refused
-        if found:
-            return WrongServer(
-                f"{where} speaks TLS: write rediss instead of redis in the URL, or its other port"
-            )
+
     return None
 
 
@@ -150,8 +170,3 @@ async def _answers_plainly(host: str, port: int) -> bool:
                 await tls.end(writer)
     except (OSError, TimeoutError):
         return False
-
-
-def _as(address: str, topology: str) -> str:
-    scheme, _, place = address.partition("://")
-    return f"{scheme}+{topology}://{place.partition('/')[0]}/SERVICE/0"

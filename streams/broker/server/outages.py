@@ -1,4 +1,4 @@
-"""Says once that a server is away, or refuses what it is asked, and once that it is back, however many notice."""
+"""Log once that a server is away or refuses requests, and once that it is back."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from streams.errors import BrokerUnavailable, CommandRefused, StreamsError
 logger = logger_of("broker")
 
 OUTAGE = (BrokerUnavailable, CommandRefused)
-"""What roles wait out: no answer, "not now", and a refusal in unknown words, a proxy's or a newer server's.
+"""Errors after which roles try again: no answer, "not now", and refusals in unknown words.
 
-Permissions, credentials and keys of a wrong kind are known, and told as what they are.
+Such words are a proxy's or a newer server's. Refusals for want of permissions, for credentials
+and for keys of a wrong type are known, and have classes of their own.
 """
 
 
 @dataclass(slots=True)
 class _Outage:
-    """One server's; ``waiting``: who waits for its end."""
+    """The outage of one server; ``waiting`` are the roles that wait for its end."""
 
     since: float
     waiting: set[str] = field(default_factory=set)
 
 
 class Outages:
-    """The outages of one broker's servers. May be told in any thread.
+    """The outages of one broker's servers. May be used from any thread.
 
     Args:
-        address: of the server, or of all of them; a node of a cluster is named by the error.
+        address: of the server, or of a cluster, whose nodes are named by errors.
     """
 
     def __init__(self, address: str) -> None:
@@ -39,30 +40,34 @@ class Outages:
         self._lock = native.new_lock()
 
     def away(self, who: str, error: StreamsError) -> None:
-        """Somebody cannot go on for want of a server, and tries again; told as often as one likes."""
+        """Note that the role ``who`` waits for a server. May be called again for each try."""
         with self._lock:
             if any(who in outage.waiting for outage in self._going_on.values()):
                 return
+
             server = getattr(error, "server", "") or self._address
-            known = self._going_on.get(server)
-            outage = known or self._going_on.setdefault(
-                server, _Outage(time.monotonic())
+            is_new = server not in self._going_on
+            if is_new:
+                self._going_on[server] = _Outage(time.monotonic())
+
+            self._going_on[server].waiting.add(who)
+
+        if not is_new:
+            return
+
+        facts = {"server": server, "error": str(error)}
+        if isinstance(error, CommandRefused):
+            logger.error(
+                "the server refuses what it is asked, trying again until it does not",
+                extra=facts,
             )
-            outage.waiting.add(who)
-        if known is None:
-            facts = {"server": server, "error": str(error)}
-            if isinstance(error, CommandRefused):
-                logger.error(
-                    "the server refuses what it is asked, trying again until it does not",
-                    extra=facts,
-                )
-            else:
-                logger.warning(
-                    "the server is away, trying again until it is back", extra=facts
-                )
+        else:
+            logger.warning(
+                "the server is away, trying again until it is back", extra=facts
+            )
 
     def back(self, who: str) -> None:
-        """Somebody goes on; the last one that waited says so for all."""
+        """Note that the role ``who`` goes on; the last one logs the end of the outage."""
         for server, outage in self._ended(who).items():
             seconds = round(time.monotonic() - outage.since, 1)
             logger.info(
@@ -70,21 +75,15 @@ class Outages:
             )
 
     def leave(self, who: str) -> None:
-        """Somebody ends, and waits no more."""
+        """Note that the role ``who`` ends."""
         self._ended(who)
 
     def _ended(self, who: str) -> dict[str, _Outage]:
+        ended = {}
         with self._lock:
-            mine = {
-                server: outage
-                for server, outage in self._going_on.items()
-                if who in outage.waiting
-            }
-            for outage in mine.values():
+            for server, outage in list(self._going_on.items()):
                 outage.waiting.discard(who)
-            ended = {
-                server: outage for server, outage in mine.items() if not outage.waiting
-            }
-            for server in ended:
-                del self._going_on[server]
+                if not outage.waiting:
+                    ended[server] = self._going_on.pop(server)
+
         return ended

@@ -1,7 +1,7 @@
 """The Lua scripts: one file per transition, read once at import, called by hash.
 
-A script's header is its contract; the loader refuses a file without one. ``-- include: NAME`` is replaced by the text
-of another file when the module is imported, so what the server sees is constant.
+A script's header is its contract; the loader refuses a file without one. The loader replaces
+``-- include: NAME`` with the text of that file, so that the server sees a constant script.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ _FOLDERS = ("broker/entries", "broker/admin", "broker/state", "testing")
 _CONTRACT = ("-- KEYS[", "-- ARGV[", "-- Returns")
 
 by_sha: dict[str, Script] = {}
-"""Every loaded script; a connection that is told NOSCRIPT finds the text here."""
-
+"""Every loaded script; a connection finds the text here when it gets NOSCRIPT."""
 
 _by_name: dict[str, Script] = {}
 
@@ -41,12 +40,13 @@ class Script:
     __slots__ = ("name", "sha", "text")
 
     def __new__(cls, name: str) -> Script:
-        """The script of that name, if it was made already."""
+        """The script of that name, if it was loaded before."""
         return _by_name.get(name) or super().__new__(cls)
 
     def __init__(self, name: str) -> None:
         if name in _by_name:
             return
+
         self.name = name
         self.text = _INCLUDE.sub(
             lambda found: _read(found["name"]), _read(f"{name}.lua")
@@ -56,6 +56,7 @@ class Script:
             raise ValueError(
                 f"{name}.lua: the header does not say {', '.join(missing)}"
             )
+
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         by_sha[self.sha] = _by_name[name] = self
 

@@ -1,7 +1,8 @@
-"""A server with replicas that Sentinels watch: whoever connects asks them first which one is the primary.
+"""Connect to the primary of a service, which the Sentinels name.
 
-Imported when a URL names Sentinels. The steps are those of Redis's guidelines for clients of Sentinel, but that all are
-asked at once and most of them must agree: the first one to answer may be the one that is cut off.
+Imported when a URL names Sentinels. The steps are those of Redis's guidelines for clients of
+Sentinel, except that all Sentinels are asked at once and most of them must agree: the first one
+to answer may be cut off from the others.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _REPLICA = b"slave"
 
 
 class SentinelDial:
-    """How to connect to the primary of a service.
+    """Connects to the primary of a service.
 
     Args:
-        dial: how to connect to a server, wherever it is.
-        sentinels: who knows which one is the primary.
-        leave: told, while connections are open, to leave every server but the primary.
+        dial: connects to any server.
+        sentinels: of the service.
+        leave: called while connections are open, to drop those to other servers than the primary.
 
     Attributes:
         place: host and port of the primary that was tried last; None before.
@@ -40,12 +41,12 @@ class SentinelDial:
 
     @property
     def credentials(self) -> Credentials:
-        """What is known of the server's credentials."""
+        """The server's credentials."""
         return self._dial.credentials
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What connections are made with."""
+        """The options of connections."""
         return self._dial.options
 
     @property
@@ -54,18 +55,20 @@ class SentinelDial:
         return self._dial.user
 
     async def connect(self, within: float) -> AbstractConnection:
-        """A connected connection to the primary, ``within`` that many seconds.
+        """A connected connection to the primary, within ``within`` seconds.
 
-        A server that says it is a replica is not it, whatever a Sentinel says that has not heard of the failover yet.
+        A server that calls itself a replica is refused: Sentinels may not know of a failover yet.
 
         Raises:
-            BrokerUnavailable: no Sentinel can be reached, none knows a primary, or that cannot be reached.
+            BrokerUnavailable: no Sentinel can be reached, none names a primary, or the primary
+                cannot be reached.
             AccessDenied: Sentinel or server refuse the credentials.
         """
         try:
             async with asyncio.timeout(within):
                 primary = self.place = await self._discover(within)
                 connection = await self._connect(within, primary)
+
                 try:
                     await self._check(connection, primary)
                 except BaseException:
@@ -75,11 +78,12 @@ class SentinelDial:
             raise BrokerUnavailable(
                 f"no primary of {self._sentinels.service} was found within {within} s"
             ) from error
+
         self._following.start()
         return connection
 
     async def close(self) -> None:
-        """Follow the primary no more."""
+        """Stop following the primary."""
         await self._following.close()
 
     async def _connect(self, within: float, primary: Node) -> AbstractConnection:
@@ -93,13 +97,14 @@ class SentinelDial:
             raise BrokerUnavailable(said, sent=error.sent) from error.__cause__
 
     async def _discover(self, within: float) -> Node:
-        # Each gets a part of the time: one that hangs must not keep the others from being believed.
+        # Half of the time, so that a hanging Sentinel leaves time to use the others' answers.
         asked = [
             asyncio.create_task(self._ask(place, within / 2))
             for place in self._sentinels.places
         ]
         votes: dict[Node, int] = {}
         troubles: list[BrokerError] = []
+
         try:
             for answer in asyncio.as_completed(asked):
                 try:
@@ -107,34 +112,35 @@ class SentinelDial:
                 except BrokerError as error:
                     troubles.append(error)
                     continue
+
                 votes[primary] = votes.get(primary, 0) + 1
                 if votes[primary] > len(asked) // 2:
                     return primary
         finally:
             for task in asked:
                 task.cancel()
+
             await asyncio.gather(*asked, return_exceptions=True)
+
         if votes:
             return max(votes, key=lambda primary: votes[primary])
-        if (
-            all(isinstance(error, NoService) for error in troubles)
-            and self.place is None
-        ):
-            # It never was one, and only a person mends that.
-            raise WrongServer(str(troubles[0]))
-        denied = next(
-            (
-                error
-                for error in troubles
-                if isinstance(error, (AccessDenied, WrongServer))
-            ),
-            None,
-        )
-        unknown = next(
-            (error for error in troubles if isinstance(error, NoService)), troubles[0]
-        )
-        raise denied or BrokerUnavailable(
-            f"no Sentinel names a primary of {self._sentinels.service}: {unknown}"
+
+        raise self._unknown(troubles)
+
+    def _unknown(self, troubles: list[BrokerError]) -> BrokerError:
+        """The error where no Sentinel names a primary."""
+        unknown = [error for error in troubles if isinstance(error, NoService)]
+        if len(unknown) == len(troubles) and self.place is None:
+            # The service was never seen: its name in the URL is wrong.
+            return WrongServer(str(troubles[0]))
+
+        for error in troubles:
+            if isinstance(error, (AccessDenied, WrongServer)):
+                return error
+
+        why = (unknown or troubles)[0]
+        return BrokerUnavailable(
+            f"no Sentinel names a primary of {self._sentinels.service}: {why}"
         )
 
     async def _ask(self, place: Node, within: float) -> Node:
@@ -148,9 +154,10 @@ class SentinelDial:
         try:
             role = (await ask(connection, "ROLE"))[0]
         except errors.NoPermissionError:
-            return  # Then its refusal of the first write tells.
+            return  # A replica will refuse the first write.
         except (errors.RedisError, OSError) as error:
             raise failures.loss(error, sent=False) from error
+
         if role == _REPLICA:
             raise BrokerUnavailable(
                 f"{primary[0]}:{primary[1]} is a replica: a failover is under way"

@@ -1,4 +1,4 @@
-"""Asking for many streams, some of whose servers may be away: what is there is told, and what is not is named."""
+"""Ask about many streams, some of whose servers may be away; those are named."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Away:
 
     Attributes:
         shard: host and port.
-        streams: those on it that nothing is told of.
-        has_index: it has the list of streams, so there may be more that nothing is told of.
+        streams: those on it, which could not be asked about.
+        has_index: it has the list of streams, so that more streams may be missing.
     """
 
     shard: str
@@ -30,10 +30,12 @@ class Away:
         """One line for an operator."""
         if self.has_index:
             return (
-                f"shard {self.shard} is away: the list of streams cannot be read; commands that name a stream work, "
-                "if its own shard is there"
+                f"shard {self.shard} is away: the list of streams cannot be read; commands that"
+                " name a stream work, if its own shard is there"
             )
-        return f"shard {self.shard} is away: these streams are not shown: {', '.join(self.streams)}"
+
+        names = ", ".join(self.streams)
+        return f"shard {self.shard} is away: these streams are not shown: {names}"
 
     def as_plain(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -43,35 +45,43 @@ class Away:
 async def each(
     broker: Broker, streams: Iterable[str], ask: Callable[[str], Awaitable[T]]
 ) -> tuple[list[T], list[Away]]:
-    """What ``ask`` says of each stream, in their order, and the shards that are away.
+    """The answers of ``ask`` for each stream, in order, and the shards that are away.
 
-    A shard that did not answer is not asked again: one that hangs costs one timeout, not one per stream.
+    A shard that did not answer is not asked again: a hanging one costs one timeout, not one per
+    stream.
 
     Raises:
-        BrokerUnavailable: there is one server only, and it is away.
+        BrokerUnavailable: the only server is away.
     """
     found: list[T] = []
     missing: dict[str, list[str]] = {}
+
     for stream in streams:
         shard = broker.server_of(stream)
         if shard in missing:
             missing[shard].append(stream)
             continue
+
         try:
             found.append(await ask(stream))
         except BrokerUnavailable as error:
-            if not (shard := shard or error.server):
+            shard = shard or error.server
+            if not shard:
                 raise
+
             missing.setdefault(shard, []).append(stream)
-    return found, [Away(shard, tuple(names)) for shard, names in missing.items()]
+
+    away = [Away(shard, tuple(names)) for shard, names in missing.items()]
+    return found, away
 
 
 def away_index(error: BrokerUnavailable) -> Away:
-    """That the list of streams could not be read.
+    """The shard whose list of streams could not be read.
 
     Raises:
-        BrokerUnavailable: there is one server only, and it is away.
+        BrokerUnavailable: the only server is away.
     """
     if not error.server:
         raise error
+
     return Away(error.server, has_index=True)

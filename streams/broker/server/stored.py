@@ -6,8 +6,8 @@ Other programs may write to any key, so a value that cannot be read never hides 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -17,6 +17,8 @@ from streams.events.names import parse_member
 if TYPE_CHECKING:
     from streams.broker.server.link import Link
     from streams.broker.server.scripts import Command
+
+T = TypeVar("T")
 
 _MOST = 2**64 - 1
 _OF_WORKERS: dict[str, type | tuple[type, ...]] = {
@@ -33,6 +35,7 @@ def entry_place(row: bytes) -> tuple[int, str] | None:
     found = any_place(row)
     if found is None:
         return None
+
     milliseconds, _, sequence = found[1].partition("-")
     is_id = _is_number(milliseconds) and _is_number(sequence)
     return found if is_id else None
@@ -64,6 +67,7 @@ def real(text: Any, otherwise: float = 0.0) -> float:
         number = float(text)
     except (TypeError, ValueError, OverflowError):
         return otherwise
+
     return number if math.isfinite(number) else otherwise
 
 
@@ -73,6 +77,7 @@ def json_object(text: bytes | str | None) -> dict[str, Any] | None:
         found = orjson.loads(text or b"")
     except orjson.JSONDecodeError:
         return None
+
     return found if isinstance(found, dict) else None
 
 
@@ -83,6 +88,7 @@ def said_by_workers(reply: Sequence[bytes]) -> dict[str, dict[str, Any]]:
         said = json_object(text)
         if said is not None and _is_said(said):
             found[name] = said
+
     return found
 
 
@@ -90,9 +96,11 @@ def _is_said(said: dict[str, Any]) -> bool:
     for name, kinds in _OF_WORKERS.items():
         if name in said and not isinstance(said[name], kinds):
             return False
+
     starts = said.get("runs", {}).values()
     levels = said.get("levels", ())
     are_times = all(isinstance(since, (int, float)) for since in starts)
+
     return are_times and all(isinstance(level, int) for level in levels)
 
 
@@ -113,7 +121,14 @@ def flat(named: Mapping[str, Any]) -> list[Any]:
     found: list[Any] = []
     for pair in named.items():
         found += pair
+
     return found
+
+
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in parts of at most ``size``."""
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
 
 
 async def pages(

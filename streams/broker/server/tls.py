@@ -1,7 +1,7 @@
-"""What a server by TLS wants, asked when a connection to it fails: the words of that failure depend on luck.
+"""Ask a server why a connection by TLS fails, since the error of the failure depends on timing.
 
-A server that wants a certificate says so after its side of the handshake. A client that has sent something until then
-reads a reset connection in place of that. A client that sends nothing reads the server's word.
+A server that wants a certificate says so after its side of the handshake. A client that has
+sent data by then sees a reset connection instead. A client that sends nothing reads the alert.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def answers(host: str, port: int) -> bool:
         async with asyncio.timeout(_PATIENCE), _opened(host, port, _trusting()):
             return True
     except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")  # It refuses, and does so by TLS.
+        return "ALERT" in (error.reason or "")  # A refusal by TLS.
     except (OSError, TimeoutError):
         return False
 
@@ -36,39 +36,43 @@ async def answers(host: str, port: int) -> bool:
 async def refusal(
     host: str, port: int, options: Mapping[str, Any]
 ) -> WrongServer | None:
-    """Why a server refuses who has this certificate, or none; None: it does not.
+    """Why a server refuses the certificate of the URL, or its absence; None if it does not.
 
     Args:
         host: of the server.
         port: of the server.
-        options: those of the URL.
+        options: of the URL.
     """
     where, has_one = f"{host}:{port}", bool(options.get("ssl_certfile"))
     try:
         alert = await _alert(host, port, options)
     except (OSError, TimeoutError):
         return None
+
     if not has_one and any(word in alert for word in _WANTS_ONE):
         return WrongServer(
             f"{where} asks for a certificate: add ?ssl_certfile=FILE&ssl_keyfile=FILE to the URL"
         )
+
     if has_one and any(word in alert for word in _OF_CERTIFICATES):
         said = alert.rpartition("ALERT_")[2].replace("_", " ").lower()
         return WrongServer(
-            f"{where} refuses the certificate of ssl_certfile ({said}): use one that is signed by the authority that "
-            "the server trusts, and that has not expired"
+            f"{where} refuses the certificate of ssl_certfile ({said}): use one that is signed by"
+            " the authority that the server trusts, and that has not expired"
         )
+
     return None
 
 
 async def expiry(host: str, port: int, options: Mapping[str, Any]) -> float | None:
-    """The Unix time at which the server's certificate expired; None: that cannot be told, or it is another's."""
+    """The Unix time at which a certificate expired; None if it is valid or unreadable."""
     try:
         context = ssl.create_default_context(
             cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path")
         )
         context.check_hostname = False
         context.verify_flags |= _NO_CHECK_TIME
+
         async with (
             asyncio.timeout(_PATIENCE),
             _opened(host, port, context) as (_, writer),
@@ -77,6 +81,7 @@ async def expiry(host: str, port: int, options: Mapping[str, Any]) -> float | No
             until = ssl.cert_time_to_seconds(found["notAfter"])
     except (OSError, TimeoutError, LookupError, ValueError):
         return None
+
     return until if until < time.time() else None
 
 
@@ -88,6 +93,7 @@ async def _alert(host: str, port: int, options: Mapping[str, Any]) -> str:
         context.load_cert_chain(
             options["ssl_certfile"], options.get("ssl_keyfile"), password
         )
+
     try:
         async with (
             asyncio.timeout(_PATIENCE),
@@ -96,13 +102,14 @@ async def _alert(host: str, port: int, options: Mapping[str, Any]) -> str:
             await reader.read(1)
     except ssl.SSLError as error:
         return error.reason or ""
+
     return ""
 
 
 def _trusting() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False
-    # Nothing is told to it: this only looks at what it says.
+    # Safe without verification: no data are sent.
     context.verify_mode = ssl.CERT_NONE
     return context
 

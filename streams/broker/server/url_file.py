@@ -8,7 +8,7 @@ from streams.errors import ConfigurationError
 
 
 class URLFile:
-    """A file that holds a URL, read anew for each connection: the password in it may change while a program runs.
+    """A file that holds a URL, read for each connection: its password may change meanwhile.
 
     Args:
         path: of the file.
@@ -21,8 +21,8 @@ class URLFile:
         """The URL.
 
         Raises:
-            ConfigurationError: the file cannot be read, or is empty. The message repeats neither its path, which may be
-                a URL by mistake, nor its text.
+            ConfigurationError: the file cannot be read, or is empty. The message has neither its
+                text nor its path, which may be a URL by mistake.
         """
         try:
             url = Path(self._path).read_text("utf-8").strip()
@@ -30,6 +30,8 @@ class URLFile:
             raise ConfigurationError(
                 f"the file of the URL cannot be read ({type(error).__name__})"
             ) from None
+
         if not url:
             raise ConfigurationError("the file of the URL is empty")
+
         return url

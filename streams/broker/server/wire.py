@@ -23,13 +23,14 @@ _NOTHING = object()
 
 
 class Wire(asyncio.Protocol):
-    """Takes over a connection that the client library has opened, secured and logged in, and reads it by callback.
+    """Reads a connection by callback, once the client library has opened it and logged in.
 
-    The library's own reading goes through a stream with a buffer, a lock and several coroutines per reply, one exchange
-    at a time (docs/adr/0020).
+    The library's own reading goes through a stream with a buffer, a lock and several coroutines
+    per reply, one exchange at a time (docs/adr/0020).
 
     Args:
-        connection: connected, with no reply outstanding. From now on only its ``disconnect`` may be called.
+        connection: connected, with no reply outstanding. From now on only its ``disconnect`` may
+            be called.
     """
 
     def __init__(self, connection: AbstractConnection) -> None:
@@ -45,30 +46,33 @@ class Wire(asyncio.Protocol):
 
     @property
     def awaited(self) -> int:
-        """How many exchanges are not answered yet, those included whose caller no longer waits."""
+        """How many exchanges are not answered yet, including those of cancelled callers."""
         return len(self._awaited)
 
     async def exchange(
         self, commands: Iterable[Command], count: int, within: float
     ) -> list[Any]:
-        """Send ``count`` commands and return their replies; an error reply stands among them as ``ReplyError``.
+        """Send ``count`` commands and return their replies; refusals are ``ReplyError`` among them.
 
-        Several may be under way; they are answered in the order of their calls. Once a caller is cancelled, the replies
-        to its commands are dropped when they come.
+        Several exchanges may be under way; they are answered in the order of their calls. The
+        replies to a cancelled caller are dropped when they come.
 
         Raises:
-            TimeoutError: the replies were not all there ``within`` seconds; the connection is of no use any more.
+            TimeoutError: replies were missing after ``within`` seconds. The connection cannot be
+                used any more.
             OSError: the connection is lost.
         """
         packed = b"".join(map(_pack, commands))
         if self._loss is not None:
             raise self._loss
+
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._awaited.append((count, answer))
         self._transport.write(packed)
         give_up = self._loop.call_later(
             within, self._fail, TimeoutError(f"no answer within {within:.1f} s")
         )
+
         try:
             return await answer
         finally:
@@ -77,13 +81,13 @@ class Wire(asyncio.Protocol):
     @property
     def peer(self) -> tuple[str, int]:
         """Host and port of the server; '' and 0 on a unix socket."""
-        return getattr(self._connection, "host", ""), getattr(
-            self._connection, "port", 0
-        )
+        host = getattr(self._connection, "host", "")
+        port = getattr(self._connection, "port", 0)
+        return host, port
 
     def give_up(self, why: str) -> None:
-        """Tell whoever waits that the connection is of no use any more. May be called from any thread."""
-        # Its event loop has ended, and with it whoever waited.
+        """Make all exchanges fail. May be called from any thread."""
+        # RuntimeError: its event loop has ended, and the exchanges with it.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._fail, ConnectionError(why))
 
@@ -94,12 +98,12 @@ class Wire(asyncio.Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is known that the connection is of no use any more."""
+        """Whether it is known that the connection cannot be used any more."""
         return self._loss is not None or self._transport.is_closing()
 
     async def look(self) -> None:
-        """Let the event loop notice what happened to the connection while it was not used."""
-        # Two turns: one for the selector to look, one for what it saw to be called.
+        """Let the event loop notice that the connection was lost while it was idle."""
+        # Two turns: one for the selector, one for the callbacks of its events.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -109,7 +113,7 @@ class Wire(asyncio.Protocol):
         await self._connection.disconnect(nowait=not wait)
 
     def data_received(self, data: bytes) -> None:
-        """Read the replies that are whole; with its last one, a caller has its answer."""
+        """Read the complete replies; the last one of an exchange ends it."""
         reader = self._reader
         try:
             reader.feed(data)
@@ -120,23 +124,26 @@ class Wire(asyncio.Protocol):
                 ConnectionError(f"what the server sends cannot be read: {error}")
             )
             return
+
         replies, awaited = self._replies, self._awaited
         last = replies[-1] if replies else None
+
         while awaited and len(replies) >= awaited[0][0]:
             count, answer = awaited.popleft()
             if not answer.done():
                 answer.set_result(replies[:count])
+
             del replies[:count]
-        if type(last) is ReplyError and (
-            not awaited or str(last).startswith(BREAKS_OFF)
-        ):
-            # The last word of a server that closes the connection.
+
+        is_refusal = type(last) is ReplyError
+        if is_refusal and (not awaited or str(last).startswith(BREAKS_OFF)):
+            # The reason of a server that closes the connection.
             self._fail(ConnectionError(str(last)))
         elif replies and not awaited:
             self._fail(ConnectionError("the server sent more than it was asked for"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits, and the client library, which waits for this when it closes."""
+        """Make all exchanges fail, and pass on to the library, whose ``disconnect`` waits."""
         self._fail(exc or ConnectionError("the server closed the connection"))
         self._before.connection_lost(exc)
 
@@ -148,7 +155,7 @@ class Wire(asyncio.Protocol):
 
 
 class Packed(tuple[bytes | str | float, ...]):
-    """A command that is packed when it is made, so that this need not happen when it is its turn to be sent."""
+    """A command that is packed when it is made, to save the time when it is sent."""
 
     packed: bytes
 
@@ -162,4 +169,5 @@ class Packed(tuple[bytes | str | float, ...]):
 def _pack(command: Command) -> bytes:
     if isinstance(command, Packed):
         return command.packed
+
     return pack(tuple(command))
