@@ -124,19 +124,23 @@ class Accessing:
             ("ACL", "DRYRUN", self._broker.user, "FLUSHALL"),
         ]
         *replies, beyond, administers, flushes = await self._broker.control.batch(asked)
+
         for name, reply in zip(names, replies, strict=True):
             if not isinstance(reply, AccessDenied):
                 continue
+
             if _is_about_keys(reply):
                 found.keys = True
             else:
                 found.commands.append(name)
+
         if flushes in (b"OK", "OK"):
             found.excess.append("delete everything (FLUSHALL)")
         if not isinstance(administers, AccessDenied):
             found.excess.append("administer the server (SLOWLOG and its like)")
         if not isinstance(beyond, AccessDenied):
             found.excess.append("touch keys outside of the namespace")
+
         return found
 
     def _probes(self, member: str) -> dict[str, Command]:
@@ -174,11 +178,13 @@ class Accessing:
             "scan": ("SCAN", 0, "MATCH", key, "COUNT", 1),
             "hscan": ("HSCAN", key, 0, "COUNT", 1),
         }
+
         probes |= {name: (name.upper(), key) for name in _OF_A_KEY}
         probes |= {name: (name.upper(), key, "f") for name in _OF_A_FIELD}
         if member:
             # Adding an existing member changes nothing, and members are never removed.
             probes["sadd"] = ("SADD", index_key(self._broker.namespace), member)
+
         return probes
 
 

@@ -32,7 +32,7 @@ class Cancelling:
         """Cancel scheduled events, at most ``MOST``; False for one that is not there (any more)."""
         keys = self._keys
         places = (keys.scheduled(), keys.scheduled_fields(), keys.audit())
-        reply = await self._link.call(*_CANCEL_SCHEDULED.command(places, by, *members))
+        reply = await self._link.run(_CANCEL_SCHEDULED, places, by, *members)
         return list(map(bool, reply))
 
     async def retrying(
@@ -50,11 +50,13 @@ class Cancelling:
             self._keys.config(),
         )
         place = LaneKeys.of(self._keys, self._levels, group)
+
         places = (*keys, *place.keys, self._keys.admissions(group))
         asked: Command = (group, PARKED, by, level)
         levels: Command = (WAITING, len(place.levels), *place.levels)
-        command = _CANCEL.command(places, *asked, *levels, *entry_ids)
-        return list(map(bool, await self._link.call(*command)))
+
+        reply = await self._link.run(_CANCEL, places, *asked, *levels, *entry_ids)
+        return list(map(bool, reply))
 
     async def run_now(self, group: str, name: str, by: str) -> bool:
         """Make one event due; False if it does not wait any more.
@@ -65,8 +67,9 @@ class Cancelling:
             by: the operator.
         """
         waits = self._keys.retry(group) if group else self._keys.scheduled()
-        command = _RUN_NOW.command((waits, self._keys.audit()), group, by, name)
-        return bool(await self._link.call(*command))
+        keys = (waits, self._keys.audit())
+        is_due = await self._link.run(_RUN_NOW, keys, group, by, name)
+        return bool(is_due)
 
     async def find_retrying(
         self, group: str, event_ids: Iterable[str]
@@ -84,14 +87,18 @@ class Cancelling:
         keys = (self._keys.retry(group), *map(self._keys.level, self._levels))
         names: dict[bytes, str] = {}
         first, size = 0, _PAGE
+
         while size == _PAGE:
             last = first + _PAGE - 1
-            command = _FIND_RETRYING.command(keys, first, last, *levels, *wanted)
-            size, rows = await self._link.call(*command)
+            size, rows = await self._link.run(
+                _FIND_RETRYING, keys, first, last, *levels, *wanted
+            )
             names |= {row: event_id.decode() for event_id, row in rows}
             first += size
+
         found = []
         for row, event_id in names.items():
             if place := entry_place(row):
                 found.append((event_id, *place))
+
         return found

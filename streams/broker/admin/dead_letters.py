@@ -112,6 +112,7 @@ class DeadLetterStore:
         command = _REPLAY.command(keys, self._group, *asked, len(levels), *levels, *ids)
         row, *places = await self._replayed(command)
         deed.row = row.decode()
+
         return [place.decode() for place in places]
 
     async def replay_edited(self, letter: StoredLetter, body: bytes, by: str) -> str:
@@ -126,6 +127,7 @@ class DeadLetterStore:
         asked = (by, letter.level, letter.letter_id, body)
         command = _EDITED.command(keys, self._group, *asked)
         place: bytes = await self._replayed(command)
+
         return place.decode()
 
     async def _replayed(self, command: Command) -> Any:
@@ -144,15 +146,17 @@ class DeadLetterStore:
         """One step of a discard: delete letters (at most 1,000); returns how many there were."""
         keys = (self._dead, self._keys.audit())
         asked = (self._group, deed.by, deed.where, deed.row)
-        count, row = await self._link.call(*_DISCARD.command(keys, *asked, *letter_ids))
+        count, row = await self._link.run(_DISCARD, keys, *asked, *letter_ids)
         deed.row = row.decode()
+
         return int(count)
 
 
 def _letter(letter_id: bytes, stored: Sequence[bytes]) -> StoredLetter:
     # The entry's own fields follow ours, of which ``raw`` is the last.
-    at = stored[::2].index(b"raw") + 1 if b"raw" in stored[::2] else len(stored)
-    own = pairs(stored[: 2 * at])
+    names = stored[::2]
+    count = names.index(b"raw") + 1 if b"raw" in names else len(names)
+    own = pairs(stored[: 2 * count])
     return StoredLetter(
         letter_id=letter_id.decode(),
         reason=own.get("reason", b"unknown").decode(errors="replace"),
@@ -161,5 +165,5 @@ def _letter(letter_id: bytes, stored: Sequence[bytes]) -> StoredLetter:
         at=float(own.get("at", b"0")),
         consumer=own.get("consumer", b"").decode(errors="replace"),
         record=own.get("record", b""),
-        fields=list(stored[2 * at :]),
+        fields=list(stored[2 * count :]),
     )

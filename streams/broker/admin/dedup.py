@@ -33,6 +33,7 @@ class DedupIds:
         expiry = max(1, round(window * 1000))
         if await self._link.call("SET", key, value, "NX", "PX", expiry):
             return event_id
+
         found: bytes | None = await self._link.call("GET", key)
         return event_id if found is None else event_of(found)
 
@@ -44,12 +45,14 @@ class DedupIds:
         prefix, found = self._keys.dedup(""), []
         # A hash tag has no character that means something to MATCH.
         options = ("MATCH", f"{prefix}*", "COUNT", _PAGE)
+
         async for page in pages(self._link, ("SCAN",), options):
             for key in page:
                 value = await self._link.call("GET", key)
                 left = await self._link.call("PTTL", key)
                 if value is not None and left > 0:
                     found.append((key.decode().removeprefix(prefix), value, left))
+
         return found
 
     async def take(self, rows: list[tuple[str, bytes, int]]) -> None:

@@ -152,6 +152,7 @@ class StreamFacts:
         """Note a key of a wrong type; a refused ``TYPE`` says nothing about the key."""
         if isinstance(reply, (BrokerError, CommandRefused)):
             return
+
         kind = reply.decode() if isinstance(reply, bytes) else str(reply)
         if kind not in (wanted, "none"):
             self.types.append((key, kind, wanted))
@@ -183,11 +184,13 @@ class Diagnosing:
         reply = (await self._ask([("INFO",)]))[0]
         if isinstance(reply, BrokerError):
             return Denied("info")
+
         found = {}
         for line in reply.decode(errors="replace").splitlines():
             name, colon, value = line.partition(":")
             if colon:
                 found[name] = value
+
         return found
 
     async def config(self, *names: str) -> dict[str, str] | Denied:
@@ -196,7 +199,9 @@ class Diagnosing:
         for reply in await self._ask([("CONFIG", "GET", name) for name in names]):
             if isinstance(reply, BrokerError):
                 return Denied("config|get")
+
             found |= texts(reply)
+
         return found
 
     async def refused_to_default(self) -> list[str] | Denied:
@@ -213,13 +218,16 @@ class Diagnosing:
             ("HSET", key, "f", "v"),
             ("SET", key, "v"),
         )
+
         trials = [("ACL", "DRYRUN", "default", *write) for write in writes]
         refused = []
+
         for write, reply in zip(writes, await self._ask(trials), strict=True):
             if isinstance(reply, BrokerError):
                 return Denied("acl|dryrun")
             if reply not in (b"OK", "OK"):
                 refused.append(str(write[0]))
+
         return refused
 
     async def skew(self) -> float:
@@ -237,6 +245,7 @@ class Diagnosing:
         """
         keys = self._broker.keys(name)
         questions: Questions = {"type": ("TYPE", keys.scheduled())}
+
         for level in levels:
             key = keys.level(level)
             questions["type", level] = ("TYPE", key)
@@ -244,11 +253,13 @@ class Diagnosing:
             questions["groups", level] = ("XINFO", "GROUPS", key)
             questions["memory", level] = ("MEMORY", "USAGE", key, "SAMPLES", 5)
             questions["content", level] = _WEIGH.command((key,), _WEIGHED)
+
         answers = await labelled_outcomes(self._link, questions)
         for label, reply in answers.items():
             part = label[0] if isinstance(label, tuple) else label
             if part not in ("memory", "content") and isinstance(reply, AccessDenied):
                 return Denied("type, xlen and xinfo|groups")
+
         facts = StreamFacts(name, {}, [])
         facts.check_type(keys.scheduled(), answers["type"], "zset")
         places = _read_levels(facts, keys, levels, answers)
@@ -256,6 +267,7 @@ class Diagnosing:
         facts.undeclared = await stored_there(self._ask, keys, levels, probed)
         if not await self._groups(facts, keys, places):
             return Denied("xinfo|consumers, xrange, zrange and hgetall")
+
         return facts
 
     async def _groups(
@@ -270,6 +282,7 @@ class Diagnosing:
             return False
         if any(isinstance(answers[label], AccessDenied) for label in scripts):
             facts.denied.add(_SCRIPTS)
+
         _read_plain(facts, keys, names, answers)
         _read_group_levels(facts, places, answers)
         # Other refusals: a key of a wrong type, which is told as such, or a group that is gone.
@@ -281,10 +294,12 @@ class Diagnosing:
         for name in names:
             _read_dead(facts, name, told["dead", name])
             _read_rows(facts, name, told["rows", name], told["unreadable", name])
+
         for level, info in places:
             pending = told["pending", info.name, level]
             orphans = told["orphans", info.name, level]
             _read_level(facts, _GroupLevel(level, info), pending, orphans)
+
         return True
 
     def _script_questions(
@@ -297,14 +312,17 @@ class Diagnosing:
         straying = Straying(self._broker, keys, levels)
         recent = f"{round((self._broker.clock.now() - HOUR) * 1000)}-0"
         found: Questions = {"scheduled strays": straying.scheduled()}
+
         for name in names:
             dead = (keys.dead(name),)
             found["dead", name] = _DEAD_FACTS.command(dead, recent, LETTERS)
             found["rows", name] = straying.rows(name)
             found["unreadable", name] = straying.unreadable(name)
+
         for level, info in places:
             found["pending", info.name, level] = straying.pending(info.name, level)
             found["orphans", info.name, level] = straying.orphans(info.name, level)
+
         return found
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
@@ -324,11 +342,13 @@ def _plain_questions(
         found["attempts type", name] = ("TYPE", keys.attempts(name))
         found["dead type", name] = ("TYPE", keys.dead(name))
         found["retry", name] = ("ZRANGE", retry, 0, _FIRST, "WITHSCORES")
+
     for level, info in places:
         key = keys.level(level)
         unread = next_id(info.last_id)
         found["consumers", info.name, level] = ("XINFO", "CONSUMERS", key, info.name)
         found["unread", info.name, level] = ("XRANGE", key, unread, "+", "COUNT", 1)
+
     return found
 
 
@@ -346,7 +366,9 @@ def _read_levels(
         facts.stored[level] = length if is_there else None
         if not isinstance(groups, BrokerError):
             places += [_GroupLevel(level, info) for info in groups_of(groups)]
+
         _read_weight(facts, level, answers["memory", level], answers["content", level])
+
     return places
 
 
@@ -357,6 +379,7 @@ def _read_weight(facts: StreamFacts, level: int, memory: Any, content: Any) -> N
         facts.denied.add(_SCRIPTS)
     if not isinstance(memory, int) or isinstance(content, BrokerError):
         return
+
     entries, size = content
     if entries:
         facts.weights[level] = Weight(memory, size / entries)
@@ -374,6 +397,7 @@ def _read_plain(
         if name.startswith(_DECLARED)
     }
     facts.missing = sorted(declared.difference(names))
+
     for name in names:
         facts.check_type(keys.retry(name), answers["retry type", name], "zset")
         facts.check_type(keys.attempts(name), answers["attempts type", name], "hash")
@@ -391,6 +415,7 @@ def _read_group_levels(
         unread = answers["unread", info.name, level]
         if isinstance(consumers, BrokerError) or isinstance(unread, BrokerError):
             continue  # The group is gone meanwhile.
+
         row = GroupFacts(
             group=info.name,
             level=level,
@@ -398,6 +423,7 @@ def _read_group_levels(
             consumers=_in_hand(consumers_of(consumers)),
             unread_since=time_of(unread[0][0]) if unread else None,
         )
+
         facts.groups.append(row)
 
 
@@ -410,6 +436,7 @@ def _in_hand(consumers: Iterable[ConsumerReply]) -> dict[str, tuple[int, float]]
 def _read_scheduled(facts: StreamFacts, reply: Any) -> None:
     if not reply:
         return
+
     empty, stranded, _, _, unreadable, example = reply
     facts.strays[""] = Strays(
         scheduled_empty=empty,
@@ -424,6 +451,7 @@ def _read_scheduled(facts: StreamFacts, reply: Any) -> None:
 def _read_dead(facts: StreamFacts, name: str, reply: Any) -> None:
     if not reply or not reply[0]:
         return
+
     count, oldest, newest, recent, since = reply
     facts.dead[name] = DeadFacts(
         count=count,
@@ -449,6 +477,7 @@ def _read_level(
     strays = facts.strays[name]
     if pending:
         strays.add(Strays(payloads_gone=pending[0], due_times_lost=pending[1]))
+
     if orphans and orphans[0]:
         strays.add(Strays(orphaned=orphans[0]))
         facts.orphans.setdefault(name, f"{place.level}|{orphans[1].decode()}")
@@ -458,8 +487,10 @@ def _first_due(reply: Any) -> float | None:
     """The first due time (Unix seconds) whose row can be read."""
     if isinstance(reply, BrokerError):
         return None
+
     for name, due in zip(reply[::2], reply[1::2], strict=True):
         at = float(due)
         if math.isfinite(at) and _MEMBER.fullmatch(name):
             return at / 1000
+
     return None

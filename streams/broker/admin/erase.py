@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Script
-from streams.broker.server.stored import pages
+from streams.broker.server.stored import pages, parts
 
 _ERASE = Script("erase")
 _PEEK_SCHEDULED = Script("peek_scheduled")
@@ -34,11 +34,13 @@ class ErasingStore:
         """
         fields = self._keys.scheduled_fields()
         keys = (self._keys.scheduled(), fields)
+
         async for page in pages(self._link, ("HSCAN", fields), ("COUNT", _PAGE)):
             members = [name.decode() for name in page[::2]]
             if not members:
                 continue
-            rows = await self._link.call(*_PEEK_SCHEDULED.command(keys, *members))
+
+            rows = await self._link.run(_PEEK_SCHEDULED, keys, *members)
             named = zip(members, rows, strict=True)
             yield [(name, row[1]) for name, row in named if row]
 
@@ -49,10 +51,10 @@ class ErasingStore:
         """
         keys = (self._keys.level(level), self._keys.audit())
         erased = 0
-        for at in range(0, len(entry_ids), _PAGE):
-            part = entry_ids[at : at + _PAGE]
-            command = _ERASE.command(keys, by, self._row, *part)
-            count, row = await self._link.call(*command)
+
+        for part in parts(entry_ids, _PAGE):
+            count, row = await self._link.run(_ERASE, keys, by, self._row, *part)
             erased += int(count)
             self._row = row.decode()
+
         return erased

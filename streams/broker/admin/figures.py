@@ -63,9 +63,10 @@ class FigureStore:
         note = b""
         if presence is not None:
             note = orjson.dumps({**presence, "at": round(now, 3)})
+
         grown = flat({name: amount for name, amount in amounts.items() if amount})
-        command = _COUNT.command((*keys, self._workers), *kept, worker, note, *grown)
-        await self._broker.shared.call(*command)
+        keys.append(self._workers)
+        await self._broker.shared.run(_COUNT, keys, *kept, worker, note, *grown)
 
     async def workers(self) -> dict[str, dict[str, Any]]:
         """The last note of each worker of the group, by name. One command."""
@@ -82,11 +83,13 @@ class FigureStore:
         keys = [self._workers]
         for span, numbers in wanted.items():
             keys += [self._key(span, number) for number in numbers]
+
         replies = iter(await self._hashes(keys))
         notes = said_by_workers(next(replies))
         figures = {}
         for span, numbers in wanted.items():
             figures[span] = [_counts(next(replies)) for _ in numbers]
+
         return figures, notes
 
     async def read(self, span: int, numbers: Sequence[int]) -> list[dict[str, int]]:

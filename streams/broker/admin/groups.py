@@ -11,7 +11,7 @@ from streams.broker.admin.watermarks import Marking
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Script
-from streams.broker.server.stored import pages, pairs
+from streams.broker.server.stored import pages, pairs, parts
 
 _DROP = Script("drop")
 _TRIM = Script("trim")
@@ -52,12 +52,14 @@ class Dropping:
         """The stored configuration. One command."""
         rows = pairs(await self._link.call("HGETALL", self._keys.config()))
         groups, dropped = {}, []
+
         for name, value in sorted(rows.items()):
             kind, _, group = name.partition(":")
             if kind == "group":
                 groups[group] = _declaration(value)
             elif kind == "dropped":
                 dropped.append(group)
+
         return Config(rows.get("retention", b"").decode(), groups, dropped)
 
     async def drop(self, group: str, by: str, alive: float) -> tuple[bool, list[str]]:
@@ -70,6 +72,7 @@ class Dropping:
         lanes: list[str] = []
         for level in self._levels:
             lanes += (keys.lane(group, level), keys.ring(group, level))
+
         places = (
             keys.config(),
             keys.paused(),
@@ -86,14 +89,16 @@ class Dropping:
             keys.admissions(group),
             *lanes,
         )
-        command = _DROP.command(
-            places, group, by, len(self._levels), round(alive * 1000)
+
+        dropped, names = await self._link.run(
+            _DROP, places, group, by, len(self._levels), round(alive * 1000)
         )
-        dropped, names = await self._link.call(*command)
+
         if dropped:
             # Its missing places must not be reported as losses.
             await self._marking.forget(group, self._levels)
             await self._forget_queues(group)
+
         return bool(dropped), [name.decode() for name in names]
 
     async def _forget_queues(self, group: str) -> None:
@@ -103,8 +108,10 @@ class Dropping:
         found: list[str] = []
         async for page in pages(self._link, ("HSCAN", queues), ("COUNT", _SLICE)):
             found += [prefix + name.decode() for name in page[::2]]
-        for at in range(0, len(found), _SLICE):
-            await self._link.call("UNLINK", *found[at : at + _SLICE])
+
+        for part in parts(found, _SLICE):
+            await self._link.call("UNLINK", *part)
+
         await self._link.call("UNLINK", queues)
 
     async def trim(self) -> AsyncIterator[int]:
@@ -113,8 +120,9 @@ class Dropping:
         for stream in self._streams:
             last = b"-"
             while last:
-                command = _TRIM.command((stream, config), last, _SLICE)
-                count, last = await self._link.call(*command)
+                count, last = await self._link.run(
+                    _TRIM, (stream, config), last, _SLICE
+                )
                 yield count
 
 

@@ -31,6 +31,7 @@ async def hand_on(broker: Broker, stream: str, group: str, count: int) -> None:
     before = (await Inspecting(broker).partitions(stream)).count
     if count <= before:
         return
+
     keys = [broker.keys(partition_name(stream, number)) for number in range(count)]
     old, new = keys[:before], keys[before:]
     await _copy(broker, map(Keys.paused, old), map(Keys.paused, new))
@@ -43,6 +44,7 @@ async def _copy(broker: Broker, old: Iterable[str], new: Iterable[str]) -> None:
     common = _common([await _read(broker, key) for key in old])
     if not common:
         return
+
     for key in new:
         try:
             there = await _read(broker, key)
@@ -65,6 +67,7 @@ def _common(rows: Sequence[dict[str, bytes]]) -> dict[str, bytes]:
         is_everywhere = all(name in row for row in rows)
         if is_everywhere and not name.endswith(_DECLARED):
             found[name] = value
+
     return found
 
 

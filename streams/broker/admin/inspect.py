@@ -28,6 +28,7 @@ from streams.broker.keys import PARKED, WAITING, Keys, index_key
 from streams.broker.server.connection import Broker
 from streams.broker.server.errands import PATIENCE
 from streams.broker.server.scripts import Command, Script
+from streams.broker.server.stored import parts
 from streams.errors import (
     BrokerUnavailable,
     CommandRefused,
@@ -161,6 +162,7 @@ class Inspecting:
             server = self._link.server_of(index)
             if not server:
                 raise
+
             raise BrokerUnavailable(
                 f"the list of streams cannot be read, for shard {server}, which has it,"
                 " is away: name a stream, whose own shard may well be there"
@@ -178,11 +180,13 @@ class Inspecting:
         index = index_key(self._broker.namespace)
         of_stream: Command = ("SMEMBERS", own)
         of_all: Command = ("SMEMBERS", index)
+
         if self._link.server_of(own) == self._link.server_of(index):
             beside, listed = await replies_of(self._link, [of_stream, of_all])
         else:
             beside = await self._link.call(*of_stream)
             listed = await self._index_beside(of_all, is_needed=not beside)
+
         own_levels = {int(row) for row in beside if _LEVEL.fullmatch(row)}
         return sorted({*own_levels, *_streams(listed).get(stream, ())})
 
@@ -196,7 +200,9 @@ class Inspecting:
         except BrokerUnavailable:
             if is_needed:
                 raise
+
             return ()
+
         rows: Iterable[bytes] = reply[0]
         return rows
 
@@ -213,6 +219,7 @@ class Inspecting:
         """
         if levels := await self.levels(stream):
             return levels
+
         names = ", ".join(await self.streams()) or "none"
         raise NotFound(
             f"there is no stream {stream!r} on {self._broker.address}; there are: {names}."
@@ -233,17 +240,20 @@ class Inspecting:
         for level in levels:
             questions["length", level] = ("XLEN", keys.level(level))
             questions["groups", level] = ("XINFO", "GROUPS", keys.level(level))
+
         replies = await labelled_replies(self._link, questions, _GONE)
         stored = {level: replies["length", level] or 0 for level in levels}
         by_group: dict[str, dict[int, GroupReply]] = {}
         for level in levels:
             for info in groups_of(replies["groups", level]):
                 by_group.setdefault(info.name, {})[level] = info
+
         groups = []
         for group, infos in sorted(by_group.items()):
             is_only = len(by_group) == 1
             status = await self._group(keys, group, infos, stored, is_only=is_only)
             groups.append(status)
+
         undeclared = await stored_there(
             self._tolerantly, keys, levels, replies["undeclared"]
         )
@@ -281,19 +291,24 @@ class Inspecting:
             questions["consumers", level] = ("XINFO", "CONSUMERS", key, group)
             questions["unread", level] = ("XRANGE", key, unread, "+", "COUNT", 1)
             questions["pending", level] = ("XPENDING", key, group)
+
         replies = await labelled_replies(self._link, questions, _GONE)
         status = GroupStatus(group, [], replies["dead"] or 0)
+
         for level, info in infos.items():
             consumers = consumers_of(replies["consumers", level])
             _add_workers(status.consumers, consumers)
             row = _level_status(level, info, consumers)
+
             if is_only or info.lag is None:
                 # Without other groups, all that is stored is this one's.
                 row.waiting += max(0, stored[level] - info.pending)
             else:
                 row.waiting += info.lag
+
             row.oldest = _oldest(replies["unread", level], replies["pending", level])
             status.levels.append(row)
+
         return status
 
     async def find(
@@ -311,6 +326,7 @@ class Inspecting:
         found = await self._find(stream, group, level, entry_id)
         if found.state == "orphaned":
             found = await self._find(stream, group, level, entry_id)
+
         return found
 
     async def _find(
@@ -327,27 +343,32 @@ class Inspecting:
             "declared": ("HMGET", keys.config(), "retention", f"group:{group}"),
             "admission": ("HGET", keys.admissions(group), place),
         }
+
         try:
             replies = await labelled_replies(self._link, questions)
         except CommandRefused as error:
             raise InvalidName(f"{entry_id!r} is no entry id: {error}") from None
+
         found = FoundEntry("unknown", level, entry_id, record=replies["record"] or b"")
         if replies["stored"]:
             found.fields = replies["stored"][0][1]
         if replies["pending"]:
             return _pending_entry(found, replies)
+
         infos = groups_of(replies["groups"])
         last = next((info.last_id for info in infos if info.name == group), None)
         if last is None:
             raise GroupMissing(
                 f"stream {stream!r} has no group {group!r} on level {level}"
             )
+
         if entry_order(entry_id) > entry_order(last):
             state = "pending" if replies["stored"] else "unknown"
         elif replies["stored"] and _is_work_of_one(entry_id, infos, replies):
             state = "orphaned"
         else:
             state = "done"
+
         return replace(found, state=state)
 
     async def scheduled(
@@ -365,15 +386,18 @@ class Inspecting:
         keys = self._broker.keys(stream)
         places = (keys.scheduled(), keys.scheduled_fields())
         found: dict[str, FoundEntry] = {}
-        for at in range(0, len(members), _PART):
-            part = members[at : at + _PART]
-            rows = await self._link.call(*_PEEK_SCHEDULED.command(places, *part))
+
+        for part in parts(members, _PART):
+            rows = await self._link.run(_PEEK_SCHEDULED, places, *part)
+
             for name, row in zip(part, rows, strict=True):
                 if not row:
                     continue
+
                 level, _ = parse_member(name)
                 due = float(row[0]) / 1000
                 found[name] = FoundEntry("scheduled", level, due=due, fields=row[1])
+
         return found
 
     async def whereabouts(
@@ -387,10 +411,13 @@ class Inspecting:
         places = tuple(map(keys.level, levels))
         common: Command = (group, PARKED, WAITING, len(levels), *levels)
         found: list[str] = []
-        for at in range(0, len(members), _PART):
-            part = members[at : at + _PART]
-            command = _WHEREABOUTS.command(places, *common, *part)
-            found += [word.decode() for word in await self._link.call(*command)]
+
+        for part in parts(members, _PART):
+            found += [
+                word.decode()
+                for word in await self._link.run(_WHEREABOUTS, places, *common, *part)
+            ]
+
         return found
 
     async def entry(
@@ -422,6 +449,7 @@ def _level_status(
     lined_up = resting.get(WAITING, 0)
     # A group that has read nothing yet has no count of it.
     read = 0 if info.last_id == "0-0" else info.read
+
     return LevelStatus(
         level=level,
         waiting=lined_up,
@@ -449,6 +477,7 @@ def _oldest(
     ids = [unread[0][0]] if unread else []
     if pending and pending[1]:
         ids.append(pending[1])
+
     return min(map(time_of, ids), default=None)
 
 
@@ -460,9 +489,11 @@ def _pending_entry(found: FoundEntry, replies: Mapping[str, Any]) -> FoundEntry:
     found = replace(found, deliveries=entry.deliveries, admission=admission)
     if entry.consumer == WAITING:
         return replace(found, state="pending")
+
     if entry.consumer == PARKED:
         due = replies["due"]
         return replace(found, state="retrying", due=float(due) / 1000 if due else None)
+
     return replace(
         found, state="processing", consumer=entry.consumer, silent=entry.silent
     )
@@ -475,6 +506,7 @@ def _is_work_of_one(
     retention, declared = replies["declared"]
     if len(infos) != 1 or retention != b"work":
         return False
+
     return read_begin(declared) <= entry_order(entry_id)[0] / 1000
 
 
@@ -486,6 +518,7 @@ def _streams(rows: Iterable[bytes]) -> dict[str, list[int]]:
         # Rows of another form were written by other programs.
         if _LEVEL.fullmatch(level) and _STREAM.fullmatch(name):
             streams.setdefault(name.decode(), []).append(int(level))
+
     return {name: sorted(levels) for name, levels in sorted(streams.items())}
 
 

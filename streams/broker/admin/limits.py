@@ -57,8 +57,9 @@ class Limiting:
         Returns the Unix time (s) of the end.
         """
         keys = (f"{self._prefix}{limit}={key}",)
-        command = _THROTTLE.command(keys, round(seconds * 1000))
-        return float(await self._link.call(*command)) / 1000
+        return (
+            float(await self._link.run(_THROTTLE, keys, round(seconds * 1000))) / 1000
+        )
 
     async def rules(self) -> dict[str, str]:
         """The stored limits: set ones by ``name`` or ``name=key``, others by ``name:declared``."""
@@ -70,8 +71,8 @@ class Limiting:
         Returns the limit that was set before, as stored; '' if none was.
         """
         text = "" if rate is None else "{} {}".format(*rule(rate))
-        before: bytes = await self._link.call(
-            *_SET_LIMIT.command((self._hash, self._audit), name, text, by, self._group)
+        before: bytes = await self._link.run(
+            _SET_LIMIT, (self._hash, self._audit), name, text, by, self._group
         )
         return before.decode()
 
@@ -91,9 +92,11 @@ class Limiting:
         """The keys that are not idle, in no order. Reads all keys of the server, page by page."""
         pattern = re.sub(r"([*?\[\]^\\])", r"\\\1", self._prefix) + "*"
         options = ("MATCH", pattern, "COUNT", _PAGE)
+
         async for names in pages(self._link, ("SCAN",), options):
             if not names:
                 continue
+
             states = await self._link.call("MGET", *names)
             for name, state in zip(names, states, strict=True):
                 if state is not None:
@@ -105,9 +108,11 @@ class Limiting:
         if len(parts) != 5:
             # The scripts ignore such a state too.
             return KeyState(limit, key, 0.0, 0.0)
+
         _, reserved, late, throttled, _ = parts
         now = self._clock.now()
         ends = [at if at > now else 0.0 for at in (max(reserved, late), throttled)]
+
         return KeyState(limit, key, *ends)
 
 
@@ -115,6 +120,7 @@ def rule(rate: Rate | None) -> tuple[int, int]:
     """A rate as the scripts take it: microseconds from start to start, and the burst."""
     if rate is None:
         return 0, 1
+
     return max(1, round(rate.interval * 1e6)), rate.burst
 
 
@@ -123,4 +129,5 @@ def stored_rate(text: str) -> Rate | None:
     interval, _, burst = text.partition(" ")
     if not interval.isdigit() or not burst.isdigit() or not int(interval):
         return None
+
     return Rate(int(interval) / 1e6, int(burst))

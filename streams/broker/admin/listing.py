@@ -70,14 +70,17 @@ class Listing:
         names = list(await self._due_times(self._keys.scheduled(), first, most))
         if not names:
             return []
+
         keys = (self._keys.scheduled(), self._keys.scheduled_fields())
-        rows = await self._link.call(*_PEEK_SCHEDULED.command(keys, *names))
+        rows = await self._link.run(_PEEK_SCHEDULED, keys, *names)
         found = []
+
         for name, row in zip(names, rows, strict=True):
             place = any_place(name)
             if row and place:
                 due, fields = row
                 found.append(Listed(*place, due=float(due) / 1000, fields=fields))
+
         return found
 
     async def retrying(self, group: str, first: int, most: int) -> list[Listed]:
@@ -87,6 +90,7 @@ class Listing:
         for row, due in due_times.items():
             if place := entry_place(row):
                 found.append(Listed(*place, due=due))
+
         return await self._with_fields(found)
 
     async def processing(
@@ -106,6 +110,7 @@ class Listing:
         """
         key = self._keys.level(level)
         command = pending_command(key, group, after, most, consumer)
+
         try:
             page = pending_of(await self._link.call(*command))
             rows = [row for row in page if row.consumer not in RESTING]
@@ -113,6 +118,7 @@ class Listing:
                 rows = await self._by_consumer(key, group, after, most)
         except GroupMissing:
             return []
+
         return await self._with_fields(
             [
                 Listed(
@@ -141,6 +147,7 @@ class Listing:
         found: list[PendingReply] = []
         for reply in await replies_of(self._link, commands):
             found += pending_of(reply)
+
         found.sort(key=lambda row: entry_order(row.entry_id))
         return found[:most]
 
@@ -161,6 +168,7 @@ class Listing:
         """Actions of operators, the latest first, with ids below ``before`` ('' for the end)."""
         if before and not before.replace("-", "").strip("0"):
             return []  # Nothing is below 0-0, and the server refuses such a range.
+
         key, last = self._keys.audit(), before_id(before)
         rows = await self._link.call("XREVRANGE", key, last, "-", "COUNT", most)
         return [(ident.decode(), texts(fields)) for ident, fields in rows]
@@ -176,11 +184,13 @@ class Listing:
         for place, facts in await self.audit("", _MOST_ACTIONS):
             if facts.get("action") != "cancel":
                 continue
+
             cancelled = f"{facts.get('events', '')} {facts.get('entries', '')}".split()
             for name in cancelled:
                 if name in names or name.partition("|")[2] in names:
                     at = int(place.partition("-")[0]) / 1000
                     return facts.get("by", ""), at
+
         return None
 
     async def write_audit(self, **facts: str) -> None:
@@ -203,9 +213,11 @@ class Listing:
             for row in rows
         ]
         found = []
+
         for row, reply in zip(
             rows, await replies_of(self._link, commands), strict=True
         ):
             fields = reply[0][1] if reply else ()
             found.append(row._replace(fields=fields))
+
         return found

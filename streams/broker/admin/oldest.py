@@ -49,22 +49,26 @@ class Oldest:
             "retry": ("ZRANGEBYSCORE", retry, 0, before_ms, "LIMIT", 0, _MOST),
             "queues": ("HSCAN", keys.queues(group), 0, "COUNT", MOST_QUEUES),
         }
+
         for level, info in infos.items():
             key = keys.level(level)
             after = f"({info.last_id}"
             questions["unread", level] = ("XRANGE", key, after, before, "COUNT", 1)
             lined_up = ("XPENDING", key, group, "-", before, 1, WAITING)
             questions["lined up", level] = lined_up
+
         replies = await labelled_replies(self._link, questions, GONE)
         found: list[Ref] = []
         for row in replies["retry"] or ():
             if place := entry_place(row):
                 found.append(place)
+
         for level in infos:
             unread = replies["unread", level] or ()
             found += [(level, entry_id.decode()) for entry_id, _ in unread]
             for entry in pending_of(replies["lined up", level]):
                 found.append((level, entry.entry_id))
+
         queues = texts(replies["queues"][1]) if replies["queues"] else {}
         found += await self._first_in_queues(group, queues, before_ms)
         return list(dict.fromkeys(found))
@@ -75,20 +79,25 @@ class Oldest:
         """The first entry of each queue that has a free slot, if it joined before a time."""
         names = list(queues)[:MOST_QUEUES]
         questions: dict[Hashable, Command] = {}
+
         for name in names:
             queue = self._keys.queue_prefix(group) + name
             busy = self._keys.busy_prefix(group) + name
             questions["first", name] = ("ZRANGE", queue, 0, 0, "WITHSCORES")
             questions["taken", name] = ("ZCARD", busy)
+
         replies = await labelled_replies(self._link, questions, GONE)
         found = []
+
         for name in names:
             first = replies["first", name]
             taken = replies["taken", name] or 0
             if not first or taken >= whole(queues[name]):
                 continue
+
             member, joined = first
             place = entry_place(member)
             if place and real(joined) / 1000 <= before_ms:
                 found.append(place)
+
         return found[:_MOST]

@@ -57,11 +57,13 @@ class Probing:
         ]
         replies = await self._link.batch(commands, within=within)
         wrong = []
+
         for (stream, group, level), reply in zip(self._places, replies, strict=True):
             if isinstance(reply, BrokerUnavailable):
                 raise reply
             if isinstance(reply, BrokerError):
                 wrong.append(f"{stream}/{group} level {level}: {_said(reply)}")
+
         return wrong
 
     async def close(self) -> None:
@@ -73,4 +75,5 @@ def _said(refusal: BrokerError) -> str:
     for kind, words in _WORDS:
         if isinstance(refusal, kind):
             return words
+
     return "the server refuses"

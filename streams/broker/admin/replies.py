@@ -78,6 +78,7 @@ def groups_of(reply: Iterable[Any] | None) -> list[GroupReply]:
             read=row.get("entries-read"),
         )
         found.append(info)
+
     return found
 
 
@@ -87,6 +88,7 @@ def consumers_of(reply: Iterable[Any] | None) -> list[ConsumerReply]:
     for row in map(pairs, reply or ()):
         name = _text(row["name"])
         found.append(ConsumerReply(name, row["pending"], row["idle"] / 1000))
+
     return found
 
 
@@ -98,6 +100,7 @@ def pending_of(reply: Iterable[Any] | None) -> list[PendingReply]:
             entry_id.decode(), _text(consumer), idle / 1000, deliveries
         )
         found.append(entry)
+
     return found
 
 
@@ -144,12 +147,14 @@ async def replies_of(
     """
     if not commands:
         return []
+
     replies = await link.batch(commands, within=within)
     for i, reply in enumerate(replies):
         if isinstance(reply, tolerated):
             replies[i] = None
         elif isinstance(reply, BrokerError):
             raise reply
+
     return replies
 
 
@@ -167,6 +172,7 @@ async def outcomes_of(
     for reply in replies:
         if isinstance(reply, fatal):
             raise reply
+
     return replies
 
 

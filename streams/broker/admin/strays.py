@@ -89,6 +89,7 @@ def read_unreadable(reply: Sequence[Any]) -> list[Unreadable]:
     found = []
     for what, count, example in reply[0]:
         found.append(Unreadable(what.decode(), count, example))
+
     return found
 
 
@@ -128,6 +129,7 @@ class Straying:
             keys.audit(),
             keys.admissions(group),
         )
+
         return _PENDING.command(places, *self._slice(group, level, after, by))
 
     def rows(
@@ -159,6 +161,7 @@ class Straying:
         lanes: list[str] = []
         for level in self._levels:
             lanes += (keys.lane(group, level), keys.ring(group, level))
+
         names = (
             keys.audit(),
             keys.rules(group),
@@ -172,6 +175,7 @@ class Straying:
             keys.queue_prefix(group),
             *lanes,
         )
+
         starts = places or ["0"] * (_KINDS_OF_ROWS + len(lanes))
         return _UNREADABLE.command(names, group, by, SLICE, *starts)
 
@@ -197,13 +201,16 @@ class Straying:
         """
         found = Strays()
         levels_of: dict[str, list[int]] = {}
+
         for group, level in groups:
             levels_of.setdefault(group, []).append(level)
             await self._walk_pending(found, group, level, by)
             await self._walk_orphans(found, group, level, by)
+
         for group, levels in sorted(levels_of.items()):
             await self._walk_unreadable(found, group, levels, by)
             await self._walk_rows(found, group, by)
+
         await self._walk_scheduled(found, by)
         return found
 
@@ -252,14 +259,17 @@ class Straying:
     ) -> None:
         is_of_lanes = False
         places: list[str] = []
+
         while True:
             reply = await self._link.call(*self.unreadable(group, places, by))
             for row in read_unreadable(reply):
                 found.unreadable += row.count
                 is_of_lanes |= row.what in _OF_LANES
+
             places = [place.decode() for place in reply[1:]]
             if not any(places):
                 break
+
         if by and is_of_lanes:
             await self._mend_lanes(group, levels)
 
@@ -272,6 +282,7 @@ class Straying:
         mending = LaneRepair(
             self._broker, self._keys, Levels(tuple(levels)), group, lanes
         )
+
         for _ in range(_MOST_SLICES):
             changed = any(await mending.mend())
             cursor = await self._link.call("HGET", rules, "cursor")

@@ -36,12 +36,14 @@ async def stored_there(
     """
     if not isinstance(answer, int) or answer <= 0:
         return {}
+
     others = _others(levels)
     lengths = await ask([("XLEN", keys.level(level)) for level in others])
     found = {}
     for level, length in zip(others, lengths, strict=True):
         if isinstance(length, int) and length > 0:
             found[level] = length
+
     return found
 
 

@@ -147,10 +147,12 @@ def attributes(fields: Sequence[bytes]) -> dict[str, str]:
         meta = orjson.loads(named.get("meta") or b"{}")
     except orjson.JSONDecodeError:
         meta = {}
+
     found = {"type": named.get("type", b"").decode("utf-8", "replace")}
     if isinstance(meta, dict):
         named_texts = {
             name: text for name, text in meta.items() if isinstance(text, str)
         }
         found = named_texts | found
+
     return found

@@ -84,6 +84,7 @@ class Waits:
         for level, rows in replies.items():
             for info in groups_of(rows):
                 found.setdefault(info.name, {})[level] = info
+
         return found
 
     async def scene(
@@ -101,10 +102,12 @@ class Waits:
             "queues": ("HSCAN", keys.queues(group), 0, "COUNT", MOST_QUEUES),
             "swept": ("HGET", keys.sweep(group), "seen"),
         }
+
         for level in self._levels:
             key = keys.level(level)
             questions["consumers", level] = ("XINFO", "CONSUMERS", key, group)
             questions["lined up", level] = ("ZCARD", keys.lane(group, level))
+
         replies = await labelled_replies(self._link, questions, GONE)
         now = self._broker.clock.now()
         rules = texts(replies["rules"])
@@ -117,6 +120,7 @@ class Waits:
         }
         leases = leases_of(replies["leases"])
         notes = said_by_workers(replies["workers"] or ())
+
         return GroupState(
             stream=keys.stream,
             group=group,
@@ -143,6 +147,7 @@ class Waits:
         is_waiting = found.state in ("pending", "retrying")
         if not found.fields or found.level is None or not is_waiting:
             return Wait(found)
+
         keys, group = self._keys, scene.group
         place = f"{found.level}|{found.entry_id}"
         orders = _order_keys(scene, found)
@@ -154,16 +159,19 @@ class Waits:
         for order in orders:
             questions["head", order] = ("HGET", keys.heads(group), order or "")
             questions["behind", order] = self._behind(group, order or "")
+
         for name in names:
             queue = keys.queue_prefix(group) + name
             busy = keys.busy_prefix(group) + name
             questions["rank", name] = ("ZRANK", queue, place)
             questions["slot", name] = ("ZSCORE", busy, place)
             questions["limit", name] = ("GET", keys.limit_prefix(group) + name)
+
         replies = await labelled_replies(self._link, questions, GONE)
         line = _line(scene, found, orders, replies)
         ahead = replies["ahead"] or 0
         throttled = {name: _throttled(replies["limit", name]) for name in names}
+
         return Wait(
             found,
             order_key=line.key,
@@ -186,9 +194,11 @@ class Waits:
             last = facts.last_read if facts and is_unread else found.entry_id
             key = self._keys.level(level)
             return _AHEAD.command((key,), last, found.entry_id, MOST_COUNTED)
+
         fair = ""
         if not _is_for_others(scene, found):
             fair = Lanes(order_by=scene.fair_by).order_key(found.fields) or ""
+
         lane = self._keys.lane(scene.group, level)
         first, last = f"[{fair}\1", f"({fair}\1{_sortable(found.entry_id)}"
         return ("ZRANGEBYLEX", lane, first, last, "LIMIT", 0, MOST_COUNTED)
@@ -210,6 +220,7 @@ class Waits:
             rank = replies["rank", name]
             if rank is not None:
                 return await self._queue(scene, name, rank, place)
+
         return None
 
     async def _queue(
@@ -224,6 +235,7 @@ class Waits:
             "concurrency": ("HGET", self._keys.queues(group), name),
             "joined": ("ZSCORE", queue, place),
         }
+
         replies = await labelled_replies(self._link, questions, GONE)
         return Queue(
             name=name,
@@ -239,12 +251,14 @@ class Waits:
         for row, at in zip(slots[::2], slots[1::2], strict=True):
             if place := entry_place(row):
                 since[place] = real(at) / 1e6
+
         questions: list[Command] = [
             ("XPENDING", self._keys.level(level), group, entry_id, entry_id, 1)
             for level, entry_id in since
         ]
         replies = await replies_of(self._link, questions, GONE)
         found = []
+
         for (level, entry_id), reply in zip(since, replies, strict=True):
             entry = next(iter(pending_of(reply)), None)
             holder = Holder(
@@ -254,6 +268,7 @@ class Waits:
                 silent=entry.silent if entry else 0.0,
             )
             found.append(holder)
+
         return found
 
 
@@ -285,6 +300,7 @@ def _order_keys(scene: GroupState, found: FoundEntry) -> list[str | None]:
     """The keys that an entry may be lined up by; an unread one goes by the declared order."""
     if _is_for_others(scene, found):
         return [None]
+
     orders = scene.orders if _is_lined_up(found) else (scene.order_by,)
     keys = (Lanes(order_by=order).order_key(found.fields) for order in orders or ((),))
     return list(dict.fromkeys(keys))
@@ -303,12 +319,14 @@ def _line(
         if not _is_lined_up(found):
             # It goes behind all that were read.
             return _Line(order, head, len(rows))
+
         own = f"{_rank(scene, found)}{_sortable(found.entry_id)}\1".encode()
         ahead = next((at for at, row in enumerate(rows) if own in row), None)
         if ahead is not None:
             return _Line(order, head, ahead)
         if len(rows) == MOST_COUNTED:
             return _Line(order, head, len(rows))
+
     return _Line(orders[0], None, 0)
 
 
@@ -317,6 +335,7 @@ def _rank(scene: GroupState, found: FoundEntry) -> str:
     level = str(found.level)
     if level not in scene.ranked:
         return f":{level}:"
+
     return f"\1{scene.ranked.index(level) + 1:02d}"
 
 
@@ -341,13 +360,16 @@ def _candidates(scene: GroupState, found: FoundEntry) -> list[str]:
     if found.admission is not None:
         named += found.admission.slots
         named += (name for name in found.admission.places if "=" in name)
+
     if not scene.limits and not scene.queues:
         return named
+
     values = attributes(found.fields)
     keys = [values[name] for name in _ATTRIBUTES if values.get(name)]
     limits = scene.limits[:_MOST_LIMITS]
     named += (f"{limit}={key}" for limit in limits for key in keys)
     named += scene.queues
+
     return list(dict.fromkeys(named))[:_MOST_CANDIDATES]
 
 
@@ -363,4 +385,5 @@ def _sortable(entry_id: str) -> str:
     for part in entry_id.partition("-")[::2]:
         digits = part or "0"
         found.append(f"{chr(64 + len(digits))}{digits}")
+
     return "-".join(found)

@@ -54,6 +54,7 @@ class Mark(NamedTuple):
         """The higher of both."""
         if other is None:
             return self
+
         last = max(self.last, other.last, key=entry_order)
         return Mark(last, max(self.added, other.added))
 
@@ -62,10 +63,12 @@ class Mark(NamedTuple):
         had = entry_order(self.last)
         if now is None:
             return Loss(self.last, "", max(self.added, 0)) if had > (0, 0) else None
+
         is_counted = min(self.added, now.added) >= 0
         missing = self.added - now.added if is_counted else 0
         if missing > 0 or had > entry_order(now.last):
             return Loss(self.last, now.last, max(missing, 0))
+
         return None
 
 
@@ -124,6 +127,7 @@ def compared(before: Mapping[str, Mark], now: Mapping[str, Mark | None]) -> Loss
     for place, mark in now.items():
         if place in before and (loss := before[place].loss(mark)):
             found[place] = loss
+
     return found
 
 
@@ -136,16 +140,20 @@ def _told(place: str, loss: Loss) -> str:
     if place == SCHEDULED:
         count = counted(loss.count, "event")
         return f"scheduled: at least {count}, due up to {loss.had}"
+
     kind, _, rest = place.partition(":")
     now = "it knows nothing of it any more"
     if loss.has:
         now = f"the last that it knows is {loss.has}"
+
     if kind == "read":
         group, _, level = rest.rpartition(":")
         return f"group {group} had read level {level} up to {loss.had}; {now}"
+
     where, what = f"group {rest}", "dead letter"
     if kind == "level":
         where, what = f"level {rest}", "event"
+
     count = counted(max(loss.count, 1), what)
     return f"{where}: at least {count} up to {loss.had}; {now}"
 
@@ -182,6 +190,7 @@ class Marking:
         fatal = (AccessDenied, BrokerUnavailable)
         replies = await outcomes_of(self._link, questions, fatal)
         found: dict[str, Mark | None] = {}
+
         for place, reply in zip(wanted, replies, strict=True):
             if isinstance(reply, GroupMissing):
                 found[place] = None
@@ -193,6 +202,7 @@ class Marking:
                 row = pairs(reply)
                 last = row["last-generated-id"].decode()
                 found[place] = Mark(last, row.get("entries-added", _UNKNOWN))
+
         return found
 
     async def furthest(self) -> Furthest | None:
@@ -201,20 +211,24 @@ class Marking:
         row = await self._link.call("ZRANGE", key, -1, -1, "WITHSCORES")
         if not row:
             return None
+
         member, score = row
         due = real(score, -1.0)
         if due < 0:
             return None  # The score is no time.
+
         return Furthest(member.decode("utf-8", "replace"), due / 1000)
 
     async def unscheduled(self, event: Furthest | None) -> Losses:
         """The loss of a scheduled event that is missing before its time. One command."""
         if event is None or event.due <= self._broker.clock.now() + _SOON:
             return {}
+
         key = self._keys.scheduled()
         score = await self._link.call("ZSCORE", key, event.member)
         if score is not None:
             return {}
+
         due = datetime.fromtimestamp(event.due, UTC)
         return {SCHEDULED: Loss(f"{due:%Y-%m-%d %H:%M:%S} UTC", "", 1)}
 
@@ -226,12 +240,14 @@ class Marking:
         marks: Marks = {}
         losses: Losses = {}
         rows = pairs(await self._link.call("HGETALL", self._keys.watermarks()))
+
         for name, value in rows.items():
             if name.startswith(_LOST):
                 if loss := _read_loss(value):
                     losses[name.removeprefix(_LOST)] = loss
             elif _PLACE.fullmatch(name) and (mark := _read_watermark(value)):
                 marks[name] = mark
+
         return marks, losses
 
     async def write(self, marks: Mapping[str, Mark], gone: Sequence[str] = ()) -> None:
@@ -241,8 +257,10 @@ class Marking:
         if marks:
             rows = {place: f"{mark.last} {mark.added}" for place, mark in marks.items()}
             commands.append(("HSET", key, *flat(rows)))
+
         if gone:
             commands.append(("HDEL", key, *gone))
+
         await replies_of(self._link, commands)
 
     async def report(self, losses: Mapping[str, Loss], by: str) -> Losses:
@@ -264,10 +282,12 @@ class Marking:
         ]
         fresh = {}
         replies = await replies_of(self._link, commands)
+
         for place, is_added in zip(told, replies, strict=True):
             is_later = place in known and now - known[place].at > SAME
             if is_added or is_later:
                 fresh[place] = losses[place]
+
         return fresh
 
     async def losses(self) -> Losses:
@@ -283,18 +303,22 @@ class Marking:
         count = len(told | fresh)
         if not count:
             return 0
+
         present: Marks = {}
         gone = [_LOST + place for place in told]
+
         for place in fresh:
             mark = now[place]
             if mark is None:
                 gone.append(place)
             else:
                 present[place] = mark
+
         await self.write(present, gone)
         row = ("action", "repair", "what", "losses", "count", count, "by", by)
         key = self._keys.audit()
         await self._link.call("XADD", key, "MAXLEN", "~", 10_000, "*", *row)
+
         return count
 
     async def forget(self, group: str, levels: Iterable[int]) -> None:
@@ -306,6 +330,7 @@ class Marking:
         kind, _, rest = place.partition(":")
         if kind == "dead":
             return ("XINFO", "STREAM", self._keys.dead(rest))
+
         key = self._keys.level(int(rest.rpartition(":")[2]))
         return ("XINFO", "GROUPS" if kind == "read" else "STREAM", key)
 
@@ -317,6 +342,7 @@ def _joined(loss: Loss, known: Loss | None, now: float, by: str) -> Loss:
         return told
     if now - known.at <= SAME:
         return replace(known, count=max(known.count, loss.count))
+
     return replace(told, count=loss.count + known.count)
 
 
@@ -325,6 +351,7 @@ def _read_loss(text: bytes) -> Loss | None:
     had, has = facts.get("had"), facts.get("has")
     if not isinstance(had, str) or not isinstance(has, str):
         return None
+
     return Loss(
         had=had,
         has=has,
@@ -343,4 +370,5 @@ def _read_mark(rows: Sequence[Any], group: str) -> Mark | None:
     for info in groups_of(rows):
         if info.name == group:
             return Mark(info.last_id)
+
     return None

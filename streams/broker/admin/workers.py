@@ -61,6 +61,7 @@ class WorkerFacts:
         if self.free is None or self.concurrency is None:
             # A worker of an older version: with an entry in hand it may be full.
             return self.in_hand > 0
+
         return self.free <= 0 or self.in_hand >= self.concurrency
 
 
@@ -92,16 +93,20 @@ def workers_of(
         for row in rows:
             if not row.is_worker:
                 continue
+
             consumer = found.setdefault(row.name, _Consumer())
             consumer.levels.add(level)
             consumer.pending += row.pending
             consumer.silent = min(consumer.silent, row.silent)
+
     longest = max(LEASE, *leases.values()) if leases else LEASE
     workers = []
+
     for name, consumer in sorted(found.items()):
         note = notes.get(name, {})
         lease = leases.get(name, float(note.get("lease", longest)))
         workers.append(_worker(name, note, consumer, lease, now))
+
     return workers
 
 
@@ -111,6 +116,7 @@ def _worker(
     said_at = float(note.get("at", 0.0))
     heard = max(0.0, min(now - said_at, consumer.silent))
     runs = note.get("runs", {})
+
     return WorkerFacts(
         name=name,
         is_alive=heard <= HEARD,
@@ -133,4 +139,5 @@ def leases_of(reply: Sequence[bytes] | None) -> dict[str, float]:
     for name, text in texts(reply).items():
         if announced := _ANNOUNCED.fullmatch(text):
             found[name] = int(announced[1]) / 1000
+
     return found

@@ -48,5 +48,4 @@ class RecordStore:
         Returns False, and writes nothing, if another writer was faster.
         """
         texts = (before or b"", after or b"")
-        command = _WRITE_RECORD.command((self._key,), name, *texts)
-        return bool(await self._link.call(*command))
+        return bool(await self._link.run(_WRITE_RECORD, (self._key,), name, *texts))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Script
-from streams.broker.server.stored import flat, pages, texts, whole
+from streams.broker.server.stored import flat, pages, parts, texts, whole
 from streams.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -86,13 +86,16 @@ class TrackStore:
         """Write a state down; returns whether it became the current one, and the state before."""
         index_of: dict[str, int] = {}
         rows: list[str | int] = []
+
         for count in reached.counts:
             key = self._keys.counts(count.name)
             # The first two keys are the event's own and the totals.
             index = index_of.setdefault(key, len(index_of) + 3)
             rows += (index, count.field, count.amount)
             rows += (_milliseconds(count.keep), int(count.first))
-        command = _TRACK.command(
+
+        moved, before = await self._link.run(
+            _TRACK,
             (self._keys.message(ident), self._keys.tracked(), *index_of),
             reached.state,
             reached.rank,
@@ -104,17 +107,19 @@ class TrackStore:
             *rows,
             *flat(reached.fields),
         )
-        moved, before = await self._link.call(*command)
         return bool(moved), before.decode()
 
     async def counted(self, names: Sequence[str]) -> list[dict[str, int]]:
         """The counters of each name; empty where nothing was counted. One round trip."""
         commands = [("HGETALL", self._keys.counts(name)) for name in names]
         found = []
+
         for reply in await self._link.batch(commands):
             if isinstance(reply, BrokerError):
                 raise reply
+
             found.append(_numbers(reply))
+
         return found
 
     async def get(self, ident: str) -> dict[str, str]:
@@ -138,8 +143,7 @@ class TrackStore:
     async def file(self, name: str, ident: str, retention: float) -> None:
         """File an event under a name that several events share, for ``retention`` seconds."""
         keys = (self._keys.filed(name),)
-        command = _FILE.command(keys, ident, _milliseconds(retention), FILED)
-        await self._link.call(*command)
+        await self._link.run(_FILE, keys, ident, _milliseconds(retention), FILED)
 
     async def filed(self, name: str, most: int) -> list[str]:
         """The events filed under a name, the latest first."""
@@ -165,8 +169,9 @@ class TrackStore:
             *map(self._keys.filed, files),
         ]
         gone = 0
-        for at in range(0, len(keys), _PAGE):
-            gone += await self._link.call("UNLINK", *keys[at : at + _PAGE])
+        for part in parts(keys, _PAGE):
+            gone += await self._link.call("UNLINK", *part)
+
         return gone
 
 
