@@ -13,8 +13,8 @@ from typing import ClassVar, Generic, Self, TypeVar
 from streams.admin.partitioned import OnPartitions, no_group
 from streams.admin.status import EntryState, Status, entry_state
 from streams.broker import Broker
-from streams.broker.admin.cancel import MOST, Cancelling
-from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.cancel import MOST, CancelStore
+from streams.broker.admin.inspect import StatusStore
 from streams.common.annotated import holds_to_annotations
 from streams.errors import (
     GroupMissing,
@@ -80,10 +80,10 @@ class OnWaiting(OnPartitions, Generic[E]):
         super().__init__(broker, stream, partition)
         self._by = by or "unknown"
         self._status = Status(broker)
-        self._inspecting = Inspecting(broker)
+        self._inspecting = StatusStore(broker)
 
     async def _act(
-        self, cancelling: Cancelling, place: tuple[str, int], some: Events
+        self, cancelling: CancelStore, place: tuple[str, int], some: Events
     ) -> list[bool]:
         """Do it to events of one group ('': scheduled ones) and one level.
 
@@ -224,7 +224,9 @@ class OnWaiting(OnPartitions, Generic[E]):
             stream=self.stream,
             groups=[group] if group else groups,
             levels=levels,
-            cancelling=Cancelling(self._broker, self._broker.keys(self.stream), levels),
+            cancelling=CancelStore(
+                self._broker, self._broker.keys(self.stream), levels
+            ),
             inspecting=self._inspecting,
         )
 
@@ -292,7 +294,7 @@ class Cancellations(OnWaiting[NotCancelled]):
         return Cancellation(outcome.done, outcome.refused)
 
     async def _act(
-        self, cancelling: Cancelling, place: tuple[str, int], some: Events
+        self, cancelling: CancelStore, place: tuple[str, int], some: Events
     ) -> list[bool]:
         group, level = place
         if group:
@@ -347,7 +349,7 @@ class Impatience(OnWaiting[NotWaiting]):
         return await self._one(id, group)
 
     async def _act(
-        self, cancelling: Cancelling, place: tuple[str, int], some: Events
+        self, cancelling: CancelStore, place: tuple[str, int], some: Events
     ) -> list[bool]:
         group, level = place
         return [
@@ -367,8 +369,8 @@ class Lookup:
     stream: str
     groups: Sequence[str]
     levels: Sequence[int]
-    cancelling: Cancelling
-    inspecting: Inspecting
+    cancelling: CancelStore
+    inspecting: StatusStore
 
     async def find(self, ids: Sequence[str]) -> dict[str, list[EntryState]]:
         """What waits for its time, by id."""

@@ -10,10 +10,10 @@ from streams.admin.dead_letters import DeadLetters
 from streams.admin.partitioned import OnPartitions, on_each
 from streams.admin.status import Status
 from streams.broker import Broker
-from streams.broker.admin.cancel import MOST, Cancelling
-from streams.broker.admin.erase import ErasingStore
-from streams.broker.admin.groups import Dropping
-from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.cancel import MOST, CancelStore
+from streams.broker.admin.erase import EraseStore
+from streams.broker.admin.groups import GroupStore
+from streams.broker.admin.inspect import StatusStore
 from streams.common.annotated import holds_to_annotations
 from streams.errors import ConfigurationError
 from streams.events.codec import read_meta
@@ -104,17 +104,17 @@ class Erasure(OnPartitions):
 
     async def _scheduled(self, levels: Sequence[int], wanted: Mapping[str, str]) -> int:
         keys = self._broker.keys(self.stream)
-        cancelling, gone = Cancelling(self._broker, keys, levels), 0
+        cancelling, gone = CancelStore(self._broker, keys, levels), 0
         found: list[str] = []
-        async for page in ErasingStore(self._broker, keys).scheduled():
+        async for page in EraseStore(self._broker, keys).scheduled():
             found += [name for name, fields in page if _has(read_meta(fields), wanted)]
         for at in range(0, len(found), MOST):
             gone += sum(await cancelling.scheduled(found[at : at + MOST], self._by))
         return gone
 
     async def _stored(self, level: int, wanted: Mapping[str, str]) -> int:
-        inspecting, gone, after = Inspecting(self._broker), 0, ""
-        store = ErasingStore(self._broker, self._broker.keys(self.stream))
+        inspecting, gone, after = StatusStore(self._broker), 0, ""
+        store = EraseStore(self._broker, self._broker.keys(self.stream))
         while page := await inspecting.scan(self.stream, level, after, _PAGE):
             found = [
                 entry_id for entry_id, fields in page if _has(read_meta(fields), wanted)
@@ -152,7 +152,7 @@ class Erasure(OnPartitions):
                 await Status(self._broker).stream(self.stream, partition=0)
             ).groups
         }
-        written = await Dropping(
+        written = await GroupStore(
             self._broker, self._broker.keys(self.stream), levels
         ).config()
         return sorted(there.union(written.groups, written.dropped))

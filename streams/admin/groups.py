@@ -9,8 +9,8 @@ from typing import Any
 from streams.admin.partitioned import OnPartitions, no_group, on_each
 from streams.broker import Broker
 from streams.broker.admin.dead_letters import DeadLetterStore
-from streams.broker.admin.groups import Config, Dropping
-from streams.broker.admin.inspect import GroupStatus, Inspecting
+from streams.broker.admin.groups import Config, GroupStore
+from streams.broker.admin.inspect import GroupStatus, StatusStore
 from streams.common.annotated import holds_to_annotations
 from streams.errors import GroupInUse
 from streams.events.names import checked_name
@@ -109,7 +109,7 @@ class Groups(OnPartitions):
         super().__init__(broker, stream, partition)
         self._keys = broker.keys(stream)
         self._by = by or "unknown"
-        self._inspecting = Inspecting(broker)
+        self._inspecting = StatusStore(broker)
 
     def _twin(self, stream: str) -> Groups:
         return Groups(self._broker, stream, by=self._by)
@@ -127,7 +127,7 @@ class Groups(OnPartitions):
             NotFound: there is no such stream.
         """
         levels = await self._levels()
-        config = await Dropping(self._broker, self._keys, levels).config()
+        config = await GroupStore(self._broker, self._keys, levels).config()
         status = await self._inspecting.stream(self.stream, levels)
         found = {group.group: group for group in status.groups}
         infos = []
@@ -215,7 +215,7 @@ class Groups(OnPartitions):
     )
     async def _drop(self, group: str, *, force: bool) -> Drop:
         levels = await self._levels()
-        dropping = Dropping(self._broker, self._keys, levels)
+        dropping = GroupStore(self._broker, self._keys, levels)
         before = {info.group: info for info in await self.list() if not info.dropped}
         known = before.get(group)
         dropped, alive = await dropping.drop(group, self._by, 0 if force else ALIVE)

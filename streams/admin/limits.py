@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from streams.admin.partitioned import OnPartitions, joined, no_group, on_each, truest
 from streams.broker import Broker
-from streams.broker.admin.inspect import Inspecting
-from streams.broker.admin.limits import KeyState, Limiting, stored_rate
+from streams.broker.admin.inspect import StatusStore
+from streams.broker.admin.limits import KeyState, LimitStore, stored_rate
 from streams.broker.admin.listing import Listing
 from streams.common.annotated import holds_to_annotations
 from streams.common.arguments import checked_seconds
@@ -73,8 +73,8 @@ class Limits(OnPartitions):
         super().__init__(broker, stream, partition)
         self.group = checked_name(group, "group")
         self._by = by or "unknown"
-        self._inspecting = Inspecting(broker)
-        self._limiting = Limiting(broker, broker.keys(stream), self.group)
+        self._inspecting = StatusStore(broker)
+        self._limiting = LimitStore(broker, broker.keys(stream), self.group)
 
     def _twin(self, stream: str) -> Limits:
         return Limits(self._broker, stream, self.group, by=self._by)

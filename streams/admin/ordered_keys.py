@@ -10,7 +10,7 @@ from streams.admin.dead_letter import Filter
 from streams.admin.dead_letters import DeadLetters
 from streams.admin.partitioned import OnPartitions, first, joined, on_each
 from streams.broker import Broker
-from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.inspect import StatusStore
 from streams.broker.entries.ordering import Heads, HeldKey
 from streams.broker.server.stored import real
 from streams.common.annotated import holds_to_annotations
@@ -152,7 +152,7 @@ class OrderedKeys(OnPartitions):
 
     async def _heads(self) -> Heads:
         keys = self._broker.keys(self.stream)
-        levels = await Inspecting(self._broker).existing(self.stream)
+        levels = await StatusStore(self._broker).existing(self.stream)
         heads = Heads(self._broker, keys, levels, self.group)
         rules = await heads.rules()
         # A deploy may have taken the order away: keys that were held until then are

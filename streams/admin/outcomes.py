@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from streams.admin.dead_letters import DeadLetters
 from streams.admin.operating import Operating
 from streams.admin.partitioned import partitions_of
-from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.inspect import StatusStore
 from streams.broker.admin.listing import Listing
 from streams.events.names import member
 
@@ -80,7 +80,7 @@ class Outcomes:
         for ident, facts in rows:
             places = facts.get("entries", "").split()
             stand = (
-                await Inspecting(broker).whereabouts(stream, group, levels, places)
+                await StatusStore(broker).whereabouts(stream, group, levels, places)
                 if places
                 else []
             )

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from streams.broker import Broker, checked_broker
-from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.inspect import StatusStore
 from streams.errors import BrokerUnavailable, NotFound, PartlyAway
 from streams.policy.partitions import partition_name
 
@@ -85,7 +85,7 @@ async def partitions_of(
     """
     if partition == 0:
         return [stream]
-    count = (await Inspecting(broker).partitions(stream)).count
+    count = (await StatusStore(broker).partitions(stream)).count
     if partition is None:
         return [partition_name(stream, number) for number in range(count)]
     if 0 < partition < count:

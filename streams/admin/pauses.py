@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 from streams.admin.partitioned import OnPartitions, first, no_group, on_each
 from streams.broker import Broker
-from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.inspect import StatusStore
 from streams.broker.admin.pauses import PauseStore, StoredPause
 from streams.common.annotated import holds_to_annotations
 from streams.errors import ConfigurationError, EventError, NotFound
@@ -112,7 +112,7 @@ class Pauses(OnPartitions):
     ) -> None:
         super().__init__(broker, stream, partition)
         self._by = by or "unknown"
-        self._inspecting = Inspecting(broker)
+        self._inspecting = StatusStore(broker)
         self._store = PauseStore(broker, broker.keys(stream))
 
     def _twin(self, stream: str) -> Pauses:

@@ -20,7 +20,7 @@ from streams.admin.rows import (
     total_row,
 )
 from streams.broker import Broker, checked_broker
-from streams.broker.admin.inspect import FoundEntry, Inspecting
+from streams.broker.admin.inspect import FoundEntry, StatusStore
 from streams.broker.admin.listing import Listing
 from streams.broker.server.shards import Away, away_index, each
 from streams.common.annotated import holds_to_annotations
@@ -104,7 +104,7 @@ class Status:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._inspecting = Inspecting(checked_broker(broker))
+        self._inspecting = StatusStore(checked_broker(broker))
 
     async def streams(self) -> dict[str, list[int]]:
         """Names and levels of the streams. One command."""
@@ -377,7 +377,7 @@ def told_of(by: str, at: float) -> str:
 
 
 async def places_of(
-    inspecting: Inspecting,
+    inspecting: StatusStore,
     stream: str,
     ident: str,
     levels: Sequence[int],

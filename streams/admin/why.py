@@ -14,7 +14,7 @@ from streams.admin.reason import PATIENCE, Case, Reason, event_id, ident, moment
 from streams.admin.reasons import head_of, judge
 from streams.admin.status import EntryState, Status, dead_state, places_of, told_of
 from streams.broker import Broker
-from streams.broker.admin.inspect import FoundEntry, Inspecting
+from streams.broker.admin.inspect import FoundEntry, StatusStore
 from streams.broker.admin.listing import Listing
 from streams.broker.admin.oldest import Oldest
 from streams.broker.admin.replies import GroupReply
@@ -185,7 +185,7 @@ class _Partition:
         self._stream = stream
         self._most = most
         self._patience = patience
-        self._inspecting = Inspecting(broker)
+        self._inspecting = StatusStore(broker)
         self._status = Status(broker)
         self._levels: list[int] = []
         self._undeclared: Mapping[int, int] = {}

@@ -13,10 +13,10 @@ from streams.admin.pauses import Pauses
 from streams.admin.status import Status
 from streams.admin.why import Why
 from streams.broker import Broker
-from streams.broker.admin.access import Accessing
-from streams.broker.admin.diagnose import Denied, Diagnosing
+from streams.broker.admin.access import AccessStore
+from streams.broker.admin.diagnose import Denied, DiagnosisStore
 from streams.broker.admin.figures import FigureStore
-from streams.broker.admin.watermarks import Marking
+from streams.broker.admin.watermarks import WatermarkStore
 from streams.broker.server.connection import EMBEDDED
 from streams.broker.server.shards import Away, away_index, each
 from streams.doctor import servers
@@ -58,7 +58,7 @@ class Doctor:
         self._broker = broker
         self._bounds = bounds or Bounds()
         self._role = role
-        self._diagnosing = Diagnosing(broker)
+        self._diagnosing = DiagnosisStore(broker)
         self.checks = 0
 
     async def about(self) -> dict[str, str]:
@@ -140,7 +140,7 @@ class Doctor:
 
     async def _primary(self, name: str, link: Link) -> list[Finding]:
         try:
-            found = await self._server(Diagnosing(self._broker, link))
+            found = await self._server(DiagnosisStore(self._broker, link))
         except BrokerUnavailable as error:
             if not name:
                 raise
@@ -152,7 +152,7 @@ class Doctor:
 
         return [replace(one, where=f"{one.where} {name}") for one in found]
 
-    async def _server(self, diagnosing: Diagnosing) -> list[Finding]:
+    async def _server(self, diagnosing: DiagnosisStore) -> list[Finding]:
         try:
             findings = list(servers.judge_skew(await diagnosing.skew(), self._bounds))
         except AccessDenied:
@@ -187,7 +187,7 @@ class Doctor:
             return []
 
         try:
-            access = await Accessing(self._broker).access(self._role, member)
+            access = await AccessStore(self._broker).access(self._role, member)
         except BrokerUnavailable as error:
             if not error.server:
                 raise
@@ -215,7 +215,7 @@ class Doctor:
             findings.append(_unknown("paused", name, Denied("hgetall")))
 
         try:
-            marking = Marking(self._broker, self._broker.keys(name))
+            marking = WatermarkStore(self._broker, self._broker.keys(name))
             findings += judge_losses(name, await marking.losses())
         except AccessDenied:
             denied = Denied("hgetall, xinfo|stream and xinfo|groups")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from streams.admin.status import Status
 from streams.broker import Broker
-from streams.broker.admin.inspect import Inspecting
-from streams.broker.admin.strays import SILENCE, Straying, Strays
-from streams.broker.admin.watermarks import Marking
+from streams.broker.admin.inspect import StatusStore
+from streams.broker.admin.strays import SILENCE, Strays, StrayStore
+from streams.broker.admin.watermarks import WatermarkStore
 from streams.broker.server.shards import Away, each
 from streams.errors import AccessDenied
 
@@ -77,13 +77,13 @@ class Repair:
     async def _walk_one(
         self, name: str, levels: list[int], by: str
     ) -> tuple[str, Strays]:
-        status = await Inspecting(self._broker).stream(name, levels)
+        status = await StatusStore(self._broker).stream(name, levels)
         places = []
         for group in status.groups:
             places += [(group.group, row.level) for row in group.levels]
 
         keys = self._broker.keys(name)
-        straying = Straying(self._broker, keys, levels, self._silence)
+        straying = StrayStore(self._broker, keys, levels, self._silence)
         strays = await straying.walk(places, by)
         strays.losses = await self._losses(name, by)
 
@@ -95,7 +95,7 @@ class Repair:
         Without the permission to read them, the count is 0: the other repairs go on, and the
         doctor names the missing permission.
         """
-        marking = Marking(self._broker, self._broker.keys(name))
+        marking = WatermarkStore(self._broker, self._broker.keys(name))
         try:
             if by:
                 return await marking.dismiss(by)

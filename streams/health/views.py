@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from streams.broker import Broker
-from streams.broker.admin.probe import Probing
+from streams.broker.admin.probe import ProbeStore
 from streams.consuming.vitals import Vitals
 from streams.errors import BrokerError, BrokerUnavailable
 from streams.health.judging import Probed, Report, judge_live, judge_ready
@@ -65,7 +65,7 @@ class ServedWorker:
             (consumer.stream, consumer.group, consumer.levels)
             for consumer in vitals().consumers
         ]
-        self._probing = Probing(broker, places)
+        self._probing = ProbeStore(broker, places)
         self._probed = Probed()
         self._probed_at = float("-inf")
         self._lock = asyncio.Lock()

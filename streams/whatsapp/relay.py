@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from streams.admin.tracking import Tracked
-from streams.broker.admin.cancel import Cancelling
+from streams.broker.admin.cancel import CancelStore
 from streams.broker.admin.dedup import DedupIds
-from streams.broker.admin.erase import ErasingStore
-from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.erase import EraseStore
+from streams.broker.admin.inspect import StatusStore
 from streams.common.log_facts import logger_of
 from streams.errors import BrokerError, NotFound, PublishError, Snooze
 from streams.events.codec import decode
@@ -139,11 +139,11 @@ class Relay:
         keys = source.keys(STREAM)
         now = source.clock.now()
         levels = await self._source.status().levels(STREAM)
-        cancelling = Cancelling(source, keys, levels)
+        cancelling = CancelStore(source, keys, levels)
 
-        async for page in ErasingStore(source, keys).scheduled():
+        async for page in EraseStore(source, keys).scheduled():
             names = [name for name, _ in page]
-            found = await Inspecting(source).scheduled_many(STREAM, names)
+            found = await StatusStore(source).scheduled_many(STREAM, names)
             for name, later in found.items():
                 event = decode(later.fields)
                 event.priority = parse_member(name)[0]

@@ -14,8 +14,8 @@ from streams.broker.admin.watermarks import (
     Furthest,
     Losses,
     Mark,
-    Marking,
     Marks,
+    WatermarkStore,
     compared,
     dead_of,
     level_of,
@@ -63,7 +63,7 @@ class LossWatch:
                 for level in levels
             ),
         ]
-        self._marking = Marking(broker, broker.keys(self._stream), shared=True)
+        self._marking = WatermarkStore(broker, broker.keys(self._stream), shared=True)
         self._marks: Marks = {}
         self._written: Marks | None = None
         self._looking = asyncio.Lock()

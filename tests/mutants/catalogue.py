@@ -1038,7 +1038,7 @@ MUTANTS = (
         (FINDINGS,), "keys that were held when the order was taken away wait for ever",
     ),
     Mutant(
-        "queues-of-a-dropped-group", "Dropping.drop",
+        "queues-of-a-dropped-group", "GroupStore.drop",
         "            await self._forget_queues(group)\n", "",
         (FINDINGS,), "who waited for slots in a group that was given up stays for ever",
     ),

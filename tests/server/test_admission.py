@@ -22,7 +22,7 @@ from streams import (
     ReclaimerOptions,
 )
 from streams.admin.why import Wanted, Why
-from streams.broker.admin.cancel import Cancelling
+from streams.broker.admin.cancel import CancelStore
 from streams.broker.entries.admit import Ask
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.holding import held_by_scope
@@ -184,7 +184,7 @@ async def test_what_runs_gives_back_its_slot(
 
 
 async def cancelled(story: Story) -> None:
-    cancelling = Cancelling(broker := story.broker, broker.keys("s"), (0,))
+    cancelling = CancelStore(broker := story.broker, broker.keys("s"), (0,))
     assert await cancelling.retrying("g", 0, [story.first.entry_id], "me") == [True]
 
 
@@ -239,7 +239,7 @@ async def leave(story: Story) -> None:
     """It waits on: its row says for what, and that is all that it has."""
     rows = (await held(story.broker))["admissions"]
     assert rows == sorted([story.name(story.first), story.name(story.second)])
-    cancelling = Cancelling(broker := story.broker, broker.keys("s"), (0,))
+    cancelling = CancelStore(broker := story.broker, broker.keys("s"), (0,))
     found = await held(story.broker)
     assert "busy:tenant=a" not in found
     assert found["queue:tenant=a"] == [story.name(story.second)]
@@ -263,7 +263,7 @@ async def test_what_was_handed_a_slot_gives_it_back(
 
 async def test_who_is_cancelled_in_the_queue_leaves_nothing(broker):
     story = await Story(broker).begin()
-    cancelling = Cancelling(broker, broker.keys("s"), (0,))
+    cancelling = CancelStore(broker, broker.keys("s"), (0,))
     assert await cancelling.retrying("g", 0, [story.second.entry_id], "me") == [True]
     assert await held(broker) == {
         "busy:tenant=a": [story.name(story.first)],

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streams import Broker, Cancellations, Event, NotFound, Producer
-from streams.broker.admin.cancel import Cancelling
+from streams.broker.admin.cancel import CancelStore
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
@@ -225,7 +225,7 @@ async def test_who_starts_first_wins(broker):
 async def test_the_server_decides(broker):
     """What was fetched, or promoted, since it was looked at stays as it is."""
     (entry,) = await retrying(broker)
-    cancelling = Cancelling(broker, broker.keys("s"), LEVELS.ascending)
+    cancelling = CancelStore(broker, broker.keys("s"), LEVELS.ascending)
     await broker.control.call(
         "ZADD", broker.keys("s").retry("g"), 1, f"5|{entry.entry_id}"
     )

@@ -24,7 +24,7 @@ from streams import (
     Levels,
     Producer,
 )
-from streams.broker.admin.groups import Dropping
+from streams.broker.admin.groups import GroupStore
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import Fetching
@@ -367,7 +367,7 @@ class FanoutMachine:
             assert sorted((one.level, one.entry_id) for one in found) == sorted(letters)
 
     async def trim(self) -> None:
-        async for _ in Dropping(self.broker, self.keys, LEVELS.ascending).trim():
+        async for _ in GroupStore(self.broker, self.keys, LEVELS.ascending).trim():
             pass
 
 

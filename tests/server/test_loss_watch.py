@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streams import Broker, Event, Groups, Levels, Pipeline, Settings
-from streams.broker.admin.watermarks import Loss, Mark, Marking, compared
+from streams.broker.admin.watermarks import Loss, Mark, WatermarkStore, compared
 from streams.doctor import Doctor, Finding
 from streams.doctor.repair import Repair
 from streams.doctor.servers import depends_on_default_user
@@ -286,7 +286,7 @@ async def test_a_user_that_may_not_look_works_on(
 
 async def test_marks_are_plain_and_few(broker: Broker, server: Server) -> None:
     """One per level and group, and one of the dead letters; what did not change is not written again."""
-    marking = Marking(broker, broker.keys("orders"))
+    marking = WatermarkStore(broker, broker.keys("orders"))
     await marking.write({"level:0": Mark("1-1", 1), "dead:g": Mark("2-2")})
     assert await marking.written() == (
         {"level:0": Mark("1-1", 1), "dead:g": Mark("2-2", -1)},

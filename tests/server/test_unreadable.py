@@ -27,7 +27,7 @@ from streams import (
 from streams.admin.records import Records
 from streams.admin.why import Wanted, Why
 from streams.broker.admin.listing import Listing
-from streams.broker.admin.strays import Straying
+from streams.broker.admin.strays import StrayStore
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.fetch import Fetching
@@ -344,7 +344,7 @@ async def orphans(broker: Broker) -> int:
 def aged(monkeypatch) -> None:
     """What is young is looked at, too."""
     monkeypatch.setattr("streams.broker.admin.strays.SILENCE", 0.0)
-    for each in (Straying, Repair):
+    for each in (StrayStore, Repair):
         defaults = [
             0.0 if default == 90.0 else default
             for default in each.__init__.__defaults__

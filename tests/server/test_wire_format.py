@@ -31,7 +31,7 @@ from streams.admin.records import Records
 from streams.admin.tracking import Count, Tracking
 from streams.broker.admin.ended import EndedSessions
 from streams.broker.admin.figures import FigureStore
-from streams.broker.admin.watermarks import Mark, Marking
+from streams.broker.admin.watermarks import Mark, WatermarkStore
 from streams.broker.entries.admit import Admitting, Ask
 from streams.broker.entries.declare import Declaring
 from streams.broker.entries.delivery import Delivery
@@ -441,7 +441,7 @@ async def test_the_kinds_of_the_keys(server, broker, namespace):
         await FigureStore(broker, Keys("orders", namespace), "billing").count(
             {"done": 1}, "worker", {"host": "h"}
         )
-        await Marking(broker, Keys("orders", namespace)).write(
+        await WatermarkStore(broker, Keys("orders", namespace)).write(
             {"level:0": Mark("1-1", 1)}
         )
         attending = Attending(broker, "orders", "billing", "worker")

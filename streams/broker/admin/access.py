@@ -91,7 +91,7 @@ class Access:
     excess: list[str] = field(default_factory=list)
 
 
-class Accessing:
+class AccessStore:
     """Asks for the permissions of a broker's user.
 
     Args:

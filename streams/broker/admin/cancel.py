@@ -20,7 +20,7 @@ MOST = 500
 _PAGE = 1000
 
 
-class Cancelling:
+class CancelStore:
     """Cancels events of one stream."""
 
     def __init__(self, broker: Broker, keys: Keys, levels: Sequence[int]) -> None:

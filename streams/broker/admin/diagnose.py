@@ -24,7 +24,7 @@ from streams.broker.admin.replies import (
     outcomes_of,
     time_of,
 )
-from streams.broker.admin.strays import Straying, Strays, Unreadable, read_unreadable
+from streams.broker.admin.strays import Strays, StrayStore, Unreadable, read_unreadable
 from streams.broker.admin.undeclared import probe, stored_there
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
@@ -167,7 +167,7 @@ class _GroupLevel(NamedTuple):
     info: GroupReply
 
 
-class Diagnosing:
+class DiagnosisStore:
     """Questions to a server. The cost of each does not grow with the number of entries.
 
     Args:
@@ -309,7 +309,7 @@ class Diagnosing:
         places: Sequence[_GroupLevel],
         levels: Sequence[int],
     ) -> Questions:
-        straying = Straying(self._broker, keys, levels)
+        straying = StrayStore(self._broker, keys, levels)
         recent = f"{round((self._broker.clock.now() - HOUR) * 1000)}-0"
         found: Questions = {"scheduled strays": straying.scheduled()}
 

@@ -14,7 +14,7 @@ _PEEK_SCHEDULED = Script("peek_scheduled")
 _PAGE = 500
 
 
-class ErasingStore:
+class EraseStore:
     """Reads scheduled events and deletes entries of one stream.
 
     Args:

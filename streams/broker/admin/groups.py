@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from streams.broker.admin.watermarks import Marking
+from streams.broker.admin.watermarks import WatermarkStore
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Script
@@ -32,7 +32,7 @@ class Config(NamedTuple):
     dropped: list[str]
 
 
-class Dropping:
+class GroupStore:
     """Drops groups of one stream, and trims it.
 
     Args:
@@ -46,7 +46,7 @@ class Dropping:
         self._keys = keys
         self._levels = levels
         self._streams = [keys.level(level) for level in levels]
-        self._marking = Marking(broker, keys)
+        self._marking = WatermarkStore(broker, keys)
 
     async def config(self) -> Config:
         """The stored configuration. One command."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from streams.broker.admin.inspect import Inspecting
+from streams.broker.admin.inspect import StatusStore
 from streams.broker.keys import Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.stored import flat, pairs
@@ -28,7 +28,7 @@ async def hand_on(broker: Broker, stream: str, group: str, count: int) -> None:
         group: whose limits are copied.
         count: partitions that the stream will have.
     """
-    before = (await Inspecting(broker).partitions(stream)).count
+    before = (await StatusStore(broker).partitions(stream)).count
     if count <= before:
         return
 

@@ -142,7 +142,7 @@ class FoundEntry:
     admission: Admission | None = None
 
 
-class Inspecting:
+class StatusStore:
     """Queries on a broker."""
 
     def __init__(self, broker: Broker) -> None:

@@ -33,7 +33,7 @@ class KeyState(NamedTuple):
     throttled_until: float
 
 
-class Limiting:
+class LimitStore:
     """The limits of one group.
 
     Args:

@@ -20,7 +20,7 @@ _WORDS: tuple[tuple[type[BrokerError], str], ...] = (
 )
 
 
-class Probing:
+class ProbeStore:
     """Looks at groups on a connection of its own, which a worker's traffic does not delay.
 
     Args:

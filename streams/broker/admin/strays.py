@@ -85,7 +85,7 @@ class Unreadable:
 
 
 def read_unreadable(reply: Sequence[Any]) -> list[Unreadable]:
-    """The unreadable rows in a reply to ``Straying.unreadable``."""
+    """The unreadable rows in a reply to ``StrayStore.unreadable``."""
     found = []
     for what, count, example in reply[0]:
         found.append(Unreadable(what.decode(), count, example))
@@ -93,7 +93,7 @@ def read_unreadable(reply: Sequence[Any]) -> list[Unreadable]:
     return found
 
 
-class Straying:
+class StrayStore:
     """Looks for strays of one stream, and repairs them.
 
     Each look is one slice of bounded size; ``by`` names the operator who repairs, and '' only

@@ -158,7 +158,7 @@ def _told(place: str, loss: Loss) -> str:
     return f"{where}: at least {count} up to {loss.had}; {now}"
 
 
-class Marking:
+class WatermarkStore:
     """The marks of one stream.
 
     Args:

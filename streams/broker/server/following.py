@@ -116,7 +116,7 @@ class Sentinels:
         return None
 
 
-class Following:
+class PrimaryFollower:
     """Drops connections soon after most Sentinels name another primary.
 
     It has a thread and an event loop of its own: connections belong to several event loops, any of

@@ -15,7 +15,13 @@ from streams.broker.server import failures
 from streams.broker.server.client import AbstractConnection, ask, errors
 from streams.broker.server.credentials import Credentials
 from streams.broker.server.dial import Dial
-from streams.broker.server.following import Following, Leave, Node, NoService, Sentinels
+from streams.broker.server.following import (
+    Leave,
+    Node,
+    NoService,
+    PrimaryFollower,
+    Sentinels,
+)
 from streams.errors import AccessDenied, BrokerError, BrokerUnavailable, WrongServer
 
 _REPLICA = b"slave"
@@ -36,7 +42,7 @@ class SentinelDial:
     def __init__(self, dial: Dial, sentinels: Sentinels, leave: Leave) -> None:
         self._dial = dial
         self._sentinels = sentinels
-        self._following = Following(sentinels, leave)
+        self._following = PrimaryFollower(sentinels, leave)
         self.place: Node | None = None
 
     @property
