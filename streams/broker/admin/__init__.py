@@ -1,1 +1,1 @@
-"""What operators read and change on the server, its Lua beside it."""
+"""The reads and actions of operators on the server, with their Lua."""

@@ -149,7 +149,7 @@ class StreamFacts:
     undeclared: dict[int, int] = field(default_factory=dict)
 
     def check_type(self, key: str, reply: Any, wanted: str) -> None:
-        """Note a key of a wrong type; a refused ``TYPE`` says nothing about the key."""
+        """Note a key of a wrong type; after a refused ``TYPE`` the type is unknown."""
         if isinstance(reply, (BrokerError, CommandRefused)):
             return
 

@@ -127,7 +127,8 @@ class FoundEntry:
         deliveries: how often it was delivered.
         record: its attempt record, as stored.
         fields: names and values, as stored.
-        admission: the decision of its last start, if it still holds: what it waits for.
+        admission: the decision of its last start, with the limits and pauses that it waits for;
+            None if it no longer holds.
     """
 
     state: str
@@ -443,7 +444,7 @@ class StatusStore:
 def _level_status(
     level: int, info: GroupReply, consumers: Iterable[ConsumerReply]
 ) -> LevelStatus:
-    """What the server's own rows tell of a level; entries not read yet are not in ``waiting``."""
+    """The counts in the server's own rows; ``waiting`` lacks the entries not read yet."""
     resting = {row.name: row.pending for row in consumers}
     parked = resting.get(PARKED, 0)
     lined_up = resting.get(WAITING, 0)

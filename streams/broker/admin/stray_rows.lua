@@ -1,6 +1,6 @@
 -- stray rows (diagnosis and repair): walks a slice of a group's due times and one of its attempt
 -- records for rows of entries that are not pending any more. Repair removes them. Rows of a missing
--- level or group are left alone: nobody can tell whether their entries come back.
+-- level or group are left alone, since their entries may come back.
 -- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
 -- KEYS[1]  retry ZSET of the group

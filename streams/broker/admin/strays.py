@@ -35,7 +35,7 @@ SILENCE = 90.0
 
 @dataclass(slots=True)
 class Strays:
-    """Counts of strays, over whatever part the caller has looked at.
+    """Counts of strays, over the part that the caller has looked at.
 
     Attributes:
         payloads_gone: pending entries that were deleted from the stream.

@@ -1,4 +1,4 @@
-"""Levels that nobody declared: another program added entries to a level that no consumer reads.
+"""Undeclared levels: another program added entries to a level that no consumer reads.
 
 The index does not list such levels, so likely keys are asked for by name. That costs one
 command, however much the server stores.

@@ -1,4 +1,4 @@
-"""What is known of an entry that waits, as records with named fields."""
+"""Facts about an entry that waits, as records with named fields."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What is known of one entry.
+    """The facts about one entry.
 
     Attributes:
         found: where it stands.

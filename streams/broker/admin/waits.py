@@ -140,7 +140,7 @@ class Waits:
         )
 
     async def wait(self, scene: GroupState, found: FoundEntry) -> Wait:
-        """What is known of one entry.
+        """The facts about one entry.
 
         One round trip, and two more for an entry that stands in a queue for a slot.
         """

@@ -67,7 +67,7 @@ class WorkerFacts:
 
 @dataclass(slots=True)
 class _Consumer:
-    """What the server knows of one consumer, over all levels."""
+    """The server's rows of one consumer, over all levels."""
 
     levels: set[int] = field(default_factory=set)
     pending: int = 0

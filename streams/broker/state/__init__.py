@@ -1,1 +1,1 @@
-"""What an application keeps beside its events, its Lua beside it."""
+"""Facts that an application keeps beside its events, with their Lua."""
