@@ -95,7 +95,9 @@ def without_numbers(text: str) -> str:
 
 def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
     """One printable line of at most ``limit`` characters."""
-    line = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
+    line = text[: limit + 1]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
