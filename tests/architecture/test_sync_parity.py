@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mypy import api as mypy_api
 
 import streams
 from streams import sync
@@ -218,20 +217,6 @@ def test_the_comparison_sees_what_it_is_for():
     assert "Wanted.one: " in text
     assert "no Wanted.two" in text
     assert "Wanted.three is a property in one form only" in text
-
-
-def test_a_type_checker_sees_results_and_not_coroutines(tmp_path):
-    """The blocking classes are made at import; a stub tells editors and type checkers of them."""
-    page = tmp_path / "use.py"
-    page.write_text(
-        "from streams import Receipt\nfrom streams.sync import Pipeline\n\npipeline = Pipeline()\n"
-        'receipt: Receipt = pipeline.publish("orders", 1, type="t", priority=5)\n'
-        'receipts: list[Receipt] = pipeline.publish_many("orders", [1], type="t")\n'
-        'for letter in pipeline.dead_letters("orders", "billing").iterate():\n    text: str = letter.last_error\n'
-        'stored: int = pipeline.status().stream("orders").stored\n'
-    )
-    out, _, code = mypy_api.run(["--strict", str(page)])
-    assert code == 0, out
 
 
 def test_the_stub_is_that_of_the_code():
