@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import itertools
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from zlib import crc32
 
+import certifi
 import pytest
 from hypothesis import Phase, settings
 
@@ -126,6 +129,23 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_http_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Spare HTTP clients what takes longer than most of the tests that make them.
+
+    Each client reads the authorities that it trusts, a hundred and more. No test talks to the internet, so one is
+    enough. And each lock of a client looks for a package that is mostly not installed, on the whole path.
+    """
+    end = "-----END CERTIFICATE-----\n"
+    authority = tmp_path_factory.mktemp("trusted") / "authority.pem"
+    authority.write_text(certifi.contents().partition(end)[0] + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(authority))
+        if importlib.util.find_spec("sniffio") is None:
+            patch.setitem(sys.modules, "sniffio", None)
+        yield
 
 
 @pytest.fixture(scope="session", params=BINARIES, ids=server_label)
