@@ -17,7 +17,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from streams import Broker
-from tests import canaries, roles, stalls, topologies
+from tests import canaries, order, roles, stalls, topologies
 from tests.servers import BINARIES, Server, clean_environment, server_label
 
 _count = itertools.count()
@@ -41,6 +41,7 @@ what these send is proven on every server by ``tests/server``. So do the files t
 they are about the conduct of a worker or a publisher. With ``STREAMS_TEST_EVERY_SERVER=1`` they take all of them."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
@@ -60,6 +61,9 @@ def pytest_collection_modifyitems(
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if processes > 1:
+        items[:] = order.dealt(items, processes)
 
 
 def pytest_collection_finish() -> None:
