@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import importlib.metadata
 import importlib.util
 import itertools
 import os
@@ -136,11 +138,12 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cheap_http_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Spare HTTP clients what takes longer than most of the tests that make them.
+def _cheap_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Spare clients what takes longer than most of the tests that make them.
 
-    Each client reads the authorities that it trusts, a hundred and more. No test talks to the internet, so one is
-    enough. And each lock of a client looks for a package that is mostly not installed, on the whole path.
+    Each HTTP client reads the authorities that it trusts, a hundred and more. No test talks to the internet, so one is
+    enough. And each of its locks looks for a package that is mostly not installed, on the whole path. Each connection
+    to a server reads, from a file, of which version the client library is.
     """
     end = "-----END CERTIFICATE-----\n"
     authority = tmp_path_factory.mktemp("trusted") / "authority.pem"
@@ -149,6 +152,8 @@ def _cheap_http_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         patch.setenv("SSL_CERT_FILE", str(authority))
         if importlib.util.find_spec("sniffio") is None:
             patch.setitem(sys.modules, "sniffio", None)
+        version = functools.cache(importlib.metadata.version)
+        patch.setattr(importlib.metadata, "version", version)
         yield
 
 
