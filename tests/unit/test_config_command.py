@@ -29,6 +29,13 @@ async def charge(event): ...
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _imported():
+    """What the command imports when it first runs stays: ``config`` takes back what a run imports."""
+    for arguments in (["config"], ["config", "--json"]):
+        CliRunner().invoke(app, arguments)
+
+
 def config(*arguments: str, code: int = 0, **environ: str):
     with patch.dict(sys.modules), patch.object(sys, "path", sys.path[:]):
         done = CliRunner().invoke(
