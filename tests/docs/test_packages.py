@@ -20,15 +20,19 @@ STEPS = re.findall(r"`([a-z_]+(?:\.[a-z_]+)*\.[A-Z]\w+\.\w+|[a-z_]+\.[a-z_.]+)`"
 SCRIPTS = re.findall(r"`(\w+\.lua)`", _WAY)
 
 
-def test_the_picture_is_that_of_the_imports():
-    graph = architecture.imports()
+@pytest.fixture(scope="module")
+def graph():
+    """Which package imports which: of all modules, read once."""
+    return architecture.imports()
+
+
+def test_the_picture_is_that_of_the_imports(graph):
     assert architecture.PICTURE.read_text("utf-8") == architecture.draw(graph), (
         "run: python docs/tooling/architecture.py"
     )
 
 
-def test_no_packages_import_one_another_in_a_circle():
-    graph = architecture.imports()
+def test_no_packages_import_one_another_in_a_circle(graph):
     heights = architecture.levels(graph)
     assert len(heights) > 20
     assert all(
@@ -51,8 +55,8 @@ def test_each_package_has_a_paragraph_of_three_sentences():
         assert len(sentences) == 3, name
 
 
-def test_each_package_is_explained():
-    rooms = set(architecture.imports())
+def test_each_package_is_explained(graph):
+    rooms = set(graph)
     told = set(re.findall(r"`([a-z]+)`|^### (\w+)", _WHAT, re.MULTILINE))
     told = {name for names in told for name in names}
     assert rooms - told == set()
