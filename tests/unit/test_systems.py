@@ -9,7 +9,11 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from tests.servers import clean_environment
+
+pytestmark = pytest.mark.in_turn
 
 HIDDEN = """
     import asyncio, os, signal, sys
