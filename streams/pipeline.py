@@ -30,8 +30,8 @@ from streams.events.names import checked_name
 from streams.events.receipt import Receipt
 from streams.handlers.plans import GroupPlan
 from streams.handlers.registry import (
+    Declarations,
     HandlerOptions,
-    Registry,
     StreamPlan,
     checked_options,
 )
@@ -106,7 +106,7 @@ class Pipeline(Awaited, Operating):
         if url is not None:
             self.settings = dataclasses.replace(self.settings, url=url, url_file="")
 
-        self._registry = Registry()
+        self._registry = Declarations()
         self._upcasters = Upcasters()
         self.middleware: list[Middleware] = (
             [Context()]

@@ -47,8 +47,9 @@ _ALIASES = {
     "Errors": "Iterable[type[BaseException]]",
     "Wait": "'never' | 'server' | 'always'",
     "Retention | None": "'work' | 'fanout' | None",
-    "Literal['exponential', 'linear', 'fixed']": "'exponential' | 'linear' | 'fixed'",
     "str | tuple[str, ...] | KeyFunction": "str | tuple[str, ...] | function",
+    "_SecondsField": "Seconds",
+    "Backoff": "'exponential' | 'linear' | 'fixed'",
 }
 """Names of types, in full."""
 

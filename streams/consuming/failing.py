@@ -32,7 +32,7 @@ DEFAULT = Retry()
 
 
 class Failing:
-    """Turns failures into outcomes.
+    """LevelTurns failures into outcomes.
 
     Args:
         state: what the parts of the consumer share.

@@ -12,7 +12,7 @@ from streams.middleware.base import Middleware
 from streams.policy.declaration import AS_IT_IS, Declaration
 from streams.policy.levels import (
     Levels,
-    Turns,
+    LevelTurns,
     checked_levels,
     checked_wait,
     checked_weights,
@@ -87,8 +87,8 @@ class ConsumerOptions:
                 "max_wait does not go with order_by or fair_by: give the levels weights instead"
             )
 
-    def turns(self) -> Turns | None:
+    def turns(self) -> LevelTurns | None:
         """Who reads by turns; None: strictly the highest level first."""
         if self.weights is None and self.max_wait is None:
             return None
-        return Turns(self.weights, self.max_wait)
+        return LevelTurns(self.weights, self.max_wait)

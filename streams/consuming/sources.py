@@ -10,7 +10,7 @@ from streams.broker.entries.fetch import DueReply, Fetching
 from streams.broker.entries.ordering import FetchingByKey
 from streams.common.log_facts import logger_of
 from streams.consuming.state import ConsumerState
-from streams.policy.levels import Turns
+from streams.policy.levels import LevelTurns
 
 logger = logger_of("consumer")
 
@@ -37,12 +37,12 @@ class Source(ABC):
     lines_up_every: float | None = None
 
     def __init__(
-        self, state: ConsumerState, store: Fetching, turns: Turns | None
+        self, state: ConsumerState, store: Fetching, turns: LevelTurns | None
     ) -> None:
         self.store = store
         self._state = state
         self._turns = turns
-        self._due_turns = turns or Turns()
+        self._due_turns = turns or LevelTurns()
         self._hungry = True
 
     def look_again(self) -> None:
@@ -78,7 +78,7 @@ class PlainSource(Source):
     """Reads new entries by the cheapest way that keeps the order of levels."""
 
     def __init__(
-        self, state: ConsumerState, store: Fetching, turns: Turns | None
+        self, state: ConsumerState, store: Fetching, turns: LevelTurns | None
     ) -> None:
         super().__init__(state, store, turns)
         self._count = len(state.levels.descending)
@@ -132,7 +132,7 @@ class OrderedSource(Source):
     lines_up_every = _LINE_UP
 
     def __init__(
-        self, state: ConsumerState, store: FetchingByKey, turns: Turns | None
+        self, state: ConsumerState, store: FetchingByKey, turns: LevelTurns | None
     ) -> None:
         super().__init__(state, store, turns)
         self._by_key = store

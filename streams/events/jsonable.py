@@ -1,4 +1,4 @@
-"""What the JSON writer does not know or does silently: models, decimals, numbers that are not finite."""
+"""Values that orjson does not support: models, decimals, numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """A value that the JSON writer does not know, as one that it does.
+    """Convert a value that orjson does not support to one that it does.
 
-    Models that dump themselves (pydantic's, known by ``model_dump``; no import) by alias, because that is what they
-    read again; decimals as text.
+    pydantic models, known by their ``model_dump`` without an import, are dumped by alias,
+    because they are validated by alias. Decimals become text.
 
     Raises:
-        TypeError: it is none of these, or its dump failed; the message has type names only.
+        TypeError: the value is of another type, or its dump failed; the message has type
+            names only.
     """
-    dump = getattr(value, "model_dump", None)
-    if dump is not None and not isinstance(value, type):
+    kind = type(value).__name__
+    if _is_model(value):
         try:
-            return dump(mode="json", by_alias=True)
-        except Exception as error:  # noqa: BLE001 - somebody else's serializer; the caller learns which
-            raise TypeError(
-                f"{type(value).__name__}.model_dump raised {type(error).__name__}"
-            ) from None
-    decimal = sys.modules.get("decimal")  # Where it was never imported, nothing is one.
+            return value.model_dump(mode="json", by_alias=True)
+        except Exception as error:  # noqa: BLE001 - a user's serializer may raise anything
+            failure = type(error).__name__
+            raise TypeError(f"{kind}.model_dump raised {failure}") from None
+
+    decimal = sys.modules.get("decimal")  # Without the import there is no decimal.
     if decimal is not None and isinstance(value, decimal.Decimal) and value.is_finite():
         return str(value)
-    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+    raise TypeError(f"Type is not JSON serializable: {kind}")
 
 
 def not_finite(data: Any) -> bool:
-    """Whether a number inside is NaN or infinite: the JSON writer makes ``null`` of it without a word."""
+    """Whether a number in the data is NaN or infinite, which orjson encodes as ``null``."""
     rest = [data]
     while rest:
         value = rest.pop()
@@ -44,9 +46,14 @@ def not_finite(data: Any) -> bool:
         elif isinstance(value, (list, tuple)):
             rest.extend(value)
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            rest.extend(
-                getattr(value, field.name) for field in dataclasses.fields(value)
-            )
-        elif hasattr(value, "model_dump") and not isinstance(value, type):
+            names = [field.name for field in dataclasses.fields(value)]
+            rest.extend(getattr(value, name) for name in names)
+        elif _is_model(value):
             rest.append(value.model_dump())
+
     return False
+
+
+def _is_model(value: Any) -> bool:
+    dump = getattr(value, "model_dump", None)
+    return dump is not None and not isinstance(value, type)

@@ -1,4 +1,4 @@
-"""Names of streams and groups, and the short texts that stand for an entry or for what a pause covers. Pure."""
+"""Names of streams and groups, and short texts for entries and targets of pauses. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from streams.errors import InvalidName
 
 _MEMBER = re.compile(r"(-?[0-9]{1,100})\|(.*)", re.DOTALL)
 _SCOPE = re.compile(
-    r"(?:group=(?P<group>[A-Za-z0-9._-]+)(?:,|\Z))?(?:level=(?P<level>-?[0-9]{1,20})(?:,|\Z))?"
+    r"(?:group=(?P<group>[A-Za-z0-9._-]+)(?:,|\Z))?"
+    r"(?:level=(?P<level>-?[0-9]{1,20})(?:,|\Z))?"
     r"(?:(?P<attribute>[a-z]+)=(?P<value>.*))?",
     re.DOTALL,
 )
@@ -21,58 +22,67 @@ def checked_name(name: str, what: str = "name") -> str:
     """Return ``name`` if it is allowed.
 
     Raises:
-        InvalidName: it is not; the message says which names are.
+        InvalidName: the name is not allowed; the message has the rule.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidName(
-            f"{what} {name!r}: use 1 to 100 letters, digits, dots, underscores and hyphens, the first a letter or digit"
+            f"{what} {name!r}: use 1 to 100 letters, digits, dots, underscores "
+            "and hyphens, the first a letter or digit"
         )
+
     if what == "group" and name in _TAKEN_BY_KEYS:
         raise InvalidName(
-            f"group {name!r}: other keys of a stream begin with this word, use another one"
+            f"group {name!r}: other keys of a stream begin with this word, "
+            "use another one"
         )
+
     return name
 
 
 def member(level: int, entry_id: str) -> str:
-    """How an entry is named inside the retry ZSET and the attempts hash."""
+    """The name of an entry in the retry ZSET and the attempts hash."""
     return f"{level}|{entry_id}"
 
 
 def scope(
     group: str = "", level: int | None = None, attribute: tuple[str, str] | None = None
 ) -> str:
-    """How what a pause covers is named.
+    """The name of a pause's target.
 
-    ``stream``, ``group=billing``, ``level=5``, ``group=billing,level=5``, ``tenant=acme``,
-    ``group=billing,tenant=acme``.
+    ``stream``, ``group=billing``, ``level=5``, ``group=billing,level=5``,
+    ``tenant=acme``, ``group=billing,tenant=acme``.
     """
-    parts = ([f"group={group}"] if group else []) + (
-        [] if level is None else [f"level={level}"]
-    )
-    parts += [] if attribute is None else ["=".join(attribute)]
+    parts = []
+    if group:
+        parts.append(f"group={group}")
+
+    if level is not None:
+        parts.append(f"level={level}")
+
+    if attribute is not None:
+        parts.append("=".join(attribute))
+
     return ",".join(parts) or "stream"
 
 
 def parse_scope(text: str) -> tuple[str, int | None, str, str]:
-    """Undo ``scope``: group, level, attribute and its value; what is not of that form is none of them."""
+    """Parse the result of ``scope``: group, level, attribute and its value.
+
+    For a text of another form they are empty, and the level is None.
+    """
     found = _SCOPE.fullmatch(text)
     if found is None:
         return "", None, "", ""
-    level = found["level"]
-    return (
-        found["group"] or "",
-        None if level is None else int(level),
-        found["attribute"] or "",
-        found["value"] or "",
-    )
+
+    group, level, attribute, value = found.groups("")
+    return group, int(level) if level else None, attribute, value
 
 
 def parse_member(text: str) -> tuple[int, str]:
-    """Undo ``member``.
+    """Parse the result of ``member``.
 
     Raises:
-        InvalidName: the text is not of the form ``level|id``.
+        InvalidName: the text does not have the form ``level|id``.
     """
     found = _MEMBER.fullmatch(text)
     if found is None:
@@ -81,6 +91,6 @@ def parse_member(text: str) -> tuple[int, str]:
 
 
 def entry_order(entry_id: str) -> tuple[int, int]:
-    """What entry ids are sorted by: as texts they would stand in another order."""
+    """The sort key of an entry id, whose text does not sort by time."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds or 0), int(sequence or 0)

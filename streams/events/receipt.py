@@ -1,4 +1,4 @@
-"""What publishing tells: a receipt per event, and of a call that failed what became of each of its items. Pure."""
+"""Results of publishing: a receipt per event, and the state of a failed batch. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from streams.common.hints import RECEIPT, missing
 
 
 class Receipt(NamedTuple):
-    """What publishing an event returned.
+    """The result of publishing an event.
+
+    If the event is a duplicate, its first event is described.
 
     Attributes:
-        event_id: the event's id; of the first event, if this one is a duplicate.
-        level: the level that it went to; of the first event, if this one is a duplicate.
+        event_id: the event's id.
+        level: the level of the event.
         entry_id: its entry id; '' while it is scheduled.
-        duplicate: an event with the same dedup id was stored before inside the window; this one was not.
-        partition: the number of the partition that has it; 0 where the stream is not spread.
+        duplicate: whether the event was not stored, because an event with the same dedup
+            id was stored inside the window.
+        partition: the number of its partition; 0 for a stream without partitions.
     """
 
     event_id: str
@@ -27,7 +30,7 @@ class Receipt(NamedTuple):
     partition: int = 0
 
 
-# For a type checker, a name that is missing is missing. Its own body takes no condition.
+# A type checker would accept every name. The body of a NamedTuple takes no condition.
 if not TYPE_CHECKING:
 
     def _missing(_: Receipt, name: str) -> Any:
@@ -38,15 +41,17 @@ if not TYPE_CHECKING:
 
 @dataclass(slots=True)
 class BatchOutcome:
-    """What became of the items of a ``publish_many`` that ended with an error; items are counted from 0.
+    """The state of each item of a failed ``publish_many``. Items are counted from 0.
+
+    Items that were not taken from an iterator are in none of the lists, and can still be
+    taken from it.
 
     Attributes:
-        receipts: item to receipt, of those that are surely stored.
-        not_stored: items that are surely not stored: publish these again.
-        unknown: items that may be stored or not: the answer was lost.
-        first: the first item that this tells of. All before it are stored, and ``publish_batches`` gave their receipts.
-
-    Of an iterator, what was not taken from it is in none of them, and still there to be taken.
+        receipts: the receipt of each item that is stored.
+        not_stored: items that are not stored: publish these again.
+        unknown: items that may be stored or not, because the answer was lost.
+        first: the first described item. All items before it are stored, and
+            ``publish_batches`` returned their receipts.
     """
 
     receipts: dict[int, Receipt] = field(default_factory=dict)
@@ -58,48 +63,55 @@ class BatchOutcome:
     def of(
         cls, receipts: Iterable[Receipt | None], *, is_sure: bool = True
     ) -> BatchOutcome:
-        """That of a request: a receipt for each item that is stored; of the others it is sure that they are not."""
+        """The outcome of a request with a receipt for each stored item.
+
+        ``is_sure`` tells whether the other items are surely not stored.
+        """
         made = cls()
+        others = made.not_stored if is_sure else made.unknown
         for item, receipt in enumerate(receipts):
-            if receipt is not None:
-                made.receipts[item] = receipt
+            if receipt is None:
+                others.append(item)
             else:
-                (made.not_stored if is_sure else made.unknown).append(item)
+                made.receipts[item] = receipt
+
         return made
 
     @property
     def stored(self) -> int:
-        """How many items of the call are surely stored."""
+        """The number of items of the call that are stored."""
         return self.first + len(self.receipts)
 
     @property
     def told(self) -> int:
-        """How many items are told of."""
+        """The number of described items."""
         return len(self.receipts) + len(self.not_stored) + len(self.unknown)
 
     def include(self, other: BatchOutcome, items: Sequence[int]) -> None:
-        """Take over what another one says; ``items``: what its items are called here."""
-        self.receipts |= {
-            items[item]: receipt for item, receipt in other.receipts.items()
-        }
-        self.not_stored = sorted(
-            [*self.not_stored, *(items[item] for item in other.not_stored)]
-        )
-        self.unknown = sorted([*self.unknown, *(items[item] for item in other.unknown)])
+        """Add another outcome; ``items`` has the number here of each of its items."""
+        for item, receipt in other.receipts.items():
+            self.receipts[items[item]] = receipt
+
+        for mine, others in (
+            (self.not_stored, other.not_stored),
+            (self.unknown, other.unknown),
+        ):
+            mine += [items[item] for item in others]
+            mine.sort()
 
     def behind(self, count: int) -> BatchOutcome:
-        """The same, with ``count`` items before it that are stored."""
+        """The same outcome behind ``count`` stored items."""
         made = BatchOutcome(first=self.first + count)
         made.include(self, range(count, count + self.told + self.first))
         return made
 
     def complete(self, receipts: Sequence[Receipt], items: object) -> None:
-        """Take over the receipts that were given before, and of a list the items that were not taken from it."""
+        """Add the receipts of earlier batches, and the unsent items of a sequence."""
         self.receipts = dict(enumerate(receipts[: self.first])) | self.receipts
         self.first = 0
         if isinstance(items, Sequence):
             self.extend(len(items))
 
     def extend(self, count: int) -> None:
-        """The first ``count`` items were taken from their source, and what was not told of yet was not sent."""
+        """Add the undescribed ones of the first ``count`` items as not stored."""
         self.not_stored += range(self.first + self.told, count)

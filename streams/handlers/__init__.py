@@ -1,1 +1,1 @@
-"""Declared handlers: which function serves which types of which group, and how its body is typed."""
+"""Declared handlers: their groups, event types, options and typed bodies."""

@@ -1,4 +1,4 @@
-"""What is to be served, and how: the plain words between a pipeline and who runs it."""
+"""The configuration of a group, which a pipeline hands to its workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.policy.partitions import ONE, Partitions
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """One group to serve: names, handlers, what is declared of the stream, and how."""
+    """One group to serve, with its handlers and the declaration of its stream."""
 
     stream: str
     group: str

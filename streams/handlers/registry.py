@@ -1,4 +1,4 @@
-"""What a pipeline declares: streams, groups, and the handlers of each group."""
+"""The declarations of a pipeline: streams, groups, and the handlers of each group."""
 
 from __future__ import annotations
 
@@ -24,29 +24,34 @@ class HandlerOptions(TypedDict, total=False):
     """The keyword arguments of ``Pipeline.handler``, all optional."""
 
     types: Iterable[str] | None
-    """Event types that this handler serves; several handlers may share a group. None: every other type."""
+    """Event types of this handler. None: every type without another handler in its
+    group."""
     retry: RetryPolicy
     """When a failed event is tried again: a ``Retry``, or a policy of your own."""
     timeout: Seconds | None
-    """Seconds, or a ``timedelta``, after which an attempt is cancelled and counts as failed."""
+    """Seconds, or a ``timedelta``, after which an attempt is cancelled and fails."""
     lease: Seconds
-    """Seconds of silence, or a ``timedelta``, after which an entry of this group counts as stalled. Default: the
-    settings' (30)."""
+    """Seconds, or a ``timedelta``, of silence after which an entry of this group is
+    stalled. Default: the settings' (30)."""
     concurrency: int
-    """The most handlers of this group at once, in one process. Default: the settings' (100; 32 with a ``def``)."""
+    """The most handlers of this group at once in one process. Default: the settings'
+    (100; 32 with a ``def``)."""
     limits: Iterable[Limit]
     """How often events of one key may start; see ``Limit``."""
     order_by: Attributes
-    """Attribute of the event, or several, by whose value events of the group run one after the other; see
-    ``docs/order.md``. None: they need not."""
+    """One attribute of the event, or several. Events of the group with the same value run
+    one after the other; see ``docs/order.md``. None: there is no order."""
     on_dead: OnDead
-    """What an event that dies does to its ``order_by`` key: ``continue`` with the next, or ``hold`` for an operator."""
+    """The effect of a dead event on its ``order_by`` key: ``continue`` with the next event,
+    or ``hold`` the key for an operator."""
     fair_by: Attributes
-    """Attribute of the event, or several, among whose values starts are shared out in turns. None: first come."""
+    """One attribute of the event, or several. Starts are shared among its values. None:
+    first come, first served."""
     fair_weights: Mapping[str, int] | None
-    """Shares of values of ``fair_by``, 1 where it is not named."""
+    """The share of each value of ``fair_by``; 1 for values without a weight."""
     start: Start
-    """Where a group begins that is declared for the first time: ``oldest`` (the default: what is stored) or ``new``."""
+    """The first event of a new group: ``oldest`` (the default), or ``new`` for events that
+    are published later."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -59,7 +64,7 @@ class _Group:
 
 
 class StreamPlan(NamedTuple):
-    """What is declared of one stream: what is written down, and how workers share their slots among its levels."""
+    """One declared stream, and how workers divide their slots among its levels."""
 
     declaration: Declaration = AS_IT_IS
     weights: Mapping[int, int] | None = None
@@ -67,8 +72,8 @@ class StreamPlan(NamedTuple):
     partitions: Partitions = ONE
 
 
-class Registry:
-    """The declarations of one pipeline. Its length is the number of groups that have handlers."""
+class Declarations:
+    """The declarations of one pipeline. Its length is the number of groups."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str], _Group] = {}
@@ -80,10 +85,11 @@ class Registry:
     def add_handler(
         self, place: tuple[str, str], function: HandlerFunction, options: HandlerOptions
     ) -> None:
-        """Add a handler to the group that ``place`` names, stream and group.
+        """Add a handler to a group; ``place`` is its stream and its name.
 
         Raises:
-            ConfigurationError: an option is refused, or contradicts another handler of the group.
+            ConfigurationError: an option is invalid, or contradicts another handler of
+                the group.
         """
         checked_start(options.get("start", "oldest"))
         route = Route(
@@ -99,130 +105,147 @@ class Registry:
             options.get("on_dead", "continue"),
             options.get("fair_weights"),
         )
-        own = self._own(options)
+        own = _group_options(options)
         known = self._groups.get(place) or _Group(Router())
+        named = f"group {place[1]!r} of stream {place[0]!r}"
         if known.lanes is not None and known.lanes != lanes:
             raise ConfigurationError(
-                f"order_by, on_dead, fair_by and fair_weights belong to the group {place[1]!r} of stream {place[0]!r}: "
-                "give every handler of it the same"
+                "order_by, on_dead, fair_by and fair_weights belong to the "
+                f"{named}: give every handler of it the same"
             )
-        for name in ("lease", "concurrency", "start"):
-            wanted, present = own.get(name), getattr(known, name)
-            if wanted is not None and present is not None and wanted != present:
+
+        for name, wanted in own.items():
+            present = getattr(known, name)
+            if present is not None and wanted != present:
                 raise ConfigurationError(
-                    f"group {place[1]!r} of stream {place[0]!r} has {name}={present} already: it belongs to the group"
+                    f"{named} has {name}={present} already: it belongs to the group"
                 )
+
         known.router.add(route)
         known.lanes = lanes
-        known.lease = own.get("lease", known.lease)
-        known.concurrency = own.get("concurrency", known.concurrency)
-        known.start = own.get("start", known.start)
+        for name, wanted in own.items():
+            setattr(known, name, wanted)
+
         self._groups[place] = known
 
-    @staticmethod
-    def _own(options: HandlerOptions) -> dict[str, Any]:
-        """What belongs to the group as a whole; None is as if it were not given."""
-        found: dict[str, Any] = {}
-        if options.get("lease") is not None:
-            found["lease"] = checked_seconds("lease", options["lease"], 0.3, 86_400)
-        if options.get("concurrency") is not None:
-            found["concurrency"] = checked_number(
-                "concurrency", options["concurrency"], 1, 100_000
-            )
-        if options.get("start") is not None:
-            found["start"] = options["start"]
-        return found
-
     def add_stream(self, name: str, plan: StreamPlan) -> None:
-        """Add what is declared of a stream.
+        """Add the declaration of a stream.
 
         Raises:
-            ConfigurationError: it is declared already.
+            ConfigurationError: the stream is declared already.
         """
         if name in self._streams:
             raise ConfigurationError(
                 f"stream {name!r} is declared already: declare it once, with everything"
             )
+
         self._streams[name] = plan
 
     def plans(self, settings: Settings, upcasters: Upcasters) -> list[GroupPlan]:
-        """The groups, with the settings filled in.
+        """The groups, with defaults from the settings.
 
         Raises:
-            ConfigurationError: a stream that is declared for one group has handlers of several.
+            ConfigurationError: a stream that is declared for one group has handlers of
+                several.
         """
         plans = []
         for (stream, group), found in self._groups.items():
             declared = self._streams.get(stream, StreamPlan())
             lanes = found.lanes or NO_LANES
             checked_spread(stream, declared.partitions, lanes, found.router.limits())
-            plans.append(
-                GroupPlan(
-                    stream,
-                    group,
-                    found.router.with_upcasters(upcasters),
-                    found.lease or settings.lease,
-                    found.concurrency
-                    or said_slots(settings.concurrency, found.router.slots),
-                    self._declaration(stream, found),
-                    declared.weights,
-                    declared.max_wait,
-                    lanes,
-                    declared.partitions,
-                )
+            slots = said_slots(settings.concurrency, found.router.slots)
+            plan = GroupPlan(
+                stream=stream,
+                group=group,
+                router=found.router.with_upcasters(upcasters),
+                lease=found.lease or settings.lease,
+                concurrency=found.concurrency or slots,
+                declaration=self._declaration(stream, found),
+                weights=declared.weights,
+                max_wait=declared.max_wait,
+                lanes=lanes,
+                partitions=declared.partitions,
             )
+            plans.append(plan)
+
         return plans
 
     def _declaration(self, stream: str, group: _Group) -> Declaration:
         declared = self._streams.get(stream, StreamPlan()).declaration
-        # Every group served here is declared by whichever consumer starts first, before it handles anything.
-        served = {
-            name: found.start
-            for (where, name), found in self._groups.items()
-            if where == stream
-        }
+        # The first consumer declares all groups, before it handles an event.
+        served = {}
+        for (where, name), found in self._groups.items():
+            if where == stream:
+                served[name] = found.start
+
         return dataclasses.replace(
             declared,
             groups=(*declared.groups, *served),
             start=group.start or "oldest",
-            new=tuple(name for name, start in served.items() if start == "new"),
+            new=tuple(name for name in served if served[name] == "new"),
         )
+
+
+def _group_options(options: HandlerOptions) -> dict[str, Any]:
+    """The options that belong to the group as a whole. None is the same as no value."""
+    found: dict[str, Any] = {}
+    lease = options.get("lease")
+    if lease is not None:
+        found["lease"] = checked_seconds("lease", lease, 0.3, 86_400)
+
+    concurrency = options.get("concurrency")
+    if concurrency is not None:
+        found["concurrency"] = checked_number("concurrency", concurrency, 1, 100_000)
+
+    start = options.get("start")
+    if start is not None:
+        found["start"] = start
+
+    return found
 
 
 def checked_spread(
     stream: str, partitions: Partitions, lanes: Lanes, limits: Iterable[Limit]
 ) -> None:
-    """Refuse what would hold for each partition by itself, where it is meant for the stream.
+    """Reject order or limits whose key can fall on several partitions.
+
+    They would apply per partition, not per stream.
 
     Raises:
-        ConfigurationError: an order or a limit is by something that is found on several partitions.
+        ConfigurationError: the order or a limit has such a key.
     """
     if partitions.count == 1:
         return
+
     by = partitions.by
     if lanes.order_by and by not in lanes.order_by:
         raise ConfigurationError(
-            f"stream {stream!r} is spread by {by!r}, and order_by is {', '.join(lanes.order_by)}: events of one order "
-            f"would be on several partitions. Spread it by {lanes.order_by[0]!r}"
+            f"stream {stream!r} is spread by {by!r}, "
+            f"and order_by is {', '.join(lanes.order_by)}: "
+            "events of one order would be on several partitions. "
+            f"Spread it by {lanes.order_by[0]!r}"
         )
+
     for limit in limits:
         names = (limit.by,) if isinstance(limit.by, str) else limit.by
         if not isinstance(names, tuple) or by not in names:
             raise ConfigurationError(
-                f"stream {stream!r} is spread by {by!r}: the limit {limit.name!r} would hold for each partition by "
-                f"itself. Limit by {by!r}, or spread by what is limited"
+                f"stream {stream!r} is spread by {by!r}: the limit {limit.name!r} "
+                "would hold for each partition by itself. "
+                f"Limit by {by!r}, or spread by what is limited"
             )
 
 
 def checked_options(options: Mapping[str, Any]) -> None:
-    """Refuse a keyword that ``Pipeline.handler`` does not know.
+    """Reject unknown keywords of ``Pipeline.handler``.
 
     Raises:
-        ConfigurationError: there is one.
+        ConfigurationError: a keyword is unknown.
     """
-    unknown = set(options) - set(HandlerOptions.__annotations__)
+    known = HandlerOptions.__annotations__
+    unknown = options.keys() - known.keys()
     if unknown:
         raise ConfigurationError(
             f"handler() does not know {', '.join(sorted(unknown))}; "
-            f"it knows {', '.join(sorted(HandlerOptions.__annotations__))}"
+            f"it knows {', '.join(sorted(known))}"
         )

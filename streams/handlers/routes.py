@@ -1,4 +1,4 @@
-"""Handlers and routes: which function serves which event types of a group."""
+"""Routes: the function and the rules for the event types of a group."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Prepare = Callable[[Event[Any]], None]
 
 ASYNC_SLOTS = 100
 PLAIN_SLOTS = 32
-"""Each takes a thread, and mostly a connection of a database that has a hundred for everybody."""
+"""Fewer, because each takes a thread and often one of a database's few connections."""
 
 _threads = Threads()
 
@@ -33,21 +33,22 @@ _threads = Threads()
 class Route:
     """A handler with the rules of its attempts.
 
-    ``prepare`` makes the event what the handler takes (upcasters, then the type in ``Event[T]``) and raises
-    ``InvalidData``; None where there is nothing to do.
+    ``prepare`` applies upcasters to an event, converts its body to the type in
+    ``Event[T]``, and raises ``InvalidData``. It is None if both are not needed.
 
     Args:
-        function: ``async def`` runs in the event loop, ``def`` in a thread. Its parameter may be annotated with
-            ``Event[T]``; then the body is validated.
-        types: event types that it serves; None: every type without a handler of its own.
-        retry: when a failed event is tried again: a ``Retry``, or a policy of one's own.
-        timeout: seconds, or a ``timedelta``, after which an attempt is cancelled and counts as failed; None: no limit.
-            A plain function cannot be cancelled: its thread runs on, its result is dropped.
+        function: ``async def`` runs in the event loop, ``def`` in a thread. If its
+            parameter is annotated with ``Event[T]``, the body is validated.
+        types: its event types; None: every type without another handler.
+        retry: when a failed event is tried again: a ``Retry``, or another policy.
+        timeout: seconds, or a ``timedelta``, after which an attempt is cancelled and
+            fails; None: never. A plain function cannot be cancelled: its thread runs on,
+            and its result is dropped.
         limits: how often events of one key may start.
 
     Raises:
-        ConfigurationError: the function cannot be called with one event, its annotation cannot be resolved, or a value
-            is out of range.
+        ConfigurationError: the function cannot be called with one event, its annotation
+            cannot be resolved, or a value is out of range.
     """
 
     __slots__ = (
@@ -70,33 +71,20 @@ class Route:
         timeout: Seconds | None = None,
         limits: Iterable[Limit] = (),
     ) -> None:
-        listed = (
-            None
-            if types is None
-            else checked_items("types", types, f"types=[{_example(types)!r}]")
-        )
-        if listed is not None and not (
-            listed and all(isinstance(kind, str) for kind in listed)
-        ):
+        self.types = None if types is None else _checked_types(types)
+        self.timeout = None if timeout is None else _checked_timeout(timeout)
+        self.retry: RetryPolicy = Retry() if retry is None else retry
+        if inspect.isclass(self.retry) or not isinstance(self.retry, RetryPolicy):
             raise ConfigurationError(
-                "types is a list of one or more event types, or None for every type"
+                "retry is a Retry, e.g. retry=Retry(max_retries=5), "
+                f"or a RetryPolicy, not {retry!r}"
             )
-        seconds = None if timeout is None else _checked_timeout(timeout)
-        if retry is not None and (
-            inspect.isclass(retry) or not isinstance(retry, RetryPolicy)
-        ):
-            raise ConfigurationError(
-                f"retry is a Retry, e.g. retry=Retry(max_retries=5), or a RetryPolicy, not {retry!r}"
-            )
+
         _check_callable(function)
         self.function = function
-        self.types = None if listed is None else frozenset(listed)
-        self.retry: RetryPolicy = Retry() if retry is None else retry
-        self.timeout = seconds
         self.limits = checked_limits(limits)
-        self.call: AsyncHandler = (
-            function if _is_async(function) else ThreadCall(function)
-        )
+        is_async = _is_async(function)
+        self.call: AsyncHandler = function if is_async else ThreadCall(function)
         self._body = body = body_of(function)
         self.prepare: Prepare | None = None
         if body is not None:
@@ -108,9 +96,10 @@ class Route:
             self.prepare = fit
 
     def limited(self, seconds: float | None) -> Route:
-        """The same route with a timeout; itself if it has one of its own, or none is given."""
+        """The same route with a timeout, if it has none and one is given."""
         if seconds is None or self.timeout is not None:
             return self
+
         route = copy.copy(self)
         route.timeout = _checked_timeout(seconds)
         return route
@@ -144,94 +133,93 @@ class Router:
         """Add a route.
 
         Raises:
-            ConfigurationError: another handler of the group serves one of its types already, or has another limit of
-                the same name.
+            ConfigurationError: another handler of the group has one of its types, or
+                another limit of the same name.
         """
         known = {limit.name: limit for limit in self.limits()}
         for limit in route.limits:
             other = known.get(limit.name, limit)
-            if (limit.parsed, limit.concurrency, limit.by) != (
-                other.parsed,
-                other.concurrency,
-                other.by,
-            ):
+            if _rule_of(limit) != _rule_of(other):
                 raise ConfigurationError(
-                    f"this group has another limit named {limit.name!r} already: give one of them another name=, e.g. "
-                    f"Limit(..., name='{limit.name}-of-orders'). A function has no name of its own, so its limit is "
-                    "called by its place in the list"
+                    f"this group has another limit named {limit.name!r} already: "
+                    "give one of them another name=, "
+                    f"e.g. Limit(..., name='{limit.name}-of-orders'). "
+                    "A function has no name of its own, "
+                    "so its limit is called by its place in the list"
                 )
+
         if route.types is None:
             if self._default is not None:
                 raise ConfigurationError(
-                    "this group has a handler for every type already: give types=[...] to one of the two"
+                    "this group has a handler for every type already: "
+                    "give types=[...] to one of the two"
                 )
+
             self._default = route
             return
+
         for kind in route.types:
             if kind in self._by_type:
                 raise ConfigurationError(
                     f"this group has a handler for type {kind!r} already"
                 )
+
         self._by_type |= dict.fromkeys(route.types, route)
 
     def limits(self) -> tuple[Limit, ...]:
         """The limits of all routes, one of each name."""
-        routes = [
-            *self._by_type.values(),
-            *([self._default] if self._default is not None else []),
-        ]
-        return tuple(
-            {limit.name: limit for route in routes for limit in route.limits}.values()
-        )
+        named: dict[str, Limit] = {}
+        for route in self.routes():
+            named |= {limit.name: limit for limit in route.limits}
+
+        return tuple(named.values())
 
     def find(self, kind: str) -> Route | None:
-        """The route for an event type, or None if nobody serves it."""
+        """The route for an event type, or None."""
         return self._by_type.get(kind, self._default)
 
     def retry_for(self, kind: str) -> RetryPolicy:
-        """The retry policy for an event type; the default one where no handler serves it."""
+        """The retry policy for an event type; the default one for a type without handler."""
         route = self.find(kind)
         return route.retry if route is not None else Retry()
 
     def with_upcasters(self, upcasters: Upcasters) -> Router:
-        """A router whose events pass the upcasters of their types; this one if there are none for it."""
-        chains = {
-            kind: upcast
-            for kind, upcast in upcasters.chains().items()
-            if self.find(kind) is not None
-        }
-        if not chains:
-            return self
-        router = Router()
-        router._default, router._by_type = self._default, dict(self._by_type)
-        for kind, upcast in chains.items():
+        """A router that applies upcasters to its events; itself if none apply."""
+        routes: dict[str, Route] = {}
+        for kind, upcast in upcasters.chains().items():
             route = self.find(kind)
             if route is not None:
-                router._by_type[kind] = route.after(upcast)
+                routes[kind] = route.after(upcast)
+
+        if not routes:
+            return self
+        router = Router()
+        router._default = self._default
+        router._by_type = self._by_type | routes
         return router
 
     def with_timeouts(self, seconds: Mapping[str | None, float]) -> Router:
-        """A router whose routes without a timeout get one, by event type, else that of None."""
+        """A router with timeouts by event type for routes without one; None: other types."""
         if not seconds:
             return self
-        router, others = Router(), seconds.get(None)
+        router = Router()
+        others = seconds.get(None)
         for kind in {*self._by_type, *seconds}:
             route = None if kind is None else self.find(kind)
             if kind is not None and route is not None:
                 router._by_type[kind] = route.limited(seconds.get(kind, others))
-        router._default = (
-            None if self._default is None else self._default.limited(others)
-        )
+
+        if self._default is not None:
+            router._default = self._default.limited(others)
         return router
 
     @property
     def slots(self) -> int:
-        """How many handlers run at once where nobody says a number: fewer, if one of them takes a thread each time."""
-        return (
-            PLAIN_SLOTS
-            if any(isinstance(route.call, ThreadCall) for route in self.routes())
-            else ASYNC_SLOTS
+        """The default concurrency, which is lower if a handler needs threads."""
+        needs_threads = any(
+            isinstance(route.call, ThreadCall) for route in self.routes()
         )
+        return PLAIN_SLOTS if needs_threads else ASYNC_SLOTS
 
     def routes(self) -> list[Route]:
         """Every route once."""
@@ -240,22 +228,37 @@ class Router:
 
 
 def as_router(handler: Router | Route | HandlerFunction) -> Router:
-    """A router around whatever stands for one."""
+    """A router with this route or function; a router stays as it is."""
     if isinstance(handler, Router):
         return handler
     return Router([handler if isinstance(handler, Route) else Route(handler)])
 
 
-def _example(types: object) -> str:
-    return types if isinstance(types, str) else "order.created"
+def _checked_types(types: Iterable[str]) -> frozenset[str]:
+    example = types if isinstance(types, str) else "order.created"
+    listed = checked_items("types", types, f"types=[{example!r}]")
+    if not listed or not all(isinstance(kind, str) for kind in listed):
+        raise ConfigurationError(
+            "types is a list of one or more event types, or None for every type"
+        )
+
+    return frozenset(listed)
+
+
+def _rule_of(limit: Limit) -> tuple[object, ...]:
+    return limit.parsed, limit.concurrency, limit.by
+
+
+def _inner(function: Any) -> tuple[Any, Any]:
+    """A function without its partials, and the ``__call__`` of its class."""
+    while isinstance(function, partial):
+        function = function.func
+
+    return function, type(function).__call__
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    while isinstance(function, partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        type(function).__call__
-    )
+    return any(map(inspect.iscoroutinefunction, _inner(function)))
 
 
 class ThreadCall:
@@ -273,7 +276,7 @@ class ThreadCall:
     async def surrounded(
         self, event: Event[Any], arounds: Sequence[Callable[[], Any]]
     ) -> Any:
-        """Call it with context managers around it, made and entered in its thread; outermost first."""
+        """Call it inside context managers that its thread creates and enters in order."""
 
         def inside() -> Any:
             with ExitStack() as stack:
@@ -281,26 +284,27 @@ class ThreadCall:
                     entered = around()
                     if entered is not None:
                         stack.enter_context(entered)
+
                 return self._function(event)
 
         return await _finished(await _threads.run(inside))
 
 
 async def end_threads() -> None:
-    """End the threads of plain handlers, and what they keep open; those of handlers that run yet after them.
+    """End the threads of plain handlers, each of them after its present call.
 
-    Another worker of this process gets new ones.
+    Another worker of this process gets new threads.
     """
     await _threads.end()
 
 
 def busy_threads() -> int:
-    """How many plain handlers run in this process, those that were given up included."""
+    """The number of running plain handlers of this process, abandoned ones included."""
     return _threads.busy
 
 
 async def _finished(result: Any) -> Any:
-    # A callable object or partial around an async function is only seen by what it returns.
+    # A plain function may wrap an async one, which only its result shows.
     return await result if inspect.isawaitable(result) else result
 
 
@@ -311,42 +315,42 @@ def _checked_timeout(seconds: object) -> float:
 def _check_callable(function: Any) -> None:
     if not callable(function):
         raise ConfigurationError(
-            f"a handler is a function that takes one event, not {type(function).__name__}"
+            "a handler is a function that takes one event, "
+            f"not {type(function).__name__}"
         )
-    inner = function
-    while isinstance(inner, partial):
-        inner = inner.func
-    if any(
-        inspect.isasyncgenfunction(f) or inspect.isgeneratorfunction(f)
-        for f in (inner, type(inner).__call__)
-    ):
-        name = getattr(function, "__qualname__", repr(function))
-        raise ConfigurationError(
-            f"handler {name} is a generator: its body would never run; remove 'yield'"
-        )
+
+    name = getattr(function, "__qualname__", repr(function))
+    for inner in _inner(function):
+        if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+            raise ConfigurationError(
+                f"handler {name} is a generator: its body would never run; "
+                "remove 'yield'"
+            )
+
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return
-    name = getattr(function, "__qualname__", repr(function))
+
     try:
         signature.bind(object())
     except TypeError:
         raise ConfigurationError(
             f"handler {name}{signature} cannot be called with one event: {_WRITE}"
         ) from None
-    injected = [
-        each.name for each in signature.parameters.values() if _is_injected(each)
-    ]
-    if injected:
-        raise ConfigurationError(
-            f"handler {name}: nothing fills its parameter {injected[0]!r}, as another framework does: {_WRITE}"
-        )
+
+    for parameter in signature.parameters.values():
+        if _is_injected(parameter):
+            raise ConfigurationError(
+                f"handler {name}: nothing fills its parameter {parameter.name!r}, "
+                f"as another framework does: {_WRITE}"
+            )
 
 
 _WRITE = (
-    "it is given one Event and nothing else. Write async def handle(event: Event[Order]), read the body from "
-    "event.data, and make what else it needs once per process (docs/how-to/resources.md)"
+    "it is given one Event and nothing else. "
+    "Write async def handle(event: Event[Order]), read the body from event.data, "
+    "and make what else it needs once per process (docs/how-to/resources.md)"
 )
 _INJECTING = frozenset(
     {
@@ -360,14 +364,16 @@ _INJECTING = frozenset(
         "Inject",
     }
 )
-"""Classes, of other frameworks, whose objects stand for what is put in their place."""
+"""Classes of other frameworks that mark a parameter for dependency injection."""
 
 
 def _is_injected(parameter: inspect.Parameter) -> bool:
     noted = parameter.annotation
     if isinstance(noted, str) and any(f"{name}(" in noted for name in _INJECTING):
         return True
-    marks = (parameter.default, *getattr(noted, "__metadata__", ()))
-    return any(
-        kind.__name__ in _INJECTING for mark in marks for kind in type(mark).__mro__
-    )
+
+    for mark in (parameter.default, *getattr(noted, "__metadata__", ())):
+        if any(kind.__name__ in _INJECTING for kind in type(mark).__mro__):
+            return True
+
+    return False

@@ -1,4 +1,4 @@
-"""Threads for handlers that are plain functions: daemons, so that one that never returns cannot hang the exit."""
+"""Daemon threads for plain handlers: a stuck handler cannot block the exit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ logger = logger_of("worker")
 
 _IDLE_SECONDS = 30.0
 _own = threading.local()
-"""What a thread of a pool does at its end; no other thread has ``acts``."""
+"""A thread of a pool has ``acts`` here: the functions to call at its end."""
 
 
 def at_thread_end(act: Callable[[], None]) -> None:
-    """Call ``act`` in this thread when it ends: once, however often it is given.
+    """Call ``act`` once when this thread of a pool ends.
 
-    What a library keeps for each thread, such as a connection, is else closed when garbage is collected, or never.
-    In threads that are of no pool it does nothing: their ends are not seen.
+    A library's resource per thread, such as a connection, would otherwise be closed late
+    or never. Other threads ignore the call, because their end is not observed.
     """
     acts: dict[Callable[[], None], None] | None = getattr(_own, "acts", None)
     if acts is not None:
@@ -39,7 +39,7 @@ class _Job(NamedTuple):
 
 
 class _End(NamedTuple):
-    """Tells the idle thread that takes it to end."""
+    """A job that ends the idle thread that takes it."""
 
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Any]
@@ -49,9 +49,10 @@ _Jobs = queue.SimpleQueue[_Job | _End]
 
 
 class Threads:
-    """A pool that grows with the calls under way. Idle threads end by themselves.
+    """A pool with a thread for every running call. Idle threads end after a while.
 
-    The standard library's pool joins its threads at exit, which a stuck handler would never allow.
+    The pool of the standard library joins its threads at exit, and a stuck handler would
+    block that.
     """
 
     def __init__(self) -> None:
@@ -66,30 +67,29 @@ class Threads:
 
     @property
     def busy(self) -> int:
-        """How many calls are under way, those that were cancelled included."""
+        """The number of running calls, cancelled ones included."""
         return self._busy if self._origin.is_here else 0
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``function`` in a thread, in a copy of the caller's context.
 
-        Cancelling the call abandons the thread: Python cannot stop it, its result is dropped.
+        If the call is cancelled, the thread runs on and its result is dropped, because
+        Python cannot stop a thread.
         """
         if not self._origin.is_here:
-            # Idle threads of the process that forked this one are none of it.
+            # A fork does not inherit the threads of its parent.
             self._begin()
+
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         answer: asyncio.Future[Any] = loop.create_future()
+
+        def call() -> Any:
+            return context.run(function, *arguments)
+
         with self._lock:
             self._busy += 1
-            self._jobs.put(
-                _Job(
-                    lambda: context.run(function, *arguments),
-                    loop,
-                    answer,
-                    self._origin,
-                )
-            )
+            self._jobs.put(_Job(call, loop, answer, self._origin))
             if self._idle > 0:
                 self._idle -= 1
             else:
@@ -97,15 +97,18 @@ class Threads:
                 threading.Thread(
                     target=self._live, args=(self._jobs,), name=name, daemon=True
                 ).start()
+
         return await answer
 
     async def end(self) -> None:
-        """End the threads: idle ones now, the others after their calls. Calls that come later get new threads.
+        """End the threads: idle ones now, the others after their calls.
 
-        Returns when the idle ones have done what ``at_thread_end`` was given.
+        Later calls get new threads. Returns when the idle threads have called the
+        functions of ``at_thread_end``.
         """
         if not self._origin.is_here:
             return
+
         loop = asyncio.get_running_loop()
         with self._lock:
             jobs, self._jobs = self._jobs, queue.SimpleQueue()
@@ -113,6 +116,7 @@ class Threads:
             self._idle = 0
             for end in ends:
                 jobs.put(end)
+
         await asyncio.gather(*(end.answer for end in ends))
 
     def _live(self, jobs: _Jobs) -> None:
@@ -122,12 +126,12 @@ class Threads:
         for act in acts:
             try:
                 act()
-            except Exception as error:  # noqa: BLE001 - the next one is to be called all the same
-                told = {"error": type(error).__name__}
+            except Exception as error:  # noqa: BLE001 - the other functions still run
                 logger.warning(
                     "a handler's thread ended and could not close what it had open",
-                    extra=told,
+                    extra={"error": type(error).__name__},
                 )
+
         if end is not None:
             with contextlib.suppress(RuntimeError):  # The loop is closed, as below.
                 end.loop.call_soon_threadsafe(_deliver, end.answer, None, None)
@@ -138,32 +142,39 @@ class Threads:
                 job = jobs.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
                 with self._lock:
-                    # Of a pool that was told to end every idle thread has something to take.
+                    # After ``end`` every idle thread has an ``_End`` to take.
                     if jobs is self._jobs and self._idle > 0:
                         self._idle -= 1
                         return None
+
                 continue
+
             if isinstance(job, _End):
                 return job
+
             result: Any = None
             error: BaseException | None = None
             try:
                 result = job.function()
             except (StopIteration, GeneratorExit) as caught:
-                # A future cannot carry the first, and the second would close the coroutines that wait for it.
+                # A future refuses StopIteration; GeneratorExit closes its awaiters.
                 error = RuntimeError(f"the handler raised {type(caught).__name__}")
-            except BaseException as caught:  # noqa: BLE001 - SystemExit and the like belong to the caller too
+            except BaseException as caught:  # noqa: BLE001 - the caller gets SystemExit, too
                 error = caught
+
             if not job.origin.is_here:
-                # A child that was forked in there; its parent has this job, too.
+                # The handler forked this child, whose parent has the job, too.
                 end_copy(error)
+
             with self._lock:
                 self._busy -= 1
                 goes_on = jobs is self._jobs
                 self._idle += goes_on
-            # The loop is closed: nobody waits for this any more.
+
+            # A closed loop raises, and no caller waits any more.
             with contextlib.suppress(RuntimeError):
                 job.loop.call_soon_threadsafe(_deliver, job.answer, result, error)
+
             del job, result, error
             if not goes_on:
                 return None
@@ -174,6 +185,7 @@ def _deliver(
 ) -> None:
     if answer.done():
         return
+
     if error is None:
         answer.set_result(result)
     else:

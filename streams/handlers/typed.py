@@ -1,7 +1,8 @@
-"""``Event[T]``: what a handler's annotation says about the body, found once when the handler is declared.
+"""``Event[T]``: the type of the body in a handler's annotation.
 
-Everything that JSON has by itself (``dict``, ``list``, ``str``, and ``bytes`` of other media types) is checked with
-``isinstance``. All else is validated by pydantic, which is imported when the first such handler is declared.
+The type is resolved once, when the handler is declared. JSON's own types (``dict``,
+``list``, ``str``, and ``bytes`` of other media types) are checked with ``isinstance``. All
+others are validated by pydantic, which is imported with the first such handler.
 """
 
 from __future__ import annotations
@@ -51,25 +52,25 @@ _QUOTING = frozenset(
         "iteration_error",
     }
 )
-"""Error types of pydantic whose message may quote what was validated."""
+"""Error types of pydantic whose message may quote the validated value."""
 
 
 class Body(Protocol):
-    """What a typed handler takes."""
+    """The declared body of a typed handler."""
 
     def read(self, event: Event[Any]) -> Any:
         """The body of a received event in the declared type.
 
         Raises:
-            InvalidData: it does not fit; the message has no value of the body.
+            InvalidData: the body does not fit; the message contains no value of it.
         """
 
     def convert(self, data: Any, event: Event[Any]) -> Any:
-        """As ``read``, for data that is no longer what is stored (upcasters changed it)."""
+        """The same for data that upcasters have changed."""
 
 
 class _JsonBody:
-    """A body that is one of JSON's own types, or bytes."""
+    """A body of one of JSON's own types, or bytes."""
 
     def __init__(self, kind: type) -> None:
         self._kind = kind
@@ -80,8 +81,10 @@ class _JsonBody:
     def convert(self, data: Any, event: Event[Any]) -> Any:
         if not isinstance(data, self._kind):
             raise InvalidData(
-                f"the body is of type {type(data).__name__}, the handler takes {self._kind.__name__}"
+                f"the body is of type {type(data).__name__}, "
+                f"the handler takes {self._kind.__name__}"
             )
+
         return data
 
 
@@ -96,10 +99,13 @@ class _ValidatedBody:
         except ModuleNotFoundError as error:
             if error.name not in ("pydantic", "pydantic_core"):
                 raise
+
             raise ConfigurationError(
-                f"handler {handler} takes Event[{_name(kind)}], which pydantic validates, and it is not installed: "
+                f"handler {handler} takes Event[{_name(kind)}], "
+                "which pydantic validates, and it is not installed: "
                 "pip install 'streams[pydantic]', or annotate the parameter as Event"
             ) from None
+
         try:
             adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(kind)
             if not adapter.pydantic_complete:
@@ -107,11 +113,14 @@ class _ValidatedBody:
         except PydanticUndefinedAnnotation as error:
             raise _unresolved(handler, str(error.name)) from None
         except PydanticUserError as error:
-            # Only the first line: the rest is a link into another project's manual.
+            # The other lines are a link to pydantic's manual.
+            first = str(error).splitlines()[0]
             raise ConfigurationError(
-                f"handler {handler} takes Event[{_name(kind)}], which cannot be validated: "
-                f"{str(error).splitlines()[0]} Use a dataclass, a TypedDict or a pydantic model"
+                f"handler {handler} takes Event[{_name(kind)}], "
+                f"which cannot be validated: {first} "
+                "Use a dataclass, a TypedDict or a pydantic model"
             ) from None
+
         self._adapter = adapter
         self._error = pydantic.ValidationError
         self._known = frozenset(get_args(core_schema.ErrorType)) - _QUOTING
@@ -125,13 +134,15 @@ class _ValidatedBody:
     def convert(self, data: Any, event: Event[Any]) -> Any:
         if isinstance(data, bytes):
             return self._checked(self._adapter.validate_python, data, data)
+
         try:
-            # Written and read again: an upcaster's result is judged by the same rules as a body from the stream.
+            # As JSON again, so that the same rules apply as for a stored body.
             text = orjson.dumps(data)
         except TypeError as error:
             raise InvalidData(
                 f"the upcasters' result cannot be written as JSON: {error}"
             ) from None
+
         return self._checked(self._adapter.validate_json, text, data)
 
     def _checked(self, validate: Callable[[Any], Any], given: Any, data: Any) -> Any:
@@ -139,144 +150,154 @@ class _ValidatedBody:
             return validate(given)
         except self._error as error:
             problem = self._explain(error, data)
-        except Exception as error:  # noqa: BLE001 - a validator of somebody else; it will fail the same way again
-            problem = InvalidData(
-                f"the body does not fit: a validator raised {type(error).__name__}"
-            )
-        # Outside of the except clause: the first error holds the body, and would hang on this one.
+        except Exception as error:  # noqa: BLE001 - a user's validator may raise anything
+            kind = type(error).__name__
+            problem = InvalidData(f"the body does not fit: a validator raised {kind}")
+
+        # Outside of the except clause, so that its context does not hold the body.
         raise problem
 
     def _explain(self, error: Any, data: Any) -> InvalidData:
-        """The validation error without the values: where, what, and the error's type."""
+        """The validation error without values: the fields, the rules and their names."""
         if self._names is None:
             self._names = frozenset(_field_names(self._adapter.core_schema))
-        keys = {
-            key for key in _leaves(data, keys=True) if isinstance(key, str)
-        } - self._names
+
+        # A key that is not a field's name is text of the publisher, like a value.
+        hidden = set(_leaves(data, keys=True)) - self._names
         found = error.errors(include_url=False, include_context=False)
         texts = []
         for row in found[:_ERRORS_SHOWN]:
-            # A key that no field has is the publisher's text, as a value is.
-            where = ".".join("*" if part in keys else str(part) for part in row["loc"])
-            what = row["msg"]
+            text = row["msg"]
             if row["type"] not in self._known:
-                what = _without(what, _leaves(data))
-            texts.append(
-                f"{where}: {what} ({row['type']})"
-                if where
-                else f"{what} ({row['type']})"
-            )
-        more = (
-            f"; and {len(found) - _ERRORS_SHOWN} more"
-            if len(found) > _ERRORS_SHOWN
-            else ""
-        )
-        return InvalidData(f"the body does not fit: {'; '.join(texts)}{more}")
+                text = _without(text, _leaves(data))
+
+            path = ["*" if part in hidden else str(part) for part in row["loc"]]
+            if path:
+                text = f"{'.'.join(path)}: {text}"
+
+            texts.append(f"{text} ({row['type']})")
+
+        if len(found) > _ERRORS_SHOWN:
+            texts.append(f"and {len(found) - _ERRORS_SHOWN} more")
+
+        return InvalidData(f"the body does not fit: {'; '.join(texts)}")
 
 
 def body_of(function: Callable[..., Any]) -> Body | None:
-    """What a handler's parameter is annotated with, if that says anything about the body.
+    """The declared body of a handler; None if its annotation does not restrict it.
 
     Raises:
-        ConfigurationError: the annotation cannot be resolved or validated, or pydantic is needed and not installed.
+        ConfigurationError: the annotation cannot be resolved or validated, or pydantic is
+            needed and not installed.
     """
     kind = _data_type(function)
     if kind is Any or kind is object or isinstance(kind, TypeVar):
         return None
+
     try:
         plain = _JSON_KINDS.get(kind)
     except TypeError:
         plain = None
-    return (
-        _JsonBody(plain) if plain is not None else _ValidatedBody(kind, _name(function))
-    )
+
+    if plain is not None:
+        return _JsonBody(plain)
+    return _ValidatedBody(kind, _name(function))
 
 
 def _data_type(function: Callable[..., Any]) -> Any:
-    """T of ``Event[T]``; Any where nothing is said."""
+    """T of ``Event[T]``; Any if the annotation does not restrict the body."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return Any
-    first = next(
-        (p for p in parameters if p.kind <= inspect.Parameter.VAR_POSITIONAL), None
-    )
-    if first is None or first.annotation is inspect.Parameter.empty:
+
+    positional = [p for p in parameters if p.kind <= p.VAR_POSITIONAL]
+    if not positional or positional[0].annotation is inspect.Parameter.empty:
         return Any
-    annotation = _resolved(first.annotation, function)
-    while True:
-        if get_origin(annotation) is Annotated:
-            annotation = get_args(annotation)[0]
-        elif hasattr(annotation, "__value__"):  # An alias of the ``type`` statement.
-            annotation = annotation.__value__
-        else:
-            break
+
+    annotation = _plain(_resolved(positional[0].annotation, function))
     origin = get_origin(annotation)
     if origin is Event:
         return get_args(annotation)[0]
-    if origin in (Union, UnionType) and any(
-        get_origin(part) is Event for part in get_args(annotation)
-    ):
+
+    handler = _name(function)
+    parts = get_args(annotation) if origin in (Union, UnionType) else ()
+    if any(get_origin(part) is Event for part in parts):
         raise ConfigurationError(
-            f"handler {_name(function)} takes {annotation}: a handler takes one Event; "
+            f"handler {handler} takes {annotation}: a handler takes one Event; "
             "write Event[A | B] for bodies of several types"
         )
+
     kind = origin or annotation
     if inspect.isclass(kind) and issubclass(kind, Event) and kind is not Event:
         raise ConfigurationError(
-            f"handler {_name(function)} takes {kind.__name__}: it is given an Event, not one of its subclasses; "
+            f"handler {handler} takes {kind.__name__}: "
+            "it is given an Event, not one of its subclasses; "
             "annotate the parameter as Event[...]"
         )
+
     if _is_other(annotation, kind):
         body = annotation.__name__ if inspect.isclass(annotation) else annotation
         raise ConfigurationError(
-            f"handler {_name(function)} takes {body}: a handler is given an Event, whose body is event.data; "
+            f"handler {handler} takes {body}: "
+            "a handler is given an Event, whose body is event.data; "
             f"annotate the parameter as Event[{body}]"
         )
+
     return Any
 
 
+def _plain(annotation: Any) -> Any:
+    """An annotation without ``Annotated`` and the aliases of ``type`` statements."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif hasattr(annotation, "__value__"):
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
 def _is_other(annotation: Any, kind: Any) -> bool:
-    """Whether an annotation says that something else than an event is taken."""
+    """Whether an annotation excludes an event."""
     if annotation in (Any, None) or isinstance(annotation, TypeVar):
         return False
     if kind in (Union, UnionType):
         return not any(part in (Any, Event, object) for part in get_args(annotation))
-    # A protocol, or a class above it, may be what an event is.
-    return (
-        inspect.isclass(kind)
-        and not getattr(kind, "_is_protocol", False)
-        and kind not in Event.__mro__
-    )
+    if not inspect.isclass(kind) or kind in Event.__mro__:
+        return False
+    # An event may fit a protocol.
+    return not getattr(kind, "_is_protocol", False)
 
 
 def _resolved(annotation: Any, function: Callable[..., Any]) -> Any:
-    """An annotation with its texts and forward references evaluated where the function was written."""
+    """An annotation with its texts and forward references evaluated."""
     inner = _written(function)
     names: dict[str, Any] = dict(getattr(inner, "__globals__", {}))
     if inspect.isfunction(inner):
-        for name, cell in zip(
-            inner.__code__.co_freevars, inner.__closure__ or (), strict=True
-        ):
+        cells = inner.__closure__ or ()
+        for name, cell in zip(inner.__code__.co_freevars, cells, strict=True):
             with contextlib.suppress(ValueError):  # Assigned below the handler.
                 names[name] = cell.cell_contents
+
     carrier = SimpleNamespace(__annotations__={"of": annotation})
     try:
         return get_type_hints(carrier, names, include_extras=True)["of"]
     except NameError as error:
         if isinstance(annotation, str) and _BARE_EVENT.fullmatch(annotation):
-            # Imported for the type checker only, and nothing is said about the body.
+            # The name is imported for type checkers only, and is enough.
             return Event
+
         raise _unresolved(_name(function), str(error.name)) from None
-    except Exception as error:  # noqa: BLE001 - evaluating somebody's annotation may raise anything
+    except Exception as error:  # noqa: BLE001 - a user's annotation may raise anything
         raise ConfigurationError(
-            f"handler {_name(function)}: its annotation {annotation} cannot be evaluated: "
-            f"{type(error).__name__}: {error}"
+            f"handler {_name(function)}: its annotation {annotation} "
+            f"cannot be evaluated: {type(error).__name__}: {error}"
         ) from None
 
 
 def _written(function: Any) -> Any:
-    """The function that was written, inside partials, methods, decorators and callable objects."""
+    """A function inside partials, methods, decorators and callable objects."""
     while True:
         if isinstance(function, partial):
             function = function.func
@@ -285,22 +306,24 @@ def _written(function: Any) -> Any:
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
         elif (
-            not inspect.isroutine(function)
-            and not inspect.isclass(function)
-            and callable(function)
+            inspect.isroutine(function)
+            or inspect.isclass(function)
+            or not callable(function)
         ):
+            return function
+        else:
             function = type(function).__call__
             if not inspect.isfunction(function):
                 return function
-        else:
-            return function
 
 
 def _unresolved(handler: str, name: str) -> ConfigurationError:
     return ConfigurationError(
-        f"handler {handler}: the annotation of its parameter names {name!r}, which is not known where the handler is "
-        f"declared: define or import {name} at the top of the module, above the handler (not inside a function, and "
-        "not under 'if TYPE_CHECKING'), or annotate the parameter as Event"
+        f"handler {handler}: the annotation of its parameter names {name!r}, "
+        "which is not known where the handler is declared: "
+        f"define or import {name} at the top of the module, above the handler "
+        "(not inside a function, and not under 'if TYPE_CHECKING'), "
+        "or annotate the parameter as Event"
     )
 
 
@@ -309,20 +332,23 @@ def _name(thing: Any) -> str:
 
 
 def _field_names(schema: Any) -> Iterator[str]:
-    """Every name that a core schema gives to a field, aliases included."""
+    """Every field name of a core schema, with aliases."""
     rest = [schema]
     seen: set[int] = set()
     while rest:
         node = rest.pop()
         if id(node) in seen:
             continue
+
         seen.add(id(node))
         if isinstance(node, dict):
             fields = node.get("fields")
             if isinstance(fields, dict):
                 yield from fields
+
             for name in ("name", "alias", "validation_alias"):
-                yield from (text for text in _texts(node.get(name)))
+                yield from _texts(node.get(name))
+
             rest.extend(node.values())
         elif isinstance(node, (list, tuple)):
             rest.extend(node)
@@ -337,11 +363,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _leaves(data: Any, *, keys: bool = False) -> Iterator[Any]:
-    """The scalars inside a JSON value, or its keys; of a very large one the first."""
+    """The scalars, or the keys, in a JSON value; the first ones if it is very large."""
     rest = [data]
-    left = _LEAVES
-    while rest and left:
-        left -= 1
+    for _ in range(_LEAVES):
+        if not rest:
+            return
+
         value = rest.pop()
         if isinstance(value, dict):
             rest.extend(value.values())
@@ -356,14 +383,12 @@ def _leaves(data: Any, *, keys: bool = False) -> Iterator[Any]:
 def _without(text: str, values: Iterator[Any]) -> str:
     """A validator's own message without the values that it quotes."""
     for value in values:
-        shown = (
-            value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        )
-        if shown.strip():
-            text = re.sub(
-                rf"(?<!\w){re.escape(shown.strip())}(?!\w)",
-                "***",
-                text,
-                flags=re.IGNORECASE,
-            )
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+
+        quoted = re.escape(str(value).strip())
+        if quoted:
+            whole = rf"(?<!\w){quoted}(?!\w)"
+            text = re.sub(whole, "***", text, flags=re.IGNORECASE)
+
     return text

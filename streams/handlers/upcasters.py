@@ -1,4 +1,4 @@
-"""Upcasters: functions that bring the body of an old event to the version that handlers know."""
+"""Upcasters: functions that upgrade the body of an old event to a newer version."""
 
 from __future__ import annotations
 
@@ -29,57 +29,63 @@ class Upcasters:
 
         Args:
             kind: the event type.
-            from_version: version of the events that it takes; None: those without a version.
-            to_version: version of what it returns.
-            function: a plain function that takes the data and returns the new data. It runs in the event loop.
+            from_version: the version of the data that it takes; None: events without a
+                version.
+            to_version: the version of the data that it returns.
+            function: a plain function that takes the data and returns the new data. It
+                runs in the event loop.
 
         Raises:
-            ConfigurationError: a value is refused, the version has an upcaster already, or the versions form a cycle.
+            ConfigurationError: a value is invalid, the version has an upcaster already,
+                or the versions form a cycle.
         """
         try:
             check_type(kind)
         except EventError as error:
             raise ConfigurationError(f"upcaster: {error}") from None
-        for name, version in (
-            ("from_version", from_version),
-            ("to_version", to_version),
-        ):
-            absent = name == "from_version" and version is None
-            if not absent and not (isinstance(version, str) and version):
-                raise ConfigurationError(
-                    f"upcaster for {kind!r}: {name} is a text, e.g. '2', not {version!r}"
-                )
+
+        if from_version is not None:
+            _check_version(kind, "from_version", from_version)
+
+        _check_version(kind, "to_version", to_version)
         _check_function(kind, function)
         steps = self._steps.get(kind, {})
         if from_version in steps:
             raise ConfigurationError(
-                f"type {kind!r} has an upcaster from version {from_version!r} to {steps[from_version][0]!r} already"
+                f"type {kind!r} has an upcaster from version {from_version!r} "
+                f"to {steps[from_version][0]!r} already"
             )
+
         path, at = [from_version, to_version], to_version
         while at in steps and at != from_version:
             at = steps[at][0]
             path.append(at)
+
         if at == from_version:
-            way = " -> ".join(str(version) for version in path)
+            way = " -> ".join(map(str, path))
             raise ConfigurationError(
                 f"the upcasters of type {kind!r} would go round in a circle: {way}"
             )
+
         self._steps[kind] = steps | {from_version: (to_version, function)}
 
     def chains(self) -> dict[str, Callable[[Event[Any]], bool]]:
-        """Event type to what brings an event of that type to the last version, in place; it tells whether it had to."""
+        """Map each event type to a function that upgrades an event in place.
+
+        The function returns whether it changed the event.
+        """
         return {
             kind: partial(_upcast, dict(steps)) for kind, steps in self._steps.items()
         }
 
 
 def _upcast(steps: _Steps, event: Event[Any]) -> bool:
-    """Apply upcasters until there is none for the version reached; ``event.raw`` stays as stored.
+    """Apply upcasters until the reached version has none; ``event.raw`` does not change.
 
-    Returns whether there was any.
+    Returns whether there was one.
 
     Raises:
-        InvalidData: one of them failed.
+        InvalidData: an upcaster failed.
     """
     version = event.version
     changed = False
@@ -89,41 +95,54 @@ def _upcast(steps: _Steps, event: Event[Any]) -> bool:
         try:
             event.data = function(before)
         except Exception as error:
-            raise InvalidData(
-                f"the upcaster {_named(function)}from version {version} to {to_version} raised {type(error).__name__}: "
-                f"{masked(str(error))}"
-            ) from error
+            failure = f"raised {type(error).__name__}: {masked(str(error))}"
+            raise InvalidData(f"{_named(step, version)} {failure}") from error
+
         if event.data is None and before is not None:
-            raise InvalidData(
-                f"the upcaster {_named(function)}from version {version} to {to_version} returned nothing"
-            )
+            raise InvalidData(f"{_named(step, version)} returned nothing")
+
         event.meta["version"] = version = to_version
         changed = True
+
     return changed
 
 
-def _named(function: Callable[[Any], Any]) -> str:
+def _named(step: tuple[str, Upcaster], version: str | None) -> str:
+    to_version, function = step
     name = getattr(function, "__qualname__", "")
-    return f"{name} " if name else ""
+    words = ["the upcaster", name, f"from version {version} to {to_version}"]
+    return " ".join(filter(None, words))
+
+
+def _check_version(kind: str, name: str, version: object) -> None:
+    if not isinstance(version, str) or not version:
+        raise ConfigurationError(
+            f"upcaster for {kind!r}: {name} is a text, e.g. '2', not {version!r}"
+        )
+
+
+_NOT_PLAIN = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
 
 
 def _check_function(kind: str, function: Any) -> None:
     name = getattr(function, "__qualname__", type(function).__name__)
     if not callable(function):
         raise ConfigurationError(
-            f"an upcaster is a function that takes the data, not {type(function).__name__}"
+            "an upcaster is a function that takes the data, "
+            f"not {type(function).__name__}"
         )
-    if any(
-        check(function) or check(type(function).__call__)
-        for check in (
-            inspect.iscoroutinefunction,
-            inspect.isgeneratorfunction,
-            inspect.isasyncgenfunction,
-        )
-    ):
-        raise ConfigurationError(
-            f"upcaster {name} for {kind!r} is a plain function (def) that returns the new data: no async, no yield"
-        )
+
+    for is_other in _NOT_PLAIN:
+        if is_other(function) or is_other(type(function).__call__):
+            raise ConfigurationError(
+                f"upcaster {name} for {kind!r} is a plain function (def) "
+                "that returns the new data: no async, no yield"
+            )
+
     try:
         inspect.signature(function).bind(object())
     except TypeError:

@@ -1,1 +1,1 @@
-"""Declared rules as pure values: retries, limits, levels, order and fairness, partitions, admission."""
+"""Rules as pure values: retries, limits, levels, order, partitions, admission."""

@@ -1,7 +1,7 @@
-"""What is decided on an entry that was fetched: it may start, or what it waits for. Pure.
+"""The decision on a fetched entry: it may start, or waits for something. Pure.
 
-Asked once for each entry that was fetched, and read by everybody who has to do with the answer: the consumer that acts
-on it, the scripts that give back what an entry has, and those who say why it waits.
+Every fetched entry gets one decision. The consumer acts on it, scripts release the
+reservations of the entry by it, and ``streams why`` explains it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Any
 
 import orjson
 
-from streams.policy.retry import AttemptRecord
+from streams.policy.retry import UNREADABLE, AttemptRecord
 
 
 class Kind(StrEnum):
-    """What was decided."""
+    """The kind of a decision."""
 
     START = "start"
-    """It may start now, and has taken its part of every limit."""
+    """It may start now, and has acquired its share of every limit."""
     EXPIRED = "expired"
-    """Its time is over: it becomes a dead letter."""
+    """It has expired and becomes a dead letter."""
     PAUSED = "paused"
-    """A pause by attribute covers it; it is put aside until that ends."""
+    """A pause by attribute defers it until the pause ends."""
     BREAKER = "breaker"
-    """A circuit breaker is open for it; it is put aside until the next probe, or until that closes."""
+    """An open circuit breaker defers it until the next probe, or until it closes."""
     RATE = "rate"
-    """The rate of a limit lets it start later; it is put aside until then."""
+    """The rate of a limit defers it until its start time."""
     SLOT = "slot"
-    """Every slot of a limit is taken; it is put aside in the queue of its key."""
+    """Every slot of a limit is taken, and it waits in the queue of its key."""
     SUSPECT = "suspect"
-    """It may be what kills workers, and something else is in hand: it is given back, to run alone."""
+    """It may kill workers, so that it is given back to run alone later."""
     BUSY = "busy"
-    """There is no handler for it: it is given back."""
+    """There is no free handler, so that it is given back."""
     LOST = "lost"
     """Another consumer has it by now."""
     GONE = "gone"
@@ -42,23 +42,24 @@ class Kind(StrEnum):
 
 
 WAITS = frozenset({Kind.PAUSED, Kind.BREAKER, Kind.RATE, Kind.SLOT})
-"""What an entry is put aside for, with a row that says so."""
+"""Decisions that defer an entry. A row of the admissions hash records them."""
 _KEPT = {kind.value: kind for kind in (Kind.START, *WAITS)}
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What was decided on one entry.
+    """The decision on one entry.
 
     Attributes:
-        kind: what.
-        by: the scope of the pause, or the limit as ``name=key`` (``name`` where an older version wrote it), that it
-            waits for; '' for the others.
-        wait: seconds from the decision until it is looked at again; 0.0 for what does not wait, and where it is not
-            known.
-        probing: scope of the pause of a circuit breaker that lets it through; '' otherwise.
-        places: limits, named as in ``by``, to what is reserved there: 1 a place, 2 one of those who came late.
-        slots: limits, as ``name=key``, where it may have a slot or stand in the queue.
+        kind: the kind of the decision.
+        by: the target of the pause, or the limit as ``name=key`` (``name`` from older
+            versions), that it waits for; '' if it does not wait.
+        wait: seconds from the decision to the next one; 0.0 if it does not wait, or if
+            the time is not known.
+        probing: the target of an open circuit breaker's pause, for a probe; else ''.
+        places: the reservation under each limit, named as in ``by``: 1 is a start time, 2
+            is a start time given after it missed its first one.
+        slots: limits, as ``name=key``, where it may have a slot or a queue position.
     """
 
     kind: Kind
@@ -70,12 +71,12 @@ class Admission:
 
     @property
     def limits(self) -> frozenset[str]:
-        """Names of the limits where a place is reserved for it."""
+        """The names of the limits with a reservation for it."""
         return frozenset(name.partition("=")[0] for name in self.places)
 
     @property
     def scope(self) -> str:
-        """Scope of the pause that it waits for; '' if it waits for none."""
+        """The target of the pause that it waits for; '' if there is none."""
         return self.by if self.kind in (Kind.PAUSED, Kind.BREAKER) else ""
 
     @classmethod
@@ -85,12 +86,13 @@ class Admission:
         record: bytes | None = None,
         deliveries: int | None = None,
     ) -> Admission | None:
-        """What was decided on an entry last, as the server has it.
+        """The latest decision on an entry, from its stored form.
 
         Args:
-            row: of the admissions hash.
-            record: its attempt record, in which older versions wrote what it waits for.
-            deliveries: its delivery count now; a row of another one is out of date. None: it is not known.
+            row: its row of the admissions hash.
+            record: its attempt record, where older versions stored the decision.
+            deliveries: its present delivery count. A row with another count is outdated.
+                None: the count is not known.
         """
         return _of_row(row, deliveries) or _of_record(record)
 
@@ -104,10 +106,11 @@ BUSY = Admission(Kind.BUSY)
 def _of_row(row: bytes | None, deliveries: int | None) -> Admission | None:
     try:
         said: Any = orjson.loads(row or b"null")
-        if said is None or (
-            deliveries is not None and said.get("count", deliveries) != deliveries
-        ):
+        if said is None:
             return None
+        if deliveries is not None and said.get("count", deliveries) != deliveries:
+            return None
+
         places = said.get("places") or {}
         return Admission(
             _KEPT[said["kind"]],
@@ -115,14 +118,7 @@ def _of_row(row: bytes | None, deliveries: int | None) -> Admission | None:
             places={str(name): int(kind) for name, kind in places.items()},
             slots=tuple(map(str, said.get("slots") or ())),
         )
-    except (
-        orjson.JSONDecodeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-    ):
+    except UNREADABLE:
         return None
 
 
@@ -130,8 +126,9 @@ def _of_record(record: bytes | None) -> Admission | None:
     before = AttemptRecord.from_json(record)
     if before.held:
         return Admission(Kind.PAUSED, before.held, places=before.reserved)
+
     if before.reserved:
-        return Admission(
-            Kind.RATE, next(reversed(before.reserved)), places=before.reserved
-        )
+        latest = next(reversed(before.reserved))
+        return Admission(Kind.RATE, latest, places=before.reserved)
+
     return None

@@ -1,4 +1,4 @@
-"""What is declared of a stream: how long it keeps events, for which groups, and where a new group begins."""
+"""The declaration of a stream: its retention, its groups, and the start of new groups."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from streams.errors import ConfigurationError
 from streams.events.names import checked_name
 
 Retention = Literal["work", "fanout"]
-"""``work``: one group, whose acknowledgement deletes. ``fanout``: an event goes once every declared group is done."""
+"""When events are deleted.
+
+``work``: when the only group acknowledges them. ``fanout``: when every declared group is
+done with them.
+"""
 Start = Literal["oldest", "new"]
-"""Where a group begins that is declared for the first time: with what is stored, or with what comes after it."""
+"""The first event of a new group: the oldest stored event, or the next new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a consumer declares of its stream before it reads.
+    """The properties of a stream that a consumer declares before it reads.
 
     Attributes:
-        retention: None: as the stream is; a new stream is ``work``. ``fanout`` turns a work stream into one.
-        groups: further groups, whose consumers may not have started yet: events wait for them from now on.
-        start: where the consumer's own group begins, if it is declared for the first time.
-        new: those of ``groups`` that begin with what comes later; the others get what is stored.
+        retention: None: as the stream is; a new stream is ``work``. ``fanout`` changes a
+            ``work`` stream.
+        groups: further groups, whose consumers may start later. Events wait for them.
+        start: the first event of the consumer's own group, if the group is new.
+        new: the ``groups`` that start with new events. The others get stored events, too.
 
     Raises:
-        ConfigurationError: a word or a name is refused, or a work stream is given several groups.
+        ConfigurationError: a word or a name is invalid, or a ``work`` stream has several
+            groups.
     """
 
     retention: Retention | None = None
@@ -38,35 +44,39 @@ class Declaration:
     def __post_init__(self) -> None:
         if self.retention is not None and self.retention not in get_args(Retention):
             raise ConfigurationError(
-                f"retention is 'work' (one group, ack deletes), 'fanout' (an event goes once every declared group is "
-                f"done with it) or None (as the stream is), not {self.retention!r}"
+                "retention is 'work' (one group, ack deletes), "
+                "'fanout' (an event goes once every declared group is done with it) "
+                f"or None (as the stream is), not {self.retention!r}"
             )
+
         checked_start(self.start)
         object.__setattr__(self, "groups", checked_groups(self.groups))
         if self.retention == "work" and len(self.groups) > 1:
             raise ConfigurationError(
-                f"groups {', '.join(self.groups)}: a stream with retention 'work' has one group; several groups that "
-                "each get every event need retention='fanout'"
+                f"groups {', '.join(self.groups)}: "
+                "a stream with retention 'work' has one group; "
+                "several groups that each get every event need retention='fanout'"
             )
 
 
 def checked_start(start: str) -> None:
-    """Refuse what is no ``Start``.
+    """Check a ``Start``.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the word is another one.
     """
     if start not in get_args(Start):
         raise ConfigurationError(
-            f"start is 'oldest' (a new group gets what is stored) or 'new' (only later events), not {start!r}"
+            "start is 'oldest' (a new group gets what is stored) "
+            f"or 'new' (only later events), not {start!r}"
         )
 
 
 def checked_groups(groups: Iterable[str]) -> tuple[str, ...]:
-    """Names of groups, each once.
+    """The names of groups without duplicates.
 
     Raises:
-        ConfigurationError: it is one text instead of a list, or a name is refused.
+        ConfigurationError: the value is a text instead of a list, or a name is invalid.
     """
     example = groups if isinstance(groups, str) else "billing"
     names = checked_items("groups", groups, f"groups=[{example!r}]")
@@ -74,4 +84,4 @@ def checked_groups(groups: Iterable[str]) -> tuple[str, ...]:
 
 
 AS_IT_IS = Declaration()
-"""Nothing but the consumer's own group, from the oldest stored event on."""
+"""The consumer's own group only, from the oldest stored event on."""

@@ -1,17 +1,20 @@
-"""One stream over several places: how partitions are named, which one an event belongs to, and who serves which. Pure.
+"""Partitions of a stream: their names, their events and their workers. Pure.
 
-Partition 0 of ``orders`` is ``orders`` itself, the others are ``orders.p1``, ``orders.p2`` and so on: ordinary streams,
-each with a hash tag of its own. So a stream is spread without moving anything, and every tool knows its partitions.
+Partition 0 of ``orders`` is ``orders`` itself. The others are ``orders.p1``,
+``orders.p2`` and so on: ordinary streams, each with its own hash tag. Therefore a stream
+gets partitions without moving an event, and every tool can handle a partition.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streams.common.arguments import checked_number
 from streams.errors import ConfigurationError
 from streams.policy.limit import ATTRIBUTES
 
@@ -21,28 +24,22 @@ _NAME = re.compile(r"(?P<base>.+)\.p[1-9][0-9]{0,2}")
 
 @dataclass(frozen=True, slots=True)
 class Partitions:
-    """Over how many places a stream is spread, and by which attribute of its events.
+    """The number of partitions of a stream, and the attribute that chooses one.
 
     Attributes:
         count: from 1 to 1000.
-        by: events with the same value are on the same partition; those without one go in turns.
+        by: an attribute of the events. Events with the same value are on the same
+            partition; events without a value go to all of them in turn.
 
     Raises:
-        ConfigurationError: a value is refused.
+        ConfigurationError: a value is invalid.
     """
 
     count: int = 1
     by: str = "key"
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.count, bool)
-            or not isinstance(self.count, int)
-            or not 1 <= self.count <= MOST
-        ):
-            raise ConfigurationError(
-                f"partitions is an integer from 1 to {MOST}, not {self.count!r}"
-            )
+        checked_number("partitions", self.count, 1, MOST)
         if self.by not in ATTRIBUTES:
             raise ConfigurationError(
                 f"partitions are by one of {', '.join(ATTRIBUTES)}, not {self.by!r}"
@@ -50,7 +47,7 @@ class Partitions:
 
     @classmethod
     def parse(cls, stored: bytes | None) -> Partitions:
-        """What is stored of a stream: ``count attribute``; nothing where it is not spread."""
+        """Read the stored form ``count attribute``; None is a stream without partitions."""
         count, _, by = (stored or b"1 key").decode().partition(" ")
         return cls(int(count), by)
 
@@ -59,18 +56,18 @@ ONE = Partitions()
 
 
 def partition_name(stream: str, number: int) -> str:
-    """The stream that is a partition of another one."""
+    """The name of a partition of a stream."""
     return f"{stream}.p{number}" if number else stream
 
 
 def base_of(stream: str) -> str:
-    """The stream that a name is a partition of; the name itself if it is none."""
+    """The stream of a partition; the name itself if it is not a partition."""
     found = _NAME.fullmatch(stream)
     return found["base"] if found else stream
 
 
 def number_of(stream: str) -> int:
-    """The number of the partition that a name is; 0 if it is none."""
+    """The number in the name of a partition; 0 if it is not a partition."""
     return int(stream.rpartition(".p")[2]) if _NAME.fullmatch(stream) else 0
 
 
@@ -80,30 +77,36 @@ def partition_of(value: str, count: int) -> int:
 
 
 def assigned(members: Sequence[str], me: str, count: int) -> set[int]:
-    """The partitions that ``me`` serves. Every member comes to the same division by itself.
+    """The partitions that ``me`` serves. Every member computes the same division.
 
-    No partition is left out, no member idle, and the numbers differ by one at most. Rendezvous hashing: when a member
-    comes or goes, most partitions stay where they are.
+    Every partition has a member, and every member a partition. The numbers differ by one
+    at most. With rendezvous hashing, most partitions keep their member when another one
+    comes or goes.
     """
     names = sorted({*members, me})
-    if len(names) <= count:
-        owners = _deal([str(number) for number in range(count)], names)
-        return {number for number, owner in enumerate(owners) if owner == me}
     numbers = [str(number) for number in range(count)]
-    return {int(_deal(names, numbers)[names.index(me)])}
+    if len(names) > count:
+        own = _deal(names, numbers)[names.index(me)]
+        return {int(own)}
+
+    owners = _deal(numbers, names)
+    return {number for number, owner in enumerate(owners) if owner == me}
 
 
-def _deal(items: Sequence[str], hands: Sequence[str]) -> list[str]:
-    """Give each item to a hand, all hands the same number or one more."""
-    share, load, dealt = len(items) // len(hands), dict.fromkeys(hands, 0), []
+def _deal(items: Sequence[str], owners: Sequence[str]) -> list[str]:
+    """The owner of each item. All owners have the same number of items, or one more."""
+    share = len(items) // len(owners)
+    load = dict.fromkeys(owners, 0)
+    dealt = []
     for item in items:
-        ranked = sorted(hands, key=lambda hand: _score(item, hand))
         most = share if min(load.values()) < share else share + 1
-        hand = next(hand for hand in ranked if load[hand] < most)
-        load[hand] += 1
-        dealt.append(hand)
+        free = [owner for owner in owners if load[owner] < most]
+        owner = min(free, key=functools.partial(_score, item))
+        load[owner] += 1
+        dealt.append(owner)
+
     return dealt
 
 
-def _score(item: str, hand: str) -> bytes:
-    return hashlib.blake2b(f"{item}|{hand}".encode(), digest_size=8).digest()
+def _score(item: str, owner: str) -> bytes:
+    return hashlib.blake2b(f"{item}|{owner}".encode(), digest_size=8).digest()

@@ -1,25 +1,51 @@
-"""Retry: a pure decision from what happened so far to what happens next.
+"""Retry: a pure decision from the attempts so far to the next step.
 
-Consumer and reclaimer use the same decision; neither the clock nor the server is asked here.
+Consumer and reclaimer share it. It uses neither the clock nor the server.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import orjson
 
-from streams.common.arguments import checked_seconds
+from streams.common.arguments import (
+    checked_number,
+    checked_seconds,
+    is_integer,
+    is_number,
+)
 from streams.errors import ConfigurationError, MalformedEvent, Reject
 from streams.quantities import Seconds, seconds_of
 
 MAX_ERRORS_KEPT = 5
 LONGEST_DELAY = 1e9
 """Seconds."""
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""The errors of reading a stored value that has another form."""
+Backoff = Literal["exponential", "linear", "fixed"]
+
+if TYPE_CHECKING:
+
+    class _SecondsField:
+        """A field that takes a span and keeps seconds; for type checkers."""
+
+        def __init__(self, default: float) -> None: ...
+
+        def __get__(self, instance: object, owner: object) -> float: ...
+
+        def __set__(self, instance: object, value: Seconds) -> None: ...
+
+else:
+    _SecondsField = float
+
+_FIRST_DELAY = _SecondsField(5.0)
+_HOUR = _SecondsField(3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +54,7 @@ class RetryIn:
 
     delay: float
 
-    # What may be given is wider than what is kept: a span becomes seconds.
+    # The argument may also be a timedelta; the field is always seconds.
     if TYPE_CHECKING:
 
         def __init__(self, delay: Seconds) -> None: ...
@@ -40,9 +66,10 @@ class RetryIn:
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Decision: move to the dead letters; ``reason`` is a stable word (see ``docs/dead-letters.md``).
+    """Decision: move to the dead letters.
 
-    At most 100 printable characters.
+    ``reason`` is a stable word of at most 100 printable characters; see
+    ``docs/dead-letters.md``.
     """
 
     reason: str
@@ -52,45 +79,43 @@ Decision = RetryIn | Bury
 
 
 def checked_decision(decision: object) -> Decision:
-    """What a policy decided, if it can be done. A policy may be the user's.
+    """The decision of a policy, which may be a user's class, if it is valid.
 
     Raises:
-        TypeError: it is no decision, has no number of seconds from 0 to 1e9, or gives no short text as the reason.
+        TypeError: it is not a decision, its delay is not 0 to 1e9 seconds, or its reason
+            is not a short text.
     """
-    delay = seconds_of(decision.delay) if isinstance(decision, RetryIn) else None
-    if (
-        isinstance(decision, RetryIn)
-        and delay is not None
-        and 0 <= delay <= LONGEST_DELAY
-    ):
+    if isinstance(decision, RetryIn) and is_number(decision.delay, 0, LONGEST_DELAY):
         return decision
-    reason = decision.reason if isinstance(decision, Bury) else None
-    if (
-        isinstance(decision, Bury)
-        and isinstance(reason, str)
-        and reason.isprintable()
-        and 0 < len(reason) <= 100
-    ):
+    if isinstance(decision, Bury) and _is_reason(decision.reason):
         return decision
+
     raise TypeError(
-        "a retry policy decides for RetryIn with seconds from 0 to 1e+09, or for Bury with a reason of 1 to 100 "
-        f"printable characters, not for {decision!r:.100}"
+        "a retry policy decides for RetryIn with seconds from 0 to 1e+09, "
+        "or for Bury with a reason of 1 to 100 printable characters, "
+        f"not for {decision!r:.100}"
     )
+
+
+def _is_reason(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= 100 and text.isprintable()
 
 
 @dataclass(slots=True)
 class AttemptRecord:
-    """What is known of an entry's attempts before the present one. Absent for an entry that never failed.
+    """The earlier attempts of an entry. An entry that never failed has no record.
 
     Attributes:
         failures: attempts that raised.
         stalls: deliveries whose consumer went silent after the attempt had started.
-        first, last: Unix time (seconds, server clock) of the first and of the latest failure or stall.
-        errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type", "message", "where", "consumer"}``,
-            and ``traceback`` of the latest.
+        first, last: Unix time (server clock) of the first and the latest failure or
+            stall.
+        errors: the latest five, oldest first: ``{"at", "attempt", "kind", "type",
+            "message", "where", "consumer"}``, and ``traceback`` of the latest.
         suspect: whether its next stall is its last, so that it runs alone.
-        reserved: what an older version wrote here: limit to what is reserved there. Read, and never written.
-        held: what an older version wrote here: scope of the pause that it waits for; '' if none. Never written.
+        reserved: the reservations per limit, from older versions. It is never written.
+        held: the target of the pause that the entry waits for, from older versions. It is
+            never written.
     """
 
     failures: int = 0
@@ -104,7 +129,7 @@ class AttemptRecord:
 
     @property
     def attempts(self) -> int:
-        """Attempts started so far, as far as the server knows."""
+        """The number of started attempts that the server knows of."""
         return self.failures + self.stalls
 
     def add(
@@ -115,23 +140,24 @@ class AttemptRecord:
             self.failures += 1
         else:
             self.stalls += 1
+
         self.first = self.first or at
-        self.last = at
-        for earlier in self.errors:  # Of those the place is enough.
+        for earlier in self.errors:  # Only the latest error keeps its traceback.
             earlier.pop("traceback", None)
+
+        self._keep(kind, error, at)
+
+    def note(self, error: dict[str, Any], *, at: float) -> None:
+        """Record the reason of an entry that ends without an attempt. Counts nothing."""
+        self._keep("refused", error, at)
+
+    def _keep(self, kind: str, error: dict[str, Any], at: float) -> None:
+        self.last = at
         self.errors.append({"at": at, "attempt": self.attempts, "kind": kind, **error})
         del self.errors[:-MAX_ERRORS_KEPT]
 
-    def note(self, error: dict[str, Any], *, at: float) -> None:
-        """Write down why the entry ends without an attempt: nothing started, so nothing is counted."""
-        self.last = at
-        self.errors.append(
-            {"at": at, "attempt": self.attempts, "kind": "refused", **error}
-        )
-        del self.errors[:-MAX_ERRORS_KEPT]
-
     def to_json(self) -> bytes:
-        """As stored in the attempts hash and in a dead letter."""
+        """The form in the attempts hash and in a dead letter."""
         record: dict[str, Any] = {
             "failures": self.failures,
             "stalls": self.stalls,
@@ -141,15 +167,18 @@ class AttemptRecord:
         }
         if self.suspect:
             record["suspect"] = True
+
         return orjson.dumps(record)
 
     @classmethod
     def from_json(cls, text: bytes | None) -> AttemptRecord:
-        """Read a stored record; what cannot be read counts as no record."""
+        """Read a stored record; an unreadable one counts as none."""
         if not text:
             return cls()
+
         try:
             stored = orjson.loads(text)
+            reserved = stored.get("reserved", {})
             return cls(
                 failures=int(stored["failures"]),
                 stalls=int(stored["stalls"]),
@@ -158,28 +187,19 @@ class AttemptRecord:
                 errors=[error for error in stored["errors"] if isinstance(error, dict)],
                 suspect=bool(stored.get("suspect")),
                 held=str(stored.get("held", "")),
-                reserved={
-                    str(name): int(kind)
-                    for name, kind in stored.get("reserved", {}).items()
-                },
+                reserved={str(name): int(reserved[name]) for name in reserved},
             )
-        except (
-            orjson.JSONDecodeError,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            OverflowError,
-        ):
+        except UNREADABLE:
             return cls()
 
 
 @runtime_checkable
 class RetryPolicy(Protocol):
-    """What ``retry=`` takes: ``Retry``, or any object with these two methods.
+    """The interface of ``retry=``: ``Retry``, or any object with these two methods.
 
-    Both decide at once and may be called in any worker: what they need to know is in the record. What one raises, or a
-    decision that cannot be done, is logged, and ``Retry()`` decides for that attempt.
+    Both must decide at once, from the record alone, because any worker may call them. If
+    one raises or returns an invalid decision, the worker logs that, and ``Retry()``
+    decides for the attempt.
     """
 
     def after_failure(
@@ -193,10 +213,10 @@ class RetryPolicy(Protocol):
         """Decide after an attempt that raised.
 
         Args:
-            error: what was raised.
-            record: of the attempts so far, this one counted.
-            max_retries: the event's own, if it has any.
-            retry_delay: the event's own, in seconds.
+            error: the raised exception.
+            record: the record of the attempts so far, including this one.
+            max_retries: the event's own value, if it has one.
+            retry_delay: the event's own value in seconds, if it has one.
         """
 
     def after_stall(
@@ -204,7 +224,8 @@ class RetryPolicy(Protocol):
     ) -> Decision:
         """Decide after a delivery whose worker went silent; ``record`` already counts it.
 
-        Set ``record.suspect`` where its next stall is its last: the event then runs alone.
+        Set ``record.suspect`` if the next stall is the last one: the event then runs
+        alone.
         """
 
 
@@ -212,87 +233,61 @@ class RetryPolicy(Protocol):
 class Retry:
     """When a failed event is tried again.
 
-    A subclass may have attributes and an ``__init__`` of its own; values that it does not hand on are the usual ones.
+    A subclass may have its own attributes and ``__init__``. Values that it does not pass
+    to this class keep their defaults.
 
     Args:
-        max_retries: retries after the first attempt; 0: none. An entry is dead when failures + stalls exceed it; of one
-            that stalled, when it has stalled in an attempt alone as well.
+        max_retries: retries after the first attempt; 0: none. An entry is dead when its
+            failures and stalls exceed this number. An entry that stalled has one more
+            attempt, alone in its process.
         delay: seconds, or a ``timedelta``, before the first retry.
-        backoff: ``exponential`` doubles the delay each time, ``linear`` adds it, ``fixed`` keeps it.
-        max_delay: seconds or a ``timedelta``; no computed delay is longer.
-        jitter: share by which a computed delay is varied up and down, 0 to 1.
+        backoff: ``exponential`` doubles the delay each time, ``linear`` adds it,
+            ``fixed`` keeps it.
+        max_delay: the longest computed delay, in seconds or as a ``timedelta``.
+        jitter: the share by which a computed delay varies up and down, 0 to 1.
         retry_on: only these exceptions are retried; empty: all.
-        reject_on: these go to the dead letters at once; wins over ``retry_on``.
+        reject_on: these exceptions make the event a dead letter at once, also if they
+            are in ``retry_on``.
 
     Raises:
         ConfigurationError: a value is out of range; the message names it.
     """
 
     max_retries: int = 3
-    delay: float = 5.0
-    backoff: Literal["exponential", "linear", "fixed"] = "exponential"
-    max_delay: float = 3600.0
+    delay: _SecondsField = _FIRST_DELAY
+    backoff: Backoff = "exponential"
+    max_delay: _SecondsField = _HOUR
     jitter: float = 0.1
     retry_on: tuple[type[BaseException], ...] = ()
     reject_on: tuple[type[BaseException], ...] = ()
 
-    # What may be given is wider than what is kept: spans become seconds.
-    if TYPE_CHECKING:
-
-        def __init__(  # noqa: PLR0913 - a field each
-            self,
-            max_retries: int = 3,
-            delay: Seconds = 5.0,
-            backoff: Literal["exponential", "linear", "fixed"] = "exponential",
-            max_delay: Seconds = 3600.0,
-            jitter: float = 0.1,
-            retry_on: tuple[type[BaseException], ...] = (),
-            reject_on: tuple[type[BaseException], ...] = (),
-        ) -> None: ...
-
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.max_retries, bool)
-            or not isinstance(self.max_retries, int)
-            or self.max_retries < 0
-        ):
+        if not is_integer(self.max_retries, 0, math.inf):
             raise ConfigurationError(
-                f"Retry.max_retries is an integer of 0 or more, not {self.max_retries!r}"
+                "Retry.max_retries is an integer of 0 or more, "
+                f"not {self.max_retries!r}"
             )
-        if self.backoff not in ("exponential", "linear", "fixed"):
+
+        if self.backoff not in get_args(Backoff):
             raise ConfigurationError(
                 f"Retry.backoff is exponential, linear or fixed, not {self.backoff!r}"
             )
-        for name, low, high in (
-            ("delay", 0.0, LONGEST_DELAY),
-            ("max_delay", 0.0, LONGEST_DELAY),
-            ("jitter", 0.0, 1.0),
-        ):
-            value = getattr(self, name)
-            if name != "jitter":
-                object.__setattr__(
-                    self, name, checked_seconds(f"Retry.{name}", value, low, high)
-                )
-            elif (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or not low <= value <= high
-            ):
-                raise ConfigurationError(
-                    f"Retry.{name} is a number from {low:g} to {high:g}, not {value!r}"
-                )
+
+        for name in ("delay", "max_delay"):
+            given = getattr(self, name)
+            seconds = checked_seconds(f"Retry.{name}", given, 0, LONGEST_DELAY)
+            object.__setattr__(self, name, seconds)
+
+        checked_number("Retry.jitter", self.jitter, 0, 1, kinds=(int, float))
         for name in ("retry_on", "reject_on"):
             kinds = getattr(self, name)
-            if not isinstance(kinds, tuple) or not all(
-                isinstance(kind, type) and issubclass(kind, BaseException)
-                for kind in kinds
-            ):
+            if not isinstance(kinds, tuple) or not all(map(_is_exception, kinds)):
                 raise ConfigurationError(
                     f"Retry.{name} takes a tuple of exception classes, not {kinds!r}"
                 )
 
     def limit(self, override: int | None) -> int:
-        """How many retries an event may have; the event's own ``max_retries`` wins."""
+        """The most retries of an event, whose own ``max_retries`` wins."""
         return self.max_retries if override is None else override
 
     def delay_for(
@@ -301,20 +296,17 @@ class Retry:
         override: float | None = None,
         rng: random.Random | None = None,
     ) -> float:
-        """Seconds before the next try after ``failures`` failures, jitter included; never above ``max_delay``."""
-        base = self.delay if override is None else override
+        """Seconds before the next attempt, with jitter, never above ``max_delay``."""
+        wait = self.delay if override is None else override
         step = max(1, failures)
         if self.backoff == "exponential":
-            wait = base * 2.0 ** min(step - 1, 60)
+            wait *= 2.0 ** min(step - 1, 60)
         elif self.backoff == "linear":
-            wait = base * step
-        else:
-            wait = base
+            wait *= step
+
         uniform = rng.uniform if rng is not None else random.uniform
-        return min(
-            min(wait, self.max_delay) * uniform(1 - self.jitter, 1 + self.jitter),
-            self.max_delay,
-        )
+        varied = uniform(1 - self.jitter, 1 + self.jitter)
+        return min(min(wait, self.max_delay) * varied, self.max_delay)
 
     def after_failure(
         self,
@@ -330,51 +322,62 @@ class Retry:
             return Bury("rejected")
         if isinstance(error, MalformedEvent):
             return Bury("malformed")
-        if isinstance(error, self.reject_on) or (
-            self.retry_on and not isinstance(error, self.retry_on)
-        ):
+        if isinstance(error, self.reject_on):
             return Bury("not-retryable")
+        if self.retry_on and not isinstance(error, self.retry_on):
+            return Bury("not-retryable")
+
         allowed = self.limit(max_retries)
         if record.attempts > allowed:
             return Bury("retries-used-up")
+
         record.suspect = record.stalls > 0 and record.attempts >= allowed
-        asked = _retry_after(error)
-        return RetryIn(
-            self.delay_for(record.failures, retry_delay, rng)
-            if asked is None
-            else asked
-        )
+        delay = _retry_after(error)
+        if delay is None:
+            delay = self.delay_for(record.failures, retry_delay, rng)
+
+        return RetryIn(delay)
 
     def after_stall(
         self, record: AttemptRecord, *, max_retries: int | None = None
     ) -> Decision:
         """Decide after a delivery whose consumer went silent; ``record`` already counts it.
 
-        The lease was the wait, so the retry is due at once. One stall before the last makes the entry a suspect: if it
-        kills its worker again it dies, and since nothing else of that process runs meanwhile, no neighbour does. What
-        was no suspect yet may only have stood beside the killer: it has one attempt alone, whatever its retries.
+        The retry is due at once, because the lease was the wait. One stall before the
+        last makes the entry a suspect, which runs alone in its process: if it kills its
+        worker again, it is dead and no other event is affected. An entry that was not
+        suspect may only have run beside the one that killed the worker. Therefore it gets
+        one attempt alone, even if its retries are used up.
         """
         allowed, was_alone = self.limit(max_retries), record.suspect
         if record.attempts > allowed and was_alone:
             return Bury("stalled")
+
         record.suspect = record.attempts >= allowed
         return RetryIn(0.0)
 
 
+def _is_exception(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
 def _retry_after(error: BaseException) -> float | None:
-    """Seconds asked for by the exception's own ``retry_after``: a number of 0 or more, its text, or another span."""
+    """The seconds of the exception's ``retry_after``: a span, a moment or a number's text.
+
+    None if the exception has no valid one.
+    """
     try:
         asked = getattr(error, "retry_after", None)
-    except BaseException:  # noqa: BLE001 - a property of somebody else's class; the retry must not depend on it
+    except BaseException:  # noqa: BLE001 - a property of a user's class may raise anything
         return None
+
     try:
-        seconds = (
-            float(asked) if isinstance(asked, str) else seconds_of(asked, time.time)
-        )
+        if isinstance(asked, str):
+            asked = float(asked)
+        seconds = seconds_of(asked, time.time)
     except (ValueError, OverflowError):
         return None
-    return (
-        float(seconds)
-        if seconds is not None and 0 <= seconds <= LONGEST_DELAY
-        else None
-    )
+
+    if seconds is None or not 0 <= seconds <= LONGEST_DELAY:
+        return None
+    return float(seconds)

@@ -25,7 +25,7 @@ from streams.broker.entries.fetch import Fetching
 from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.settle import Postponed, Settling
 from streams.handlers.routes import Route
-from streams.policy.levels import Turns
+from streams.policy.levels import LevelTurns
 from tests.conftest import eventually
 
 LEVELS = Levels()
@@ -260,7 +260,7 @@ async def test_a_backlog_of_due_retries_hides_no_higher_ones(broker):
 async def test_retries_and_new_events_of_a_level_share_a_read_and_nothing_is_left_unused(
     broker,
 ):
-    fetching, turns = await fetching_of(broker), Turns()
+    fetching, turns = await fetching_of(broker), LevelTurns()
     await parked(broker, fetching, 30, 5)
     producer = Producer(broker, "s")
     await producer.publish_many(Event("t", n, priority=5) for n in range(10))
@@ -289,6 +289,6 @@ async def test_a_paused_level_gives_neither_retries_nor_new_events(broker):
         Event("t", n, priority=p) for n in range(2) for p in (10, 0)
     )
     await Pauses(broker, "s").pause(level=10)
-    reply = await fetching.take_due(100, 1, Turns())
+    reply = await fetching.take_due(100, 1, LevelTurns())
     assert Counter(d.level for d in reply.deliveries) == {0: 5}
     assert reply.paused == {10}

@@ -1,4 +1,4 @@
-"""Turns: how places are divided among levels, without a server."""
+"""LevelTurns: how places are divided among levels, without a server."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.policy.levels import Turns
+from streams.policy.levels import LevelTurns
 
 LEVELS = [10, 5, 1, 0]
 weights = st.fixed_dictionaries({level: st.integers(1, 1000) for level in LEVELS})
 
 
-def read(turns: Turns, limit: int, stock: dict[int, float]) -> Counter[int]:
+def read(turns: LevelTurns, limit: int, stock: dict[int, float]) -> Counter[int]:
     """What a read takes: the places of each level, then what is left over, highest first."""
     places = turns.plan(LEVELS, limit)
     taken = Counter(
@@ -33,7 +33,7 @@ def read(turns: Turns, limit: int, stock: dict[int, float]) -> Counter[int]:
 
 @given(weights=weights, limits=st.lists(st.integers(1, 200), min_size=1, max_size=30))
 def test_places_are_never_negative_and_always_used_up(weights, limits):
-    turns = Turns(weights)
+    turns = LevelTurns(weights)
     for limit in limits:
         places = turns.plan(LEVELS, limit)
         assert sum(places) == limit
@@ -43,7 +43,7 @@ def test_places_are_never_negative_and_always_used_up(weights, limits):
 
 @given(weights=weights, limit=st.integers(1, 100))
 def test_shares_are_exact_to_a_few_places(weights, limit):
-    turns = Turns(weights)
+    turns = LevelTurns(weights)
     total, got = sum(weights.values()), Counter()
     for _ in range(300):
         got += read(turns, limit, dict.fromkeys(LEVELS, float("inf")))
@@ -58,7 +58,7 @@ def test_shares_are_exact_to_a_few_places(weights, limit):
 )
 def test_idle_levels_save_nothing_up(weights, limit, idle):
     """Levels that were idle for long get their shares when they have work again, not more."""
-    turns = Turns(weights)
+    turns = LevelTurns(weights)
     for _ in range(200):
         read(
             turns,
@@ -87,7 +87,7 @@ def test_places_are_used_up_whichever_levels_are_asked_and_whatever_was_taken(
     weights, reads
 ):
     """Levels that are paused are not asked, and due retries bring more than was planned of a level."""
-    turns = Turns(weights)
+    turns = LevelTurns(weights)
     for asked, taken in reads:
         levels = [level for level in LEVELS if level in asked]
         places = turns.plan(levels, 1)
@@ -101,11 +101,11 @@ def test_places_are_used_up_whichever_levels_are_asked_and_whatever_was_taken(
 
 
 def test_the_overdue_have_every_second_place():
-    turns = Turns(None, 1.0)
+    turns = LevelTurns(None, 1.0)
     given = []
     for _ in range(6):
         given.append(turns.overdue_places(1))
         turns.took(LEVELS, [0] * 4, {}, given[-1])
     assert given == [1, 0, 1, 0, 1, 0] or given == [1, 0, 1, 1, 0, 1]
-    assert Turns(None, 1.0).overdue_places(40) == 20
-    assert Turns(dict.fromkeys(LEVELS, 1)).overdue_places(40) == 0
+    assert LevelTurns(None, 1.0).overdue_places(40) == 20
+    assert LevelTurns(dict.fromkeys(LEVELS, 1)).overdue_places(40) == 0

@@ -14,7 +14,7 @@ from streams.broker.entries.fetch import DueReply
 from streams.broker.entries.settle import DONE, LOST, VANISHED, Buried, Postponed
 from streams.broker.keys import PARKED
 from streams.events.names import parse_member
-from streams.policy.levels import Turns
+from streams.policy.levels import LevelTurns
 from streams.policy.retry import AttemptRecord, Bury, Retry
 
 Entry = tuple[int, str]
@@ -89,7 +89,7 @@ class Model:
         consumer: str,
         limit: int,
         suspects: int,
-        turns: Turns | None = None,
+        turns: LevelTurns | None = None,
     ) -> DueReply:
         """As the script: strictly by level, and within a level in turn with what is new."""
         paused = frozenset(self.paused & set(levels))
@@ -144,7 +144,7 @@ class Model:
         return look.found
 
     def _by_turns(
-        self, look: _Look, level: int, room: int, turns: Turns
+        self, look: _Look, level: int, room: int, turns: LevelTurns
     ) -> list[Delivery]:
         if not any(place[0] == level for place, _ in look.rows):
             return self.take_level(level, look.consumer, room)

@@ -27,7 +27,7 @@ from streams.consuming.lease_thread import TICK
 from streams.errors import BrokerUnavailable, Reject, Snooze
 from streams.events.event import Event
 from streams.handlers.routes import Route
-from streams.policy.levels import Levels, Turns
+from streams.policy.levels import Levels, LevelTurns
 from streams.policy.retry import AttemptRecord, Retry
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry, Model
@@ -360,7 +360,7 @@ class ModelFetching:
         ].level == level
 
     async def take_due(
-        self, limit: int, suspects: int, turns: Turns | None = None
+        self, limit: int, suspects: int, turns: LevelTurns | None = None
     ) -> DueReply:
         reply: list[DueReply] = []
 

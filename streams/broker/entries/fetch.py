@@ -15,7 +15,7 @@ from streams.broker.keys import PARKED, WAITING
 from streams.broker.server.scripts import Command, Script
 from streams.errors import BrokerError, GroupMissing, OutOfMemory, WrongKeyType
 from streams.policy.declaration import AS_IT_IS
-from streams.policy.levels import Turns
+from streams.policy.levels import LevelTurns
 
 _FETCH = Script("fetch")
 _FETCH_TURNS = Script("fetch_turns")
@@ -241,7 +241,7 @@ class Fetching:
         )
         return self._new((levels[index - 1], entries) for index, entries in reply)
 
-    async def take_turns(self, turns: Turns, limit: int) -> list[Delivery]:
+    async def take_turns(self, turns: LevelTurns, limit: int) -> list[Delivery]:
         """At most ``limit`` new entries, divided by ``turns``; never blocks."""
         levels = self._open
         places = turns.plan(levels, limit)
@@ -299,7 +299,7 @@ class Fetching:
         return (await self._take_due(0, 0, None, suspect)).deliveries
 
     async def take_due(
-        self, limit: int, suspects: int, turns: Turns | None = None
+        self, limit: int, suspects: int, turns: LevelTurns | None = None
     ) -> DueReply:
         """At most ``limit`` retries whose time has come; never blocks.
 
@@ -315,7 +315,7 @@ class Fetching:
         return await self._take_due(limit, suspects, turns)
 
     async def _take_due(
-        self, limit: int, suspects: int, turns: Turns | None, alone: str = ""
+        self, limit: int, suspects: int, turns: LevelTurns | None, alone: str = ""
     ) -> DueReply:
         keys = (
             self._keys.retry(self._group),

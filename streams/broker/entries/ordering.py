@@ -12,7 +12,7 @@ from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.keys import PARKED, WAITING, Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
-from streams.policy.levels import Levels, Turns
+from streams.policy.levels import Levels, LevelTurns
 from streams.policy.ordering import Lanes, unread_key
 
 _FETCH_LANES = Script("fetch_lanes")
@@ -208,7 +208,7 @@ class FetchingByKey(Fetching):
         """Line up what is new, and take at most ``limit`` of what is next; never blocks."""
         return (await self._take(limit, dict.fromkeys(self._open, 0))).deliveries
 
-    async def take_turns(self, turns: Turns, limit: int) -> list[Delivery]:
+    async def take_turns(self, turns: LevelTurns, limit: int) -> list[Delivery]:
         """As ``take``, with the places of the levels as ``turns`` plans them."""
         planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True))
         taken = (await self._take(limit, planned)).deliveries
@@ -220,7 +220,7 @@ class FetchingByKey(Fetching):
         return (await self._take(1, {}, alone=suspect)).deliveries
 
     async def take_due(
-        self, limit: int, suspects: int, turns: Turns | None = None
+        self, limit: int, suspects: int, turns: LevelTurns | None = None
     ) -> DueReply:
         """As ``Fetching.take_due``; what is next by key counts as new.
 
@@ -228,7 +228,7 @@ class FetchingByKey(Fetching):
 
         A retry that is not the first of its key is lined up.
         """
-        turns = turns or Turns()
+        turns = turns or LevelTurns()
         planned = (
             dict(zip(self._open, turns.plan(self._open, limit), strict=True))
             if self._open
